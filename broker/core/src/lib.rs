@@ -1,0 +1,5 @@
+//! What Sundown's broker decides.
+
+pub mod address;
+pub mod provider;
+pub mod settings;

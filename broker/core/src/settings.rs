@@ -1,0 +1,217 @@
+//! Settings and profiles as the core needs them. Reading them from files is the daemon's business.
+
+use std::time::Duration;
+
+use crate::address::Pattern;
+use crate::provider::{FastShutdown, ProviderSpec};
+
+/// The broker's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `[shutdown]`.
+    pub shutdown: Shutdown,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// The broker's own user, who has every right.
+    pub owner: u32,
+    /// What `status` says of the broker.
+    pub broker: BrokerFacts,
+}
+
+/// What `status` says of the broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerFacts {
+    /// Its process id.
+    pub pid: u32,
+    /// Its socket.
+    pub socket: String,
+    /// When it started, in milliseconds since 1970.
+    pub started: u64,
+}
+
+/// `[shutdown]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// `shared_logoff`: who may end a shared session.
+    pub shared_logoff: SharedLogoff,
+    /// `shared_logoff_grace`: how long the others may stay; `None` is without a limit.
+    pub grace: Option<Duration>,
+    /// `shutdown_deadline`: how long a provider's logoff may take before it is left behind.
+    pub deadline: Duration,
+    /// `linger`: how long a session stays after its last member.
+    pub linger: Linger,
+}
+
+/// `shared_logoff`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedLogoff {
+    /// The session's owner: who made it or, once that one has left, the oldest member.
+    Owner,
+    /// Any member.
+    Any,
+    /// Nobody.
+    Deny,
+}
+
+/// `linger`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linger {
+    /// Not at all: mail waits for a logon.
+    Off,
+    /// Until nothing is queued, transmitting or deferred.
+    UntilEmpty,
+    /// So long, or until nothing is left to do.
+    For(Duration),
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Members of one process.
+    pub members: usize,
+    /// Open objects of one process.
+    pub objects: usize,
+    /// Unanswered requests of one connection.
+    pub requests: u32,
+    /// Bytes of unanswered requests of one connection.
+    pub request_bytes: u64,
+    /// Bytes waiting for one process to read them; notifications are dropped at half of it.
+    pub outbox_bytes: usize,
+    /// The largest message, in bytes.
+    pub message: u64,
+    /// Recipients of one message.
+    pub recipients: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            members: 1_024,
+            objects: 100_000,
+            requests: 256,
+            request_bytes: 4 << 20,
+            outbox_bytes: 64 << 20,
+            message: 100 << 20,
+            recipients: 10_000,
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            shared_logoff: SharedLogoff::Owner,
+            grace: Some(Duration::from_secs(30)),
+            deadline: Duration::from_secs(10),
+            linger: Linger::UntilEmpty,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            shutdown: Shutdown::default(),
+            limits: Limits::default(),
+            owner: 0,
+            broker: BrokerFacts::default(),
+        }
+    }
+}
+
+/// One profile: the providers of an account, and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// The sender of messages that name none, such as `anna@host`.
+    pub identity: String,
+    /// Stores; the first is the default one. Never empty.
+    pub stores: Vec<ProviderSpec>,
+    /// Transports in the order they are tried, each with what it takes.
+    pub transports: Vec<TransportSpec>,
+    /// Address books in the order they are asked.
+    pub address_books: Vec<ProviderSpec>,
+    /// `[queue]`.
+    pub queue: QueuePolicy,
+    /// `[access]`: other users' rights.
+    pub access: Vec<(u32, Right)>,
+}
+
+/// A transport of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportSpec {
+    /// What it is.
+    pub provider: ProviderSpec,
+    /// What it takes.
+    pub accept: Vec<Pattern>,
+}
+
+impl TransportSpec {
+    /// Whether it takes this address.
+    pub fn takes(&self, address: &str) -> bool {
+        self.accept.iter().any(|pattern| pattern.takes(address))
+    }
+}
+
+/// `[queue]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuePolicy {
+    /// The first wait after a failure; each further one doubles it.
+    pub retry_min: Duration,
+    /// The longest wait.
+    pub retry_max: Duration,
+    /// When to give up.
+    pub max_age: Duration,
+    /// What becomes of a message that may have gone out.
+    pub on_unknown: OnUnknown,
+}
+
+/// `on_unknown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// It stays visible until somebody decides, or until its age limit.
+    Hold,
+    /// It is sent again, perhaps for the second time.
+    Retry,
+}
+
+impl Default for QueuePolicy {
+    fn default() -> Self {
+        Self {
+            retry_min: Duration::from_secs(30),
+            retry_max: Duration::from_secs(3600),
+            max_age: Duration::from_secs(5 * 24 * 3600),
+            on_unknown: OnUnknown::Hold,
+        }
+    }
+}
+
+/// What a user may do. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Nothing.
+    None,
+    /// Hand mail over, see and abort one's own.
+    Submit,
+    /// Log on.
+    Session,
+    /// Stop the broker, other people's entries, forced shared logoff.
+    Admin,
+}
+
+impl ProviderSpec {
+    /// A provider of that kind with nothing set.
+    pub fn new(kind: &str) -> Self {
+        Self {
+            name: kind.to_owned(),
+            kind: kind.to_owned(),
+            path: std::path::PathBuf::new(),
+            options: Vec::new(),
+            fast_shutdown: FastShutdown::Supported,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Providers: the three kinds of things a mail session is logged on to, and the ones that Sundown ships.
+//!
+//! A provider is called from one thread at a time and may block it: nothing else waits for that thread. It keeps no
+//! opinion on *when* it is called; the core decides that, and is told the answer as an event.
+//!
+//! | kind | trait | ships |
+//! |---|---|---|
+//! | store | [`StoreProvider`] | [`sqlite`] |
+//! | transport | [`TransportProvider`] | [`maildir`] |
+//! | address book | [`AddressBookProvider`] | [`address_book`] |
+//!
+//! To bring one of your own, implement its trait and enter a constructor into a [`Registry`] under the word that
+//! profiles use for `kind`.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use sundown_core::provider::{
+    AddressCall, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
+    StoreRead, StoreWrite, Transmission,
+};
+
+pub mod headers;
+pub mod notice;
+pub mod sqlite;
+pub mod maildir;
+pub mod address_book;
+
+/// What a provider gives back.
+pub type Result<T> = std::result::Result<T, ProviderError>;
+
+/// One store on disk (`IMSProvider` and `IMSLogon` in one): messages, the outgoing queue, profile sections.
+///
+/// There is one for each store on disk, however many sessions use it. Its thread takes whatever writes wait and hands
+/// them over together.
+pub trait StoreProvider: Send {
+    /// Opens the store for one more session; the first call opens the files.
+    fn logon(&mut self) -> Result<StoreFacts>;
+
+    /// Applies every write in order, each whole or not at all, and answers each. With [`Sync::Full`] everything that
+    /// succeeded is on the disk when it returns; if that fails, every write of the batch answers an error, and so does
+    /// every later one: a store whose sync failed is not to be trusted again.
+    fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>>;
+
+    /// A reader of its own, for another thread. It sees what was committed, and never waits for a commit.
+    fn reader(&self) -> Result<Box<dyn StoreReader>>;
+
+    /// One session less. After the last one the files are closed.
+    fn logoff(&mut self) -> Result<()>;
+}
+
+/// Whether a commit must reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Yes, before it returns.
+    Full,
+    /// No; the next full one covers it.
+    None,
+}
+
+/// Reads a store beside its writer.
+pub trait StoreReader: Send {
+    /// Answers one question.
+    fn read(&mut self, question: &StoreRead) -> Result<ProviderAnswer>;
+
+    /// The bytes of a message, as they were handed over.
+    fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>>;
+}
+
+/// Opens a store's messages for a transport (part of `IMAPISupport`).
+pub trait Support: Send + std::marker::Sync {
+    /// A reader of the store with this number, which is one of the session's.
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>>;
+}
+
+/// Takes messages to where they go (`IXPProvider` and `IXPLogon` in one). One for each session and configured transport.
+pub trait TransportProvider: Send {
+    /// Gets ready for a session. It need not connect anywhere yet.
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<()>;
+
+    /// Does everything short of handing the message over, and may be repeated after a crash without harm. What it
+    /// returns as marker is made durable before [`complete`](Self::complete) is called.
+    fn prepare(&mut self, transmission: &Transmission) -> Result<Prepared>;
+
+    /// Hands a prepared message over. One result for each recipient that prepare did not refuse.
+    fn complete(&mut self, id: u64) -> Vec<RecipientResult>;
+
+    /// Forgets a prepared message.
+    fn cancel(&mut self, id: u64);
+
+    /// After a crash between prepare and the answer to complete: finds out what became of the message, or finishes it.
+    fn recover(&mut self, transmission: &Transmission, marker: &str) -> Vec<RecipientResult>;
+
+    /// Ends the session. An error changes nothing (PLOG-5).
+    fn logoff(&mut self) -> Result<()>;
+}
+
+/// A message that a transport is ready to hand over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// What [`TransportProvider::recover`] will need.
+    pub marker: String,
+    /// Recipients that were refused; they are not part of what follows.
+    pub refused: Vec<RecipientResult>,
+}
+
+/// Knows people (`IABProvider` and `IABLogon` in one). One for each session and configured address book.
+pub trait AddressBookProvider: Send {
+    /// Gets ready for a session.
+    fn logon(&mut self) -> Result<()>;
+
+    /// Answers one call.
+    fn call(&mut self, call: &AddressCall) -> Result<ProviderAnswer>;
+
+    /// Ends the session.
+    fn logoff(&mut self) -> Result<()>;
+}
+
+/// Makes a provider from its section in a profile. It does no work that can block; `logon` does.
+pub type Constructor<P> = Arc<dyn Fn(&ProviderSpec) -> Result<Box<P>> + Send + std::marker::Sync>;
+
+/// The kinds of providers that profiles can name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    /// Stores by kind.
+    pub stores: HashMap<String, Constructor<dyn StoreProvider>>,
+    /// Transports by kind.
+    pub transports: HashMap<String, Constructor<dyn TransportProvider>>,
+    /// Address books by kind.
+    pub address_books: HashMap<String, Constructor<dyn AddressBookProvider>>,
+}
+
+impl Registry {
+    /// The providers that ship.
+    pub fn shipped() -> Self {
+        let mut registry = Self::default();
+        registry.stores.insert(
+            "sqlite".into(),
+            Arc::new(|spec| Ok(Box::new(sqlite::SqliteStore::new(spec)) as Box<dyn StoreProvider>)),
+        );
+        registry.transports.insert(
+            "maildir".into(),
+            Arc::new(|spec| Ok(Box::new(maildir::Maildir::new(spec)) as Box<dyn TransportProvider>)),
+        );
+        registry.address_books.insert(
+            "sqlite".into(),
+            Arc::new(|spec| {
+                Ok(Box::new(address_book::SqliteAddressBook::new(spec)) as Box<dyn AddressBookProvider>)
+            }),
+        );
+        registry
+    }
+}

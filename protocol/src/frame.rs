@@ -1,0 +1,110 @@
+//! Frames: this stair knows lengths, and nothing of what is inside.
+//!
+//! ```text
+//! ┌──────────────┬───────────────────────────┐
+//! │ length: u32  │ payload: `length` bytes   │   length is little-endian, MIN_PAYLOAD ..= MAX_PAYLOAD
+//! └──────────────┴───────────────────────────┘
+//! ```
+//!
+//! The length is checked at both ends of its range, on both ends of the wire, before anything is allocated.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+/// The shortest payload: no message encodes to less than its four-byte tag.
+pub const MIN_PAYLOAD: u32 = 4;
+/// The longest payload, 1 MiB. Nothing needs more: bodies travel in pieces of at most [`MAX_BLOB`].
+pub const MAX_PAYLOAD: u32 = 1 << 20;
+/// The longest run of body bytes in one message, 256 KiB.
+pub const MAX_BLOB: usize = 256 << 10;
+/// Bytes in front of each payload.
+pub const HEADER: usize = 4;
+
+/// Why bytes are not a frame. It ends the connection: after a wrong length nothing that follows can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameError {
+    /// The length is outside [`MIN_PAYLOAD`] ..= [`MAX_PAYLOAD`].
+    Length(u32),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Length(length) = self;
+        write!(f, "a frame of {length} bytes; {MIN_PAYLOAD} to {MAX_PAYLOAD} are allowed")
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Checks a frame's length.
+pub fn check(length: u32) -> Result<usize, FrameError> {
+    if (MIN_PAYLOAD..=MAX_PAYLOAD).contains(&length) {
+        Ok(length as usize)
+    } else {
+        Err(FrameError::Length(length))
+    }
+}
+
+/// Cuts the first whole frame off `bytes`: its payload and how many bytes it took, or `None` while it is incomplete.
+pub fn cut(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
+    let length = check(u32::from_le_bytes(*header))?;
+    Ok(rest.get(..length).map(|payload| (payload, HEADER + length)))
+}
+
+/// Reads one payload into `payload`, blocking. `Ok(false)` is an orderly end of the stream between two frames.
+pub fn read(from: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<bool> {
+    let mut header = [0; HEADER];
+    let mut have = 0;
+    while have < HEADER {
+        match from.read(&mut header[have..]) {
+            Ok(0) if have == 0 => return Ok(false),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let length = check(u32::from_le_bytes(header))
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    payload.resize(length, 0);
+    from.read_exact(payload)?;
+    Ok(true)
+}
+
+/// Writes one payload with its length in front, in one call.
+pub fn write(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
+    to.write_all(frame)?;
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_outside_the_range_are_refused_before_the_payload_is_looked_at() {
+        for wrong in [0, 1, 3, MAX_PAYLOAD + 1, u32::MAX] {
+            assert_eq!(cut(&wrong.to_le_bytes()), Err(FrameError::Length(wrong)));
+        }
+    }
+
+    #[test]
+    fn a_frame_is_cut_only_when_it_is_whole() {
+        let bytes = [4, 0, 0, 0, 1, 2, 3, 4, 9];
+        for short in 0..8 {
+            assert_eq!(cut(&bytes[..short]), Ok(None));
+        }
+        assert_eq!(cut(&bytes), Ok(Some((&[1, 2, 3, 4][..], 8))));
+    }
+
+    #[test]
+    fn reading_tells_an_orderly_end_from_a_torn_frame() {
+        let mut payload = Vec::new();
+        assert!(!read(&mut &[][..], &mut payload).expect("orderly"));
+        assert!(read(&mut &[4, 0][..], &mut payload).is_err());
+        assert!(read(&mut &[4, 0, 0, 0, 1][..], &mut payload).is_err());
+        assert!(read(&mut &[4, 0, 0, 0, 1, 2, 3, 4][..], &mut payload).expect("whole"));
+        assert_eq!(payload, [1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,113 @@
+//! The first frame of each side. Its bytes may never change: it is how two versions find out that they differ.
+
+use serde::{Deserialize, Serialize};
+
+/// What the first four bytes of a hello spell: `SNDN`.
+pub const MAGIC: [u8; 4] = *b"SNDN";
+/// The longest program name that is kept; a longer one is cut.
+pub const MAX_PROGRAM: usize = 255;
+
+/// The client speaks first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: [u8; 4],
+    /// The oldest version the client speaks.
+    pub oldest: u16,
+    /// The newest version the client speaks.
+    pub newest: u16,
+    /// Sixteen bytes that name the program image, the same for every copy of a library in it and another one after
+    /// `exec`. On Linux the kernel's `AT_RANDOM` bytes, hashed.
+    pub image: [u8; 16],
+    /// The program's name, for people.
+    pub program: String,
+}
+
+/// The broker answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The connection is open.
+    Welcome(Welcome),
+    /// The connection ends.
+    Refused(Refused),
+}
+
+/// What the broker grants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version both sides speak from here on.
+    pub version: u16,
+    /// The broker's process id.
+    pub pid: u32,
+    /// Requests that may be unanswered at once. More ends the connection.
+    pub requests: u32,
+    /// Bytes of requests that may be unanswered at once. More ends the connection.
+    pub bytes: u64,
+}
+
+/// Why the broker will not talk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// A MAPI code.
+    pub code: u32,
+    /// What is wrong and what to do, in words.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    /// May never change. If this fails, the code is wrong and not the bytes.
+    #[test]
+    fn the_hello_is_frozen() {
+        let hello = Hello {
+            magic: MAGIC,
+            oldest: 1,
+            newest: 2,
+            image: [0xAB; 16],
+            program: "tray".into(),
+        };
+        let bytes = [
+            &[36, 0, 0, 0][..],                // length of the payload
+            b"SNDN",                           // magic
+            &[1, 0],                           // oldest version
+            &[2, 0],                           // newest version
+            &[0xAB; 16],                       // program image
+            &[4, 0, 0, 0, 0, 0, 0, 0],         // length of the name
+            b"tray",                           // name
+        ]
+        .concat();
+        assert_eq!(codec::encode(&hello).expect("encodes"), bytes);
+        assert_eq!(codec::decode::<Hello>(&bytes[4..]), Ok(hello));
+    }
+
+    /// May never change. If this fails, the code is wrong and not the bytes.
+    #[test]
+    fn the_answer_is_frozen() {
+        let welcome =
+            Answer::Welcome(Welcome { version: 1, pid: 7, requests: 256, bytes: 4 << 20 });
+        let bytes = [
+            &[22, 0, 0, 0][..],
+            &[0, 0, 0, 0],                     // Welcome
+            &[1, 0],                           // version
+            &[7, 0, 0, 0],                     // pid
+            &[0, 1, 0, 0],                     // requests
+            &[0, 0, 0x40, 0, 0, 0, 0, 0],      // bytes
+        ]
+        .concat();
+        assert_eq!(codec::encode(&welcome).expect("encodes"), bytes);
+
+        let refused = Answer::Refused(Refused { code: 0x8004_0110, message: "no".into() });
+        let bytes = [
+            &[18, 0, 0, 0][..],
+            &[1, 0, 0, 0],                     // Refused
+            &[0x10, 0x01, 0x04, 0x80],         // MAPI_E_VERSION
+            &[2, 0, 0, 0, 0, 0, 0, 0],
+            b"no",
+        ]
+        .concat();
+        assert_eq!(codec::encode(&refused).expect("encodes"), bytes);
+    }
+}

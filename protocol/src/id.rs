@@ -1,0 +1,133 @@
+//! Ids. Each is a type of its own and prints itself: `s2`, `m14`, `o3.1`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $letter:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}"), self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// One request of one connection; the reply echoes it. The client chooses it.
+    RequestId(u64), "r"
+);
+id!(
+    /// One session of this broker.
+    SessionId(u64), "s"
+);
+id!(
+    /// One successful logon (`IMAPISession`), unique in the broker's life.
+    MemberId(u64), "m"
+);
+id!(
+    /// One registration of a member; never zero (NOTIF-4). The *connection number* of `Advise`.
+    AdviseId(u32), "a"
+);
+id!(
+    /// One body that a member streams in pieces. The client chooses it.
+    UploadId(u32), "u"
+);
+
+/// A generation-checked handle on an open object of one member. A handle of a released object is never taken for
+/// another object that got its place later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectId {
+    /// The place in the member's table.
+    pub place: u32,
+    /// How often the place was used before.
+    pub generation: u32,
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "o{}.{}", self.place, self.generation)
+    }
+}
+
+/// A client-made key of a submit or a save. A repeat with the same key returns the first entry and makes no second one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SubmitKey(pub u128);
+
+impl fmt::Debug for SubmitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SubmitKey({:032x})", self.0)
+    }
+}
+
+impl FromStr for SubmitKey {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let hex = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let key = u128::from_str_radix(text, 16).ok().filter(|_| hex);
+        key.map(Self).ok_or(InvalidId("a submit key is 1 to 32 hexadecimal digits"))
+    }
+}
+
+/// An entry identifier (`ENTRYID`): which store, and which record in it. It outlives sessions and brokers.
+///
+/// ```
+/// use sundown_protocol::EntryId;
+///
+/// let entry = EntryId { store: 0xA1, record: 0x0F };
+/// let text = entry.to_string();
+/// assert_eq!(text, "000000a10000000000000000000000000000000f");
+/// assert_eq!(text.parse(), Ok(entry));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EntryId {
+    /// The store's own number (`MAPIUID`), made by chance when the store was.
+    pub store: u32,
+    /// The record in the store. For a submitted or saved message it is the key it was handed over with.
+    pub record: u128,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}{:032x}", self.store, self.record)
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntryId({self})")
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let wrong = InvalidId("an entry identifier is 40 hexadecimal digits");
+        if text.len() != 40 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong);
+        }
+        let store = u32::from_str_radix(&text[..8], 16).map_err(|_| wrong)?;
+        let record = u128::from_str_radix(&text[8..], 16).map_err(|_| wrong)?;
+        Ok(Self { store, record })
+    }
+}
+
+/// A text is not an id; the content says what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidId(&'static str);
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for InvalidId {}

@@ -1,0 +1,26 @@
+//! What is said on Sundown's socket.
+//!
+//! A connection carries *frames*: a length and one encoded payload ([`frame`], [`codec`]). The first payload of
+//! each side is frozen for ever ([`hello`]); it settles which [`version`] of everything else is spoken. After it a
+//! client sends [`request::Request`]s, each with an id, and the broker sends [`reply::Reply`]s that echo the id, and
+//! [`notification::Notification`]s.
+//!
+//! This crate knows `Read` and `Write`, and no socket, thread, clock, file or environment. No type outside it is
+//! ever put on the wire. `PROTOCOL.md` tells a stranger the same without Rust.
+
+pub mod frame;
+pub mod codec;
+pub mod version;
+pub mod hello;
+pub mod id;
+pub mod code;
+pub mod request;
+pub mod reply;
+pub mod notification;
+
+pub use code::{Code, Fault, FaultDetail};
+pub use id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, UploadId};
+pub use notification::{Event, Events, Notification};
+pub use reply::Reply;
+pub use request::Request;
+pub use version::Version;

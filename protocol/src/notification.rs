@@ -1,0 +1,264 @@
+//! What the broker tells without being asked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::Code;
+use crate::id::{AdviseId, EntryId, MemberId, ObjectId};
+use crate::reply::{Peer, Place};
+
+/// One event for one member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// The member it is for.
+    pub member: MemberId,
+    /// Its registrations that asked for it; empty means the session's default event queue.
+    pub advises: Vec<AdviseId>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// `fnevCriticalError`: the session is ending; log off.
+    CriticalError {
+        /// Always `MAPI_E_END_OF_SESSION` for a session.
+        code: Code,
+        /// Why.
+        reason: EndReason,
+        /// Who did it.
+        by: Option<Peer>,
+        /// How long the member may stay, in milliseconds; `None` is without a limit.
+        grace: Option<u64>,
+    },
+    /// `fnevNewMail`.
+    NewMail(Place),
+    /// `fnevObjectCreated`.
+    Created(Place),
+    /// `fnevObjectModified`.
+    Modified(Place),
+    /// `fnevObjectMoved`: where it is now, and where it was.
+    Moved(Place, crate::request::Folder),
+    /// `fnevObjectDeleted`: where it was.
+    Deleted(Place),
+    /// `fnevTableModified` on an open table.
+    Table {
+        /// The table.
+        object: ObjectId,
+        /// What changed in it.
+        change: TableChange,
+    },
+    /// `fnevExtended`: a member of the session left (event code 1).
+    MemberLeft {
+        /// Who.
+        member: MemberId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// `fnevExtended`, to the member itself: its grace ended and it was put out of the session (event code 2).
+    Evicted,
+    /// `fnevExtended`: the broker stops for a restart; calls made meanwhile wait for it (event code 3).
+    BrokerStopping {
+        /// How long it goes on serving those who leave, in milliseconds.
+        within: u64,
+    },
+    /// `fnevExtended`, to the member that logs off: how far its outbound mail is (event code 4).
+    LogoffProgress {
+        /// Submissions it still waits for.
+        waiting: u64,
+        /// Submissions that became final since the logoff began.
+        finished: u64,
+    },
+    /// `fnevExtended`: deferred submissions of this member are durable now (event code 5). The library forgets its
+    /// copies then; programs are not told.
+    Durable(Vec<EntryId>),
+    /// Notifications were dropped because this client did not read them.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+}
+
+/// A change of a table (`TABLE_NOTIFICATION`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableChange {
+    /// `TABLE_ROW_ADDED`: the row's key.
+    Added(String),
+    /// `TABLE_ROW_DELETED`: the row's key.
+    Deleted(String),
+    /// `TABLE_ROW_MODIFIED`: the row's key.
+    Modified(String),
+    /// `TABLE_RELOAD`: read it again.
+    Reload,
+}
+
+/// Why a session ends for a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EndReason {
+    /// A member logged off with the shared flag.
+    SharedLogoff,
+    /// Somebody stopped the broker.
+    BrokerStopped,
+    /// The library could not reach the broker any more.
+    BrokerLost,
+}
+
+impl EndReason {
+    /// The name in `--json` output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SharedLogoff => "shared-logoff",
+            Self::BrokerStopped => "broker-stopped",
+            Self::BrokerLost => "broker-lost",
+        }
+    }
+}
+
+/// Why a member is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LeaveReason {
+    /// It logged off.
+    LoggedOff,
+    /// Its process shut down fast.
+    FastShutdown,
+    /// Its connection ended without a logoff.
+    Disconnected,
+    /// It stayed past the grace of a shared logoff.
+    Evicted,
+    /// The broker stopped.
+    BrokerStopped,
+}
+
+impl LeaveReason {
+    /// The name in `--json` output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoggedOff => "logged-off",
+            Self::FastShutdown => "fast-shutdown",
+            Self::Disconnected => "disconnected",
+            Self::Evicted => "evicted",
+            Self::BrokerStopped => "broker-stopped",
+        }
+    }
+}
+
+/// A set of events, with MAPI's numbers.
+///
+/// ```
+/// use sundown_protocol::Events;
+///
+/// let events = Events::CRITICAL_ERROR | Events::NEW_MAIL;
+/// assert!(events.contains(Events::NEW_MAIL));
+/// assert_eq!("critical-error,new-mail".parse(), Ok(events));
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Events(pub u32);
+
+impl Events {
+    /// `fnevCriticalError`.
+    pub const CRITICAL_ERROR: Self = Self(0x1);
+    /// `fnevNewMail`.
+    pub const NEW_MAIL: Self = Self(0x2);
+    /// `fnevObjectCreated`.
+    pub const OBJECT_CREATED: Self = Self(0x4);
+    /// `fnevObjectDeleted`.
+    pub const OBJECT_DELETED: Self = Self(0x8);
+    /// `fnevObjectModified`.
+    pub const OBJECT_MODIFIED: Self = Self(0x10);
+    /// `fnevObjectMoved`.
+    pub const OBJECT_MOVED: Self = Self(0x20);
+    /// `fnevTableModified`.
+    pub const TABLE_MODIFIED: Self = Self(0x100);
+    /// `fnevStatusObjectModified`: internal, no client may register for it (NOTIF-12).
+    pub const STATUS_OBJECT_MODIFIED: Self = Self(0x200);
+    /// `fnevExtended`.
+    pub const EXTENDED: Self = Self(0x8000_0000);
+
+    /// The names on the command line.
+    pub const NAMES: &[(&str, Self)] = &[
+        ("critical-error", Self::CRITICAL_ERROR),
+        ("new-mail", Self::NEW_MAIL),
+        ("object-created", Self::OBJECT_CREATED),
+        ("object-deleted", Self::OBJECT_DELETED),
+        ("object-modified", Self::OBJECT_MODIFIED),
+        ("object-moved", Self::OBJECT_MOVED),
+        ("table-modified", Self::TABLE_MODIFIED),
+        ("extended", Self::EXTENDED),
+    ];
+
+    /// Everything a client may register for.
+    pub const fn all() -> Self {
+        Self(0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x100 | 0x8000_0000)
+    }
+
+    /// Whether every event of `other` is in the set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for Events {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Events(0x{:X})", self.0)
+    }
+}
+
+/// A word that is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownEvent(pub String);
+
+impl fmt::Display for UnknownEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = Events::NAMES.iter().map(|(name, _)| *name).collect();
+        write!(f, "there is no event {:?}; the events are {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownEvent {}
+
+impl FromStr for Events {
+    type Err = UnknownEvent;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEvent> {
+        text.split(',').try_fold(Self::default(), |set, word| {
+            let named = Self::NAMES.iter().find(|(name, _)| *name == word);
+            named.map(|(_, event)| set | *event).ok_or_else(|| UnknownEvent(word.to_owned()))
+        })
+    }
+}
+
+impl Event {
+    /// The bit a registration must have to be told, or `None` for what is told to everybody.
+    pub fn mask(&self) -> Option<Events> {
+        match self {
+            Self::CriticalError { .. } => Some(Events::CRITICAL_ERROR),
+            Self::NewMail(_) => Some(Events::NEW_MAIL),
+            Self::Created(_) => Some(Events::OBJECT_CREATED),
+            Self::Modified(_) => Some(Events::OBJECT_MODIFIED),
+            Self::Moved(..) => Some(Events::OBJECT_MOVED),
+            Self::Deleted(_) => Some(Events::OBJECT_DELETED),
+            Self::Table { .. } => Some(Events::TABLE_MODIFIED),
+            Self::MemberLeft { .. }
+            | Self::Evicted
+            | Self::BrokerStopping { .. }
+            | Self::LogoffProgress { .. } => Some(Events::EXTENDED),
+            Self::Durable(_) | Self::Lagged { .. } => None,
+        }
+    }
+
+    /// Whether it may be dropped, and counted in a [`Lagged`](Self::Lagged), when the client does not read.
+    pub fn may_be_dropped(&self) -> bool {
+        !matches!(self, Self::CriticalError { .. } | Self::Evicted | Self::Lagged { .. })
+    }
+}

@@ -1,0 +1,470 @@
+//! What a client may ask. One variant a request; the reply to each is named behind the arrow.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, UploadId};
+use crate::notification::Events;
+
+/// One request with the id that its reply will echo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Chosen by the client, unique among its unanswered requests.
+    pub id: RequestId,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// `MAPILogonEx` → [`Reply::LoggedOn`](crate::Reply::LoggedOn).
+    Logon(Logon),
+    /// `IMAPISession::Logoff` → [`Reply::LoggedOff`](crate::Reply::LoggedOff).
+    Logoff(Logoff),
+    /// `Advise` on the session or an object → [`Reply::Advised`](crate::Reply::Advised).
+    Advise {
+        /// Who registers.
+        member: MemberId,
+        /// For what.
+        source: AdviseSource,
+        /// For which events of it.
+        events: Events,
+    },
+    /// `Unadvise` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
+    Unadvise {
+        /// Whose registration.
+        member: MemberId,
+        /// Which.
+        advise: AdviseId,
+    },
+    /// `OpenEntry`, `OpenMsgStore`, `OpenAddressBook`, `GetStatusTable` → [`Reply::Opened`](crate::Reply::Opened).
+    Open {
+        /// Who opens.
+        member: MemberId,
+        /// What.
+        what: Opening,
+    },
+    /// `IUnknown::Release` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
+    Release {
+        /// Whose object.
+        member: MemberId,
+        /// Which.
+        object: ObjectId,
+    },
+    /// `IMAPITable::QueryRows` → [`Reply::Rows`](crate::Reply::Rows).
+    List {
+        /// Whose object.
+        member: MemberId,
+        /// A folder, an address book or a status table.
+        object: ObjectId,
+        /// Rows behind this cursor: zero, or what the last reply said.
+        after: u64,
+        /// At most so many rows.
+        limit: u32,
+    },
+    /// A piece of a message → [`Reply::Piece`](crate::Reply::Piece).
+    Read {
+        /// Who reads.
+        member: MemberId,
+        /// What.
+        source: ReadSource,
+        /// From this byte on.
+        offset: u64,
+    },
+    /// A piece of a body, appended to those before it → [`Reply::Done`](crate::Reply::Done).
+    Upload {
+        /// Who hands it over.
+        member: MemberId,
+        /// The store it goes to, by its place in the profile; zero is the default store.
+        store: u16,
+        /// Chosen by the client; the first piece begins the upload.
+        upload: UploadId,
+        /// The piece.
+        bytes: Blob,
+    },
+    /// `IMessage::SubmitMessage` → [`Reply::Submitted`](crate::Reply::Submitted).
+    Submit(Submit),
+    /// A new unsaved message in Drafts → [`Reply::Opened`](crate::Reply::Opened).
+    Draft {
+        /// Who makes it.
+        member: MemberId,
+        /// The store, by its place in the profile.
+        store: u16,
+        /// The message.
+        content: Content,
+    },
+    /// `IMAPIProp::SaveChanges` on a draft → [`Reply::Saved`](crate::Reply::Saved).
+    Save {
+        /// Whose object.
+        member: MemberId,
+        /// A draft.
+        object: ObjectId,
+        /// The key of this save.
+        key: SubmitKey,
+    },
+    /// Deletes a message: into Deleted, or for good if it is there already → [`Reply::Done`](crate::Reply::Done).
+    Delete {
+        /// Who deletes.
+        member: MemberId,
+        /// What.
+        entry: EntryId,
+    },
+    /// `OpenProfileSection`, then one property of it → [`Reply::Setting`](crate::Reply::Setting).
+    Setting {
+        /// Who asks.
+        member: MemberId,
+        /// The section, by habit the program's name.
+        section: String,
+        /// The property.
+        name: String,
+        /// What to do with it.
+        change: SettingChange,
+    },
+    /// `IMsgStore::AbortSubmit` → [`Reply::Done`](crate::Reply::Done).
+    AbortSubmit {
+        /// Who aborts.
+        member: MemberId,
+        /// What.
+        entry: EntryId,
+    },
+    /// Makes everything durable that this member handed over → [`Reply::Done`](crate::Reply::Done).
+    Flush {
+        /// Whose.
+        member: MemberId,
+    },
+    /// Changes to and questions of an address book.
+    AddressBook {
+        /// Whose object.
+        member: MemberId,
+        /// An address book.
+        object: ObjectId,
+        /// What to do.
+        action: AddressAction,
+    },
+    /// What the broker is doing → [`Reply::Status`](crate::Reply::Status). Costs no credit.
+    Status,
+    /// The outgoing queue of a profile.
+    Queue {
+        /// The profile; `None` means the default profile and every profile with a session.
+        profile: Option<String>,
+        /// What to do.
+        action: QueueAction,
+    },
+    /// Ends the broker → [`Reply::Done`](crate::Reply::Done), when it is decided and not when it is over.
+    Stop {
+        /// How.
+        how: Stopping,
+    },
+}
+
+/// Arguments of `MAPILogonEx`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logon {
+    /// The profile; `None` means the default profile.
+    pub profile: Option<String>,
+    /// [`LogonFlags`] as bits; an unknown bit is `MAPI_E_UNKNOWN_FLAGS`.
+    pub flags: LogonFlags,
+}
+
+/// Flags of a logon, with MAPI's numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogonFlags(pub u32);
+
+impl LogonFlags {
+    /// `MAPI_NEW_SESSION`: a private session, never joined and never joining.
+    pub const NEW_SESSION: Self = Self(0x2);
+    /// `MAPI_NO_MAIL`: this member's mail waits for a member with mail.
+    pub const NO_MAIL: Self = Self(0x8000);
+    /// `MAPI_TIMEOUT_SHORT`: `MAPI_E_TIMEOUT` instead of waiting for a session that is starting.
+    pub const TIMEOUT_SHORT: Self = Self(0x0010_0000);
+    /// Every bit that means something.
+    pub const KNOWN: u32 = Self::NEW_SESSION.0 | Self::NO_MAIL.0 | Self::TIMEOUT_SHORT.0;
+
+    /// Whether every bit of `other` is set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Arguments of `IMAPISession::Logoff`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logoff {
+    /// Who leaves.
+    pub member: MemberId,
+    /// Flags.
+    pub flags: LogoffFlags,
+    /// Wait at most so many milliseconds until this member's outbound mail was processed.
+    pub drain: Option<u64>,
+}
+
+/// Flags of a logoff; the first has MAPI's number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogoffFlags(pub u32);
+
+impl LogoffFlags {
+    /// `MAPI_LOGOFF_SHARED`: end the shared session and tell everybody in it.
+    pub const SHARED: Self = Self(0x1);
+    /// Also as one who does not own the session; takes the right *admin*.
+    pub const FORCE: Self = Self(0x100);
+    /// Reply only when the others have left or were evicted; the reply names who was still there at the end.
+    pub const WAIT: Self = Self(0x200);
+    /// Because of a critical error: what was asked of a drain is skipped, whatever else is said.
+    pub const CRITICAL: Self = Self(0x400);
+    /// Every bit that means something.
+    pub const KNOWN: u32 = Self::SHARED.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
+
+    /// Whether every bit of `other` is set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What a registration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdviseSource {
+    /// The session itself (`IMAPISession::Advise` without an entry identifier).
+    Session,
+    /// An open store, folder, message, address book or status table.
+    Object(ObjectId),
+}
+
+/// What can be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Opening {
+    /// A message store, by its place in the profile; zero is the default store.
+    Store(u16),
+    /// A folder of a store.
+    Folder(u16, Folder),
+    /// A message.
+    Message(EntryId),
+    /// The address book.
+    AddressBook,
+    /// The status table.
+    StatusTable,
+}
+
+/// The folders every store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Folder {
+    /// Received mail, and delivery status notifications.
+    Inbox,
+    /// Submitted and not yet final.
+    Outbox,
+    /// Final.
+    Sent,
+    /// Unfinished.
+    Drafts,
+    /// Deleted once; deleting again is for good.
+    Deleted,
+}
+
+impl Folder {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Inbox, Self::Outbox, Self::Sent, Self::Drafts, Self::Deleted];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbox => "inbox",
+            Self::Outbox => "outbox",
+            Self::Sent => "sent",
+            Self::Drafts => "drafts",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// Where a message is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadSource {
+    /// An entry of any store of the session.
+    Entry(EntryId),
+    /// An open message.
+    Object(ObjectId),
+}
+
+/// A message handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submit {
+    /// Who submits.
+    pub member: MemberId,
+    /// The store, by its place in the profile; zero is the default store.
+    pub store: u16,
+    /// Makes a repeat harmless.
+    pub key: SubmitKey,
+    /// The envelope's sender; `None` takes the message's From.
+    pub from: Option<String>,
+    /// The envelope's recipients.
+    pub recipients: Vec<String>,
+    /// The message, RFC 5322.
+    pub content: Content,
+    /// When the reply comes.
+    pub when: Durability,
+}
+
+/// When a submit is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// When it is durable.
+    Durable,
+    /// At once; it is durable within 50 ms, or by flush, logoff or a fast shutdown.
+    Deferred,
+}
+
+/// The bytes of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Here, at most [`MAX_BLOB`](crate::frame::MAX_BLOB) of them.
+    Inline(Blob),
+    /// Streamed before.
+    Uploaded(UploadId),
+}
+
+/// What to do with a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettingChange {
+    /// Only read it.
+    Keep,
+    /// Give it this value.
+    Set(String),
+    /// Remove it.
+    Remove,
+}
+
+/// What to do with an address book.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressAction {
+    /// Adds a person, or a list of people → [`Reply::Added`](crate::Reply::Added).
+    Add {
+        /// The display name.
+        name: String,
+        /// One address makes a person, several a list.
+        addresses: Vec<String>,
+    },
+    /// Removes the person or list of that name → [`Reply::Done`](crate::Reply::Done).
+    Remove {
+        /// The display name.
+        name: String,
+    },
+    /// `IAddrBook::ResolveName` → [`Reply::Resolved`](crate::Reply::Resolved).
+    Resolve {
+        /// A display name, the beginning of one, or an address.
+        name: String,
+    },
+}
+
+/// What to do with the outgoing queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueueAction {
+    /// → [`Reply::Queue`](crate::Reply::Queue).
+    List {
+        /// Also what is final.
+        all: bool,
+        /// Rows behind this cursor: zero, or what the last reply said.
+        after: u64,
+        /// At most so many rows.
+        limit: u32,
+    },
+    /// One entry → [`Reply::Queue`](crate::Reply::Queue) with one row.
+    Show(EntryId),
+}
+
+/// How a broker stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stopping {
+    /// Members are told and may finish within the time for it.
+    Orderly,
+    /// After one sync.
+    Fast,
+}
+
+/// Bytes that are copied and never looked at.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Blob(pub Vec<u8>);
+
+impl fmt::Debug for Blob {
+    /// What people wrote is not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+                Ok(Blob(bytes))
+            }
+        }
+        deserializer.deserialize_byte_buf(Visitor)
+    }
+}
+
+impl Request {
+    /// Whether the request is answered although the credit is spent: what a process needs in order to leave, and to
+    /// see why it cannot.
+    pub fn is_free(&self) -> bool {
+        matches!(
+            self,
+            Self::Logoff(_) | Self::Unadvise { .. } | Self::Release { .. } | Self::Status
+        )
+    }
+
+    /// The name, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Logon(_) => "Logon",
+            Self::Logoff(_) => "Logoff",
+            Self::Advise { .. } => "Advise",
+            Self::Unadvise { .. } => "Unadvise",
+            Self::Open { .. } => "Open",
+            Self::Release { .. } => "Release",
+            Self::List { .. } => "List",
+            Self::Read { .. } => "Read",
+            Self::Upload { .. } => "Upload",
+            Self::Submit(_) => "Submit",
+            Self::Draft { .. } => "Draft",
+            Self::Save { .. } => "Save",
+            Self::Delete { .. } => "Delete",
+            Self::Setting { .. } => "Setting",
+            Self::AbortSubmit { .. } => "AbortSubmit",
+            Self::Flush { .. } => "Flush",
+            Self::AddressBook { .. } => "AddressBook",
+            Self::Status => "Status",
+            Self::Queue { .. } => "Queue",
+            Self::Stop { .. } => "Stop",
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Versions of the protocol: the enum is the changelog of the wire, newest first.
+
+/// One version of everything that follows the hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Version {
+    /// First version: sessions, objects, registrations, submissions, logoff in all its modes.
+    V1 = 1,
+}
+
+impl Version {
+    /// The newest version spoken here.
+    pub const NEWEST: Self = Self::V1;
+    /// The oldest version spoken here.
+    pub const OLDEST: Self = Self::V1;
+
+    /// The newest version both sides speak, given what the other side offers; `None` when there is none.
+    pub fn negotiate(oldest: u16, newest: u16) -> Option<Self> {
+        [Self::V1].into_iter().find(|v| (oldest..=newest).contains(&(*v as u16)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_wins() {
+        assert_eq!(Version::negotiate(1, 1), Some(Version::V1));
+        assert_eq!(Version::negotiate(0, 9), Some(Version::V1));
+        assert_eq!(Version::negotiate(2, 9), None);
+        assert_eq!(Version::negotiate(9, 0), None);
+    }
+}
