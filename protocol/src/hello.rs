@@ -62,21 +62,16 @@ mod tests {
     /// May never change. If this fails, the code is wrong and not the bytes.
     #[test]
     fn the_hello_is_frozen() {
-        let hello = Hello {
-            magic: MAGIC,
-            oldest: 1,
-            newest: 2,
-            image: [0xAB; 16],
-            program: "tray".into(),
-        };
+        let hello =
+            Hello { magic: MAGIC, oldest: 1, newest: 2, image: [0xAB; 16], program: "tray".into() };
         let bytes = [
-            &[36, 0, 0, 0][..],                // length of the payload
-            b"SNDN",                           // magic
-            &[1, 0],                           // oldest version
-            &[2, 0],                           // newest version
-            &[0xAB; 16],                       // program image
-            &[4, 0, 0, 0, 0, 0, 0, 0],         // length of the name
-            b"tray",                           // name
+            &[36, 0, 0, 0][..],        // length of the payload
+            b"SNDN",                   // magic
+            &[1, 0],                   // oldest version
+            &[2, 0],                   // newest version
+            &[0xAB; 16],               // program image
+            &[4, 0, 0, 0, 0, 0, 0, 0], // length of the name
+            b"tray",                   // name
         ]
         .concat();
         assert_eq!(codec::encode(&hello).expect("encodes"), bytes);
@@ -90,11 +85,11 @@ mod tests {
             Answer::Welcome(Welcome { version: 1, pid: 7, requests: 256, bytes: 4 << 20 });
         let bytes = [
             &[22, 0, 0, 0][..],
-            &[0, 0, 0, 0],                     // Welcome
-            &[1, 0],                           // version
-            &[7, 0, 0, 0],                     // pid
-            &[0, 1, 0, 0],                     // requests
-            &[0, 0, 0x40, 0, 0, 0, 0, 0],      // bytes
+            &[0, 0, 0, 0],                // Welcome
+            &[1, 0],                      // version
+            &[7, 0, 0, 0],                // pid
+            &[0, 1, 0, 0],                // requests
+            &[0, 0, 0x40, 0, 0, 0, 0, 0], // bytes
         ]
         .concat();
         assert_eq!(codec::encode(&welcome).expect("encodes"), bytes);
@@ -102,8 +97,8 @@ mod tests {
         let refused = Answer::Refused(Refused { code: 0x8004_0110, message: "no".into() });
         let bytes = [
             &[18, 0, 0, 0][..],
-            &[1, 0, 0, 0],                     // Refused
-            &[0x10, 0x01, 0x04, 0x80],         // MAPI_E_VERSION
+            &[1, 0, 0, 0],             // Refused
+            &[0x10, 0x01, 0x04, 0x80], // MAPI_E_VERSION
             &[2, 0, 0, 0, 0, 0, 0, 0],
             b"no",
         ]

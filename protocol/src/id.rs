@@ -70,7 +70,8 @@ impl FromStr for SubmitKey {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let hex = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let hex =
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let key = u128::from_str_radix(text, 16).ok().filter(|_| hex);
         key.map(Self).ok_or(InvalidId("a submit key is 1 to 32 hexadecimal digits"))
     }

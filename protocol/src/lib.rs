@@ -8,15 +8,15 @@
 //! This crate knows `Read` and `Write`, and no socket, thread, clock, file or environment. No type outside it is
 //! ever put on the wire. `PROTOCOL.md` tells a stranger the same without Rust.
 
-pub mod frame;
+pub mod code;
 pub mod codec;
-pub mod version;
+pub mod frame;
 pub mod hello;
 pub mod id;
-pub mod code;
-pub mod request;
-pub mod reply;
 pub mod notification;
+pub mod reply;
+pub mod request;
+pub mod version;
 
 pub use code::{Code, Fault, FaultDetail};
 pub use id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, UploadId};

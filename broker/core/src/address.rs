@@ -150,8 +150,14 @@ mod tests {
     #[test]
     fn what_is_an_address_is_taken() {
         let good = [
-            "a", "a@b", "a.b+c@d.example", "\"a b@c\"@d", "ü@ö.example", "a@[127.0.0.1]",
-            "a@[IPv6:::1]", "o'neil@b.c",
+            "a",
+            "a@b",
+            "a.b+c@d.example",
+            "\"a b@c\"@d",
+            "ü@ö.example",
+            "a@[127.0.0.1]",
+            "a@[IPv6:::1]",
+            "o'neil@b.c",
         ];
         for text in good {
             assert!(split(text).is_ok(), "{text:?} was refused");

@@ -1,5 +1,61 @@
-//! What Sundown's broker decides.
+//! What Sundown's broker decides, and nothing of how it is done.
+//!
+//! [`Broker`] is one owned state with one function, [`Broker::apply`]: an [`Event`] goes in, [`Effect`]s come out. Time
+//! and chance are arguments ([`Tick`]). There is no thread, socket, file, clock, lock, environment or randomness here,
+//! so every behaviour can be tested by a list of events.
+//!
+//! The flow goes down once and up once:
+//!
+//! ```text
+//!  Event ─► connection ─► process ─► session ─► object / provider call
+//!                                                   │
+//!  Effect ◄─ answer to the asker, notifications ◄───┘
+//! ```
+//!
+//! A provider's answer comes back as an event of its own. Where to look for what:
+//!
+//! | file | story |
+//! |---|---|
+//! | [`event`](Event) | what can happen, and what can be done about it |
+//! | `broker` | the one owner of all state; `apply` |
+//! | `requests` | the table of all requests |
+//! | `connection`, `process` | who asks, and what it may use up |
+//! | `session`, `logon`, `logoff` | sessions and their members, from the first logon to the last departure |
+//! | `member`, `object`, `advise` | what a member owns; who is told |
+//! | `messages`, `submit` | what goes to a store and back |
+//! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
+//! | `lanes` | who may call a provider next |
+//! | `stop`, `status`, `timers` | as they say |
 
 pub mod address;
 pub mod provider;
 pub mod settings;
+
+mod advise;
+mod broker;
+mod connection;
+mod engine;
+mod event;
+mod lanes;
+mod logoff;
+mod logon;
+mod member;
+mod messages;
+mod object;
+mod process;
+mod requests;
+mod session;
+mod spooler;
+mod status;
+mod stop;
+mod submit;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker::Broker;
+pub use event::{
+    CallId, ConnectionId, Effect, EngineId, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey,
+    Stop, Tick,
+};

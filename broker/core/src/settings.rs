@@ -6,7 +6,7 @@ use crate::address::Pattern;
 use crate::provider::{FastShutdown, ProviderSpec};
 
 /// The broker's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `[shutdown]`.
     pub shutdown: Shutdown,
@@ -107,17 +107,6 @@ impl Default for Shutdown {
             grace: Some(Duration::from_secs(30)),
             deadline: Duration::from_secs(10),
             linger: Linger::UntilEmpty,
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            shutdown: Shutdown::default(),
-            limits: Limits::default(),
-            owner: 0,
-            broker: BrokerFacts::default(),
         }
     }
 }

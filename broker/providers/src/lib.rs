@@ -21,11 +21,14 @@ use sundown_core::provider::{
     StoreRead, StoreWrite, Transmission,
 };
 
+mod fault;
+mod files;
+
+pub mod address_book;
 pub mod headers;
+pub mod maildir;
 pub mod notice;
 pub mod sqlite;
-pub mod maildir;
-pub mod address_book;
 
 /// What a provider gives back.
 pub type Result<T> = std::result::Result<T, ProviderError>;

@@ -1,0 +1,246 @@
+//! Registrations, and who is told what.
+
+use sundown_protocol::notification::TableChange;
+use sundown_protocol::request::{AdviseSource, Folder};
+use sundown_protocol::{
+    AdviseId, Code, EntryId, Event as News, Events, Fault, MemberId, Notification, ObjectId,
+    SessionId,
+};
+
+use crate::broker::Broker;
+use crate::connection::Asker;
+use crate::event::{Effect, EngineId, Turn};
+use crate::member::{Advise, Member};
+use crate::object::Object;
+use crate::provider::ProviderAnswer;
+
+/// Registrations of one member. More than that is a program that forgets to unadvise.
+const MAX_ADVISES: usize = 65_536;
+
+/// What happened to a message in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreNews {
+    Created(Folder),
+    Moved { from: Folder, to: Folder },
+    Deleted(Folder),
+    NewMail(Folder),
+}
+
+impl Broker {
+    pub(crate) fn advise(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        source: AdviseSource,
+        events: Events,
+    ) -> Result<AdviseId, Fault> {
+        let member = self.attached(asker, id)?;
+        let unsupported = |what: &str| {
+            let message = format!("{what} does not notify of all these events ({events:?})");
+            Err(Fault::new(Code::E_NO_SUPPORT, message))
+        };
+        if events.0 & Events::STATUS_OBJECT_MODIFIED.0 != 0 {
+            return unsupported("nothing that a client may register on");
+        }
+        if events.0 & !Events::all().0 != 0 {
+            let message = format!("{events:?} has events that are not known");
+            return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
+        }
+        if let AdviseSource::Object(object) = source {
+            match member.objects.get(object) {
+                None => return Err(dead_object()),
+                Some(Object::StatusTable | Object::AddressBook)
+                    if events != Events::TABLE_MODIFIED =>
+                {
+                    return unsupported("a table");
+                }
+                Some(Object::Draft(_)) => return unsupported("an unsaved message"),
+                Some(_) if events.contains(Events::EXTENDED) => return unsupported("an object"),
+                Some(_) => {}
+            }
+        }
+        if member.advises.len() >= MAX_ADVISES {
+            let message = format!("this session has {MAX_ADVISES} registrations; unadvise some");
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        let session = member.session;
+        let member = self.members.get_mut(&id).expect("looked at before");
+        member.advised = member.advised.checked_add(1).unwrap_or(1);
+        let advise = AdviseId(member.advised);
+        member.advises.insert(advise, Advise { source, events });
+        self.listen(id, session);
+        Ok(advise)
+    }
+
+    pub(crate) fn unadvise(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        advise: AdviseId,
+    ) -> Result<(), Fault> {
+        let member = self.member_mut(asker, id)?;
+        let session = member.session;
+        member.advises.remove(&advise).ok_or_else(|| {
+            let message = format!("this session has no registration {}", advise.0);
+            Fault::new(Code::E_NOT_FOUND, message)
+        })?;
+        self.listen(id, session);
+        Ok(())
+    }
+
+    /// Keeps the session's list of those who want to know what happens in stores and tables.
+    fn listen(&mut self, id: MemberId, session: SessionId) {
+        let quiet = (Events::CRITICAL_ERROR | Events::EXTENDED).0;
+        let listens = self.members[&id].advises.values().any(|a| a.events.0 & !quiet != 0);
+        let session = self.sessions.get_mut(&session).expect("it outlives its members");
+        if listens {
+            session.listeners.insert(id);
+        } else {
+            session.listeners.remove(&id);
+        }
+    }
+
+    /// Tells a member, whether it asked or not: at its session registrations or else in the default event queue.
+    pub(crate) fn tell_always(&mut self, id: MemberId, news: News, turn: &mut Turn) {
+        let Some(member) = self.members.get(&id) else { return };
+        let advises = news.mask().map_or_else(Vec::new, |mask| member.session_advises(mask));
+        notify(member, advises, news, turn);
+    }
+
+    /// Tells a member if it asked on its session.
+    pub(crate) fn tell_asked(&mut self, id: MemberId, news: &News, turn: &mut Turn) {
+        let Some(member) = self.members.get(&id) else { return };
+        let advises = news.mask().map_or_else(Vec::new, |mask| member.session_advises(mask));
+        if !advises.is_empty() {
+            notify(member, advises, news.clone(), turn);
+        }
+    }
+
+    /// Tells everybody who asked what happened to a message, in whatever session of the store.
+    pub(crate) fn store_news(
+        &mut self,
+        engine: EngineId,
+        record: u128,
+        news: StoreNews,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.engines.get(&engine) else { return };
+        let entry = EntryId { store: state.uid.unwrap_or(0), record };
+        for session in &state.sessions {
+            let Some(session) = self.sessions.get(session) else { continue };
+            let store = session.engines().find(|(_, e)| *e == engine).map(|(place, _)| place);
+            let Some(store) = store else { continue };
+            for id in &session.listeners {
+                tell_of_message(&self.members[id], store, entry, news, turn);
+            }
+        }
+    }
+
+    /// Tells everybody with an open table of a session that it changed.
+    pub(crate) fn table_news(
+        &mut self,
+        session: SessionId,
+        is_table: impl Fn(&Object) -> bool,
+        change: &TableChange,
+        turn: &mut Turn,
+    ) {
+        let Some(session) = self.sessions.get(&session) else { return };
+        for id in &session.listeners {
+            tell_of_table(&self.members[id], &is_table, change, turn);
+        }
+    }
+
+    pub(crate) fn address_book_changed(
+        &mut self,
+        session: SessionId,
+        answer: Option<&ProviderAnswer>,
+        turn: &mut Turn,
+    ) {
+        if answer.is_some() {
+            let is_table = |o: &Object| *o == Object::AddressBook;
+            self.table_news(session, is_table, &TableChange::Reload, turn);
+        }
+    }
+
+    /// A row of the status table of a session changed.
+    pub(crate) fn status_changed(&mut self, session: SessionId, row: &str, turn: &mut Turn) {
+        let is_table = |o: &Object| *o == Object::StatusTable;
+        self.table_news(session, is_table, &TableChange::Modified(row.to_owned()), turn);
+    }
+}
+
+fn notify(member: &Member, advises: Vec<AdviseId>, event: News, turn: &mut Turn) {
+    let notification = Notification { member: member.id, advises, event };
+    turn.emit(Effect::Notify { connection: member.connection, notification });
+}
+
+fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews, turn: &mut Turn) {
+    use sundown_protocol::reply::Place;
+    let at = |folder| Place { entry, folder };
+    let (event, folders): (News, &[Folder]) = match &news {
+        StoreNews::Created(folder) => (News::Created(at(*folder)), std::slice::from_ref(folder)),
+        StoreNews::Deleted(folder) => (News::Deleted(at(*folder)), std::slice::from_ref(folder)),
+        StoreNews::NewMail(folder) => (News::NewMail(at(*folder)), std::slice::from_ref(folder)),
+        StoreNews::Moved { from, to } => (News::Moved(at(*to), *from), &[*from, *to]),
+    };
+    let mask = event.mask().unwrap_or_default();
+    let concerns = |advise: &Advise| match advise.source {
+        AdviseSource::Session => true,
+        AdviseSource::Object(object) => match member.objects.get(object) {
+            Some(Object::Store(place)) => *place == store,
+            Some(Object::Folder(place, folder)) => *place == store && folders.contains(folder),
+            Some(Object::Message(message)) => *message == entry,
+            _ => false,
+        },
+    };
+    let told = member.advises.iter().filter(|(_, a)| a.events.contains(mask) && concerns(a));
+    let told: Vec<_> = told.map(|(id, _)| *id).collect();
+    if !told.is_empty() {
+        notify(member, told, event, turn);
+    }
+    let key = entry.to_string();
+    let changes: &[(Folder, TableChange)] = &match news {
+        StoreNews::Created(folder) => vec![(folder, TableChange::Added(key))],
+        StoreNews::Deleted(folder) => vec![(folder, TableChange::Deleted(key))],
+        StoreNews::Moved { from, to } => {
+            vec![(from, TableChange::Deleted(key.clone())), (to, TableChange::Added(key))]
+        }
+        StoreNews::NewMail(_) => Vec::new(),
+    };
+    for (folder, change) in changes {
+        tell_of_table(member, &|o: &Object| *o == Object::Folder(store, *folder), change, turn);
+    }
+}
+
+/// One notification for each open table, with its registrations.
+fn tell_of_table(
+    member: &Member,
+    is_table: &impl Fn(&Object) -> bool,
+    change: &TableChange,
+    turn: &mut Turn,
+) {
+    let mut tables: Vec<(ObjectId, Vec<AdviseId>)> = Vec::new();
+    for (id, advise) in &member.advises {
+        let AdviseSource::Object(object) = advise.source else { continue };
+        if !advise.events.contains(Events::TABLE_MODIFIED)
+            || !member.objects.get(object).is_some_and(is_table)
+        {
+            continue;
+        }
+        match tables.iter_mut().find(|(table, _)| *table == object) {
+            Some((_, advises)) => advises.push(*id),
+            None => tables.push((object, vec![*id])),
+        }
+    }
+    for (object, advises) in tables {
+        notify(member, advises, News::Table { object, change: change.clone() }, turn);
+    }
+}
+
+/// What a handle answers that refers to nothing (any more).
+pub(crate) fn dead_object() -> Fault {
+    Fault::new(
+        Code::E_INVALID_OBJECT,
+        "no such object: it was released, its session was logged off, or it belongs to another session",
+    )
+}

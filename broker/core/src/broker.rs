@@ -1,0 +1,354 @@
+//! The one owner of all state, and the one function that changes it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use sundown_protocol::reply::{AddressRow, Reply, Rows, TableRows};
+use sundown_protocol::request::Folder;
+use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
+
+use crate::connection::{Asker, Connection};
+use crate::engine::Engine;
+use crate::event::{CallId, ConnectionId, Effect, EngineId, Event, LaneId, Tick, Turn};
+use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
+use crate::member::Member;
+use crate::process::{ProcessId, Processes};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
+use crate::session::{Session, SessionKey};
+use crate::settings::Settings;
+use crate::spooler::Flight;
+use crate::stop::Stopping;
+use crate::timers::{Timer, Timers};
+
+/// Everything the broker knows.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use sundown_core::{Broker, Effect, Event, Stop, Tick, settings::Settings};
+///
+/// let mut broker = Broker::new(Settings::default());
+/// let mut effects = Vec::new();
+/// let tick = Tick { boot: Duration::ZERO, wall: SystemTime::UNIX_EPOCH, seed: 1 };
+/// broker.apply(tick, Event::Stop(Stop::Now), &mut effects);
+/// assert_eq!(effects, [Effect::Stopped]);
+/// ```
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) settings: Settings,
+    pub(crate) connections: HashMap<ConnectionId, Connection>,
+    pub(crate) processes: Processes,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    pub(crate) joinable: HashMap<SessionKey, SessionId>,
+    pub(crate) members: HashMap<MemberId, Member>,
+    pub(crate) engines: BTreeMap<EngineId, Engine>,
+    pub(crate) engine_of: HashMap<PathBuf, EngineId>,
+    pub(crate) flights: HashMap<u64, Flight>,
+    pub(crate) lanes: Lanes,
+    pub(crate) calls: HashMap<CallId, (LaneId, Then)>,
+    pub(crate) timers: Timers,
+    /// Submissions that became final since the start, by state.
+    pub(crate) finals: [u64; 9],
+    pub(crate) stopping: Option<Stopping>,
+    made: u64,
+}
+
+/// What to do when a provider has answered.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Nothing: there is nobody to tell.
+    Nothing,
+    /// The answer is the reply.
+    Reply(Asker),
+    Added(Asker, SessionId),
+    Removed(Asker, SessionId),
+    Resolved {
+        asker: Asker,
+        member: MemberId,
+        name: String,
+        asked: usize,
+    },
+    LoggedOn(SessionId, usize),
+    LoggedOff(SessionId, usize),
+    EngineOpened(EngineId),
+    EngineClosed(EngineId),
+    Found {
+        asker: Asker,
+        member: MemberId,
+        entry: EntryId,
+    },
+    Appended {
+        asker: Asker,
+        member: MemberId,
+        upload: UploadId,
+    },
+    Submitted(crate::submit::InFlight),
+    Saved {
+        asker: Asker,
+        member: MemberId,
+        object: ObjectId,
+        engine: EngineId,
+        was: u128,
+    },
+    Recovered(EngineId),
+    Deleted {
+        asker: Asker,
+        engine: EngineId,
+        entry: EntryId,
+    },
+    Flushed(MemberId),
+    AbortFound {
+        asker: Asker,
+        member: MemberId,
+        engine: EngineId,
+    },
+    Aborted {
+        asker: Asker,
+        engine: EngineId,
+        record: u128,
+    },
+    Queue {
+        asker: Asker,
+        engine: EngineId,
+        profile: Option<String>,
+        page: u64,
+    },
+    Due(EngineId),
+    Prepared(u64),
+    Marked(u64),
+    Completed(u64),
+    Recorded {
+        engine: EngineId,
+        record: u128,
+        flight: Option<u64>,
+    },
+}
+
+/// Who makes a call: for whom it is logged, and whose turn it takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) process: Option<ProcessId>,
+    pub(crate) urgency: Urgency,
+}
+
+impl Caller {
+    /// The broker itself, for a session.
+    pub(crate) fn broker(session: Option<SessionId>) -> Self {
+        Self { session, process: None, urgency: Urgency::InTurn }
+    }
+
+    /// The same, in front of everything that waits.
+    pub(crate) fn first(self) -> Self {
+        Self { urgency: Urgency::First, ..self }
+    }
+}
+
+impl Broker {
+    /// A broker that nobody talks to yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            connections: HashMap::new(),
+            processes: Processes::default(),
+            sessions: BTreeMap::new(),
+            joinable: HashMap::new(),
+            members: HashMap::new(),
+            engines: BTreeMap::new(),
+            engine_of: HashMap::new(),
+            flights: HashMap::new(),
+            lanes: Lanes::default(),
+            calls: HashMap::new(),
+            timers: Timers::default(),
+            finals: [0; 9],
+            stopping: None,
+            made: 0,
+        }
+    }
+
+    /// Applies one event. Time and chance are arguments; what should happen in the world comes out as effects.
+    pub fn apply(&mut self, tick: Tick, event: Event, effects: &mut Vec<Effect>) {
+        let mut turn = Turn::new(tick, effects);
+        let turn = &mut turn;
+        match event {
+            Event::Connected { connection, identity } => self.connected(connection, identity, turn),
+            Event::Request { connection, asked, bytes } => {
+                self.request(connection, asked, bytes, turn);
+            }
+            Event::Disconnected { connection } => self.disconnected(connection, turn),
+            Event::ProcessEnded { process } => {
+                let held = self.processes.find(&process).map(|p| p.connections.clone());
+                for connection in held.unwrap_or_default() {
+                    let why = Fault::new(Code::E_NOT_FOUND, "the process has ended");
+                    self.hang_up(connection, why, turn);
+                }
+            }
+            Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
+            Event::Adopt { profile } => {
+                let user = self.settings.owner;
+                self.adopt(SessionKey { user, profile }, turn);
+            }
+            Event::Answered { call, result } => self.answered(call, result, turn),
+            Event::Timer => {
+                self.timers.fired();
+                while let Some(timer) = self.timers.due(turn.tick.boot) {
+                    self.timer(timer, turn);
+                }
+            }
+            Event::Reload(settings) => {
+                let broker = std::mem::take(&mut self.settings.broker);
+                self.settings = Settings { broker, ..*settings };
+            }
+            Event::Stop(how) => self.stop(how, turn),
+        }
+        self.tidy(turn);
+    }
+
+    /// Brings the state back to normal, so that the next event starts from a known one.
+    fn tidy(&mut self, turn: &mut Turn) {
+        self.pump_all(turn);
+        self.stop_if_over(turn);
+        if let Some(at) = self.timers.rearm() {
+            turn.emit(Effect::Arm(at));
+        }
+    }
+
+    fn timer(&mut self, timer: Timer, turn: &mut Turn) {
+        match timer {
+            Timer::Grace(session) => self.grace_over(session, turn),
+            Timer::Leaving(member) => self.check_leaving(member, turn),
+            Timer::Linger(session) => self.linger_over(session, turn),
+            Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
+            Timer::Due(engine) => self.due(engine),
+            Timer::Idle(engine, since) => self.idle(engine, since, turn),
+            Timer::Stop => self.stop_tick(turn),
+        }
+    }
+
+    /// A number that no other thing of this broker has.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    /// Calls a provider, as soon as there is a place for the call.
+    pub(crate) fn call(
+        &mut self,
+        lane: LaneId,
+        caller: Caller,
+        provider: ProviderCall,
+        then: Then,
+        turn: &mut Turn,
+    ) {
+        let call = CallId(self.number());
+        self.calls.insert(call, (lane, then));
+        let process = caller.process.and_then(|id| self.processes.get(id));
+        let outgoing =
+            Outgoing { call, session: caller.session, pid: process.map(|p| p.peer.pid), provider };
+        let payer = caller.process.map_or(Payer::Broker, Payer::Process);
+        self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
+    }
+
+    fn answered(
+        &mut self,
+        call: CallId,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some((lane, then)) = self.calls.remove(&call) else { return };
+        self.lanes.answered(lane, turn);
+        self.go_on(then, result, turn);
+    }
+
+    /// Goes on with what waited for a provider.
+    pub(crate) fn go_on(
+        &mut self,
+        then: Then,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match then {
+            Then::Nothing => {}
+            Then::Reply(asker) => {
+                self.answer(asker, result.map(reply_of).map_err(Fault::from), turn);
+            }
+            Then::Added(asker, session) => {
+                self.address_book_changed(session, result.as_ref().ok(), turn);
+                let reply = result.map(|answer| Reply::Added(address(answer).entry));
+                self.answer(asker, reply.map_err(Fault::from), turn);
+            }
+            Then::Removed(asker, session) => {
+                self.address_book_changed(session, result.as_ref().ok(), turn);
+                self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
+            }
+            Then::Resolved { asker, member, name, asked } => {
+                self.resolved((asker, member), (name, asked), result, turn);
+            }
+            Then::LoggedOn(session, provider) => {
+                self.provider_logged_on(session, provider, result, turn);
+            }
+            Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
+            Then::EngineOpened(engine) => self.engine_opened(engine, result.as_ref(), turn),
+            Then::EngineClosed(engine) => self.engine_closed(engine, turn),
+            Then::Found { asker, member, entry } => self.found(asker, member, entry, result, turn),
+            Then::Appended { asker, member, upload } => {
+                self.appended(asker, member, upload, result, turn);
+            }
+            Then::Submitted(in_flight) => self.submitted(in_flight, result, turn),
+            Then::Saved { asker, member, object, engine, was } => {
+                self.saved(asker, (member, object), (engine, was), result, turn);
+            }
+            Then::Recovered(engine) => self.recovered(engine, result.as_ref().ok(), turn),
+            Then::Deleted { asker, engine, entry } => {
+                self.deleted(asker, (engine, entry), result, turn);
+            }
+            Then::Flushed(member) => self.written(member, turn),
+            Then::AbortFound { asker, member, engine } => {
+                self.abort_found(asker, member, engine, result, turn);
+            }
+            Then::Aborted { asker, engine, record } => {
+                self.aborted(asker, engine, record, result, turn);
+            }
+            Then::Queue { asker, engine, profile, page } => {
+                self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
+            }
+            Then::Due(engine) => self.due_loaded(engine, result),
+            Then::Prepared(flight) => self.prepared(flight, result, turn),
+            Then::Marked(flight) => self.marked(flight, result.err(), turn),
+            Then::Completed(flight) => self.completed(flight, result, turn),
+            Then::Recorded { engine, record, flight } => {
+                self.recorded(engine, record, flight, result, turn);
+            }
+        }
+    }
+}
+
+/// The reply that an answer is.
+fn reply_of(answer: ProviderAnswer) -> Reply {
+    match answer {
+        ProviderAnswer::Setting(value) => Reply::Setting(value),
+        ProviderAnswer::Piece { size, bytes } => {
+            Reply::Piece { size, bytes: sundown_protocol::request::Blob(bytes) }
+        }
+        ProviderAnswer::Messages { rows, next } => {
+            Reply::Rows(Rows { rows: TableRows::Messages(rows), next })
+        }
+        ProviderAnswer::Addresses { rows, next } => {
+            Reply::Rows(Rows { rows: TableRows::Addresses(rows), next })
+        }
+        _ => Reply::Done,
+    }
+}
+
+pub(crate) fn address(answer: ProviderAnswer) -> AddressRow {
+    match answer {
+        ProviderAnswer::Address(row) => row,
+        _ => AddressRow {
+            entry: EntryId { store: 0, record: 0 },
+            name: String::new(),
+            addresses: Vec::new(),
+        },
+    }
+}
+
+/// The folder a recovered or saved message stands in.
+pub(crate) const DRAFTS: Folder = Folder::Drafts;

@@ -1,0 +1,123 @@
+//! Connections: who may ask how much at once, and whom to answer.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sundown_protocol::notification::LeaveReason;
+use sundown_protocol::{Code, Fault, MemberId, Reply, RequestId};
+
+use crate::broker::Broker;
+use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
+use crate::process::ProcessId;
+
+/// How many evicted members a connection remembers, to answer for them with the right code.
+const REMEMBERED: usize = 4_096;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) process: ProcessId,
+    pub(crate) members: BTreeSet<MemberId>,
+    /// Members that did not leave by themselves.
+    pub(crate) gone: HashMap<MemberId, LeaveReason>,
+    requests: u32,
+    bytes: u64,
+}
+
+/// Who waits for an answer, and what its request cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) connection: ConnectionId,
+    pub(crate) request: RequestId,
+    /// `None` for a request that is free.
+    pub(crate) bytes: Option<u64>,
+}
+
+impl Connection {
+    /// Remembers why a member is gone.
+    pub(crate) fn remember(&mut self, member: MemberId, reason: LeaveReason) {
+        let asked_for = matches!(reason, LeaveReason::LoggedOff | LeaveReason::Disconnected);
+        if !asked_for && self.gone.len() < REMEMBERED {
+            self.gone.insert(member, reason);
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) fn connected(
+        &mut self,
+        connection: ConnectionId,
+        identity: PeerIdentity,
+        turn: &mut Turn,
+    ) {
+        if self.connections.len() >= self.settings.limits.connections {
+            let limit = self.settings.limits.connections;
+            let message = format!("the broker has {limit} connections, its limit; try again later");
+            let why = Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message);
+            return turn.emit(Effect::Close { connection, why });
+        }
+        let process = self.processes.connect(identity, connection);
+        let new = Connection {
+            process,
+            members: BTreeSet::new(),
+            gone: HashMap::new(),
+            requests: 0,
+            bytes: 0,
+        };
+        self.connections.insert(connection, new);
+    }
+
+    /// Books a request. `None` ends the connection: more was asked at once than was granted.
+    pub(crate) fn charge(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        bytes: Option<u64>,
+        turn: &mut Turn,
+    ) -> Option<Asker> {
+        let limits = &self.settings.limits;
+        let state = self.connections.get_mut(&connection)?;
+        if let Some(bytes) = bytes {
+            state.requests += 1;
+            state.bytes += bytes;
+            if state.requests > limits.requests || state.bytes > limits.request_bytes {
+                let message = format!(
+                    "more than {} requests or {} bytes unanswered at once",
+                    limits.requests, limits.request_bytes
+                );
+                self.hang_up(connection, Fault::new(Code::E_TOO_BIG, message), turn);
+                return None;
+            }
+        }
+        Some(Asker { connection, request, bytes })
+    }
+
+    /// Answers, if whoever asked is still there, and gives its credit back.
+    pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
+        let Some(state) = self.connections.get_mut(&asker.connection) else { return };
+        if let Some(bytes) = asker.bytes {
+            state.requests -= 1;
+            state.bytes -= bytes;
+        }
+        let Asker { connection, request, .. } = asker;
+        turn.emit(Effect::Answer { connection, request, result });
+    }
+
+    /// Ends a connection from this side.
+    pub(crate) fn hang_up(&mut self, connection: ConnectionId, why: Fault, turn: &mut Turn) {
+        if self.connections.contains_key(&connection) {
+            turn.emit(Effect::Close { connection, why });
+            self.disconnected(connection, turn);
+        }
+    }
+
+    /// A connection is gone: its members are, as by a crash.
+    pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        for member in std::mem::take(&mut state.members) {
+            self.remove_member(member, LeaveReason::Disconnected, turn);
+        }
+        if let Some(state) = self.connections.remove(&connection) {
+            self.processes.disconnect(state.process, connection);
+        }
+    }
+}

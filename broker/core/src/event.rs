@@ -1,0 +1,231 @@
+//! What can happen, and what should be done about it: two closed lists.
+
+use std::time::{Duration, SystemTime};
+
+use sundown_protocol::reply::{Peer, Reply};
+use sundown_protocol::request::Asked;
+use sundown_protocol::{Fault, Notification, RequestId, SessionId};
+
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
+use crate::settings::{Profile, Settings};
+
+/// One connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// One call of a provider that has not been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// The way to one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u64);
+
+/// One open store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EngineId(pub u64);
+
+/// What makes a process that process, as the kernel says it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProcessKey(pub [u8; 32]);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its process id and the name it gave, for people.
+    pub peer: Peer,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// Monotonic time for timers, wall time for what is stored, entropy for jitter and ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Tick {
+    /// Since the machine started.
+    pub boot: Duration,
+    /// On the wall.
+    pub wall: SystemTime,
+    /// A fresh number each time.
+    pub seed: u64,
+}
+
+impl Tick {
+    /// Wall time in milliseconds since 1970.
+    pub fn millis(&self) -> u64 {
+        let since = self.wall.duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |d| d.as_millis() as u64)
+    }
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A peer said hello.
+    Connected {
+        /// Its connection.
+        connection: ConnectionId,
+        /// Who it is.
+        identity: PeerIdentity,
+    },
+    /// A peer asked for something.
+    Request {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What.
+        asked: Asked,
+        /// The size of the frame, for its account.
+        bytes: usize,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The kernel says that a process ended, though something still holds its sockets.
+    ProcessEnded {
+        /// Which.
+        process: ProcessKey,
+    },
+    /// A profile's settings were read, or could not be.
+    ProfileLoaded {
+        /// For which session.
+        session: SessionId,
+        /// The profile.
+        result: Result<Box<Profile>, Fault>,
+    },
+    /// The profile has a store on disk, which may have mail in its queue. Said once at start.
+    Adopt {
+        /// The profile's name.
+        profile: String,
+    },
+    /// A provider answered.
+    Answered {
+        /// Which call.
+        call: CallId,
+        /// What.
+        result: Result<ProviderAnswer, ProviderError>,
+    },
+    /// The time asked for has come.
+    Timer,
+    /// Settings were read again.
+    Reload(Box<Settings>),
+    /// The broker is to stop.
+    Stop(Stop),
+}
+
+/// How the broker is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// For a restart: members are told and will come back.
+    Restart,
+    /// For good: members' sessions end.
+    Final,
+    /// For good, without waiting for anybody.
+    Fast,
+    /// At once after a sync: a second signal.
+    Now,
+}
+
+/// What should happen in the world. An effect is never refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Answer a request.
+    Answer {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Which request.
+        request: RequestId,
+        /// The answer.
+        result: Result<Reply, Fault>,
+    },
+    /// Tell a member something.
+    Notify {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What.
+        notification: Notification,
+    },
+    /// End a connection, after saying why.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        why: Fault,
+    },
+    /// Make a worker, or two for a store: one that writes and one that reads beside it.
+    OpenLane(LaneSpec),
+    /// Call a provider. There is a place for it.
+    Call {
+        /// By which worker.
+        lane: LaneId,
+        /// The answer names it.
+        call: CallId,
+        /// For which session, if for one.
+        session: Option<SessionId>,
+        /// For which process, if for one.
+        pid: Option<u32>,
+        /// The call.
+        provider: ProviderCall,
+    },
+    /// Let a worker end after what it has; a hung one is left behind.
+    CloseLane(LaneId),
+    /// Read a profile's settings.
+    LoadProfile {
+        /// For which session.
+        session: SessionId,
+        /// The profile's name.
+        name: String,
+    },
+    /// Say [`Event::Timer`] at this time since the machine started; it replaces what was asked before.
+    Arm(Duration),
+    /// Everything is over.
+    Stopped,
+}
+
+/// A worker to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneSpec {
+    /// Its lane.
+    pub lane: LaneId,
+    /// For a store, the lane of its reader.
+    pub reader: Option<LaneId>,
+    /// For a transport, the stores of its session by their lane: its support object reads them.
+    pub stores: Vec<LaneId>,
+    /// What the provider is.
+    pub provider_type: ProviderType,
+    /// Its section in the profile.
+    pub spec: ProviderSpec,
+}
+
+/// One event being applied: when, and where its effects go.
+pub(crate) struct Turn<'a> {
+    pub(crate) tick: Tick,
+    pub(crate) effects: &'a mut Vec<Effect>,
+    drawn: u64,
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) fn new(tick: Tick, effects: &'a mut Vec<Effect>) -> Self {
+        Self { tick, effects, drawn: 0 }
+    }
+
+    /// A number by chance: the tick's seed, drawn out by `SplitMix64`.
+    pub(crate) fn chance(&mut self) -> u64 {
+        self.drawn += 1;
+        let mut z = self.tick.seed.wrapping_add(self.drawn.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A record's identifier by chance.
+    pub(crate) fn record(&mut self) -> u128 {
+        u128::from(self.chance()) << 64 | u128::from(self.chance())
+    }
+
+    pub(crate) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}

@@ -1,0 +1,130 @@
+//! Who may call a provider next.
+//!
+//! A worker has a fixed number of places. Calls that find none wait here, one queue for each process, and the processes
+//! take turns: one that has a thousand calls waiting delays another's single call by one. Calls that end things go
+//! in front of all that.
+
+use std::collections::{HashMap, VecDeque};
+
+use sundown_protocol::SessionId;
+
+use crate::event::{CallId, Effect, LaneId, Turn};
+use crate::process::ProcessId;
+use crate::provider::ProviderCall;
+
+/// Calls that a worker may hold at once. A store commits as many together as it holds.
+const PLACES: usize = 256;
+
+/// On whose account a call waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Payer {
+    Broker,
+    Process(ProcessId),
+}
+
+/// Where in its lane a call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Behind what its payer asked before, in turn with the others.
+    InTurn,
+    /// In front of everything.
+    First,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) call: CallId,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) provider: ProviderCall,
+}
+
+#[derive(Debug)]
+struct Lane {
+    free: usize,
+    first: VecDeque<Outgoing>,
+    turns: VecDeque<Payer>,
+    waiting: HashMap<Payer, VecDeque<Outgoing>>,
+}
+
+impl Lane {
+    fn next(&mut self) -> Option<Outgoing> {
+        if let Some(outgoing) = self.first.pop_front() {
+            return Some(outgoing);
+        }
+        let payer = self.turns.pop_front()?;
+        let queue = self.waiting.get_mut(&payer).expect("whoever has a turn has a queue");
+        let outgoing = queue.pop_front().expect("a queue with a turn is not empty");
+        if queue.is_empty() {
+            self.waiting.remove(&payer);
+        } else {
+            self.turns.push_back(payer);
+        }
+        Some(outgoing)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    lanes: HashMap<LaneId, Lane>,
+    made: u64,
+}
+
+impl Lanes {
+    pub(crate) fn open(&mut self) -> LaneId {
+        self.made += 1;
+        let lane = Lane {
+            free: PLACES,
+            first: VecDeque::new(),
+            turns: VecDeque::new(),
+            waiting: HashMap::new(),
+        };
+        self.lanes.insert(LaneId(self.made), lane);
+        LaneId(self.made)
+    }
+
+    /// Closes a lane. What still waited is never called.
+    pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) {
+        if self.lanes.remove(&id).is_some() {
+            turn.emit(Effect::CloseLane(id));
+        }
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        id: LaneId,
+        payer: Payer,
+        urgency: Urgency,
+        outgoing: Outgoing,
+        turn: &mut Turn,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if urgency == Urgency::First {
+            lane.first.push_back(outgoing);
+        } else {
+            let queue = lane.waiting.entry(payer).or_default();
+            if queue.is_empty() {
+                lane.turns.push_back(payer);
+            }
+            queue.push_back(outgoing);
+        }
+        self.pump(id, turn);
+    }
+
+    /// A call was answered: its place is free.
+    pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.free += 1;
+            self.pump(id, turn);
+        }
+    }
+
+    fn pump(&mut self, id: LaneId, turn: &mut Turn) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        while lane.free > 0 {
+            let Some(Outgoing { call, session, pid, provider }) = lane.next() else { return };
+            lane.free -= 1;
+            turn.emit(Effect::Call { lane: id, call, session, pid, provider });
+        }
+    }
+}

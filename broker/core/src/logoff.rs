@@ -1,0 +1,437 @@
+//! Logoffs: leaving a session in every way there is, ending one for everybody, and what follows the last departure.
+//!
+//! A session closes in phases: transports, then address books, then stores. A later kind is not called before the
+//! earlier kind has answered or had its time; no answer keeps a session open (PLOG-5).
+
+use sundown_protocol::notification::{EndReason, LeaveReason};
+use sundown_protocol::reply::{LoggedOff, Peer, Reply};
+use sundown_protocol::request::{Logoff, LogoffFlags};
+use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, SessionId};
+
+use crate::broker::{Broker, Caller, Then};
+use crate::connection::Asker;
+use crate::event::Turn;
+use crate::member::{Leaving, Member, MemberState, WaitForOthers};
+use crate::object::Object;
+use crate::provider::{MessageContent, ProviderCall, ProviderType};
+use crate::session::{ProviderState, Session, SessionState};
+use crate::settings::{Linger, Right, SharedLogoff};
+use crate::timers::Timer;
+
+impl Broker {
+    pub(crate) fn logoff(
+        &mut self,
+        asker: Asker,
+        logoff: &Logoff,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let Logoff { member: id, flags, drain } = *logoff;
+        if flags.0 & !LogoffFlags::KNOWN != 0 {
+            let unknown = flags.0 & !LogoffFlags::KNOWN;
+            let message = format!("logoff flags 0x{unknown:X} are not known");
+            return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
+        }
+        let session_id = self.attached(asker, id)?.session;
+        if flags.contains(LogoffFlags::SHARED) {
+            self.end_shared(asker, id, flags, turn)?;
+        }
+        let session = &self.sessions[&session_id];
+        let now = turn.tick.boot;
+        let drain = drain.filter(|_| !flags.contains(LogoffFlags::CRITICAL));
+        let mut until = drain.map(|millis| now + std::time::Duration::from_millis(millis));
+        if let SessionState::Ending { deadline: Some(end), .. } = session.state {
+            until = until.map(|until| until.min(end));
+        }
+        let durable = now + self.settings.shutdown.deadline;
+        let member = self.members.get_mut(&id).expect("looked at before");
+        let wait =
+            if flags.contains(LogoffFlags::WAIT) { WaitForOthers::Yes } else { WaitForOthers::No };
+        let began_with = member.waiting;
+        member.state = MemberState::Draining(Leaving {
+            asker,
+            wait,
+            drain: until,
+            durable,
+            began_with,
+            told: began_with,
+        });
+        self.timers.set(durable, Timer::Leaving(id));
+        if let Some(until) = until {
+            self.timers.set(until, Timer::Leaving(id));
+        }
+        self.hurry(id, turn);
+        self.check_leaving(id, turn);
+        Ok(())
+    }
+
+    /// Ends a shared session for everybody, if it is one, this member may, and nobody did before (DESIGN §3.2).
+    fn end_shared(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        flags: LogoffFlags,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.member(asker, id)?;
+        let session = self.session_of(member);
+        if !session.is_shared() || !session.is_joinable() {
+            return Ok(());
+        }
+        self.may_end(session, id, flags)?;
+        let by = self.peer(id);
+        let session_id = session.id;
+        let grace = self.settings.shutdown.grace;
+        let deadline = grace.map(|grace| turn.tick.boot + grace);
+        let session = self.sessions.get_mut(&session_id).expect("looked at just before");
+        session.state = SessionState::Ending { by: by.clone(), deadline };
+        let others: Vec<_> = session.members.iter().copied().filter(|m| *m != id).collect();
+        self.joinable.remove(&session.key);
+        if let Some(deadline) = deadline {
+            self.timers.set(deadline, Timer::Grace(session_id));
+        }
+        for other in others {
+            let news = News::CriticalError {
+                code: Code::E_END_OF_SESSION,
+                reason: EndReason::SharedLogoff,
+                by: Some(by.clone()),
+                grace: grace.map(|g| g.as_millis() as u64),
+            };
+            self.tell_always(other, news, turn);
+            self.cap_drain(other, deadline, turn);
+        }
+        Ok(())
+    }
+
+    fn may_end(&self, session: &Session, id: MemberId, flags: LogoffFlags) -> Result<(), Fault> {
+        if flags.contains(LogoffFlags::FORCE) {
+            let uid = self.processes.get(self.members[&id].process).map_or(u32::MAX, |p| p.uid);
+            return if self.right(uid, &session.profile().access) >= Right::Admin {
+                Ok(())
+            } else {
+                let message =
+                    format!("user {uid} may not force a shared logoff; it takes the right admin");
+                Err(Fault::new(Code::E_NO_ACCESS, message))
+            };
+        }
+        let owner = session.members[0];
+        match self.settings.shutdown.shared_logoff {
+            SharedLogoff::Any => Ok(()),
+            SharedLogoff::Owner if owner == id => Ok(()),
+            SharedLogoff::Owner => {
+                let owner = self.peer(owner);
+                let message = format!(
+                    "the shared session belongs to {} (pid {}), and shared_logoff is \"owner\"; \
+                     log off without the shared flag, or use force as an administrator",
+                    owner.program, owner.pid
+                );
+                Err(Fault::new(Code::E_NO_ACCESS, message).with(FaultDetail::Owner(owner)))
+            }
+            SharedLogoff::Deny => {
+                let message = "nobody may end a shared session for others: shared_logoff is \"deny\"; \
+                               log off without the shared flag, or use force as an administrator";
+                let owner = FaultDetail::Owner(self.peer(owner));
+                Err(Fault::new(Code::E_NO_ACCESS, message).with(owner))
+            }
+        }
+    }
+
+    /// Grace caps a drain that began before.
+    fn cap_drain(&mut self, id: MemberId, deadline: Option<std::time::Duration>, turn: &mut Turn) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
+            leaving.drain = leaving.drain.map(|until| until.min(end));
+            self.timers.set(end.max(turn.tick.boot), Timer::Leaving(id));
+        }
+    }
+
+    /// Looks whether a logoff has what it waits for, and finishes it.
+    pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let MemberState::Draining(leaving) = &mut member.state else { return };
+        let now = turn.tick.boot;
+        if member.unwritten > 0 && now < leaving.durable {
+            return;
+        }
+        if member.unwritten > 0 || !member.failed.is_empty() {
+            return self.refuse_leaving(id, turn);
+        }
+        if leaving.drain.is_some_and(|until| now < until) && member.waiting > 0 {
+            let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
+            if std::mem::replace(&mut leaving.told, waiting) != waiting {
+                let finished = began_with - waiting;
+                self.tell_asked(id, &News::LogoffProgress { waiting, finished }, turn);
+            }
+            return;
+        }
+        let (asker, wait) = (leaving.asker, leaving.wait);
+        let (session, account) = (member.session, member.account());
+        let discarded = self.remove_member(id, LeaveReason::LoggedOff, turn);
+        let account = LoggedOff { discarded, ..account };
+        self.answer_leaver(session, asker, wait, account, turn);
+    }
+
+    fn answer_leaver(
+        &mut self,
+        session: SessionId,
+        asker: Asker,
+        wait: WaitForOthers,
+        account: LoggedOff,
+        turn: &mut Turn,
+    ) {
+        let still_there = self.sessions.get_mut(&session).filter(|s| !s.members.is_empty());
+        match (wait, still_there) {
+            (WaitForOthers::Yes, Some(session)) if !session.is_joinable() => {
+                session.leavers.push((asker, account));
+            }
+            _ => self.answer(asker, Ok(Reply::LoggedOff(account)), turn),
+        }
+    }
+
+    /// What was handed over could not be made durable: the member stays and is told, once.
+    fn refuse_leaving(&mut self, id: MemberId, turn: &mut Turn) {
+        let member = self.members.get_mut(&id).expect("it is leaving");
+        let state = std::mem::replace(&mut member.state, MemberState::Attached);
+        let MemberState::Draining(leaving) = state else { return };
+        let fault = if member.failed.is_empty() {
+            let message = "the store did not make everything durable in time; \
+                           you are still logged on, try again";
+            Fault::new(Code::E_TIMEOUT, message)
+        } else {
+            Self::failed_fault(std::mem::take(&mut member.failed))
+        };
+        self.answer(leaving.asker, Err(fault), turn);
+    }
+
+    /// Takes a member out of its session. The number of unsaved drafts that went with it.
+    pub(crate) fn remove_member(
+        &mut self,
+        id: MemberId,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) -> u64 {
+        let Some(mut member) = self.members.remove(&id) else { return 0 };
+        if let Some(connection) = self.connections.get_mut(&member.connection) {
+            connection.members.remove(&id);
+            connection.remember(id, reason);
+        }
+        if let Some(process) = self.processes.get_mut(member.process) {
+            process.members -= 1;
+            process.objects -= member.objects.len();
+        }
+        for (engine, record) in member.pending.keys() {
+            if let Some(engine) = self.engines.get_mut(engine) {
+                engine.owners.remove(record);
+            }
+        }
+        if let MemberState::Draining(leaving) = &member.state
+            && reason != LeaveReason::LoggedOff
+        {
+            let message = "the session ended while this logoff was waiting";
+            let fault = Fault::new(Code::E_END_OF_SESSION, message);
+            self.answer(leaving.asker, Err(fault), turn);
+        }
+        for asker in std::mem::take(&mut member.flushes) {
+            let fault = Fault::new(Code::E_END_OF_SESSION, "the session has ended");
+            self.answer(asker, Err(fault), turn);
+        }
+        let drafts = self.settle_drafts(&mut member, reason, turn);
+        let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
+        session.members.retain(|m| *m != id);
+        session.with_mail -= usize::from(member.has_mail());
+        session.listeners.remove(&id);
+        let others = session.members.clone();
+        for other in others {
+            self.tell_asked(other, &News::MemberLeft { member: id, reason }, turn);
+        }
+        self.check_vacated(member.session, turn);
+        drafts
+    }
+
+    /// A logoff throws unsaved drafts away, as documented; every other end keeps them (DESIGN §3.9).
+    fn settle_drafts(&mut self, member: &mut Member, reason: LeaveReason, turn: &mut Turn) -> u64 {
+        let draft = |object| match object {
+            Object::Draft(draft) => Some(draft),
+            _ => None,
+        };
+        let drafts: Vec<_> = member.objects.drain().filter_map(draft).collect();
+        let count = drafts.len() as u64;
+        for draft in drafts {
+            match draft.content {
+                _ if reason != LeaveReason::LoggedOff => self.recover_draft(member, draft, turn),
+                MessageContent::Uploaded(number) => {
+                    self.discard(member, draft.store, number, turn);
+                }
+                MessageContent::Inline(_) => {}
+            }
+        }
+        for (_, upload) in std::mem::take(&mut member.uploads) {
+            self.discard(member, upload.store, upload.number, turn);
+        }
+        count
+    }
+
+    /// The grace of a shared logoff is over: whoever is still here is put out.
+    pub(crate) fn grace_over(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !matches!(session.state, SessionState::Ending { .. }) {
+            return;
+        }
+        for member in session.members.clone() {
+            self.check_leaving(member, turn);
+            if !self.members.contains_key(&member) {
+                continue;
+            }
+            let peer = self.peer(member);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.evicted.push(peer);
+            }
+            self.tell_always(member, News::Evicted, turn);
+            self.remove_member(member, LeaveReason::Evicted, turn);
+        }
+    }
+
+    /// After a departure, or when mail went out: whether the session has a reason to stay.
+    pub(crate) fn check_vacated(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let idle = matches!(
+            session.state,
+            SessionState::Active | SessionState::Memberless | SessionState::Ending { .. }
+        );
+        if !idle || !session.members.is_empty() {
+            return;
+        }
+        if session.is_joinable() && self.stopping.is_none() && self.lingers(session) {
+            let linger = self.settings.shutdown.linger;
+            let session = self.sessions.get_mut(&id).expect("looked at just before");
+            if session.state != SessionState::Memberless {
+                session.state = SessionState::Memberless;
+                if let Linger::For(time) = linger {
+                    self.timers.set(turn.tick.boot + time, Timer::Linger(id));
+                }
+            }
+            return;
+        }
+        self.close_session(id, turn);
+    }
+
+    fn lingers(&self, session: &Session) -> bool {
+        self.settings.shutdown.linger != Linger::Off
+            && session.engines().any(|(_, engine)| self.has_work(engine, session))
+    }
+
+    pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
+        let memberless = |s: &&Session| s.state == SessionState::Memberless;
+        if self.sessions.get(&id).filter(memberless).is_some() {
+            self.close_session(id, turn);
+        }
+    }
+
+    /// Begins the end of a session without members.
+    pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
+        let session = self.sessions.get_mut(&id).expect("who closes it has it");
+        if self.joinable.get(&session.key) == Some(&id) {
+            self.joinable.remove(&session.key);
+        }
+        let (leavers, stayed) =
+            (std::mem::take(&mut session.leavers), std::mem::take(&mut session.evicted));
+        session.state = SessionState::Closing { phase: 0 };
+        for (asker, account) in leavers {
+            let account = LoggedOff { stayed: stayed.clone(), ..account };
+            self.answer(asker, Ok(Reply::LoggedOff(account)), turn);
+        }
+        self.enter_phase(id, 0, turn);
+    }
+
+    /// Calls Logoff on every provider of a phase's kind. Transports finish what they have begun first (PLOG-7).
+    fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
+        let session = self.sessions.get_mut(&id).expect("a closing session exists");
+        session.state = SessionState::Closing { phase };
+        let deadline = turn.tick.boot + self.settings.shutdown.deadline;
+        self.timers.set(deadline, Timer::Closing(id, phase));
+        self.advance_phase(id, turn);
+    }
+
+    /// Goes on with the closing of a session as far as its providers have answered.
+    pub(crate) fn advance_phase(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let SessionState::Closing { phase } = session.state else { return };
+        let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize).copied() else {
+            return self.end_session(id, turn);
+        };
+        let mut calls = Vec::new();
+        let mut busy = false;
+        for (place, provider) in session.providers.iter_mut().enumerate() {
+            if provider.provider_type != kind {
+                continue;
+            }
+            match &provider.state {
+                ProviderState::Available if provider.in_flight > 0 => busy = true,
+                ProviderState::Available => {
+                    provider.state = ProviderState::LoggingOff;
+                    calls.push((provider.lane, place));
+                    busy = true;
+                }
+                ProviderState::LoggingOff | ProviderState::LoggingOn(_) => busy = true,
+                ProviderState::Configured | ProviderState::Failed(_) | ProviderState::Gone => {
+                    provider.state = ProviderState::Gone;
+                }
+            }
+        }
+        for (lane, place) in calls {
+            let then = Then::LoggedOff(id, place);
+            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logoff, then, turn);
+        }
+        if !busy {
+            self.enter_phase(id, phase + 1, turn);
+        }
+    }
+
+    pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.providers[place].state = ProviderState::Gone;
+        self.advance_phase(id, turn);
+    }
+
+    /// The providers of a phase had their time: those that did not answer are left behind.
+    pub(crate) fn phase_over(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.state != (SessionState::Closing { phase }) {
+            return;
+        }
+        let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
+        let mut left = Vec::new();
+        for provider in session.providers.iter_mut().filter(|p| p.provider_type == kind) {
+            if provider.state != ProviderState::Gone {
+                provider.state = ProviderState::Gone;
+                left.push(provider.lane);
+            }
+        }
+        if kind == ProviderType::Transport {
+            self.abandon_flights(id, &left, turn);
+        }
+        self.advance_phase(id, turn);
+    }
+
+    fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
+        let session = self.sessions.remove(&id).expect("it was closing");
+        for provider in &session.providers {
+            match provider.engine {
+                Some(engine) => self.detach_engine(engine, id, turn),
+                None => self.lanes.close(provider.lane, turn),
+            }
+        }
+        // Mail that this session was sending, or that it could not send, goes on in the joinable one.
+        let work = session.profile.is_some()
+            && session.engines().any(|(_, engine)| self.has_work(engine, &session));
+        if work {
+            self.adopt(session.key, turn);
+        }
+    }
+
+    /// A member's process, for people.
+    pub(crate) fn peer(&self, id: MemberId) -> Peer {
+        let process = self.members.get(&id).and_then(|m| self.processes.get(m.process));
+        let nobody = || Peer { pid: 0, program: "unknown".into() };
+        process.map_or_else(nobody, |p| p.peer.clone())
+    }
+}

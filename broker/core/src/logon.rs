@@ -1,0 +1,365 @@
+//! Logons: joining a session, and starting one.
+
+use sundown_protocol::reply::{LoggedOn, Reply};
+use sundown_protocol::request::{Logon, LogonFlags};
+use sundown_protocol::{Code, Fault, MemberId, SessionId};
+
+use crate::broker::{Broker, Caller, Then};
+use crate::connection::Asker;
+use crate::event::{Effect, LaneSpec, Turn};
+use crate::member::{Member, MemberState};
+use crate::object::Objects;
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
+use crate::session::{
+    Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
+};
+use crate::settings::{Profile, Right};
+
+/// `cchProfileNameMax`.
+const MAX_PROFILE_NAME: usize = 64;
+
+/// Providers log on in this order (LOGON-12): a store may ask an address book, a transport reads stores.
+const START_ORDER: [ProviderType; 3] =
+    [ProviderType::AddressBook, ProviderType::Store, ProviderType::Transport];
+
+/// How often a provider's logon may fail before it is out for the life of the session (LOGON-11).
+const LOGON_TRIES: u32 = 2;
+
+impl Broker {
+    pub(crate) fn logon(
+        &mut self,
+        asker: Asker,
+        logon: Logon,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let Logon { profile, flags } = logon;
+        if flags.0 & !LogonFlags::KNOWN != 0 {
+            let message = format!("logon flags 0x{:X} are not known", flags.0 & !LogonFlags::KNOWN);
+            return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
+        }
+        let profile = profile.unwrap_or_else(|| "default".into());
+        if profile.is_empty() || profile.chars().count() > MAX_PROFILE_NAME {
+            let message = format!("a profile's name has 1 to {MAX_PROFILE_NAME} characters");
+            return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+        }
+        self.refuse_while_stopping()?;
+        let process = self.peer_of(asker).expect("who asks is connected");
+        if process.members >= self.settings.limits.members {
+            let limit = self.settings.limits.members;
+            let message =
+                format!("this process has {limit} sessions, its limit; log one off first");
+            return Err(Fault::new(Code::E_SESSION_LIMIT, message));
+        }
+        let key = SessionKey { user: self.session_user(process.uid), profile };
+        let waiting = Waiting::Logon(asker, flags);
+        if flags.contains(LogonFlags::NEW_SESSION) {
+            self.start_session(key, Sharing::Private, Some(waiting), turn);
+            return Ok(());
+        }
+        if flags.contains(LogonFlags::TIMEOUT_SHORT) && self.is_starting(&key) {
+            let message = format!("the session of profile {:?} is still starting", key.profile);
+            return Err(Fault::new(Code::E_TIMEOUT, message));
+        }
+        self.with_session(key, waiting, turn);
+        Ok(())
+    }
+
+    /// The user a process' sessions belong to: root uses those of the broker's own user.
+    pub(crate) fn session_user(&self, uid: u32) -> u32 {
+        if uid == 0 { self.settings.owner } else { uid }
+    }
+
+    fn is_starting(&self, key: &SessionKey) -> bool {
+        let session = self.joinable.get(key).and_then(|id| self.sessions.get(id));
+        session.is_some_and(|s| s.state == SessionState::Starting)
+    }
+
+    /// Goes on with the joinable session of this key, made if there is none.
+    pub(crate) fn with_session(&mut self, key: SessionKey, waiting: Waiting, turn: &mut Turn) {
+        let Some(id) = self.joinable.get(&key).copied() else {
+            self.start_session(key, Sharing::Shared, Some(waiting), turn);
+            return;
+        };
+        let session = self.sessions.get_mut(&id).expect("a joinable session exists");
+        if session.state == SessionState::Starting {
+            session.waiting.push(waiting);
+        } else {
+            self.admit(id, waiting, turn);
+        }
+    }
+
+    /// A session without a member, for mail in the queue.
+    pub(crate) fn adopt(&mut self, key: SessionKey, turn: &mut Turn) {
+        let off = self.settings.shutdown.linger == crate::settings::Linger::Off;
+        if !off && self.stopping.is_none() && !self.joinable.contains_key(&key) {
+            self.start_session(key, Sharing::Shared, None, turn);
+        }
+    }
+
+    fn start_session(
+        &mut self,
+        key: SessionKey,
+        sharing: Sharing,
+        waiting: Option<Waiting>,
+        turn: &mut Turn,
+    ) {
+        let id = SessionId(self.number());
+        turn.emit(Effect::LoadProfile { session: id, name: key.profile.clone() });
+        if sharing == Sharing::Shared {
+            self.joinable.insert(key.clone(), id);
+        }
+        let session = Session {
+            id,
+            key,
+            sharing,
+            state: SessionState::Starting,
+            profile: None,
+            providers: Vec::new(),
+            members: Vec::new(),
+            with_mail: 0,
+            listeners: std::collections::BTreeSet::new(),
+            waiting: waiting.into_iter().collect(),
+            leavers: Vec::new(),
+            evicted: Vec::new(),
+        };
+        self.sessions.insert(id, session);
+    }
+
+    pub(crate) fn profile_loaded(
+        &mut self,
+        id: SessionId,
+        result: Result<Box<Profile>, Fault>,
+        turn: &mut Turn,
+    ) {
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        match result {
+            Ok(profile) => {
+                self.open_providers(id, &profile, turn);
+                self.sessions.get_mut(&id).expect("looked at before").profile = Some(profile);
+                self.log_on_next(id, turn);
+            }
+            Err(fault) => self.fail_session(id, &fault, turn),
+        }
+    }
+
+    fn open_providers(&mut self, id: SessionId, profile: &Profile, turn: &mut Turn) {
+        let mut providers = Vec::new();
+        let mut stores = Vec::new();
+        for spec in &profile.stores {
+            let engine = self.attach_engine(id, spec, turn);
+            let lane = self.engines[&engine].write;
+            stores.push(lane);
+            let view = provider(ProviderType::Store, spec, lane);
+            providers.push(Provider { engine: Some(engine), ..view });
+        }
+        for spec in &profile.address_books {
+            let lane = self.open_lane(ProviderType::AddressBook, spec, &[], turn);
+            providers.push(provider(ProviderType::AddressBook, spec, lane));
+        }
+        for (place, transport) in profile.transports.iter().enumerate() {
+            let spec = &transport.provider;
+            let lane = self.open_lane(ProviderType::Transport, spec, &stores, turn);
+            let view = provider(ProviderType::Transport, spec, lane);
+            providers.push(Provider { transport: place, ..view });
+        }
+        self.sessions.get_mut(&id).expect("it is starting").providers = providers;
+    }
+
+    fn open_lane(
+        &mut self,
+        provider_type: ProviderType,
+        spec: &ProviderSpec,
+        stores: &[crate::event::LaneId],
+        turn: &mut Turn,
+    ) -> crate::event::LaneId {
+        let lane = self.lanes.open();
+        turn.emit(Effect::OpenLane(LaneSpec {
+            lane,
+            reader: None,
+            stores: stores.to_vec(),
+            provider_type,
+            spec: spec.clone(),
+        }));
+        lane
+    }
+
+    /// Calls the logons that come next; when none is left the session has started.
+    fn log_on_next(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let running = |p: &Provider| matches!(p.state, ProviderState::LoggingOn(_));
+        if session.state != SessionState::Starting || session.providers.iter().any(running) {
+            return;
+        }
+        let next_type = START_ORDER.into_iter().find(|t| {
+            let fresh =
+                |p: &Provider| p.provider_type == *t && p.state == ProviderState::Configured;
+            session.providers.iter().any(fresh)
+        });
+        let Some(next_type) = next_type else { return self.session_started(id, turn) };
+        let mut calls = Vec::new();
+        for (place, provider) in session.providers.iter_mut().enumerate() {
+            if provider.provider_type == next_type {
+                provider.state = ProviderState::LoggingOn(0);
+                calls.push((provider.lane, place));
+            }
+        }
+        for (lane, place) in calls {
+            let then = Then::LoggedOn(id, place);
+            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
+        }
+    }
+
+    pub(crate) fn provider_logged_on(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let provider = &mut session.providers[place];
+        let ProviderState::LoggingOn(failed) = provider.state else { return };
+        let engine = provider.engine;
+        match result {
+            Ok(answer) => {
+                provider.state = ProviderState::Available;
+                if let Some(engine) = engine {
+                    self.engine_opened(engine, Ok(&answer), turn);
+                }
+            }
+            Err(_) if failed + 1 < LOGON_TRIES => {
+                provider.state = ProviderState::LoggingOn(failed + 1);
+                let (lane, then) = (provider.lane, Then::LoggedOn(id, place));
+                self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
+            }
+            Err(error) => {
+                provider.state = ProviderState::Failed(error.message.clone());
+                let default_store = session.engines().next().map(|(_, engine)| engine);
+                if engine.is_some() && engine == default_store {
+                    let message = format!("the profile's default store: {}", error.message);
+                    return self.fail_session(id, &Fault::new(error.code, message), turn);
+                }
+            }
+        }
+        self.log_on_next(id, turn);
+    }
+
+    fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
+        let session = self.sessions.get_mut(&id).expect("it has just started");
+        session.state = SessionState::Active;
+        let waiting = std::mem::take(&mut session.waiting);
+        let engines: Vec<_> = session.engines().collect();
+        for (_, engine) in engines {
+            self.unpark(engine);
+        }
+        for waiting in waiting {
+            self.admit(id, waiting, turn);
+        }
+        // Nobody may have waited, or nobody any more.
+        self.check_vacated(id, turn);
+    }
+
+    fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        for waiting in std::mem::take(&mut session.waiting) {
+            self.answer(waiting.asker(), Err(fault.clone()), turn);
+        }
+        self.close_session(id, turn);
+    }
+
+    /// Lets somebody who waited for a session go on, now that it has started.
+    fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
+        let asker = waiting.asker();
+        let Some(uid) = self.peer_of(asker).map(|p| p.uid) else { return };
+        let session = self.sessions.get(&id).expect("it has started");
+        let right = self.right(uid, &session.profile().access);
+        let needed = match waiting {
+            Waiting::Logon(..) => Right::Session,
+            Waiting::Queue(..) => Right::Submit,
+        };
+        if right < needed {
+            let name = &session.key.profile;
+            let message =
+                format!("user {uid} may not use profile {name:?}; its [access] says who may");
+            return self.answer(asker, Err(Fault::new(Code::E_NO_ACCESS, message)), turn);
+        }
+        match waiting {
+            Waiting::Logon(asker, flags) => self.add_member(id, asker, flags, turn),
+            Waiting::Queue(asker, action) => {
+                let profile = session.key.profile.clone();
+                self.queue_of(asker, Some(profile), &action, turn);
+                self.check_vacated(id, turn);
+            }
+        }
+    }
+
+    fn add_member(&mut self, id: SessionId, asker: Asker, flags: LogonFlags, turn: &mut Turn) {
+        let member = MemberId(self.number());
+        let connection =
+            self.connections.get_mut(&asker.connection).expect("who asks is connected");
+        connection.members.insert(member);
+        let process = connection.process;
+        self.processes.get_mut(process).expect("it is connected").members += 1;
+        let session = self.sessions.get_mut(&id).expect("it has started");
+        session.members.push(member);
+        if session.state == SessionState::Memberless {
+            session.state = SessionState::Active;
+        }
+        let new = Member {
+            id: member,
+            session: id,
+            connection: asker.connection,
+            process,
+            flags,
+            since: turn.tick.millis(),
+            state: MemberState::Attached,
+            objects: Objects::default(),
+            advises: std::collections::BTreeMap::new(),
+            advised: 0,
+            uploads: std::collections::HashMap::new(),
+            pending: std::collections::HashMap::new(),
+            waiting: 0,
+            unwritten: 0,
+            failed: Vec::new(),
+            flushes: Vec::new(),
+        };
+        let has_mail = new.has_mail();
+        session.with_mail += usize::from(has_mail);
+        let first_with_mail = has_mail && session.with_mail == 1;
+        let reply = LoggedOn {
+            member,
+            session: id,
+            profile: session.key.profile.clone(),
+            shared: session.is_shared(),
+            stores: session.profile().stores.iter().map(|s| s.name.clone()).collect(),
+            identity: session.profile().identity.clone(),
+        };
+        let engines: Vec<_> = session.engines().map(|(_, engine)| engine).collect();
+        self.members.insert(member, new);
+        self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
+        if first_with_mail {
+            for engine in engines {
+                self.unpark(engine);
+            }
+        }
+    }
+}
+
+fn provider(
+    provider_type: ProviderType,
+    spec: &ProviderSpec,
+    lane: crate::event::LaneId,
+) -> Provider {
+    Provider {
+        provider_type,
+        name: spec.name.clone(),
+        lane,
+        engine: None,
+        transport: 0,
+        state: ProviderState::Configured,
+        fast_shutdown: spec.fast_shutdown,
+        in_flight: 0,
+    }
+}

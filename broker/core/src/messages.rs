@@ -1,0 +1,546 @@
+//! Objects of a session and what is in them: open, list, read, upload, drafts, settings, address books.
+
+use sundown_protocol::reply::{Reply, Rows, TableRows};
+use sundown_protocol::request::{AddressAction, Content, Opening, ReadSource, SettingChange};
+use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SubmitKey, UploadId, frame};
+
+use crate::advise::{StoreNews, dead_object};
+use crate::broker::{Broker, Caller, DRAFTS, Then};
+use crate::connection::Asker;
+use crate::event::{EngineId, LaneId, Turn};
+use crate::member::{Member, Upload};
+use crate::object::{Draft, Object};
+use crate::provider::{
+    AddressCall, MessageContent, ProviderAnswer, ProviderCall, ProviderError, ProviderType,
+    StoreRead, StoreWrite,
+};
+use crate::session::{Provider, ProviderState};
+
+/// Rows of one page, whatever was asked for: they must fit a frame.
+const MAX_ROWS: u32 = 256;
+/// A setting's section, name or value.
+const MAX_SETTING: usize = 64 << 10;
+/// Uploads that one member may have begun.
+const MAX_UPLOADS: usize = 64;
+
+impl Broker {
+    pub(crate) fn open(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        what: Opening,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        self.check_object_quota(member)?;
+        let object = match what {
+            Opening::Store(store) => {
+                self.engine_for(member, store)?;
+                Object::Store(store)
+            }
+            Opening::Folder(store, folder) => {
+                self.engine_for(member, store)?;
+                Object::Folder(store, folder)
+            }
+            Opening::AddressBook => Object::AddressBook,
+            Opening::StatusTable => Object::StatusTable,
+            Opening::Message(entry) => {
+                let (_, engine) = self.engine_of_uid(member, entry.store)?;
+                let call = ProviderCall::Read(StoreRead::Find { record: entry.record });
+                let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
+                let then = Then::Found { asker, member: id, entry };
+                self.call(lane, caller, call, then, turn);
+                return Ok(());
+            }
+        };
+        let object = self.insert_object(id, object);
+        self.answer(asker, Ok(Reply::Opened(object)), turn);
+        Ok(())
+    }
+
+    pub(crate) fn found(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        entry: EntryId,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let opened = result.map_err(Fault::from).and_then(|_| {
+            self.attached(asker, id)?;
+            Ok(Reply::Opened(self.insert_object(id, Object::Message(entry))))
+        });
+        self.answer(asker, opened, turn);
+    }
+
+    fn check_object_quota(&self, member: &Member) -> Result<(), Fault> {
+        let limit = self.settings.limits.objects;
+        let open = self.processes.get(member.process).map_or(0, |p| p.objects);
+        if open < limit {
+            return Ok(());
+        }
+        let message = format!("this process has {limit} open objects, its limit; release some");
+        Err(Fault::new(Code::E_BUSY, message))
+    }
+
+    fn insert_object(&mut self, id: MemberId, object: Object) -> ObjectId {
+        let member = self.members.get_mut(&id).expect("who opens is a member");
+        let process = self.processes.get_mut(member.process).expect("it is connected");
+        process.objects += 1;
+        member.objects.insert(object)
+    }
+
+    fn remove_object(&mut self, id: MemberId, object: ObjectId) -> Option<Object> {
+        let member = self.members.get_mut(&id)?;
+        let removed = member.objects.remove(object)?;
+        let process = self.processes.get_mut(member.process).expect("it is connected");
+        process.objects -= 1;
+        Some(removed)
+    }
+
+    pub(crate) fn release(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        object: ObjectId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        self.member(asker, id)?;
+        let removed = self.remove_object(id, object).ok_or_else(dead_object)?;
+        if let Object::Draft(Draft {
+            store,
+            content: MessageContent::Uploaded(number),
+            saving: None,
+        }) = removed
+        {
+            let member = &self.members[&id];
+            let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
+            self.discard_from(engine.ok(), caller, number, turn);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn list(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        object: ObjectId,
+        (after, limit): (u64, u32),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let limit = limit.clamp(1, MAX_ROWS);
+        let caller = Self::caller(member);
+        match *member.objects.get(object).ok_or_else(dead_object)? {
+            Object::Folder(store, folder) => {
+                let engine = self.engine_for(member, store)?;
+                let call = ProviderCall::Read(StoreRead::List { folder, after, limit });
+                let lane = self.engines[&engine].read;
+                self.call(lane, caller, call, Then::Reply(asker), turn);
+            }
+            Object::AddressBook => {
+                let lane = self.address_book_lane(member)?;
+                let call = ProviderCall::Address(AddressCall::List { after, limit });
+                self.call(lane, caller, call, Then::Reply(asker), turn);
+            }
+            Object::StatusTable => {
+                let rows = TableRows::Status(self.status_rows(member.session));
+                self.answer(asker, Ok(Reply::Rows(Rows { rows, next: None })), turn);
+            }
+            Object::Store(_) | Object::Message(_) | Object::Draft(_) => {
+                let message =
+                    "this object has no rows; list a folder, an address book or the status table";
+                return Err(Fault::new(Code::E_NO_SUPPORT, message));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        source: ReadSource,
+        offset: u64,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let entry = match source {
+            ReadSource::Entry(entry) => entry,
+            ReadSource::Object(object) => match member.objects.get(object) {
+                Some(Object::Message(entry)) => *entry,
+                Some(_) => {
+                    let message = "this object has no content; read a message";
+                    return Err(Fault::new(Code::E_NO_SUPPORT, message));
+                }
+                None => return Err(dead_object()),
+            },
+        };
+        let (_, engine) = self.engine_of_uid(member, entry.store)?;
+        let limit = frame::MAX_BLOB as u32;
+        let question = StoreRead::Piece { record: entry.record, offset, limit };
+        let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
+        self.call(lane, caller, ProviderCall::Read(question), Then::Reply(asker), turn);
+        Ok(())
+    }
+
+    pub(crate) fn upload(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        (store, upload): (u16, UploadId),
+        bytes: Vec<u8>,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if bytes.len() > frame::MAX_BLOB {
+            let message =
+                format!("a piece of {} bytes; send at most {}", bytes.len(), frame::MAX_BLOB);
+            return Err(Fault::new(Code::E_TOO_BIG, message));
+        }
+        let member = self.attached(asker, id)?;
+        let engine = self.engine_for(member, store)?;
+        let known = member.uploads.get(&upload).copied();
+        if known.is_none() && member.uploads.len() >= MAX_UPLOADS {
+            let message =
+                format!("{MAX_UPLOADS} uploads were begun and not used; submit or save one");
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        if known.is_some_and(|u| u.store != store) {
+            let message = "an upload goes to one store; begin another one";
+            return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+        }
+        let (limit, caller) = (self.settings.limits.message, Self::caller(member));
+        let size = known.map_or(0, |u| u.size) + bytes.len() as u64;
+        if size > limit {
+            if let Some(known) = known {
+                self.members.get_mut(&id).expect("looked at before").uploads.remove(&upload);
+                self.discard_from(Some(engine), caller, known.number, turn);
+            }
+            return Err(too_big(size, limit));
+        }
+        let number = known.map_or_else(|| self.number(), |u| u.number);
+        let member = self.members.get_mut(&id).expect("looked at before");
+        member.uploads.insert(upload, Upload { store, number, size });
+        let call = ProviderCall::Write(StoreWrite::Append { upload: number, bytes });
+        let lane = self.engines[&engine].write;
+        self.call(lane, caller, call, Then::Appended { asker, member: id, upload }, turn);
+        Ok(())
+    }
+
+    pub(crate) fn appended(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        upload: UploadId,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if result.is_err()
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            // A body with a hole in it must never be used.
+            member.uploads.remove(&upload);
+        }
+        self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
+    }
+
+    /// Takes the bytes of a message that a client hands over.
+    pub(crate) fn take_content(
+        &mut self,
+        id: MemberId,
+        store: u16,
+        content: Content,
+    ) -> Result<MessageContent, Fault> {
+        let limit = self.settings.limits.message;
+        match content {
+            Content::Inline(blob) if blob.0.len() as u64 > limit => {
+                Err(too_big(blob.0.len() as u64, limit))
+            }
+            Content::Inline(blob) => Ok(MessageContent::Inline(blob.0)),
+            Content::Uploaded(upload) => {
+                let member = self.members.get_mut(&id).expect("looked at before");
+                match member.uploads.get(&upload) {
+                    Some(known) if known.store == store => {
+                        let number = known.number;
+                        member.uploads.remove(&upload);
+                        Ok(MessageContent::Uploaded(number))
+                    }
+                    _ => Err(Fault::new(
+                        Code::E_INVALID_PARAMETER,
+                        "no such upload to this store: it was used, it failed, or it was never begun",
+                    )),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn draft(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        store: u16,
+        content: Content,
+    ) -> Result<ObjectId, Fault> {
+        let member = self.attached(asker, id)?;
+        self.engine_for(member, store)?;
+        self.check_object_quota(member)?;
+        let content = self.take_content(id, store, content)?;
+        Ok(self.insert_object(id, Object::Draft(Draft { store, content, saving: None })))
+    }
+
+    pub(crate) fn save(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        object: ObjectId,
+        key: SubmitKey,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let (store, content) = match member.objects.get(object).ok_or_else(dead_object)? {
+            Object::Draft(draft) => (draft.store, draft.content.clone()),
+            Object::Message(entry) => {
+                let saved = Reply::Saved(*entry);
+                self.answer(asker, Ok(saved), turn);
+                return Ok(());
+            }
+            _ => {
+                let message = "there is nothing to save in this object";
+                return Err(Fault::new(Code::E_NO_SUPPORT, message));
+            }
+        };
+        let engine = self.engine_for(member, store)?;
+        let write =
+            StoreWrite::Save { record: key.0, content, recovered: false, now: turn.tick.millis() };
+        let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        let member = self.members.get_mut(&id).expect("looked at before");
+        member.unwritten += 1;
+        if let Some(Object::Draft(draft)) = member.objects.get_mut(object) {
+            draft.saving = Some(key.0);
+        }
+        let then = Then::Saved { asker, member: id, object, engine, was: key.0 };
+        self.call(lane, caller, ProviderCall::Write(write), then, turn);
+        Ok(())
+    }
+
+    pub(crate) fn saved(
+        &mut self,
+        asker: Asker,
+        (id, object): (MemberId, ObjectId),
+        (engine, record): (EngineId, u128),
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let entry = EntryId { store: self.engines[&engine].uid.unwrap_or(0), record };
+        let new = matches!(result, Ok(ProviderAnswer::Saved { new: true, .. }));
+        if let Some(member) = self.members.get_mut(&id) {
+            member.unwritten -= 1;
+            if result.is_ok()
+                && let Some(place) = member.objects.get_mut(object)
+            {
+                *place = Object::Message(entry);
+            }
+        }
+        let reply = result.map(|_| Reply::Saved(entry)).map_err(Fault::from);
+        self.answer(asker, reply, turn);
+        if new {
+            self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
+        }
+        self.written(id, turn);
+    }
+
+    /// Keeps the unsaved draft of a member that is gone.
+    pub(crate) fn recover_draft(&mut self, member: &Member, draft: Draft, turn: &mut Turn) {
+        let Draft { store, content, saving } = draft;
+        let Ok(engine) = self.engine_for(member, store) else { return };
+        let record = saving.unwrap_or_else(|| turn.record());
+        let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
+        let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        self.call(lane, caller, ProviderCall::Write(write), Then::Recovered(engine), turn);
+    }
+
+    pub(crate) fn recovered(
+        &mut self,
+        engine: EngineId,
+        answer: Option<&ProviderAnswer>,
+        turn: &mut Turn,
+    ) {
+        if let Some(ProviderAnswer::Saved { place, .. }) = answer {
+            let record = place.entry.record;
+            self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
+        }
+    }
+
+    /// Forgets an upload of a member that is gone or does not need it.
+    pub(crate) fn discard(&mut self, member: &Member, store: u16, number: u64, turn: &mut Turn) {
+        let engine = self.engine_for(member, store).ok();
+        self.discard_from(engine, Self::caller(member), number, turn);
+    }
+
+    fn discard_from(
+        &mut self,
+        engine: Option<EngineId>,
+        caller: Caller,
+        upload: u64,
+        turn: &mut Turn,
+    ) {
+        if let Some(lane) = engine.and_then(|e| self.engines.get(&e)).map(|e| e.write) {
+            let call = ProviderCall::Write(StoreWrite::Discard { upload });
+            self.call(lane, caller, call, Then::Nothing, turn);
+        }
+    }
+
+    pub(crate) fn delete(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let (_, engine) = self.engine_of_uid(member, entry.store)?;
+        let call = ProviderCall::Write(StoreWrite::Delete { record: entry.record });
+        let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        self.call(lane, caller, call, Then::Deleted { asker, engine, entry }, turn);
+        Ok(())
+    }
+
+    pub(crate) fn deleted(
+        &mut self,
+        asker: Asker,
+        (engine, entry): (EngineId, EntryId),
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let news = match &result {
+            Ok(ProviderAnswer::Removed { from, to: Some(to) }) => {
+                Some(StoreNews::Moved { from: *from, to: *to })
+            }
+            Ok(ProviderAnswer::Removed { from, to: None }) => Some(StoreNews::Deleted(*from)),
+            _ => None,
+        };
+        self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
+        if let Some(news) = news {
+            self.store_news(engine, entry.record, news, turn);
+        }
+    }
+
+    pub(crate) fn setting(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        (section, name): (String, String),
+        change: SettingChange,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let value = if let SettingChange::Set(value) = &change { value.len() } else { 0 };
+        let wrong = [section.len(), name.len()].iter().any(|l| !(1..=MAX_SETTING).contains(l));
+        if wrong || value > MAX_SETTING {
+            let message =
+                format!("a section and a name have 1 to {MAX_SETTING} bytes, a value at most that");
+            return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+        }
+        let member = self.attached(asker, id)?;
+        let engine = self.engine_for(member, 0)?;
+        let (caller, engine) = (Self::caller(member), &self.engines[&engine]);
+        let (lane, call) = if change == SettingChange::Keep {
+            (engine.read, ProviderCall::Read(StoreRead::Setting { section, name }))
+        } else {
+            (engine.write, ProviderCall::Write(StoreWrite::Setting { section, name, change }))
+        };
+        self.call(lane, caller, call, Then::Reply(asker), turn);
+        Ok(())
+    }
+
+    pub(crate) fn address_book(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        object: ObjectId,
+        action: AddressAction,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        match member.objects.get(object) {
+            Some(Object::AddressBook) => {}
+            Some(_) => {
+                return Err(Fault::new(Code::E_NO_SUPPORT, "this object is not an address book"));
+            }
+            None => return Err(dead_object()),
+        }
+        if let AddressAction::Add { name, addresses } = &action {
+            check_entry(name, addresses)?;
+        }
+        let (lane, caller) = (self.address_book_lane(member)?, Self::caller(member));
+        let session = member.session;
+        let then = match &action {
+            AddressAction::Add { .. } => Then::Added(asker, session),
+            AddressAction::Remove { .. } => Then::Removed(asker, session),
+            AddressAction::Resolve { name } => {
+                Then::Resolved { asker, member: id, name: name.clone(), asked: 1 }
+            }
+        };
+        self.call(lane, caller, ProviderCall::Address(AddressCall::Act(action)), then, turn);
+        Ok(())
+    }
+
+    /// The working address books of a session, in the profile's order. Changes go to the first.
+    fn address_books(&self, member: &Member) -> impl Iterator<Item = LaneId> {
+        let works = |p: &&Provider| {
+            p.provider_type == ProviderType::AddressBook && p.state == ProviderState::Available
+        };
+        self.session_of(member).providers.iter().filter(works).map(|p| p.lane)
+    }
+
+    /// A name that one address book does not know is asked of the next.
+    pub(crate) fn resolved(
+        &mut self,
+        (asker, id): (Asker, MemberId),
+        (name, asked): (String, usize),
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let unknown = result.as_ref().is_err_and(|e| e.code == Code::E_NOT_FOUND);
+        let next = self.members.get(&id).filter(|_| unknown).and_then(|member| {
+            Some((self.address_books(member).nth(asked)?, Self::caller(member)))
+        });
+        if let Some((lane, caller)) = next {
+            let action = AddressAction::Resolve { name: name.clone() };
+            let then = Then::Resolved { asker, member: id, name, asked: asked + 1 };
+            return self.call(
+                lane,
+                caller,
+                ProviderCall::Address(AddressCall::Act(action)),
+                then,
+                turn,
+            );
+        }
+        let reply = result.map(|answer| Reply::Resolved(crate::broker::address(answer)));
+        self.answer(asker, reply.map_err(Fault::from), turn);
+    }
+
+    fn address_book_lane(&self, member: &Member) -> Result<LaneId, Fault> {
+        self.address_books(member).next().ok_or_else(|| {
+            let message = "the profile has no working address book; the status table says why";
+            Fault::new(Code::E_NO_SUPPORT, message)
+        })
+    }
+}
+
+fn check_entry(name: &str, addresses: &[String]) -> Result<(), Fault> {
+    if name.trim().is_empty() || name.len() > 1_024 || name.contains(char::is_control) {
+        let message = "a display name has 1 to 1024 bytes and no control characters";
+        return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+    }
+    if addresses.is_empty() {
+        let message = format!("{name:?} has no address; give at least one");
+        return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+    }
+    crate::submit::check_addresses(addresses)
+}
+
+fn too_big(size: u64, limit: u64) -> Fault {
+    let message =
+        format!("a message of {size} bytes or more; the limit is {limit} ([limits] message)");
+    Fault::new(Code::E_TOO_BIG, message)
+}

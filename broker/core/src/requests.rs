@@ -1,0 +1,172 @@
+//! The table of all requests: what each needs, and where its story is.
+
+use sundown_protocol::notification::LeaveReason;
+use sundown_protocol::request::{Asked, Request};
+use sundown_protocol::{Code, Fault, MemberId, Reply};
+
+use crate::broker::{Broker, Caller};
+use crate::connection::Asker;
+use crate::event::{ConnectionId, EngineId, Turn};
+use crate::lanes::Urgency;
+use crate::member::Member;
+use crate::session::Session;
+use crate::settings::Right;
+
+impl Broker {
+    pub(crate) fn request(
+        &mut self,
+        connection: ConnectionId,
+        asked: Asked,
+        bytes: usize,
+        turn: &mut Turn,
+    ) {
+        let Asked { id, request } = asked;
+        let cost = (!request.is_free()).then_some(bytes as u64);
+        let Some(asker) = self.charge(connection, id, cost, turn) else { return };
+        self.note_activity(turn);
+        if let Err(fault) = self.dispatch(asker, request, turn) {
+            self.answer(asker, Err(fault), turn);
+        }
+    }
+
+    /// One line a request. Whoever returns `Ok` has answered, or will.
+    fn dispatch(&mut self, asker: Asker, request: Request, turn: &mut Turn) -> Result<(), Fault> {
+        match request {
+            Request::Logon(logon) => self.logon(asker, logon, turn),
+            Request::Logoff(logoff) => self.logoff(asker, &logoff, turn),
+            Request::Advise { member, source, events } => {
+                let advise = self.advise(asker, member, source, events)?;
+                self.answer(asker, Ok(Reply::Advised(advise)), turn);
+                Ok(())
+            }
+            Request::Unadvise { member, advise } => {
+                self.unadvise(asker, member, advise)?;
+                self.answer(asker, Ok(Reply::Done), turn);
+                Ok(())
+            }
+            Request::Open { member, what } => self.open(asker, member, what, turn),
+            Request::Release { member, object } => {
+                self.release(asker, member, object, turn)?;
+                self.answer(asker, Ok(Reply::Done), turn);
+                Ok(())
+            }
+            Request::List { member, object, after, limit } => {
+                self.list(asker, member, object, (after, limit), turn)
+            }
+            Request::Read { member, source, offset } => {
+                self.read(asker, member, source, offset, turn)
+            }
+            Request::Upload { member, store, upload, bytes } => {
+                self.upload(asker, member, (store, upload), bytes.0, turn)
+            }
+            Request::Submit(submit) => self.submit(asker, submit, turn),
+            Request::Draft { member, store, content } => {
+                let object = self.draft(asker, member, store, content)?;
+                self.answer(asker, Ok(Reply::Opened(object)), turn);
+                Ok(())
+            }
+            Request::Save { member, object, key } => self.save(asker, member, object, key, turn),
+            Request::Delete { member, entry } => self.delete(asker, member, entry, turn),
+            Request::Setting { member, section, name, change } => {
+                self.setting(asker, member, (section, name), change, turn)
+            }
+            Request::AbortSubmit { member, entry } => self.abort(asker, member, entry, turn),
+            Request::Flush { member } => self.flush(asker, member, turn),
+            Request::AddressBook { member, object, action } => {
+                self.address_book(asker, member, object, action, turn)
+            }
+            Request::Status => {
+                let status = self.status();
+                self.answer(asker, Ok(Reply::Status(status)), turn);
+                Ok(())
+            }
+            Request::Queue { profile, action } => self.queue(asker, profile, action, turn),
+            Request::Stop { how } => self.stop_asked(asker, how, turn),
+        }
+    }
+
+    /// The member, if it is one of this connection's; else the code its handles answer (DESIGN §3.12).
+    pub(crate) fn member(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
+        let member = self.members.get(&id).filter(|m| m.connection == asker.connection);
+        member.ok_or_else(|| self.why_gone(asker, id))
+    }
+
+    pub(crate) fn member_mut(&mut self, asker: Asker, id: MemberId) -> Result<&mut Member, Fault> {
+        self.member(asker, id)?;
+        Ok(self.members.get_mut(&id).expect("looked at just before"))
+    }
+
+    /// The same member, if it may begin something new.
+    pub(crate) fn attached(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
+        let member = self.member(asker, id)?;
+        if member.is_leaving() {
+            let message = "this session is logging off; wait for its logoff, or log on again";
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        Ok(member)
+    }
+
+    fn why_gone(&self, asker: Asker, id: MemberId) -> Fault {
+        let connection = self.connections.get(&asker.connection);
+        match connection.and_then(|c| c.gone.get(&id)) {
+            Some(LeaveReason::Evicted) => Fault::new(
+                Code::E_END_OF_SESSION,
+                "the shared session was ended and its grace is over; log on again",
+            ),
+            Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),
+            None => Fault::new(
+                Code::E_INVALID_OBJECT,
+                "no such session: it was logged off, or it belongs to another connection",
+            ),
+        }
+    }
+
+    /// A member's session.
+    pub(crate) fn session_of(&self, member: &Member) -> &Session {
+        self.sessions.get(&member.session).expect("a member's session outlives it")
+    }
+
+    /// The engine behind a store of a member's session.
+    pub(crate) fn engine_for(&self, member: &Member, store: u16) -> Result<EngineId, Fault> {
+        self.session_of(member).engine(store).ok_or_else(|| {
+            let message = format!("the profile has no working store number {store}");
+            Fault::new(Code::E_NOT_FOUND, message)
+        })
+    }
+
+    /// The engine of the member's session that holds entries of this store.
+    pub(crate) fn engine_of_uid(
+        &self,
+        member: &Member,
+        uid: u32,
+    ) -> Result<(u16, EngineId), Fault> {
+        let mut engines = self.session_of(member).engines();
+        let held = |e: &EngineId| self.engines.get(e).is_some_and(|e| e.uid == Some(uid));
+        engines.find(|(_, engine)| held(engine)).ok_or_else(|| {
+            Fault::new(Code::E_UNKNOWN_ENTRYID, "the entry is in none of this session's stores")
+        })
+    }
+
+    /// A call made for a member.
+    pub(crate) fn caller(member: &Member) -> Caller {
+        Caller {
+            session: Some(member.session),
+            process: Some(member.process),
+            urgency: Urgency::InTurn,
+        }
+    }
+
+    /// What a user may do with a profile; without one, with the broker.
+    pub(crate) fn right(&self, uid: u32, access: &[(u32, Right)]) -> Right {
+        if uid == self.settings.owner || uid == 0 {
+            return Right::Admin;
+        }
+        let granted = access.iter().filter(|(user, _)| *user == uid).map(|(_, right)| *right);
+        granted.max().unwrap_or(Right::None)
+    }
+
+    /// The user and process id behind a request.
+    pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::process::Process> {
+        self.processes.get(self.connections.get(&asker.connection)?.process)
+    }
+}

@@ -1,0 +1,169 @@
+//! Sessions: what providers are logged on to and members share.
+//!
+//! ```text
+//!            joinable                              not joinable
+//!  ┌─────────────────────────────────┐   ┌──────────────────────────────┐
+//!  Starting ──► Active ⇄ Memberless        Ending ──vacated──► Closing ──► ended
+//!     │            └───shared logoff──────────┘                   ▲
+//!     │            └──vacated, nothing to linger for──────────────┘
+//!     └──► failed: whoever waited is told
+//! ```
+//!
+//! A private session is never joinable and never memberless.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sundown_protocol::reply::{LoggedOff, Peer};
+use sundown_protocol::request::{LogonFlags, QueueAction};
+use sundown_protocol::{MemberId, SessionId};
+
+use crate::connection::Asker;
+use crate::event::{EngineId, LaneId};
+use crate::provider::{FastShutdown, ProviderType};
+use crate::settings::Profile;
+
+/// Who a shared session is for: the user and the profile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey {
+    pub(crate) user: u32,
+    pub(crate) profile: String,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) key: SessionKey,
+    pub(crate) sharing: Sharing,
+    pub(crate) state: SessionState,
+    /// Known once the profile was read.
+    pub(crate) profile: Option<Box<Profile>>,
+    pub(crate) providers: Vec<Provider>,
+    /// In the order of their logons; the first one owns the session.
+    pub(crate) members: Vec<MemberId>,
+    /// Those of them with mail.
+    pub(crate) with_mail: usize,
+    /// Members who registered for what happens in stores.
+    pub(crate) listeners: BTreeSet<MemberId>,
+    /// Who waits for the session to start.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Logoffs that wait for everybody to be gone.
+    pub(crate) leavers: Vec<(Asker, LoggedOff)>,
+    /// Who was put out.
+    pub(crate) evicted: Vec<Peer>,
+}
+
+/// Whether others may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Shared,
+    Private,
+}
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SessionState {
+    /// Its profile is read and its providers log on.
+    Starting,
+    Active,
+    /// Nobody is here, and mail goes out.
+    Memberless,
+    /// Somebody ended it for everybody; until when the others may stay.
+    Ending {
+        by: Peer,
+        deadline: Option<Duration>,
+    },
+    /// Its providers log off; the phase counts.
+    Closing {
+        phase: u32,
+    },
+}
+
+/// Who waits for a session to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Logon(Asker, LogonFlags),
+    Queue(Asker, QueueAction),
+}
+
+impl Waiting {
+    pub(crate) fn asker(&self) -> Asker {
+        match self {
+            Self::Logon(asker, _) | Self::Queue(asker, _) => *asker,
+        }
+    }
+}
+
+/// A session's view on one configured provider.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) provider_type: ProviderType,
+    pub(crate) name: String,
+    pub(crate) lane: LaneId,
+    /// Of a store, its engine.
+    pub(crate) engine: Option<EngineId>,
+    /// Of a transport, its place in the profile.
+    pub(crate) transport: usize,
+    pub(crate) state: ProviderState,
+    pub(crate) fast_shutdown: FastShutdown,
+    /// Messages a transport is busy with.
+    pub(crate) in_flight: usize,
+}
+
+/// Where a provider is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ProviderState {
+    /// It was not called yet.
+    Configured,
+    /// Its logon runs; how many failed before.
+    LoggingOn(u32),
+    Available,
+    /// Its logon failed twice: it is out for the life of the session (LOGON-11).
+    Failed(String),
+    LoggingOff,
+    Gone,
+}
+
+impl Session {
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Shared
+    }
+
+    /// Whether logons may join, now or once it has started.
+    pub(crate) fn is_joinable(&self) -> bool {
+        use SessionState::{Active, Memberless, Starting};
+        self.is_shared() && matches!(self.state, Starting | Active | Memberless)
+    }
+
+    /// Whether its transports may begin a message.
+    pub(crate) fn may_send(&self) -> bool {
+        use SessionState::{Active, Ending, Memberless};
+        matches!(self.state, Active | Memberless | Ending { .. })
+    }
+
+    /// The engine of the store at this place in the profile.
+    pub(crate) fn engine(&self, store: u16) -> Option<EngineId> {
+        let mut stores = self.providers.iter().filter_map(|p| p.engine.map(|e| (p, e)));
+        let (provider, engine) = stores.nth(store as usize)?;
+        (provider.state == ProviderState::Available).then_some(engine)
+    }
+
+    /// The places and engines of its stores.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = (u16, EngineId)> {
+        (0u16..).zip(self.providers.iter().filter_map(|p| p.engine))
+    }
+
+    pub(crate) fn profile(&self) -> &Profile {
+        self.profile.as_ref().expect("a session that started has read its profile")
+    }
+
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self.state {
+            SessionState::Starting => "starting",
+            SessionState::Active => "active",
+            SessionState::Memberless => "memberless",
+            SessionState::Ending { .. } | SessionState::Closing { .. } => "ending",
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! The spooler: the way of a message from the queue to its transports.
+//!
+//! ```text
+//!  ready ─► Preparing ─► Marking ─► Completing ─► Recording ─► final, or ready again later
+//!              │            │                         ▲
+//!              │            └─ the intent is durable from here on: a crash means Transmitting
+//!              └─ refused, unreachable ───────────────┘
+//! ```
+//!
+//! One flight is one message through one transport; a message with recipients of two transports has two. An intent found
+//! at start was cut off by a crash: its transport says what became of it (*Recovering*), before anything is sent again.
+
+use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::request::Folder;
+use sundown_protocol::{Code, SessionId};
+
+use crate::advise::StoreNews;
+use crate::broker::{Broker, Caller, Then};
+use crate::event::{EngineId, LaneId, Turn};
+use crate::provider::{
+    Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, RecipientResult,
+    StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
+};
+use crate::session::{Provider, ProviderState, Session};
+use crate::settings::{Linger, OnUnknown, QueuePolicy};
+use crate::submit::waits;
+use crate::timers::Timer;
+
+/// Messages that one transport of one session is busy with at once: enough to fill a group commit.
+const WINDOW: usize = 64;
+/// Entries looked at behind one whose transport is full: a slow transport must not hold up another one's messages.
+const LOOK_AHEAD: usize = 64;
+/// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
+const LONGEST_SLEEP: u64 = 60_000;
+/// After an update could not be stored, in milliseconds.
+const RECORD_AGAIN: u64 = 5_000;
+
+/// One message on its way through one transport.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    engine: EngineId,
+    record: u128,
+    session: SessionId,
+    /// The transport's place among the session's providers.
+    provider: usize,
+    recipients: Vec<usize>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    Preparing,
+    Marking,
+    Completing,
+    /// What became of it is being stored.
+    Recording,
+}
+
+/// What to do with one message, found out before anything is changed.
+struct Plan {
+    session: SessionId,
+    /// For each transport, by its place among the session's providers, the recipients it takes.
+    groups: Vec<(usize, Vec<usize>)>,
+    /// Recipients that no transport takes, and why.
+    lost: Vec<(usize, String)>,
+}
+
+impl Broker {
+    /// Sends what can be sent.
+    pub(crate) fn pump_all(&mut self, turn: &mut Turn) {
+        let stirred: Vec<_> = self.engines.values().filter(|e| e.stirred).map(|e| e.id).collect();
+        for engine in stirred {
+            self.pump(engine, turn);
+        }
+    }
+
+    fn pump(&mut self, id: EngineId, turn: &mut Turn) {
+        let engine = self.engines.get_mut(&id).expect("it was stirred");
+        engine.stirred = false;
+        if engine.uid.is_none() {
+            return;
+        }
+        if self.stopping.is_none() {
+            self.record_again(id, turn);
+            self.take_off(id, turn);
+            self.load_due(id, turn);
+            self.set_alarm(id, turn);
+        }
+        let sessions: Vec<_> = self.engines[&id].sessions.iter().copied().collect();
+        for session in sessions {
+            self.check_vacated(session, turn);
+        }
+    }
+
+    /// Begins with everything that is due and has a transport with room.
+    fn take_off(&mut self, id: EngineId, turn: &mut Turn) {
+        let now = turn.tick.millis();
+        let mut skipped = 0;
+        let mut cursor = None;
+        while skipped < LOOK_AHEAD {
+            let engine = &self.engines[&id];
+            let next = match cursor {
+                None => engine.ready.first(),
+                Some(at) => engine
+                    .ready
+                    .range((std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded))
+                    .next(),
+            };
+            let Some(&(due, order, record)) = next.filter(|(due, ..)| *due <= now) else { return };
+            cursor = Some((due, order, record));
+            let submission = &engine.entries[&record].submission;
+            let Some(session) = self.sender(id, submission) else {
+                let engine = self.engines.get_mut(&id).expect("looked at just before");
+                engine.forget(record);
+                engine.parked += 1;
+                continue;
+            };
+            let plan = plan(&self.sessions[&session], submission);
+            let full = |(place, _): &(usize, Vec<usize>)| {
+                self.sessions[&session].providers[*place].in_flight >= WINDOW
+            };
+            if plan.groups.iter().any(full) {
+                skipped += 1;
+                continue;
+            }
+            self.depart(id, record, plan, turn);
+        }
+    }
+
+    /// The session that may send this message now: the oldest of its profile.
+    pub(crate) fn sender(&self, id: EngineId, submission: &Submission) -> Option<SessionId> {
+        let mail_goes_on = self.settings.shutdown.linger != Linger::Off && !submission.no_mail;
+        let can = |session: &&Session| {
+            session.may_send()
+                && session.profile().name == submission.profile
+                && (session.with_mail > 0 || mail_goes_on)
+        };
+        let sessions = self.engines.get(&id)?.sessions.iter();
+        sessions.filter_map(|s| self.sessions.get(s)).find(can).map(|s| s.id)
+    }
+
+    fn depart(&mut self, id: EngineId, record: u128, plan: Plan, turn: &mut Turn) {
+        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let entry = engine.entries.get_mut(&record).expect("it is ready");
+        let submission = &mut entry.submission;
+        engine.ready.remove(&(submission.due, submission.order, record));
+        let mut calls = Vec::new();
+        for (place, recipients) in plan.groups {
+            entry.flights += 1;
+            let first = &entry.submission.recipients[recipients[0]];
+            let marker = first.intent.as_ref().map(|intent| intent.marker.clone());
+            calls.push((place, recipients, marker));
+        }
+        let (lost, store) = (plan.lost, engine.uid.unwrap_or(0));
+        for (place, recipients, marker) in calls {
+            let flight = self.number();
+            let submission = &self.engines[&id].entries[&record].submission;
+            let address = |r: &usize| (*r, submission.recipients[*r].address.clone());
+            let transmission = Box::new(Transmission {
+                id: flight,
+                store,
+                record,
+                from: submission.from.clone(),
+                recipients: recipients.iter().map(address).collect(),
+                size: submission.size,
+            });
+            let (call, stage, then) = match marker {
+                None => {
+                    (TransportCall::Prepare(transmission), Stage::Preparing, Then::Prepared(flight))
+                }
+                Some(marker) => (
+                    TransportCall::Recover { transmission, marker },
+                    Stage::Completing,
+                    Then::Completed(flight),
+                ),
+            };
+            let session = plan.session;
+            let provider = place;
+            let new = Flight { engine: id, record, session, provider, recipients, stage };
+            self.flights.insert(flight, new);
+            let provider = &mut self.sessions.get_mut(&session).expect("it sends").providers[place];
+            provider.in_flight += 1;
+            let (lane, began) = (provider.lane, provider.in_flight == 1);
+            let name = provider.name.clone();
+            let caller = Caller::broker(Some(session));
+            self.call(lane, caller, ProviderCall::Transport(call), then, turn);
+            if began {
+                self.status_changed(session, &name, turn);
+            }
+        }
+        if !lost.is_empty() {
+            let later = |(recipient, reply): (usize, String)| RecipientResult {
+                recipient,
+                outcome: Outcome::Later,
+                reply,
+            };
+            let results = lost.into_iter().map(later).collect();
+            self.record(id, record, results, None, turn);
+        }
+    }
+
+    pub(crate) fn prepared(
+        &mut self,
+        flight: u64,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.flights.get_mut(&flight) else { return };
+        let (engine, record) = (state.engine, state.record);
+        match result {
+            Ok(ProviderAnswer::Prepared { marker, refused }) => {
+                let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
+                state.recipients.retain(|r| !refused_by.contains(r));
+                if state.recipients.is_empty() {
+                    return self.record(engine, record, refused, Some(flight), turn);
+                }
+                state.stage = Stage::Marking;
+                self.mark(flight, &marker, &refused, turn);
+            }
+            Ok(_) => self.all_later(flight, "the transport gave no answer", Outcome::Later, turn),
+            Err(error) => {
+                let outcome = match error.code {
+                    Code::E_NETWORK_ERROR | Code::E_OFFLINE => Outcome::Offline,
+                    _ => Outcome::Later,
+                };
+                self.all_later(flight, &error.message, outcome, turn);
+            }
+        }
+    }
+
+    /// Makes the intent durable; only then is the message handed over.
+    fn mark(&mut self, flight: u64, marker: &str, refused: &[RecipientResult], turn: &mut Turn) {
+        let state = &self.flights[&flight];
+        let (id, record) = (state.engine, state.record);
+        let session = &self.sessions[&state.session];
+        let transport = session.providers[state.provider].name.clone();
+        let policy = session.profile().queue.clone();
+        let recipients = state.recipients.clone();
+        let engine = self.engines.get_mut(&id).expect("flights keep it open");
+        let entry = engine.entries.get_mut(&record).expect("flights keep it known");
+        let bounced = settle(&mut entry.submission, refused, &policy, turn);
+        for recipient in recipients {
+            let recipient = &mut entry.submission.recipients[recipient];
+            recipient.state = SubmissionState::Transmitting;
+            recipient.intent =
+                Some(Intent { transport: transport.clone(), marker: marker.to_owned() });
+        }
+        self.store(id, record, bounced, Then::Marked(flight), turn);
+        self.noticed(id, record, turn);
+    }
+
+    pub(crate) fn marked(&mut self, flight: u64, error: Option<ProviderError>, turn: &mut Turn) {
+        if !self.flights.contains_key(&flight) {
+            return;
+        }
+        let (lane, session) = self.transport_of(flight);
+        let caller = Caller::broker(Some(session)).first();
+        if let Some(error) = error {
+            let call = ProviderCall::Transport(TransportCall::Cancel { id: flight });
+            self.call(lane, caller, call, Then::Nothing, turn);
+            let why = format!("its intent could not be stored: {}", error.message);
+            return self.all_later(flight, &why, Outcome::Offline, turn);
+        }
+        self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
+        let call = ProviderCall::Transport(TransportCall::Complete { id: flight });
+        self.call(lane, caller, call, Then::Completed(flight), turn);
+    }
+
+    fn transport_of(&self, flight: u64) -> (LaneId, SessionId) {
+        let state = &self.flights[&flight];
+        let session = &self.sessions[&state.session];
+        (session.providers[state.provider].lane, session.id)
+    }
+
+    pub(crate) fn completed(
+        &mut self,
+        flight: u64,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.flights.get(&flight) else { return };
+        let (engine, record) = (state.engine, state.record);
+        let mut results = match result {
+            Ok(ProviderAnswer::Results(results)) => results,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                return self.all_later(flight, &error.message, Outcome::Unknown, turn);
+            }
+        };
+        results.retain(|r| state.recipients.contains(&r.recipient));
+        for recipient in &state.recipients {
+            if !results.iter().any(|r| r.recipient == *recipient) {
+                let reply = "the transport did not say what became of it".to_owned();
+                let outcome = Outcome::Unknown;
+                results.push(RecipientResult { recipient: *recipient, outcome, reply });
+            }
+        }
+        self.record(engine, record, results, Some(flight), turn);
+    }
+
+    fn all_later(&mut self, flight: u64, why: &str, outcome: Outcome, turn: &mut Turn) {
+        let state = &self.flights[&flight];
+        let result = |recipient: &usize| RecipientResult {
+            recipient: *recipient,
+            outcome,
+            reply: why.to_owned(),
+        };
+        let results = state.recipients.iter().map(result).collect();
+        let (engine, record) = (state.engine, state.record);
+        self.record(engine, record, results, Some(flight), turn);
+    }
+
+    /// Stores what became of recipients.
+    fn record(
+        &mut self,
+        id: EngineId,
+        record: u128,
+        results: Vec<RecipientResult>,
+        flight: Option<u64>,
+        turn: &mut Turn,
+    ) {
+        if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f)) {
+            state.stage = Stage::Recording;
+        }
+        let engine = self.engines.get_mut(&id).expect("flights keep it open");
+        let Some(entry) = engine.entries.get_mut(&record) else { return };
+        let profile = &entry.submission.profile;
+        let policy = self.sessions.values().find(|s| s.key.profile == *profile);
+        let policy = policy.and_then(|s| s.profile.as_ref()).map(|p| p.queue.clone());
+        let bounced = settle(&mut entry.submission, &results, &policy.unwrap_or_default(), turn);
+        let then = Then::Recorded { engine: id, record, flight };
+        self.store(id, record, bounced, then, turn);
+    }
+
+    fn store(
+        &mut self,
+        id: EngineId,
+        record: u128,
+        bounced: Vec<usize>,
+        then: Then,
+        turn: &mut Turn,
+    ) {
+        let engine = &self.engines[&id];
+        let update = SubmissionUpdate {
+            submission: engine.entries[&record].submission.clone(),
+            bounced,
+            notice: turn.record(),
+            now: turn.tick.millis(),
+        };
+        let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
+        self.call(engine.write, Caller::broker(None), write, then, turn);
+    }
+
+    /// A submission's new state is durable: everybody may know it.
+    pub(crate) fn recorded(
+        &mut self,
+        id: EngineId,
+        record: u128,
+        flight: Option<u64>,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if let Some(state) = flight.and_then(|f| self.flights.remove(&f)) {
+            self.landed(&state, turn);
+        }
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        engine.stirred = true;
+        let Ok(answer) = result else {
+            // It was handed over, and that could not be written down. Nothing more happens to it until it is.
+            engine.unrecorded.push(record);
+            let again = turn.tick.boot + std::time::Duration::from_millis(RECORD_AGAIN);
+            self.timers.set(again, Timer::Due(id));
+            return;
+        };
+        let Some(entry) = engine.entries.get_mut(&record) else { return };
+        entry.flights = entry.flights.saturating_sub(1);
+        let (busy, state) = (entry.flights > 0, entry.submission.state());
+        if !busy {
+            let key = (entry.submission.due, entry.submission.order);
+            let parked = matches!(state, SubmissionState::Held | SubmissionState::Unknown);
+            let known = !state.is_final() && !parked && engine.horizon.is_none_or(|h| key <= h);
+            if known {
+                engine.ready.insert((key.0, key.1, record));
+            }
+        }
+        self.noticed(id, record, turn);
+        self.tell_outcome(id, record, &answer, turn);
+        let engine = self.engines.get_mut(&id).expect("looked at before");
+        let waits = engine.entries.get(&record).is_some_and(|entry| {
+            let s = &entry.submission;
+            engine.ready.contains(&(s.due, s.order, record))
+        });
+        if !busy && !waits {
+            engine.entries.remove(&record);
+        }
+    }
+
+    /// The state of a submission changed: counts, and the member it belongs to.
+    fn noticed(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        if let Some(now_final) = engine.recount(record) {
+            self.finals[now_final as usize] += 1;
+        }
+        let Some(state) = engine.entries.get(&record).map(|e| e.submission.state()) else { return };
+        let Some(owner) = engine.owners.get(&record).copied() else { return };
+        if state.is_final() {
+            engine.owners.remove(&record);
+        }
+        if let Some(member) = self.members.get_mut(&owner) {
+            member.note((id, record), (!state.is_final()).then(|| waits(state)));
+            self.check_leaving(owner, turn);
+        }
+    }
+
+    fn tell_outcome(
+        &mut self,
+        id: EngineId,
+        record: u128,
+        answer: &ProviderAnswer,
+        turn: &mut Turn,
+    ) {
+        let ProviderAnswer::Updated { moved, notice } = answer else { return };
+        if let Some(to) = *moved {
+            let news = StoreNews::Moved { from: Folder::Outbox, to };
+            self.store_news(id, record, news, turn);
+        }
+        if let Some(notice) = *notice {
+            self.store_news(id, notice, StoreNews::Created(Folder::Inbox), turn);
+            self.store_news(id, notice, StoreNews::NewMail(Folder::Inbox), turn);
+        }
+    }
+
+    /// A transport is done with a message.
+    fn landed(&mut self, flight: &Flight, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&flight.session) else { return };
+        let provider = &mut session.providers[flight.provider];
+        provider.in_flight -= 1;
+        let (idle, name) = (provider.in_flight == 0, provider.name.clone());
+        if idle {
+            self.status_changed(flight.session, &name, turn);
+            self.advance_phase(flight.session, turn);
+        }
+    }
+
+    fn record_again(&mut self, id: EngineId, turn: &mut Turn) {
+        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        for record in std::mem::take(&mut engine.unrecorded) {
+            if self.engines[&id].entries.contains_key(&record) {
+                let then = Then::Recorded { engine: id, record, flight: None };
+                self.store(id, record, Vec::new(), then, turn);
+            }
+        }
+    }
+
+    /// The transports of a closing session had their time. What they had begun is found out by another session.
+    pub(crate) fn abandon_flights(
+        &mut self,
+        session: SessionId,
+        lanes: &[LaneId],
+        turn: &mut Turn,
+    ) {
+        let left: Vec<_> =
+            self.flights.iter().filter(|(_, f)| f.session == session).map(|(id, _)| *id).collect();
+        for id in left {
+            let flight = self.flights.remove(&id).expect("listed just before");
+            let Some(state) = self.sessions.get_mut(&session) else { continue };
+            state.providers[flight.provider].in_flight -= 1;
+            if flight.stage == Stage::Recording {
+                continue;
+            }
+            let Some(engine) = self.engines.get_mut(&flight.engine) else { continue };
+            engine.stirred = true;
+            if let Some(entry) = engine.entries.get_mut(&flight.record) {
+                entry.flights = entry.flights.saturating_sub(1);
+                if entry.flights == 0 {
+                    let s = &entry.submission;
+                    engine.ready.insert((s.due, s.order, s.record));
+                }
+            }
+        }
+        for lane in lanes {
+            self.lanes.close(*lane, turn);
+        }
+    }
+
+    fn set_alarm(&mut self, id: EngineId, turn: &mut Turn) {
+        let now = turn.tick.millis();
+        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let Some(&(due, ..)) = engine.ready.first() else { return };
+        if due <= now || engine.alarm.is_some_and(|alarm| alarm <= due && alarm > now) {
+            return;
+        }
+        engine.alarm = Some(due);
+        let sleep = std::time::Duration::from_millis((due - now).min(LONGEST_SLEEP));
+        self.timers.set(turn.tick.boot + sleep, Timer::Due(id));
+    }
+
+    pub(crate) fn due(&mut self, id: EngineId) {
+        if let Some(engine) = self.engines.get_mut(&id) {
+            engine.alarm = None;
+            engine.stirred = true;
+        }
+    }
+}
+
+/// Finds a transport for each recipient that is not settled.
+fn plan(session: &Session, submission: &Submission) -> Plan {
+    let profile = session.profile();
+    let mut plan = Plan { session: session.id, groups: Vec::new(), lost: Vec::new() };
+    for (index, recipient) in submission.recipients.iter().enumerate() {
+        use SubmissionState::{Deferred, Queued, Transmitting};
+        if !matches!(recipient.state, Queued | Transmitting | Deferred) {
+            continue;
+        }
+        let transports = session.providers.iter().enumerate();
+        let mut transports = transports.filter(|(_, p)| p.provider_type == ProviderType::Transport);
+        let found = match &recipient.intent {
+            Some(intent) => transports.find(|(_, p)| p.name == intent.transport),
+            None => {
+                transports.find(|(_, p)| profile.transports[p.transport].takes(&recipient.address))
+            }
+        };
+        match found {
+            Some((place, provider)) if provider.state == ProviderState::Available => {
+                let intent = &recipient.intent;
+                let same = |(p, group): &&mut (usize, Vec<usize>)| {
+                    *p == place && submission.recipients[group[0]].intent == *intent
+                };
+                match plan.groups.iter_mut().find(same) {
+                    Some((_, group)) => group.push(index),
+                    None => plan.groups.push((place, vec![index])),
+                }
+            }
+            Some((_, provider)) => plan.lost.push((index, unavailable(provider))),
+            None => {
+                let message = format!(
+                    "no transport of profile {:?} takes {} any more; add one to the profile, \
+                     or abort the message",
+                    profile.name, recipient.address
+                );
+                plan.lost.push((index, message));
+            }
+        }
+    }
+    plan
+}
+
+fn unavailable(provider: &Provider) -> String {
+    match &provider.state {
+        ProviderState::Failed(why) => format!("transport {} does not work: {why}", provider.name),
+        _ => format!("transport {} is not ready", provider.name),
+    }
+}
+
+/// Puts results into a submission. The recipients whose final failure the sender is to be told.
+fn settle(
+    submission: &mut Submission,
+    results: &[RecipientResult],
+    policy: &QueuePolicy,
+    turn: &mut Turn,
+) -> Vec<usize> {
+    let now = turn.tick.millis();
+    let age = now.saturating_sub(submission.submitted);
+    let expired = age > policy.max_age.as_millis() as u64;
+    let mut bounced = Vec::new();
+    let (mut again, mut counts) = (false, false);
+    for result in results {
+        let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
+        recipient.reply = Some(result.reply.clone());
+        recipient.intent = recipient.intent.take().filter(|_| result.outcome == Outcome::Unknown);
+        recipient.state = match result.outcome {
+            Outcome::Sent => SubmissionState::Sent,
+            Outcome::Failed => SubmissionState::Bounced,
+            Outcome::Unknown if policy.on_unknown == OnUnknown::Hold => SubmissionState::Unknown,
+            Outcome::Later | Outcome::Offline | Outcome::Unknown if expired => {
+                SubmissionState::Bounced
+            }
+            Outcome::Later | Outcome::Offline | Outcome::Unknown => {
+                recipient.intent = None;
+                SubmissionState::Deferred
+            }
+        };
+        if recipient.state == SubmissionState::Bounced {
+            bounced.push(result.recipient);
+        }
+        if recipient.state != SubmissionState::Sent {
+            submission.last_error = Some(result.reply.clone());
+        }
+        again |= recipient.state == SubmissionState::Deferred;
+        counts |= result.outcome != Outcome::Offline;
+    }
+    submission.attempts += u32::from(counts);
+    if again {
+        submission.due = now + backoff(submission.attempts, policy, turn);
+    }
+    bounced
+}
+
+/// How long to wait after so many tries, in milliseconds: doubling, up to the longest, and up to a fifth less by chance so
+/// that what failed together does not come back together.
+fn backoff(attempts: u32, policy: &QueuePolicy, turn: &mut Turn) -> u64 {
+    let (min, max) = (policy.retry_min.as_millis() as u64, policy.retry_max.as_millis() as u64);
+    let doubled = min.saturating_mul(1 << attempts.saturating_sub(1).min(32));
+    let wait = doubled.min(max.max(min));
+    wait - turn.chance() % (wait / 5 + 1)
+}

@@ -1,0 +1,146 @@
+//! What the broker is doing, for people and for the status table.
+
+use sundown_protocol::reply::{
+    MemberStatus, ProviderStatus, Resource, SessionStatus, Status, StatusRow, SubmissionState,
+    status_code,
+};
+use sundown_protocol::{MemberId, SessionId};
+
+use crate::broker::Broker;
+use crate::member::MemberState;
+use crate::provider::ProviderType;
+use crate::session::{Provider, ProviderState, Session, SessionState};
+
+impl Broker {
+    /// Everything `sundown status` shows. Sessions that only close are not listed any more.
+    pub(crate) fn status(&self) -> Status {
+        let listed = |s: &&Session| !matches!(s.state, SessionState::Closing { .. });
+        let facts = &self.settings.broker;
+        let mut queue = self.finals;
+        for engine in self.engines.values() {
+            queue[SubmissionState::Accepted as usize] += engine.accepted;
+            for (sum, count) in queue.iter_mut().zip(engine.counts) {
+                *sum += count;
+            }
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: facts.pid,
+            socket: facts.socket.clone(),
+            started: facts.started,
+            sessions: self
+                .sessions
+                .values()
+                .filter(listed)
+                .map(|s| self.session_status(s))
+                .collect(),
+            queue,
+            waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
+        }
+    }
+
+    fn session_status(&self, session: &Session) -> SessionStatus {
+        SessionStatus {
+            id: session.id,
+            profile: session.key.profile.clone(),
+            shared: session.is_shared(),
+            state: session.state_name().into(),
+            members: session.members.iter().map(|m| self.member_status(*m)).collect(),
+            providers: session.providers.iter().map(provider_status).collect(),
+        }
+    }
+
+    fn member_status(&self, id: MemberId) -> MemberStatus {
+        let member = &self.members[&id];
+        let state = match member.state {
+            MemberState::Attached => "attached",
+            MemberState::Draining(_) => "draining",
+        };
+        MemberStatus {
+            id,
+            peer: self.peer(id),
+            uid: self.processes.get(member.process).map_or(u32::MAX, |p| p.uid),
+            since: member.since,
+            state: state.into(),
+            no_mail: !member.has_mail(),
+            objects: member.objects.len() as u64,
+        }
+    }
+
+    /// The rows of a session's status table (STAT-1). A member without mail sees no transports (LOGON-15).
+    pub(crate) fn status_rows(&self, id: SessionId) -> Vec<StatusRow> {
+        let Some(session) = self.sessions.get(&id) else { return Vec::new() };
+        let row = |name: &str, resource, code, text: &str, methods| StatusRow {
+            name: name.into(),
+            resource,
+            code,
+            text: text.into(),
+            methods,
+        };
+        let waiting = self.engines.values().map(|e| e.counts.iter().sum::<u64>()).sum::<u64>();
+        let spooler = if session.with_mail > 0 || session.state == SessionState::Memberless {
+            status_code::AVAILABLE
+        } else {
+            status_code::FAILURE
+        };
+        let mut rows = vec![
+            row("Sundown", Resource::Subsystem, status_code::AVAILABLE, session.state_name(), 0),
+            row(
+                "Spooler",
+                Resource::Spooler,
+                spooler,
+                &format!("{waiting} submissions in the queue"),
+                status_code::METHOD_FLUSH_QUEUES,
+            ),
+            row("Address Book", Resource::AddressBook, status_code::AVAILABLE, "", 0),
+        ];
+        for provider in &session.providers {
+            if provider.state != ProviderState::Gone {
+                let (resource, code) = (resource(provider.provider_type), code(provider));
+                rows.push(row(&provider.name, resource, code, &state_text(provider), 0));
+            }
+        }
+        rows
+    }
+}
+
+fn resource(provider_type: ProviderType) -> Resource {
+    match provider_type {
+        ProviderType::Transport => Resource::TransportProvider,
+        ProviderType::AddressBook => Resource::AddressBookProvider,
+        ProviderType::Store => Resource::StoreProvider,
+    }
+}
+
+fn code(provider: &Provider) -> u32 {
+    let works = match provider.state {
+        ProviderState::Available => status_code::AVAILABLE,
+        _ => status_code::FAILURE,
+    };
+    match (provider.provider_type, provider.in_flight) {
+        (ProviderType::Transport, 0) => works | status_code::OUTBOUND_ENABLED,
+        (ProviderType::Transport, _) => {
+            works | status_code::OUTBOUND_ENABLED | status_code::OUTBOUND_ACTIVE
+        }
+        _ => works,
+    }
+}
+
+fn state_text(provider: &Provider) -> String {
+    match &provider.state {
+        ProviderState::Configured | ProviderState::LoggingOn(_) => "starting".into(),
+        ProviderState::Available => "available".into(),
+        ProviderState::Failed(why) => format!("failed: {why}"),
+        ProviderState::LoggingOff => "logging off".into(),
+        ProviderState::Gone => "logged off".into(),
+    }
+}
+
+fn provider_status(provider: &Provider) -> ProviderStatus {
+    ProviderStatus {
+        name: provider.name.clone(),
+        kind: resource(provider.provider_type),
+        status: state_text(provider),
+        fast_shutdown: provider.fast_shutdown.name().into(),
+    }
+}

@@ -1,0 +1,181 @@
+//! The end of the broker: everybody is told, may finish, and then everything closes in order.
+//!
+//! ```text
+//!  running ──stop──► Telling ──nobody here, quiet, or time up──► Closing ──sessions and stores closed──► Stopped
+//! ```
+
+use std::time::Duration;
+
+use sundown_protocol::notification::{EndReason, LeaveReason};
+use sundown_protocol::request::Stopping as How;
+use sundown_protocol::{Code, Event as News, Fault, Reply};
+
+use crate::broker::Broker;
+use crate::connection::Asker;
+use crate::event::{Effect, Stop, Turn};
+use crate::session::SessionState;
+use crate::settings::Right;
+use crate::timers::Timer;
+
+/// How long those who leave are served.
+const SERVED: Duration = Duration::from_secs(20);
+/// A broker that nobody asked anything for so long has served everybody who wanted to leave.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A broker that stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stopping {
+    how: Stop,
+    phase: Phase,
+    began: Duration,
+    /// When somebody last asked for something.
+    asked: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Telling,
+    Closing,
+    Over,
+}
+
+impl Broker {
+    pub(crate) fn stop_asked(
+        &mut self,
+        asker: Asker,
+        how: How,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        if self.right(uid, &[]) < Right::Admin {
+            let message = format!("user {uid} may not stop this broker; its own user and root may");
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        self.answer(asker, Ok(Reply::Done), turn);
+        let how = match how {
+            How::Orderly => Stop::Final,
+            How::Fast => Stop::Fast,
+        };
+        self.stop(how, turn);
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self, how: Stop, turn: &mut Turn) {
+        let now = turn.tick.boot;
+        let phase = self.stopping.as_ref().map_or(Phase::Telling, |s| s.phase);
+        let first = self.stopping.is_none();
+        let began = self.stopping.as_ref().map_or(now, |s| s.began);
+        self.stopping = Some(Stopping { how, phase, began, asked: now });
+        if phase == Phase::Telling && (first || how == Stop::Final) {
+            self.tell_stop(how, turn);
+        }
+        if matches!(how, Stop::Fast | Stop::Now) {
+            self.close_everything(turn);
+        } else {
+            self.timers.set(now + QUIET, Timer::Stop);
+        }
+    }
+
+    fn tell_stop(&mut self, how: Stop, turn: &mut Turn) {
+        let mut members: Vec<_> = self.members.keys().copied().collect();
+        members.sort_unstable();
+        for member in members {
+            let news = match how {
+                Stop::Restart | Stop::Now => {
+                    News::BrokerStopping { within: SERVED.as_millis() as u64 }
+                }
+                Stop::Final | Stop::Fast => News::CriticalError {
+                    code: Code::E_END_OF_SESSION,
+                    reason: EndReason::BrokerStopped,
+                    by: None,
+                    grace: Some(if how == Stop::Fast { 0 } else { SERVED.as_millis() as u64 }),
+                },
+            };
+            self.tell_always(member, news, turn);
+        }
+    }
+
+    /// While the broker stops it takes nothing new. The library asks again when it is back.
+    pub(crate) fn refuse_while_stopping(&self) -> Result<(), Fault> {
+        if self.stopping.is_none() {
+            return Ok(());
+        }
+        Err(Fault::new(Code::E_WAIT, "the broker is stopping; ask again when it is back"))
+    }
+
+    /// Somebody is still leaving.
+    pub(crate) fn note_activity(&mut self, turn: &Turn) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.asked = turn.tick.boot;
+        }
+    }
+
+    pub(crate) fn stop_tick(&mut self, turn: &mut Turn) {
+        let Some(stopping) = &self.stopping else { return };
+        let now = turn.tick.boot;
+        match stopping.phase {
+            Phase::Telling => {
+                let leaving = self.members.values().any(crate::member::Member::is_leaving);
+                let quiet = now >= stopping.asked + QUIET && !leaving;
+                if quiet || now >= stopping.began + SERVED {
+                    self.close_everything(turn);
+                } else {
+                    self.timers.set(now + QUIET / 4, Timer::Stop);
+                }
+            }
+            // A store that hangs is left behind: what it acknowledged is durable.
+            Phase::Closing => {
+                let hung: Vec<_> = self.engines.keys().copied().collect();
+                for engine in hung {
+                    self.drop_engine(engine, turn);
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    fn close_everything(&mut self, turn: &mut Turn) {
+        let stopping = self.stopping.as_mut().expect("it is stopping");
+        if stopping.phase != Phase::Telling {
+            return;
+        }
+        stopping.phase = Phase::Closing;
+        let mut members: Vec<_> = self.members.keys().copied().collect();
+        members.sort_unstable();
+        for member in members {
+            self.remove_member(member, LeaveReason::BrokerStopped, turn);
+        }
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            let waiting = self.sessions.get_mut(&session).map(|s| std::mem::take(&mut s.waiting));
+            for waiting in waiting.unwrap_or_default() {
+                let fault = Fault::new(Code::E_WAIT, "the broker is stopping; ask again later");
+                self.answer(waiting.asker(), Err(fault), turn);
+            }
+            let open = self.sessions.get(&session);
+            if open.is_some_and(|s| !matches!(s.state, SessionState::Closing { .. })) {
+                self.close_session(session, turn);
+            }
+        }
+        let engines: Vec<_> = self.engines.keys().copied().collect();
+        for engine in engines {
+            self.close_engine(engine, turn);
+        }
+        // Each kind of provider has its time, and then the stores.
+        let patience = self.settings.shutdown.deadline * 4 + QUIET;
+        self.timers.set(turn.tick.boot + patience, Timer::Stop);
+    }
+
+    pub(crate) fn stop_if_over(&mut self, turn: &mut Turn) {
+        let Some(stopping) = &mut self.stopping else { return };
+        if stopping.phase == Phase::Telling && self.members.is_empty() && self.flights.is_empty() {
+            self.close_everything(turn);
+        }
+        let Some(stopping) = &mut self.stopping else { return };
+        let closed = self.sessions.is_empty() && self.engines.is_empty();
+        if stopping.phase == Phase::Closing && closed {
+            stopping.phase = Phase::Over;
+            turn.emit(Effect::Stopped);
+        }
+    }
+}

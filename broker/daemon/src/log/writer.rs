@@ -1,0 +1,210 @@
+//! The queue of lines, and the thread that writes them.
+//!
+//! The queue has no bound of its own. What bounds it is the room that ordinary lines take up: a line pays for its bytes
+//! when it enters and gets them back when it is written.
+
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::Format;
+use super::line::{Keep, Line};
+
+/// Room for ordinary lines that wait, in bytes: some ten thousand of them.
+pub(super) const ROOM: usize = 4 << 20;
+
+/// How much is written at once.
+const BATCH: usize = 64 << 10;
+
+/// How long the end of the program waits for whoever reads the log.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for a writer that does not block and has no room.
+const BUSY_WAIT: Duration = Duration::from_millis(5);
+
+/// Where lines go in. It never blocks.
+pub(super) struct Queue {
+    sender: Sender<Message>,
+    account: Arc<Account>,
+    room: usize,
+}
+
+enum Message {
+    /// A line, and the room that it gives back.
+    Line(String, usize),
+    /// Nothing behind this is written.
+    End,
+}
+
+/// What the two ends of the queue know together.
+#[derive(Default)]
+struct Account {
+    /// Room taken up, in bytes.
+    used: AtomicUsize,
+    /// Lines dropped that no line has told of.
+    untold: AtomicU64,
+    /// Lines dropped.
+    dropped: AtomicU64,
+}
+
+impl Queue {
+    /// Puts a line in, or drops and counts it.
+    pub(super) fn push(&self, line: String, keep: Keep) {
+        let size = line.len();
+        let taken = match keep {
+            Keep::Always => Some(0),
+            Keep::IfRoom => self.account.take(size, self.room).then_some(size),
+        };
+        match taken {
+            // After the end there is nobody to write it, and nobody to tell.
+            Some(taken) => drop(self.sender.send(Message::Line(line, taken))),
+            None => self.account.count(),
+        }
+    }
+}
+
+impl Account {
+    fn take(&self, size: usize, room: usize) -> bool {
+        let fits = |used: usize| used.checked_add(size).filter(|sum| *sum <= room);
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+    }
+
+    fn give_back(&self, size: usize) {
+        self.used.fetch_sub(size, Ordering::AcqRel);
+    }
+
+    fn count(&self) {
+        self.untold.fetch_add(1, Ordering::AcqRel);
+        self.dropped.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Keeps the log's thread. Dropping it writes what waits and ends the thread.
+#[must_use = "the log ends when this is dropped"]
+pub struct Guard {
+    sender: Sender<Message>,
+    account: Arc<Account>,
+    /// Closed when the thread is done.
+    done: Receiver<()>,
+    patience: Duration,
+}
+
+impl Guard {
+    /// How many lines were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.account.dropped.load(Ordering::Acquire)
+    }
+
+    /// How long dropping it waits for a reader that does not read; 5 seconds unless set.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Message::End);
+        // Nothing is ever sent here; the thread's end closes it. One that is stuck is left behind.
+        let _ = self.done.recv_timeout(self.patience);
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(
+    writer: Box<dyn Write + Send>,
+    format: Format,
+    room: usize,
+) -> std::io::Result<(Queue, Guard)> {
+    let (sender, receiver) = unbounded();
+    let (alive, done) = bounded(0);
+    let account = Arc::new(Account::default());
+    let thread = WriterThread { receiver, writer, format, account: Arc::clone(&account) };
+    thread::Builder::new().name("log".to_owned()).spawn(move || {
+        thread.run();
+        drop::<Sender<()>>(alive);
+    })?;
+    let guard =
+        Guard { sender: sender.clone(), account: Arc::clone(&account), done, patience: PATIENCE };
+    Ok((Queue { sender, account, room }, guard))
+}
+
+struct WriterThread {
+    receiver: Receiver<Message>,
+    writer: Box<dyn Write + Send>,
+    format: Format,
+    account: Arc<Account>,
+}
+
+/// Whether more is to come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    Yes,
+    No,
+}
+
+impl WriterThread {
+    fn run(mut self) {
+        let mut batch = String::new();
+        loop {
+            let (more, taken) = self.fill(&mut batch);
+            self.write(&mut batch);
+            self.account.give_back(taken);
+            self.tell_of_dropped(&mut batch);
+            if more == More::No {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a line and takes those behind it, as far as they fit. Also says how much room they took.
+    fn fill(&self, batch: &mut String) -> (More, usize) {
+        let mut taken = 0;
+        let mut next = self.receiver.recv().unwrap_or(Message::End);
+        loop {
+            match next {
+                Message::End => return (More::No, taken),
+                Message::Line(line, size) => {
+                    batch.push_str(&line);
+                    taken += size;
+                }
+            }
+            if batch.len() >= BATCH {
+                return (More::Yes, taken);
+            }
+            match self.receiver.try_recv() {
+                Ok(message) => next = message,
+                Err(_) => return (More::Yes, taken),
+            }
+        }
+    }
+
+    /// The reader reads again, so it can be told what it missed.
+    fn tell_of_dropped(&mut self, batch: &mut String) {
+        let untold = self.account.untold.swap(0, Ordering::AcqRel);
+        if untold > 0 {
+            batch.push_str(&Line::about_dropped(untold).text(self.format));
+            self.write(batch);
+        }
+    }
+
+    /// Writes all of it. There is nowhere to say that a log cannot be written, so what fails is given up.
+    fn write(&mut self, batch: &mut String) {
+        let mut rest = batch.as_bytes();
+        while !rest.is_empty() {
+            match self.writer.write(rest) {
+                Ok(0) => break,
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Somebody set the terminal or pipe, which is shared, to non-blocking.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(BUSY_WAIT),
+                Err(_) => break,
+            }
+        }
+        let _ = self.writer.flush();
+        batch.clear();
+    }
+}

@@ -1,0 +1,429 @@
+//! Where the broker's socket, data and settings are, from options, the environment and the defaults, in that order.
+//!
+//! ```text
+//! socket    --socket     SUNDOWN_SOCKET     $XDG_RUNTIME_DIR/sundown/broker.sock
+//!                                           else /run/user/UID/sundown/broker.sock, if /run/user/UID is the user's
+//!                                           else run/broker.sock in the data directory
+//! data      --data-dir   SUNDOWN_DATA_DIR   $XDG_DATA_HOME/sundown
+//!                                           else $HOME/.local/share/sundown
+//! settings  --config     SUNDOWN_CONFIG     /etc/sundown/config.toml
+//!                                           then $XDG_CONFIG_HOME/sundown/config.toml
+//!                                           or $HOME/.config/sundown/config.toml
+//! ```
+//!
+//! Profiles are in the folder `profiles` beside a settings file. Nothing is created here, and nothing of the file
+//! system is looked at but the owner of `/run/user/UID`. A relative XDG variable counts as unset, as its specification
+//! demands; so does an empty variable or option.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The socket of a broker for the whole system.
+pub const SYSTEM_SOCKET: &str = "/run/sundown/broker.sock";
+
+/// The longest path of a socket, in bytes: `sun_path` has 108 of them, the last is a zero.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+const SETTINGS_FILE: &str = "config.toml";
+
+/// The paths that the command line gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+}
+
+/// What the paths depend on besides the command line.
+pub struct Environment<'a> {
+    /// The environment variable of that name.
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Whether the `SUNDOWN_…` variables count.
+    pub privileges: Privileges,
+    /// Whose broker it is.
+    pub uid: u32,
+    /// The current directory, which relative paths start from. Without it they stay relative.
+    pub directory: Option<PathBuf>,
+    /// Where the users' runtime directories are.
+    pub run_user: PathBuf,
+    /// Where the system's settings are.
+    pub etc: PathBuf,
+}
+
+/// Whether the program can do more than whoever started it, who must then not choose its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// It cannot: `SUNDOWN_…` variables count.
+    Ordinary,
+    /// It can, by set-user-id or the like: they are ignored.
+    Raised,
+}
+
+/// Everything resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The broker's socket.
+    pub socket: PathBuf,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The settings file that was asked for; `None` with the default files.
+    pub config: Option<PathBuf>,
+    /// Settings files in the order in which they are read: a later one wins. They need not exist.
+    pub settings: Vec<PathBuf>,
+    /// Folders with profiles in the order in which they are searched: an earlier one wins. They need not exist.
+    pub profiles: Vec<PathBuf>,
+    /// The home directory, if there is one.
+    pub home: Option<PathBuf>,
+}
+
+/// Why there is no path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathsError {
+    /// Without a home directory there is no default for the data directory.
+    NoHome,
+    /// The socket's path does not fit into the kernel's structure.
+    SocketTooLong(PathBuf),
+}
+
+impl fmt::Display for PathsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHome => f.write_str(
+                "there is no place for the data: HOME is not set to an absolute path, \
+                 and neither is XDG_DATA_HOME; set HOME, or name a directory with --data-dir or SUNDOWN_DATA_DIR",
+            ),
+            Self::SocketTooLong(path) => write!(
+                f,
+                "the path of the socket is too long: {} has {} bytes, and {MAX_SOCKET_PATH} are allowed; \
+                 choose a shorter one with --socket or SUNDOWN_SOCKET",
+                path.display(),
+                path.as_os_str().len()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PathsError {}
+
+impl Paths {
+    /// All paths from options and environment.
+    pub fn resolve(
+        arguments: &Arguments,
+        environment: &Environment<'_>,
+    ) -> Result<Self, PathsError> {
+        let config = explicit_config(arguments, environment);
+        let settings = match &config {
+            Some(file) => vec![file.clone()],
+            None => default_settings(environment),
+        };
+        // The last settings file has the last word, so its profiles come first.
+        let profiles = settings.iter().rev().map(|file| file.with_file_name("profiles")).collect();
+        Ok(Self {
+            socket: socket(arguments, environment)?,
+            data: data_directory(arguments, environment)?,
+            config,
+            settings,
+            profiles,
+            home: environment.absolute("HOME"),
+        })
+    }
+}
+
+/// The broker's socket. The data directory is asked for only if nothing else has a place for it.
+pub fn socket(arguments: &Arguments, environment: &Environment<'_>) -> Result<PathBuf, PathsError> {
+    let path = match environment.given(arguments.socket.as_deref(), "SUNDOWN_SOCKET") {
+        Some(path) => path,
+        None => default_socket(arguments, environment)?,
+    };
+    check_socket(path)
+}
+
+/// Refuses a path that the kernel could not bind.
+pub fn check_socket(path: PathBuf) -> Result<PathBuf, PathsError> {
+    let fits = path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
+    if fits { Ok(path) } else { Err(PathsError::SocketTooLong(path)) }
+}
+
+fn default_socket(
+    arguments: &Arguments,
+    environment: &Environment<'_>,
+) -> Result<PathBuf, PathsError> {
+    let runtime = environment.absolute("XDG_RUNTIME_DIR").or_else(|| environment.own_run_user());
+    match runtime {
+        Some(runtime) => Ok(runtime.join("sundown/broker.sock")),
+        // Never /tmp: whoever is first there could pretend to be the broker.
+        None => Ok(data_directory(arguments, environment)?.join("run/broker.sock")),
+    }
+}
+
+/// The data directory.
+pub fn data_directory(
+    arguments: &Arguments,
+    environment: &Environment<'_>,
+) -> Result<PathBuf, PathsError> {
+    let given = environment.given(arguments.data_dir.as_deref(), "SUNDOWN_DATA_DIR");
+    given
+        .or_else(|| Some(environment.absolute("XDG_DATA_HOME")?.join("sundown")))
+        .or_else(|| Some(environment.absolute("HOME")?.join(".local/share/sundown")))
+        .ok_or(PathsError::NoHome)
+}
+
+/// The settings file that was asked for, if one was.
+pub fn explicit_config(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
+    environment.given(arguments.config.as_deref(), "SUNDOWN_CONFIG")
+}
+
+/// The system's settings file and, where there is a home for it, the user's.
+fn default_settings(environment: &Environment<'_>) -> Vec<PathBuf> {
+    let user = environment
+        .absolute("XDG_CONFIG_HOME")
+        .or_else(|| Some(environment.absolute("HOME")?.join(".config")));
+    let folders = [Some(environment.etc.clone()), user];
+    folders.into_iter().flatten().map(|folder| folder.join("sundown").join(SETTINGS_FILE)).collect()
+}
+
+impl Environment<'_> {
+    /// That of this process.
+    pub fn of_this_process() -> Self {
+        Self {
+            variable: &|name| std::env::var_os(name),
+            privileges: Privileges::of_this_process(),
+            uid: rustix::process::geteuid().as_raw(),
+            directory: std::env::current_dir().ok(),
+            run_user: PathBuf::from("/run/user"),
+            etc: PathBuf::from("/etc"),
+        }
+    }
+
+    /// An option or else its variable, as an absolute path: the broker may run in another directory than its client.
+    fn given(&self, option: Option<&Path>, variable: &str) -> Option<PathBuf> {
+        let option = option.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf);
+        let path = option.or_else(|| self.twin(variable))?;
+        Some(match &self.directory {
+            Some(directory) => directory.join(path),
+            None => path,
+        })
+    }
+
+    fn twin(&self, variable: &str) -> Option<PathBuf> {
+        match self.privileges {
+            Privileges::Raised => None,
+            Privileges::Ordinary => {
+                (self.variable)(variable).filter(|v| !v.is_empty()).map(PathBuf::from)
+            }
+        }
+    }
+
+    fn absolute(&self, variable: &str) -> Option<PathBuf> {
+        (self.variable)(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    /// `/run/user/UID`, if it is that user's.
+    fn own_run_user(&self) -> Option<PathBuf> {
+        let path = self.run_user.join(self.uid.to_string());
+        // A link could lead into somebody else's directory, so it is not followed.
+        let found = std::fs::symlink_metadata(&path).ok()?;
+        (found.is_dir() && found.uid() == self.uid).then_some(path)
+    }
+}
+
+impl Privileges {
+    /// Those of this process: what the kernel says in `AT_SECURE`.
+    pub fn of_this_process() -> Self {
+        let ids_differ = rustix::process::getuid() != rustix::process::geteuid()
+            || rustix::process::getgid() != rustix::process::getegid();
+        let secure = ids_differ
+            || match std::fs::read("/proc/self/auxv") {
+                Ok(vector) => at_secure(&vector),
+                // The kernel hides this file from a program with raised privileges; without /proc nobody knows.
+                Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+            };
+        if secure { Self::Raised } else { Self::Ordinary }
+    }
+}
+
+/// Whether an auxiliary vector, pairs of words, has `AT_SECURE` set.
+fn at_secure(vector: &[u8]) -> bool {
+    const AT_SECURE: usize = 23;
+    const WORD: usize = size_of::<usize>();
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+    vector
+        .chunks_exact(2 * WORD)
+        .any(|pair| word(&pair[..WORD]) == AT_SECURE && word(&pair[WORD..]) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Variables = &'static [(&'static str, &'static str)];
+
+    /// Resolves with these variables, in /work, without any /run/user.
+    fn resolve(arguments: &Arguments, variables: Variables) -> Result<Paths, PathsError> {
+        resolve_below(arguments, variables, Path::new("/nonexistent"), Privileges::Ordinary)
+    }
+
+    fn resolve_below(
+        arguments: &Arguments,
+        variables: Variables,
+        run_user: &Path,
+        privileges: Privileges,
+    ) -> Result<Paths, PathsError> {
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        };
+        let environment = Environment {
+            variable: &variable,
+            privileges,
+            uid: rustix::process::geteuid().as_raw(),
+            directory: Some("/here".into()),
+            run_user: run_user.to_owned(),
+            etc: "/etc".into(),
+        };
+        Paths::resolve(arguments, &environment)
+    }
+
+    fn options(socket: &str, data: &str, config: &str) -> Arguments {
+        let given = |path: &str| Some(PathBuf::from(path));
+        Arguments { socket: given(socket), data_dir: given(data), config: given(config) }
+    }
+
+    const TWINS: Variables = &[
+        ("HOME", "/home/anna"),
+        ("SUNDOWN_SOCKET", "/v/s"),
+        ("SUNDOWN_DATA_DIR", "/v/d"),
+        ("SUNDOWN_CONFIG", "/v/c.toml"),
+    ];
+
+    #[test]
+    fn sockets_and_data_are_where_the_table_says() {
+        let cases: &[(Variables, &str, &str)] = &[
+            (
+                &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r"), ("XDG_DATA_HOME", "/d")],
+                "/r/sundown/broker.sock",
+                "/d/sundown",
+            ),
+            (
+                &[("HOME", "/h")],
+                "/h/.local/share/sundown/run/broker.sock",
+                "/h/.local/share/sundown",
+            ),
+            (
+                &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "r"), ("XDG_DATA_HOME", "")],
+                "/h/.local/share/sundown/run/broker.sock",
+                "/h/.local/share/sundown",
+            ),
+            (
+                &[("HOME", "/h"), ("SUNDOWN_DATA_DIR", "/v"), ("SUNDOWN_SOCKET", "")],
+                "/v/run/broker.sock",
+                "/v",
+            ),
+            (&[("SUNDOWN_DATA_DIR", "v"), ("SUNDOWN_SOCKET", "s")], "/here/s", "/here/v"),
+        ];
+        for (variables, socket, data) in cases {
+            let paths = resolve(&Arguments::default(), variables).expect("paths");
+            assert_eq!(paths.socket, Path::new(socket), "{variables:?}");
+            assert_eq!(paths.data, Path::new(data), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn options_win_over_variables() {
+        let paths = resolve(&Arguments::default(), TWINS).expect("paths");
+        assert_eq!(paths.socket, Path::new("/v/s"));
+        assert_eq!(paths.data, Path::new("/v/d"));
+        assert_eq!(paths.config.as_deref(), Some(Path::new("/v/c.toml")));
+        let paths = resolve(&options("/o/s", "o", "/o/c.toml"), TWINS).expect("paths");
+        assert_eq!(paths.socket, Path::new("/o/s"));
+        assert_eq!(paths.data, Path::new("/here/o"));
+        assert_eq!(paths.settings, [PathBuf::from("/o/c.toml")]);
+        assert_eq!(paths.profiles, [PathBuf::from("/o/profiles")]);
+    }
+
+    #[test]
+    fn raised_privileges_ignore_the_variables() {
+        let none = Path::new("/nonexistent");
+        let paths = resolve_below(&Arguments::default(), TWINS, none, Privileges::Raised);
+        let paths = paths.expect("paths");
+        assert_eq!(paths.data, Path::new("/home/anna/.local/share/sundown"));
+        assert_eq!(paths.config, None);
+        assert!(at_secure(&words(&[3, 1, 23, 1, 0, 0])));
+        assert!(!at_secure(&words(&[3, 23, 23, 0, 0, 0])) && !at_secure(&[]));
+        assert_eq!(Privileges::of_this_process(), Privileges::Ordinary);
+    }
+
+    fn words(words: &[usize]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn settings_are_the_systems_then_the_users() {
+        let paths = resolve(&Arguments::default(), &[("HOME", "/h")]).expect("paths");
+        let files = ["/etc/sundown/config.toml", "/h/.config/sundown/config.toml"];
+        assert_eq!(paths.settings, files.map(PathBuf::from));
+        let folders = ["/h/.config/sundown/profiles", "/etc/sundown/profiles"];
+        assert_eq!(paths.profiles, folders.map(PathBuf::from));
+        let variables = &[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")];
+        let paths = resolve(&Arguments::default(), variables).expect("paths");
+        assert_eq!(paths.settings[1], Path::new("/c/sundown/config.toml"));
+    }
+
+    #[test]
+    fn without_a_home_only_the_data_directory_must_be_given() {
+        let error = resolve(&Arguments::default(), &[("HOME", "relative")]).expect_err("no home");
+        assert_eq!(error, PathsError::NoHome);
+        let text = error.to_string();
+        assert!(text.contains("HOME") && text.contains("--data-dir"), "{text}");
+        let arguments = Arguments { data_dir: Some("/d".into()), ..Arguments::default() };
+        let paths = resolve(&arguments, &[]).expect("paths");
+        assert_eq!(paths.socket, Path::new("/d/run/broker.sock"));
+        assert_eq!(paths.settings, [PathBuf::from("/etc/sundown/config.toml")]);
+    }
+
+    #[test]
+    fn the_runtime_directory_must_be_the_users_own() {
+        let root = tempfile::tempdir().expect("a directory");
+        let uid = rustix::process::geteuid().as_raw().to_string();
+        let look = || {
+            let variables = &[("HOME", "/h")];
+            let none = Arguments::default();
+            resolve_below(&none, variables, root.path(), Privileges::Ordinary)
+                .expect("paths")
+                .socket
+        };
+        let fallback = Path::new("/h/.local/share/sundown/run/broker.sock");
+        assert_eq!(look(), fallback);
+        let own = root.path().join(&uid);
+        std::os::unix::fs::symlink("/", &own).expect("a link");
+        assert_eq!(look(), fallback);
+        std::fs::remove_file(&own).expect("removed");
+        std::fs::create_dir(&own).expect("made");
+        assert_eq!(look(), own.join("sundown/broker.sock"));
+        let other = rustix::process::geteuid().as_raw() + 1;
+        std::fs::create_dir(root.path().join(other.to_string())).expect("made");
+        let environment = Environment {
+            uid: other,
+            run_user: root.path().to_owned(),
+            ..Environment::of_this_process()
+        };
+        assert_eq!(environment.own_run_user(), None);
+    }
+
+    #[test]
+    fn a_socket_path_has_at_most_107_bytes() {
+        let path = |length: usize| PathBuf::from(format!("/{}", "s".repeat(length - 1)));
+        assert!(check_socket(path(107)).is_ok());
+        let error = check_socket(path(108)).expect_err("too long").to_string();
+        for part in ["108 bytes", "107", "--socket"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let arguments = Arguments { socket: Some(path(300)), ..Arguments::default() };
+        assert!(resolve(&arguments, &[("HOME", "/h")]).is_err());
+    }
+}

@@ -1,0 +1,375 @@
+//! Settings and profiles from TOML files, checked to the last key.
+//!
+//! ```text
+//! source    one file: what it says at which line, and which key stands there
+//! value     how durations, sizes, words and names are spelled
+//! accounts  users and groups by name
+//! profile   profiles/NAME.toml
+//! ```
+//!
+//! A missing or empty file means that everything has its default; a key of a later file overrides that of an earlier
+//! one. Each file is checked by itself, so that an error names its file, line, column and key.
+
+mod accounts;
+mod profile;
+mod source;
+mod value;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use sundown_core::settings::{Limits, Settings, Shutdown};
+use toml::Spanned;
+
+pub use accounts::{Accounts, AccountsError};
+pub use profile::{KnownKinds, Places, ProfileError, load_profile, profile_names};
+pub use source::{Position, SettingsError};
+pub use value::valid_name;
+
+use source::Source;
+use value::{
+    Behavior, BufferSize, Count, Grace, LingerTime, PositiveTime, SharedLogoffWord, Size, Spelled,
+};
+
+/// What the settings files say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// What the core is to know. `owner` and `broker` are not in files: the caller fills them in.
+    pub settings: Settings,
+    /// The keys of `[shutdown]` about fast shutdown and references.
+    pub fast_shutdown: FastShutdownSettings,
+    /// `[socket]`, `group`: who besides the owner may connect. The socket has mode 0660 then, its directory 0750.
+    pub socket_group: Option<Group>,
+    /// The files that were there, in the order in which they were read.
+    pub files: Vec<PathBuf>,
+}
+
+/// The keys of `[shutdown]` about fast shutdown and references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FastShutdownSettings {
+    /// `fast_shutdown_behavior`.
+    pub behavior: FastShutdownBehavior,
+    /// `disable_fast_shutdown`: programs are told to take the traditional way.
+    pub disabled: bool,
+    /// `allow_shutdown_with_external_references`: what others hold does not keep a process from leaving.
+    pub with_external_references: bool,
+}
+
+impl Default for FastShutdownSettings {
+    fn default() -> Self {
+        Self {
+            behavior: FastShutdownBehavior::OptIn,
+            disabled: false,
+            with_external_references: true,
+        }
+    }
+}
+
+/// `fast_shutdown_behavior`: what a provider without the interface says to fast shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastShutdownBehavior {
+    /// No.
+    OptIn,
+    /// Yes.
+    OptOut,
+    /// Nobody is asked; the answer is no.
+    Disabled,
+}
+
+/// A group of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// As the settings name it.
+    pub name: String,
+    /// Its number.
+    pub gid: u32,
+}
+
+/// Reads settings files, an earlier one first. Those that do not exist are passed over.
+pub fn load_settings(files: &[PathBuf], accounts: &Accounts) -> Result<Loaded, SettingsError> {
+    let mut loaded = Loaded::default();
+    for file in files {
+        if let Some(source) = Source::open(file)? {
+            source.parse::<SettingsFile>()?.apply(&mut loaded, &source, accounts)?;
+            loaded.files.push(file.clone());
+        }
+    }
+    Ok(loaded)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct SettingsFile {
+    shutdown: ShutdownSection,
+    limits: LimitsSection,
+    socket: SocketSection,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [shutdown]")]
+struct ShutdownSection {
+    fast_shutdown_behavior: Option<Spelled<Behavior>>,
+    disable_fast_shutdown: Option<bool>,
+    allow_shutdown_with_external_references: Option<bool>,
+    shared_logoff: Option<Spelled<SharedLogoffWord>>,
+    shared_logoff_grace: Option<Spelled<Grace>>,
+    shutdown_deadline: Option<Spelled<PositiveTime>>,
+    linger: Option<Spelled<LingerTime>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [limits]")]
+struct LimitsSection {
+    connections: Option<Spelled<Count>>,
+    members: Option<Spelled<Count>>,
+    objects: Option<Spelled<Count>>,
+    requests: Option<Spelled<Count>>,
+    request_bytes: Option<Spelled<BufferSize>>,
+    outbox_bytes: Option<Spelled<BufferSize>>,
+    message: Option<Spelled<Size>>,
+    recipients: Option<Spelled<Count>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [socket]")]
+struct SocketSection {
+    group: Option<Spanned<String>>,
+}
+
+impl SettingsFile {
+    fn apply(
+        self,
+        loaded: &mut Loaded,
+        source: &Source,
+        accounts: &Accounts,
+    ) -> Result<(), SettingsError> {
+        self.shutdown.apply(&mut loaded.settings.shutdown, &mut loaded.fast_shutdown);
+        self.limits.apply(&mut loaded.settings.limits);
+        if let Some(name) = self.socket.group {
+            loaded.socket_group = Some(find_group(&name, source, accounts)?);
+        }
+        Ok(())
+    }
+}
+
+impl ShutdownSection {
+    fn apply(self, shutdown: &mut Shutdown, fast: &mut FastShutdownSettings) {
+        set(&mut fast.behavior, Spelled::of(self.fast_shutdown_behavior));
+        set(&mut fast.disabled, self.disable_fast_shutdown);
+        set(&mut fast.with_external_references, self.allow_shutdown_with_external_references);
+        set(&mut shutdown.shared_logoff, Spelled::of(self.shared_logoff));
+        set(&mut shutdown.grace, Spelled::of(self.shared_logoff_grace));
+        set(&mut shutdown.deadline, Spelled::of(self.shutdown_deadline));
+        set(&mut shutdown.linger, Spelled::of(self.linger));
+    }
+}
+
+impl LimitsSection {
+    fn apply(self, limits: &mut Limits) {
+        let number = |count: Option<Spelled<Count>>| Spelled::of(count).map(|n| n as usize);
+        set(&mut limits.connections, number(self.connections));
+        set(&mut limits.members, number(self.members));
+        set(&mut limits.objects, number(self.objects));
+        set(&mut limits.requests, Spelled::of(self.requests));
+        set(&mut limits.request_bytes, Spelled::of(self.request_bytes));
+        set(&mut limits.outbox_bytes, Spelled::of(self.outbox_bytes).map(|n| n as usize));
+        set(&mut limits.message, Spelled::of(self.message));
+        set(&mut limits.recipients, number(self.recipients));
+    }
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+fn find_group(
+    name: &Spanned<String>,
+    source: &Source,
+    accounts: &Accounts,
+) -> Result<Group, SettingsError> {
+    let at = |message| source.error(name.span(), message);
+    match accounts.gid(name.get_ref()) {
+        Ok(Some(gid)) => Ok(Group { name: name.get_ref().clone(), gid }),
+        Ok(None) => Err(at(format!(
+            "there is no group {:?} in {}; a group from elsewhere is named by its number",
+            name.get_ref(),
+            accounts.group.display()
+        ))),
+        Err(error) => Err(at(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sundown_core::settings::{Linger, SharedLogoff};
+
+    use super::*;
+
+    /// Loads files with these contents.
+    fn load(texts: &[&str]) -> Result<Loaded, SettingsError> {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut files = vec![root.path().join("missing.toml")];
+        for (n, text) in texts.iter().enumerate() {
+            let file = root.path().join(format!("{n}.toml"));
+            std::fs::write(&file, text).expect("written");
+            files.push(file);
+        }
+        let accounts =
+            Accounts { passwd: root.path().join("passwd"), group: root.path().join("group") };
+        std::fs::write(&accounts.group, "root:x:0:\nmail:x:8:anna\n").expect("written");
+        load_settings(&files, &accounts)
+    }
+
+    #[test]
+    fn without_files_everything_has_its_default() {
+        assert_eq!(load(&[]).expect("defaults"), Loaded::default());
+        let empty = load(&["", "# nothing\n[shutdown]\n[limits]\n[socket]\n"]).expect("defaults");
+        assert_eq!(empty.files.len(), 2);
+        assert_eq!(Loaded { files: Vec::new(), ..empty }, Loaded::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let loaded = load(&[r#"
+            [shutdown]
+            fast_shutdown_behavior = "opt-out"
+            disable_fast_shutdown = true
+            allow_shutdown_with_external_references = false
+            shared_logoff = "any"
+            shared_logoff_grace = "none"
+            shutdown_deadline = "500ms"
+            linger = "10m"
+            [limits]
+            connections = 1
+            members = 2
+            objects = 3
+            requests = 4
+            request_bytes = "5MiB"
+            outbox_bytes = 6_000_000
+            message = "7GiB"
+            recipients = 8
+            [socket]
+            group = "mail"
+        "#])
+        .expect("settings");
+        let shutdown = Shutdown {
+            shared_logoff: SharedLogoff::Any,
+            grace: None,
+            deadline: Duration::from_millis(500),
+            linger: Linger::For(Duration::from_secs(600)),
+        };
+        assert_eq!(loaded.settings.shutdown, shutdown);
+        let limits = Limits {
+            connections: 1,
+            members: 2,
+            objects: 3,
+            requests: 4,
+            request_bytes: 5 << 20,
+            outbox_bytes: 6_000_000,
+            message: 7 << 30,
+            recipients: 8,
+        };
+        assert_eq!(loaded.settings.limits, limits);
+        let fast = FastShutdownSettings {
+            behavior: FastShutdownBehavior::OptOut,
+            disabled: true,
+            with_external_references: false,
+        };
+        assert_eq!(loaded.fast_shutdown, fast);
+        assert_eq!(loaded.socket_group, Some(Group { name: "mail".into(), gid: 8 }));
+    }
+
+    #[test]
+    fn a_later_file_overrides_key_by_key() {
+        let loaded = load(&[
+            "[shutdown]\nlinger = \"off\"\nshared_logoff = \"deny\"\n[limits]\nmembers = 3\n",
+            "[shutdown]\nlinger = \"until-empty\"\nshutdown_deadline = \"1h\"\n",
+        ])
+        .expect("settings");
+        let shutdown = &loaded.settings.shutdown;
+        assert_eq!(shutdown.linger, Linger::UntilEmpty);
+        assert_eq!(shutdown.shared_logoff, SharedLogoff::Deny);
+        assert_eq!(shutdown.deadline, Duration::from_secs(3600));
+        assert_eq!(loaded.settings.limits.members, 3);
+    }
+
+    #[test]
+    fn an_error_names_file_line_key_and_what_is_allowed() {
+        type Case = (&'static str, (usize, usize), &'static str, &'static [&'static str]);
+        // The text, then line and column, the key, and words that the message must have.
+        let cases: &[Case] = &[
+            ("[shutdown]\nlingr = \"off\"", (2, 1), "shutdown.lingr", &["unknown key", "`linger`"]),
+            ("\n[shutdwn]", (2, 2), "shutdwn", &["unknown key", "`shutdown`", "`limits`"]),
+            (
+                "[shutdown]\nlinger = \"later\"",
+                (2, 10),
+                "shutdown.linger",
+                &["later", "until-empty"],
+            ),
+            ("[shutdown]\nlinger = 30", (2, 10), "shutdown.linger", &["30", "\"30s\""]),
+            ("shutdown.linger = \"2 weeks\"", (1, 19), "shutdown.linger", &["2 weeks", "10m"]),
+            (
+                "[shutdown]\n\nshared_logoff = \"all\"",
+                (3, 17),
+                "shutdown.shared_logoff",
+                &["\"all\"", "owner", "any", "deny"],
+            ),
+            (
+                "[shutdown]\nfast_shutdown_behavior = true",
+                (2, 26),
+                "shutdown.fast_shutdown_behavior",
+                &["true", "opt-in", "opt-out", "disabled"],
+            ),
+            (
+                "[shutdown]\ndisable_fast_shutdown = \"no\"",
+                (2, 25),
+                "shutdown.disable_fast_shutdown",
+                &["no", "boolean"],
+            ),
+            (
+                "[shutdown]\nshutdown_deadline = \"none\"",
+                (2, 21),
+                "shutdown.shutdown_deadline",
+                &["none", "above zero"],
+            ),
+            ("[limits]\nmembers = 0", (2, 11), "limits.members", &["0", "1 to 4294967295"]),
+            ("[limits]\nmembers = -1", (2, 11), "limits.members", &["-1", "1 to 4294967295"]),
+            ("[limits]\nmessage = \"1 MB\"", (2, 11), "limits.message", &["1 MB", "MiB"]),
+            ("[limits]\noutbox_bytes = 7", (2, 16), "limits.outbox_bytes", &["7", "\"1MiB\""]),
+            ("[socket]\ngroup = \"male\"", (2, 9), "socket.group", &["male", "group"]),
+            ("shutdown = 3", (1, 12), "shutdown", &["3", "[shutdown]"]),
+            ("[shutdown]\nlinger = off", (2, 10), "shutdown.linger", &["quoted"]),
+            ("[limits]\nmembers = 1\nmembers = 2", (3, 1), "members", &["duplicate key"]),
+            ("[limits]\nö = 'ü' x", (2, 9), "", &[]),
+        ];
+        for (text, (line, column), key, words) in cases {
+            let error = load(&[text]).expect_err(text);
+            let shown = error.to_string();
+            assert!(error.file().ends_with("0.toml"), "{shown}");
+            let position = Some(Position { line: *line, column: *column });
+            assert_eq!(error.position(), position, "{text}\n{shown}");
+            assert_eq!(error.key(), *key, "{text}\n{shown}");
+            assert!(shown.contains("0.toml") && shown.contains(&format!("line {line}")), "{shown}");
+            for word in *words {
+                assert!(shown.contains(word), "{shown} does not have {word}");
+            }
+            assert!(!shown.contains("Section"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let root = tempfile::tempdir().expect("a directory");
+        let accounts = Accounts::system();
+        let error = load_settings(&[root.path().to_owned()], &accounts).expect_err("a directory");
+        assert_eq!(error.position(), None);
+        let file = root.path().join("latin-1.toml");
+        std::fs::write(&file, b"# \xe4\n").expect("written");
+        let error = load_settings(&[file], &accounts).expect_err("not UTF-8").to_string();
+        assert!(error.contains("latin-1.toml") && error.contains("line 1"), "{error}");
+    }
+}

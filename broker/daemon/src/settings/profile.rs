@@ -1,0 +1,755 @@
+//! Profiles: `profiles/NAME.toml`, and what holds where it says nothing.
+//!
+//! A section that is missing altogether has the default: a store and an address book of kind `sqlite`, a transport of
+//! kind `maildir` for local addresses. Each profile has its own directory in the data directory, which relative paths
+//! start from:
+//!
+//! ```text
+//! <data>/NAME/store.db           the first store; a further one is <its name>.db
+//! <data>/NAME/address-book.db    the first address book; a further one is <its name>.db
+//! <data>/NAME/Maildir            a transport of kind maildir
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sundown_core::address::Pattern;
+use sundown_core::provider::{FastShutdown, ProviderSpec, ProviderType};
+use sundown_core::settings::{Profile, QueuePolicy, Right, TransportSpec};
+use toml::Spanned;
+
+use super::accounts::Accounts;
+use super::source::{SettingsError, Source};
+use super::value::{
+    AcceptPattern, FastShutdownWord, Name, OnUnknownWord, PathText, PositiveTime, Spelled, Time,
+    User, valid_name,
+};
+
+/// The profile of those who name none. It exists even when its file does not.
+const DEFAULT: &str = "default";
+
+/// What profiles depend on besides their files.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Folders with profile files; an earlier one wins.
+    pub folders: Vec<PathBuf>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// What `~` stands for.
+    pub home: Option<PathBuf>,
+    /// The user whose mail it is.
+    pub user: String,
+    /// The host's name.
+    pub hostname: String,
+    /// The providers that exist.
+    pub kinds: KnownKinds,
+    /// Who has which number.
+    pub accounts: Accounts,
+}
+
+/// The kinds of providers that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownKinds {
+    /// Of stores.
+    pub stores: &'static [&'static str],
+    /// Of transports.
+    pub transports: &'static [&'static str],
+    /// Of address books.
+    pub address_books: &'static [&'static str],
+}
+
+/// Why there is no profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProfileError {
+    /// No profile can have that name.
+    Name(String),
+    /// There is none of that name.
+    NotFound {
+        /// The name.
+        name: String,
+        /// The files that would have held it.
+        looked_for: Vec<PathBuf>,
+        /// The profiles that exist.
+        existing: Vec<String>,
+    },
+    /// Its file is wrong.
+    Invalid(SettingsError),
+}
+
+impl fmt::Display for ProfileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(
+                f,
+                "{name:?} is not the name of a profile; \
+                 expected 1 to 64 letters, digits, \".\", \"_\" or \"-\", not \".\" first"
+            ),
+            Self::NotFound { name, looked_for, existing } => {
+                let files: Vec<_> = looked_for.iter().map(|f| f.display().to_string()).collect();
+                write!(
+                    f,
+                    "there is no profile {name:?}: looked for {}; the profiles that exist: {}",
+                    files.join(", "),
+                    existing.join(", ")
+                )
+            }
+            Self::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ProfileError {}
+
+impl From<SettingsError> for ProfileError {
+    fn from(error: SettingsError) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+/// Reads the profile of that name.
+pub fn load_profile(name: &str, places: &Places) -> Result<Profile, ProfileError> {
+    if !valid_name(name) {
+        return Err(ProfileError::Name(name.to_owned()));
+    }
+    let source = match find(name, places)? {
+        Some(source) => source,
+        None if name == DEFAULT => Source::empty(),
+        None => return Err(not_found(name, places)),
+    };
+    check_kinds(&source, &places.kinds)?;
+    let file: ProfileFile = source.parse()?;
+    Ok(Reader { name, source: &source, places }.profile(file)?)
+}
+
+/// The names of profiles: those with a file, `default`, and those whose data holds a store although their file is gone.
+/// In alphabetical order. The last cannot be loaded, but mail may wait in them.
+pub fn profile_names(places: &Places) -> Vec<String> {
+    let mut names = names_of_files(places);
+    names.extend(
+        entries(&places.data)
+            .filter(|entry| entry.join("store.db").is_file())
+            .filter_map(|entry| file_name(&entry)),
+    );
+    names.into_iter().filter(|name| valid_name(name)).collect()
+}
+
+fn find(name: &str, places: &Places) -> Result<Option<Source>, SettingsError> {
+    for file in files(name, places) {
+        if let Some(source) = Source::open(&file)? {
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+fn files(name: &str, places: &Places) -> Vec<PathBuf> {
+    places.folders.iter().map(|folder| folder.join(format!("{name}.toml"))).collect()
+}
+
+fn not_found(name: &str, places: &Places) -> ProfileError {
+    ProfileError::NotFound {
+        name: name.to_owned(),
+        looked_for: files(name, places),
+        existing: names_of_files(places).into_iter().collect(),
+    }
+}
+
+/// The profiles that can be loaded.
+fn names_of_files(places: &Places) -> BTreeSet<String> {
+    let found = places.folders.iter().flat_map(|folder| entries(folder));
+    let named = found.filter_map(|file| Some(file_name(&file)?.strip_suffix(".toml")?.to_owned()));
+    named.filter(|name| valid_name(name)).chain([DEFAULT.to_owned()]).collect()
+}
+
+/// What is in a directory. One that cannot be read has nothing.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
+}
+
+impl Default for KnownKinds {
+    fn default() -> Self {
+        Self { stores: &["sqlite"], transports: &["maildir"], address_books: &["sqlite"] }
+    }
+}
+
+/// The kinds alone. They are looked at first: the keys of a kind that does not exist are not what is wrong.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct KindsOfFile {
+    store: Vec<KindOfSection>,
+    transport: Vec<KindOfSection>,
+    address_book: Vec<KindOfSection>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a table")]
+struct KindOfSection {
+    kind: Option<Spanned<String>>,
+}
+
+fn check_kinds(source: &Source, known: &KnownKinds) -> Result<(), SettingsError> {
+    let file: KindsOfFile = source.parse()?;
+    let sections = [
+        (file.store, known.stores),
+        (file.transport, known.transports),
+        (file.address_book, known.address_books),
+    ];
+    for (sections, known) in sections {
+        for kind in sections.into_iter().filter_map(|section| section.kind) {
+            if !known.contains(&kind.get_ref().as_str()) {
+                let message =
+                    format!("unknown kind {:?}; known: {}", kind.get_ref(), known.join(", "));
+                return Err(source.error(kind.span(), message));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct ProfileFile {
+    store: Vec<Spanned<ProviderSection>>,
+    transport: Vec<Spanned<TransportSection>>,
+    address_book: Vec<Spanned<ProviderSection>>,
+    queue: QueueSection,
+    access: AccessSection,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+struct ProviderSection {
+    name: Option<Spanned<Spelled<Name>>>,
+    kind: Option<String>,
+    path: Option<Spanned<Spelled<PathText>>>,
+    fast_shutdown: Option<Spelled<FastShutdownWord>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+struct TransportSection {
+    name: Option<Spanned<Spelled<Name>>>,
+    kind: Option<String>,
+    path: Option<Spanned<Spelled<PathText>>>,
+    accept: Option<Vec<Spelled<AcceptPattern>>>,
+    fast_shutdown: Option<Spelled<FastShutdownWord>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [queue]")]
+struct QueueSection {
+    retry_min: Option<Spanned<Spelled<PositiveTime>>>,
+    retry_max: Option<Spanned<Spelled<PositiveTime>>>,
+    max_age: Option<Spelled<Time>>,
+    on_unknown: Option<Spelled<OnUnknownWord>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [access]")]
+struct AccessSection {
+    submit: Vec<Spanned<Spelled<User>>>,
+    session: Vec<Spanned<Spelled<User>>>,
+    admin: Vec<Spanned<Spelled<User>>>,
+}
+
+/// Makes a profile out of its file.
+struct Reader<'a> {
+    name: &'a str,
+    source: &'a Source,
+    places: &'a Places,
+}
+
+impl Reader<'_> {
+    fn profile(&self, file: ProfileFile) -> Result<Profile, SettingsError> {
+        let mut databases = BTreeMap::new();
+        let stores = self.databases(ProviderType::Store, file.store, &mut databases)?;
+        let address_books =
+            self.databases(ProviderType::AddressBook, file.address_book, &mut databases)?;
+        Ok(Profile {
+            name: self.name.to_owned(),
+            identity: self.identity(),
+            stores,
+            transports: self.transports(file.transport)?,
+            address_books,
+            queue: self.queue(&file.queue)?,
+            access: self.access(&file.access)?,
+        })
+    }
+
+    fn identity(&self) -> String {
+        let Places { user, hostname, .. } = self.places;
+        if hostname.is_empty() { user.clone() } else { format!("{user}@{hostname}") }
+    }
+
+    /// Stores or address books. `paths` has the databases of this profile, by path; what is in one would be read as the
+    /// other's.
+    fn databases(
+        &self,
+        of_type: ProviderType,
+        sections: Vec<Spanned<ProviderSection>>,
+        paths: &mut BTreeMap<PathBuf, String>,
+    ) -> Result<Vec<ProviderSpec>, SettingsError> {
+        let mut specs: Vec<ProviderSpec> = Vec::new();
+        for section in or_default(sections) {
+            let (span, section) = (section.span(), section.into_inner());
+            let default = default_database(of_type, &section, specs.is_empty());
+            let spec = self.provider(&section, "sqlite", &default)?;
+            self.check_name(&spec, of_type, span_of(section.name.as_ref(), &span), &specs)?;
+            let other = paths.insert(spec.path.clone(), spec.name.clone());
+            if let Some(other) = other {
+                let message = format!(
+                    "{} is used by {other:?} already; give this one another `path`",
+                    spec.path.display()
+                );
+                return Err(self.source.error(span_of(section.path.as_ref(), &span), message));
+            }
+            specs.push(spec);
+        }
+        Ok(specs)
+    }
+
+    fn transports(
+        &self,
+        sections: Vec<Spanned<TransportSection>>,
+    ) -> Result<Vec<TransportSpec>, SettingsError> {
+        let mut transports: Vec<TransportSpec> = Vec::new();
+        let mut specs = Vec::new();
+        for section in or_default(sections) {
+            let span = section.span();
+            let TransportSection { name, kind, path, accept, fast_shutdown } = section.into_inner();
+            let section = ProviderSection { name, kind, path, fast_shutdown };
+            let provider = self.provider(&section, "maildir", "Maildir")?;
+            let name = span_of(section.name.as_ref(), &span);
+            self.check_name(&provider, ProviderType::Transport, name, &specs)?;
+            specs.push(provider.clone());
+            let accept = match accept {
+                Some(patterns) => patterns.into_iter().map(|pattern| pattern.0).collect(),
+                None => self.default_accept(),
+            };
+            transports.push(TransportSpec { provider, accept });
+        }
+        Ok(transports)
+    }
+
+    fn provider(
+        &self,
+        section: &ProviderSection,
+        default_kind: &str,
+        default_path: &str,
+    ) -> Result<ProviderSpec, SettingsError> {
+        let kind = section.kind.as_deref().unwrap_or(default_kind);
+        let given = section.path.as_ref();
+        Ok(ProviderSpec {
+            name: name_of(section, default_kind),
+            path: match given {
+                Some(path) => self.path(path)?,
+                None => self.directory().join(default_path),
+            },
+            fast_shutdown: section
+                .fast_shutdown
+                .as_ref()
+                .map_or(FastShutdown::Supported, |word| word.0),
+            ..ProviderSpec::new(kind)
+        })
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.places.data.join(self.name)
+    }
+
+    fn path(&self, path: &Spanned<Spelled<PathText>>) -> Result<PathBuf, SettingsError> {
+        let text = path.get_ref().0.as_str();
+        let below_home = if text == "~" { Some("") } else { text.strip_prefix("~/") };
+        match (below_home, &self.places.home) {
+            (None, _) => Ok(self.directory().join(text)),
+            (Some(rest), Some(home)) => Ok(home.join(rest.trim_start_matches('/'))),
+            (Some(_), None) => {
+                let message = format!("{text:?} is in the home directory, and HOME is not set");
+                Err(self.source.error(path.span(), message))
+            }
+        }
+    }
+
+    /// Refuses a second provider of one type with one name.
+    fn check_name(
+        &self,
+        spec: &ProviderSpec,
+        of_type: ProviderType,
+        span: Range<usize>,
+        earlier: &[ProviderSpec],
+    ) -> Result<(), SettingsError> {
+        if earlier.iter().all(|other| other.name != spec.name) {
+            return Ok(());
+        }
+        let message = format!(
+            "there is a {} named {:?} already; give this one another `name`",
+            of_type.name(),
+            spec.name
+        );
+        Err(self.source.error(span, message))
+    }
+
+    /// Local addresses: no mail pretends to have left this host.
+    fn default_accept(&self) -> Vec<Pattern> {
+        let mut accept = vec![Pattern::NoDomain, Pattern::Domain("localhost".to_owned())];
+        let host = self.places.hostname.to_lowercase();
+        if !host.is_empty() && host != "localhost" {
+            accept.push(Pattern::Domain(host));
+        }
+        accept
+    }
+
+    fn queue(&self, section: &QueueSection) -> Result<QueuePolicy, SettingsError> {
+        let default = QueuePolicy::default();
+        let min = section.retry_min.as_ref().map_or(default.retry_min, |time| time.get_ref().0);
+        let max = section.retry_max.as_ref().map_or(default.retry_max, |time| time.get_ref().0);
+        let given = section.retry_max.as_ref().or(section.retry_min.as_ref());
+        if let Some(given) = given.filter(|_| max < min) {
+            let message = format!("retry_max ({max:?}) is shorter than retry_min ({min:?})");
+            return Err(self.source.error(given.span(), message));
+        }
+        Ok(QueuePolicy {
+            retry_min: min,
+            retry_max: max,
+            max_age: section.max_age.as_ref().map_or(default.max_age, |time| time.0),
+            on_unknown: section.on_unknown.as_ref().map_or(default.on_unknown, |word| word.0),
+        })
+    }
+
+    /// The highest right of each user, in order of their numbers.
+    fn access(&self, section: &AccessSection) -> Result<Vec<(u32, Right)>, SettingsError> {
+        let lists = [
+            (&section.submit, Right::Submit),
+            (&section.session, Right::Session),
+            (&section.admin, Right::Admin),
+        ];
+        let mut rights = BTreeMap::new();
+        for (users, right) in lists {
+            for user in users {
+                rights.insert(self.uid(user)?, right);
+            }
+        }
+        Ok(rights.into_iter().collect())
+    }
+
+    fn uid(&self, user: &Spanned<Spelled<User>>) -> Result<u32, SettingsError> {
+        let (name, accounts) = (&user.get_ref().0, &self.places.accounts);
+        let at = |message| self.source.error(user.span(), message);
+        match accounts.uid(name) {
+            Ok(Some(uid)) => Ok(uid),
+            Ok(None) => Err(at(format!(
+                "there is no user {name:?} in {}; a user from elsewhere is named by number",
+                accounts.passwd.display()
+            ))),
+            Err(error) => Err(at(error.to_string())),
+        }
+    }
+}
+
+/// Without a section there is one in which nothing is set.
+fn or_default<T: Default>(sections: Vec<Spanned<T>>) -> Vec<Spanned<T>> {
+    if sections.is_empty() { vec![Spanned::new(0..0, T::default())] } else { sections }
+}
+
+fn name_of(section: &ProviderSection, default_kind: &str) -> String {
+    match (&section.name, &section.kind) {
+        (Some(name), _) => name.get_ref().0.clone(),
+        (None, Some(kind)) => kind.clone(),
+        (None, None) => default_kind.to_owned(),
+    }
+}
+
+fn default_database(of_type: ProviderType, section: &ProviderSection, first: bool) -> String {
+    match of_type {
+        ProviderType::Store if first => "store.db".to_owned(),
+        ProviderType::AddressBook if first => "address-book.db".to_owned(),
+        _ => format!("{}.db", name_of(section, "sqlite")),
+    }
+}
+
+fn span_of<T>(value: Option<&Spanned<T>>, section: &Range<usize>) -> Range<usize> {
+    value.map_or_else(|| section.clone(), Spanned::span)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sundown_core::settings::OnUnknown;
+
+    use super::*;
+
+    struct Fixture {
+        root: tempfile::TempDir,
+        places: Places,
+    }
+
+    /// Two empty folders `user` and `etc`, some accounts, data in `/data`.
+    fn fixture() -> Fixture {
+        let root = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| root.path().join(name);
+        for folder in ["user", "etc"] {
+            std::fs::create_dir(at(folder)).expect("made");
+        }
+        std::fs::write(at("passwd"), "anna:x:1000:1000\nbo:x:1001:1001\n").expect("written");
+        let places = Places {
+            folders: vec![at("user"), at("etc")],
+            data: "/data".into(),
+            home: Some("/home/anna".into()),
+            user: "anna".into(),
+            hostname: "Host.Lan".into(),
+            kinds: KnownKinds::default(),
+            accounts: Accounts { passwd: at("passwd"), group: at("group") },
+        };
+        Fixture { root, places }
+    }
+
+    impl Fixture {
+        fn write(&self, path: &str, text: &str) -> &Self {
+            std::fs::write(self.root.path().join(path), text).expect("written");
+            self
+        }
+
+        fn load(&self, name: &str) -> Result<Profile, ProfileError> {
+            load_profile(name, &self.places)
+        }
+    }
+
+    fn load(text: &str) -> Result<Profile, ProfileError> {
+        fixture().write("user/work.toml", text).load("work")
+    }
+
+    fn default_profile(name: &str) -> Profile {
+        let at = |file: &str| Path::new("/data").join(name).join(file);
+        Profile {
+            name: name.to_owned(),
+            identity: "anna@Host.Lan".to_owned(),
+            stores: vec![ProviderSpec { path: at("store.db"), ..ProviderSpec::new("sqlite") }],
+            transports: vec![TransportSpec {
+                provider: ProviderSpec { path: at("Maildir"), ..ProviderSpec::new("maildir") },
+                accept: vec![
+                    Pattern::NoDomain,
+                    Pattern::Domain("localhost".to_owned()),
+                    Pattern::Domain("host.lan".to_owned()),
+                ],
+            }],
+            address_books: vec![ProviderSpec {
+                path: at("address-book.db"),
+                ..ProviderSpec::new("sqlite")
+            }],
+            queue: QueuePolicy::default(),
+            access: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_empty_profile_and_the_default_without_a_file_have_all_defaults() {
+        assert_eq!(fixture().load("default"), Ok(default_profile("default")));
+        assert_eq!(load(""), Ok(default_profile("work")));
+        let sections = "[[store]]\n[[transport]]\n[[address_book]]\n[queue]\n[access]\n";
+        assert_eq!(load(sections), Ok(default_profile("work")));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let profile = load(
+            r#"
+            [[store]]
+            kind = "sqlite"
+            fast_shutdown = "refused"
+            [[store]]
+            name = "archive"
+            [[store]]
+            name = "far"
+            path = "~/mail/far.db"
+            [[transport]]
+            name = "here"
+            kind = "maildir"
+            path = "in/here"
+            accept = ["*.LAN", "bo@example.org"]
+            fast_shutdown = "absent"
+            [[transport]]
+            path = "/var/mail/work"
+            accept = ["*"]
+            [[address_book]]
+            name = "people"
+            [queue]
+            retry_min = "1s"
+            retry_max = "2m"
+            max_age = "3h"
+            on_unknown = "retry"
+            [access]
+            submit = ["anna", "bo", "77"]
+            session = ["bo", 78]
+            admin = ["1000"]
+            "#,
+        )
+        .expect("a profile");
+        let store = |name: &str, path: &str| ProviderSpec {
+            name: name.to_owned(),
+            path: path.into(),
+            ..ProviderSpec::new("sqlite")
+        };
+        let first = store("sqlite", "/data/work/store.db");
+        let stores = [
+            ProviderSpec { fast_shutdown: FastShutdown::Refused, ..first },
+            store("archive", "/data/work/archive.db"),
+            store("far", "/home/anna/mail/far.db"),
+        ];
+        assert_eq!(profile.stores, stores);
+        let [here, rest] = &profile.transports[..] else { panic!("two transports") };
+        assert_eq!(here.provider.name, "here");
+        assert_eq!(here.provider.path, Path::new("/data/work/in/here"));
+        assert_eq!(here.provider.fast_shutdown, FastShutdown::Absent);
+        let patterns = [Pattern::Below("lan".into()), Pattern::Address("bo@example.org".into())];
+        assert_eq!(here.accept, patterns);
+        assert_eq!(rest.provider.name, "maildir");
+        assert_eq!(rest.provider.path, Path::new("/var/mail/work"));
+        assert_eq!(rest.accept, [Pattern::Everything]);
+        assert_eq!(profile.address_books, [store("people", "/data/work/address-book.db")]);
+        let queue = QueuePolicy {
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(120),
+            max_age: Duration::from_secs(3 * 3600),
+            on_unknown: OnUnknown::Retry,
+        };
+        assert_eq!(profile.queue, queue);
+        let access = [
+            (77, Right::Submit),
+            (78, Right::Session),
+            (1000, Right::Admin),
+            (1001, Right::Session),
+        ];
+        assert_eq!(profile.access, access);
+    }
+
+    #[test]
+    fn an_error_names_line_key_and_what_is_allowed() {
+        // The text, then the line, the key, and words that the message must have.
+        let cases: &[(&str, usize, &str, &[&str])] = &[
+            ("[[stores]]", 1, "stores", &["unknown key", "`store`"]),
+            ("[[store]]\nhost = \"x\"", 2, "store[0].host", &["unknown key", "fast_shutdown"]),
+            ("[store]\nkind = \"sqlite\"", 1, "store", &["[["]),
+            ("[[store]]\nkind = \"imap\"", 2, "store[0].kind", &["imap", "sqlite"]),
+            (
+                "[[transport]]\nhost = \"x\"\nkind = \"smtp\"",
+                3,
+                "transport[0].kind",
+                &["unknown kind \"smtp\"", "maildir"],
+            ),
+            (
+                "[[transport]]\n[[transport]]\naccept = [\"*\",\n\"a b\"]",
+                4,
+                "transport[1].accept[1]",
+                &["a b", "a domain"],
+            ),
+            ("[[transport]]\naccept = \"*\"", 2, "transport[0].accept", &["array"]),
+            ("[[transport]]\n\n[[transport]]\n", 3, "transport[1]", &["maildir", "name"]),
+            (
+                "[[store]]\nname = \"a\"\n[[store]]\nname = \"a\"",
+                4,
+                "store[1].name",
+                &["\"a\"", "another `name`"],
+            ),
+            ("[[store]]\nname = \"../a\"", 2, "store[0].name", &["../a", "64"]),
+            (
+                "[[store]]\n[[store]]\nname = \"b\"\npath = \"store.db\"",
+                4,
+                "store[1].path",
+                &["/data/work/store.db", "another `path`"],
+            ),
+            (
+                "[[store]]\n[[store]]\nname = \"address-book\"\n[[address_book]]",
+                4,
+                "address_book[0]",
+                &["address-book.db", "another `path`"],
+            ),
+            ("[[store]]\npath = \"\"", 2, "store[0].path", &["a path"]),
+            ("[[store]]\nfast_shutdown = \"no\"", 2, "store[0].fast_shutdown", &["refused"]),
+            ("[queue]\nretry_min = \"0s\"", 2, "queue.retry_min", &["above zero"]),
+            ("[queue]\nretry_min = \"2h\"", 2, "queue.retry_min", &["retry_max", "shorter"]),
+            ("[queue]\non_unknown = \"drop\"", 2, "queue.on_unknown", &["hold", "retry"]),
+            ("[access]\nadmin = [\"bo\", \"eve\"]", 2, "access.admin[1]", &["eve", "passwd"]),
+            ("[access]\nsubmit = [-1]", 2, "access.submit[0]", &["-1", "number"]),
+            ("[access]\nreader = []", 2, "access.reader", &["unknown key", "session"]),
+        ];
+        for (text, line, key, words) in cases {
+            let Err(ProfileError::Invalid(error)) = load(text) else { panic!("taken: {text}") };
+            let shown = error.to_string();
+            assert!(error.file().ends_with("user/work.toml"), "{shown}");
+            assert_eq!(error.position().map(|at| at.line), Some(*line), "{text}\n{shown}");
+            assert_eq!(error.key(), *key, "{text}\n{shown}");
+            for word in *words {
+                assert!(shown.contains(word), "{shown} does not have {word}");
+            }
+            assert!(!shown.contains("Section"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_path_in_the_home_directory_needs_one() {
+        let mut fixture = fixture();
+        fixture.write("user/work.toml", "[[store]]\npath = \"~/a.db\"\n");
+        fixture.places.home = None;
+        let error = fixture.load("work").expect_err("no home").to_string();
+        assert!(error.contains("store[0].path") && error.contains("HOME"), "{error}");
+    }
+
+    #[test]
+    fn the_users_file_wins() {
+        let fixture = fixture();
+        fixture.write("etc/work.toml", "[queue]\nmax_age = \"1d\"\n");
+        let day = Duration::from_secs(86_400);
+        assert_eq!(fixture.load("work").expect("a profile").queue.max_age, day);
+        fixture.write("user/work.toml", "");
+        assert_eq!(fixture.load("work"), Ok(default_profile("work")));
+    }
+
+    #[test]
+    fn a_profile_that_is_not_there_names_what_is() {
+        let fixture = fixture();
+        fixture.write("etc/work.toml", "").write("user/.hidden.toml", "").write("user/x", "");
+        let error = fixture.load("home").expect_err("none");
+        let ProfileError::NotFound { name, looked_for, existing } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(name, "home");
+        assert_eq!(looked_for.len(), 2);
+        assert_eq!(existing, &["default", "work"]);
+        let shown = error.to_string();
+        assert!(shown.contains("user/home.toml") && shown.contains("default, work"), "{shown}");
+        for name in ["", "..", "a/b", "../work"] {
+            assert_eq!(fixture.load(name), Err(ProfileError::Name(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_files_and_of_stores() {
+        let mut fixture = fixture();
+        fixture.write("etc/work.toml", "").write("user/work.toml", "").write("user/a b.toml", "");
+        assert_eq!(profile_names(&fixture.places), ["default", "work"]);
+        fixture.places.data = fixture.root.path().join("data");
+        for name in ["old", "run", ".trash"] {
+            std::fs::create_dir_all(fixture.places.data.join(name)).expect("made");
+        }
+        fixture.write("data/old/store.db", "").write("data/.trash/store.db", "");
+        assert_eq!(profile_names(&fixture.places), ["default", "old", "work"]);
+    }
+
+    #[test]
+    fn a_host_without_a_name_is_only_localhost() {
+        let mut fixture = fixture();
+        fixture.places.hostname = String::new();
+        let profile = fixture.load("default").expect("a profile");
+        assert_eq!(profile.identity, "anna");
+        assert_eq!(profile.transports[0].accept.len(), 2);
+    }
+}

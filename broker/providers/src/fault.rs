@@ -1,0 +1,77 @@
+//! What a caller is told when SQLite or the file system fails; one place for all of it.
+
+use std::io;
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The data does not allow it; the caller is told as it stands.
+    Refused(ProviderError),
+    /// The database failed.
+    Sql(rusqlite::Error),
+}
+
+impl Failure {
+    pub(crate) fn refused(code: Code, message: impl Into<String>) -> Self {
+        Self::Refused(ProviderError::new(code, message))
+    }
+
+    /// What the caller is told.
+    pub(crate) fn told(self, path: &Path) -> ProviderError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Sql(error) => sql(path, &error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// A database's failure in MAPI's words.
+pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
+    let path = path.display();
+    let (code, advice) = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            let advice = "it is damaged or no database; move it away or put a backup in its place";
+            (Code::E_CORRUPT_STORE, advice)
+        }
+        Some(ErrorCode::DiskFull) => (Code::E_NOT_ENOUGH_DISK, "the disk is full; make room"),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            (Code::E_NO_ACCESS, "it cannot be written; check its owner and permissions")
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (Code::E_NO_ACCESS, "another program keeps it locked; end that program")
+        }
+        Some(ErrorCode::OutOfMemory) => (Code::E_NOT_ENOUGH_MEMORY, "there is no memory left"),
+        Some(ErrorCode::TooBig) => (Code::E_TOO_BIG, "that is too big for it"),
+        Some(ErrorCode::SystemIoFailure) => (Code::E_DISK_ERROR, "the disk failed"),
+        Some(_) => (Code::E_CALL_FAILED, "it did not take that"),
+        // Not SQLite's word but that of the layer above: a value in a row is not what it must be.
+        None => (Code::E_CORRUPT_STORE, "a row in it is damaged"),
+    };
+    ProviderError::new(code, format!("{path}: {advice} ({error})"))
+}
+
+/// A file system's failure in MAPI's words.
+pub(crate) fn io(path: &Path, error: &io::Error) -> ProviderError {
+    let path = path.display();
+    let (code, advice) = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            (Code::E_NO_ACCESS, "check its owner and permissions")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (Code::E_NOT_ENOUGH_DISK, "make room on the disk")
+        }
+        _ => (Code::E_DISK_ERROR, "check the path and the disk"),
+    };
+    ProviderError::new(code, format!("{path}: {advice} ({error})"))
+}

@@ -1,0 +1,62 @@
+//! Directories and files that only their owner may see.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+use crate::fault;
+
+/// Makes a directory and those above it, unless they are there.
+pub(crate) fn private_dir(path: &Path) -> Result<(), ProviderError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| fault::io(path, &error))
+}
+
+/// Opens a file for writing; makes it and the directory that holds it unless they are there.
+pub(crate) fn private_file(path: &Path) -> Result<File, ProviderError> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        private_dir(parent)?;
+    }
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    opened.map_err(|error| fault::io(path, &error))
+}
+
+/// Makes what happened to a directory's entries durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Proof that nobody else has a file open as its owner. It lasts until it is dropped, or the process ends in whatever
+/// way.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes `PATH.lock`, or says at once who cannot have the file.
+    pub(crate) fn take(path: &Path) -> Result<Self, ProviderError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = PathBuf::from(name);
+        let file = private_file(&lock)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(ProviderError::new(
+                Code::E_NO_ACCESS,
+                format!(
+                    "{} is in use by another broker, which holds {}; stop that one first",
+                    path.display(),
+                    lock.display()
+                ),
+            )),
+            Err(error) => Err(fault::io(&lock, &error.into())),
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! The head of a message: what it shows, what it lacks, and what must not go out.
+//!
+//! A head is the lines in front of the first empty line. A message whose first line is no header field has none: it
+//! is a body only, whatever stands further down. Lines in a head that are neither field nor continuation are kept
+//! and mean nothing; they do not end it, so that a `Bcc` behind such a line is still found.
+
+use std::io::{self, Read};
+
+use mail_parser::{Address, DateTime, MessageParser};
+use sundown_core::address;
+
+/// How much of a message is looked at for its head. What lies beyond is passed on and not shown; real heads are
+/// smaller by a factor of ten.
+pub const MAX_HEAD: usize = 256 << 10;
+
+/// The longest name of a field that is taken for one: RFC 5322's longest line.
+const MAX_NAME: usize = 998;
+
+/// The most characters of a subject or name that are shown in a row.
+const MAX_SHOWN: usize = 500;
+
+/// Fields that say who gets a copy unseen.
+const HIDDEN: [&str; 2] = ["bcc", "resent-bcc"];
+
+/// How the lines of a message end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnd {
+    /// As on Unix.
+    Lf,
+    /// As on the wire.
+    CrLf,
+}
+
+impl LineEnd {
+    /// How the lines of this message end, by its first one.
+    pub fn of(message: &[u8]) -> Self {
+        match message.iter().position(|b| *b == b'\n') {
+            Some(0) => Self::Lf,
+            Some(end) if message[end - 1] != b'\r' => Self::Lf,
+            _ => Self::CrLf,
+        }
+    }
+
+    /// The bytes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lf => "\n",
+            Self::CrLf => "\r\n",
+        }
+    }
+}
+
+/// A field that every message needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// `Date`.
+    Date,
+    /// `Message-ID`.
+    MessageId,
+    /// `From`.
+    From,
+}
+
+impl Needed {
+    const ALL: [Self; 3] = [Self::Date, Self::MessageId, Self::From];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Date => "Date",
+            Self::MessageId => "Message-ID",
+            Self::From => "From",
+        }
+    }
+}
+
+/// The head of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    block: &'a [u8],
+    line_end: LineEnd,
+    start: MessageStart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MessageStart {
+    Field,
+    EmptyLine,
+    Body,
+}
+
+impl<'a> Head<'a> {
+    /// The head of the message that begins with these bytes.
+    pub fn of(message: &'a [u8]) -> Self {
+        let message = &message[..message.len().min(MAX_HEAD)];
+        let start = match start_of_line(message) {
+            Some(LineStart::Field(_)) => MessageStart::Field,
+            Some(LineStart::Empty) => MessageStart::EmptyLine,
+            _ => MessageStart::Body,
+        };
+        let length = if start == MessageStart::Field { head_length(message) } else { 0 };
+        Self { block: &message[..length], line_end: LineEnd::of(message), start }
+    }
+
+    /// Its bytes, without the empty line.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.block
+    }
+
+    /// `Subject`, decoded, in one line.
+    pub fn subject(&self) -> String {
+        self.shown("subject", |message| message.subject().map(str::to_owned))
+    }
+
+    /// `From`, decoded, as `Name <address>`.
+    pub fn from(&self) -> String {
+        self.shown("from", |message| message.from().map(|from| listed(from, full)))
+    }
+
+    /// `To`, decoded: the names, or addresses where there are none.
+    pub fn to(&self) -> String {
+        self.shown("to", |message| message.to().map(|to| listed(to, short)))
+    }
+
+    /// Which needed fields are not there.
+    pub fn missing(&self) -> Vec<Needed> {
+        Needed::ALL.into_iter().filter(|needed| self.field(needed.name()).is_none()).collect()
+    }
+
+    /// The lines to put in front so that nothing needed is missing; empty if nothing is.
+    pub fn additions(&self, facts: &Facts<'_>) -> Vec<u8> {
+        let end = self.line_end.as_str();
+        let mut lines = String::new();
+        for needed in self.missing() {
+            if let Some(value) = facts.value(needed) {
+                lines.extend([needed.name(), ": ", &value, end]);
+            }
+        }
+        if self.start == MessageStart::Body {
+            lines.push_str(end);
+        }
+        lines.into_bytes()
+    }
+
+    fn field(&self, name: &str) -> Option<&'a [u8]> {
+        let mut fields = Fields { rest: self.block };
+        fields.find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, raw)| raw)
+    }
+
+    fn shown<F>(&self, name: &str, decode: F) -> String
+    where
+        F: FnOnce(&mail_parser::Message<'_>) -> Option<String>,
+    {
+        let Some(raw) = self.field(name) else { return String::new() };
+        let alone = [raw, b"\r\n\r\n"].concat();
+        let text = MessageParser::new().parse_headers(&alone).and_then(|m| decode(&m));
+        clean(&text.unwrap_or_default())
+    }
+}
+
+/// What the needed fields are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The message's record.
+    pub record: u128,
+    /// The envelope's sender; without one no `From` is made up.
+    pub from: &'a str,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted: u64,
+}
+
+impl Facts<'_> {
+    fn value(&self, needed: Needed) -> Option<String> {
+        match needed {
+            Needed::Date => Some(date(self.submitted)),
+            Needed::MessageId => Some(format!("<{:032x}@{}>", self.record, host_of(self.from))),
+            Needed::From => (!self.from.is_empty()).then(|| clean(self.from)),
+        }
+    }
+}
+
+/// A time in milliseconds since 1970 as a `Date` field has it.
+pub fn date(milliseconds: u64) -> String {
+    let seconds = i64::try_from(milliseconds / 1000).unwrap_or(0);
+    DateTime::from_timestamp(seconds).to_rfc822()
+}
+
+/// The host of an address, or `localhost`.
+pub fn host_of(address: &str) -> &str {
+    match address::split(address) {
+        Ok((_, domain)) if !domain.is_empty() => domain,
+        _ => "localhost",
+    }
+}
+
+/// A text in one line, without control characters and not too long to show.
+pub fn clean(text: &str) -> String {
+    let one = |c: char| match c {
+        '\t' | '\r' | '\n' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.trim().chars().take(MAX_SHOWN).map(one).collect()
+}
+
+fn listed(addresses: &Address<'_>, show: fn(&mail_parser::Addr<'_>) -> String) -> String {
+    let shown: Vec<_> = addresses.iter().take(MAX_SHOWN).map(show).collect();
+    shown.join(", ")
+}
+
+fn full(one: &mail_parser::Addr<'_>) -> String {
+    match (one.name(), one.address()) {
+        (Some(name), Some(address)) => format!("{name} <{address}>"),
+        (name, address) => name.or(address).unwrap_or_default().to_owned(),
+    }
+}
+
+fn short(one: &mail_parser::Addr<'_>) -> String {
+    one.name().or(one.address()).unwrap_or_default().to_owned()
+}
+
+/// Where the empty line begins, or the end.
+fn head_length(message: &[u8]) -> usize {
+    let mut length = 0;
+    for line in message.split_inclusive(|b| *b == b'\n') {
+        if matches!(start_of_line(line), Some(LineStart::Empty)) {
+            break;
+        }
+        length += line.len();
+    }
+    length
+}
+
+/// What a line begins with, as far as a head is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineStart<'a> {
+    Field(&'a [u8]),
+    Continuation,
+    Empty,
+    Other,
+}
+
+/// What a line begins with; `None` if more of it must be seen. At most [`MAX_NAME`] and a few bytes are needed.
+fn start_of_line(line: &[u8]) -> Option<LineStart<'_>> {
+    match line {
+        [] | [b'\r'] => return None,
+        [b'\n', ..] | [b'\r', b'\n', ..] => return Some(LineStart::Empty),
+        [b' ' | b'\t', ..] => return Some(LineStart::Continuation),
+        _ => {}
+    }
+    let seen = &line[..line.len().min(MAX_NAME + 1)];
+    let in_name = |b: &u8| matches!(b, 33..=126) && *b != b':';
+    let name = &seen[..seen.iter().position(|b| !in_name(b)).unwrap_or(seen.len())];
+    let behind = seen[name.len()..].iter().find(|b| !matches!(b, b' ' | b'\t'));
+    match behind {
+        Some(b':') if !name.is_empty() => Some(LineStart::Field(name)),
+        Some(_) => Some(LineStart::Other),
+        None if seen.len() <= MAX_NAME => None,
+        // A colon may follow beyond what is looked at; a hidden field must not get through that way.
+        None if is_hidden(name) => Some(LineStart::Field(name)),
+        None => Some(LineStart::Other),
+    }
+}
+
+fn is_hidden(name: &[u8]) -> bool {
+    HIDDEN.iter().any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
+}
+
+/// The fields of a head, each with its continuation lines.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let whole = self.rest;
+            let first = whole.split_inclusive(|b| *b == b'\n').next()?;
+            let behind = whole[first.len()..].split_inclusive(|b| *b == b'\n');
+            let folded = behind.take_while(|l| matches!(l[0], b' ' | b'\t'));
+            let length = first.len() + folded.map(<[u8]>::len).sum::<usize>();
+            self.rest = &whole[length..];
+            if let Some(LineStart::Field(name)) = start_of_line(first) {
+                return Some((name, &whole[..length]));
+            }
+        }
+    }
+}
+
+/// The message without its `Bcc` fields; everything else passes through as it is, of any size and shape.
+///
+/// ```
+/// use std::io::Read;
+///
+/// let message = "To: a@b\nBcc: c@d,\n e@f\nSubject: x\n\nBcc: is a word here\n";
+/// let mut seen = String::new();
+/// sundown_providers::headers::without_bcc(message.as_bytes()).read_to_string(&mut seen).unwrap();
+/// assert_eq!(seen, "To: a@b\nSubject: x\n\nBcc: is a word here\n");
+/// ```
+pub fn without_bcc<R: Read>(message: R) -> impl Read {
+    WithoutBcc {
+        inner: message,
+        filter: Filter {
+            at: At::LineStart,
+            field: Fate::Keep,
+            lines: Lines::None,
+            held: Vec::new(),
+            ready: Vec::new(),
+        },
+        given: 0,
+        input: vec![0; 64 << 10],
+        end: End::NotYet,
+    }
+}
+
+struct WithoutBcc<R> {
+    inner: R,
+    filter: Filter,
+    /// How much of what is ready was handed out.
+    given: usize,
+    input: Vec<u8>,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    Reached,
+}
+
+impl<R: Read> Read for WithoutBcc<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.filter.ready.len() {
+            if self.end == End::Reached || out.is_empty() {
+                return Ok(0);
+            }
+            self.refill()?;
+        }
+        let ready = &self.filter.ready[self.given..];
+        let n = ready.len().min(out.len());
+        out[..n].copy_from_slice(&ready[..n]);
+        self.given += n;
+        Ok(n)
+    }
+}
+
+impl<R: Read> WithoutBcc<R> {
+    fn refill(&mut self) -> io::Result<()> {
+        let n = self.inner.read(&mut self.input)?;
+        self.filter.ready.clear();
+        self.given = 0;
+        if n == 0 {
+            self.end = End::Reached;
+            self.filter.finish();
+        } else {
+            self.filter.feed(&self.input[..n]);
+        }
+        Ok(())
+    }
+}
+
+/// Drops hidden fields from bytes that come in pieces.
+///
+/// ```text
+///   LineStart ──what the line is──► Line(keep | drop) ──line end──► LineStart
+///       └──empty line, or a first line that is no field──► Body
+/// ```
+struct Filter {
+    at: At,
+    /// What happens to the field that a continuation line belongs to.
+    field: Fate,
+    lines: Lines,
+    /// The beginning of a line that is not understood yet.
+    held: Vec<u8>,
+    ready: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    LineStart,
+    Line(Fate),
+    Body,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    Drop,
+}
+
+/// How many lines were seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    None,
+    Some,
+}
+
+impl Filter {
+    fn feed(&mut self, mut input: &[u8]) {
+        while let Some(first) = input.first() {
+            match self.at {
+                At::Body => {
+                    self.ready.extend_from_slice(input);
+                    return;
+                }
+                At::Line(fate) => input = self.rest_of_line(fate, input),
+                At::LineStart => {
+                    self.held.push(*first);
+                    input = &input[1..];
+                    self.judge();
+                }
+            }
+        }
+    }
+
+    fn rest_of_line<'a>(&mut self, fate: Fate, input: &'a [u8]) -> &'a [u8] {
+        let end = input.iter().position(|b| *b == b'\n').map(|at| at + 1);
+        let (line, behind) = input.split_at(end.unwrap_or(input.len()));
+        if fate == Fate::Keep {
+            self.ready.extend_from_slice(line);
+        }
+        if end.is_some() {
+            self.at = At::LineStart;
+        }
+        behind
+    }
+
+    fn judge(&mut self) {
+        let Some(start) = start_of_line(&self.held) else { return };
+        let first = self.lines == Lines::None;
+        self.lines = Lines::Some;
+        self.at = match start {
+            LineStart::Field(name) => {
+                self.field = if is_hidden(name) { Fate::Drop } else { Fate::Keep };
+                At::Line(self.field)
+            }
+            LineStart::Empty => At::Body,
+            LineStart::Continuation | LineStart::Other if first => At::Body,
+            LineStart::Continuation => At::Line(self.field),
+            LineStart::Other => {
+                self.field = Fate::Keep;
+                At::Line(Fate::Keep)
+            }
+        };
+        self.release();
+    }
+
+    /// Lets go of what was held, now that its fate is known.
+    fn release(&mut self) {
+        let line_ended = self.held.ends_with(b"\n");
+        if !matches!(self.at, At::Line(Fate::Drop)) {
+            self.ready.extend_from_slice(&self.held);
+        }
+        self.held.clear();
+        if line_ended && matches!(self.at, At::Line(_)) {
+            self.at = At::LineStart;
+        }
+    }
+
+    fn finish(&mut self) {
+        self.ready.append(&mut self.held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out a few bytes at a time, so that every border between pieces is met.
+    struct Drip<'a>(&'a [u8], usize);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let n = self.1.min(out.len()).min(self.0.len());
+            out[..n].copy_from_slice(&self.0[..n]);
+            self.0 = &self.0[n..];
+            Ok(n)
+        }
+    }
+
+    fn filtered(message: &[u8]) -> Vec<u8> {
+        let mut whole = Vec::new();
+        without_bcc(message).read_to_end(&mut whole).expect("a slice reads");
+        for step in [1, 2, 3, 7] {
+            let mut seen = Vec::new();
+            without_bcc(Drip(message, step)).read_to_end(&mut seen).expect("a slice reads");
+            assert_eq!(seen, whole, "pieces of {step} bytes differ");
+        }
+        whole
+    }
+
+    fn filtered_text(message: &str) -> String {
+        String::from_utf8(filtered(message.as_bytes())).expect("text")
+    }
+
+    #[test]
+    fn bcc_never_passes() {
+        let secret = "secret@example.org";
+        let spellings = [
+            format!("Bcc: {secret}\n"),
+            format!("BCC:{secret}\r\n"),
+            format!("bcc : a@b,\n\t{secret}\n"),
+            format!("bCc\t:\n {secret},\n  {secret}\n"),
+            format!("Resent-Bcc: {secret}\n"),
+            format!("Bcc{}: {secret}\n", " ".repeat(5000)),
+            format!("Bcc: {}{secret}\n", "x".repeat(300_000)),
+            format!("Bcc:\n \n {secret}\n"),
+        ];
+        for bcc in &spellings {
+            for (before, after) in [
+                ("Subject: s\n", "To: t\n\nbody\n"),
+                ("", "To: t\r\n\r\nbody"),
+                ("Subject: s\nno field at all\n", "\nbody"),
+                ("X: 1\n folded\n", ""),
+            ] {
+                let seen = filtered_text(&format!("{before}{bcc}{after}"));
+                assert_eq!(seen, format!("{before}{after}"), "of {:.60?}", bcc);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_bcc_passes_unchanged() {
+        let mut long = b"Subject: ".to_vec();
+        long.extend(vec![b'x'; 1 << 20]);
+        let mut nameless = vec![b'y'; 1 << 20];
+        nameless.extend(b"\n\nbody");
+        let messages: [&[u8]; 12] = [
+            b"",
+            b"\n",
+            b"\r",
+            b"\r\nBcc: body\n",
+            b"\nBcc: body\n",
+            b"no head\nBcc: body\n",
+            b" folded first\nBcc: body\n",
+            b"\0\0\0",
+            b"Subject: \xff\xfe\n\n\0Bcc: body",
+            b"Bccx: kept\nX-Bcc: kept\nBc: kept\n",
+            &long,
+            &nameless,
+        ];
+        for message in messages {
+            assert_eq!(filtered(message), message);
+        }
+    }
+
+    #[test]
+    fn fields_are_shown_decoded_and_in_one_line() {
+        let message = b"From: =?utf-8?q?J=C3=BCrgen?= <j@example.org>\r\n\
+            To: Anna <a@b.c>,\r\n x@y.z\r\nSubject: one\r\n two =?utf-8?q?=07=0A?=end\r\n\r\nSubject: no";
+        let head = Head::of(message);
+        assert_eq!(head.from(), "Jürgen <j@example.org>");
+        assert_eq!(head.to(), "Anna, x@y.z");
+        assert!(head.subject().starts_with("one two"), "{}", head.subject());
+        assert!(!head.subject().contains(char::is_control));
+        assert!(head.subject().ends_with("end"));
+    }
+
+    #[test]
+    fn malformed_heads_show_something_or_nothing() {
+        for message in [
+            &b""[..],
+            b"\0",
+            b"Subject:",
+            b"Subject:\n",
+            b"From: <<<>>>\nTo: ,,,\nSubject: =?x?y?z\n",
+            b"Subject: \xff\xfe\x00\x01\n\n",
+            b":\n::\n",
+        ] {
+            let head = Head::of(message);
+            let shown = format!("{}{}{}", head.subject(), head.from(), head.to());
+            assert!(!shown.contains(char::is_control), "{shown:?}");
+        }
+    }
+
+    const FACTS: Facts<'_> = Facts { record: 0xAB, from: "anna@example.org", submitted: 1_000 };
+
+    #[test]
+    fn additions_speak_the_messages_line_end() {
+        let lines = |message: &[u8]| {
+            String::from_utf8(Head::of(message).additions(&FACTS)).expect("headers are text")
+        };
+        let lf = lines(b"Subject: s\n\nbody");
+        let id = "Message-ID: <000000000000000000000000000000ab@example.org>";
+        assert_eq!(
+            lf,
+            format!("Date: Thu, 1 Jan 1970 00:00:01 Z\n{id}\nFrom: anna@example.org\n")
+                .replace(" Z", " +0000")
+        );
+        assert_eq!(lines(b"Subject: s\r\n\r\nbody"), lf.replace('\n', "\r\n"));
+        assert_eq!(lines(b"no head"), lf.replace('\n', "\r\n") + "\r\n");
+        assert_eq!(lines(b"no head\nat all"), lf.clone() + "\n");
+        assert_eq!(lines(b"\nbody"), lf);
+        assert_eq!(lines(b"date: x\nFROM : y\nmessage-id: z\n\n"), "");
+    }
+
+    #[test]
+    fn the_sender_can_not_smuggle_a_line_in() {
+        let facts = Facts { from: "a\r\nBcc: b@c", ..FACTS };
+        let added = Head::of(b"Date: x\n\n").additions(&facts);
+        let added = String::from_utf8(added).expect("headers are text");
+        assert_eq!(added.lines().count(), 2, "{added:?}");
+    }
+}

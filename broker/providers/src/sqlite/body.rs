@@ -1,0 +1,159 @@
+//! The bytes of messages: parts under consecutive keys, written once and never changed.
+
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
+
+use rusqlite::{Connection, OptionalExtension, Result};
+
+use super::schema::PART_BITS;
+
+/// The part that the store writes in front of what it was given.
+pub(super) const FRONT: u64 = 0;
+
+/// The first part of what it was given.
+pub(super) const FIRST: u64 = 1;
+
+/// The highest part.
+pub(super) const LAST: u64 = (1 << PART_BITS) - 1;
+
+fn id(seq: u64, part: u64) -> u64 {
+    (seq << PART_BITS) | part
+}
+
+fn ids(seq: u64) -> RangeInclusive<u64> {
+    id(seq, FRONT)..=id(seq, LAST)
+}
+
+/// The message that a part belongs to.
+pub(super) fn seq_of(id: u64) -> u64 {
+    id >> PART_BITS
+}
+
+/// Writes a part.
+pub(super) fn insert(connection: &Connection, seq: u64, part: u64, bytes: &[u8]) -> Result<()> {
+    let sql = "INSERT INTO body (id, bytes) VALUES (?1, ?2)";
+    connection.prepare_cached(sql)?.execute((id(seq, part), bytes))?;
+    Ok(())
+}
+
+/// Deletes all parts of a message.
+pub(super) fn delete(connection: &Connection, seq: u64) -> Result<()> {
+    let (first, last) = ids(seq).into_inner();
+    let sql = "DELETE FROM body WHERE id BETWEEN ?1 AND ?2";
+    connection.prepare_cached(sql)?.execute((first, last))?;
+    Ok(())
+}
+
+/// The first bytes of a message: at least `wanted` if it has them.
+pub(super) fn beginning(connection: &Connection, seq: u64, wanted: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut at = id(seq, FRONT);
+    while bytes.len() < wanted {
+        let Some((id, part)) = next_part(connection, at, seq)? else { break };
+        bytes.extend(part);
+        at = id + 1;
+    }
+    Ok(bytes)
+}
+
+fn next_part(connection: &Connection, from: u64, seq: u64) -> Result<Option<(u64, Vec<u8>)>> {
+    let sql = "SELECT id, bytes FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
+    let last = *ids(seq).end();
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    connection.prepare_cached(sql)?.query_row((from, last), row).optional()
+}
+
+/// Where each part of a message ends. Made once a message, so that a piece far behind is found without the ones
+/// before it.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The message it is of; `seq` is never used twice, so it stays true.
+    pub(super) seq: u64,
+    parts: Vec<(u64, u64)>,
+}
+
+impl Layout {
+    pub(super) fn of(connection: &Connection, seq: u64) -> Result<Self> {
+        // The length stands in front of the bytes, so that none of them is read.
+        let sql = "SELECT id, length(bytes) FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
+        let (first, last) = ids(seq).into_inner();
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut end = 0;
+        let row = |row: &rusqlite::Row<'_>| {
+            end += row.get::<_, u64>(1)?;
+            Ok((row.get(0)?, end))
+        };
+        let parts = statement.query_map((first, last), row)?.collect::<Result<_>>()?;
+        Ok(Self { seq, parts })
+    }
+
+    /// The bytes from `offset` on, at most so many; `None` if the message was deleted meanwhile.
+    pub(super) fn piece(
+        &self,
+        connection: &Connection,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        let mut piece = Vec::new();
+        let first = self.parts.partition_point(|(_, end)| *end <= offset);
+        for (id, end) in &self.parts[first..] {
+            if piece.len() == limit {
+                break;
+            }
+            let sql = "SELECT bytes FROM body WHERE id = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let part = row.get_ref(0)?.as_blob()?;
+            let begin = end - part.len() as u64;
+            let part = &part[offset.saturating_sub(begin) as usize..];
+            piece.extend_from_slice(&part[..part.len().min(limit - piece.len())]);
+        }
+        Ok(Some(piece))
+    }
+}
+
+/// Reads a message from its beginning to its end.
+pub(super) struct BodyReader<'a> {
+    connection: &'a mut Connection,
+    seq: u64,
+    next: u64,
+    left: u64,
+    part: Vec<u8>,
+    given: usize,
+}
+
+impl<'a> BodyReader<'a> {
+    pub(super) fn new(connection: &'a mut Connection, seq: u64, size: u64) -> Self {
+        Self { connection, seq, next: id(seq, FRONT), left: size, part: Vec::new(), given: 0 }
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        let found = next_part(self.connection, self.next, self.seq).map_err(io::Error::other)?;
+        let Some((id, part)) = found else {
+            // Half a message must never pass for a whole one.
+            let text = "the message was deleted while it was read";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        };
+        self.next = id + 1;
+        self.left = self.left.saturating_sub(part.len() as u64);
+        self.part = part;
+        self.given = 0;
+        Ok(())
+    }
+}
+
+impl Read for BodyReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.part.len() {
+            if self.left == 0 || out.is_empty() {
+                return Ok(0);
+            }
+            self.advance()?;
+        }
+        let n = out.len().min(self.part.len() - self.given);
+        out[..n].copy_from_slice(&self.part[self.given..self.given + n]);
+        self.given += n;
+        Ok(n)
+    }
+}

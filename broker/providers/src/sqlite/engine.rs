@@ -1,0 +1,286 @@
+//! Commits batches: one transaction for all writes that wait, a savepoint for each.
+//!
+//! A write that fails leaves the others alone. Some failures, a full disk among them, make SQLite undo the whole
+//! transaction; then every write is done once more in a transaction of its own, so that what fits is kept. Nothing
+//! is answered before the commit that holds it.
+//!
+//! With `synchronous=FULL` a commit syncs the write-ahead log, with `NORMAL` it does not; a sync covers the whole
+//! file and thereby every commit before it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use sundown_core::provider::{
+    MessageContent, ProviderAnswer, ProviderError, StoreFacts, StoreWrite,
+};
+use sundown_protocol::Code;
+
+use super::checkpoint::{self, Checkpointer, Health};
+use super::schema;
+use super::write::{Unsynced, Writer, wall};
+use crate::fault::{self, Failure};
+use crate::files::{Lock, private_file};
+use crate::{Result, Sync};
+
+type Answers = Vec<Result<ProviderAnswer>>;
+
+/// How often a store that stays open forgets what is older than a week.
+const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// About what a write puts into the log beside its bytes: eight pages of tables and indexes.
+const WRITE_COST: u64 = 32 << 10;
+
+/// An open store. The order of the fields is the order in which they are closed.
+#[derive(Debug)]
+pub(super) struct Engine {
+    checkpointer: Checkpointer,
+    pub(super) writer: Writer,
+    pub(super) health: Arc<Health>,
+    path: PathBuf,
+    synchronous: Sync,
+    purged: Instant,
+    _lock: Lock,
+}
+
+/// Why a transaction did not come to its end.
+enum Lost {
+    /// The disk is full, or SQLite undid everything: some of the writes may still fit alone.
+    Undone,
+    /// Nothing more can be done.
+    Failed(ProviderError),
+}
+
+impl Engine {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let lock = Lock::take(path)?;
+        private_file(path)?;
+        let writer = open_writer(path).map_err(|failure| failure.told(path))?;
+        let health = Arc::new(Health::default());
+        let checkpointer = Checkpointer::start(path, Arc::clone(&health))?;
+        Ok(Self {
+            checkpointer,
+            writer,
+            health,
+            path: path.to_owned(),
+            synchronous: Sync::Full,
+            purged: Instant::now(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn facts(&self) -> Result<StoreFacts> {
+        let queue = self.writer.count().map_err(|error| fault::sql(&self.path, &error))?;
+        Ok(StoreFacts { uid: self.writer.uid, queue })
+    }
+
+    pub(super) fn commit(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {
+        let set = self.synchronize(sync);
+        let answers = match set {
+            Err(error) => refuse(batch, &error),
+            Ok(()) if batch.len() == 1 => self.one_by_one(batch),
+            Ok(()) => self.together(batch),
+        };
+        self.note_synced(batch, &answers, sync);
+        self.tidy(batch);
+        answers
+    }
+
+    /// Only a flush is sure to have changed something, and so to have synced.
+    fn note_synced(&mut self, batch: &[StoreWrite], answers: &Answers, sync: Sync) {
+        let flushed = |(write, answer): (&StoreWrite, &Result<_>)| {
+            matches!(write, StoreWrite::Flush) && answer.is_ok()
+        };
+        match sync {
+            Sync::None => self.writer.unsynced = Unsynced::Something,
+            Sync::Full if batch.iter().zip(answers).any(flushed) => {
+                self.writer.unsynced = Unsynced::Nothing;
+            }
+            Sync::Full => {}
+        }
+    }
+
+    /// Checkpoints everything and closes the file.
+    pub(super) fn close(self) -> Result<()> {
+        let Self { checkpointer, writer, path, _lock, .. } = self;
+        drop(checkpointer);
+        let told = |error: rusqlite::Error| fault::sql(&path, &error);
+        let truncated = checkpoint::truncate(&writer.connection).map_err(told);
+        let closed = writer.connection.close().map_err(|(_, error)| told(error));
+        truncated.and(closed)
+    }
+
+    fn synchronize(&mut self, sync: Sync) -> Result<()> {
+        if self.health.is_failed() {
+            return Err(self.failed());
+        }
+        if self.synchronous == sync {
+            return Ok(());
+        }
+        let word = match sync {
+            Sync::Full => "FULL",
+            Sync::None => "NORMAL",
+        };
+        self.writer
+            .connection
+            .pragma_update(None, "synchronous", word)
+            .map_err(|error| fault::sql(&self.path, &error))?;
+        self.synchronous = sync;
+        Ok(())
+    }
+
+    fn together(&mut self, batch: &[StoreWrite]) -> Answers {
+        match self.transaction(batch) {
+            Ok(answers) => answers,
+            Err(Lost::Undone) => self.one_by_one(batch),
+            Err(Lost::Failed(error)) => refuse(batch, &error),
+        }
+    }
+
+    fn transaction(&mut self, batch: &[StoreWrite]) -> std::result::Result<Answers, Lost> {
+        self.run("BEGIN IMMEDIATE").map_err(|error| self.lost(&error))?;
+        let mut answers = Vec::with_capacity(batch.len());
+        for write in batch {
+            answers.push(self.in_savepoint(write)?);
+        }
+        match self.run("COMMIT") {
+            Ok(()) => Ok(answers),
+            Err(error) => {
+                self.undo();
+                Err(self.not_committed(&error))
+            }
+        }
+    }
+
+    fn in_savepoint(
+        &mut self,
+        write: &StoreWrite,
+    ) -> std::result::Result<Result<ProviderAnswer>, Lost> {
+        self.run("SAVEPOINT w").map_err(|error| self.give_up(&error))?;
+        let answer = self.writer.apply(write);
+        if self.writer.connection.is_autocommit() {
+            return Err(Lost::Undone);
+        }
+        if answer.is_err() {
+            self.run("ROLLBACK TO w").map_err(|error| self.give_up(&error))?;
+        }
+        self.run("RELEASE w").map_err(|error| self.give_up(&error))?;
+        Ok(answer.map_err(|failure| failure.told(&self.path)))
+    }
+
+    fn one_by_one(&mut self, batch: &[StoreWrite]) -> Answers {
+        batch.iter().map(|write| self.alone(write)).collect()
+    }
+
+    fn alone(&mut self, write: &StoreWrite) -> Result<ProviderAnswer> {
+        if self.health.is_failed() {
+            return Err(self.failed());
+        }
+        self.run("BEGIN IMMEDIATE").map_err(|error| fault::sql(&self.path, &error))?;
+        let answer = self.writer.apply(write);
+        if answer.is_err() {
+            self.undo();
+        } else if let Err(error) = self.run("COMMIT") {
+            self.undo();
+            self.not_committed(&error);
+            return Err(fault::sql(&self.path, &error));
+        }
+        answer.map_err(|failure| failure.told(&self.path))
+    }
+
+    fn run(&self, sql: &str) -> rusqlite::Result<()> {
+        self.writer.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn undo(&self) {
+        if self.writer.connection.is_autocommit() {
+            return;
+        }
+        if let Err(error) = self.run("ROLLBACK") {
+            tracing::error!(path = %self.path.display(), %error, "a rollback failed");
+            self.health.fail();
+        }
+    }
+
+    fn give_up(&self, error: &rusqlite::Error) -> Lost {
+        self.undo();
+        self.lost(error)
+    }
+
+    fn lost(&self, error: &rusqlite::Error) -> Lost {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Lost::Undone,
+            _ => Lost::Failed(fault::sql(&self.path, error)),
+        }
+    }
+
+    /// What a commit that failed means. A full disk and a lock say so before anything is synced; after anything else
+    /// nobody knows what the disk holds, and a later sync that succeeds would prove nothing.
+    fn not_committed(&self, error: &rusqlite::Error) -> Lost {
+        let harmless = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+        if !error.sqlite_error_code().is_some_and(|code| harmless.contains(&code)) {
+            tracing::error!(path = %self.path.display(), %error, "the store failed");
+            self.health.fail();
+        }
+        self.lost(error)
+    }
+
+    fn failed(&self) -> ProviderError {
+        let path = self.path.display();
+        let text = format!("{path}: writing to the disk failed; check the disk, then start again");
+        ProviderError::new(Code::E_DISK_ERROR, text)
+    }
+
+    fn tidy(&mut self, batch: &[StoreWrite]) {
+        let bytes = batch.iter().map(cost).sum();
+        self.checkpointer.committed(&self.writer.connection, bytes);
+        if self.purged.elapsed() > PURGE_EVERY {
+            self.purged = Instant::now();
+            if let Err(error) = self.writer.purge(wall()) {
+                tracing::warn!(path = %self.path.display(), %error, "a purge failed");
+            }
+        }
+    }
+}
+
+fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    use_log(&connection)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    schema::prepare(&connection)?;
+    // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
+    // settles that before anything new relies on it.
+    checkpoint::truncate(&connection)?;
+    let writer = Writer::new(connection)?;
+    writer.purge(wall())?;
+    Ok(writer)
+}
+
+fn use_log(connection: &Connection) -> std::result::Result<(), Failure> {
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let text = "the file system cannot hold a store (it has no shared memory); take a local one";
+    Err(Failure::refused(Code::E_DISK_ERROR, text))
+}
+
+fn refuse(batch: &[StoreWrite], error: &ProviderError) -> Answers {
+    batch.iter().map(|_| Err(error.clone())).collect()
+}
+
+fn cost(write: &StoreWrite) -> u64 {
+    let bytes = match write {
+        StoreWrite::Append { bytes, .. }
+        | StoreWrite::Submit { content: MessageContent::Inline(bytes), .. }
+        | StoreWrite::Save { content: MessageContent::Inline(bytes), .. } => bytes.len(),
+        _ => 0,
+    };
+    WRITE_COST + bytes as u64
+}

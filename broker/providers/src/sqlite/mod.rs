@@ -1,0 +1,82 @@
+//! The store that ships: messages, the outgoing queue and profile sections in one SQLite database.
+//!
+//! One connection writes ([`engine`], [`write`]), each reader has its own ([`reader`]), and one only moves the log into
+//! the database ([`checkpoint`]). A lock beside the file keeps a second broker out.
+
+mod body;
+mod checkpoint;
+mod engine;
+mod reader;
+mod rows;
+mod schema;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use sundown_core::provider::{
+    ProviderAnswer, ProviderError, ProviderSpec, StoreFacts, StoreWrite,
+};
+use sundown_protocol::Code;
+
+use crate::{Result, StoreProvider, StoreReader, Sync};
+use engine::Engine;
+use reader::SqliteReader;
+
+/// A store in a SQLite database. The spec's path is the database file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    engine: Option<Engine>,
+    sessions: usize,
+}
+
+impl SqliteStore {
+    /// A store that is opened by its first logon.
+    pub fn new(spec: &ProviderSpec) -> Self {
+        Self { path: spec.path.clone(), engine: None, sessions: 0 }
+    }
+
+    fn closed(&self) -> ProviderError {
+        let text = format!("{}: no session is logged on to the store", self.path.display());
+        ProviderError::new(Code::E_NOT_INITIALIZED, text)
+    }
+}
+
+impl StoreProvider for SqliteStore {
+    fn logon(&mut self) -> Result<StoreFacts> {
+        let engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => Engine::open(&self.path)?,
+        };
+        let facts = self.engine.insert(engine).facts();
+        if facts.is_ok() {
+            self.sessions += 1;
+        } else if self.sessions == 0 {
+            self.engine = None;
+        }
+        facts
+    }
+
+    fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>> {
+        match &mut self.engine {
+            Some(engine) => engine.commit(&batch, sync),
+            None => batch.iter().map(|_| Err(self.closed())).collect(),
+        }
+    }
+
+    fn reader(&self) -> Result<Box<dyn StoreReader>> {
+        let engine = self.engine.as_ref().ok_or_else(|| self.closed())?;
+        Ok(Box::new(SqliteReader::new(self.path.clone(), engine.writer.uid)))
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        self.sessions = self.sessions.saturating_sub(1);
+        match self.engine.take_if(|_| self.sessions == 0) {
+            Some(engine) => engine.close(),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Answers questions beside the writer, on a connection of its own that can only read.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use sundown_core::provider::{ProviderAnswer, StoreRead, Submission, SubmissionState};
+use sundown_protocol::Code;
+use sundown_protocol::request::Folder;
+
+use super::body::{BodyReader, Layout};
+use super::rows::{self, key};
+use super::schema::{self, DUE, folder_number, state_number};
+use crate::fault::{self, Failure};
+use crate::{Result, StoreReader};
+
+type Answer = std::result::Result<ProviderAnswer, Failure>;
+
+/// A reader of a store. Its connection is opened by the first question.
+pub(super) struct SqliteReader {
+    path: PathBuf,
+    uid: u32,
+    connection: Option<Connection>,
+    /// Of the message read last; programs read messages from front to back.
+    layout: Option<Layout>,
+}
+
+impl SqliteReader {
+    pub(super) fn new(path: PathBuf, uid: u32) -> Self {
+        Self { path, uid, connection: None, layout: None }
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection> {
+        if self.connection.is_none() {
+            self.connection = Some(connect(&self.path)?);
+        }
+        Ok(self.connection.as_mut().expect("it was opened just now"))
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    });
+    opened.map_err(|error| fault::sql(path, &error))
+}
+
+impl StoreReader for SqliteReader {
+    fn read(&mut self, question: &StoreRead) -> Result<ProviderAnswer> {
+        self.connection()?;
+        let connection = self.connection.as_ref().expect("it was opened just now");
+        answer(connection, self.uid, &mut self.layout, question)
+            .map_err(|failure| failure.told(&self.path))
+    }
+
+    fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>> {
+        let path = self.path.clone();
+        let connection = self.connection()?;
+        let (seq, size) = body_of(connection, record).map_err(|failure| failure.told(&path))?;
+        Ok(Box::new(BodyReader::new(connection, seq, size)))
+    }
+}
+
+fn answer(
+    connection: &Connection,
+    uid: u32,
+    layout: &mut Option<Layout>,
+    question: &StoreRead,
+) -> Answer {
+    match question {
+        StoreRead::List { folder, after, limit } => list(connection, uid, *folder, *after, *limit),
+        StoreRead::Find { record } => find(connection, *record),
+        StoreRead::Piece { record, offset, limit } => {
+            piece(connection, layout, *record, *offset, *limit)
+        }
+        StoreRead::Setting { section, name } => {
+            Ok(ProviderAnswer::Setting(setting(connection, section, name)?))
+        }
+        StoreRead::Due { after, limit } => due(connection, *after, *limit),
+        StoreRead::Queue { all, after, limit } => queue(connection, *all, *after, *limit),
+        StoreRead::Submission { record } => submission(connection, *record),
+    }
+}
+
+/// Rows up to a limit, and whether there are more.
+struct Page<T> {
+    rows: Vec<T>,
+    more: bool,
+}
+
+fn page<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    limit: u32,
+    decode: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Page<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map(parameters, decode)?;
+    let mut rows = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    Ok(Page { rows, more })
+}
+
+fn list(connection: &Connection, uid: u32, folder: Folder, after: u64, limit: u32) -> Answer {
+    let limit = limit.max(1);
+    let sql = format!(
+        "SELECT {} FROM message WHERE folder = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+        rows::MESSAGE
+    );
+    let parameters = (folder_number(folder), after, u64::from(limit) + 1);
+    let page = page(connection, &sql, parameters, limit, |row| rows::message(row, uid))?;
+    let next = page.rows.last().filter(|_| page.more).map(|(seq, _)| *seq);
+    let rows = page.rows.into_iter().map(|(_, row)| row).collect();
+    Ok(ProviderAnswer::Messages { rows, next })
+}
+
+fn find(connection: &Connection, record: u128) -> Answer {
+    let sql = "SELECT folder, size FROM message WHERE record = ?1";
+    let row = |row: &Row<'_>| Ok((schema::folder(row.get(0)?)?, row.get(1)?));
+    let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
+    let (folder, size) = found.ok_or_else(no_message)?;
+    Ok(ProviderAnswer::Found { folder, size })
+}
+
+fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u64), Failure> {
+    let sql = "SELECT seq, size FROM message WHERE record = ?1";
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
+    found.ok_or_else(no_message)
+}
+
+fn piece(
+    connection: &Connection,
+    layout: &mut Option<Layout>,
+    record: u128,
+    offset: u64,
+    limit: u32,
+) -> Answer {
+    let (seq, size) = body_of(connection, record)?;
+    if layout.as_ref().is_none_or(|known| known.seq != seq) {
+        *layout = Some(Layout::of(connection, seq)?);
+    }
+    let layout = layout.as_ref().expect("it was made just now");
+    let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(no_message)?;
+    Ok(ProviderAnswer::Piece { size, bytes })
+}
+
+/// A property of a profile section.
+pub(super) fn setting(
+    connection: &Connection,
+    section: &str,
+    name: &str,
+) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT value FROM setting WHERE section = ?1 AND name = ?2";
+    connection.prepare_cached(sql)?.query_row([section, name], |row| row.get(0)).optional()
+}
+
+fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer {
+    let limit = limit.max(1);
+    let sql = format!(
+        "SELECT {} FROM submission WHERE {DUE} AND (due, ord) > (?1, ?2)
+         ORDER BY due, ord LIMIT ?3",
+        rows::SUBMISSION
+    );
+    let (due, order) = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
+    let parameters = (due, order, u64::from(limit) + 1);
+    let page = page(connection, &sql, parameters, limit, rows::submission)?;
+    Ok(ProviderAnswer::Due { submissions: page.rows, more: page.more })
+}
+
+fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
+    let limit = limit.max(1);
+    let sql = if all { whole_queue() } else { open_queue() };
+    let parameters = (after, u64::from(limit) + 1);
+    let page = page(connection, &sql, parameters, limit, rows::submission)?;
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.order);
+    Ok(ProviderAnswer::Queue { rows: page.rows, next })
+}
+
+fn whole_queue() -> String {
+    let columns = rows::SUBMISSION;
+    format!("SELECT {columns} FROM submission WHERE ord > ?1 ORDER BY ord LIMIT ?2")
+}
+
+/// One question for each listed state, merged: each follows the index on states, so that a week of sent mail costs
+/// nothing.
+fn open_queue() -> String {
+    let columns = rows::SUBMISSION;
+    let one = |state: SubmissionState| {
+        let told = if state == SubmissionState::Bounced { NOT_READ } else { "" };
+        let state = state_number(state);
+        format!("SELECT {columns} FROM submission WHERE state = {state} AND ord > ?1{told}")
+    };
+    let unlisted = [SubmissionState::Sent, SubmissionState::Aborted];
+    let listed = SubmissionState::ALL.into_iter().filter(|state| !unlisted.contains(state));
+    let selects: Vec<_> = listed.map(one).collect();
+    format!("{} ORDER BY ord LIMIT ?2", selects.join(" UNION ALL "))
+}
+
+/// A bounce whose notification still waits, or that nobody could be told of.
+pub(super) const NOT_READ: &str = " AND (notice IS NULL OR EXISTS
+    (SELECT 1 FROM message WHERE message.record = notice AND message.folder <> 5))";
+
+fn submission(connection: &Connection, record: u128) -> Answer {
+    let found = submission_of(connection, record)?;
+    let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
+    found.map(|row| ProviderAnswer::Queue { rows: vec![row], next: None }).ok_or_else(missing)
+}
+
+/// The submission with that record.
+pub(super) fn submission_of(
+    connection: &Connection,
+    record: u128,
+) -> rusqlite::Result<Option<Submission>> {
+    let sql = format!("SELECT {} FROM submission WHERE record = ?1", rows::SUBMISSION);
+    connection.prepare_cached(&sql)?.query_row([key(record)], rows::submission).optional()
+}
+
+/// There is no such message.
+pub(super) fn no_message() -> Failure {
+    Failure::refused(Code::E_NOT_FOUND, "there is no such message in the store")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(sql: &str, parameters: impl rusqlite::Params) -> String {
+        let connection = Connection::open_in_memory().expect("memory opens");
+        schema::prepare(&connection).expect("the schema is made");
+        let mut statement =
+            connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("it is SQL");
+        let lines = statement.query_map(parameters, |row| row.get::<_, String>(3));
+        let lines: rusqlite::Result<Vec<_>> = lines.expect("it runs").collect();
+        lines.expect("it is text").join("\n")
+    }
+
+    #[test]
+    fn questions_follow_their_indexes() {
+        let columns = rows::SUBMISSION;
+        let due = format!(
+            "SELECT {columns} FROM submission WHERE {DUE} AND (due, ord) > (?1, ?2)
+             ORDER BY due, ord LIMIT ?3"
+        );
+        for plan in [
+            plan(&due, (0, 0, 1)),
+            plan(&open_queue(), (0, 1)),
+            plan("SELECT seq FROM message WHERE folder = ?1 AND seq > ?2 ORDER BY seq", (0, 1)),
+        ] {
+            assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The tables of a store, and the numbers that stand in them.
+//!
+//! * `message`: a row for each message, in one folder. `seq` counts up and is never used twice; it is the cursor of
+//!   lists and the first half of a body's key.
+//! * `body`: the bytes, in parts as they came. The key is `seq` and the part's number; part 0 holds the header lines
+//!   that the store put in front. Bodies are in no other row, so that a list never reads them.
+//! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
+//! * `submission`: the outgoing queue, and for a week what became of it. It is also what remembers a submit's key.
+//! * `gone`: keys of saved messages that were deleted for good; remembered for a week.
+//! * `setting`: profile sections.
+//! * `meta`: the store's number; the highest `seq` among messages deleted for good.
+
+use rusqlite::{Connection, OptionalExtension};
+use sundown_core::provider::{ProviderError, SubmissionState};
+use sundown_protocol::Code;
+use sundown_protocol::request::Folder;
+
+use crate::fault::Failure;
+
+/// `Sdwn`: says that the database is a store of ours.
+const APPLICATION: i32 = 0x5364_776e;
+
+/// The newest schema.
+///
+/// 1: the first one.
+const VERSION: i32 = 1;
+
+/// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
+pub(super) const PART_BITS: u32 = 20;
+
+/// How long a key is remembered past the final state, in milliseconds: 7 days.
+pub(super) const KEPT: u64 = 7 * 24 * 3600 * 1000;
+
+/// The states in which the spooler has something to do. Spelled the same in the index and in every question, or the
+/// index is not used.
+pub(super) const DUE: &str = "state IN (2, 3, 4)";
+
+const TABLES: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE message (
+    seq INTEGER PRIMARY KEY,
+    record BLOB NOT NULL UNIQUE,
+    folder INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    recipients TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    recovered INTEGER NOT NULL
+);
+CREATE INDEX message_folder ON message (folder);
+CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE TABLE upload (
+    number INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    parts INTEGER NOT NULL,
+    size INTEGER NOT NULL
+);
+CREATE TABLE submission (
+    ord INTEGER PRIMARY KEY,
+    record BLOB NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    profile TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    sender TEXT NOT NULL,
+    recipients TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    no_mail INTEGER NOT NULL,
+    submitted INTEGER NOT NULL,
+    last_error TEXT,
+    final_at INTEGER,
+    notice BLOB
+);
+CREATE INDEX submission_due ON submission (due, ord) WHERE state IN (2, 3, 4);
+CREATE INDEX submission_state ON submission (state);
+CREATE INDEX submission_final ON submission (final_at) WHERE final_at IS NOT NULL;
+CREATE TABLE gone (record BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE setting (
+    section TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (section, name)
+) WITHOUT ROWID;
+";
+
+/// Makes the tables unless they are there; refuses what is not ours or is newer than we are.
+pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
+    let application: i32 = pragma(connection, "application_id")?;
+    let version: i32 = pragma(connection, "user_version")?;
+    match (application, version) {
+        (APPLICATION, VERSION) => Ok(()),
+        (APPLICATION, 1..) => Err(Failure::Refused(newer(version))),
+        (0, 0) if is_empty(connection)? => create(connection),
+        _ => Err(Failure::refused(
+            Code::E_CORRUPT_STORE,
+            "the database is not a store of Sundown; move it away or name another path",
+        )),
+    }
+}
+
+fn newer(version: i32) -> ProviderError {
+    let text = format!(
+        "the store was written by a newer Sundown (its schema is {version}, this one knows \
+         {VERSION}); start the newer one"
+    );
+    ProviderError::new(Code::E_VERSION, text)
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
+}
+
+/// All or nothing: a crash in between leaves an empty database, not half a store.
+fn create(connection: &Connection) -> Result<(), Failure> {
+    let script = format!(
+        "BEGIN IMMEDIATE;
+         {TABLES}
+         INSERT INTO meta VALUES ('seq', 0), ('touched', 0);
+         INSERT INTO meta SELECT 'uid', 1 + abs(random() % 4294967294);
+         PRAGMA application_id = {APPLICATION};
+         PRAGMA user_version = {VERSION};
+         COMMIT;"
+    );
+    let made = connection.execute_batch(&script);
+    if made.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    Ok(made?)
+}
+
+/// The store's number.
+pub(super) fn uid(connection: &Connection) -> Result<u32, Failure> {
+    let select = "SELECT value FROM meta WHERE name = 'uid'";
+    let found: Option<u32> = connection.query_row(select, [], |row| row.get(0)).optional()?;
+    let missing = || {
+        Failure::refused(Code::E_CORRUPT_STORE, "the store has lost its number; restore a backup")
+    };
+    found.filter(|uid| *uid != 0).ok_or_else(missing)
+}
+
+/// A folder's number in the tables.
+pub(super) fn folder_number(folder: Folder) -> u8 {
+    match folder {
+        Folder::Inbox => 1,
+        Folder::Outbox => 2,
+        Folder::Sent => 3,
+        Folder::Drafts => 4,
+        Folder::Deleted => 5,
+    }
+}
+
+/// The folder with that number.
+pub(super) fn folder(number: u8) -> rusqlite::Result<Folder> {
+    let found = Folder::ALL.into_iter().find(|folder| folder_number(*folder) == number);
+    found.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, number.into()))
+}
+
+/// A state's number in the tables.
+pub(super) fn state_number(state: SubmissionState) -> u8 {
+    match state {
+        SubmissionState::Accepted => 0,
+        SubmissionState::Held => 1,
+        SubmissionState::Queued => 2,
+        SubmissionState::Transmitting => 3,
+        SubmissionState::Deferred => 4,
+        SubmissionState::Unknown => 5,
+        SubmissionState::Sent => 6,
+        SubmissionState::Bounced => 7,
+        SubmissionState::Aborted => 8,
+    }
+}
