@@ -1,1 +1,68 @@
-//! x
+//! The client library of Sundown, a session broker for mail.
+//!
+//! A program initializes the library, logs on to a session that other programs may share, submits messages, and leaves
+//! in one of the ways there are:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use sundown_client::{Events, Logoff, Logon, Mapi, Message, Options};
+//!
+//! # fn main() -> Result<(), sundown_client::Error> {
+//! let mapi = Mapi::initialize(Options::new("nightly-report"))?; // starts a broker if none runs
+//! let session = mapi.logon(Logon::shared())?;
+//! let sink = session.advise(Events::CRITICAL_ERROR | Events::NEW_MAIL, |notice| {
+//!     eprintln!("{:?}", notice.news);
+//! })?;
+//!
+//! let message = Message::parse(b"To: anna@localhost\nSubject: Report\n\nAll is well.\n".to_vec());
+//! let submitted = session.default_store()?.outbox()?.submit(&message)?; // durable when it returns
+//! println!("{}", submitted.entry);
+//!
+//! sink.unadvise()?;
+//! session.logoff(Logoff::after_outbound(Duration::from_secs(30)))?;
+//! mapi.uninitialize()
+//! # }
+//! ```
+//!
+//! Calls block, may be made from several threads, and many may be under way at once. When the broker is restarted the
+//! library comes back by itself: it logs on and registers again, and repeats with the same keys what was not yet
+//! durable ([`News::Reconnected`]). Errors answer questions ([`Error::is_end_of_session`]) and carry the MAPI code and
+//! its number. Dropping a guard does the orderly thing. In a forked child every call fails and dropping does nothing.
+//!
+//! | MAPI | here |
+//! |---|---|
+//! | `MAPIInitialize`, `MAPIUninitialize` | [`Mapi::initialize`], [`Mapi::uninitialize`] or dropping it |
+//! | `ScInitMapiUtil`, `DeinitMapiUtil` | [`Utilities`] |
+//! | `OleInitialize`, `OleUninitialize` | [`Mapi::companion`] |
+//! | `MAPILogonEx` | [`Mapi::logon`] |
+//! | `IMAPISession::Logoff` | [`Session::logoff`] |
+//! | `Advise`, `Unadvise` | [`Session::advise`], [`Folder::advise`], [`Sink::unadvise`] |
+//! | `IUnknown::Release` | dropping an object |
+
+pub mod paths;
+
+mod error;
+mod link;
+mod autostart;
+mod mapi;
+mod process;
+mod session;
+mod object;
+mod message;
+mod notify;
+
+pub use error::Error;
+pub use mapi::{Companion, Mapi, Options, Utilities};
+pub use message::{Message, Submitted};
+pub use notify::{News, Notice, Sink};
+pub use object::{
+    AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store,
+};
+pub use session::{LoggedOff, Logoff, Logon, OnEndOfSession, Session};
+
+pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
+pub use sundown_protocol::reply::{
+    AddressRow, MessageRow, Peer, QueueRow, RecipientRow, Status, StatusRow, SubmissionState,
+};
+pub use sundown_protocol::request::{Folder as FolderKind, Stopping};
+pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey};

@@ -1,6 +1,6 @@
 //! The one owner of all state, and the one function that changes it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 
 use sundown_protocol::reply::{AddressRow, Reply, Rows, TableRows};
@@ -14,7 +14,7 @@ use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::Member;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
-use crate::session::{Session, SessionKey};
+use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
 use crate::spooler::Flight;
 use crate::stop::Stopping;
@@ -44,12 +44,22 @@ pub struct Broker {
     pub(crate) engine_of: HashMap<PathBuf, EngineId>,
     pub(crate) flights: HashMap<u64, Flight>,
     pub(crate) lanes: Lanes,
-    pub(crate) calls: HashMap<CallId, (LaneId, Then)>,
+    pub(crate) calls: HashMap<CallId, Call>,
+    /// What waited for calls that no provider will answer any more.
+    lost: VecDeque<Then>,
     pub(crate) timers: Timers,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
     pub(crate) stopping: Option<Stopping>,
     made: u64,
+}
+
+/// A call that was not answered yet.
+#[derive(Debug)]
+pub(crate) struct Call {
+    lane: LaneId,
+    session: Option<SessionId>,
+    then: Then,
 }
 
 /// What to do when a provider has answered.
@@ -65,7 +75,7 @@ pub(crate) enum Then {
         asker: Asker,
         member: MemberId,
         name: String,
-        asked: usize,
+        tried: usize,
     },
     LoggedOn(SessionId, usize),
     LoggedOff(SessionId, usize),
@@ -110,18 +120,23 @@ pub(crate) enum Then {
         asker: Asker,
         engine: EngineId,
         profile: Option<String>,
-        page: u64,
+        /// Which page of a list; `None` for a single entry.
+        page: Option<u64>,
     },
     Due(EngineId),
     Prepared(u64),
-    Marked(u64),
+    Marked(u64, Bounced),
     Completed(u64),
     Recorded {
         engine: EngineId,
         record: u128,
         flight: Option<u64>,
+        bounced: Bounced,
     },
 }
+
+/// Recipients whose failure an update tells the sender of.
+pub(crate) type Bounced = Vec<usize>;
 
 /// Who makes a call: for whom it is logged, and whose turn it takes.
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +156,11 @@ impl Caller {
     pub(crate) fn first(self) -> Self {
         Self { urgency: Urgency::First, ..self }
     }
+
+    /// The same, behind everything that waits.
+    pub(crate) fn last(self) -> Self {
+        Self { urgency: Urgency::Last, ..self }
+    }
 }
 
 impl Broker {
@@ -158,6 +178,7 @@ impl Broker {
             flights: HashMap::new(),
             lanes: Lanes::default(),
             calls: HashMap::new(),
+            lost: VecDeque::new(),
             timers: Timers::default(),
             finals: [0; 9],
             stopping: None,
@@ -205,8 +226,13 @@ impl Broker {
 
     /// Brings the state back to normal, so that the next event starts from a known one.
     fn tidy(&mut self, turn: &mut Turn) {
-        self.pump_all(turn);
-        self.stop_if_over(turn);
+        loop {
+            self.pump_all(turn);
+            self.stop_if_over(turn);
+            let Some(then) = self.lost.pop_front() else { break };
+            let message = "the provider did not answer and was left behind";
+            self.go_on(then, Err(ProviderError::new(Code::E_TIMEOUT, message)), turn);
+        }
         if let Some(at) = self.timers.rearm() {
             turn.emit(Effect::Arm(at));
         }
@@ -239,8 +265,15 @@ impl Broker {
         then: Then,
         turn: &mut Turn,
     ) {
+        if !self.lanes.is_open(lane) {
+            self.lost.push_back(then);
+            return;
+        }
         let call = CallId(self.number());
-        self.calls.insert(call, (lane, then));
+        self.calls.insert(call, Call { lane, session: caller.session, then });
+        if let Some(provider) = self.provider_at(caller.session, lane) {
+            provider.unanswered += 1;
+        }
         let process = caller.process.and_then(|id| self.processes.get(id));
         let outgoing =
             Outgoing { call, session: caller.session, pid: process.map(|p| p.peer.pid), provider };
@@ -254,9 +287,34 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some((lane, then)) = self.calls.remove(&call) else { return };
+        let Some(Call { lane, session, then }) = self.calls.remove(&call) else { return };
+        if let Some(provider) = self.provider_at(session, lane) {
+            provider.unanswered -= 1;
+        }
         self.lanes.answered(lane, turn);
         self.go_on(then, result, turn);
+        if let Some(session) = session {
+            self.advance_phase(session, turn);
+        }
+    }
+
+    /// A session's view on the provider behind a lane.
+    fn provider_at(&mut self, session: Option<SessionId>, lane: LaneId) -> Option<&mut Provider> {
+        let session = self.sessions.get_mut(&session?)?;
+        session.providers.iter_mut().find(|p| p.lane == lane || p.reader == Some(lane))
+    }
+
+    /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
+    pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
+        self.lanes.close(id, turn);
+        let mut lost: Vec<_> = self.calls.extract_if(|_, call| call.lane == id).collect();
+        lost.sort_unstable_by_key(|(call, _)| *call);
+        for (_, Call { session, then, .. }) in lost {
+            if let Some(provider) = self.provider_at(session, id) {
+                provider.unanswered -= 1;
+            }
+            self.lost.push_back(then);
+        }
     }
 
     /// Goes on with what waited for a provider.
@@ -280,20 +338,20 @@ impl Broker {
                 self.address_book_changed(session, result.as_ref().ok(), turn);
                 self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
             }
-            Then::Resolved { asker, member, name, asked } => {
-                self.resolved((asker, member), (name, asked), result, turn);
+            Then::Resolved { asker, member, name, tried } => {
+                self.resolved((asker, member), (name, tried), result, turn);
             }
             Then::LoggedOn(session, provider) => {
                 self.provider_logged_on(session, provider, result, turn);
             }
-            Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
+            Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider),
             Then::EngineOpened(engine) => self.engine_opened(engine, result.as_ref(), turn),
             Then::EngineClosed(engine) => self.engine_closed(engine, turn),
             Then::Found { asker, member, entry } => self.found(asker, member, entry, result, turn),
             Then::Appended { asker, member, upload } => {
                 self.appended(asker, member, upload, result, turn);
             }
-            Then::Submitted(in_flight) => self.submitted(in_flight, result, turn),
+            Then::Submitted(in_flight) => self.submitted(&in_flight, result, turn),
             Then::Saved { asker, member, object, engine, was } => {
                 self.saved(asker, (member, object), (engine, was), result, turn);
             }
@@ -311,12 +369,12 @@ impl Broker {
             Then::Queue { asker, engine, profile, page } => {
                 self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
             }
-            Then::Due(engine) => self.due_loaded(engine, result),
+            Then::Due(engine) => self.due_loaded(engine, result, turn),
             Then::Prepared(flight) => self.prepared(flight, result, turn),
-            Then::Marked(flight) => self.marked(flight, result.err(), turn),
+            Then::Marked(flight, bounced) => self.marked(flight, bounced, result, turn),
             Then::Completed(flight) => self.completed(flight, result, turn),
-            Then::Recorded { engine, record, flight } => {
-                self.recorded(engine, record, flight, result, turn);
+            Then::Recorded { engine, record, flight, bounced } => {
+                self.recorded((engine, record), flight, bounced, result, turn);
             }
         }
     }

@@ -225,6 +225,23 @@ impl<'a> Turn<'a> {
         u128::from(self.chance()) << 64 | u128::from(self.chance())
     }
 
+    /// Moves the answer to a request in front of what came out since: the call that causes an event returns before
+    /// anybody is told of it (NOTIF-15).
+    pub(crate) fn answer_first(
+        &mut self,
+        since: usize,
+        connection: ConnectionId,
+        request: RequestId,
+    ) {
+        let is_it = |effect: &Effect| {
+            matches!(effect, Effect::Answer { connection: c, request: r, .. }
+                if *c == connection && *r == request)
+        };
+        if let Some(place) = self.effects[since..].iter().position(is_it) {
+            self.effects[since..=since + place].rotate_right(1);
+        }
+    }
+
     pub(crate) fn emit(&mut self, effect: Effect) {
         self.effects.push(effect);
     }

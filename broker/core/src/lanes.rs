@@ -29,6 +29,8 @@ pub(crate) enum Urgency {
     InTurn,
     /// In front of everything.
     First,
+    /// When nothing else waits: what was handed over before is not lost behind it.
+    Last,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ struct Lane {
     first: VecDeque<Outgoing>,
     turns: VecDeque<Payer>,
     waiting: HashMap<Payer, VecDeque<Outgoing>>,
+    last: VecDeque<Outgoing>,
 }
 
 impl Lane {
@@ -52,7 +55,7 @@ impl Lane {
         if let Some(outgoing) = self.first.pop_front() {
             return Some(outgoing);
         }
-        let payer = self.turns.pop_front()?;
+        let Some(payer) = self.turns.pop_front() else { return self.last.pop_front() };
         let queue = self.waiting.get_mut(&payer).expect("whoever has a turn has a queue");
         let outgoing = queue.pop_front().expect("a queue with a turn is not empty");
         if queue.is_empty() {
@@ -78,9 +81,14 @@ impl Lanes {
             first: VecDeque::new(),
             turns: VecDeque::new(),
             waiting: HashMap::new(),
+            last: VecDeque::new(),
         };
         self.lanes.insert(LaneId(self.made), lane);
         LaneId(self.made)
+    }
+
+    pub(crate) fn is_open(&self, id: LaneId) -> bool {
+        self.lanes.contains_key(&id)
     }
 
     /// Closes a lane. What still waited is never called.
@@ -99,14 +107,16 @@ impl Lanes {
         turn: &mut Turn,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if urgency == Urgency::First {
-            lane.first.push_back(outgoing);
-        } else {
-            let queue = lane.waiting.entry(payer).or_default();
-            if queue.is_empty() {
-                lane.turns.push_back(payer);
+        match urgency {
+            Urgency::First => lane.first.push_back(outgoing),
+            Urgency::InTurn => {
+                let queue = lane.waiting.entry(payer).or_default();
+                if queue.is_empty() {
+                    lane.turns.push_back(payer);
+                }
+                queue.push_back(outgoing);
             }
-            queue.push_back(outgoing);
+            Urgency::Last => lane.last.push_back(outgoing),
         }
         self.pump(id, turn);
     }

@@ -3,6 +3,8 @@
 //! A session closes in phases: transports, then address books, then stores. A later kind is not called before the
 //! earlier kind has answered or had its time; no answer keeps a session open (PLOG-5).
 
+use std::time::Duration;
+
 use sundown_protocol::notification::{EndReason, LeaveReason};
 use sundown_protocol::reply::{LoggedOff, Peer, Reply};
 use sundown_protocol::request::{Logoff, LogoffFlags};
@@ -14,7 +16,7 @@ use crate::event::Turn;
 use crate::member::{Leaving, Member, MemberState, WaitForOthers};
 use crate::object::Object;
 use crate::provider::{MessageContent, ProviderCall, ProviderType};
-use crate::session::{ProviderState, Session, SessionState};
+use crate::session::{MailAfter, ProviderState, Session, SessionState};
 use crate::settings::{Linger, Right, SharedLogoff};
 use crate::timers::Timer;
 
@@ -32,13 +34,14 @@ impl Broker {
             return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
         }
         let session_id = self.attached(asker, id)?.session;
+        let before = turn.effects.len();
         if flags.contains(LogoffFlags::SHARED) {
             self.end_shared(asker, id, flags, turn)?;
         }
         let session = &self.sessions[&session_id];
         let now = turn.tick.boot;
         let drain = drain.filter(|_| !flags.contains(LogoffFlags::CRITICAL));
-        let mut until = drain.map(|millis| now + std::time::Duration::from_millis(millis));
+        let mut until = drain.map(|millis| now + Duration::from_millis(millis));
         if let SessionState::Ending { deadline: Some(end), .. } = session.state {
             until = until.map(|until| until.min(end));
         }
@@ -61,6 +64,7 @@ impl Broker {
         }
         self.hurry(id, turn);
         self.check_leaving(id, turn);
+        turn.answer_first(before, asker.connection, asker.request);
         Ok(())
     }
 
@@ -105,13 +109,9 @@ impl Broker {
     fn may_end(&self, session: &Session, id: MemberId, flags: LogoffFlags) -> Result<(), Fault> {
         if flags.contains(LogoffFlags::FORCE) {
             let uid = self.processes.get(self.members[&id].process).map_or(u32::MAX, |p| p.uid);
-            return if self.right(uid, &session.profile().access) >= Right::Admin {
-                Ok(())
-            } else {
-                let message =
-                    format!("user {uid} may not force a shared logoff; it takes the right admin");
-                Err(Fault::new(Code::E_NO_ACCESS, message))
-            };
+            if self.right(uid, &session.profile().access) >= Right::Admin {
+                return Ok(());
+            }
         }
         let owner = session.members[0];
         match self.settings.shutdown.shared_logoff {
@@ -136,7 +136,7 @@ impl Broker {
     }
 
     /// Grace caps a drain that began before.
-    fn cap_drain(&mut self, id: MemberId, deadline: Option<std::time::Duration>, turn: &mut Turn) {
+    fn cap_drain(&mut self, id: MemberId, deadline: Option<Duration>, turn: &mut Turn) {
         let Some(member) = self.members.get_mut(&id) else { return };
         if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
             leaving.drain = leaving.drain.map(|until| until.min(end));
@@ -164,10 +164,12 @@ impl Broker {
             return;
         }
         let (asker, wait) = (leaving.asker, leaving.wait);
+        let before = turn.effects.len();
         let (session, account) = (member.session, member.account());
         let discarded = self.remove_member(id, LeaveReason::LoggedOff, turn);
         let account = LoggedOff { discarded, ..account };
         self.answer_leaver(session, asker, wait, account, turn);
+        turn.answer_first(before, asker.connection, asker.request);
     }
 
     fn answer_leaver(
@@ -220,7 +222,7 @@ impl Broker {
         }
         for (engine, record) in member.pending.keys() {
             if let Some(engine) = self.engines.get_mut(engine) {
-                engine.owners.remove(record);
+                engine.disown(*record, id);
             }
         }
         if let MemberState::Draining(leaving) = &member.state
@@ -305,8 +307,11 @@ impl Broker {
             let session = self.sessions.get_mut(&id).expect("looked at just before");
             if session.state != SessionState::Memberless {
                 session.state = SessionState::Memberless;
+                session.linger_until = None;
                 if let Linger::For(time) = linger {
-                    self.timers.set(turn.tick.boot + time, Timer::Linger(id));
+                    let until = turn.tick.boot + time;
+                    session.linger_until = Some(until);
+                    self.timers.set(until, Timer::Linger(id));
                 }
             }
             return;
@@ -320,8 +325,10 @@ impl Broker {
     }
 
     pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
-        let memberless = |s: &&Session| s.state == SessionState::Memberless;
-        if self.sessions.get(&id).filter(memberless).is_some() {
+        let Some(session) = self.sessions.get(&id) else { return };
+        // Somebody may have been here meanwhile: then it stays so long once more.
+        let over = session.linger_until.is_some_and(|until| until <= turn.tick.boot);
+        if session.state == SessionState::Memberless && over {
             self.close_session(id, turn);
         }
     }
@@ -334,6 +341,11 @@ impl Broker {
         }
         let (leavers, stayed) =
             (std::mem::take(&mut session.leavers), std::mem::take(&mut session.evicted));
+        session.mail = match session.state {
+            SessionState::Ending { .. } => MailAfter::GoesOn,
+            SessionState::Active if !session.is_shared() => MailAfter::GoesOn,
+            _ => MailAfter::Waits,
+        };
         session.state = SessionState::Closing { phase: 0 };
         for (asker, account) in leavers {
             let account = LoggedOff { stayed: stayed.clone(), ..account };
@@ -346,9 +358,29 @@ impl Broker {
     fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
         let session = self.sessions.get_mut(&id).expect("a closing session exists");
         session.state = SessionState::Closing { phase };
-        let deadline = turn.tick.boot + self.settings.shutdown.deadline;
-        self.timers.set(deadline, Timer::Closing(id, phase));
+        let kind = ProviderType::SHUTDOWN_ORDER.get(phase as usize);
+        let patience = kind.map_or(Duration::ZERO, |kind| self.patience(*kind));
+        self.timers.set(turn.tick.boot + patience, Timer::Closing(id, phase));
         self.advance_phase(id, turn);
+    }
+
+    /// How long a kind of provider may take to log off. A broker that stops at once waits for stores only.
+    fn patience(&self, kind: ProviderType) -> Duration {
+        if self.stops_now() && kind != ProviderType::Store {
+            return Duration::ZERO;
+        }
+        self.settings.shutdown.deadline
+    }
+
+    /// Has no more patience with transports and address books of sessions that close.
+    pub(crate) fn hasten_closing(&mut self, turn: &mut Turn) {
+        for session in self.sessions.values() {
+            if let SessionState::Closing { phase } = session.state
+                && ProviderType::SHUTDOWN_ORDER[phase as usize] != ProviderType::Store
+            {
+                self.timers.set(turn.tick.boot, Timer::Closing(session.id, phase));
+            }
+        }
     }
 
     /// Goes on with the closing of a session as far as its providers have answered.
@@ -361,11 +393,13 @@ impl Broker {
         let mut calls = Vec::new();
         let mut busy = false;
         for (place, provider) in session.providers.iter_mut().enumerate() {
-            if provider.provider_type != kind {
+            if provider.kind != kind {
                 continue;
             }
             match &provider.state {
-                ProviderState::Available if provider.in_flight > 0 => busy = true,
+                ProviderState::Available if provider.in_flight + provider.unanswered > 0 => {
+                    busy = true;
+                }
                 ProviderState::Available => {
                     provider.state = ProviderState::LoggingOff;
                     calls.push((provider.lane, place));
@@ -386,10 +420,10 @@ impl Broker {
         }
     }
 
-    pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.providers[place].state = ProviderState::Gone;
-        self.advance_phase(id, turn);
+    pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.providers[place].state = ProviderState::Gone;
+        }
     }
 
     /// The providers of a phase had their time: those that did not answer are left behind.
@@ -400,7 +434,7 @@ impl Broker {
         }
         let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
         let mut left = Vec::new();
-        for provider in session.providers.iter_mut().filter(|p| p.provider_type == kind) {
+        for provider in session.providers.iter_mut().filter(|p| p.kind == kind) {
             if provider.state != ProviderState::Gone {
                 provider.state = ProviderState::Gone;
                 left.push(provider.lane);
@@ -417,13 +451,11 @@ impl Broker {
         for provider in &session.providers {
             match provider.engine {
                 Some(engine) => self.detach_engine(engine, id, turn),
-                None => self.lanes.close(provider.lane, turn),
+                None => self.close_lane(provider.lane, turn),
             }
         }
-        // Mail that this session was sending, or that it could not send, goes on in the joinable one.
-        let work = session.profile.is_some()
-            && session.engines().any(|(_, engine)| self.has_work(engine, &session));
-        if work {
+        let goes_on = session.mail == MailAfter::GoesOn;
+        if goes_on && session.engines().any(|(_, engine)| self.has_work(engine, &session)) {
             self.adopt(session.key, turn);
         }
     }

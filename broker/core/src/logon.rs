@@ -6,12 +6,13 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
-use crate::event::{Effect, LaneSpec, Turn};
+use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
+use crate::process::Process;
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
 use crate::session::{
-    Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
+    MailAfter, Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
 };
 use crate::settings::{Profile, Right};
 
@@ -44,12 +45,7 @@ impl Broker {
         }
         self.refuse_while_stopping()?;
         let process = self.peer_of(asker).expect("who asks is connected");
-        if process.members >= self.settings.limits.members {
-            let limit = self.settings.limits.members;
-            let message =
-                format!("this process has {limit} sessions, its limit; log one off first");
-            return Err(Fault::new(Code::E_SESSION_LIMIT, message));
-        }
+        self.check_member_quota(process)?;
         let key = SessionKey { user: self.session_user(process.uid), profile };
         let waiting = Waiting::Logon(asker, flags);
         if flags.contains(LogonFlags::NEW_SESSION) {
@@ -62,6 +58,15 @@ impl Broker {
         }
         self.with_session(key, waiting, turn);
         Ok(())
+    }
+
+    fn check_member_quota(&self, process: &Process) -> Result<(), Fault> {
+        let limit = self.settings.limits.members;
+        if process.members < limit {
+            return Ok(());
+        }
+        let message = format!("this process has {limit} sessions, its limit; log one off first");
+        Err(Fault::new(Code::E_SESSION_LIMIT, message))
     }
 
     /// The user a process' sessions belong to: root uses those of the broker's own user.
@@ -121,6 +126,8 @@ impl Broker {
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),
             evicted: Vec::new(),
+            linger_until: None,
+            mail: MailAfter::Waits,
         };
         self.sessions.insert(id, session);
     }
@@ -136,12 +143,49 @@ impl Broker {
         }
         match result {
             Ok(profile) => {
+                let session = self.sessions.get_mut(&id).expect("looked at before");
+                session.profile = Some(profile.clone());
+                if self.refuse_strangers(id, turn) {
+                    return self.close_session(id, turn);
+                }
                 self.open_providers(id, &profile, turn);
-                self.sessions.get_mut(&id).expect("looked at before").profile = Some(profile);
                 self.log_on_next(id, turn);
             }
             Err(fault) => self.fail_session(id, &fault, turn),
         }
+    }
+
+    /// Refuses those who may not use the profile, before a provider is called for them. Whether nobody else waits.
+    fn refuse_strangers(&mut self, id: SessionId, turn: &mut Turn) -> bool {
+        let session = self.sessions.get_mut(&id).expect("it is starting");
+        let waiting = std::mem::take(&mut session.waiting);
+        let asked = !waiting.is_empty();
+        let mut allowed = Vec::new();
+        for waiting in waiting {
+            match self.check_right(id, &waiting) {
+                Ok(()) => allowed.push(waiting),
+                Err(fault) => self.answer(waiting.asker(), Err(fault), turn),
+            }
+        }
+        let nobody = asked && allowed.is_empty();
+        self.sessions.get_mut(&id).expect("it is starting").waiting = allowed;
+        nobody
+    }
+
+    /// Whether somebody may do with a session's profile what it waits for.
+    fn check_right(&self, id: SessionId, waiting: &Waiting) -> Result<(), Fault> {
+        let uid = self.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
+        let session = &self.sessions[&id];
+        let needed = match waiting {
+            Waiting::Logon(..) => Right::Session,
+            Waiting::Queue(..) => Right::Submit,
+        };
+        if self.right(uid, &session.profile().access) >= needed {
+            return Ok(());
+        }
+        let name = &session.key.profile;
+        let message = format!("user {uid} may not use profile {name:?}; its [access] says who may");
+        Err(Fault::new(Code::E_NO_ACCESS, message))
     }
 
     fn open_providers(&mut self, id: SessionId, profile: &Profile, turn: &mut Turn) {
@@ -149,10 +193,11 @@ impl Broker {
         let mut stores = Vec::new();
         for spec in &profile.stores {
             let engine = self.attach_engine(id, spec, turn);
-            let lane = self.engines[&engine].write;
+            let state = &self.engines[&engine];
+            let (lane, reader) = (state.write, Some(state.read));
             stores.push(lane);
             let view = provider(ProviderType::Store, spec, lane);
-            providers.push(Provider { engine: Some(engine), ..view });
+            providers.push(Provider { reader, engine: Some(engine), ..view });
         }
         for spec in &profile.address_books {
             let lane = self.open_lane(ProviderType::AddressBook, spec, &[], turn);
@@ -171,9 +216,9 @@ impl Broker {
         &mut self,
         provider_type: ProviderType,
         spec: &ProviderSpec,
-        stores: &[crate::event::LaneId],
+        stores: &[LaneId],
         turn: &mut Turn,
-    ) -> crate::event::LaneId {
+    ) -> LaneId {
         let lane = self.lanes.open();
         turn.emit(Effect::OpenLane(LaneSpec {
             lane,
@@ -194,13 +239,13 @@ impl Broker {
         }
         let next_type = START_ORDER.into_iter().find(|t| {
             let fresh =
-                |p: &Provider| p.provider_type == *t && p.state == ProviderState::Configured;
+                |p: &Provider| p.kind == *t && p.state == ProviderState::Configured;
             session.providers.iter().any(fresh)
         });
         let Some(next_type) = next_type else { return self.session_started(id, turn) };
         let mut calls = Vec::new();
         for (place, provider) in session.providers.iter_mut().enumerate() {
-            if provider.provider_type == next_type {
+            if provider.kind == next_type {
                 provider.state = ProviderState::LoggingOn(0);
                 calls.push((provider.lane, place));
             }
@@ -222,6 +267,7 @@ impl Broker {
         let provider = &mut session.providers[place];
         let ProviderState::LoggingOn(failed) = provider.state else { return };
         let engine = provider.engine;
+        let starts = session.state == SessionState::Starting;
         match result {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
@@ -229,7 +275,7 @@ impl Broker {
                     self.engine_opened(engine, Ok(&answer), turn);
                 }
             }
-            Err(_) if failed + 1 < LOGON_TRIES => {
+            Err(_) if starts && failed + 1 < LOGON_TRIES => {
                 provider.state = ProviderState::LoggingOn(failed + 1);
                 let (lane, then) = (provider.lane, Then::LoggedOn(id, place));
                 self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
@@ -237,7 +283,7 @@ impl Broker {
             Err(error) => {
                 provider.state = ProviderState::Failed(error.message.clone());
                 let default_store = session.engines().next().map(|(_, engine)| engine);
-                if engine.is_some() && engine == default_store {
+                if starts && engine.is_some() && engine == default_store {
                     let message = format!("the profile's default store: {}", error.message);
                     return self.fail_session(id, &Fault::new(error.code, message), turn);
                 }
@@ -272,23 +318,18 @@ impl Broker {
     /// Lets somebody who waited for a session go on, now that it has started.
     fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
-        let Some(uid) = self.peer_of(asker).map(|p| p.uid) else { return };
-        let session = self.sessions.get(&id).expect("it has started");
-        let right = self.right(uid, &session.profile().access);
-        let needed = match waiting {
-            Waiting::Logon(..) => Right::Session,
-            Waiting::Queue(..) => Right::Submit,
+        let Some(process) = self.peer_of(asker) else { return };
+        let quota = match waiting {
+            Waiting::Logon(..) => self.check_member_quota(process),
+            Waiting::Queue(..) => Ok(()),
         };
-        if right < needed {
-            let name = &session.key.profile;
-            let message =
-                format!("user {uid} may not use profile {name:?}; its [access] says who may");
-            return self.answer(asker, Err(Fault::new(Code::E_NO_ACCESS, message)), turn);
+        if let Err(fault) = quota.and_then(|()| self.check_right(id, &waiting)) {
+            return self.answer(asker, Err(fault), turn);
         }
         match waiting {
             Waiting::Logon(asker, flags) => self.add_member(id, asker, flags, turn),
             Waiting::Queue(asker, action) => {
-                let profile = session.key.profile.clone();
+                let profile = self.sessions[&id].key.profile.clone();
                 self.queue_of(asker, Some(profile), &action, turn);
                 self.check_vacated(id, turn);
             }
@@ -347,19 +388,17 @@ impl Broker {
     }
 }
 
-fn provider(
-    provider_type: ProviderType,
-    spec: &ProviderSpec,
-    lane: crate::event::LaneId,
-) -> Provider {
+fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
     Provider {
-        provider_type,
+        kind,
         name: spec.name.clone(),
         lane,
+        reader: None,
         engine: None,
         transport: 0,
         state: ProviderState::Configured,
         fast_shutdown: spec.fast_shutdown,
         in_flight: 0,
+        unanswered: 0,
     }
 }

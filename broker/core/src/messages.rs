@@ -487,7 +487,7 @@ impl Broker {
     /// The working address books of a session, in the profile's order. Changes go to the first.
     fn address_books(&self, member: &Member) -> impl Iterator<Item = LaneId> {
         let works = |p: &&Provider| {
-            p.provider_type == ProviderType::AddressBook && p.state == ProviderState::Available
+            p.kind == ProviderType::AddressBook && p.state == ProviderState::Available
         };
         self.session_of(member).providers.iter().filter(works).map(|p| p.lane)
     }

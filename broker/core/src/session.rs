@@ -52,6 +52,19 @@ pub(crate) struct Session {
     pub(crate) leavers: Vec<(Asker, LoggedOff)>,
     /// Who was put out.
     pub(crate) evicted: Vec<Peer>,
+    /// Until when it stays without a member, if that is limited.
+    pub(crate) linger_until: Option<Duration>,
+    /// What becomes of its mail when it has closed.
+    pub(crate) mail: MailAfter,
+}
+
+/// What becomes of a closed session's mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailAfter {
+    /// It waits for a logon: the session stayed as long as settings wanted.
+    Waits,
+    /// It goes on in the joinable session of the same profile, made for it if there is none.
+    GoesOn,
 }
 
 /// Whether others may join.
@@ -98,9 +111,11 @@ impl Waiting {
 /// A session's view on one configured provider.
 #[derive(Debug)]
 pub(crate) struct Provider {
-    pub(crate) provider_type: ProviderType,
+    pub(crate) kind: ProviderType,
     pub(crate) name: String,
     pub(crate) lane: LaneId,
+    /// Of a store, the lane of its reader.
+    pub(crate) reader: Option<LaneId>,
     /// Of a store, its engine.
     pub(crate) engine: Option<EngineId>,
     /// Of a transport, its place in the profile.
@@ -109,6 +124,8 @@ pub(crate) struct Provider {
     pub(crate) fast_shutdown: FastShutdown,
     /// Messages a transport is busy with.
     pub(crate) in_flight: usize,
+    /// Calls made for this session that it has not answered.
+    pub(crate) unanswered: usize,
 }
 
 /// Where a provider is in its life.

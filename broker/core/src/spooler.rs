@@ -513,7 +513,7 @@ fn plan(session: &Session, submission: &Submission) -> Plan {
             continue;
         }
         let transports = session.providers.iter().enumerate();
-        let mut transports = transports.filter(|(_, p)| p.provider_type == ProviderType::Transport);
+        let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
         let found = match &recipient.intent {
             Some(intent) => transports.find(|(_, p)| p.name == intent.transport),
             None => {

@@ -96,7 +96,7 @@ impl Broker {
         ];
         for provider in &session.providers {
             if provider.state != ProviderState::Gone {
-                let (resource, code) = (resource(provider.provider_type), code(provider));
+                let (resource, code) = (resource(provider.kind), code(provider));
                 rows.push(row(&provider.name, resource, code, &state_text(provider), 0));
             }
         }
@@ -117,7 +117,7 @@ fn code(provider: &Provider) -> u32 {
         ProviderState::Available => status_code::AVAILABLE,
         _ => status_code::FAILURE,
     };
-    match (provider.provider_type, provider.in_flight) {
+    match (provider.kind, provider.in_flight) {
         (ProviderType::Transport, 0) => works | status_code::OUTBOUND_ENABLED,
         (ProviderType::Transport, _) => {
             works | status_code::OUTBOUND_ENABLED | status_code::OUTBOUND_ACTIVE
@@ -139,7 +139,7 @@ fn state_text(provider: &Provider) -> String {
 fn provider_status(provider: &Provider) -> ProviderStatus {
     ProviderStatus {
         name: provider.name.clone(),
-        kind: resource(provider.provider_type),
+        kind: resource(provider.kind),
         status: state_text(provider),
         fast_shutdown: provider.fast_shutdown.name().into(),
     }

@@ -55,6 +55,11 @@ impl Timers {
         first
     }
 
+    /// Nothing is to happen any more.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// The armed time has come; what was asked for is used up.
     pub(crate) fn fired(&mut self) {
         self.armed = None;

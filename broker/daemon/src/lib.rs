@@ -1,5 +1,29 @@
 //! Sundown's daemon: the edge where the broker meets sockets, threads, signals and files.
+//!
+//! One thread runs everything that decides: it waits for sockets, signals and workers, cuts and decodes frames, applies
+//! events to [`sundown_core::Broker`] and carries the effects out. It never blocks on a send and never does a provider's
+//! I/O: providers run on workers of their own.
+//!
+//! | file | story |
+//! |---|---|
+//! | [`server`] | the loop |
+//! | [`socket`] | the socket, its directory, and the lock that keeps a second broker out |
+//! | `link` | one connection: bytes in, frames out |
+//! | `outbox` | what waits for a client that does not read, and who pays for it |
+//! | `peer` | who is at the other end, as the kernel says it |
+//! | [`workers`] | the threads that call providers |
+//! | `platform` | the few calls that need `unsafe` |
+//! | [`settings`], [`log`] | as they say |
 
 pub mod log;
-pub mod paths;
+pub mod server;
 pub mod settings;
+pub mod socket;
+pub mod workers;
+
+mod link;
+mod outbox;
+mod peer;
+mod platform;
+
+pub use server::{Locations, Options, Server, StartupError, detach};

@@ -1,4 +1,4 @@
-//! What a caller is told when SQLite or the file system fails; one place for all of it.
+//! What a caller is told when `SQLite` or the file system fails; one place for all of it.
 
 use std::io;
 use std::path::Path;

@@ -11,15 +11,22 @@ use sundown_protocol::Code;
 
 use crate::fault;
 
-/// Makes a directory and those above it, unless they are there.
+/// Makes a directory and those above it, unless they are there. What it made outlives a power cut.
 pub(crate) fn private_dir(path: &Path) -> Result<(), ProviderError> {
+    if path.is_dir() || path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    private_dir(parent)?;
+    let here = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    // Recursive also means that it is no error if somebody else has just made it.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| fault::io(path, &error))
+    made.and_then(|()| sync_dir(here)).map_err(|error| fault::io(path, &error))
 }
 
 /// Opens a file for writing; makes it and the directory that holds it unless they are there.
 pub(crate) fn private_file(path: &Path) -> Result<File, ProviderError> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path.parent() {
         private_dir(parent)?;
     }
     let mut options = OpenOptions::new();

@@ -253,11 +253,10 @@ fn start_of_line(line: &[u8]) -> Option<LineStart<'_>> {
     let behind = seen[name.len()..].iter().find(|b| !matches!(b, b' ' | b'\t'));
     match behind {
         Some(b':') if !name.is_empty() => Some(LineStart::Field(name)),
-        Some(_) => Some(LineStart::Other),
         None if seen.len() <= MAX_NAME => None,
         // A colon may follow beyond what is looked at; a hidden field must not get through that way.
         None if is_hidden(name) => Some(LineStart::Field(name)),
-        None => Some(LineStart::Other),
+        _ => Some(LineStart::Other),
     }
 }
 

@@ -67,6 +67,9 @@ pub trait StoreReader: Send {
     /// Answers one question.
     fn read(&mut self, question: &StoreRead) -> Result<ProviderAnswer>;
 
+    /// Another reader of the same store, for another thread.
+    fn another(&self) -> Result<Box<dyn StoreReader>>;
+
     /// The bytes of a message, as they were handed over.
     fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>>;
 }
@@ -144,12 +147,15 @@ impl Registry {
         );
         registry.transports.insert(
             "maildir".into(),
-            Arc::new(|spec| Ok(Box::new(maildir::Maildir::new(spec)) as Box<dyn TransportProvider>)),
+            Arc::new(
+                |spec| Ok(Box::new(maildir::Maildir::new(spec)) as Box<dyn TransportProvider>),
+            ),
         );
         registry.address_books.insert(
             "sqlite".into(),
             Arc::new(|spec| {
-                Ok(Box::new(address_book::SqliteAddressBook::new(spec)) as Box<dyn AddressBookProvider>)
+                Ok(Box::new(address_book::SqliteAddressBook::new(spec))
+                    as Box<dyn AddressBookProvider>)
             }),
         );
         registry

@@ -34,21 +34,32 @@ pub struct Maildir {
     path: PathBuf,
     support: Option<Arc<dyn Support>>,
     prepared: HashMap<u64, Waiting>,
+    /// What could not be handed over, by record. It is not removed at once: until the caller has made that durable, a
+    /// crash would make it look as if it had been handed over.
+    left: HashMap<u128, Waiting>,
     /// Tells the names of this instance from those of an earlier one, which counted from the same number.
     instance: u128,
 }
 
 /// A message in `tmp`.
 struct Waiting {
+    record: u128,
     name: String,
     recipients: Vec<usize>,
+}
+
+impl Waiting {
+    fn new(transmission: &Transmission, name: String) -> Self {
+        let recipients = transmission.recipients.iter().map(|(place, _)| *place).collect();
+        Self { record: transmission.record, name, recipients }
+    }
 }
 
 impl Maildir {
     /// A transport that touches no file before its logon.
     pub fn new(spec: &ProviderSpec) -> Self {
         let path = spec.path.clone();
-        Self { path, support: None, prepared: HashMap::new(), instance: 0 }
+        Self { path, support: None, prepared: HashMap::new(), left: HashMap::new(), instance: 0 }
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -110,6 +121,24 @@ impl Maildir {
         }
     }
 
+    fn keep_if_left(&mut self, waiting: Waiting, outcome: Outcome) {
+        if outcome == Outcome::Later {
+            self.left.insert(waiting.record, waiting);
+        }
+    }
+
+    /// A recipient that is tried again was put back before, durably.
+    fn remove_left(&mut self, transmission: &Transmission) {
+        let again = |waiting: &Waiting| {
+            transmission.recipients.iter().any(|(place, _)| waiting.recipients.contains(place))
+        };
+        if self.left.get(&transmission.record).is_some_and(again)
+            && let Some(waiting) = self.left.remove(&transmission.record)
+        {
+            let _ = fs::remove_file(self.folder("tmp").join(waiting.name));
+        }
+    }
+
     fn remove_stale(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.folder("tmp"))? {
             let entry = entry?;
@@ -138,20 +167,18 @@ impl TransportProvider for Maildir {
     fn prepare(&mut self, transmission: &Transmission) -> Result<Prepared> {
         let name = self.name_for(transmission);
         self.prepared.remove(&transmission.id);
+        self.remove_left(transmission);
         self.write(&name, transmission)?;
-        let recipients = transmission.recipients.iter().map(|(place, _)| *place).collect();
-        let marker = name.clone();
-        self.prepared.insert(transmission.id, Waiting { name, recipients });
-        Ok(Prepared { marker, refused: Vec::new() })
+        self.prepared.insert(transmission.id, Waiting::new(transmission, name.clone()));
+        Ok(Prepared { marker: name, refused: Vec::new() })
     }
 
     fn complete(&mut self, id: u64) -> Vec<RecipientResult> {
         let Some(waiting) = self.prepared.remove(&id) else { return Vec::new() };
         let (outcome, reply) = self.hand_over(&waiting.name);
-        if outcome == Outcome::Later {
-            let _ = fs::remove_file(self.folder("tmp").join(&waiting.name));
-        }
-        results(&waiting.recipients, outcome, &reply)
+        let results = results(&waiting.recipients, outcome, &reply);
+        self.keep_if_left(waiting, outcome);
+        results
     }
 
     fn cancel(&mut self, id: u64) {
@@ -161,14 +188,17 @@ impl TransportProvider for Maildir {
     }
 
     fn recover(&mut self, transmission: &Transmission, marker: &str) -> Vec<RecipientResult> {
-        let places: Vec<_> = transmission.recipients.iter().map(|(place, _)| *place).collect();
+        let waiting = Waiting::new(transmission, marker.to_owned());
         let (outcome, reply) = self.finish(marker);
-        results(&places, outcome, &reply)
+        let results = results(&waiting.recipients, outcome, &reply);
+        self.keep_if_left(waiting, outcome);
+        results
     }
 
     fn logoff(&mut self) -> Result<()> {
         self.support = None;
         self.prepared.clear();
+        self.left.clear();
         Ok(())
     }
 }
@@ -232,6 +262,10 @@ mod tests {
             Ok(ProviderAnswer::Done)
         }
 
+        fn another(&self) -> Result<Box<dyn StoreReader>> {
+            Ok(Box::new(OneMessage(self.0)))
+        }
+
         fn open(&mut self, _: u128) -> Result<Box<dyn Read + Send + '_>> {
             Ok(Box::new(self.0))
         }
@@ -249,6 +283,10 @@ mod tests {
     impl StoreReader for Broken {
         fn read(&mut self, _: &StoreRead) -> Result<ProviderAnswer> {
             Ok(ProviderAnswer::Done)
+        }
+
+        fn another(&self) -> Result<Box<dyn StoreReader>> {
+            Ok(Box::new(Broken))
         }
 
         fn open(&mut self, _: u128) -> Result<Box<dyn Read + Send + '_>> {
@@ -310,7 +348,7 @@ mod tests {
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, MESSAGE);
         let prepared = maildir.prepare(&transmission(7)).expect("it is prepared");
-        assert_eq!(names(&maildir, "tmp"), [prepared.marker.clone()]);
+        assert_eq!(names(&maildir, "tmp"), [prepared.marker.as_str()]);
         assert!(names(&maildir, "new").is_empty());
         assert!(prepared.marker.contains("000000ab-7-"), "{}", prepared.marker);
 
@@ -353,7 +391,7 @@ mod tests {
 
         let mut after = maildir(&dir, MESSAGE);
         assert_eq!(outcomes(&after.recover(&transmission(7), &marker)), BOTH_SENT);
-        assert_eq!(names(&after, "new"), [marker.clone()]);
+        assert_eq!(names(&after, "new"), [marker.as_str()]);
 
         let read = after.folder("cur").join(format!("{marker}:2,S"));
         fs::rename(after.folder("new").join(&marker), &read).expect("a reader moves it");
@@ -393,6 +431,14 @@ mod tests {
         let results = maildir.complete(7);
         assert_eq!(outcomes(&results), [(0, Outcome::Later), (2, Outcome::Later)]);
         assert!(results[0].reply.contains("tmp"), "{}", results[0].reply);
+
+        // Until the next try it stays: after a crash it must not look as if it had been handed over.
+        assert_eq!(names(&maildir, "tmp").len(), 1);
+        fs::create_dir(maildir.folder("new")).expect("it is made again");
+        maildir.prepare(&transmission(8)).expect("it is prepared");
+        assert_eq!(names(&maildir, "tmp").len(), 1);
+        assert_eq!(outcomes(&maildir.complete(8)), BOTH_SENT);
+        assert!(names(&maildir, "tmp").is_empty());
     }
 
     #[test]

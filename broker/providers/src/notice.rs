@@ -164,7 +164,8 @@ fn reply_code(reply: &str) -> Option<u16> {
 /// Whether a word is an enhanced status code of failure (RFC 3463).
 fn is_enhanced(word: &str) -> bool {
     let parts: Vec<_> = word.split('.').collect();
-    let digits = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     parts.len() == 3 && matches!(parts[0], "4" | "5") && parts.iter().all(digits)
 }
 

@@ -40,6 +40,16 @@ impl Accounts {
         look_up(&self.passwd, user)
     }
 
+    /// The name of a user.
+    pub fn name(&self, uid: u32) -> Option<String> {
+        let text = std::fs::read_to_string(&self.passwd).ok()?;
+        let line = text.lines().find(|line| {
+            let mut fields = line.split(':');
+            fields.nth(2).and_then(number) == Some(uid)
+        })?;
+        line.split(':').next().map(str::to_owned)
+    }
+
     /// The number of a group, given by name or number.
     pub fn gid(&self, group: &str) -> Result<Option<u32>, AccountsError> {
         look_up(&self.group, group)

@@ -51,14 +51,14 @@ pub struct Places {
 }
 
 /// The kinds of providers that exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKinds {
     /// Of stores.
-    pub stores: &'static [&'static str],
+    pub stores: Vec<String>,
     /// Of transports.
-    pub transports: &'static [&'static str],
+    pub transports: Vec<String>,
     /// Of address books.
-    pub address_books: &'static [&'static str],
+    pub address_books: Vec<String>,
 }
 
 /// Why there is no profile.
@@ -176,7 +176,8 @@ fn file_name(path: &Path) -> Option<String> {
 
 impl Default for KnownKinds {
     fn default() -> Self {
-        Self { stores: &["sqlite"], transports: &["maildir"], address_books: &["sqlite"] }
+        let one = |kind: &str| vec![kind.to_owned()];
+        Self { stores: one("sqlite"), transports: one("maildir"), address_books: one("sqlite") }
     }
 }
 
@@ -198,13 +199,13 @@ struct KindOfSection {
 fn check_kinds(source: &Source, known: &KnownKinds) -> Result<(), SettingsError> {
     let file: KindsOfFile = source.parse()?;
     let sections = [
-        (file.store, known.stores),
-        (file.transport, known.transports),
-        (file.address_book, known.address_books),
+        (file.store, &known.stores),
+        (file.transport, &known.transports),
+        (file.address_book, &known.address_books),
     ];
     for (sections, known) in sections {
         for kind in sections.into_iter().filter_map(|section| section.kind) {
-            if !known.contains(&kind.get_ref().as_str()) {
+            if !known.contains(kind.get_ref()) {
                 let message =
                     format!("unknown kind {:?}; known: {}", kind.get_ref(), known.join(", "));
                 return Err(source.error(kind.span(), message));

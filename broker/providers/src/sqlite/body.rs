@@ -16,49 +16,49 @@ pub(super) const FIRST: u64 = 1;
 /// The highest part.
 pub(super) const LAST: u64 = (1 << PART_BITS) - 1;
 
-fn id(seq: u64, part: u64) -> u64 {
-    (seq << PART_BITS) | part
+fn id(body: u64, part: u64) -> u64 {
+    (body << PART_BITS) | part
 }
 
-fn ids(seq: u64) -> RangeInclusive<u64> {
-    id(seq, FRONT)..=id(seq, LAST)
+fn ids(body: u64) -> RangeInclusive<u64> {
+    id(body, FRONT)..=id(body, LAST)
 }
 
-/// The message that a part belongs to.
-pub(super) fn seq_of(id: u64) -> u64 {
+/// The body that a part belongs to.
+pub(super) fn number_of(id: u64) -> u64 {
     id >> PART_BITS
 }
 
 /// Writes a part.
-pub(super) fn insert(connection: &Connection, seq: u64, part: u64, bytes: &[u8]) -> Result<()> {
+pub(super) fn insert(connection: &Connection, body: u64, part: u64, bytes: &[u8]) -> Result<()> {
     let sql = "INSERT INTO body (id, bytes) VALUES (?1, ?2)";
-    connection.prepare_cached(sql)?.execute((id(seq, part), bytes))?;
+    connection.prepare_cached(sql)?.execute((id(body, part), bytes))?;
     Ok(())
 }
 
 /// Deletes all parts of a message.
-pub(super) fn delete(connection: &Connection, seq: u64) -> Result<()> {
-    let (first, last) = ids(seq).into_inner();
+pub(super) fn delete(connection: &Connection, body: u64) -> Result<()> {
+    let (first, last) = ids(body).into_inner();
     let sql = "DELETE FROM body WHERE id BETWEEN ?1 AND ?2";
     connection.prepare_cached(sql)?.execute((first, last))?;
     Ok(())
 }
 
 /// The first bytes of a message: at least `wanted` if it has them.
-pub(super) fn beginning(connection: &Connection, seq: u64, wanted: usize) -> Result<Vec<u8>> {
+pub(super) fn beginning(connection: &Connection, body: u64, wanted: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut at = id(seq, FRONT);
+    let mut at = id(body, FRONT);
     while bytes.len() < wanted {
-        let Some((id, part)) = next_part(connection, at, seq)? else { break };
+        let Some((id, part)) = next_part(connection, at, body)? else { break };
         bytes.extend(part);
         at = id + 1;
     }
     Ok(bytes)
 }
 
-fn next_part(connection: &Connection, from: u64, seq: u64) -> Result<Option<(u64, Vec<u8>)>> {
+fn next_part(connection: &Connection, from: u64, body: u64) -> Result<Option<(u64, Vec<u8>)>> {
     let sql = "SELECT id, bytes FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
-    let last = *ids(seq).end();
+    let last = *ids(body).end();
     let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     connection.prepare_cached(sql)?.query_row((from, last), row).optional()
 }
@@ -67,16 +67,16 @@ fn next_part(connection: &Connection, from: u64, seq: u64) -> Result<Option<(u64
 /// before it.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The message it is of; `seq` is never used twice, so it stays true.
-    pub(super) seq: u64,
+    /// The body it is of; a body never changes, so it stays true.
+    pub(super) body: u64,
     parts: Vec<(u64, u64)>,
 }
 
 impl Layout {
-    pub(super) fn of(connection: &Connection, seq: u64) -> Result<Self> {
+    pub(super) fn of(connection: &Connection, body: u64) -> Result<Self> {
         // The length stands in front of the bytes, so that none of them is read.
         let sql = "SELECT id, length(bytes) FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
-        let (first, last) = ids(seq).into_inner();
+        let (first, last) = ids(body).into_inner();
         let mut statement = connection.prepare_cached(sql)?;
         let mut end = 0;
         let row = |row: &rusqlite::Row<'_>| {
@@ -84,7 +84,7 @@ impl Layout {
             Ok((row.get(0)?, end))
         };
         let parts = statement.query_map((first, last), row)?.collect::<Result<_>>()?;
-        Ok(Self { seq, parts })
+        Ok(Self { body, parts })
     }
 
     /// The bytes from `offset` on, at most so many; `None` if the message was deleted meanwhile.
@@ -116,7 +116,7 @@ impl Layout {
 /// Reads a message from its beginning to its end.
 pub(super) struct BodyReader<'a> {
     connection: &'a mut Connection,
-    seq: u64,
+    body: u64,
     next: u64,
     left: u64,
     part: Vec<u8>,
@@ -124,12 +124,12 @@ pub(super) struct BodyReader<'a> {
 }
 
 impl<'a> BodyReader<'a> {
-    pub(super) fn new(connection: &'a mut Connection, seq: u64, size: u64) -> Self {
-        Self { connection, seq, next: id(seq, FRONT), left: size, part: Vec::new(), given: 0 }
+    pub(super) fn new(connection: &'a mut Connection, body: u64, size: u64) -> Self {
+        Self { connection, body, next: id(body, FRONT), left: size, part: Vec::new(), given: 0 }
     }
 
     fn advance(&mut self) -> io::Result<()> {
-        let found = next_part(self.connection, self.next, self.seq).map_err(io::Error::other)?;
+        let found = next_part(self.connection, self.next, self.body).map_err(io::Error::other)?;
         let Some((id, part)) = found else {
             // Half a message must never pass for a whole one.
             let text = "the message was deleted while it was read";

@@ -1,6 +1,6 @@
 //! Moves what was committed from the write-ahead log into the database, on a thread of its own.
 //!
-//! A checkpoint copies pages and syncs twice; inside a commit, as SQLite does by default, that is tens of
+//! A checkpoint copies pages and syncs twice; inside a commit, as `SQLite` does by default, that is tens of
 //! milliseconds for whoever happens to come then. Here the writer only pokes. A passive checkpoint waits for nobody
 //! and makes nobody wait. Under a load that never pauses it never quite catches up and the log grows; once it is
 //! large the writer does one itself, which only has the rest left to copy, and the log starts over.
@@ -17,7 +17,7 @@ use sundown_core::provider::ProviderError;
 
 use crate::fault;
 
-/// How much is written between two pokes: 4 MiB, what SQLite's default of 1000 pages comes to.
+/// How much is written between two pokes: 4 MiB, what `SQLite`'s default of 1000 pages comes to.
 const STEP: u64 = 4 << 20;
 
 /// The pages in a log that is too large: 64 MiB of 4 KiB each.

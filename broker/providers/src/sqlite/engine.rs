@@ -1,6 +1,6 @@
 //! Commits batches: one transaction for all writes that wait, a savepoint for each.
 //!
-//! A write that fails leaves the others alone. Some failures, a full disk among them, make SQLite undo the whole
+//! A write that fails leaves the others alone. Some failures, a full disk among them, make `SQLite` undo the whole
 //! transaction; then every write is done once more in a transaction of its own, so that what fits is kept. Nothing
 //! is answered before the commit that holds it.
 //!
@@ -46,7 +46,7 @@ pub(super) struct Engine {
 
 /// Why a transaction did not come to its end.
 enum Lost {
-    /// The disk is full, or SQLite undid everything: some of the writes may still fit alone.
+    /// The disk is full, or `SQLite` undid everything: some of the writes may still fit alone.
     Undone,
     /// Nothing more can be done.
     Failed(ProviderError),
@@ -250,9 +250,10 @@ fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    use_log(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Before the log: that would already change a file that is none of ours.
     schema::prepare(&connection)?;
+    use_log(&connection)?;
     // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
     // settles that before anything new relies on it.
     checkpoint::truncate(&connection)?;

@@ -1,11 +1,12 @@
-//! The store that ships: messages, the outgoing queue and profile sections in one SQLite database.
+//! The store that ships: messages, the outgoing queue and profile sections in one `SQLite` database.
 //!
-//! One connection writes ([`engine`], [`write`]), each reader has its own ([`reader`]), and one only moves the log into
-//! the database ([`checkpoint`]). A lock beside the file keeps a second broker out.
+//! One connection writes (`engine`, `write`, `queue`), each reader has its own (`reader`), and one only moves the log
+//! into the database (`checkpoint`). A lock beside the file keeps a second broker out.
 
 mod body;
 mod checkpoint;
 mod engine;
+mod queue;
 mod reader;
 mod rows;
 mod schema;
@@ -16,16 +17,14 @@ mod tests;
 
 use std::path::PathBuf;
 
-use sundown_core::provider::{
-    ProviderAnswer, ProviderError, ProviderSpec, StoreFacts, StoreWrite,
-};
+use sundown_core::provider::{ProviderAnswer, ProviderError, ProviderSpec, StoreFacts, StoreWrite};
 use sundown_protocol::Code;
 
 use crate::{Result, StoreProvider, StoreReader, Sync};
 use engine::Engine;
 use reader::SqliteReader;
 
-/// A store in a SQLite database. The spec's path is the database file.
+/// A store in a `SQLite` database. The spec's path is the database file.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,

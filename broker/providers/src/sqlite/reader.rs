@@ -57,11 +57,15 @@ impl StoreReader for SqliteReader {
             .map_err(|failure| failure.told(&self.path))
     }
 
+    fn another(&self) -> Result<Box<dyn StoreReader>> {
+        Ok(Box::new(Self::new(self.path.clone(), self.uid)))
+    }
+
     fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>> {
         let path = self.path.clone();
         let connection = self.connection()?;
-        let (seq, size) = body_of(connection, record).map_err(|failure| failure.told(&path))?;
-        Ok(Box::new(BodyReader::new(connection, seq, size)))
+        let (body, size) = body_of(connection, record).map_err(|failure| failure.told(&path))?;
+        Ok(Box::new(BodyReader::new(connection, body, size)))
     }
 }
 
@@ -107,29 +111,53 @@ fn page<T>(
     Ok(Page { rows, more })
 }
 
+/// A cursor comes from outside, and may be larger than any row's.
+fn cursor(after: u64) -> i64 {
+    i64::try_from(after).unwrap_or(i64::MAX)
+}
+
 fn list(connection: &Connection, uid: u32, folder: Folder, after: u64, limit: u32) -> Answer {
     let limit = limit.max(1);
-    let sql = format!(
-        "SELECT {} FROM message WHERE folder = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-        rows::MESSAGE
-    );
-    let parameters = (folder_number(folder), after, u64::from(limit) + 1);
+    let sql = match folder {
+        Folder::Outbox => in_states(rows::MESSAGE, |state| !state.is_final()),
+        folder => in_folder(folder),
+    };
+    let parameters = (cursor(after), u64::from(limit) + 1);
     let page = page(connection, &sql, parameters, limit, |row| rows::message(row, uid))?;
     let next = page.rows.last().filter(|_| page.more).map(|(seq, _)| *seq);
     let rows = page.rows.into_iter().map(|(_, row)| row).collect();
     Ok(ProviderAnswer::Messages { rows, next })
 }
 
+fn in_folder(folder: Folder) -> String {
+    let (columns, number) = (rows::MESSAGE, folder_number(folder));
+    format!(
+        "SELECT {columns} FROM message WHERE folder = {number} AND seq > ?1 ORDER BY seq LIMIT ?2"
+    )
+}
+
+/// One question for each state, merged: each follows the index on states, so that what is in other states costs
+/// nothing.
+fn in_states(columns: &str, wanted: impl Fn(SubmissionState) -> bool) -> String {
+    let one = |state: SubmissionState| {
+        let number = state_number(state);
+        format!("SELECT {columns} FROM message WHERE state = {number} AND seq > ?1")
+    };
+    let states = SubmissionState::ALL.into_iter().filter(|state| wanted(*state));
+    let selects: Vec<_> = states.map(one).collect();
+    format!("{} ORDER BY seq LIMIT ?2", selects.join(" UNION ALL "))
+}
+
 fn find(connection: &Connection, record: u128) -> Answer {
     let sql = "SELECT folder, size FROM message WHERE record = ?1";
     let row = |row: &Row<'_>| Ok((schema::folder(row.get(0)?)?, row.get(1)?));
     let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
-    let (folder, size) = found.ok_or_else(no_message)?;
+    let Some((Some(folder), size)) = found else { return Err(no_message()) };
     Ok(ProviderAnswer::Found { folder, size })
 }
 
 fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u64), Failure> {
-    let sql = "SELECT seq, size FROM message WHERE record = ?1";
+    let sql = "SELECT body, size FROM message WHERE record = ?1 AND folder <> 0";
     let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
     found.ok_or_else(no_message)
@@ -142,9 +170,9 @@ fn piece(
     offset: u64,
     limit: u32,
 ) -> Answer {
-    let (seq, size) = body_of(connection, record)?;
-    if layout.as_ref().is_none_or(|known| known.seq != seq) {
-        *layout = Some(Layout::of(connection, seq)?);
+    let (body, size) = body_of(connection, record)?;
+    if layout.as_ref().is_none_or(|known| known.body != body) {
+        *layout = Some(Layout::of(connection, body)?);
     }
     let layout = layout.as_ref().expect("it was made just now");
     let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(no_message)?;
@@ -163,49 +191,41 @@ pub(super) fn setting(
 
 fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer {
     let limit = limit.max(1);
-    let sql = format!(
-        "SELECT {} FROM submission WHERE {DUE} AND (due, ord) > (?1, ?2)
-         ORDER BY due, ord LIMIT ?3",
-        rows::SUBMISSION
-    );
+    let sql = what_is_due();
     let (due, order) = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
     let parameters = (due, order, u64::from(limit) + 1);
     let page = page(connection, &sql, parameters, limit, rows::submission)?;
     Ok(ProviderAnswer::Due { submissions: page.rows, more: page.more })
 }
 
+/// The index is named: the other one, on states, would have to sort the whole queue for each page.
+fn what_is_due() -> String {
+    let columns = rows::SUBMISSION;
+    format!(
+        "SELECT {columns} FROM message INDEXED BY message_due
+         WHERE {DUE} AND (due, seq) > (?1, ?2) ORDER BY due, seq LIMIT ?3"
+    )
+}
+
 fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     let limit = limit.max(1);
-    let sql = if all { whole_queue() } else { open_queue() };
-    let parameters = (after, u64::from(limit) + 1);
+    let sql = if all { in_states(rows::SUBMISSION, |_| true) } else { open_queue() };
+    let parameters = (cursor(after), u64::from(limit) + 1);
     let page = page(connection, &sql, parameters, limit, rows::submission)?;
     let next = page.rows.last().filter(|_| page.more).map(|row| row.order);
     Ok(ProviderAnswer::Queue { rows: page.rows, next })
 }
 
-fn whole_queue() -> String {
-    let columns = rows::SUBMISSION;
-    format!("SELECT {columns} FROM submission WHERE ord > ?1 ORDER BY ord LIMIT ?2")
-}
-
-/// One question for each listed state, merged: each follows the index on states, so that a week of sent mail costs
-/// nothing.
 fn open_queue() -> String {
-    let columns = rows::SUBMISSION;
-    let one = |state: SubmissionState| {
-        let told = if state == SubmissionState::Bounced { NOT_READ } else { "" };
-        let state = state_number(state);
-        format!("SELECT {columns} FROM submission WHERE state = {state} AND ord > ?1{told}")
-    };
     let unlisted = [SubmissionState::Sent, SubmissionState::Aborted];
-    let listed = SubmissionState::ALL.into_iter().filter(|state| !unlisted.contains(state));
-    let selects: Vec<_> = listed.map(one).collect();
-    format!("{} ORDER BY ord LIMIT ?2", selects.join(" UNION ALL "))
+    let sql = in_states(rows::SUBMISSION, |state| !unlisted.contains(&state));
+    let bounced = format!("state = {}", state_number(SubmissionState::Bounced));
+    sql.replace(&bounced, &format!("{bounced}{NOT_READ}"))
 }
 
 /// A bounce whose notification still waits, or that nobody could be told of.
 pub(super) const NOT_READ: &str = " AND (notice IS NULL OR EXISTS
-    (SELECT 1 FROM message WHERE message.record = notice AND message.folder <> 5))";
+    (SELECT 1 FROM message AS told WHERE told.record = message.notice AND told.folder NOT IN (0, 5)))";
 
 fn submission(connection: &Connection, record: u128) -> Answer {
     let found = submission_of(connection, record)?;
@@ -218,7 +238,8 @@ pub(super) fn submission_of(
     connection: &Connection,
     record: u128,
 ) -> rusqlite::Result<Option<Submission>> {
-    let sql = format!("SELECT {} FROM submission WHERE record = ?1", rows::SUBMISSION);
+    let columns = rows::SUBMISSION;
+    let sql = format!("SELECT {columns} FROM message WHERE record = ?1 AND state IS NOT NULL");
     connection.prepare_cached(&sql)?.query_row([key(record)], rows::submission).optional()
 }
 
@@ -243,15 +264,11 @@ mod tests {
 
     #[test]
     fn questions_follow_their_indexes() {
-        let columns = rows::SUBMISSION;
-        let due = format!(
-            "SELECT {columns} FROM submission WHERE {DUE} AND (due, ord) > (?1, ?2)
-             ORDER BY due, ord LIMIT ?3"
-        );
         for plan in [
-            plan(&due, (0, 0, 1)),
+            plan(&what_is_due(), (0, 0, 1)),
             plan(&open_queue(), (0, 1)),
-            plan("SELECT seq FROM message WHERE folder = ?1 AND seq > ?2 ORDER BY seq", (0, 1)),
+            plan(&in_states(rows::SUBMISSION, |_| true), (0, 1)),
+            plan(&in_folder(Folder::Inbox), (0, 1)),
         ] {
             assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
         }

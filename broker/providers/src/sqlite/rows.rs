@@ -8,8 +8,8 @@ use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
 
 /// The columns that [`submission`] reads, in its order.
-pub(super) const SUBMISSION: &str = "record, profile, uid, sender, recipients, subject, size, ord, \
-     no_mail, attempts, due, submitted, last_error";
+pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
+     size, seq, no_mail, attempts, due, submitted, last_error";
 
 /// The columns that [`message`] reads, in its order.
 pub(super) const MESSAGE: &str =

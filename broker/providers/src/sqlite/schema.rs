@@ -1,14 +1,16 @@
 //! The tables of a store, and the numbers that stand in them.
 //!
-//! * `message`: a row for each message, in one folder. `seq` counts up and is never used twice; it is the cursor of
-//!   lists and the first half of a body's key.
-//! * `body`: the bytes, in parts as they came. The key is `seq` and the part's number; part 0 holds the header lines
-//!   that the store put in front. Bodies are in no other row, so that a list never reads them.
+//! * `message`: a row for each message, in one folder. `seq` is the order of arrival, counts up and is never used twice;
+//!   it is the cursor of lists. What was submitted has a `state` and the columns behind it: the outgoing queue is made
+//!   of such rows. Deleted for good, a row stays in no folder for a week, because it remembers a key.
+//! * `body`: the bytes, in parts as they came. The key is the body's number and the part's; part 0 holds the header
+//!   lines that the store put in front. Bodies are in no other row, so that a list never reads them.
 //! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
-//! * `submission`: the outgoing queue, and for a week what became of it. It is also what remembers a submit's key.
-//! * `gone`: keys of saved messages that were deleted for good; remembered for a week.
 //! * `setting`: profile sections.
-//! * `meta`: the store's number; the highest `seq` among messages deleted for good.
+//! * `meta`: the store's number; the highest `seq` of a row that was forgotten.
+//!
+//! A submit is one row and as few index entries as can be, for each page that a commit changes is written and synced
+//! whole. So the Outbox has no entries in the index on folders: it is what is not final, and found by state.
 
 use rusqlite::{Connection, OptionalExtension};
 use sundown_core::provider::{ProviderError, SubmissionState};
@@ -35,49 +37,46 @@ pub(super) const KEPT: u64 = 7 * 24 * 3600 * 1000;
 /// index is not used.
 pub(super) const DUE: &str = "state IN (2, 3, 4)";
 
+/// The lowest number of a final state; nothing more happens to a submission from there on.
+pub(super) const FIRST_FINAL: u8 = 6;
+
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE message (
     seq INTEGER PRIMARY KEY,
     record BLOB NOT NULL UNIQUE,
     folder INTEGER NOT NULL,
+    body INTEGER NOT NULL,
     subject TEXT NOT NULL,
     sender TEXT NOT NULL,
     recipients TEXT NOT NULL,
     size INTEGER NOT NULL,
     received INTEGER NOT NULL,
-    recovered INTEGER NOT NULL
+    recovered INTEGER NOT NULL,
+    state INTEGER,
+    due INTEGER,
+    attempts INTEGER,
+    profile TEXT,
+    uid INTEGER,
+    envelope_from TEXT,
+    envelope_to TEXT,
+    no_mail INTEGER,
+    submitted INTEGER,
+    last_error TEXT,
+    notice BLOB,
+    final_at INTEGER
 );
-CREATE INDEX message_folder ON message (folder);
+CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
+CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4);
+CREATE INDEX message_state ON message (state) WHERE state IS NOT NULL;
+CREATE INDEX message_final ON message (final_at) WHERE final_at IS NOT NULL;
 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 CREATE TABLE upload (
     number INTEGER PRIMARY KEY,
-    seq INTEGER NOT NULL,
+    body INTEGER NOT NULL,
     parts INTEGER NOT NULL,
     size INTEGER NOT NULL
 );
-CREATE TABLE submission (
-    ord INTEGER PRIMARY KEY,
-    record BLOB NOT NULL UNIQUE,
-    state INTEGER NOT NULL,
-    due INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    profile TEXT NOT NULL,
-    uid INTEGER NOT NULL,
-    sender TEXT NOT NULL,
-    recipients TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    no_mail INTEGER NOT NULL,
-    submitted INTEGER NOT NULL,
-    last_error TEXT,
-    final_at INTEGER,
-    notice BLOB
-);
-CREATE INDEX submission_due ON submission (due, ord) WHERE state IN (2, 3, 4);
-CREATE INDEX submission_state ON submission (state);
-CREATE INDEX submission_final ON submission (final_at) WHERE final_at IS NOT NULL;
-CREATE TABLE gone (record BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE setting (
     section TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -145,6 +144,9 @@ pub(super) fn uid(connection: &Connection) -> Result<u32, Failure> {
     found.filter(|uid| *uid != 0).ok_or_else(missing)
 }
 
+/// The number of no folder: of what was deleted for good.
+pub(super) const GONE: u8 = 0;
+
 /// A folder's number in the tables.
 pub(super) fn folder_number(folder: Folder) -> u8 {
     match folder {
@@ -156,10 +158,13 @@ pub(super) fn folder_number(folder: Folder) -> u8 {
     }
 }
 
-/// The folder with that number.
-pub(super) fn folder(number: u8) -> rusqlite::Result<Folder> {
+/// The folder with that number; `None` for what was deleted for good.
+pub(super) fn folder(number: u8) -> rusqlite::Result<Option<Folder>> {
     let found = Folder::ALL.into_iter().find(|folder| folder_number(*folder) == number);
-    found.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, number.into()))
+    match found {
+        None if number != GONE => Err(rusqlite::Error::IntegralValueOutOfRange(0, number.into())),
+        found => Ok(found),
+    }
 }
 
 /// A state's number in the tables.
@@ -174,5 +179,26 @@ pub(super) fn state_number(state: SubmissionState) -> u8 {
         SubmissionState::Sent => 6,
         SubmissionState::Bounced => 7,
         SubmissionState::Aborted => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_what_the_indexes_say() {
+        for state in SubmissionState::ALL {
+            assert_eq!(state_number(state) >= FIRST_FINAL, state.is_final(), "{state:?}");
+        }
+        let due =
+            [SubmissionState::Queued, SubmissionState::Transmitting, SubmissionState::Deferred];
+        assert_eq!(due.map(state_number), [2, 3, 4]);
+        assert_eq!((folder_number(Folder::Outbox), folder_number(Folder::Deleted)), (2, 5));
+        for known in Folder::ALL {
+            assert_eq!(folder(folder_number(known)), Ok(Some(known)));
+        }
+        assert_eq!(folder(GONE), Ok(None));
+        assert!(folder(99).is_err());
     }
 }

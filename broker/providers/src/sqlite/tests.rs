@@ -1,1 +1,775 @@
+//! The store as its callers see it, on real files.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::Connection;
+use sundown_core::provider::{
+    FastShutdown, Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState,
+    SubmissionUpdate,
+};
+use sundown_protocol::request::{Folder, SettingChange};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A store in a directory of its own.
+struct Fixture {
+    dir: TempDir,
+    store: SqliteStore,
+}
+
+fn spec(path: PathBuf) -> ProviderSpec {
+    ProviderSpec {
+        name: "store".into(),
+        kind: "sqlite".into(),
+        path,
+        options: Vec::new(),
+        fast_shutdown: FastShutdown::Supported,
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let mut store = SqliteStore::new(&spec(dir.path().join("deep/store.db")));
+        store.logon().expect("it logs on");
+        Self { dir, store }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("deep/store.db")
+    }
+
+    fn write(&mut self, write: StoreWrite) -> Result<ProviderAnswer> {
+        self.batch(vec![write]).remove(0)
+    }
+
+    fn batch(&mut self, batch: Vec<StoreWrite>) -> Vec<Result<ProviderAnswer>> {
+        self.store.commit(batch, Sync::Full)
+    }
+
+    fn read(&self, question: &StoreRead) -> Result<ProviderAnswer> {
+        self.store.reader()?.read(question)
+    }
+
+    fn content(&self, record: u128) -> String {
+        let mut reader = self.store.reader().expect("a reader");
+        let mut bytes = Vec::new();
+        let mut body = reader.open(record).expect("the message is there");
+        body.read_to_end(&mut bytes).expect("it reads");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    fn folder(&self, record: u128) -> Option<Folder> {
+        match self.read(&StoreRead::Find { record }) {
+            Ok(ProviderAnswer::Found { folder, .. }) => Some(folder),
+            _ => None,
+        }
+    }
+
+    fn queue(&self, all: bool) -> Vec<u128> {
+        match self.read(&StoreRead::Queue { all, after: 0, limit: 100 }) {
+            Ok(ProviderAnswer::Queue { rows, next: None }) => {
+                rows.iter().map(|row| row.record).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends the broker in whatever way, and starts another.
+    fn reopen(&mut self) -> StoreFacts {
+        self.store = SqliteStore::new(&spec(self.path()));
+        self.store.logon().expect("it logs on")
+    }
+
+    fn sql(&self, sql: &str) -> i64 {
+        let connection = Connection::open(self.path()).expect("the file opens");
+        connection.query_row(sql, [], |row| row.get(0)).expect("it is a number")
+    }
+
+    fn writer(&self) -> &Connection {
+        &self.store.engine.as_ref().expect("it is open").writer.connection
+    }
+}
+
+fn submission(record: u128) -> Submission {
+    let recipient = |address: &str| Recipient {
+        address: address.into(),
+        state: SubmissionState::Queued,
+        intent: None,
+        reply: None,
+    };
+    Submission {
+        record,
+        profile: "default".into(),
+        uid: 1000,
+        from: "anna@example.org".into(),
+        recipients: vec![recipient("bob@localhost"), recipient("eve@localhost")],
+        subject: String::new(),
+        size: 0,
+        order: 0,
+        no_mail: false,
+        attempts: 0,
+        due: 5_000,
+        submitted: 5_000,
+        last_error: None,
+    }
+}
+
+const MESSAGE: &str = "Date: x\nMessage-ID: <y>\nFrom: Anna <anna@example.org>\nTo: Bob <bob@localhost>\n\
+     Bcc: eve@localhost\nSubject: Hello\n\nbody\n";
+
+fn inline(text: &str) -> MessageContent {
+    MessageContent::Inline(text.as_bytes().to_vec())
+}
+
+fn submit(record: u128, content: MessageContent) -> StoreWrite {
+    StoreWrite::Submit { submission: Box::new(submission(record)), content, deferred: false }
+}
+
+fn save(record: u128, content: MessageContent) -> StoreWrite {
+    StoreWrite::Save { record, content, recovered: false, now: 7_000 }
+}
+
+fn append(upload: u64, bytes: &[u8]) -> StoreWrite {
+    StoreWrite::Append { upload, bytes: bytes.to_vec() }
+}
+
+/// The submission as it stands when every recipient has come to this state.
+fn update(record: u128, state: SubmissionState) -> StoreWrite {
+    let mut submission = submission(record);
+    let mut bounced = Vec::new();
+    for (place, recipient) in submission.recipients.iter_mut().enumerate() {
+        recipient.state = state;
+        recipient.reply = Some("550 5.1.1 no such user".into());
+        if state == SubmissionState::Bounced {
+            bounced.push(place);
+        }
+    }
+    let notice = record + 1_000_000;
+    StoreWrite::Update(Box::new(SubmissionUpdate { submission, bounced, notice, now: wall() }))
+}
+
+fn wall() -> u64 {
+    super::write::wall()
+}
+
+fn code(answer: &Result<ProviderAnswer>) -> Option<Code> {
+    answer.as_ref().err().map(|error| error.code)
+}
+
+fn submitted(answer: Result<ProviderAnswer>) -> (Submission, bool) {
+    match answer {
+        Ok(ProviderAnswer::Submitted { submission, new }) => (*submission, new),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_submission_is_complete_when_it_is_answered() {
+    let mut fixture = Fixture::new();
+    let (stored, new) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    assert!(new);
+    assert_eq!((stored.subject.as_str(), stored.order), ("Hello", 1));
+    assert_eq!(stored.size, MESSAGE.len() as u64);
+    assert_eq!(fixture.content(1), MESSAGE);
+    assert_eq!(fixture.folder(1), Some(Folder::Outbox));
+    let rows = fixture.read(&StoreRead::Submission { record: 1 });
+    assert_eq!(rows, Ok(ProviderAnswer::Queue { rows: vec![stored], next: None }));
+    let missing = fixture.read(&StoreRead::Submission { record: 2 });
+    assert_eq!(code(&missing), Some(Code::E_NOT_IN_QUEUE));
+}
+
+#[test]
+fn what_a_message_lacks_is_put_in_front() {
+    let mut fixture = Fixture::new();
+    let (stored, _) = submitted(fixture.write(submit(1, inline("Subject: s\r\n\r\nbody"))));
+    let content = fixture.content(1);
+    assert!(content.starts_with("Date: Thu, 1 Jan 1970 00:00:05 +0000\r\n"), "{content}");
+    assert!(content.contains(&format!("Message-ID: <{:032x}@example.org>\r\n", 1)), "{content}");
+    assert!(content.ends_with("From: anna@example.org\r\nSubject: s\r\n\r\nbody"), "{content}");
+    assert_eq!(stored.size, content.len() as u64);
+
+    submitted(fixture.write(submit(2, inline("no head at all\nBcc: nobody\n"))));
+    assert!(fixture.content(2).ends_with("\n\nno head at all\nBcc: nobody\n"));
+    submitted(fixture.write(submit(3, inline(""))));
+    assert!(fixture.content(3).ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn one_bad_write_leaves_the_others() {
+    let mut fixture = Fixture::new();
+    let answers = fixture.batch(vec![
+        submit(1, inline(MESSAGE)),
+        submit(2, MessageContent::Uploaded(99)),
+        StoreWrite::Delete { record: 77 },
+        update(77, SubmissionState::Sent),
+        save(3, inline(MESSAGE)),
+        StoreWrite::Flush,
+    ]);
+    let codes: Vec<_> = answers.iter().map(code).collect();
+    assert_eq!(
+        codes,
+        [
+            None,
+            Some(Code::E_INVALID_PARAMETER),
+            Some(Code::E_NOT_FOUND),
+            Some(Code::E_NOT_IN_QUEUE),
+            None,
+            None
+        ]
+    );
+    assert_eq!(fixture.folder(1), Some(Folder::Outbox));
+    assert_eq!(fixture.folder(2), None);
+    assert_eq!(fixture.folder(3), Some(Folder::Drafts));
+}
+
+#[test]
+fn a_failed_write_leaves_no_half() {
+    let mut fixture = Fixture::new();
+    fixture.write(save(5, inline("x"))).expect("it is saved");
+    fixture.write(append(1, b"Subject: up\n\nx")).expect("it is appended");
+    let parts = fixture.sql("SELECT count(*) FROM body");
+    let taken = submit(5, MessageContent::Uploaded(1));
+    let answers = fixture.batch(vec![taken, StoreWrite::Flush]);
+    assert_eq!(code(&answers[0]), Some(Code::E_COLLISION));
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), parts);
+    submitted(fixture.write(submit(6, MessageContent::Uploaded(1))));
+    assert!(fixture.content(6).ends_with("Subject: up\n\nx"));
+}
+
+#[test]
+fn a_repeated_key_makes_no_second_message() {
+    let mut fixture = Fixture::new();
+    let (first, _) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    fixture.write(append(9, b"again")).expect("it is appended");
+    let answers =
+        fixture.batch(vec![submit(1, MessageContent::Uploaded(9)), submit(1, inline("other"))]);
+    for answer in answers {
+        assert_eq!(submitted(answer), (first.clone(), false));
+    }
+    assert_eq!(fixture.sql("SELECT count(*) FROM message"), 1);
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 1);
+    assert_eq!(code(&fixture.write(save(1, inline("x")))), Some(Code::E_COLLISION));
+
+    let place = |answer| match answer {
+        Ok(ProviderAnswer::Saved { place, new }) => (place.entry.record, place.folder, new),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place(fixture.write(save(2, inline("x")))), (2, Folder::Drafts, true));
+    assert_eq!(place(fixture.write(save(2, inline("y")))), (2, Folder::Drafts, false));
+    assert_eq!(fixture.content(2), "x");
+    assert_eq!(code(&fixture.write(submit(2, inline("x")))), Some(Code::E_COLLISION));
+}
+
+#[test]
+fn a_key_outlives_its_message_for_a_week() {
+    let mut fixture = Fixture::new();
+    for write in [
+        submit(1, inline(MESSAGE)),
+        save(2, inline("x")),
+        update(1, SubmissionState::Sent),
+        StoreWrite::Delete { record: 1 },
+        StoreWrite::Delete { record: 1 },
+        StoreWrite::Delete { record: 2 },
+        StoreWrite::Delete { record: 2 },
+    ] {
+        fixture.write(write).expect("it is done");
+    }
+    fixture.reopen();
+    assert_eq!((fixture.folder(1), fixture.folder(2)), (None, None));
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 0);
+    let (again, new) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    assert_eq!((again.state(), new), (SubmissionState::Sent, false));
+    let Ok(ProviderAnswer::Saved { place, new: false }) = fixture.write(save(2, inline("x")))
+    else {
+        panic!("the save was forgotten")
+    };
+    assert_eq!(place.folder, Folder::Deleted);
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder <> 0"), 0);
+    assert_eq!(fixture.queue(true), [1]);
+
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(wall() + 6 * 24 * 3600 * 1000).expect("it purges");
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE state IS NOT NULL"), 1);
+    writer.purge(wall() + 8 * 24 * 3600 * 1000).expect("it purges");
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE state IS NOT NULL"), 0);
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder = 0"), 0);
+}
+
+#[test]
+fn an_upload_comes_in_pieces() {
+    let mut fixture = Fixture::new();
+    let pieces: [&[u8]; 4] = [b"Subject: pie", b"", b"ces\n\n", &[b'x'; 5000]];
+    let whole = pieces.concat();
+    let mut size = 0;
+    for piece in pieces {
+        size += piece.len() as u64;
+        let answers = fixture.store.commit(vec![append(4, piece)], Sync::None);
+        assert_eq!(answers, [Ok(ProviderAnswer::Appended(size))]);
+    }
+    let (stored, _) = submitted(fixture.write(submit(1, MessageContent::Uploaded(4))));
+    assert_eq!(stored.subject, "pieces");
+    let content = fixture.content(1).into_bytes();
+    assert!(content.ends_with(&whole));
+
+    let mut reader = fixture.store.reader().expect("a reader");
+    for (offset, limit) in [(0, 10), (0, 1 << 20), (90, 40), (content.len() as u64 - 3, 9)] {
+        let answer = reader.read(&StoreRead::Piece { record: 1, offset, limit });
+        let from = offset as usize;
+        let bytes = content[from..content.len().min(from + limit as usize)].to_vec();
+        assert_eq!(answer, Ok(ProviderAnswer::Piece { size: stored.size, bytes }));
+    }
+    for offset in [content.len() as u64, u64::MAX] {
+        let answer = reader.read(&StoreRead::Piece { record: 1, offset, limit: 9 });
+        assert_eq!(answer, Ok(ProviderAnswer::Piece { size: stored.size, bytes: Vec::new() }));
+    }
+    let again = fixture.write(submit(2, MessageContent::Uploaded(4)));
+    assert_eq!(code(&again), Some(Code::E_INVALID_PARAMETER));
+}
+
+#[test]
+fn uploads_end_with_their_broker() {
+    let mut fixture = Fixture::new();
+    fixture.write(save(1, inline("kept"))).expect("it is saved");
+    for upload in [1, 2, 3] {
+        fixture.write(append(upload, b"piece")).expect("it is appended");
+    }
+    fixture.write(StoreWrite::Discard { upload: 2 }).expect("it is discarded");
+    fixture.write(StoreWrite::Discard { upload: 50 }).expect("nothing is discarded");
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 3);
+    fixture.reopen();
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 1);
+    assert_eq!(fixture.content(1), "kept");
+    let unknown = fixture.write(submit(2, MessageContent::Uploaded(1)));
+    assert_eq!(code(&unknown), Some(Code::E_INVALID_PARAMETER));
+}
+
+#[test]
+fn a_cursor_never_meets_a_number_again() {
+    let mut fixture = Fixture::new();
+    fixture.write(save(1, inline("x"))).expect("it is saved");
+    fixture.write(StoreWrite::Delete { record: 1 }).expect("it is deleted");
+    fixture.write(StoreWrite::Delete { record: 1 }).expect("it is gone");
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(u64::MAX >> 2).expect("it purges");
+    assert_eq!(fixture.sql("SELECT count(*) FROM message"), 0);
+    fixture.reopen();
+    fixture.write(save(2, inline("x"))).expect("it is saved");
+    assert_eq!(fixture.sql("SELECT seq FROM message"), 2);
+}
+
+#[test]
+fn what_was_sent_is_a_message_like_any_other_after_a_week() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    fixture.write(update(1, SubmissionState::Sent)).expect("it is sent");
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(wall() + 8 * 24 * 3600 * 1000).expect("it purges");
+    assert!(fixture.queue(true).is_empty());
+    assert_eq!(fixture.folder(1), Some(Folder::Sent));
+    assert_eq!(fixture.content(1), MESSAGE);
+    assert_eq!(code(&fixture.write(submit(1, inline(MESSAGE)))), Some(Code::E_COLLISION));
+    assert_eq!(
+        code(&fixture.write(update(1, SubmissionState::Queued))),
+        Some(Code::E_NOT_IN_QUEUE)
+    );
+    fixture.write(StoreWrite::Delete { record: 1 }).expect("it is deleted");
+}
+
+#[test]
+fn the_outbox_lists_what_is_not_final() {
+    let mut fixture = Fixture::new();
+    fixture.batch((1..=4).map(|record| submit(record, inline(MESSAGE))).collect());
+    fixture.write(update(2, SubmissionState::Sent)).expect("it is sent");
+    fixture.write(update(3, SubmissionState::Held)).expect("it is held");
+    let list = |folder| StoreRead::List { folder, after: 0, limit: 9 };
+    let records = |answer| match answer {
+        Ok(ProviderAnswer::Messages { rows, next: None }) => {
+            rows.iter().map(|row| row.entry.record).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(records(fixture.read(&list(Folder::Outbox))), [1, 3, 4]);
+    assert_eq!(records(fixture.read(&list(Folder::Sent))), [2]);
+}
+
+#[test]
+fn a_restart_sees_the_queue() {
+    let mut fixture = Fixture::new();
+    let uid = fixture.store.logon().expect("a second session").uid;
+    assert_ne!(uid, 0);
+    for record in 1..=5 {
+        let mut due = submission(record);
+        due.due = 1_000 - record as u64;
+        let write = StoreWrite::Submit {
+            submission: Box::new(due),
+            content: inline(MESSAGE),
+            deferred: true,
+        };
+        fixture.write(write).expect("it is submitted");
+    }
+    fixture.write(update(5, SubmissionState::Sent)).expect("it is sent");
+    fixture.write(update(4, SubmissionState::Unknown)).expect("it is unknown");
+    let facts = fixture.reopen();
+    assert_eq!(facts, StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0] });
+
+    let mut after = None;
+    let mut seen = Vec::new();
+    loop {
+        let page = fixture.read(&StoreRead::Due { after, limit: 2 });
+        let Ok(ProviderAnswer::Due { submissions, more }) = page else { panic!("{page:?}") };
+        after = submissions.last().map(|last| (last.due, last.order));
+        seen.extend(submissions.iter().map(|submission| submission.record));
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(seen, [3, 2, 1]);
+    assert_eq!(fixture.queue(false), [1, 2, 3, 4]);
+    assert_eq!(fixture.queue(true), [1, 2, 3, 4, 5]);
+    let page = fixture.read(&StoreRead::Queue { all: false, after: 1, limit: 2 });
+    let Ok(ProviderAnswer::Queue { rows, next: Some(3) }) = page else { panic!("{page:?}") };
+    assert_eq!(rows.len(), 2);
+}
+
+#[test]
+fn what_is_due_at_one_time_comes_in_order() {
+    let mut fixture = Fixture::new();
+    fixture.batch((1..=5).map(|record| submit(record, inline(MESSAGE))).collect());
+    let page = fixture.read(&StoreRead::Due { after: Some((5_000, 3)), limit: 9 });
+    let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
+    assert_eq!(submissions.iter().map(|s| s.order).collect::<Vec<_>>(), [4, 5]);
+}
+
+#[test]
+fn an_update_keeps_what_it_says() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    let mut changed = submission(1);
+    changed.attempts = 3;
+    changed.due = 99;
+    changed.last_error = Some("421 later".into());
+    changed.recipients[0].state = SubmissionState::Transmitting;
+    changed.recipients[0].intent =
+        Some(Intent { transport: "here".into(), marker: "a/b \"c\"".into() });
+    changed.recipients[1].state = SubmissionState::Sent;
+    changed.recipients[1].reply = Some("250 ok".into());
+    let answer = fixture.write(StoreWrite::Update(Box::new(SubmissionUpdate {
+        submission: changed.clone(),
+        bounced: Vec::new(),
+        notice: 0,
+        now: 1,
+    })));
+    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: None, notice: None }));
+    fixture.reopen();
+    let rows = fixture.read(&StoreRead::Submission { record: 1 });
+    let Ok(ProviderAnswer::Queue { rows, .. }) = rows else { panic!("{rows:?}") };
+    let expected =
+        Submission { subject: "Hello".into(), size: MESSAGE.len() as u64, order: 1, ..changed };
+    assert_eq!(rows, [expected]);
+}
+
+#[test]
+fn a_final_submission_leaves_the_outbox() {
+    let mut fixture = Fixture::new();
+    let cases = [
+        (1, SubmissionState::Sent, Folder::Sent),
+        (2, SubmissionState::Aborted, Folder::Drafts),
+        (3, SubmissionState::Bounced, Folder::Sent),
+    ];
+    for (record, state, folder) in cases {
+        fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+        let answer = fixture.write(update(record, state));
+        let Ok(ProviderAnswer::Updated { moved, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!(moved, Some(folder));
+        assert_eq!(fixture.folder(record), Some(folder));
+        let again = fixture.write(update(record, state));
+        assert!(matches!(again, Ok(ProviderAnswer::Updated { moved: None, .. })), "{again:?}");
+    }
+}
+
+#[test]
+fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(3, inline(MESSAGE))).expect("it is submitted");
+    let answer = fixture.write(update(3, SubmissionState::Bounced));
+    let Ok(ProviderAnswer::Updated { notice: Some(notice), .. }) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(fixture.folder(notice), Some(Folder::Inbox));
+    let text = fixture.content(notice);
+    for expected in [
+        "Final-Recipient: rfc822; bob@localhost",
+        "Final-Recipient: rfc822; eve@localhost",
+        "Status: 5.1.1",
+        "Subject: Hello",
+        "To: anna@example.org",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+    assert!(!text.contains("Bcc"), "{text}");
+    let rows = fixture.read(&StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 });
+    let Ok(ProviderAnswer::Messages { rows, next: None }) = rows else { panic!("{rows:?}") };
+    assert_eq!(rows[0].subject, crate::notice::SUBJECT);
+    assert_eq!(rows[0].size, text.len() as u64);
+
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(u64::MAX >> 2).expect("it purges");
+    assert_eq!(fixture.queue(false), [3]);
+    fixture.write(StoreWrite::Delete { record: notice }).expect("it is deleted");
+    assert!(fixture.queue(false).is_empty());
+    assert_eq!(fixture.queue(true), [3]);
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(u64::MAX >> 2).expect("it purges");
+    assert!(fixture.queue(true).is_empty());
+}
+
+#[test]
+fn nobody_is_told_of_a_bounced_bounce() {
+    let mut fixture = Fixture::new();
+    let mut null = submission(1);
+    null.from = String::new();
+    let write = StoreWrite::Submit {
+        submission: Box::new(null.clone()),
+        content: inline("Subject: x\n\n"),
+        deferred: false,
+    };
+    fixture.write(write).expect("it is submitted");
+    null.recipients[0].state = SubmissionState::Bounced;
+    null.recipients[1].state = SubmissionState::Bounced;
+    let update = SubmissionUpdate { submission: null, bounced: vec![0, 1, 7], notice: 9, now: 1 };
+    let answer = fixture.write(StoreWrite::Update(Box::new(update)));
+    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: None }));
+    assert_eq!(fixture.folder(9), None);
+    assert_eq!(fixture.queue(false), [1]);
+}
+
+#[test]
+fn deleting_takes_two_steps_and_spares_the_queue() {
+    let mut fixture = Fixture::new();
+    let delete = |record| StoreWrite::Delete { record };
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    assert_eq!(code(&fixture.write(delete(1))), Some(Code::E_SUBMITTED));
+    fixture.write(save(2, inline("x"))).expect("it is saved");
+    let moved = ProviderAnswer::Removed { from: Folder::Drafts, to: Some(Folder::Deleted) };
+    assert_eq!(fixture.write(delete(2)), Ok(moved));
+    let gone = ProviderAnswer::Removed { from: Folder::Deleted, to: None };
+    assert_eq!(fixture.write(delete(2)), Ok(gone));
+    assert_eq!(code(&fixture.write(delete(2))), Some(Code::E_NOT_FOUND));
+    let question = StoreRead::Piece { record: 2, offset: 0, limit: 1 };
+    assert_eq!(code(&fixture.read(&question)), Some(Code::E_NOT_FOUND));
+}
+
+#[test]
+fn a_reader_notices_that_a_message_was_deleted() {
+    let mut fixture = Fixture::new();
+    fixture.write(append(1, &vec![b'a'; 200_000])).expect("it is appended");
+    fixture.write(append(1, &vec![b'b'; 200_000])).expect("it is appended");
+    fixture.write(save(1, MessageContent::Uploaded(1))).expect("it is saved");
+    let mut reader = fixture.store.reader().expect("a reader");
+    let mut body = reader.open(1).expect("it is there");
+    let mut half = vec![0; 200_000];
+    body.read_exact(&mut half).expect("the first half is there");
+    fixture.write(StoreWrite::Delete { record: 1 }).expect("it is deleted");
+    fixture.write(StoreWrite::Delete { record: 1 }).expect("it is gone");
+    let error = body.read(&mut half).expect_err("the rest is gone");
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn folders_are_listed_in_pages() {
+    let mut fixture = Fixture::new();
+    let recovered = StoreWrite::Save { record: 3, content: inline("x"), recovered: true, now: 8 };
+    fixture.batch(vec![save(1, inline(MESSAGE)), save(2, inline("x")), recovered]);
+    let list = |after, limit| StoreRead::List { folder: Folder::Drafts, after, limit };
+    let page = fixture.read(&list(0, 2));
+    let Ok(ProviderAnswer::Messages { rows, next: Some(next) }) = page else { panic!("{page:?}") };
+    assert_eq!(rows[0].subject, "Hello");
+    assert_eq!(rows[0].from, "Anna <anna@example.org>");
+    assert_eq!(rows[0].to, "Bob");
+    assert_eq!((rows[0].received, rows[0].recovered), (7_000, false));
+    let page = fixture.read(&list(next, 2));
+    let Ok(ProviderAnswer::Messages { rows, next: None }) = page else { panic!("{page:?}") };
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].entry.record, rows[0].received, rows[0].recovered), (3, 8, true));
+}
+
+#[test]
+fn a_cursor_beyond_everything_finds_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    let after = u64::MAX;
+    let rows = fixture.read(&StoreRead::List { folder: Folder::Outbox, after, limit: 1 });
+    assert_eq!(rows, Ok(ProviderAnswer::Messages { rows: Vec::new(), next: None }));
+    let rows = fixture.read(&StoreRead::Queue { all: true, after, limit: 1 });
+    assert_eq!(rows, Ok(ProviderAnswer::Queue { rows: Vec::new(), next: None }));
+}
+
+#[test]
+fn settings_are_kept() {
+    let mut fixture = Fixture::new();
+    let change = |change| StoreWrite::Setting { section: "a".into(), name: "b".into(), change };
+    let value = |text: &str| Ok(ProviderAnswer::Setting(Some(text.into())));
+    assert_eq!(fixture.write(change(SettingChange::Set("1".into()))), value("1"));
+    assert_eq!(fixture.write(change(SettingChange::Set("2".into()))), value("2"));
+    fixture.reopen();
+    let read = StoreRead::Setting { section: "a".into(), name: "b".into() };
+    assert_eq!(fixture.read(&read), value("2"));
+    assert_eq!(fixture.write(change(SettingChange::Remove)), value("2"));
+    assert_eq!(fixture.read(&read), Ok(ProviderAnswer::Setting(None)));
+    assert_eq!(fixture.write(change(SettingChange::Remove)), Ok(ProviderAnswer::Setting(None)));
+}
+
+#[test]
+fn a_store_has_one_engine() {
+    let mut fixture = Fixture::new();
+    let mut second = SqliteStore::new(&spec(fixture.path()));
+    let error = second.logon().expect_err("it is taken");
+    assert_eq!(error.code, Code::E_NO_ACCESS);
+    assert!(error.message.contains("store.db.lock"), "{error}");
+    assert!(second.reader().is_err());
+
+    fixture.store.logon().expect("a second session");
+    fixture.store.logoff().expect("one session less");
+    assert!(second.logon().is_err());
+    fixture.store.logoff().expect("the last session");
+    second.logon().expect("it is free");
+    let answers = fixture.store.commit(vec![StoreWrite::Flush], Sync::Full);
+    assert_eq!(code(&answers[0]), Some(Code::E_NOT_INITIALIZED));
+}
+
+#[test]
+fn the_last_logoff_leaves_one_file() {
+    let mut fixture = Fixture::new();
+    fixture.write(save(1, inline("x"))).expect("it is saved");
+    fixture.store.logoff().expect("it closes");
+    let log = fixture.path().with_extension("db-wal");
+    assert!(!log.exists(), "the log is still there");
+    assert_eq!(fixture.sql("SELECT count(*) FROM message"), 1);
+}
+
+#[test]
+fn only_the_owner_may_look() {
+    let fixture = Fixture::new();
+    let mode =
+        |path: PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(fixture.path()), 0o600);
+    assert_eq!(mode(fixture.path().with_extension("db-wal")), 0o600);
+    assert_eq!(mode(fixture.dir.path().join("deep")), 0o700);
+}
+
+#[test]
+fn a_damaged_store_is_named() {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("store.db");
+    let connection = Connection::open(dir.path().join("other.db")).expect("it opens");
+    connection.execute_batch("CREATE TABLE other (x)").expect("a table");
+    connection.close().expect("it closes");
+    let other = fs::read(dir.path().join("other.db")).expect("a file");
+    let letter = b"Dear reader, this is no database, however long one looks at it.".to_vec();
+    for content in [letter, other] {
+        fs::write(&path, &content).expect("a file");
+        let error = SqliteStore::new(&spec(path.clone())).logon().expect_err("it is damaged");
+        assert_eq!(error.code, Code::E_CORRUPT_STORE, "{error}");
+        assert!(fs::read(&path).expect("a file") == content, "it was written to");
+    }
+    let error = SqliteStore::new(&spec(path.clone())).logon().expect_err("it is damaged");
+    assert!(error.message.contains("move it away"), "{error}");
+}
+
+#[test]
+fn a_newer_store_is_left_alone() {
+    let mut fixture = Fixture::new();
+    fixture.store.logoff().expect("it closes");
+    let connection = Connection::open(fixture.path()).expect("it opens");
+    connection.pragma_update(None, "user_version", 1_000).expect("a number");
+    connection.close().expect("it closes");
+    let error = fixture.store.logon().expect_err("it is newer");
+    assert_eq!(error.code, Code::E_VERSION);
+}
+
+#[test]
+fn a_full_disk_takes_what_fits() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    let pages: i64 = fixture.sql("PRAGMA page_count") + 20;
+    fixture.writer().pragma_update(None, "max_page_count", pages).expect("a limit");
+    let large = "x".repeat(200_000);
+    let answers = fixture.batch(vec![
+        save(2, inline("small")),
+        save(3, inline(&large)),
+        submit(4, inline(&large)),
+        save(5, inline("small")),
+        append(6, large.as_bytes()),
+        update(1, SubmissionState::Sent),
+    ]);
+    let full = Some(Code::E_NOT_ENOUGH_DISK);
+    let codes: Vec<_> = answers.iter().map(code).collect();
+    assert_eq!(codes, [None, full, full, None, full, None]);
+    assert_eq!(code(&fixture.write(save(3, inline(&large)))), full);
+    assert_eq!(fixture.folder(1), Some(Folder::Sent));
+    assert_eq!(fixture.content(2), "small");
+    assert_eq!((fixture.folder(3), fixture.folder(4)), (None, None));
+
+    fixture.writer().pragma_update(None, "max_page_count", 1 << 30).expect("no limit");
+    fixture.write(save(3, inline(&large))).expect("there is room again");
+    fixture.reopen();
+    assert_eq!(fixture.content(3), large);
+    assert_eq!(fixture.content(5), "small");
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 4);
+}
+
+#[test]
+fn a_store_whose_sync_failed_takes_nothing_more() {
+    let mut fixture = Fixture::new();
+    fixture.write(save(1, inline("x"))).expect("it is saved");
+    fixture.store.engine.as_ref().expect("it is open").health.fail();
+    let answers = fixture.batch(vec![save(2, inline("x")), StoreWrite::Flush]);
+    for answer in &answers {
+        assert_eq!(code(answer), Some(Code::E_DISK_ERROR));
+    }
+    assert_eq!(fixture.content(1), "x");
+    fixture.store.logoff().expect("it closes");
+    fixture.store.logon().expect("it opens anew");
+    fixture.write(save(2, inline("x"))).expect("it is saved");
+}
+
+#[test]
+fn another_program_that_writes_is_waited_for_or_named() {
+    let mut fixture = Fixture::new();
+    fixture.writer().busy_timeout(std::time::Duration::ZERO).expect("no patience");
+    let other = Connection::open(fixture.path()).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it locks");
+    let answers = fixture.batch(vec![save(1, inline("x")), StoreWrite::Flush]);
+    assert_eq!(code(&answers[0]), Some(Code::E_NO_ACCESS));
+    other.execute_batch("ROLLBACK").expect("it unlocks");
+    fixture.write(save(1, inline("x"))).expect("it is saved");
+}
+
+#[test]
+fn a_flush_syncs_what_was_not() {
+    let mut fixture = Fixture::new();
+    let touched = "SELECT value FROM meta WHERE name = 'touched'";
+    fixture.write(StoreWrite::Flush).expect("it is done");
+    assert_eq!(fixture.sql(touched), 0);
+    fixture.store.commit(vec![append(1, b"x")], Sync::None);
+    fixture.write(StoreWrite::Flush).expect("it is done");
+    fixture.write(StoreWrite::Flush).expect("it is done");
+    assert_eq!(fixture.sql(touched), 1);
+}
+
+#[test]
+fn checkpoints_run_beside_commits() {
+    let mut fixture = Fixture::new();
+    let megabyte = "x".repeat(1 << 20);
+    for record in 1..=20 {
+        fixture.write(save(record, inline(&megabyte))).expect("it is saved");
+    }
+    fixture.store.logoff().expect("it closes");
+    fixture.store.logon().expect("it opens");
+    for record in 1..=20 {
+        assert_eq!(fixture.content(record).len(), 1 << 20);
+    }
+}

@@ -1,0 +1,438 @@
+//! Providers in memory: stores that keep what is written, transports that do what their script says, address books.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState};
+use sundown_protocol::request::{AddressAction, Folder, SettingChange};
+use sundown_protocol::{Code, EntryId};
+
+use crate::provider::{
+    AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderError, RecipientResult,
+    StoreFacts, StoreRead, StoreWrite, Submission, Transmission, TransportCall,
+};
+
+pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
+
+pub(super) fn error(code: Code) -> ProviderError {
+    ProviderError::new(code, "as the script says")
+}
+
+/// A message in a fake store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) seq: u64,
+    pub(super) folder: Folder,
+    pub(super) bytes: Vec<u8>,
+    pub(super) recovered: bool,
+}
+
+/// A store that outlives brokers.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) uid: u32,
+    /// How often it is logged on to.
+    pub(super) logons: i64,
+    pub(super) messages: BTreeMap<u128, Message>,
+    pub(super) submissions: BTreeMap<u128, Submission>,
+    pub(super) uploads: HashMap<u64, Vec<u8>>,
+    pub(super) settings: HashMap<(String, String), String>,
+    /// Records of delivery status notifications, and the addresses each one names.
+    pub(super) notices: Vec<(u128, Vec<String>)>,
+    /// Which calls fail, by name, how often and with what.
+    pub(super) failures: HashMap<&'static str, VecDeque<Code>>,
+    /// Every state each submission was ever stored in.
+    pub(super) history: Vec<(u128, SubmissionState)>,
+    made: u64,
+}
+
+impl Store {
+    pub(super) fn new(uid: u32) -> Self {
+        Self { uid, ..Self::default() }
+    }
+
+    fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
+        self.failures.get_mut(call)?.pop_front().map(error)
+    }
+
+    pub(super) fn logoff(&mut self) -> Answer {
+        self.logons -= 1;
+        self.scripted("Logoff").map_or(Ok(ProviderAnswer::Done), Err)
+    }
+
+    pub(super) fn logon(&mut self) -> Answer {
+        if let Some(error) = self.scripted("Logon") {
+            return Err(error);
+        }
+        self.logons += 1;
+        let mut queue = [0; 9];
+        for submission in self.submissions.values().filter(|s| !s.state().is_final()) {
+            queue[submission.state() as usize] += 1;
+        }
+        Ok(ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue }))
+    }
+
+    /// Puts a submission there as an earlier broker left it.
+    pub(super) fn leave(&mut self, mut submission: Submission) {
+        self.made += 1;
+        submission.order = self.made;
+        let message = Message {
+            seq: self.made,
+            folder: Folder::Outbox,
+            bytes: b"left".to_vec(),
+            recovered: false,
+        };
+        self.messages.insert(submission.record, message);
+        self.submissions.insert(submission.record, submission);
+    }
+
+    pub(super) fn write(&mut self, call: &'static str, write: StoreWrite) -> Answer {
+        assert!(self.logons > 0, "{call} of a store that is closed");
+        if let Some(error) = self.scripted(call) {
+            return Err(error);
+        }
+        match write {
+            StoreWrite::Append { upload, bytes } => {
+                let all = self.uploads.entry(upload).or_default();
+                all.extend(bytes);
+                Ok(ProviderAnswer::Appended(all.len() as u64))
+            }
+            StoreWrite::Discard { upload } => {
+                self.uploads.remove(&upload);
+                Ok(ProviderAnswer::Done)
+            }
+            StoreWrite::Submit { submission, content, .. } => self.submit(*submission, content),
+            StoreWrite::Save { record, content, recovered, .. } => {
+                self.save(record, content, recovered)
+            }
+            StoreWrite::Update(update) => {
+                let record = update.submission.record;
+                let state = update.submission.state();
+                self.history.push((record, state));
+                let Some(stored) = self.submissions.get_mut(&record) else {
+                    return Err(error(Code::E_NOT_IN_QUEUE));
+                };
+                assert!(!stored.state().is_final(), "a final submission changes");
+                *stored = Submission {
+                    order: stored.order,
+                    size: stored.size,
+                    subject: stored.subject.clone(),
+                    ..update.submission
+                };
+                let told: Vec<_> =
+                    update.bounced.iter().map(|r| stored.recipients[*r].address.clone()).collect();
+                let from = stored.from.clone();
+                let folder = match state {
+                    SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::Sent),
+                    SubmissionState::Aborted => Some(Folder::Drafts),
+                    _ => None,
+                };
+                if let (Some(folder), Some(message)) = (folder, self.messages.get_mut(&record)) {
+                    message.folder = folder;
+                }
+                let notice = (!told.is_empty() && !from.is_empty()).then_some(update.notice);
+                if let Some(notice) = notice {
+                    self.notices.push((notice, told));
+                    self.enter(notice, b"notice".to_vec(), Folder::Inbox, false);
+                }
+                Ok(ProviderAnswer::Updated { moved: folder, notice })
+            }
+            StoreWrite::Delete { record } => {
+                let Some(message) = self.messages.get_mut(&record) else {
+                    return Err(error(Code::E_NOT_FOUND));
+                };
+                let from = message.folder;
+                if from == Folder::Deleted {
+                    self.messages.remove(&record);
+                    return Ok(ProviderAnswer::Removed { from, to: None });
+                }
+                message.folder = Folder::Deleted;
+                Ok(ProviderAnswer::Removed { from, to: Some(Folder::Deleted) })
+            }
+            StoreWrite::Setting { section, name, change } => {
+                let key = (section, name);
+                Ok(ProviderAnswer::Setting(match change {
+                    SettingChange::Set(value) => {
+                        self.settings.insert(key, value.clone());
+                        Some(value)
+                    }
+                    _ => self.settings.remove(&key),
+                }))
+            }
+            StoreWrite::Flush => Ok(ProviderAnswer::Done),
+        }
+    }
+
+    fn take(&mut self, content: MessageContent) -> Result<Vec<u8>, ProviderError> {
+        match content {
+            MessageContent::Inline(bytes) => Ok(bytes),
+            MessageContent::Uploaded(upload) => {
+                self.uploads.remove(&upload).ok_or_else(|| error(Code::E_INVALID_PARAMETER))
+            }
+        }
+    }
+
+    fn enter(&mut self, record: u128, bytes: Vec<u8>, folder: Folder, recovered: bool) {
+        self.made += 1;
+        self.messages.insert(record, Message { seq: self.made, folder, bytes, recovered });
+    }
+
+    fn submit(&mut self, submission: Submission, content: MessageContent) -> Answer {
+        let record = submission.record;
+        if let Some(first) = self.submissions.get(&record) {
+            let submission = Box::new(first.clone());
+            return Ok(ProviderAnswer::Submitted { submission, new: false });
+        }
+        let bytes = self.take(content)?;
+        let size = bytes.len() as u64;
+        self.enter(record, bytes, Folder::Outbox, false);
+        let submission = Submission { order: self.made, size, ..submission };
+        self.history.push((record, submission.state()));
+        self.submissions.insert(record, submission.clone());
+        Ok(ProviderAnswer::Submitted { submission: Box::new(submission), new: true })
+    }
+
+    fn save(&mut self, record: u128, content: MessageContent, recovered: bool) -> Answer {
+        let place = |folder| Place { entry: EntryId { store: 0, record }, folder };
+        if let Some(message) = self.messages.get(&record) {
+            return Ok(ProviderAnswer::Saved { place: place(message.folder), new: false });
+        }
+        let bytes = self.take(content)?;
+        self.enter(record, bytes, Folder::Drafts, recovered);
+        Ok(ProviderAnswer::Saved { place: place(Folder::Drafts), new: true })
+    }
+
+    pub(super) fn read(&mut self, call: &'static str, question: StoreRead) -> Answer {
+        if let Some(error) = self.scripted(call) {
+            return Err(error);
+        }
+        match question {
+            StoreRead::List { folder, after, limit } => {
+                let inside = |(_, m): &(&u128, &Message)| m.folder == folder && m.seq > after;
+                let mut rows: Vec<_> = self.messages.iter().filter(inside).collect();
+                rows.sort_by_key(|(_, m)| m.seq);
+                let next = rows.get(limit as usize - 1).filter(|_| rows.len() > limit as usize);
+                let next = next.map(|(_, m)| m.seq);
+                let row = |(record, message): (&u128, &Message)| MessageRow {
+                    entry: EntryId { store: self.uid, record: *record },
+                    subject: String::new(),
+                    from: String::new(),
+                    to: String::new(),
+                    size: message.bytes.len() as u64,
+                    received: 0,
+                    recovered: message.recovered,
+                };
+                let rows = rows.into_iter().take(limit as usize).map(row).collect();
+                Ok(ProviderAnswer::Messages { rows, next })
+            }
+            StoreRead::Find { record } => match self.messages.get(&record) {
+                Some(message) => Ok(ProviderAnswer::Found {
+                    folder: message.folder,
+                    size: message.bytes.len() as u64,
+                }),
+                None => Err(error(Code::E_NOT_FOUND)),
+            },
+            StoreRead::Piece { record, offset, limit } => match self.messages.get(&record) {
+                Some(message) => {
+                    let rest = message.bytes.iter().skip(offset as usize);
+                    Ok(ProviderAnswer::Piece {
+                        size: message.bytes.len() as u64,
+                        bytes: rest.take(limit as usize).copied().collect(),
+                    })
+                }
+                None => Err(error(Code::E_NOT_FOUND)),
+            },
+            StoreRead::Setting { section, name } => {
+                Ok(ProviderAnswer::Setting(self.settings.get(&(section, name)).cloned()))
+            }
+            StoreRead::Due { after, limit } => {
+                use SubmissionState::{Deferred, Queued, Transmitting};
+                let due = |s: &&Submission| {
+                    matches!(s.state(), Queued | Transmitting | Deferred)
+                        && after.is_none_or(|after| (s.due, s.order) > after)
+                };
+                let mut rows: Vec<_> = self.submissions.values().filter(due).collect();
+                rows.sort_by_key(|s| (s.due, s.order));
+                let more = rows.len() > limit as usize;
+                let submissions = rows.into_iter().take(limit as usize).cloned().collect();
+                Ok(ProviderAnswer::Due { submissions, more })
+            }
+            StoreRead::Queue { all, after, limit } => {
+                let hidden = [SubmissionState::Sent, SubmissionState::Aborted];
+                let listed = |s: &&Submission| {
+                    s.order > after && (all || !hidden.contains(&s.state()))
+                };
+                let mut rows: Vec<_> = self.submissions.values().filter(listed).collect();
+                rows.sort_by_key(|s| s.order);
+                let next = rows.get(limit as usize - 1).filter(|_| rows.len() > limit as usize);
+                let next = next.map(|s| s.order);
+                let rows = rows.into_iter().take(limit as usize).cloned().collect();
+                Ok(ProviderAnswer::Queue { rows, next })
+            }
+            StoreRead::Submission { record } => match self.submissions.get(&record) {
+                Some(found) => Ok(ProviderAnswer::Queue { rows: vec![found.clone()], next: None }),
+                None => Err(error(Code::E_NOT_IN_QUEUE)),
+            },
+        }
+    }
+}
+
+/// What a transport does with one recipient, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It says so when asked to hand it over; `Sent` delivers it.
+    Says(Outcome),
+    /// It delivers and says that it does not know.
+    SentButUnknown,
+    /// It refuses the recipient while preparing.
+    Refuses,
+}
+
+/// What a transport did, for everybody who uses one of that name.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    /// In the order of delivery: transport, record, address.
+    pub(super) delivered: Vec<(String, u128, String)>,
+    /// Markers of what was handed over.
+    handed: HashSet<(u128, String)>,
+    /// What happens to an address, one step a try; then it is sent.
+    pub(super) steps: HashMap<String, VecDeque<Step>>,
+    /// Transports that cannot prepare anything, and why.
+    pub(super) broken: HashMap<String, Code>,
+    /// Transports whose complete fails as a whole.
+    pub(super) mute: BTreeSet<String>,
+    /// What a recover says instead of finding out.
+    pub(super) recover: Option<Outcome>,
+}
+
+impl Wire {
+    fn step(&mut self, address: &str) -> Step {
+        let steps = self.steps.get_mut(address);
+        steps.and_then(VecDeque::pop_front).unwrap_or(Step::Says(Outcome::Sent))
+    }
+
+    fn deliver(&mut self, transport: &str, record: u128, address: &str) {
+        self.delivered.push((transport.into(), record, address.into()));
+        self.handed.insert((record, address.into()));
+    }
+
+    pub(super) fn delivered_to(&self, address: &str) -> usize {
+        self.delivered.iter().filter(|(_, _, a)| a == address).count()
+    }
+}
+
+/// One transport of one session.
+#[derive(Debug, Default)]
+pub(super) struct Transport {
+    name: String,
+    prepared: HashMap<u64, (Transmission, HashMap<usize, Step>)>,
+}
+
+impl Transport {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    pub(super) fn call(&mut self, call: TransportCall, wire: &mut Wire) -> Answer {
+        match call {
+            TransportCall::Prepare(transmission) => {
+                if let Some(code) = wire.broken.get(&self.name) {
+                    return Err(error(*code));
+                }
+                let mut steps = HashMap::new();
+                let mut refused = Vec::new();
+                for (place, address) in &transmission.recipients {
+                    match wire.step(address) {
+                        Step::Refuses => refused.push(result(*place, Outcome::Failed)),
+                        step => {
+                            steps.insert(*place, step);
+                        }
+                    }
+                }
+                let marker = format!("{:032x}.{}", transmission.record, transmission.id);
+                if !steps.is_empty() {
+                    self.prepared.insert(transmission.id, (*transmission, steps));
+                }
+                Ok(ProviderAnswer::Prepared { marker, refused })
+            }
+            TransportCall::Complete { id } => {
+                let (transmission, steps) =
+                    self.prepared.remove(&id).expect("only what was prepared is completed");
+                let mut results = Vec::new();
+                for (place, address) in &transmission.recipients {
+                    let Some(step) = steps.get(place) else { continue };
+                    let outcome = match step {
+                        Step::Says(outcome) => *outcome,
+                        Step::SentButUnknown => Outcome::Unknown,
+                        Step::Refuses => unreachable!("it was refused before"),
+                    };
+                    if outcome == Outcome::Sent || *step == Step::SentButUnknown {
+                        wire.deliver(&self.name, transmission.record, address);
+                    }
+                    results.push(result(*place, outcome));
+                }
+                if wire.mute.contains(&self.name) {
+                    return Err(error(Code::E_CALL_FAILED));
+                }
+                Ok(ProviderAnswer::Results(results))
+            }
+            TransportCall::Cancel { id } => {
+                self.prepared.remove(&id).expect("only what was prepared is cancelled");
+                Ok(ProviderAnswer::Done)
+            }
+            TransportCall::Recover { transmission, .. } => {
+                let mut results = Vec::new();
+                for (place, address) in &transmission.recipients {
+                    let known = wire.handed.contains(&(transmission.record, address.clone()));
+                    let outcome = match wire.recover {
+                        Some(outcome) => outcome,
+                        None if known => Outcome::Sent,
+                        None => {
+                            wire.deliver(&self.name, transmission.record, address);
+                            Outcome::Sent
+                        }
+                    };
+                    results.push(result(*place, outcome));
+                }
+                Ok(ProviderAnswer::Results(results))
+            }
+        }
+    }
+}
+
+fn result(recipient: usize, outcome: Outcome) -> RecipientResult {
+    RecipientResult { recipient, outcome, reply: format!("it is {outcome:?}") }
+}
+
+/// An address book.
+#[derive(Debug, Default)]
+pub(super) struct AddressBook {
+    pub(super) entries: BTreeMap<String, Vec<String>>,
+}
+
+impl AddressBook {
+    pub(super) fn call(&mut self, call: AddressCall) -> Answer {
+        let row = |(name, addresses): (&String, &Vec<String>)| AddressRow {
+            entry: EntryId { store: 9, record: 9 },
+            name: name.clone(),
+            addresses: addresses.clone(),
+        };
+        match call {
+            AddressCall::List { .. } => Ok(ProviderAnswer::Addresses {
+                rows: self.entries.iter().map(row).collect(),
+                next: None,
+            }),
+            AddressCall::Act(AddressAction::Add { name, addresses }) => {
+                self.entries.insert(name.clone(), addresses.clone());
+                Ok(ProviderAnswer::Address(row((&name, &addresses))))
+            }
+            AddressCall::Act(AddressAction::Remove { name }) => match self.entries.remove(&name) {
+                Some(_) => Ok(ProviderAnswer::Done),
+                None => Err(error(Code::E_NOT_FOUND)),
+            },
+            AddressCall::Act(AddressAction::Resolve { name }) => {
+                let found = self.entries.get_key_value(&name).map(row);
+                found.map(ProviderAnswer::Address).ok_or_else(|| error(Code::E_NOT_FOUND))
+            }
+        }
+    }
+}

@@ -1,0 +1,923 @@
+//! A broker with everything around it: clients, providers, time. Nothing happens by itself; tests say what does.
+//!
+//! What must hold in every test is checked here, at each effect: a request is answered once, nobody is told who is not
+//! there, no lane gets more calls than it has places, no provider is called after its logoff, no recipient is with two
+//! transports at once, and nothing is handed over whose intent is not stored.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use sundown_protocol::notification::TableChange;
+use sundown_protocol::reply::{LoggedOff, LoggedOn, Peer, Reply, Status, SubmissionState};
+use sundown_protocol::request::{
+    AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Logon, LogonFlags,
+    Opening, Request, Submit,
+};
+use sundown_protocol::{
+    AdviseId, Code, EntryId, Event as News, Events, Fault, FaultDetail, MemberId, Notification,
+    ObjectId, RequestId, SessionId, SubmitKey,
+};
+
+use super::fakes::{AddressBook, Answer, Step, Store, Transport, Wire, error};
+use crate::address::Pattern;
+use crate::broker::Broker;
+use crate::event::{
+    CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop, Tick,
+};
+use crate::provider::{
+    ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, StoreWrite, Submission, TransportCall,
+};
+use crate::settings::{Profile, QueuePolicy, Settings, TransportSpec};
+
+/// The broker's own user.
+pub(super) const OWNER: u32 = 1_000;
+/// Calls that a worker holds at once.
+const PLACES: usize = 256;
+
+/// A logon, as the test holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) at: ConnectionId,
+    pub(super) id: MemberId,
+    pub(super) session: SessionId,
+}
+
+/// One call, as a worker got it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Called {
+    pub(super) provider: String,
+    pub(super) kind: ProviderType,
+    pub(super) session: Option<SessionId>,
+    pub(super) call: &'static str,
+}
+
+#[derive(Debug)]
+enum Worker {
+    Store { path: PathBuf, of: LaneId },
+    Transport(Transport),
+    AddressBook(AddressBook),
+}
+
+#[derive(Debug)]
+struct Lane {
+    name: String,
+    kind: ProviderType,
+    worker: Worker,
+    waiting: VecDeque<(CallId, ProviderCall)>,
+    /// Carried out, and not told yet.
+    done: VecDeque<(CallId, &'static str, Answer)>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    pid: u32,
+    open: bool,
+    asked: HashSet<RequestId>,
+    answers: HashMap<RequestId, Result<Reply, Fault>>,
+    news: Vec<Notification>,
+    /// Answers and news in the order they came.
+    heard: Vec<Heard>,
+    closed: Option<Fault>,
+}
+
+/// What a client heard.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Heard {
+    Answer(RequestId),
+    News(MemberId, News),
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) broker: Broker,
+    boot: Duration,
+    seed: u64,
+    armed: Option<Duration>,
+    pub(super) profiles: BTreeMap<String, Profile>,
+    pub(super) stores: BTreeMap<PathBuf, Store>,
+    pub(super) wire: Wire,
+    lanes: BTreeMap<LaneId, Lane>,
+    closed: BTreeSet<LaneId>,
+    loads: VecDeque<(SessionId, String)>,
+    clients: BTreeMap<ConnectionId, Client>,
+    members: HashMap<MemberId, ConnectionId>,
+    /// Every call, in order.
+    pub(super) calls: Vec<Called>,
+    /// Views that were logged off: no call of that session may follow.
+    ended: HashSet<(LaneId, SessionId)>,
+    /// Recipients with a transport, by record and place; the flight that has them.
+    flying: HashMap<(u128, usize), u64>,
+    /// Providers whose calls are not carried out: all (`*`) or those of one name.
+    held: HashMap<String, BTreeSet<&'static str>>,
+    /// Providers whose answers are not told.
+    silent: HashMap<String, BTreeSet<&'static str>>,
+    pub(super) hold_profiles: bool,
+    pub(super) stopped: usize,
+    /// How many effects came since the last time this was looked at.
+    pub(super) worked: u64,
+    made: u64,
+}
+
+pub(super) fn transport(name: &str, accept: &[&str]) -> TransportSpec {
+    let accept = accept.iter().map(|p| Pattern::parse(p).expect("a pattern")).collect();
+    TransportSpec { provider: ProviderSpec { name: name.into(), ..ProviderSpec::new("fake") }, accept }
+}
+
+pub(super) fn store(name: &str, path: &str) -> ProviderSpec {
+    ProviderSpec { name: name.into(), path: path.into(), ..ProviderSpec::new("fake") }
+}
+
+/// A profile with one store, an address book, and a transport for everything.
+pub(super) fn profile(name: &str) -> Profile {
+    Profile {
+        name: name.into(),
+        identity: "me@here".into(),
+        stores: vec![store("store", &format!("/{name}/store"))],
+        transports: vec![transport("relay", &["*"])],
+        address_books: vec![ProviderSpec { name: "people".into(), ..ProviderSpec::new("fake") }],
+        queue: QueuePolicy::default(),
+        access: Vec::new(),
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings { owner: OWNER, ..Settings::default() }
+}
+
+pub(super) fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(super) fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(settings())
+    }
+
+    pub(super) fn with(settings: Settings) -> Self {
+        let mut world = Self {
+            broker: Broker::new(settings),
+            boot: secs(1_000),
+            seed: 1,
+            armed: None,
+            profiles: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            wire: Wire::default(),
+            lanes: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            loads: VecDeque::new(),
+            clients: BTreeMap::new(),
+            members: HashMap::new(),
+            calls: Vec::new(),
+            ended: HashSet::new(),
+            flying: HashMap::new(),
+            held: HashMap::new(),
+            silent: HashMap::new(),
+            hold_profiles: false,
+            stopped: 0,
+            worked: 0,
+            made: 0,
+        };
+        world.add_profile(profile("default"));
+        world.add_profile(profile("work"));
+        world
+    }
+
+    pub(super) fn add_profile(&mut self, profile: Profile) {
+        for spec in &profile.stores {
+            let uid = self.stores.len() as u32 + 1;
+            self.stores.entry(spec.path.clone()).or_insert_with(|| Store::new(uid));
+        }
+        self.profiles.insert(profile.name.clone(), profile);
+    }
+
+    pub(super) fn profile(&mut self, name: &str) -> &mut Profile {
+        self.profiles.get_mut(name).expect("there is such a profile")
+    }
+
+    /// The first store of a profile.
+    pub(super) fn store(&mut self, profile: &str) -> &mut Store {
+        let path = self.profiles[profile].stores[0].path.clone();
+        self.stores.get_mut(&path).expect("there is such a store")
+    }
+
+    /// The broker dies; what is stored stays. A new one takes its place.
+    pub(super) fn crash(&mut self) {
+        self.broker = Broker::new(self.broker.settings.clone());
+        self.armed = None;
+        self.lanes.clear();
+        self.loads.clear();
+        self.clients.clear();
+        self.members.clear();
+        self.ended.clear();
+        self.flying.clear();
+        self.held.clear();
+        self.silent.clear();
+        self.stopped = 0;
+        for store in self.stores.values_mut() {
+            store.logons = 0;
+            store.uploads.clear();
+        }
+    }
+
+    // --- time ---
+
+    pub(super) fn now(&self) -> Duration {
+        self.boot
+    }
+
+    /// Wall time in milliseconds since 1970.
+    pub(super) fn wall(&self) -> u64 {
+        self.tick().millis()
+    }
+
+    fn tick(&self) -> Tick {
+        // The machine started on the first of September 2020.
+        let wall = SystemTime::UNIX_EPOCH + secs(1_598_918_400) + self.boot;
+        Tick { boot: self.boot, wall, seed: self.seed }
+    }
+
+    /// Lets time pass, and everything happen that is due meanwhile.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let until = self.boot + by;
+        self.settle();
+        while let Some(at) = self.armed.filter(|at| *at <= until) {
+            self.boot = self.boot.max(at);
+            self.fire();
+            self.settle();
+        }
+        self.boot = until;
+        self.settle();
+    }
+
+    /// Lets time pass up to the next timer, if there is one.
+    pub(super) fn advance_to_timer(&mut self) -> bool {
+        let Some(at) = self.armed else { return false };
+        self.boot = self.boot.max(at);
+        self.fire();
+        true
+    }
+
+    fn fire(&mut self) {
+        self.armed = None;
+        self.apply(Event::Timer);
+    }
+
+    // --- the flow ---
+
+    pub(super) fn apply(&mut self, event: Event) {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut effects = Vec::new();
+        self.broker.apply(self.tick(), event, &mut effects);
+        for effect in effects {
+            assert_eq!(self.stopped, 0, "{effect:?} after the end");
+            self.worked += 1;
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Answer { connection, request, result } => {
+                let client = self.clients.get_mut(&connection).expect("answers go to clients");
+                assert!(client.open, "an answer to a connection that ended");
+                assert!(client.asked.remove(&request), "{request} is answered and was not asked");
+                if let Ok(Reply::LoggedOn(on)) = &result {
+                    self.members.insert(on.member, connection);
+                }
+                client.heard.push(Heard::Answer(request));
+                client.answers.insert(request, result);
+            }
+            Effect::Notify { connection, notification } => {
+                let client = self.clients.get_mut(&connection).expect("news go to clients");
+                assert!(client.open, "news for a connection that ended");
+                assert_eq!(self.members.get(&notification.member), Some(&connection));
+                client.heard.push(Heard::News(notification.member, notification.event.clone()));
+                client.news.push(notification);
+            }
+            Effect::Close { connection, why } => {
+                let client = self.clients.entry(connection).or_default();
+                client.open = false;
+                client.asked.clear();
+                client.closed = Some(why);
+            }
+            Effect::OpenLane(spec) => self.open_lane(spec),
+            Effect::Call { lane, call, session, provider, .. } => {
+                self.called(lane, call, session, provider);
+            }
+            Effect::CloseLane(lane) => {
+                self.lanes.remove(&lane).expect("a lane is closed once");
+                self.closed.insert(lane);
+            }
+            Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
+            Effect::Arm(at) => self.armed = Some(at),
+            Effect::Stopped => self.stopped += 1,
+        }
+    }
+
+    fn open_lane(&mut self, spec: LaneSpec) {
+        let LaneSpec { lane, reader, stores, provider_type, spec } = spec;
+        assert!(!self.lanes.contains_key(&lane) && !self.closed.contains(&lane));
+        let worker = match provider_type {
+            ProviderType::Store => Worker::Store { path: spec.path.clone(), of: lane },
+            ProviderType::Transport => {
+                assert!(stores.iter().all(|s| self.lanes.contains_key(s)), "its stores are open");
+                Worker::Transport(Transport::new(&spec.name))
+            }
+            ProviderType::AddressBook => Worker::AddressBook(AddressBook::default()),
+        };
+        let new = |worker| Lane {
+            name: spec.name.clone(),
+            kind: provider_type,
+            worker,
+            waiting: VecDeque::new(),
+            done: VecDeque::new(),
+        };
+        if let Some(reader) = reader {
+            let path = spec.path.clone();
+            self.lanes.insert(reader, new(Worker::Store { path, of: lane }));
+        }
+        self.lanes.insert(lane, new(worker));
+    }
+
+    fn called(
+        &mut self,
+        id: LaneId,
+        call: CallId,
+        session: Option<SessionId>,
+        provider: ProviderCall,
+    ) {
+        assert!(!self.closed.contains(&id), "{} on a closed lane", provider.name());
+        let lane = self.lanes.get(&id).expect("only open lanes are called");
+        assert!(lane.waiting.len() + lane.done.len() < PLACES, "no place for a call");
+        let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
+        let called = Called {
+            provider: lane.name.clone(),
+            kind: lane.kind,
+            session,
+            call: provider.name(),
+        };
+        if let Some(session) = session {
+            let ended = self.ended.contains(&(view, session));
+            assert!(!ended, "{called:?} after its logoff");
+            if provider == ProviderCall::Logoff {
+                self.ended.insert((view, session));
+            }
+        }
+        self.check_flight(&provider);
+        self.calls.push(called);
+        let lane = self.lanes.get_mut(&id).expect("looked at before");
+        lane.waiting.push_back((call, provider));
+    }
+
+    fn check_flight(&mut self, provider: &ProviderCall) {
+        match provider {
+            ProviderCall::Transport(
+                TransportCall::Prepare(transmission) | TransportCall::Recover { transmission, .. },
+            ) => {
+                for (place, _) in &transmission.recipients {
+                    let key = (transmission.record, *place);
+                    let other = self.flying.insert(key, transmission.id);
+                    assert_eq!(other, None, "a recipient is with two transports");
+                }
+            }
+            ProviderCall::Transport(TransportCall::Complete { id }) => {
+                let flying = self.flying.iter().filter(|(_, flight)| *flight == id);
+                for ((record, place), _) in flying {
+                    let stored = self.stores.values().find_map(|s| s.submissions.get(record));
+                    let recipient = &stored.expect("it is in a store").recipients[*place];
+                    let marked = recipient.state == SubmissionState::Transmitting;
+                    assert!(marked, "handed over without a stored intent");
+                }
+            }
+            ProviderCall::Transport(TransportCall::Cancel { id }) => {
+                self.flying.retain(|_, flight| flight != id);
+            }
+            ProviderCall::Write(StoreWrite::Update(update)) => {
+                // What is settled is not with a transport any more; what was refused never was.
+                let submission = &update.submission;
+                for (place, recipient) in submission.recipients.iter().enumerate() {
+                    if recipient.state != SubmissionState::Transmitting
+                        && recipient.state != SubmissionState::Queued
+                    {
+                        self.flying.remove(&(submission.record, place));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A transport that was left behind does not have its messages any more.
+    pub(super) fn forget_flights(&mut self) {
+        self.flying.clear();
+    }
+
+    fn may(held: &HashMap<String, BTreeSet<&'static str>>, name: &str, call: &str) -> bool {
+        held.get(name).is_none_or(|calls| !calls.contains("*") && !calls.contains(call))
+    }
+
+    /// Carries out the first call of a lane.
+    fn carry_out_call(&mut self, id: LaneId) {
+        let lane = self.lanes.get_mut(&id).expect("a lane");
+        let (call, provider) = lane.waiting.pop_front().expect("a call waits");
+        let name = provider.name();
+        let answer = match (&mut lane.worker, provider) {
+            (Worker::Store { path, .. }, provider) => {
+                let store = self.stores.get_mut(path).expect("there is such a store");
+                match provider {
+                    ProviderCall::Logon => store.logon(),
+                    ProviderCall::Logoff => store.logoff(),
+                    ProviderCall::Write(write) => store.write(name, write),
+                    ProviderCall::Read(question) => store.read(name, question),
+                    other => panic!("{other:?} to a store"),
+                }
+            }
+            (Worker::Transport(transport), ProviderCall::Transport(call)) => {
+                transport.call(call, &mut self.wire)
+            }
+            (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
+            (_, ProviderCall::Logon | ProviderCall::Logoff) => {
+                let key = format!("{}.{name}", lane.name);
+                match self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front) {
+                    Some(Step::Refuses) => Err(error(Code::E_FAILONEPROVIDER)),
+                    _ => Ok(ProviderAnswer::Done),
+                }
+            }
+            (_, other) => panic!("{other:?} to the wrong provider"),
+        };
+        lane.done.push_back((call, name, answer));
+    }
+
+    fn tell(&mut self, id: LaneId) {
+        let lane = self.lanes.get_mut(&id).expect("a lane");
+        let (call, _, result) = lane.done.pop_front().expect("an answer waits");
+        self.apply(Event::Answered { call, result });
+    }
+
+    fn can_carry_out(&self) -> Vec<LaneId> {
+        let front = |lane: &Lane| {
+            let front = lane.waiting.front();
+            front.is_some_and(|(_, p)| Self::may(&self.held, &lane.name, p.name()))
+        };
+        self.lanes.iter().filter(|(_, lane)| front(lane)).map(|(id, _)| *id).collect()
+    }
+
+    fn can_tell(&self) -> Vec<LaneId> {
+        let front = |lane: &Lane| {
+            let front = lane.done.front();
+            front.is_some_and(|(_, name, _)| Self::may(&self.silent, &lane.name, name))
+        };
+        self.lanes.iter().filter(|(_, lane)| front(lane)).map(|(id, _)| *id).collect()
+    }
+
+    /// One thing that can happen without time passing, chosen by a number. False when there is none.
+    pub(super) fn step(&mut self, choice: usize) -> bool {
+        let (calls, answers) = (self.can_carry_out(), self.can_tell());
+        let loads = usize::from(!self.loads.is_empty() && !self.hold_profiles);
+        let all = calls.len() + answers.len() + loads;
+        if all == 0 {
+            return false;
+        }
+        let choice = choice % all;
+        if let Some(lane) = calls.get(choice) {
+            self.carry_out_call(*lane);
+        } else if let Some(lane) = answers.get(choice - calls.len()) {
+            self.tell(*lane);
+        } else {
+            self.load_profile();
+        }
+        true
+    }
+
+    pub(super) fn load_profile(&mut self) {
+        let (session, name) = self.loads.pop_front().expect("a profile is asked for");
+        let found = self.profiles.get(&name).cloned().map(Box::new);
+        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?}"));
+        self.apply(Event::ProfileLoaded { session, result: found.ok_or_else(unknown) });
+    }
+
+    /// Lets everything happen that needs no time and is not held.
+    pub(super) fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 2_000_000, "it never ends");
+            if self.armed.is_some_and(|at| at <= self.boot) {
+                self.fire();
+                continue;
+            }
+            if !self.hold_profiles && !self.loads.is_empty() {
+                self.load_profile();
+                continue;
+            }
+            let lanes: Vec<_> = self.lanes.keys().copied().collect();
+            let mut moved = false;
+            for id in lanes {
+                while let Some(lane) = self.lanes.get(&id) {
+                    let name = &lane.name;
+                    let call = lane.waiting.front().map(|(_, p)| p.name());
+                    let answer = lane.done.front().map(|(_, name, _)| *name);
+                    if answer.is_some_and(|call| Self::may(&self.silent, name, call)) {
+                        self.tell(id);
+                    } else if call.is_some_and(|call| Self::may(&self.held, name, call)) {
+                        self.carry_out_call(id);
+                    } else {
+                        break;
+                    }
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// From now on a provider does not carry out calls of that name; `*` is all of them.
+    pub(super) fn hold(&mut self, provider: &str, call: &'static str) {
+        self.held.entry(provider.into()).or_default().insert(call);
+    }
+
+    /// From now on a provider carries out calls of that name, but does not say so.
+    pub(super) fn silence(&mut self, provider: &str, call: &'static str) {
+        self.silent.entry(provider.into()).or_default().insert(call);
+    }
+
+    pub(super) fn let_go(&mut self, provider: &str) {
+        self.held.remove(provider);
+        self.silent.remove(provider);
+        self.settle();
+    }
+
+    pub(super) fn let_all_go(&mut self) {
+        self.held.clear();
+        self.silent.clear();
+        self.hold_profiles = false;
+        self.settle();
+    }
+
+    /// What an address meets, one step a try.
+    pub(super) fn script(&mut self, address: &str, steps: &[Step]) {
+        self.wire.steps.entry(address.into()).or_default().extend(steps);
+    }
+
+    /// The calls of a provider since the beginning.
+    pub(super) fn calls_of(&self, provider: &str) -> Vec<&'static str> {
+        self.calls.iter().filter(|c| c.provider == provider).map(|c| c.call).collect()
+    }
+
+    /// The providers that were called so, in order.
+    pub(super) fn order_of(&self, call: &str) -> Vec<String> {
+        let so = self.calls.iter().filter(|c| c.call == call && c.session.is_some());
+        so.map(|c| c.provider.clone()).collect()
+    }
+
+    pub(super) fn waiting_calls(&self, provider: &str) -> usize {
+        self.lanes.values().filter(|l| l.name == provider).map(|l| l.waiting.len()).sum()
+    }
+
+    // --- clients ---
+
+    pub(super) fn connect(&mut self, pid: u32) -> ConnectionId {
+        self.connect_as(pid, OWNER)
+    }
+
+    pub(super) fn connect_as(&mut self, pid: u32, uid: u32) -> ConnectionId {
+        self.made += 1;
+        let connection = ConnectionId(self.made);
+        let client = Client { pid, open: true, ..Client::default() };
+        self.clients.insert(connection, client);
+        let peer = Peer { pid, program: format!("program-{pid}") };
+        let identity = PeerIdentity { key: Self::key(pid), peer, uid };
+        self.apply(Event::Connected { connection, identity });
+        connection
+    }
+
+    pub(super) fn key(pid: u32) -> ProcessKey {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&pid.to_le_bytes());
+        ProcessKey(key)
+    }
+
+    pub(super) fn peer(&self, connection: ConnectionId) -> Peer {
+        let pid = self.clients[&connection].pid;
+        Peer { pid, program: format!("program-{pid}") }
+    }
+
+    pub(super) fn disconnect(&mut self, connection: ConnectionId) {
+        let client = self.clients.get_mut(&connection).expect("a client");
+        client.open = false;
+        client.asked.clear();
+        self.apply(Event::Disconnected { connection });
+    }
+
+    pub(super) fn end_process(&mut self, pid: u32) {
+        self.apply(Event::ProcessEnded { process: Self::key(pid) });
+    }
+
+    pub(super) fn is_open(&self, connection: ConnectionId) -> bool {
+        self.clients[&connection].open
+    }
+
+    pub(super) fn closed(&self, connection: ConnectionId) -> Option<Code> {
+        self.clients[&connection].closed.as_ref().map(|why| why.code)
+    }
+
+    pub(super) fn heard(&mut self, connection: ConnectionId) -> Vec<Heard> {
+        std::mem::take(&mut self.clients.get_mut(&connection).expect("a client").heard)
+    }
+
+    /// Asks, and does not wait.
+    pub(super) fn ask(&mut self, connection: ConnectionId, request: Request) -> RequestId {
+        self.ask_with(connection, request, 100)
+    }
+
+    pub(super) fn ask_with(
+        &mut self,
+        connection: ConnectionId,
+        request: Request,
+        bytes: usize,
+    ) -> RequestId {
+        self.made += 1;
+        let id = RequestId(self.made);
+        let client = self.clients.get_mut(&connection).expect("a client");
+        assert!(client.open, "who asks is connected");
+        client.asked.insert(id);
+        self.apply(Event::Request { connection, asked: Asked { id, request }, bytes });
+        id
+    }
+
+    /// The answer to a request, if it came.
+    pub(super) fn answer(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+    ) -> Option<Result<Reply, Fault>> {
+        self.clients.get_mut(&connection).expect("a client").answers.remove(&request)
+    }
+
+    pub(super) fn unanswered(&self) -> usize {
+        self.clients.values().map(|c| c.asked.len()).sum()
+    }
+
+    /// Asks, and lets everything happen that needs no time.
+    pub(super) fn call(&mut self, at: ConnectionId, request: Request) -> Result<Reply, Fault> {
+        let name = request.name();
+        let id = self.ask(at, request);
+        self.settle();
+        self.answer(at, id).unwrap_or_else(|| panic!("{name} was not answered"))
+    }
+
+    pub(super) fn done(&mut self, at: ConnectionId, request: Request) {
+        assert_eq!(self.call(at, request), Ok(Reply::Done));
+    }
+
+    pub(super) fn refused(&mut self, at: ConnectionId, request: Request) -> Code {
+        self.call(at, request).expect_err("it is refused").code
+    }
+
+    // --- sessions ---
+
+    pub(super) fn logon(&mut self, at: ConnectionId) -> Member {
+        self.logon_to(at, "default")
+    }
+
+    pub(super) fn logon_to(&mut self, at: ConnectionId, profile: &str) -> Member {
+        self.logon_with(at, profile, LogonFlags::default())
+    }
+
+    pub(super) fn logon_with(
+        &mut self,
+        at: ConnectionId,
+        profile: &str,
+        flags: LogonFlags,
+    ) -> Member {
+        let on = self.try_logon(at, Some(profile), flags).expect("it logs on");
+        Member { at, id: on.member, session: on.session }
+    }
+
+    pub(super) fn try_logon(
+        &mut self,
+        at: ConnectionId,
+        profile: Option<&str>,
+        flags: LogonFlags,
+    ) -> Result<LoggedOn, Fault> {
+        match self.call(at, logon_request(profile, flags))? {
+            Reply::LoggedOn(on) => Ok(on),
+            other => panic!("{other:?} to a logon"),
+        }
+    }
+
+    /// A member of a process of its own.
+    pub(super) fn member(&mut self, pid: u32) -> Member {
+        let at = self.connect(pid);
+        self.logon(at)
+    }
+
+    pub(super) fn ask_logoff(
+        &mut self,
+        member: Member,
+        flags: LogoffFlags,
+        drain: Option<Duration>,
+    ) -> RequestId {
+        self.ask(member.at, logoff_request(member.id, flags, drain))
+    }
+
+    pub(super) fn try_logoff(
+        &mut self,
+        member: Member,
+        flags: LogoffFlags,
+    ) -> Result<LoggedOff, Fault> {
+        let answer = self.call(member.at, logoff_request(member.id, flags, None));
+        answer.map(logged_off)
+    }
+
+    pub(super) fn logoff(&mut self, member: Member) -> LoggedOff {
+        self.try_logoff(member, LogoffFlags::default()).expect("it logs off")
+    }
+
+    pub(super) fn logoff_shared(&mut self, member: Member) -> LoggedOff {
+        self.try_logoff(member, LogoffFlags::SHARED).expect("it logs off")
+    }
+
+    // --- what members do ---
+
+    pub(super) fn advise(&mut self, member: Member, events: Events) -> AdviseId {
+        self.try_advise(member, AdviseSource::Session, events).expect("it is registered")
+    }
+
+    pub(super) fn try_advise(
+        &mut self,
+        member: Member,
+        source: AdviseSource,
+        events: Events,
+    ) -> Result<AdviseId, Fault> {
+        match self.call(member.at, Request::Advise { member: member.id, source, events })? {
+            Reply::Advised(id) => Ok(id),
+            other => panic!("{other:?} to an advise"),
+        }
+    }
+
+    pub(super) fn open(&mut self, member: Member, what: Opening) -> ObjectId {
+        self.try_open(member, what).expect("it opens")
+    }
+
+    pub(super) fn try_open(&mut self, member: Member, what: Opening) -> Result<ObjectId, Fault> {
+        match self.call(member.at, Request::Open { member: member.id, what })? {
+            Reply::Opened(object) => Ok(object),
+            other => panic!("{other:?} to an open"),
+        }
+    }
+
+    pub(super) fn draft(&mut self, member: Member, text: &str) -> ObjectId {
+        let content = Content::Inline(Blob(text.as_bytes().to_vec()));
+        match self.call(member.at, Request::Draft { member: member.id, store: 0, content }) {
+            Ok(Reply::Opened(object)) => object,
+            other => panic!("{other:?} to a draft"),
+        }
+    }
+
+    /// A submit that nobody sent yet.
+    pub(super) fn submit_request(&mut self, member: Member, to: &[&str]) -> Submit {
+        self.made += 1;
+        Submit {
+            member: member.id,
+            store: 0,
+            key: SubmitKey(u128::from(self.made)),
+            from: None,
+            recipients: to.iter().map(|a| (*a).to_owned()).collect(),
+            content: Content::Inline(Blob(b"Subject: x\r\n\r\nhello".to_vec())),
+            when: Durability::Durable,
+        }
+    }
+
+    pub(super) fn try_submit(&mut self, member: Member, to: &[&str]) -> Result<EntryId, Fault> {
+        let submit = self.submit_request(member, to);
+        match self.call(member.at, Request::Submit(submit))? {
+            Reply::Submitted { entry, .. } => Ok(entry),
+            other => panic!("{other:?} to a submit"),
+        }
+    }
+
+    pub(super) fn submit(&mut self, member: Member, to: &str) -> EntryId {
+        self.try_submit(member, &[to]).expect("it is taken")
+    }
+
+    /// Submits deferred; answered on acceptance, also while the store is held.
+    pub(super) fn submit_deferred(&mut self, member: Member, to: &str) -> EntryId {
+        let submit = self.submit_request(member, &[to]);
+        let submit = Submit { when: Durability::Deferred, ..submit };
+        let id = self.ask(member.at, Request::Submit(submit));
+        match self.answer(member.at, id) {
+            Some(Ok(Reply::Submitted { entry, state: SubmissionState::Accepted })) => entry,
+            other => panic!("{other:?} to a deferred submit"),
+        }
+    }
+
+    /// What a member was told since this was asked last.
+    pub(super) fn news(&mut self, member: Member) -> Vec<News> {
+        self.notifications(member).into_iter().map(|n| n.event).collect()
+    }
+
+    pub(super) fn notifications(&mut self, member: Member) -> Vec<Notification> {
+        let client = self.clients.get_mut(&member.at).expect("a client");
+        let news = std::mem::take(&mut client.news);
+        let (mine, others) = news.into_iter().partition(|n| n.member == member.id);
+        client.news = others;
+        mine
+    }
+
+    pub(super) fn critical_errors(&mut self, member: Member) -> usize {
+        let critical = |n: &News| matches!(n, News::CriticalError { .. });
+        self.news(member).iter().filter(|n| critical(n)).count()
+    }
+
+    // --- looking ---
+
+    /// Where a submission stands in its store.
+    pub(super) fn submission(&self, entry: EntryId) -> &Submission {
+        let store = self.stores.values().find(|s| s.uid == entry.store).expect("a store");
+        &store.submissions[&entry.record]
+    }
+
+    pub(super) fn state(&self, entry: EntryId) -> SubmissionState {
+        self.submission(entry).state()
+    }
+
+    pub(super) fn status(&mut self) -> Status {
+        let at = self.connect(u32::MAX);
+        let id = self.ask(at, Request::Status);
+        let answer = self.answer(at, id);
+        self.disconnect(at);
+        match answer {
+            Some(Ok(Reply::Status(status))) => status,
+            other => panic!("{other:?} to a status"),
+        }
+    }
+
+    /// The states of the sessions that are listed.
+    pub(super) fn sessions(&mut self) -> Vec<String> {
+        self.status().sessions.into_iter().map(|s| s.state).collect()
+    }
+
+    pub(super) fn in_folder(&mut self, profile: &str, folder: Folder) -> usize {
+        self.store(profile).messages.values().filter(|m| m.folder == folder).count()
+    }
+
+    pub(super) fn stop(&mut self, how: Stop) {
+        self.apply(Event::Stop(how));
+        self.settle();
+    }
+
+    /// Nothing may be left of anything.
+    pub(super) fn assert_empty(&self) {
+        let broker = &self.broker;
+        assert!(broker.sessions.is_empty(), "sessions are left: {:?}", broker.sessions);
+        assert!(broker.joinable.is_empty(), "joinable sessions are left");
+        assert!(broker.members.is_empty(), "members are left");
+        assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
+        assert!(broker.engine_of.is_empty(), "paths of engines are left");
+        assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
+        assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
+        assert!(self.lanes.is_empty(), "lanes are left");
+    }
+}
+
+pub(super) fn logon_request(profile: Option<&str>, flags: LogonFlags) -> Request {
+    Request::Logon(Logon { profile: profile.map(str::to_owned), flags })
+}
+
+pub(super) fn logoff_request(
+    member: MemberId,
+    flags: LogoffFlags,
+    drain: Option<Duration>,
+) -> Request {
+    let drain = drain.map(|d| d.as_millis() as u64);
+    Request::Logoff(Logoff { member, flags, drain })
+}
+
+pub(super) fn logged_off(reply: Reply) -> LoggedOff {
+    match reply {
+        Reply::LoggedOff(off) => off,
+        other => panic!("{other:?} to a logoff"),
+    }
+}
+
+/// The entries a fault names.
+pub(super) fn entries_of(fault: &Fault) -> Vec<EntryId> {
+    match &fault.detail {
+        FaultDetail::Entries(entries) => entries.clone(),
+        other => panic!("{other:?} instead of entries"),
+    }
+}
+
+/// Whether news tell of a row that came or went.
+pub(super) fn is_table_news(news: &News) -> bool {
+    matches!(
+        news,
+        News::Table { change: TableChange::Added(_) | TableChange::Deleted(_), .. }
+    )
+}

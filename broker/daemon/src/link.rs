@@ -1,0 +1,225 @@
+//! One connection: bytes come in and are cut into frames; frames go out. This stair knows lengths and the hello.
+//!
+//! ```text
+//!  AwaitHello ──hello──► Open ──goodbye──► Closing ──everything written──► gone
+//!      └──not a hello, too late, another version──► Closing
+//! ```
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use interprocess::local_socket::Stream;
+use interprocess::local_socket::traits::Stream as _;
+use sundown_core::settings::Limits;
+use sundown_core::{ConnectionId, ProcessKey};
+use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
+use sundown_protocol::request::Asked;
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::{Code, Fault, Version, codec, frame};
+
+use crate::outbox::{Account, Outbox, TooSlow};
+use crate::peer::Credentials;
+
+/// How long a peer may take for its hello.
+pub(crate) const HELLO: Duration = Duration::from_secs(10);
+/// Read at once. A connection that sends more takes turns with the others.
+const READ: usize = 64 << 10;
+
+/// One connection.
+pub(crate) struct Link {
+    pub(crate) id: ConnectionId,
+    stream: Stream,
+    pub(crate) credentials: Credentials,
+    pub(crate) state: LinkState,
+    inbox: Vec<u8>,
+    /// How much of the inbox was used.
+    used: usize,
+    pub(crate) outbox: Outbox,
+    /// Bytes of the answer to the hello, and of a goodbye to one who never said any: they are nobody's.
+    raw: Vec<u8>,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// It must say hello by then.
+    AwaitHello(Instant),
+    Open(ProcessKey),
+    /// What waits is written, and then it ends.
+    Closing,
+}
+
+/// One frame of a peer.
+pub(crate) enum Incoming {
+    Hello(Hello, Version),
+    /// A request, and the size of its frame.
+    Request(Asked, usize),
+}
+
+/// What reading brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intake {
+    /// Nothing more for now.
+    Drained,
+    /// There may be more; others have their turn first.
+    More,
+    /// The peer has ended.
+    Ended,
+}
+
+impl Link {
+    pub(crate) fn new(id: ConnectionId, stream: Stream, limit: usize) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let credentials = Credentials::of(as_fd(&stream))?;
+        Ok(Self {
+            id,
+            stream,
+            credentials,
+            state: LinkState::AwaitHello(Instant::now() + HELLO),
+            inbox: Vec::new(),
+            used: 0,
+            outbox: Outbox::new(Rc::default(), limit),
+            raw: Vec::new(),
+        })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        as_fd(&self.stream)
+    }
+
+    /// Reads once.
+    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> Intake {
+        scratch.resize(READ, 0);
+        match (&self.stream).read(scratch) {
+            Ok(0) => Intake::Ended,
+            Ok(n) => {
+                self.inbox.drain(..self.used);
+                self.used = 0;
+                self.inbox.extend_from_slice(&scratch[..n]);
+                // A short read has emptied the socket; an end that follows is an event of its own.
+                if n < READ { Intake::Drained } else { Intake::More }
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Intake::Drained,
+            Err(e) if e.kind() == ErrorKind::Interrupted => Intake::More,
+            Err(_) => Intake::Ended,
+        }
+    }
+
+    /// The next whole frame, decoded as what this connection may say now.
+    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Fault> {
+        if self.state == LinkState::Closing {
+            return Ok(None);
+        }
+        let cut = frame::cut(&self.inbox[self.used..]).map_err(|e| protocol_fault(&e))?;
+        let Some((payload, taken)) = cut else { return Ok(None) };
+        let incoming = if let LinkState::Open(_) = self.state {
+            let asked: Asked = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
+            Incoming::Request(asked, taken)
+        } else {
+            let hello: Hello = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
+            let version = agree(&hello)?;
+            Incoming::Hello(hello, version)
+        };
+        self.used += taken;
+        self.shrink();
+        Ok(Some(incoming))
+    }
+
+    /// An idle connection keeps no buffer.
+    fn shrink(&mut self) {
+        if self.used == self.inbox.len() {
+            self.used = 0;
+            self.inbox.clear();
+            self.inbox.shrink_to(512);
+        }
+    }
+
+    /// Opens the connection for a process that pays from this account.
+    pub(crate) fn welcome(
+        &mut self,
+        key: ProcessKey,
+        version: Version,
+        account: Rc<Account>,
+        limits: &Limits,
+    ) {
+        self.state = LinkState::Open(key);
+        self.outbox = Outbox::new(account, limits.outbox_bytes);
+        let welcome = Welcome {
+            version: version as u16,
+            pid: std::process::id(),
+            requests: limits.requests,
+            bytes: limits.request_bytes,
+        };
+        codec::encode_into(&Answer::Welcome(welcome), &mut self.raw).expect("it is small");
+    }
+
+    /// Says why, and ends when that is written.
+    pub(crate) fn say_goodbye(&mut self, why: Fault) {
+        let said = match self.state {
+            LinkState::AwaitHello(_) => {
+                let refused = Refused { code: why.code.0, message: why.message };
+                codec::encode_into(&Answer::Refused(refused), &mut self.raw).is_ok()
+            }
+            LinkState::Open(_) => self.outbox.push(&FromBroker::Goodbye(why)).is_ok(),
+            LinkState::Closing => true,
+        };
+        if !said {
+            self.raw.clear();
+        }
+        self.state = LinkState::Closing;
+    }
+
+    /// Writes what the socket takes. Whether everything is written; an error ends the connection.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        let too_slow = |TooSlow| io::Error::from(ErrorKind::OutOfMemory);
+        while !self.raw.is_empty() {
+            match (&self.stream).write(&self.raw) {
+                Ok(n) => drop(self.raw.drain(..n)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        while let Some(front) = self.outbox.front() {
+            match (&self.stream).write(front) {
+                Ok(n) => self.outbox.advance(n).map_err(too_slow)?,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.raw.is_empty() && self.outbox.is_empty()
+    }
+}
+
+fn as_fd(stream: &Stream) -> BorrowedFd<'_> {
+    let Stream::UdSocket(stream) = stream;
+    stream.as_fd()
+}
+
+/// The version both sides speak.
+fn agree(hello: &Hello) -> Result<Version, Fault> {
+    if hello.magic != MAGIC {
+        return Err(Fault::new(Code::E_VERSION, "this is not Sundown's protocol"));
+    }
+    Version::negotiate(hello.oldest, hello.newest).ok_or_else(|| {
+        let message = format!(
+            "the client speaks versions {} to {}, the broker {} to {}; update the older one",
+            hello.oldest,
+            hello.newest,
+            Version::OLDEST as u16,
+            Version::NEWEST as u16
+        );
+        Fault::new(Code::E_VERSION, message)
+    })
+}
+
+fn protocol_fault(error: &impl std::fmt::Display) -> Fault {
+    Fault::new(Code::E_CORRUPT_DATA, error.to_string())
+}

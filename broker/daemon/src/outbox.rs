@@ -1,0 +1,218 @@
+//! What waits for a client to read it, and who pays for it.
+//!
+//! All connections of a process pay from one account. At half of it notifications are dropped and counted; one
+//! `lagged` stands in their place as soon as there is room. At the whole of it the connection ends. Replies are bounded
+//! by the credit of their requests, and notices that must never be lost are few, so only a client that does not read
+//! gets there.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::{Code, Event, Fault, MemberId, Notification, codec};
+
+/// One process' account: bytes that wait for it.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    used: Cell<usize>,
+}
+
+/// Proof that some bytes are paid for. Dropping it gives them back.
+#[derive(Debug)]
+struct Charge {
+    account: Rc<Account>,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(account: &Rc<Account>, bytes: usize) -> Self {
+        account.used.set(account.used.get() + bytes);
+        Self { account: Rc::clone(account), bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.used.set(self.account.used.get() - self.bytes);
+    }
+}
+
+/// Frames on their way to one connection.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    account: Rc<Account>,
+    limit: usize,
+    frames: VecDeque<(Vec<u8>, Charge)>,
+    /// Bytes of the first frame that were written.
+    written: usize,
+    missed: BTreeMap<MemberId, u64>,
+}
+
+/// The client did not read for so long that its connection must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooSlow;
+
+impl Outbox {
+    pub(crate) fn new(account: Rc<Account>, limit: usize) -> Self {
+        Self { account, limit, frames: VecDeque::new(), written: 0, missed: BTreeMap::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Queues a message.
+    pub(crate) fn push(&mut self, message: &FromBroker) -> Result<(), TooSlow> {
+        if let FromBroker::Notify(notification) = message {
+            let room = self.account.used.get() < self.limit / 2;
+            if !room && notification.event.may_be_dropped() {
+                *self.missed.entry(notification.member).or_default() += 1;
+                return Ok(());
+            }
+            if room {
+                self.confess()?;
+            }
+        }
+        self.append(message)
+    }
+
+    /// Says how many notifications were dropped.
+    fn confess(&mut self) -> Result<(), TooSlow> {
+        for (member, missed) in std::mem::take(&mut self.missed) {
+            let event = Event::Lagged { missed };
+            let lagged = Notification { member, advises: Vec::new(), event };
+            self.append(&FromBroker::Notify(lagged))?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, message: &FromBroker) -> Result<(), TooSlow> {
+        let frame = codec::encode(message).or_else(|_| codec::encode(&too_long(message)));
+        let frame = frame.expect("a fault of one line fits a frame");
+        if self.account.used.get() + frame.len() > self.limit {
+            return Err(TooSlow);
+        }
+        // Small frames share a buffer, so that one write carries many.
+        if let Some((last, charge)) = self.frames.back_mut()
+            && self.written == 0
+            && last.len() + frame.len() <= SHARED
+        {
+            last.extend_from_slice(&frame);
+            self.account.used.set(self.account.used.get() + frame.len());
+            charge.bytes += frame.len();
+            return Ok(());
+        }
+        let charge = Charge::new(&self.account, frame.len());
+        self.frames.push_back((frame, charge));
+        Ok(())
+    }
+
+    /// What to write next.
+    pub(crate) fn front(&self) -> Option<&[u8]> {
+        self.frames.front().map(|(frame, _)| &frame[self.written..])
+    }
+
+    /// So many bytes of the front were written.
+    pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), TooSlow> {
+        self.written += bytes;
+        if self.frames.front().is_some_and(|(frame, _)| frame.len() == self.written) {
+            self.frames.pop_front();
+            self.written = 0;
+        }
+        if self.frames.is_empty() && !self.missed.is_empty() {
+            self.confess()?;
+        }
+        Ok(())
+    }
+}
+
+/// Frames are put together up to so many bytes.
+const SHARED: usize = 16 << 10;
+
+/// In place of an answer that does not fit a frame.
+fn too_long(message: &FromBroker) -> FromBroker {
+    let fault = Fault::new(Code::E_TOO_BIG, "the answer is longer than a frame; ask for less");
+    match message {
+        FromBroker::Answer { id, .. } => FromBroker::Answer { id: *id, result: Err(fault) },
+        FromBroker::Notify(_) | FromBroker::Goodbye(_) => FromBroker::Goodbye(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sundown_protocol::{Events, RequestId, notification::EndReason, reply::Reply};
+
+    fn notify(event: Event) -> FromBroker {
+        FromBroker::Notify(Notification { member: MemberId(1), advises: Vec::new(), event })
+    }
+
+    fn droppable() -> FromBroker {
+        notify(Event::BrokerStopping { within: 1 })
+    }
+
+    fn reserved() -> FromBroker {
+        notify(Event::CriticalError {
+            code: Code::E_END_OF_SESSION,
+            reason: EndReason::SharedLogoff,
+            by: None,
+            grace: None,
+        })
+    }
+
+    fn read_all(outbox: &mut Outbox) -> Vec<FromBroker> {
+        let mut bytes = Vec::new();
+        while let Some(front) = outbox.front() {
+            let some = front.len().min(7);
+            bytes.extend_from_slice(&front[..some]);
+            outbox.advance(some).expect("room");
+        }
+        let mut rest = &bytes[..];
+        let mut messages = Vec::new();
+        while let Some((payload, used)) = sundown_protocol::frame::cut(rest).expect("frames") {
+            messages.push(codec::decode(payload).expect("messages"));
+            rest = &rest[used..];
+        }
+        assert!(rest.is_empty());
+        messages
+    }
+
+    #[test]
+    fn who_does_not_read_is_told_how_much_it_missed_and_loses_no_critical_error() {
+        let account = Rc::new(Account::default());
+        let mut outbox = Outbox::new(Rc::clone(&account), 4_096);
+        let mut sent = 0u64;
+        while account.used.get() < 2_048 {
+            outbox.push(&droppable()).expect("room");
+            sent += 1;
+        }
+        for _ in 0..5 {
+            outbox.push(&droppable()).expect("dropped");
+        }
+        outbox.push(&reserved()).expect("reserved");
+        let messages = read_all(&mut outbox);
+        assert_eq!(messages.len() as u64, sent + 2);
+        assert_eq!(messages[sent as usize], reserved());
+        assert_eq!(messages[sent as usize + 1], notify(Event::Lagged { missed: 5 }));
+        assert_eq!(account.used.get(), 0);
+    }
+
+    #[test]
+    fn beyond_the_limit_the_connection_ends() {
+        let account = Rc::new(Account::default());
+        let mut outbox = Outbox::new(Rc::clone(&account), 256);
+        let reply = FromBroker::Answer { id: RequestId(1), result: Ok(Reply::Done) };
+        let mut pushed = Ok(());
+        for _ in 0..100 {
+            pushed = outbox.push(&reply);
+            if pushed.is_err() {
+                break;
+            }
+        }
+        assert_eq!(pushed, Err(TooSlow));
+        drop(outbox);
+        assert_eq!(account.used.get(), 0);
+        assert!(Events::all().contains(Events::EXTENDED));
+    }
+}

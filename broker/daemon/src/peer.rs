@@ -1,0 +1,102 @@
+//! Who is at the other end of a connection, as the kernel says it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
+use sundown_protocol::hello::{Hello, MAX_PROGRAM};
+use sundown_protocol::reply::Peer;
+
+use crate::platform;
+
+/// What the kernel says about a peer when it connects.
+pub(crate) struct Credentials {
+    pid: u32,
+    pub(crate) uid: u32,
+    /// Where the kernel offers it.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+impl Credentials {
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> std::io::Result<Self> {
+        let said = rustix::net::sockopt::socket_peercred(socket)?;
+        let pid = said.pid.as_raw_nonzero().get() as u32;
+        Ok(Self { pid, uid: said.uid.as_raw(), pidfd: platform::peer_pidfd(socket) })
+    }
+
+    /// The identity, with what the peer adds to it: its program's name, and the sixteen bytes that tell one program
+    /// image from the next in the same process.
+    pub(crate) fn identity(&self, connection: ConnectionId, hello: &Hello) -> PeerIdentity {
+        let mut key = [0; 32];
+        let (kind, number, more) = self.process(connection);
+        key[0] = kind;
+        key[1..8].copy_from_slice(&more.to_le_bytes()[..7]);
+        key[8..16].copy_from_slice(&number.to_le_bytes());
+        key[16..].copy_from_slice(&hello.image);
+        let program: String =
+            hello.program.chars().filter(|c| !c.is_control()).take(MAX_PROGRAM).collect();
+        PeerIdentity {
+            key: ProcessKey(key),
+            peer: Peer { pid: self.pid, program },
+            uid: self.uid,
+        }
+    }
+
+    fn process(&self, connection: ConnectionId) -> (u8, u64, u64) {
+        let inode = self.pidfd.as_ref().and_then(unique_inode);
+        match inode {
+            Some(inode) => (1, inode, 0),
+            None => match start_time(self.pid) {
+                Some(started) => (2, u64::from(self.pid), started),
+                // A process that the kernel cannot name is one per connection.
+                None => (3, connection.0, 0),
+            },
+        }
+    }
+}
+
+/// On a kernel whose pidfds have a file system of their own (Linux 6.9) their inode is unique for the machine's life.
+fn unique_inode(pidfd: &OwnedFd) -> Option<u64> {
+    const PIDFS_MAGIC: u64 = 0x5049_4446;
+    let system = rustix::fs::fstatfs(pidfd.as_fd()).ok()?;
+    (system.f_type as u64 == PIDFS_MAGIC).then_some(())?;
+    rustix::fs::fstat(pidfd.as_fd()).ok().map(|s| s.st_ino)
+}
+
+/// When a process started, in clock ticks since the machine did: field 22 of its `stat`.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let behind_name = &stat[stat.rfind(')')? + 1..];
+    behind_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_connections_of_one_process_are_one_process_and_another_image_is_another() {
+        let (a, _a) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let (b, _b) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let hello = |image| Hello {
+            magic: sundown_protocol::hello::MAGIC,
+            oldest: 1,
+            newest: 1,
+            image: [image; 16],
+            program: "a\nb".into(),
+        };
+        let identity = |socket: &std::os::unix::net::UnixStream, connection, image| {
+            let credentials = Credentials::of(socket.as_fd()).expect("the kernel says");
+            credentials.identity(ConnectionId(connection), &hello(image))
+        };
+        assert_eq!(identity(&a, 1, 7), identity(&b, 2, 7));
+        assert_ne!(identity(&a, 1, 7).key, identity(&b, 2, 8).key);
+        let identity = identity(&a, 1, 7);
+        assert_eq!(identity.peer, Peer { pid: std::process::id(), program: "ab".into() });
+    }
+
+    #[test]
+    fn a_process_has_a_start_time() {
+        assert!(start_time(std::process::id()).is_some_and(|t| t > 0));
+        assert_eq!(start_time(u32::MAX), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! The few calls that no safe library offers. Each block says why it is sound.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The process at the other end of a socket, as a descriptor that becomes readable when it ends. `None` where the
+/// kernel does not know the option (before Linux 6.5) or the process is not in this pid namespace.
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut fd: libc::c_int = -1;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointers are to live locals of the sizes that are given; the socket is borrowed for the whole call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut length,
+        )
+    };
+    // SAFETY: on success the kernel has made a new descriptor that nobody else knows.
+    (result == 0 && fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes every descriptor that was inherited beside the first three.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: it is called first thing in `main`, before this process has opened anything that could be closed under
+    // its owner's feet.
+    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,649 @@
+//! The loop: one thread that waits for sockets, signals, workers and the clock, and owns everything that decides.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Receiver;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use sundown_core::provider::{ProviderAnswer, ProviderError};
+use sundown_core::settings::BrokerFacts;
+use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, ProcessKey, Stop, Tick};
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::{Code, Fault, SessionId};
+use sundown_providers::Registry;
+
+use crate::link::{Incoming, Intake, Link, LinkState};
+use crate::outbox::{Account, TooSlow};
+use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
+use crate::socket::{DataLock, Place, PlaceError};
+use crate::workers::Workers;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+/// A connection's token is twice its id, the token of its process one more.
+const FIRST: u64 = 2;
+
+/// Requests of one connection applied before the others have their turn.
+const TURN: usize = 64;
+
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locations {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Settings files, a later one wins.
+    pub settings: Vec<PathBuf>,
+    /// Folders with profiles, an earlier one wins.
+    pub profiles: Vec<PathBuf>,
+    /// What `~` means in a profile.
+    pub home: Option<PathBuf>,
+}
+
+/// What a broker is made of.
+pub struct Options {
+    /// Where it is.
+    pub locations: Locations,
+    /// The kinds of providers it knows.
+    pub registry: Registry,
+}
+
+/// Why a broker does not start.
+#[derive(Debug)]
+pub enum StartupError {
+    /// The settings are wrong.
+    Settings(settings::SettingsError),
+    /// Its place is not to be had.
+    Place(PlaceError),
+    /// The system refused something it cannot do without.
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(error) => error.fmt(f),
+            Self::Place(error) => error.fmt(f),
+            Self::System { what, error } => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartupError {}
+
+impl From<PlaceError> for StartupError {
+    fn from(error: PlaceError) -> Self {
+        Self::Place(error)
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartupError {
+    move |error| StartupError::System { what, error }
+}
+
+/// A broker whose socket accepts.
+pub struct Server {
+    broker: Broker,
+    workers: Workers,
+    answers: Receiver<(CallId, Result<ProviderAnswer, ProviderError>)>,
+    poll: Poll,
+    place: Place,
+    _lock: DataLock,
+    signals: Signals,
+    locations: Locations,
+    places: Places,
+    loaded: Loaded,
+    links: HashMap<ConnectionId, Link>,
+    processes: HashMap<ProcessKey, ProcessWatch>,
+    accounts: HashMap<ProcessKey, Weak<Account>>,
+    made: u64,
+    began: Instant,
+    alarm: Option<Duration>,
+    /// Links with something to write.
+    dirty: BTreeSet<ConnectionId>,
+    /// Links with more to read.
+    unread: BTreeSet<ConnectionId>,
+    /// When to look for new connections again, after there were no descriptors for one.
+    accept_again: Option<Instant>,
+    effects: Vec<Effect>,
+    /// Profiles that sessions wait for.
+    to_load: VecDeque<(SessionId, String)>,
+    seed: u64,
+    scratch: Vec<u8>,
+    over: bool,
+}
+
+/// The kernel's word on when a process ends, and its connections.
+struct ProcessWatch {
+    pidfd: Option<OwnedFd>,
+    token: Token,
+    links: usize,
+}
+
+/// Signals as bytes in a pipe.
+struct Signals {
+    restart: std::os::unix::net::UnixStream,
+    reload: std::os::unix::net::UnixStream,
+    stops: u32,
+}
+
+impl Server {
+    /// Takes the data directory, listens, and finds out which profiles may have mail in their queues.
+    pub fn start(options: Options) -> Result<Self, StartupError> {
+        let Options { locations, registry } = options;
+        let loaded = settings::load_settings(&locations.settings, &Accounts::system())
+            .map_err(StartupError::Settings)?;
+        let lock = DataLock::take(&locations.data, &locations.socket)?;
+        raise_descriptor_limit();
+        let place = Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?;
+        let poll = Poll::new().map_err(system("watch descriptors"))?;
+        let waker =
+            Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
+        let signals = Signals::install(&poll).map_err(system("catch signals"))?;
+        let listener = place.as_fd().as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&listener), LISTENER, Interest::READABLE)
+            .map_err(system("watch the socket"))?;
+        let places = places(&locations, &registry);
+        let (workers, answers) = Workers::new(registry, Arc::new(waker));
+        let mut server = Self {
+            broker: Broker::new(sundown_core::settings::Settings::default()),
+            workers,
+            answers,
+            poll,
+            place,
+            _lock: lock,
+            signals,
+            locations,
+            places,
+            loaded,
+            links: HashMap::new(),
+            processes: HashMap::new(),
+            accounts: HashMap::new(),
+            made: FIRST,
+            began: Instant::now(),
+            alarm: None,
+            dirty: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            accept_again: None,
+            effects: Vec::new(),
+            to_load: VecDeque::new(),
+            seed: seed()?,
+            scratch: Vec::new(),
+            over: false,
+        };
+        server.broker = Broker::new(server.core_settings());
+        for profile in settings::profile_names(&server.places) {
+            if server.has_store(&profile) {
+                server.apply(Event::Adopt { profile });
+            }
+        }
+        tracing::info!(
+            socket = %server.locations.socket.display(),
+            data = %server.locations.data.display(),
+            "ready"
+        );
+        Ok(server)
+    }
+
+    /// Runs until somebody stops it.
+    pub fn run(mut self) -> Result<(), StartupError> {
+        let mut events = Events::with_capacity(1024);
+        while !self.over {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(system("wait for events"))?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept_all(),
+                    WAKER => self.take_answers(),
+                    SIGNALS => self.take_signals(),
+                    Token(token) if token % 2 == 1 => self.process_ended(Token(token)),
+                    Token(token) => {
+                        let id = ConnectionId(token as u64 / 2);
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.unread.insert(id);
+                        }
+                        if event.is_writable() {
+                            self.dirty.insert(id);
+                        }
+                    }
+                }
+            }
+            self.tell_time();
+            self.read_some();
+            self.write_all();
+        }
+        // What was said last should arrive: a goodbye, the answer to a stop.
+        for link in self.links.values_mut() {
+            let _ = link.flush();
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.unread.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
+        let again = self.accept_again.map(|at| at.saturating_duration_since(now));
+        let hello = self.next_hello_deadline().map(|at| at.saturating_duration_since(now));
+        // The kernel rounds down; a millisecond more saves a turn that comes too early.
+        let soonest = [alarm, again, hello].into_iter().flatten().min();
+        soonest.map(|wait| wait + Duration::from_millis(1))
+    }
+
+    fn next_hello_deadline(&self) -> Option<Instant> {
+        self.awaiting().map(|(_, deadline)| deadline).min()
+    }
+
+    fn awaiting(&self) -> impl Iterator<Item = (ConnectionId, Instant)> {
+        self.links.values().filter_map(|link| match link.state {
+            LinkState::AwaitHello(deadline) => Some((link.id, deadline)),
+            _ => None,
+        })
+    }
+
+    fn tell_time(&mut self) {
+        let now = Instant::now();
+        if self.alarm.is_some_and(|at| self.began + at <= now) {
+            self.alarm = None;
+            self.apply(Event::Timer);
+        }
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept_again = None;
+            self.accept_all();
+        }
+        let late: Vec<_> = self.awaiting().filter(|(_, at)| *at <= now).map(|(id, _)| id).collect();
+        for id in late {
+            let fault = Fault::new(Code::E_TIMEOUT, "no hello came in time");
+            self.close(id, fault);
+        }
+    }
+
+    /// Applies one event and carries out what follows from it.
+    fn apply(&mut self, event: Event) {
+        let tick = self.tick();
+        let mut effects = std::mem::take(&mut self.effects);
+        self.broker.apply(tick, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+        // What an effect brings about is an event of its own, after all effects of this one.
+        while let Some((session, name)) = self.to_load.pop_front() {
+            self.load_profile(session, &name);
+        }
+    }
+
+    fn tick(&mut self) -> Tick {
+        // Drawn out by the core; the beginning comes from the system.
+        self.seed = self.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
+        Tick { boot: self.began.elapsed(), wall: SystemTime::now(), seed: self.seed }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Answer { connection, request, result } => {
+                self.send(connection, &FromBroker::Answer { id: request, result });
+            }
+            Effect::Notify { connection, notification } => {
+                self.send(connection, &FromBroker::Notify(notification));
+            }
+            Effect::Close { connection, why } => self.close(connection, why),
+            Effect::OpenLane(spec) => self.workers.open(spec),
+            Effect::CloseLane(lane) => self.workers.close(lane),
+            Effect::Call { lane, call, session, pid, provider } => {
+                self.workers.call(lane, call, session, pid, provider);
+            }
+            Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
+            Effect::Arm(at) => self.alarm = Some(at),
+            Effect::Stopped => self.over = true,
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, message: &FromBroker) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        match link.outbox.push(message) {
+            Ok(()) => drop(self.dirty.insert(connection)),
+            Err(TooSlow) => {
+                tracing::warn!(connection = connection.0, "a client does not read; disconnected");
+                self.drop_link(connection);
+            }
+        }
+    }
+
+    /// Says goodbye and ends a connection.
+    fn close(&mut self, connection: ConnectionId, why: Fault) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        tracing::info!(connection = connection.0, %why, "a connection is closed");
+        link.say_goodbye(why);
+        self.dirty.insert(connection);
+    }
+
+    /// A connection is gone. The core is told in a turn of its own.
+    fn drop_link(&mut self, connection: ConnectionId) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        link.state = LinkState::Closing;
+        self.unread.insert(connection);
+        self.dirty.insert(connection);
+    }
+
+    fn accept_all(&mut self) {
+        loop {
+            match self.place.accept() {
+                Ok(stream) => {
+                    if let Err(error) = self.accepted(stream) {
+                        tracing::warn!(%error, "a connection could not be taken");
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted for the moment");
+                    self.accept_again = Some(Instant::now() + Duration::from_millis(100));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, stream: interprocess::local_socket::Stream) -> io::Result<()> {
+        let id = ConnectionId(self.made);
+        self.made += 1;
+        let link = Link::new(id, stream, self.loaded.settings.limits.outbox_bytes)?;
+        let fd = link.as_fd().as_raw_fd();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut SourceFd(&fd), Token(id.0 as usize * 2), both)?;
+        self.links.insert(id, link);
+        self.unread.insert(id);
+        Ok(())
+    }
+
+    /// Reads one piece of every connection that has something, and applies what it asks.
+    fn read_some(&mut self) {
+        for id in std::mem::take(&mut self.unread) {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let intake = match self.links.get_mut(&id) {
+                Some(Link { state: LinkState::Closing, .. }) => Intake::Ended,
+                Some(link) => link.read(&mut scratch),
+                None => Intake::Drained,
+            };
+            self.scratch = scratch;
+            if intake == Intake::More {
+                self.unread.insert(id);
+            }
+            self.take_requests(id);
+            if intake == Intake::Ended {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn take_requests(&mut self, id: ConnectionId) {
+        for _ in 0..TURN {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            match link.next() {
+                Ok(None) => return,
+                Ok(Some(Incoming::Hello(hello, version))) => self.open(id, &hello, version),
+                Ok(Some(Incoming::Request(asked, bytes))) => {
+                    self.apply(Event::Request { connection: id, asked, bytes });
+                }
+                Err(why) => {
+                    self.close(id, why);
+                    self.forget_process(id);
+                    self.apply(Event::Disconnected { connection: id });
+                    return;
+                }
+            }
+        }
+        self.unread.insert(id);
+    }
+
+    fn open(
+        &mut self,
+        id: ConnectionId,
+        hello: &sundown_protocol::hello::Hello,
+        version: sundown_protocol::Version,
+    ) {
+        let link = self.links.get_mut(&id).expect("it said hello just now");
+        let identity = link.credentials.identity(id, hello);
+        let key = identity.key.clone();
+        let account = self.accounts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
+        self.accounts.insert(key.clone(), Rc::downgrade(&account));
+        link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
+        let pidfd = link.credentials.pidfd.take();
+        let token = Token(id.0 as usize * 2 + 1);
+        let watch = self.processes.entry(key).or_insert_with(|| {
+            if let Some(pidfd) = &pidfd {
+                let raw = pidfd.as_fd().as_raw_fd();
+                let _ = self.poll.registry().register(
+                    &mut SourceFd(&raw),
+                    token,
+                    Interest::READABLE,
+                );
+            }
+            ProcessWatch { pidfd, token, links: 0 }
+        });
+        watch.links += 1;
+        self.dirty.insert(id);
+        self.apply(Event::Connected { connection: id, identity });
+    }
+
+    fn process_ended(&mut self, token: Token) {
+        let ended = self.processes.iter().find(|(_, watch)| watch.token == token);
+        if let Some(process) = ended.map(|(key, _)| key.clone()) {
+            self.apply(Event::ProcessEnded { process });
+        }
+    }
+
+    /// A connection's process has one connection less.
+    fn forget_process(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let LinkState::Open(key) = std::mem::replace(&mut link.state, LinkState::Closing) else {
+            return;
+        };
+        let Some(watch) = self.processes.get_mut(&key) else { return };
+        watch.links -= 1;
+        if watch.links == 0 {
+            if let Some(watch) = self.processes.remove(&key)
+                && let Some(pidfd) = watch.pidfd
+            {
+                let raw = pidfd.as_raw_fd();
+                let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+            }
+            self.accounts.remove(&key);
+        }
+    }
+
+    fn remove(&mut self, id: ConnectionId) {
+        self.forget_process(id);
+        let Some(link) = self.links.remove(&id) else { return };
+        let fd = link.as_fd().as_raw_fd();
+        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        self.dirty.remove(&id);
+        self.unread.remove(&id);
+        drop(link);
+        self.apply(Event::Disconnected { connection: id });
+    }
+
+    fn write_all(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            let flushed = link.flush();
+            let ended = link.state == LinkState::Closing && link.is_flushed();
+            if ended || flushed.is_err() {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Ok((call, result)) = self.answers.try_recv() {
+            self.apply(Event::Answered { call, result });
+        }
+    }
+
+    fn take_signals(&mut self) {
+        if self.signals.reload_asked() {
+            self.reload();
+        }
+        match self.signals.stops_asked() {
+            0 => {}
+            1 => self.apply(Event::Stop(Stop::Restart)),
+            _ => self.apply(Event::Stop(Stop::Now)),
+        }
+    }
+
+    fn reload(&mut self) {
+        match settings::load_settings(&self.locations.settings, &Accounts::system()) {
+            Err(error) => tracing::error!(%error, "settings stay as they were"),
+            Ok(loaded) => {
+                if loaded.socket_group != self.loaded.socket_group {
+                    tracing::warn!("the socket's group changes when the broker starts again");
+                }
+                self.loaded = loaded;
+                let settings = self.core_settings();
+                self.apply(Event::Reload(Box::new(settings)));
+                tracing::info!("settings were read again; profiles are with each new session");
+            }
+        }
+    }
+
+    fn core_settings(&self) -> sundown_core::settings::Settings {
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let broker = BrokerFacts {
+            pid: std::process::id(),
+            socket: self.locations.socket.display().to_string(),
+            started: started.as_millis() as u64,
+        };
+        sundown_core::settings::Settings {
+            owner: rustix::process::geteuid().as_raw(),
+            broker,
+            ..self.loaded.settings.clone()
+        }
+    }
+
+    /// A profile is a small file; the loop can read it itself.
+    fn load_profile(&mut self, session: SessionId, name: &str) {
+        let result = settings::load_profile(name, &self.places).map(Box::new).map_err(|error| {
+            let code = match error {
+                ProfileError::NotFound { .. } => Code::E_NOT_FOUND,
+                ProfileError::Name(_) => Code::E_INVALID_PARAMETER,
+                ProfileError::Invalid(_) => Code::E_UNCONFIGURED,
+            };
+            Fault::new(code, error.to_string())
+        });
+        self.apply(Event::ProfileLoaded { session, result });
+    }
+
+    fn has_store(&self, profile: &str) -> bool {
+        let read = settings::load_profile(profile, &self.places);
+        read.is_ok_and(|p| p.stores.iter().any(|store| store.path.exists()))
+    }
+}
+
+impl Signals {
+    fn install(poll: &Poll) -> io::Result<Self> {
+        let stream = |signals: &[i32]| -> io::Result<std::os::unix::net::UnixStream> {
+            let (read, write) = std::os::unix::net::UnixStream::pair()?;
+            read.set_nonblocking(true)?;
+            for signal in signals {
+                signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+            }
+            let fd = read.as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
+            Ok(read)
+        };
+        let restart = stream(&[signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+        let reload = stream(&[signal_hook::consts::SIGHUP])?;
+        Ok(Self { restart, reload, stops: 0 })
+    }
+
+    fn reload_asked(&mut self) -> bool {
+        drain(&mut self.reload) > 0
+    }
+
+    /// How often a stop was asked for so far, if it was asked for again.
+    fn stops_asked(&mut self) -> u32 {
+        let new = drain(&mut self.restart);
+        self.stops += new;
+        if new == 0 { 0 } else { self.stops }
+    }
+}
+
+fn drain(pipe: &mut std::os::unix::net::UnixStream) -> u32 {
+    let mut bytes = [0; 64];
+    let mut count = 0;
+    while let Ok(n @ 1..) = pipe.read(&mut bytes) {
+        count += n as u32;
+    }
+    count
+}
+
+fn seed() -> Result<u64, StartupError> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|error| StartupError::System { what: "get random bytes", error: error.into() })?;
+    Ok(u64::from_le_bytes(seed))
+}
+
+/// One descriptor a connection and one a process: as many as the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
+}
+
+fn places(locations: &Locations, registry: &Registry) -> Places {
+    let names = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
+    let kinds = KnownKinds {
+        stores: names(registry.stores.keys().cloned().collect()),
+        transports: names(registry.transports.keys().cloned().collect()),
+        address_books: names(registry.address_books.keys().cloned().collect()),
+    };
+    let uid = rustix::process::geteuid().as_raw();
+    Places {
+        folders: locations.profiles.clone(),
+        data: locations.data.clone(),
+        home: locations.home.clone(),
+        user: Accounts::system().name(uid).unwrap_or_else(|| uid.to_string()),
+        hostname: rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
+        kinds,
+        accounts: Accounts::system(),
+    }
+}
+
+/// Closes what was inherited and leaves the terminal that started it: the first thing a broker does that a client
+/// started in the background.
+pub fn detach() -> io::Result<()> {
+    crate::platform::close_inherited()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // One that leads its session already has nothing to leave.
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/")
+}

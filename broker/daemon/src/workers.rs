@@ -1,0 +1,438 @@
+//! The threads that call providers: one for each transport and address book of a session, two for each store.
+//!
+//! ```text
+//!  core ─call─► lane (bounded channel) ─► worker ─► provider
+//!  core ◄─answered─ answers (channel, and a waker for the loop) ◄┘
+//! ```
+//!
+//! A lane has as many places as the core gives out, so putting a call into it never blocks. A store's writer takes every
+//! write that waits and commits them together. A provider that panics fails that call only.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use mio::Waker;
+use sundown_core::provider::{
+    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreWrite,
+    TransportCall, Urgency,
+};
+use sundown_core::{CallId, LaneId, LaneSpec};
+use sundown_protocol::{Code, SessionId};
+use sundown_providers::{
+    AddressBookProvider, Prepared, Registry, StoreProvider, StoreReader, Support, Sync,
+    TransportProvider,
+};
+
+/// How long a deferred submission may wait for company.
+const DEFERRED: Duration = Duration::from_millis(50);
+
+type Answer = Result<ProviderAnswer, ProviderError>;
+
+/// One call on its way to a worker.
+struct Work {
+    call: CallId,
+    session: Option<SessionId>,
+    pid: Option<u32>,
+    provider: ProviderCall,
+}
+
+/// All workers.
+pub struct Workers {
+    registry: Registry,
+    lanes: HashMap<LaneId, Sender<Work>>,
+    stores: Stores,
+    answers: Answers,
+}
+
+/// The way back to the loop.
+#[derive(Clone)]
+struct Answers {
+    sender: Sender<(CallId, Answer)>,
+    waker: Arc<Waker>,
+}
+
+impl Answers {
+    fn send(&self, answers: impl IntoIterator<Item = (CallId, Answer)>) {
+        for answer in answers {
+            // Nobody listens any more when the loop has ended.
+            let _ = self.sender.send(answer);
+        }
+        let _ = self.waker.wake();
+    }
+}
+
+/// Open stores by their number: where transports read messages.
+#[derive(Clone, Default)]
+struct Stores(Arc<Mutex<HashMap<u32, Box<dyn StoreReader>>>>);
+
+impl Stores {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Box<dyn StoreReader>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Support for Stores {
+    fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>, ProviderError> {
+        let stores = self.lock();
+        let reader = stores.get(&uid).ok_or_else(|| {
+            ProviderError::new(Code::E_NOT_FOUND, format!("store {uid:08x} is not open"))
+        })?;
+        reader.another()
+    }
+}
+
+impl Workers {
+    /// No workers yet. Answers come through the receiver; the waker says when.
+    pub fn new(registry: Registry, waker: Arc<Waker>) -> (Self, Receiver<(CallId, Answer)>) {
+        let (sender, receiver) = unbounded();
+        let answers = Answers { sender, waker };
+        let lanes = HashMap::new();
+        (Self { registry, lanes, stores: Stores::default(), answers }, receiver)
+    }
+
+    /// Makes a worker.
+    pub fn open(&mut self, spec: LaneSpec) {
+        let LaneSpec { lane, reader, provider_type, spec, .. } = spec;
+        let (sender, calls) = unbounded();
+        self.lanes.insert(lane, sender);
+        let desk = Desk {
+            name: spec.name.clone(),
+            provider_type,
+            calls,
+            answers: self.answers.clone(),
+        };
+        match provider_type {
+            ProviderType::Store => {
+                let (sender, reads) = unbounded();
+                self.lanes.insert(reader.expect("a store has a reader's lane"), sender);
+                self.open_store(desk, reads, &spec);
+            }
+            ProviderType::Transport => {
+                let made = make(&self.registry.transports, &spec);
+                let support: Arc<dyn Support> = Arc::new(self.stores.clone());
+                spawn("transport", &spec, move || desk.serve_transport(made, &support));
+            }
+            ProviderType::AddressBook => {
+                let made = make(&self.registry.address_books, &spec);
+                spawn("address-book", &spec, move || desk.serve_address_book(made));
+            }
+        }
+    }
+
+    fn open_store(&self, desk: Desk, reads: Receiver<Work>, spec: &ProviderSpec) {
+        let made = make(&self.registry.stores, spec);
+        let (hand_over, readers) = unbounded();
+        let reading = Desk { calls: reads, ..desk.clone() };
+        spawn("store-read", spec, move || reading.serve_reads(&readers));
+        let stores = self.stores.clone();
+        spawn("store-write", spec, move || Writer { desk, stores, hand_over, open: None }.serve(made));
+    }
+
+    /// Hands a call to a worker.
+    pub fn call(
+        &self,
+        lane: LaneId,
+        call: CallId,
+        session: Option<SessionId>,
+        pid: Option<u32>,
+        provider: ProviderCall,
+    ) {
+        if let Some(lane) = self.lanes.get(&lane) {
+            let _ = lane.send(Work { call, session, pid, provider });
+        }
+    }
+
+    /// Lets a worker end when it has done what it was given. One that hangs is left behind.
+    pub fn close(&mut self, lane: LaneId) {
+        self.lanes.remove(&lane);
+    }
+}
+
+/// Makes a provider; without its kind every call of it says so.
+fn make<P: ?Sized>(
+    kinds: &HashMap<String, sundown_providers::Constructor<P>>,
+    spec: &ProviderSpec,
+) -> Result<Box<P>, ProviderError> {
+    let constructor = kinds.get(&spec.kind).ok_or_else(|| {
+        let mut known: Vec<_> = kinds.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let message = format!("there is no kind {:?}; there are: {}", spec.kind, known.join(", "));
+        ProviderError::new(Code::E_NOT_FOUND, message)
+    })?;
+    constructor(spec)
+}
+
+fn spawn(what: &str, spec: &ProviderSpec, work: impl FnOnce() + Send + 'static) {
+    let name = format!("{what} {}", spec.name);
+    let spawned = thread::Builder::new().name(name).spawn(work);
+    if let Err(error) = spawned {
+        // Its lane has no receiver now; the core's deadlines deal with a provider that never answers.
+        tracing::error!(provider = spec.name, %error, "cannot start a thread for a provider");
+    }
+}
+
+/// Where one worker takes its calls and leaves its answers.
+#[derive(Clone)]
+struct Desk {
+    name: String,
+    provider_type: ProviderType,
+    calls: Receiver<Work>,
+    answers: Answers,
+}
+
+impl Desk {
+    /// Makes one call of a provider: timed, logged, and safe from its panics.
+    fn make_call(&self, work: &Work, call: impl FnOnce() -> Answer) -> Answer {
+        let began = Instant::now();
+        let answer = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(self.panicked()));
+        let took = began.elapsed();
+        self.log_call(work.session, work.pid, work.provider.name(), &answer, took);
+        answer
+    }
+
+    fn panicked(&self) -> ProviderError {
+        let message = format!("the provider {} failed inside; its log may say why", self.name);
+        ProviderError::new(Code::E_CALL_FAILED, message)
+    }
+
+    fn log_call(
+        &self,
+        session: Option<SessionId>,
+        pid: Option<u32>,
+        call: &str,
+        answer: &Answer,
+        took: Duration,
+    ) {
+        let (result, why) = match answer {
+            Ok(_) => ("S_OK", None),
+            Err(error) => (error.code.name(), Some(error.message.as_str())),
+        };
+        tracing::info!(
+            event = "provider-call",
+            session = session.map(|s| s.0),
+            pid,
+            provider = self.name,
+            kind = self.provider_type.name(),
+            call,
+            result,
+            why,
+            micros = took.as_micros() as u64,
+        );
+    }
+
+    fn serve_transport(
+        self,
+        mut made: Result<Box<dyn TransportProvider>, ProviderError>,
+        support: &Arc<dyn Support>,
+    ) {
+        for work in &self.calls {
+            let answer = self.make_call(&work, || {
+                let transport = made.as_mut().map_err(|e| e.clone())?;
+                call_transport(transport.as_mut(), &work.provider, support)
+            });
+            self.answers.send([(work.call, answer)]);
+        }
+    }
+
+    fn serve_address_book(self, mut made: Result<Box<dyn AddressBookProvider>, ProviderError>) {
+        for work in &self.calls {
+            let answer = self.make_call(&work, || {
+                let book = made.as_mut().map_err(|e| e.clone())?;
+                match &work.provider {
+                    ProviderCall::Logon => book.logon().map(|()| ProviderAnswer::Done),
+                    ProviderCall::Logoff => book.logoff().map(|()| ProviderAnswer::Done),
+                    ProviderCall::Address(call) => book.call(call),
+                    _ => Err(misdirected()),
+                }
+            });
+            self.answers.send([(work.call, answer)]);
+        }
+    }
+
+    fn serve_reads(self, readers: &Receiver<Box<dyn StoreReader>>) {
+        let mut reader: Option<Box<dyn StoreReader>> = None;
+        for work in &self.calls {
+            // The newest one: after the store was closed and opened again an older one reads nothing.
+            reader = readers.try_iter().last().or(reader);
+            let answer = self.make_call(&work, || match (&work.provider, reader.as_mut()) {
+                (ProviderCall::Read(question), Some(reader)) => reader.read(question),
+                (ProviderCall::Read(_), None) => {
+                    Err(ProviderError::new(Code::E_NOT_INITIALIZED, "the store is not open"))
+                }
+                _ => Err(misdirected()),
+            });
+            self.answers.send([(work.call, answer)]);
+        }
+    }
+}
+
+fn call_transport(
+    transport: &mut dyn TransportProvider,
+    call: &ProviderCall,
+    support: &Arc<dyn Support>,
+) -> Answer {
+    let done = |()| ProviderAnswer::Done;
+    match call {
+        ProviderCall::Logon => transport.logon(Arc::clone(support)).map(done),
+        ProviderCall::Logoff => transport.logoff().map(done),
+        ProviderCall::Transport(TransportCall::Prepare(transmission)) => {
+            let Prepared { marker, refused } = transport.prepare(transmission)?;
+            Ok(ProviderAnswer::Prepared { marker, refused })
+        }
+        ProviderCall::Transport(TransportCall::Complete { id }) => {
+            Ok(ProviderAnswer::Results(transport.complete(*id)))
+        }
+        ProviderCall::Transport(TransportCall::Cancel { id }) => {
+            transport.cancel(*id);
+            Ok(ProviderAnswer::Done)
+        }
+        ProviderCall::Transport(TransportCall::Recover { transmission, marker }) => {
+            Ok(ProviderAnswer::Results(transport.recover(transmission, marker)))
+        }
+        _ => Err(misdirected()),
+    }
+}
+
+fn misdirected() -> ProviderError {
+    ProviderError::new(Code::E_NO_SUPPORT, "this provider does not take such a call")
+}
+
+/// A store's writer: it groups commits.
+struct Writer {
+    desk: Desk,
+    stores: Stores,
+    hand_over: Sender<Box<dyn StoreReader>>,
+    /// The store's number while it is open, and how many have it open.
+    open: Option<(u32, usize)>,
+}
+
+impl Writer {
+    fn serve(mut self, mut made: Result<Box<dyn StoreProvider>, ProviderError>) {
+        while let Some(batch) = self.next_batch() {
+            let mut writes = Vec::new();
+            for work in batch {
+                if matches!(work.provider, ProviderCall::Write(_)) {
+                    writes.push(work);
+                    continue;
+                }
+                self.commit(&mut made, std::mem::take(&mut writes));
+                let answer = self.session_call(&mut made, &work);
+                self.desk.answers.send([(work.call, answer)]);
+            }
+            self.commit(&mut made, writes);
+        }
+        if let Some((uid, _)) = self.open {
+            self.stores.lock().remove(&uid);
+        }
+    }
+
+    /// Everything that waits. When it is all deferred, a little time for more to come.
+    fn next_batch(&self) -> Option<Vec<Work>> {
+        let mut batch = vec![self.desk.calls.recv().ok()?];
+        let mut most_urgent = urgency(&batch[0]);
+        let until = Instant::now() + DEFERRED;
+        loop {
+            for work in self.desk.calls.try_iter() {
+                most_urgent = most_urgent.max(urgency(&work));
+                batch.push(work);
+            }
+            if most_urgent != Urgency::Deferred {
+                return Some(batch);
+            }
+            match self.desk.calls.recv_deadline(until) {
+                Ok(work) => {
+                    most_urgent = most_urgent.max(urgency(&work));
+                    batch.push(work);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Some(batch);
+                }
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        made: &mut Result<Box<dyn StoreProvider>, ProviderError>,
+        works: Vec<Work>,
+    ) {
+        if works.is_empty() {
+            return;
+        }
+        let sync = match works.iter().map(urgency).max() {
+            Some(Urgency::Unsynced) => Sync::None,
+            _ => Sync::Full,
+        };
+        let mut slips = Vec::with_capacity(works.len());
+        let mut writes = Vec::with_capacity(works.len());
+        for Work { call, session, pid, provider } in works {
+            let name = provider.name();
+            let ProviderCall::Write(write) = provider else { continue };
+            slips.push((call, session, pid, name));
+            writes.push(write);
+        }
+        let began = Instant::now();
+        let answers = match made {
+            Ok(store) => catch_unwind(AssertUnwindSafe(|| store.commit(writes, sync))),
+            Err(error) => Ok(slips.iter().map(|_| Err(error.clone())).collect()),
+        };
+        let mut answers = answers.unwrap_or_default();
+        // A store that panicked, or answered too little, has not committed anything that it may be believed.
+        answers.resize_with(slips.len(), || Err(self.desk.panicked()));
+        let took = began.elapsed();
+        for ((_, session, pid, name), answer) in slips.iter().zip(&answers) {
+            self.desk.log_call(*session, *pid, name, answer, took);
+        }
+        let calls = slips.into_iter().map(|(call, ..)| call);
+        self.desk.answers.send(calls.zip(answers));
+    }
+
+    fn session_call(
+        &mut self,
+        made: &mut Result<Box<dyn StoreProvider>, ProviderError>,
+        work: &Work,
+    ) -> Answer {
+        let desk = self.desk.clone();
+        desk.make_call(work, || {
+            let store = made.as_mut().map_err(|e| e.clone())?;
+            match work.provider {
+                ProviderCall::Logon => self.log_on(store.as_mut()),
+                ProviderCall::Logoff => self.log_off(store.as_mut()),
+                _ => Err(misdirected()),
+            }
+        })
+    }
+
+    fn log_on(&mut self, store: &mut dyn StoreProvider) -> Answer {
+        let facts = store.logon()?;
+        let sessions = self.open.map_or(0, |(_, sessions)| sessions);
+        if sessions == 0 {
+            let reader = store.reader()?;
+            self.stores.lock().insert(facts.uid, reader.another()?);
+            let _ = self.hand_over.send(reader);
+        }
+        self.open = Some((facts.uid, sessions + 1));
+        Ok(ProviderAnswer::StoreOpened(facts))
+    }
+
+    fn log_off(&mut self, store: &mut dyn StoreProvider) -> Answer {
+        if let Some((uid, sessions)) = self.open {
+            self.open = (sessions > 1).then_some((uid, sessions - 1));
+            if self.open.is_none() {
+                self.stores.lock().remove(&uid);
+            }
+        }
+        store.logoff().map(|()| ProviderAnswer::Done)
+    }
+}
+
+fn urgency(work: &Work) -> Urgency {
+    match &work.provider {
+        ProviderCall::Write(write) => StoreWrite::urgency(write),
+        _ => Urgency::Now,
+    }
+}

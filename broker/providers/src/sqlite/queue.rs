@@ -1,0 +1,230 @@
+//! The outgoing queue: what submits and updates do to the tables, and what is forgotten in the end.
+
+use rusqlite::params;
+use sundown_core::provider::{
+    MessageContent, ProviderAnswer, Submission, SubmissionState, SubmissionUpdate,
+};
+use sundown_protocol::Code;
+use sundown_protocol::request::Folder;
+
+use super::body;
+use super::reader::{NOT_READ, submission_of};
+use super::rows::{encode_recipients, key};
+use super::schema::{GONE, KEPT, folder_number, state_number};
+use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
+use crate::fault::Failure;
+use crate::headers::{Facts, Head, MAX_HEAD, clean};
+use crate::notice::{self, Notice};
+
+/// The most rows that one purge removes, so that it never holds a commit up for long.
+const PURGE: u32 = 10_000;
+
+impl Writer {
+    pub(super) fn submit(&mut self, submission: &Submission, content: &MessageContent) -> Answer {
+        if let Some(known) = self.known(submission.record)? {
+            return self.submitted_before(submission.record, &known, content);
+        }
+        let (body, mut size) = self.place_content(content)?;
+        let beginning = self.beginning(body, content)?;
+        let head = Head::of(&beginning);
+        let (from, submitted) = (submission.from.as_str(), submission.submitted);
+        let front = head.additions(&Facts { record: submission.record, from, submitted });
+        if !front.is_empty() {
+            body::insert(&self.connection, body, body::FRONT, &front)?;
+            size += front.len() as u64;
+        }
+        let shown = shown_of_submission(&head, submission);
+        let stored = Submission { subject: shown.subject.clone(), size, ..submission.clone() };
+        let order = self.enter(&Entry {
+            body,
+            record: submission.record,
+            folder: Folder::Outbox,
+            shown,
+            size,
+            received: submitted,
+            recovered: false,
+        })?;
+        let stored = Submission { order, ..stored };
+        self.enqueue(&stored)?;
+        Ok(ProviderAnswer::Submitted { submission: Box::new(stored), new: true })
+    }
+
+    fn submitted_before(&self, record: u128, known: &Known, content: &MessageContent) -> Answer {
+        if known.state.is_none() {
+            return Err(collision());
+        }
+        let first = submission_of(&self.connection, record)?.ok_or_else(collision)?;
+        self.drop_content(content)?;
+        Ok(ProviderAnswer::Submitted { submission: Box::new(first), new: false })
+    }
+
+    fn enqueue(&self, submission: &Submission) -> rusqlite::Result<()> {
+        let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, profile = ?5, uid = ?6,
+                       envelope_from = ?7, envelope_to = ?8, no_mail = ?9, submitted = ?10,
+                       last_error = ?11
+                   WHERE seq = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![
+            submission.order,
+            state_number(submission.state()),
+            submission.due as i64,
+            submission.attempts,
+            submission.profile,
+            submission.uid,
+            submission.from,
+            encode_recipients(&submission.recipients),
+            submission.no_mail,
+            submission.submitted as i64,
+            submission.last_error,
+        ])?;
+        Ok(())
+    }
+
+    pub(super) fn update(&mut self, update: &SubmissionUpdate) -> Answer {
+        self.overwrite(update)?;
+        let submission = &update.submission;
+        let moved = match folder_after(submission.state()) {
+            Some(folder) => self.leave_outbox(submission.record, folder)?,
+            None => None,
+        };
+        let told = !update.bounced.is_empty() && !submission.from.is_empty();
+        let notice = if told { Some(self.put_notice(update)?) } else { None };
+        Ok(ProviderAnswer::Updated { moved, notice })
+    }
+
+    fn overwrite(&self, update: &SubmissionUpdate) -> Result<(), Failure> {
+        let submission = &update.submission;
+        let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, envelope_to = ?5,
+                       no_mail = ?6, last_error = ?7,
+                       final_at = CASE WHEN ?8 THEN coalesce(final_at, ?9) END
+                   WHERE record = ?1 AND state IS NOT NULL";
+        let changed = self.connection.prepare_cached(sql)?.execute(params![
+            key(submission.record),
+            state_number(submission.state()),
+            submission.due as i64,
+            submission.attempts,
+            encode_recipients(&submission.recipients),
+            submission.no_mail,
+            submission.last_error,
+            submission.state().is_final(),
+            update.now as i64,
+        ])?;
+        let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
+        if changed == 0 { Err(missing()) } else { Ok(()) }
+    }
+
+    fn leave_outbox(&self, record: u128, folder: Folder) -> rusqlite::Result<Option<Folder>> {
+        let sql = "UPDATE message SET folder = ?2 WHERE record = ?1 AND folder = ?3";
+        let (to, from) = (folder_number(folder), folder_number(Folder::Outbox));
+        let changed = self.connection.prepare_cached(sql)?.execute((key(record), to, from))?;
+        Ok((changed > 0).then_some(folder))
+    }
+
+    fn put_notice(&mut self, update: &SubmissionUpdate) -> Result<u128, Failure> {
+        let record = update.notice;
+        if self.known(record)?.is_none() {
+            let text = self.compose_notice(update)?;
+            let (subject, from, to) = notice::shown(&text);
+            let body = self.place(&text)?;
+            self.enter(&Entry {
+                body,
+                record,
+                folder: Folder::Inbox,
+                shown: Shown { subject, from, to },
+                size: text.len() as u64,
+                received: update.now,
+                recovered: false,
+            })?;
+        }
+        let sql = "UPDATE message SET notice = ?2 WHERE record = ?1";
+        let parameters = (key(update.submission.record), key(record));
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        Ok(record)
+    }
+
+    fn compose_notice(&self, update: &SubmissionUpdate) -> Result<Vec<u8>, Failure> {
+        let submission = &update.submission;
+        let original = match self.known(submission.record)? {
+            Some(known) => body::beginning(&self.connection, known.body, MAX_HEAD)?,
+            None => Vec::new(),
+        };
+        let stored = submission_of(&self.connection, submission.record)?;
+        let failures: Vec<_> = update
+            .bounced
+            .iter()
+            .filter_map(|place| submission.recipients.get(*place))
+            .map(|recipient| notice::Failure {
+                address: &recipient.address,
+                reply: recipient.reply.as_deref().unwrap_or_default(),
+            })
+            .collect();
+        Ok(Notice {
+            record: update.notice,
+            to: &submission.from,
+            subject: stored.as_ref().map_or("", |stored| &stored.subject),
+            submitted: submission.submitted,
+            now: update.now,
+            failures: &failures,
+            original: &original,
+        }
+        .compose())
+    }
+
+    /// Forgets what became of submissions, and keys, a week after: a message stays as one like any other, a row of what
+    /// was deleted goes. A bounce stays while its notification does.
+    pub(super) fn purge(&self, now: u64) -> rusqlite::Result<()> {
+        let before = now.saturating_sub(KEPT) as i64;
+        let bounced = state_number(SubmissionState::Bounced);
+        let old = format!(
+            "seq IN (SELECT seq FROM message WHERE final_at < ?1
+                AND NOT (state IS {bounced} AND notice IS NOT NULL{NOT_READ})
+                LIMIT {PURGE})"
+        );
+        let forget = format!(
+            "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
+                 notice = NULL, final_at = NULL
+             WHERE folder <> {GONE} AND {old}"
+        );
+        let remove = format!("DELETE FROM message WHERE folder = {GONE} AND {old}");
+        self.connection.execute(&forget, [before])?;
+        if self.connection.execute(&remove, [before])? > 0 {
+            // The highest of all may have gone; without this a later start would use its number again.
+            let sql = "UPDATE meta SET value = ?1 WHERE name = 'seq'";
+            self.connection.execute(sql, [self.last_seq()])?;
+        }
+        Ok(())
+    }
+
+    /// Submissions by state, without the final ones.
+    pub(super) fn count(&self) -> rusqlite::Result<[u64; 9]> {
+        let sql = "SELECT state, count(*) FROM message WHERE state < 6 GROUP BY state";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut counts = [0; 9];
+        while let Some(row) = rows.next()? {
+            counts[row.get::<_, usize>(0)?] = row.get(1)?;
+        }
+        Ok(counts)
+    }
+}
+
+/// Where a message goes when its submission is final. What was withdrawn can be changed and sent again.
+fn folder_after(state: SubmissionState) -> Option<Folder> {
+    match state {
+        SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::Sent),
+        SubmissionState::Aborted => Some(Folder::Drafts),
+        _ => None,
+    }
+}
+
+/// The envelope speaks where the head is silent.
+fn shown_of_submission(head: &Head<'_>, submission: &Submission) -> Shown {
+    let mut shown = shown(head);
+    if shown.from.is_empty() {
+        shown.from.clone_from(&submission.from);
+    }
+    if shown.to.is_empty() {
+        let to: Vec<_> = submission.recipients.iter().map(|r| r.address.as_str()).collect();
+        shown.to = clean(&to.join(", "));
+    }
+    shown
+}

@@ -1,0 +1,122 @@
+//! The one error of this library: it answers questions and keeps its chain.
+
+use std::fmt;
+use std::io;
+
+use sundown_protocol::{Code, Fault, FaultDetail};
+
+/// Why a call failed.
+///
+/// ```
+/// # fn show(error: &sundown_client::Error) {
+/// eprintln!("{error}"); // what happened, to what, and what to do
+/// assert!(error.code().name().starts_with("MAPI_E_"));
+/// if error.is_end_of_session() { /* the session is over: log on again, or leave */ }
+/// # }
+/// ```
+pub struct Error(Box<Kind>);
+
+enum Kind {
+    /// The broker understood and refused.
+    Fault(Fault),
+    /// The connection ended; what was asked may or may not have happened.
+    Disconnected(String),
+    /// No broker could be reached.
+    Unreachable { what: String, source: Option<io::Error> },
+}
+
+impl Error {
+    pub(crate) fn fault(code: Code, message: impl Into<String>) -> Self {
+        Fault::new(code, message).into()
+    }
+
+    pub(crate) fn disconnected(why: impl Into<String>) -> Self {
+        Self(Box::new(Kind::Disconnected(why.into())))
+    }
+
+    pub(crate) fn unreachable(what: impl Into<String>, source: Option<io::Error>) -> Self {
+        Self(Box::new(Kind::Unreachable { what: what.into(), source }))
+    }
+
+    /// The MAPI code.
+    pub fn code(&self) -> Code {
+        match &*self.0 {
+            Kind::Fault(fault) => fault.code,
+            Kind::Disconnected(_) => Code::E_END_OF_SESSION,
+            Kind::Unreachable { .. } => Code::E_NETWORK_ERROR,
+        }
+    }
+
+    /// What programs may want to know beside the code.
+    pub fn detail(&self) -> &FaultDetail {
+        match &*self.0 {
+            Kind::Fault(fault) => &fault.detail,
+            _ => &FaultDetail::None,
+        }
+    }
+
+    /// The broker went away while the call was under way.
+    pub fn is_disconnected(&self) -> bool {
+        matches!(*self.0, Kind::Disconnected(_))
+    }
+
+    /// No broker runs, or none could be started.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(*self.0, Kind::Unreachable { .. })
+    }
+
+    /// The session was ended: by a shared logoff whose grace is over, or with its broker.
+    pub fn is_end_of_session(&self) -> bool {
+        self.code() == Code::E_END_OF_SESSION
+    }
+
+    /// The object, the session or the library itself is not in a state to take calls.
+    pub fn is_dead_handle(&self) -> bool {
+        matches!(self.code(), Code::E_INVALID_OBJECT | Code::E_NOT_INITIALIZED)
+    }
+
+    /// Trying again later may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self.code(),
+            Code::E_BUSY
+                | Code::E_WAIT
+                | Code::E_TIMEOUT
+                | Code::E_NETWORK_ERROR
+                | Code::E_NOT_ENOUGH_DISK
+                | Code::E_NOT_ENOUGH_RESOURCES
+        )
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self(Box::new(Kind::Fault(fault)))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Kind::Fault(fault) => f.write_str(&fault.message),
+            Kind::Disconnected(why) => write!(f, "the connection to the broker ended: {why}"),
+            Kind::Unreachable { what, .. } => f.write_str(what),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({} {})", self.code().name(), self.code())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Kind::Fault(fault) => Some(fault),
+            Kind::Unreachable { source: Some(source), .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! One connection to a broker: requests out, answers and notifications in.
+//!
+//! Whoever waits for an answer reads the socket itself: that saves a thread change on every call. The others wait for
+//! the one who reads. When nobody waits, the *watch* does: a thread that sleeps until something arrives unasked. It is
+//! armed only while nobody else reads, so that an answer wakes one thread and not two.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use interprocess::ConnectWaitMode;
+use interprocess::local_socket::traits::Stream as _;
+use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
+use rustix::event::epoll;
+use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::request::{Asked, Request};
+use sundown_protocol::{Fault, Notification, Reply, RequestId, Version, codec, frame};
+
+use crate::error::Error;
+
+/// How long a broker may take to answer a hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+type Outcome = Result<Reply, Fault>;
+/// Runs before anybody can see what follows the answer.
+pub(crate) type Hook = Box<dyn FnOnce(&Outcome) + Send>;
+
+pub(crate) struct Link {
+    stream: Stream,
+    /// One writer at a time.
+    writing: Mutex<()>,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Of whoever reads.
+    scratch: Mutex<Box<[u8]>>,
+    watch: OwnedFd,
+    welcome: Welcome,
+    notices: Sender<Notification>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<RequestId, Waiting>,
+    asked: u64,
+    /// What is on its way: requests and their bytes.
+    requests: u32,
+    bytes: u64,
+    reading: Reading,
+    inbox: Inbox,
+    dead: Option<String>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Nobody; the watch is armed.
+    #[default]
+    Nobody,
+    Somebody,
+}
+
+struct Waiting {
+    cost: Option<u64>,
+    hook: Option<Hook>,
+    outcome: Option<Outcome>,
+    /// Nobody wants the answer.
+    abandoned: bool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    bytes: VecDeque<u8>,
+}
+
+impl Link {
+    /// Connects and says hello.
+    pub(crate) fn connect(
+        socket: &Path,
+        program: &str,
+        notices: Sender<Notification>,
+    ) -> io::Result<Self> {
+        let name = socket.to_fs_name::<GenericFilePath>()?;
+        let stream = ConnectOptions::new()
+            .name(name)
+            .wait_mode(ConnectWaitMode::Timeout(HELLO))
+            .connect_sync()?;
+        let welcome = say_hello(&stream, program)?;
+        let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), ARMED)?;
+        Ok(Self {
+            stream,
+            writing: Mutex::new(()),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            scratch: Mutex::new(vec![0; 64 << 10].into_boxed_slice()),
+            watch,
+            welcome,
+            notices,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker's process id.
+    pub(crate) fn broker(&self) -> u32 {
+        self.welcome.pid
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) fn call(&self, request: Request, hook: Option<Hook>) -> Result<Outcome, Error> {
+        let id = self.send(request, hook)?;
+        self.wait(id)
+    }
+
+    /// Asks, and does not care for the answer.
+    pub(crate) fn tell(&self, request: Request) {
+        if let Ok(id) = self.send(request, None)
+            && let Some(waiting) = self.lock().waiting.get_mut(&id)
+        {
+            waiting.abandoned = true;
+        }
+    }
+
+    fn send(&self, request: Request, hook: Option<Hook>) -> Result<RequestId, Error> {
+        let free = request.is_free();
+        let id = self.number();
+        let frame = codec::encode(&Asked { id, request }).map_err(|e| {
+            Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string())
+        })?;
+        let cost = (!free).then_some(frame.len() as u64);
+        self.book(id, cost, hook)?;
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = frame::write(&mut &self.stream, &frame);
+        drop(writing);
+        if let Err(error) = written {
+            self.die(&error.to_string());
+            return Err(Error::disconnected(error.to_string()));
+        }
+        Ok(id)
+    }
+
+    fn number(&self) -> RequestId {
+        let mut state = self.lock();
+        state.asked += 1;
+        RequestId(state.asked)
+    }
+
+    /// Waits until the broker's credit allows one more request.
+    fn book(&self, id: RequestId, cost: Option<u64>, hook: Option<Hook>) -> Result<(), Error> {
+        let mut state = self.lock();
+        loop {
+            if let Some(why) = &state.dead {
+                return Err(Error::disconnected(why.clone()));
+            }
+            let Some(cost) = cost else { break };
+            let fits = state.requests < self.welcome.requests
+                && (state.bytes + cost <= self.welcome.bytes || state.requests == 0);
+            if fits {
+                state.requests += 1;
+                state.bytes += cost;
+                break;
+            }
+            state = self.read_or_wait(state);
+        }
+        let waiting = Waiting { cost, hook, outcome: None, abandoned: false };
+        state.waiting.insert(id, waiting);
+        Ok(())
+    }
+
+    fn wait(&self, id: RequestId) -> Result<Outcome, Error> {
+        let mut state = self.lock();
+        loop {
+            let entry = state.waiting.get_mut(&id).expect("who waits is listed");
+            if let Some(outcome) = entry.outcome.take() {
+                state.waiting.remove(&id);
+                return Ok(outcome);
+            }
+            if let Some(why) = &state.dead {
+                let error = Error::disconnected(why.clone());
+                state.waiting.remove(&id);
+                return Err(error);
+            }
+            state = self.read_or_wait(state);
+        }
+    }
+
+    /// Reads once, if nobody does; else waits until whoever does has read something.
+    fn read_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.reading == Reading::Somebody {
+            return self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.reading = Reading::Somebody;
+        drop(state);
+        // Disarmed, an answer does not wake the watch too.
+        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), OFF);
+        self.read_once();
+        let state = self.lock();
+        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
+        state
+    }
+
+    /// Reads what is there, waiting for it, and hands it out. Whoever calls it has taken the reading.
+    fn read_once(&self) {
+        let mut buffer = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = loop {
+            match (&self.stream).read(&mut buffer[..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let mut state = self.lock();
+        match read {
+            Ok(0) => {
+                state.dead.get_or_insert_with(|| "the broker closed it".into());
+            }
+            Ok(n) => {
+                state.inbox.bytes.extend(&buffer[..n]);
+                drop(buffer);
+                self.hand_out(&mut state);
+            }
+            Err(error) => {
+                state.dead.get_or_insert_with(|| error.to_string());
+            }
+        }
+        state.reading = Reading::Nobody;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn hand_out(&self, state: &mut State) {
+        loop {
+            let bytes = state.inbox.bytes.make_contiguous();
+            let message = match frame::cut(bytes) {
+                Ok(None) => return,
+                Ok(Some((payload, taken))) => {
+                    let message = codec::decode::<FromBroker>(payload).map_err(|e| e.to_string());
+                    state.inbox.bytes.drain(..taken);
+                    message
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match message {
+                Ok(FromBroker::Answer { id, result }) => answered(state, id, result),
+                Ok(FromBroker::Notify(notification)) => {
+                    // The receiver ends with the library.
+                    let _ = self.notices.send(notification);
+                }
+                Ok(FromBroker::Goodbye(why)) => {
+                    state.dead = Some(why.to_string());
+                    return;
+                }
+                Err(why) => {
+                    state.dead = Some(format!("the broker does not speak the protocol: {why}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sleeps until something arrives that nobody waits for, hands it out, and returns when the connection has ended.
+    pub(crate) fn watch(&self) {
+        let mut events = Vec::with_capacity(1);
+        loop {
+            events.clear();
+            let _ = epoll::wait(&self.watch, rustix::buffer::spare_capacity(&mut events), None);
+            let mut state = self.lock();
+            if state.dead.is_some() {
+                return;
+            }
+            if state.reading == Reading::Somebody {
+                // Whoever reads arms the watch again.
+                continue;
+            }
+            state.reading = Reading::Somebody;
+            drop(state);
+            self.read_once();
+            let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
+        }
+    }
+
+    /// Ends the connection from this side.
+    pub(crate) fn die(&self, why: &str) {
+        self.lock().dead.get_or_insert_with(|| why.to_owned());
+        let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Both);
+        self.changed.notify_all();
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        as_fd(&self.stream)
+    }
+}
+
+const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
+const OFF: epoll::EventFlags = epoll::EventFlags::ONESHOT;
+
+fn as_fd(stream: &Stream) -> BorrowedFd<'_> {
+    let Stream::UdSocket(stream) = stream;
+    stream.as_fd()
+}
+
+fn answered(state: &mut State, id: RequestId, result: Outcome) {
+    let Some(waiting) = state.waiting.get_mut(&id) else { return };
+    if let Some(hook) = waiting.hook.take() {
+        hook(&result);
+    }
+    let cost = waiting.cost;
+    if waiting.abandoned {
+        state.waiting.remove(&id);
+    } else {
+        waiting.outcome = Some(result);
+    }
+    if let Some(cost) = cost {
+        state.requests -= 1;
+        state.bytes -= cost;
+    }
+}
+
+fn say_hello(stream: &Stream, program: &str) -> io::Result<Welcome> {
+    let hello = Hello {
+        magic: MAGIC,
+        oldest: Version::OLDEST as u16,
+        newest: Version::NEWEST as u16,
+        image: crate::process::image(),
+        program: program.to_owned(),
+    };
+    let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
+    let bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
+    stream.set_recv_timeout(Some(HELLO))?;
+    frame::write(&mut &*stream, &bytes)?;
+    let mut payload = Vec::new();
+    if !frame::read(&mut &*stream, &mut payload)? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    stream.set_recv_timeout(None)?;
+    match codec::decode(&payload).map_err(|e| invalid(e.to_string()))? {
+        Answer::Welcome(welcome) => Ok(welcome),
+        Answer::Refused(refused) => {
+            Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.message))
+        }
+    }
+}
+
+/// A link that several threads use.
+pub(crate) type SharedLink = Arc<Link>;

@@ -1,0 +1,618 @@
+//! The library itself: initialized, used, uninitialized; and its way to the broker.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use sundown_protocol::notification::{EndReason, Event};
+use sundown_protocol::reply::{QueueRow, Status};
+use sundown_protocol::request::{QueueAction, Request, Stopping};
+use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply};
+
+use crate::error::Error;
+use crate::link::{Hook, Link, SharedLink};
+use crate::notify::{self, News};
+use crate::paths::{Arguments, Environment, Paths};
+use crate::session::{Logon, Session, SessionState, unexpected};
+use crate::{autostart, process};
+
+/// How long the library looks for a broker that went away.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it looks. A broker that is restarted is back within a few of these.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// How to initialize the library.
+#[derive(Debug, Clone)]
+pub struct Options {
+    program: String,
+    arguments: Arguments,
+    start: Option<PathBuf>,
+}
+
+impl Options {
+    /// For a program of this name, which other members of its sessions are shown. The broker is the user's own; one is
+    /// started if none runs.
+    pub fn new(program: impl Into<String>) -> Self {
+        let start = Some(PathBuf::from("sundown"));
+        Self { program: program.into(), arguments: Arguments::default(), start }
+    }
+
+    /// The broker with this socket (`SUNDOWN_SOCKET`).
+    #[must_use]
+    pub fn socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.arguments.socket = Some(socket.into());
+        self
+    }
+
+    /// The data directory of a broker that is started (`SUNDOWN_DATA_DIR`).
+    #[must_use]
+    pub fn data_dir(mut self, data: impl Into<PathBuf>) -> Self {
+        self.arguments.data_dir = Some(data.into());
+        self
+    }
+
+    /// The settings file of a broker that is started (`SUNDOWN_CONFIG`).
+    #[must_use]
+    pub fn config(mut self, config: impl Into<PathBuf>) -> Self {
+        self.arguments.config = Some(config.into());
+        self
+    }
+
+    /// The program that starts a broker when it is called with `serve`; by default `sundown` from the `PATH`.
+    #[must_use]
+    pub fn start_with(mut self, program: impl Into<PathBuf>) -> Self {
+        self.start = Some(program.into());
+        self
+    }
+
+    /// Start no broker (`SUNDOWN_NO_AUTOSTART=1`).
+    #[must_use]
+    pub fn no_autostart(mut self) -> Self {
+        self.start = None;
+        self
+    }
+}
+
+/// The initialized library. It is counted: each initialization adds one, dropping it or [`uninitialize`](Self::uninitialize)
+/// removes one, and with the last the sessions that are still logged on are logged off.
+#[derive(Debug)]
+pub struct Mapi {
+    library: Arc<Library>,
+}
+
+/// What all initializations with one broker share.
+pub(crate) struct Library {
+    options: Options,
+    paths: Paths,
+    /// A forked child has this library's memory and not its threads.
+    pid: u32,
+    initialized: Mutex<u32>,
+    connection: Mutex<Connection>,
+    changed: Condvar,
+    sessions: Mutex<HashMap<MemberId, Arc<SessionState>>>,
+    /// The broker said that it stops for good.
+    stopping: AtomicBool,
+    notices: Sender<Notification>,
+}
+
+enum Connection {
+    Up(SharedLink),
+    /// The library looks for the broker, until then.
+    Down(Instant),
+    /// It was not connected, or gave up; the next call tries again.
+    Off,
+    /// The broker was stopped for good, or the library was uninitialized.
+    Ended(String),
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Library({})", self.paths.socket.display())
+    }
+}
+
+/// Libraries of this process by their socket.
+static LIBRARIES: Mutex<Vec<Weak<Library>>> = Mutex::new(Vec::new());
+
+impl Mapi {
+    /// `MAPIInitialize`: connects to the user's broker, and starts one if none runs. Later initializations of one process
+    /// with the same broker share the first one's connection and its program name.
+    pub fn initialize(options: Options) -> Result<Self, Error> {
+        let environment = Environment::of_this_process();
+        let paths = Paths::resolve(&options.arguments, &environment)
+            .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
+        let mut libraries = lock(&LIBRARIES);
+        libraries.retain(|library| library.strong_count() > 0);
+        let here = |library: &Arc<Library>| {
+            library.paths.socket == paths.socket && library.pid == std::process::id()
+        };
+        if let Some(library) = libraries.iter().filter_map(Weak::upgrade).find(here) {
+            *lock(&library.initialized) += 1;
+            drop(libraries);
+            let mapi = Self { library };
+            mapi.library.connect_now()?;
+            return Ok(mapi);
+        }
+        let library = Library::new(options, paths)?;
+        libraries.push(Arc::downgrade(&library));
+        drop(libraries);
+        let mapi = Self { library };
+        mapi.library.connect_now()?;
+        Ok(mapi)
+    }
+
+    /// `MAPILogonEx`: joins the profile's shared session, or makes one.
+    pub fn logon(&self, logon: Logon) -> Result<Session, Error> {
+        Session::log_on(&self.library, logon)
+    }
+
+    /// How often the library is initialized in this process with this broker.
+    pub fn initialized(&self) -> u32 {
+        *lock(&self.library.initialized)
+    }
+
+    /// The broker's process id, while there is a connection.
+    pub fn broker(&self) -> Option<u32> {
+        match &*lock(&self.library.connection) {
+            Connection::Up(link) => Some(link.broker()),
+            _ => None,
+        }
+    }
+
+    /// The broker's socket.
+    pub fn socket(&self) -> &Path {
+        &self.library.paths.socket
+    }
+
+    /// What the broker is doing.
+    pub fn status(&self) -> Result<Status, Error> {
+        match self.library.call(None, |_| Ok(Request::Status))? {
+            Reply::Status(status) => Ok(status),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The outgoing queue of a profile; without one of the default profile and all that have a session. With `all` also
+    /// what is final.
+    pub fn queue(&self, profile: Option<&str>, all: bool) -> Result<Vec<QueueRow>, Error> {
+        let mut rows = Vec::new();
+        let mut after = 0;
+        loop {
+            let action = QueueAction::List { all, after, limit: 64 };
+            let (page, next) = self.queue_page(profile, &action)?;
+            rows.extend(page);
+            match next {
+                Some(next) => after = next,
+                None => return Ok(rows),
+            }
+        }
+    }
+
+    /// One entry of the outgoing queue, with all its recipients.
+    pub fn queue_entry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
+        let (rows, _) = self.queue_page(profile, &QueueAction::Show(entry))?;
+        rows.into_iter().next().ok_or_else(unexpected)
+    }
+
+    fn queue_page(
+        &self,
+        profile: Option<&str>,
+        action: &QueueAction,
+    ) -> Result<(Vec<QueueRow>, Option<u64>), Error> {
+        let reply = self.library.call(None, |_| {
+            Ok(Request::Queue { profile: profile.map(str::to_owned), action: action.clone() })
+        })?;
+        match reply {
+            Reply::Queue { rows, next } => Ok((rows, next)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Stops the broker for good, and waits until its connection ends.
+    pub fn stop(&self, how: Stopping) -> Result<(), Error> {
+        let link = self.library.link_now()?;
+        link.call(Request::Stop { how }, None)??;
+        self.library.end("the broker was stopped");
+        Ok(())
+    }
+
+    /// `OleInitialize` of a companion library: it is uninitialized when the guard is dropped, and as the guard borrows the
+    /// initialized library, that is before the library itself is. The wrong order does not compile:
+    ///
+    /// ```compile_fail
+    /// # fn wrong(mapi: sundown_client::Mapi) {
+    /// let ole = mapi.companion(|| println!("OleUninitialize"));
+    /// mapi.uninitialize().unwrap(); // MAPIUninitialize while OLE is still initialized
+    /// drop(ole);
+    /// # }
+    /// ```
+    pub fn companion<'mapi>(&'mapi self, uninitialize: impl FnOnce() + 'mapi) -> Companion<'mapi> {
+        Companion { uninitialize: Some(Box::new(uninitialize)) }
+    }
+
+    /// `MAPIUninitialize`: logs off what this was the last initialization of. Deferred submissions are made durable first;
+    /// if that fails it says so, and nothing is uninitialized.
+    pub fn uninitialize(self) -> Result<(), Error> {
+        self.library.check_fork()?;
+        if *lock(&self.library.initialized) == 1 {
+            self.library.log_everything_off()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mapi {
+    fn drop(&mut self) {
+        if self.library.check_fork().is_err() {
+            return;
+        }
+        let left = {
+            let mut initialized = lock(&self.library.initialized);
+            *initialized -= 1;
+            *initialized
+        };
+        if left == 0 {
+            let _ = self.library.log_everything_off();
+            self.library.end("the library was uninitialized");
+        }
+    }
+}
+
+/// A companion library (`OleInitialize`), uninitialized on drop.
+pub struct Companion<'mapi> {
+    uninitialize: Option<Box<dyn FnOnce() + 'mapi>>,
+}
+
+impl std::fmt::Debug for Companion<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Companion")
+    }
+}
+
+impl Drop for Companion<'_> {
+    fn drop(&mut self) {
+        if let Some(uninitialize) = self.uninitialize.take() {
+            uninitialize();
+        }
+    }
+}
+
+/// Utilities-only mode (`ScInitMapiUtil`, `DeinitMapiUtil`): what needs no broker. It cannot log on.
+///
+/// ```
+/// use sundown_client::Utilities;
+///
+/// let utilities = Utilities::initialize();
+/// let message = utilities.parse("To: anna@localhost\n\nHi\n");
+/// assert_eq!(message.recipients(), ["anna@localhost"]);
+/// ```
+///
+/// ```compile_fail
+/// # use sundown_client::{Logon, Utilities};
+/// Utilities::initialize().logon(Logon::shared());
+/// ```
+#[derive(Debug)]
+pub struct Utilities(());
+
+impl Utilities {
+    /// Ready at once.
+    pub fn initialize() -> Self {
+        Self(())
+    }
+
+    /// A message with the envelope that its fields say.
+    #[allow(clippy::unused_self)]
+    pub fn parse(&self, bytes: impl Into<Vec<u8>>) -> crate::Message {
+        crate::Message::parse(bytes)
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Library {
+    fn new(options: Options, paths: Paths) -> Result<Arc<Self>, Error> {
+        let (notices, notifications) = crossbeam_channel::unbounded();
+        let library = Arc::new(Self {
+            options,
+            paths,
+            pid: std::process::id(),
+            initialized: Mutex::new(1),
+            connection: Mutex::new(Connection::Off),
+            changed: Condvar::new(),
+            sessions: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            notices,
+        });
+        let weak = Arc::downgrade(&library);
+        let spawned = thread::Builder::new()
+            .name("sundown-notify".into())
+            .spawn(move || notify::serve(&weak, &notifications));
+        spawned.map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
+        Ok(library)
+    }
+
+    /// Whether this process is the one that initialized the library.
+    pub(crate) fn check_fork(&self) -> Result<(), Error> {
+        if self.pid == std::process::id() {
+            return Ok(());
+        }
+        let message = "this process was forked from the one that initialized the library; \
+                       initialize it here before any call";
+        Err(Error::fault(Code::E_NOT_INITIALIZED, message))
+    }
+
+    /// Connects if there is no connection, starting a broker if that is allowed.
+    fn connect_now(self: &Arc<Self>) -> Result<(), Error> {
+        if let Connection::Up(_) | Connection::Down(_) = &*lock(&self.connection) {
+            return Ok(());
+        }
+        match self.connect() {
+            Ok(link) => self.up(link),
+            Err(error) => {
+                let Some(program) = &self.options.start else {
+                    return Err(self.unreachable(error));
+                };
+                if !looks_absent(&error) {
+                    return Err(self.unreachable(error));
+                }
+                autostart::start(program, &self.paths, || self.connect().is_ok())?;
+                self.connect().map_err(|e| self.unreachable(e)).and_then(|link| self.up(link))
+            }
+        }
+    }
+
+    fn connect(&self) -> std::io::Result<SharedLink> {
+        let link = Link::connect(&self.paths.socket, &self.options.program, self.notices.clone())?;
+        Ok(Arc::new(link))
+    }
+
+    fn unreachable(&self, error: std::io::Error) -> Error {
+        let socket = self.paths.socket.display();
+        let what = if looks_absent(&error) {
+            format!("no broker runs at {socket}; start one with `sundown serve`")
+        } else {
+            format!("the broker at {socket} cannot be reached: {error}")
+        };
+        Error::unreachable(what, Some(error))
+    }
+
+    /// A new connection is there: from now on a thread watches it.
+    fn up(self: &Arc<Self>, link: SharedLink) -> Result<(), Error> {
+        let (library, watched) = (Arc::downgrade(self), Arc::clone(&link));
+        thread::Builder::new()
+            .name("sundown-watch".into())
+            .spawn(move || {
+                watched.watch();
+                if let Some(library) = library.upgrade() {
+                    library.lost(&watched);
+                }
+            })
+            .map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
+        *lock(&self.connection) = Connection::Up(link);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// A connection has ended: looks for the broker as long as there are sessions to bring back.
+    fn lost(self: &Arc<Self>, link: &SharedLink) {
+        {
+            let mut connection = lock(&self.connection);
+            if !matches!(&*connection, Connection::Up(now) if Arc::ptr_eq(now, link)) {
+                return;
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                let why = "the broker was stopped; initialize the library again to start another";
+                *connection = Connection::Ended(why.into());
+                drop(connection);
+                self.changed.notify_all();
+                return self.end_sessions(EndReason::BrokerStopped);
+            }
+            if lock(&self.sessions).is_empty() {
+                *connection = Connection::Off;
+                return;
+            }
+            *connection = Connection::Down(Instant::now() + PATIENCE);
+        }
+        self.changed.notify_all();
+        self.look_for_broker();
+    }
+
+    fn look_for_broker(self: &Arc<Self>) {
+        loop {
+            let Connection::Down(until) = *lock(&self.connection) else { return };
+            if let Ok(link) = self.connect()
+                && self.come_back(&link).is_ok()
+            {
+                return;
+            }
+            if Instant::now() >= until {
+                return self.give_up();
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Brings every session back over a new connection, and only then lets calls use it.
+    fn come_back(self: &Arc<Self>, link: &SharedLink) -> Result<(), Error> {
+        let sessions: Vec<_> = lock(&self.sessions).drain().map(|(_, s)| s).collect();
+        // Notifications may come as soon as a member is back, so this connection must be read from now on.
+        let mut back = Vec::new();
+        for (done, session) in sessions.iter().enumerate() {
+            match session.come_back(self, link) {
+                Ok(lost_drafts) => back.push((session, lost_drafts)),
+                Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
+                    // Not yet: those that are not listed again must not be forgotten.
+                    let mut listed = lock(&self.sessions);
+                    for session in &sessions[done..] {
+                        listed.insert(session.member(), Arc::clone(session));
+                    }
+                    return Err(error);
+                }
+                Err(_) => session.end(EndReason::BrokerLost),
+            }
+        }
+        self.up(Arc::clone(link))?;
+        for (session, lost_drafts) in back {
+            session.tell_news(&News::Reconnected { lost_drafts });
+        }
+        Ok(())
+    }
+
+    fn give_up(&self) {
+        *lock(&self.connection) = Connection::Off;
+        self.changed.notify_all();
+        let told: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        self.end_sessions(EndReason::BrokerLost);
+        for session in told {
+            session.tell_news(&News::Broker(Event::CriticalError {
+                code: Code::E_END_OF_SESSION,
+                reason: EndReason::BrokerLost,
+                by: None,
+                grace: None,
+            }));
+        }
+    }
+
+    fn end_sessions(&self, reason: EndReason) {
+        let sessions: Vec<_> = lock(&self.sessions).drain().map(|(_, s)| s).collect();
+        for session in sessions {
+            session.end(reason);
+        }
+    }
+
+    /// The connection, waiting for it while the broker is away.
+    pub(crate) fn link(self: &Arc<Self>) -> Result<SharedLink, Error> {
+        self.check_fork()?;
+        let mut connection = lock(&self.connection);
+        loop {
+            match &*connection {
+                Connection::Up(link) => return Ok(Arc::clone(link)),
+                Connection::Ended(why) => {
+                    return Err(Error::fault(Code::E_END_OF_SESSION, why.clone()));
+                }
+                Connection::Off => {
+                    drop(connection);
+                    return self.link_now();
+                }
+                Connection::Down(until) => {
+                    let wait = until.saturating_duration_since(Instant::now()) + LOOK;
+                    let waited = self.changed.wait_timeout(connection, wait);
+                    connection = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+
+    /// The connection, made anew if there is none. Only an initialization starts a broker.
+    fn link_now(self: &Arc<Self>) -> Result<SharedLink, Error> {
+        self.check_fork()?;
+        if let Connection::Up(link) = &*lock(&self.connection) {
+            return Ok(Arc::clone(link));
+        }
+        let link = self.connect().map_err(|e| self.unreachable(e))?;
+        self.up(Arc::clone(&link))?;
+        Ok(link)
+    }
+
+    /// Asks; and asks again when the broker was away meanwhile. What is asked must bear a repetition.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        hook: Option<&dyn Fn() -> Hook>,
+        request: impl Fn(&SharedLink) -> Result<Request, Error>,
+    ) -> Result<Reply, Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let link = self.link()?;
+            let asked = request(&link);
+            let answer = asked.and_then(|asked| link.call(asked, hook.map(|make| make())));
+            match answer {
+                Ok(Err(fault)) if fault.code == Code::E_WAIT && Instant::now() < until => {
+                    self.wait_for_another(&link, until);
+                }
+                Ok(result) => return Ok(result?),
+                Err(error) if error.is_disconnected() && Instant::now() < until => {
+                    self.wait_for_another(&link, until);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until this connection is not the one that is used any more.
+    fn wait_for_another(&self, old: &SharedLink, until: Instant) {
+        let mut connection = lock(&self.connection);
+        while matches!(&*connection, Connection::Up(now) if Arc::ptr_eq(now, old)) {
+            let wait = until.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(connection, wait.min(LOOK * 4));
+            connection = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub(crate) fn add_session(&self, member: MemberId, session: Arc<SessionState>) {
+        lock(&self.sessions).insert(member, session);
+    }
+
+    pub(crate) fn remove_session(&self, member: MemberId) {
+        lock(&self.sessions).remove(&member);
+    }
+
+    pub(crate) fn session(&self, member: MemberId) -> Option<Arc<SessionState>> {
+        lock(&self.sessions).get(&member).cloned()
+    }
+
+    fn log_everything_off(self: &Arc<Self>) -> Result<(), Error> {
+        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        for session in sessions {
+            match session.log_off(&crate::session::Logoff::now()) {
+                Err(error) if error.is_temporary() || error.code() == Code::E_DISK_ERROR => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection, if there is one at this moment.
+    pub(crate) fn link_if_up(&self) -> Option<SharedLink> {
+        match &*lock(&self.connection) {
+            Connection::Up(link) => Some(Arc::clone(link)),
+            _ => None,
+        }
+    }
+
+    /// The broker said that it stops for good: the end of its connection is no accident.
+    pub(crate) fn expect_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn end(&self, why: &str) {
+        let mut connection = lock(&self.connection);
+        let old = std::mem::replace(&mut *connection, Connection::Ended(why.to_owned()));
+        drop(connection);
+        if let Connection::Up(link) = old {
+            link.die(why);
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// Whether the error says that nobody listens.
+fn looks_absent(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused)
+}
+
+/// A key that nobody else makes.
+pub(crate) fn new_key() -> sundown_protocol::SubmitKey {
+    sundown_protocol::SubmitKey(process::chance())
+}

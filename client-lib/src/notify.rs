@@ -1,0 +1,133 @@
+//! Notifications: sinks, the default event queue, and the thread that calls sinks.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+use sundown_protocol::notification::{EndReason, Event};
+use sundown_protocol::{Notification, Reply};
+use sundown_protocol::request::Request;
+
+use crate::error::Error;
+use crate::mapi::Library;
+use crate::session::{OnEndOfSession, SessionState};
+
+/// What a sink is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The connection numbers of the registrations that asked for it; empty in the default event queue.
+    pub connections: Vec<u32>,
+    /// What happened.
+    pub news: News,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The broker says so.
+    Broker(Event),
+    /// The broker was away and is back. Everything that was acknowledged as durable is there; sessions, objects and
+    /// registrations are as before.
+    Reconnected {
+        /// Unsaved drafts that were open and are not any more.
+        lost_drafts: u64,
+    },
+}
+
+/// A sink's function. It runs on a thread of the library and may call the library.
+pub(crate) type SinkFunction = Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// A registration (`Advise`). Dropping it unadvises without waiting.
+#[must_use = "dropping a sink ends its registration"]
+pub struct Sink {
+    session: Arc<SessionState>,
+    connection: u32,
+    live: bool,
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sink({})", self.connection)
+    }
+}
+
+impl Sink {
+    pub(crate) fn new(session: Arc<SessionState>, connection: u32) -> Self {
+        Self { session, connection, live: true }
+    }
+
+    /// The connection number; never zero.
+    pub fn connection(&self) -> u32 {
+        self.connection
+    }
+
+    /// `Unadvise`. A sink that is being called at this moment still returns from that (NOTIF-6).
+    pub fn unadvise(mut self) -> Result<(), Error> {
+        self.live = false;
+        let Some(advise) = self.session.forget_sink(self.connection) else {
+            return Ok(());
+        };
+        let answer = self.session.call(|member| Request::Unadvise { member, advise });
+        match answer {
+            Ok(Reply::Done) => Ok(()),
+            Ok(_) => Err(crate::session::unexpected()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if self.live
+            && let Some(advise) = self.session.forget_sink(self.connection)
+        {
+            self.session.tell(|member| Request::Unadvise { member, advise });
+        }
+    }
+}
+
+/// The thread that calls sinks; it ends when the library does.
+pub(crate) fn serve(library: &std::sync::Weak<Library>, notifications: &Receiver<Notification>) {
+    for notification in notifications {
+        let Some(library) = library.upgrade() else { return };
+        let Some(session) = library.session(notification.member) else { continue };
+        drop(library);
+        dispatch(&session, notification);
+    }
+}
+
+fn dispatch(session: &Arc<SessionState>, notification: Notification) {
+    let Notification { advises, event, .. } = notification;
+    match &event {
+        Event::Durable(entries) => return session.durable(entries),
+        Event::Evicted => session.evicted(),
+        Event::CriticalError { reason: EndReason::BrokerStopped, .. } => session.broker_stops(),
+        _ => {}
+    }
+    let critical = matches!(event, Event::CriticalError { .. });
+    let handled = deliver(session, &advises, News::Broker(event));
+    if critical && handled && session.on_end == OnEndOfSession::LogOff {
+        session.leave_because_of_error();
+    }
+}
+
+/// Calls the sinks of these registrations; without any the news goes to the default event queue. Whether a sink ran.
+pub(crate) fn deliver(
+    session: &SessionState,
+    advises: &[sundown_protocol::AdviseId],
+    news: News,
+) -> bool {
+    let sinks = session.sinks_of(advises);
+    let connections = sinks.iter().map(|(connection, _)| *connection).collect();
+    let notice = Notice { connections, news };
+    if sinks.is_empty() && !advises.is_empty() {
+        // Its registration was cancelled meanwhile (NOTIF-8 allows either).
+        return false;
+    }
+    for (_, sink) in &sinks {
+        sink(&notice);
+    }
+    if sinks.is_empty() {
+        session.queue(notice);
+    }
+    !sinks.is_empty()
+}

@@ -1,0 +1,51 @@
+//! What there is once in a process: the name of its program image, and whether it was forked.
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+
+/// Sixteen bytes that name the program image: the kernel gives each `exec` its own by `AT_RANDOM`, and every copy of
+/// this library in one program finds the same. They are mixed, because other code may use them as a secret.
+pub(crate) fn image() -> [u8; 16] {
+    static IMAGE: OnceLock<[u8; 16]> = OnceLock::new();
+    *IMAGE.get_or_init(|| {
+        // SAFETY: it only reads the auxiliary vector.
+        let at_random = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 16];
+        let mut bytes = [0; 16];
+        if at_random.is_null() {
+            bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
+            return bytes;
+        }
+        // SAFETY: the kernel promises sixteen bytes there, for the life of the program image.
+        bytes = unsafe { at_random.read_unaligned() };
+        mix(u128::from_le_bytes(bytes)).to_le_bytes()
+    })
+}
+
+/// One way: two rounds of a 64-bit finalizer over each half, each half then folded into both.
+fn mix(bytes: u128) -> u128 {
+    let round = |mut z: u64| {
+        z = (z ^ (z >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+        z = (z ^ (z >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+        z ^ (z >> 33)
+    };
+    let (high, low) = ((bytes >> 64) as u64, bytes as u64);
+    let folded = round(high ^ low.rotate_left(17));
+    u128::from(round(folded ^ 0x53_554E_444F_574E)) << 64 | u128::from(round(folded))
+}
+
+/// 128 bits by chance.
+pub(crate) fn chance() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random bytes");
+    u128::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_image_has_one_name() {
+        assert_eq!(super::image(), super::image());
+        assert_ne!(super::image(), [0; 16]);
+        assert_ne!(super::chance(), super::chance());
+    }
+}

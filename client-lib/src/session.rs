@@ -1,0 +1,751 @@
+//! Sessions: logging on, registering, submitting, logging off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use sundown_protocol::notification::{EndReason, Events};
+use sundown_protocol::reply::{LoggedOn, Peer};
+use sundown_protocol::request::{
+    AdviseSource, Blob, Content, Durability, Logoff as LogoffRequest, LogoffFlags,
+    Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
+};
+use sundown_protocol::{
+    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, UploadId,
+    frame,
+};
+
+use crate::error::Error;
+use crate::link::{Hook, SharedLink};
+use crate::mapi::{Library, lock, new_key};
+use crate::message::{Message, Submitted};
+use crate::notify::{self, News, Notice, Sink, SinkFunction};
+use crate::object::{AddressBook, Draft, ObjectState, OpenMessage, StatusTable, Store};
+
+/// How to log on (`MAPILogonEx`).
+#[derive(Debug, Clone)]
+pub struct Logon {
+    profile: Option<String>,
+    flags: LogonFlags,
+    on_end: OnEndOfSession,
+}
+
+/// What the library does when somebody ends the shared session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEndOfSession {
+    /// Once a sink of this session was told and has returned, the session is logged off. Without a sink it stays until
+    /// the program leaves or the grace is over.
+    LogOff,
+    /// Nothing: the program leaves by itself, or is put out when the grace is over.
+    Stay,
+}
+
+impl Logon {
+    /// To the shared session of the default profile.
+    pub fn shared() -> Self {
+        Self { profile: None, flags: LogonFlags::default(), on_end: OnEndOfSession::LogOff }
+    }
+
+    /// To a session of one's own (`MAPI_NEW_SESSION`).
+    pub fn private() -> Self {
+        Self { flags: LogonFlags::NEW_SESSION, ..Self::shared() }
+    }
+
+    /// Of this profile.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+        self.profile = Some(profile.into());
+        self
+    }
+
+    /// Without mail (`MAPI_NO_MAIL`): what this member submits waits for a member with mail.
+    #[must_use]
+    pub fn no_mail(mut self) -> Self {
+        self.flags = self.flags.with(LogonFlags::NO_MAIL);
+        self
+    }
+
+    /// Fail with `MAPI_E_TIMEOUT` rather than wait for a session that is starting (`MAPI_TIMEOUT_SHORT`).
+    #[must_use]
+    pub fn timeout_short(mut self) -> Self {
+        self.flags = self.flags.with(LogonFlags::TIMEOUT_SHORT);
+        self
+    }
+
+    /// What to do when somebody ends the shared session.
+    #[must_use]
+    pub fn on_end_of_session(mut self, what: OnEndOfSession) -> Self {
+        self.on_end = what;
+        self
+    }
+}
+
+/// How to log off (`IMAPISession::Logoff`).
+#[derive(Debug, Clone)]
+pub struct Logoff {
+    flags: LogoffFlags,
+    drain: Option<Duration>,
+}
+
+impl Logoff {
+    /// At once. What was handed over stays in the queue and is sent.
+    pub fn now() -> Self {
+        Self { flags: LogoffFlags::default(), drain: None }
+    }
+
+    /// After this session's outbound mail was processed, or at the deadline.
+    pub fn after_outbound(deadline: Duration) -> Self {
+        Self { drain: Some(deadline), ..Self::now() }
+    }
+
+    /// Because of a critical error: at once, whatever else was said.
+    pub fn critical_error() -> Self {
+        Self { flags: LogoffFlags::CRITICAL, ..Self::now() }
+    }
+
+    /// And end the shared session for everybody (`MAPI_LOGOFF_SHARED`).
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.flags = self.flags.with(LogoffFlags::SHARED);
+        self
+    }
+
+    /// Also as one who does not own the shared session; takes the right *admin*.
+    #[must_use]
+    pub fn force(mut self) -> Self {
+        self.flags = self.flags.with(LogoffFlags::FORCE);
+        self
+    }
+
+    /// Return when the others have left, or were put out.
+    #[must_use]
+    pub fn wait(mut self) -> Self {
+        self.flags = self.flags.with(LogoffFlags::WAIT);
+        self
+    }
+}
+
+/// How a logoff went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoggedOff {
+    /// Objects that were still open and are invalid now.
+    pub invalidated: u64,
+    /// Unsaved drafts that were thrown away.
+    pub discarded: u64,
+    /// This session's submissions that are not final; they stay in the queue.
+    pub queued: u64,
+    /// With [`Logoff::wait`]: who was put out.
+    pub stayed: Vec<Peer>,
+}
+
+/// One logon to a session (`IMAPISession`). Dropping it logs off.
+pub struct Session {
+    pub(crate) state: Arc<SessionState>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({} in {})", self.member(), self.id())
+    }
+}
+
+/// What a session, its objects and its sinks share.
+pub(crate) struct SessionState {
+    library: Weak<Library>,
+    logon: LogonRequest,
+    pub(crate) on_end: OnEndOfSession,
+    inner: Mutex<Inner>,
+    events: (Sender<Notice>, Receiver<Notice>),
+    connections: AtomicU32,
+    uploads: AtomicU32,
+}
+
+struct Inner {
+    facts: LoggedOn,
+    /// Counts the logons: after a reconnect every handle is another one.
+    epoch: u64,
+    ended: Option<Ended>,
+    sinks: BTreeMap<u32, Registered>,
+    /// Deferred submissions the broker did not say are durable.
+    retained: BTreeMap<u128, Submit>,
+    /// Unsaved drafts that are open, by their number.
+    drafts: BTreeSet<u32>,
+}
+
+#[derive(Clone)]
+enum Ended {
+    LoggedOff,
+    /// Somebody else ended it.
+    By(String),
+}
+
+struct Registered {
+    source: Option<Arc<ObjectState>>,
+    events: Events,
+    advise: AdviseId,
+    sink: SinkFunction,
+}
+
+impl Session {
+    pub(crate) fn log_on(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
+        let request = LogonRequest { profile: logon.profile, flags: logon.flags };
+        let state = Arc::new(SessionState {
+            library: Arc::downgrade(library),
+            logon: request.clone(),
+            on_end: logon.on_end,
+            inner: Mutex::new(Inner {
+                facts: nobody(),
+                epoch: 0,
+                ended: None,
+                sinks: BTreeMap::new(),
+                retained: BTreeMap::new(),
+                drafts: BTreeSet::new(),
+            }),
+            events: crossbeam_channel::unbounded(),
+            connections: AtomicU32::new(0),
+            uploads: AtomicU32::new(0),
+        });
+        let hook = || state.logged_on_hook(library);
+        let reply = library.call(Some(&hook), |_| Ok(Request::Logon(request.clone())))?;
+        match reply {
+            Reply::LoggedOn(_) => Ok(Self { state }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The session's number with this broker.
+    pub fn id(&self) -> SessionId {
+        lock(&self.state.inner).facts.session
+    }
+
+    /// The member's number, unique in the broker's life; `status` shows it.
+    pub fn member(&self) -> MemberId {
+        self.state.member()
+    }
+
+    /// The profile's name.
+    pub fn profile(&self) -> String {
+        lock(&self.state.inner).facts.profile.clone()
+    }
+
+    /// Whether others may join.
+    pub fn is_shared(&self) -> bool {
+        lock(&self.state.inner).facts.shared
+    }
+
+    /// The sender of messages that name none.
+    pub fn identity(&self) -> String {
+        lock(&self.state.inner).facts.identity.clone()
+    }
+
+    /// The default event queue: notices that must reach the program and that it registered no sink for.
+    pub fn events(&self) -> &Receiver<Notice> {
+        &self.state.events.1
+    }
+
+    /// `IMAPISession::Advise`: critical errors always, and what else is asked for.
+    pub fn advise(
+        &self,
+        events: Events,
+        sink: impl Fn(&Notice) + Send + Sync + 'static,
+    ) -> Result<Sink, Error> {
+        SessionState::advise(&self.state, None, events, Arc::new(sink))
+    }
+
+    /// Opens the profile's default store (`OpenMsgStore`).
+    pub fn default_store(&self) -> Result<Store, Error> {
+        self.store(0)
+    }
+
+    /// Opens a store by its place in the profile.
+    pub fn store(&self, place: u16) -> Result<Store, Error> {
+        Ok(Store::new(self.state.open(Opening::Store(place))?, place))
+    }
+
+    /// Opens a message (`OpenEntry`).
+    pub fn open_message(&self, entry: EntryId) -> Result<OpenMessage, Error> {
+        Ok(OpenMessage::new(self.state.open(Opening::Message(entry))?, entry))
+    }
+
+    /// Opens the address book (`OpenAddressBook`).
+    pub fn address_book(&self) -> Result<AddressBook, Error> {
+        Ok(AddressBook(self.state.open(Opening::AddressBook)?))
+    }
+
+    /// Opens the status table (`GetStatusTable`).
+    pub fn status_table(&self) -> Result<StatusTable, Error> {
+        Ok(StatusTable(self.state.open(Opening::StatusTable)?))
+    }
+
+    /// Makes an unsaved message in Drafts. [`Draft::save`] keeps it; a logoff throws it away.
+    pub fn draft(&self, message: &Message) -> Result<Draft, Error> {
+        let bytes = &message.bytes;
+        let reply = self.state.retrying(|link, member| {
+            let content = self.state.content(link, member, 0, bytes)?;
+            Ok(Request::Draft { member, store: 0, content })
+        })?;
+        match reply {
+            Reply::Opened(object) => {
+                Ok(Draft::new(ObjectState::new(Arc::clone(&self.state), None, object)))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Submits a message through the default store. It is durable when this returns, and will be sent.
+    pub fn submit(&self, message: &Message) -> Result<Submitted, Error> {
+        self.state.submit(0, message, Durability::Durable)
+    }
+
+    /// Submits a message and returns when the broker has it: it is durable within 50 ms, or when [`flush`](Self::flush), a
+    /// logoff or a fast shutdown has returned. The library repeats it should the broker be killed before that.
+    pub fn submit_deferred(&self, message: &Message) -> Result<Submitted, Error> {
+        self.state.submit(0, message, Durability::Deferred)
+    }
+
+    /// Makes everything durable that this session handed over. It fails if something of it was lost, and says what.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.state.done(|member| Request::Flush { member })?;
+        lock(&self.state.inner).retained.clear();
+        Ok(())
+    }
+
+    /// `AbortSubmit`: done, or `MAPI_E_UNABLE_TO_ABORT` when a transport has it, or `MAPI_E_NOT_IN_QUEUE`.
+    pub fn abort_submit(&self, entry: EntryId) -> Result<(), Error> {
+        self.state.done(|member| Request::AbortSubmit { member, entry })
+    }
+
+    /// Deletes a message: into Deleted, or for good if it is there.
+    pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
+        self.state.done(|member| Request::Delete { member, entry })
+    }
+
+    /// The bytes of a message.
+    pub fn read(&self, entry: EntryId) -> Result<Vec<u8>, Error> {
+        let mut whole = Vec::new();
+        loop {
+            let offset = whole.len() as u64;
+            let source = ReadSource::Entry(entry);
+            match self.state.call(|member| Request::Read { member, source, offset })? {
+                Reply::Piece { size, bytes } => {
+                    let end = bytes.0.is_empty();
+                    whole.extend_from_slice(&bytes.0);
+                    if end || whole.len() as u64 >= size {
+                        return Ok(whole);
+                    }
+                }
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+
+    /// A setting of a program in its profile section.
+    pub fn setting(&self, section: &str, name: &str) -> Result<Option<String>, Error> {
+        self.change_setting(section, name, &SettingChange::Keep)
+    }
+
+    /// Gives a setting a value.
+    pub fn set_setting(&self, section: &str, name: &str, value: &str) -> Result<(), Error> {
+        self.change_setting(section, name, &SettingChange::Set(value.to_owned())).map(drop)
+    }
+
+    /// Removes a setting. Its value before.
+    pub fn remove_setting(&self, section: &str, name: &str) -> Result<Option<String>, Error> {
+        self.change_setting(section, name, &SettingChange::Remove)
+    }
+
+    fn change_setting(
+        &self,
+        section: &str,
+        name: &str,
+        change: &SettingChange,
+    ) -> Result<Option<String>, Error> {
+        let reply = self.state.call(|member| Request::Setting {
+            member,
+            section: section.to_owned(),
+            name: name.to_owned(),
+            change: change.clone(),
+        })?;
+        match reply {
+            Reply::Setting(value) => Ok(value),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
+    /// could not be made durable, or a shared logoff was refused, the session stays logged on and can be used again.
+    pub fn logoff(&self, how: Logoff) -> Result<LoggedOff, Error> {
+        self.state.log_off(&how)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.state.log_off(&Logoff::now());
+    }
+}
+
+impl SessionState {
+    /// Lists the session before anything that follows its logon can arrive.
+    fn logged_on_hook(self: &Arc<Self>, library: &Arc<Library>) -> Hook {
+        let (state, library) = (Arc::clone(self), Arc::downgrade(library));
+        Box::new(move |outcome| {
+            let (Ok(Reply::LoggedOn(facts)), Some(library)) = (outcome, library.upgrade()) else {
+                return;
+            };
+            let member = facts.member;
+            let mut inner = lock(&state.inner);
+            inner.facts = facts.clone();
+            inner.epoch += 1;
+            drop(inner);
+            library.add_session(member, Arc::clone(&state));
+        })
+    }
+
+    pub(crate) fn member(&self) -> MemberId {
+        lock(&self.inner).facts.member
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        lock(&self.inner).epoch
+    }
+
+    fn library(&self) -> Result<Arc<Library>, Error> {
+        self.library.upgrade().ok_or_else(|| {
+            Error::fault(Code::E_NOT_INITIALIZED, "the library was uninitialized")
+        })
+    }
+
+    /// The member to speak for, or why there is none any more.
+    fn alive(&self) -> Result<MemberId, Error> {
+        let inner = lock(&self.inner);
+        match &inner.ended {
+            None => Ok(inner.facts.member),
+            Some(Ended::LoggedOff) => {
+                Err(Error::fault(Code::E_INVALID_OBJECT, "this session was logged off"))
+            }
+            Some(Ended::By(why)) => Err(Error::fault(Code::E_END_OF_SESSION, why.clone())),
+        }
+    }
+
+    pub(crate) fn call(&self, request: impl Fn(MemberId) -> Request) -> Result<Reply, Error> {
+        self.retrying(|_, member| Ok(request(member)))
+    }
+
+    /// Asks, and asks again over another connection if this one ends. What is asked is built anew each time, because
+    /// the handles are others then.
+    pub(crate) fn retrying(
+        &self,
+        request: impl Fn(&SharedLink, MemberId) -> Result<Request, Error>,
+    ) -> Result<Reply, Error> {
+        self.alive()?;
+        let result = self.library()?.call(None, |link| request(link, self.alive()?));
+        // When it ended meanwhile, that is what happened, and not that a handle is unknown.
+        result.map_err(|error| match self.alive() {
+            Err(ended) if error.is_dead_handle() || error.is_disconnected() => ended,
+            _ => error,
+        })
+    }
+
+    pub(crate) fn done(&self, request: impl Fn(MemberId) -> Request) -> Result<(), Error> {
+        match self.call(request)? {
+            Reply::Done => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Asks without waiting, for what happens when a guard is dropped.
+    pub(crate) fn tell(&self, request: impl Fn(MemberId) -> Request) {
+        if let (Ok(member), Ok(library)) = (self.alive(), self.library())
+            && library.check_fork().is_ok()
+            && let Some(link) = library.link_if_up()
+        {
+            link.tell(request(member));
+        }
+    }
+
+    pub(crate) fn open(self: &Arc<Self>, what: Opening) -> Result<Arc<ObjectState>, Error> {
+        match self.call(|member| Request::Open { member, what: what.clone() })? {
+            Reply::Opened(object) => Ok(ObjectState::new(Arc::clone(self), Some(what), object)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    pub(crate) fn advise(
+        state: &Arc<Self>,
+        source: Option<Arc<ObjectState>>,
+        events: Events,
+        sink: SinkFunction,
+    ) -> Result<Sink, Error> {
+        state.alive()?;
+        let connection = state.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let hook = || state.advised_hook(connection, source.clone(), events, Arc::clone(&sink));
+        let library = state.library()?;
+        let reply = library.call(Some(&hook), |_| {
+            let source = match &source {
+                None => AdviseSource::Session,
+                Some(object) => AdviseSource::Object(object.id()?),
+            };
+            Ok(Request::Advise { member: state.alive()?, source, events })
+        });
+        match reply {
+            Ok(Reply::Advised(_)) => Ok(Sink::new(Arc::clone(state), connection)),
+            Ok(_) => Err(unexpected()),
+            Err(error) => Err(state.alive().err().unwrap_or(error)),
+        }
+    }
+
+    /// Lists the sink before anything it is for can arrive.
+    fn advised_hook(
+        self: &Arc<Self>,
+        connection: u32,
+        source: Option<Arc<ObjectState>>,
+        events: Events,
+        sink: SinkFunction,
+    ) -> Hook {
+        let state = Arc::clone(self);
+        Box::new(move |outcome| {
+            if let Ok(Reply::Advised(advise)) = outcome {
+                let registered = Registered { source, events, advise: *advise, sink };
+                lock(&state.inner).sinks.insert(connection, registered);
+            }
+        })
+    }
+
+    pub(crate) fn forget_sink(&self, connection: u32) -> Option<AdviseId> {
+        lock(&self.inner).sinks.remove(&connection).map(|r| r.advise)
+    }
+
+    pub(crate) fn sinks_of(&self, advises: &[AdviseId]) -> Vec<(u32, SinkFunction)> {
+        let inner = lock(&self.inner);
+        let asked = inner.sinks.iter().filter(|(_, r)| advises.contains(&r.advise));
+        asked.map(|(connection, r)| (*connection, Arc::clone(&r.sink))).collect()
+    }
+
+    pub(crate) fn queue(&self, notice: Notice) {
+        let _ = self.events.0.send(notice);
+    }
+
+    /// Tells the program something that the library has to say: its session sinks, or the default event queue.
+    pub(crate) fn tell_news(&self, news: &News) {
+        let of_session: Vec<_> = {
+            let inner = lock(&self.inner);
+            inner.sinks.values().filter(|r| r.source.is_none()).map(|r| r.advise).collect()
+        };
+        notify::deliver(self, &of_session, news.clone());
+    }
+
+    pub(crate) fn durable(&self, entries: &[EntryId]) {
+        let mut inner = lock(&self.inner);
+        for entry in entries {
+            inner.retained.remove(&entry.record);
+        }
+    }
+
+    pub(crate) fn evicted(&self) {
+        self.end_with("the shared session was ended and its grace is over; log on again");
+    }
+
+    pub(crate) fn broker_stops(&self) {
+        if let Ok(library) = self.library() {
+            library.expect_stop();
+        }
+    }
+
+    pub(crate) fn end(&self, reason: EndReason) {
+        let why = match reason {
+            EndReason::SharedLogoff => "the shared session was ended; log on again",
+            EndReason::BrokerStopped => "the broker was stopped",
+            EndReason::BrokerLost => "the broker went away and did not come back",
+        };
+        self.end_with(why);
+    }
+
+    fn end_with(&self, why: &str) {
+        let member = {
+            let mut inner = lock(&self.inner);
+            inner.ended.get_or_insert_with(|| Ended::By(why.to_owned()));
+            inner.facts.member
+        };
+        if let Ok(library) = self.library() {
+            library.remove_session(member);
+        }
+    }
+
+    /// The library's answer to the end of a shared session, after the program's own.
+    pub(crate) fn leave_because_of_error(&self) {
+        if self.alive().is_ok() && self.log_off(&Logoff::critical_error()).is_ok() {
+            let mut inner = lock(&self.inner);
+            inner.ended = Some(Ended::By("the shared session was ended; log on again".into()));
+        }
+    }
+
+    pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
+        let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+        let reply =
+            self.call(|member| Request::Logoff(LogoffRequest { member, flags: how.flags, drain }))?;
+        let Reply::LoggedOff(account) = reply else { return Err(unexpected()) };
+        let member = {
+            let mut inner = lock(&self.inner);
+            inner.ended = Some(Ended::LoggedOff);
+            inner.retained.clear();
+            inner.sinks.clear();
+            inner.facts.member
+        };
+        if let Ok(library) = self.library() {
+            library.remove_session(member);
+        }
+        Ok(LoggedOff {
+            invalidated: account.invalidated,
+            discarded: account.discarded,
+            queued: account.queued,
+            stayed: account.stayed,
+        })
+    }
+
+    pub(crate) fn submit(
+        &self,
+        store: u16,
+        message: &Message,
+        when: Durability,
+    ) -> Result<Submitted, Error> {
+        let key = message.key.unwrap_or_else(new_key);
+        let request = |link: &SharedLink, member| -> Result<Submit, Error> {
+            let content = self.content(link, member, store, &message.bytes)?;
+            Ok(Submit {
+                member,
+                store,
+                key,
+                from: message.from.clone(),
+                recipients: message.recipients.clone(),
+                content,
+                when,
+            })
+        };
+        let small = message.bytes.len() <= frame::MAX_BLOB;
+        if when == Durability::Deferred && small {
+            let member = self.alive()?;
+            let content = Content::Inline(Blob(message.bytes.clone()));
+            let (from, recipients) = (message.from.clone(), message.recipients.clone());
+            let kept = Submit { member, store, key, from, recipients, content, when };
+            lock(&self.inner).retained.insert(key.0, kept);
+        }
+        let reply = self.retrying(|link, member| Ok(Request::Submit(request(link, member)?)));
+        match reply {
+            Ok(Reply::Submitted { entry, state }) => {
+                if state != sundown_protocol::reply::SubmissionState::Accepted {
+                    lock(&self.inner).retained.remove(&key.0);
+                }
+                Ok(Submitted { entry, state })
+            }
+            Ok(_) => Err(unexpected()),
+            Err(error) => {
+                lock(&self.inner).retained.remove(&key.0);
+                Err(error)
+            }
+        }
+    }
+
+    /// A message's bytes as a request carries them: within it, or streamed before it.
+    pub(crate) fn content(
+        &self,
+        link: &SharedLink,
+        member: MemberId,
+        store: u16,
+        bytes: &[u8],
+    ) -> Result<Content, Error> {
+        if bytes.len() <= frame::MAX_BLOB {
+            return Ok(Content::Inline(Blob(bytes.to_vec())));
+        }
+        let upload = UploadId(self.uploads.fetch_add(1, Ordering::Relaxed));
+        for piece in bytes.chunks(frame::MAX_BLOB) {
+            let bytes = Blob(piece.to_vec());
+            let request = Request::Upload { member, store, upload, bytes };
+            link.call(request, None)??;
+        }
+        Ok(Content::Uploaded(upload))
+    }
+
+    /// Logs on again over a new connection, with everything that belongs to the session.
+    pub(crate) fn come_back(
+        self: &Arc<Self>,
+        library: &Arc<Library>,
+        link: &SharedLink,
+    ) -> Result<u64, Error> {
+        let hook = self.logged_on_hook(library);
+        link.call(Request::Logon(self.logon.clone()), Some(hook))??;
+        let member = self.member();
+        let sinks: Vec<_> = {
+            let inner = lock(&self.inner);
+            let source = |r: &Registered| (r.source.clone(), r.events);
+            inner.sinks.iter().map(|(c, r)| (*c, source(r))).collect()
+        };
+        for (connection, (source, events)) in sinks {
+            let source = match source {
+                None => AdviseSource::Session,
+                Some(object) => match object.come_back(link, member) {
+                    Ok(object) => AdviseSource::Object(object),
+                    Err(error) if error.is_disconnected() => return Err(error),
+                    Err(_) => continue,
+                },
+            };
+            let answer = link.call(Request::Advise { member, source, events }, None)?;
+            if let (Ok(Reply::Advised(advise)), Some(registered)) =
+                (answer, lock(&self.inner).sinks.get_mut(&connection))
+            {
+                registered.advise = advise;
+            }
+        }
+        let retained: Vec<_> = lock(&self.inner).retained.values().cloned().collect();
+        for submit in retained {
+            // Durable this time: nothing is left to repeat.
+            let key = submit.key;
+            let again = Submit { member, when: Durability::Durable, ..submit };
+            link.call(Request::Submit(again), None)??;
+            lock(&self.inner).retained.remove(&key.0);
+        }
+        Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+    }
+
+    /// An unsaved draft is open from now on.
+    pub(crate) fn add_draft(&self) -> u32 {
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        lock(&self.inner).drafts.insert(number);
+        number
+    }
+
+    pub(crate) fn remove_draft(&self, number: u32) {
+        lock(&self.inner).drafts.remove(&number);
+    }
+
+    pub(crate) fn save(
+        &self,
+        object: impl Fn() -> Result<ObjectId, Error>,
+        key: SubmitKey,
+    ) -> Result<EntryId, Error> {
+        let reply =
+            self.retrying(|_, member| Ok(Request::Save { member, object: object()?, key }))?;
+        match reply {
+            Reply::Saved(entry) => Ok(entry),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+fn nobody() -> LoggedOn {
+    LoggedOn {
+        member: MemberId(0),
+        session: SessionId(0),
+        profile: String::new(),
+        shared: false,
+        stores: Vec::new(),
+        identity: String::new(),
+    }
+}
+
+pub(crate) fn unexpected() -> Error {
+    Fault::new(Code::E_CALL_FAILED, "the broker's answer does not fit the question").into()
+}
