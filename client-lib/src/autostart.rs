@@ -17,15 +17,25 @@ use crate::error::Error;
 use crate::paths::Paths;
 
 /// What a broker says on its standard output when its socket accepts. Before that it says why it does not.
-pub const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 
 const LOCK_FILE: &str = "autostart.lock";
 const LOG_FILE: &str = "broker.log";
 
 /// Variables that a broker may see. Secrets that commands fetch need the user's own; nothing else is passed on.
 const PASSED_ON: [&str; 12] = [
-    "HOME", "PATH", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_DATA_HOME",
-    "XDG_CONFIG_HOME", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK",
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "XDG_DATA_HOME",
+    "XDG_CONFIG_HOME",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "SSH_AUTH_SOCK",
 ];
 
 /// Starts a broker, unless `running` finds one once it is this program's turn.
@@ -91,7 +101,9 @@ fn last_line(log: &PathBuf) -> String {
 }
 
 fn cannot(what: &str, path: &Path, error: io::Error) -> Error {
-    let text =
-        format!("no broker runs, and one cannot be started: cannot {what} {}: {error}", path.display());
+    let text = format!(
+        "no broker runs, and one cannot be started: cannot {what} {}: {error}",
+        path.display()
+    );
     Error::unreachable(text, Some(error))
 }

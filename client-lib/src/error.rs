@@ -26,6 +26,20 @@ enum Kind {
 }
 
 impl Error {
+    /// An error of that code, for programs that report their own in the same way.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::fault(code, message)
+    }
+
+    /// The same error with a detail.
+    #[must_use]
+    pub fn with_detail(self, detail: FaultDetail) -> Self {
+        match *self.0 {
+            Kind::Fault(fault) => fault.with(detail).into(),
+            other => Self(Box::new(other)),
+        }
+    }
+
     pub(crate) fn fault(code: Code, message: impl Into<String>) -> Self {
         Fault::new(code, message).into()
     }

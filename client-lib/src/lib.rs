@@ -41,28 +41,26 @@
 
 pub mod paths;
 
+mod autostart;
 mod error;
 mod link;
-mod autostart;
 mod mapi;
-mod process;
-mod session;
-mod object;
 mod message;
 mod notify;
+mod object;
+mod process;
+mod session;
 
 pub use error::Error;
 pub use mapi::{Companion, Mapi, Options, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
-pub use object::{
-    AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store,
-};
+pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};
 pub use session::{LoggedOff, Logoff, Logon, OnEndOfSession, Session};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
-    AddressRow, MessageRow, Peer, QueueRow, RecipientRow, Status, StatusRow, SubmissionState,
+    AddressRow, MessageRow, Peer, Place, QueueRow, RecipientRow, Status, StatusRow, SubmissionState,
 };
 pub use sundown_protocol::request::{Folder as FolderKind, Stopping};
 pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey};

@@ -130,9 +130,8 @@ impl Link {
     fn send(&self, request: Request, hook: Option<Hook>) -> Result<RequestId, Error> {
         let free = request.is_free();
         let id = self.number();
-        let frame = codec::encode(&Asked { id, request }).map_err(|e| {
-            Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string())
-        })?;
+        let frame = codec::encode(&Asked { id, request })
+            .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
         self.book(id, cost, hook)?;
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,6 +281,21 @@ impl Link {
             self.read_once();
             let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
         }
+    }
+
+    /// Waits until the connection has ended. Whether it has in time.
+    pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
+        let until = std::time::Instant::now() + patience;
+        let mut state = self.lock();
+        while state.dead.is_none() {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Ends the connection from this side.

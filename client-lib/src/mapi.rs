@@ -1,6 +1,7 @@
 //! The library itself: initialized, used, uninitialized; and its way to the broker.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{QueueRow, Status};
 use sundown_protocol::request::{QueueAction, Request, Stopping};
@@ -212,12 +214,29 @@ impl Mapi {
         }
     }
 
-    /// Stops the broker for good, and waits until its connection ends.
-    pub fn stop(&self, how: Stopping) -> Result<(), Error> {
+    /// Stops the broker for good, and waits until its process has ended, at most so long (`MAPI_E_TIMEOUT`).
+    pub fn stop(&self, how: Stopping, patience: Duration) -> Result<(), Error> {
         let link = self.library.link_now()?;
+        let pid = i32::try_from(link.broker()).ok().and_then(Pid::from_raw);
+        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         link.call(Request::Stop { how }, None)??;
+        // Where the process cannot be watched the end of the connection must do.
+        let ended = match process {
+            Some(process) => wait_readable(process.as_fd(), patience),
+            None => link.wait_for_end(patience),
+        };
         self.library.end("the broker was stopped");
-        Ok(())
+        if ended {
+            return Ok(());
+        }
+        let message = format!("the broker is stopping and not done after {} s", patience.as_secs());
+        Err(Error::fault(Code::E_TIMEOUT, message))
+    }
+
+    /// Logs off every session of this process with this broker. What could not be made durable stays logged on.
+    pub fn log_everything_off(&self) -> Result<(), Error> {
+        self.library.check_fork()?;
+        self.library.log_everything_off()
     }
 
     /// `OleInitialize` of a companion library: it is uninitialized when the guard is dropped, and as the guard borrows the
@@ -604,6 +623,14 @@ impl Library {
         }
         self.changed.notify_all();
     }
+}
+
+/// Waits until a descriptor is readable. Whether it became so in time.
+fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec::try_from(patience).ok();
+    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
 }
 
 /// Whether the error says that nobody listens.

@@ -101,7 +101,12 @@ impl Message {
 }
 
 fn addresses<'a>(field: &'a Address<'a>) -> impl Iterator<Item = String> + 'a {
-    field.iter().filter_map(|a| a.address()).map(str::to_owned)
+    field.iter().filter_map(|a| a.address().or_else(|| local(a))).map(str::to_owned)
+}
+
+/// A word without a domain is a user of this host.
+fn local<'a>(written: &'a mail_parser::Addr<'a>) -> Option<&'a str> {
+    written.name().filter(|name| !name.contains(char::is_whitespace))
 }
 
 #[cfg(test)]
@@ -116,6 +121,12 @@ mod tests {
         let wanted = ["cd@x.org", "e@x.org", "f@x.org", "g@x.org", "h@x.org"];
         assert_eq!(message.recipients(), wanted);
         assert_eq!(message.from.as_deref(), Some("ab@x.org"));
+    }
+
+    #[test]
+    fn users_of_this_host_need_no_domain() {
+        let message = Message::parse("To: root, Bo <bo>, cleo@localhost\n\n");
+        assert_eq!(message.recipients(), ["root", "bo", "cleo@localhost"]);
     }
 
     #[test]

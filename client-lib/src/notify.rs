@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 use sundown_protocol::notification::{EndReason, Event};
-use sundown_protocol::{Notification, Reply};
 use sundown_protocol::request::Request;
+use sundown_protocol::{Notification, Reply};
 
 use crate::error::Error;
 use crate::mapi::Library;
@@ -18,6 +18,14 @@ pub struct Notice {
     pub connections: Vec<u32>,
     /// What happened.
     pub news: News,
+    first: bool,
+}
+
+impl Notice {
+    /// Whether this is the first of the registrations that asked for it: for programs that want it once.
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
 }
 
 /// What happened.
@@ -118,13 +126,14 @@ pub(crate) fn deliver(
 ) -> bool {
     let sinks = session.sinks_of(advises);
     let connections = sinks.iter().map(|(connection, _)| *connection).collect();
-    let notice = Notice { connections, news };
+    let mut notice = Notice { connections, news, first: true };
     if sinks.is_empty() && !advises.is_empty() {
         // Its registration was cancelled meanwhile (NOTIF-8 allows either).
         return false;
     }
     for (_, sink) in &sinks {
         sink(&notice);
+        notice.first = false;
     }
     if sinks.is_empty() {
         session.queue(notice);

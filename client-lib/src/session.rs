@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Events};
 use sundown_protocol::reply::{LoggedOn, Peer};
 use sundown_protocol::request::{
-    AdviseSource, Blob, Content, Durability, Logoff as LogoffRequest, LogoffFlags,
-    Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
+    AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
+    LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
+    Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, UploadId,
@@ -23,7 +24,7 @@ use crate::link::{Hook, SharedLink};
 use crate::mapi::{Library, lock, new_key};
 use crate::message::{Message, Submitted};
 use crate::notify::{self, News, Notice, Sink, SinkFunction};
-use crate::object::{AddressBook, Draft, ObjectState, OpenMessage, StatusTable, Store};
+use crate::object::{AddressBook, Draft, Folder, ObjectState, OpenMessage, StatusTable, Store};
 
 /// How to log on (`MAPILogonEx`).
 #[derive(Debug, Clone)]
@@ -260,6 +261,11 @@ impl Session {
         self.store(0)
     }
 
+    /// Opens a folder of the default store.
+    pub fn folder(&self, folder: FolderKind) -> Result<Folder, Error> {
+        self.default_store()?.folder(folder)
+    }
+
     /// Opens a store by its place in the profile.
     pub fn store(&self, place: u16) -> Result<Store, Error> {
         Ok(Store::new(self.state.open(Opening::Store(place))?, place))
@@ -414,9 +420,9 @@ impl SessionState {
     }
 
     fn library(&self) -> Result<Arc<Library>, Error> {
-        self.library.upgrade().ok_or_else(|| {
-            Error::fault(Code::E_NOT_INITIALIZED, "the library was uninitialized")
-        })
+        self.library
+            .upgrade()
+            .ok_or_else(|| Error::fault(Code::E_NOT_INITIALIZED, "the library was uninitialized"))
     }
 
     /// The member to speak for, or why there is none any more.

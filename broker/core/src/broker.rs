@@ -90,6 +90,7 @@ pub(crate) enum Then {
         asker: Asker,
         member: MemberId,
         upload: UploadId,
+        number: u64,
     },
     Submitted(crate::submit::InFlight),
     Saved {
@@ -110,6 +111,7 @@ pub(crate) enum Then {
         asker: Asker,
         member: MemberId,
         engine: EngineId,
+        record: u128,
     },
     Aborted {
         asker: Asker,
@@ -344,12 +346,12 @@ impl Broker {
             Then::LoggedOn(session, provider) => {
                 self.provider_logged_on(session, provider, result, turn);
             }
-            Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider),
-            Then::EngineOpened(engine) => self.engine_opened(engine, result.as_ref(), turn),
+            Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
+            Then::EngineOpened(engine) => self.engine_logged_on(engine, result.as_ref(), turn),
             Then::EngineClosed(engine) => self.engine_closed(engine, turn),
             Then::Found { asker, member, entry } => self.found(asker, member, entry, result, turn),
-            Then::Appended { asker, member, upload } => {
-                self.appended(asker, member, upload, result, turn);
+            Then::Appended { asker, member, upload, number } => {
+                self.appended(asker, member, (upload, number), result, turn);
             }
             Then::Submitted(in_flight) => self.submitted(&in_flight, result, turn),
             Then::Saved { asker, member, object, engine, was } => {
@@ -360,8 +362,8 @@ impl Broker {
                 self.deleted(asker, (engine, entry), result, turn);
             }
             Then::Flushed(member) => self.written(member, turn),
-            Then::AbortFound { asker, member, engine } => {
-                self.abort_found(asker, member, engine, result, turn);
+            Then::AbortFound { asker, member, engine, record } => {
+                self.abort_found(asker, member, (engine, record), result, turn);
             }
             Then::Aborted { asker, engine, record } => {
                 self.aborted(asker, engine, record, result, turn);

@@ -1,10 +1,10 @@
 //! An open store: one engine, whatever the number of sessions, and what is known of its outgoing queue.
 //!
-//! The queue itself is in the store. Known here is only what is due first: `entries`, in order of due time in `ready`,
-//! up to the `horizon`. What is behind it is read when there is room again. Entries that no present session can send
-//! are parked: forgotten here until a session comes that can.
+//! The queue itself is in the store. Known here is what is due first: `entries`, in order of due time in `ready` or, while
+//! their transport has no room, in `full`. What is not known is behind the `horizon`, and is read when there is room
+//! again. Entries that no present session can send are parked: forgotten here until a session comes that can.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,8 +22,13 @@ use crate::timers::Timer;
 const KNOWN: usize = 4_096;
 /// Submissions asked for at once.
 const PAGE: u32 = 512;
+/// How long a store is left alone in which something could not be written or read.
+const REST: Duration = Duration::from_secs(5);
 /// How long a store stays open that nobody uses: opening one costs more than keeping it.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// The place of an entry in the schedule: due time, order, record.
+pub(crate) type Key = (u64, u64, u128);
 
 /// One open store.
 #[derive(Debug)]
@@ -40,22 +45,32 @@ pub(crate) struct Engine {
     /// Submissions handed to the store and not answered.
     pub(crate) accepted: u64,
     pub(crate) entries: HashMap<u128, Entry>,
-    /// Entries that wait: due time, order, record.
-    pub(crate) ready: BTreeSet<(u64, u64, u128)>,
-    /// Entries behind this due time and order are not known; `None` when all are.
+    /// Entries that wait for their time.
+    pub(crate) ready: BTreeSet<Key>,
+    /// Entries whose transport has no room, by its session and its place among the session's providers.
+    pub(crate) full: BTreeMap<(SessionId, usize), BTreeSet<Key>>,
+    /// Entries that are not known are behind this due time and order; `None` when all are known.
     pub(crate) horizon: Option<(u64, u64)>,
     loading: Loading,
+    /// Entries that changed while the schedule is being read: what is read of them may be older.
+    changed: HashSet<u128>,
     /// Entries that no present session can send.
     pub(crate) parked: u64,
-    /// Who submitted what is not final.
-    pub(crate) owners: HashMap<u128, MemberId>,
+    /// Who submitted what is not final; several, if a key was repeated.
+    pub(crate) owners: HashMap<u128, Vec<MemberId>>,
+    /// Entries that somebody is about to take back: they do not depart.
+    pub(crate) aborting: HashSet<u128>,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
+    /// Until when it is left alone.
+    rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
     pub(crate) stirred: bool,
     /// For which due time the timer is set.
     pub(crate) alarm: Option<u64>,
     state: EngineState,
+    /// The engine's own logon, which keeps the store open between sessions.
+    own: OwnLogon,
     used: u64,
 }
 
@@ -67,14 +82,16 @@ pub(crate) struct Entry {
     pub(crate) shown: SubmissionState,
     /// Transmissions under way; while there are any, nobody else may touch it.
     pub(crate) flights: usize,
+    /// Recipients that bounced, and no update yet that tells the sender.
+    pub(crate) untold: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loading {
     No,
     Yes,
-    /// Something was stored meanwhile: read once more.
-    Again,
+    /// It is to be read from the beginning: what comes now does not count.
+    Stale,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +100,23 @@ enum EngineState {
     Closing,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnLogon {
+    Asked,
+    Yes,
+    Failed,
+}
+
 impl Engine {
     /// Takes an entry out of the schedule.
     pub(crate) fn forget(&mut self, record: u128) -> Option<Entry> {
         let entry = self.entries.remove(&record)?;
         let s = &entry.submission;
-        self.ready.remove(&(s.due, s.order, s.record));
+        let key = (s.due, s.order, s.record);
+        self.ready.remove(&key);
+        for keys in self.full.values_mut() {
+            keys.remove(&key);
+        }
         Some(entry)
     }
 
@@ -97,9 +125,52 @@ impl Engine {
         self.parked = 0;
         self.horizon = Some((0, 0));
         if self.loading == Loading::Yes {
-            self.loading = Loading::Again;
+            self.loading = Loading::Stale;
         }
         self.stirred = true;
+    }
+
+    /// Forgets everything that is not under way, and reads the schedule from its beginning again.
+    fn start_over(&mut self) {
+        self.entries.retain(|_, entry| entry.flights > 0);
+        self.ready.clear();
+        self.full.clear();
+        self.reload();
+    }
+
+    /// An entry was changed in the store. Whether its new place in the schedule must be known here.
+    pub(crate) fn note_change(&mut self, record: u128, key: (u64, u64)) -> bool {
+        if self.loading == Loading::No {
+            return self.horizon.is_none_or(|horizon| key <= horizon);
+        }
+        self.changed.insert(record);
+        true
+    }
+
+    /// The last entry of the schedule that is known.
+    fn last_known(&self) -> Option<(u64, u64)> {
+        let full = self.full.values().filter_map(BTreeSet::last);
+        full.chain(self.ready.last()).max().map(|(due, order, _)| (*due, *order))
+    }
+
+    pub(crate) fn own(&mut self, record: u128, member: MemberId) {
+        let owners = self.owners.entry(record).or_default();
+        if !owners.contains(&member) {
+            owners.push(member);
+        }
+    }
+
+    pub(crate) fn disown(&mut self, record: u128, member: MemberId) {
+        let Some(owners) = self.owners.get_mut(&record) else { return };
+        owners.retain(|m| *m != member);
+        if owners.is_empty() {
+            self.owners.remove(&record);
+        }
+    }
+
+    /// Whether the store may be asked, or is left alone after a failure.
+    pub(crate) fn rests(&self, now: Duration) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
     }
 
     /// Counts an entry under its present state; the final state if it has just become final.
@@ -168,14 +239,19 @@ impl Broker {
             accepted: 0,
             entries: HashMap::new(),
             ready: BTreeSet::new(),
+            full: BTreeMap::new(),
             horizon: Some((0, 0)),
             loading: Loading::No,
+            changed: HashSet::new(),
             parked: 0,
             owners: HashMap::new(),
+            aborting: HashSet::new(),
             unrecorded: Vec::new(),
+            rests_until: None,
             stirred: false,
             alarm: None,
             state: EngineState::Open,
+            own: OwnLogon::Asked,
             used: 0,
         };
         self.engines.insert(id, engine);
@@ -186,12 +262,34 @@ impl Broker {
 
     /// The engine's own logon keeps the store open between sessions.
     fn log_engine_on(&mut self, id: EngineId, turn: &mut Turn) {
-        let lane = self.engines[&id].write;
+        let engine = self.engines.get_mut(&id).expect("who logs it on has it");
+        engine.own = OwnLogon::Asked;
+        let lane = engine.write;
         let then = Then::EngineOpened(id);
         self.call(lane, Caller::broker(None), ProviderCall::Logon, then, turn);
     }
 
-    pub(crate) fn engine_opened(
+    pub(crate) fn engine_logged_on(
+        &mut self,
+        id: EngineId,
+        result: Result<&ProviderAnswer, &ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if let Some(engine) = self.engines.get_mut(&id) {
+            engine.own = if result.is_ok() { OwnLogon::Yes } else { OwnLogon::Failed };
+        }
+        self.engine_opened(id, result, turn);
+    }
+
+    /// A session's logon to the store worked: the engine's own does too, if it did not before.
+    pub(crate) fn engine_works(&mut self, id: EngineId, answer: &ProviderAnswer, turn: &mut Turn) {
+        if self.engines.get(&id).is_some_and(|e| e.own == OwnLogon::Failed) {
+            self.log_engine_on(id, turn);
+        }
+        self.engine_opened(id, Ok(answer), turn);
+    }
+
+    fn engine_opened(
         &mut self,
         id: EngineId,
         result: Result<&ProviderAnswer, &ProviderError>,
@@ -213,7 +311,9 @@ impl Broker {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         let room = engine.entries.len() + PAGE as usize <= KNOWN;
         let Some(horizon) = engine.horizon.filter(|_| room && engine.uid.is_some()) else { return };
-        if engine.loading != Loading::No || engine.sessions.is_empty() {
+        let mut sessions = engine.sessions.iter().filter_map(|s| self.sessions.get(s));
+        let wanted = sessions.any(crate::session::Session::may_send);
+        if engine.loading != Loading::No || !wanted || engine.rests(turn.tick.boot) {
             return;
         }
         engine.loading = Loading::Yes;
@@ -227,25 +327,34 @@ impl Broker {
         &mut self,
         id: EngineId,
         result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
     ) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
-        let again = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Again;
+        let stale = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Stale;
+        let changed = std::mem::take(&mut engine.changed);
         engine.stirred = true;
-        let Ok(ProviderAnswer::Due { submissions, more }) = result else { return };
-        if again && engine.horizon == Some((0, 0)) {
+        let Ok(ProviderAnswer::Due { submissions, more }) = result else {
+            return self.rest(id, turn);
+        };
+        if stale {
             return;
         }
-        let known: Vec<_> =
-            submissions.iter().map(|s| engine.entries.contains_key(&s.record)).collect();
-        engine.horizon = match submissions.last() {
-            Some(last) if more || again => Some((last.due, last.order)),
-            None if again => engine.horizon,
-            _ => None,
-        };
-        for (submission, known) in submissions.into_iter().zip(known) {
-            if !known {
+        let last = submissions.last().map(|last| (last.due, last.order));
+        engine.horizon = last.filter(|_| more);
+        for submission in submissions {
+            let record = submission.record;
+            if !changed.contains(&record) && !self.engines[&id].entries.contains_key(&record) {
                 self.learn(id, submission);
             }
+        }
+    }
+
+    /// Leaves a store alone for a while, in which something failed.
+    pub(crate) fn rest(&mut self, id: EngineId, turn: &mut Turn) {
+        let until = turn.tick.boot + REST;
+        if let Some(engine) = self.engines.get_mut(&id) {
+            engine.rests_until = Some(until);
+            self.timers.set(until, Timer::Due(id));
         }
     }
 
@@ -253,13 +362,18 @@ impl Broker {
     pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.counts[submission.state() as usize] += 1;
-        if engine.horizon.is_some() || engine.entries.len() >= KNOWN {
-            let last = engine.ready.last().map_or((0, 1), |(due, order, _)| (*due, *order));
-            engine.horizon.get_or_insert(last);
-            if engine.loading == Loading::Yes {
-                engine.loading = Loading::Again;
-            }
-            engine.stirred = true;
+        engine.stirred = true;
+        let key = (submission.due, submission.order);
+        let many = engine.entries.len() >= KNOWN;
+        if many && engine.horizon.is_none() {
+            engine.horizon = engine.last_known().filter(|last| key > *last);
+        }
+        // While the schedule is read, this one may or may not be in what comes.
+        if engine.loading == Loading::No && engine.horizon.is_some_and(|horizon| key > horizon) {
+            return;
+        }
+        if engine.entries.len() >= 2 * KNOWN {
+            engine.start_over();
             return;
         }
         self.learn(id, submission);
@@ -278,7 +392,7 @@ impl Broker {
             return;
         }
         engine.ready.insert((submission.due, submission.order, submission.record));
-        let entry = Entry { submission, shown, flights: 0 };
+        let entry = Entry { submission, shown, flights: 0, untold: Vec::new() };
         engine.entries.insert(entry.submission.record, entry);
         engine.stirred = true;
     }
@@ -297,7 +411,9 @@ impl Broker {
     pub(crate) fn has_work(&self, id: EngineId, session: &crate::session::Session) -> bool {
         let Some(engine) = self.engines.get(&id) else { return false };
         let in_flight = session.providers.iter().any(|p| p.in_flight > 0);
-        in_flight || engine.accepted > 0 || engine.pending() > engine.parked
+        let known = engine.horizon.is_none();
+        let to_send = engine.pending() > 0 && !(known && engine.entries.is_empty());
+        in_flight || engine.accepted > 0 || to_send
     }
 
     /// A session is done with its store.
@@ -309,9 +425,7 @@ impl Broker {
             return;
         }
         // Entries are known only to send them, and nobody does now.
-        engine.entries.retain(|_, entry| entry.flights > 0);
-        engine.ready.clear();
-        engine.reload();
+        engine.start_over();
         if engine.uid.is_none() || self.stopping.is_some() {
             self.close_engine(id, turn);
         } else {
@@ -320,18 +434,27 @@ impl Broker {
     }
 
     pub(crate) fn idle(&mut self, id: EngineId, used: u64, turn: &mut Turn) {
-        if self.engines.get(&id).is_some_and(|e| e.used == used) {
+        let Some(engine) = self.engines.get(&id).filter(|e| e.used == used) else { return };
+        if engine.entries.is_empty() {
             self.close_engine(id, turn);
+        } else {
+            // Something is still to be written down.
+            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id, used));
         }
     }
 
     pub(crate) fn close_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let engine = self.engines.get_mut(&id).expect("who closes it has it");
-        if engine.state == EngineState::Open && engine.sessions.is_empty() {
+        if !engine.sessions.is_empty() {
+            return;
+        }
+        if engine.own == OwnLogon::Failed {
+            self.drop_engine(id, turn);
+        } else if engine.state == EngineState::Open {
             engine.state = EngineState::Closing;
             let lane = engine.write;
             let then = Then::EngineClosed(id);
-            self.call(lane, Caller::broker(None), ProviderCall::Logoff, then, turn);
+            self.call(lane, Caller::broker(None).last(), ProviderCall::Logoff, then, turn);
         }
     }
 
@@ -346,7 +469,7 @@ impl Broker {
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.remove(&id) else { return };
         self.engine_of.remove(&engine.path);
-        self.lanes.close(engine.write, turn);
-        self.lanes.close(engine.read, turn);
+        self.close_lane(engine.write, turn);
+        self.close_lane(engine.read, turn);
     }
 }

@@ -358,9 +358,10 @@ impl Broker {
     fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
         let session = self.sessions.get_mut(&id).expect("a closing session exists");
         session.state = SessionState::Closing { phase };
-        let kind = ProviderType::SHUTDOWN_ORDER.get(phase as usize);
-        let patience = kind.map_or(Duration::ZERO, |kind| self.patience(*kind));
-        self.timers.set(turn.tick.boot + patience, Timer::Closing(id, phase));
+        if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
+            let deadline = turn.tick.boot + self.patience(*kind);
+            self.timers.set(deadline, Timer::Closing(id, phase));
+        }
         self.advance_phase(id, turn);
     }
 
@@ -420,10 +421,10 @@ impl Broker {
         }
     }
 
-    pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.providers[place].state = ProviderState::Gone;
-        }
+    pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.providers[place].state = ProviderState::Gone;
+        self.advance_phase(id, turn);
     }
 
     /// The providers of a phase had their time: those that did not answer are left behind.

@@ -272,7 +272,7 @@ impl Broker {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
                 if let Some(engine) = engine {
-                    self.engine_opened(engine, Ok(&answer), turn);
+                    self.engine_works(engine, &answer, turn);
                 }
             }
             Err(_) if starts && failed + 1 < LOGON_TRIES => {

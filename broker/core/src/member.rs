@@ -104,6 +104,8 @@ pub(crate) struct Upload {
     /// The number the store knows it by.
     pub(crate) number: u64,
     pub(crate) size: u64,
+    /// Pieces that the store has not answered.
+    pub(crate) unanswered: u32,
 }
 
 impl Member {

@@ -28,12 +28,12 @@ impl Broker {
         &mut self,
         asker: Asker,
         id: MemberId,
-        what: Opening,
+        what: &Opening,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let member = self.attached(asker, id)?;
         self.check_object_quota(member)?;
-        let object = match what {
+        let object = match *what {
             Opening::Store(store) => {
                 self.engine_for(member, store)?;
                 Object::Store(store)
@@ -67,7 +67,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let opened = result.map_err(Fault::from).and_then(|_| {
-            self.attached(asker, id)?;
+            self.check_object_quota(self.attached(asker, id)?)?;
             Ok(Reply::Opened(self.insert_object(id, Object::Message(entry))))
         });
         self.answer(asker, opened, turn);
@@ -220,10 +220,11 @@ impl Broker {
         }
         let number = known.map_or_else(|| self.number(), |u| u.number);
         let member = self.members.get_mut(&id).expect("looked at before");
-        member.uploads.insert(upload, Upload { store, number, size });
+        let unanswered = known.map_or(0, |u| u.unanswered) + 1;
+        member.uploads.insert(upload, Upload { store, number, size, unanswered });
         let call = ProviderCall::Write(StoreWrite::Append { upload: number, bytes });
         let lane = self.engines[&engine].write;
-        self.call(lane, caller, call, Then::Appended { asker, member: id, upload }, turn);
+        self.call(lane, caller, call, Then::Appended { asker, member: id, upload, number }, turn);
         Ok(())
     }
 
@@ -231,15 +232,22 @@ impl Broker {
         &mut self,
         asker: Asker,
         id: MemberId,
-        upload: UploadId,
+        (upload, number): (UploadId, u64),
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        if result.is_err()
-            && let Some(member) = self.members.get_mut(&id)
+        if let Some(member) = self.members.get_mut(&id)
+            && let Some(known) = member.uploads.get_mut(&upload).filter(|u| u.number == number)
         {
-            // A body with a hole in it must never be used.
-            member.uploads.remove(&upload);
+            known.unanswered -= 1;
+            if result.is_err() {
+                // A body with a hole in it must never be used.
+                let store = known.store;
+                member.uploads.remove(&upload);
+                let member = &self.members[&id];
+                let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
+                self.discard_from(engine.ok(), caller, number, turn);
+            }
         }
         self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
     }
@@ -260,6 +268,10 @@ impl Broker {
             Content::Uploaded(upload) => {
                 let member = self.members.get_mut(&id).expect("looked at before");
                 match member.uploads.get(&upload) {
+                    Some(known) if known.unanswered > 0 => Err(Fault::new(
+                        Code::E_BUSY,
+                        "pieces of this upload are not answered yet; one of them may fail",
+                    )),
                     Some(known) if known.store == store => {
                         let number = known.number;
                         member.uploads.remove(&upload);
@@ -377,7 +389,7 @@ impl Broker {
         self.discard_from(engine, Self::caller(member), number, turn);
     }
 
-    fn discard_from(
+    pub(crate) fn discard_from(
         &mut self,
         engine: Option<EngineId>,
         caller: Caller,
@@ -477,7 +489,7 @@ impl Broker {
             AddressAction::Add { .. } => Then::Added(asker, session),
             AddressAction::Remove { .. } => Then::Removed(asker, session),
             AddressAction::Resolve { name } => {
-                Then::Resolved { asker, member: id, name: name.clone(), asked: 1 }
+                Then::Resolved { asker, member: id, name: name.clone(), tried: 1 }
             }
         };
         self.call(lane, caller, ProviderCall::Address(AddressCall::Act(action)), then, turn);
@@ -496,17 +508,17 @@ impl Broker {
     pub(crate) fn resolved(
         &mut self,
         (asker, id): (Asker, MemberId),
-        (name, asked): (String, usize),
+        (name, tried): (String, usize),
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
         let unknown = result.as_ref().is_err_and(|e| e.code == Code::E_NOT_FOUND);
         let next = self.members.get(&id).filter(|_| unknown).and_then(|member| {
-            Some((self.address_books(member).nth(asked)?, Self::caller(member)))
+            Some((self.address_books(member).nth(tried)?, Self::caller(member)))
         });
         if let Some((lane, caller)) = next {
             let action = AddressAction::Resolve { name: name.clone() };
-            let then = Then::Resolved { asker, member: id, name, asked: asked + 1 };
+            let then = Then::Resolved { asker, member: id, name, tried: tried + 1 };
             return self.call(
                 lane,
                 caller,

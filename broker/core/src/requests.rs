@@ -16,11 +16,10 @@ impl Broker {
     pub(crate) fn request(
         &mut self,
         connection: ConnectionId,
-        asked: Asked,
+        Asked { id, request }: Asked,
         bytes: usize,
         turn: &mut Turn,
     ) {
-        let Asked { id, request } = asked;
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
         self.note_activity(turn);
@@ -44,7 +43,7 @@ impl Broker {
                 self.answer(asker, Ok(Reply::Done), turn);
                 Ok(())
             }
-            Request::Open { member, what } => self.open(asker, member, what, turn),
+            Request::Open { member, what } => self.open(asker, member, &what, turn),
             Request::Release { member, object } => {
                 self.release(asker, member, object, turn)?;
                 self.answer(asker, Ok(Reply::Done), turn);

@@ -15,7 +15,8 @@ use sundown_protocol::request::Folder;
 use sundown_protocol::{Code, SessionId};
 
 use crate::advise::StoreNews;
-use crate::broker::{Broker, Caller, Then};
+use crate::broker::{Bounced, Broker, Caller, Then};
+use crate::engine::{Engine, Entry};
 use crate::event::{EngineId, LaneId, Turn};
 use crate::provider::{
     Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, RecipientResult,
@@ -28,12 +29,8 @@ use crate::timers::Timer;
 
 /// Messages that one transport of one session is busy with at once: enough to fill a group commit.
 const WINDOW: usize = 64;
-/// Entries looked at behind one whose transport is full: a slow transport must not hold up another one's messages.
-const LOOK_AHEAD: usize = 64;
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: u64 = 60_000;
-/// After an update could not be stored, in milliseconds.
-const RECORD_AGAIN: u64 = 5_000;
 
 /// One message on its way through one transport.
 #[derive(Debug)]
@@ -61,8 +58,8 @@ struct Plan {
     session: SessionId,
     /// For each transport, by its place among the session's providers, the recipients it takes.
     groups: Vec<(usize, Vec<usize>)>,
-    /// Recipients that no transport takes, and why.
-    lost: Vec<(usize, String)>,
+    /// Recipients that no transport takes, and what becomes of them.
+    lost: Vec<RecipientResult>,
 }
 
 impl Broker {
@@ -82,7 +79,11 @@ impl Broker {
         }
         if self.stopping.is_none() {
             self.record_again(id, turn);
+            self.wake(id);
             self.take_off(id, turn);
+            while self.wake(id) {
+                self.take_off(id, turn);
+            }
             self.load_due(id, turn);
             self.set_alarm(id, turn);
         }
@@ -92,12 +93,28 @@ impl Broker {
         }
     }
 
+    /// Puts entries back into the schedule whose transport has room again, or is none any more. Whether there were any.
+    fn wake(&mut self, id: EngineId) -> bool {
+        let Engine { full, ready, .. } = self.engines.get_mut(&id).expect("it is pumped");
+        let before = ready.len();
+        for ((session, place), keys) in full.iter_mut() {
+            let session = self.sessions.get(session).filter(|s| s.may_send());
+            let in_flight = session.map(|s| s.providers[*place].in_flight);
+            let room = in_flight.map_or(usize::MAX, |n| WINDOW.saturating_sub(n));
+            for _ in 0..room {
+                let Some(key) = keys.pop_first() else { break };
+                ready.insert(key);
+            }
+        }
+        full.retain(|_, keys| !keys.is_empty());
+        ready.len() > before
+    }
+
     /// Begins with everything that is due and has a transport with room.
     fn take_off(&mut self, id: EngineId, turn: &mut Turn) {
         let now = turn.tick.millis();
-        let mut skipped = 0;
         let mut cursor = None;
-        while skipped < LOOK_AHEAD {
+        loop {
             let engine = &self.engines[&id];
             let next = match cursor {
                 None => engine.ready.first(),
@@ -108,6 +125,9 @@ impl Broker {
             };
             let Some(&(due, order, record)) = next.filter(|(due, ..)| *due <= now) else { return };
             cursor = Some((due, order, record));
+            if engine.aborting.contains(&record) {
+                continue;
+            }
             let submission = &engine.entries[&record].submission;
             let Some(session) = self.sender(id, submission) else {
                 let engine = self.engines.get_mut(&id).expect("looked at just before");
@@ -119,12 +139,28 @@ impl Broker {
             let full = |(place, _): &(usize, Vec<usize>)| {
                 self.sessions[&session].providers[*place].in_flight >= WINDOW
             };
-            if plan.groups.iter().any(full) {
-                skipped += 1;
-                continue;
+            let full = plan.groups.iter().find(|g| full(g)).map(|(place, _)| *place);
+            let engine = self.engines.get_mut(&id).expect("looked at just before");
+            if let Some(place) = full {
+                // A slow transport must not hold up another one's messages.
+                engine.ready.remove(&(due, order, record));
+                engine.full.entry((session, place)).or_default().insert((due, order, record));
+            } else if plan.groups.is_empty() && plan.lost.is_empty() {
+                self.postpone(id, record, turn);
+            } else {
+                self.depart(id, record, plan, turn);
             }
-            self.depart(id, record, plan, turn);
         }
+    }
+
+    /// Only its own transport can say what became of a message, and does not work: nothing happens to it meanwhile.
+    fn postpone(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
+        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let entry = engine.entries.get_mut(&record).expect("it is ready");
+        let s = &mut entry.submission;
+        engine.ready.remove(&(s.due, s.order, record));
+        s.due = turn.tick.millis() + LONGEST_SLEEP;
+        engine.ready.insert((s.due, s.order, record));
     }
 
     /// The session that may send this message now: the oldest of its profile.
@@ -152,6 +188,8 @@ impl Broker {
             calls.push((place, recipients, marker));
         }
         let (lost, store) = (plan.lost, engine.uid.unwrap_or(0));
+        // What is lost is written down like what a flight brings.
+        entry.flights += usize::from(!lost.is_empty());
         for (place, recipients, marker) in calls {
             let flight = self.number();
             let submission = &self.engines[&id].entries[&record].submission;
@@ -189,13 +227,7 @@ impl Broker {
             }
         }
         if !lost.is_empty() {
-            let later = |(recipient, reply): (usize, String)| RecipientResult {
-                recipient,
-                outcome: Outcome::Later,
-                reply,
-            };
-            let results = lost.into_iter().map(later).collect();
-            self.record(id, record, results, None, turn);
+            self.record(id, record, &lost, None, turn);
         }
     }
 
@@ -212,7 +244,7 @@ impl Broker {
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 state.recipients.retain(|r| !refused_by.contains(r));
                 if state.recipients.is_empty() {
-                    return self.record(engine, record, refused, Some(flight), turn);
+                    return self.record(engine, record, &refused, Some(flight), turn);
                 }
                 state.stage = Stage::Marking;
                 self.mark(flight, &marker, &refused, turn);
@@ -238,28 +270,40 @@ impl Broker {
         let recipients = state.recipients.clone();
         let engine = self.engines.get_mut(&id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
-        let bounced = settle(&mut entry.submission, refused, &policy, turn);
+        settle(entry, refused, &policy, turn);
         for recipient in recipients {
             let recipient = &mut entry.submission.recipients[recipient];
             recipient.state = SubmissionState::Transmitting;
             recipient.intent =
                 Some(Intent { transport: transport.clone(), marker: marker.to_owned() });
         }
-        self.store(id, record, bounced, Then::Marked(flight), turn);
+        self.store(id, record, |bounced| Then::Marked(flight, bounced), turn);
         self.noticed(id, record, turn);
     }
 
-    pub(crate) fn marked(&mut self, flight: u64, error: Option<ProviderError>, turn: &mut Turn) {
-        if !self.flights.contains_key(&flight) {
-            return;
-        }
+    pub(crate) fn marked(
+        &mut self,
+        flight: u64,
+        bounced: Bounced,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.flights.get(&flight) else { return };
+        let (id, record) = (state.engine, state.record);
         let (lane, session) = self.transport_of(flight);
         let caller = Caller::broker(Some(session)).first();
-        if let Some(error) = error {
-            let call = ProviderCall::Transport(TransportCall::Cancel { id: flight });
-            self.call(lane, caller, call, Then::Nothing, turn);
-            let why = format!("its intent could not be stored: {}", error.message);
-            return self.all_later(flight, &why, Outcome::Offline, turn);
+        match result {
+            Ok(answer) => self.tell_outcome(id, record, &answer, turn),
+            Err(error) => {
+                let entry = self.engines.get_mut(&id).and_then(|e| e.entries.get_mut(&record));
+                if let Some(entry) = entry {
+                    entry.untold.extend(bounced);
+                }
+                let call = ProviderCall::Transport(TransportCall::Cancel { id: flight });
+                self.call(lane, caller, call, Then::Nothing, turn);
+                let why = format!("its intent could not be stored: {}", error.message);
+                return self.all_later(flight, &why, Outcome::Offline, turn);
+            }
         }
         self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
         let call = ProviderCall::Transport(TransportCall::Complete { id: flight });
@@ -295,7 +339,7 @@ impl Broker {
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
             }
         }
-        self.record(engine, record, results, Some(flight), turn);
+        self.record(engine, record, &results, Some(flight), turn);
     }
 
     fn all_later(&mut self, flight: u64, why: &str, outcome: Outcome, turn: &mut Turn) {
@@ -305,9 +349,9 @@ impl Broker {
             outcome,
             reply: why.to_owned(),
         };
-        let results = state.recipients.iter().map(result).collect();
+        let results: Vec<_> = state.recipients.iter().map(result).collect();
         let (engine, record) = (state.engine, state.record);
-        self.record(engine, record, results, Some(flight), turn);
+        self.record(engine, record, &results, Some(flight), turn);
     }
 
     /// Stores what became of recipients.
@@ -315,48 +359,51 @@ impl Broker {
         &mut self,
         id: EngineId,
         record: u128,
-        results: Vec<RecipientResult>,
+        results: &[RecipientResult],
         flight: Option<u64>,
         turn: &mut Turn,
     ) {
         if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f)) {
             state.stage = Stage::Recording;
         }
-        let engine = self.engines.get_mut(&id).expect("flights keep it open");
-        let Some(entry) = engine.entries.get_mut(&record) else { return };
+        let engine = self.engines.get_mut(&id);
+        let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else { return };
         let profile = &entry.submission.profile;
         let policy = self.sessions.values().find(|s| s.key.profile == *profile);
         let policy = policy.and_then(|s| s.profile.as_ref()).map(|p| p.queue.clone());
-        let bounced = settle(&mut entry.submission, &results, &policy.unwrap_or_default(), turn);
-        let then = Then::Recorded { engine: id, record, flight };
-        self.store(id, record, bounced, then, turn);
+        settle(entry, results, &policy.unwrap_or_default(), turn);
+        let then = |bounced| Then::Recorded { engine: id, record, flight, bounced };
+        self.store(id, record, then, turn);
     }
 
+    /// Stores an entry as it is known, and tells its sender of the recipients that bounced since it was told last.
     fn store(
         &mut self,
         id: EngineId,
         record: u128,
-        bounced: Vec<usize>,
-        then: Then,
+        then: impl FnOnce(Bounced) -> Then,
         turn: &mut Turn,
     ) {
-        let engine = &self.engines[&id];
+        let engine = self.engines.get_mut(&id).expect("flights keep it open");
+        let entry = engine.entries.get_mut(&record).expect("flights keep it known");
+        let bounced = std::mem::take(&mut entry.untold);
         let update = SubmissionUpdate {
-            submission: engine.entries[&record].submission.clone(),
-            bounced,
+            submission: entry.submission.clone(),
+            bounced: bounced.clone(),
             notice: turn.record(),
             now: turn.tick.millis(),
         };
         let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
-        self.call(engine.write, Caller::broker(None), write, then, turn);
+        let lane = engine.write;
+        self.call(lane, Caller::broker(None), write, then(bounced), turn);
     }
 
     /// A submission's new state is durable: everybody may know it.
     pub(crate) fn recorded(
         &mut self,
-        id: EngineId,
-        record: u128,
+        (id, record): (EngineId, u128),
         flight: Option<u64>,
+        bounced: Bounced,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
@@ -367,19 +414,20 @@ impl Broker {
         engine.stirred = true;
         let Ok(answer) = result else {
             // It was handed over, and that could not be written down. Nothing more happens to it until it is.
-            engine.unrecorded.push(record);
-            let again = turn.tick.boot + std::time::Duration::from_millis(RECORD_AGAIN);
-            self.timers.set(again, Timer::Due(id));
-            return;
+            if let Some(entry) = engine.entries.get_mut(&record) {
+                entry.untold.extend(bounced);
+                engine.unrecorded.push(record);
+            }
+            return self.rest(id, turn);
         };
         let Some(entry) = engine.entries.get_mut(&record) else { return };
         entry.flights = entry.flights.saturating_sub(1);
         let (busy, state) = (entry.flights > 0, entry.submission.state());
+        let key = (entry.submission.due, entry.submission.order);
+        let near = engine.note_change(record, key);
         if !busy {
-            let key = (entry.submission.due, entry.submission.order);
-            let parked = matches!(state, SubmissionState::Held | SubmissionState::Unknown);
-            let known = !state.is_final() && !parked && engine.horizon.is_none_or(|h| key <= h);
-            if known {
+            let rests = matches!(state, SubmissionState::Held | SubmissionState::Unknown);
+            if near && !state.is_final() && !rests {
                 engine.ready.insert((key.0, key.1, record));
             }
         }
@@ -402,13 +450,15 @@ impl Broker {
             self.finals[now_final as usize] += 1;
         }
         let Some(state) = engine.entries.get(&record).map(|e| e.submission.state()) else { return };
-        let Some(owner) = engine.owners.get(&record).copied() else { return };
+        let owners = engine.owners.get(&record).cloned().unwrap_or_default();
         if state.is_final() {
             engine.owners.remove(&record);
         }
-        if let Some(member) = self.members.get_mut(&owner) {
-            member.note((id, record), (!state.is_final()).then(|| waits(state)));
-            self.check_leaving(owner, turn);
+        for owner in owners {
+            if let Some(member) = self.members.get_mut(&owner) {
+                member.note((id, record), (!state.is_final()).then(|| waits(state)));
+                self.check_leaving(owner, turn);
+            }
         }
     }
 
@@ -436,6 +486,11 @@ impl Broker {
         let provider = &mut session.providers[flight.provider];
         provider.in_flight -= 1;
         let (idle, name) = (provider.in_flight == 0, provider.name.clone());
+        for (_, engine) in session.engines() {
+            if let Some(engine) = self.engines.get_mut(&engine) {
+                engine.stirred = true;
+            }
+        }
         if idle {
             self.status_changed(flight.session, &name, turn);
             self.advance_phase(flight.session, turn);
@@ -444,10 +499,13 @@ impl Broker {
 
     fn record_again(&mut self, id: EngineId, turn: &mut Turn) {
         let engine = self.engines.get_mut(&id).expect("it is pumped");
+        if engine.rests(turn.tick.boot) {
+            return;
+        }
         for record in std::mem::take(&mut engine.unrecorded) {
             if self.engines[&id].entries.contains_key(&record) {
-                let then = Then::Recorded { engine: id, record, flight: None };
-                self.store(id, record, Vec::new(), then, turn);
+                let then = |bounced| Then::Recorded { engine: id, record, flight: None, bounced };
+                self.store(id, record, then, turn);
             }
         }
     }
@@ -479,7 +537,7 @@ impl Broker {
             }
         }
         for lane in lanes {
-            self.lanes.close(*lane, turn);
+            self.close_lane(*lane, turn);
         }
     }
 
@@ -531,14 +589,23 @@ fn plan(session: &Session, submission: &Submission) -> Plan {
                     None => plan.groups.push((place, vec![index])),
                 }
             }
-            Some((_, provider)) => plan.lost.push((index, unavailable(provider))),
+            Some(_) if recipient.intent.is_some() => {}
+            Some((_, provider)) => {
+                let reply = unavailable(provider);
+                plan.lost.push(RecipientResult { recipient: index, outcome: Outcome::Later, reply });
+            }
             None => {
-                let message = format!(
+                // Who had it already might have handed it over; nobody else may do it again.
+                let outcome = match recipient.intent {
+                    Some(_) => Outcome::Unknown,
+                    None => Outcome::Later,
+                };
+                let reply = format!(
                     "no transport of profile {:?} takes {} any more; add one to the profile, \
                      or abort the message",
                     profile.name, recipient.address
                 );
-                plan.lost.push((index, message));
+                plan.lost.push(RecipientResult { recipient: index, outcome, reply });
             }
         }
     }
@@ -552,17 +619,12 @@ fn unavailable(provider: &Provider) -> String {
     }
 }
 
-/// Puts results into a submission. The recipients whose final failure the sender is to be told.
-fn settle(
-    submission: &mut Submission,
-    results: &[RecipientResult],
-    policy: &QueuePolicy,
-    turn: &mut Turn,
-) -> Vec<usize> {
+/// Puts results into a submission, and notes whose final failure the sender is to be told.
+fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, turn: &mut Turn) {
+    let Entry { submission, untold, .. } = entry;
     let now = turn.tick.millis();
     let age = now.saturating_sub(submission.submitted);
     let expired = age > policy.max_age.as_millis() as u64;
-    let mut bounced = Vec::new();
     let (mut again, mut counts) = (false, false);
     for result in results {
         let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
@@ -581,7 +643,7 @@ fn settle(
             }
         };
         if recipient.state == SubmissionState::Bounced {
-            bounced.push(result.recipient);
+            untold.push(result.recipient);
         }
         if recipient.state != SubmissionState::Sent {
             submission.last_error = Some(result.reply.clone());
@@ -593,7 +655,6 @@ fn settle(
     if again {
         submission.due = now + backoff(submission.attempts, policy, turn);
     }
-    bounced
 }
 
 /// How long to wait after so many tries, in milliseconds: doubling, up to the longest, and up to a fifth less by chance so

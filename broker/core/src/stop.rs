@@ -30,6 +30,8 @@ pub(crate) struct Stopping {
     began: Duration,
     /// When somebody last asked for something.
     asked: Duration,
+    /// Until when providers may take to close, once they do.
+    patience: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,18 +64,35 @@ impl Broker {
 
     pub(crate) fn stop(&mut self, how: Stop, turn: &mut Turn) {
         let now = turn.tick.boot;
-        let phase = self.stopping.as_ref().map_or(Phase::Telling, |s| s.phase);
-        let first = self.stopping.is_none();
-        let began = self.stopping.as_ref().map_or(now, |s| s.began);
-        self.stopping = Some(Stopping { how, phase, began, asked: now });
-        if phase == Phase::Telling && (first || how == Stop::Final) {
-            self.tell_stop(how, turn);
+        let before = self.stopping.as_ref().map(|s| s.how);
+        // Who is in a hurry is never slowed down by somebody who is not.
+        let how = before.filter(|before| *before as u8 > how as u8).unwrap_or(how);
+        let fresh = Stopping { how, phase: Phase::Telling, began: now, asked: now, patience: now };
+        let stopping = self.stopping.get_or_insert(fresh);
+        (stopping.how, stopping.asked) = (how, now);
+        match stopping.phase {
+            Phase::Telling => {
+                let ends = matches!(how, Stop::Final | Stop::Fast);
+                if before.is_none() || (ends && before == Some(Stop::Restart)) {
+                    self.tell_stop(how, turn);
+                }
+                if matches!(how, Stop::Fast | Stop::Now) {
+                    self.close_everything(turn);
+                } else {
+                    self.timers.set(now + QUIET, Timer::Stop);
+                }
+            }
+            Phase::Closing if how == Stop::Now => {
+                self.hasten_closing(turn);
+                self.limit_closing(turn);
+            }
+            Phase::Closing | Phase::Over => {}
         }
-        if matches!(how, Stop::Fast | Stop::Now) {
-            self.close_everything(turn);
-        } else {
-            self.timers.set(now + QUIET, Timer::Stop);
-        }
+    }
+
+    /// Whether the broker stops without waiting for transports.
+    pub(crate) fn stops_now(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|s| s.how == Stop::Now)
     }
 
     fn tell_stop(&mut self, how: Stop, turn: &mut Turn) {
@@ -124,13 +143,13 @@ impl Broker {
                 }
             }
             // A store that hangs is left behind: what it acknowledged is durable.
-            Phase::Closing => {
+            Phase::Closing if now >= stopping.patience => {
                 let hung: Vec<_> = self.engines.keys().copied().collect();
                 for engine in hung {
                     self.drop_engine(engine, turn);
                 }
             }
-            Phase::Over => {}
+            Phase::Closing | Phase::Over => {}
         }
     }
 
@@ -161,9 +180,16 @@ impl Broker {
         for engine in engines {
             self.close_engine(engine, turn);
         }
-        // Each kind of provider has its time, and then the stores.
-        let patience = self.settings.shutdown.deadline * 4 + QUIET;
-        self.timers.set(turn.tick.boot + patience, Timer::Stop);
+        self.limit_closing(turn);
+    }
+
+    /// Each kind of provider has its time, and then the stores.
+    fn limit_closing(&mut self, turn: &mut Turn) {
+        let kinds = if self.stops_now() { 2 } else { 4 };
+        let until = turn.tick.boot + self.settings.shutdown.deadline * kinds + QUIET;
+        let stopping = self.stopping.as_mut().expect("it is stopping");
+        stopping.patience = until;
+        self.timers.set(until, Timer::Stop);
     }
 
     pub(crate) fn stop_if_over(&mut self, turn: &mut Turn) {
@@ -175,6 +201,7 @@ impl Broker {
         let closed = self.sessions.is_empty() && self.engines.is_empty();
         if stopping.phase == Phase::Closing && closed {
             stopping.phase = Phase::Over;
+            self.timers.clear();
             turn.emit(Effect::Stopped);
         }
     }

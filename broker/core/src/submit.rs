@@ -16,8 +16,8 @@ use crate::event::{EngineId, Turn};
 use crate::member::{Failed, Waits};
 use crate::process::ProcessId;
 use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, Recipient, StoreRead, StoreWrite, Submission,
-    SubmissionUpdate,
+    MessageContent, ProviderAnswer, ProviderCall, ProviderError, Recipient, StoreRead, StoreWrite,
+    Submission, SubmissionUpdate,
 };
 use crate::session::{SessionKey, Waiting};
 use crate::settings::{Profile, Right};
@@ -37,6 +37,8 @@ pub(crate) struct InFlight {
     pub(crate) bytes: u64,
     pub(crate) engine: EngineId,
     pub(crate) record: u128,
+    /// The upload it uses.
+    pub(crate) upload: Option<u64>,
 }
 
 impl Broker {
@@ -97,6 +99,10 @@ impl Broker {
             bytes,
             engine,
             record: submit.key.0,
+            upload: match &content {
+                MessageContent::Uploaded(number) => Some(*number),
+                MessageContent::Inline(_) => None,
+            },
         };
         if let Some(asker) = later {
             let state = SubmissionState::Accepted;
@@ -133,17 +139,20 @@ impl Broker {
 
     pub(crate) fn submitted(
         &mut self,
-        in_flight: InFlight,
+        in_flight: &InFlight,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let InFlight { asker, member: id, process, bytes, engine, record } = in_flight;
+        let InFlight { asker, member: id, process, bytes, engine, record, upload } = *in_flight;
         if let Some(process) = self.processes.get_mut(process) {
             process.unwritten -= bytes;
         }
-        let state = self.engines.get_mut(&engine).expect("it is open while calls run");
-        state.accepted -= 1;
-        let entry = EntryId { store: state.uid.unwrap_or(0), record };
+        let mut store = 0;
+        if let Some(state) = self.engines.get_mut(&engine) {
+            state.accepted -= 1;
+            store = state.uid.unwrap_or(0);
+        }
+        let entry = EntryId { store, record };
         if let Some(member) = self.members.get_mut(&id) {
             member.unwritten -= 1;
         }
@@ -161,6 +170,9 @@ impl Broker {
             }
             Ok(_) => None,
             Err(why) => {
+                if let Some(upload) = upload {
+                    self.discard_from(Some(engine), Caller::broker(None), upload, turn);
+                }
                 match asker {
                     Some(asker) => self.answer(asker, Err(why.into()), turn),
                     None => {
@@ -190,7 +202,7 @@ impl Broker {
             && !state.is_final()
         {
             member.note((engine, record), Some(waits(state)));
-            self.engines.get_mut(&engine).expect("it is open").owners.insert(record, id);
+            self.engines.get_mut(&engine).expect("it is open").own(record, id);
         }
     }
 
@@ -268,14 +280,19 @@ impl Broker {
         self.refuse_locked(engine, entry.record)?;
         let call = ProviderCall::Read(StoreRead::Submission { record: entry.record });
         let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
-        self.call(lane, caller, call, Then::AbortFound { asker, member: id, engine }, turn);
+        // What is read of it must still be true when the answer is there: until then it does not depart.
+        let state = self.engines.get_mut(&engine).expect("the session uses it");
+        state.aborting.insert(entry.record);
+        let then = Then::AbortFound { asker, member: id, engine, record: entry.record };
+        self.call(lane, caller, call, then, turn);
         Ok(())
     }
 
-    /// A message that a transport has cannot be taken back (QUEUE-9).
+    /// A message that a transport has, or somebody else takes back, cannot be taken back (QUEUE-9).
     fn refuse_locked(&self, engine: EngineId, record: u128) -> Result<(), Fault> {
-        let entry = self.engines.get(&engine).and_then(|e| e.entries.get(&record));
-        if entry.is_none_or(|e| e.flights == 0) {
+        let Some(state) = self.engines.get(&engine) else { return Ok(()) };
+        let flies = state.entries.get(&record).is_some_and(|e| e.flights > 0);
+        if !flies && !state.aborting.contains(&record) {
             return Ok(());
         }
         let message = "the message is with its transport and cannot be taken back";
@@ -286,10 +303,14 @@ impl Broker {
         &mut self,
         asker: Asker,
         id: MemberId,
-        engine: EngineId,
+        (engine, record): (EngineId, u128),
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
+        if let Some(state) = self.engines.get_mut(&engine) {
+            state.aborting.remove(&record);
+            state.stirred = true;
+        }
         if let Err(fault) = self.abort_now(asker, id, engine, result, turn) {
             self.answer(asker, Err(fault), turn);
         }
@@ -313,7 +334,7 @@ impl Broker {
         let stored = rows.into_iter().next().ok_or_else(not_in_queue)?;
         let record = stored.record;
         self.refuse_locked(engine, record)?;
-        let state = self.engines.get_mut(&engine).expect("it is open while calls run");
+        let state = self.engines.get_mut(&engine).ok_or_else(not_in_queue)?;
         // What is known here is newer than what was read.
         let mut submission =
             state.entries.get(&record).map_or(stored, |entry| entry.submission.clone());
@@ -335,7 +356,9 @@ impl Broker {
             }
         }
         state.forget(record);
-        state.entries.insert(record, Entry { submission: submission.clone(), shown, flights: 1 });
+        let entry =
+            Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
+        state.entries.insert(record, entry);
         let lane = state.write;
         let update = SubmissionUpdate {
             submission,
@@ -367,7 +390,12 @@ impl Broker {
             }
             return;
         }
-        self.recorded(engine, record, None, result, turn);
+        let parked = self.engines.get_mut(&engine).filter(|e| e.parked > 0);
+        if let Some(state) = parked {
+            // It may have been one of them.
+            state.reload();
+        }
+        self.recorded((engine, record), None, Vec::new(), result, turn);
     }
 
     pub(crate) fn queue(
@@ -416,7 +444,8 @@ impl Broker {
             };
             return self.answer(asker, result, turn);
         };
-        let then = Then::Queue { asker, engine, profile, page: place as u64 };
+        let page = matches!(action, QueueAction::List { .. }).then_some(place as u64);
+        let then = Then::Queue { asker, engine, profile, page };
         self.call(lane, Caller::broker(None), ProviderCall::Read(question), then, turn);
     }
 
@@ -425,15 +454,15 @@ impl Broker {
         asker: Asker,
         engine: EngineId,
         profile: Option<&str>,
-        page: u64,
+        page: Option<u64>,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.engines.get(&engine) else { return };
+        let state = self.engines.get(&engine);
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
-        let reply = result.map_err(Fault::from).map(|answer| {
-            let ProviderAnswer::Queue { rows, next } = answer else {
-                return Reply::Queue { rows: Vec::new(), next: None };
+        let reply = result.map_err(Fault::from).and_then(|answer| {
+            let (Some(state), ProviderAnswer::Queue { rows, next }) = (state, answer) else {
+                return Err(not_in_queue());
             };
             let mine = |s: &Submission| s.uid == uid || self.right(uid, &[]) >= Right::Admin;
             let shown = |s: Submission| {
@@ -444,14 +473,18 @@ impl Broker {
                 sundown_protocol::reply::QueueRow { entry, ..row }
             };
             let wanted = |s: &Submission| profile.is_none_or(|p| p == s.profile) && mine(s);
-            let rows = rows.into_iter().filter(wanted).map(shown).collect();
+            let rows: Vec<_> = rows.into_iter().filter(wanted).map(shown).collect();
+            let Some(page) = page else {
+                let found = !rows.is_empty();
+                return found.then_some(Reply::Queue { rows, next: None }).ok_or_else(not_in_queue);
+            };
             let last = self.engines.len() as u64 <= page + 1;
             let next = match next {
                 Some(after) => Some(page << CURSOR_BITS | after),
                 None if last => None,
                 None => Some((page + 1) << CURSOR_BITS),
             };
-            Reply::Queue { rows, next }
+            Ok(Reply::Queue { rows, next })
         });
         self.answer(asker, reply, turn);
     }

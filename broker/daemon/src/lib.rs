@@ -26,4 +26,4 @@ mod outbox;
 mod peer;
 mod platform;
 
-pub use server::{Locations, Options, Server, StartupError, detach};
+pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, say_ready};

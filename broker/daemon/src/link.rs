@@ -15,8 +15,8 @@ use interprocess::local_socket::traits::Stream as _;
 use sundown_core::settings::Limits;
 use sundown_core::{ConnectionId, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
-use sundown_protocol::request::Asked;
 use sundown_protocol::reply::FromBroker;
+use sundown_protocol::request::Asked;
 use sundown_protocol::{Code, Fault, Version, codec, frame};
 
 use crate::outbox::{Account, Outbox, TooSlow};

@@ -34,11 +34,7 @@ impl Credentials {
         key[16..].copy_from_slice(&hello.image);
         let program: String =
             hello.program.chars().filter(|c| !c.is_control()).take(MAX_PROGRAM).collect();
-        PeerIdentity {
-            key: ProcessKey(key),
-            peer: Peer { pid: self.pid, program },
-            uid: self.uid,
-        }
+        PeerIdentity { key: ProcessKey(key), peer: Peer { pid: self.pid, program }, uid: self.uid }
     }
 
     fn process(&self, connection: ConnectionId) -> (u8, u64, u64) {

@@ -435,11 +435,8 @@ impl Server {
         let watch = self.processes.entry(key).or_insert_with(|| {
             if let Some(pidfd) = &pidfd {
                 let raw = pidfd.as_fd().as_raw_fd();
-                let _ = self.poll.registry().register(
-                    &mut SourceFd(&raw),
-                    token,
-                    Interest::READABLE,
-                );
+                let _ =
+                    self.poll.registry().register(&mut SourceFd(&raw), token, Interest::READABLE);
             }
             ProcessWatch { pidfd, token, links: 0 }
         });
@@ -646,4 +643,18 @@ pub fn detach() -> io::Result<()> {
     // One that leads its session already has nothing to leave.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")
+}
+
+/// Tells a service manager that the socket accepts, if one started this process and wants to know.
+pub fn say_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "no service manager was told");
+    }
+}
+
+/// Lets go of standard output, so that whoever waits for its end goes on.
+pub fn let_go_of_output() {
+    if let Ok(nothing) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&nothing);
+    }
 }

@@ -205,8 +205,11 @@ fn make_private(directory: &Path, made: u32, mode: u32) -> Result<(), PlaceError
     }
     let loose = found.mode() & 0o777 & !mode;
     if loose != 0 {
-        let (is, open) = (found.mode() & 0o777, if loose & 0o022 == 0 { "entered" } else { "changed" });
-        return refuse(format!("has mode {is:04o} and can be {open} by others; it must have {mode:04o}"));
+        let (is, open) =
+            (found.mode() & 0o777, if loose & 0o022 == 0 { "entered" } else { "changed" });
+        return refuse(format!(
+            "has mode {is:04o} and can be {open} by others; it must have {mode:04o}"
+        ));
     }
     Ok(())
 }

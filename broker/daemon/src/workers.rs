@@ -99,12 +99,8 @@ impl Workers {
         let LaneSpec { lane, reader, provider_type, spec, .. } = spec;
         let (sender, calls) = unbounded();
         self.lanes.insert(lane, sender);
-        let desk = Desk {
-            name: spec.name.clone(),
-            provider_type,
-            calls,
-            answers: self.answers.clone(),
-        };
+        let desk =
+            Desk { name: spec.name.clone(), provider_type, calls, answers: self.answers.clone() };
         match provider_type {
             ProviderType::Store => {
                 let (sender, reads) = unbounded();
@@ -129,7 +125,9 @@ impl Workers {
         let reading = Desk { calls: reads, ..desk.clone() };
         spawn("store-read", spec, move || reading.serve_reads(&readers));
         let stores = self.stores.clone();
-        spawn("store-write", spec, move || Writer { desk, stores, hand_over, open: None }.serve(made));
+        spawn("store-write", spec, move || {
+            Writer { desk, stores, hand_over, open: None }.serve(made)
+        });
     }
 
     /// Hands a call to a worker.
@@ -355,11 +353,7 @@ impl Writer {
         }
     }
 
-    fn commit(
-        &self,
-        made: &mut Result<Box<dyn StoreProvider>, ProviderError>,
-        works: Vec<Work>,
-    ) {
+    fn commit(&self, made: &mut Result<Box<dyn StoreProvider>, ProviderError>, works: Vec<Work>) {
         if works.is_empty() {
             return;
         }

@@ -4,3 +4,5 @@ mod fakes;
 mod world;
 
 mod logon;
+mod spooler;
+mod submit;

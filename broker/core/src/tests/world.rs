@@ -107,7 +107,7 @@ pub(super) struct World {
     /// Views that were logged off: no call of that session may follow.
     ended: HashSet<(LaneId, SessionId)>,
     /// Recipients with a transport, by record and place; the flight that has them.
-    flying: HashMap<(u128, usize), u64>,
+    flying: HashMap<(u128, usize), (u64, LaneId)>,
     /// Providers whose calls are not carried out: all (`*`) or those of one name.
     held: HashMap<String, BTreeSet<&'static str>>,
     /// Providers whose answers are not told.
@@ -311,6 +311,8 @@ impl World {
             }
             Effect::CloseLane(lane) => {
                 self.lanes.remove(&lane).expect("a lane is closed once");
+                // A transport that was left behind does not have its messages any more.
+                self.flying.retain(|_, (_, at)| *at != lane);
                 self.closed.insert(lane);
             }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
@@ -368,25 +370,25 @@ impl World {
                 self.ended.insert((view, session));
             }
         }
-        self.check_flight(&provider);
+        self.check_flight(id, &provider);
         self.calls.push(called);
         let lane = self.lanes.get_mut(&id).expect("looked at before");
         lane.waiting.push_back((call, provider));
     }
 
-    fn check_flight(&mut self, provider: &ProviderCall) {
+    fn check_flight(&mut self, lane: LaneId, provider: &ProviderCall) {
         match provider {
             ProviderCall::Transport(
                 TransportCall::Prepare(transmission) | TransportCall::Recover { transmission, .. },
             ) => {
                 for (place, _) in &transmission.recipients {
                     let key = (transmission.record, *place);
-                    let other = self.flying.insert(key, transmission.id);
+                    let other = self.flying.insert(key, (transmission.id, lane));
                     assert_eq!(other, None, "a recipient is with two transports");
                 }
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
-                let flying = self.flying.iter().filter(|(_, flight)| *flight == id);
+                let flying = self.flying.iter().filter(|(_, (flight, _))| flight == id);
                 for ((record, place), _) in flying {
                     let stored = self.stores.values().find_map(|s| s.submissions.get(record));
                     let recipient = &stored.expect("it is in a store").recipients[*place];
@@ -395,7 +397,7 @@ impl World {
                 }
             }
             ProviderCall::Transport(TransportCall::Cancel { id }) => {
-                self.flying.retain(|_, flight| flight != id);
+                self.flying.retain(|_, (flight, _)| flight != id);
             }
             ProviderCall::Write(StoreWrite::Update(update)) => {
                 // What is settled is not with a transport any more; what was refused never was.
@@ -410,11 +412,6 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    /// A transport that was left behind does not have its messages any more.
-    pub(super) fn forget_flights(&mut self) {
-        self.flying.clear();
     }
 
     fn may(held: &HashMap<String, BTreeSet<&'static str>>, name: &str, call: &str) -> bool {
@@ -549,6 +546,12 @@ impl World {
     pub(super) fn let_go(&mut self, provider: &str) {
         self.held.remove(provider);
         self.silent.remove(provider);
+        self.settle();
+    }
+
+    /// Its calls are carried out again; what is not told stays so.
+    pub(super) fn held_go(&mut self, provider: &str) {
+        self.held.remove(provider);
         self.settle();
     }
 

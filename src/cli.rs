@@ -1,0 +1,227 @@
+//! Options and subcommands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use sundown_client::paths::{Arguments, Environment, Paths, Privileges};
+use sundown_client::{Error, Mapi, Options};
+
+/// A session broker for mail: programs share one logged-on session, hand their mail over, and leave when they like.
+#[derive(Debug, Parser)]
+#[command(name = "sundown", version, about)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every subcommand; each has an environment twin.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The broker's socket [env: SUNDOWN_SOCKET]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The data directory [env: SUNDOWN_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The settings file; profiles are in the folder `profiles` beside it [env: SUNDOWN_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The profile, instead of `default` [env: SUNDOWN_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+    /// Start no broker when none runs [env: SUNDOWN_NO_AUTOSTART=1]
+    #[arg(long, global = true)]
+    no_autostart: bool,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to log: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How to log: text, json or journald [env: SUNDOWN_LOG_FORMAT]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker in the foreground
+    Serve(ServeArguments),
+    /// Show the whole story in a minute, with real processes on a broker of its own
+    Tour,
+    /// One process with sessions, driven by lines on standard input
+    Shell,
+    /// Submit one message
+    Send(SendArguments),
+    /// Show sessions, members, providers and the queue; exit status 1 when no broker runs
+    Status(StatusArguments),
+    /// Look at the outgoing queue
+    Queue(QueueArguments),
+    /// Join the current shared session and log off
+    Logoff(LogoffArguments),
+    /// End the broker, and with it every session
+    Stop(StopArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Leave the terminal, and say `ready` on standard output when the socket accepts
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArguments {
+    /// The message; without it, or with `-`, standard input is read. Headers are read from it when it has some
+    pub(crate) file: Option<PathBuf>,
+    /// A recipient, beside those of To, Cc and Bcc
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: Vec<String>,
+    /// The sender
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: Option<String>,
+    /// The subject
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Stay until the message is final, at most so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// Show it again every second
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueArguments {
+    #[command(subcommand)]
+    pub(crate) action: Option<QueueAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueAction {
+    /// What waits, oldest first
+    List {
+        /// Also what is final
+        #[arg(long)]
+        all: bool,
+    },
+    /// One entry with all its recipients
+    Show {
+        /// The entry identifier
+        entry: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoffArguments {
+    /// End the session for everybody in it
+    #[arg(long)]
+    pub(crate) shared: bool,
+    /// Also as one who does not own the session; takes the right admin
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Wait until outbound mail was processed, at most so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
+    pub(crate) drain: Option<u64>,
+    /// Return when the others have left or were put out
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArguments {
+    /// Wait for nobody
+    #[arg(long)]
+    pub(crate) fast: bool,
+}
+
+/// What the options and the environment come to.
+pub(crate) struct Context {
+    pub(crate) paths: Paths,
+    pub(crate) profile: Option<String>,
+    pub(crate) json: bool,
+    pub(crate) log_level: String,
+    pub(crate) log_format: String,
+    autostart: bool,
+}
+
+impl Global {
+    pub(crate) fn resolve(&self) -> Result<Context, Error> {
+        let environment = Environment::of_this_process();
+        let twin = |name: &str| {
+            let counts = environment.privileges == Privileges::Ordinary;
+            let value = counts.then(|| (environment.variable)(name)).flatten()?;
+            Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+        };
+        let arguments = Arguments {
+            socket: self.socket.clone(),
+            data_dir: self.data_dir.clone(),
+            config: self.config.clone(),
+        };
+        let paths = Paths::resolve(&arguments, &environment)
+            .map_err(|e| crate::output::invalid(e.to_string()))?;
+        let no_autostart =
+            self.no_autostart || twin("SUNDOWN_NO_AUTOSTART").is_some_and(|v| v != "0");
+        Ok(Context {
+            paths,
+            profile: self.profile.clone().or_else(|| twin("SUNDOWN_PROFILE")),
+            json: self.json,
+            log_level: self
+                .log_level
+                .clone()
+                .or_else(|| twin("SUNDOWN_LOG"))
+                .unwrap_or_else(|| sundown_daemon::log::DEFAULT_LEVEL.into()),
+            log_format: self
+                .log_format
+                .clone()
+                .or_else(|| twin("SUNDOWN_LOG_FORMAT"))
+                .unwrap_or_else(|| "text".into()),
+            autostart: !no_autostart,
+        })
+    }
+}
+
+/// Whether a subcommand may start a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Autostart {
+    /// Unless the options say no.
+    Yes,
+    /// It is about the broker that runs.
+    No,
+}
+
+impl Context {
+    /// The library, connected to the broker.
+    pub(crate) fn initialize(&self, autostart: Autostart) -> Result<Mapi, Error> {
+        let mut options =
+            Options::new("sundown").socket(&self.paths.socket).data_dir(&self.paths.data);
+        if let Some(config) = &self.paths.config {
+            options = options.config(config);
+        }
+        let own = std::env::current_exe().ok().filter(|_| self.autostart);
+        match own.filter(|_| autostart == Autostart::Yes) {
+            Some(own) => Mapi::initialize(options.start_with(own)),
+            None => Mapi::initialize(options.no_autostart()),
+        }
+    }
+
+    /// The profile that was asked for, to log on with.
+    pub(crate) fn logon(&self) -> sundown_client::Logon {
+        match &self.profile {
+            Some(profile) => sundown_client::Logon::shared().profile(profile),
+            None => sundown_client::Logon::shared(),
+        }
+    }
+}
+
+/// Seconds as the options give them.
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,110 @@
+//! `sundown queue`: the outgoing queue.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use sundown_client::{Error, QueueRow};
+
+use crate::cli::{Autostart, Context, QueueAction, QueueArguments};
+use crate::output::{self, ago, until};
+
+pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitCode, Error> {
+    let mapi = context.initialize(Autostart::Yes)?;
+    let profile = context.profile.as_deref();
+    match arguments.action.as_ref().unwrap_or(&QueueAction::List { all: false }) {
+        QueueAction::List { all } => {
+            let rows = mapi.queue(profile, *all)?;
+            let value = rows.iter().map(value).collect();
+            output::print(context.json, &value, || list(&rows));
+        }
+        QueueAction::Show { entry } => {
+            let entry = entry.parse().map_err(|e| output::invalid(format!("{entry:?}: {e}")))?;
+            let row = mapi.queue_entry(profile, entry)?;
+            output::print(context.json, &whole(&row), || show(&row));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn value(row: &QueueRow) -> Value {
+    let to: Vec<_> = row.recipients.iter().map(|r| r.address.as_str()).collect();
+    json!({
+        "entry": row.entry.to_string(),
+        "profile": row.profile,
+        "state": row.state.name(),
+        "from": row.from,
+        "to": to,
+        "subject": row.subject,
+        "attempts": row.attempts,
+        "next_attempt": row.next_attempt,
+        "last_error": row.last_error,
+        "submitted": row.submitted,
+    })
+}
+
+fn whole(row: &QueueRow) -> Value {
+    let recipients: Vec<_> = row
+        .recipients
+        .iter()
+        .map(|r| json!({ "address": r.address, "state": r.state.name(), "reply": r.reply }))
+        .collect();
+    let mut value = value(row);
+    value["size"] = json!(row.size);
+    value["recipients"] = json!(recipients);
+    value
+}
+
+fn list(rows: &[QueueRow]) -> String {
+    if rows.is_empty() {
+        return "the queue is empty\n".into();
+    }
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let first = row.recipients.first().map_or("", |r| r.address.as_str());
+            let more = match row.recipients.len() {
+                0 | 1 => String::new(),
+                n => format!(" +{}", n - 1),
+            };
+            vec![
+                row.entry.to_string(),
+                row.state.name().into(),
+                ago(row.submitted),
+                row.next_attempt.map_or_else(|| "-".into(), |at| format!("in {}", until(at))),
+                format!("{first}{more}"),
+                row.subject.clone(),
+                row.last_error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    output::table(&["entry", "state", "age", "next try", "to", "subject", "last error"], &rows)
+}
+
+fn show(row: &QueueRow) -> String {
+    let mut text = format!(
+        "entry      {}\nprofile    {}\nstate      {}\nfrom       {}\nsubject    {}\nsize       {} bytes\n\
+         submitted  {} ago\nattempts   {}\n",
+        row.entry,
+        row.profile,
+        row.state.name(),
+        row.from,
+        row.subject,
+        row.size,
+        ago(row.submitted),
+        row.attempts,
+    );
+    if let Some(at) = row.next_attempt {
+        text += &format!("next try   in {}\n", until(at));
+    }
+    if let Some(error) = &row.last_error {
+        text += &format!("last error {error}\n");
+    }
+    let recipients: Vec<_> = row
+        .recipients
+        .iter()
+        .map(|r| {
+            vec![r.address.clone(), r.state.name().into(), r.reply.clone().unwrap_or_default()]
+        })
+        .collect();
+    text + "\n" + &output::table(&["recipient", "state", "reply"], &recipients)
+}

@@ -1,0 +1,57 @@
+//! `sundown serve`: the broker in the foreground.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use sundown_daemon::log;
+use sundown_daemon::{Locations, Options, Server};
+use sundown_providers::Registry;
+
+use crate::cli::{Context, ServeArguments};
+
+pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
+    if arguments.detached
+        && let Err(error) = sundown_daemon::detach()
+    {
+        return fail(arguments, &format!("cannot leave the terminal: {error}"));
+    }
+    let format = match context.log_format.parse::<log::Format>() {
+        Ok(format) => format,
+        Err(error) => return fail(arguments, &error.to_string()),
+    };
+    let _log = match log::init(log::Options::to_stderr(&context.log_level, format)) {
+        Ok(guard) => guard,
+        Err(error) => return fail(arguments, &error.to_string()),
+    };
+    let paths = context.paths.clone();
+    let locations = Locations {
+        socket: paths.socket,
+        data: paths.data,
+        settings: paths.settings,
+        profiles: paths.profiles,
+        home: paths.home,
+    };
+    let server = match Server::start(Options { locations, registry: Registry::shipped() }) {
+        Ok(server) => server,
+        Err(error) => return fail(arguments, &error.to_string()),
+    };
+    sundown_daemon::say_ready();
+    if arguments.detached {
+        println!("ready");
+        let _ = std::io::stdout().flush();
+        sundown_daemon::let_go_of_output();
+    }
+    match server.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(arguments, &error.to_string()),
+    }
+}
+
+/// Whoever started it in the background reads standard output; everybody else standard error.
+fn fail(arguments: &ServeArguments, why: &str) -> ExitCode {
+    if arguments.detached {
+        println!("{why}");
+    }
+    eprintln!("sundown: {why}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,87 @@
+//! Notifications as lines.
+
+use serde_json::{Value, json};
+use sundown_client::{Event, News, Notice, TableChange};
+
+use crate::output;
+
+/// One notification for a session of this shell; `table` is the shell's number of an open table.
+pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value {
+    let event = match &notice.news {
+        News::Reconnected { lost_drafts } => {
+            return json!({ "event": "reconnected", "session": session, "lost_drafts": lost_drafts });
+        }
+        News::Broker(event) => event,
+    };
+    match event {
+        Event::CriticalError { code, reason, by, grace } => json!({
+            "event": "critical-error",
+            "session": session,
+            "code": code.name(),
+            "hresult": code.to_string(),
+            "reason": reason.name(),
+            "by": by.as_ref().map(output::peer),
+            "grace_seconds": grace.map(|g| g / 1000),
+        }),
+        Event::NewMail(place) => message("new-mail", session, place),
+        Event::Created(place) => message("object-created", session, place),
+        Event::Modified(place) => message("object-modified", session, place),
+        Event::Deleted(place) => message("object-deleted", session, place),
+        Event::Moved(place, from) => {
+            let mut value = message("object-moved", session, place);
+            value["from"] = json!(from.name());
+            value
+        }
+        Event::Table { change, .. } => {
+            let (change, key) = match change {
+                TableChange::Added(key) => ("row-added", Some(key)),
+                TableChange::Deleted(key) => ("row-deleted", Some(key)),
+                TableChange::Modified(key) => ("row-modified", Some(key)),
+                TableChange::Reload => ("reload", None),
+            };
+            json!({
+                "event": "table-modified",
+                "session": session,
+                "object": object,
+                "change": change,
+                "row": key,
+            })
+        }
+        Event::MemberLeft { member, reason } => json!({
+            "event": "extended",
+            "session": session,
+            "kind": "member-left",
+            "reason": reason.name(),
+            "member": member.0,
+        }),
+        Event::Evicted => json!({ "event": "extended", "session": session, "kind": "evicted" }),
+        Event::LogoffProgress { waiting, finished } => json!({
+            "event": "extended",
+            "session": session,
+            "kind": "logoff-progress",
+            "waiting": waiting,
+            "finished": finished,
+        }),
+        Event::BrokerStopping { within } => json!({
+            "event": "broker-stopping",
+            "session": session,
+            "within_seconds": within / 1000,
+        }),
+        Event::Lagged { missed } => {
+            json!({ "event": "lagged", "session": session, "missed": missed })
+        }
+        Event::Durable(entries) => {
+            let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
+            json!({ "event": "durable", "session": session, "entries": entries })
+        }
+    }
+}
+
+fn message(event: &str, session: u64, place: &sundown_client::Place) -> Value {
+    json!({
+        "event": event,
+        "session": session,
+        "entry": place.entry.to_string(),
+        "folder": place.folder.name(),
+    })
+}

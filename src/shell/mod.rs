@@ -1,0 +1,101 @@
+//! `sundown shell`: one process, driven by lines on standard input.
+//!
+//! Commands are carried out in order, one reply line each; notifications are lines of their own, as they arrive. The
+//! contract with scripts is in `docs/command.md`.
+
+mod commands;
+mod events;
+mod line;
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+use sundown_client::Error;
+
+use crate::cli::{Autostart, Context};
+use crate::output;
+use commands::Shell;
+
+pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
+    let printer: &'static Printer = Box::leak(Box::new(Printer::new(context.json)));
+    let mapi = context.initialize(Autostart::Yes)?;
+    let mut shell = Shell::new(mapi, context.profile.clone(), printer);
+    let mut count = 0;
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        let words = match line::words(&line) {
+            Ok(words) if words.is_empty() => continue,
+            words => words,
+        };
+        count += 1;
+        let result = words.map_err(output::invalid).and_then(|words| shell.carry_out(&words));
+        printer.reply(count, result);
+    }
+    // The end of input is the end of the process and not a logoff: nothing is tidied up.
+    std::mem::forget(shell);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Standard output, one whole line at a time.
+pub(crate) struct Printer {
+    json: bool,
+    output: Mutex<std::io::Stdout>,
+}
+
+impl Printer {
+    fn new(json: bool) -> Self {
+        Self { json, output: Mutex::new(std::io::stdout()) }
+    }
+
+    fn line(&self, line: &str) {
+        let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Nobody reads any more: the end of input will follow.
+        let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+    }
+
+    fn reply(&self, count: u64, result: Result<Value, Error>) {
+        if !self.json {
+            return self.line(&match result {
+                Ok(value) => format!("{count}: ok{}", pairs(&value)),
+                Err(error) => {
+                    format!("{count}: {error} ({} {})", error.code().name(), error.code())
+                }
+            });
+        }
+        let mut reply = json!({ "reply": count, "ok": result.is_ok() });
+        match result {
+            Ok(Value::Object(keys)) => {
+                let reply = reply.as_object_mut().expect("it was made as one");
+                reply.extend(keys);
+            }
+            Ok(_) => {}
+            Err(error) => reply["error"] = output::error_value(&error),
+        }
+        self.line(&reply.to_string());
+    }
+
+    /// A notification.
+    pub(crate) fn event(&self, value: &Value) {
+        if self.json {
+            self.line(&value.to_string());
+        } else {
+            self.line(&format!("*{}", pairs(value)));
+        }
+    }
+}
+
+/// ` key=value` of an object, for people.
+fn pairs(value: &Value) -> String {
+    let Value::Object(keys) = value else { return String::new() };
+    let pair = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => format!(" {key}={text}"),
+        Value::Array(rows) => {
+            let rows = rows.iter().map(|row| format!("\n   {}", pairs(row).trim_start()));
+            format!(" {key}:{}", rows.collect::<String>())
+        }
+        other => format!(" {key}={other}"),
+    };
+    keys.iter().map(pair).collect()
+}
