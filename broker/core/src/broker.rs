@@ -46,7 +46,7 @@ pub struct Broker {
     pub(crate) lanes: Lanes,
     pub(crate) calls: HashMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
-    lost: VecDeque<Then>,
+    pub(crate) lost: VecDeque<Then>,
     pub(crate) timers: Timers,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
@@ -229,11 +229,15 @@ impl Broker {
     /// Brings the state back to normal, so that the next event starts from a known one.
     fn tidy(&mut self, turn: &mut Turn) {
         loop {
+            while let Some(then) = self.lost.pop_front() {
+                let message = "the provider did not answer and was left behind";
+                self.go_on(then, Err(ProviderError::new(Code::E_TIMEOUT, message)), turn);
+            }
             self.pump_all(turn);
             self.stop_if_over(turn);
-            let Some(then) = self.lost.pop_front() else { break };
-            let message = "the provider did not answer and was left behind";
-            self.go_on(then, Err(ProviderError::new(Code::E_TIMEOUT, message)), turn);
+            if self.lost.is_empty() {
+                break;
+            }
         }
         if let Some(at) = self.timers.rearm() {
             turn.emit(Effect::Arm(at));

@@ -112,12 +112,10 @@ impl Broker {
 
     /// A connection is gone: its members are, as by a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
-        let Some(state) = self.connections.get_mut(&connection) else { return };
-        for member in std::mem::take(&mut state.members) {
+        let Some(state) = self.connections.remove(&connection) else { return };
+        for member in state.members {
             self.remove_member(member, LeaveReason::Disconnected, turn);
         }
-        if let Some(state) = self.connections.remove(&connection) {
-            self.processes.disconnect(state.process, connection);
-        }
+        self.processes.disconnect(state.process, connection);
     }
 }

@@ -144,7 +144,7 @@ impl Broker {
                 self.call(lane, caller, call, Then::Reply(asker), turn);
             }
             Object::StatusTable => {
-                let rows = TableRows::Status(self.status_rows(member.session));
+                let rows = TableRows::Status(self.status_rows(member));
                 self.answer(asker, Ok(Reply::Rows(Rows { rows, next: None })), turn);
             }
             Object::Store(_) | Object::Message(_) | Object::Draft(_) => {

@@ -4,10 +4,10 @@ use sundown_protocol::reply::{
     MemberStatus, ProviderStatus, Resource, SessionStatus, Status, StatusRow, SubmissionState,
     status_code,
 };
-use sundown_protocol::{MemberId, SessionId};
+use sundown_protocol::MemberId;
 
 use crate::broker::Broker;
-use crate::member::MemberState;
+use crate::member::{Member, MemberState};
 use crate::provider::ProviderType;
 use crate::session::{Provider, ProviderState, Session, SessionState};
 
@@ -68,8 +68,8 @@ impl Broker {
     }
 
     /// The rows of a session's status table (STAT-1). A member without mail sees no transports (LOGON-15).
-    pub(crate) fn status_rows(&self, id: SessionId) -> Vec<StatusRow> {
-        let Some(session) = self.sessions.get(&id) else { return Vec::new() };
+    pub(crate) fn status_rows(&self, member: &Member) -> Vec<StatusRow> {
+        let session = self.session_of(member);
         let row = |name: &str, resource, code, text: &str, methods| StatusRow {
             name: name.into(),
             resource,
@@ -95,7 +95,8 @@ impl Broker {
             row("Address Book", Resource::AddressBook, status_code::AVAILABLE, "", 0),
         ];
         for provider in &session.providers {
-            if provider.state != ProviderState::Gone {
+            let hidden = provider.kind == ProviderType::Transport && !member.has_mail();
+            if provider.state != ProviderState::Gone && !hidden {
                 let (resource, code) = (resource(provider.kind), code(provider));
                 rows.push(row(&provider.name, resource, code, &state_text(provider), 0));
             }

@@ -3,6 +3,15 @@
 mod fakes;
 mod world;
 
+mod advise;
+mod crash;
+mod fairness;
+mod house;
+mod linger;
+mod logoff;
 mod logon;
+mod objects;
+mod shared_logoff;
 mod spooler;
+mod stop;
 mod submit;

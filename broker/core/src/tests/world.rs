@@ -49,6 +49,7 @@ pub(super) struct Called {
     pub(super) provider: String,
     pub(super) kind: ProviderType,
     pub(super) session: Option<SessionId>,
+    pub(super) pid: Option<u32>,
     pub(super) call: &'static str,
 }
 
@@ -210,6 +211,7 @@ impl World {
         self.broker = Broker::new(self.broker.settings.clone());
         self.armed = None;
         self.lanes.clear();
+        self.closed.clear();
         self.loads.clear();
         self.clients.clear();
         self.members.clear();
@@ -306,8 +308,8 @@ impl World {
                 client.closed = Some(why);
             }
             Effect::OpenLane(spec) => self.open_lane(spec),
-            Effect::Call { lane, call, session, provider, .. } => {
-                self.called(lane, call, session, provider);
+            Effect::Call { lane, call, session, pid, provider } => {
+                self.called(lane, call, (session, pid), provider);
             }
             Effect::CloseLane(lane) => {
                 self.lanes.remove(&lane).expect("a lane is closed once");
@@ -350,7 +352,7 @@ impl World {
         &mut self,
         id: LaneId,
         call: CallId,
-        session: Option<SessionId>,
+        (session, pid): (Option<SessionId>, Option<u32>),
         provider: ProviderCall,
     ) {
         assert!(!self.closed.contains(&id), "{} on a closed lane", provider.name());
@@ -361,6 +363,7 @@ impl World {
             provider: lane.name.clone(),
             kind: lane.kind,
             session,
+            pid,
             call: provider.name(),
         };
         if let Some(session) = session {
@@ -553,6 +556,23 @@ impl World {
     pub(super) fn held_go(&mut self, provider: &str) {
         self.held.remove(provider);
         self.settle();
+    }
+
+    /// Nothing is held any more, and nothing happens yet.
+    pub(super) fn clear_holds(&mut self) {
+        self.held.clear();
+        self.silent.clear();
+    }
+
+    /// Carries out so many calls of a provider although it is held.
+    pub(super) fn carry_out_some(&mut self, provider: &str, count: usize) {
+        for _ in 0..count {
+            let waits = |l: &Lane| l.name == provider && !l.waiting.is_empty();
+            let lane = self.lanes.iter().find(|(_, l)| waits(l)).map(|(id, _)| *id);
+            let lane = lane.expect("a call waits");
+            self.carry_out_call(lane);
+            self.tell(lane);
+        }
     }
 
     pub(super) fn let_all_go(&mut self) {

@@ -1,0 +1,434 @@
+//! One sample of each message, and the names of all of them.
+//!
+//! A new variant does not compile here until it is named; named and without a sample it fails the golden test.
+
+use serde::Serialize;
+use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
+use sundown_protocol::reply::{
+    AddressRow, FromBroker, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
+    ProviderStatus, QueueRow, RecipientRow, Resource, Rows, SessionStatus, Status, StatusRow,
+    SubmissionState, TableRows, status_code,
+};
+use sundown_protocol::request::{
+    AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
+    Logon, LogonFlags, Opening, QueueAction, ReadSource, SettingChange, Stopping, Submit,
+};
+use sundown_protocol::{
+    AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
+    Reply, Request, RequestId, SessionId, SubmitKey, UploadId, codec,
+};
+
+/// One line of the golden file: a name, and the frame.
+pub type Line = (String, Vec<u8>);
+
+/// Names the variants of an enum twice: in a `match` that must be exhaustive, and in a list that must have samples.
+macro_rules! names {
+    ($list:ident, $name:ident, $enum:ident: $($variant:ident $fields:tt),* $(,)?) => {
+        /// All variants, in the order of their tags.
+        pub const $list: &[&str] = &[$(stringify!($variant)),*];
+
+        fn $name(value: &$enum) -> &'static str {
+            match value { $($enum::$variant $fields => stringify!($variant)),* }
+        }
+    };
+}
+
+names!(REQUESTS, request_name, Request:
+    Logon {..}, Logoff {..}, Advise {..}, Unadvise {..}, Open {..}, Release {..}, List {..}, Read {..}, Upload {..},
+    Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
+    Status {..}, Queue {..}, Stop {..});
+names!(REPLIES, reply_name, Reply:
+    Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
+    Saved {..}, Setting {..}, Added {..}, Resolved {..}, Status {..}, Queue {..});
+names!(EVENTS, event_name, Event:
+    CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
+    MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..});
+names!(FROM_BROKER, from_broker_name, FromBroker: Answer {..}, Notify {..}, Goodbye {..});
+names!(SOURCES, source_name, AdviseSource: Session {..}, Object {..});
+names!(OPENINGS, opening_name, Opening:
+    Store {..}, Folder {..}, Message {..}, AddressBook {..}, StatusTable {..});
+names!(FOLDERS, folder_name, Folder: Inbox {..}, Outbox {..}, Sent {..}, Drafts {..}, Deleted {..});
+names!(READS, read_name, ReadSource: Entry {..}, Object {..});
+names!(DURABILITIES, durability_name, Durability: Durable {..}, Deferred {..});
+names!(CONTENTS, content_name, Content: Inline {..}, Uploaded {..});
+names!(CHANGES, change_name, SettingChange: Keep {..}, Set {..}, Remove {..});
+names!(ACTIONS, action_name, AddressAction: Add {..}, Remove {..}, Resolve {..});
+names!(QUEUE_ACTIONS, queue_action_name, QueueAction: List {..}, Show {..});
+names!(STOPPINGS, stopping_name, Stopping: Orderly {..}, Fast {..});
+names!(DETAILS, detail_name, FaultDetail: None {..}, Owner {..}, Addresses {..}, Entries {..});
+names!(TABLES, table_name, TableRows: Messages {..}, Addresses {..}, Status {..});
+names!(RESOURCES, resource_name, Resource:
+    Subsystem {..}, Spooler {..}, AddressBook {..}, TransportProvider {..}, AddressBookProvider {..},
+    StoreProvider {..});
+names!(STATES, state_name, SubmissionState:
+    Accepted {..}, Held {..}, Queued {..}, Transmitting {..}, Deferred {..}, Unknown {..}, Sent {..}, Bounced {..},
+    Aborted {..});
+names!(TABLE_CHANGES, table_change_name, TableChange:
+    Added {..}, Deleted {..}, Modified {..}, Reload {..});
+names!(END_REASONS, end_reason_name, EndReason: SharedLogoff {..}, BrokerStopped {..}, BrokerLost {..});
+names!(LEAVE_REASONS, leave_reason_name, LeaveReason:
+    LoggedOff {..}, FastShutdown {..}, Disconnected {..}, Evicted {..}, BrokerStopped {..});
+
+/// Every enum of the wire with all its variants.
+pub const ENUMS: &[(&str, &[&str])] = &[
+    ("Request", REQUESTS),
+    ("FromBroker", FROM_BROKER),
+    ("Reply", REPLIES),
+    ("Event", EVENTS),
+    ("AdviseSource", SOURCES),
+    ("Opening", OPENINGS),
+    ("Folder", FOLDERS),
+    ("ReadSource", READS),
+    ("Durability", DURABILITIES),
+    ("Content", CONTENTS),
+    ("SettingChange", CHANGES),
+    ("AddressAction", ACTIONS),
+    ("QueueAction", QUEUE_ACTIONS),
+    ("Stopping", STOPPINGS),
+    ("FaultDetail", DETAILS),
+    ("TableRows", TABLES),
+    ("Resource", RESOURCES),
+    ("SubmissionState", STATES),
+    ("TableChange", TABLE_CHANGES),
+    ("EndReason", END_REASONS),
+    ("LeaveReason", LEAVE_REASONS),
+];
+
+fn line(of: &str, variant: &str, message: &impl Serialize) -> Line {
+    (format!("{of}::{variant}"), codec::encode(message).expect("a sample fits a frame"))
+}
+
+const MEMBER: MemberId = MemberId(7);
+const OBJECT: ObjectId = ObjectId { place: 3, generation: 1 };
+const ENTRY: EntryId = EntryId { store: 0x0102_0304, record: 0x1122_3344_5566_7788_99AA_BBCC_DDEE_FF00 };
+const PLACE: Place = Place { entry: ENTRY, folder: Folder::Inbox };
+
+fn peer() -> Peer {
+    Peer { pid: 4242, program: "tray".into() }
+}
+
+fn requests() -> Vec<Request> {
+    vec![
+        Request::Logon(Logon { profile: Some("work".into()), flags: LogonFlags::NO_MAIL }),
+        Request::Logoff(Logoff { member: MEMBER, flags: LogoffFlags::SHARED, drain: Some(30_000) }),
+        Request::Advise {
+            member: MEMBER,
+            source: AdviseSource::Session,
+            events: Events::CRITICAL_ERROR | Events::EXTENDED,
+        },
+        Request::Unadvise { member: MEMBER, advise: AdviseId(1) },
+        Request::Open { member: MEMBER, what: Opening::Folder(0, Folder::Outbox) },
+        Request::Release { member: MEMBER, object: OBJECT },
+        Request::List { member: MEMBER, object: OBJECT, after: 0, limit: 100 },
+        Request::Read { member: MEMBER, source: ReadSource::Entry(ENTRY), offset: 0 },
+        Request::Upload {
+            member: MEMBER,
+            store: 0,
+            upload: UploadId(5),
+            bytes: Blob(b"piece".to_vec()),
+        },
+        Request::Submit(Submit {
+            member: MEMBER,
+            store: 0,
+            key: SubmitKey(ENTRY.record),
+            from: None,
+            recipients: vec!["bo@localhost".into()],
+            content: Content::Inline(Blob(b"Hi\n".to_vec())),
+            when: Durability::Durable,
+        }),
+        Request::Draft { member: MEMBER, store: 0, content: Content::Uploaded(UploadId(5)) },
+        Request::Save { member: MEMBER, object: OBJECT, key: SubmitKey(1) },
+        Request::Delete { member: MEMBER, entry: ENTRY },
+        Request::Setting {
+            member: MEMBER,
+            section: "tray".into(),
+            name: "sound".into(),
+            change: SettingChange::Set("on".into()),
+        },
+        Request::AbortSubmit { member: MEMBER, entry: ENTRY },
+        Request::Flush { member: MEMBER },
+        Request::AddressBook {
+            member: MEMBER,
+            object: OBJECT,
+            action: AddressAction::Resolve { name: "bo".into() },
+        },
+        Request::Status,
+        Request::Queue {
+            profile: None,
+            action: QueueAction::List { all: true, after: 0, limit: 64 },
+        },
+        Request::Stop { how: Stopping::Orderly },
+    ]
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".into(),
+        pid: 99,
+        socket: "/run/s".into(),
+        started: 1_000,
+        sessions: vec![SessionStatus {
+            id: SessionId(2),
+            profile: "work".into(),
+            shared: true,
+            state: "active".into(),
+            members: vec![MemberStatus {
+                id: MEMBER,
+                peer: peer(),
+                uid: 1000,
+                since: 2_000,
+                state: "attached".into(),
+                no_mail: false,
+                objects: 1,
+            }],
+            providers: vec![ProviderStatus {
+                name: "sqlite".into(),
+                kind: Resource::StoreProvider,
+                status: "available".into(),
+                fast_shutdown: "supported".into(),
+            }],
+        }],
+        queue: [0, 1, 2, 3, 4, 5, 6, 7, 8],
+        waiting_for_mail_member: 1,
+    }
+}
+
+fn queue_row() -> QueueRow {
+    QueueRow {
+        entry: ENTRY,
+        profile: "work".into(),
+        state: SubmissionState::Deferred,
+        from: "anna@host".into(),
+        recipients: vec![RecipientRow {
+            address: "bo@localhost".into(),
+            state: SubmissionState::Deferred,
+            reply: Some("full".into()),
+        }],
+        subject: "Hi".into(),
+        attempts: 2,
+        next_attempt: Some(3_000),
+        last_error: None,
+        submitted: 1_000,
+        size: 3,
+    }
+}
+
+fn address_row() -> AddressRow {
+    AddressRow { entry: ENTRY, name: "Bo".into(), addresses: vec!["bo@localhost".into()] }
+}
+
+fn tables() -> Vec<TableRows> {
+    vec![
+        TableRows::Messages(vec![MessageRow {
+            entry: ENTRY,
+            subject: "Hi".into(),
+            from: "anna@host".into(),
+            to: "bo@localhost".into(),
+            size: 3,
+            received: 1_000,
+            recovered: false,
+        }]),
+        TableRows::Addresses(vec![address_row()]),
+        TableRows::Status(vec![StatusRow {
+            name: "spooler".into(),
+            resource: Resource::Spooler,
+            code: status_code::AVAILABLE,
+            text: "idle".into(),
+            methods: status_code::METHOD_FLUSH_QUEUES,
+        }]),
+    ]
+}
+
+fn replies() -> Vec<Reply> {
+    vec![
+        Reply::Done,
+        Reply::LoggedOn(LoggedOn {
+            member: MEMBER,
+            session: SessionId(2),
+            profile: "work".into(),
+            shared: true,
+            stores: vec!["sqlite".into()],
+            identity: "anna@host".into(),
+        }),
+        Reply::LoggedOff(LoggedOff {
+            invalidated: 1,
+            discarded: 2,
+            queued: 3,
+            stayed: vec![peer()],
+        }),
+        Reply::Advised(AdviseId(1)),
+        Reply::Opened(OBJECT),
+        Reply::Rows(Rows { rows: tables().remove(0), next: Some(9) }),
+        Reply::Piece { size: 3, bytes: Blob(b"Hi\n".to_vec()) },
+        Reply::Submitted { entry: ENTRY, state: SubmissionState::Queued },
+        Reply::Saved(ENTRY),
+        Reply::Setting(Some("on".into())),
+        Reply::Added(ENTRY),
+        Reply::Resolved(address_row()),
+        Reply::Status(status()),
+        Reply::Queue { rows: vec![queue_row()], next: None },
+    ]
+}
+
+fn events() -> Vec<Event> {
+    vec![
+        Event::CriticalError {
+            code: Code::E_END_OF_SESSION,
+            reason: EndReason::SharedLogoff,
+            by: Some(peer()),
+            grace: Some(30_000),
+        },
+        Event::NewMail(PLACE),
+        Event::Created(PLACE),
+        Event::Modified(PLACE),
+        Event::Moved(PLACE, Folder::Drafts),
+        Event::Deleted(PLACE),
+        Event::Table { object: OBJECT, change: TableChange::Reload },
+        Event::MemberLeft { member: MEMBER, reason: LeaveReason::LoggedOff },
+        Event::Evicted,
+        Event::BrokerStopping { within: 20_000 },
+        Event::LogoffProgress { waiting: 2, finished: 1 },
+        Event::Durable(vec![ENTRY]),
+        Event::Lagged { missed: 12 },
+    ]
+}
+
+fn fault() -> Fault {
+    Fault::new(Code::E_INVALID_OBJECT, "no")
+}
+
+fn from_broker() -> Vec<FromBroker> {
+    vec![
+        FromBroker::Answer { id: RequestId(1), result: Err(fault()) },
+        FromBroker::Notify(Notification {
+            member: MEMBER,
+            advises: vec![AdviseId(1), AdviseId(2)],
+            event: Event::Evicted,
+        }),
+        FromBroker::Goodbye(fault()),
+    ]
+}
+
+/// The parts that occur in messages: enums whose variants a message has only one of.
+fn parts() -> Vec<Line> {
+    let mut lines = Vec::new();
+    macro_rules! add {
+        ($of:literal, $name:ident, $values:expr) => {
+            lines.extend($values.iter().map(|value| line($of, $name(value), value)));
+        };
+    }
+    add!("AdviseSource", source_name, [AdviseSource::Session, AdviseSource::Object(OBJECT)]);
+    add!(
+        "Opening",
+        opening_name,
+        [
+            Opening::Store(1),
+            Opening::Folder(0, Folder::Sent),
+            Opening::Message(ENTRY),
+            Opening::AddressBook,
+            Opening::StatusTable,
+        ]
+    );
+    add!("Folder", folder_name, Folder::ALL);
+    add!("ReadSource", read_name, [ReadSource::Entry(ENTRY), ReadSource::Object(OBJECT)]);
+    add!("Durability", durability_name, [Durability::Durable, Durability::Deferred]);
+    add!(
+        "Content",
+        content_name,
+        [Content::Inline(Blob(b"Hi\n".to_vec())), Content::Uploaded(UploadId(5))]
+    );
+    add!(
+        "SettingChange",
+        change_name,
+        [SettingChange::Keep, SettingChange::Set("on".into()), SettingChange::Remove]
+    );
+    add!(
+        "AddressAction",
+        action_name,
+        [
+            AddressAction::Add { name: "Bo".into(), addresses: vec!["bo@localhost".into()] },
+            AddressAction::Remove { name: "Bo".into() },
+            AddressAction::Resolve { name: "B".into() },
+        ]
+    );
+    add!(
+        "QueueAction",
+        queue_action_name,
+        [QueueAction::List { all: false, after: 9, limit: 64 }, QueueAction::Show(ENTRY)]
+    );
+    add!("Stopping", stopping_name, [Stopping::Orderly, Stopping::Fast]);
+    add!(
+        "FaultDetail",
+        detail_name,
+        [
+            FaultDetail::None,
+            FaultDetail::Owner(peer()),
+            FaultDetail::Addresses(vec!["bo@example.org".into()]),
+            FaultDetail::Entries(vec![ENTRY]),
+        ]
+    );
+    add!("TableRows", table_name, tables());
+    add!(
+        "Resource",
+        resource_name,
+        [
+            Resource::Subsystem,
+            Resource::Spooler,
+            Resource::AddressBook,
+            Resource::TransportProvider,
+            Resource::AddressBookProvider,
+            Resource::StoreProvider,
+        ]
+    );
+    add!("SubmissionState", state_name, SubmissionState::ALL);
+    add!(
+        "TableChange",
+        table_change_name,
+        [
+            TableChange::Added("k".into()),
+            TableChange::Deleted("k".into()),
+            TableChange::Modified("k".into()),
+            TableChange::Reload,
+        ]
+    );
+    add!(
+        "EndReason",
+        end_reason_name,
+        [EndReason::SharedLogoff, EndReason::BrokerStopped, EndReason::BrokerLost]
+    );
+    add!(
+        "LeaveReason",
+        leave_reason_name,
+        [
+            LeaveReason::LoggedOff,
+            LeaveReason::FastShutdown,
+            LeaveReason::Disconnected,
+            LeaveReason::Evicted,
+            LeaveReason::BrokerStopped,
+        ]
+    );
+    lines
+}
+
+/// Every message there is, as a frame.
+pub fn lines() -> Vec<Line> {
+    let mut lines = Vec::new();
+    for request in requests() {
+        let name = request_name(&request);
+        lines.push(line("Request", name, &Asked { id: RequestId(1), request }));
+    }
+    for message in from_broker() {
+        lines.push(line("FromBroker", from_broker_name(&message), &message));
+    }
+    for reply in replies() {
+        let name = reply_name(&reply);
+        lines.push(line("Reply", name, &FromBroker::Answer { id: RequestId(1), result: Ok(reply) }));
+    }
+    for event in events() {
+        let name = event_name(&event);
+        let notification = Notification { member: MEMBER, advises: vec![AdviseId(1)], event };
+        lines.push(line("Event", name, &FromBroker::Notify(notification)));
+    }
+    lines.extend(parts());
+    lines
+}

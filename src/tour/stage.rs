@@ -1,0 +1,214 @@
+//! The stage: a broker of its own in a fresh directory, and real processes that are told what to do.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Nothing of the tour takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the tour happens.
+pub(super) struct Stage {
+    program: PathBuf,
+    pub(super) home: PathBuf,
+    broker: Child,
+}
+
+/// Why the tour cannot go on: a process did not do what it was told to.
+pub(super) type Trouble = String;
+
+impl Stage {
+    /// Starts a broker in a fresh directory and waits until its socket accepts.
+    pub(super) fn set() -> Result<Self, Trouble> {
+        let program = std::env::current_exe().map_err(|e| format!("which program is this: {e}"))?;
+        let home = tempfile::Builder::new().prefix("sundown-tour-").tempdir();
+        let home = home.map_err(|e| format!("cannot make a directory: {e}"))?.keep();
+        let config = home.join("config.toml");
+        std::fs::write(&config, SETTINGS).map_err(|e| format!("cannot write settings: {e}"))?;
+        let log = std::fs::File::create(home.join("broker.log"))
+            .map_err(|e| format!("cannot write the broker's log: {e}"))?;
+        let mut command = command(&program, &home);
+        command.args(["serve", "--detached", "--log-format", "json"]);
+        let mut broker = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|e| format!("cannot start the broker: {e}"))?;
+        let mut said = String::new();
+        let output = broker.stdout.take().expect("it was asked for");
+        let _ = BufReader::new(output).read_line(&mut said);
+        if said.trim_end() == "ready" {
+            return Ok(Self { program, home, broker });
+        }
+        Err(format!("the broker does not start: {}", said.trim_end()))
+    }
+
+    /// The broker's process id.
+    pub(super) fn broker(&self) -> u32 {
+        self.broker.id()
+    }
+
+    /// A new process.
+    pub(super) fn enter(&self, name: &'static str) -> Result<Actor, Trouble> {
+        let mut command = command(&self.program, &self.home);
+        command.args(["shell", "--json", "--no-autostart"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot start a process: {e}"))?;
+        let output = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
+                if sender.send(value).is_err() {
+                    return;
+                }
+            }
+        });
+        let input = child.stdin.take();
+        Ok(Actor { name, child, input, lines, events: VecDeque::new() })
+    }
+
+    /// What the broker's log says of providers being called, in order.
+    pub(super) fn provider_calls(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.home.join("broker.log")).unwrap_or_default();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"] == "provider-call").collect()
+    }
+
+    /// `sundown status`.
+    pub(super) fn status(&self) -> Result<Value, Trouble> {
+        self.ask(&["status", "--json"])
+    }
+
+    /// A subcommand's answer.
+    pub(super) fn ask(&self, arguments: &[&str]) -> Result<Value, Trouble> {
+        let output = command(&self.program, &self.home)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| format!("cannot run {arguments:?}: {e}"))?;
+        serde_json::from_slice(&output.stdout)
+            .map_err(|e| format!("{arguments:?} does not answer in JSON: {e}"))
+    }
+
+    pub(super) fn file(&self, name: &str, content: &str) -> Result<PathBuf, Trouble> {
+        let path = self.home.join(name);
+        std::fs::write(&path, content).map_err(|e| format!("cannot write {name}: {e}"))?;
+        Ok(path)
+    }
+
+    /// Delivered messages.
+    pub(super) fn delivered(&self) -> Vec<PathBuf> {
+        let new = self.home.join("data/default/Maildir/new");
+        let entries = std::fs::read_dir(new).into_iter().flatten().filter_map(Result::ok);
+        entries.map(|entry| entry.path()).collect()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.broker.kill();
+        let _ = self.broker.wait();
+    }
+}
+
+/// Owners decide, and who does not leave has three seconds.
+const SETTINGS: &str = "[shutdown]\nshared_logoff_grace = \"3s\"\n";
+
+fn command(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    for name in ["SUNDOWN_SOCKET", "SUNDOWN_DATA_DIR", "SUNDOWN_CONFIG", "SUNDOWN_PROFILE"] {
+        command.env_remove(name);
+    }
+    command.arg("--socket").arg(home.join("run/broker.sock"));
+    command.arg("--data-dir").arg(home.join("data"));
+    command.arg("--config").arg(home.join("config.toml"));
+    command
+}
+
+/// One process of the tour: a `sundown shell`.
+pub(super) struct Actor {
+    pub(super) name: &'static str,
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    events: VecDeque<Value>,
+}
+
+impl Actor {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it do something, and waits for its reply.
+    pub(super) fn does(&mut self, command: &str) -> Result<Value, Trouble> {
+        self.begins(command)?;
+        self.replies()
+    }
+
+    /// Has it do something that may take a while.
+    pub(super) fn begins(&mut self, command: &str) -> Result<(), Trouble> {
+        let input = self.input.as_mut().ok_or("it has ended")?;
+        writeln!(input, "{command}").map_err(|e| format!("{} does not listen: {e}", self.name))
+    }
+
+    /// The reply to what it was told last.
+    pub(super) fn replies(&mut self) -> Result<Value, Trouble> {
+        self.next(&|line| line.get("reply").is_some())
+    }
+
+    /// Waits for a notification.
+    pub(super) fn hears(&mut self, what: impl Fn(&Value) -> bool) -> Result<Value, Trouble> {
+        if let Some(place) = self.events.iter().position(&what) {
+            return Ok(self.events[place].clone());
+        }
+        let heard = self.next(&|line| line.get("event").is_some() && what(line))?;
+        self.events.push_back(heard.clone());
+        Ok(heard)
+    }
+
+    /// How many notifications of this kind it has had. A round trip before makes sure that none is on its way.
+    pub(super) fn heard(&mut self, what: impl Fn(&Value) -> bool) -> Result<usize, Trouble> {
+        self.does("setting session=1 name=round-trip")?;
+        Ok(self.events.iter().filter(|e| what(e)).count())
+    }
+
+    fn next(&mut self, wanted: &dyn Fn(&Value) -> bool) -> Result<Value, Trouble> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if wanted(&line) => return Ok(line),
+                Ok(line) => self.events.push_back(line),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("{} did not say anything in time", self.name));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("{} has ended", self.name));
+                }
+            }
+        }
+    }
+
+    /// Ends it in the middle of everything.
+    pub(super) fn is_killed(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.input = None;
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.is_killed();
+    }
+}
