@@ -19,13 +19,13 @@ use sundown_protocol::{
 };
 
 /// One line of the golden file: a name, and the frame.
-pub type Line = (String, Vec<u8>);
+pub(crate) type Line = (String, Vec<u8>);
 
 /// Names the variants of an enum twice: in a `match` that must be exhaustive, and in a list that must have samples.
 macro_rules! names {
     ($list:ident, $name:ident, $enum:ident: $($variant:ident $fields:tt),* $(,)?) => {
         /// All variants, in the order of their tags.
-        pub const $list: &[&str] = &[$(stringify!($variant)),*];
+        pub(crate) const $list: &[&str] = &[$(stringify!($variant)),*];
 
         fn $name(value: &$enum) -> &'static str {
             match value { $($enum::$variant $fields => stringify!($variant)),* }
@@ -70,7 +70,7 @@ names!(LEAVE_REASONS, leave_reason_name, LeaveReason:
     LoggedOff {..}, FastShutdown {..}, Disconnected {..}, Evicted {..}, BrokerStopped {..});
 
 /// Every enum of the wire with all its variants.
-pub const ENUMS: &[(&str, &[&str])] = &[
+pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("Request", REQUESTS),
     ("FromBroker", FROM_BROKER),
     ("Reply", REPLIES),
@@ -411,7 +411,7 @@ fn parts() -> Vec<Line> {
 }
 
 /// Every message there is, as a frame.
-pub fn lines() -> Vec<Line> {
+pub(crate) fn lines() -> Vec<Line> {
     let mut lines = Vec::new();
     for request in requests() {
         let name = request_name(&request);

@@ -1,0 +1,548 @@
+//! Whatever is encoded is decoded to the same, and nothing that arrives brings the decoder down.
+
+use std::fmt::Debug;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sundown_protocol::codec::{self, CodecError};
+use sundown_protocol::frame;
+use sundown_protocol::hello::{Answer, Hello, Refused, Welcome};
+use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
+use sundown_protocol::reply::{
+    AddressRow, FromBroker, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
+    ProviderStatus, QueueRow, RecipientRow, Resource, Rows, SessionStatus, Status, StatusRow,
+    SubmissionState, TableRows,
+};
+use sundown_protocol::request::{
+    AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
+    Logon, LogonFlags, Opening, QueueAction, ReadSource, SettingChange, Stopping, Submit,
+};
+use sundown_protocol::{
+    AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
+    Reply, Request, RequestId, SessionId, SubmitKey, UploadId,
+};
+
+fn text() -> impl Strategy<Value = String> {
+    ".{0,12}"
+}
+
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    vec(text(), 0..4)
+}
+
+fn blob() -> impl Strategy<Value = Blob> {
+    vec(any::<u8>(), 0..64).prop_map(Blob)
+}
+
+fn member() -> impl Strategy<Value = MemberId> {
+    any::<u64>().prop_map(MemberId)
+}
+
+fn object() -> impl Strategy<Value = ObjectId> {
+    any::<(u32, u32)>().prop_map(|(place, generation)| ObjectId { place, generation })
+}
+
+fn entry() -> impl Strategy<Value = EntryId> {
+    any::<(u32, u128)>().prop_map(|(store, record)| EntryId { store, record })
+}
+
+fn key() -> impl Strategy<Value = SubmitKey> {
+    any::<u128>().prop_map(SubmitKey)
+}
+
+fn folder() -> impl Strategy<Value = Folder> {
+    prop::sample::select(Folder::ALL.to_vec())
+}
+
+fn state() -> impl Strategy<Value = SubmissionState> {
+    prop::sample::select(SubmissionState::ALL.to_vec())
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    (any::<u32>(), text()).prop_map(|(pid, program)| Peer { pid, program })
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    (entry(), folder()).prop_map(|(entry, folder)| Place { entry, folder })
+}
+
+fn resource() -> impl Strategy<Value = Resource> {
+    prop::sample::select(vec![
+        Resource::Subsystem,
+        Resource::Spooler,
+        Resource::AddressBook,
+        Resource::TransportProvider,
+        Resource::AddressBookProvider,
+        Resource::StoreProvider,
+    ])
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        blob().prop_map(Content::Inline),
+        any::<u32>().prop_map(|upload| Content::Uploaded(UploadId(upload))),
+    ]
+}
+
+fn opening() -> impl Strategy<Value = Opening> {
+    prop_oneof![
+        any::<u16>().prop_map(Opening::Store),
+        (any::<u16>(), folder()).prop_map(|(store, folder)| Opening::Folder(store, folder)),
+        entry().prop_map(Opening::Message),
+        Just(Opening::AddressBook),
+        Just(Opening::StatusTable),
+    ]
+}
+
+fn submit() -> impl Strategy<Value = Submit> {
+    let when = prop_oneof![Just(Durability::Durable), Just(Durability::Deferred)];
+    let who = (member(), any::<u16>(), key());
+    (who, option::of(text()), texts(), content(), when).prop_map(
+        |((member, store, key), from, recipients, content, when)| Submit {
+            member,
+            store,
+            key,
+            from,
+            recipients,
+            content,
+            when,
+        },
+    )
+}
+
+fn address_action() -> impl Strategy<Value = AddressAction> {
+    prop_oneof![
+        (text(), texts()).prop_map(|(name, addresses)| AddressAction::Add { name, addresses }),
+        text().prop_map(|name| AddressAction::Remove { name }),
+        text().prop_map(|name| AddressAction::Resolve { name }),
+    ]
+}
+
+fn setting_change() -> impl Strategy<Value = SettingChange> {
+    prop_oneof![
+        Just(SettingChange::Keep),
+        text().prop_map(SettingChange::Set),
+        Just(SettingChange::Remove),
+    ]
+}
+
+fn queue_action() -> impl Strategy<Value = QueueAction> {
+    prop_oneof![
+        any::<(bool, u64, u32)>().prop_map(|(all, after, limit)| QueueAction::List {
+            all,
+            after,
+            limit
+        }),
+        entry().prop_map(QueueAction::Show),
+    ]
+}
+
+/// Requests about sessions, registrations and objects.
+fn session_request() -> impl Strategy<Value = Request> {
+    let source =
+        prop_oneof![Just(AdviseSource::Session), object().prop_map(AdviseSource::Object)];
+    let read = prop_oneof![
+        entry().prop_map(ReadSource::Entry),
+        object().prop_map(ReadSource::Object)
+    ];
+    prop_oneof![
+        (option::of(text()), any::<u32>()).prop_map(|(profile, flags)| Request::Logon(Logon {
+            profile,
+            flags: LogonFlags(flags)
+        })),
+        (member(), any::<u32>(), option::of(any::<u64>())).prop_map(|(member, flags, drain)| {
+            Request::Logoff(Logoff { member, flags: LogoffFlags(flags), drain })
+        }),
+        (member(), source, any::<u32>()).prop_map(|(member, source, events)| Request::Advise {
+            member,
+            source,
+            events: Events(events)
+        }),
+        (member(), any::<u32>()).prop_map(|(member, advise)| Request::Unadvise {
+            member,
+            advise: AdviseId(advise)
+        }),
+        (member(), opening()).prop_map(|(member, what)| Request::Open { member, what }),
+        (member(), object()).prop_map(|(member, object)| Request::Release { member, object }),
+        (member(), object(), any::<u64>(), any::<u32>()).prop_map(
+            |(member, object, after, limit)| Request::List { member, object, after, limit }
+        ),
+        (member(), read, any::<u64>()).prop_map(|(member, source, offset)| Request::Read {
+            member,
+            source,
+            offset
+        }),
+    ]
+}
+
+/// Requests about messages, settings, people and the broker.
+fn message_request() -> impl Strategy<Value = Request> {
+    let stopping = prop_oneof![Just(Stopping::Orderly), Just(Stopping::Fast)];
+    prop_oneof![
+        (member(), any::<u16>(), any::<u32>(), blob()).prop_map(|(member, store, upload, bytes)| {
+            Request::Upload { member, store, upload: UploadId(upload), bytes }
+        }),
+        submit().prop_map(Request::Submit),
+        (member(), any::<u16>(), content()).prop_map(|(member, store, content)| Request::Draft {
+            member,
+            store,
+            content
+        }),
+        (member(), object(), key()).prop_map(|(member, object, key)| Request::Save {
+            member,
+            object,
+            key
+        }),
+        (member(), entry()).prop_map(|(member, entry)| Request::Delete { member, entry }),
+        (member(), text(), text(), setting_change()).prop_map(
+            |(member, section, name, change)| Request::Setting { member, section, name, change }
+        ),
+        (member(), entry()).prop_map(|(member, entry)| Request::AbortSubmit { member, entry }),
+        member().prop_map(|member| Request::Flush { member }),
+        (member(), object(), address_action()).prop_map(|(member, object, action)| {
+            Request::AddressBook { member, object, action }
+        }),
+        Just(Request::Status),
+        (option::of(text()), queue_action())
+            .prop_map(|(profile, action)| Request::Queue { profile, action }),
+        stopping.prop_map(|how| Request::Stop { how }),
+    ]
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    (any::<u64>(), prop_oneof![session_request(), message_request()])
+        .prop_map(|(id, request)| Asked { id: RequestId(id), request })
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let detail = prop_oneof![
+        Just(FaultDetail::None),
+        peer().prop_map(FaultDetail::Owner),
+        texts().prop_map(FaultDetail::Addresses),
+        vec(entry(), 0..3).prop_map(FaultDetail::Entries),
+    ];
+    (any::<u32>(), text(), detail)
+        .prop_map(|(code, message, detail)| Fault { code: Code(code), message, detail })
+}
+
+fn address_row() -> impl Strategy<Value = AddressRow> {
+    (entry(), text(), texts())
+        .prop_map(|(entry, name, addresses)| AddressRow { entry, name, addresses })
+}
+
+fn message_row() -> impl Strategy<Value = MessageRow> {
+    (entry(), (text(), text(), text()), any::<(u64, u64, bool)>()).prop_map(
+        |(entry, (subject, from, to), (size, received, recovered))| MessageRow {
+            entry,
+            subject,
+            from,
+            to,
+            size,
+            received,
+            recovered,
+        },
+    )
+}
+
+fn status_row() -> impl Strategy<Value = StatusRow> {
+    (text(), resource(), text(), any::<(u32, u32)>()).prop_map(
+        |(name, resource, text, (code, methods))| StatusRow { name, resource, code, text, methods },
+    )
+}
+
+fn rows() -> impl Strategy<Value = Rows> {
+    let rows = prop_oneof![
+        vec(message_row(), 0..3).prop_map(TableRows::Messages),
+        vec(address_row(), 0..3).prop_map(TableRows::Addresses),
+        vec(status_row(), 0..3).prop_map(TableRows::Status),
+    ];
+    (rows, option::of(any::<u64>())).prop_map(|(rows, next)| Rows { rows, next })
+}
+
+fn session_status() -> impl Strategy<Value = SessionStatus> {
+    let member = (member(), peer(), any::<(u32, u64, bool, u64)>(), text()).prop_map(
+        |(id, peer, (uid, since, no_mail, objects), state)| MemberStatus {
+            id,
+            peer,
+            uid,
+            since,
+            state,
+            no_mail,
+            objects,
+        },
+    );
+    let provider = (text(), resource(), text(), text()).prop_map(
+        |(name, kind, status, fast_shutdown)| ProviderStatus { name, kind, status, fast_shutdown },
+    );
+    (any::<(u64, bool)>(), text(), text(), vec(member, 0..3), vec(provider, 0..3)).prop_map(
+        |((id, shared), profile, state, members, providers)| SessionStatus {
+            id: SessionId(id),
+            profile,
+            shared,
+            state,
+            members,
+            providers,
+        },
+    )
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    let numbers = any::<(u32, u64, [u64; 9], u64)>();
+    (text(), text(), numbers, vec(session_status(), 0..3)).prop_map(
+        |(version, socket, (pid, started, queue, waiting_for_mail_member), sessions)| Status {
+            version,
+            pid,
+            socket,
+            started,
+            sessions,
+            queue,
+            waiting_for_mail_member,
+        },
+    )
+}
+
+fn queue_row() -> impl Strategy<Value = QueueRow> {
+    let recipient = (text(), state(), option::of(text()))
+        .prop_map(|(address, state, reply)| RecipientRow { address, state, reply });
+    let words = (text(), text(), text(), option::of(text()));
+    let numbers = any::<(u32, Option<u64>, u64, u64)>();
+    (entry(), state(), words, vec(recipient, 0..3), numbers).prop_map(
+        |(entry, state, (profile, from, subject, last_error), recipients, numbers)| {
+            let (attempts, next_attempt, submitted, size) = numbers;
+            QueueRow {
+                entry,
+                profile,
+                state,
+                from,
+                recipients,
+                subject,
+                attempts,
+                next_attempt,
+                last_error,
+                submitted,
+                size,
+            }
+        },
+    )
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let logged_on = (member(), any::<(u64, bool)>(), text(), texts(), text()).prop_map(
+        |(member, (session, shared), profile, stores, identity)| LoggedOn {
+            member,
+            session: SessionId(session),
+            profile,
+            shared,
+            stores,
+            identity,
+        },
+    );
+    let logged_off = (any::<(u64, u64, u64)>(), vec(peer(), 0..3)).prop_map(
+        |((invalidated, discarded, queued), stayed)| LoggedOff {
+            invalidated,
+            discarded,
+            queued,
+            stayed,
+        },
+    );
+    prop_oneof![
+        Just(Reply::Done),
+        logged_on.prop_map(Reply::LoggedOn),
+        logged_off.prop_map(Reply::LoggedOff),
+        any::<u32>().prop_map(|advise| Reply::Advised(AdviseId(advise))),
+        object().prop_map(Reply::Opened),
+        rows().prop_map(Reply::Rows),
+        (any::<u64>(), blob()).prop_map(|(size, bytes)| Reply::Piece { size, bytes }),
+        (entry(), state()).prop_map(|(entry, state)| Reply::Submitted { entry, state }),
+        entry().prop_map(Reply::Saved),
+        option::of(text()).prop_map(Reply::Setting),
+        entry().prop_map(Reply::Added),
+        address_row().prop_map(Reply::Resolved),
+        status().prop_map(Reply::Status),
+        (vec(queue_row(), 0..3), option::of(any::<u64>()))
+            .prop_map(|(rows, next)| Reply::Queue { rows, next }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let end = prop::sample::select(vec![
+        EndReason::SharedLogoff,
+        EndReason::BrokerStopped,
+        EndReason::BrokerLost,
+    ]);
+    let leave = prop::sample::select(vec![
+        LeaveReason::LoggedOff,
+        LeaveReason::FastShutdown,
+        LeaveReason::Disconnected,
+        LeaveReason::Evicted,
+        LeaveReason::BrokerStopped,
+    ]);
+    let change = prop_oneof![
+        text().prop_map(TableChange::Added),
+        text().prop_map(TableChange::Deleted),
+        text().prop_map(TableChange::Modified),
+        Just(TableChange::Reload),
+    ];
+    prop_oneof![
+        (any::<u32>(), end, option::of(peer()), option::of(any::<u64>())).prop_map(
+            |(code, reason, by, grace)| Event::CriticalError {
+                code: Code(code),
+                reason,
+                by,
+                grace
+            }
+        ),
+        place().prop_map(Event::NewMail),
+        place().prop_map(Event::Created),
+        place().prop_map(Event::Modified),
+        (place(), folder()).prop_map(|(place, from)| Event::Moved(place, from)),
+        place().prop_map(Event::Deleted),
+        (object(), change).prop_map(|(object, change)| Event::Table { object, change }),
+        (member(), leave).prop_map(|(member, reason)| Event::MemberLeft { member, reason }),
+        Just(Event::Evicted),
+        any::<u64>().prop_map(|within| Event::BrokerStopping { within }),
+        any::<(u64, u64)>()
+            .prop_map(|(waiting, finished)| Event::LogoffProgress { waiting, finished }),
+        vec(entry(), 0..3).prop_map(Event::Durable),
+        any::<u64>().prop_map(|missed| Event::Lagged { missed }),
+    ]
+}
+
+fn from_broker() -> impl Strategy<Value = FromBroker> {
+    let result = prop_oneof![reply().prop_map(Ok), fault().prop_map(Err)];
+    let advises = vec(any::<u32>().prop_map(AdviseId), 0..4);
+    prop_oneof![
+        (any::<u64>(), result)
+            .prop_map(|(id, result)| FromBroker::Answer { id: RequestId(id), result }),
+        (member(), advises, event()).prop_map(|(member, advises, event)| {
+            FromBroker::Notify(Notification { member, advises, event })
+        }),
+        fault().prop_map(FromBroker::Goodbye),
+    ]
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    (any::<([u8; 4], u16, u16, [u8; 16])>(), text()).prop_map(
+        |((magic, oldest, newest, image), program)| Hello { magic, oldest, newest, image, program },
+    )
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        any::<(u16, u32, u32, u64)>().prop_map(|(version, pid, requests, bytes)| {
+            Answer::Welcome(Welcome { version, pid, requests, bytes })
+        }),
+        (any::<u32>(), text())
+            .prop_map(|(code, message)| Answer::Refused(Refused { code, message })),
+    ]
+}
+
+/// Encodes, cuts and decodes; then breaks the payload in each simple way.
+fn there_and_back<T>(message: &T, cut: prop::sample::Index, more: &[u8])
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let frame = codec::encode(message).expect("it fits a frame");
+    let (payload, taken) = frame::cut(&frame).expect("a frame").expect("a whole one");
+    assert_eq!(taken, frame.len());
+    assert_eq!(codec::decode::<T>(payload).as_ref(), Ok(message));
+
+    let short = &payload[..cut.index(payload.len())];
+    assert!(codec::decode::<T>(short).is_err(), "a truncated payload was taken");
+
+    let long = [payload, more].concat();
+    assert_eq!(codec::decode::<T>(&long), Err(CodecError::Trailing(more.len())));
+}
+
+/// Decodes what may be anything. What can be read is written to the same bytes again, so that nothing has two spellings
+/// but the bytes of text that is there.
+fn survives<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    if let Ok(message) = codec::decode::<T>(bytes)
+        && let Ok(frame) = codec::encode(&message)
+    {
+        assert_eq!(&frame[frame::HEADER..], bytes);
+    }
+}
+
+fn extension() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 1..16)
+}
+
+proptest! {
+    #[test]
+    fn requests_come_back_as_they_went(
+        asked in asked(), cut in any::<prop::sample::Index>(), more in extension()
+    ) {
+        there_and_back(&asked, cut, &more);
+    }
+
+    #[test]
+    fn what_the_broker_says_comes_back_as_it_went(
+        said in from_broker(), cut in any::<prop::sample::Index>(), more in extension()
+    ) {
+        there_and_back(&said, cut, &more);
+    }
+
+    #[test]
+    fn hellos_come_back_as_they_went(
+        hello in hello(), answer in answer(), cut in any::<prop::sample::Index>(), more in extension()
+    ) {
+        there_and_back(&hello, cut, &more);
+        there_and_back(&answer, cut, &more);
+    }
+
+    #[test]
+    fn no_bytes_bring_the_decoder_down(bytes in vec(any::<u8>(), 0..512)) {
+        survives::<Hello>(&bytes);
+        survives::<Answer>(&bytes);
+        survives::<Asked>(&bytes);
+        survives::<FromBroker>(&bytes);
+        let _ = frame::cut(&bytes);
+    }
+
+    /// Random bytes rarely get past the first tag; a real message with some bytes changed does.
+    #[test]
+    fn no_changed_message_brings_the_decoder_down(
+        asked in asked(),
+        said in from_broker(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let change = |frame: Vec<u8>| {
+            let mut payload = frame[frame::HEADER..].to_vec();
+            for (place, byte) in &changes {
+                let place = place.index(payload.len());
+                payload[place] = *byte;
+            }
+            payload
+        };
+        survives::<Asked>(&change(codec::encode(&asked).expect("it fits a frame")));
+        survives::<FromBroker>(&change(codec::encode(&said).expect("it fits a frame")));
+    }
+}
+
+/// A length inside a message is no reason to reserve memory for it.
+#[test]
+fn a_length_that_lies_is_refused() {
+    let mut payload = codec::encode(&Asked { id: RequestId(1), request: Request::Status })
+        .expect("it fits a frame")[frame::HEADER..]
+        .to_vec();
+    // Setting: tag 13, member, then a section of 2^63 bytes that are not there.
+    payload.truncate(8);
+    payload.extend_from_slice(&13u32.to_le_bytes());
+    payload.extend_from_slice(&1u64.to_le_bytes());
+    payload.extend_from_slice(&(1u64 << 63).to_le_bytes());
+    assert!(matches!(codec::decode::<Asked>(&payload), Err(CodecError::Shape(_))));
+}
+
+#[test]
+fn a_message_longer_than_a_frame_is_not_encoded() {
+    let bytes = Blob(vec![0; frame::MAX_PAYLOAD as usize]);
+    let request = Request::Upload { member: MemberId(1), store: 0, upload: UploadId(1), bytes };
+    let mut out = b"before".to_vec();
+    let refused = codec::encode_into(&Asked { id: RequestId(1), request }, &mut out);
+    assert!(matches!(refused, Err(CodecError::TooLong(_))));
+    assert_eq!(out, b"before");
+}
