@@ -100,16 +100,21 @@ impl Broker {
         }
     }
 
+    /// A member, unless its connection has just ended.
+    fn reachable(&self, id: MemberId) -> Option<&Member> {
+        self.members.get(&id).filter(|m| self.connections.contains_key(&m.connection))
+    }
+
     /// Tells a member, whether it asked or not: at its session registrations or else in the default event queue.
     pub(crate) fn tell_always(&mut self, id: MemberId, news: News, turn: &mut Turn) {
-        let Some(member) = self.members.get(&id) else { return };
+        let Some(member) = self.reachable(id) else { return };
         let advises = news.mask().map_or_else(Vec::new, |mask| member.session_advises(mask));
         notify(member, advises, news, turn);
     }
 
     /// Tells a member if it asked on its session.
     pub(crate) fn tell_asked(&mut self, id: MemberId, news: &News, turn: &mut Turn) {
-        let Some(member) = self.members.get(&id) else { return };
+        let Some(member) = self.reachable(id) else { return };
         let advises = news.mask().map_or_else(Vec::new, |mask| member.session_advises(mask));
         if !advises.is_empty() {
             notify(member, advises, news.clone(), turn);

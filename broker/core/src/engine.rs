@@ -40,8 +40,9 @@ pub(crate) struct Engine {
     /// The store's number, once it is open.
     pub(crate) uid: Option<u32>,
     pub(crate) sessions: BTreeSet<SessionId>,
-    /// Durable submissions by state, without the final ones.
-    pub(crate) counts: [u64; 9],
+    /// Durable submissions by state, without the final ones. One that is read before its submit is answered is counted
+    /// late; until then a count may be one too low, even below zero.
+    pub(crate) counts: [i64; 9],
     /// Submissions handed to the store and not answered.
     pub(crate) accepted: u64,
     pub(crate) entries: HashMap<u128, Entry>,
@@ -179,8 +180,7 @@ impl Engine {
         let (before, now) = (entry.shown, entry.submission.state());
         entry.shown = now;
         if !before.is_final() {
-            let count = &mut self.counts[before as usize];
-            *count = count.saturating_sub(1);
+            self.counts[before as usize] -= 1;
         }
         if now.is_final() {
             return (!before.is_final()).then_some(now);
@@ -190,7 +190,7 @@ impl Engine {
     }
 
     /// Durable submissions that a transport could have.
-    fn pending(&self) -> u64 {
+    fn pending(&self) -> i64 {
         use SubmissionState::{Deferred, Queued, Transmitting};
         [Queued, Transmitting, Deferred].iter().map(|s| self.counts[*s as usize]).sum()
     }
@@ -260,6 +260,11 @@ impl Broker {
         id
     }
 
+    /// The number of an open store.
+    pub(crate) fn store_uid(&self, id: EngineId) -> u32 {
+        self.engines.get(&id).and_then(|e| e.uid).unwrap_or(0)
+    }
+
     /// The engine's own logon keeps the store open between sessions.
     fn log_engine_on(&mut self, id: EngineId, turn: &mut Turn) {
         let engine = self.engines.get_mut(&id).expect("who logs it on has it");
@@ -300,7 +305,7 @@ impl Broker {
             && engine.uid.is_none()
         {
             engine.uid = Some(facts.uid);
-            engine.counts = facts.queue;
+            engine.counts = facts.queue.map(|count| count as i64);
             engine.stirred = true;
         }
         self.load_due(id, turn);
@@ -364,6 +369,10 @@ impl Broker {
         engine.counts[submission.state() as usize] += 1;
         engine.stirred = true;
         let key = (submission.due, submission.order);
+        if engine.entries.contains_key(&submission.record) {
+            // It was read from the queue before this answer came.
+            return;
+        }
         let many = engine.entries.len() >= KNOWN;
         if many && engine.horizon.is_none() {
             engine.horizon = engine.last_known().filter(|last| key > *last);

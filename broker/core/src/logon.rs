@@ -238,8 +238,7 @@ impl Broker {
             return;
         }
         let next_type = START_ORDER.into_iter().find(|t| {
-            let fresh =
-                |p: &Provider| p.kind == *t && p.state == ProviderState::Configured;
+            let fresh = |p: &Provider| p.kind == *t && p.state == ProviderState::Configured;
             session.providers.iter().any(fresh)
         });
         let Some(next_type) = next_type else { return self.session_started(id, turn) };
@@ -328,10 +327,13 @@ impl Broker {
         }
         match waiting {
             Waiting::Logon(asker, flags) => self.add_member(id, asker, flags, turn),
-            Waiting::Queue(asker, action) => {
-                let profile = self.sessions[&id].key.profile.clone();
+            Waiting::Queue(asker, Some(profile), action) => {
                 self.queue_of(asker, Some(profile), &action, turn);
-                self.check_vacated(id, turn);
+            }
+            Waiting::Queue(asker, None, action) => {
+                if let Err(fault) = self.queue(asker, None, action, turn) {
+                    self.answer(asker, Err(fault), turn);
+                }
             }
         }
     }

@@ -343,7 +343,7 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let entry = EntryId { store: self.engines[&engine].uid.unwrap_or(0), record };
+        let entry = EntryId { store: self.store_uid(engine), record };
         let new = matches!(result, Ok(ProviderAnswer::Saved { new: true, .. }));
         if let Some(member) = self.members.get_mut(&id) {
             member.unwritten -= 1;

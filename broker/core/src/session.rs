@@ -97,13 +97,14 @@ pub(crate) enum SessionState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Waiting {
     Logon(Asker, LogonFlags),
-    Queue(Asker, QueueAction),
+    /// Of one profile or, without one, of all stores that are open.
+    Queue(Asker, Option<String>, QueueAction),
 }
 
 impl Waiting {
     pub(crate) fn asker(&self) -> Asker {
         match self {
-            Self::Logon(asker, _) | Self::Queue(asker, _) => *asker,
+            Self::Logon(asker, _) | Self::Queue(asker, ..) => *asker,
         }
     }
 }

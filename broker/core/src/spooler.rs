@@ -51,6 +51,8 @@ enum Stage {
     Completing,
     /// What became of it is being stored.
     Recording,
+    /// Its transport was left behind while the intent was being stored.
+    Left,
 }
 
 /// What to do with one message, found out before anything is changed.
@@ -289,31 +291,40 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get(&flight) else { return };
-        let (id, record) = (state.engine, state.record);
-        let (lane, session) = self.transport_of(flight);
-        let caller = Caller::broker(Some(session)).first();
+        let (id, record, left) = (state.engine, state.record, state.stage == Stage::Left);
         match result {
-            Ok(answer) => self.tell_outcome(id, record, &answer, turn),
+            Ok(answer) => {
+                self.tell_outcome(id, record, &answer, turn);
+                if left {
+                    self.flights.remove(&flight);
+                    return self.free(id, record);
+                }
+                self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
+                let call = TransportCall::Complete { id: flight };
+                self.call_transport(flight, call, Then::Completed(flight), turn);
+            }
             Err(error) => {
                 let entry = self.engines.get_mut(&id).and_then(|e| e.entries.get_mut(&record));
                 if let Some(entry) = entry {
                     entry.untold.extend(bounced);
                 }
-                let call = ProviderCall::Transport(TransportCall::Cancel { id: flight });
-                self.call(lane, caller, call, Then::Nothing, turn);
+                if !left {
+                    let call = TransportCall::Cancel { id: flight };
+                    self.call_transport(flight, call, Then::Nothing, turn);
+                }
                 let why = format!("its intent could not be stored: {}", error.message);
-                return self.all_later(flight, &why, Outcome::Offline, turn);
+                self.all_later(flight, &why, Outcome::Offline, turn);
             }
         }
-        self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
-        let call = ProviderCall::Transport(TransportCall::Complete { id: flight });
-        self.call(lane, caller, call, Then::Completed(flight), turn);
     }
 
-    fn transport_of(&self, flight: u64) -> (LaneId, SessionId) {
+    /// Goes on with a prepared message, in front of those that are not prepared.
+    fn call_transport(&mut self, flight: u64, call: TransportCall, then: Then, turn: &mut Turn) {
         let state = &self.flights[&flight];
         let session = &self.sessions[&state.session];
-        (session.providers[state.provider].lane, session.id)
+        let lane = session.providers[state.provider].lane;
+        let caller = Caller::broker(Some(session.id)).first();
+        self.call(lane, caller, ProviderCall::Transport(call), then, turn);
     }
 
     pub(crate) fn completed(
@@ -363,11 +374,15 @@ impl Broker {
         flight: Option<u64>,
         turn: &mut Turn,
     ) {
-        if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f)) {
+        let engine = self.engines.get_mut(&id);
+        let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else {
+            return self.land(flight, turn);
+        };
+        if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f))
+            && state.stage != Stage::Left
+        {
             state.stage = Stage::Recording;
         }
-        let engine = self.engines.get_mut(&id);
-        let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else { return };
         let profile = &entry.submission.profile;
         let policy = self.sessions.values().find(|s| s.key.profile == *profile);
         let policy = policy.and_then(|s| s.profile.as_ref()).map(|p| p.queue.clone());
@@ -407,9 +422,7 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(state) = flight.and_then(|f| self.flights.remove(&f)) {
-            self.landed(&state, turn);
-        }
+        self.land(flight, turn);
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.stirred = true;
         let Ok(answer) = result else {
@@ -481,7 +494,11 @@ impl Broker {
     }
 
     /// A transport is done with a message.
-    fn landed(&mut self, flight: &Flight, turn: &mut Turn) {
+    fn land(&mut self, flight: Option<u64>, turn: &mut Turn) {
+        let Some(flight) = flight.and_then(|f| self.flights.remove(&f)) else { return };
+        if flight.stage == Stage::Left {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&flight.session) else { return };
         let provider = &mut session.providers[flight.provider];
         provider.in_flight -= 1;
@@ -517,27 +534,39 @@ impl Broker {
         lanes: &[LaneId],
         turn: &mut Turn,
     ) {
-        let left: Vec<_> =
-            self.flights.iter().filter(|(_, f)| f.session == session).map(|(id, _)| *id).collect();
+        let here = |f: &Flight| f.session == session && f.stage != Stage::Left;
+        let mut left: Vec<_> =
+            self.flights.iter().filter(|(_, f)| here(f)).map(|(id, _)| *id).collect();
+        left.sort_unstable();
         for id in left {
-            let flight = self.flights.remove(&id).expect("listed just before");
-            let Some(state) = self.sessions.get_mut(&session) else { continue };
-            state.providers[flight.provider].in_flight -= 1;
-            if flight.stage == Stage::Recording {
+            let flight = self.flights.get_mut(&id).expect("listed just before");
+            if let Some(state) = self.sessions.get_mut(&session) {
+                state.providers[flight.provider].in_flight -= 1;
+            }
+            if flight.stage == Stage::Marking {
+                // Nobody may ask what became of it before its intent is stored, or is not.
+                flight.stage = Stage::Left;
                 continue;
             }
-            let Some(engine) = self.engines.get_mut(&flight.engine) else { continue };
-            engine.stirred = true;
-            if let Some(entry) = engine.entries.get_mut(&flight.record) {
-                entry.flights = entry.flights.saturating_sub(1);
-                if entry.flights == 0 {
-                    let s = &entry.submission;
-                    engine.ready.insert((s.due, s.order, s.record));
-                }
+            let flight = self.flights.remove(&id).expect("listed just before");
+            if flight.stage != Stage::Recording {
+                self.free(flight.engine, flight.record);
             }
         }
         for lane in lanes {
             self.close_lane(*lane, turn);
+        }
+    }
+
+    /// A flight of an entry is over, and nothing is to be written down: the entry may depart again.
+    fn free(&mut self, id: EngineId, record: u128) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        engine.stirred = true;
+        let Some(entry) = engine.entries.get_mut(&record) else { return };
+        entry.flights = entry.flights.saturating_sub(1);
+        if entry.flights == 0 {
+            let s = &entry.submission;
+            engine.ready.insert((s.due, s.order, s.record));
         }
     }
 
@@ -592,7 +621,11 @@ fn plan(session: &Session, submission: &Submission) -> Plan {
             Some(_) if recipient.intent.is_some() => {}
             Some((_, provider)) => {
                 let reply = unavailable(provider);
-                plan.lost.push(RecipientResult { recipient: index, outcome: Outcome::Later, reply });
+                plan.lost.push(RecipientResult {
+                    recipient: index,
+                    outcome: Outcome::Later,
+                    reply,
+                });
             }
             None => {
                 // Who had it already might have handed it over; nobody else may do it again.

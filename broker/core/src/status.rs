@@ -1,10 +1,10 @@
 //! What the broker is doing, for people and for the status table.
 
+use sundown_protocol::MemberId;
 use sundown_protocol::reply::{
     MemberStatus, ProviderStatus, Resource, SessionStatus, Status, StatusRow, SubmissionState,
     status_code,
 };
-use sundown_protocol::MemberId;
 
 use crate::broker::Broker;
 use crate::member::{Member, MemberState};
@@ -20,7 +20,7 @@ impl Broker {
         for engine in self.engines.values() {
             queue[SubmissionState::Accepted as usize] += engine.accepted;
             for (sum, count) in queue.iter_mut().zip(engine.counts) {
-                *sum += count;
+                *sum += count.max(0) as u64;
             }
         }
         Status {
@@ -77,7 +77,7 @@ impl Broker {
             text: text.into(),
             methods,
         };
-        let waiting = self.engines.values().map(|e| e.counts.iter().sum::<u64>()).sum::<u64>();
+        let waiting = self.engines.values().map(|e| e.counts.iter().sum::<i64>()).sum::<i64>();
         let spooler = if session.with_mail > 0 || session.state == SessionState::Memberless {
             status_code::AVAILABLE
         } else {

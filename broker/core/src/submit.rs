@@ -11,7 +11,7 @@ use crate::address;
 use crate::advise::StoreNews;
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
-use crate::engine::Entry;
+use crate::engine::{Engine, Entry};
 use crate::event::{EngineId, Turn};
 use crate::member::{Failed, Waits};
 use crate::process::ProcessId;
@@ -19,7 +19,7 @@ use crate::provider::{
     MessageContent, ProviderAnswer, ProviderCall, ProviderError, Recipient, StoreRead, StoreWrite,
     Submission, SubmissionUpdate,
 };
-use crate::session::{SessionKey, Waiting};
+use crate::session::{SessionKey, SessionState, Waiting};
 use crate::settings::{Profile, Right};
 
 /// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
@@ -83,7 +83,7 @@ impl Broker {
         };
         let bytes = asker.bytes.unwrap_or(0);
         let deferred = submit.when == Durability::Deferred && self.may_defer(process, bytes);
-        let entry = EntryId { store: self.engines[&engine].uid.unwrap_or(0), record: submit.key.0 };
+        let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
         let member = self.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
         let process_state = self.processes.get_mut(process).expect("it is connected");
@@ -147,12 +147,10 @@ impl Broker {
         if let Some(process) = self.processes.get_mut(process) {
             process.unwritten -= bytes;
         }
-        let mut store = 0;
         if let Some(state) = self.engines.get_mut(&engine) {
             state.accepted -= 1;
-            store = state.uid.unwrap_or(0);
         }
-        let entry = EntryId { store, record };
+        let entry = EntryId { store: self.store_uid(engine), record };
         if let Some(member) = self.members.get_mut(&id) {
             member.unwritten -= 1;
         }
@@ -356,8 +354,7 @@ impl Broker {
             }
         }
         state.forget(record);
-        let entry =
-            Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
+        let entry = Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
         state.entries.insert(record, entry);
         let lane = state.write;
         let update = SubmissionUpdate {
@@ -406,15 +403,23 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         if profile.is_none() && !self.engines.is_empty() {
-            self.queue_of(asker, None, &action, turn);
+            // What is in a store that is still being opened must not be missing.
+            match self.sessions.values_mut().find(|s| s.state == SessionState::Starting) {
+                Some(session) => session.waiting.push(Waiting::Queue(asker, None, action)),
+                None => self.queue_of(asker, None, &action, turn),
+            }
             return Ok(());
         }
         self.refuse_while_stopping()?;
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
         let profile = profile.unwrap_or_else(|| "default".into());
-        let key = SessionKey { user: self.session_user(uid), profile };
-        self.with_session(key, Waiting::Queue(asker, action), turn);
+        let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
+        self.with_session(key, Waiting::Queue(asker, Some(profile), action), turn);
         Ok(())
+    }
+
+    fn open_engines(&self) -> impl Iterator<Item = &Engine> {
+        self.engines.values().filter(|engine| engine.uid.is_some())
     }
 
     /// Lists the queue of the open stores, one after the other, a page at a time.
@@ -432,12 +437,12 @@ impl Broker {
                 (StoreRead::Queue { all: *all, after, limit }, place as usize)
             }
             QueueAction::Show(entry) => {
-                let held = self.engines.values().position(|e| e.uid == Some(entry.store));
+                let held = self.open_engines().position(|e| e.uid == Some(entry.store));
                 let question = StoreRead::Submission { record: entry.record };
                 (question, held.unwrap_or(usize::MAX))
             }
         };
-        let Some((engine, lane)) = self.engines.values().nth(place).map(|e| (e.id, e.read)) else {
+        let Some((engine, lane)) = self.open_engines().nth(place).map(|e| (e.id, e.read)) else {
             let result = match action {
                 QueueAction::List { .. } => Ok(Reply::Queue { rows: Vec::new(), next: None }),
                 QueueAction::Show(_) => Err(not_in_queue()),
@@ -478,7 +483,7 @@ impl Broker {
                 let found = !rows.is_empty();
                 return found.then_some(Reply::Queue { rows, next: None }).ok_or_else(not_in_queue);
             };
-            let last = self.engines.len() as u64 <= page + 1;
+            let last = self.open_engines().count() as u64 <= page + 1;
             let next = match next {
                 Some(after) => Some(page << CURSOR_BITS | after),
                 None if last => None,

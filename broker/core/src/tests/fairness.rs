@@ -119,6 +119,22 @@ fn a_store_closes_behind_what_waits_for_it() {
     world.assert_empty();
 }
 
+/// DESIGN §10.7, §10.8: a store with much to do is closed behind all of it, also when its sessions could not wait for it.
+#[test]
+fn a_slow_store_closes_behind_what_waits_for_it() {
+    let limits = Limits { requests: 10_000, request_bytes: 1 << 40, ..Limits::default() };
+    let mut world = World::with(Settings { limits, ..settings() });
+    let member = world.member(1);
+    world.hold("store", "*");
+    submit_many(&mut world, member, 1_000);
+    world.stop(crate::Stop::Fast);
+    world.advance(secs(30));
+    assert_eq!(world.stopped, 0);
+    world.let_go("store");
+    assert_eq!(world.stopped, 1);
+    assert_eq!(world.store("default").submissions.len(), 1_000);
+}
+
 /// DESIGN §8 *quotas*: the broker has so many connections.
 #[test]
 fn the_broker_has_so_many_connections() {

@@ -111,7 +111,10 @@ impl Store {
                 let Some(stored) = self.submissions.get_mut(&record) else {
                     return Err(error(Code::E_NOT_IN_QUEUE));
                 };
-                assert!(!stored.state().is_final(), "a final submission changes");
+                for (before, now) in stored.recipients.iter().zip(&update.submission.recipients) {
+                    let kept = !before.state.is_final() || before.state == now.state;
+                    assert!(kept, "a final recipient changes: {before:?} {now:?}");
+                }
                 *stored = Submission {
                     order: stored.order,
                     size: stored.size,
@@ -126,7 +129,9 @@ impl Store {
                     SubmissionState::Aborted => Some(Folder::Drafts),
                     _ => None,
                 };
-                if let (Some(folder), Some(message)) = (folder, self.messages.get_mut(&record)) {
+                let message = self.messages.get_mut(&record).filter(|m| m.folder == Folder::Outbox);
+                let moved = folder.filter(|_| message.is_some());
+                if let (Some(folder), Some(message)) = (folder, message) {
                     message.folder = folder;
                 }
                 let notice = (!told.is_empty() && !from.is_empty()).then_some(update.notice);
@@ -134,7 +139,7 @@ impl Store {
                     self.notices.push((notice, told));
                     self.enter(notice, b"notice".to_vec(), Folder::Inbox, false);
                 }
-                Ok(ProviderAnswer::Updated { moved: folder, notice })
+                Ok(ProviderAnswer::Updated { moved, notice })
             }
             StoreWrite::Delete { record } => {
                 let Some(message) = self.messages.get_mut(&record) else {
@@ -258,9 +263,8 @@ impl Store {
             }
             StoreRead::Queue { all, after, limit } => {
                 let hidden = [SubmissionState::Sent, SubmissionState::Aborted];
-                let listed = |s: &&Submission| {
-                    s.order > after && (all || !hidden.contains(&s.state()))
-                };
+                let listed =
+                    |s: &&Submission| s.order > after && (all || !hidden.contains(&s.state()));
                 let mut rows: Vec<_> = self.submissions.values().filter(listed).collect();
                 rows.sort_by_key(|s| s.order);
                 let next = rows.get(limit as usize - 1).filter(|_| rows.len() > limit as usize);

@@ -1,7 +1,7 @@
 //! Logons: joining a session, and starting one.
 
-use sundown_protocol::request::{LogonFlags, Opening, Request};
 use sundown_protocol::Code;
+use sundown_protocol::request::{LogonFlags, Opening, Request};
 
 use super::fakes::Step;
 use super::world::{World, logon_request, settings, store, transport};
@@ -129,12 +129,12 @@ fn a_provider_that_fails_twice_is_out() {
     let member = world.member(1);
     assert_eq!(world.calls_of("relay"), ["Logon", "Logon"]);
     let status = world.status();
-    let word = |name: &str| {
+    let said = |name: &str| {
         let found = status.sessions[0].providers.iter().find(|p| p.name == name);
         found.expect("it is listed").status.clone()
     };
-    assert!(word("relay").starts_with("failed: "), "{}", word("relay"));
-    assert_eq!(word("other"), "available");
+    assert!(said("relay").starts_with("failed: "), "{}", said("relay"));
+    assert_eq!(said("other"), "available");
     world.logoff(member);
     world.advance(super::world::secs(20));
     world.assert_empty();

@@ -10,6 +10,7 @@ mod house;
 mod linger;
 mod logoff;
 mod logon;
+mod model;
 mod objects;
 mod shared_logoff;
 mod spooler;

@@ -2,7 +2,7 @@
 
 use sundown_protocol::reply::{Reply, Resource, TableRows, status_code};
 use sundown_protocol::request::{
-    AddressAction, Folder, LogonFlags, Opening, ReadSource, Request, SettingChange,
+    AddressAction, Folder, LogoffFlags, LogonFlags, Opening, ReadSource, Request, SettingChange,
 };
 use sundown_protocol::{Code, EntryId, SubmitKey};
 
@@ -19,7 +19,7 @@ fn handles_work_only_at_home() {
     for at in [other.at, same_process] {
         let open = Request::Open { member: mine.id, what: Opening::Store(0) };
         assert_eq!(world.refused(at, open), Code::E_INVALID_OBJECT);
-        let off = super::world::logoff_request(mine.id, Default::default(), None);
+        let off = super::world::logoff_request(mine.id, LogoffFlags::default(), None);
         assert_eq!(world.refused(at, off), Code::E_INVALID_OBJECT);
     }
     let list = Request::List { member: other.id, object: folder, after: 0, limit: 9 };
@@ -149,7 +149,10 @@ fn the_status_table_says_how_things_are() {
 #[test]
 fn names_are_resolved() {
     let mut world = World::new();
-    let more = crate::provider::ProviderSpec { name: "more".into(), ..crate::provider::ProviderSpec::new("fake") };
+    let more = crate::provider::ProviderSpec {
+        name: "more".into(),
+        ..crate::provider::ProviderSpec::new("fake")
+    };
     world.profile("default").address_books.push(more);
     let member = world.member(1);
     let book = world.open(member, Opening::AddressBook);
@@ -158,7 +161,9 @@ fn names_are_resolved() {
         let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
         act(AddressAction::Add { name: name.into(), addresses })
     };
-    for (name, addresses) in [("", &["a@x"][..]), ("Anna", &[]), ("Anna", &["a x"]), ("A\n", &["a"])] {
+    for (name, addresses) in
+        [("", &["a@x"][..]), ("Anna", &[]), ("Anna", &["a x"]), ("A\n", &["a"])]
+    {
         assert_eq!(world.refused(member.at, add(name, addresses)), Code::E_INVALID_PARAMETER);
     }
     assert!(world.call(member.at, add("Anna", &["a@x"])).is_ok());
@@ -196,7 +201,8 @@ fn settings_are_kept() {
         name: name.into(),
         change,
     };
-    let mut call = |m: super::world::Member, name, change| world.call(m.at, setting(m, name, change));
+    let mut call =
+        |m: super::world::Member, name, change| world.call(m.at, setting(m, name, change));
     let value = |v: &str| Ok(Reply::Setting(Some(v.to_owned())));
     assert_eq!(call(member, "a", SettingChange::Keep), Ok(Reply::Setting(None)));
     assert_eq!(call(member, "a", SettingChange::Set("1".into())), value("1"));

@@ -2,9 +2,7 @@
 
 use sundown_protocol::notification::{EndReason, LeaveReason};
 use sundown_protocol::reply::SubmissionState;
-use sundown_protocol::request::{
-    Folder, LogoffFlags, LogonFlags, Opening, Request, Stopping,
-};
+use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, Request, Stopping};
 use sundown_protocol::{Code, Event as News, Events, SubmitKey};
 
 use super::fakes::Step;
@@ -111,7 +109,7 @@ fn a_stop_for_good_is_a_critical_error() {
         by: None,
         grace: Some(20_000),
     };
-    assert_eq!(world.news(member), [critical.clone()]);
+    assert_eq!(world.news(member), std::slice::from_ref(&critical));
     assert_eq!(world.news(other), [critical]);
     world.hold("people", "Logoff");
     world.advance(secs(2));

@@ -2,7 +2,8 @@
 
 use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::{
-    Blob, Content, Durability, Folder, LogonFlags, Opening, QueueAction, Request, Submit,
+    Blob, Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, Request,
+    Submit,
 };
 use sundown_protocol::{Code, Event as News, Events, FaultDetail, UploadId};
 
@@ -64,7 +65,7 @@ fn a_repeated_key_is_the_first_entry() {
     let again = world.call(a.at, Request::Submit(submit.clone()));
     let other = world.call(b.at, Request::Submit(Submit { member: b.id, ..submit.clone() }));
     assert!(first.is_ok() && first == again && first == other);
-    let drain = [a, b].map(|m| (m, world.ask_logoff(m, Default::default(), Some(secs(60)))));
+    let drain = [a, b].map(|m| (m, world.ask_logoff(m, LogoffFlags::default(), Some(secs(60)))));
     world.let_go("relay");
     for (member, id) in drain {
         let answer = world.answer(member.at, id).expect("both waited for it").expect("logged off");
@@ -249,7 +250,9 @@ fn the_queue_is_listed_in_pages() {
     let action = QueueAction::List { all: false, after: 0, limit: 100 };
     let stranger = world.connect_as(9, 2_000);
     let request = Request::Queue { profile: None, action: action.clone() };
-    assert!(matches!(world.call(stranger, request), Ok(Reply::Queue { rows, .. }) if rows.is_empty()));
+    assert!(
+        matches!(world.call(stranger, request), Ok(Reply::Queue { rows, .. }) if rows.is_empty())
+    );
     let request = Request::Queue { profile: Some("work".into()), action };
     let Ok(Reply::Queue { rows, .. }) = world.call(at, request) else { panic!("a list") };
     assert!(rows.is_empty() || rows.iter().all(|r| r.profile == "work"));
@@ -293,7 +296,8 @@ fn bodies_are_streamed() {
 
     world.store("default").failures.insert("Append", [Code::E_NOT_ENOUGH_DISK].into());
     world.hold("store", "Append");
-    let pieces = [world.ask(member.at, piece(2, b"lost ")), world.ask(member.at, piece(2, b"kept"))];
+    let pieces =
+        [world.ask(member.at, piece(2, b"lost ")), world.ask(member.at, piece(2, b"kept"))];
     let request = submit(&mut world, 2);
     assert_eq!(world.refused(member.at, request), Code::E_BUSY);
     world.let_go("store");

@@ -1,0 +1,503 @@
+//! Any order of anything: logons, logoffs, shared logoffs, crashes, submissions, slow and failing providers, and time.
+//! What is checked is simple, and must hold however things are interleaved.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::request::{
+    Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, Request, Submit,
+};
+use sundown_protocol::{
+    Code, EntryId, Event as News, Events, MemberId, RequestId, SessionId, SubmitKey,
+};
+
+use super::fakes::Step;
+use super::world::{
+    Member, World, logoff_request, logon_request, millis, secs, settings, transport,
+};
+use crate::event::ConnectionId;
+use crate::provider::Outcome;
+use crate::session::SessionState;
+use crate::settings::{Linger, Settings, SharedLogoff, Shutdown};
+use crate::{Event, Stop};
+
+/// One thing that happens. Numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Act {
+    Connect(u32),
+    Disconnect(usize),
+    EndProcess(u32),
+    Logon { at: usize, profile: usize, flags: usize },
+    Logoff { who: usize, flags: usize, drain: Option<u64> },
+    Submit { who: usize, to: usize, deferred: bool },
+    Repeat { who: usize, which: usize },
+    Abort { who: usize, which: usize },
+    Flush(usize),
+    Draft(usize),
+    Save(usize),
+    Open { who: usize, what: usize },
+    Advise(usize),
+    Queue(usize),
+    Steps(Vec<usize>),
+    Settle,
+    Pass(u64),
+    Hold { provider: usize, call: usize },
+    Silence { provider: usize, call: usize },
+    LetGo(usize),
+    Script { to: usize, step: usize },
+    Fail { call: usize, times: usize },
+    Offline(bool),
+}
+
+const PROFILES: [&str; 2] = ["default", "work"];
+const PROVIDERS: [&str; 4] = ["store", "relay", "here", "people"];
+const CALLS: [&str; 8] = [
+    "*",
+    "SubmitMessage",
+    "EndMessage",
+    "UpdateSubmission",
+    "GetOutgoingQueue",
+    "Logoff",
+    "QueryQueue",
+    "Logon",
+];
+const FAILING: [&str; 6] = [
+    "SubmitMessage",
+    "UpdateSubmission",
+    "GetOutgoingQueue",
+    "SaveChanges",
+    "Logoff",
+    "QueryQueue",
+];
+const ADDRESSES: [&[&str]; 5] =
+    [&["a@x"], &["b@x"], &["a@localhost"], &["a@x", "b@x", "c@localhost"], &["b@x", "d@x"]];
+const STEPS: [Step; 6] = [
+    Step::Says(Outcome::Later),
+    Step::Says(Outcome::Failed),
+    Step::Says(Outcome::Offline),
+    Step::Says(Outcome::Unknown),
+    Step::SentButUnknown,
+    Step::Refuses,
+];
+
+fn act() -> impl Strategy<Value = Act> {
+    let any = || 0..8usize;
+    prop_oneof![
+        2 => (1..4u32).prop_map(Act::Connect),
+        1 => any().prop_map(Act::Disconnect),
+        1 => (1..4u32).prop_map(Act::EndProcess),
+        6 => (any(), 0..2usize, any())
+            .prop_map(|(at, profile, flags)| Act::Logon { at, profile, flags }),
+        4 => (any(), any(), prop::option::of(0..90_000u64))
+            .prop_map(|(who, flags, drain)| Act::Logoff { who, flags, drain }),
+        8 => (any(), any(), prop::bool::ANY)
+            .prop_map(|(who, to, deferred)| Act::Submit { who, to, deferred }),
+        1 => (any(), any()).prop_map(|(who, which)| Act::Repeat { who, which }),
+        2 => (any(), any()).prop_map(|(who, which)| Act::Abort { who, which }),
+        1 => any().prop_map(Act::Flush),
+        1 => any().prop_map(Act::Draft),
+        1 => any().prop_map(Act::Save),
+        1 => (any(), any()).prop_map(|(who, what)| Act::Open { who, what }),
+        1 => any().prop_map(Act::Advise),
+        1 => any().prop_map(Act::Queue),
+        8 => prop::collection::vec(0..64usize, 1..12).prop_map(Act::Steps),
+        3 => Just(Act::Settle),
+        4 => (0..40_000u64).prop_map(Act::Pass),
+        2 => (any(), any()).prop_map(|(provider, call)| Act::Hold { provider, call }),
+        2 => (any(), any()).prop_map(|(provider, call)| Act::Silence { provider, call }),
+        3 => any().prop_map(Act::LetGo),
+        3 => (any(), any()).prop_map(|(to, step)| Act::Script { to, step }),
+        1 => (any(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
+        1 => prop::bool::ANY.prop_map(Act::Offline),
+    ]
+}
+
+fn pick<T: Copy>(all: &[T], n: usize) -> Option<T> {
+    if all.is_empty() { None } else { Some(all[n % all.len()]) }
+}
+
+/// What must come true in the end.
+struct Model {
+    world: World,
+    connections: Vec<ConnectionId>,
+    /// Logons and submissions that were asked for.
+    asked: Vec<(ConnectionId, RequestId)>,
+    members: Vec<Member>,
+    objects: Vec<(Member, sundown_protocol::ObjectId)>,
+    /// Shared logoffs each member is to be told of.
+    told: BTreeMap<MemberId, usize>,
+    heard: BTreeMap<MemberId, usize>,
+    submits: Vec<Submit>,
+    durable: BTreeSet<EntryId>,
+}
+
+impl Model {
+    fn new(linger: Linger, shared_logoff: SharedLogoff) -> Self {
+        let shutdown = Shutdown { shared_logoff, linger, ..Shutdown::default() };
+        let mut world = World::with(Settings { shutdown, ..settings() });
+        for profile in PROFILES {
+            world.profile(profile).transports =
+                vec![transport("here", &["localhost"]), transport("relay", &["*"])];
+        }
+        Self {
+            world,
+            connections: Vec::new(),
+            asked: Vec::new(),
+            members: Vec::new(),
+            objects: Vec::new(),
+            told: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            submits: Vec::new(),
+            durable: BTreeSet::new(),
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        let world = &mut self.world;
+        match act {
+            Act::Connect(pid) => {
+                if self.connections.len() < 6 {
+                    self.connections.push(world.connect(pid));
+                }
+            }
+            Act::Disconnect(n) => {
+                if let Some(at) = pick(&self.connections, n) {
+                    world.disconnect(at);
+                }
+            }
+            Act::EndProcess(pid) => world.end_process(pid),
+            Act::Logon { at, profile, flags } => {
+                let flags = match flags {
+                    0 => LogonFlags::NEW_SESSION,
+                    1 => LogonFlags::NO_MAIL,
+                    2 => LogonFlags::TIMEOUT_SHORT,
+                    _ => LogonFlags::default(),
+                };
+                if let Some(at) = pick(&self.connections, at) {
+                    let id = world.ask(at, logon_request(Some(PROFILES[profile]), flags));
+                    self.asked.push((at, id));
+                }
+            }
+            Act::Logoff { who, flags, drain } => self.logoff(who, flags, drain),
+            Act::Submit { who, to, deferred } => {
+                if let Some(member) = pick(&self.members, who) {
+                    let to = ADDRESSES[to % ADDRESSES.len()];
+                    let mut submit = world.submit_request(member, to);
+                    if deferred {
+                        submit.when = Durability::Deferred;
+                    }
+                    self.submits.push(submit.clone());
+                    let id = world.ask(member.at, Request::Submit(submit));
+                    self.asked.push((member.at, id));
+                }
+            }
+            Act::Repeat { who, which } => {
+                if let (Some(member), false) = (pick(&self.members, who), self.submits.is_empty()) {
+                    let submit = self.submits[which % self.submits.len()].clone();
+                    // A key is of one store.
+                    let home = self.world.broker.members.get(&submit.member).map(|m| m.session);
+                    if home == Some(member.session) {
+                        let submit = Submit { member: member.id, ..submit };
+                        let id = self.world.ask(member.at, Request::Submit(submit));
+                        self.asked.push((member.at, id));
+                    }
+                }
+            }
+            Act::Abort { who, which } => {
+                let durable: Vec<_> = self.durable.iter().copied().collect();
+                if let (Some(member), Some(entry)) =
+                    (pick(&self.members, who), pick(&durable, which))
+                {
+                    world.ask(member.at, Request::AbortSubmit { member: member.id, entry });
+                }
+            }
+            Act::Flush(who) => {
+                if let Some(member) = pick(&self.members, who) {
+                    world.ask(member.at, Request::Flush { member: member.id });
+                }
+            }
+            Act::Draft(who) => {
+                if let Some(member) = pick(&self.members, who) {
+                    let content = Content::Inline(sundown_protocol::request::Blob(b"x".to_vec()));
+                    let draft = Request::Draft { member: member.id, store: 0, content };
+                    let id = world.ask(member.at, draft);
+                    if let Some(Ok(Reply::Opened(object))) = world.answer(member.at, id) {
+                        self.objects.push((member, object));
+                    }
+                }
+            }
+            Act::Save(which) => {
+                if let Some((member, object)) = pick(&self.objects, which)
+                    && self.members.contains(&member)
+                {
+                    let key = SubmitKey(u128::from(object.place) << 64 | u128::from(member.id.0));
+                    world.ask(member.at, Request::Save { member: member.id, object, key });
+                }
+            }
+            Act::Open { who, what } => {
+                if let Some(member) = pick(&self.members, who) {
+                    let what = match what {
+                        0 => Opening::AddressBook,
+                        1 => Opening::StatusTable,
+                        _ => Opening::Folder(0, Folder::Outbox),
+                    };
+                    let open = Request::Open { member: member.id, what };
+                    let id = world.ask(member.at, open);
+                    if let Some(Ok(Reply::Opened(object))) = world.answer(member.at, id) {
+                        let list = Request::List { member: member.id, object, after: 0, limit: 10 };
+                        world.ask(member.at, list);
+                    }
+                }
+            }
+            Act::Advise(who) => {
+                if let Some(member) = pick(&self.members, who) {
+                    let source = sundown_protocol::request::AdviseSource::Session;
+                    let events = Events::all();
+                    world.ask(member.at, Request::Advise { member: member.id, source, events });
+                }
+            }
+            Act::Queue(at) => {
+                if let Some(at) = pick(&self.connections, at) {
+                    let action = sundown_protocol::request::QueueAction::List {
+                        all: true,
+                        after: 0,
+                        limit: 3,
+                    };
+                    let profile = Some("work".to_owned());
+                    world.ask(at, Request::Queue { profile, action });
+                }
+            }
+            Act::Steps(choices) => {
+                for choice in choices {
+                    world.step(choice);
+                }
+            }
+            Act::Settle => world.settle(),
+            Act::Pass(time) => world.advance(millis(time)),
+            Act::Hold { provider, call } => {
+                world.hold(PROVIDERS[provider % PROVIDERS.len()], CALLS[call % CALLS.len()]);
+            }
+            Act::Silence { provider, call } => {
+                world.silence(PROVIDERS[provider % PROVIDERS.len()], CALLS[call % CALLS.len()]);
+            }
+            Act::LetGo(provider) => world.let_go(PROVIDERS[provider % PROVIDERS.len()]),
+            Act::Script { to, step } => {
+                let address = ADDRESSES[to % ADDRESSES.len()][0];
+                world.script(address, &[STEPS[step % STEPS.len()]]);
+            }
+            Act::Fail { call, times } => {
+                let call = FAILING[call % FAILING.len()];
+                let failures = vec![Code::E_DISK_ERROR; times];
+                world.store("default").failures.insert(call, failures.into());
+            }
+            Act::Offline(yes) => {
+                if yes {
+                    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+                } else {
+                    world.wire.broken.clear();
+                }
+            }
+        }
+        self.look();
+    }
+
+    fn logoff(&mut self, who: usize, flags: usize, drain: Option<u64>) {
+        let Some(member) = pick(&self.members, who) else { return };
+        let flags = match flags {
+            0 | 1 => LogoffFlags::SHARED,
+            2 => LogoffFlags::SHARED.with(LogoffFlags::WAIT),
+            3 => LogoffFlags::SHARED.with(LogoffFlags::FORCE),
+            4 => LogoffFlags::CRITICAL,
+            _ => LogoffFlags::default(),
+        };
+        let others = |world: &World| -> Vec<MemberId> {
+            let session = world.broker.sessions.get(&member.session);
+            let members = session.map(|s| s.members.clone()).unwrap_or_default();
+            members.into_iter().filter(|m| *m != member.id).collect()
+        };
+        let ending = |world: &World, id: SessionId| {
+            let session = world.broker.sessions.get(&id);
+            session.is_none_or(|s| {
+                matches!(s.state, SessionState::Ending { .. } | SessionState::Closing { .. })
+            })
+        };
+        let (others, before) = (others(&self.world), ending(&self.world, member.session));
+        self.world.ask(member.at, logoff_request(member.id, flags, drain.map(millis)));
+        let now = ending(&self.world, member.session);
+        if flags.contains(LogoffFlags::SHARED) && !before && now {
+            for other in others {
+                *self.told.entry(other).or_default() += 1;
+            }
+        }
+    }
+
+    /// Notes what was answered and told.
+    fn look(&mut self) {
+        self.connections.retain(|at| self.world.is_open(*at));
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.retain(|(at, id)| match self.world.answer(*at, *id) {
+            None => self.world.is_open(*at),
+            Some(Ok(Reply::LoggedOn(on))) => {
+                self.members.push(Member { at: *at, id: on.member, session: on.session });
+                false
+            }
+            Some(Ok(Reply::Submitted { entry, state })) if state != SubmissionState::Accepted => {
+                self.durable.insert(entry);
+                false
+            }
+            Some(_) => false,
+        });
+        self.asked = asked;
+        for member in self.members.clone() {
+            for news in self.world.news(member) {
+                match news {
+                    News::CriticalError { .. } => *self.heard.entry(member.id).or_default() += 1,
+                    News::Durable(entries) => self.durable.extend(entries),
+                    _ => {}
+                }
+            }
+        }
+        self.members.retain(|m| self.world.broker.members.contains_key(&m.id));
+    }
+
+    /// Everything works again and everybody leaves.
+    fn wind_up(&mut self) {
+        self.world.wire.broken.clear();
+        self.world.wire.steps.clear();
+        for store in self.world.stores.values_mut() {
+            store.failures.clear();
+        }
+        self.world.let_all_go();
+        self.world.advance(secs(60));
+        self.look();
+        for at in std::mem::take(&mut self.connections) {
+            self.world.disconnect(at);
+        }
+        self.world.advance(secs(60));
+        self.look();
+    }
+
+    fn check(&mut self) {
+        assert_eq!(self.told, self.heard, "shared logoffs, and who was told of them");
+        assert_eq!(self.world.unanswered(), 0, "requests without an answer");
+        // Whoever logs on with mail sends what still waits.
+        let at = self.world.connect(99);
+        let members = PROFILES.map(|profile| self.world.logon_to(at, profile));
+        self.world.advance(secs(3 * 3_600));
+        for store in self.world.stores.values() {
+            for submission in store.submissions.values() {
+                for recipient in &submission.recipients {
+                    let wire = &self.world.wire.delivered;
+                    let times = wire
+                        .iter()
+                        .filter(|(_, r, a)| *r == submission.record && *a == recipient.address);
+                    let (times, state) = (times.count(), recipient.state);
+                    let right = match state {
+                        SubmissionState::Sent => times == 1,
+                        SubmissionState::Unknown => times <= 1,
+                        // Somebody may give up on what may have gone out.
+                        SubmissionState::Aborted if recipient.intent.is_some() => times <= 1,
+                        SubmissionState::Bounced | SubmissionState::Aborted => times == 0,
+                        _ => false,
+                    };
+                    assert!(right, "{state:?} and delivered {times} times: {submission:?}");
+                }
+            }
+        }
+        for engine in self.world.broker.engines.values() {
+            let stored = self.world.stores.values().find(|s| Some(s.uid) == engine.uid);
+            let mut counts = [0; 9];
+            for submission in stored.expect("it is open").submissions.values() {
+                let state = submission.state();
+                counts[state as usize] += i64::from(!state.is_final());
+            }
+            assert_eq!(engine.counts, counts, "what status counts is what is stored");
+        }
+        for entry in &self.durable {
+            self.world.submission(*entry);
+        }
+        for member in members {
+            self.world.logoff(member);
+        }
+        self.world.disconnect(at);
+        self.world.advance(secs(60));
+        self.world.assert_empty();
+    }
+}
+
+fn linger() -> impl Strategy<Value = Linger> {
+    prop_oneof![
+        2 => Just(Linger::UntilEmpty),
+        1 => Just(Linger::Off),
+        1 => Just(Linger::For(secs(20))),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = SharedLogoff> {
+    prop_oneof![Just(SharedLogoff::Owner), Just(SharedLogoff::Any), Just(SharedLogoff::Deny)]
+}
+
+proptest! {
+    /// DESIGN §10.2, §10.6, §10.7, §10.8, §10.10: every request is answered once; every other member is told of a shared
+    /// logoff once; what was acknowledged ends in one final state and reached each recipient at most once; in the end
+    /// nothing is left.
+    #[test]
+    fn any_order_of_anything(
+        linger in linger(),
+        rule in rule(),
+        acts in prop::collection::vec(act(), 1..120),
+    ) {
+        let mut model = Model::new(linger, rule);
+        for act in acts {
+            model.act(act);
+        }
+        model.wind_up();
+        model.check();
+    }
+
+    /// DESIGN §3.21, §10.6, §10.8: whenever the broker stops, and however, it does stop; what was acknowledged is there
+    /// after the restart.
+    #[test]
+    fn a_stop_at_any_time(
+        linger in linger(),
+        acts in prop::collection::vec(act(), 1..80),
+        how in prop_oneof![
+            Just(Stop::Restart), Just(Stop::Final), Just(Stop::Fast), Just(Stop::Now)
+        ],
+        again in prop::option::of((0..30_000u64, Just(Stop::Now))),
+        hung in prop::bool::ANY,
+    ) {
+        let mut model = Model::new(linger, SharedLogoff::Any);
+        for act in acts {
+            model.act(act);
+        }
+        model.world.stop(how);
+        if let Some((after, how)) = again {
+            model.world.advance(millis(after));
+            if model.world.stopped == 0 {
+                model.world.stop(how);
+            }
+        }
+        if !hung {
+            model.world.let_all_go();
+        }
+        model.world.advance(secs(62));
+        assert_eq!(model.world.stopped, 1);
+        model.world.assert_empty();
+        assert_eq!(model.world.unanswered(), 0);
+        model.look();
+        model.world.crash();
+        model.world.wire.broken.clear();
+        model.world.wire.steps.clear();
+        for store in model.world.stores.values_mut() {
+            store.failures.clear();
+        }
+        for profile in PROFILES {
+            model.world.apply(Event::Adopt { profile: profile.into() });
+        }
+        model.told.clear();
+        model.heard.clear();
+        model.check();
+    }
+}

@@ -1,0 +1,148 @@
+//! A broker is started when none runs, once, and left alone when nobody wants one.
+
+use std::process::Command;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::harness::{Home, Shell, run};
+
+/// Ends the broker that clients started in a home.
+struct StopAtEnd<'a>(&'a Home);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        let log = self.0.data().join("broker.log");
+        if thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(log).unwrap_or_default());
+        }
+        let mut stop = self.0.bare(&["stop", "--fast"]);
+        if !stop.output().is_ok_and(|stopped| stopped.status.success()) {
+            for broker in self.0.brokers() {
+                let _ = Command::new("kill").arg("-9").arg(broker.to_string()).status();
+            }
+        }
+    }
+}
+
+/// The broker's pid, as `status` says.
+fn pid(home: &Home) -> Value {
+    home.status()["broker"]["pid"].clone()
+}
+
+/// Ten senders at once in an empty home start exactly one broker, and all their messages are there.
+///
+/// DESIGN §8
+#[test]
+fn ten_at_once_start_one_broker() {
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    thread::scope(|scope| {
+        for n in 0..10 {
+            let mut command = home.bare(&["send", "--to", "anna@localhost", "--wait=60", "--json"]);
+            command.arg("--subject").arg(n.to_string());
+            scope.spawn(move || assert_eq!(run(command, "hi\n").ok().json()["state"], "sent"));
+        }
+    });
+    assert_eq!(home.brokers(), [pid(&home).as_u64().expect("a pid") as u32]);
+    let subjects = home.maildir("default").tally("Subject");
+    assert!((0..10).all(|n| subjects.get(&n.to_string()) == Some(&1)), "{subjects:?}");
+    let log = std::fs::read_to_string(home.data().join("broker.log")).expect("it logs to a file");
+    assert_eq!(log.matches(": ready").count(), 1, "{log}");
+}
+
+/// So do ten shells, and they share one session.
+///
+/// DESIGN §8, SHARE-1
+#[test]
+fn ten_shells_at_once_share_one_session() {
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    let mut shells: Vec<_> = (0..10).map(|_| Shell::start(home.bare(&["shell", "--json"]))).collect();
+    let numbers: Vec<_> = shells.iter_mut().map(|shell| shell.tell("logon")).collect();
+    for (shell, number) in shells.iter().zip(numbers) {
+        assert_eq!(shell.reply(number)["ok"], true);
+    }
+    assert_eq!(home.brokers().len(), 1);
+    let sessions = home.status()["sessions"].clone();
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{sessions}");
+    assert_eq!(sessions[0]["members"].as_array().map(Vec::len), Some(10), "{sessions}");
+}
+
+/// A broker that a client started is its own: it outlives the client, is no child of it, has a session of its own and
+/// none of its client's descriptors or environment.
+///
+/// DESIGN §8
+#[test]
+fn a_started_broker_is_detached() {
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    let mut command = home.bare(&["send", "--to", "anna@localhost"]);
+    command.env("SECRET", "hunter2");
+    run(command, "hi\n").ok();
+    let pid = pid(&home);
+    let about = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).expect("it runs");
+    let environment = String::from_utf8_lossy(&about("environ")).into_owned();
+    assert!(environment.contains("HOME=") && !environment.contains("SECRET"), "{environment}");
+    let stat = String::from_utf8_lossy(&about("stat")).into_owned();
+    let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+    assert_eq!(fields[3], pid.to_string(), "it leads its session: {stat}");
+    let status = String::from_utf8_lossy(&about("status")).into_owned();
+    assert!(status.contains("Umask:\t0077"), "{status}");
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+    let standard: Vec<_> = descriptors
+        .filter(|d| d.file_name().to_str().is_some_and(|n| ["0", "1", "2"].contains(&n)))
+        .map(|d| std::fs::read_link(d.path()).expect("a link"))
+        .collect();
+    for target in &standard {
+        let ok = target.ends_with("dev/null") || target.ends_with("broker.log");
+        assert!(ok, "{standard:?}");
+    }
+}
+
+/// `--no-autostart` and `SUNDOWN_NO_AUTOSTART=1`: no broker is started, and the error says that none runs.
+///
+/// DESIGN §8
+#[test]
+fn nobody_starts_a_broker_who_was_told_not_to() {
+    let home = Home::new();
+    let by_option = home.command(&["send", "--to", "anna", "--json"]);
+    let mut by_environment = home.bare(&["send", "--to", "anna", "--json"]);
+    by_environment.env("SUNDOWN_NO_AUTOSTART", "1");
+    for command in [by_option, by_environment] {
+        let error = run(command, "hi\n").exits(1).json()["error"].clone();
+        assert_eq!(error["code"], "MAPI_E_NETWORK_ERROR");
+        let message = error["message"].as_str().expect("text");
+        assert!(message.contains("no broker runs") && message.contains("sundown serve"), "{message}");
+    }
+    assert!(home.brokers().is_empty() && !home.data().exists());
+}
+
+/// `status` and `stop` are about the broker that runs: they start none, and say that none runs.
+///
+/// DESIGN §8
+#[test]
+fn status_and_stop_start_no_broker() {
+    let home = Home::new();
+    for what in ["status", "stop"] {
+        let ran = run(home.bare(&[what]), "").exits(1);
+        assert!(ran.errors.contains("no broker runs"), "{ran:?}");
+        let ran = run(home.bare(&[what, "--json"]), "").exits(1);
+        assert_eq!(ran.json()["error"]["code"], "MAPI_E_NETWORK_ERROR");
+    }
+    assert!(home.brokers().is_empty() && !home.data().exists());
+}
+
+/// A broker that cannot start says why to the client that wanted it.
+///
+/// DESIGN §7, §8
+#[test]
+fn a_broker_that_cannot_start_tells_its_client_why() {
+    let home = Home::with_settings("[shutdown]\nlingr = \"off\"\n");
+    let ran = run(home.bare(&["send", "--to", "anna", "--json"]), "hi\n").exits(1);
+    let message = ran.json()["error"]["message"].as_str().expect("text").to_owned();
+    for word in ["config.toml", "line 2", "shutdown.lingr", "broker.log"] {
+        assert!(message.contains(word), "{message}");
+    }
+    assert!(home.brokers().is_empty());
+}

@@ -1,0 +1,202 @@
+//! What makes no sense is refused, with a code and words, and changes nothing.
+
+use serde_json::json;
+
+use crate::harness::Home;
+
+/// A profile that does not exist, in every command that takes one.
+///
+/// LOGON-5, DESIGN §8
+#[test]
+fn an_unknown_profile_is_not_found() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    let error = shell.fails("logon profile=nobody", "MAPI_E_NOT_FOUND");
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("nobody")), "{error}");
+    shell.fails("logon profile=nobody private", "MAPI_E_NOT_FOUND");
+    shell.fails("logon profile=../default", "MAPI_E_INVALID_PARAMETER");
+    shell.fails(&format!("logon profile={}", "x".repeat(65)), "MAPI_E_INVALID_PARAMETER");
+    for command in [&["send", "--to", "anna"][..], &["queue"], &["logoff"]] {
+        let ran = home.run(&[command, &["--profile", "nobody", "--json"]].concat());
+        assert_eq!(ran.exits(1).json()["error"]["code"], "MAPI_E_NOT_FOUND", "{command:?}");
+    }
+    shell.ok("logon");
+}
+
+/// A profile whose file is wrong says where: file, line and key. It keeps nobody else from anything.
+///
+/// DESIGN §7
+#[test]
+fn a_malformed_profile_says_where() {
+    let home = Home::new();
+    home.profile("odd", "[[transport]]\nkind = \"maildir\"\n\n[queue]\nretry_mim = \"1s\"\n");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    let error = shell.fails("logon profile=odd", "MAPI_E_UNCONFIGURED");
+    let message = error["message"].as_str().expect("text");
+    for word in ["odd.toml", "line 5", "retry_mim", "retry_min"] {
+        assert!(message.contains(word), "{message}");
+    }
+    shell.ok("logon");
+}
+
+/// A message without recipients, with an address that is none, or with a recipient that no transport takes is refused as
+/// a whole, and nothing is stored.
+///
+/// QUEUE-1, DESIGN §3.20
+#[test]
+fn a_message_that_cannot_be_sent_is_not_stored() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let mut refused = |text: &str, code: &str| {
+        let file = home.write("refused.eml", text);
+        shell.fails(&format!("submit session=1 file={}", file.display()), code)
+    };
+    refused("Subject: nobody\n\nbody\n", "MAPI_E_NO_RECIPIENTS");
+    refused("To: undisclosed-recipients:;\n\nbody\n", "MAPI_E_NO_RECIPIENTS");
+    refused("", "MAPI_E_NO_RECIPIENTS");
+    refused("no header at all\n", "MAPI_E_NO_RECIPIENTS");
+    let error = refused("To: anna@localhost, a@b@\n\nbody\n", "MAPI_E_INVALID_PARAMETER");
+    assert!(!error["addresses"].as_array().expect("addresses").is_empty(), "{error}");
+    let error = refused("To: anna@localhost, far@example.org\nBcc: off@example.com\n\n", "MAPI_E_UNCONFIGURED");
+    assert_eq!(error["addresses"], json!(["far@example.org", "off@example.com"]));
+    let message = error["message"].as_str().expect("text");
+    assert!(message.contains("far@example.org") && message.contains("profile add"), "{message}");
+
+    assert_eq!(home.run(&["queue", "list", "--all", "--json"]).ok().json(), json!([]));
+    let outbox = shell.ok("open session=1 what=outbox")["object"].clone();
+    assert_eq!(shell.ok(&format!("list object={outbox}"))["rows"], json!([]));
+    let failed = home.run_with(&["send", "--to", "far@example.org", "--json"], "hello\n").exits(1).json();
+    assert_eq!(failed["error"]["code"], "MAPI_E_UNCONFIGURED");
+    assert_eq!(failed["error"]["addresses"], json!(["far@example.org"]));
+}
+
+/// A message beyond the limit is too big, however it travels: within a request or in pieces.
+///
+/// DESIGN §8
+#[test]
+fn a_message_beyond_the_limit_is_too_big() {
+    let home = Home::with_settings("[limits]\nmessage = \"400KiB\"\nrecipients = 3\n");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let mut submit = |name: &str, size: usize| {
+        let head = "To: anna@localhost\nSubject: big\n\n";
+        let file = home.write(name, format!("{head}{}", "x".repeat(size - head.len())));
+        format!("submit session=1 file={}", file.display())
+    };
+    let (fits, streamed, beyond) =
+        (submit("fits.eml", 1 << 10), submit("streamed.eml", 300 << 10), submit("beyond.eml", (400 << 10) + 1));
+    shell.fails(&beyond, "MAPI_E_TOO_BIG");
+    let draft = beyond.replace("submit", "draft");
+    shell.fails(&draft, "MAPI_E_TOO_BIG");
+    shell.ok(&fits);
+    shell.ok(&streamed);
+    broker.until("two messages", || home.maildir("default").count() == 2);
+    shell.ok("logoff session=1 drain=60");
+    let sizes = home.maildir("default").messages().into_iter().map(|m| m.text.len());
+    assert!(sizes.max() > Some(300 << 10), "nothing of the body is lost");
+
+    shell.ok("logon");
+    let many = home.write("many.eml", "To: a, b, c, d\n\nbody\n");
+    shell.fails(&format!("submit session=2 file={}", many.display()), "MAPI_E_TOO_BIG");
+}
+
+/// Words that are no commands, and arguments that make no sense, are answered one by one; blank lines and comments are
+/// not counted.
+///
+/// DESIGN §8
+#[test]
+fn a_shell_answers_whatever_it_is_told() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.write("\n   \n# a comment\n\t# another\n");
+    assert_eq!(shell.ok("logon")["reply"], 1);
+    for command in [
+        "fly",
+        "LOGON",
+        "logon=1",
+        "logon fast",
+        "logon private=yes",
+        "logon profile",
+        "open session=1",
+        "open what=inbox",
+        "open session=1 what=attic",
+        "open session=one what=inbox",
+        "open session=-1 what=inbox",
+        "open session=7 what=inbox",
+        "open session=1 what=inbox what=sent",
+        "open session=1 what=\"inbox",
+        "advise session=1 events=rain",
+        "advise",
+        "list",
+        "list object=x",
+        "read session=1",
+        "submit session=1",
+        "submit session=1 file",
+        "abort-submit session=1 entry=!",
+        "logoff",
+        "logoff session=1 drain=soon",
+        "logoff session=1 drain=-1",
+        "logoff session=1 shared=1",
+        "uninitialize now",
+    ] {
+        shell.fails(command, "MAPI_E_INVALID_PARAMETER");
+    }
+    shell.fails("unadvise connection=99", "MAPI_E_NOT_FOUND");
+    shell.fails("submit session=1 file=/nowhere/at/all.eml", "MAPI_E_NOT_FOUND");
+    shell.fails("list object=99", "MAPI_E_INVALID_OBJECT");
+    shell.fails("advise session=1 events=", "MAPI_E_INVALID_PARAMETER");
+    // None of it has changed anything.
+    shell.ok("open session=1 what=inbox");
+    assert_eq!(home.status()["sessions"][0]["members"][0]["objects"], 1);
+    let replies = shell.lines().into_iter().map(|l| l["reply"].as_u64().expect("only replies"));
+    assert!(replies.eq(1..=33), "exactly one reply each, in order");
+}
+
+/// After `uninitialize` nothing goes any more, and the shell still ends only when its input does.
+///
+/// INIT-2, INIT-13, STICK-5, DESIGN §8
+#[test]
+fn after_uninitialize_nothing_goes() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("logon private");
+    shell.ok("open session=1 what=inbox");
+    shell.ok("advise session=2");
+    shell.ok("uninitialize");
+    for command in
+        ["logon", "uninitialize", "open session=1 what=inbox", "list object=1", "logoff session=1", "fly"]
+    {
+        shell.fails(command, "MAPI_E_NOT_INITIALIZED");
+    }
+    assert_eq!(home.status()["sessions"], json!([]));
+    assert!(shell.end().success());
+}
+
+/// The command's own arguments.
+///
+/// DESIGN §8
+#[test]
+fn a_command_refuses_arguments_that_make_no_sense() {
+    let home = Home::new();
+    let _broker = home.serve();
+    for arguments in [&["fly"][..], &[], &["send", "--wait=soon"], &["queue", "show"], &["status", "extra"]] {
+        let ran = home.run(arguments).exits(2);
+        assert!(ran.output.is_empty() && !ran.errors.is_empty(), "{ran:?}");
+    }
+    let ran = home.run(&["queue", "show", "0123", "--json"]).exits(1);
+    assert_eq!(ran.json()["error"]["code"], "MAPI_E_INVALID_PARAMETER");
+    let ran = home.run(&["queue", "show", &"0".repeat(40), "--json"]).exits(1);
+    assert_eq!(ran.json()["error"]["code"], "MAPI_E_NOT_IN_QUEUE");
+    let ran = home.run(&["send", "missing.eml", "--json"]).exits(1);
+    assert_eq!(ran.json()["error"]["code"], "MAPI_E_NOT_FOUND");
+    let ran = home.run(&["queue", "show", "0123"]).exits(1);
+    assert!(ran.output.is_empty() && ran.errors.contains("MAPI_E_INVALID_PARAMETER 0x80070057"), "{ran:?}");
+}

@@ -1,0 +1,171 @@
+//! The subcommands, as scripts use them.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Home, keys};
+
+/// `send` composes from its options what the message lacks, and from the message what it has.
+///
+/// DESIGN §8
+#[test]
+fn send_composes_what_the_message_lacks() {
+    let home = Home::new();
+    let broker = home.serve();
+    let maildir = home.maildir("default");
+    let options = ["send", "--to", "anna", "--to", "bo@localhost", "--from", "me@localhost", "--subject", "From options"];
+    let sent = home.run_with(&[&options[..], &["--json"]].concat(), "Just a body: no header\n").ok().json();
+    assert_eq!(keys(&sent), "entry state");
+    assert_eq!(sent["state"], "queued");
+    broker.until("the message", || maildir.count() == 1);
+    let delivered = maildir.only();
+    assert_eq!(delivered.field("Delivered-To"), ["anna", "bo@localhost"]);
+    assert_eq!(delivered.field("From"), ["me@localhost"]);
+    assert_eq!(delivered.field("Subject"), ["From options"]);
+    assert_eq!(delivered.field("Return-Path"), ["<me@localhost>"]);
+    assert!(delivered.text.ends_with("\n\nJust a body: no header\n"), "{delivered:?}");
+}
+
+/// The message's own fields stay; recipients of options join those of To, Cc and Bcc. It is read from a file, from
+/// standard input, or from standard input because a dash says so.
+///
+/// DESIGN §8
+#[test]
+fn send_keeps_the_fields_of_the_message() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let text = "From: cleo@localhost\nTo: dora@localhost\nBcc: eve@localhost\nSubject: Own\nX-Test: here\n\nbody\n";
+    let file = home.write("own.eml", text);
+    let file = file.to_str().expect("text");
+    let options = ["--to", "anna@localhost", "--subject", "Other", "--wait=60", "--json"];
+    for (place, input) in [(&["send", file][..], ""), (&["send"], text), (&["send", "-"], text)] {
+        let sent = home.run_with(&[place, &options[..]].concat(), input).ok().json();
+        assert_eq!(sent["state"], "sent", "{place:?}");
+    }
+    let messages = home.maildir("default").messages();
+    assert_eq!(messages.len(), 3);
+    for delivered in messages {
+        assert_eq!(delivered.field("Subject"), ["Own"]);
+        assert_eq!(delivered.field("To"), ["dora@localhost"]);
+        assert_eq!(delivered.field("From"), ["cleo@localhost"]);
+        assert_eq!(delivered.field("Delivered-To"), ["dora@localhost", "eve@localhost", "anna@localhost"]);
+        assert_eq!(delivered.field("X-Test"), ["here"]);
+        assert!(delivered.field("Bcc").is_empty(), "{delivered:?}");
+    }
+}
+
+/// `send --wait` stays until the message is final; when it is not in time it exits with 75 and says how far it is.
+///
+/// DESIGN §8
+#[test]
+fn send_waits_until_the_message_is_final() {
+    let home = Home::new();
+    home.profile("stuck", "[[transport]]\npath = \"blocked\"\n");
+    home.write(".local/share/sundown/stuck/blocked", "");
+    let _broker = home.serve();
+    let sent = home.run_with(&["send", "--to", "anna", "--wait", "--json"], "hi\n").ok().json();
+    assert_eq!(sent["state"], "sent");
+    assert_eq!(home.maildir("default").count(), 1);
+    let stuck = ["send", "--profile", "stuck", "--to", "anna", "--wait=0", "--json"];
+    let left = home.run_with(&stuck, "hi\n").exits(75).json();
+    assert_eq!(keys(&left), "entry state");
+    assert_ne!(left["state"], "sent");
+}
+
+/// `send` without `--wait` returns as soon as the message is durable, and its process is no member any more.
+///
+/// SEED-2
+#[test]
+fn send_leaves_at_once() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    let sent = home.run_with(&["send", "--to", "anna", "--json"], "hi\n").ok().json();
+    assert_eq!(sent["state"], "queued");
+    let status = home.status();
+    assert_eq!(status["sessions"][0]["state"], "memberless", "{status}");
+    assert_eq!(status["sessions"][0]["members"], json!([]));
+}
+
+/// `status --json` has the keys that are documented, and no others.
+///
+/// DESIGN §8
+#[test]
+fn status_has_its_keys() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut shell = home.shell();
+    let member = shell.ok("logon")["member"].clone();
+    shell.ok("open session=1 what=inbox");
+    let status = home.status();
+    assert_eq!(keys(&status), "broker queue sessions");
+    assert_eq!(keys(&status["broker"]), "pid socket started version");
+    assert_eq!(status["broker"]["pid"], broker.pid());
+    assert_eq!(status["broker"]["socket"], home.socket().to_str().expect("text"));
+    let session = &status["sessions"][0];
+    assert_eq!(keys(session), "id members profile providers shared state");
+    assert_eq!((&session["profile"], &session["shared"]), (&json!("default"), &json!(true)));
+    assert_eq!(session["state"], "active");
+    let shown = &session["members"][0];
+    assert_eq!(keys(shown), "id no_mail objects pid program since state uid");
+    assert_eq!((&shown["id"], &shown["pid"], &shown["objects"]), (&member, &json!(shell.pid()), &json!(1)));
+    assert_eq!((&shown["program"], &shown["state"]), (&json!("sundown"), &json!("attached")));
+    assert_eq!((&shown["no_mail"], &shown["uid"]), (&json!(false), &json!(rustix::process::getuid().as_raw())));
+    let providers = session["providers"].as_array().expect("providers");
+    for provider in providers {
+        assert_eq!(keys(provider), "fast_shutdown kind name status");
+        assert_eq!(provider["fast_shutdown"], "supported");
+    }
+    let kinds: Vec<_> = providers.iter().map(|p| p["kind"].clone()).collect();
+    assert_eq!(kinds, ["store", "address-book", "transport"]);
+    assert_eq!(
+        keys(&status["queue"]),
+        "aborted accepted bounced deferred held queued sent transmitting unknown waiting_for_mail_member"
+    );
+    let text = home.run(&["status"]).ok().output;
+    for word in ["default", "active", "sundown", "maildir", &shell.pid().to_string()] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+}
+
+/// A draining member is shown as that.
+///
+/// DESIGN §2, §8
+#[test]
+fn status_shows_who_is_leaving() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.submit(1, &home.message("stuck"));
+    broker.log_line("an attempt", |l| l["call"] == "UpdateSubmission");
+    let mut other = home.shell();
+    other.ok("logon");
+    other.ok("advise session=1 events=extended");
+    shell.tell("logoff session=1 drain=3600");
+    let state = |status: &Value| status["sessions"][0]["members"][0]["state"].clone();
+    home.status_until("the logoff has arrived", |status| state(status) == "draining");
+    shell.kill();
+    let event = other.event("the departure", |v| v["kind"] == "member-left");
+    assert_eq!(event["reason"], "disconnected");
+}
+
+/// `logoff` joins the current shared session and leaves it in the way it is told to.
+///
+/// DESIGN §8
+#[test]
+fn logoff_joins_and_leaves() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("advise session=1 events=extended");
+    let left = home.run(&["logoff", "--json"]).ok().json();
+    assert_eq!(left, json!({ "invalidated": 0, "discarded": 0, "queued": 0, "stayed": [] }));
+    let event = shell.event("the departure", |v| v["kind"] == "member-left");
+    assert_eq!(event["reason"], "logged-off");
+    home.run(&["logoff", "--drain=60"]).ok();
+    shell.ok("open session=1 what=inbox");
+}

@@ -1,0 +1,306 @@
+//! The client library within a program, with a broker beside it.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use sundown_client::{
+    Code, Error, Event, Events, FaultDetail, FolderKind, LeaveReason, Logoff, Logon, Mapi, Message,
+    News, Notice, OnEndOfSession, Options, Session, SubmissionState,
+};
+
+use crate::harness::{DEADLINE, Home};
+
+/// The library, connected to the broker of a home.
+pub(crate) fn initialize(home: &Home) -> Mapi {
+    try_initialize(home).expect("a broker runs")
+}
+
+fn try_initialize(home: &Home) -> Result<Mapi, Error> {
+    let options = Options::new("report").socket(home.socket()).data_dir(home.data());
+    Mapi::initialize(options.no_autostart())
+}
+
+fn log_on(mapi: &Mapi, how: Logon) -> Session {
+    mapi.logon(how).expect("it logs on")
+}
+
+fn message(subject: &str) -> Message {
+    Message::parse(format!("To: anna@localhost\nSubject: {subject}\n\nbody\n"))
+}
+
+/// A sink that hands on what it is told.
+fn sink() -> (impl Fn(&Notice) + Send + Sync + 'static, mpsc::Receiver<Notice>) {
+    let (sender, receiver) = mpsc::channel();
+    // Whoever does not listen any more misses nothing it wants.
+    (move |notice: &Notice| drop(sender.send(notice.clone())), receiver)
+}
+
+fn next(receiver: &mpsc::Receiver<Notice>) -> Notice {
+    receiver.recv_timeout(DEADLINE).expect("a notice in time")
+}
+
+fn is_critical(notice: &Notice) -> bool {
+    matches!(notice.news, News::Broker(Event::CriticalError { .. }))
+}
+
+/// How many members a home's broker has.
+fn members(home: &Home) -> usize {
+    let status = home.status();
+    let sessions = status["sessions"].as_array().expect("sessions");
+    sessions.iter().map(|s| s["members"].as_array().map_or(0, Vec::len)).sum()
+}
+
+/// Initializations are counted: with the last one everything that is still logged on is logged off, not before.
+///
+/// INIT-1, INIT-3, INIT-14, A-1
+#[test]
+fn initializations_are_counted() {
+    let home = Home::new();
+    let broker = home.serve();
+    let first = initialize(&home);
+    assert_eq!((first.initialized(), first.broker()), (1, Some(broker.pid())));
+    let second = initialize(&home);
+    assert_eq!((first.initialized(), second.initialized()), (2, 2));
+    let session = log_on(&first, Logon::shared());
+    drop(second);
+    assert_eq!(first.initialized(), 1);
+    session.folder(FolderKind::Inbox).expect("it is still logged on");
+    assert_eq!(members(&home), 1);
+    first.uninitialize().expect("everything is durable");
+    assert_eq!(members(&home), 0);
+    let error = session.folder(FolderKind::Inbox).expect_err("it was logged off");
+    assert!(error.is_dead_handle(), "{error:?}");
+    assert_eq!(initialize(&home).initialized(), 1, "and again");
+}
+
+/// The eight steps in a program: register, submit, unregister, release, log off after outbound mail, uninitialize.
+///
+/// SEED-1, SEED-3, OBJ-5
+#[test]
+fn a_program_ends_its_session_in_order() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    assert!(session.is_shared());
+    assert_eq!(session.profile(), "default");
+    let (told, notices) = sink();
+    let store = session.default_store().expect("a store");
+    let registered = store.advise(Events::OBJECT_CREATED | Events::OBJECT_MOVED, told).expect("advised");
+    assert_ne!(registered.connection(), 0);
+    let outbox = store.outbox().expect("an outbox");
+    let submitted = outbox.submit(&message("report")).expect("submitted");
+    assert_eq!(submitted.state, SubmissionState::Queued);
+    for wanted in [FolderKind::Outbox, FolderKind::Sent] {
+        let notice = next(&notices);
+        let News::Broker(Event::Created(place) | Event::Moved(place, _)) = notice.news else {
+            panic!("{notice:?}")
+        };
+        assert_eq!((place.entry, place.folder), (submitted.entry, wanted));
+        assert_eq!(notice.connections, [registered.connection()]);
+    }
+    registered.unadvise().expect("unadvised");
+    drop((outbox, store));
+    let left = session.logoff(Logoff::after_outbound(DEADLINE)).expect("logged off");
+    assert_eq!((left.invalidated, left.discarded, left.queued), (0, 0, 0));
+    let error = session.logoff(Logoff::now()).expect_err("once");
+    assert!(error.is_dead_handle() && error.code() == Code::E_INVALID_OBJECT, "{error:?}");
+    mapi.uninitialize().expect("uninitialized");
+    assert_eq!(home.maildir("default").only().field("Subject"), ["report"]);
+}
+
+/// Dropping a sink ends its registration; the others stay. Each gets a number of its own.
+///
+/// NOTIF-4, NOTIF-6, NOTIF-8
+#[test]
+fn dropping_a_sink_unadvises() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let ((first, dropped), (second, kept)) = (sink(), sink());
+    let gone = session.advise(Events::EXTENDED, first).expect("advised");
+    let stays = session.advise(Events::EXTENDED, second).expect("advised");
+    assert_ne!(gone.connection(), stays.connection());
+    drop(gone);
+    let other = log_on(&mapi, Logon::shared());
+    let member = other.member();
+    drop(other);
+    let left = News::Broker(Event::MemberLeft { member, reason: LeaveReason::LoggedOff });
+    assert_eq!(next(&kept).news, left);
+    assert!(dropped.try_recv().is_err());
+}
+
+/// Without a sink the critical error waits in the session's default event queue, and the session stays until the program
+/// leaves. Nothing else is put there.
+///
+/// A-34, DESIGN §3.2
+#[test]
+fn the_default_event_queue_gets_what_must_not_be_missed() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    log_on(&mapi, Logon::shared()).logoff(Logoff::now()).expect("logged off");
+    home.run(&["logoff", "--shared", "--force"]).ok();
+    let notice = session.events().recv_timeout(DEADLINE).expect("it is told");
+    assert!(is_critical(&notice) && notice.connections.is_empty(), "{notice:?}");
+    session.submit(&message("after the end")).expect("it may go on");
+    session.logoff(Logoff::after_outbound(DEADLINE)).expect("it leaves by itself");
+    assert!(session.events().try_recv().is_err());
+}
+
+/// A program whose sink was told is logged off once that has returned, unless it wants to stay.
+///
+/// SEED-1, NOTIF-33, DESIGN §3.4
+#[test]
+fn a_program_that_was_told_is_logged_off() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mapi = initialize(&home);
+    let leaves = log_on(&mapi, Logon::shared());
+    let stays = log_on(&mapi, Logon::shared().on_end_of_session(OnEndOfSession::Stay));
+    let ((first, told), (second, also)) = (sink(), sink());
+    let _sinks = (
+        leaves.advise(Events::CRITICAL_ERROR, first).expect("advised"),
+        // Registered for the session, it is told of its end, whatever else it wanted.
+        stays.advise(Events::NEW_MAIL, second).expect("advised"),
+    );
+    home.run(&["logoff", "--shared", "--force"]).ok();
+    assert!(is_critical(&next(&told)) && is_critical(&next(&also)));
+    let member = leaves.member().0;
+    home.status_until("the library has logged it off", |status| {
+        let members = status["sessions"][0]["members"].as_array().expect("members");
+        members.iter().all(|m| m["id"] != member)
+    });
+    // The answer to that logoff may still be on its way to this process; afterwards the code is the session's end.
+    let error = leaves.submit(&message("too late")).expect_err("it is over");
+    assert!(error.is_end_of_session() || error.is_dead_handle(), "{error:?}");
+    stays.submit(&message("still here")).expect("it stays");
+    broker.until("the message", || home.maildir("default").count() == 1);
+    assert!(told.try_recv().is_err() && also.try_recv().is_err(), "once");
+}
+
+/// Errors answer questions, and know the code, what was refused and why.
+///
+/// DESIGN §5
+#[test]
+fn errors_answer_questions() {
+    use std::error::Error as _;
+    let home = Home::new();
+    let error = try_initialize(&home).expect_err("no broker runs");
+    assert!(error.is_unreachable() && error.is_temporary() && error.source().is_some(), "{error:?}");
+    assert!(!error.is_disconnected() && !error.is_dead_handle() && !error.is_end_of_session());
+
+    let mut broker = home.serve();
+    let mapi = initialize(&home);
+    let error = mapi.logon(Logon::shared().profile("nobody")).expect_err("there is none");
+    assert_eq!(error.code(), Code::E_NOT_FOUND);
+    assert!(!error.is_temporary() && !error.is_unreachable(), "{error:?}");
+    let owner = log_on(&mapi, Logon::shared());
+    let session = log_on(&mapi, Logon::shared());
+    let refused = session.logoff(Logoff::now().shared()).expect_err("it is not the owner");
+    assert_eq!(refused.code(), Code::E_NO_ACCESS);
+    let FaultDetail::Owner(peer) = refused.detail() else { panic!("{refused:?}") };
+    assert_eq!((peer.pid, peer.program.as_str()), (std::process::id(), "report"));
+    let far = Message::parse("To: far@example.org\n\n");
+    let error = session.submit(&far).expect_err("no transport takes it");
+    let FaultDetail::Addresses(addresses) = error.detail() else { panic!("{error:?}") };
+    assert_eq!(addresses, &["far@example.org"]);
+    let error = session.submit(&Message::new("body")).expect_err("nobody gets it");
+    assert_eq!(error.code(), Code::E_NO_RECIPIENTS);
+
+    let folder = session.folder(FolderKind::Inbox).expect("opened");
+    session.logoff(Logoff::now()).expect("logged off");
+    let error = folder.messages().expect_err("it is dead");
+    assert!(error.is_dead_handle() && !error.is_end_of_session(), "{error:?}");
+
+    home.run(&["stop", "--fast"]).ok();
+    broker.wait();
+    let notice = owner.events().recv_timeout(DEADLINE).expect("it is told");
+    assert!(is_critical(&notice), "{notice:?}");
+    let error = owner.submit(&message("too late")).expect_err("the broker has stopped");
+    assert!(error.is_end_of_session() && !error.is_temporary(), "{error:?}");
+}
+
+/// Calls of many threads of one program go on at once, and a slow one holds up no other.
+///
+/// INIT-11, DESIGN §5
+#[test]
+fn many_threads_may_call_at_once() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[[transport]]\nname = \"b\"\npath = \"b\"\naccept = [\"*\"]\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let slow = log_on(&mapi, Logon::shared());
+    slow.submit(&message("stuck")).expect("submitted");
+    let folder = session.folder(FolderKind::Drafts).expect("opened");
+    std::thread::scope(|scope| {
+        let leaving = scope.spawn(|| slow.logoff(Logoff::after_outbound(Duration::from_secs(3600))));
+        let working: Vec<_> = (0..8)
+            .map(|n| {
+                let (session, folder) = (&session, &folder);
+                scope.spawn(move || {
+                    for m in 0..20 {
+                        let far = Message::parse(format!("To: far@example.org\nSubject: {n}.{m}\n\n"));
+                        session.submit(&far).expect("submitted");
+                        folder.messages().expect("listed");
+                    }
+                })
+            })
+            .collect();
+        for thread in working {
+            thread.join().expect("it has succeeded");
+        }
+        assert!(!leaving.is_finished(), "it waits for what cannot be sent");
+        // The end of the shared session does not wait for the drain.
+        session.logoff(Logoff::now()).expect("logged off");
+        home.run(&["stop", "--fast"]).ok();
+        let error = leaving.join().expect("it returned").expect_err("the broker has stopped");
+        assert!(error.is_end_of_session(), "{error:?}");
+    });
+}
+
+/// In a forked child every call fails with words, and dropping what the parent has does nothing to it.
+///
+/// DESIGN §3.22
+#[test]
+#[allow(unsafe_code)]
+fn a_forked_child_cannot_use_the_library() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let folder = session.folder(FolderKind::Inbox).expect("opened");
+    // SAFETY: the child makes calls that fail before they take a lock that another thread may have had, and ends
+    // without running anything of the parent's.
+    let status = unsafe {
+        match libc::fork() {
+            0 => {
+                libc::alarm(30);
+                let refused = |code: Option<Code>| code == Some(Code::E_NOT_INITIALIZED);
+                let code = |error: Option<Error>| error.map(|e| e.code());
+                let all = [
+                    refused(code(session.submit(&message("child")).err())),
+                    refused(code(folder.messages().err())),
+                    refused(code(mapi.logon(Logon::shared()).err())),
+                    refused(code(session.logoff(Logoff::now()).err())),
+                    refused(code(mapi.status().err())),
+                ];
+                drop((folder, session, mapi));
+                libc::_exit(i32::from(all.contains(&false)));
+            }
+            child => {
+                let mut status = 0;
+                libc::waitpid(child, &raw mut status, 0);
+                status
+            }
+        }
+    };
+    assert_eq!(status, 0, "every call fails in the child");
+    session.submit(&message("parent")).expect("the parent has lost nothing");
+    folder.messages().expect("nor its objects");
+    assert_eq!(members(&home), 1);
+}

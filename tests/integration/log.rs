@@ -1,0 +1,108 @@
+//! The log: one line for each call of a provider.
+
+use std::os::unix::net::UnixDatagram;
+
+use serde_json::Value;
+
+use crate::harness::{Broker, DEADLINE, Home, keys};
+
+fn is_call(line: &Value) -> bool {
+    line["event"] == "provider-call"
+}
+
+/// Every provider of a session is called in the order address book, store, transport when it starts, and transport,
+/// address book, store when it ends, each of which has answered before the next kind is called.
+///
+/// LOGOFF-11, ORDER-1, SEED-16, A-16, DESIGN §8
+#[test]
+fn providers_are_called_in_order() {
+    let home = Home::new();
+    home.profile(
+        "default",
+        "[[store]]\nname = \"main\"\n[[store]]\nname = \"second\"\n\
+         [[transport]]\nname = \"here\"\n[[transport]]\nname = \"there\"\npath = \"there\"\naccept = [\"*\"]\n\
+         [[address_book]]\nname = \"people\"\n",
+    );
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let session = home.status()["sessions"][0]["id"].clone();
+    shell.ok("logoff session=1");
+    let of_session = |call: &'static str| {
+        let session = session.clone();
+        move |l: &Value| is_call(l) && l["session"] == session && l["call"] == call
+    };
+    broker.until("the end of both stores", || {
+        let ended = |l: &Value| of_session("Logoff")(l) && l["kind"] == "store";
+        broker.log().into_iter().filter(ended).count() == 2
+    });
+    let kinds = |call| -> Vec<String> {
+        let lines = broker.log().into_iter().filter(of_session(call));
+        lines.map(|l| l["kind"].as_str().expect("text").to_owned()).collect()
+    };
+    let ended = ["transport", "transport", "address-book", "store", "store"];
+    assert_eq!(kinds("Logoff"), ended);
+    assert_eq!(kinds("Logon"), ["address-book", "store", "store", "transport", "transport"]);
+    let mut names: Vec<_> =
+        broker.log().iter().filter(|l| of_session("Logoff")(l)).map(|l| l["provider"].clone()).collect();
+    names.sort_by_key(ToString::to_string);
+    assert_eq!(names, ["here", "main", "people", "second", "there"]);
+    broker.terminate();
+}
+
+/// A line is one flat JSON object; a call's has who was called, for which session and process, with what result, and how
+/// long it took. What people wrote is in none of them.
+///
+/// DESIGN §8
+#[test]
+fn a_call_is_one_flat_line() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let session = home.status()["sessions"][0]["id"].clone();
+    let file = home.write("m.eml", "To: anna@localhost\nSubject: tell-nobody\n\nneither-this\n");
+    shell.submit(1, &file);
+    shell.ok("setting session=1 name=token value=nor-that");
+    shell.ok("logoff session=1 drain=60");
+    broker.terminate();
+    let log = broker.log();
+    let submitted = log.iter().find(|l| is_call(l) && l["pid"] == shell.pid() && l["call"] == "SubmitMessage");
+    let submitted = submitted.unwrap_or_else(|| panic!("no such line in {log:?}"));
+    assert_eq!(submitted["session"], session);
+    assert_eq!((&submitted["kind"], &submitted["provider"]), (&"store".into(), &"sqlite".into()));
+    assert_eq!((&submitted["result"], &submitted["level"]), (&"S_OK".into(), &"info".into()));
+    assert!(submitted["micros"].is_u64());
+    assert_eq!(
+        keys(submitted),
+        "call event kind level message micros pid provider result session target timestamp"
+    );
+    for line in &log {
+        let flat = line.as_object().expect("an object").values().all(|v| !v.is_object() && !v.is_array());
+        assert!(flat && line["timestamp"].is_string(), "{line}");
+        let text = line.to_string();
+        for secret in ["tell-nobody", "neither-this", "nor-that"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    assert!(log.iter().filter(|l| is_call(l)).count() > 10);
+}
+
+/// A service manager that asks to be told is told when the socket accepts, whatever is logged.
+///
+/// DESIGN §8
+#[test]
+fn a_service_manager_is_told_when_the_broker_is_ready() {
+    let home = Home::new();
+    let manager = UnixDatagram::bind(home.path("notify")).expect("bound");
+    manager.set_read_timeout(Some(DEADLINE)).expect("it has a timeout");
+    let mut command = home.command(&["serve", "--log-level", "off"]);
+    command.env("NOTIFY_SOCKET", home.path("notify"));
+    let mut broker = Broker::spawn(command);
+    let mut said = [0; 256];
+    let length = manager.recv(&mut said).expect("it says something");
+    assert!(said[..length].starts_with(b"READY=1"), "{:?}", String::from_utf8_lossy(&said[..length]));
+    home.run(&["status"]).ok();
+    broker.terminate();
+    assert_eq!(broker.log_length(), 0);
+}

@@ -1,0 +1,22 @@
+//! The whole of Sundown with real processes, through the command as it was built.
+//!
+//! Each test names the statements it proves: those of the seeds (SEED-n), of the behaviour they stand for (LOGOFF-7,
+//! A-25, …) and the sections of the design (DESIGN §3.2). `SUNDOWN_TEST_BINARY` runs the suite against another binary.
+
+mod harness;
+
+mod autostart;
+mod bad_input;
+mod commands;
+mod departures;
+mod durability;
+mod library;
+mod log;
+mod objects;
+mod places;
+mod profiles;
+mod queue;
+mod shared_logoff;
+mod stopping;
+mod submissions;
+mod wire;

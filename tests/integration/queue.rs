@@ -1,0 +1,147 @@
+//! The outgoing queue, as people look at it.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Home, Maildir, keys};
+
+const STUCK: &str = "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n";
+
+fn queue(home: &Home, arguments: &[&str]) -> Value {
+    home.run(&[&["queue", "--json"], arguments].concat()).ok().json()
+}
+
+/// `queue list` has the documented keys, oldest first; `--all` shows also what is final; `show` has every recipient.
+///
+/// QUEUE-3, QUEUE-4, DESIGN §8
+#[test]
+fn the_queue_is_listed_oldest_first() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon no-mail");
+    let text = "From: me@localhost\nTo: anna@localhost\nCc: bo\nSubject: two of them\n\nbody\n";
+    let first = shell.submit(1, &home.write("first.eml", text));
+    let second = shell.submit(1, &home.message("second"));
+    let listed = queue(&home, &[]);
+    assert_eq!(listed, queue(&home, &["list"]));
+    let rows = listed.as_array().expect("rows");
+    assert_eq!(rows.len(), 2, "{listed}");
+    assert_eq!(
+        keys(&rows[0]),
+        "attempts entry from last_error next_attempt profile state subject submitted to"
+    );
+    assert_eq!((&rows[0]["entry"], &rows[1]["entry"]), (&json!(first), &json!(second)));
+    assert_eq!((&rows[0]["profile"], &rows[0]["state"]), (&json!("default"), &json!("queued")));
+    assert_eq!((&rows[0]["from"], &rows[0]["subject"]), (&json!("me@localhost"), &json!("two of them")));
+    assert_eq!((&rows[0]["to"], &rows[0]["attempts"]), (&json!(["anna@localhost", "bo"]), &json!(0)));
+    assert_eq!(rows[0]["last_error"], Value::Null);
+
+    let shown = queue(&home, &["show", &first]);
+    assert_eq!(
+        keys(&shown),
+        "attempts entry from last_error next_attempt profile recipients size state subject submitted to"
+    );
+    assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2));
+    assert_eq!(keys(&shown["recipients"][0]), "address reply state");
+    let people = home.run(&["queue", "show", &first]).ok().output;
+    assert!(people.contains("anna@localhost") && people.contains("two of them"), "{people}");
+
+    shell.ok(&format!("abort-submit session=1 entry={second}"));
+    let mut sender = home.shell();
+    sender.ok("logon");
+    broker.until("the message", || home.maildir("default").count() == 1);
+    shell.ok("logoff session=1 drain=60");
+    assert_eq!(queue(&home, &[]), json!([]));
+    let all = queue(&home, &["list", "--all"]);
+    let states: Vec<_> = all.as_array().expect("rows").iter().map(|r| r["state"].clone()).collect();
+    assert_eq!(states, ["sent", "aborted"]);
+    assert_eq!(queue(&home, &["show", &first])["state"], "sent");
+}
+
+/// What a transport cannot take now is deferred, says why and when it is tried again, and keeps nothing else from being
+/// sent.
+///
+/// QUEUE-11, DESIGN §3.18
+#[test]
+fn what_cannot_be_sent_now_says_why() {
+    let home = Home::new();
+    home.profile("default", &format!("{STUCK}[[transport]]\nname = \"works\"\npath = \"works\"\naccept = [\"*\"]\n"));
+    home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let stuck = shell.submit(1, &home.message("stuck"));
+    let works = home.write("works.eml", "To: far@example.org\nSubject: works\n\n");
+    let sent = shell.submit(1, &works);
+    let maildir = Maildir(home.data().join("default/works"));
+    broker.until("the other message", || maildir.count() == 1);
+    let deferred = || {
+        let row = queue(&home, &["show", &stuck]);
+        row["state"] == "deferred"
+    };
+    broker.until("the deferral", deferred);
+    let row = queue(&home, &["show", &stuck]);
+    assert_eq!(row["attempts"], 1);
+    assert!(row["last_error"].as_str().is_some_and(|e| e.contains("blocked")), "{row}");
+    assert!(row["next_attempt"].as_u64() > row["submitted"].as_u64(), "{row}");
+    shell.ok(&format!("abort-submit session=1 entry={stuck}"));
+    shell.ok("logoff session=1 drain=60");
+    assert_eq!(queue(&home, &["show", &sent])["state"], "sent");
+    assert_eq!(home.status()["queue"]["deferred"], 0);
+}
+
+/// The queue of every profile that is in use is listed, and of one alone if that is asked for; a profile without a session
+/// is looked into all the same.
+///
+/// DESIGN §8
+#[test]
+fn a_queue_belongs_to_a_profile() {
+    let home = Home::with_settings("[shutdown]\nlinger = \"off\"\n");
+    home.profile("work", "");
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon no-mail");
+    shell.ok("logon no-mail profile=work");
+    let private = shell.submit(1, &home.message("at-home"));
+    let work = shell.submit(2, &home.message("at-work"));
+    let entries = |rows: Value| -> Vec<Value> {
+        rows.as_array().expect("rows").iter().map(|r| r["entry"].clone()).collect()
+    };
+    let mut all = entries(queue(&home, &[]));
+    all.sort_by_key(ToString::to_string);
+    let mut both = vec![json!(private), json!(work)];
+    both.sort_by_key(ToString::to_string);
+    assert_eq!(all, both);
+    assert_eq!(entries(queue(&home, &["--profile", "work"])), [json!(work)]);
+    assert_eq!(entries(queue(&home, &["--profile", "default"])), [json!(private)]);
+    shell.kill();
+    broker.terminate();
+    let _broker = home.serve();
+    assert_eq!(entries(queue(&home, &["--profile", "work"])), [json!(work)]);
+    assert_eq!(home.status()["sessions"], json!([]), "looking is no logon");
+}
+
+/// A message that is too old when it fails again becomes a notice to its sender, and stays listed until that was read.
+///
+/// DESIGN §3.18, §8
+#[test]
+fn what_is_given_up_is_told_to_its_sender() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nmax_age = \"1ms\"\nretry_min = \"10ms\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("advise session=1 events=new-mail");
+    let entry = shell.submit(1, &home.message("hopeless"));
+    let mail = shell.event("the notice", |v| v["event"] == "new-mail");
+    let notice = shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
+    let content = notice["content"].as_str().expect("text");
+    assert!(content.contains("multipart/report") && content.contains("anna@localhost"), "{content}");
+    let inbox = shell.ok("open session=1 what=inbox")["object"].clone();
+    assert_eq!(shell.ok(&format!("list object={inbox}"))["rows"][0]["entry"], mail["entry"]);
+    let all = queue(&home, &["list", "--all"]);
+    assert_eq!((&all[0]["entry"], &all[0]["state"]), (&json!(entry), &json!("bounced")));
+    assert_eq!(home.status()["queue"]["bounced"], 1);
+    drop(broker);
+}
