@@ -66,7 +66,11 @@ fn session() -> Vec<Said> {
     });
     let encode = |m: &FromBroker| codec::encode(m).expect("it fits a frame");
     vec![
-        Said("client", "Hello: versions 1 to 1, program `tray`", codec::encode(&hello).expect("it fits a frame")),
+        Said(
+            "client",
+            "Hello: versions 1 to 1, program `tray`",
+            codec::encode(&hello).expect("it fits a frame"),
+        ),
         Said(
             "broker",
             "Welcome: version 1, broker 812, 256 requests and 4 MiB at once",
@@ -120,7 +124,11 @@ fn session() -> Vec<Said> {
                 state: SubmissionState::Queued,
             },
         ),
-        Said("broker", "Notify: program `backup` ended the shared session, 30 s grace", encode(&end)),
+        Said(
+            "broker",
+            "Notify: program `backup` ended the shared session, 30 s grace",
+            encode(&end),
+        ),
         asked(
             4,
             "request 4, Logoff: after outbound mail, at most 5 s",

@@ -142,12 +142,9 @@ fn queue_action() -> impl Strategy<Value = QueueAction> {
 
 /// Requests about sessions, registrations and objects.
 fn session_request() -> impl Strategy<Value = Request> {
-    let source =
-        prop_oneof![Just(AdviseSource::Session), object().prop_map(AdviseSource::Object)];
-    let read = prop_oneof![
-        entry().prop_map(ReadSource::Entry),
-        object().prop_map(ReadSource::Object)
-    ];
+    let source = prop_oneof![Just(AdviseSource::Session), object().prop_map(AdviseSource::Object)];
+    let read =
+        prop_oneof![entry().prop_map(ReadSource::Entry), object().prop_map(ReadSource::Object)];
     prop_oneof![
         (option::of(text()), any::<u32>()).prop_map(|(profile, flags)| Request::Logon(Logon {
             profile,
@@ -161,10 +158,8 @@ fn session_request() -> impl Strategy<Value = Request> {
             source,
             events: Events(events)
         }),
-        (member(), any::<u32>()).prop_map(|(member, advise)| Request::Unadvise {
-            member,
-            advise: AdviseId(advise)
-        }),
+        (member(), any::<u32>())
+            .prop_map(|(member, advise)| Request::Unadvise { member, advise: AdviseId(advise) }),
         (member(), opening()).prop_map(|(member, what)| Request::Open { member, what }),
         (member(), object()).prop_map(|(member, object)| Request::Release { member, object }),
         (member(), object(), any::<u64>(), any::<u32>()).prop_map(
@@ -182,9 +177,11 @@ fn session_request() -> impl Strategy<Value = Request> {
 fn message_request() -> impl Strategy<Value = Request> {
     let stopping = prop_oneof![Just(Stopping::Orderly), Just(Stopping::Fast)];
     prop_oneof![
-        (member(), any::<u16>(), any::<u32>(), blob()).prop_map(|(member, store, upload, bytes)| {
-            Request::Upload { member, store, upload: UploadId(upload), bytes }
-        }),
+        (member(), any::<u16>(), any::<u32>(), blob()).prop_map(
+            |(member, store, upload, bytes)| {
+                Request::Upload { member, store, upload: UploadId(upload), bytes }
+            }
+        ),
         submit().prop_map(Request::Submit),
         (member(), any::<u16>(), content()).prop_map(|(member, store, content)| Request::Draft {
             member,
@@ -197,9 +194,9 @@ fn message_request() -> impl Strategy<Value = Request> {
             key
         }),
         (member(), entry()).prop_map(|(member, entry)| Request::Delete { member, entry }),
-        (member(), text(), text(), setting_change()).prop_map(
-            |(member, section, name, change)| Request::Setting { member, section, name, change }
-        ),
+        (member(), text(), text(), setting_change()).prop_map(|(member, section, name, change)| {
+            Request::Setting { member, section, name, change }
+        }),
         (member(), entry()).prop_map(|(member, entry)| Request::AbortSubmit { member, entry }),
         member().prop_map(|member| Request::Flush { member }),
         (member(), object(), address_action()).prop_map(|(member, object, action)| {
@@ -224,13 +221,19 @@ fn fault() -> impl Strategy<Value = Fault> {
         texts().prop_map(FaultDetail::Addresses),
         vec(entry(), 0..3).prop_map(FaultDetail::Entries),
     ];
-    (any::<u32>(), text(), detail)
-        .prop_map(|(code, message, detail)| Fault { code: Code(code), message, detail })
+    (any::<u32>(), text(), detail).prop_map(|(code, message, detail)| Fault {
+        code: Code(code),
+        message,
+        detail,
+    })
 }
 
 fn address_row() -> impl Strategy<Value = AddressRow> {
-    (entry(), text(), texts())
-        .prop_map(|(entry, name, addresses)| AddressRow { entry, name, addresses })
+    (entry(), text(), texts()).prop_map(|(entry, name, addresses)| AddressRow {
+        entry,
+        name,
+        addresses,
+    })
 }
 
 fn message_row() -> impl Strategy<Value = MessageRow> {
@@ -274,9 +277,10 @@ fn session_status() -> impl Strategy<Value = SessionStatus> {
             objects,
         },
     );
-    let provider = (text(), resource(), text(), text()).prop_map(
-        |(name, kind, status, fast_shutdown)| ProviderStatus { name, kind, status, fast_shutdown },
-    );
+    let provider =
+        (text(), resource(), text(), text()).prop_map(|(name, kind, status, fast_shutdown)| {
+            ProviderStatus { name, kind, status, fast_shutdown }
+        });
     (any::<(u64, bool)>(), text(), text(), vec(member, 0..3), vec(provider, 0..3)).prop_map(
         |((id, shared), profile, state, members, providers)| SessionStatus {
             id: SessionId(id),

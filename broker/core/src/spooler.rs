@@ -592,7 +592,11 @@ fn plan(session: &Session, submission: &Submission) -> Plan {
             Some(_) if recipient.intent.is_some() => {}
             Some((_, provider)) => {
                 let reply = unavailable(provider);
-                plan.lost.push(RecipientResult { recipient: index, outcome: Outcome::Later, reply });
+                plan.lost.push(RecipientResult {
+                    recipient: index,
+                    outcome: Outcome::Later,
+                    reply,
+                });
             }
             None => {
                 // Who had it already might have handed it over; nobody else may do it again.

@@ -356,8 +356,7 @@ impl Broker {
             }
         }
         state.forget(record);
-        let entry =
-            Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
+        let entry = Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
         state.entries.insert(record, entry);
         let lane = state.write;
         let update = SubmissionUpdate {

@@ -100,7 +100,8 @@ fn line(of: &str, variant: &str, message: &impl Serialize) -> Line {
 
 const MEMBER: MemberId = MemberId(7);
 const OBJECT: ObjectId = ObjectId { place: 3, generation: 1 };
-const ENTRY: EntryId = EntryId { store: 0x0102_0304, record: 0x1122_3344_5566_7788_99AA_BBCC_DDEE_FF00 };
+const ENTRY: EntryId =
+    EntryId { store: 0x0102_0304, record: 0x1122_3344_5566_7788_99AA_BBCC_DDEE_FF00 };
 const PLACE: Place = Place { entry: ENTRY, folder: Folder::Inbox };
 
 fn peer() -> Peer {
@@ -422,7 +423,11 @@ pub(crate) fn lines() -> Vec<Line> {
     }
     for reply in replies() {
         let name = reply_name(&reply);
-        lines.push(line("Reply", name, &FromBroker::Answer { id: RequestId(1), result: Ok(reply) }));
+        lines.push(line(
+            "Reply",
+            name,
+            &FromBroker::Answer { id: RequestId(1), result: Ok(reply) },
+        ));
     }
     for event in events() {
         let name = event_name(&event);

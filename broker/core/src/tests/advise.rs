@@ -141,11 +141,14 @@ fn folders_tell_of_their_rows() {
     let news = world.news(member);
     assert!(news.iter().all(is_table_news));
     let table = |object, change| News::Table { object, change };
-    assert_eq!(news, [
-        table(outbox, TableChange::Added(key.clone())),
-        table(outbox, TableChange::Deleted(key.clone())),
-        table(sent, TableChange::Added(key)),
-    ]);
+    assert_eq!(
+        news,
+        [
+            table(outbox, TableChange::Added(key.clone())),
+            table(outbox, TableChange::Deleted(key.clone())),
+            table(sent, TableChange::Added(key)),
+        ]
+    );
 }
 
 /// NOTIF-25: whatever is done to messages is told as what it is.
@@ -179,7 +182,9 @@ fn tables_tell_of_their_changes() {
     }
     let (name, addresses) = ("Anna".to_owned(), vec!["anna@x".to_owned()]);
     let act = |action| Request::AddressBook { member: member.id, object: book, action };
-    assert!(world.call(member.at, act(AddressAction::Add { name: name.clone(), addresses })).is_ok());
+    assert!(
+        world.call(member.at, act(AddressAction::Add { name: name.clone(), addresses })).is_ok()
+    );
     assert_eq!(world.news(member), [News::Table { object: book, change: TableChange::Reload }]);
     assert!(world.call(member.at, act(AddressAction::Resolve { name: name.clone() })).is_ok());
     assert_eq!(world.news(member), []);

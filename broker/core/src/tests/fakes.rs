@@ -258,9 +258,8 @@ impl Store {
             }
             StoreRead::Queue { all, after, limit } => {
                 let hidden = [SubmissionState::Sent, SubmissionState::Aborted];
-                let listed = |s: &&Submission| {
-                    s.order > after && (all || !hidden.contains(&s.state()))
-                };
+                let listed =
+                    |s: &&Submission| s.order > after && (all || !hidden.contains(&s.state()));
                 let mut rows: Vec<_> = self.submissions.values().filter(listed).collect();
                 rows.sort_by_key(|s| s.order);
                 let next = rows.get(limit as usize - 1).filter(|_| rows.len() > limit as usize);

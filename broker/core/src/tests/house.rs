@@ -29,9 +29,24 @@ fn all() -> Vec<(String, String)> {
 #[test]
 fn the_core_is_pure() {
     let forbidden = [
-        "std::net", "std::fs", "std::env", "std::thread", "std::process", "std::io", "std::sync",
-        "Instant", "SystemTime::now", "Mutex", "RwLock", "RefCell", "Atomic", "RandomState",
-        "println!", "eprintln!", "dbg!", "unsafe",
+        "std::net",
+        "std::fs",
+        "std::env",
+        "std::thread",
+        "std::process",
+        "std::io",
+        "std::sync",
+        "Instant",
+        "SystemTime::now",
+        "Mutex",
+        "RwLock",
+        "RefCell",
+        "Atomic",
+        "RandomState",
+        "println!",
+        "eprintln!",
+        "dbg!",
+        "unsafe",
     ];
     for (name, text) in all() {
         for word in forbidden {

@@ -3,9 +3,7 @@
 
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::reply::{Reply, SubmissionState};
-use sundown_protocol::request::{
-    Folder, LogoffFlags, LogonFlags, Opening, ReadSource, Request,
-};
+use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, ReadSource, Request};
 use sundown_protocol::{Code, Event as News, Events, SubmitKey};
 
 use super::fakes::Step;
@@ -239,10 +237,13 @@ fn departures_are_told_to_those_who_asked() {
     world.advise(elsewhere, Events::EXTENDED);
     world.logoff(leaves);
     world.disconnect(dies.at);
-    assert_eq!(world.news(asked), [
-        News::MemberLeft { member: leaves.id, reason: LeaveReason::LoggedOff },
-        News::MemberLeft { member: dies.id, reason: LeaveReason::Disconnected },
-    ]);
+    assert_eq!(
+        world.news(asked),
+        [
+            News::MemberLeft { member: leaves.id, reason: LeaveReason::LoggedOff },
+            News::MemberLeft { member: dies.id, reason: LeaveReason::Disconnected },
+        ]
+    );
     for member in [silent, leaves, elsewhere] {
         assert_eq!(world.news(member), []);
     }

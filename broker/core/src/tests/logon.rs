@@ -1,7 +1,7 @@
 //! Logons: joining a session, and starting one.
 
-use sundown_protocol::request::{LogonFlags, Opening, Request};
 use sundown_protocol::Code;
+use sundown_protocol::request::{LogonFlags, Opening, Request};
 
 use super::fakes::Step;
 use super::world::{World, logon_request, settings, store, transport};

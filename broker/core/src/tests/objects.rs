@@ -149,7 +149,10 @@ fn the_status_table_says_how_things_are() {
 #[test]
 fn names_are_resolved() {
     let mut world = World::new();
-    let more = crate::provider::ProviderSpec { name: "more".into(), ..crate::provider::ProviderSpec::new("fake") };
+    let more = crate::provider::ProviderSpec {
+        name: "more".into(),
+        ..crate::provider::ProviderSpec::new("fake")
+    };
     world.profile("default").address_books.push(more);
     let member = world.member(1);
     let book = world.open(member, Opening::AddressBook);
@@ -158,7 +161,9 @@ fn names_are_resolved() {
         let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
         act(AddressAction::Add { name: name.into(), addresses })
     };
-    for (name, addresses) in [("", &["a@x"][..]), ("Anna", &[]), ("Anna", &["a x"]), ("A\n", &["a"])] {
+    for (name, addresses) in
+        [("", &["a@x"][..]), ("Anna", &[]), ("Anna", &["a x"]), ("A\n", &["a"])]
+    {
         assert_eq!(world.refused(member.at, add(name, addresses)), Code::E_INVALID_PARAMETER);
     }
     assert!(world.call(member.at, add("Anna", &["a@x"])).is_ok());
@@ -196,7 +201,8 @@ fn settings_are_kept() {
         name: name.into(),
         change,
     };
-    let mut call = |m: super::world::Member, name, change| world.call(m.at, setting(m, name, change));
+    let mut call =
+        |m: super::world::Member, name, change| world.call(m.at, setting(m, name, change));
     let value = |v: &str| Ok(Reply::Setting(Some(v.to_owned())));
     assert_eq!(call(member, "a", SettingChange::Keep), Ok(Reply::Setting(None)));
     assert_eq!(call(member, "a", SettingChange::Set("1".into())), value("1"));

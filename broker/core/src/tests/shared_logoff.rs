@@ -193,7 +193,10 @@ fn the_caller_may_wait_for_the_others() {
     let alone = world.member(6);
     assert!(world.try_logoff(alone, flags).is_ok());
     let (quiet, _other) = (world.member(7), world.member(8));
-    assert!(world.try_logoff(quiet, LogoffFlags::WAIT).is_ok(), "nothing ends: nothing to wait for");
+    assert!(
+        world.try_logoff(quiet, LogoffFlags::WAIT).is_ok(),
+        "nothing ends: nothing to wait for"
+    );
 }
 
 /// LOGOFF-4: on a session that is not shared the flag is ignored.

@@ -171,10 +171,13 @@ fn two_transports_share_a_message() {
         let mine = world.wire.delivered.iter().filter(|(t, ..)| t == name);
         mine.map(|(_, _, a)| a.clone()).collect()
     };
-    assert_eq!((by("here"), by("relay")), (
-        vec!["a@localhost".to_owned(), "c@localhost".to_owned()],
-        vec!["b@x".to_owned(), "d@x".to_owned()],
-    ));
+    assert_eq!(
+        (by("here"), by("relay")),
+        (
+            vec!["a@localhost".to_owned(), "c@localhost".to_owned()],
+            vec!["b@x".to_owned(), "d@x".to_owned()],
+        )
+    );
 }
 
 /// DESIGN §3.18: a retry is for the recipients that failed; one that was sent is never repeated.
@@ -292,7 +295,10 @@ fn an_intent_found_at_start_is_recovered() {
     world.apply(crate::Event::Adopt { profile: "default".into() });
     world.settle();
     let calls = world.calls_of("relay");
-    assert_eq!(calls.iter().filter(|c| **c != "Logoff").collect::<Vec<_>>(), [&"Logon", &"Recover"]);
+    assert_eq!(
+        calls.iter().filter(|c| **c != "Logoff").collect::<Vec<_>>(),
+        [&"Logon", &"Recover"]
+    );
     assert_eq!(world.state(entry), SubmissionState::Sent);
     assert_eq!(world.wire.delivered_to("b@x"), 1);
     let _ = member;
@@ -393,7 +399,12 @@ fn a_long_queue_goes_out() {
     let mut world = World::new();
     let now = world.wall();
     for n in 0..10_000 {
-        world.store("default").leave(left(OLD + n, SubmissionState::Queued, &format!("a{n}@x"), now));
+        world.store("default").leave(left(
+            OLD + n,
+            SubmissionState::Queued,
+            &format!("a{n}@x"),
+            now,
+        ));
     }
     let member = world.member(1);
     assert_eq!(world.wire.delivered.len(), 10_000);
@@ -414,7 +425,12 @@ fn what_comes_while_the_queue_is_read_goes_out() {
     let (now, later) = (world.wall(), world.wall() + 3_600_000);
     for n in 0..9_000 {
         let due = if n % 3 == 0 { now } else { later };
-        world.store("default").leave(left(OLD + n, SubmissionState::Queued, &format!("a{n}@x"), due));
+        world.store("default").leave(left(
+            OLD + n,
+            SubmissionState::Queued,
+            &format!("a{n}@x"),
+            due,
+        ));
     }
     let member = world.member(1);
     let entries: Vec<_> = (0..50).map(|n| world.submit(member, &format!("early{n}@x"))).collect();

@@ -2,9 +2,7 @@
 
 use sundown_protocol::notification::{EndReason, LeaveReason};
 use sundown_protocol::reply::SubmissionState;
-use sundown_protocol::request::{
-    Folder, LogoffFlags, LogonFlags, Opening, Request, Stopping,
-};
+use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, Request, Stopping};
 use sundown_protocol::{Code, Event as News, Events, SubmitKey};
 
 use super::fakes::Step;

@@ -249,7 +249,9 @@ fn the_queue_is_listed_in_pages() {
     let action = QueueAction::List { all: false, after: 0, limit: 100 };
     let stranger = world.connect_as(9, 2_000);
     let request = Request::Queue { profile: None, action: action.clone() };
-    assert!(matches!(world.call(stranger, request), Ok(Reply::Queue { rows, .. }) if rows.is_empty()));
+    assert!(
+        matches!(world.call(stranger, request), Ok(Reply::Queue { rows, .. }) if rows.is_empty())
+    );
     let request = Request::Queue { profile: Some("work".into()), action };
     let Ok(Reply::Queue { rows, .. }) = world.call(at, request) else { panic!("a list") };
     assert!(rows.is_empty() || rows.iter().all(|r| r.profile == "work"));
@@ -293,7 +295,8 @@ fn bodies_are_streamed() {
 
     world.store("default").failures.insert("Append", [Code::E_NOT_ENOUGH_DISK].into());
     world.hold("store", "Append");
-    let pieces = [world.ask(member.at, piece(2, b"lost ")), world.ask(member.at, piece(2, b"kept"))];
+    let pieces =
+        [world.ask(member.at, piece(2, b"lost ")), world.ask(member.at, piece(2, b"kept"))];
     let request = submit(&mut world, 2);
     assert_eq!(world.refused(member.at, request), Code::E_BUSY);
     world.let_go("store");

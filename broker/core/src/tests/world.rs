@@ -122,7 +122,10 @@ pub(super) struct World {
 
 pub(super) fn transport(name: &str, accept: &[&str]) -> TransportSpec {
     let accept = accept.iter().map(|p| Pattern::parse(p).expect("a pattern")).collect();
-    TransportSpec { provider: ProviderSpec { name: name.into(), ..ProviderSpec::new("fake") }, accept }
+    TransportSpec {
+        provider: ProviderSpec { name: name.into(), ..ProviderSpec::new("fake") },
+        accept,
+    }
 }
 
 pub(super) fn store(name: &str, path: &str) -> ProviderSpec {
@@ -939,8 +942,5 @@ pub(super) fn entries_of(fault: &Fault) -> Vec<EntryId> {
 
 /// Whether news tell of a row that came or went.
 pub(super) fn is_table_news(news: &News) -> bool {
-    matches!(
-        news,
-        News::Table { change: TableChange::Added(_) | TableChange::Deleted(_), .. }
-    )
+    matches!(news, News::Table { change: TableChange::Added(_) | TableChange::Deleted(_), .. })
 }
