@@ -37,6 +37,8 @@ pub(crate) fn error_value(error: &Error) -> Value {
         FaultDetail::None => {}
         FaultDetail::Owner(owner) => value["owner"] = peer(owner),
         FaultDetail::Addresses(addresses) => value["addresses"] = json!(addresses),
+        FaultDetail::Providers(providers) => value["providers"] = json!(providers),
+        FaultDetail::Holders(holders) => value["holders"] = holders.iter().map(peer).collect(),
         FaultDetail::Entries(entries) => {
             value["entries"] = entries.iter().map(|e| json!(e.to_string())).collect();
         }

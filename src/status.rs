@@ -58,6 +58,11 @@ pub(crate) fn value(status: &Status) -> Value {
                     })
                 })
                 .collect();
+            let references: Vec<_> = session
+                .references
+                .iter()
+                .map(|r| json!({ "granter": r.granter.0, "holder": output::peer(&r.holder) }))
+                .collect();
             json!({
                 "id": session.id.0,
                 "profile": session.profile,
@@ -65,6 +70,7 @@ pub(crate) fn value(status: &Status) -> Value {
                 "state": session.state,
                 "members": members,
                 "providers": providers,
+                "references": references,
             })
         })
         .collect();
@@ -133,6 +139,13 @@ fn text(status: &Status) -> String {
             })
             .collect();
         text += &output::table(&["  provider", "name", "status", "fast shutdown"], &providers);
+        for reference in &session.references {
+            let holder = &reference.holder;
+            text += &format!(
+                "  {} (pid {}) holds an object of member {}\n",
+                holder.program, holder.pid, reference.granter.0
+            );
+        }
     }
     if status.sessions.is_empty() {
         text += "\nno sessions\n";

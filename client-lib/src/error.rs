@@ -52,6 +52,14 @@ impl Error {
         Self(Box::new(Kind::Unreachable { what: what.into(), source }))
     }
 
+    /// The broker's own words, if it was the broker who refused.
+    pub(crate) fn into_fault(self) -> Result<Fault, Self> {
+        match *self.0 {
+            Kind::Fault(fault) => Ok(fault),
+            other => Err(Self(Box::new(other))),
+        }
+    }
+
     /// The MAPI code.
     pub fn code(&self) -> Code {
         match &*self.0 {

@@ -38,6 +38,8 @@
 //! | `IMAPISession::Logoff` | [`Session::logoff`] |
 //! | `Advise`, `Unadvise` | [`Session::advise`], [`Folder::advise`], [`Sink::unadvise`] |
 //! | `IUnknown::Release` | dropping an object |
+//! | `IMAPIClientShutdown` | [`Session::client_shutdown`], [`Mapi::shut_down`] |
+//! | an external reference | [`Folder::grant`], [`OpenMessage::grant`], [`Mapi::redeem`] |
 
 pub mod paths;
 
@@ -49,18 +51,22 @@ mod message;
 mod notify;
 mod object;
 mod process;
+mod reference;
 mod session;
+mod shutdown;
 
 pub use error::Error;
 pub use mapi::{Companion, Mapi, Options, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};
+pub use reference::{Reference, Referenced};
 pub use session::{LoggedOff, Logoff, Logon, OnEndOfSession, Session};
+pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
     AddressRow, MessageRow, Peer, Place, QueueRow, RecipientRow, Status, StatusRow, SubmissionState,
 };
 pub use sundown_protocol::request::{Folder as FolderKind, Stopping};
-pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey};
+pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token};

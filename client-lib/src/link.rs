@@ -81,6 +81,7 @@ impl Link {
     pub(crate) fn connect(
         socket: &Path,
         program: &str,
+        library: [u8; 16],
         notices: Sender<Notification>,
     ) -> io::Result<Self> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
@@ -88,7 +89,7 @@ impl Link {
             .name(name)
             .wait_mode(ConnectWaitMode::Timeout(HELLO))
             .connect_sync()?;
-        let welcome = say_hello(&stream, program)?;
+        let welcome = say_hello(&stream, program, library)?;
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), ARMED)?;
         Ok(Self {
@@ -335,12 +336,13 @@ fn answered(state: &mut State, id: RequestId, result: Outcome) {
     }
 }
 
-fn say_hello(stream: &Stream, program: &str) -> io::Result<Welcome> {
+fn say_hello(stream: &Stream, program: &str, library: [u8; 16]) -> io::Result<Welcome> {
     let hello = Hello {
         magic: MAGIC,
         oldest: Version::OLDEST as u16,
         newest: Version::NEWEST as u16,
         image: crate::process::image(),
+        library,
         program: program.to_owned(),
     };
     let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);

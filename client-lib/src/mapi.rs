@@ -13,13 +13,15 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{QueueRow, Status};
 use sundown_protocol::request::{QueueAction, Request, Stopping};
-use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply};
+use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token};
 
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink};
 use crate::notify::{self, News};
 use crate::paths::{Arguments, Environment, Paths};
+use crate::reference::{Reference, ReferenceState};
 use crate::session::{Logon, Session, SessionState, unexpected};
+use crate::shutdown::{ClientShutdown, ExitPath, Memory};
 use crate::{autostart, process};
 
 /// How long the library looks for a broker that went away.
@@ -33,6 +35,7 @@ pub struct Options {
     program: String,
     arguments: Arguments,
     start: Option<PathBuf>,
+    host_key: Option<u128>,
 }
 
 impl Options {
@@ -40,7 +43,7 @@ impl Options {
     /// started if none runs.
     pub fn new(program: impl Into<String>) -> Self {
         let start = Some(PathBuf::from("sundown"));
-        Self { program: program.into(), arguments: Arguments::default(), start }
+        Self { program: program.into(), arguments: Arguments::default(), start, host_key: None }
     }
 
     /// The broker with this socket (`SUNDOWN_SOCKET`).
@@ -71,6 +74,13 @@ impl Options {
         self
     }
 
+    /// The key of the host program, for a library inside it that may shut the process down.
+    #[must_use]
+    pub fn host_key(mut self, key: u128) -> Self {
+        self.host_key = Some(key);
+        self
+    }
+
     /// Start no broker (`SUNDOWN_NO_AUTOSTART=1`).
     #[must_use]
     pub fn no_autostart(mut self) -> Self {
@@ -96,6 +106,8 @@ pub(crate) struct Library {
     connection: Mutex<Connection>,
     changed: Condvar,
     sessions: Mutex<HashMap<MemberId, Arc<SessionState>>>,
+    references: Mutex<HashMap<MemberId, Arc<ReferenceState>>>,
+    memory: Memory,
     /// The broker said that it stops for good.
     stopping: AtomicBool,
     notices: Sender<Notification>,
@@ -150,6 +162,42 @@ impl Mapi {
     /// `MAPILogonEx`: joins the profile's shared session, or makes one.
     pub fn logon(&self, logon: Logon) -> Result<Session, Error> {
         Session::log_on(&self.library, logon)
+    }
+
+    /// Takes what another process has granted. It needs no logon.
+    pub fn redeem(&self, token: Token) -> Result<Reference, Error> {
+        Reference::redeem(&self.library, token)
+    }
+
+    /// What controls the shutdown of this process; the same as [`Session::client_shutdown`].
+    pub fn client_shutdown(&self) -> ClientShutdown {
+        ClientShutdown::new(Arc::clone(&self.library))
+    }
+
+    /// Leaves in the right way, whatever that is: query, notify, and do when every provider supports it; otherwise, or when
+    /// doing it fails, the traditional steps. It fails only when something could not be made durable; nothing is shut down
+    /// then.
+    pub fn shut_down(self) -> Result<ExitPath, Error> {
+        self.begin_shut_down()
+    }
+
+    /// The same for a program that keeps its guards. After it every call fails with `MAPI_E_NOT_INITIALIZED`.
+    pub fn begin_shut_down(&self) -> Result<ExitPath, Error> {
+        let exit = self.client_shutdown();
+        let fast = exit.query_fast_shutdown().is_ok();
+        let _ = exit.notify_process_shutdown();
+        if fast && exit.try_fast_shutdown().is_ok() {
+            return Ok(ExitPath::Fast);
+        }
+        self.library.check_alive()?;
+        self.library.log_everything_off()?;
+        self.library.memory().done();
+        Ok(ExitPath::Traditional)
+    }
+
+    /// The key that lets a library inside this program shut the process down. It is the program's to hand on, or not.
+    pub fn host_key(&self) -> u128 {
+        self.library.key()
     }
 
     /// How often the library is initialized in this process with this broker.
@@ -235,7 +283,7 @@ impl Mapi {
 
     /// Logs off every session of this process with this broker. What could not be made durable stays logged on.
     pub fn log_everything_off(&self) -> Result<(), Error> {
-        self.library.check_fork()?;
+        self.library.check_alive()?;
         self.library.log_everything_off()
     }
 
@@ -256,7 +304,7 @@ impl Mapi {
     /// `MAPIUninitialize`: logs off what this was the last initialization of. Deferred submissions are made durable first;
     /// if that fails it says so, and nothing is uninitialized.
     pub fn uninitialize(self) -> Result<(), Error> {
-        self.library.check_fork()?;
+        self.library.check_alive()?;
         if *lock(&self.library.initialized) == 1 {
             self.library.log_everything_off()?;
         }
@@ -266,7 +314,7 @@ impl Mapi {
 
 impl Drop for Mapi {
     fn drop(&mut self) {
-        if self.library.check_fork().is_err() {
+        if self.library.check_alive().is_err() {
             return;
         }
         let left = {
@@ -345,6 +393,8 @@ impl Library {
             connection: Mutex::new(Connection::Off),
             changed: Condvar::new(),
             sessions: Mutex::default(),
+            references: Mutex::default(),
+            memory: Memory::default(),
             stopping: AtomicBool::new(false),
             notices,
         });
@@ -354,6 +404,38 @@ impl Library {
             .spawn(move || notify::serve(&weak, &notifications));
         spawned.map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
         Ok(library)
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What names this copy of the library, unless the host has handed on its own.
+    fn key(&self) -> u128 {
+        static OWN: std::sync::OnceLock<u128> = std::sync::OnceLock::new();
+        self.options.host_key.unwrap_or_else(|| *OWN.get_or_init(process::chance))
+    }
+
+    /// Whether calls may be made: not in a forked child, and not after a fast shutdown.
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        self.check_fork()?;
+        if self.memory.is_done() {
+            let message = "this process was shut down; it takes no calls any more";
+            return Err(Error::fault(Code::E_NOT_INITIALIZED, message));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_reference(&self, reference: Arc<ReferenceState>) {
+        lock(&self.references).insert(reference.member, reference);
+    }
+
+    pub(crate) fn reference(&self, member: MemberId) -> Option<Arc<ReferenceState>> {
+        lock(&self.references).get(&member).cloned()
+    }
+
+    pub(crate) fn remove_reference(&self, member: MemberId) {
+        lock(&self.references).remove(&member);
     }
 
     /// Whether this process is the one that initialized the library.
@@ -387,7 +469,9 @@ impl Library {
     }
 
     fn connect(&self) -> std::io::Result<SharedLink> {
-        let link = Link::connect(&self.paths.socket, &self.options.program, self.notices.clone())?;
+        let (socket, program) = (&self.paths.socket, &self.options.program);
+        let key = self.key().to_le_bytes();
+        let link = Link::connect(socket, program, key, self.notices.clone())?;
         Ok(Arc::new(link))
     }
 
@@ -432,7 +516,7 @@ impl Library {
                 self.changed.notify_all();
                 return self.end_sessions(EndReason::BrokerStopped);
             }
-            if lock(&self.sessions).is_empty() {
+            if self.memory.is_done() || lock(&self.sessions).is_empty() {
                 *connection = Connection::Off;
                 return;
             }
@@ -507,7 +591,7 @@ impl Library {
 
     /// The connection, waiting for it while the broker is away.
     pub(crate) fn link(self: &Arc<Self>) -> Result<SharedLink, Error> {
-        self.check_fork()?;
+        self.check_alive()?;
         let mut connection = lock(&self.connection);
         loop {
             match &*connection {

@@ -22,6 +22,10 @@ pub struct Notice {
 }
 
 impl Notice {
+    pub(crate) fn queued(news: News) -> Self {
+        Self { connections: Vec::new(), news, first: true }
+    }
+
     /// Whether this is the first of the registrations that asked for it: for programs that want it once.
     pub fn is_first(&self) -> bool {
         self.first
@@ -97,6 +101,10 @@ impl Drop for Sink {
 pub(crate) fn serve(library: &std::sync::Weak<Library>, notifications: &Receiver<Notification>) {
     for notification in notifications {
         let Some(library) = library.upgrade() else { return };
+        if let Some(reference) = library.reference(notification.member) {
+            reference.told(notification.event);
+            continue;
+        }
         let Some(session) = library.session(notification.member) else { continue };
         drop(library);
         dispatch(&session, notification);

@@ -7,7 +7,7 @@ use sundown_protocol::reply::{AddressRow, MessageRow, StatusRow, TableRows};
 use sundown_protocol::request::{
     AddressAction, Durability, Folder as FolderKind, Opening, ReadSource, Request,
 };
-use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply};
+use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply, Token};
 
 use crate::error::Error;
 use crate::link::SharedLink;
@@ -85,6 +85,15 @@ impl ObjectState {
         SessionState::advise(&self.session, Some(Arc::clone(self)), events, Arc::new(sink))
     }
 
+    /// Lets another process have it.
+    fn grant(&self, pid: Option<u32>) -> Result<Token, Error> {
+        let token = Token(crate::process::chance());
+        match self.call(|member, object| Request::Grant { member, object, token, pid })? {
+            Reply::Done => Ok(token),
+            _ => Err(unexpected()),
+        }
+    }
+
     /// All rows of a table.
     fn rows(&self) -> Result<Vec<TableRows>, Error> {
         let mut pages = Vec::new();
@@ -156,6 +165,12 @@ impl Folder {
         self.kind
     }
 
+    /// Lets another process of this user see this folder, without the session: by a token that can be redeemed once, within
+    /// a minute, and only by the process with this id if one is given. Hand it on by a way that others cannot read.
+    pub fn grant(&self, pid: Option<u32>) -> Result<Token, Error> {
+        self.object.grant(pid)
+    }
+
     /// Its messages.
     pub fn messages(&self) -> Result<Vec<MessageRow>, Error> {
         let mut messages = Vec::new();
@@ -220,6 +235,11 @@ impl OpenMessage {
     /// Its entry identifier.
     pub fn entry(&self) -> EntryId {
         self.entry
+    }
+
+    /// Lets another process of this user read this message, without the session; see [`Folder::grant`].
+    pub fn grant(&self, pid: Option<u32>) -> Result<Token, Error> {
+        self.object.grant(pid)
     }
 
     /// The piece of it that begins at this byte, and the size of the whole. The piece is empty at the end.

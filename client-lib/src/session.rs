@@ -15,8 +15,8 @@ use sundown_protocol::request::{
     Submit,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, UploadId,
-    frame,
+    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, Token,
+    UploadId, frame,
 };
 
 use crate::error::Error;
@@ -25,6 +25,7 @@ use crate::mapi::{Library, lock, new_key};
 use crate::message::{Message, Submitted};
 use crate::notify::{self, News, Notice, Sink, SinkFunction};
 use crate::object::{AddressBook, Draft, Folder, ObjectState, OpenMessage, StatusTable, Store};
+use crate::shutdown::ClientShutdown;
 
 /// How to log on (`MAPILogonEx`).
 #[derive(Debug, Clone)]
@@ -381,6 +382,17 @@ impl Session {
         }
     }
 
+    /// What controls the shutdown of the whole process (`QueryInterface` for `IMAPIClientShutdown`).
+    pub fn client_shutdown(&self) -> Result<ClientShutdown, Error> {
+        self.state.alive()?;
+        Ok(ClientShutdown::new(self.state.library()?))
+    }
+
+    /// Takes back what was granted by this token, used or not. Whoever holds it is told.
+    pub fn revoke(&self, token: Token) -> Result<(), Error> {
+        self.state.done(|member| Request::Revoke { member, token })
+    }
+
     /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
     /// could not be made durable, or a shared logoff was refused, the session stays logged on and can be used again.
     pub fn logoff(&self, how: Logoff) -> Result<LoggedOff, Error> {
@@ -427,6 +439,7 @@ impl SessionState {
 
     /// The member to speak for, or why there is none any more.
     fn alive(&self) -> Result<MemberId, Error> {
+        self.library()?.check_alive()?;
         let inner = lock(&self.inner);
         match &inner.ended {
             None => Ok(inner.facts.member),
@@ -466,7 +479,7 @@ impl SessionState {
     /// Asks without waiting, for what happens when a guard is dropped.
     pub(crate) fn tell(&self, request: impl Fn(MemberId) -> Request) {
         if let (Ok(member), Ok(library)) = (self.alive(), self.library())
-            && library.check_fork().is_ok()
+            && library.check_alive().is_ok()
             && let Some(link) = library.link_if_up()
         {
             link.tell(request(member));
@@ -565,6 +578,7 @@ impl SessionState {
         let why = match reason {
             EndReason::SharedLogoff => "the shared session was ended; log on again",
             EndReason::BrokerStopped => "the broker was stopped",
+            EndReason::ReferenceLost => "whoever granted it has left",
             EndReason::BrokerLost => "the broker went away and did not come back",
         };
         self.end_with(why);

@@ -155,6 +155,10 @@ pub enum FaultDetail {
     Owner(crate::reply::Peer),
     /// Addresses that no transport takes (`MAPI_E_UNCONFIGURED`) or that are none (`MAPI_E_INVALID_PARAMETER`).
     Addresses(Vec<String>),
+    /// Providers that refuse a fast shutdown or did not answer in time (`MAPI_E_NO_SUPPORT`).
+    Providers(Vec<String>),
+    /// Processes that hold references to objects of this one (`MAPI_E_BUSY`).
+    Holders(Vec<crate::reply::Peer>),
     /// Entries that were accepted, and then could not be made durable.
     Entries(Vec<crate::EntryId>),
 }

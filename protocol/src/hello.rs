@@ -19,6 +19,9 @@ pub struct Hello {
     /// Sixteen bytes that name the program image, the same for every copy of a library in it and another one after
     /// `exec`. On Linux the kernel's `AT_RANDOM` bytes, hashed.
     pub image: [u8; 16],
+    /// Sixteen bytes by chance that name the copy of the library. The first copy in a program image speaks for the
+    /// program when it comes to shutting down (SEED-15).
+    pub library: [u8; 16],
     /// The program's name, for people.
     pub program: String,
 }
@@ -62,14 +65,21 @@ mod tests {
     /// May never change. If this fails, the code is wrong and not the bytes.
     #[test]
     fn the_hello_is_frozen() {
-        let hello =
-            Hello { magic: MAGIC, oldest: 1, newest: 2, image: [0xAB; 16], program: "tray".into() };
+        let hello = Hello {
+            magic: MAGIC,
+            oldest: 1,
+            newest: 2,
+            image: [0xAB; 16],
+            library: [0xCD; 16],
+            program: "tray".into(),
+        };
         let bytes = [
-            &[36, 0, 0, 0][..],        // length of the payload
+            &[52, 0, 0, 0][..],        // length of the payload
             b"SNDN",                   // magic
             &[1, 0],                   // oldest version
             &[2, 0],                   // newest version
             &[0xAB; 16],               // program image
+            &[0xCD; 16],               // copy of the library
             &[4, 0, 0, 0, 0, 0, 0, 0], // length of the name
             b"tray",                   // name
         ]

@@ -77,6 +77,34 @@ impl FromStr for SubmitKey {
     }
 }
 
+/// A one-time token for one object of a session, made by the one who grants it. It is a secret: it is never shown by
+/// `Debug`, and the broker keeps only a hash of it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token(pub u128);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl fmt::Display for Token {
+    /// For the program that hands it on, and nobody else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for Token {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let token = u128::from_str_radix(text, 16).ok().filter(|_| hex);
+        token.map(Self).ok_or(InvalidId("a token is 32 hexadecimal digits"))
+    }
+}
+
 /// An entry identifier (`ENTRYID`): which store, and which record in it. It outlives sessions and brokers.
 ///
 /// ```

@@ -19,7 +19,9 @@ pub mod request;
 pub mod version;
 
 pub use code::{Code, Fault, FaultDetail};
-pub use id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, UploadId};
+pub use id::{
+    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, Token, UploadId,
+};
 pub use notification::{Event, Events, Notification};
 pub use reply::Reply;
 pub use request::Request;

@@ -104,6 +104,8 @@ pub enum EndReason {
     BrokerStopped,
     /// The library could not reach the broker any more.
     BrokerLost,
+    /// Whoever granted the object has left, or took the grant back. The code is `RPC_E_DISCONNECTED`.
+    ReferenceLost,
 }
 
 impl EndReason {
@@ -113,6 +115,7 @@ impl EndReason {
             Self::SharedLogoff => "shared-logoff",
             Self::BrokerStopped => "broker-stopped",
             Self::BrokerLost => "broker-lost",
+            Self::ReferenceLost => "reference-lost",
         }
     }
 }

@@ -60,6 +60,15 @@ pub enum Reply {
     Added(EntryId),
     /// To a resolve: what the name stands for.
     Resolved(AddressRow),
+    /// To a redeem: the granted object. It takes list, read and release, by this member's number.
+    Redeemed {
+        /// Stands for the reference in requests about the object.
+        member: MemberId,
+        /// The object.
+        object: ObjectId,
+        /// What it is.
+        granted: Granted,
+    },
     /// To a status.
     Status(Status),
     /// To a queue's list or show.
@@ -69,6 +78,15 @@ pub enum Reply {
         /// Where to go on; `None` at the end.
         next: Option<u64>,
     },
+}
+
+/// What a granted object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Granted {
+    /// A message.
+    Message(EntryId),
+    /// A folder.
+    Folder(Folder),
 }
 
 /// One new member of a session.
@@ -326,6 +344,19 @@ pub struct SessionStatus {
     pub members: Vec<MemberStatus>,
     /// Its providers in the profile's order.
     pub providers: Vec<ProviderStatus>,
+    /// Objects of it that other processes hold.
+    pub references: Vec<ReferenceStatus>,
+}
+
+/// An object of a member that another process holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceStatus {
+    /// Who granted it.
+    pub granter: MemberId,
+    /// Who holds it.
+    pub holder: Peer,
+    /// What it is.
+    pub granted: Granted,
 }
 
 /// One member.

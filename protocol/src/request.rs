@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, UploadId};
+use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId};
 use crate::notification::Events;
 
 /// One request with the id that its reply will echo.
@@ -142,6 +142,39 @@ pub enum Request {
         object: ObjectId,
         /// What to do.
         action: AddressAction,
+    },
+    /// `IMAPIClientShutdown::QueryFastShutdown` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
+    QueryFastShutdown,
+    /// `IMAPIClientShutdown::NotifyProcessShutdown` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
+    NotifyProcessShutdown,
+    /// `IMAPIClientShutdown::DoFastShutdown` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
+    DoFastShutdown {
+        /// Whether a broker has said yes before, should this be another one: the answer holds for the life of the
+        /// process, and brokers may be restarted meanwhile.
+        remembered: bool,
+    },
+    /// Lets another process have one object, by a token → [`Reply::Done`](crate::Reply::Done).
+    Grant {
+        /// Who grants.
+        member: MemberId,
+        /// A message or a folder.
+        object: ObjectId,
+        /// By which token.
+        token: Token,
+        /// Only to the process with this id.
+        pid: Option<u32>,
+    },
+    /// Takes what was granted → [`Reply::Redeemed`](crate::Reply::Redeemed).
+    Redeem {
+        /// By which token.
+        token: Token,
+    },
+    /// Takes a grant back, used or not → [`Reply::Done`](crate::Reply::Done).
+    Revoke {
+        /// Who granted.
+        member: MemberId,
+        /// Which token.
+        token: Token,
     },
     /// What the broker is doing → [`Reply::Status`](crate::Reply::Status). Costs no credit.
     Status,
@@ -438,8 +471,46 @@ impl Request {
     pub fn is_free(&self) -> bool {
         matches!(
             self,
-            Self::Logoff(_) | Self::Unadvise { .. } | Self::Release { .. } | Self::Status
+            Self::Logoff(_)
+                | Self::Unadvise { .. }
+                | Self::Release { .. }
+                | Self::QueryFastShutdown
+                | Self::NotifyProcessShutdown
+                | Self::DoFastShutdown { .. }
+                | Self::Status
         )
+    }
+
+    /// The member it is about, if it is about one.
+    pub fn member(&self) -> Option<MemberId> {
+        match self {
+            Self::Logoff(Logoff { member, .. })
+            | Self::Advise { member, .. }
+            | Self::Unadvise { member, .. }
+            | Self::Open { member, .. }
+            | Self::Release { member, .. }
+            | Self::List { member, .. }
+            | Self::Read { member, .. }
+            | Self::Upload { member, .. }
+            | Self::Submit(Submit { member, .. })
+            | Self::Draft { member, .. }
+            | Self::Save { member, .. }
+            | Self::Delete { member, .. }
+            | Self::Setting { member, .. }
+            | Self::AbortSubmit { member, .. }
+            | Self::Flush { member }
+            | Self::AddressBook { member, .. }
+            | Self::Grant { member, .. }
+            | Self::Revoke { member, .. } => Some(*member),
+            Self::Logon(_)
+            | Self::QueryFastShutdown
+            | Self::NotifyProcessShutdown
+            | Self::DoFastShutdown { .. }
+            | Self::Redeem { .. }
+            | Self::Status
+            | Self::Queue { .. }
+            | Self::Stop { .. } => None,
+        }
     }
 
     /// The name, for logs.
@@ -462,6 +533,12 @@ impl Request {
             Self::AbortSubmit { .. } => "AbortSubmit",
             Self::Flush { .. } => "Flush",
             Self::AddressBook { .. } => "AddressBook",
+            Self::QueryFastShutdown => "QueryFastShutdown",
+            Self::NotifyProcessShutdown => "NotifyProcessShutdown",
+            Self::DoFastShutdown { .. } => "DoFastShutdown",
+            Self::Grant { .. } => "Grant",
+            Self::Redeem { .. } => "Redeem",
+            Self::Revoke { .. } => "Revoke",
             Self::Status => "Status",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",

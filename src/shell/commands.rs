@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sundown_client::{
     AddressBook, Code, Draft, EntryId, Error, Events, Folder, FolderKind, Logoff, Logon, Mapi,
-    Message, Notice, OnEndOfSession, Session, Sink, StatusTable, Store,
+    Message, MessageRow, Notice, OnEndOfSession, OpenMessage, Reference, Session, Sink,
+    StatusTable, Store, Token,
 };
 
 use super::line::Words;
@@ -18,24 +19,33 @@ const SECTION: &str = "sundown-shell";
 
 /// One process' use of the library.
 pub(crate) struct Shell {
-    /// `None` when it was uninitialized.
-    mapi: Option<Mapi>,
+    mapi: Mapi,
+    /// It was uninitialized, or the process shut down: no call is made any more.
+    left: bool,
     profile: Option<String>,
     printer: &'static Printer,
     sessions: BTreeMap<u64, Session>,
     objects: BTreeMap<u64, Object>,
     sinks: BTreeMap<u64, Sink>,
+    /// Tokens and the sessions whose objects they are for.
+    grants: BTreeMap<String, u64>,
     made: u64,
 }
 
 enum Object {
     Store(Store),
-    Folder(Folder),
+    /// And the session it is of.
+    Folder(Folder, u64),
+    Message(OpenMessage, u64),
+    Reference(Reference),
     AddressBook(AddressBook),
     StatusTable(StatusTable),
     Draft(Draft),
-    /// It was saved; what is left is a handle on the message.
-    Saved(Draft, EntryId),
+    /// It was saved; what is open is a handle on the message.
+    Saved {
+        entry: EntryId,
+        _open: Draft,
+    },
 }
 
 type Reply = Result<Value, Error>;
@@ -43,20 +53,22 @@ type Reply = Result<Value, Error>;
 impl Shell {
     pub(crate) fn new(mapi: Mapi, profile: Option<String>, printer: &'static Printer) -> Self {
         Self {
-            mapi: Some(mapi),
+            mapi,
+            left: false,
             profile,
             printer,
             sessions: BTreeMap::new(),
             objects: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            grants: BTreeMap::new(),
             made: 0,
         }
     }
 
     /// Carries out one command. Its arguments are taken one by one, and what is left makes no sense.
     pub(crate) fn carry_out(&mut self, words: &Words) -> Reply {
-        if self.mapi.is_none() {
-            let message = "this process has uninitialized the library; start another one";
+        if self.left {
+            let message = "this process has left; start another one";
             return Err(output::error(Code::E_NOT_INITIALIZED, message));
         }
         let mut words = words.clone();
@@ -76,6 +88,13 @@ impl Shell {
             "abort-submit" => self.abort_submit(words),
             "flush" => self.flush(words),
             "logoff" => self.logoff(words),
+            "query-fast-shutdown" => self.query_fast_shutdown(words),
+            "notify-process-shutdown" => self.notify_process_shutdown(words),
+            "do-fast-shutdown" => self.do_fast_shutdown(words),
+            "shut-down" => self.shut_down(words),
+            "grant" => self.grant(words),
+            "redeem" => self.redeem(words),
+            "revoke" => self.revoke(words),
             "uninitialize" => self.uninitialize(words),
             other => Err(invalid(format!("there is no command {other:?}"))),
         }
@@ -107,8 +126,7 @@ impl Shell {
         if no_mail {
             logon = logon.no_mail();
         }
-        let mapi = self.mapi.as_ref().expect("looked at before");
-        let session = mapi.logon(logon.on_end_of_session(OnEndOfSession::Stay))?;
+        let session = self.mapi.logon(logon.on_end_of_session(OnEndOfSession::Stay))?;
         let number = self.sessions.keys().next_back().map_or(1, |last| last + 1);
         self.print_default_events(number, &session)?;
         let reply = json!({
@@ -157,11 +175,12 @@ impl Shell {
                 let told = move |n: &Notice| print_once(printer, session, Some(number), n);
                 let sink = match object {
                     Object::Store(store) => store.advise(events, told),
-                    Object::Folder(folder) => folder.advise(events, told),
+                    Object::Folder(folder, _) => folder.advise(events, told),
+                    Object::Message(message, _) => message.advise(events, told),
                     Object::AddressBook(book) => book.advise(events, told),
                     Object::StatusTable(table) => table.advise(events, told),
-                    Object::Draft(_) | Object::Saved(..) => {
-                        let message = "an unsaved message does not notify";
+                    Object::Draft(_) | Object::Saved { .. } | Object::Reference(_) => {
+                        let message = "this object does not notify";
                         Err(output::error(Code::E_NO_SUPPORT, message))
                     }
                 }?;
@@ -187,8 +206,17 @@ impl Shell {
 
     fn open(&mut self, words: &mut Words) -> Reply {
         let what = words.needed("what").map_err(invalid)?;
-        let (_, session) = self.session(words)?;
+        let entry = words.value("entry").map_err(invalid)?;
+        let (of, session) = self.session(words)?;
         end(words)?;
+        if let Some(entry) = &entry {
+            if what != "message" {
+                return Err(invalid("entry=… goes with what=message"));
+            }
+            let entry = entry.parse().map_err(|e| invalid(format!("entry={entry}: {e}")))?;
+            let message = session.open_message(entry)?;
+            return Ok(self.keep(Object::Message(message, of)));
+        }
         let object = match what.as_str() {
             "store" => Object::Store(session.default_store()?),
             "address-book" => Object::AddressBook(session.address_book()?),
@@ -201,7 +229,7 @@ impl Shell {
                          address-book and status-table can"
                     ))
                 })?;
-                Object::Folder(session.folder(folder)?)
+                Object::Folder(session.folder(folder)?, of)
             }
         };
         Ok(self.keep(object))
@@ -224,21 +252,8 @@ impl Shell {
         let number = number(words, "object")?;
         end(words)?;
         let rows: Vec<_> = match self.object(number)? {
-            Object::Folder(folder) => folder
-                .messages()?
-                .into_iter()
-                .map(|m| {
-                    json!({
-                        "entry": m.entry.to_string(),
-                        "subject": m.subject,
-                        "from": m.from,
-                        "to": m.to,
-                        "size": m.size,
-                        "received": m.received,
-                        "recovered": m.recovered,
-                    })
-                })
-                .collect(),
+            Object::Folder(folder, _) => folder.messages()?.iter().map(message_row).collect(),
+            Object::Reference(reference) => reference.messages()?.iter().map(message_row).collect(),
             Object::AddressBook(book) => book
                 .entries()?
                 .into_iter()
@@ -263,7 +278,7 @@ impl Shell {
                     })
                 })
                 .collect(),
-            Object::Store(_) | Object::Draft(_) | Object::Saved(..) => {
+            Object::Store(_) | Object::Message(..) | Object::Draft(_) | Object::Saved { .. } => {
                 return Err(output::error(
                     Code::E_NO_SUPPORT,
                     "this object has no rows; list a folder, the address book or the status table",
@@ -282,10 +297,19 @@ impl Shell {
     }
 
     fn read(&mut self, words: &mut Words) -> Reply {
-        let entry = entry(words)?;
-        let (_, session) = self.session(words)?;
-        end(words)?;
-        let bytes = session.read(entry)?;
+        let bytes = if let Some(object) = words.value("object").map_err(invalid)? {
+            end(words)?;
+            let Object::Reference(reference) = self.object(parse(&object, "object")?)? else {
+                let message = "this object is not a granted message; read it by its entry";
+                return Err(output::error(Code::E_NO_SUPPORT, message));
+            };
+            reference.read()?
+        } else {
+            let entry = entry(words)?;
+            let (_, session) = self.session(words)?;
+            end(words)?;
+            session.read(entry)?
+        };
         Ok(json!({ "size": bytes.len(), "content": String::from_utf8_lossy(&bytes) }))
     }
 
@@ -319,14 +343,14 @@ impl Shell {
         end(words)?;
         let entry = match self.object(number)? {
             Object::Draft(draft) => draft.save()?,
-            Object::Saved(_, entry) => *entry,
+            Object::Saved { entry, .. } => *entry,
             _ => {
                 let message = "there is nothing to save in this object";
                 return Err(output::error(Code::E_NO_SUPPORT, message));
             }
         };
         if let Some(Object::Draft(draft)) = self.objects.remove(&number) {
-            self.objects.insert(number, Object::Saved(draft, entry));
+            self.objects.insert(number, Object::Saved { entry, _open: draft });
         }
         Ok(json!({ "entry": entry.to_string() }))
     }
@@ -382,15 +406,104 @@ impl Shell {
 
     fn uninitialize(&mut self, words: &mut Words) -> Reply {
         end(words)?;
-        let mapi = self.mapi.as_ref().expect("looked at before");
-        mapi.log_everything_off()?;
+        self.mapi.log_everything_off()?;
         // Sinks and objects first: the order of the eight steps.
         self.sinks.clear();
         self.objects.clear();
         self.sessions.clear();
-        self.mapi = None;
+        self.left = true;
         Ok(json!({}))
     }
+
+    fn query_fast_shutdown(&mut self, words: &mut Words) -> Reply {
+        end(words)?;
+        self.mapi.client_shutdown().query_fast_shutdown()?;
+        Ok(json!({}))
+    }
+
+    fn notify_process_shutdown(&mut self, words: &mut Words) -> Reply {
+        end(words)?;
+        self.mapi.client_shutdown().notify_process_shutdown()?;
+        Ok(json!({}))
+    }
+
+    fn do_fast_shutdown(&mut self, words: &mut Words) -> Reply {
+        end(words)?;
+        self.mapi.client_shutdown().do_fast_shutdown()?;
+        self.left = true;
+        Ok(json!({}))
+    }
+
+    fn shut_down(&mut self, words: &mut Words) -> Reply {
+        end(words)?;
+        let path = self.mapi.begin_shut_down()?;
+        self.left = true;
+        Ok(json!({ "path": path.name() }))
+    }
+
+    fn grant(&mut self, words: &mut Words) -> Reply {
+        let number = number(words, "object")?;
+        let pid = match words.value("pid").map_err(invalid)? {
+            None => None,
+            Some(text) => Some(parse(&text, "pid")?),
+        };
+        end(words)?;
+        let (token, session) = match self.object(number)? {
+            Object::Folder(folder, session) => (folder.grant(pid)?, *session),
+            Object::Message(message, session) => (message.grant(pid)?, *session),
+            _ => {
+                let message = "only a message or a folder can be granted";
+                return Err(output::error(Code::E_NO_SUPPORT, message));
+            }
+        };
+        self.grants.insert(token.to_string(), session);
+        Ok(json!({ "token": token.to_string() }))
+    }
+
+    fn redeem(&mut self, words: &mut Words) -> Reply {
+        let token = token(words)?;
+        end(words)?;
+        let reference = self.mapi.redeem(token)?;
+        let (events, printer, number) = (reference.events().clone(), self.printer, self.made + 1);
+        let spawned =
+            std::thread::Builder::new().name(format!("reference {number}")).spawn(move || {
+                for notice in events {
+                    printer.event(&events::lost(number, &notice));
+                }
+            });
+        spawned.map_err(|e| output::error(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
+        Ok(self.keep(Object::Reference(reference)))
+    }
+
+    fn revoke(&mut self, words: &mut Words) -> Reply {
+        let token = token(words)?;
+        end(words)?;
+        let session = self.grants.get(&token.to_string()).and_then(|s| self.sessions.get(s));
+        let session = session.ok_or_else(|| {
+            output::error(Code::E_NOT_FOUND, "this shell has granted nothing by this token")
+        })?;
+        session.revoke(token)?;
+        self.grants.remove(&token.to_string());
+        Ok(json!({}))
+    }
+}
+
+fn token(words: &mut Words) -> Result<Token, Error> {
+    let text = words.needed("token").map_err(invalid)?;
+    // It is a secret: an error does not repeat it.
+    text.parse().map_err(|e| invalid(format!("token: {e}")))
+}
+
+fn message_row(row: &MessageRow) -> Value {
+    json!({
+        "entry": row.entry.to_string(),
+        "subject": row.subject,
+        "from": row.from,
+        "to": row.to,
+        "size": row.size,
+        "received": row.received,
+        "recovered": row.recovered,
+    })
 }
 
 /// Several registrations of one session may ask for an event; it is one line all the same.

@@ -77,6 +77,17 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
     }
 }
 
+/// The end of a granted object, which is of no session.
+pub(crate) fn lost(object: u64, notice: &Notice) -> Value {
+    let mut value = value(0, notice, None);
+    if let Some(keys) = value.as_object_mut() {
+        keys.shift_remove("session");
+        keys.shift_remove("grace_seconds");
+        keys.insert("object".into(), json!(object));
+    }
+    value
+}
+
 fn message(event: &str, session: u64, place: &sundown_client::Place) -> Value {
     json!({
         "event": event,

@@ -200,7 +200,10 @@ fn ending(
     let notice = tray.hears(critical)?;
     let (by, grace) = (&notice["by"]["pid"], &notice["grace_seconds"]);
     t.line(tray.name, &format!("is told: the session ends, by pid {by}, within {grace} s"));
-    t.check("the tray icon knows who and why", *by == client.pid() && notice["reason"] == "shared-logoff");
+    t.check(
+        "the tray icon knows who and why",
+        *by == client.pid() && notice["reason"] == "shared-logoff",
+    );
     t.check("it was told once", tray.heard(critical)? == 1);
     t.check("the private session was not", backup.heard(critical)? == 0);
     let mut late = stage.enter("latecomer")?;
@@ -208,7 +211,8 @@ fn ending(
     let status = stage.status()?;
     let sessions = status["sessions"].as_array().cloned().unwrap_or_default();
     let fresh = sessions.iter().any(|s| {
-        s["id"] != before && s["members"].as_array().is_some_and(|m| m.iter().any(|m| m["pid"] == late.pid()))
+        s["id"] != before
+            && s["members"].as_array().is_some_and(|m| m.iter().any(|m| m["pid"] == late.pid()))
     });
     t.check("whoever comes now gets a fresh session", fresh);
     tray.hears(|e| e["kind"] == "evicted")?;

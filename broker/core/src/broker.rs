@@ -10,12 +10,14 @@ use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, Uplo
 use crate::connection::{Asker, Connection};
 use crate::engine::Engine;
 use crate::event::{CallId, ConnectionId, Effect, EngineId, Event, LaneId, Tick, Turn};
+use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::Member;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
+use crate::shutdown::Sweep;
 use crate::spooler::Flight;
 use crate::stop::Stopping;
 use crate::timers::{Timer, Timers};
@@ -51,6 +53,8 @@ pub struct Broker {
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
     pub(crate) stopping: Option<Stopping>,
+    pub(crate) sweeps: BTreeMap<u64, Sweep>,
+    pub(crate) grants: Grants,
     made: u64,
 }
 
@@ -107,6 +111,17 @@ pub(crate) enum Then {
         entry: EntryId,
     },
     Flushed(MemberId),
+    Swept {
+        sweep: u64,
+        session: SessionId,
+        place: usize,
+    },
+    Kept {
+        sweep: u64,
+        member: MemberId,
+        object: ObjectId,
+        engine: EngineId,
+    },
     AbortFound {
         asker: Asker,
         member: MemberId,
@@ -184,6 +199,8 @@ impl Broker {
             timers: Timers::default(),
             finals: [0; 9],
             stopping: None,
+            sweeps: BTreeMap::new(),
+            grants: Grants::default(),
             made: 0,
         }
     }
@@ -204,6 +221,7 @@ impl Broker {
                     let why = Fault::new(Code::E_NOT_FOUND, "the process has ended");
                     self.hang_up(connection, why, turn);
                 }
+                self.processes.end(&process);
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
             Event::Adopt { profile } => {
@@ -252,6 +270,10 @@ impl Broker {
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
+            Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
+            Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
+            Timer::TearDown(process) => self.tear_down(process, turn),
+            Timer::Grants => self.expire_grants(turn),
             Timer::Stop => self.stop_tick(turn),
         }
     }
@@ -364,6 +386,12 @@ impl Broker {
             Then::Recovered(engine) => self.recovered(engine, result.as_ref().ok(), turn),
             Then::Deleted { asker, engine, entry } => {
                 self.deleted(asker, (engine, entry), result, turn);
+            }
+            Then::Swept { sweep, session, place } => {
+                self.swept((sweep, session, place), result, turn);
+            }
+            Then::Kept { sweep, member, object, engine } => {
+                self.kept((sweep, engine), (member, object), result, turn);
             }
             Then::Flushed(member) => self.written(member, turn),
             Then::AbortFound { asker, member, engine, record } => {

@@ -17,6 +17,12 @@ const REMEMBERED: usize = 4_096;
 pub(crate) struct Connection {
     pub(crate) process: ProcessId,
     pub(crate) members: BTreeSet<MemberId>,
+    /// The copy of the library at the other end.
+    pub(crate) library: [u8; 16],
+    /// Objects of other processes' sessions that are held through it.
+    pub(crate) references: BTreeSet<MemberId>,
+    /// Those that were taken away.
+    pub(crate) lost: BTreeSet<MemberId>,
     /// Members that did not leave by themselves.
     pub(crate) gone: HashMap<MemberId, LeaveReason>,
     requests: u32,
@@ -55,10 +61,14 @@ impl Broker {
             let why = Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message);
             return turn.emit(Effect::Close { connection, why });
         }
+        let library = identity.library;
         let process = self.processes.connect(identity, connection);
         let new = Connection {
             process,
             members: BTreeSet::new(),
+            library,
+            references: BTreeSet::new(),
+            lost: BTreeSet::new(),
             gone: HashMap::new(),
             requests: 0,
             bytes: 0,
@@ -116,6 +126,7 @@ impl Broker {
         for member in state.members {
             self.remove_member(member, LeaveReason::Disconnected, turn);
         }
+        self.drop_references(state.references, turn);
         self.processes.disconnect(state.process, connection);
     }
 }

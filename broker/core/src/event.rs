@@ -38,6 +38,8 @@ pub struct PeerIdentity {
     pub peer: Peer,
     /// Its user.
     pub uid: u32,
+    /// Which copy of the library it is, in a program that may have several.
+    pub library: [u8; 16],
 }
 
 /// Monotonic time for timers, wall time for what is stored, entropy for jitter and ids.

@@ -25,6 +25,8 @@
 //! | `messages`, `submit` | what goes to a store and back |
 //! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
 //! | `lanes` | who may call a provider next |
+//! | `shutdown` | fast shutdown: query, notify, do, for one process |
+//! | `grants` | one object in the hands of another process |
 //! | `stop`, `status`, `timers` | as they say |
 
 pub mod address;
@@ -36,6 +38,7 @@ mod broker;
 mod connection;
 mod engine;
 mod event;
+mod grants;
 mod lanes;
 mod logoff;
 mod logon;
@@ -45,6 +48,7 @@ mod object;
 mod process;
 mod requests;
 mod session;
+mod shutdown;
 mod spooler;
 mod status;
 mod stop;

@@ -20,6 +20,9 @@ use crate::session::{MailAfter, ProviderState, Session, SessionState};
 use crate::settings::{Linger, Right, SharedLogoff};
 use crate::timers::Timer;
 
+/// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
+const REFERENCES: Duration = Duration::from_secs(30);
+
 impl Broker {
     pub(crate) fn logoff(
         &mut self,
@@ -54,10 +57,14 @@ impl Broker {
             asker,
             wait,
             drain: until,
+            references: until.unwrap_or(now + REFERENCES),
             durable,
             began_with,
             told: began_with,
         });
+        if !self.settings.shutdown.external_references {
+            self.timers.set(until.unwrap_or(now + REFERENCES), Timer::Leaving(id));
+        }
         self.timers.set(durable, Timer::Leaving(id));
         if let Some(until) = until {
             self.timers.set(until, Timer::Leaving(id));
@@ -155,6 +162,13 @@ impl Broker {
         if member.unwritten > 0 || !member.failed.is_empty() {
             return self.refuse_leaving(id, turn);
         }
+        let held = !member.references.is_empty() && !self.settings.shutdown.external_references;
+        if held {
+            if now >= leaving.references {
+                self.refuse_leaving(id, turn);
+            }
+            return;
+        }
         if leaving.drain.is_some_and(|until| now < until) && member.waiting > 0 {
             let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
             if std::mem::replace(&mut leaving.told, waiting) != waiting {
@@ -194,7 +208,10 @@ impl Broker {
         let member = self.members.get_mut(&id).expect("it is leaving");
         let state = std::mem::replace(&mut member.state, MemberState::Attached);
         let MemberState::Draining(leaving) = state else { return };
-        let fault = if member.failed.is_empty() {
+        let unwritten = member.unwritten > 0;
+        let fault = if member.failed.is_empty() && !unwritten && !member.references.is_empty() {
+            crate::grants::held_by(self.holders(id))
+        } else if member.failed.is_empty() {
             let message = "the store did not make everything durable in time; \
                            you are still logged on, try again";
             Fault::new(Code::E_TIMEOUT, message)
@@ -236,6 +253,7 @@ impl Broker {
             let fault = Fault::new(Code::E_END_OF_SESSION, "the session has ended");
             self.answer(asker, Err(fault), turn);
         }
+        self.end_grants(id, std::mem::take(&mut member.references), turn);
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
         session.members.retain(|m| *m != id);

@@ -322,7 +322,8 @@ impl Broker {
             Waiting::Logon(..) => self.check_member_quota(process),
             Waiting::Queue(..) => Ok(()),
         };
-        if let Err(fault) = quota.and_then(|()| self.check_right(id, &waiting)) {
+        let allowed = self.refuse_departed(asker).and(quota);
+        if let Err(fault) = allowed.and_then(|()| self.check_right(id, &waiting)) {
             return self.answer(asker, Err(fault), turn);
         }
         match waiting {
@@ -359,6 +360,8 @@ impl Broker {
             since: turn.tick.millis(),
             state: MemberState::Attached,
             objects: Objects::default(),
+            drafts: std::collections::BTreeSet::new(),
+            references: std::collections::BTreeSet::new(),
             advises: std::collections::BTreeMap::new(),
             advised: 0,
             uploads: std::collections::HashMap::new(),
@@ -400,6 +403,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         transport: 0,
         state: ProviderState::Configured,
         fast_shutdown: spec.fast_shutdown,
+        stance: None,
         in_flight: 0,
         unanswered: 0,
     }

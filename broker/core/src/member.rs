@@ -7,12 +7,12 @@
 //!     └──disconnected, evicted, broker stopped──► gone
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sundown_protocol::reply::LoggedOff;
 use sundown_protocol::request::{AdviseSource, LogonFlags};
-use sundown_protocol::{AdviseId, Events, MemberId, SessionId, UploadId};
+use sundown_protocol::{AdviseId, Events, MemberId, ObjectId, SessionId, UploadId};
 
 use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId};
@@ -31,6 +31,10 @@ pub(crate) struct Member {
     pub(crate) since: u64,
     pub(crate) state: MemberState,
     pub(crate) objects: Objects,
+    /// Those of them that are unsaved drafts: leaving must not look through all.
+    pub(crate) drafts: BTreeSet<ObjectId>,
+    /// What other processes hold of it.
+    pub(crate) references: BTreeSet<MemberId>,
     pub(crate) advises: BTreeMap<AdviseId, Advise>,
     pub(crate) advised: u32,
     pub(crate) uploads: HashMap<UploadId, Upload>,
@@ -61,6 +65,8 @@ pub(crate) struct Leaving {
     pub(crate) wait: WaitForOthers,
     /// Until when outbound mail is waited for; `None` when it is not.
     pub(crate) drain: Option<Duration>,
+    /// Until when others may take to release what they hold of it, where that is waited for.
+    pub(crate) references: Duration,
     /// Until when the store may take to make things durable.
     pub(crate) durable: Duration,
     /// How many submissions were waited for when it began.

@@ -87,12 +87,18 @@ impl Broker {
         let member = self.members.get_mut(&id).expect("who opens is a member");
         let process = self.processes.get_mut(member.process).expect("it is connected");
         process.objects += 1;
-        member.objects.insert(object)
+        let is_draft = matches!(object, Object::Draft(_));
+        let id = member.objects.insert(object);
+        if is_draft {
+            member.drafts.insert(id);
+        }
+        id
     }
 
     fn remove_object(&mut self, id: MemberId, object: ObjectId) -> Option<Object> {
         let member = self.members.get_mut(&id)?;
         let removed = member.objects.remove(object)?;
+        member.drafts.remove(&object);
         let process = self.processes.get_mut(member.process).expect("it is connected");
         process.objects -= 1;
         Some(removed)
@@ -351,6 +357,7 @@ impl Broker {
                 && let Some(place) = member.objects.get_mut(object)
             {
                 *place = Object::Message(entry);
+                member.drafts.remove(&object);
             }
         }
         let reply = result.map(|_| Reply::Saved(entry)).map_err(Fault::from);

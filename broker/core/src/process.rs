@@ -20,6 +20,32 @@ pub(crate) struct Process {
     pub(crate) objects: usize,
     /// Bytes of deferred submissions that were answered and are not durable.
     pub(crate) unwritten: u64,
+    /// The copy of the library that came first: it speaks for the process.
+    pub(crate) host: [u8; 16],
+    /// The answer to `QueryFastShutdown`, for the life of the process (SEED-12).
+    pub(crate) verdict: Option<bool>,
+    /// Providers that made it no.
+    pub(crate) refusing: BTreeSet<String>,
+    /// Whether `NotifyProcessShutdown` was called.
+    pub(crate) notified: bool,
+    pub(crate) departure: Departure,
+}
+
+/// How far a process is with `DoFastShutdown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    No,
+    /// What it handed over is being made durable.
+    Doing,
+    /// It takes no calls any more.
+    Done,
+}
+
+impl Process {
+    /// Whether something must be remembered of it as long as it lives, connected or not.
+    fn is_marked(&self) -> bool {
+        self.verdict.is_some() || self.notified || self.departure == Departure::Done
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,17 +74,33 @@ impl Processes {
             members: 0,
             objects: 0,
             unwritten: 0,
+            host: identity.library,
+            verdict: None,
+            refusing: BTreeSet::new(),
+            notified: false,
+            departure: Departure::No,
         });
         process.connections.insert(connection);
         id
     }
 
-    /// A connection is gone; with the last one the process is.
+    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends.
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) {
         let Some(process) = self.by_id.get_mut(&id) else { return };
         process.connections.remove(&connection);
-        if process.connections.is_empty() {
+        if process.connections.is_empty() && !process.is_marked() {
             self.by_key.remove(&process.key);
+            self.by_id.remove(&id);
+        }
+    }
+
+    /// The process has ended.
+    pub(crate) fn end(&mut self, key: &ProcessKey) {
+        let gone = |p: &Process| p.connections.is_empty();
+        if let Some(id) = self.by_key.get(key).copied()
+            && self.by_id.get(&id).is_some_and(gone)
+        {
+            self.by_key.remove(key);
             self.by_id.remove(&id);
         }
     }

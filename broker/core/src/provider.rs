@@ -118,6 +118,12 @@ pub enum ProviderCall {
     Transport(TransportCall),
     /// To an address book.
     Address(AddressCall),
+    /// `IMAPIProviderShutdown::QueryFastShutdown`: whether the provider supports it. Its first answer holds.
+    QueryFastShutdown,
+    /// `IMAPIProviderShutdown::NotifyProcessShutdown`: a process is going to leave.
+    NotifyProcessShutdown,
+    /// `IMAPIProviderShutdown::DoFastShutdown`: a process leaves. What it handed over is durable when this is answered.
+    DoFastShutdown,
 }
 
 impl ProviderCall {
@@ -130,6 +136,9 @@ impl ProviderCall {
             Self::Read(read) => read.name(),
             Self::Transport(call) => call.name(),
             Self::Address(call) => call.name(),
+            Self::QueryFastShutdown => "QueryFastShutdown",
+            Self::NotifyProcessShutdown => "NotifyProcessShutdown",
+            Self::DoFastShutdown => "DoFastShutdown",
         }
     }
 }
@@ -139,6 +148,8 @@ impl ProviderCall {
 pub enum ProviderAnswer {
     /// Done; there is nothing more to say.
     Done,
+    /// To one of the shutdown calls: the provider does not know the interface, and was not called.
+    Unaware,
     /// A store's, to a logon.
     StoreOpened(StoreFacts),
     /// To an append: the bytes the upload has now.

@@ -23,7 +23,13 @@ impl Broker {
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
         self.note_activity(turn);
-        if let Err(fault) = self.dispatch(asker, request, turn) {
+        let result = self.refuse_departed(asker).and_then(|()| {
+            if self.about_reference(asker, &request, turn)? {
+                return Ok(());
+            }
+            self.dispatch(asker, request, turn)
+        });
+        if let Err(fault) = result {
             self.answer(asker, Err(fault), turn);
         }
     }
@@ -74,6 +80,16 @@ impl Broker {
             Request::AddressBook { member, object, action } => {
                 self.address_book(asker, member, object, action, turn)
             }
+            Request::QueryFastShutdown => self.query_fast_shutdown(asker, turn),
+            Request::NotifyProcessShutdown => self.notify_process_shutdown(asker, turn),
+            Request::DoFastShutdown { remembered } => {
+                self.do_fast_shutdown(asker, remembered, turn)
+            }
+            Request::Grant { member, object, token, pid } => {
+                self.grant(asker, (member, object), token, pid, turn)
+            }
+            Request::Redeem { token } => self.redeem(asker, token, turn),
+            Request::Revoke { member, token } => self.revoke(asker, member, token, turn),
             Request::Status => {
                 let status = self.status();
                 self.answer(asker, Ok(Reply::Status(status)), turn);

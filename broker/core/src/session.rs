@@ -22,6 +22,7 @@ use crate::connection::Asker;
 use crate::event::{EngineId, LaneId};
 use crate::provider::{FastShutdown, ProviderType};
 use crate::settings::Profile;
+use crate::shutdown::Stance;
 
 /// Who a shared session is for: the user and the profile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -123,6 +124,8 @@ pub(crate) struct Provider {
     pub(crate) transport: usize,
     pub(crate) state: ProviderState,
     pub(crate) fast_shutdown: FastShutdown,
+    /// Its first answer to `QueryFastShutdown`.
+    pub(crate) stance: Option<Stance>,
     /// Messages a transport is busy with.
     pub(crate) in_flight: usize,
     /// Calls made for this session that it has not answered.

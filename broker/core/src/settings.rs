@@ -40,6 +40,23 @@ pub struct Shutdown {
     pub deadline: Duration,
     /// `linger`: how long a session stays after its last member.
     pub linger: Linger,
+    /// `fast_shutdown_behavior`: what it takes for a fast shutdown.
+    pub fast_shutdown: FastShutdownBehavior,
+    /// `disable_fast_shutdown`: nobody may do it, whatever the answer was.
+    pub disable_fast_shutdown: bool,
+    /// `allow_shutdown_with_external_references`: whether a process may leave while others hold its objects.
+    pub external_references: bool,
+}
+
+/// `fast_shutdown_behavior`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastShutdownBehavior {
+    /// Every provider must support it; one that does not know the interface refuses.
+    OptIn,
+    /// Every provider that knows the interface must support it.
+    OptOut,
+    /// Never.
+    Disabled,
 }
 
 /// `shared_logoff`.
@@ -107,6 +124,9 @@ impl Default for Shutdown {
             grace: Some(Duration::from_secs(30)),
             deadline: Duration::from_secs(10),
             linger: Linger::UntilEmpty,
+            fast_shutdown: FastShutdownBehavior::OptIn,
+            disable_fast_shutdown: false,
+            external_references: true,
         }
     }
 }

@@ -47,13 +47,19 @@ impl Broker {
             state: session.state_name().into(),
             members: session.members.iter().map(|m| self.member_status(*m)).collect(),
             providers: session.providers.iter().map(provider_status).collect(),
+            references: self.references_of(session.id),
         }
+    }
+
+    fn waits_for_references(&self, member: &crate::member::Member) -> bool {
+        !self.settings.shutdown.external_references && !member.references.is_empty()
     }
 
     fn member_status(&self, id: MemberId) -> MemberStatus {
         let member = &self.members[&id];
         let state = match member.state {
             MemberState::Attached => "attached",
+            MemberState::Draining(_) if self.waits_for_references(member) => "waiting",
             MemberState::Draining(_) => "draining",
         };
         MemberStatus {

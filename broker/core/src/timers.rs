@@ -6,6 +6,7 @@ use std::time::Duration;
 use sundown_protocol::{MemberId, SessionId};
 
 use crate::event::EngineId;
+use crate::process::ProcessId;
 
 /// What is to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,14 @@ pub(crate) enum Timer {
     Due(EngineId),
     /// A store nobody used for a while.
     Idle(EngineId, u64),
+    /// A fast shutdown's sweep does not wait for transports and address books any more.
+    SweepOn(u64),
+    /// A fast shutdown's sweep does not wait for anybody any more.
+    Sweep(u64),
+    /// A process is done and has its answer.
+    TearDown(ProcessId),
+    /// Tokens may have expired.
+    Grants,
     /// A stopping broker looks whether it is quiet.
     Stop,
 }

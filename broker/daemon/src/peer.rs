@@ -34,7 +34,12 @@ impl Credentials {
         key[16..].copy_from_slice(&hello.image);
         let program: String =
             hello.program.chars().filter(|c| !c.is_control()).take(MAX_PROGRAM).collect();
-        PeerIdentity { key: ProcessKey(key), peer: Peer { pid: self.pid, program }, uid: self.uid }
+        PeerIdentity {
+            key: ProcessKey(key),
+            peer: Peer { pid: self.pid, program },
+            uid: self.uid,
+            library: hello.library,
+        }
     }
 
     fn process(&self, connection: ConnectionId) -> (u8, u64, u64) {
@@ -78,6 +83,7 @@ mod tests {
             oldest: 1,
             newest: 1,
             image: [image; 16],
+            library: [0; 16],
             program: "a\nb".into(),
         };
         let identity = |socket: &std::os::unix::net::UnixStream, connection, image| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -109,6 +109,9 @@ pub struct Server {
     loaded: Loaded,
     links: HashMap<ConnectionId, Link>,
     processes: HashMap<ProcessKey, ProcessWatch>,
+    watched: HashMap<Token, ProcessKey>,
+    /// Processes that ended with their last connection, to be told to the core behind that.
+    ended: Vec<ProcessKey>,
     accounts: HashMap<ProcessKey, Weak<Account>>,
     made: u64,
     began: Instant,
@@ -130,7 +133,6 @@ pub struct Server {
 /// The kernel's word on when a process ends, and its connections.
 struct ProcessWatch {
     pidfd: Option<OwnedFd>,
-    token: Token,
     links: usize,
 }
 
@@ -173,6 +175,8 @@ impl Server {
             loaded,
             links: HashMap::new(),
             processes: HashMap::new(),
+            watched: HashMap::new(),
+            ended: Vec::new(),
             accounts: HashMap::new(),
             made: FIRST,
             began: Instant::now(),
@@ -226,9 +230,12 @@ impl Server {
                     }
                 }
             }
+            // An answer goes out before anything else is begun: what follows a fast shutdown waits for no one.
+            self.write_all();
             self.tell_time();
             self.read_some();
             self.write_all();
+            self.tell_ends();
         }
         // What was said last should arrive: a goodbye, the answer to a stop.
         for link in self.links.values_mut() {
@@ -432,22 +439,37 @@ impl Server {
         link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
         let pidfd = link.credentials.pidfd.take();
         let token = Token(id.0 as usize * 2 + 1);
-        let watch = self.processes.entry(key).or_insert_with(|| {
-            if let Some(pidfd) = &pidfd {
-                let raw = pidfd.as_fd().as_raw_fd();
-                let _ =
-                    self.poll.registry().register(&mut SourceFd(&raw), token, Interest::READABLE);
+        match self.processes.get_mut(&key) {
+            Some(watch) => watch.links += 1,
+            None => {
+                if let Some(pidfd) = &pidfd {
+                    let (raw, ends) = (pidfd.as_raw_fd(), Interest::READABLE);
+                    let _ = self.poll.registry().register(&mut SourceFd(&raw), token, ends);
+                    self.watched.insert(token, key.clone());
+                }
+                self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
             }
-            ProcessWatch { pidfd, token, links: 0 }
-        });
-        watch.links += 1;
+        }
         self.dirty.insert(id);
         self.apply(Event::Connected { connection: id, identity });
     }
 
     fn process_ended(&mut self, token: Token) {
-        let ended = self.processes.iter().find(|(_, watch)| watch.token == token);
-        if let Some(process) = ended.map(|(key, _)| key.clone()) {
+        let Some(process) = self.watched.remove(&token) else { return };
+        if let Some(watch) = self.processes.get_mut(&process)
+            && let Some(pidfd) = watch.pidfd.take()
+        {
+            let raw = pidfd.as_raw_fd();
+            let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
+            if watch.links == 0 {
+                self.processes.remove(&process);
+            }
+        }
+        self.apply(Event::ProcessEnded { process });
+    }
+
+    fn tell_ends(&mut self) {
+        while let Some(process) = self.ended.pop() {
             self.apply(Event::ProcessEnded { process });
         }
     }
@@ -461,13 +483,13 @@ impl Server {
         let Some(watch) = self.processes.get_mut(&key) else { return };
         watch.links -= 1;
         if watch.links == 0 {
-            if let Some(watch) = self.processes.remove(&key)
-                && let Some(pidfd) = watch.pidfd
-            {
-                let raw = pidfd.as_raw_fd();
-                let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
-            }
             self.accounts.remove(&key);
+            // What is known of a process holds as long as it lives. One that cannot be watched ends with its last
+            // connection.
+            if watch.pidfd.is_none() {
+                self.processes.remove(&key);
+                self.ended.push(key);
+            }
         }
     }
 

@@ -36,44 +36,10 @@ use value::{
 pub struct Loaded {
     /// What the core is to know. `owner` and `broker` are not in files: the caller fills them in.
     pub settings: Settings,
-    /// The keys of `[shutdown]` about fast shutdown and references.
-    pub fast_shutdown: FastShutdownSettings,
     /// `[socket]`, `group`: who besides the owner may connect. The socket has mode 0660 then, its directory 0750.
     pub socket_group: Option<Group>,
     /// The files that were there, in the order in which they were read.
     pub files: Vec<PathBuf>,
-}
-
-/// The keys of `[shutdown]` about fast shutdown and references.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FastShutdownSettings {
-    /// `fast_shutdown_behavior`.
-    pub behavior: FastShutdownBehavior,
-    /// `disable_fast_shutdown`: programs are told to take the traditional way.
-    pub disabled: bool,
-    /// `allow_shutdown_with_external_references`: what others hold does not keep a process from leaving.
-    pub with_external_references: bool,
-}
-
-impl Default for FastShutdownSettings {
-    fn default() -> Self {
-        Self {
-            behavior: FastShutdownBehavior::OptIn,
-            disabled: false,
-            with_external_references: true,
-        }
-    }
-}
-
-/// `fast_shutdown_behavior`: what a provider without the interface says to fast shutdown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FastShutdownBehavior {
-    /// No.
-    OptIn,
-    /// Yes.
-    OptOut,
-    /// Nobody is asked; the answer is no.
-    Disabled,
 }
 
 /// A group of users.
@@ -143,7 +109,7 @@ impl SettingsFile {
         source: &Source,
         accounts: &Accounts,
     ) -> Result<(), SettingsError> {
-        self.shutdown.apply(&mut loaded.settings.shutdown, &mut loaded.fast_shutdown);
+        self.shutdown.apply(&mut loaded.settings.shutdown);
         self.limits.apply(&mut loaded.settings.limits);
         if let Some(name) = self.socket.group {
             loaded.socket_group = Some(find_group(&name, source, accounts)?);
@@ -153,10 +119,10 @@ impl SettingsFile {
 }
 
 impl ShutdownSection {
-    fn apply(self, shutdown: &mut Shutdown, fast: &mut FastShutdownSettings) {
-        set(&mut fast.behavior, Spelled::of(self.fast_shutdown_behavior));
-        set(&mut fast.disabled, self.disable_fast_shutdown);
-        set(&mut fast.with_external_references, self.allow_shutdown_with_external_references);
+    fn apply(self, shutdown: &mut Shutdown) {
+        set(&mut shutdown.fast_shutdown, Spelled::of(self.fast_shutdown_behavior));
+        set(&mut shutdown.disable_fast_shutdown, self.disable_fast_shutdown);
+        set(&mut shutdown.external_references, self.allow_shutdown_with_external_references);
         set(&mut shutdown.shared_logoff, Spelled::of(self.shared_logoff));
         set(&mut shutdown.grace, Spelled::of(self.shared_logoff_grace));
         set(&mut shutdown.deadline, Spelled::of(self.shutdown_deadline));
@@ -274,12 +240,6 @@ mod tests {
             recipients: 8,
         };
         assert_eq!(loaded.settings.limits, limits);
-        let fast = FastShutdownSettings {
-            behavior: FastShutdownBehavior::OptOut,
-            disabled: true,
-            with_external_references: false,
-        };
-        assert_eq!(loaded.fast_shutdown, fast);
         assert_eq!(loaded.socket_group, Some(Group { name: "mail".into(), gid: 8 }));
     }
 

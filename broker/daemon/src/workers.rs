@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreWrite,
-    TransportCall, Urgency,
+    FastShutdown, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
+    StoreWrite, TransportCall, Urgency,
 };
 use sundown_core::{CallId, LaneId, LaneSpec};
 use sundown_protocol::{Code, SessionId};
 use sundown_providers::{
-    AddressBookProvider, Prepared, Registry, StoreProvider, StoreReader, Support, Sync,
-    TransportProvider,
+    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, StoreProvider,
+    StoreReader, Support, Sync, TransportProvider,
 };
 
 /// How long a deferred submission may wait for company.
@@ -99,8 +99,13 @@ impl Workers {
         let LaneSpec { lane, reader, provider_type, spec, .. } = spec;
         let (sender, calls) = unbounded();
         self.lanes.insert(lane, sender);
-        let desk =
-            Desk { name: spec.name.clone(), provider_type, calls, answers: self.answers.clone() };
+        let desk = Desk {
+            name: spec.name.clone(),
+            fast_shutdown: spec.fast_shutdown,
+            provider_type,
+            calls,
+            answers: self.answers.clone(),
+        };
         match provider_type {
             ProviderType::Store => {
                 let (sender, reads) = unbounded();
@@ -177,6 +182,7 @@ fn spawn(what: &str, spec: &ProviderSpec, work: impl FnOnce() + Send + 'static) 
 #[derive(Clone)]
 struct Desk {
     name: String,
+    fast_shutdown: FastShutdown,
     provider_type: ProviderType,
     calls: Receiver<Work>,
     answers: Answers,
@@ -222,31 +228,57 @@ impl Desk {
         );
     }
 
+    /// One of the three shutdown calls. A provider without the interface is not called, and neither is one that the
+    /// administrator treats as such.
+    fn shutdown_call(&self, work: &Work, interface: Option<&mut dyn ProviderShutdown>) -> Answer {
+        let interface = interface.filter(|_| self.fast_shutdown != FastShutdown::Absent);
+        let Some(interface) = interface else { return Ok(ProviderAnswer::Unaware) };
+        let process = LeavingProcess {
+            pid: work.pid.unwrap_or(0),
+            session: work.session.map_or(0, |session| session.0),
+        };
+        self.make_call(work, || {
+            let done = match work.provider {
+                ProviderCall::QueryFastShutdown if self.fast_shutdown == FastShutdown::Refused => {
+                    let message = "the profile says fast_shutdown = \"refused\"";
+                    Err(ProviderError::new(Code::E_NO_SUPPORT, message))
+                }
+                ProviderCall::QueryFastShutdown => interface.query_fast_shutdown(),
+                ProviderCall::NotifyProcessShutdown => interface.notify_process_shutdown(process),
+                _ => interface.do_fast_shutdown(process),
+            };
+            done.map(|()| ProviderAnswer::Done)
+        })
+    }
+
     fn serve_transport(
         self,
         mut made: Result<Box<dyn TransportProvider>, ProviderError>,
         support: &Arc<dyn Support>,
     ) {
         for work in &self.calls {
-            let answer = self.make_call(&work, || {
-                let transport = made.as_mut().map_err(|e| e.clone())?;
-                call_transport(transport.as_mut(), &work.provider, support)
-            });
+            let answer = if is_shutdown(&work) {
+                self.shutdown_call(&work, made.as_mut().ok().and_then(|t| t.shutdown()))
+            } else {
+                self.make_call(&work, || {
+                    let transport = made.as_mut().map_err(|e| e.clone())?;
+                    call_transport(transport.as_mut(), &work.provider, support)
+                })
+            };
             self.answers.send([(work.call, answer)]);
         }
     }
 
     fn serve_address_book(self, mut made: Result<Box<dyn AddressBookProvider>, ProviderError>) {
         for work in &self.calls {
-            let answer = self.make_call(&work, || {
-                let book = made.as_mut().map_err(|e| e.clone())?;
-                match &work.provider {
-                    ProviderCall::Logon => book.logon().map(|()| ProviderAnswer::Done),
-                    ProviderCall::Logoff => book.logoff().map(|()| ProviderAnswer::Done),
-                    ProviderCall::Address(call) => book.call(call),
-                    _ => Err(misdirected()),
-                }
-            });
+            let answer = if is_shutdown(&work) {
+                self.shutdown_call(&work, made.as_mut().ok().and_then(|b| b.shutdown()))
+            } else {
+                self.make_call(&work, || {
+                    let book = made.as_mut().map_err(|e| e.clone())?;
+                    call_address_book(book.as_mut(), &work.provider)
+                })
+            };
             self.answers.send([(work.call, answer)]);
         }
     }
@@ -293,6 +325,24 @@ fn call_transport(
         }
         _ => Err(misdirected()),
     }
+}
+
+fn call_address_book(book: &mut dyn AddressBookProvider, call: &ProviderCall) -> Answer {
+    match call {
+        ProviderCall::Logon => book.logon().map(|()| ProviderAnswer::Done),
+        ProviderCall::Logoff => book.logoff().map(|()| ProviderAnswer::Done),
+        ProviderCall::Address(call) => book.call(call),
+        _ => Err(misdirected()),
+    }
+}
+
+fn is_shutdown(work: &Work) -> bool {
+    matches!(
+        work.provider,
+        ProviderCall::QueryFastShutdown
+            | ProviderCall::NotifyProcessShutdown
+            | ProviderCall::DoFastShutdown
+    )
 }
 
 fn misdirected() -> ProviderError {
@@ -391,6 +441,9 @@ impl Writer {
         work: &Work,
     ) -> Answer {
         let desk = self.desk.clone();
+        if is_shutdown(work) {
+            return desk.shutdown_call(work, made.as_mut().ok().and_then(|s| s.shutdown()));
+        }
         desk.make_call(work, || {
             let store = made.as_mut().map_err(|e| e.clone())?;
             match work.provider {

@@ -51,6 +51,12 @@ pub trait StoreProvider: Send {
 
     /// One session less. After the last one the files are closed.
     fn logoff(&mut self) -> Result<()>;
+
+    /// Its shutdown interface, if it has one (`QueryInterface` for `IMAPIProviderShutdown`). Without it, fast shutdown is
+    /// refused to every process that uses the provider, unless the settings say `opt-out`.
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        None
+    }
 }
 
 /// Whether a commit must reach the disk.
@@ -100,6 +106,12 @@ pub trait TransportProvider: Send {
 
     /// Ends the session. An error changes nothing (PLOG-5).
     fn logoff(&mut self) -> Result<()>;
+
+    /// Its shutdown interface, if it has one (`QueryInterface` for `IMAPIProviderShutdown`). Without it, fast shutdown is
+    /// refused to every process that uses the provider, unless the settings say `opt-out`.
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        None
+    }
 }
 
 /// A message that a transport is ready to hand over.
@@ -121,6 +133,63 @@ pub trait AddressBookProvider: Send {
 
     /// Ends the session.
     fn logoff(&mut self) -> Result<()>;
+
+    /// Its shutdown interface, if it has one (`QueryInterface` for `IMAPIProviderShutdown`). Without it, fast shutdown is
+    /// refused to every process that uses the provider, unless the settings say `opt-out`.
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        None
+    }
+}
+
+/// Fast shutdown as a provider sees it (`IMAPIProviderShutdown`), exposed by providers that support it.
+///
+/// It is about one *client process* that leaves, and never about the session: other processes may go on using the same
+/// provider, and a session that goes on lingering for its mail does too.
+///
+/// ```
+/// use sundown_providers::{LeavingProcess, ProviderShutdown, Result};
+///
+/// /// A transport with nothing of its own to save.
+/// struct Forwarder {
+///     checks_for_mail: bool,
+/// }
+///
+/// impl ProviderShutdown for Forwarder {
+///     fn query_fast_shutdown(&mut self) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+///         self.checks_for_mail = false; // nothing that is not needed to save data
+///         Ok(())
+///     }
+///
+///     fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+///         Ok(()) // everything it was handed is in its store
+///     }
+/// }
+/// ```
+pub trait ProviderShutdown {
+    /// Whether it supports fast shutdown; any error is a no. The first answer holds for the life of the provider object,
+    /// whatever later ones are (SEED-17). It is asked without consequences.
+    fn query_fast_shutdown(&mut self) -> Result<()>;
+
+    /// The process is going to leave, in one way or the other: what is not needed to save its data may stop, for good if
+    /// need be. An ordinary life, a logoff or [`do_fast_shutdown`](Self::do_fast_shutdown) may follow (SEED-19).
+    fn notify_process_shutdown(&mut self, process: LeavingProcess) -> Result<()>;
+
+    /// The process leaves. When this returns, whatever the process handed over is on the disk. Transports and address
+    /// books are called before stores, so that they can still use them (SEED-16).
+    fn do_fast_shutdown(&mut self, process: LeavingProcess) -> Result<()>;
+}
+
+/// The process that leaves, and the session it uses the provider in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeavingProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// The session, as `status` numbers it.
+    pub session: u64,
 }
 
 /// Makes a provider from its section in a profile. It does no work that can block; `logon` does.

@@ -17,7 +17,9 @@ use sundown_protocol::Code;
 
 use crate::files::{private_dir, sync_dir};
 use crate::headers::{LineEnd, clean, without_bcc};
-use crate::{Prepared, Result, Support, TransportProvider, fault};
+use crate::{
+    LeavingProcess, Prepared, ProviderShutdown, Result, Support, TransportProvider, fault,
+};
 
 /// How old a stranger's file in `tmp` must be to be removed, as Maildir's description says.
 const STALE: Duration = Duration::from_secs(36 * 3600);
@@ -199,6 +201,25 @@ impl TransportProvider for Maildir {
         self.support = None;
         self.prepared.clear();
         self.left.clear();
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        Some(self)
+    }
+}
+
+/// What a process hands over is in its store until a reader can see it, so there is nothing of it here to save.
+impl ProviderShutdown for Maildir {
+    fn query_fast_shutdown(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        Ok(())
+    }
+
+    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
         Ok(())
     }
 }

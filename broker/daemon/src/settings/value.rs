@@ -10,9 +10,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use sundown_core::address::Pattern;
 use sundown_core::provider::FastShutdown;
-use sundown_core::settings::{Linger, OnUnknown, SharedLogoff};
-
-use super::FastShutdownBehavior;
+use sundown_core::settings::{FastShutdownBehavior, Linger, OnUnknown, SharedLogoff};
 
 /// Ten years. Deadlines are added to clocks, and no clock may run over.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);

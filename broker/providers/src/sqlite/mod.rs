@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use sundown_core::provider::{ProviderAnswer, ProviderError, ProviderSpec, StoreFacts, StoreWrite};
 use sundown_protocol::Code;
 
-use crate::{Result, StoreProvider, StoreReader, Sync};
+use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader, Sync};
 use engine::Engine;
 use reader::SqliteReader;
 
@@ -77,5 +77,26 @@ impl StoreProvider for SqliteStore {
             Some(engine) => engine.close(),
             None => Ok(()),
         }
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        Some(self)
+    }
+}
+
+/// Nothing runs here for one process alone, so a notice stops nothing; what counts is the sync at the end.
+impl ProviderShutdown for SqliteStore {
+    fn query_fast_shutdown(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        Ok(())
+    }
+
+    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        // What was written before is committed already; this covers what a commit without a sync left.
+        let mut answers = self.commit(vec![StoreWrite::Flush], Sync::Full);
+        answers.pop().map_or(Ok(()), |answer| answer.map(drop))
     }
 }

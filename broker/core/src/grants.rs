@@ -1,0 +1,340 @@
+//! External references: one object of a session in the hands of another process, without the session itself (SEED-7).
+//!
+//! A member grants a message or a folder by a token it made; another process of the same user redeems it, once and within
+//! a minute, and holds a *reference* then. A reference takes list, read and release. It ends with its release, with the
+//! grant's revocation, or with the granter.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use sundown_protocol::notification::EndReason;
+use sundown_protocol::reply::{Granted, Peer, ReferenceStatus, Reply};
+use sundown_protocol::request::{ReadSource, Request};
+use sundown_protocol::{
+    Code, Event as News, Fault, FaultDetail, MemberId, Notification, ObjectId, SessionId, Token,
+};
+
+use crate::advise::dead_object;
+use crate::broker::{Broker, Caller, Then};
+use crate::connection::Asker;
+use crate::event::{ConnectionId, Effect, Turn};
+use crate::lanes::Urgency;
+use crate::object::Object;
+use crate::process::ProcessId;
+use crate::provider::{ProviderCall, StoreRead};
+use crate::timers::Timer;
+
+/// How long a token may be redeemed.
+const VALID: Duration = Duration::from_secs(60);
+/// Grants of one member that were not redeemed yet.
+const MAX_GRANTS: usize = 1_024;
+/// The handle of the one object of a reference.
+const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
+
+/// What is kept of a token.
+type Hash = [u8; 32];
+
+/// Grants and references of the whole broker.
+#[derive(Debug, Default)]
+pub(crate) struct Grants {
+    waiting: HashMap<Hash, Grant>,
+    held: HashMap<MemberId, Reference>,
+}
+
+/// An object that waits for somebody with the token.
+#[derive(Debug)]
+struct Grant {
+    granter: MemberId,
+    uid: u32,
+    pid: Option<u32>,
+    store: u16,
+    granted: Granted,
+    expires: Duration,
+}
+
+/// An object in another process' hands.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    hash: Hash,
+    granter: MemberId,
+    session: SessionId,
+    connection: ConnectionId,
+    process: ProcessId,
+    store: u16,
+    granted: Granted,
+}
+
+fn hash(token: Token) -> Hash {
+    Sha256::digest(token.0.to_le_bytes()).into()
+}
+
+impl Broker {
+    pub(crate) fn grant(
+        &mut self,
+        asker: Asker,
+        (id, object): (MemberId, ObjectId),
+        token: Token,
+        pid: Option<u32>,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if self.grants.held.contains_key(&id) {
+            let message = "what was granted cannot be granted on; ask its owner";
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        let member = self.attached(asker, id)?;
+        let (store, granted) = match member.objects.get(object).ok_or_else(dead_object)? {
+            Object::Folder(store, folder) => (*store, Granted::Folder(*folder)),
+            Object::Message(entry) => {
+                (self.engine_of_uid(member, entry.store)?.0, Granted::Message(*entry))
+            }
+            _ => {
+                let message = "only a message or a folder can be granted";
+                return Err(Fault::new(Code::E_NO_SUPPORT, message));
+            }
+        };
+        let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
+        if self.grants.waiting.values().filter(|g| g.granter == id).count() >= MAX_GRANTS {
+            let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        let key = hash(token);
+        if self.grants.waiting.contains_key(&key) {
+            return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
+        }
+        let expires = turn.tick.boot + VALID;
+        let grant = Grant { granter: id, uid, pid, store, granted, expires };
+        self.grants.waiting.insert(key, grant);
+        self.timers.set(expires, Timer::Grants);
+        self.answer(asker, Ok(Reply::Done), turn);
+        Ok(())
+    }
+
+    /// Tokens that nobody came for.
+    pub(crate) fn expire_grants(&mut self, turn: &Turn) {
+        self.grants.waiting.retain(|_, grant| grant.expires > turn.tick.boot);
+    }
+
+    pub(crate) fn redeem(
+        &mut self,
+        asker: Asker,
+        token: Token,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
+        let process = connection.process;
+        let key = hash(token);
+        let limit = self.settings.limits.objects;
+        let state = self.processes.get(process).expect("it is connected");
+        let (uid, pid) = (state.uid, state.peer.pid);
+        if state.objects >= limit {
+            let message = format!("this process has {limit} open objects, its limit; release some");
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        let fits = |g: &&Grant| {
+            g.expires > turn.tick.boot && g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid)
+        };
+        if self.grants.waiting.get(&key).filter(fits).is_none() {
+            let message =
+                "no such token: it was used, revoked, is too old, or is meant for another process";
+            return Err(Fault::new(Code::E_NOT_FOUND, message));
+        }
+        let grant = self.grants.waiting.remove(&key).expect("looked at just before");
+        let member = MemberId(self.number());
+        let granter = self.members.get_mut(&grant.granter).expect("grants end with their granter");
+        granter.references.insert(member);
+        let reference = Reference {
+            hash: key,
+            granter: grant.granter,
+            session: granter.session,
+            connection: asker.connection,
+            process,
+            store: grant.store,
+            granted: grant.granted,
+        };
+        self.grants.held.insert(member, reference);
+        self.processes.get_mut(process).expect("it is connected").objects += 1;
+        let connection = self.connections.get_mut(&asker.connection).expect("it asks");
+        connection.references.insert(member);
+        let redeemed = Reply::Redeemed { member, object: OBJECT, granted: grant.granted };
+        self.answer(asker, Ok(redeemed), turn);
+        Ok(())
+    }
+
+    pub(crate) fn revoke(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        token: Token,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.member(asker, id)?;
+        let key = hash(token);
+        let held: Vec<_> = member
+            .references
+            .iter()
+            .copied()
+            .filter(|r| self.grants.held.get(r).is_some_and(|r| r.hash == key))
+            .collect();
+        let waiting = self.grants.waiting.get(&key).is_some_and(|g| g.granter == id);
+        if held.is_empty() && !waiting {
+            let message = "this session has granted nothing by this token, or it is over already";
+            return Err(Fault::new(Code::E_NOT_FOUND, message));
+        }
+        if waiting {
+            self.grants.waiting.remove(&key);
+        }
+        for reference in held {
+            self.disconnect(reference, turn);
+        }
+        self.answer(asker, Ok(Reply::Done), turn);
+        Ok(())
+    }
+
+    /// A request about a granted object, if it is one: it takes list, read and release and nothing else.
+    pub(crate) fn about_reference(
+        &mut self,
+        asker: Asker,
+        request: &Request,
+        turn: &mut Turn,
+    ) -> Result<bool, Fault> {
+        let Some(id) = request.member() else { return Ok(false) };
+        let lost = self.connections.get(&asker.connection).is_some_and(|c| c.lost.contains(&id));
+        if lost {
+            let message = "whoever granted this object has left, or has taken it back";
+            return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
+        }
+        let held = self.grants.held.get(&id).filter(|r| r.connection == asker.connection);
+        let Some(reference) = held else { return Ok(false) };
+        let engine = self.sessions.get(&reference.session).and_then(|s| s.engine(reference.store));
+        let read = engine.and_then(|e| self.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
+            Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
+        });
+        let caller = Caller {
+            session: Some(reference.session),
+            process: Some(reference.process),
+            urgency: Urgency::InTurn,
+        };
+        let question = match (request, reference.granted) {
+            (Request::Release { object: OBJECT, .. }, _) => {
+                self.let_go(id, turn);
+                self.answer(asker, Ok(Reply::Done), turn);
+                return Ok(true);
+            }
+            (Request::List { object: OBJECT, after, limit, .. }, Granted::Folder(folder)) => {
+                StoreRead::List { folder, after: *after, limit: (*limit).clamp(1, 256) }
+            }
+            (
+                Request::Read { source: ReadSource::Object(OBJECT), offset, .. },
+                Granted::Message(entry),
+            ) => StoreRead::Piece {
+                record: entry.record,
+                offset: *offset,
+                limit: sundown_protocol::frame::MAX_BLOB as u32,
+            },
+            _ => {
+                let message = "a granted folder can be listed, a granted message read, and both released; \
+                               nothing else can be done with them";
+                return Err(Fault::new(Code::E_NO_ACCESS, message));
+            }
+        };
+        let (lane, then) = (read?, Then::Reply(asker));
+        self.call(lane, caller, ProviderCall::Read(question), then, turn);
+        Ok(true)
+    }
+
+    /// A reference is not held any more.
+    fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
+        let reference = self.grants.held.remove(&id)?;
+        if let Some(process) = self.processes.get_mut(reference.process) {
+            process.objects -= 1;
+        }
+        if let Some(connection) = self.connections.get_mut(&reference.connection) {
+            connection.references.remove(&id);
+        }
+        if let Some(granter) = self.members.get_mut(&reference.granter) {
+            granter.references.remove(&id);
+            self.check_leaving(reference.granter, turn);
+        }
+        Some(reference)
+    }
+
+    /// Takes a reference away from whoever holds it, who is told once.
+    fn disconnect(&mut self, id: MemberId, turn: &mut Turn) {
+        let by = self.grants.held.get(&id).map(|r| self.peer(r.granter));
+        let Some(reference) = self.let_go(id, turn) else { return };
+        let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
+        connection.lost.insert(id);
+        let event = News::CriticalError {
+            code: Code::RPC_E_DISCONNECTED,
+            reason: EndReason::ReferenceLost,
+            by,
+            grace: None,
+        };
+        let notification = Notification { member: id, advises: Vec::new(), event };
+        turn.emit(Effect::Notify { connection: reference.connection, notification });
+    }
+
+    /// A granter is gone, and with it everything it granted.
+    pub(crate) fn end_grants(
+        &mut self,
+        granter: MemberId,
+        held: BTreeSet<MemberId>,
+        turn: &mut Turn,
+    ) {
+        self.grants.waiting.retain(|_, grant| grant.granter != granter);
+        for reference in held {
+            self.disconnect(reference, turn);
+        }
+    }
+
+    /// A connection is gone, and with it what was held through it.
+    pub(crate) fn drop_references(&mut self, held: BTreeSet<MemberId>, turn: &mut Turn) {
+        for reference in held {
+            self.let_go(reference, turn);
+        }
+    }
+
+    /// Who holds objects of this member.
+    pub(crate) fn holders(&self, granter: MemberId) -> Vec<Peer> {
+        let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
+        let held = references.filter_map(|r| self.grants.held.get(r));
+        let processes = held.filter_map(|r| self.processes.get(r.process));
+        processes.map(|p| p.peer.clone()).collect()
+    }
+
+    /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
+    pub(crate) fn refuse_while_held(&self, process: ProcessId) -> Result<(), Fault> {
+        if self.settings.shutdown.external_references {
+            return Ok(());
+        }
+        let members = self.members_of(process).into_values().flatten();
+        let holders: Vec<_> = members.flat_map(|m| self.holders(m)).collect();
+        if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
+    }
+
+    /// Objects of a session that other processes hold.
+    pub(crate) fn references_of(&self, session: SessionId) -> Vec<ReferenceStatus> {
+        let mut held: Vec<_> =
+            self.grants.held.iter().filter(|(_, r)| r.session == session).collect();
+        held.sort_unstable_by_key(|(id, _)| **id);
+        let unknown = || Peer { pid: 0, program: "unknown".into() };
+        let status = |(_, r): (&MemberId, &Reference)| ReferenceStatus {
+            granter: r.granter,
+            holder: self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone()),
+            granted: r.granted,
+        };
+        held.into_iter().map(status).collect()
+    }
+}
+
+/// What keeps a process here, and who can help.
+pub(crate) fn held_by(holders: Vec<Peer>) -> Fault {
+    let names: Vec<_> = holders.iter().map(|h| format!("{} (pid {})", h.program, h.pid)).collect();
+    let message = format!(
+        "objects of this process are still held by {}, and allow_shutdown_with_external_references is \
+         false; have them released, or revoke the grants",
+        names.join(", ")
+    );
+    Fault::new(Code::E_BUSY, message).with(FaultDetail::Holders(holders))
+}

@@ -1,0 +1,520 @@
+//! Fast shutdown: query, notify, do, strictly for one process (`IMAPIClientShutdown`).
+//!
+//! ```text
+//!  process:   verdict  None ──query──► Yes | No       for the life of the process
+//!             notified no ──notify──► yes             whatever the verdict is
+//!             leaving  No ──do, verdict Yes──► Doing ──everything durable──► Done
+//!                      ▲                         │
+//!                      └──could not be persisted─┘    nothing was torn down
+//! ```
+//!
+//! Each of the three is one *sweep* over the sessions of the process, in the order of their creation. Within each session
+//! transports come first, then address books, then stores, and a later kind is not called before the earlier kind has
+//! answered. Sessions do not wait for each other. A sweep has one deadline.
+//!
+//! Do makes durable what the process handed over, answers, and only then tears down: what a process has open does not
+//! make its leaving longer. For everybody else it is a member that left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sundown_protocol::notification::LeaveReason;
+use sundown_protocol::{Code, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId};
+
+use crate::broker::{Broker, Caller, Then};
+use crate::connection::Asker;
+use crate::event::Turn;
+use crate::lanes::Urgency;
+use crate::object::Object;
+use crate::process::{Departure, ProcessId};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
+use crate::session::ProviderState;
+use crate::settings::FastShutdownBehavior;
+use crate::timers::Timer;
+
+/// How long providers may think about a query, and about a notice.
+const THINK: Duration = Duration::from_secs(1);
+
+/// What a provider said first about fast shutdown; it holds for the provider's life (SEED-17).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stance {
+    Supports,
+    Refuses,
+    /// It does not know the interface.
+    Unaware,
+}
+
+/// One of the three calls, on its way through the providers of a process.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    what: What,
+    process: ProcessId,
+    askers: Vec<Asker>,
+    legs: BTreeMap<SessionId, Leg>,
+    /// Providers that said no, or nothing.
+    refusing: BTreeSet<String>,
+    /// What could not be persisted.
+    failed: Option<ProviderError>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Query,
+    Notify,
+    Do,
+}
+
+/// How far a sweep is in one session.
+#[derive(Debug, Default)]
+struct Leg {
+    phase: usize,
+    /// Providers that have not answered, by their place in the session.
+    waiting: BTreeSet<usize>,
+    /// Drafts that are being kept.
+    saving: usize,
+}
+
+impl Broker {
+    /// The process behind a request, if this connection may speak for its shutdown (SEED-15).
+    fn host(&self, asker: Asker) -> Result<ProcessId, Fault> {
+        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
+        let process = self.processes.get(connection.process).expect("it is connected");
+        if connection.library == process.host {
+            return Ok(connection.process);
+        }
+        let message = "this copy of the library was not the first in its program; only the program \
+                       itself may shut its process down, and may hand on its key";
+        Err(Fault::new(Code::E_NO_ACCESS, message))
+    }
+
+    pub(crate) fn query_fast_shutdown(
+        &mut self,
+        asker: Asker,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let id = self.host(asker)?;
+        let process = self.processes.get_mut(id).expect("it is connected");
+        if self.settings.shutdown.fast_shutdown == FastShutdownBehavior::Disabled {
+            process.verdict.get_or_insert(false);
+        }
+        if let Some(verdict) = process.verdict {
+            let answer = if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) };
+            self.answer(asker, answer, turn);
+            return Ok(());
+        }
+        if let Some(sweep) = self.running(id, What::Query) {
+            sweep.askers.push(asker);
+            return Ok(());
+        }
+        self.sweep(What::Query, id, asker, THINK, turn);
+        Ok(())
+    }
+
+    pub(crate) fn notify_process_shutdown(
+        &mut self,
+        asker: Asker,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let id = self.host(asker)?;
+        let process = self.processes.get_mut(id).expect("it is connected");
+        if std::mem::replace(&mut process.notified, true) {
+            match self.running(id, What::Notify) {
+                Some(sweep) => sweep.askers.push(asker),
+                None => self.answer(asker, Ok(Reply::Done), turn),
+            }
+            return Ok(());
+        }
+        self.sweep(What::Notify, id, asker, THINK, turn);
+        Ok(())
+    }
+
+    pub(crate) fn do_fast_shutdown(
+        &mut self,
+        asker: Asker,
+        remembered: bool,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let id = self.host(asker)?;
+        let shutdown = &self.settings.shutdown;
+        let no = |message: &str| Err(Fault::new(Code::E_NO_SUPPORT, message));
+        if shutdown.disable_fast_shutdown {
+            return no("disable_fast_shutdown is set: log off instead");
+        }
+        if shutdown.fast_shutdown == FastShutdownBehavior::Disabled {
+            return no("fast_shutdown_behavior is \"disabled\": log off instead");
+        }
+        let deadline = shutdown.deadline;
+        let process = self.processes.get_mut(id).expect("it is connected");
+        if remembered {
+            process.verdict.get_or_insert(true);
+        }
+        if process.verdict != Some(true) {
+            return no(
+                "QueryFastShutdown has not said yes to this process: ask it, or log off instead",
+            );
+        }
+        self.refuse_while_held(id)?;
+        let process = self.processes.get_mut(id).expect("it is connected");
+        process.departure = Departure::Doing;
+        self.sweep(What::Do, id, asker, deadline, turn);
+        Ok(())
+    }
+
+    /// Whether a process has left, or is just about to.
+    pub(crate) fn refuse_departed(&self, asker: Asker) -> Result<(), Fault> {
+        match self.peer_of(asker).map(|p| p.departure) {
+            Some(Departure::Doing | Departure::Done) => {
+                let message =
+                    "this process was shut down by DoFastShutdown; it takes no calls any more";
+                Err(Fault::new(Code::E_NOT_INITIALIZED, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn running(&mut self, process: ProcessId, what: What) -> Option<&mut Sweep> {
+        self.sweeps.values_mut().find(|s| s.process == process && s.what == what)
+    }
+
+    /// Members of a process, by their session.
+    pub(crate) fn members_of(&self, process: ProcessId) -> BTreeMap<SessionId, Vec<MemberId>> {
+        let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let connections = self.processes.get(process).into_iter().flat_map(|p| &p.connections);
+        for id in connections.filter_map(|c| self.connections.get(c)).flat_map(|c| &c.members) {
+            members.entry(self.members[id].session).or_default().push(*id);
+        }
+        members
+    }
+
+    fn sweep(
+        &mut self,
+        what: What,
+        process: ProcessId,
+        asker: Asker,
+        deadline: Duration,
+        turn: &mut Turn,
+    ) {
+        let number = self.number();
+        let sessions: Vec<_> = self.members_of(process).into_keys().collect();
+        let legs = sessions.iter().map(|s| (*s, Leg::default())).collect();
+        let (askers, refusing) = (vec![asker], BTreeSet::new());
+        let sweep = Sweep { what, process, askers, legs, refusing, failed: None };
+        self.sweeps.insert(number, sweep);
+        let now = turn.tick.boot;
+        self.timers.set(now + deadline, Timer::Sweep(number));
+        if what == What::Do {
+            // A transport that hangs must not keep the stores from being asked in time.
+            self.timers.set(now + deadline / 2, Timer::SweepOn(number));
+        }
+        for session in sessions {
+            self.enter_leg(number, session, turn);
+        }
+        self.end_if_swept(number, turn);
+    }
+
+    /// Calls the providers of the present phase of a session, and of the next ones as long as there are none to wait for.
+    fn enter_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
+        loop {
+            let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+            let (what, process) = (sweep.what, sweep.process);
+            let Some(leg) = sweep.legs.get_mut(&id) else { return };
+            let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(leg.phase).copied() else { return };
+            let Some(session) = self.sessions.get(&id) else { return };
+            let loaded = |(_, p): &(usize, &crate::session::Provider)| {
+                p.kind == kind && p.state == ProviderState::Available
+            };
+            let places: Vec<_> =
+                session.providers.iter().enumerate().filter(loaded).map(|(i, _)| i).collect();
+            leg.waiting = places.iter().copied().collect();
+            if what == What::Do && kind == ProviderType::Store {
+                self.keep_drafts(number, id, turn);
+            }
+            for place in places {
+                self.call_swept((number, what, process), id, place, turn);
+            }
+            let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) else {
+                return;
+            };
+            if !leg.waiting.is_empty() || leg.saving > 0 {
+                return;
+            }
+            leg.phase += 1;
+        }
+    }
+
+    fn call_swept(
+        &mut self,
+        (number, what, process): (u64, What, ProcessId),
+        id: SessionId,
+        place: usize,
+        turn: &mut Turn,
+    ) {
+        let provider = &self.sessions[&id].providers[place];
+        let is_store = provider.kind == ProviderType::Store;
+        let call = match (what, provider.stance) {
+            (What::Query, _) | (What::Do, None) => ProviderCall::QueryFastShutdown,
+            (What::Notify, _) => ProviderCall::NotifyProcessShutdown,
+            (What::Do, Some(Stance::Supports)) => ProviderCall::DoFastShutdown,
+            // What the process handed over is made durable in any case; the provider itself is logged off with its
+            // session, in the ordinary way.
+            (What::Do, Some(_)) if is_store => ProviderCall::Write(StoreWrite::Flush),
+            (What::Do, Some(_)) => {
+                let answer = Ok(ProviderAnswer::Unaware);
+                return self.swept((number, id, place), answer, turn);
+            }
+        };
+        // A store must have done what the process asked before; the others are asked in front of all that.
+        let covers = what == What::Do && is_store && call != ProviderCall::QueryFastShutdown;
+        let urgency = if covers { Urgency::InTurn } else { Urgency::First };
+        let caller = Caller { session: Some(id), process: Some(process), urgency };
+        let (lane, then) = (provider.lane, Then::Swept { sweep: number, session: id, place });
+        self.call(lane, caller, call, then, turn);
+    }
+
+    /// A provider answered.
+    pub(crate) fn swept(
+        &mut self,
+        (number, id, place): (u64, SessionId, usize),
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let what = self.sweeps.get(&number).map(|s| s.what);
+        let provider = self.sessions.get_mut(&id).map(|s| &mut s.providers[place]);
+        let Some(provider) = provider else { return };
+        let asked =
+            what == Some(What::Query) || (what == Some(What::Do) && provider.stance.is_none());
+        if asked || what.is_none() {
+            let stance = match &result {
+                Ok(ProviderAnswer::Unaware) => Some(Stance::Unaware),
+                Ok(_) => Some(Stance::Supports),
+                // Nobody answered: that is no answer of the provider.
+                Err(error) if error.code == Code::E_TIMEOUT => None,
+                Err(_) => Some(Stance::Refuses),
+            };
+            provider.stance = provider.stance.or(stance);
+        }
+        let (name, stance, kind) = (provider.name.clone(), provider.stance, provider.kind);
+        let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let process = sweep.process;
+        match what {
+            Some(What::Query) => {
+                let accepted = match stance {
+                    Some(Stance::Supports) => true,
+                    Some(Stance::Unaware) => opted_out,
+                    Some(Stance::Refuses) | None => false,
+                };
+                if !accepted {
+                    sweep.refusing.insert(name);
+                }
+            }
+            Some(What::Do)
+                if asked && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
+            {
+                // Asked only now, because its session is younger than the verdict.
+                return self.call_swept((number, What::Do, process), id, place, turn);
+            }
+            // Failures of transports and address books are in the log; only what is not persisted keeps a process here.
+            Some(What::Do) if kind == ProviderType::Store => {
+                if let Err(error) = result {
+                    sweep.failed.get_or_insert(error);
+                }
+            }
+            _ => {}
+        }
+        if let Some(leg) = sweep.legs.get_mut(&id) {
+            leg.waiting.remove(&place);
+        }
+        self.leg_on(number, id, turn);
+    }
+
+    /// Goes on with a session when nothing of its present phase is waited for.
+    fn leg_on(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
+        let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) else {
+            return;
+        };
+        if leg.waiting.is_empty() && leg.saving == 0 && leg.phase < 3 {
+            leg.phase += 1;
+            self.enter_leg(number, id, turn);
+        }
+        self.end_if_swept(number, turn);
+    }
+
+    /// Keeps the unsaved drafts of a process in Drafts, before the stores are told.
+    fn keep_drafts(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
+        let process = self.sweeps[&number].process;
+        for member in self.members_of(process).remove(&id).unwrap_or_default() {
+            let drafts: Vec<_> = self.members[&member].drafts.iter().copied().collect();
+            for object in drafts {
+                if self.keep_draft(number, member, object, turn) {
+                    let sweep = self.sweeps.get_mut(&number).expect("it is running");
+                    sweep.legs.get_mut(&id).expect("it is in this leg").saving += 1;
+                }
+            }
+        }
+    }
+
+    fn keep_draft(&mut self, number: u64, id: MemberId, object: ObjectId, turn: &mut Turn) -> bool {
+        let record = turn.record();
+        let member = self.members.get_mut(&id).expect("it is of the process");
+        let Some(Object::Draft(draft)) = member.objects.get_mut(object) else { return false };
+        let record = *draft.saving.get_or_insert(record);
+        let (store, content) = (draft.store, draft.content.clone());
+        let member = &self.members[&id];
+        let caller = Self::caller(member);
+        let Ok(engine) = self.engine_for(member, store) else { return false };
+        let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
+        let lane = self.engines[&engine].write;
+        let then = Then::Kept { sweep: number, member: id, object, engine };
+        self.call(lane, caller, ProviderCall::Write(write), then, turn);
+        true
+    }
+
+    /// A draft of a process that does a fast shutdown was kept, or could not be.
+    pub(crate) fn kept(
+        &mut self,
+        (number, engine): (u64, crate::event::EngineId),
+        (id, object): (MemberId, ObjectId),
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        self.recovered(engine, result.as_ref().ok(), turn);
+        let session = self.members.get(&id).map(|m| m.session);
+        if let Ok(ProviderAnswer::Saved { place, .. }) = &result
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.drafts.remove(&object);
+            if let Some(kept) = member.objects.get_mut(object) {
+                *kept = Object::Message(place.entry);
+            }
+        }
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        if let Err(error) = result {
+            sweep.failed.get_or_insert(error);
+        }
+        let Some(session) = session else { return };
+        if let Some(leg) = sweep.legs.get_mut(&session) {
+            leg.saving -= 1;
+        }
+        self.leg_on(number, session, turn);
+    }
+
+    /// Half of Do's time is over: transports and address books that did not answer are not waited for any more.
+    pub(crate) fn sweep_on(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let late: Vec<_> = sweep
+            .legs
+            .iter_mut()
+            .filter(|(_, leg)| leg.phase < 2)
+            .map(|(id, leg)| {
+                leg.waiting.clear();
+                *id
+            })
+            .collect();
+        for id in late {
+            // Address books behind a silent transport are not made to wait: straight to the stores.
+            if let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) {
+                leg.phase = 1;
+            }
+            self.leg_on(number, id, turn);
+        }
+    }
+
+    /// The time of a sweep is over.
+    pub(crate) fn sweep_over(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let mut silent = BTreeSet::new();
+        for (id, leg) in &sweep.legs {
+            let Some(session) = self.sessions.get(id) else { continue };
+            silent.extend(leg.waiting.iter().map(|place| session.providers[*place].name.clone()));
+        }
+        if !silent.is_empty() || sweep.legs.values().any(|leg| leg.saving > 0) {
+            let names: Vec<_> = silent.iter().map(String::as_str).collect();
+            let message = format!("no answer in time from {}", names.join(", "));
+            sweep.failed.get_or_insert(ProviderError::new(Code::E_TIMEOUT, message));
+        }
+        sweep.refusing.extend(silent);
+        self.finish_sweep(number, turn);
+    }
+
+    fn end_if_swept(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get(&number) else { return };
+        let ended =
+            |(id, leg): (&SessionId, &Leg)| leg.phase >= 3 || !self.sessions.contains_key(id);
+        if sweep.legs.iter().all(ended) {
+            self.finish_sweep(number, turn);
+        }
+    }
+
+    fn finish_sweep(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.remove(&number) else { return };
+        let Some(process) = self.processes.get_mut(sweep.process) else { return };
+        let answer = match sweep.what {
+            What::Query => {
+                let verdict = *process.verdict.get_or_insert(sweep.refusing.is_empty());
+                process.refusing.extend(sweep.refusing);
+                if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) }
+            }
+            What::Notify => Ok(Reply::Done),
+            What::Do => self.persisted(sweep.process, sweep.failed, turn),
+        };
+        for asker in sweep.askers {
+            self.answer(asker, answer.clone(), turn);
+        }
+    }
+
+    /// Whether everything a process handed over is durable. If it is, the process is done; nothing of it is torn down
+    /// before it has its answer.
+    fn persisted(
+        &mut self,
+        id: ProcessId,
+        failed: Option<ProviderError>,
+        turn: &mut Turn,
+    ) -> Result<Reply, Fault> {
+        let members: Vec<_> = self.members_of(id).into_values().flatten().collect();
+        let mut lost = Vec::new();
+        for member in members {
+            if let Some(member) = self.members.get_mut(&member) {
+                lost.append(&mut member.failed);
+            }
+        }
+        let process = self.processes.get_mut(id).expect("looked at before");
+        if lost.is_empty() && failed.is_none() {
+            process.departure = Departure::Done;
+            self.timers.set(turn.tick.boot, Timer::TearDown(id));
+            return Ok(Reply::Done);
+        }
+        process.departure = Departure::No;
+        if lost.is_empty() {
+            let error = failed.expect("something failed");
+            let message = format!(
+                "not everything could be made durable, and nothing was torn down: {}; \
+                 try again, or log off",
+                error.message
+            );
+            return Err(Fault::new(error.code, message));
+        }
+        Err(Self::failed_fault(lost))
+    }
+
+    /// A process is done and has its answer: its members leave.
+    pub(crate) fn tear_down(&mut self, id: ProcessId, turn: &mut Turn) {
+        for member in self.members_of(id).into_values().flatten() {
+            self.remove_member(member, LeaveReason::FastShutdown, turn);
+        }
+    }
+}
+
+fn refused(providers: &BTreeSet<String>) -> Fault {
+    if providers.is_empty() {
+        let message = "fast_shutdown_behavior is \"disabled\": log off instead";
+        return Fault::new(Code::E_NO_SUPPORT, message);
+    }
+    let names: Vec<_> = providers.iter().cloned().collect();
+    let message = format!(
+        "these providers do not support a fast shutdown, or did not answer in time: {}; \
+         log off instead",
+        names.join(", ")
+    );
+    Fault::new(Code::E_NO_SUPPORT, message).with(FaultDetail::Providers(names))
+}
