@@ -31,7 +31,7 @@ impl Stranger {
     fn hello(&mut self) -> Answer {
         let (oldest, newest) = (Version::OLDEST as u16, Version::NEWEST as u16);
         let hello =
-            Hello { magic: MAGIC, oldest, newest, image: [7; 16], program: "stranger".into() };
+            Hello { magic: MAGIC, oldest, newest, image: [7; 16], library: [7; 16], program: "stranger".into() };
         self.say(&codec::encode(&hello).expect("it encodes"));
         let payload = self.payload().expect("an answer");
         codec::decode(&payload).expect("an answer to a hello")
@@ -94,7 +94,7 @@ fn a_strangers_mistake_ends_only_the_stranger() {
     assert_eq!(first(&[0; 64]).0, Code::E_CORRUPT_DATA);
     assert_eq!(first(&[8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).0, Code::E_CORRUPT_DATA);
     let hello = |magic, oldest, newest| {
-        let hello = Hello { magic, oldest, newest, image: [0; 16], program: "old".into() };
+        let hello = Hello { magic, oldest, newest, image: [0; 16], library: [0; 16], program: "old".into() };
         first(&codec::encode(&hello).expect("it encodes"))
     };
     assert_eq!(hello(*b"HTTP", 1, 1).0, Code::E_VERSION);

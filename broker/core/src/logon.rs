@@ -178,7 +178,9 @@ impl Broker {
         let session = &self.sessions[&id];
         let needed = match waiting {
             Waiting::Logon(..) => Right::Session,
-            Waiting::Queue(..) => Right::Submit,
+            Waiting::Queue(_, Some(_), _) => Right::Submit,
+            // It is not about this profile; whose rows are shown is looked at then.
+            Waiting::Queue(_, None, _) => Right::None,
         };
         if self.right(uid, &session.profile().access) >= needed {
             return Ok(());

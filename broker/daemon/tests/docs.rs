@@ -48,7 +48,6 @@ fn the_settings_on_the_page_are_right() {
         if n == 0 {
             assert_eq!(loaded.settings.shutdown, Shutdown::default(), "the defaults on the page");
             assert_eq!(loaded.settings.limits, Limits::default(), "the defaults on the page");
-            assert_eq!(loaded.fast_shutdown, Default::default(), "the defaults on the page");
         }
     }
 }

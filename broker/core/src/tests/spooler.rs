@@ -476,11 +476,11 @@ fn an_old_reading_of_the_queue_sends_nothing_twice() {
     let mut world = World::new();
     let at = world.connect(1);
     let quiet = world.logon_with(at, "default", sundown_protocol::request::LogonFlags::NO_MAIL);
-    let parked = world.submit(quiet, "parked@x");
     world.hold("relay", "EndMessage");
     let member = world.member(2);
     let entry = world.submit(member, "b@x");
     world.logoff(member);
+    let parked = world.submit(quiet, "parked@x");
     // The queue is read from its beginning while a message is with its transport, and its answer is slow.
     world.silence("store", "GetOutgoingQueue");
     let again = world.member(3);

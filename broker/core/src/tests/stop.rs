@@ -171,6 +171,22 @@ fn transmissions_in_flight_finish() {
     world.assert_empty();
 }
 
+/// DESIGN §3.21: while the broker stops no message is begun that was not, though its session is still there.
+#[test]
+fn nothing_new_begins_while_it_stops() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.hold("relay", "EndMessage");
+    for n in 0..70 {
+        world.submit(member, &format!("a{n}@x"));
+    }
+    world.stop(Stop::Restart);
+    world.let_go("relay");
+    assert_eq!((world.wire.delivered.len(), world.stopped), (64, 0));
+    world.logoff(member);
+    assert_eq!((world.wire.delivered.len(), world.stopped), (64, 1));
+}
+
 /// DESIGN §10.8: whatever hangs, the broker stops.
 #[test]
 fn no_hung_provider_prevents_the_end() {
