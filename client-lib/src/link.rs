@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 use rustix::event::epoll;
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
+use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{Asked, Request};
 use sundown_protocol::{Fault, Notification, Reply, RequestId, Version, codec, frame};
@@ -30,6 +30,9 @@ type Outcome = Result<Reply, Fault>;
 /// Runs before anybody can see what follows the answer.
 pub(crate) type Hook = Box<dyn FnOnce(&Outcome) + Send>;
 
+/// Takes notifications in the order in which they come. It must not wait.
+pub(crate) type Deliver = Box<dyn Fn(Notification) + Send + Sync>;
+
 pub(crate) struct Link {
     stream: Stream,
     /// One writer at a time.
@@ -40,7 +43,7 @@ pub(crate) struct Link {
     scratch: Mutex<Box<[u8]>>,
     watch: OwnedFd,
     welcome: Welcome,
-    notices: Sender<Notification>,
+    deliver: Deliver,
 }
 
 #[derive(Default)]
@@ -52,6 +55,8 @@ struct State {
     bytes: u64,
     reading: Reading,
     inbox: Inbox,
+    /// The broker has said that it stops for good.
+    stopping: bool,
     dead: Option<String>,
 }
 
@@ -82,7 +87,7 @@ impl Link {
         socket: &Path,
         program: &str,
         library: [u8; 16],
-        notices: Sender<Notification>,
+        deliver: Deliver,
     ) -> io::Result<Self> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
         let stream = ConnectOptions::new()
@@ -100,12 +105,17 @@ impl Link {
             scratch: Mutex::new(vec![0; 64 << 10].into_boxed_slice()),
             watch,
             welcome,
-            notices,
+            deliver,
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the broker has said that it stops for good: the end of this connection is no accident.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lock().stopping
     }
 
     /// The broker's process id.
@@ -248,8 +258,8 @@ impl Link {
             match message {
                 Ok(FromBroker::Answer { id, result }) => answered(state, id, result),
                 Ok(FromBroker::Notify(notification)) => {
-                    // The receiver ends with the library.
-                    let _ = self.notices.send(notification);
+                    state.stopping |= says_stop(&notification.event);
+                    (self.deliver)(notification);
                 }
                 Ok(FromBroker::Goodbye(why)) => {
                     state.dead = Some(why.to_string());
@@ -317,6 +327,10 @@ const OFF: epoll::EventFlags = epoll::EventFlags::ONESHOT;
 fn as_fd(stream: &Stream) -> BorrowedFd<'_> {
     let Stream::UdSocket(stream) = stream;
     stream.as_fd()
+}
+
+fn says_stop(event: &Event) -> bool {
+    matches!(event, Event::CriticalError { reason: EndReason::BrokerStopped, .. })
 }
 
 fn answered(state: &mut State, id: RequestId, result: Outcome) {

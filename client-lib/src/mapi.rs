@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token};
 
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink};
-use crate::notify::{self, News};
+use crate::notify::{self, News, Told};
 use crate::paths::{Arguments, Environment, Paths};
 use crate::reference::{Reference, ReferenceState};
 use crate::session::{Logon, Session, SessionState, unexpected};
@@ -108,9 +107,7 @@ pub(crate) struct Library {
     sessions: Mutex<HashMap<MemberId, Arc<SessionState>>>,
     references: Mutex<HashMap<MemberId, Arc<ReferenceState>>>,
     memory: Memory,
-    /// The broker said that it stops for good.
-    stopping: AtomicBool,
-    notices: Sender<Notification>,
+    notices: Sender<Told>,
 }
 
 enum Connection {
@@ -395,13 +392,11 @@ impl Library {
             sessions: Mutex::default(),
             references: Mutex::default(),
             memory: Memory::default(),
-            stopping: AtomicBool::new(false),
             notices,
         });
-        let weak = Arc::downgrade(&library);
         let spawned = thread::Builder::new()
             .name("sundown-notify".into())
-            .spawn(move || notify::serve(&weak, &notifications));
+            .spawn(move || notify::serve(&notifications));
         spawned.map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
         Ok(library)
     }
@@ -468,11 +463,27 @@ impl Library {
         }
     }
 
-    fn connect(&self) -> std::io::Result<SharedLink> {
+    fn connect(self: &Arc<Self>) -> std::io::Result<SharedLink> {
         let (socket, program) = (&self.paths.socket, &self.options.program);
         let key = self.key().to_le_bytes();
-        let link = Link::connect(socket, program, key, self.notices.clone())?;
-        Ok(Arc::new(link))
+        let library = Arc::downgrade(self);
+        let deliver = move |notification| {
+            if let Some(library) = library.upgrade() {
+                library.deliver(notification);
+            }
+        };
+        Ok(Arc::new(Link::connect(socket, program, key, Box::new(deliver))?))
+    }
+
+    /// Has the notify thread tell whomever a notification is for.
+    fn deliver(&self, notification: Notification) {
+        let told = match (self.reference(notification.member), self.session(notification.member)) {
+            (Some(reference), _) => Told::Reference(reference, notification.event),
+            (None, Some(session)) => Told::Session(session, notification),
+            (None, None) => return,
+        };
+        // The thread lives as long as the library.
+        let _ = self.notices.send(told);
     }
 
     fn unreachable(&self, error: std::io::Error) -> Error {
@@ -509,7 +520,7 @@ impl Library {
             if !matches!(&*connection, Connection::Up(now) if Arc::ptr_eq(now, link)) {
                 return;
             }
-            if self.stopping.load(Ordering::Relaxed) {
+            if link.is_stopping() {
                 let why = "the broker was stopped; initialize the library again to start another";
                 *connection = Connection::Ended(why.into());
                 drop(connection);
@@ -557,12 +568,13 @@ impl Library {
                     }
                     return Err(error);
                 }
-                Err(_) => session.end(EndReason::BrokerLost),
+                Err(_) => self.lose(Arc::clone(session)),
             }
         }
         self.up(Arc::clone(link))?;
         for (session, lost_drafts) in back {
-            session.tell_news(&News::Reconnected { lost_drafts });
+            let news = News::Reconnected { lost_drafts };
+            let _ = self.notices.send(Told::News(Arc::clone(session), news));
         }
         Ok(())
     }
@@ -570,16 +582,22 @@ impl Library {
     fn give_up(&self) {
         *lock(&self.connection) = Connection::Off;
         self.changed.notify_all();
-        let told: Vec<_> = lock(&self.sessions).values().cloned().collect();
-        self.end_sessions(EndReason::BrokerLost);
-        for session in told {
-            session.tell_news(&News::Broker(Event::CriticalError {
-                code: Code::E_END_OF_SESSION,
-                reason: EndReason::BrokerLost,
-                by: None,
-                grace: None,
-            }));
+        let sessions: Vec<_> = lock(&self.sessions).drain().map(|(_, s)| s).collect();
+        for session in sessions {
+            self.lose(session);
         }
+    }
+
+    /// A session that does not come back: its program is told.
+    fn lose(&self, session: Arc<SessionState>) {
+        session.end(EndReason::BrokerLost);
+        let news = News::Broker(Event::CriticalError {
+            code: Code::E_END_OF_SESSION,
+            reason: EndReason::BrokerLost,
+            by: None,
+            grace: None,
+        });
+        let _ = self.notices.send(Told::News(session, news));
     }
 
     fn end_sessions(&self, reason: EndReason) {
@@ -691,11 +709,6 @@ impl Library {
             Connection::Up(link) => Some(Arc::clone(link)),
             _ => None,
         }
-    }
-
-    /// The broker said that it stops for good: the end of its connection is no accident.
-    pub(crate) fn expect_stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
     }
 
     fn end(&self, why: &str) {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use sundown_protocol::notification::{EndReason, Event};
+use sundown_protocol::notification::Event;
 use sundown_protocol::request::Request;
 use sundown_protocol::{Notification, Reply};
 
 use crate::error::Error;
-use crate::mapi::Library;
+use crate::reference::ReferenceState;
 use crate::session::{OnEndOfSession, SessionState};
 
 /// What a sink is told.
@@ -97,17 +97,22 @@ impl Drop for Sink {
     }
 }
 
-/// The thread that calls sinks; it ends when the library does.
-pub(crate) fn serve(library: &std::sync::Weak<Library>, notifications: &Receiver<Notification>) {
-    for notification in notifications {
-        let Some(library) = library.upgrade() else { return };
-        if let Some(reference) = library.reference(notification.member) {
-            reference.told(notification.event);
-            continue;
+/// Somebody is to be told something. Whom it is for was found out when it came: a session may have ended since.
+pub(crate) enum Told {
+    Session(Arc<SessionState>, Notification),
+    Reference(Arc<ReferenceState>, Event),
+    /// The library itself has something to say.
+    News(Arc<SessionState>, News),
+}
+
+/// The thread that calls sinks, in the order in which things came; it ends when the library does.
+pub(crate) fn serve(notices: &Receiver<Told>) {
+    for told in notices {
+        match told {
+            Told::Session(session, notification) => dispatch(&session, notification),
+            Told::Reference(reference, event) => reference.told(event),
+            Told::News(session, news) => session.tell_news(&news),
         }
-        let Some(session) = library.session(notification.member) else { continue };
-        drop(library);
-        dispatch(&session, notification);
     }
 }
 
@@ -116,7 +121,6 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
     match &event {
         Event::Durable(entries) => return session.durable(entries),
         Event::Evicted => session.evicted(),
-        Event::CriticalError { reason: EndReason::BrokerStopped, .. } => session.broker_stops(),
         _ => {}
     }
     let critical = matches!(event, Event::CriticalError { .. });
@@ -132,10 +136,15 @@ pub(crate) fn deliver(
     advises: &[sundown_protocol::AdviseId],
     news: News,
 ) -> bool {
+    if session.is_logged_off() {
+        // Nobody is told any more.
+        return false;
+    }
     let sinks = session.sinks_of(advises);
     let connections = sinks.iter().map(|(connection, _)| *connection).collect();
     let mut notice = Notice { connections, news, first: true };
-    if sinks.is_empty() && !advises.is_empty() {
+    let critical = matches!(notice.news, News::Broker(Event::CriticalError { .. }));
+    if sinks.is_empty() && !advises.is_empty() && !critical {
         // Its registration was cancelled meanwhile (NOTIF-8 allows either).
         return false;
     }

@@ -568,10 +568,8 @@ impl SessionState {
         self.end_with("the shared session was ended and its grace is over; log on again");
     }
 
-    pub(crate) fn broker_stops(&self) {
-        if let Ok(library) = self.library() {
-            library.expect_stop();
-        }
+    pub(crate) fn is_logged_off(&self) -> bool {
+        matches!(lock(&self.inner).ended, Some(Ended::LoggedOff))
     }
 
     pub(crate) fn end(&self, reason: EndReason) {

@@ -171,7 +171,7 @@ fn find_group(
 mod tests {
     use std::time::Duration;
 
-    use sundown_core::settings::{Linger, SharedLogoff};
+    use sundown_core::settings::{FastShutdownBehavior, Linger, SharedLogoff};
 
     use super::*;
 
@@ -227,6 +227,9 @@ mod tests {
             grace: None,
             deadline: Duration::from_millis(500),
             linger: Linger::For(Duration::from_secs(600)),
+            fast_shutdown: FastShutdownBehavior::OptOut,
+            disable_fast_shutdown: true,
+            external_references: false,
         };
         assert_eq!(loaded.settings.shutdown, shutdown);
         let limits = Limits {

@@ -609,7 +609,7 @@ impl World {
         let client = Client { pid, open: true, ..Client::default() };
         self.clients.insert(connection, client);
         let peer = Peer { pid, program: format!("program-{pid}") };
-        let identity = PeerIdentity { key: Self::key(pid), peer, uid };
+        let identity = PeerIdentity { key: Self::key(pid), peer, uid, library: [0; 16] };
         self.apply(Event::Connected { connection, identity });
         connection
     }

@@ -1,0 +1,126 @@
+//! Rules about documents: links lead somewhere, the example is the one that is compiled, the protocol is complete.
+
+use std::path::Path;
+
+use super::{files, read, root, shown};
+
+/// The targets of the links of a page, without code.
+fn links(page: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    let mut in_code = false;
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code {
+            let parts = line.split("](").skip(1).filter_map(|part| part.split_once(')'));
+            links.extend(parts.map(|(target, _)| target.to_owned()));
+        }
+    }
+    links
+}
+
+/// The anchors of a page's headings.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let words = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    words.map(|text| text.replace(' ', "-").chars().filter(|c| kept(*c)).collect()).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut checked = 0;
+    for path in files(root(), ".md") {
+        let page = read(&path);
+        for link in links(&page) {
+            if link.starts_with("https://") || link.starts_with("http://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap_or(Path::new("")).join(file),
+            };
+            assert!(target.exists(), "{}: {link} leads nowhere", shown(&path));
+            if !anchor.is_empty() {
+                let found = anchors(&read(&target)).iter().any(|a| a == anchor);
+                assert!(found, "{}: {link} has no such heading", shown(&path));
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} links were found");
+}
+
+/// Whole lines of code without indentation, comments of the documentation and what hides lines there.
+fn example<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let kept = lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("# "));
+    kept.filter(|line| !line.starts_with("fn main()") && *line != "}").collect()
+}
+
+/// The README's program is the first example of the client library, and that one is compiled.
+#[test]
+fn the_example_is_the_one_that_is_compiled() {
+    let readme = read(&root().join("README.md"));
+    let block = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
+    let library = read(&root().join("client-lib/src/lib.rs"));
+    let documented: Vec<_> = library.lines().filter_map(|l| l.strip_prefix("//!")).collect();
+    let mut compiled = documented.iter().skip_while(|l| !l.contains("```no_run")).skip(1);
+    let compiled = compiled.by_ref().take_while(|l| l.trim() != "```").copied();
+    assert_eq!(example(block.expect("the README has an example").lines()), example(compiled));
+}
+
+/// The names of the variants of an enum in a source.
+fn variants(source: &str, name: &str) -> Vec<String> {
+    let body = source.split_once(&format!("pub enum {name} {{\n")).expect("the enum is there").1;
+    let body = body.split_once("\n}").expect("the enum ends").0;
+    let lines = body.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+    let named = lines.map(|line| line.trim().split(|c: char| !c.is_alphanumeric()).next());
+    let named = named.flatten().filter(|word| word.starts_with(char::is_uppercase));
+    named.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_protocol_is_described() {
+    let page = read(&root().join("PROTOCOL.md"));
+    for (file, name) in [("request", "Request"), ("reply", "Reply"), ("notification", "Event")] {
+        let source = read(&root().join(format!("protocol/src/{file}.rs")));
+        let variants = variants(&source, name);
+        assert!(variants.len() > 10, "{name} has {variants:?}");
+        for variant in variants {
+            let found = page.contains(&format!("`{variant}`"));
+            assert!(found, "PROTOCOL.md does not name {name}::{variant}");
+        }
+    }
+}
+
+/// Every subcommand, every shell command and every code that a client may see has its place on its page.
+#[test]
+fn the_command_is_described() {
+    let page = read(&root().join("docs/command.md"));
+    let shell = read(&root().join("src/shell/commands.rs"));
+    let table = shell.split_once("match words.command.as_str() {").expect("the table is there").1;
+    let table = table.split_once("other =>").expect("the table ends").0;
+    let commands = table.lines().filter_map(|l| l.trim().strip_prefix('"')?.split_once('"'));
+    for (command, _) in commands {
+        assert!(page.contains(&format!("| `{command}")), "docs/command.md lacks {command}");
+    }
+    let main = read(&root().join("src/main.rs"));
+    for (_, rest) in main.match_indices("cli::Command::").map(|(at, m)| main.split_at(at + m.len()))
+    {
+        let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let word = name.to_lowercase();
+        assert!(page.contains(&format!("## `sundown {word}")), "docs/command.md lacks {word}");
+    }
+}
+
+/// Pages speak of what is in the repository, not of places on somebody's machine.
+#[test]
+fn pages_name_no_machine() {
+    for path in files(root(), ".md") {
+        let page = read(&path);
+        for word in ["/work/", "/root/", "/tmp/t-"] {
+            assert!(!page.contains(word), "{} names {word}", shown(&path));
+        }
+    }
+}
