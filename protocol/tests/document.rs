@@ -51,8 +51,14 @@ fn answered(id: u64, what: &'static str, reply: Reply) -> Said {
 fn session() -> Vec<Said> {
     let member = MemberId(14);
     let key = SubmitKey(0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10);
-    let hello =
-        Hello { magic: MAGIC, oldest: 1, newest: 1, image: [0xAB; 16], program: "tray".into() };
+    let hello = Hello {
+        magic: MAGIC,
+        oldest: 1,
+        newest: 1,
+        image: [0xAB; 16],
+        library: [0xCD; 16],
+        program: "tray".into(),
+    };
     let welcome = Answer::Welcome(Welcome { version: 1, pid: 812, requests: 256, bytes: 4 << 20 });
     let end = FromBroker::Notify(Notification {
         member,

@@ -12,9 +12,9 @@ use sundown_protocol::frame;
 use sundown_protocol::hello::{Answer, Hello, Refused, Welcome};
 use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, FromBroker, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
-    ProviderStatus, QueueRow, RecipientRow, Resource, Rows, SessionStatus, Status, StatusRow,
-    SubmissionState, TableRows,
+    AddressRow, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
+    ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus, Status,
+    StatusRow, SubmissionState, TableRows,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -22,7 +22,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
-    Reply, Request, RequestId, SessionId, SubmitKey, UploadId,
+    Reply, Request, RequestId, SessionId, SubmitKey, Token, UploadId,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -51,6 +51,14 @@ fn entry() -> impl Strategy<Value = EntryId> {
 
 fn key() -> impl Strategy<Value = SubmitKey> {
     any::<u128>().prop_map(SubmitKey)
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    any::<u128>().prop_map(Token)
+}
+
+fn granted() -> impl Strategy<Value = Granted> {
+    prop_oneof![entry().prop_map(Granted::Message), folder().prop_map(Granted::Folder)]
 }
 
 fn folder() -> impl Strategy<Value = Folder> {
@@ -203,6 +211,13 @@ fn message_request() -> impl Strategy<Value = Request> {
             Request::AddressBook { member, object, action }
         }),
         Just(Request::Status),
+        Just(Request::QueryFastShutdown),
+        Just(Request::NotifyProcessShutdown),
+        any::<bool>().prop_map(|remembered| Request::DoFastShutdown { remembered }),
+        (member(), object(), token(), option::of(any::<u32>()))
+            .prop_map(|(member, object, token, pid)| Request::Grant { member, object, token, pid }),
+        token().prop_map(|token| Request::Redeem { token }),
+        (member(), token()).prop_map(|(member, token)| Request::Revoke { member, token }),
         (option::of(text()), queue_action())
             .prop_map(|(profile, action)| Request::Queue { profile, action }),
         stopping.prop_map(|how| Request::Stop { how }),
@@ -219,6 +234,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(FaultDetail::None),
         peer().prop_map(FaultDetail::Owner),
         texts().prop_map(FaultDetail::Addresses),
+        texts().prop_map(FaultDetail::Providers),
+        vec(peer(), 0..3).prop_map(FaultDetail::Holders),
         vec(entry(), 0..3).prop_map(FaultDetail::Entries),
     ];
     (any::<u32>(), text(), detail).prop_map(|(code, message, detail)| Fault {
@@ -281,14 +298,18 @@ fn session_status() -> impl Strategy<Value = SessionStatus> {
         (text(), resource(), text(), text()).prop_map(|(name, kind, status, fast_shutdown)| {
             ProviderStatus { name, kind, status, fast_shutdown }
         });
-    (any::<(u64, bool)>(), text(), text(), vec(member, 0..3), vec(provider, 0..3)).prop_map(
-        |((id, shared), profile, state, members, providers)| SessionStatus {
+    let reference = (self::member(), peer(), granted())
+        .prop_map(|(granter, holder, granted)| ReferenceStatus { granter, holder, granted });
+    let lists = (vec(member, 0..3), vec(provider, 0..3), vec(reference, 0..3));
+    (any::<(u64, bool)>(), text(), text(), lists).prop_map(
+        |((id, shared), profile, state, (members, providers, references))| SessionStatus {
             id: SessionId(id),
             profile,
             shared,
             state,
             members,
             providers,
+            references,
         },
     )
 }
@@ -365,6 +386,11 @@ fn reply() -> impl Strategy<Value = Reply> {
         option::of(text()).prop_map(Reply::Setting),
         entry().prop_map(Reply::Added),
         address_row().prop_map(Reply::Resolved),
+        (member(), object(), granted()).prop_map(|(member, object, granted)| Reply::Redeemed {
+            member,
+            object,
+            granted
+        }),
         status().prop_map(Reply::Status),
         (vec(queue_row(), 0..3), option::of(any::<u64>()))
             .prop_map(|(rows, next)| Reply::Queue { rows, next }),
@@ -376,6 +402,7 @@ fn event() -> impl Strategy<Value = Event> {
         EndReason::SharedLogoff,
         EndReason::BrokerStopped,
         EndReason::BrokerLost,
+        EndReason::ReferenceLost,
     ]);
     let leave = prop::sample::select(vec![
         LeaveReason::LoggedOff,
@@ -429,8 +456,15 @@ fn from_broker() -> impl Strategy<Value = FromBroker> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    (any::<([u8; 4], u16, u16, [u8; 16])>(), text()).prop_map(
-        |((magic, oldest, newest, image), program)| Hello { magic, oldest, newest, image, program },
+    (any::<([u8; 4], u16, u16, [u8; 16], [u8; 16])>(), text()).prop_map(
+        |((magic, oldest, newest, image, library), program)| Hello {
+            magic,
+            oldest,
+            newest,
+            image,
+            library,
+            program,
+        },
     )
 }
 

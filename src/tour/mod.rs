@@ -95,7 +95,8 @@ fn story(t: &mut Timeline) -> Result<(), Trouble> {
     sending(t, &stage, &mut client, &mut tray)?;
     crashing(t, &mut tray, &mut indexer)?;
     let mut agent = stage.enter("sync agent")?;
-    draining(t, &stage, &mut tray, &mut agent)?;
+    let mut worker = stage.enter("web worker")?;
+    leaving(t, &stage, &mut tray, [&mut agent, &mut worker])?;
     ending(t, &stage, [&mut client, &mut tray], &mut backup)?;
     order(t, &stage)?;
     t.title("What is left.");
@@ -103,7 +104,7 @@ fn story(t: &mut Timeline) -> Result<(), Trouble> {
     let found = delivered.iter().find(|p| {
         std::fs::read_to_string(p).is_ok_and(|text| text.contains("Subject: Good evening"))
     });
-    t.check("the message is on the disk, once", found.is_some() && delivered.len() == 2);
+    t.check("the message is on the disk, once", found.is_some() && delivered.len() == 3);
     if let Some(path) = found {
         t.line("message", &path.display().to_string());
     }
@@ -160,25 +161,45 @@ fn crashing(t: &mut Timeline, tray: &mut Actor, indexer: &mut Actor) -> Result<(
     Ok(())
 }
 
-fn draining(
+fn leaving(
     t: &mut Timeline,
     stage: &Stage,
     tray: &mut Actor,
-    agent: &mut Actor,
+    [agent, worker]: [&mut Actor; 2],
 ) -> Result<(), Trouble> {
-    t.title("A sync agent joins, hands a message over, and leaves when it has gone out.");
-    does(t, agent, "logon")?;
-    let file = stage.file("report.eml", &MESSAGE.replace("Good evening", "Report"))?;
-    does(t, agent, &format!("submit session=1 file={}", file.display()))?;
+    t.title("Two join, each with a message. One leaves when it has gone out, the other in no time.");
+    let report = stage.file("report.eml", &MESSAGE.replace("Good evening", "Report"))?;
+    let order = stage.file("order.eml", &MESSAGE.replace("Good evening", "Order"))?;
+    for actor in [&mut *agent, &mut *worker] {
+        does(t, actor, "logon")?;
+    }
+    does(t, agent, &format!("submit session=1 file={}", report.display()))?;
     does(t, agent, "open session=1 what=inbox")?;
-    let reply = does(t, agent, "logoff session=1 drain=20")?;
-    t.check("nothing of it is left in the queue", reply["queued"] == 0);
+    does(t, worker, &format!("submit session=1 deferred file={}", order.display()))?;
+    does(t, worker, &format!("draft session=1 file={}", order.display()))?;
+    does(t, worker, "query-fast-shutdown")?;
+    does(t, worker, "notify-process-shutdown")?;
+    t.line(agent.name, "logoff session=1 drain=20");
+    agent.begins("logoff session=1 drain=20")?;
+    does(t, worker, "do-fast-shutdown")?;
+    worker.is_killed();
+    t.line(worker.name, "is killed at once, as a process that ends does not wait for its clean-up");
+    let reply = agent.replies()?;
+    t.line(agent.name, "is logged off");
+    t.check("nothing of the agent is left in the queue", reply["queued"] == 0);
     t.check("the folder it had left open was counted", reply["invalidated"] == 1);
     let dead = agent.does("list object=1")?;
     t.check("and takes no calls any more", dead["error"]["code"] == "MAPI_E_INVALID_OBJECT");
-    let left = |e: &Value| e["kind"] == "member-left" && e["reason"] == "logged-off";
-    tray.hears(left)?;
-    t.line(tray.name, "is told: a member left, logged off");
+    for (reason, who) in [("logged-off", "agent"), ("fast-shutdown", "worker")] {
+        let left = |e: &Value| e["kind"] == "member-left" && e["reason"] == reason;
+        tray.hears(left)?;
+        t.line(tray.name, &format!("is told: a member left, {reason}"));
+        t.check(&format!("of the {who} that is all that others see"), tray.heard(left)? == 1);
+    }
+    let drafts = tray.does("open session=1 what=drafts")?["object"].clone();
+    let rows = tray.does(&format!("list object={drafts}"))?["rows"].clone();
+    let kept = rows.as_array().map_or(0, |rows| rows.iter().filter(|r| r["recovered"] == true).count());
+    t.check("the worker's unsaved draft was kept for it", kept == 1);
     Ok(())
 }
 
@@ -192,7 +213,8 @@ fn ending(
     t.line(tray.name, "logoff session=1 shared");
     let refused = tray.does("logoff session=1 shared")?;
     let owner = &refused["error"]["owner"]["pid"];
-    t.line(tray.name, &format!("is refused: {}", refused["error"]["message"]));
+    let why = refused["error"]["message"].as_str().unwrap_or_default();
+    t.line(tray.name, &format!("is refused: {why}"));
     t.check("the refusal names the owner", *owner == client.pid());
     let before = stage.status()?["sessions"][0]["id"].clone();
     does(t, client, "logoff session=1 shared")?;
@@ -225,7 +247,7 @@ fn ending(
 }
 
 fn order(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
-    t.title("The providers were logged off in order: transports, address books, stores.");
+    t.title("The providers were always called in order: transports, address books, stores.");
     let stopped = stage.ask(&["stop", "--json"])?;
     t.line("broker", &format!("has stopped ({})", stopped["stopped"]));
     let calls = stage.provider_calls();
@@ -233,10 +255,14 @@ fn order(t: &mut Timeline, stage: &Stage) -> Result<(), Trouble> {
     sessions.sort_unstable();
     sessions.dedup();
     for session in sessions {
-        let logoffs = calls.iter().filter(|c| c["session"] == session && c["call"] == "Logoff");
-        let kinds: Vec<_> = logoffs.filter_map(|c| c["kind"].as_str()).collect();
-        t.line("broker's log", &format!("session {session}: {}", kinds.join(", ")));
-        t.check("in order", kinds == ["transport", "address-book", "store"]);
+        for call in ["QueryFastShutdown", "NotifyProcessShutdown", "DoFastShutdown", "Logoff"] {
+            let called = calls.iter().filter(|c| c["session"] == session && c["call"] == call);
+            let kinds: Vec<_> = called.filter_map(|c| c["kind"].as_str()).collect();
+            if !kinds.is_empty() {
+                t.line("broker's log", &format!("session {session}, {call}: {}", kinds.join(", ")));
+                t.check("in order", kinds == ["transport", "address-book", "store"]);
+            }
+        }
     }
     Ok(())
 }

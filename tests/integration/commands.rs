@@ -103,7 +103,7 @@ fn status_has_its_keys() {
     assert_eq!(status["broker"]["pid"], broker.pid());
     assert_eq!(status["broker"]["socket"], home.socket().to_str().expect("text"));
     let session = &status["sessions"][0];
-    assert_eq!(keys(session), "id members profile providers shared state");
+    assert_eq!(keys(session), "id members profile providers references shared state");
     assert_eq!((&session["profile"], &session["shared"]), (&json!("default"), &json!(true)));
     assert_eq!(session["state"], "active");
     let shown = &session["members"][0];

@@ -140,6 +140,24 @@ fn a_silent_stranger_holds_up_nobody() {
     assert_eq!(home.maildir("default").count(), 1);
 }
 
+/// One that never says anything is sent away in the end, with a reason.
+///
+/// DESIGN §4
+#[test]
+fn a_silent_stranger_is_sent_away() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let (silent, mut half) = (Stranger::connect(&home), Stranger::connect(&home));
+    half.say(&[200, 0, 0, 0, b'S', b'N']);
+    let mut opened = Stranger::connect(&home);
+    assert!(matches!(opened.hello(), Answer::Welcome(_)));
+    assert_eq!(silent.refusal().0, Code::E_TIMEOUT);
+    assert_eq!(half.refusal().0, Code::E_TIMEOUT);
+    // One that has said hello may be silent as long as it likes.
+    let nothing = Request::Flush { member: MemberId(1) };
+    assert_eq!(opened.fault(nothing), Code::E_INVALID_OBJECT);
+}
+
 /// More requests than were granted end the connection that made them.
 ///
 /// DESIGN §1

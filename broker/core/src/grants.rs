@@ -131,10 +131,10 @@ impl Broker {
             let message = format!("this process has {limit} open objects, its limit; release some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
-        let fits = |g: &&Grant| {
+        let fits = |g: &Grant| {
             g.expires > turn.tick.boot && g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid)
         };
-        if self.grants.waiting.get(&key).filter(fits).is_none() {
+        if !self.grants.waiting.get(&key).is_some_and(fits) {
             let message =
                 "no such token: it was used, revoked, is too old, or is meant for another process";
             return Err(Fault::new(Code::E_NOT_FOUND, message));

@@ -5,9 +5,9 @@
 use serde::Serialize;
 use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, FromBroker, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
-    ProviderStatus, QueueRow, RecipientRow, Resource, Rows, SessionStatus, Status, StatusRow,
-    SubmissionState, TableRows, status_code,
+    AddressRow, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
+    ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus, Status,
+    StatusRow, SubmissionState, TableRows, status_code,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -15,7 +15,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
-    Reply, Request, RequestId, SessionId, SubmitKey, UploadId, codec,
+    Reply, Request, RequestId, SessionId, SubmitKey, Token, UploadId, codec,
 };
 
 /// One line of the golden file: a name, and the frame.
@@ -36,10 +36,11 @@ macro_rules! names {
 names!(REQUESTS, request_name, Request:
     Logon {..}, Logoff {..}, Advise {..}, Unadvise {..}, Open {..}, Release {..}, List {..}, Read {..}, Upload {..},
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
+    QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
-    Saved {..}, Setting {..}, Added {..}, Resolved {..}, Status {..}, Queue {..});
+    Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..});
@@ -55,7 +56,9 @@ names!(CHANGES, change_name, SettingChange: Keep {..}, Set {..}, Remove {..});
 names!(ACTIONS, action_name, AddressAction: Add {..}, Remove {..}, Resolve {..});
 names!(QUEUE_ACTIONS, queue_action_name, QueueAction: List {..}, Show {..});
 names!(STOPPINGS, stopping_name, Stopping: Orderly {..}, Fast {..});
-names!(DETAILS, detail_name, FaultDetail: None {..}, Owner {..}, Addresses {..}, Entries {..});
+names!(DETAILS, detail_name, FaultDetail: None {..}, Owner {..}, Addresses {..},
+    Providers {..}, Holders {..}, Entries {..});
+names!(GRANTED, granted_name, Granted: Message {..}, Folder {..});
 names!(TABLES, table_name, TableRows: Messages {..}, Addresses {..}, Status {..});
 names!(RESOURCES, resource_name, Resource:
     Subsystem {..}, Spooler {..}, AddressBook {..}, TransportProvider {..}, AddressBookProvider {..},
@@ -65,7 +68,8 @@ names!(STATES, state_name, SubmissionState:
     Aborted {..});
 names!(TABLE_CHANGES, table_change_name, TableChange:
     Added {..}, Deleted {..}, Modified {..}, Reload {..});
-names!(END_REASONS, end_reason_name, EndReason: SharedLogoff {..}, BrokerStopped {..}, BrokerLost {..});
+names!(END_REASONS, end_reason_name, EndReason: SharedLogoff {..}, BrokerStopped {..}, BrokerLost {..},
+    ReferenceLost {..});
 names!(LEAVE_REASONS, leave_reason_name, LeaveReason:
     LoggedOff {..}, FastShutdown {..}, Disconnected {..}, Evicted {..}, BrokerStopped {..});
 
@@ -86,6 +90,7 @@ pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("QueueAction", QUEUE_ACTIONS),
     ("Stopping", STOPPINGS),
     ("FaultDetail", DETAILS),
+    ("Granted", GRANTED),
     ("TableRows", TABLES),
     ("Resource", RESOURCES),
     ("SubmissionState", STATES),
@@ -153,6 +158,12 @@ fn requests() -> Vec<Request> {
             object: OBJECT,
             action: AddressAction::Resolve { name: "bo".into() },
         },
+        Request::QueryFastShutdown,
+        Request::NotifyProcessShutdown,
+        Request::DoFastShutdown { remembered: false },
+        Request::Grant { member: MEMBER, object: OBJECT, token: Token(5), pid: Some(4242) },
+        Request::Redeem { token: Token(5) },
+        Request::Revoke { member: MEMBER, token: Token(5) },
         Request::Status,
         Request::Queue {
             profile: None,
@@ -187,6 +198,11 @@ fn status() -> Status {
                 kind: Resource::StoreProvider,
                 status: "available".into(),
                 fast_shutdown: "supported".into(),
+            }],
+            references: vec![ReferenceStatus {
+                granter: MEMBER,
+                holder: peer(),
+                granted: Granted::Folder(Folder::Inbox),
             }],
         }],
         queue: [0, 1, 2, 3, 4, 5, 6, 7, 8],
@@ -266,6 +282,7 @@ fn replies() -> Vec<Reply> {
         Reply::Setting(Some("on".into())),
         Reply::Added(ENTRY),
         Reply::Resolved(address_row()),
+        Reply::Redeemed { member: MEMBER, object: OBJECT, granted: Granted::Message(ENTRY) },
         Reply::Status(status()),
         Reply::Queue { rows: vec![queue_row()], next: None },
     ]
@@ -365,9 +382,12 @@ fn parts() -> Vec<Line> {
             FaultDetail::None,
             FaultDetail::Owner(peer()),
             FaultDetail::Addresses(vec!["bo@example.org".into()]),
+            FaultDetail::Providers(vec!["relay".into()]),
+            FaultDetail::Holders(vec![peer()]),
             FaultDetail::Entries(vec![ENTRY]),
         ]
     );
+    add!("Granted", granted_name, [Granted::Message(ENTRY), Granted::Folder(Folder::Sent)]);
     add!("TableRows", table_name, tables());
     add!(
         "Resource",
@@ -395,7 +415,12 @@ fn parts() -> Vec<Line> {
     add!(
         "EndReason",
         end_reason_name,
-        [EndReason::SharedLogoff, EndReason::BrokerStopped, EndReason::BrokerLost]
+        [
+            EndReason::SharedLogoff,
+            EndReason::BrokerStopped,
+            EndReason::BrokerLost,
+            EndReason::ReferenceLost
+        ]
     );
     add!(
         "LeaveReason",

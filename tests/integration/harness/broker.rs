@@ -72,11 +72,6 @@ impl Broker {
         }
     }
 
-    /// Waits until the log has so many more lines.
-    pub(crate) fn after_lines(&self, more: usize) {
-        self.log.wait_beyond("more lines of the log", self.log.count() + more);
-    }
-
     pub(crate) fn signal(&self, which: Signal) {
         signal(&self.child, which);
     }
