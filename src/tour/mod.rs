@@ -167,7 +167,9 @@ fn leaving(
     tray: &mut Actor,
     [agent, worker]: [&mut Actor; 2],
 ) -> Result<(), Trouble> {
-    t.title("Two join, each with a message. One leaves when it has gone out, the other in no time.");
+    t.title(
+        "Two join, each with a message. One leaves when it has gone out, the other in no time.",
+    );
     let report = stage.file("report.eml", &MESSAGE.replace("Good evening", "Report"))?;
     let order = stage.file("order.eml", &MESSAGE.replace("Good evening", "Order"))?;
     for actor in [&mut *agent, &mut *worker] {
@@ -198,7 +200,8 @@ fn leaving(
     }
     let drafts = tray.does("open session=1 what=drafts")?["object"].clone();
     let rows = tray.does(&format!("list object={drafts}"))?["rows"].clone();
-    let kept = rows.as_array().map_or(0, |rows| rows.iter().filter(|r| r["recovered"] == true).count());
+    let kept =
+        rows.as_array().map_or(0, |rows| rows.iter().filter(|r| r["recovered"] == true).count());
     t.check("the worker's unsaved draft was kept for it", kept == 1);
     Ok(())
 }

@@ -58,7 +58,8 @@ fn ten_at_once_start_one_broker() {
 fn ten_shells_at_once_share_one_session() {
     let home = Home::new();
     let _stop = StopAtEnd(&home);
-    let mut shells: Vec<_> = (0..10).map(|_| Shell::start(home.bare(&["shell", "--json"]))).collect();
+    let mut shells: Vec<_> =
+        (0..10).map(|_| Shell::start(home.bare(&["shell", "--json"]))).collect();
     let numbers: Vec<_> = shells.iter_mut().map(|shell| shell.tell("logon")).collect();
     for (shell, number) in shells.iter().zip(numbers) {
         assert_eq!(shell.reply(number)["ok"], true);
@@ -113,7 +114,10 @@ fn nobody_starts_a_broker_who_was_told_not_to() {
         let error = run(command, "hi\n").exits(1).json()["error"].clone();
         assert_eq!(error["code"], "MAPI_E_NETWORK_ERROR");
         let message = error["message"].as_str().expect("text");
-        assert!(message.contains("no broker runs") && message.contains("sundown serve"), "{message}");
+        assert!(
+            message.contains("no broker runs") && message.contains("sundown serve"),
+            "{message}"
+        );
     }
     assert!(home.brokers().is_empty() && !home.data().exists());
 }

@@ -61,7 +61,10 @@ fn a_message_that_cannot_be_sent_is_not_stored() {
     refused("no header at all\n", "MAPI_E_NO_RECIPIENTS");
     let error = refused("To: anna@localhost, a@b@\n\nbody\n", "MAPI_E_INVALID_PARAMETER");
     assert!(!error["addresses"].as_array().expect("addresses").is_empty(), "{error}");
-    let error = refused("To: anna@localhost, far@example.org\nBcc: off@example.com\n\n", "MAPI_E_UNCONFIGURED");
+    let error = refused(
+        "To: anna@localhost, far@example.org\nBcc: off@example.com\n\n",
+        "MAPI_E_UNCONFIGURED",
+    );
     assert_eq!(error["addresses"], json!(["far@example.org", "off@example.com"]));
     let message = error["message"].as_str().expect("text");
     assert!(message.contains("far@example.org") && message.contains("profile add"), "{message}");
@@ -69,7 +72,8 @@ fn a_message_that_cannot_be_sent_is_not_stored() {
     assert_eq!(home.run(&["queue", "list", "--all", "--json"]).ok().json(), json!([]));
     let outbox = shell.ok("open session=1 what=outbox")["object"].clone();
     assert_eq!(shell.ok(&format!("list object={outbox}"))["rows"], json!([]));
-    let failed = home.run_with(&["send", "--to", "far@example.org", "--json"], "hello\n").exits(1).json();
+    let failed =
+        home.run_with(&["send", "--to", "far@example.org", "--json"], "hello\n").exits(1).json();
     assert_eq!(failed["error"]["code"], "MAPI_E_UNCONFIGURED");
     assert_eq!(failed["error"]["addresses"], json!(["far@example.org"]));
 }
@@ -83,13 +87,16 @@ fn a_message_beyond_the_limit_is_too_big() {
     let broker = home.serve();
     let mut shell = home.shell();
     shell.ok("logon");
-    let mut submit = |name: &str, size: usize| {
+    let submit = |name: &str, size: usize| {
         let head = "To: anna@localhost\nSubject: big\n\n";
         let file = home.write(name, format!("{head}{}", "x".repeat(size - head.len())));
         format!("submit session=1 file={}", file.display())
     };
-    let (fits, streamed, beyond) =
-        (submit("fits.eml", 1 << 10), submit("streamed.eml", 300 << 10), submit("beyond.eml", (400 << 10) + 1));
+    let (fits, streamed, beyond) = (
+        submit("fits.eml", 1 << 10),
+        submit("streamed.eml", 300 << 10),
+        submit("beyond.eml", (400 << 10) + 1),
+    );
     shell.fails(&beyond, "MAPI_E_TOO_BIG");
     let draft = beyond.replace("submit", "draft");
     shell.fails(&draft, "MAPI_E_TOO_BIG");
@@ -171,9 +178,14 @@ fn after_uninitialize_nothing_goes() {
     shell.ok("open session=1 what=inbox");
     shell.ok("advise session=2");
     shell.ok("uninitialize");
-    for command in
-        ["logon", "uninitialize", "open session=1 what=inbox", "list object=1", "logoff session=1", "fly"]
-    {
+    for command in [
+        "logon",
+        "uninitialize",
+        "open session=1 what=inbox",
+        "list object=1",
+        "logoff session=1",
+        "fly",
+    ] {
         shell.fails(command, "MAPI_E_NOT_INITIALIZED");
     }
     assert_eq!(home.status()["sessions"], json!([]));
@@ -187,7 +199,9 @@ fn after_uninitialize_nothing_goes() {
 fn a_command_refuses_arguments_that_make_no_sense() {
     let home = Home::new();
     let _broker = home.serve();
-    for arguments in [&["fly"][..], &[], &["send", "--wait=soon"], &["queue", "show"], &["status", "extra"]] {
+    for arguments in
+        [&["fly"][..], &[], &["send", "--wait=soon"], &["queue", "show"], &["status", "extra"]]
+    {
         let ran = home.run(arguments).exits(2);
         assert!(ran.output.is_empty() && !ran.errors.is_empty(), "{ran:?}");
     }
@@ -198,5 +212,8 @@ fn a_command_refuses_arguments_that_make_no_sense() {
     let ran = home.run(&["send", "missing.eml", "--json"]).exits(1);
     assert_eq!(ran.json()["error"]["code"], "MAPI_E_NOT_FOUND");
     let ran = home.run(&["queue", "show", "0123"]).exits(1);
-    assert!(ran.output.is_empty() && ran.errors.contains("MAPI_E_INVALID_PARAMETER 0x80070057"), "{ran:?}");
+    assert!(
+        ran.output.is_empty() && ran.errors.contains("MAPI_E_INVALID_PARAMETER 0x80070057"),
+        "{ran:?}"
+    );
 }

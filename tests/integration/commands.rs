@@ -12,8 +12,21 @@ fn send_composes_what_the_message_lacks() {
     let home = Home::new();
     let broker = home.serve();
     let maildir = home.maildir("default");
-    let options = ["send", "--to", "anna", "--to", "bo@localhost", "--from", "me@localhost", "--subject", "From options"];
-    let sent = home.run_with(&[&options[..], &["--json"]].concat(), "Just a body: no header\n").ok().json();
+    let options = [
+        "send",
+        "--to",
+        "anna",
+        "--to",
+        "bo@localhost",
+        "--from",
+        "me@localhost",
+        "--subject",
+        "From options",
+    ];
+    let sent = home
+        .run_with(&[&options[..], &["--json"]].concat(), "Just a body: no header\n")
+        .ok()
+        .json();
     assert_eq!(keys(&sent), "entry state");
     assert_eq!(sent["state"], "queued");
     broker.until("the message", || maildir.count() == 1);
@@ -47,7 +60,10 @@ fn send_keeps_the_fields_of_the_message() {
         assert_eq!(delivered.field("Subject"), ["Own"]);
         assert_eq!(delivered.field("To"), ["dora@localhost"]);
         assert_eq!(delivered.field("From"), ["cleo@localhost"]);
-        assert_eq!(delivered.field("Delivered-To"), ["dora@localhost", "eve@localhost", "anna@localhost"]);
+        assert_eq!(
+            delivered.field("Delivered-To"),
+            ["dora@localhost", "eve@localhost", "anna@localhost"]
+        );
         assert_eq!(delivered.field("X-Test"), ["here"]);
         assert!(delivered.field("Bcc").is_empty(), "{delivered:?}");
     }
@@ -108,9 +124,15 @@ fn status_has_its_keys() {
     assert_eq!(session["state"], "active");
     let shown = &session["members"][0];
     assert_eq!(keys(shown), "id no_mail objects pid program since state uid");
-    assert_eq!((&shown["id"], &shown["pid"], &shown["objects"]), (&member, &json!(shell.pid()), &json!(1)));
+    assert_eq!(
+        (&shown["id"], &shown["pid"], &shown["objects"]),
+        (&member, &json!(shell.pid()), &json!(1))
+    );
     assert_eq!((&shown["program"], &shown["state"]), (&json!("sundown"), &json!("attached")));
-    assert_eq!((&shown["no_mail"], &shown["uid"]), (&json!(false), &json!(rustix::process::getuid().as_raw())));
+    assert_eq!(
+        (&shown["no_mail"], &shown["uid"]),
+        (&json!(false), &json!(rustix::process::getuid().as_raw()))
+    );
     let providers = session["providers"].as_array().expect("providers");
     for provider in providers {
         assert_eq!(keys(provider), "fast_shutdown kind name status");

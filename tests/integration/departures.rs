@@ -190,7 +190,8 @@ fn whoever_is_put_out_keeps_its_drafts() {
     reader.ok("logon");
     let drafts = reader.ok("open session=1 what=drafts")["object"].clone();
     let rows = reader.ok(&format!("list object={drafts}"))["rows"].clone();
-    let mut subjects: Vec<_> = rows.as_array().expect("rows").iter().map(|r| r["subject"].clone()).collect();
+    let mut subjects: Vec<_> =
+        rows.as_array().expect("rows").iter().map(|r| r["subject"].clone()).collect();
     subjects.sort_by_key(ToString::to_string);
     assert_eq!(subjects, ["put-out", "stopped"]);
 }

@@ -36,7 +36,8 @@ fn messages(home: &Home, count: usize) {
 /// Has a shell submit them, one after the other; the number of the first of these commands.
 fn submit_all(shell: &mut Shell, home: &Home, count: usize, flags: &str) -> u64 {
     shell.ok("logon");
-    let first = shell.tell(&format!("submit session=1 file={} {flags}", home.path("m/0.eml").display()));
+    let first =
+        shell.tell(&format!("submit session=1 file={} {flags}", home.path("m/0.eml").display()));
     for n in 1..count {
         let file = home.path(&format!("m/{n}.eml"));
         shell.tell(&format!("submit session=1 file={} {flags}", file.display()));
@@ -59,7 +60,12 @@ fn each_once(home: &Home, count: usize) {
 
 /// Kills a broker so many times, each time after some lines of its log, and starts the next one. The last one is left
 /// running.
-fn kill_again_and_again(home: &Home, mut broker: Broker, times: usize, chance: &mut Chance) -> Broker {
+fn kill_again_and_again(
+    home: &Home,
+    mut broker: Broker,
+    times: usize,
+    chance: &mut Chance,
+) -> Broker {
     for _ in 0..times {
         let lines = broker.log_length() + chance.below(300);
         let maildir = home.maildir("default");
@@ -80,7 +86,8 @@ fn settle(home: &Home, mut broker: Broker, at_least: usize) {
         home.run(&["logoff", "--drain=60"]).ok();
         let status = home.status_until("an empty queue", |status| {
             let open = |state| status["queue"][state].as_u64().unwrap_or(1);
-            ["accepted", "queued", "transmitting", "deferred"].into_iter().map(open).sum::<u64>() == 0
+            ["accepted", "queued", "transmitting", "deferred"].into_iter().map(open).sum::<u64>()
+                == 0
         });
         assert_eq!(status["queue"]["unknown"], 0, "{status}");
         broker.terminate();
@@ -103,7 +110,10 @@ fn a_thousand_messages_arrive_although_the_broker_is_killed() {
     assert!(shell.end().success());
     let refused = |line: &Value| line["reply"].as_u64() >= Some(first) && line["ok"] != true;
     assert!(!shell.lines().iter().any(refused), "{:?}", shell.lines());
-    assert!(home.maildir("default").count() < 1000, "it would have left too late to prove anything");
+    assert!(
+        home.maildir("default").count() < 1000,
+        "it would have left too late to prove anything"
+    );
     let broker = kill_again_and_again(&home, broker, 6, &mut Chance::new());
     settle(&home, broker, 1000);
     each_once(&home, 1000);

@@ -86,7 +86,8 @@ fn a_program_ends_its_session_in_order() {
     assert_eq!(session.profile(), "default");
     let (told, notices) = sink();
     let store = session.default_store().expect("a store");
-    let registered = store.advise(Events::OBJECT_CREATED | Events::OBJECT_MOVED, told).expect("advised");
+    let registered =
+        store.advise(Events::OBJECT_CREATED | Events::OBJECT_MOVED, told).expect("advised");
     assert_ne!(registered.connection(), 0);
     let outbox = store.outbox().expect("an outbox");
     let submitted = outbox.submit(&message("report")).expect("submitted");
@@ -189,7 +190,10 @@ fn errors_answer_questions() {
     use std::error::Error as _;
     let home = Home::new();
     let error = try_initialize(&home).expect_err("no broker runs");
-    assert!(error.is_unreachable() && error.is_temporary() && error.source().is_some(), "{error:?}");
+    assert!(
+        error.is_unreachable() && error.is_temporary() && error.source().is_some(),
+        "{error:?}"
+    );
     assert!(!error.is_disconnected() && !error.is_dead_handle() && !error.is_end_of_session());
 
     let mut broker = home.serve();
@@ -238,13 +242,15 @@ fn many_threads_may_call_at_once() {
     slow.submit(&message("stuck")).expect("submitted");
     let folder = session.folder(FolderKind::Drafts).expect("opened");
     std::thread::scope(|scope| {
-        let leaving = scope.spawn(|| slow.logoff(Logoff::after_outbound(Duration::from_secs(3600))));
+        let leaving =
+            scope.spawn(|| slow.logoff(Logoff::after_outbound(Duration::from_secs(3600))));
         let working: Vec<_> = (0..8)
             .map(|n| {
                 let (session, folder) = (&session, &folder);
                 scope.spawn(move || {
                     for m in 0..20 {
-                        let far = Message::parse(format!("To: far@example.org\nSubject: {n}.{m}\n\n"));
+                        let far =
+                            Message::parse(format!("To: far@example.org\nSubject: {n}.{m}\n\n"));
                         session.submit(&far).expect("submitted");
                         folder.messages().expect("listed");
                     }

@@ -43,8 +43,12 @@ fn providers_are_called_in_order() {
     let ended = ["transport", "transport", "address-book", "store", "store"];
     assert_eq!(kinds("Logoff"), ended);
     assert_eq!(kinds("Logon"), ["address-book", "store", "store", "transport", "transport"]);
-    let mut names: Vec<_> =
-        broker.log().iter().filter(|l| of_session("Logoff")(l)).map(|l| l["provider"].clone()).collect();
+    let mut names: Vec<_> = broker
+        .log()
+        .iter()
+        .filter(|l| of_session("Logoff")(l))
+        .map(|l| l["provider"].clone())
+        .collect();
     names.sort_by_key(ToString::to_string);
     assert_eq!(names, ["here", "main", "people", "second", "there"]);
     broker.terminate();
@@ -67,7 +71,8 @@ fn a_call_is_one_flat_line() {
     shell.ok("logoff session=1 drain=60");
     broker.terminate();
     let log = broker.log();
-    let submitted = log.iter().find(|l| is_call(l) && l["pid"] == shell.pid() && l["call"] == "SubmitMessage");
+    let submitted =
+        log.iter().find(|l| is_call(l) && l["pid"] == shell.pid() && l["call"] == "SubmitMessage");
     let submitted = submitted.unwrap_or_else(|| panic!("no such line in {log:?}"));
     assert_eq!(submitted["session"], session);
     assert_eq!((&submitted["kind"], &submitted["provider"]), (&"store".into(), &"sqlite".into()));
@@ -78,7 +83,8 @@ fn a_call_is_one_flat_line() {
         "call event kind level message micros pid provider result session target timestamp"
     );
     for line in &log {
-        let flat = line.as_object().expect("an object").values().all(|v| !v.is_object() && !v.is_array());
+        let flat =
+            line.as_object().expect("an object").values().all(|v| !v.is_object() && !v.is_array());
         assert!(flat && line["timestamp"].is_string(), "{line}");
         let text = line.to_string();
         for secret in ["tell-nobody", "neither-this", "nor-that"] {
@@ -101,7 +107,11 @@ fn a_service_manager_is_told_when_the_broker_is_ready() {
     let mut broker = Broker::spawn(command);
     let mut said = [0; 256];
     let length = manager.recv(&mut said).expect("it says something");
-    assert!(said[..length].starts_with(b"READY=1"), "{:?}", String::from_utf8_lossy(&said[..length]));
+    assert!(
+        said[..length].starts_with(b"READY=1"),
+        "{:?}",
+        String::from_utf8_lossy(&said[..length])
+    );
     home.run(&["status"]).ok();
     broker.terminate();
     assert_eq!(broker.log_length(), 0);

@@ -15,7 +15,9 @@ fn objects_that_were_open_at_the_logoff_are_dead() {
     let mut shell = home.shell();
     shell.ok("logon");
     let mut objects = Vec::new();
-    for what in ["store", "inbox", "outbox", "sent", "drafts", "deleted", "address-book", "status-table"] {
+    for what in
+        ["store", "inbox", "outbox", "sent", "drafts", "deleted", "address-book", "status-table"]
+    {
         objects.push(shell.ok(&format!("open session=1 what={what}"))["object"].clone());
     }
     let draft = shell.ok(&format!("draft session=1 file={}", home.message("draft").display()));
@@ -103,7 +105,10 @@ fn a_message_is_read_back_as_it_was_submitted() {
     let entry = shell.submit(1, &file);
     let read = shell.ok(&format!("read session=1 entry={entry}"));
     let content = read["content"].as_str().expect("text").replace("\r\n", "\n");
-    assert!(content.contains("X-Odd:  two  spaces\n") && content.ends_with("\n\n.\nFrom here\n\u{fc}\n"));
+    assert!(
+        content.contains("X-Odd:  two  spaces\n")
+            && content.ends_with("\n\n.\nFrom here\n\u{fc}\n")
+    );
     shell.ok("logoff session=1 drain=60");
     shell.ok("logon");
     let sent = shell.ok("open session=2 what=sent")["object"].clone();

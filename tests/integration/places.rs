@@ -22,10 +22,19 @@ fn refused(home: &Home, arguments: &[&str], words: &[&str]) -> Ran {
 fn malformed_settings_name_file_line_and_key() {
     let home = Home::new();
     for (text, words) in [
-        ("[shutdown]\nlinger = \"off\"\nlingr = \"off\"\n", &["line 3", "shutdown.lingr", "`linger`"][..]),
-        ("\n\n[shutdown]\nshared_logoff = \"all\"\n", &["line 4", "shutdown.shared_logoff", "owner"]),
+        (
+            "[shutdown]\nlinger = \"off\"\nlingr = \"off\"\n",
+            &["line 3", "shutdown.lingr", "`linger`"][..],
+        ),
+        (
+            "\n\n[shutdown]\nshared_logoff = \"all\"\n",
+            &["line 4", "shutdown.shared_logoff", "owner"],
+        ),
         ("[limits\n", &["line 1"]),
-        ("[shutdown]\nshared_logoff_grace = 30\n", &["line 2", "shutdown.shared_logoff_grace", "30s"]),
+        (
+            "[shutdown]\nshared_logoff_grace = 30\n",
+            &["line 2", "shutdown.shared_logoff_grace", "30s"],
+        ),
     ] {
         let file = home.settings(text);
         let ran = refused(&home, &[], words);
@@ -152,8 +161,12 @@ fn options_and_their_twins_say_where_everything_is() {
     let config = home.write("etc/c.toml", "[shutdown]\nshared_logoff = \"deny\"\n");
     home.write("etc/profiles/special.toml", "[[transport]]\naccept = [\"*\"]\n");
     let (socket, data) = (home.path("s/broker.sock"), home.path("d"));
-    let arguments = ["--socket", socket.to_str().expect("text"), "--config", config.to_str().expect("text")];
-    let _broker = Broker::start(&home, &[&arguments[..], &["--data-dir", data.to_str().expect("text")]].concat());
+    let arguments =
+        ["--socket", socket.to_str().expect("text"), "--config", config.to_str().expect("text")];
+    let _broker = Broker::start(
+        &home,
+        &[&arguments[..], &["--data-dir", data.to_str().expect("text")]].concat(),
+    );
     assert!(!home.socket().exists() && socket.exists());
     let mut command = home.command(&["send", "--to", "far@example.org", "--wait=60", "--json"]);
     command.env("SUNDOWN_SOCKET", &socket).env("SUNDOWN_PROFILE", "special");

@@ -15,7 +15,8 @@ fn without_settings_mail_for_this_host_is_delivered() {
     let mut shell = home.shell();
     assert_eq!(shell.ok("logon")["profile"], "default");
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let text = format!("To: anna, bo@localhost, Cleo@LOCALHOST, dora@{host}\nSubject: here\n\nbody\n");
+    let text =
+        format!("To: anna, bo@localhost, Cleo@LOCALHOST, dora@{host}\nSubject: here\n\nbody\n");
     shell.submit(1, &home.write("here.eml", text));
     broker.until("the message", || home.maildir("default").count() == 1);
     let delivered = home.maildir("default").only();
@@ -57,9 +58,11 @@ fn transports_are_tried_in_their_order() {
     let broker = home.serve();
     let mut shell = home.shell();
     shell.ok("logon");
-    let text = "To: a@x.lan, b@example.org\nCc: c@printer.example.org, d@y.x.lan\nSubject: both\n\nbody\n";
+    let text =
+        "To: a@x.lan, b@example.org\nCc: c@printer.example.org, d@y.x.lan\nSubject: both\n\nbody\n";
     let entry = shell.submit(1, &home.write("both.eml", text));
-    let (lan, world) = (Maildir(home.data().join("default/lan")), Maildir(home.data().join("default/world")));
+    let (lan, world) =
+        (Maildir(home.data().join("default/lan")), Maildir(home.data().join("default/world")));
     broker.until("both messages", || lan.count() == 1 && world.count() == 1);
     shell.ok("logoff session=1 drain=60");
     assert_eq!(lan.only().field("Delivered-To"), ["a@x.lan", "c@printer.example.org", "d@y.x.lan"]);
@@ -86,10 +89,14 @@ fn a_profile_may_have_several_stores() {
     };
     let first = session.submit(&message("first")).expect("submitted").entry;
     let archive = session.store(1).expect("there is a second store");
-    let second = archive.outbox().expect("an outbox").submit(&message("second")).expect("submitted").entry;
+    let second =
+        archive.outbox().expect("an outbox").submit(&message("second")).expect("submitted").entry;
     assert_ne!(first.store, second.store);
     broker.until("both messages", || home.maildir("default").count() == 2);
-    assert!(session.store(2).expect_err("there is no third").code() == sundown_client::Code::E_NOT_FOUND);
+    assert!(
+        session.store(2).expect_err("there is no third").code()
+            == sundown_client::Code::E_NOT_FOUND
+    );
     let subjects = home.maildir("default").tally("Subject");
     assert_eq!(json!(subjects), json!({ "first": 1, "second": 1 }));
     for entry in [first, second] {

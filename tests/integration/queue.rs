@@ -32,8 +32,14 @@ fn the_queue_is_listed_oldest_first() {
     );
     assert_eq!((&rows[0]["entry"], &rows[1]["entry"]), (&json!(first), &json!(second)));
     assert_eq!((&rows[0]["profile"], &rows[0]["state"]), (&json!("default"), &json!("queued")));
-    assert_eq!((&rows[0]["from"], &rows[0]["subject"]), (&json!("me@localhost"), &json!("two of them")));
-    assert_eq!((&rows[0]["to"], &rows[0]["attempts"]), (&json!(["anna@localhost", "bo"]), &json!(0)));
+    assert_eq!(
+        (&rows[0]["from"], &rows[0]["subject"]),
+        (&json!("me@localhost"), &json!("two of them"))
+    );
+    assert_eq!(
+        (&rows[0]["to"], &rows[0]["attempts"]),
+        (&json!(["anna@localhost", "bo"]), &json!(0))
+    );
     assert_eq!(rows[0]["last_error"], Value::Null);
 
     let shown = queue(&home, &["show", &first]);
@@ -65,7 +71,10 @@ fn the_queue_is_listed_oldest_first() {
 #[test]
 fn what_cannot_be_sent_now_says_why() {
     let home = Home::new();
-    home.profile("default", &format!("{STUCK}[[transport]]\nname = \"works\"\npath = \"works\"\naccept = [\"*\"]\n"));
+    home.profile(
+        "default",
+        &format!("{STUCK}[[transport]]\nname = \"works\"\npath = \"works\"\naccept = [\"*\"]\n"),
+    );
     home.write(".local/share/sundown/default/blocked", "");
     let broker = home.serve();
     let mut shell = home.shell();
@@ -127,7 +136,10 @@ fn a_queue_belongs_to_a_profile() {
 #[test]
 fn what_is_given_up_is_told_to_its_sender() {
     let home = Home::new();
-    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nmax_age = \"1ms\"\nretry_min = \"10ms\"\n");
+    home.profile(
+        "default",
+        "[[transport]]\npath = \"blocked\"\n[queue]\nmax_age = \"1ms\"\nretry_min = \"10ms\"\n",
+    );
     home.write(".local/share/sundown/default/blocked", "");
     let broker = home.serve();
     let mut shell = home.shell();
@@ -135,9 +147,13 @@ fn what_is_given_up_is_told_to_its_sender() {
     shell.ok("advise session=1 events=new-mail");
     let entry = shell.submit(1, &home.message("hopeless"));
     let mail = shell.event("the notice", |v| v["event"] == "new-mail");
-    let notice = shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
+    let notice =
+        shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
     let content = notice["content"].as_str().expect("text");
-    assert!(content.contains("multipart/report") && content.contains("anna@localhost"), "{content}");
+    assert!(
+        content.contains("multipart/report") && content.contains("anna@localhost"),
+        "{content}"
+    );
     let inbox = shell.ok("open session=1 what=inbox")["object"].clone();
     assert_eq!(shell.ok(&format!("list object={inbox}"))["rows"][0]["entry"], mail["entry"]);
     let all = queue(&home, &["list", "--all"]);

@@ -56,7 +56,8 @@ fn everybody_else_is_told_once_and_nobody_else() {
     let status = home.status();
     let ending = &status["sessions"][0];
     assert_eq!((&ending["state"], &ending["shared"]), (&json!("ending"), &json!(true)));
-    let pids: Vec<_> = ending["members"].as_array().expect("members").iter().map(|m| &m["pid"]).collect();
+    let pids: Vec<_> =
+        ending["members"].as_array().expect("members").iter().map(|m| &m["pid"]).collect();
     assert_eq!(json!(pids), json!(others.iter().map(Shell::pid).collect::<Vec<_>>()));
 
     let message = home.message("during-the-grace");
@@ -69,7 +70,8 @@ fn everybody_else_is_told_once_and_nobody_else() {
     let mut fresh = member(&home);
     let status = home.status();
     let sessions = status["sessions"].as_array().expect("sessions");
-    let joined = sessions.iter().find(|s| s["members"][0]["pid"] == fresh.pid()).expect("it is there");
+    let joined =
+        sessions.iter().find(|s| s["members"][0]["pid"] == fresh.pid()).expect("it is there");
     assert_eq!((&joined["state"], &joined["shared"]), (&json!("active"), &json!(true)));
     assert_ne!(joined["id"], ending["id"]);
     assert_eq!(joined["members"].as_array().map(Vec::len), Some(1));

@@ -29,7 +29,10 @@ fn a_process_survives_a_restart_of_its_broker() {
     assert!(!home.socket().exists());
     for shell in [&shared, &private] {
         let event = shell.event("the announcement", says(STOPPING));
-        assert_eq!(event, json!({ "event": "broker-stopping", "session": 1, "within_seconds": 20 }));
+        assert_eq!(
+            event,
+            json!({ "event": "broker-stopping", "session": 1, "within_seconds": 20 })
+        );
     }
     let broker = home.serve();
     for shell in [&mut shared, &mut private] {
@@ -44,7 +47,10 @@ fn a_process_survives_a_restart_of_its_broker() {
     let members = home.status()["sessions"].clone();
     let no_mail = |n: usize| members[n]["members"][0]["no_mail"].as_bool();
     assert_eq!(members.as_array().map(Vec::len), Some(2), "{members}");
-    assert!([no_mail(0), no_mail(1)].contains(&Some(true)), "a member's flags are its own: {members}");
+    assert!(
+        [no_mail(0), no_mail(1)].contains(&Some(true)),
+        "a member's flags are its own: {members}"
+    );
     for shell in [&mut shared, &mut private] {
         shell.ok("logoff session=1");
         assert_eq!(shell.events(says(CRITICAL)), Vec::<Value>::new());

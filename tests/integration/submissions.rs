@@ -47,7 +47,8 @@ fn a_drain_ends_at_its_deadline() {
     let home = Home::new();
     let broker = home.serve();
     // The transport cannot work: there is a file where its directory should be.
-    let profile = "[[transport]]\nkind = \"maildir\"\npath = \"blocked\"\n[queue]\nretry_min = \"1s\"\n";
+    let profile =
+        "[[transport]]\nkind = \"maildir\"\npath = \"blocked\"\n[queue]\nretry_min = \"1s\"\n";
     home.profile("default", profile);
     let blocked = home.write(".local/share/sundown/default/blocked", "");
     let mut shell = home.shell();
@@ -95,7 +96,10 @@ fn a_repeated_key_never_makes_a_second_message() {
     let mut broker = home.serve();
     let message = home.message("once");
     let submit = |session: u64| {
-        format!("submit session={session} file={} key=00112233445566778899AABBCCDDEEFF", message.display())
+        format!(
+            "submit session={session} file={} key=00112233445566778899AABBCCDDEEFF",
+            message.display()
+        )
     };
     let mut shell = home.shell();
     shell.ok("logon");
@@ -265,7 +269,10 @@ fn a_session_without_members_stays_until_its_queue_is_empty() {
     let mut other = home.shell();
     other.ok("logon");
     let status = home.status();
-    assert_eq!((&status["sessions"][0]["id"], &status["sessions"][0]["state"]), (&id, &json!("active")));
+    assert_eq!(
+        (&status["sessions"][0]["id"], &status["sessions"][0]["state"]),
+        (&id, &json!("active"))
+    );
     other.ok("logoff session=1");
     std::fs::remove_file(&blocked).expect("removed");
     for folder in ["tmp", "new", "cur"] {
@@ -286,7 +293,10 @@ fn settings_are_shared_between_processes() {
     let mut writer = home.shell();
     writer.ok("logon");
     assert_eq!(writer.ok("setting session=1 name=colour")["value"], json!(null));
-    assert_eq!(writer.ok("setting session=1 name=colour value=\"sea green\"")["value"], "sea green");
+    assert_eq!(
+        writer.ok("setting session=1 name=colour value=\"sea green\"")["value"],
+        "sea green"
+    );
     let mut reader = home.shell();
     reader.ok("logon private");
     assert_eq!(reader.ok("setting session=1 name=colour")["value"], "sea green");
@@ -317,7 +327,10 @@ fn store_events_are_told_to_those_who_registered() {
     let moved = watcher.event("the transmission", of("object-moved"));
     assert_eq!((&moved["folder"], &moved["from"]), (&json!("sent"), &json!("outbox")));
     let table = watcher.event("the row", of("table-modified"));
-    assert_eq!((&table["change"], &table["row"], &table["object"]), (&json!("row-added"), &json!(entry), &sent));
+    assert_eq!(
+        (&table["change"], &table["row"], &table["object"]),
+        (&json!("row-added"), &json!(entry), &sent)
+    );
     watcher.settle();
     sender.settle();
     assert_eq!(watcher.events(|_| true).len(), 3);

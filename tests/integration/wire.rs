@@ -9,7 +9,9 @@ use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{
     AdviseSource, Asked, Logoff, LogoffFlags, Logon, LogonFlags, Opening, Request,
 };
-use sundown_protocol::{AdviseId, Code, Events, MemberId, ObjectId, RequestId, Version, codec, frame};
+use sundown_protocol::{
+    AdviseId, Code, Events, MemberId, ObjectId, RequestId, Version, codec, frame,
+};
 
 use crate::harness::{DEADLINE, Home};
 
@@ -30,8 +32,14 @@ impl Stranger {
 
     fn hello(&mut self) -> Answer {
         let (oldest, newest) = (Version::OLDEST as u16, Version::NEWEST as u16);
-        let hello =
-            Hello { magic: MAGIC, oldest, newest, image: [7; 16], library: [7; 16], program: "stranger".into() };
+        let hello = Hello {
+            magic: MAGIC,
+            oldest,
+            newest,
+            image: [7; 16],
+            library: [7; 16],
+            program: "stranger".into(),
+        };
         self.say(&codec::encode(&hello).expect("it encodes"));
         let payload = self.payload().expect("an answer");
         codec::decode(&payload).expect("an answer to a hello")
@@ -94,7 +102,14 @@ fn a_strangers_mistake_ends_only_the_stranger() {
     assert_eq!(first(&[0; 64]).0, Code::E_CORRUPT_DATA);
     assert_eq!(first(&[8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).0, Code::E_CORRUPT_DATA);
     let hello = |magic, oldest, newest| {
-        let hello = Hello { magic, oldest, newest, image: [0; 16], library: [0; 16], program: "old".into() };
+        let hello = Hello {
+            magic,
+            oldest,
+            newest,
+            image: [0; 16],
+            library: [0; 16],
+            program: "old".into(),
+        };
         first(&codec::encode(&hello).expect("it encodes"))
     };
     assert_eq!(hello(*b"HTTP", 1, 1).0, Code::E_VERSION);
@@ -109,7 +124,10 @@ fn a_strangers_mistake_ends_only_the_stranger() {
         stranger.goodbye()
     };
     assert_eq!(after_hello(&u32::MAX.to_le_bytes()), Code::E_CORRUPT_DATA);
-    assert_eq!(after_hello(&[12, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]), Code::E_CORRUPT_DATA);
+    assert_eq!(
+        after_hello(&[12, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]),
+        Code::E_CORRUPT_DATA
+    );
 
     shell.ok("open session=1 what=inbox");
     shell.settle();
@@ -129,7 +147,8 @@ fn a_silent_stranger_holds_up_nobody() {
     half.say(&[200, 0, 0, 0, b'S', b'N']);
     let mut deaf = Stranger::connect(&home);
     deaf.hello();
-    let status = codec::encode(&Asked { id: RequestId(1), request: Request::Status }).expect("it encodes");
+    let status =
+        codec::encode(&Asked { id: RequestId(1), request: Request::Status }).expect("it encodes");
     for _ in 0..200 {
         deaf.say(&status);
     }
@@ -171,7 +190,9 @@ fn an_overdraft_ends_the_connection() {
     let logon = Request::Logon(Logon { profile: None, flags: LogonFlags::default() });
     // Logons wait for the session to start, so none of them is answered before the last has come.
     let many: Vec<u8> = (0..9)
-        .flat_map(|id| codec::encode(&Asked { id: RequestId(id), request: logon.clone() }).expect("it encodes"))
+        .flat_map(|id| {
+            codec::encode(&Asked { id: RequestId(id), request: logon.clone() }).expect("it encodes")
+        })
         .collect();
     stranger.say(&many);
     let mut rest = Vec::new();

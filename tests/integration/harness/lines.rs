@@ -57,7 +57,9 @@ impl Lines {
         let since = Instant::now();
         let mut said = self.lock();
         loop {
-            if let Some(found) = said.lines[from.min(said.lines.len())..].iter().find_map(|l| find(l)) {
+            if let Some(found) =
+                said.lines[from.min(said.lines.len())..].iter().find_map(|l| find(l))
+            {
                 return found;
             }
             from = said.lines.len();

@@ -102,7 +102,8 @@ impl Shell {
 
     /// Everything it has said, each line of it JSON.
     pub(crate) fn lines(&self) -> Vec<Value> {
-        let parse = |line: String| serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        let parse =
+            |line: String| serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
         self.output.all().into_iter().map(parse).collect()
     }
 

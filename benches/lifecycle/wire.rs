@@ -1,0 +1,125 @@
+//! A broker process, and clients that speak the protocol and do nothing else.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use sundown_protocol::hello::{Answer, Hello, MAGIC};
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::request::Asked;
+use sundown_protocol::{Fault, Reply, Request, RequestId, Version, codec, frame};
+
+/// 128 bits that no other process of the run has.
+pub(crate) fn chance() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || u128::from(RandomState::new().hash_one(()));
+    half() << 64 | half()
+}
+
+/// A broker of its own, which ends with the run.
+pub(crate) struct Broker {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Broker {
+    pub(crate) fn start(home: &Path) -> Self {
+        let socket = home.join("run/broker.sock");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sundown"))
+            .args(["serve", "--detached", "--log-level", "warn", "--socket"])
+            .arg(&socket)
+            .arg("--data-dir")
+            .arg(home.join("data"))
+            .arg("--config")
+            .arg(home.join("config.toml"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the broker starts");
+        let mut said = String::new();
+        let output = child.stdout.take().expect("it was asked for");
+        BufReader::new(output).read_line(&mut said).expect("it says something");
+        assert_eq!(said.trim_end(), "ready");
+        Self { child, socket }
+    }
+
+    /// A client that is a process of its own as far as the broker knows.
+    pub(crate) fn connect(&self) -> Client {
+        let stream = UnixStream::connect(&self.socket).expect("the broker accepts");
+        let hello = Hello {
+            magic: MAGIC,
+            oldest: Version::OLDEST as u16,
+            newest: Version::NEWEST as u16,
+            image: chance().to_le_bytes(),
+            library: [0; 16],
+            program: "bench".into(),
+        };
+        let mut client = Client { stream, asked: 0, buffer: Vec::new(), frame: Vec::new() };
+        let hello = codec::encode(&hello).expect("it is small");
+        frame::write(&mut &client.stream, &hello).expect("written");
+        client.read();
+        match codec::decode(&client.buffer).expect("an answer") {
+            Answer::Welcome(_) => client,
+            Answer::Refused(why) => panic!("refused: {}", why.message),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One connection, one thing at a time.
+pub(crate) struct Client {
+    stream: UnixStream,
+    asked: u64,
+    buffer: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn ask(&mut self, request: Request) -> Result<Reply, Fault> {
+        self.send(request);
+        self.answer()
+    }
+
+    /// Asks the same so often, with as many on their way as the broker's credit allows.
+    pub(crate) fn ask_many(&mut self, times: usize, request: impl Fn() -> Request) {
+        let mut left = times;
+        while left > 0 {
+            let some = left.min(200);
+            (0..some).for_each(|_| self.send(request()));
+            for _ in 0..some {
+                self.answer().expect("answered");
+            }
+            left -= some;
+        }
+    }
+
+    fn send(&mut self, request: Request) {
+        self.asked += 1;
+        self.frame.clear();
+        let asked = Asked { id: RequestId(self.asked), request };
+        codec::encode_into(&asked, &mut self.frame).expect("it fits");
+        frame::write(&mut &self.stream, &self.frame).expect("written");
+    }
+
+    fn answer(&mut self) -> Result<Reply, Fault> {
+        loop {
+            self.read();
+            match codec::decode(&self.buffer).expect("a message") {
+                FromBroker::Answer { result, .. } => return result,
+                FromBroker::Notify(_) => {}
+                FromBroker::Goodbye(why) => panic!("the broker hung up: {why}"),
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let whole = frame::read(&mut &self.stream, &mut self.buffer).expect("a frame");
+        assert!(whole, "the broker hung up");
+    }
+}
