@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Queue(QueueArguments),
     /// Join the current shared session and log off
     Logoff(LogoffArguments),
+    /// The accounts that sessions are for
+    Profile(ProfileArguments),
     /// End the broker, and with it every session
     Stop(StopArguments),
 }
@@ -133,6 +135,39 @@ pub(crate) struct LogoffArguments {
     /// Return when the others have left or were put out
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArguments {
+    #[command(subcommand)]
+    pub(crate) action: ProfileAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileAction {
+    /// Their names
+    List,
+    /// What one consists of
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Make one that delivers into a Maildir
+    Add {
+        /// Its name
+        name: String,
+        /// The Maildir; without it one in the data directory
+        #[arg(long, value_name = "DIR")]
+        maildir: Option<PathBuf>,
+        /// Addresses to take: a domain, *.domain, an address, or * for everything; without it local addresses
+        #[arg(long, value_name = "PATTERN")]
+        accept: Vec<String>,
+    },
+    /// Log on to one, and say how its providers are
+    Check {
+        /// Its name
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 mod cli;
 mod logoff;
 mod output;
+mod profile;
 mod queue;
 mod send;
 mod serve;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         cli::Command::Status(arguments) => status::run(&context, &arguments),
         cli::Command::Queue(arguments) => queue::run(&context, &arguments),
         cli::Command::Logoff(arguments) => logoff::run(&context, &arguments),
+        cli::Command::Profile(arguments) => profile::run(&context, &arguments),
         cli::Command::Stop(arguments) => stop::run(&context, &arguments),
     };
     result.unwrap_or_else(|error| output::fail(context.json, &error))

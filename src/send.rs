@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sundown_client::{
-    Code, Error, Events, Logoff, Mapi, Message, News, Session, SubmissionState, Submitted,
+    Code, Error, Event, Events, Logoff, Mapi, Message, News, Session, SubmissionState, Submitted,
 };
 
 use crate::cli::{Autostart, Context, SendArguments, seconds};
@@ -125,10 +125,10 @@ fn wait(
     let began = Instant::now();
     let shows = !context.json && std::io::stderr().is_terminal();
     let sink = session.advise(Events::EXTENDED, move |notice| {
-        if let News::Broker(event) = &notice.news
+        if let News::Broker(Event::LogoffProgress { waiting, .. }) = &notice.news
             && shows
         {
-            eprintln!("sundown: after {} s: {event:?}", began.elapsed().as_secs());
+            eprintln!("sundown: {} s: {waiting} left to go out", began.elapsed().as_secs());
         }
     })?;
     if shows {

@@ -4,8 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use sundown_daemon::log;
-use sundown_daemon::{Locations, Options, Server};
-use sundown_providers::Registry;
+use sundown_daemon::{Locations, Options, Registry, Server};
 
 use crate::cli::{Context, ServeArguments};
 
@@ -23,15 +22,10 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };
-    let paths = context.paths.clone();
-    let locations = Locations {
-        socket: paths.socket,
-        data: paths.data,
-        settings: paths.settings,
-        profiles: paths.profiles,
-        home: paths.home,
-    };
-    let server = match Server::start(Options { locations, registry: Registry::shipped() }) {
+    let server = match Server::start(Options {
+        locations: locations(context),
+        registry: Registry::shipped(),
+    }) {
         Ok(server) => server,
         Err(error) => return fail(arguments, &error.to_string()),
     };
@@ -44,6 +38,18 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(arguments, &error.to_string()),
+    }
+}
+
+/// Where the broker of these options is.
+pub(crate) fn locations(context: &Context) -> Locations {
+    let paths = context.paths.clone();
+    Locations {
+        socket: paths.socket,
+        data: paths.data,
+        settings: paths.settings,
+        profiles: paths.profiles,
+        home: paths.home,
     }
 }
 

@@ -370,9 +370,7 @@ fn say_hello(stream: &Stream, program: &str, library: [u8; 16]) -> io::Result<We
     stream.set_recv_timeout(None)?;
     match codec::decode(&payload).map_err(|e| invalid(e.to_string()))? {
         Answer::Welcome(welcome) => Ok(welcome),
-        Answer::Refused(refused) => {
-            Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.message))
-        }
+        Answer::Refused(refused) => Err(io::Error::other(refused.message)),
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) struct Shell {
     profile: Option<String>,
     printer: &'static Printer,
     sessions: BTreeMap<u64, Session>,
-    objects: BTreeMap<u64, Object>,
+    /// What is open, and the session it is of; what was granted by another process is of none, which is 0.
+    objects: BTreeMap<u64, (u64, Object)>,
     sinks: BTreeMap<u64, Sink>,
     /// Tokens and the sessions whose objects they are for.
     grants: BTreeMap<String, u64>,
@@ -34,9 +35,8 @@ pub(crate) struct Shell {
 
 enum Object {
     Store(Store),
-    /// And the session it is of.
-    Folder(Folder, u64),
-    Message(OpenMessage, u64),
+    Folder(Folder),
+    Message(OpenMessage),
     Reference(Reference),
     AddressBook(AddressBook),
     StatusTable(StatusTable),
@@ -161,33 +161,34 @@ impl Shell {
             Some(text) => Some(parse(&text, "object")?),
         };
         let (printer, connection) = (self.printer, self.made + 1);
-        let (sink, of_session) = match object {
+        let sink = match object {
             None => {
                 let (number, session) = self.session(words)?;
                 end(words)?;
-                (session.advise(events, move |n| print_once(printer, number, None, n))?, number)
+                session.advise(events, move |n| print_once(printer, number, None, n))?
             }
             Some(number) => {
-                // Objects know their session; the shell's number of it is told for the events.
-                let session = number_or(words, "session", 0)?;
+                let wanted = words.value("session").map_err(invalid)?;
                 end(words)?;
                 let object = self.object(number)?;
+                let session = self.objects[&number].0;
+                if wanted.is_some_and(|wanted| wanted != session.to_string()) {
+                    return Err(invalid(format!("object {number} is of session {session}")));
+                }
                 let told = move |n: &Notice| print_once(printer, session, Some(number), n);
-                let sink = match object {
+                match object {
                     Object::Store(store) => store.advise(events, told),
-                    Object::Folder(folder, _) => folder.advise(events, told),
-                    Object::Message(message, _) => message.advise(events, told),
+                    Object::Folder(folder) => folder.advise(events, told),
+                    Object::Message(message) => message.advise(events, told),
                     Object::AddressBook(book) => book.advise(events, told),
                     Object::StatusTable(table) => table.advise(events, told),
                     Object::Draft(_) | Object::Saved { .. } | Object::Reference(_) => {
                         let message = "this object does not notify";
                         Err(output::error(Code::E_NO_SUPPORT, message))
                     }
-                }?;
-                (sink, session)
+                }?
             }
         };
-        let _ = of_session;
         self.made = connection;
         self.sinks.insert(connection, sink);
         Ok(json!({ "connection": connection }))
@@ -215,7 +216,7 @@ impl Shell {
             }
             let entry = entry.parse().map_err(|e| invalid(format!("entry={entry}: {e}")))?;
             let message = session.open_message(entry)?;
-            return Ok(self.keep(Object::Message(message, of)));
+            return Ok(self.keep(of, Object::Message(message)));
         }
         let object = match what.as_str() {
             "store" => Object::Store(session.default_store()?),
@@ -229,20 +230,20 @@ impl Shell {
                          address-book and status-table can"
                     ))
                 })?;
-                Object::Folder(session.folder(folder)?, of)
+                Object::Folder(session.folder(folder)?)
             }
         };
-        Ok(self.keep(object))
+        Ok(self.keep(of, object))
     }
 
-    fn keep(&mut self, object: Object) -> Value {
+    fn keep(&mut self, session: u64, object: Object) -> Value {
         let number = self.number();
-        self.objects.insert(number, object);
+        self.objects.insert(number, (session, object));
         json!({ "object": number })
     }
 
     fn object(&self, number: u64) -> Result<&Object, Error> {
-        self.objects.get(&number).ok_or_else(|| {
+        self.objects.get(&number).map(|(_, object)| object).ok_or_else(|| {
             let message = format!("object {number} was released, or never opened in this shell");
             output::error(Code::E_INVALID_OBJECT, message)
         })
@@ -252,7 +253,7 @@ impl Shell {
         let number = number(words, "object")?;
         end(words)?;
         let rows: Vec<_> = match self.object(number)? {
-            Object::Folder(folder, _) => folder.messages()?.iter().map(message_row).collect(),
+            Object::Folder(folder) => folder.messages()?.iter().map(message_row).collect(),
             Object::Reference(reference) => reference.messages()?.iter().map(message_row).collect(),
             Object::AddressBook(book) => book
                 .entries()?
@@ -278,7 +279,7 @@ impl Shell {
                     })
                 })
                 .collect(),
-            Object::Store(_) | Object::Message(..) | Object::Draft(_) | Object::Saved { .. } => {
+            Object::Store(_) | Object::Message(_) | Object::Draft(_) | Object::Saved { .. } => {
                 return Err(output::error(
                     Code::E_NO_SUPPORT,
                     "this object has no rows; list a folder, the address book or the status table",
@@ -332,10 +333,10 @@ impl Shell {
 
     fn draft(&mut self, words: &mut Words) -> Reply {
         let message = message(words)?;
-        let (_, session) = self.session(words)?;
+        let (of, session) = self.session(words)?;
         end(words)?;
         let draft = session.draft(&message)?;
-        Ok(self.keep(Object::Draft(draft)))
+        Ok(self.keep(of, Object::Draft(draft)))
     }
 
     fn save(&mut self, words: &mut Words) -> Reply {
@@ -349,8 +350,8 @@ impl Shell {
                 return Err(output::error(Code::E_NO_SUPPORT, message));
             }
         };
-        if let Some(Object::Draft(draft)) = self.objects.remove(&number) {
-            self.objects.insert(number, Object::Saved { entry, _open: draft });
+        if let Some((of, Object::Draft(draft))) = self.objects.remove(&number) {
+            self.objects.insert(number, (of, Object::Saved { entry, _open: draft }));
         }
         Ok(json!({ "entry": entry.to_string() }))
     }
@@ -448,14 +449,15 @@ impl Shell {
             Some(text) => Some(parse(&text, "pid")?),
         };
         end(words)?;
-        let (token, session) = match self.object(number)? {
-            Object::Folder(folder, session) => (folder.grant(pid)?, *session),
-            Object::Message(message, session) => (message.grant(pid)?, *session),
+        let token = match self.object(number)? {
+            Object::Folder(folder) => folder.grant(pid)?,
+            Object::Message(message) => message.grant(pid)?,
             _ => {
                 let message = "only a message or a folder can be granted";
                 return Err(output::error(Code::E_NO_SUPPORT, message));
             }
         };
+        let session = self.objects[&number].0;
         self.grants.insert(token.to_string(), session);
         Ok(json!({ "token": token.to_string() }))
     }
@@ -472,7 +474,7 @@ impl Shell {
                 }
             });
         spawned.map_err(|e| output::error(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
-        Ok(self.keep(Object::Reference(reference)))
+        Ok(self.keep(0, Object::Reference(reference)))
     }
 
     fn revoke(&mut self, words: &mut Words) -> Reply {
@@ -524,13 +526,6 @@ fn parse<T: std::str::FromStr>(text: &str, key: &str) -> Result<T, Error> {
 fn number(words: &mut Words, key: &str) -> Result<u64, Error> {
     let text = words.needed(key).map_err(invalid)?;
     parse(&text, key)
-}
-
-fn number_or(words: &mut Words, key: &str, default: u64) -> Result<u64, Error> {
-    match words.value(key).map_err(invalid)? {
-        None => Ok(default),
-        Some(text) => parse(&text, key),
-    }
 }
 
 fn entry(words: &mut Words) -> Result<EntryId, Error> {

@@ -23,9 +23,9 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
     let mapi = context.initialize(Autostart::Yes)?;
     let mut shell = Shell::new(mapi, context.profile.clone(), printer);
     let mut count = 0;
-    for line in std::io::stdin().lock().lines() {
+    for line in std::io::stdin().lock().split(b'\n') {
         let Ok(line) = line else { break };
-        let words = match line::words(&line) {
+        let words = match line::words(&String::from_utf8_lossy(&line)) {
             Ok(words) if words.is_empty() => continue,
             words => words,
         };

@@ -96,6 +96,18 @@ pub enum Pattern {
     Address(String),
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => f.write_str("*"),
+            Self::NoDomain => f.write_str("users of this host"),
+            Self::Domain(domain) => f.write_str(domain),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+            Self::Address(address) => f.write_str(address),
+        }
+    }
+}
+
 impl Pattern {
     /// The pattern that a profile's `accept` spells.
     pub fn parse(text: &str) -> Option<Self> {

@@ -17,7 +17,7 @@ use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
-use crate::shutdown::Sweep;
+use crate::shutdown::{Sweep, Visit};
 use crate::spooler::Flight;
 use crate::stop::Stopping;
 use crate::timers::{Timer, Timers};
@@ -111,13 +111,10 @@ pub(crate) enum Then {
         entry: EntryId,
     },
     Flushed(MemberId),
-    Swept {
-        sweep: u64,
-        session: SessionId,
-        place: usize,
-    },
+    Swept(Visit),
     Kept {
         sweep: u64,
+        session: SessionId,
         member: MemberId,
         object: ObjectId,
         engine: EngineId,
@@ -387,11 +384,9 @@ impl Broker {
             Then::Deleted { asker, engine, entry } => {
                 self.deleted(asker, (engine, entry), result, turn);
             }
-            Then::Swept { sweep, session, place } => {
-                self.swept((sweep, session, place), result, turn);
-            }
-            Then::Kept { sweep, member, object, engine } => {
-                self.kept((sweep, engine), (member, object), result, turn);
+            Then::Swept(visit) => self.swept(visit, result, turn),
+            Then::Kept { sweep, session, member, object, engine } => {
+                self.kept((sweep, engine), (session, member, object), result, turn);
             }
             Then::Flushed(member) => self.written(member, turn),
             Then::AbortFound { asker, member, engine, record } => {

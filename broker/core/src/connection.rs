@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     pub(crate) gone: HashMap<MemberId, LeaveReason>,
     requests: u32,
     bytes: u64,
+    /// What its hello granted: a reload changes it for later connections only.
+    granted: (u32, u64),
 }
 
 /// Who waits for an answer, and what its request cost.
@@ -72,6 +74,7 @@ impl Broker {
             gone: HashMap::new(),
             requests: 0,
             bytes: 0,
+            granted: (self.settings.limits.requests, self.settings.limits.request_bytes),
         };
         self.connections.insert(connection, new);
     }
@@ -84,16 +87,14 @@ impl Broker {
         bytes: Option<u64>,
         turn: &mut Turn,
     ) -> Option<Asker> {
-        let limits = &self.settings.limits;
         let state = self.connections.get_mut(&connection)?;
         if let Some(bytes) = bytes {
             state.requests += 1;
             state.bytes += bytes;
-            if state.requests > limits.requests || state.bytes > limits.request_bytes {
-                let message = format!(
-                    "more than {} requests or {} bytes unanswered at once",
-                    limits.requests, limits.request_bytes
-                );
+            let (requests, most) = state.granted;
+            if state.requests > requests || state.bytes > most {
+                let message =
+                    format!("more than {requests} requests or {most} bytes unanswered at once");
                 self.hang_up(connection, Fault::new(Code::E_TOO_BIG, message), turn);
                 return None;
             }

@@ -177,8 +177,8 @@ impl Broker {
         let uid = self.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
         let session = &self.sessions[&id];
         let needed = match waiting {
-            Waiting::Logon(..) => Right::Session,
-            Waiting::Queue(_, Some(_), _) => Right::Submit,
+            // With less than the right session a member can submit and little else.
+            Waiting::Logon(..) | Waiting::Queue(_, Some(_), _) => Right::Submit,
             // It is not about this profile; whose rows are shown is looked at then.
             Waiting::Queue(_, None, _) => Right::None,
         };
@@ -347,7 +347,10 @@ impl Broker {
             self.connections.get_mut(&asker.connection).expect("who asks is connected");
         connection.members.insert(member);
         let process = connection.process;
-        self.processes.get_mut(process).expect("it is connected").members += 1;
+        let state = self.processes.get_mut(process).expect("it is connected");
+        state.members += 1;
+        let uid = state.uid;
+        let right = self.right(uid, &self.sessions[&id].profile().access);
         let session = self.sessions.get_mut(&id).expect("it has started");
         session.members.push(member);
         if session.state == SessionState::Memberless {
@@ -359,6 +362,7 @@ impl Broker {
             connection: asker.connection,
             process,
             flags,
+            right,
             since: turn.tick.millis(),
             state: MemberState::Attached,
             objects: Objects::default(),

@@ -18,6 +18,7 @@ use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId};
 use crate::object::Objects;
 use crate::process::ProcessId;
+use crate::settings::Right;
 
 /// One member.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Member {
     pub(crate) connection: ConnectionId,
     pub(crate) process: ProcessId,
     pub(crate) flags: LogonFlags,
+    pub(crate) right: Right,
     /// Wall time in milliseconds since 1970.
     pub(crate) since: u64,
     pub(crate) state: MemberState,

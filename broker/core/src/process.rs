@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
@@ -26,8 +27,8 @@ pub(crate) struct Process {
     pub(crate) verdict: Option<bool>,
     /// Providers that made it no.
     pub(crate) refusing: BTreeSet<String>,
-    /// Whether `NotifyProcessShutdown` was called.
-    pub(crate) notified: bool,
+    /// Sessions whose providers were told by `NotifyProcessShutdown`.
+    pub(crate) notified: BTreeSet<SessionId>,
     pub(crate) departure: Departure,
 }
 
@@ -44,7 +45,7 @@ pub(crate) enum Departure {
 impl Process {
     /// Whether something must be remembered of it as long as it lives, connected or not.
     fn is_marked(&self) -> bool {
-        self.verdict.is_some() || self.notified || self.departure == Departure::Done
+        self.verdict.is_some() || !self.notified.is_empty() || self.departure == Departure::Done
     }
 }
 
@@ -77,7 +78,7 @@ impl Processes {
             host: identity.library,
             verdict: None,
             refusing: BTreeSet::new(),
-            notified: false,
+            notified: BTreeSet::new(),
             departure: Departure::No,
         });
         process.connections.insert(connection);

@@ -1,7 +1,7 @@
 //! The table of all requests: what each needs, and where its story is.
 
 use sundown_protocol::notification::LeaveReason;
-use sundown_protocol::request::{Asked, Request};
+use sundown_protocol::request::{AdviseSource, Asked, Request};
 use sundown_protocol::{Code, Fault, MemberId, Reply};
 
 use crate::broker::{Broker, Caller};
@@ -27,6 +27,7 @@ impl Broker {
             if self.about_reference(asker, &request, turn)? {
                 return Ok(());
             }
+            self.refuse_beyond_right(asker, &request)?;
             self.dispatch(asker, request, turn)
         });
         if let Err(fault) = result {
@@ -91,7 +92,8 @@ impl Broker {
             Request::Redeem { token } => self.redeem(asker, token, turn),
             Request::Revoke { member, token } => self.revoke(asker, member, token, turn),
             Request::Status => {
-                let status = self.status();
+                let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+                let status = self.status(uid);
                 self.answer(asker, Ok(Reply::Status(status)), turn);
                 Ok(())
             }
@@ -178,6 +180,37 @@ impl Broker {
         }
         let granted = access.iter().filter(|(user, _)| *user == uid).map(|(_, right)| *right);
         granted.max().unwrap_or(Right::None)
+    }
+
+    /// Whoever may only submit may hand mail over, see and abort its own, and leave.
+    fn refuse_beyond_right(&self, asker: Asker, request: &Request) -> Result<(), Fault> {
+        let member = request.member().and_then(|id| self.members.get(&id));
+        let Some(member) = member.filter(|m| m.connection == asker.connection) else {
+            return Ok(());
+        };
+        let submits = matches!(
+            request,
+            Request::Submit(_)
+                | Request::Upload { .. }
+                | Request::AbortSubmit { .. }
+                | Request::Flush { .. }
+                | Request::Logoff(_)
+                | Request::Advise { source: AdviseSource::Session, .. }
+                | Request::Unadvise { .. }
+                | Request::Release { .. }
+        );
+        if member.right >= Right::Session || submits {
+            return Ok(());
+        }
+        let message = "this user may submit mail with this profile and nothing else; its [access] says who may more";
+        Err(Fault::new(Code::E_NO_ACCESS, message))
+    }
+
+    /// Whether a user has the right admin in a profile that is in use.
+    pub(crate) fn administers(&self, uid: u32, profile: &str) -> bool {
+        let mut used = self.sessions.values().filter(|s| s.key.profile == profile);
+        let access = used.find_map(|s| s.profile.as_ref()).map(|p| &p.access[..]);
+        self.right(uid, access.unwrap_or_default()) >= Right::Admin
     }
 
     /// The user and process id behind a request.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  process:   verdict  None ──query──► Yes | No       for the life of the process
-//!             notified no ──notify──► yes             whatever the verdict is
+//!             notified no ──notify──► yes             whatever the verdict is; each session once
 //!             leaving  No ──do, verdict Yes──► Doing ──everything durable──► Done
 //!                      ▲                         │
 //!                      └──could not be persisted─┘    nothing was torn down
@@ -10,7 +10,9 @@
 //!
 //! Each of the three is one *sweep* over the sessions of the process, in the order of their creation. Within each session
 //! transports come first, then address books, then stores, and a later kind is not called before the earlier kind has
-//! answered. Sessions do not wait for each other. A sweep has one deadline.
+//! answered. Sessions do not wait for each other. A sweep has one deadline; providers that a silent one kept from being
+//! asked or told by then are called all the same, and not waited for. Do leaves transports behind when half of its time
+//! is over, address books when half of the rest is: the stores are what it is for.
 //!
 //! Do makes durable what the process handed over, answers, and only then tears down: what a process has open does not
 //! make its leaving longer. For everybody else it is a member that left.
@@ -23,12 +25,12 @@ use sundown_protocol::{Code, Fault, FaultDetail, MemberId, ObjectId, Reply, Sess
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
-use crate::event::Turn;
+use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::object::Object;
 use crate::process::{Departure, ProcessId};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
-use crate::session::ProviderState;
+use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
 use crate::timers::Timer;
 
@@ -44,11 +46,22 @@ pub(crate) enum Stance {
     Unaware,
 }
 
+/// One call of a sweep: what its answer is to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visit {
+    sweep: u64,
+    session: SessionId,
+    place: usize,
+    /// Whether it is a query; a sweep that does asks younger providers first.
+    asks: bool,
+}
+
 /// One of the three calls, on its way through the providers of a process.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     what: What,
     process: ProcessId,
+    until: Duration,
     askers: Vec<Asker>,
     legs: BTreeMap<SessionId, Leg>,
     /// Providers that said no, or nothing.
@@ -106,7 +119,8 @@ impl Broker {
             sweep.askers.push(asker);
             return Ok(());
         }
-        self.sweep(What::Query, id, asker, THINK, turn);
+        let sessions = self.members_of(id).into_keys().collect();
+        self.sweep(What::Query, (id, sessions), asker, THINK, turn);
         Ok(())
     }
 
@@ -116,15 +130,17 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let id = self.host(asker)?;
+        let sessions = self.members_of(id).into_keys();
         let process = self.processes.get_mut(id).expect("it is connected");
-        if std::mem::replace(&mut process.notified, true) {
-            match self.running(id, What::Notify) {
-                Some(sweep) => sweep.askers.push(asker),
-                None => self.answer(asker, Ok(Reply::Done), turn),
-            }
+        // Once is enough for each session: what a provider stopped may be stopped for good.
+        let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
+        if untold.is_empty()
+            && let Some(sweep) = self.running(id, What::Notify)
+        {
+            sweep.askers.push(asker);
             return Ok(());
         }
-        self.sweep(What::Notify, id, asker, THINK, turn);
+        self.sweep(What::Notify, (id, untold), asker, THINK, turn);
         Ok(())
     }
 
@@ -156,8 +172,20 @@ impl Broker {
         self.refuse_while_held(id)?;
         let process = self.processes.get_mut(id).expect("it is connected");
         process.departure = Departure::Doing;
-        self.sweep(What::Do, id, asker, deadline, turn);
+        self.end_notices(id, turn);
+        let sessions = self.members_of(id).into_keys().collect();
+        self.sweep(What::Do, (id, sessions), asker, deadline, turn);
         Ok(())
+    }
+
+    /// Nobody is told any more that a process will leave: it leaves.
+    fn end_notices(&mut self, process: ProcessId, turn: &mut Turn) {
+        let of_it = |s: &Sweep| s.process == process && s.what == What::Notify;
+        let notices: Vec<_> =
+            self.sweeps.iter().filter(|(_, s)| of_it(s)).map(|(number, _)| *number).collect();
+        for notice in notices {
+            self.finish_sweep(notice, turn);
+        }
     }
 
     /// Whether a process has left, or is just about to.
@@ -189,19 +217,18 @@ impl Broker {
     fn sweep(
         &mut self,
         what: What,
-        process: ProcessId,
+        (process, sessions): (ProcessId, Vec<SessionId>),
         asker: Asker,
         deadline: Duration,
         turn: &mut Turn,
     ) {
         let number = self.number();
-        let sessions: Vec<_> = self.members_of(process).into_keys().collect();
-        let legs = sessions.iter().map(|s| (*s, Leg::default())).collect();
-        let (askers, refusing) = (vec![asker], BTreeSet::new());
-        let sweep = Sweep { what, process, askers, legs, refusing, failed: None };
-        self.sweeps.insert(number, sweep);
         let now = turn.tick.boot;
-        self.timers.set(now + deadline, Timer::Sweep(number));
+        let (until, askers, refusing) = (now + deadline, vec![asker], BTreeSet::new());
+        let legs = sessions.iter().map(|s| (*s, Leg::default())).collect();
+        let sweep = Sweep { what, process, until, askers, legs, refusing, failed: None };
+        self.sweeps.insert(number, sweep);
+        self.timers.set(until, Timer::Sweep(number));
         if what == What::Do {
             // A transport that hangs must not keep the stores from being asked in time.
             self.timers.set(now + deadline / 2, Timer::SweepOn(number));
@@ -220,11 +247,7 @@ impl Broker {
             let Some(leg) = sweep.legs.get_mut(&id) else { return };
             let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(leg.phase).copied() else { return };
             let Some(session) = self.sessions.get(&id) else { return };
-            let loaded = |(_, p): &(usize, &crate::session::Provider)| {
-                p.kind == kind && p.state == ProviderState::Available
-            };
-            let places: Vec<_> =
-                session.providers.iter().enumerate().filter(loaded).map(|(i, _)| i).collect();
+            let places = loaded(session, kind);
             leg.waiting = places.iter().copied().collect();
             if what == What::Do && kind == ProviderType::Store {
                 self.keep_drafts(number, id, turn);
@@ -259,46 +282,49 @@ impl Broker {
             // session, in the ordinary way.
             (What::Do, Some(_)) if is_store => ProviderCall::Write(StoreWrite::Flush),
             (What::Do, Some(_)) => {
-                let answer = Ok(ProviderAnswer::Unaware);
-                return self.swept((number, id, place), answer, turn);
+                let visit = Visit { sweep: number, session: id, place, asks: false };
+                return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
             }
         };
+        let asks = call == ProviderCall::QueryFastShutdown;
         // A store must have done what the process asked before; the others are asked in front of all that.
-        let covers = what == What::Do && is_store && call != ProviderCall::QueryFastShutdown;
+        let covers = what == What::Do && is_store && !asks;
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
-        let (lane, then) = (provider.lane, Then::Swept { sweep: number, session: id, place });
+        let then = Then::Swept(Visit { sweep: number, session: id, place, asks });
+        let lane = provider.lane;
         self.call(lane, caller, call, then, turn);
     }
 
     /// A provider answered.
     pub(crate) fn swept(
         &mut self,
-        (number, id, place): (u64, SessionId, usize),
+        Visit { sweep: number, session: id, place, asks }: Visit,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let what = self.sweeps.get(&number).map(|s| s.what);
-        let provider = self.sessions.get_mut(&id).map(|s| &mut s.providers[place]);
-        let Some(provider) = provider else { return };
-        let asked =
-            what == Some(What::Query) || (what == Some(What::Do) && provider.stance.is_none());
-        if asked || what.is_none() {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.lose_leg(number, id, turn);
+        };
+        let provider = &mut session.providers[place];
+        if asks {
             let stance = match &result {
-                Ok(ProviderAnswer::Unaware) => Some(Stance::Unaware),
-                Ok(_) => Some(Stance::Supports),
-                // Nobody answered: that is no answer of the provider.
-                Err(error) if error.code == Code::E_TIMEOUT => None,
-                Err(_) => Some(Stance::Refuses),
+                Ok(ProviderAnswer::Unaware) => Stance::Unaware,
+                Ok(_) => Stance::Supports,
+                Err(_) => Stance::Refuses,
             };
-            provider.stance = provider.stance.or(stance);
+            provider.stance.get_or_insert(stance);
         }
         let (name, stance, kind) = (provider.name.clone(), provider.stance, provider.kind);
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
         let Some(sweep) = self.sweeps.get_mut(&number) else { return };
-        let process = sweep.process;
+        let (what, process) = (sweep.what, sweep.process);
+        // Whoever is not waited for any more was left behind, and a later kind was called since.
+        if !sweep.legs.get(&id).is_some_and(|leg| leg.waiting.contains(&place)) {
+            return;
+        }
         match what {
-            Some(What::Query) => {
+            What::Query => {
                 let accepted = match stance {
                     Some(Stance::Supports) => true,
                     Some(Stance::Unaware) => opted_out,
@@ -308,24 +334,34 @@ impl Broker {
                     sweep.refusing.insert(name);
                 }
             }
-            Some(What::Do)
-                if asked && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
+            What::Do
+                if asks && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
             {
                 // Asked only now, because its session is younger than the verdict.
                 return self.call_swept((number, What::Do, process), id, place, turn);
             }
             // Failures of transports and address books are in the log; only what is not persisted keeps a process here.
-            Some(What::Do) if kind == ProviderType::Store => {
+            What::Do if kind == ProviderType::Store => {
                 if let Err(error) = result {
                     sweep.failed.get_or_insert(error);
                 }
             }
-            _ => {}
+            What::Notify | What::Do => {}
         }
         if let Some(leg) = sweep.legs.get_mut(&id) {
             leg.waiting.remove(&place);
         }
         self.leg_on(number, id, turn);
+    }
+
+    /// A session ended before a sweep was through with it.
+    fn lose_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(leg) = sweep.legs.get_mut(&id).filter(|leg| leg.phase < 3) else { return };
+        leg.phase = 3;
+        let message = "a session ended before all of its providers had answered";
+        sweep.failed.get_or_insert_with(|| ProviderError::new(Code::E_TIMEOUT, message));
+        self.end_if_swept(number, turn);
     }
 
     /// Goes on with a session when nothing of its present phase is waited for.
@@ -365,7 +401,8 @@ impl Broker {
         let Ok(engine) = self.engine_for(member, store) else { return false };
         let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
         let lane = self.engines[&engine].write;
-        let then = Then::Kept { sweep: number, member: id, object, engine };
+        let session = member.session;
+        let then = Then::Kept { sweep: number, session, member: id, object, engine };
         self.call(lane, caller, ProviderCall::Write(write), then, turn);
         true
     }
@@ -373,13 +410,12 @@ impl Broker {
     /// A draft of a process that does a fast shutdown was kept, or could not be.
     pub(crate) fn kept(
         &mut self,
-        (number, engine): (u64, crate::event::EngineId),
-        (id, object): (MemberId, ObjectId),
+        (number, engine): (u64, EngineId),
+        (session, id, object): (SessionId, MemberId, ObjectId),
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
         self.recovered(engine, result.as_ref().ok(), turn);
-        let session = self.members.get(&id).map(|m| m.session);
         if let Ok(ProviderAnswer::Saved { place, .. }) = &result
             && let Some(member) = self.members.get_mut(&id)
         {
@@ -392,31 +428,43 @@ impl Broker {
         if let Err(error) = result {
             sweep.failed.get_or_insert(error);
         }
-        let Some(session) = session else { return };
+        // The member may have left meanwhile; that its draft is kept was waited for all the same.
         if let Some(leg) = sweep.legs.get_mut(&session) {
             leg.saving -= 1;
         }
         self.leg_on(number, session, turn);
     }
 
-    /// Half of Do's time is over: transports and address books that did not answer are not waited for any more.
+    /// Transports that did not answer are not waited for any more; the next time this is said of address books.
     pub(crate) fn sweep_on(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get_mut(&number) else { return };
-        let late: Vec<_> = sweep
-            .legs
-            .iter_mut()
-            .filter(|(_, leg)| leg.phase < 2)
-            .map(|(id, leg)| {
-                leg.waiting.clear();
-                *id
-            })
-            .collect();
+        let late: Vec<_> =
+            sweep.legs.iter().filter(|(_, leg)| leg.phase < 2).map(|(id, _)| *id).collect();
         for id in late {
-            // Address books behind a silent transport are not made to wait: straight to the stores.
             if let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) {
-                leg.phase = 1;
+                leg.waiting.clear();
             }
             self.leg_on(number, id, turn);
+        }
+        let Some(sweep) = self.sweeps.get(&number) else { return };
+        if sweep.legs.values().any(|leg| leg.phase < 2) {
+            let now = turn.tick.boot;
+            self.timers.set(now + (sweep.until - now) / 2, Timer::SweepOn(number));
+        }
+    }
+
+    /// Calls those whom a silent provider kept from being asked or told, and does not wait for them.
+    fn call_the_rest(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get(&number) else { return };
+        let (what, process) = (sweep.what, sweep.process);
+        let rest: Vec<_> = sweep.legs.iter().map(|(id, leg)| (*id, leg.phase + 1)).collect();
+        for (id, phase) in rest {
+            for kind in ProviderType::SHUTDOWN_ORDER.into_iter().skip(phase) {
+                let Some(session) = self.sessions.get(&id) else { continue };
+                for place in loaded(session, kind) {
+                    self.call_swept((number, what, process), id, place, turn);
+                }
+            }
         }
     }
 
@@ -430,18 +478,22 @@ impl Broker {
         }
         if !silent.is_empty() || sweep.legs.values().any(|leg| leg.saving > 0) {
             let names: Vec<_> = silent.iter().map(String::as_str).collect();
-            let message = format!("no answer in time from {}", names.join(", "));
+            let message = match names.join(", ") {
+                names if names.is_empty() => "drafts were not kept in time".into(),
+                names => format!("no answer in time from {names}"),
+            };
             sweep.failed.get_or_insert(ProviderError::new(Code::E_TIMEOUT, message));
         }
         sweep.refusing.extend(silent);
+        if sweep.what != What::Do {
+            self.call_the_rest(number, turn);
+        }
         self.finish_sweep(number, turn);
     }
 
     fn end_if_swept(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get(&number) else { return };
-        let ended =
-            |(id, leg): (&SessionId, &Leg)| leg.phase >= 3 || !self.sessions.contains_key(id);
-        if sweep.legs.iter().all(ended) {
+        if sweep.legs.values().all(|leg| leg.phase >= 3) {
             self.finish_sweep(number, turn);
         }
     }
@@ -502,7 +554,20 @@ impl Broker {
         for member in self.members_of(id).into_values().flatten() {
             self.remove_member(member, LeaveReason::FastShutdown, turn);
         }
+        let connections = self.processes.get(id).map(|p| p.connections.clone());
+        for connection in connections.unwrap_or_default() {
+            let held =
+                self.connections.get_mut(&connection).map(|c| std::mem::take(&mut c.references));
+            self.drop_references(held.unwrap_or_default(), turn);
+        }
     }
+}
+
+/// The places of a session's working providers of a kind.
+fn loaded(session: &Session, kind: ProviderType) -> Vec<usize> {
+    let works = |p: &Provider| p.kind == kind && p.state == ProviderState::Available;
+    let providers = session.providers.iter().enumerate();
+    providers.filter(|(_, p)| works(p)).map(|(place, _)| place).collect()
 }
 
 fn refused(providers: &BTreeSet<String>) -> Fault {

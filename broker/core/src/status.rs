@@ -12,9 +12,13 @@ use crate::provider::ProviderType;
 use crate::session::{Provider, ProviderState, Session, SessionState};
 
 impl Broker {
-    /// Everything `sundown status` shows. Sessions that only close are not listed any more.
-    pub(crate) fn status(&self) -> Status {
-        let listed = |s: &&Session| !matches!(s.state, SessionState::Closing { .. });
+    /// What `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions that
+    /// only close are not listed any more.
+    pub(crate) fn status(&self, uid: u32) -> Status {
+        let listed = |s: &&Session| {
+            !matches!(s.state, SessionState::Closing { .. })
+                && (s.key.user == uid || self.administers(uid, &s.key.profile))
+        };
         let facts = &self.settings.broker;
         let mut queue = self.finals;
         for engine in self.engines.values() {

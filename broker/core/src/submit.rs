@@ -3,7 +3,7 @@
 //! A submit is answered after the commit that contains it. A deferred one is answered at once; its outcome is noted
 //! with the member, so that flush and logoff can say what was lost, once.
 
-use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::reply::{QueueRow, RecipientRow, Reply, SubmissionState};
 use sundown_protocol::request::{Durability, QueueAction, Submit};
 use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberId};
 
@@ -19,13 +19,16 @@ use crate::provider::{
     MessageContent, ProviderAnswer, ProviderCall, ProviderError, Recipient, StoreRead, StoreWrite,
     Submission, SubmissionUpdate,
 };
-use crate::session::{SessionKey, SessionState, Waiting};
+use crate::session::{Session, SessionKey, SessionState, Waiting};
 use crate::settings::{Profile, Right};
 
 /// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
 /// A page's cursor is the place of a store among the open ones and the place in its queue.
 const CURSOR_BITS: u32 = 48;
+
+/// Bytes of a page of the queue: with what frames it, it must fit a frame.
+const PAGE_BYTES: usize = 640 << 10;
 
 /// A submission on its way to its store.
 #[derive(Debug)]
@@ -402,13 +405,17 @@ impl Broker {
         action: QueueAction,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        if profile.is_none() && !self.engines.is_empty() {
+        if profile.is_none() {
             // What is in a store that is still being opened must not be missing.
-            match self.sessions.values_mut().find(|s| s.state == SessionState::Starting) {
-                Some(session) => session.waiting.push(Waiting::Queue(asker, None, action)),
-                None => self.queue_of(asker, None, &action, turn),
+            let starting = |s: &&mut Session| s.state == SessionState::Starting;
+            if let Some(session) = self.sessions.values_mut().find(starting) {
+                session.waiting.push(Waiting::Queue(asker, None, action));
+                return Ok(());
             }
-            return Ok(());
+            if self.open_engines().next().is_some() {
+                self.queue_of(asker, None, &action, turn);
+                return Ok(());
+            }
         }
         self.refuse_while_stopping()?;
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
@@ -469,16 +476,33 @@ impl Broker {
             let (Some(state), ProviderAnswer::Queue { rows, next }) = (state, answer) else {
                 return Err(not_in_queue());
             };
-            let mine = |s: &Submission| s.uid == uid || self.right(uid, &[]) >= Right::Admin;
+            let mine = |s: &Submission| s.uid == uid || self.administers(uid, &s.profile);
             let shown = |s: Submission| {
                 // What is known here is newer than what is stored.
                 let row =
                     state.entries.get(&s.record).map_or_else(|| s.row(0), |e| e.submission.row(0));
                 let entry = EntryId { store: state.uid.unwrap_or(0), record: s.record };
-                sundown_protocol::reply::QueueRow { entry, ..row }
+                QueueRow { entry, ..row }
             };
             let wanted = |s: &Submission| profile.is_none_or(|p| p == s.profile) && mine(s);
-            let rows: Vec<_> = rows.into_iter().filter(wanted).map(shown).collect();
+            let mut last_shown = None;
+            let mut room = PAGE_BYTES;
+            let mut whole = true;
+            let mut page_rows = Vec::new();
+            for row in rows.into_iter().filter(wanted) {
+                let order = row.order;
+                let row = shown(row);
+                let size = wire_size(&row);
+                if size > room && !page_rows.is_empty() {
+                    whole = false;
+                    break;
+                }
+                room = room.saturating_sub(size);
+                last_shown = Some(order);
+                page_rows.push(short_enough(row));
+            }
+            let rows = page_rows;
+            let next = if whole { next } else { last_shown };
             let Some(page) = page else {
                 let found = !rows.is_empty();
                 return found.then_some(Reply::Queue { rows, next: None }).ok_or_else(not_in_queue);
@@ -493,6 +517,22 @@ impl Broker {
         });
         self.answer(asker, reply, turn);
     }
+}
+
+/// About how many bytes of a frame a row takes.
+fn wire_size(row: &QueueRow) -> usize {
+    let texts = row.from.len() + row.subject.len() + row.last_error.as_ref().map_or(0, String::len);
+    let recipient =
+        |r: &RecipientRow| 32 + r.address.len() + r.reply.as_ref().map_or(0, String::len);
+    128 + texts + row.recipients.iter().map(recipient).sum::<usize>()
+}
+
+/// A row that alone would not fit a page is shown without what was said about each recipient.
+fn short_enough(mut row: QueueRow) -> QueueRow {
+    if wire_size(&row) > PAGE_BYTES {
+        row.recipients.iter_mut().for_each(|r| r.reply = None);
+    }
+    row
 }
 
 /// Whether a drain waits for a submission in this state.
@@ -534,7 +574,7 @@ fn check_routes(profile: &Profile, recipients: &[String]) -> Result<(), Fault> {
     let more = if lost.len() > shown.len() { ", …" } else { "" };
     let message = format!(
         "no transport of profile {:?} takes {}{more}; nothing was stored. \
-         `sundown profile add` sets up an account that can send there",
+         `sundown profile add` makes a profile with a transport that does",
         profile.name,
         shown.join(", ")
     );

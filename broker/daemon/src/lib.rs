@@ -26,4 +26,9 @@ mod outbox;
 mod peer;
 mod platform;
 
-pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, say_ready};
+pub use server::{
+    Locations, Options, Server, StartupError, detach, let_go_of_output, places, say_ready,
+};
+pub use sundown_core::provider::ProviderSpec;
+pub use sundown_core::settings::Profile;
+pub use sundown_providers::Registry;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
+use sundown_core::ProcessKey;
 use sundown_core::settings::Limits;
-use sundown_core::{ConnectionId, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::Asked;
@@ -29,10 +29,11 @@ const READ: usize = 64 << 10;
 
 /// One connection.
 pub(crate) struct Link {
-    pub(crate) id: ConnectionId,
     stream: Stream,
     pub(crate) credentials: Credentials,
     pub(crate) state: LinkState,
+    /// The process at the other end, once it has said hello.
+    pub(crate) process: Option<ProcessKey>,
     inbox: Vec<u8>,
     /// How much of the inbox was used.
     used: usize,
@@ -46,7 +47,7 @@ pub(crate) struct Link {
 pub(crate) enum LinkState {
     /// It must say hello by then.
     AwaitHello(Instant),
-    Open(ProcessKey),
+    Open,
     /// What waits is written, and then it ends.
     Closing,
 }
@@ -70,14 +71,14 @@ pub(crate) enum Intake {
 }
 
 impl Link {
-    pub(crate) fn new(id: ConnectionId, stream: Stream, limit: usize) -> io::Result<Self> {
+    pub(crate) fn new(stream: Stream, limit: usize) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let credentials = Credentials::of(as_fd(&stream))?;
         Ok(Self {
-            id,
             stream,
             credentials,
             state: LinkState::AwaitHello(Instant::now() + HELLO),
+            process: None,
             inbox: Vec::new(),
             used: 0,
             outbox: Outbox::new(Rc::default(), limit),
@@ -114,7 +115,7 @@ impl Link {
         }
         let cut = frame::cut(&self.inbox[self.used..]).map_err(|e| protocol_fault(&e))?;
         let Some((payload, taken)) = cut else { return Ok(None) };
-        let incoming = if let LinkState::Open(_) = self.state {
+        let incoming = if self.state == LinkState::Open {
             let asked: Asked = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
             Incoming::Request(asked, taken)
         } else {
@@ -144,7 +145,8 @@ impl Link {
         account: Rc<Account>,
         limits: &Limits,
     ) {
-        self.state = LinkState::Open(key);
+        self.state = LinkState::Open;
+        self.process = Some(key);
         self.outbox = Outbox::new(account, limits.outbox_bytes);
         let welcome = Welcome {
             version: version as u16,
@@ -162,7 +164,7 @@ impl Link {
                 let refused = Refused { code: why.code.0, message: why.message };
                 codec::encode_into(&Answer::Refused(refused), &mut self.raw).is_ok()
             }
-            LinkState::Open(_) => self.outbox.push(&FromBroker::Goodbye(why)).is_ok(),
+            LinkState::Open => self.outbox.push(&FromBroker::Goodbye(why)).is_ok(),
             LinkState::Closing => true,
         };
         if !said {

@@ -108,6 +108,8 @@ pub struct Server {
     places: Places,
     loaded: Loaded,
     links: HashMap<ConnectionId, Link>,
+    /// Connections in their order, and until when each must have said hello.
+    greeting: VecDeque<(Instant, ConnectionId)>,
     processes: HashMap<ProcessKey, ProcessWatch>,
     watched: HashMap<Token, ProcessKey>,
     /// Processes that ended with their last connection, to be told to the core behind that.
@@ -174,6 +176,7 @@ impl Server {
             places,
             loaded,
             links: HashMap::new(),
+            greeting: VecDeque::new(),
             processes: HashMap::new(),
             watched: HashMap::new(),
             ended: Vec::new(),
@@ -252,21 +255,10 @@ impl Server {
         let now = Instant::now();
         let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
         let again = self.accept_again.map(|at| at.saturating_duration_since(now));
-        let hello = self.next_hello_deadline().map(|at| at.saturating_duration_since(now));
+        let hello = self.greeting.front().map(|(at, _)| at.saturating_duration_since(now));
         // The kernel rounds down; a millisecond more saves a turn that comes too early.
         let soonest = [alarm, again, hello].into_iter().flatten().min();
         soonest.map(|wait| wait + Duration::from_millis(1))
-    }
-
-    fn next_hello_deadline(&self) -> Option<Instant> {
-        self.awaiting().map(|(_, deadline)| deadline).min()
-    }
-
-    fn awaiting(&self) -> impl Iterator<Item = (ConnectionId, Instant)> {
-        self.links.values().filter_map(|link| match link.state {
-            LinkState::AwaitHello(deadline) => Some((link.id, deadline)),
-            _ => None,
-        })
     }
 
     fn tell_time(&mut self) {
@@ -279,10 +271,13 @@ impl Server {
             self.accept_again = None;
             self.accept_all();
         }
-        let late: Vec<_> = self.awaiting().filter(|(_, at)| *at <= now).map(|(id, _)| id).collect();
-        for id in late {
-            let fault = Fault::new(Code::E_TIMEOUT, "no hello came in time");
-            self.close(id, fault);
+        while let Some((_, id)) = self.greeting.front().copied().filter(|(at, _)| *at <= now) {
+            self.greeting.pop_front();
+            let waits = |link: &Link| matches!(link.state, LinkState::AwaitHello(_));
+            if self.links.get(&id).is_some_and(waits) {
+                let fault = Fault::new(Code::E_TIMEOUT, "no hello came in time");
+                self.close(id, fault);
+            }
         }
     }
 
@@ -376,10 +371,13 @@ impl Server {
     fn accepted(&mut self, stream: interprocess::local_socket::Stream) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let link = Link::new(id, stream, self.loaded.settings.limits.outbox_bytes)?;
+        let link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
         let fd = link.as_fd().as_raw_fd();
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut SourceFd(&fd), Token(id.0 as usize * 2), both)?;
+        if let LinkState::AwaitHello(deadline) = link.state {
+            self.greeting.push_back((deadline, id));
+        }
         self.links.insert(id, link);
         self.unread.insert(id);
         Ok(())
@@ -477,9 +475,7 @@ impl Server {
     /// A connection's process has one connection less.
     fn forget_process(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let LinkState::Open(key) = std::mem::replace(&mut link.state, LinkState::Closing) else {
-            return;
-        };
+        let Some(key) = link.process.take() else { return };
         let Some(watch) = self.processes.get_mut(&key) else { return };
         watch.links -= 1;
         if watch.links == 0 {
@@ -635,7 +631,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn places(locations: &Locations, registry: &Registry) -> Places {
+/// Where profiles are, and what they may name.
+pub fn places(locations: &Locations, registry: &Registry) -> Places {
     let names = |mut names: Vec<String>| {
         names.sort_unstable();
         names
