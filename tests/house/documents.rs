@@ -70,6 +70,58 @@ fn the_example_is_the_one_that_is_compiled() {
     assert_eq!(example(block.expect("the README has an example").lines()), example(compiled));
 }
 
+/// The provider of the page about leaving is the example of the interface, word for word, and that one is compiled.
+#[test]
+fn the_provider_is_the_one_that_is_compiled() {
+    let page = read(&root().join("docs/shutdown.md"));
+    let shown = page.split("```rust provider\n").nth(1).and_then(|rest| rest.split("```").next());
+    let source = read(&root().join("broker/providers/src/lib.rs"));
+    let about = source.split("pub trait ProviderShutdown").next().unwrap_or_default();
+    let about = about.rsplit("/// ```\n").nth(1).expect("the interface has an example");
+    let compiled: Vec<_> = about.lines().filter_map(|l| l.strip_prefix("///")).collect();
+    let shown: Vec<_> = shown.expect("the page has a provider").lines().collect();
+    let unindented: Vec<_> = compiled.iter().map(|l| l.strip_prefix(' ').unwrap_or(l)).collect();
+    assert_eq!(shown, unindented);
+}
+
+/// The sections of the design that a text names: `design §3.2, §10.6` names two.
+fn cited(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in text.split("design §").skip(1) {
+        let mut rest = part;
+        loop {
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            found.push(rest[..end].trim_end_matches('.').to_owned());
+            let Some(next) = rest[end..].strip_prefix(", §") else { break };
+            rest = next;
+        }
+    }
+    found
+}
+
+/// `design §3.2` in a comment is a section of docs/design.md; those of §10 are numbered lines there.
+#[test]
+fn sections_of_the_design_exist() {
+    let design = read(&root().join("docs/design.md"));
+    let proof = design.split_once("\n## 10. ").expect("there is a section about proof").1;
+    let mut checked = 0;
+    for path in files(root(), ".rs").into_iter().chain(files(root(), ".md")) {
+        if path.starts_with(root().join("tests/house")) {
+            continue;
+        }
+        for section in cited(&read(&path)) {
+            let found = match section.split_once('.') {
+                None => design.contains(&format!("\n## {section}. ")),
+                Some(("10", line)) => proof.contains(&format!("\n{line}. ")),
+                Some(_) => design.contains(&format!("\n### {section} ")),
+            };
+            assert!(found, "{} names design §{section}, which is not there", shown(&path));
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} mentions of the design were found");
+}
+
 /// The names of the variants of an enum in a source.
 fn variants(source: &str, name: &str) -> Vec<String> {
     let body = source.split_once(&format!("pub enum {name} {{\n")).expect("the enum is there").1;

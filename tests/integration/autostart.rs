@@ -32,7 +32,7 @@ fn pid(home: &Home) -> Value {
 
 /// Ten senders at once in an empty home start exactly one broker, and all their messages are there.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn ten_at_once_start_one_broker() {
     let home = Home::new();
@@ -53,7 +53,7 @@ fn ten_at_once_start_one_broker() {
 
 /// So do ten shells, and they share one session.
 ///
-/// DESIGN §8, SHARE-1
+/// design §8, SHARE-1
 #[test]
 fn ten_shells_at_once_share_one_session() {
     let home = Home::new();
@@ -73,7 +73,7 @@ fn ten_shells_at_once_share_one_session() {
 /// A broker that a client started is its own: it outlives the client, is no child of it, has a session of its own and
 /// none of its client's descriptors or environment.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_started_broker_is_detached() {
     let home = Home::new();
@@ -103,7 +103,7 @@ fn a_started_broker_is_detached() {
 
 /// `--no-autostart` and `SUNDOWN_NO_AUTOSTART=1`: no broker is started, and the error says that none runs.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn nobody_starts_a_broker_who_was_told_not_to() {
     let home = Home::new();
@@ -124,7 +124,7 @@ fn nobody_starts_a_broker_who_was_told_not_to() {
 
 /// `status` and `stop` are about the broker that runs: they start none, and say that none runs.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn status_and_stop_start_no_broker() {
     let home = Home::new();
@@ -139,7 +139,7 @@ fn status_and_stop_start_no_broker() {
 
 /// A broker that cannot start says why to the client that wanted it.
 ///
-/// DESIGN §7, §8
+/// design §7, §8
 #[test]
 fn a_broker_that_cannot_start_tells_its_client_why() {
     let home = Home::with_settings("[shutdown]\nlingr = \"off\"\n");

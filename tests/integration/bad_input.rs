@@ -6,7 +6,7 @@ use crate::harness::Home;
 
 /// A profile that does not exist, in every command that takes one.
 ///
-/// LOGON-5, DESIGN §8
+/// LOGON-5, design §8
 #[test]
 fn an_unknown_profile_is_not_found() {
     let home = Home::new();
@@ -26,7 +26,7 @@ fn an_unknown_profile_is_not_found() {
 
 /// A profile whose file is wrong says where: file, line and key. It keeps nobody else from anything.
 ///
-/// DESIGN §7
+/// design §7
 #[test]
 fn a_malformed_profile_says_where() {
     let home = Home::new();
@@ -44,7 +44,7 @@ fn a_malformed_profile_says_where() {
 /// A message without recipients, with an address that is none, or with a recipient that no transport takes is refused as
 /// a whole, and nothing is stored.
 ///
-/// QUEUE-1, DESIGN §3.20
+/// QUEUE-1, design §3.20
 #[test]
 fn a_message_that_cannot_be_sent_is_not_stored() {
     let home = Home::new();
@@ -80,7 +80,7 @@ fn a_message_that_cannot_be_sent_is_not_stored() {
 
 /// A message beyond the limit is too big, however it travels: within a request or in pieces.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_message_beyond_the_limit_is_too_big() {
     let home = Home::with_settings("[limits]\nmessage = \"400KiB\"\nrecipients = 3\n");
@@ -115,7 +115,7 @@ fn a_message_beyond_the_limit_is_too_big() {
 /// Words that are no commands, and arguments that make no sense, are answered one by one; blank lines and comments are
 /// not counted.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_shell_answers_whatever_it_is_told() {
     let home = Home::new();
@@ -167,7 +167,7 @@ fn a_shell_answers_whatever_it_is_told() {
 
 /// After `uninitialize` nothing goes any more, and the shell still ends only when its input does.
 ///
-/// INIT-2, INIT-13, STICK-5, DESIGN §8
+/// INIT-2, INIT-13, STICK-5, design §8
 #[test]
 fn after_uninitialize_nothing_goes() {
     let home = Home::new();
@@ -194,7 +194,7 @@ fn after_uninitialize_nothing_goes() {
 
 /// The command's own arguments.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_command_refuses_arguments_that_make_no_sense() {
     let home = Home::new();

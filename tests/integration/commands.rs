@@ -6,7 +6,7 @@ use crate::harness::{Home, keys};
 
 /// `send` composes from its options what the message lacks, and from the message what it has.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn send_composes_what_the_message_lacks() {
     let home = Home::new();
@@ -41,7 +41,7 @@ fn send_composes_what_the_message_lacks() {
 /// The message's own fields stay; recipients of options join those of To, Cc and Bcc. It is read from a file, from
 /// standard input, or from standard input because a dash says so.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn send_keeps_the_fields_of_the_message() {
     let home = Home::new();
@@ -71,7 +71,7 @@ fn send_keeps_the_fields_of_the_message() {
 
 /// `send --wait` stays until the message is final; when it is not in time it exits with 75 and says how far it is.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn send_waits_until_the_message_is_final() {
     let home = Home::new();
@@ -105,7 +105,7 @@ fn send_leaves_at_once() {
 
 /// `status --json` has the keys that are documented, and no others.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn status_has_its_keys() {
     let home = Home::new();
@@ -152,7 +152,7 @@ fn status_has_its_keys() {
 
 /// A draining member is shown as that.
 ///
-/// DESIGN §2, §8
+/// design §2, §8
 #[test]
 fn status_shows_who_is_leaving() {
     let home = Home::new();
@@ -176,7 +176,7 @@ fn status_shows_who_is_leaving() {
 
 /// `logoff` joins the current shared session and leaves it in the way it is told to.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn logoff_joins_and_leaves() {
     let home = Home::new();

@@ -9,7 +9,7 @@ const LEFT: &[(&str, &str)] = &[("event", "extended"), ("kind", "member-left")];
 /// An ordinary logoff is told, as an extended event, to those members of its session who asked for it, and to nobody
 /// else; it is no critical error for anybody.
 ///
-/// NOTIF-1, NOTIF-32, A-8 (a), A-10, DESIGN §3.3
+/// NOTIF-1, NOTIF-32, A-8 (a), A-10, design §3.3
 #[test]
 fn a_logoff_is_told_to_those_who_asked() {
     let home = Home::new();
@@ -47,7 +47,7 @@ fn a_logoff_is_told_to_those_who_asked() {
 
 /// Every way to leave has its reason: a killed process, the end of its input, a shared logoff, an eviction.
 ///
-/// A-25, DESIGN §3.3, §8
+/// A-25, design §3.3, §8
 #[test]
 fn a_departure_has_its_reason() {
     let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"300ms\"\n");
@@ -95,7 +95,7 @@ fn a_departure_has_its_reason() {
 
 /// A broker that stops says so to the last.
 ///
-/// DESIGN §3.21, §8
+/// design §3.21, §8
 #[test]
 fn a_broker_that_stops_puts_members_out_in_order() {
     let home = Home::new();
@@ -112,7 +112,7 @@ fn a_broker_that_stops_puts_members_out_in_order() {
 /// A process that crashes leaves as by a logoff: its place, its objects and its registrations are gone, what it submitted
 /// goes out, and its unsaved drafts are recovered in Drafts.
 ///
-/// A-25, SEED-2, DESIGN §3.9
+/// A-25, SEED-2, design §3.9
 #[test]
 fn a_crash_loses_nothing() {
     let home = Home::new();
@@ -145,7 +145,7 @@ fn a_crash_loses_nothing() {
 
 /// An explicit logoff throws unsaved drafts away and says how many; saved ones stay.
 ///
-/// DESIGN §3.9
+/// design §3.9
 #[test]
 fn an_explicit_logoff_discards_unsaved_drafts() {
     let home = Home::new();
@@ -169,7 +169,7 @@ fn an_explicit_logoff_discards_unsaved_drafts() {
 
 /// Being put out, and a broker that stops, recover unsaved drafts as a crash does.
 ///
-/// DESIGN §3.9
+/// design §3.9
 #[test]
 fn whoever_is_put_out_keeps_its_drafts() {
     let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"300ms\"\n");

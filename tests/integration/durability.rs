@@ -98,7 +98,7 @@ fn settle(home: &Home, mut broker: Broker, at_least: usize) {
 /// A process hands over 1,000 messages and leaves at once, long before they have gone out. All of them arrive, once each,
 /// although the broker is killed again and again while it works them off.
 ///
-/// SEED-2, QUEUE-10, QUEUE-11, DESIGN §3.16, §3.19
+/// SEED-2, QUEUE-10, QUEUE-11, design §3.16, §3.19
 #[test]
 fn a_thousand_messages_arrive_although_the_broker_is_killed() {
     let home = Home::new();
@@ -122,7 +122,7 @@ fn a_thousand_messages_arrive_although_the_broker_is_killed() {
 /// The same when nobody leaves in order: the broker is killed again and again while the process submits, the process with
 /// its last acknowledgement, and the broker with it.
 ///
-/// SEED-2, A-25, DESIGN §3.9, §3.16
+/// SEED-2, A-25, design §3.9, §3.16
 #[test]
 fn a_thousand_messages_arrive_although_everybody_is_killed() {
     let home = Home::new();
@@ -141,7 +141,7 @@ fn a_thousand_messages_arrive_although_everybody_is_killed() {
 /// A process that is killed in the middle of it: what was acknowledged arrives, once each; of the rest nothing arrives
 /// twice.
 ///
-/// SEED-2, A-25, DESIGN §3.16
+/// SEED-2, A-25, design §3.16
 #[test]
 fn what_a_killed_process_had_acknowledged_arrives() {
     let home = Home::new();
@@ -163,7 +163,7 @@ fn what_a_killed_process_had_acknowledged_arrives() {
 /// A process that stays sees every submit succeed, although the broker is killed under it again and again: the library
 /// comes back and repeats, with the same keys, what was not acknowledged. Nothing is there twice.
 ///
-/// DESIGN §3.16, §3.21, §5
+/// design §3.16, §3.21, §5
 #[test]
 fn a_process_that_stays_sees_every_submit_succeed() {
     let home = Home::new();
@@ -185,7 +185,7 @@ fn a_process_that_stays_sees_every_submit_succeed() {
 /// So it is with deferred submissions: those that were not durable yet are repeated by the library that stays, and a flush
 /// says that they are.
 ///
-/// DESIGN §3.16
+/// design §3.16
 #[test]
 fn deferred_submissions_survive_the_broker() {
     let home = Home::new();

@@ -135,7 +135,7 @@ fn dropping_a_sink_unadvises() {
 /// Without a sink the critical error waits in the session's default event queue, and the session stays until the program
 /// leaves. Nothing else is put there.
 ///
-/// A-34, DESIGN §3.2
+/// A-34, design §3.2
 #[test]
 fn the_default_event_queue_gets_what_must_not_be_missed() {
     let home = Home::new();
@@ -153,7 +153,7 @@ fn the_default_event_queue_gets_what_must_not_be_missed() {
 
 /// A program whose sink was told is logged off once that has returned, unless it wants to stay.
 ///
-/// SEED-1, NOTIF-33, DESIGN §3.4
+/// SEED-1, NOTIF-33, design §3.4
 #[test]
 fn a_program_that_was_told_is_logged_off() {
     let home = Home::new();
@@ -184,7 +184,7 @@ fn a_program_that_was_told_is_logged_off() {
 
 /// Errors answer questions, and know the code, what was refused and why.
 ///
-/// DESIGN §5
+/// design §5
 #[test]
 fn errors_answer_questions() {
     use std::error::Error as _;
@@ -229,7 +229,7 @@ fn errors_answer_questions() {
 
 /// Calls of many threads of one program go on at once, and a slow one holds up no other.
 ///
-/// INIT-11, DESIGN §5
+/// INIT-11, design §5
 #[test]
 fn many_threads_may_call_at_once() {
     let home = Home::new();
@@ -271,7 +271,7 @@ fn many_threads_may_call_at_once() {
 
 /// In a forked child every call fails with words, and dropping what the parent has does nothing to it.
 ///
-/// DESIGN §3.22
+/// design §3.22
 #[test]
 #[allow(unsafe_code)]
 fn a_forked_child_cannot_use_the_library() {

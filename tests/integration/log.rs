@@ -13,7 +13,7 @@ fn is_call(line: &Value) -> bool {
 /// Every provider of a session is called in the order address book, store, transport when it starts, and transport,
 /// address book, store when it ends, each of which has answered before the next kind is called.
 ///
-/// LOGOFF-11, ORDER-1, SEED-16, A-16, DESIGN §8
+/// LOGOFF-11, ORDER-1, SEED-16, A-16, design §8
 #[test]
 fn providers_are_called_in_order() {
     let home = Home::new();
@@ -57,7 +57,7 @@ fn providers_are_called_in_order() {
 /// A line is one flat JSON object; a call's has who was called, for which session and process, with what result, and how
 /// long it took. What people wrote is in none of them.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_call_is_one_flat_line() {
     let home = Home::new();
@@ -96,7 +96,7 @@ fn a_call_is_one_flat_line() {
 
 /// A service manager that asks to be told is told when the socket accepts, whatever is logged.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_service_manager_is_told_when_the_broker_is_ready() {
     let home = Home::new();

@@ -7,7 +7,7 @@ use crate::harness::{Home, keys};
 /// Objects that are open at a logoff are counted and dead afterwards; releasing one is fine all the same. So is the
 /// session: it takes nothing but its release.
 ///
-/// SEED-5, OBJ-2, OBJ-3, OBJ-4, A-11, DESIGN §3.12
+/// SEED-5, OBJ-2, OBJ-3, OBJ-4, A-11, design §3.12
 #[test]
 fn objects_that_were_open_at_the_logoff_are_dead() {
     let home = Home::new();
@@ -50,7 +50,7 @@ fn objects_that_were_open_at_the_logoff_are_dead() {
 
 /// Handles are new each time, work only while they are open, and only in the session they belong to.
 ///
-/// OBJ-1, LOGON-10, DESIGN §3.12
+/// OBJ-1, LOGON-10, design §3.12
 #[test]
 fn a_handle_works_until_it_is_released() {
     let home = Home::new();
@@ -93,7 +93,7 @@ fn the_status_table_shows_the_session() {
 
 /// A message that was submitted can be read back, in a folder and by its entry, with line ends and fields as they are.
 ///
-/// QUEUE-6, DESIGN §8
+/// QUEUE-6, design §8
 #[test]
 fn a_message_is_read_back_as_it_was_submitted() {
     let home = Home::new();

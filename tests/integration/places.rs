@@ -17,7 +17,7 @@ fn refused(home: &Home, arguments: &[&str], words: &[&str]) -> Ran {
 
 /// Settings that are wrong keep a broker from starting; the message has file, line and key.
 ///
-/// DESIGN §7
+/// design §7
 #[test]
 fn malformed_settings_name_file_line_and_key() {
     let home = Home::new();
@@ -47,7 +47,7 @@ fn malformed_settings_name_file_line_and_key() {
 
 /// A socket's path that the kernel would not take is refused by everybody, in words.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_path_too_long_for_a_socket_is_refused() {
     let home = Home::new();
@@ -60,7 +60,7 @@ fn a_path_too_long_for_a_socket_is_refused() {
 
 /// A data directory that cannot be one: there is a file in its place, or somebody else may write to it.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_data_directory_that_cannot_be_used_is_refused() {
     let home = Home::new();
@@ -76,7 +76,7 @@ fn a_data_directory_that_cannot_be_used_is_refused() {
 
 /// A socket's directory that others can enter is refused, and left as it is.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_socket_directory_that_others_can_enter_is_refused() {
     let home = Home::new();
@@ -92,7 +92,7 @@ fn a_socket_directory_that_others_can_enter_is_refused() {
 
 /// What a broker makes is closed to others.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn what_a_broker_makes_is_closed_to_others() {
     let home = Home::new();
@@ -114,7 +114,7 @@ fn what_a_broker_makes_is_closed_to_others() {
 /// A second broker on the same data directory, or on the same socket, does not start, and says where the first listens;
 /// the first does not notice.
 ///
-/// DESIGN §4
+/// design §4
 #[test]
 fn a_second_broker_is_refused_and_told_where_the_first_listens() {
     let home = Home::new();
@@ -134,7 +134,7 @@ fn a_second_broker_is_refused_and_told_where_the_first_listens() {
 
 /// A socket that a killed broker left behind does not keep the next one from starting.
 ///
-/// DESIGN §4
+/// design §4
 #[test]
 fn the_socket_of_a_killed_broker_is_taken_over() {
     let home = Home::new();
@@ -154,7 +154,7 @@ fn the_socket_of_a_killed_broker_is_taken_over() {
 
 /// Options win over their environment twins, and these over the defaults; the settings file brings its profiles along.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn options_and_their_twins_say_where_everything_is() {
     let home = Home::new();

@@ -7,7 +7,7 @@ use crate::harness::{Home, Maildir};
 /// Without any settings there is the profile `default`: its store and a Maildir with the three folders are in the data
 /// directory, and addresses of this host are delivered there.
 ///
-/// DESIGN §3.20, §7, §8
+/// design §3.20, §7, §8
 #[test]
 fn without_settings_mail_for_this_host_is_delivered() {
     let home = Home::new();
@@ -30,7 +30,7 @@ fn without_settings_mail_for_this_host_is_delivered() {
 
 /// A profile may take everything, and have its Maildir elsewhere.
 ///
-/// DESIGN §3.20, §7
+/// design §3.20, §7
 #[test]
 fn a_profile_may_take_everything() {
     let home = Home::new();
@@ -46,7 +46,7 @@ fn a_profile_may_take_everything() {
 
 /// Several transports are tried in their order; a message with recipients of two goes out through both.
 ///
-/// ORDER-6, QUEUE-16, DESIGN §7
+/// ORDER-6, QUEUE-16, design §7
 #[test]
 fn transports_are_tried_in_their_order() {
     let home = Home::new();
@@ -75,7 +75,7 @@ fn transports_are_tried_in_their_order() {
 /// A profile may have several stores, each with folders of its own; the first is the default one. A store is a queue, and
 /// each is worked off.
 ///
-/// SHARE-9, DESIGN §6
+/// SHARE-9, design §6
 #[test]
 fn a_profile_may_have_several_stores() {
     let home = Home::new();
@@ -108,7 +108,7 @@ fn a_profile_may_have_several_stores() {
 
 /// Two profiles are two accounts: two shared sessions beside each other, two queues, two Maildirs.
 ///
-/// SHARE-1, DESIGN §2, §3.1
+/// SHARE-1, design §2, §3.1
 #[test]
 fn profiles_do_not_mix() {
     let home = Home::new();
@@ -129,7 +129,7 @@ fn profiles_do_not_mix() {
 
 /// Who logs on by the profile's name joins its shared session like one who names none, and never another's.
 ///
-/// SHARE-1, SHARE-5, DESIGN §3.1
+/// SHARE-1, SHARE-5, design §3.1
 #[test]
 fn one_shared_session_for_each_profile() {
     let home = Home::new();

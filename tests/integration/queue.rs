@@ -12,7 +12,7 @@ fn queue(home: &Home, arguments: &[&str]) -> Value {
 
 /// `queue list` has the documented keys, oldest first; `--all` shows also what is final; `show` has every recipient.
 ///
-/// QUEUE-3, QUEUE-4, DESIGN §8
+/// QUEUE-3, QUEUE-4, design §8
 #[test]
 fn the_queue_is_listed_oldest_first() {
     let home = Home::new();
@@ -67,7 +67,7 @@ fn the_queue_is_listed_oldest_first() {
 /// What a transport cannot take now is deferred, says why and when it is tried again, and keeps nothing else from being
 /// sent.
 ///
-/// QUEUE-11, DESIGN §3.18
+/// QUEUE-11, design §3.18
 #[test]
 fn what_cannot_be_sent_now_says_why() {
     let home = Home::new();
@@ -102,7 +102,7 @@ fn what_cannot_be_sent_now_says_why() {
 /// The queue of every profile that is in use is listed, and of one alone if that is asked for; a profile without a session
 /// is looked into all the same.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn a_queue_belongs_to_a_profile() {
     let home = Home::with_settings("[shutdown]\nlinger = \"off\"\n");
@@ -132,7 +132,7 @@ fn a_queue_belongs_to_a_profile() {
 
 /// A message that is too old when it fails again becomes a notice to its sender, and stays listed until that was read.
 ///
-/// DESIGN §3.18, §8
+/// design §3.18, §8
 #[test]
 fn what_is_given_up_is_told_to_its_sender() {
     let home = Home::new();

@@ -18,7 +18,7 @@ fn member(home: &Home) -> Shell {
 /// and with who did it and how long they may stay; neither the caller nor the sixth. They go on working. Who logs on
 /// meanwhile gets a fresh session.
 ///
-/// SEED-4, LOGOFF-5, LOGOFF-6, NOTIF-2, NOTIF-31, A-8, A-9, A-34, DESIGN §3.2
+/// SEED-4, LOGOFF-5, LOGOFF-6, NOTIF-2, NOTIF-31, A-8, A-9, A-34, design §3.2
 #[test]
 fn everybody_else_is_told_once_and_nobody_else() {
     let home = Home::new();
@@ -93,7 +93,7 @@ fn everybody_else_is_told_once_and_nobody_else() {
 /// Who stays past the grace is put out: told so, without a second critical error, and its calls fail with the code of an
 /// ended session, those on objects too.
 ///
-/// A-8 (g), DESIGN §3.2, §3.12
+/// A-8 (g), design §3.2, §3.12
 #[test]
 fn who_stays_past_the_grace_is_put_out() {
     let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"300ms\"\n");
@@ -125,7 +125,7 @@ fn who_stays_past_the_grace_is_put_out() {
 /// Only the owner may: whoever made the session, and once that one has left the oldest member. The refusal says who, and
 /// the caller stays attached.
 ///
-/// SEED-4, A-7, DESIGN §3.2
+/// SEED-4, A-7, design §3.2
 #[test]
 fn one_that_is_not_the_owner_is_refused_and_told_who_is() {
     let home = Home::new();
@@ -161,7 +161,7 @@ fn any_member_may_where_settings_say_so() {
 
 /// `shared_logoff = "deny"`: nobody may, the owner neither; an administrator may by force.
 ///
-/// A-7, DESIGN §3.2
+/// A-7, design §3.2
 #[test]
 fn nobody_may_where_settings_deny_it_but_by_force() {
     let home = Home::with_settings("[shutdown]\nshared_logoff = \"deny\"\n");
@@ -178,7 +178,7 @@ fn nobody_may_where_settings_deny_it_but_by_force() {
 /// The command joins last and owns nothing: it is refused and says whose session it is; with `--force` it ends other
 /// people's session, and with `--wait` it returns when they have left or were put out, and says who was.
 ///
-/// DESIGN §3.2, §8
+/// design §3.2, §8
 #[test]
 fn the_command_ends_other_peoples_session_by_force_and_waits_for_them() {
     let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"300ms\"\n");
@@ -224,7 +224,7 @@ fn the_flag_means_nothing_on_a_private_session() {
 /// A second shared logoff of a session that is ending already is an ordinary one, whoever asks: nobody is told again, and
 /// the grace is what it was.
 ///
-/// A-8, DESIGN §3.2
+/// A-8, design §3.2
 #[test]
 fn a_session_that_is_ending_is_not_ended_again() {
     let home = Home::new();
@@ -241,7 +241,7 @@ fn a_session_that_is_ending_is_not_ended_again() {
 
 /// Another member of the caller's own process is told as well, and members of its other sessions are not.
 ///
-/// A-8 (b), DESIGN §3.2
+/// A-8 (b), design §3.2
 #[test]
 fn other_members_of_the_same_process_are_told_too() {
     let home = Home::new();
@@ -262,7 +262,7 @@ fn other_members_of_the_same_process_are_told_too() {
 
 /// `shared_logoff_grace = "none"`: nobody is ever forced, and told so.
 ///
-/// DESIGN §3.2
+/// design §3.2
 #[test]
 fn without_a_grace_nobody_is_forced() {
     let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"none\"\n");

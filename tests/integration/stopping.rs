@@ -14,7 +14,7 @@ const CRITICAL: &[(&str, &str)] = &[("event", "critical-error")];
 /// SIGTERM is an orderly stop for a restart: members are told, the broker exits with 0, and when the next one is there
 /// their calls go on as if nothing had happened: sessions, objects and registrations are back.
 ///
-/// DESIGN §3.21, §5
+/// design §3.21, §5
 #[test]
 fn a_process_survives_a_restart_of_its_broker() {
     let home = Home::new();
@@ -59,7 +59,7 @@ fn a_process_survives_a_restart_of_its_broker() {
 
 /// A call that is made while no broker is there waits for the next one.
 ///
-/// DESIGN §3.21
+/// design §3.21
 #[test]
 fn a_call_waits_for_the_broker() {
     let home = Home::new();
@@ -76,7 +76,7 @@ fn a_call_waits_for_the_broker() {
 
 /// Unsaved drafts of a process whose broker was killed are lost and counted; those of an orderly stop are recovered.
 ///
-/// DESIGN §3.9, §5
+/// design §3.9, §5
 #[test]
 fn lost_drafts_are_counted() {
     let home = Home::new();
@@ -91,9 +91,54 @@ fn lost_drafts_are_counted() {
     shell.fails(&format!("save object={}", draft["object"]), "MAPI_E_INVALID_OBJECT");
 }
 
+/// A session that the next broker cannot give back, because its profile is gone, ends with a critical error; the others of
+/// the process come back.
+///
+/// DESIGN §3.21
+#[test]
+fn a_session_that_cannot_come_back_is_told_so() {
+    let home = Home::new();
+    let profile = home.profile("work", "");
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon profile=work");
+    shell.ok("logon");
+    broker.kill();
+    std::fs::remove_file(profile).expect("removed");
+    let _broker = home.serve();
+    let event = shell.event("the end of one session", says(CRITICAL));
+    assert_eq!((&event["session"], &event["reason"]), (&json!(1), &json!("broker-lost")));
+    let back = shell.event("the other one", says(RECONNECTED));
+    assert_eq!(back["session"], 2);
+    shell.fails("open session=1 what=inbox", "MAPI_E_END_OF_SESSION");
+    shell.ok("open session=2 what=inbox");
+    assert_eq!(shell.events(|_| true).len(), 2);
+}
+
+/// What is submitted while the broker is stopping is taken by the next one, once.
+///
+/// DESIGN §3.16, §3.21
+#[test]
+fn a_submit_during_the_stop_is_taken_by_the_next_broker() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    broker.signal(Signal::TERM);
+    shell.event("the announcement", says(STOPPING));
+    let message = home.message("in-between");
+    let submit = shell.tell(&format!("submit session=1 file={}", message.display()));
+    assert!(broker.wait().success());
+    let broker = home.serve();
+    assert_eq!(shell.reply(submit)["ok"], true);
+    broker.until("the message", || home.maildir("default").count() == 1);
+    shell.ok("logoff session=1 drain=60");
+    assert_eq!(home.maildir("default").count(), 1);
+}
+
 /// A second SIGTERM ends the broker at once, whoever is still busy.
 ///
-/// DESIGN §3.21, §8
+/// design §3.21, §8
 #[test]
 fn a_second_sigterm_waits_for_nobody() {
     let home = Home::new();
@@ -120,7 +165,7 @@ fn a_second_sigterm_waits_for_nobody() {
 /// `sundown stop` is final: members are told with the reason, and their calls fail from then on; the library does not
 /// look for another broker. What was handed over is durable.
 ///
-/// DESIGN §3.21
+/// design §3.21
 #[test]
 fn stop_is_final() {
     for fast in [false, true] {
@@ -150,7 +195,7 @@ fn stop_is_final() {
 
 /// A member that hears of the stop may still leave in order: it logs off, and with that the broker is done.
 ///
-/// DESIGN §3.21
+/// design §3.21
 #[test]
 fn who_is_told_of_the_stop_may_log_off() {
     let home = Home::new();
@@ -167,7 +212,7 @@ fn who_is_told_of_the_stop_may_log_off() {
 
 /// SIGHUP reads the settings again; settings that are wrong change nothing and are said in the log.
 ///
-/// DESIGN §7
+/// design §7
 #[test]
 fn sighup_reads_the_settings_again() {
     let home = Home::with_settings("[shutdown]\nshared_logoff = \"deny\"\n");
@@ -191,7 +236,7 @@ fn sighup_reads_the_settings_again() {
 
 /// SIGINT, from a terminal, is as good as SIGTERM.
 ///
-/// DESIGN §8
+/// design §8
 #[test]
 fn sigint_is_an_orderly_stop_too() {
     let home = Home::new();

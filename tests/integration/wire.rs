@@ -82,7 +82,7 @@ impl Stranger {
 /// Garbage, a frame that is too long or too short, another protocol, another version: the connection ends with a reason,
 /// and those who share the broker do not notice.
 ///
-/// DESIGN §4
+/// design §4
 #[test]
 fn a_strangers_mistake_ends_only_the_stranger() {
     let home = Home::new();
@@ -137,7 +137,7 @@ fn a_strangers_mistake_ends_only_the_stranger() {
 
 /// One that says nothing, one that stops in the middle of a frame and one that never reads: they wait for themselves only.
 ///
-/// DESIGN §1
+/// design §1
 #[test]
 fn a_silent_stranger_holds_up_nobody() {
     let home = Home::new();
@@ -161,7 +161,7 @@ fn a_silent_stranger_holds_up_nobody() {
 
 /// One that never says anything is sent away in the end, with a reason.
 ///
-/// DESIGN §4
+/// design §4
 #[test]
 fn a_silent_stranger_is_sent_away() {
     let home = Home::new();
@@ -179,7 +179,7 @@ fn a_silent_stranger_is_sent_away() {
 
 /// More requests than were granted end the connection that made them.
 ///
-/// DESIGN §1
+/// design §1
 #[test]
 fn an_overdraft_ends_the_connection() {
     let home = Home::with_settings("[limits]\nrequests = 8\n");
@@ -209,7 +209,7 @@ fn an_overdraft_ends_the_connection() {
 
 /// Another process' members, objects and registrations are nobody else's, however the numbers are guessed.
 ///
-/// LOGON-10, DESIGN §2, §3.12
+/// LOGON-10, design §2, §3.12
 #[test]
 fn handles_of_another_process_are_dead() {
     let home = Home::new();

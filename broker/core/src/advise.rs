@@ -100,9 +100,12 @@ impl Broker {
         }
     }
 
-    /// A member, unless its connection has just ended.
+    /// A member, unless its connection has just ended or its process has left.
     fn reachable(&self, id: MemberId) -> Option<&Member> {
-        self.members.get(&id).filter(|m| self.connections.contains_key(&m.connection))
+        let here = |m: &&Member| {
+            self.connections.contains_key(&m.connection) && !self.is_done(m.process)
+        };
+        self.members.get(&id).filter(here)
     }
 
     /// Tells a member, whether it asked or not: at its session registrations or else in the default event queue.

@@ -29,6 +29,8 @@ use crate::timers::Timer;
 const VALID: Duration = Duration::from_secs(60);
 /// Grants of one member that were not redeemed yet.
 const MAX_GRANTS: usize = 1_024;
+/// How many references that were taken away a connection remembers, to answer for them with the right code.
+const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
@@ -58,11 +60,20 @@ struct Grant {
 pub(crate) struct Reference {
     hash: Hash,
     granter: MemberId,
+    /// The granter's process.
+    owner: ProcessId,
     session: SessionId,
     connection: ConnectionId,
     process: ProcessId,
     store: u16,
     granted: Granted,
+}
+
+#[cfg(test)]
+impl Grants {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.held.is_empty()
+    }
 }
 
 fn hash(token: Token) -> Hash {
@@ -146,6 +157,7 @@ impl Broker {
         let reference = Reference {
             hash: key,
             granter: grant.granter,
+            owner: granter.process,
             session: granter.session,
             connection: asker.connection,
             process,
@@ -184,10 +196,10 @@ impl Broker {
         if waiting {
             self.grants.waiting.remove(&key);
         }
+        self.answer(asker, Ok(Reply::Done), turn);
         for reference in held {
             self.disconnect(reference, turn);
         }
-        self.answer(asker, Ok(Reply::Done), turn);
         Ok(())
     }
 
@@ -261,10 +273,13 @@ impl Broker {
 
     /// Takes a reference away from whoever holds it, who is told once.
     fn disconnect(&mut self, id: MemberId, turn: &mut Turn) {
-        let by = self.grants.held.get(&id).map(|r| self.peer(r.granter));
         let Some(reference) = self.let_go(id, turn) else { return };
         let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
         connection.lost.insert(id);
+        if connection.lost.len() > LOST {
+            connection.lost.pop_first();
+        }
+        let by = self.processes.get(reference.owner).map(|p| p.peer.clone());
         let event = News::CriticalError {
             code: Code::RPC_E_DISCONNECTED,
             reason: EndReason::ReferenceLost,
@@ -295,12 +310,26 @@ impl Broker {
         }
     }
 
-    /// Who holds objects of this member.
-    pub(crate) fn holders(&self, granter: MemberId) -> Vec<Peer> {
+    /// Other processes that hold objects of this member, each once.
+    fn holding(&self, granter: MemberId) -> BTreeSet<ProcessId> {
         let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
         let held = references.filter_map(|r| self.grants.held.get(r));
-        let processes = held.filter_map(|r| self.processes.get(r.process));
+        held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
+    }
+
+    /// Who holds objects of this member.
+    pub(crate) fn holders(&self, granter: MemberId) -> Vec<Peer> {
+        self.peers(self.holding(granter))
+    }
+
+    fn peers(&self, processes: BTreeSet<ProcessId>) -> Vec<Peer> {
+        let processes = processes.into_iter().filter_map(|p| self.processes.get(p));
         processes.map(|p| p.peer.clone()).collect()
+    }
+
+    /// Whether a member must wait, because another process holds an object of it and may not be cut off.
+    pub(crate) fn is_held(&self, granter: MemberId) -> bool {
+        !self.settings.shutdown.external_references && !self.holding(granter).is_empty()
     }
 
     /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
@@ -309,7 +338,7 @@ impl Broker {
             return Ok(());
         }
         let members = self.members_of(process).into_values().flatten();
-        let holders: Vec<_> = members.flat_map(|m| self.holders(m)).collect();
+        let holders = self.peers(members.flat_map(|m| self.holding(m)).collect());
         if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
     }
 

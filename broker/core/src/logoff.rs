@@ -18,6 +18,7 @@ use crate::object::Object;
 use crate::provider::{MessageContent, ProviderCall, ProviderType};
 use crate::session::{MailAfter, ProviderState, Session, SessionState};
 use crate::settings::{Linger, Right, SharedLogoff};
+use crate::shutdown::shut_down;
 use crate::timers::Timer;
 
 /// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
@@ -62,9 +63,6 @@ impl Broker {
             began_with,
             told: began_with,
         });
-        if !self.settings.shutdown.external_references {
-            self.timers.set(until.unwrap_or(now + REFERENCES), Timer::Leaving(id));
-        }
         self.timers.set(durable, Timer::Leaving(id));
         if let Some(until) = until {
             self.timers.set(until, Timer::Leaving(id));
@@ -75,7 +73,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends a shared session for everybody, if it is one, this member may, and nobody did before (DESIGN §3.2).
+    /// Ends a shared session for everybody, if it is one, this member may, and nobody did before (design §3.2).
     fn end_shared(
         &mut self,
         asker: Asker,
@@ -153,7 +151,10 @@ impl Broker {
 
     /// Looks whether a logoff has what it waits for, and finishes it.
     pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let held = self.is_held(id);
+        // Whoever is done is about to be torn down; its logoff is answered then.
+        let done = self.members.get(&id).is_some_and(|m| self.is_done(m.process));
+        let Some(member) = self.members.get_mut(&id).filter(|_| !done) else { return };
         let MemberState::Draining(leaving) = &mut member.state else { return };
         let now = turn.tick.boot;
         if member.unwritten > 0 && now < leaving.durable {
@@ -162,12 +163,11 @@ impl Broker {
         if member.unwritten > 0 || !member.failed.is_empty() {
             return self.refuse_leaving(id, turn);
         }
-        let held = !member.references.is_empty() && !self.settings.shutdown.external_references;
+        if held && now >= leaving.references {
+            return self.refuse_leaving(id, turn);
+        }
         if held {
-            if now >= leaving.references {
-                self.refuse_leaving(id, turn);
-            }
-            return;
+            return self.timers.set(leaving.references, Timer::Leaving(id));
         }
         if leaving.drain.is_some_and(|until| now < until) && member.waiting > 0 {
             let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
@@ -209,7 +209,7 @@ impl Broker {
         let state = std::mem::replace(&mut member.state, MemberState::Attached);
         let MemberState::Draining(leaving) = state else { return };
         let unwritten = member.unwritten > 0;
-        let fault = if member.failed.is_empty() && !unwritten && !member.references.is_empty() {
+        let fault = if member.failed.is_empty() && !unwritten {
             crate::grants::held_by(self.holders(id))
         } else if member.failed.is_empty() {
             let message = "the store did not make everything durable in time; \
@@ -229,6 +229,8 @@ impl Broker {
         turn: &mut Turn,
     ) -> u64 {
         let Some(mut member) = self.members.remove(&id) else { return 0 };
+        // Whoever is done has left, whatever befalls it before it is torn down.
+        let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
         if let Some(connection) = self.connections.get_mut(&member.connection) {
             connection.members.remove(&id);
             connection.remember(id, reason);
@@ -245,13 +247,10 @@ impl Broker {
         if let MemberState::Draining(leaving) = &member.state
             && reason != LeaveReason::LoggedOff
         {
-            let message = "the session ended while this logoff was waiting";
-            let fault = Fault::new(Code::E_END_OF_SESSION, message);
-            self.answer(leaving.asker, Err(fault), turn);
+            self.answer(leaving.asker, Err(ended(reason)), turn);
         }
         for asker in std::mem::take(&mut member.flushes) {
-            let fault = Fault::new(Code::E_END_OF_SESSION, "the session has ended");
-            self.answer(asker, Err(fault), turn);
+            self.answer(asker, Err(ended(reason)), turn);
         }
         self.end_grants(id, std::mem::take(&mut member.references), turn);
         let drafts = self.settle_drafts(&mut member, reason, turn);
@@ -267,7 +266,7 @@ impl Broker {
         drafts
     }
 
-    /// A logoff throws unsaved drafts away, as documented; every other end keeps them (DESIGN §3.9).
+    /// A logoff throws unsaved drafts away, as documented; every other end keeps them (design §3.9).
     fn settle_drafts(&mut self, member: &mut Member, reason: LeaveReason, turn: &mut Turn) -> u64 {
         let draft = |object| match object {
             Object::Draft(draft) => Some(draft),
@@ -484,5 +483,13 @@ impl Broker {
         let process = self.members.get(&id).and_then(|m| self.processes.get(m.process));
         let nobody = || Peer { pid: 0, program: "unknown".into() };
         process.map_or_else(nobody, |p| p.peer.clone())
+    }
+}
+
+/// What those who wait are told when a member leaves without them.
+fn ended(reason: LeaveReason) -> Fault {
+    match reason {
+        LeaveReason::FastShutdown => shut_down(),
+        _ => Fault::new(Code::E_END_OF_SESSION, "the session ended while this was waiting"),
     }
 }

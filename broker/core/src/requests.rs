@@ -11,6 +11,7 @@ use crate::lanes::Urgency;
 use crate::member::Member;
 use crate::session::Session;
 use crate::settings::Right;
+use crate::shutdown::shut_down;
 
 impl Broker {
     pub(crate) fn request(
@@ -102,7 +103,7 @@ impl Broker {
         }
     }
 
-    /// The member, if it is one of this connection's; else the code its handles answer (DESIGN §3.12).
+    /// The member, if it is one of this connection's; else the code its handles answer (design §3.12).
     pub(crate) fn member(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
         let member = self.members.get(&id).filter(|m| m.connection == asker.connection);
         member.ok_or_else(|| self.why_gone(asker, id))
@@ -130,6 +131,7 @@ impl Broker {
                 Code::E_END_OF_SESSION,
                 "the shared session was ended and its grace is over; log on again",
             ),
+            Some(LeaveReason::FastShutdown) => shut_down(),
             Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),
             None => Fault::new(
                 Code::E_INVALID_OBJECT,

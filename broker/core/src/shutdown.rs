@@ -191,13 +191,14 @@ impl Broker {
     /// Whether a process has left, or is just about to.
     pub(crate) fn refuse_departed(&self, asker: Asker) -> Result<(), Fault> {
         match self.peer_of(asker).map(|p| p.departure) {
-            Some(Departure::Doing | Departure::Done) => {
-                let message =
-                    "this process was shut down by DoFastShutdown; it takes no calls any more";
-                Err(Fault::new(Code::E_NOT_INITIALIZED, message))
-            }
+            Some(Departure::Doing | Departure::Done) => Err(shut_down()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a process has left.
+    pub(crate) fn is_done(&self, process: ProcessId) -> bool {
+        self.processes.get(process).is_some_and(|p| p.departure == Departure::Done)
     }
 
     fn running(&mut self, process: ProcessId, what: What) -> Option<&mut Sweep> {
@@ -568,6 +569,12 @@ fn loaded(session: &Session, kind: ProviderType) -> Vec<usize> {
     let works = |p: &Provider| p.kind == kind && p.state == ProviderState::Available;
     let providers = session.providers.iter().enumerate();
     providers.filter(|(_, p)| works(p)).map(|(place, _)| place).collect()
+}
+
+/// What every call of a process answers that has left.
+pub(crate) fn shut_down() -> Fault {
+    let message = "this process was shut down by DoFastShutdown; it takes no calls any more";
+    Fault::new(Code::E_NOT_INITIALIZED, message)
 }
 
 fn refused(providers: &BTreeSet<String>) -> Fault {

@@ -55,15 +55,11 @@ impl Broker {
         }
     }
 
-    fn waits_for_references(&self, member: &crate::member::Member) -> bool {
-        !self.settings.shutdown.external_references && !member.references.is_empty()
-    }
-
     fn member_status(&self, id: MemberId) -> MemberStatus {
         let member = &self.members[&id];
         let state = match member.state {
             MemberState::Attached => "attached",
-            MemberState::Draining(_) if self.waits_for_references(member) => "waiting",
+            MemberState::Draining(_) if self.is_held(id) => "waiting",
             MemberState::Draining(_) => "draining",
         };
         MemberStatus {

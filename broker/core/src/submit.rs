@@ -563,7 +563,7 @@ pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
     Err(Fault::new(Code::E_INVALID_PARAMETER, message).with(FaultDetail::Addresses(all)))
 }
 
-/// Refuses a message as a whole when a recipient has no transport (DESIGN §3.20).
+/// Refuses a message as a whole when a recipient has no transport (design §3.20).
 fn check_routes(profile: &Profile, recipients: &[String]) -> Result<(), Fault> {
     let taken = |address: &String| profile.transports.iter().any(|t| t.takes(address));
     let lost: Vec<_> = recipients.iter().filter(|r| !taken(r)).cloned().collect();

@@ -8,7 +8,7 @@ use sundown_protocol::{Event as News, Events};
 use super::world::{World, secs};
 use crate::Event;
 
-/// DESIGN §3.9, A-25: the end of a connection is a logoff of its members and of nobody else.
+/// design §3.9, A-25: the end of a connection is a logoff of its members and of nobody else.
 #[test]
 fn a_lost_connection_logs_its_members_off() {
     let mut world = World::new();
@@ -23,7 +23,7 @@ fn a_lost_connection_logs_its_members_off() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// DESIGN §2 *process*: when the kernel says that a process ended, all its connections end, though something holds them.
+/// design §2 *process*: when the kernel says that a process ended, all its connections end, though something holds them.
 #[test]
 fn an_ended_process_loses_all_its_connections() {
     let mut world = World::new();
@@ -42,7 +42,7 @@ fn an_ended_process_loses_all_its_connections() {
     world.logon(again);
 }
 
-/// DESIGN §10.1: a crash in the middle of everything disturbs nobody else.
+/// design §10.1: a crash in the middle of everything disturbs nobody else.
 #[test]
 fn a_crash_disturbs_nobody() {
     let mut world = World::new();
@@ -68,7 +68,7 @@ fn a_crash_disturbs_nobody() {
     world.assert_empty();
 }
 
-/// DESIGN §10.6: whenever the broker dies, what it had acknowledged as durable is sent, and sent once.
+/// design §10.6: whenever the broker dies, what it had acknowledged as durable is sent, and sent once.
 #[test]
 fn a_broker_that_dies_loses_nothing() {
     for dies_after in 0..14 {

@@ -14,7 +14,7 @@ fn submit_many(world: &mut World, member: Member, count: usize) {
     }
 }
 
-/// DESIGN §1 *an effect is never refused*: a worker gets no more calls than it has places, and processes take turns: one
+/// design §1 *an effect is never refused*: a worker gets no more calls than it has places, and processes take turns: one
 /// with thousands of calls delays another's single call by one of them. (The places are checked in every test.)
 #[test]
 fn processes_take_turns() {
@@ -38,7 +38,7 @@ fn processes_take_turns() {
     assert_eq!(world.wire.delivered_to("m@x"), 1);
 }
 
-/// DESIGN §1: overdraft of the credit ends that connection, and only that.
+/// design §1: overdraft of the credit ends that connection, and only that.
 #[test]
 fn overdraft_ends_the_connection() {
     let limits = Limits { requests: 4, request_bytes: 1_000, ..Limits::default() };
@@ -60,7 +60,7 @@ fn overdraft_ends_the_connection() {
     }
 }
 
-/// DESIGN §1: answers give the credit back.
+/// design §1: answers give the credit back.
 #[test]
 fn answers_give_credit_back() {
     let limits = Limits { requests: 1, request_bytes: 100, ..Limits::default() };
@@ -73,7 +73,7 @@ fn answers_give_credit_back() {
     }
 }
 
-/// DESIGN §1, §10.10: logoff, release, unadvise and status need no credit: a full process can always leave.
+/// design §1, §10.10: logoff, release, unadvise and status need no credit: a full process can always leave.
 #[test]
 fn a_full_process_can_leave() {
     let limits = Limits { requests: 2, ..Limits::default() };
@@ -102,7 +102,7 @@ fn a_full_process_can_leave() {
     world.assert_empty();
 }
 
-/// DESIGN §10.7: what a process handed over before it left reaches the store before the store is closed.
+/// design §10.7: what a process handed over before it left reaches the store before the store is closed.
 #[test]
 fn a_store_closes_behind_what_waits_for_it() {
     let limits = Limits { requests: 10_000, request_bytes: 1 << 40, ..Limits::default() };
@@ -119,7 +119,7 @@ fn a_store_closes_behind_what_waits_for_it() {
     world.assert_empty();
 }
 
-/// DESIGN §10.7, §10.8: a store with much to do is closed behind all of it, also when its sessions could not wait for it.
+/// design §10.7, §10.8: a store with much to do is closed behind all of it, also when its sessions could not wait for it.
 #[test]
 fn a_slow_store_closes_behind_what_waits_for_it() {
     let limits = Limits { requests: 10_000, request_bytes: 1 << 40, ..Limits::default() };
@@ -135,7 +135,7 @@ fn a_slow_store_closes_behind_what_waits_for_it() {
     assert_eq!(world.store("default").submissions.len(), 1_000);
 }
 
-/// DESIGN §8 *quotas*: the broker has so many connections.
+/// design §8 *quotas*: the broker has so many connections.
 #[test]
 fn the_broker_has_so_many_connections() {
     let limits = Limits { connections: 2, ..Limits::default() };

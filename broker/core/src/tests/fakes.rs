@@ -50,7 +50,7 @@ impl Store {
         Self { uid, ..Self::default() }
     }
 
-    fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
+    pub(super) fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
         self.failures.get_mut(call)?.pop_front().map(error)
     }
 
@@ -278,6 +278,16 @@ impl Store {
             },
         }
     }
+}
+
+/// What a provider has of the shutdown interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interface {
+    Supports,
+    /// It refuses, with this code.
+    Refuses(Code),
+    /// It does not know it, and is never called.
+    Unaware,
 }
 
 /// What a transport does with one recipient, once.

@@ -25,7 +25,7 @@ fn all() -> Vec<(String, String)> {
     found
 }
 
-/// DESIGN §1: the core has no thread, socket, file, clock, lock, environment or randomness.
+/// design §1: the core has no thread, socket, file, clock, lock, environment or randomness.
 #[test]
 fn the_core_is_pure() {
     let forbidden = [
@@ -57,7 +57,7 @@ fn the_core_is_pure() {
     }
 }
 
-/// STYLE §6: every module begins by saying what it is.
+/// House rules: every module begins by saying what it is.
 #[test]
 fn every_module_says_what_it_is() {
     for (name, text) in all() {

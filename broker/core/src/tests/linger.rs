@@ -20,7 +20,7 @@ fn adopt(world: &mut World, profile: &str) {
     world.settle();
 }
 
-/// DESIGN §3.5 `"until-empty"`: the session stays until nothing is queued, transmitting or deferred, and can be joined.
+/// design §3.5 `"until-empty"`: the session stays until nothing is queued, transmitting or deferred, and can be joined.
 #[test]
 fn a_session_stays_until_its_queue_is_empty() {
     let mut world = with(Linger::UntilEmpty);
@@ -40,7 +40,7 @@ fn a_session_stays_until_its_queue_is_empty() {
     world.assert_empty();
 }
 
-/// DESIGN §3.5: with an empty queue, or one of held and unknown messages only, it does not stay.
+/// design §3.5: with an empty queue, or one of held and unknown messages only, it does not stay.
 #[test]
 fn an_idle_session_does_not_stay() {
     let mut world = with(Linger::UntilEmpty);
@@ -51,7 +51,7 @@ fn an_idle_session_does_not_stay() {
     assert_eq!(world.sessions(), [""; 0]);
 }
 
-/// DESIGN §3.5, SEED-2 `"off"`: mail waits for a logon.
+/// design §3.5, SEED-2 `"off"`: mail waits for a logon.
 #[test]
 fn without_linger_mail_waits_for_a_logon() {
     let mut world = with(Linger::Off);
@@ -68,7 +68,7 @@ fn without_linger_mail_waits_for_a_logon() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// DESIGN §3.5 *a duration*: it stays so long after the last member left, each time; then mail waits for a logon.
+/// design §3.5 *a duration*: it stays so long after the last member left, each time; then mail waits for a logon.
 #[test]
 fn a_session_stays_for_a_while() {
     let mut world = with(Linger::For(secs(100)));
@@ -88,7 +88,7 @@ fn a_session_stays_for_a_while() {
     world.assert_empty();
 }
 
-/// DESIGN §3.5: it goes earlier when nothing is left to do.
+/// design §3.5: it goes earlier when nothing is left to do.
 #[test]
 fn a_session_goes_when_nothing_is_left() {
     let mut world = with(Linger::For(secs(1_000)));
@@ -100,7 +100,7 @@ fn a_session_goes_when_nothing_is_left() {
     world.assert_empty();
 }
 
-/// SEED-2, DESIGN §3.5: at start a memberless session sends what an earlier broker left, and goes.
+/// SEED-2, design §3.5: at start a memberless session sends what an earlier broker left, and goes.
 #[test]
 fn what_was_left_is_adopted() {
     let mut world = World::new();
@@ -119,7 +119,7 @@ fn what_was_left_is_adopted() {
     world.assert_empty();
 }
 
-/// A-39, DESIGN §3.5: mail of members without mail waits for one with mail, and does not keep a session.
+/// A-39, design §3.5: mail of members without mail waits for one with mail, and does not keep a session.
 #[test]
 fn mail_without_mail_keeps_no_session() {
     let mut world = World::new();
@@ -140,7 +140,7 @@ fn mail_without_mail_keeps_no_session() {
     world.logoff(member);
 }
 
-/// DESIGN §3.5: a private session's mail goes on in the joinable session of its profile.
+/// design §3.5: a private session's mail goes on in the joinable session of its profile.
 #[test]
 fn mail_of_a_private_session_goes_on() {
     let mut world = World::new();
@@ -155,7 +155,7 @@ fn mail_of_a_private_session_goes_on() {
     world.assert_empty();
 }
 
-/// DESIGN §3.5: what was accepted and is not durable yet keeps the session.
+/// design §3.5: what was accepted and is not durable yet keeps the session.
 #[test]
 fn what_is_accepted_keeps_the_session() {
     let mut world = World::new();
@@ -170,7 +170,7 @@ fn what_is_accepted_keeps_the_session() {
     world.assert_empty();
 }
 
-/// DESIGN §2: a store stays open a little after its last session; whoever comes meanwhile finds it open.
+/// design §2: a store stays open a little after its last session; whoever comes meanwhile finds it open.
 #[test]
 fn a_store_stays_open_a_little() {
     let mut world = World::new();
@@ -188,7 +188,7 @@ fn a_store_stays_open_a_little() {
     world.member(3);
 }
 
-/// DESIGN §2: a store that is asked for while it closes is opened again.
+/// design §2: a store that is asked for while it closes is opened again.
 #[test]
 fn a_closing_store_is_opened_again() {
     let mut world = World::new();
@@ -205,7 +205,7 @@ fn a_closing_store_is_opened_again() {
     assert_eq!(world.store("default").logons, 2);
 }
 
-/// DESIGN §2: two profiles on one store: each sends its own mail.
+/// design §2: two profiles on one store: each sends its own mail.
 #[test]
 fn profiles_on_one_store_send_their_own() {
     let mut world = World::new();

@@ -66,7 +66,7 @@ fn logoff_now_loses_nothing() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// SEED-1, DESIGN §3.4: a drain waits until every submission of this member is final, and says how far it is.
+/// SEED-1, design §3.4: a drain waits until every submission of this member is final, and says how far it is.
 #[test]
 fn a_drain_waits_for_this_members_mail() {
     let mut world = World::new();
@@ -89,7 +89,7 @@ fn a_drain_waits_for_this_members_mail() {
     assert_eq!(world.news(member), [progress]);
 }
 
-/// DESIGN §3.4: at the deadline what is deferred stays queued, and the logoff succeeds.
+/// design §3.4: at the deadline what is deferred stays queued, and the logoff succeeds.
 #[test]
 fn a_drain_ends_at_its_deadline() {
     let mut world = World::new();
@@ -106,7 +106,7 @@ fn a_drain_ends_at_its_deadline() {
     assert_eq!(logged_off(answer).queued, 1);
 }
 
-/// DESIGN §3.4: because of a critical error what was asked of a drain is skipped.
+/// design §3.4: because of a critical error what was asked of a drain is skipped.
 #[test]
 fn a_critical_logoff_does_not_drain() {
     let mut world = World::new();
@@ -118,7 +118,7 @@ fn a_critical_logoff_does_not_drain() {
     assert_eq!(logged_off(answer).queued, 1);
 }
 
-/// DESIGN §3.4, §3.16: deferred submissions are durable before the logoff is answered, and the store is told to hurry.
+/// design §3.4, §3.16: deferred submissions are durable before the logoff is answered, and the store is told to hurry.
 #[test]
 fn deferred_mail_is_durable_first() {
     let mut world = World::new();
@@ -135,7 +135,7 @@ fn deferred_mail_is_durable_first() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// DESIGN §3.8 in spirit, §3.16: if the store fails, logoff is refused once and names what is lost; the next one works.
+/// design §3.8 in spirit, §3.16: if the store fails, logoff is refused once and names what is lost; the next one works.
 #[test]
 fn a_failing_store_refuses_the_logoff_once() {
     let mut world = World::new();
@@ -151,7 +151,7 @@ fn a_failing_store_refuses_the_logoff_once() {
     world.logoff(member);
 }
 
-/// DESIGN §10.10: a store that does not answer refuses a logoff after its time; the member can still leave by hanging up.
+/// design §10.10: a store that does not answer refuses a logoff after its time; the member can still leave by hanging up.
 #[test]
 fn a_hung_store_refuses_the_logoff_in_time() {
     let mut world = World::new();
@@ -171,7 +171,7 @@ fn a_hung_store_refuses_the_logoff_in_time() {
     assert_eq!(world.wire.delivered_to("a@x"), 1, "it was accepted, and the store came back");
 }
 
-/// DESIGN §3.9: a logoff throws unsaved drafts away and counts them; a crash keeps them.
+/// design §3.9: a logoff throws unsaved drafts away and counts them; a crash keeps them.
 #[test]
 fn drafts_are_discarded_or_recovered() {
     let mut world = World::new();
@@ -187,7 +187,7 @@ fn drafts_are_discarded_or_recovered() {
     assert!(drafts[0].recovered && drafts[0].bytes == b"kept");
 }
 
-/// DESIGN §3.9, §3.16: a draft whose save is under way when its program dies is there once, whether the save works or not.
+/// design §3.9, §3.16: a draft whose save is under way when its program dies is there once, whether the save works or not.
 #[test]
 fn a_draft_being_saved_is_kept_once() {
     for fails in [false, true] {
@@ -222,7 +222,7 @@ fn a_saved_draft_is_a_message() {
     assert_eq!(world.in_folder("default", Folder::Drafts), 1);
 }
 
-/// NOTIF-31, NOTIF-32, A-10, DESIGN §3.3: each departure is told, with its reason, to the other members that asked for
+/// NOTIF-31, NOTIF-32, A-10, design §3.3: each departure is told, with its reason, to the other members that asked for
 /// it, and to nobody else; it is no critical error.
 #[test]
 fn departures_are_told_to_those_who_asked() {
@@ -277,7 +277,7 @@ fn who_left_is_told_nothing() {
     assert_eq!(world.news(leaves), []);
 }
 
-/// A-16, ORDER-1, DESIGN §10.3: at the end transports, then address books, then stores; a later kind waits.
+/// A-16, ORDER-1, design §10.3: at the end transports, then address books, then stores; a later kind waits.
 #[test]
 fn providers_log_off_in_order() {
     let mut world = World::new();
@@ -322,7 +322,7 @@ fn a_provider_cannot_veto() {
     world.assert_empty();
 }
 
-/// PLOG-5, DESIGN §10.8: a provider that hangs is left behind at the deadline; the later kinds log off all the same.
+/// PLOG-5, design §10.8: a provider that hangs is left behind at the deadline; the later kinds log off all the same.
 #[test]
 fn a_hung_provider_is_left_behind() {
     for (hung, logged_off) in [("relay", 3), ("people", 3), ("store", 3)] {
@@ -340,7 +340,7 @@ fn a_hung_provider_is_left_behind() {
     }
 }
 
-/// DESIGN §10.8: a request to a provider that is left behind is answered.
+/// design §10.8: a request to a provider that is left behind is answered.
 #[test]
 fn who_waits_for_a_provider_left_behind_is_answered() {
     let mut world = World::new();
@@ -359,7 +359,7 @@ fn who_waits_for_a_provider_left_behind_is_answered() {
     world.assert_empty();
 }
 
-/// DESIGN §10.7, §10.8: a transport that hangs in a message is left behind with it; another session asks what became of it.
+/// design §10.7, §10.8: a transport that hangs in a message is left behind with it; another session asks what became of it.
 #[test]
 fn a_message_of_a_hung_transport_is_recovered() {
     let mut world = World::new();
@@ -388,7 +388,7 @@ fn a_private_session_ends_with_its_member() {
     world.assert_empty();
 }
 
-/// DESIGN §2: a store that several sessions use is one engine, logged off by each of them.
+/// design §2: a store that several sessions use is one engine, logged off by each of them.
 #[test]
 fn a_store_is_shared_by_sessions() {
     let mut world = World::new();

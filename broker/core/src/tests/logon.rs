@@ -7,7 +7,7 @@ use super::fakes::Step;
 use super::world::{World, logon_request, settings, store, transport};
 use crate::settings::{Limits, Right, Settings};
 
-/// DESIGN §3.1: a logon without a profile means the default profile; it is shared.
+/// design §3.1: a logon without a profile means the default profile; it is shared.
 #[test]
 fn no_profile_means_the_default_one() {
     let mut world = World::new();
@@ -41,7 +41,7 @@ fn the_length_of_a_profile_name_is_checked() {
     }
 }
 
-/// DESIGN §8: an unknown profile is `MAPI_E_NOT_FOUND`, for everybody who waited, and nothing is left of it.
+/// design §8: an unknown profile is `MAPI_E_NOT_FOUND`, for everybody who waited, and nothing is left of it.
 #[test]
 fn an_unknown_profile_fails_everybody_who_waits() {
     let mut world = World::new();
@@ -85,7 +85,7 @@ fn each_logon_is_a_member_of_its_own() {
     world.open(members[1], Opening::Store(0));
 }
 
-/// LOGON-3, DESIGN §2: who comes while a session starts waits for it, unless it asked not to.
+/// LOGON-3, design §2: who comes while a session starts waits for it, unless it asked not to.
 #[test]
 fn logons_wait_for_a_session_that_starts() {
     let mut world = World::new();
@@ -181,13 +181,13 @@ fn a_failing_second_store_is_only_out() {
     world.assert_empty();
 }
 
-/// DESIGN §2 *rights*: other users have what the access list says, by default nothing; root has admin.
+/// design §2 *rights*: other users have what the access list says, by default nothing; root has admin.
 #[test]
 fn other_users_have_what_the_access_list_says() {
     let mut world = World::new();
     world.profile("default").access = vec![(2_001, Right::Submit), (2_002, Right::Session)];
     let logon = || logon_request(None, LogonFlags::default());
-    for (uid, allowed) in [(2_000, false), (2_001, false), (2_002, true), (0, true)] {
+    for (uid, allowed) in [(2_000, false), (2_001, true), (2_002, true), (0, true)] {
         let at = world.connect_as(uid + 1, uid);
         let answer = world.call(at, logon());
         assert_eq!(answer.is_ok(), allowed, "{uid}: {answer:?}");
@@ -197,7 +197,25 @@ fn other_users_have_what_the_access_list_says() {
     }
 }
 
-/// DESIGN §3.1: sessions are of a user and a profile; root uses those of the broker's own user.
+/// design §2 *rights*: who may only submit can hand mail over, abort it and leave, and nothing else.
+#[test]
+fn who_may_only_submit_can_do_nothing_else() {
+    let mut world = World::new();
+    world.profile("default").access = vec![(2_001, Right::Submit)];
+    let at = world.connect_as(7, 2_001);
+    let member = world.logon(at);
+    world.submit(member, "b@x");
+    for what in [Opening::StatusTable, Opening::AddressBook, Opening::Store(0)] {
+        let refused = world.try_open(member, what).expect_err("refused");
+        assert_eq!(refused.code, Code::E_NO_ACCESS);
+    }
+    let others = world.member(1);
+    let sessions = world.status().sessions;
+    assert!(sessions.iter().any(|s| s.id == others.session), "the broker's own user sees all");
+    world.logoff(member);
+}
+
+/// design §3.1: sessions are of a user and a profile; root uses those of the broker's own user.
 #[test]
 fn sessions_belong_to_a_user() {
     let mut world = World::new();
@@ -208,7 +226,7 @@ fn sessions_belong_to_a_user() {
     assert_ne!(world.logon(other).session, own.session);
 }
 
-/// DESIGN §2 *rights*: somebody without rights cannot have providers called.
+/// design §2 *rights*: somebody without rights cannot have providers called.
 #[test]
 fn a_stranger_starts_nothing() {
     let mut world = World::new();
@@ -218,7 +236,7 @@ fn a_stranger_starts_nothing() {
     world.assert_empty();
 }
 
-/// DESIGN §8 *quotas*: a process has so many members, over all its connections, also while a session starts.
+/// design §8 *quotas*: a process has so many members, over all its connections, also while a session starts.
 #[test]
 fn a_process_has_so_many_members() {
     let limits = Limits { members: 2, ..Limits::default() };
@@ -256,7 +274,7 @@ fn flags_belong_to_the_member() {
     assert!(world.state(entry).is_final());
 }
 
-/// DESIGN §2: a process that waits for a session and dies gets none, and the session does not wait for it.
+/// design §2: a process that waits for a session and dies gets none, and the session does not wait for it.
 #[test]
 fn who_dies_waiting_leaves_nothing() {
     let mut world = World::new();
@@ -270,7 +288,7 @@ fn who_dies_waiting_leaves_nothing() {
     world.assert_empty();
 }
 
-/// DESIGN §2: a session that fails while a provider is logging on logs that one off once it has answered.
+/// design §2: a session that fails while a provider is logging on logs that one off once it has answered.
 #[test]
 fn a_provider_still_logging_on_when_a_session_fails_is_logged_off() {
     let mut world = World::new();
@@ -289,7 +307,7 @@ fn a_provider_still_logging_on_when_a_session_fails_is_logged_off() {
     assert!(world.stores.values().all(|s| s.logons == 0));
 }
 
-/// DESIGN §8: a request of an unknown member is none of this connection's business.
+/// design §8: a request of an unknown member is none of this connection's business.
 #[test]
 fn status_lists_who_is_here() {
     let mut world = World::new();

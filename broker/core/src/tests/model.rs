@@ -439,7 +439,7 @@ fn rule() -> impl Strategy<Value = SharedLogoff> {
 }
 
 proptest! {
-    /// DESIGN §10.2, §10.6, §10.7, §10.8, §10.10: every request is answered once; every other member is told of a shared
+    /// design §10.2, §10.6, §10.7, §10.8, §10.10: every request is answered once; every other member is told of a shared
     /// logoff once; what was acknowledged ends in one final state and reached each recipient at most once; in the end
     /// nothing is left.
     #[test]
@@ -456,7 +456,7 @@ proptest! {
         model.check();
     }
 
-    /// DESIGN §3.21, §10.6, §10.8: whenever the broker stops, and however, it does stop; what was acknowledged is there
+    /// design §3.21, §10.6, §10.8: whenever the broker stops, and however, it does stop; what was acknowledged is there
     /// after the restart.
     #[test]
     fn a_stop_at_any_time(

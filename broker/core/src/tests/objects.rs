@@ -43,7 +43,7 @@ fn released_handles_stay_dead() {
     assert!(world.call(member.at, list(second)).is_ok());
 }
 
-/// DESIGN §8 *quotas*: a process has so many open objects, over all its members; also those that are looked up.
+/// design §8 *quotas*: a process has so many open objects, over all its members; also those that are looked up.
 #[test]
 fn a_process_has_so_many_objects() {
     let limits = Limits { objects: 3, ..Limits::default() };
@@ -84,7 +84,7 @@ fn unknown_entries_are_not_opened() {
     assert_eq!(code, Code::E_NOT_FOUND);
 }
 
-/// SESS-7, DESIGN §8: messages are listed and read through a folder, an entry or an open message.
+/// SESS-7, design §8: messages are listed and read through a folder, an entry or an open message.
 #[test]
 fn messages_are_listed_and_read() {
     let mut world = World::new();
@@ -145,7 +145,7 @@ fn the_status_table_says_how_things_are() {
     assert_eq!(relay.code, status_code::AVAILABLE | status_code::OUTBOUND_ENABLED);
 }
 
-/// DESIGN §6: names are asked of one address book after the other; entries are checked before they are added.
+/// design §6: names are asked of one address book after the other; entries are checked before they are added.
 #[test]
 fn names_are_resolved() {
     let mut world = World::new();
@@ -178,7 +178,7 @@ fn names_are_resolved() {
     assert_eq!(world.refused(member.at, wrong), Code::E_NO_SUPPORT);
 }
 
-/// DESIGN §6: a profile without a working address book says so.
+/// design §6: a profile without a working address book says so.
 #[test]
 fn without_an_address_book_names_are_not_resolved() {
     let mut world = World::new();
@@ -190,7 +190,7 @@ fn without_an_address_book_names_are_not_resolved() {
     assert_eq!(world.refused(member.at, list), Code::E_NO_SUPPORT);
 }
 
-/// DESIGN §6: profile sections hold programs' settings, within limits.
+/// design §6: profile sections hold programs' settings, within limits.
 #[test]
 fn settings_are_kept() {
     let mut world = World::new();

@@ -19,7 +19,7 @@ fn refuse(world: &mut World, member: Member, flags: LogoffFlags) -> sundown_prot
     fault
 }
 
-/// SEED-4, LOGOFF-5, LOGOFF-6, A-8, A-9, A-34, DESIGN §3.2, §10.2: every other member, also one of the caller's own
+/// SEED-4, LOGOFF-5, LOGOFF-6, A-8, A-9, A-34, design §3.2, §10.2: every other member, also one of the caller's own
 /// process, is told exactly once, registered or not; the caller, private sessions and other sessions are not.
 #[test]
 fn every_other_member_is_told_exactly_once() {
@@ -75,7 +75,7 @@ fn members_keep_working() {
     assert_eq!(world.sessions(), [""; 0]);
 }
 
-/// A-8, DESIGN §3.2: an ending session is not joinable; a new logon starts a fresh one beside it.
+/// A-8, design §3.2: an ending session is not joinable; a new logon starts a fresh one beside it.
 #[test]
 fn a_new_logon_starts_a_fresh_session() {
     let mut world = World::new();
@@ -91,7 +91,7 @@ fn a_new_logon_starts_a_fresh_session() {
     assert_eq!(world.critical_errors(other), 1, "its own, and no more");
 }
 
-/// DESIGN §3.2: a second shared logoff while it ends is an ordinary logoff: no new notice, the grace unchanged.
+/// design §3.2: a second shared logoff while it ends is an ordinary logoff: no new notice, the grace unchanged.
 #[test]
 fn a_second_shared_logoff_is_ordinary() {
     let mut world = World::new();
@@ -108,7 +108,7 @@ fn a_second_shared_logoff_is_ordinary() {
     assert_eq!(dead.code, Code::E_END_OF_SESSION);
 }
 
-/// DESIGN §3.2, §3.12: when grace ends who stayed is put out, is told so once, and its handles answer
+/// design §3.2, §3.12: when grace ends who stayed is put out, is told so once, and its handles answer
 /// `MAPI_E_END_OF_SESSION`; its drafts are kept.
 #[test]
 fn who_stays_is_evicted() {
@@ -134,7 +134,7 @@ fn who_stays_is_evicted() {
     world.logon(stays.at);
 }
 
-/// DESIGN §3.2 `shared_logoff_grace = "none"`: nobody is ever forced.
+/// design §3.2 `shared_logoff_grace = "none"`: nobody is ever forced.
 #[test]
 fn without_grace_nobody_is_forced() {
     let shutdown = Shutdown { grace: None, ..Shutdown::default() };
@@ -147,7 +147,7 @@ fn without_grace_nobody_is_forced() {
     world.open(stays, Opening::Store(0));
 }
 
-/// DESIGN §3.4: grace caps a drain, whether it began before or after.
+/// design §3.4: grace caps a drain, whether it began before or after.
 #[test]
 fn grace_caps_a_drain() {
     let mut world = World::new();
@@ -169,7 +169,7 @@ fn grace_caps_a_drain() {
     }
 }
 
-/// DESIGN §3.2: the caller does not wait for the others unless it asks to; then it learns who did not leave.
+/// design §3.2: the caller does not wait for the others unless it asks to; then it learns who did not leave.
 #[test]
 fn the_caller_may_wait_for_the_others() {
     let mut world = World::new();
@@ -211,7 +211,7 @@ fn the_flag_means_nothing_on_a_private_session() {
     assert_eq!(world.sessions(), ["active"]);
 }
 
-/// SEED-4, A-7, DESIGN §3.2 `"owner"`: only the creator may; the refusal names it and leaves the caller attached.
+/// SEED-4, A-7, design §3.2 `"owner"`: only the creator may; the refusal names it and leaves the caller attached.
 #[test]
 fn only_the_owner_may_end_it() {
     let mut world = with(SharedLogoff::Owner);
@@ -224,7 +224,7 @@ fn only_the_owner_may_end_it() {
     assert_eq!(world.critical_errors(other), 1);
 }
 
-/// DESIGN §3.2: once the creator has left, the oldest member owns the session.
+/// design §3.2: once the creator has left, the oldest member owns the session.
 #[test]
 fn the_oldest_member_inherits_it() {
     let mut world = with(SharedLogoff::Owner);
@@ -236,7 +236,7 @@ fn the_oldest_member_inherits_it() {
     assert_eq!(world.critical_errors(youngest), 1);
 }
 
-/// LOGOFF-7, DESIGN §3.2 `"any"`: any member may.
+/// LOGOFF-7, design §3.2 `"any"`: any member may.
 #[test]
 fn any_member_may_if_settings_say_so() {
     let mut world = with(SharedLogoff::Any);
@@ -245,7 +245,7 @@ fn any_member_may_if_settings_say_so() {
     assert_eq!(world.critical_errors(creator), 1);
 }
 
-/// DESIGN §3.2 `"deny"`: nobody may, not even the owner; an administrator may by force.
+/// design §3.2 `"deny"`: nobody may, not even the owner; an administrator may by force.
 #[test]
 fn nobody_may_if_settings_say_so() {
     let mut world = with(SharedLogoff::Deny);
@@ -259,7 +259,7 @@ fn nobody_may_if_settings_say_so() {
     assert_eq!(world.critical_errors(owner), 1);
 }
 
-/// DESIGN §3.2: force takes the right admin; who has it not is refused as if it had not forced, owner named.
+/// design §3.2: force takes the right admin; who has it not is refused as if it had not forced, owner named.
 #[test]
 fn force_takes_the_right_admin() {
     let mut world = with(SharedLogoff::Owner);
@@ -272,7 +272,7 @@ fn force_takes_the_right_admin() {
     assert!(world.try_logoff(owner, forced).is_ok(), "the owner needs no force");
 }
 
-/// DESIGN §3.2, §3.4: a shared logoff that waits for its mail has told the others at once.
+/// design §3.2, §3.4: a shared logoff that waits for its mail has told the others at once.
 #[test]
 fn a_draining_shared_logoff_tells_at_once() {
     let mut world = World::new();
@@ -288,7 +288,7 @@ fn a_draining_shared_logoff_tells_at_once() {
     assert_eq!(world.critical_errors(caller), 0);
 }
 
-/// DESIGN §3.4, §10.6: mail that an ended session did not send goes on in the next one, also without a logon.
+/// design §3.4, §10.6: mail that an ended session did not send goes on in the next one, also without a logon.
 #[test]
 fn mail_goes_on_after_the_session() {
     let mut world = World::new();
@@ -304,7 +304,7 @@ fn mail_goes_on_after_the_session() {
     world.assert_empty();
 }
 
-/// DESIGN §10.10: a member whose process dies during the end counts as gone.
+/// design §10.10: a member whose process dies during the end counts as gone.
 #[test]
 fn who_dies_during_the_end_is_gone() {
     let mut world = World::new();

@@ -58,7 +58,7 @@ fn a_message_goes_its_way() {
     assert_eq!(history, [Queued, Transmitting, Sent]);
 }
 
-/// DESIGN §3.17: the intent is durable before the message is handed over.
+/// design §3.17: the intent is durable before the message is handed over.
 #[test]
 fn the_intent_is_stored_first() {
     let mut world = World::new();
@@ -71,7 +71,7 @@ fn the_intent_is_stored_first() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// DESIGN §3.17: an intent that cannot be stored cancels the message; it is tried again, and the try does not count.
+/// design §3.17: an intent that cannot be stored cancels the message; it is tried again, and the try does not count.
 #[test]
 fn an_intent_that_cannot_be_stored_cancels() {
     let mut world = World::new();
@@ -85,7 +85,7 @@ fn an_intent_that_cannot_be_stored_cancels() {
     assert_eq!(world.wire.delivered_to("b@x"), 1);
 }
 
-/// DESIGN §3.17: a result that cannot be stored is stored again, at leisure, and never sent again.
+/// design §3.17: a result that cannot be stored is stored again, at leisure, and never sent again.
 #[test]
 fn a_result_that_cannot_be_stored_is_not_sent_again() {
     let mut world = World::new();
@@ -107,7 +107,7 @@ fn a_result_that_cannot_be_stored_is_not_sent_again() {
     world.assert_empty();
 }
 
-/// DESIGN §3.18: a bounce whose update fails first still tells the sender, once.
+/// design §3.18: a bounce whose update fails first still tells the sender, once.
 #[test]
 fn a_bounce_is_told_although_the_store_failed() {
     let mut world = World::new();
@@ -122,7 +122,7 @@ fn a_bounce_is_told_although_the_store_failed() {
     assert_eq!(world.store("default").notices.len(), 1);
 }
 
-/// DESIGN §3.18: recipients refused before the intent fails are told too, once.
+/// design §3.18: recipients refused before the intent fails are told too, once.
 #[test]
 fn a_refusal_is_told_although_the_intent_failed() {
     let mut world = World::new();
@@ -138,7 +138,7 @@ fn a_refusal_is_told_although_the_intent_failed() {
     assert_eq!(told, [["bad@x"]]);
 }
 
-/// DESIGN §3.18: a permanent failure puts a notification into the Inbox and tells of it; a bounce of a bounce does not.
+/// design §3.18: a permanent failure puts a notification into the Inbox and tells of it; a bounce of a bounce does not.
 #[test]
 fn a_permanent_failure_is_told_to_the_sender() {
     let mut world = World::new();
@@ -156,7 +156,7 @@ fn a_permanent_failure_is_told_to_the_sender() {
     assert_eq!(queued(&mut world)[SubmissionState::Bounced as usize], 2);
 }
 
-/// DESIGN §7: a message with recipients of two transports goes through both, each recipient through the first that
+/// design §7: a message with recipients of two transports goes through both, each recipient through the first that
 /// takes it.
 #[test]
 fn two_transports_share_a_message() {
@@ -180,7 +180,7 @@ fn two_transports_share_a_message() {
     );
 }
 
-/// DESIGN §3.18: a retry is for the recipients that failed; one that was sent is never repeated.
+/// design §3.18: a retry is for the recipients that failed; one that was sent is never repeated.
 #[test]
 fn a_retry_never_repeats_who_was_sent() {
     let mut world = World::new();
@@ -196,7 +196,7 @@ fn a_retry_never_repeats_who_was_sent() {
     assert_eq!(world.submission(entry).attempts, 3);
 }
 
-/// DESIGN §3.18: the waits double up to the longest, each up to a fifth shorter by chance.
+/// design §3.18: the waits double up to the longest, each up to a fifth shorter by chance.
 #[test]
 fn waits_grow_and_differ() {
     let mut world = World::new();
@@ -220,7 +220,7 @@ fn waits_grow_and_differ() {
     assert!(!waits.iter().enumerate().all(exact), "some of it is chance");
 }
 
-/// DESIGN §3.18: past the age limit a message bounces, and the sender is told.
+/// design §3.18: past the age limit a message bounces, and the sender is told.
 #[test]
 fn old_messages_bounce() {
     let mut world = World::new();
@@ -235,7 +235,7 @@ fn old_messages_bounce() {
     assert_eq!(world.store("default").notices.len(), 1);
 }
 
-/// DESIGN §3.18: offline means hold and not failure.
+/// design §3.18: offline means hold and not failure.
 #[test]
 fn offline_does_not_count() {
     let mut world = World::new();
@@ -250,7 +250,7 @@ fn offline_does_not_count() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// DESIGN §3.17 `hold`: an unknown outcome stays visible; it is not sent again and a drain does not wait for it.
+/// design §3.17 `hold`: an unknown outcome stays visible; it is not sent again and a drain does not wait for it.
 #[test]
 fn an_unknown_outcome_is_held() {
     let mut world = World::new();
@@ -266,7 +266,7 @@ fn an_unknown_outcome_is_held() {
     assert_eq!(super::world::logged_off(answer).queued, 1);
 }
 
-/// DESIGN §3.17 `retry`: an unknown outcome is sent again, perhaps for the second time.
+/// design §3.17 `retry`: an unknown outcome is sent again, perhaps for the second time.
 #[test]
 fn an_unknown_outcome_is_tried_again() {
     let mut world = World::new();
@@ -281,7 +281,7 @@ fn an_unknown_outcome_is_tried_again() {
     assert_eq!(world.wire.delivered_to("b@x"), 2);
 }
 
-/// DESIGN §3.17: an intent found at start is asked after, and not sent again.
+/// design §3.17: an intent found at start is asked after, and not sent again.
 #[test]
 fn an_intent_found_at_start_is_recovered() {
     let mut world = World::new();
@@ -304,7 +304,7 @@ fn an_intent_found_at_start_is_recovered() {
     let _ = member;
 }
 
-/// DESIGN §3.17: only the transport that had a message can say what became of it. While it does not work nothing
+/// design §3.17: only the transport that had a message can say what became of it. While it does not work nothing
 /// happens; when it is gone from the profile the outcome is unknown. Nobody else sends it.
 #[test]
 fn nobody_else_sends_what_a_transport_may_have_sent() {
@@ -327,7 +327,7 @@ fn nobody_else_sends_what_a_transport_may_have_sent() {
     }
 }
 
-/// DESIGN §3.20: mail whose transport was removed is Deferred and says why.
+/// design §3.20: mail whose transport was removed is Deferred and says why.
 #[test]
 fn mail_whose_transport_was_removed_says_why() {
     let mut world = World::new();
@@ -341,7 +341,7 @@ fn mail_whose_transport_was_removed_says_why() {
     assert!(why.contains("b@x") && why.contains("no transport"), "{why}");
 }
 
-/// DESIGN §3.20: a transport that does not work defers its mail and says why.
+/// design §3.20: a transport that does not work defers its mail and says why.
 #[test]
 fn mail_of_a_broken_transport_says_why() {
     let mut world = World::new();
@@ -375,7 +375,7 @@ fn messages_keep_their_order() {
     assert_eq!(delivered, expected);
 }
 
-/// DESIGN §3.18, QUEUE-7: a slow transport does not hold up another one's messages, however many wait for it.
+/// design §3.18, QUEUE-7: a slow transport does not hold up another one's messages, however many wait for it.
 #[test]
 fn a_slow_transport_blocks_only_itself() {
     let mut world = World::new();
@@ -393,7 +393,7 @@ fn a_slow_transport_blocks_only_itself() {
     assert_eq!(world.wire.delivered.len(), 501);
 }
 
-/// DESIGN §1: more messages than are known at once all go out, each once, and in order.
+/// design §1: more messages than are known at once all go out, each once, and in order.
 #[test]
 fn a_long_queue_goes_out() {
     let mut world = World::new();
@@ -417,7 +417,7 @@ fn a_long_queue_goes_out() {
     world.assert_empty();
 }
 
-/// DESIGN §1: what is submitted while the queue is being read goes out too, once, and what waits for later does not
+/// design §1: what is submitted while the queue is being read goes out too, once, and what waits for later does not
 /// hide what is due now.
 #[test]
 fn what_comes_while_the_queue_is_read_goes_out() {
@@ -448,7 +448,7 @@ fn what_comes_while_the_queue_is_read_goes_out() {
     assert_eq!(addresses.len(), 9_100, "each once");
 }
 
-/// DESIGN §1: only so much of a queue is known at once, whatever is submitted; all of it goes out, once.
+/// design §1: only so much of a queue is known at once, whatever is submitted; all of it goes out, once.
 #[test]
 fn what_is_known_of_a_queue_is_limited() {
     let mut world = World::new();
@@ -470,7 +470,7 @@ fn what_is_known_of_a_queue_is_limited() {
     assert_eq!(world.wire.delivered.len(), 11_000);
 }
 
-/// DESIGN §10.6: what is read of the queue may be older than what is known; it is not believed.
+/// design §10.6: what is read of the queue may be older than what is known; it is not believed.
 #[test]
 fn an_old_reading_of_the_queue_sends_nothing_twice() {
     let mut world = World::new();
@@ -494,7 +494,7 @@ fn an_old_reading_of_the_queue_sends_nothing_twice() {
     world.logoff(again);
 }
 
-/// DESIGN §10.8: a store whose queue cannot be read is asked again, at leisure.
+/// design §10.8: a store whose queue cannot be read is asked again, at leisure.
 #[test]
 fn a_queue_that_cannot_be_read_is_read_later() {
     let mut world = World::new();
@@ -513,7 +513,7 @@ fn a_queue_that_cannot_be_read_is_read_later() {
     assert_eq!(world.state(entry(7)), SubmissionState::Sent);
 }
 
-/// DESIGN §7: the age and waits of a profile are its own.
+/// design §7: the age and waits of a profile are its own.
 #[test]
 fn profiles_have_their_own_policies() {
     let mut world = World::new();

@@ -10,7 +10,7 @@ use super::world::{World, logon_request, millis, secs};
 use crate::Stop;
 use crate::provider::Outcome;
 
-/// DESIGN §3.21: a broker that nobody uses stops at once, closes what it holds, and says so once.
+/// design §3.21: a broker that nobody uses stops at once, closes what it holds, and says so once.
 #[test]
 fn an_idle_broker_stops_at_once() {
     let mut world = World::new();
@@ -26,7 +26,7 @@ fn an_idle_broker_stops_at_once() {
     assert_eq!(world.store("default").logons, 0);
 }
 
-/// DESIGN §3.21: for a restart members are told that the broker stops; leaving, saving and flushing is served, nothing
+/// design §3.21: for a restart members are told that the broker stops; leaving, saving and flushing is served, nothing
 /// new is begun.
 #[test]
 fn a_restart_serves_those_who_leave() {
@@ -52,7 +52,7 @@ fn a_restart_serves_those_who_leave() {
     world.assert_empty();
 }
 
-/// DESIGN §3.21: when nobody asks for anything any more, a second is enough; members' drafts are kept.
+/// design §3.21: when nobody asks for anything any more, a second is enough; members' drafts are kept.
 #[test]
 fn a_quiet_broker_stops_in_a_second() {
     let mut world = World::new();
@@ -74,7 +74,7 @@ fn a_quiet_broker_stops_in_a_second() {
     world.assert_empty();
 }
 
-/// DESIGN §3.21: at most 20 seconds are given to those who leave, also to one who drains and one who always asks.
+/// design §3.21: at most 20 seconds are given to those who leave, also to one who drains and one who always asks.
 #[test]
 fn a_restart_takes_twenty_seconds_at_most() {
     let mut world = World::new();
@@ -94,7 +94,7 @@ fn a_restart_takes_twenty_seconds_at_most() {
     assert_eq!(fault.code, Code::E_END_OF_SESSION);
 }
 
-/// DESIGN §3.21, §3.12: a stop for good is a critical error, once; handles answer `MAPI_E_END_OF_SESSION` after it.
+/// design §3.21, §3.12: a stop for good is a critical error, once; handles answer `MAPI_E_END_OF_SESSION` after it.
 #[test]
 fn a_stop_for_good_is_a_critical_error() {
     let mut world = World::new();
@@ -120,7 +120,7 @@ fn a_stop_for_good_is_a_critical_error() {
     assert_eq!(world.stopped, 1);
 }
 
-/// DESIGN §3.21: what began as a restart can become a stop for good; then members are told that too.
+/// design §3.21: what began as a restart can become a stop for good; then members are told that too.
 #[test]
 fn a_restart_can_become_a_stop_for_good() {
     let mut world = World::new();
@@ -131,7 +131,7 @@ fn a_restart_can_become_a_stop_for_good() {
     assert!(matches!(&news[..], [News::BrokerStopping { .. }, News::CriticalError { .. }]));
 }
 
-/// DESIGN §8 `stop --fast`: members are told and put out at once; what was accepted is stored first.
+/// design §8 `stop --fast`: members are told and put out at once; what was accepted is stored first.
 #[test]
 fn a_fast_stop_waits_for_nobody() {
     let mut world = World::new();
@@ -150,7 +150,7 @@ fn a_fast_stop_waits_for_nobody() {
     world.assert_empty();
 }
 
-/// DESIGN §3.21: the transmission in flight finishes and is written down; nothing new begins; providers log off in
+/// design §3.21: the transmission in flight finishes and is written down; nothing new begins; providers log off in
 /// order, then the stores close.
 #[test]
 fn transmissions_in_flight_finish() {
@@ -171,7 +171,7 @@ fn transmissions_in_flight_finish() {
     world.assert_empty();
 }
 
-/// DESIGN §3.21: while the broker stops no message is begun that was not, though its session is still there.
+/// design §3.21: while the broker stops no message is begun that was not, though its session is still there.
 #[test]
 fn nothing_new_begins_while_it_stops() {
     let mut world = World::new();
@@ -187,7 +187,7 @@ fn nothing_new_begins_while_it_stops() {
     assert_eq!((world.wire.delivered.len(), world.stopped), (64, 1));
 }
 
-/// DESIGN §10.8: whatever hangs, the broker stops.
+/// design §10.8: whatever hangs, the broker stops.
 #[test]
 fn no_hung_provider_prevents_the_end() {
     for hung in ["relay", "people", "store"] {
@@ -211,7 +211,7 @@ fn no_hung_provider_prevents_the_end() {
     }
 }
 
-/// DESIGN §8: a second signal does not wait for transports, only for the stores.
+/// design §8: a second signal does not wait for transports, only for the stores.
 #[test]
 fn a_second_signal_waits_for_stores_only() {
     for first in [Stop::Restart, Stop::Final] {
@@ -231,7 +231,7 @@ fn a_second_signal_waits_for_stores_only() {
     }
 }
 
-/// DESIGN §10.8: a store that is slow but alive is waited for while it has time.
+/// design §10.8: a store that is slow but alive is waited for while it has time.
 #[test]
 fn a_slow_store_is_waited_for() {
     let mut world = World::new();
@@ -247,7 +247,7 @@ fn a_slow_store_is_waited_for() {
     assert_eq!(world.store("default").logons, 0);
 }
 
-/// DESIGN §3.21: who waits for a session that starts is sent away.
+/// design §3.21: who waits for a session that starts is sent away.
 #[test]
 fn a_logon_that_waits_is_sent_away() {
     let mut world = World::new();
@@ -263,7 +263,7 @@ fn a_logon_that_waits_is_sent_away() {
     world.assert_empty();
 }
 
-/// DESIGN §2 *rights*: stopping takes the right admin.
+/// design §2 *rights*: stopping takes the right admin.
 #[test]
 fn stopping_takes_the_right_admin() {
     let mut world = World::new();
@@ -276,7 +276,7 @@ fn stopping_takes_the_right_admin() {
     assert_eq!(world.stopped, 1);
 }
 
-/// DESIGN §3.17: mail left by a stop goes out after the restart, once.
+/// design §3.17: mail left by a stop goes out after the restart, once.
 #[test]
 fn mail_goes_out_after_the_restart() {
     let mut world = World::new();

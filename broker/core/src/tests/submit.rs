@@ -17,7 +17,7 @@ fn abort(world: &mut World, member: Member, entry: sundown_protocol::EntryId) ->
     world.call(member.at, request).map(|_| ()).map_err(|fault| fault.code)
 }
 
-/// DESIGN §3.20: what cannot be sent is refused as a whole, and nothing is stored.
+/// design §3.20: what cannot be sent is refused as a whole, and nothing is stored.
 #[test]
 fn what_cannot_be_sent_is_refused_as_a_whole() {
     let limits = Limits { recipients: 3, ..Limits::default() };
@@ -39,7 +39,7 @@ fn what_cannot_be_sent_is_refused_as_a_whole() {
     assert_eq!(world.wire.delivered_to("a@x.lan"), 1);
 }
 
-/// DESIGN §3.16: a submit is answered after the commit that holds it.
+/// design §3.16: a submit is answered after the commit that holds it.
 #[test]
 fn acknowledged_means_durable() {
     let mut world = World::new();
@@ -54,7 +54,7 @@ fn acknowledged_means_durable() {
     assert!(matches!(answer, Some(Ok(Reply::Submitted { state: SubmissionState::Queued, .. }))));
 }
 
-/// DESIGN §3.16: a repeated key is the first entry; it makes no second message and is sent once.
+/// design §3.16: a repeated key is the first entry; it makes no second message and is sent once.
 #[test]
 fn a_repeated_key_is_the_first_entry() {
     let mut world = World::new();
@@ -82,7 +82,7 @@ fn a_repeated_key_is_the_first_entry() {
     assert_eq!(world.wire.delivered_to("b@x"), 1);
 }
 
-/// DESIGN §3.16: a deferred submission is answered on acceptance; the member is told when it is durable.
+/// design §3.16: a deferred submission is answered on acceptance; the member is told when it is durable.
 #[test]
 fn a_deferred_submission_is_answered_at_once() {
     let mut world = World::new();
@@ -100,7 +100,7 @@ fn a_deferred_submission_is_answered_at_once() {
     assert_eq!(status.queue[SubmissionState::Sent as usize], 1);
 }
 
-/// DESIGN §3.16: flush is answered when everything before it is durable, and says what was lost, once.
+/// design §3.16: flush is answered when everything before it is durable, and says what was lost, once.
 #[test]
 fn flush_waits_and_says_what_was_lost() {
     let mut world = World::new();
@@ -120,7 +120,7 @@ fn flush_waits_and_says_what_was_lost() {
     world.done(member.at, Request::Flush { member: member.id });
 }
 
-/// DESIGN §8 *quotas*: what waits in memory for a process is limited; beyond it a submit is answered when durable.
+/// design §8 *quotas*: what waits in memory for a process is limited; beyond it a submit is answered when durable.
 #[test]
 fn deferred_bytes_are_limited() {
     let limits = Limits { request_bytes: 1_000, ..Limits::default() };
@@ -167,7 +167,7 @@ fn abort_has_three_answers() {
     assert_eq!(world.logoff(member).queued, 0);
 }
 
-/// QUEUE-9, DESIGN §10.6: what is being taken back does not depart, and what departed is not taken back.
+/// QUEUE-9, design §10.6: what is being taken back does not depart, and what departed is not taken back.
 #[test]
 fn an_abort_locks_its_message() {
     let mut world = World::new();
@@ -186,7 +186,7 @@ fn an_abort_locks_its_message() {
     assert_eq!(world.wire.delivered_to("b@x"), 0);
 }
 
-/// DESIGN §10.6: a failed abort changes nothing; the message goes its way.
+/// design §10.6: a failed abort changes nothing; the message goes its way.
 #[test]
 fn a_failed_abort_changes_nothing() {
     let mut world = World::new();
@@ -200,7 +200,7 @@ fn a_failed_abort_changes_nothing() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
-/// DESIGN §2 *rights*: other people's entries take the right admin.
+/// design §2 *rights*: other people's entries take the right admin.
 #[test]
 fn other_peoples_entries_take_the_right_admin() {
     let mut world = World::new();
@@ -217,7 +217,7 @@ fn other_peoples_entries_take_the_right_admin() {
     assert_eq!(abort(&mut world, root, entry), Ok(()));
 }
 
-/// DESIGN §8 `queue`: rows come in order of submission, over all stores, a page at a time; one's own only.
+/// design §8 `queue`: rows come in order of submission, over all stores, a page at a time; one's own only.
 #[test]
 fn the_queue_is_listed_in_pages() {
     let mut world = World::new();
@@ -258,7 +258,7 @@ fn the_queue_is_listed_in_pages() {
     assert!(rows.is_empty() || rows.iter().all(|r| r.profile == "work"));
 }
 
-/// DESIGN §8 `queue`: without a session one is made for the question, and closes again.
+/// design §8 `queue`: without a session one is made for the question, and closes again.
 #[test]
 fn the_queue_can_be_asked_without_a_logon() {
     let mut world = World::new();
@@ -270,7 +270,7 @@ fn the_queue_can_be_asked_without_a_logon() {
     world.assert_empty();
 }
 
-/// DESIGN §4: a body is streamed in pieces and used once; one with a hole in it is never used.
+/// design §4: a body is streamed in pieces and used once; one with a hole in it is never used.
 #[test]
 fn bodies_are_streamed() {
     let mut world = World::new();
@@ -307,7 +307,7 @@ fn bodies_are_streamed() {
     assert!(world.store("default").uploads.is_empty(), "what is left of it is discarded");
 }
 
-/// DESIGN §8 *quotas*: messages have a limit, inline and streamed; what was streamed is discarded.
+/// design §8 *quotas*: messages have a limit, inline and streamed; what was streamed is discarded.
 #[test]
 fn messages_have_a_limit() {
     let limits = Limits { message: 10, ..Limits::default() };

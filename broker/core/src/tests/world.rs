@@ -2,7 +2,8 @@
 //!
 //! What must hold in every test is checked here, at each effect: a request is answered once, nobody is told who is not
 //! there, no lane gets more calls than it has places, no provider is called after its logoff, no recipient is with two
-//! transports at once, and nothing is handed over whose intent is not stored.
+//! transports at once, nothing is handed over whose intent is not stored, a shutdown calls no provider while an earlier
+//! kind has not answered, and what a process handed over is stored when it is told that it may end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use sundown_protocol::{
     ObjectId, RequestId, SessionId, SubmitKey,
 };
 
-use super::fakes::{AddressBook, Answer, Step, Store, Transport, Wire, error};
+use super::fakes::{AddressBook, Answer, Interface, Step, Store, Transport, Wire, error};
 use crate::address::Pattern;
 use crate::broker::Broker;
 use crate::event::{
@@ -75,6 +76,8 @@ struct Client {
     pid: u32,
     open: bool,
     asked: HashSet<RequestId>,
+    /// Those of them that are a `DoFastShutdown`.
+    leaving: HashSet<RequestId>,
     answers: HashMap<RequestId, Result<Reply, Fault>>,
     news: Vec<Notification>,
     /// Answers and news in the order they came.
@@ -109,6 +112,12 @@ pub(super) struct World {
     ended: HashSet<(LaneId, SessionId)>,
     /// Recipients with a transport, by record and place; the flight that has them.
     flying: HashMap<(u128, usize), (u64, LaneId)>,
+    /// What providers have of the shutdown interface, by name; all support it otherwise.
+    pub(super) interfaces: HashMap<String, Interface>,
+    /// Shutdown calls that were not answered, and when they were made.
+    sweeping: Vec<(Duration, CallId, Called)>,
+    /// Submissions that were answered on acceptance, by process.
+    accepted: HashMap<u32, Vec<EntryId>>,
     /// Providers whose calls are not carried out: all (`*`) or those of one name.
     held: HashMap<String, BTreeSet<&'static str>>,
     /// Providers whose answers are not told.
@@ -179,6 +188,9 @@ impl World {
             calls: Vec::new(),
             ended: HashSet::new(),
             flying: HashMap::new(),
+            interfaces: HashMap::new(),
+            sweeping: Vec::new(),
+            accepted: HashMap::new(),
             held: HashMap::new(),
             silent: HashMap::new(),
             hold_profiles: false,
@@ -220,6 +232,8 @@ impl World {
         self.members.clear();
         self.ended.clear();
         self.flying.clear();
+        self.sweeping.clear();
+        self.accepted.clear();
         self.held.clear();
         self.silent.clear();
         self.stopped = 0;
@@ -283,11 +297,22 @@ impl World {
                 let client = self.clients.get_mut(&connection).expect("answers go to clients");
                 assert!(client.open, "an answer to a connection that ended");
                 assert!(client.asked.remove(&request), "{request} is answered and was not asked");
-                if let Ok(Reply::LoggedOn(on)) = &result {
-                    self.members.insert(on.member, connection);
+                match &result {
+                    Ok(Reply::LoggedOn(LoggedOn { member, .. }) | Reply::Redeemed { member, .. }) => {
+                        self.members.insert(*member, connection);
+                    }
+                    Ok(Reply::Submitted { entry, state: SubmissionState::Accepted }) => {
+                        self.accepted.entry(client.pid).or_default().push(*entry);
+                    }
+                    _ => {}
                 }
+                let left = client.leaving.remove(&request) && result.is_ok();
                 client.heard.push(Heard::Answer(request));
                 client.answers.insert(request, result);
+                let pid = client.pid;
+                if left {
+                    self.check_nothing_lost(pid);
+                }
             }
             Effect::Notify { connection, notification } => {
                 let client = self.clients.get_mut(&connection).expect("news go to clients");
@@ -369,9 +394,37 @@ impl World {
             }
         }
         self.check_flight(id, &provider);
+        self.check_sweep(call, &called, &provider);
         self.calls.push(called);
         let lane = self.lanes.get_mut(&id).expect("looked at before");
         lane.waiting.push_back((call, provider));
+    }
+
+    /// Within a session a later kind waits for the earlier ones, as long as they may take (SEED-16).
+    fn check_sweep(&mut self, call: CallId, called: &Called, provider: &ProviderCall) {
+        if !is_shutdown(provider) {
+            return;
+        }
+        let now = self.boot;
+        for (since, _, earlier) in &self.sweeping {
+            let same = (earlier.session, earlier.pid) == (called.session, called.pid);
+            let patient = now - *since < millis(500);
+            assert!(!same || !patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
+        }
+        self.sweeping.push((now, call, called.clone()));
+    }
+
+    /// A process was told that it may end: what it handed over is stored.
+    fn check_nothing_lost(&self, pid: u32) {
+        for entry in self.accepted.get(&pid).into_iter().flatten() {
+            let stored = |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
+            assert!(self.stores.values().any(stored), "{entry} of a process that left is lost");
+        }
+        let process = |m: &&crate::member::Member| self.clients[&m.connection].pid == pid;
+        for member in self.broker.members.values().filter(process) {
+            assert!(member.drafts.is_empty(), "an unsaved draft of a process that left");
+            assert_eq!(member.unwritten, 0, "writes of a process that left");
+        }
     }
 
     fn check_flight(&mut self, lane: LaneId, provider: &ProviderCall) {
@@ -422,6 +475,23 @@ impl World {
         let (call, provider) = lane.waiting.pop_front().expect("a call waits");
         let name = provider.name();
         let answer = match (&mut lane.worker, provider) {
+            (worker, provider) if is_shutdown(&provider) => {
+                let interface = self.interfaces.get(&lane.name).copied();
+                let store = match worker {
+                    Worker::Store { path, .. } => self.stores.get_mut(path),
+                    _ => None,
+                };
+                match (interface.unwrap_or(Interface::Supports), provider) {
+                    (Interface::Unaware, _) => Ok(ProviderAnswer::Unaware),
+                    (Interface::Refuses(code), ProviderCall::QueryFastShutdown) => {
+                        Err(error(code))
+                    }
+                    _ => match store.and_then(|s| s.scripted(name)) {
+                        Some(error) => Err(error),
+                        None => Ok(ProviderAnswer::Done),
+                    },
+                }
+            }
             (Worker::Store { path, .. }, provider) => {
                 let store = self.stores.get_mut(path).expect("there is such a store");
                 match provider {
@@ -451,6 +521,7 @@ impl World {
     fn tell(&mut self, id: LaneId) {
         let lane = self.lanes.get_mut(&id).expect("a lane");
         let (call, _, result) = lane.done.pop_front().expect("an answer waits");
+        self.sweeping.retain(|(_, sweeping, _)| *sweeping != call);
         self.apply(Event::Answered { call, result });
     }
 
@@ -593,6 +664,21 @@ impl World {
         so.map(|c| c.provider.clone()).collect()
     }
 
+    /// The shutdown calls so far: session, provider and call. One without the interface is not called.
+    pub(super) fn swept(&self) -> Vec<(SessionId, String, &'static str)> {
+        let unaware = |c: &&Called| self.interfaces.get(&c.provider) != Some(&Interface::Unaware);
+        let sweeps = ["QueryFastShutdown", "NotifyProcessShutdown", "DoFastShutdown"];
+        let swept = self.calls.iter().filter(|c| sweeps.contains(&c.call)).filter(unaware);
+        swept.map(|c| (c.session.expect("it is for one"), c.provider.clone(), c.call)).collect()
+    }
+
+    /// The same, in short: `relay.Query`, for all sessions in one line.
+    pub(super) fn swept_words(&self) -> String {
+        let word = |call: &str| call.find("Fast").or(call.find("Process")).unwrap_or(call.len());
+        let words = self.swept().into_iter().map(|(_, p, c)| format!("{p}.{}", &c[..word(c)]));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     pub(super) fn waiting_calls(&self, provider: &str) -> usize {
         self.lanes.values().filter(|l| l.name == provider).map(|l| l.waiting.len()).sum()
     }
@@ -604,12 +690,17 @@ impl World {
     }
 
     pub(super) fn connect_as(&mut self, pid: u32, uid: u32) -> ConnectionId {
+        self.connect_with(pid, uid, [0; 16])
+    }
+
+    /// Through this copy of the library.
+    pub(super) fn connect_with(&mut self, pid: u32, uid: u32, library: [u8; 16]) -> ConnectionId {
         self.made += 1;
         let connection = ConnectionId(self.made);
         let client = Client { pid, open: true, ..Client::default() };
         self.clients.insert(connection, client);
         let peer = Peer { pid, program: format!("program-{pid}") };
-        let identity = PeerIdentity { key: Self::key(pid), peer, uid, library: [0; 16] };
+        let identity = PeerIdentity { key: Self::key(pid), peer, uid, library };
         self.apply(Event::Connected { connection, identity });
         connection
     }
@@ -664,6 +755,9 @@ impl World {
         let client = self.clients.get_mut(&connection).expect("a client");
         assert!(client.open, "who asks is connected");
         client.asked.insert(id);
+        if matches!(request, Request::DoFastShutdown { .. }) {
+            client.leaving.insert(id);
+        }
         self.apply(Event::Request { connection, asked: Asked { id, request }, bytes });
         id
     }
@@ -853,6 +947,30 @@ impl World {
         self.news(member).iter().filter(|n| critical(n)).count()
     }
 
+    // --- leaving fast ---
+
+    pub(super) fn query(&mut self, at: ConnectionId) -> Result<Reply, Fault> {
+        self.call(at, Request::QueryFastShutdown)
+    }
+
+    pub(super) fn notify(&mut self, at: ConnectionId) {
+        self.done(at, Request::NotifyProcessShutdown);
+    }
+
+    pub(super) fn do_fast(&mut self, at: ConnectionId) -> Result<Reply, Fault> {
+        self.call(at, Request::DoFastShutdown { remembered: false })
+    }
+
+    pub(super) fn ask_do(&mut self, at: ConnectionId) -> RequestId {
+        self.ask(at, Request::DoFastShutdown { remembered: false })
+    }
+
+    /// Query, which must say yes, and do.
+    pub(super) fn leave_fast(&mut self, at: ConnectionId) {
+        assert_eq!(self.query(at), Ok(Reply::Done));
+        assert_eq!(self.do_fast(at), Ok(Reply::Done));
+    }
+
     // --- looking ---
 
     /// Where a submission stands in its store.
@@ -900,8 +1018,19 @@ impl World {
         assert!(broker.engine_of.is_empty(), "paths of engines are left");
         assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
         assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
+        assert!(broker.sweeps.is_empty(), "sweeps are left: {:?}", broker.sweeps);
+        assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);
         assert!(self.lanes.is_empty(), "lanes are left");
     }
+}
+
+fn is_shutdown(call: &ProviderCall) -> bool {
+    matches!(
+        call,
+        ProviderCall::QueryFastShutdown
+            | ProviderCall::NotifyProcessShutdown
+            | ProviderCall::DoFastShutdown
+    )
 }
 
 pub(super) fn logon_request(profile: Option<&str>, flags: LogonFlags) -> Request {
