@@ -1,5 +1,8 @@
 //! Options and subcommands.
 
+// These comments are help texts, where backticks would be shown.
+#![allow(clippy::doc_markdown)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

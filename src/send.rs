@@ -16,7 +16,7 @@ use crate::output;
 const NOT_FINAL: u8 = 75;
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
-    let message = compose(read(arguments)?, arguments);
+    let message = compose(&read(arguments)?, arguments);
     let mapi = context.initialize(Autostart::Yes)?;
     let session = mapi.logon(context.logon())?;
     let submitted = session.submit(&message)?;
@@ -38,30 +38,25 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
 }
 
 fn read(arguments: &SendArguments) -> Result<Vec<u8>, Error> {
-    let file = arguments.file.as_ref().filter(|file| file.as_os_str() != "-");
-    let mut bytes = Vec::new();
-    let (name, read) = match file {
-        Some(file) => (file.display().to_string(), std::fs::read(file).map(|read| bytes = read)),
-        None => {
-            if std::io::stdin().is_terminal() && !context_is_quiet() {
-                eprintln!("sundown: reading the message from the terminal; end it with Ctrl-D");
-            }
-            ("standard input".to_owned(), std::io::stdin().read_to_end(&mut bytes).map(drop))
-        }
+    let cannot = |name: &str| {
+        let name = name.to_owned();
+        move |e| output::error(Code::E_NOT_FOUND, format!("cannot read {name}: {e}"))
     };
-    read.map_err(|e| output::error(Code::E_NOT_FOUND, format!("cannot read {name}: {e}")))?;
+    if let Some(file) = arguments.file.as_ref().filter(|file| file.as_os_str() != "-") {
+        return std::fs::read(file).map_err(cannot(&file.display().to_string()));
+    }
+    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+        eprintln!("sundown: reading the message from the terminal; end it with Ctrl-D");
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(cannot("standard input"))?;
     Ok(bytes)
 }
 
-/// Nothing is asked of a program that has no terminal for errors.
-fn context_is_quiet() -> bool {
-    !std::io::stderr().is_terminal()
-}
-
 /// The message with what the options say, where it does not say it itself.
-fn compose(bytes: Vec<u8>, arguments: &SendArguments) -> Message {
-    let has_fields = begins_with_field(&bytes);
-    let lower = head_of(&bytes, has_fields).to_ascii_lowercase();
+fn compose(bytes: &[u8], arguments: &SendArguments) -> Message {
+    let has_fields = begins_with_field(bytes);
+    let lower = head_of(bytes, has_fields).to_ascii_lowercase();
     let has = |field: &str| {
         has_fields && lower.split(|b| *b == b'\n').any(|l| l.starts_with(field.as_bytes()))
     };
@@ -85,7 +80,7 @@ fn compose(bytes: Vec<u8>, arguments: &SendArguments) -> Message {
     if !has_fields {
         added.push('\n');
     }
-    let whole = [added.as_bytes(), &bytes].concat();
+    let whole = [added.as_bytes(), bytes].concat();
     // A To of the message stays as it is; the recipients of the options join it in the envelope.
     let mut message = Message::parse(whole);
     for to in &arguments.to {

@@ -25,6 +25,10 @@ use wire::{Broker, Client};
 const ROUNDS: usize = 25;
 /// Requests in a round where one is too short to be timed.
 const BATCH: usize = 2_000;
+/// Processes that come and go in a round.
+const PROCESSES: u32 = 100;
+/// Messages that are submitted in a round.
+const MESSAGES: u32 = 50;
 /// What "many open objects" are.
 const MANY: usize = 100_000;
 
@@ -39,7 +43,7 @@ fn main() -> ExitCode {
     let broker = Broker::start(home.path());
     let echo = Echo::start(&home.path().join("echo.sock"));
     println!("{rounds} rounds each, medians; both sides of a line took turns\n");
-    println!("{:<44} {:>12} {:>12} {:>7}  {}", "measure", "sundown", "floor", "ratio", "floor");
+    println!("{:<44} {:>12} {:>12} {:>7}  floor", "measure", "sundown", "floor", "ratio");
     round_trip(&broker, &echo, rounds);
     logon_and_logoff(&broker, &echo, rounds);
     durable_submit(&broker, &echo, home.path(), rounds);
@@ -104,7 +108,6 @@ fn logon_and_logoff(broker: &Broker, echo: &Echo, rounds: usize) {
     // Somebody else keeps the session, as on a machine where it is shared.
     let mut keeper = broker.connect();
     log_on(&mut keeper);
-    const PROCESSES: u32 = 100;
     let times = compare(
         rounds,
         || {
@@ -136,7 +139,6 @@ fn logon_and_logoff(broker: &Broker, echo: &Echo, rounds: usize) {
 }
 
 fn durable_submit(broker: &Broker, echo: &Echo, home: &std::path::Path, rounds: usize) {
-    const MESSAGES: u32 = 50;
     let mut client = broker.connect();
     // Without mail nothing is sent meanwhile: what is timed is the hand-over alone.
     let member = log_on_with(&mut client, LogonFlags::NO_MAIL);

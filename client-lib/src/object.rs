@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::link::SharedLink;
 use crate::mapi::{lock, new_key};
 use crate::message::{Message, Submitted};
-use crate::notify::{Notice, Sink};
+use crate::notify::{Notice, Sink, SinkFunction};
 use crate::session::{SessionState, unexpected};
 
 /// An open object. After the broker was away it is opened again when it is used; an unsaved draft cannot be.
@@ -82,7 +82,8 @@ impl ObjectState {
         events: Events,
         sink: impl Fn(&Notice) + Send + Sync + 'static,
     ) -> Result<Sink, Error> {
-        SessionState::advise(&self.session, Some(Arc::clone(self)), events, Arc::new(sink))
+        let sink: SinkFunction = Arc::new(sink);
+        SessionState::advise(&self.session, Some(self), events, &sink)
     }
 
     /// Lets another process have it.

@@ -86,7 +86,7 @@ impl Logon {
 }
 
 /// How to log off (`IMAPISession::Logoff`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Logoff {
     flags: LogoffFlags,
     drain: Option<Duration>,
@@ -254,7 +254,8 @@ impl Session {
         events: Events,
         sink: impl Fn(&Notice) + Send + Sync + 'static,
     ) -> Result<Sink, Error> {
-        SessionState::advise(&self.state, None, events, Arc::new(sink))
+        let sink: SinkFunction = Arc::new(sink);
+        SessionState::advise(&self.state, None, events, &sink)
     }
 
     /// Opens the profile's default store (`OpenMsgStore`).
@@ -495,13 +496,13 @@ impl SessionState {
 
     pub(crate) fn advise(
         state: &Arc<Self>,
-        source: Option<Arc<ObjectState>>,
+        source: Option<&Arc<ObjectState>>,
         events: Events,
-        sink: SinkFunction,
+        sink: &SinkFunction,
     ) -> Result<Sink, Error> {
         state.alive()?;
         let connection = state.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let hook = || state.advised_hook(connection, source.clone(), events, Arc::clone(&sink));
+        let hook = || state.advised_hook(connection, source.cloned(), events, Arc::clone(sink));
         let library = state.library()?;
         let reply = library.call(Some(&hook), |_| {
             let source = match &source {

@@ -1,6 +1,6 @@
 //! The whole of Sundown with real processes, through the command as it was built.
 //!
-//! Each test names the statements it proves: those of the seeds (SEED-n), of the behaviour they stand for (LOGOFF-7,
+//! Each test names the statements it proves: those of the founding texts (SEED-n), of the behaviour they stand for (LOGOFF-7,
 //! A-25, …) and the sections of the design (design §3.2). `SUNDOWN_TEST_BINARY` runs the suite against another binary.
 
 mod harness;

@@ -450,7 +450,7 @@ impl Broker {
         let Some(sweep) = self.sweeps.get(&number) else { return };
         if sweep.legs.values().any(|leg| leg.phase < 2) {
             let now = turn.tick.boot;
-            self.timers.set(now + (sweep.until - now) / 2, Timer::SweepOn(number));
+            self.timers.set(now + sweep.until.saturating_sub(now) / 2, Timer::SweepOn(number));
         }
     }
 

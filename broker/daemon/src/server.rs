@@ -324,12 +324,11 @@ impl Server {
 
     fn send(&mut self, connection: ConnectionId, message: &FromBroker) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        match link.outbox.push(message) {
-            Ok(()) => drop(self.dirty.insert(connection)),
-            Err(TooSlow) => {
-                tracing::warn!(connection = connection.0, "a client does not read; disconnected");
-                self.drop_link(connection);
-            }
+        if link.outbox.push(message) == Err(TooSlow) {
+            tracing::warn!(connection = connection.0, "a client does not read; disconnected");
+            self.drop_link(connection);
+        } else {
+            self.dirty.insert(connection);
         }
     }
 
@@ -437,16 +436,15 @@ impl Server {
         link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
         let pidfd = link.credentials.pidfd.take();
         let token = Token(id.0 as usize * 2 + 1);
-        match self.processes.get_mut(&key) {
-            Some(watch) => watch.links += 1,
-            None => {
-                if let Some(pidfd) = &pidfd {
-                    let (raw, ends) = (pidfd.as_raw_fd(), Interest::READABLE);
-                    let _ = self.poll.registry().register(&mut SourceFd(&raw), token, ends);
-                    self.watched.insert(token, key.clone());
-                }
-                self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
+        if let Some(watch) = self.processes.get_mut(&key) {
+            watch.links += 1;
+        } else {
+            if let Some(pidfd) = &pidfd {
+                let (raw, ends) = (pidfd.as_raw_fd(), Interest::READABLE);
+                let _ = self.poll.registry().register(&mut SourceFd(&raw), token, ends);
+                self.watched.insert(token, key.clone());
             }
+            self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
         }
         self.dirty.insert(id);
         self.apply(Event::Connected { connection: id, identity });

@@ -131,7 +131,7 @@ impl Workers {
         spawn("store-read", spec, move || reading.serve_reads(&readers));
         let stores = self.stores.clone();
         spawn("store-write", spec, move || {
-            Writer { desk, stores, hand_over, open: None }.serve(made)
+            Writer { desk, stores, hand_over, open: None }.serve(made);
         });
     }
 
