@@ -102,9 +102,8 @@ impl Broker {
 
     /// A member, unless its connection has just ended or its process has left.
     fn reachable(&self, id: MemberId) -> Option<&Member> {
-        let here = |m: &&Member| {
-            self.connections.contains_key(&m.connection) && !self.is_done(m.process)
-        };
+        let here =
+            |m: &&Member| self.connections.contains_key(&m.connection) && !self.is_done(m.process);
         self.members.get(&id).filter(here)
     }
 

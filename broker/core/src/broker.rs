@@ -264,6 +264,7 @@ impl Broker {
             Timer::Grace(session) => self.grace_over(session, turn),
             Timer::Leaving(member) => self.check_leaving(member, turn),
             Timer::Linger(session) => self.linger_over(session, turn),
+            Timer::Logon(session, place) => self.logon_over(session, place, turn),
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),

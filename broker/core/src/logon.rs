@@ -15,6 +15,7 @@ use crate::session::{
     MailAfter, Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
 };
 use crate::settings::{Profile, Right};
+use crate::timers::Timer;
 
 /// `cchProfileNameMax`.
 const MAX_PROFILE_NAME: usize = 64;
@@ -22,6 +23,9 @@ const MAX_PROFILE_NAME: usize = 64;
 /// Providers log on in this order (LOGON-12): a store may ask an address book, a transport reads stores.
 const START_ORDER: [ProviderType; 3] =
     [ProviderType::AddressBook, ProviderType::Store, ProviderType::Transport];
+
+/// How long a provider may take to log on. Whoever logs on waits for it.
+const LOGON_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// How often a provider's logon may fail before it is out for the life of the session (LOGON-11).
 const LOGON_TRIES: u32 = 2;
@@ -254,6 +258,25 @@ impl Broker {
         for (lane, place) in calls {
             let then = Then::LoggedOn(id, place);
             self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
+            self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
+        }
+    }
+
+    /// A provider that does not answer its logon is out, and nobody waits for it any more.
+    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let provider = &mut session.providers[place];
+        if !matches!(provider.state, ProviderState::LoggingOn(_)) {
+            return;
+        }
+        // It had its tries: what comes now decides.
+        provider.state = ProviderState::LoggingOn(LOGON_TRIES);
+        let (lane, is_store) = (provider.lane, provider.engine.is_some());
+        let message = format!("no answer to its logon within {} s", LOGON_PATIENCE.as_secs());
+        let error = ProviderError::new(Code::E_TIMEOUT, message);
+        self.provider_logged_on(id, place, Err(error), turn);
+        if !is_store {
+            self.close_lane(lane, turn);
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Leaving(MemberId),
     /// A memberless session has waited long enough.
     Linger(SessionId),
+    /// A provider had time enough to log on.
+    Logon(SessionId, usize),
     /// The providers of a closing session had time enough for this phase.
     Closing(SessionId, u32),
     /// Something in a store's queue may be due.

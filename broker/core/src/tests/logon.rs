@@ -141,6 +141,36 @@ fn a_provider_that_fails_twice_is_out() {
     assert_eq!(world.calls_of("relay"), ["Logon", "Logon"], "it was never logged on");
 }
 
+/// LOGON-13, design §10.8: a provider that never answers its logon is out after a while, and nobody waits longer.
+#[test]
+fn a_provider_that_hangs_at_its_logon_is_out() {
+    let mut world = World::new();
+    world.hold("relay", "Logon");
+    let at = world.connect(1);
+    let asked = world.ask(at, logon_request(None, LogonFlags::default()));
+    world.settle();
+    world.advance(super::world::secs(29));
+    assert!(world.answer(at, asked).is_none());
+    world.advance(super::world::secs(2));
+    assert!(world.answer(at, asked).expect("answered").is_ok());
+    let status = world.status();
+    let relay = status.sessions[0].providers.iter().find(|p| p.name == "relay");
+    assert!(relay.expect("listed").status.contains("no answer"), "{relay:?}");
+}
+
+/// LOGON-13, design §10.8: a default store that never answers fails the logon.
+#[test]
+fn a_default_store_that_hangs_fails_the_logon() {
+    let mut world = World::new();
+    world.hold("store", "Logon");
+    let at = world.connect(1);
+    let asked = world.ask(at, logon_request(None, LogonFlags::default()));
+    world.settle();
+    world.advance(super::world::secs(31));
+    let fault = world.answer(at, asked).expect("answered").expect_err("refused");
+    assert_eq!(fault.code, Code::E_TIMEOUT);
+}
+
 /// LOGON-13: without its default store a session does not start, and everybody who waits is told why.
 #[test]
 fn a_failing_default_store_fails_the_logon() {

@@ -13,6 +13,7 @@ mod logon;
 mod model;
 mod objects;
 mod shared_logoff;
+mod shutdown;
 mod spooler;
 mod stop;
 mod submit;

@@ -78,6 +78,8 @@ struct Client {
     asked: HashSet<RequestId>,
     /// Those of them that are a `DoFastShutdown`.
     leaving: HashSet<RequestId>,
+    /// Submissions that were answered on acceptance, and not said to be lost.
+    accepted: HashSet<EntryId>,
     answers: HashMap<RequestId, Result<Reply, Fault>>,
     news: Vec<Notification>,
     /// Answers and news in the order they came.
@@ -116,8 +118,6 @@ pub(super) struct World {
     pub(super) interfaces: HashMap<String, Interface>,
     /// Shutdown calls that were not answered, and when they were made.
     sweeping: Vec<(Duration, CallId, Called)>,
-    /// Submissions that were answered on acceptance, by process.
-    accepted: HashMap<u32, Vec<EntryId>>,
     /// Providers whose calls are not carried out: all (`*`) or those of one name.
     held: HashMap<String, BTreeSet<&'static str>>,
     /// Providers whose answers are not told.
@@ -190,7 +190,6 @@ impl World {
             flying: HashMap::new(),
             interfaces: HashMap::new(),
             sweeping: Vec::new(),
-            accepted: HashMap::new(),
             held: HashMap::new(),
             silent: HashMap::new(),
             hold_profiles: false,
@@ -233,7 +232,6 @@ impl World {
         self.ended.clear();
         self.flying.clear();
         self.sweeping.clear();
-        self.accepted.clear();
         self.held.clear();
         self.silent.clear();
         self.stopped = 0;
@@ -298,11 +296,16 @@ impl World {
                 assert!(client.open, "an answer to a connection that ended");
                 assert!(client.asked.remove(&request), "{request} is answered and was not asked");
                 match &result {
-                    Ok(Reply::LoggedOn(LoggedOn { member, .. }) | Reply::Redeemed { member, .. }) => {
+                    Ok(
+                        Reply::LoggedOn(LoggedOn { member, .. }) | Reply::Redeemed { member, .. },
+                    ) => {
                         self.members.insert(*member, connection);
                     }
                     Ok(Reply::Submitted { entry, state: SubmissionState::Accepted }) => {
-                        self.accepted.entry(client.pid).or_default().push(*entry);
+                        client.accepted.insert(*entry);
+                    }
+                    Err(Fault { detail: FaultDetail::Entries(lost), .. }) => {
+                        client.accepted.retain(|entry| !lost.contains(entry));
                     }
                     _ => {}
                 }
@@ -409,15 +412,20 @@ impl World {
         for (since, _, earlier) in &self.sweeping {
             let same = (earlier.session, earlier.pid) == (called.session, called.pid);
             let patient = now - *since < millis(500);
-            assert!(!same || !patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
+            assert!(
+                !same || !patient || earlier.kind >= called.kind,
+                "{called:?} beside {earlier:?}"
+            );
         }
         self.sweeping.push((now, call, called.clone()));
     }
 
     /// A process was told that it may end: what it handed over is stored.
     fn check_nothing_lost(&self, pid: u32) {
-        for entry in self.accepted.get(&pid).into_iter().flatten() {
-            let stored = |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
+        let process = self.clients.values().filter(|c| c.pid == pid && c.open);
+        for entry in process.flat_map(|c| &c.accepted) {
+            let stored =
+                |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
             assert!(self.stores.values().any(stored), "{entry} of a process that left is lost");
         }
         let process = |m: &&crate::member::Member| self.clients[&m.connection].pid == pid;
@@ -483,9 +491,7 @@ impl World {
                 };
                 match (interface.unwrap_or(Interface::Supports), provider) {
                     (Interface::Unaware, _) => Ok(ProviderAnswer::Unaware),
-                    (Interface::Refuses(code), ProviderCall::QueryFastShutdown) => {
-                        Err(error(code))
-                    }
+                    (Interface::Refuses(code), ProviderCall::QueryFastShutdown) => Err(error(code)),
                     _ => match store.and_then(|s| s.scripted(name)) {
                         Some(error) => Err(error),
                         None => Ok(ProviderAnswer::Done),
