@@ -1,6 +1,6 @@
 //! A broker process, and clients that speak the protocol and do nothing else.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -54,7 +54,14 @@ impl Broker {
             library: [0; 16],
             program: "bench".into(),
         };
-        let mut client = Client { stream, asked: 0, buffer: Vec::new(), frame: Vec::new() };
+        let mut client = Client {
+            stream,
+            asked: 0,
+            inbox: Vec::new(),
+            used: 0,
+            buffer: Vec::new(),
+            frame: Vec::new(),
+        };
         let hello = codec::encode(&hello).expect("it is small");
         frame::write(&mut &client.stream, &hello).expect("written");
         client.read();
@@ -76,6 +83,8 @@ impl Drop for Broker {
 pub(crate) struct Client {
     stream: UnixStream,
     asked: u64,
+    inbox: Vec<u8>,
+    used: usize,
     buffer: Vec<u8>,
     frame: Vec<u8>,
 }
@@ -118,8 +127,22 @@ impl Client {
         }
     }
 
+    /// The next frame's payload in `buffer`: one read for as many frames as there are, as every client would.
     fn read(&mut self) {
-        let whole = frame::read(&mut &self.stream, &mut self.buffer).expect("a frame");
-        assert!(whole, "the broker hung up");
+        loop {
+            if let Some((payload, taken)) = frame::cut(&self.inbox[self.used..]).expect("a frame") {
+                self.buffer.clear();
+                self.buffer.extend_from_slice(payload);
+                self.used += taken;
+                return;
+            }
+            self.inbox.drain(..self.used);
+            self.used = 0;
+            let have = self.inbox.len();
+            self.inbox.resize(have + (16 << 10), 0);
+            let read = self.stream.read(&mut self.inbox[have..]).expect("read");
+            assert!(read > 0, "the broker hung up");
+            self.inbox.truncate(have + read);
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
+use mio::Interest;
 use sundown_core::ProcessKey;
 use sundown_core::settings::Limits;
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
@@ -32,6 +33,8 @@ pub(crate) struct Link {
     stream: Stream,
     pub(crate) credentials: Credentials,
     pub(crate) state: LinkState,
+    /// What the loop is woken for.
+    pub(crate) wants: Interest,
     /// The process at the other end, once it has said hello.
     pub(crate) process: Option<ProcessKey>,
     inbox: Vec<u8>,
@@ -78,6 +81,7 @@ impl Link {
             stream,
             credentials,
             state: LinkState::AwaitHello(Instant::now() + HELLO),
+            wants: Interest::READABLE,
             process: None,
             inbox: Vec::new(),
             used: 0,

@@ -372,8 +372,11 @@ impl Server {
         self.made += 1;
         let link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
         let fd = link.as_fd().as_raw_fd();
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut SourceFd(&fd), Token(id.0 as usize * 2), both)?;
+        self.poll.registry().register(
+            &mut SourceFd(&fd),
+            Token(id.0 as usize * 2),
+            Interest::READABLE,
+        )?;
         if let LinkState::AwaitHello(deadline) = link.state {
             self.greeting.push_back((deadline, id));
         }
@@ -502,6 +505,15 @@ impl Server {
         for id in std::mem::take(&mut self.dirty) {
             let Some(link) = self.links.get_mut(&id) else { continue };
             let flushed = link.flush();
+            // Only who has something left is told of room: otherwise each read of the client would wake this loop.
+            let wants = match &flushed {
+                Ok(true) => Interest::READABLE,
+                _ => Interest::READABLE | Interest::WRITABLE,
+            };
+            if std::mem::replace(&mut link.wants, wants) != wants {
+                let (fd, token) = (link.as_fd().as_raw_fd(), Token(id.0 as usize * 2));
+                let _ = self.poll.registry().reregister(&mut SourceFd(&fd), token, wants);
+            }
             let ended = link.state == LinkState::Closing && link.is_flushed();
             if ended || flushed.is_err() {
                 self.remove(id);

@@ -13,12 +13,13 @@ use sundown_protocol::{
     UploadId,
 };
 
-use super::fakes::Interface;
+use super::fakes::{Interface, Step};
 use super::world::{
     Heard, Member, OWNER, World, entries_of, logoff_request, logon_request, millis, profile, secs,
     settings, store,
 };
 use crate::event::ConnectionId;
+use crate::provider::Outcome;
 use crate::settings::{FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown};
 use crate::{Event, Stop};
 
@@ -621,7 +622,7 @@ fn others_see_a_member_that_left() {
     let (first, second) = (world.logon(at), world.logon(at));
     let (told, quiet) = (world.member(2), world.member(3));
     world.advise(told, Events::EXTENDED | Events::CRITICAL_ERROR);
-    world.hold("relay", "SubmitMessage");
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
     let mine = world.submit(first, "a@x");
     let theirs = world.submit(told, "b@x");
     world.leave_fast(at);
@@ -634,7 +635,8 @@ fn others_see_a_member_that_left() {
         (status.sessions[0].state.as_str(), status.sessions[0].members.len()),
         ("active", 2)
     );
-    world.let_go("relay");
+    world.wire.broken.clear();
+    world.advance(secs(60));
     for entry in [mine, theirs] {
         assert_eq!(world.state(entry), SubmissionState::Sent);
     }
@@ -868,7 +870,7 @@ fn do_overtakes_a_drain() {
     let mut world = World::new();
     let at = world.connect(1);
     let (drains, other) = (world.logon(at), world.member(2));
-    world.hold("relay", "SubmitMessage");
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
     let entry = world.submit(drains, "b@x");
     world.draft(drains, "unsaved");
     let logoff = world.ask_logoff(drains, LogoffFlags::default(), Some(secs(60)));
@@ -877,7 +879,8 @@ fn do_overtakes_a_drain() {
     let code = world.answer(at, logoff).expect("answered").expect_err("it left").code;
     assert_eq!(code, Code::E_NOT_INITIALIZED);
     assert_eq!(world.answer(at, flush), Some(Ok(Reply::Done)));
-    world.let_go("relay");
+    world.wire.broken.clear();
+    world.advance(secs(60));
     assert_eq!(world.state(entry), SubmissionState::Sent);
     assert_eq!(world.in_folder("default", Folder::Drafts), 1);
     world.logoff(other);
@@ -1000,7 +1003,7 @@ fn a_crash_in_the_middle_of_do() {
 /// SEED-9, design §3.10: a process that dies with the answer to its Do has left by Do: others are told that, once.
 #[test]
 fn who_dies_with_the_answer_has_left() {
-    let mut world = World::new();
+    let mut world = with(Shutdown { shared_logoff: SharedLogoff::Any, ..Shutdown::default() });
     let (leaves, other) = (world.member(1), world.member(2));
     world.advise(other, Events::EXTENDED);
     assert_eq!(world.query(leaves.at), Ok(Reply::Done));
@@ -1109,6 +1112,8 @@ fn three_ways_to_leave_in_every_order() {
 fn one_order(order: [Leaves; 3], held: &str, steps: usize) {
     let case = format!("{order:?}, {held} held, {steps} steps");
     let mut world = with(Shutdown { shared_logoff: SharedLogoff::Any, ..Shutdown::default() });
+    world.profile("default").queue.retry_min = secs(5);
+    world.script("b@x", &[Step::Says(Outcome::Later); 5]);
     let (a, sibling) = (world.member(1), world.connect(1));
     let a2 = world.logon(sibling);
     let (b, c) = (world.member(2), world.member(3));
@@ -1117,7 +1122,6 @@ fn one_order(order: [Leaves; 3], held: &str, steps: usize) {
     }
     assert_eq!(world.query(a.at), Ok(Reply::Done));
     world.draft(a2, "unsaved");
-    world.hold("relay", "SubmitMessage");
     let mut mail: Vec<_> = [a, a2, b, c].map(|m| world.submit(m, "b@x")).into();
     world.news(b);
     mail.push(world.submit_deferred(a, "b@x"));
@@ -1140,6 +1144,7 @@ fn one_order(order: [Leaves; 3], held: &str, steps: usize) {
         }
     }
     world.let_all_go();
+    world.advance(secs(20));
     for (leaves, at, id) in &asked {
         let answer = world.answer(*at, *id).unwrap_or_else(|| panic!("{case}: {leaves:?}"));
         assert!(answer.is_ok(), "{case}: {leaves:?} {answer:?}");

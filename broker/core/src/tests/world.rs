@@ -335,7 +335,10 @@ impl World {
                 self.called(lane, call, (session, pid), provider);
             }
             Effect::CloseLane(lane) => {
-                self.lanes.remove(&lane).expect("a lane is closed once");
+                let closed = self.lanes.remove(&lane).expect("a lane is closed once");
+                let calls = closed.waiting.iter().map(|(call, _)| *call);
+                let calls: Vec<_> = calls.chain(closed.done.iter().map(|(c, ..)| *c)).collect();
+                self.sweeping.retain(|(_, call, _)| !calls.contains(call));
                 // A transport that was left behind does not have its messages any more.
                 self.flying.retain(|_, (_, at)| *at != lane);
                 self.closed.insert(lane);
@@ -409,13 +412,11 @@ impl World {
             return;
         }
         let now = self.boot;
-        for (since, _, earlier) in &self.sweeping {
-            let same = (earlier.session, earlier.pid) == (called.session, called.pid);
-            let patient = now - *since < millis(500);
-            assert!(
-                !same || !patient || earlier.kind >= called.kind,
-                "{called:?} beside {earlier:?}"
-            );
+        let of = |c: &Called| (c.session, c.pid, c.call);
+        let same = self.sweeping.iter().filter(|(_, _, earlier)| of(earlier) == of(called));
+        let patient = same.clone().all(|(since, ..)| now - *since < millis(500));
+        for (_, _, earlier) in same {
+            assert!(!patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
         }
         self.sweeping.push((now, call, called.clone()));
     }
