@@ -39,10 +39,15 @@ fn main() -> ExitCode {
     }
     // `cargo test --benches` wants to know that it runs, and not how fast.
     let rounds = if std::env::args().any(|a| a == "--test") { 1 } else { ROUNDS };
+    // One processor for everybody, so that both sides of a line are scheduled alike; children inherit it.
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(rustix::thread::sched_getcpu());
+    let pinned = rustix::thread::sched_setaffinity(None, &one).is_ok();
     let home = tempfile::tempdir().expect("a directory");
     let broker = Broker::start(home.path());
     let echo = Echo::start(&home.path().join("echo.sock"));
-    println!("{rounds} rounds each, medians; both sides of a line took turns\n");
+    let cpus = if pinned { "all on one processor" } else { "not pinned" };
+    println!("{rounds} rounds each, medians; both sides of a line took turns, {cpus}\n");
     println!("{:<44} {:>12} {:>12} {:>7}  floor", "measure", "sundown", "floor", "ratio");
     round_trip(&broker, &echo, rounds);
     logon_and_logoff(&broker, &echo, rounds);

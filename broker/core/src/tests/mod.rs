@@ -6,6 +6,7 @@ mod world;
 mod advise;
 mod crash;
 mod fairness;
+mod grants;
 mod house;
 mod linger;
 mod logoff;

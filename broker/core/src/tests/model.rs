@@ -1,4 +1,5 @@
-//! Any order of anything: logons, logoffs, shared logoffs, crashes, submissions, slow and failing providers, and time.
+//! Any order of anything: logons, logoffs, shared logoffs, fast shutdowns, grants, crashes, submissions, slow and failing
+//! providers, and time.
 //! What is checked is simple, and must hold however things are interleaved.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +10,11 @@ use sundown_protocol::request::{
     Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, Request, Submit,
 };
 use sundown_protocol::{
-    Code, EntryId, Event as News, Events, MemberId, RequestId, SessionId, SubmitKey,
+    Code, EntryId, Event as News, Events, MemberId, ObjectId, RequestId, SessionId, SubmitKey,
+    Token,
 };
 
-use super::fakes::Step;
+use super::fakes::{Interface, Step};
 use super::world::{
     Member, World, logoff_request, logon_request, millis, secs, settings, transport,
 };
@@ -33,6 +35,14 @@ enum Act {
     Submit { who: usize, to: usize, deferred: bool },
     Repeat { who: usize, which: usize },
     Abort { who: usize, which: usize },
+    Query(usize),
+    Notify(usize),
+    Do(usize),
+    Grant(usize),
+    Redeem { at: usize, token: usize },
+    UseReference { which: usize, how: usize },
+    Revoke { who: usize, token: usize },
+    Interface { provider: usize, what: usize },
     Flush(usize),
     Draft(usize),
     Save(usize),
@@ -52,7 +62,7 @@ enum Act {
 
 const PROFILES: [&str; 2] = ["default", "work"];
 const PROVIDERS: [&str; 4] = ["store", "relay", "here", "people"];
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 10] = [
     "*",
     "SubmitMessage",
     "EndMessage",
@@ -61,14 +71,19 @@ const CALLS: [&str; 8] = [
     "Logoff",
     "QueryQueue",
     "Logon",
+    "QueryFastShutdown",
+    "DoFastShutdown",
 ];
-const FAILING: [&str; 6] = [
+const INTERFACES: [Interface; 3] =
+    [Interface::Supports, Interface::Refuses(Code::E_NO_SUPPORT), Interface::Unaware];
+const FAILING: [&str; 7] = [
     "SubmitMessage",
     "UpdateSubmission",
     "GetOutgoingQueue",
     "SaveChanges",
     "Logoff",
     "QueryQueue",
+    "DoFastShutdown",
 ];
 const ADDRESSES: [&[&str]; 5] =
     [&["a@x"], &["b@x"], &["a@localhost"], &["a@x", "b@x", "c@localhost"], &["b@x", "d@x"]];
@@ -86,7 +101,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => (1..4u32).prop_map(Act::Connect),
         1 => any().prop_map(Act::Disconnect),
-        1 => (1..4u32).prop_map(Act::EndProcess),
+        2 => (1..4u32).prop_map(Act::EndProcess),
         6 => (any(), 0..2usize, any())
             .prop_map(|(at, profile, flags)| Act::Logon { at, profile, flags }),
         4 => (any(), any(), prop::option::of(0..90_000u64))
@@ -95,6 +110,14 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(who, to, deferred)| Act::Submit { who, to, deferred }),
         1 => (any(), any()).prop_map(|(who, which)| Act::Repeat { who, which }),
         2 => (any(), any()).prop_map(|(who, which)| Act::Abort { who, which }),
+        2 => any().prop_map(Act::Query),
+        1 => any().prop_map(Act::Notify),
+        2 => any().prop_map(Act::Do),
+        2 => any().prop_map(Act::Grant),
+        3 => (any(), any()).prop_map(|(at, token)| Act::Redeem { at, token }),
+        2 => (any(), any()).prop_map(|(which, how)| Act::UseReference { which, how }),
+        1 => (any(), any()).prop_map(|(who, token)| Act::Revoke { who, token }),
+        1 => (any(), any()).prop_map(|(provider, what)| Act::Interface { provider, what }),
         1 => any().prop_map(Act::Flush),
         1 => any().prop_map(Act::Draft),
         1 => any().prop_map(Act::Save),
@@ -124,7 +147,12 @@ struct Model {
     /// Logons and submissions that were asked for.
     asked: Vec<(ConnectionId, RequestId)>,
     members: Vec<Member>,
-    objects: Vec<(Member, sundown_protocol::ObjectId)>,
+    objects: Vec<(Member, ObjectId)>,
+    folders: Vec<(Member, ObjectId)>,
+    references: Vec<(ConnectionId, MemberId, ObjectId)>,
+    /// What each process was answered, until it ended.
+    verdicts: BTreeMap<u32, bool>,
+    queries: Vec<(ConnectionId, RequestId)>,
     /// Shared logoffs each member is to be told of.
     told: BTreeMap<MemberId, usize>,
     heard: BTreeMap<MemberId, usize>,
@@ -146,6 +174,10 @@ impl Model {
             asked: Vec::new(),
             members: Vec::new(),
             objects: Vec::new(),
+            folders: Vec::new(),
+            references: Vec::new(),
+            verdicts: BTreeMap::new(),
+            queries: Vec::new(),
             told: BTreeMap::new(),
             heard: BTreeMap::new(),
             submits: Vec::new(),
@@ -166,7 +198,64 @@ impl Model {
                     world.disconnect(at);
                 }
             }
-            Act::EndProcess(pid) => world.end_process(pid),
+            Act::EndProcess(pid) => {
+                world.end_process(pid);
+                self.verdicts.remove(&pid);
+            }
+            Act::Query(at) => {
+                if let Some(at) = pick(&self.connections, at) {
+                    let id = world.ask(at, Request::QueryFastShutdown);
+                    self.queries.push((at, id));
+                }
+            }
+            Act::Notify(at) => {
+                if let Some(at) = pick(&self.connections, at) {
+                    world.ask(at, Request::NotifyProcessShutdown);
+                }
+            }
+            Act::Do(at) => {
+                if let Some(at) = pick(&self.connections, at) {
+                    world.ask_do(at);
+                }
+            }
+            Act::Grant(which) => {
+                if let Some((member, object)) = pick(&self.folders, which) {
+                    let token = Token(self.folders.len() as u128);
+                    world.ask(
+                        member.at,
+                        Request::Grant { member: member.id, object, token, pid: None },
+                    );
+                }
+            }
+            Act::Redeem { at, token } => {
+                if let Some(at) = pick(&self.connections, at) {
+                    let id = world.ask(at, Request::Redeem { token: Token(token as u128 + 1) });
+                    if let Some(Ok(Reply::Redeemed { member, object, .. })) = world.answer(at, id) {
+                        self.references.push((at, member, object));
+                    }
+                }
+            }
+            Act::UseReference { which, how } => {
+                if let Some((at, member, object)) = pick(&self.references, which)
+                    && world.is_open(at)
+                {
+                    let request = match how {
+                        0..=4 => Request::List { member, object, after: 0, limit: 9 },
+                        _ => Request::Release { member, object },
+                    };
+                    world.ask(at, request);
+                }
+            }
+            Act::Revoke { who, token } => {
+                if let Some(member) = pick(&self.members, who) {
+                    let token = Token(token as u128 + 1);
+                    world.ask(member.at, Request::Revoke { member: member.id, token });
+                }
+            }
+            Act::Interface { provider, what } => {
+                let name = PROVIDERS[provider % PROVIDERS.len()];
+                world.interfaces.insert(name.into(), INTERFACES[what % INTERFACES.len()]);
+            }
             Act::Logon { at, profile, flags } => {
                 let flags = match flags {
                     0 => LogonFlags::NEW_SESSION,
@@ -242,9 +331,12 @@ impl Model {
                         1 => Opening::StatusTable,
                         _ => Opening::Folder(0, Folder::Outbox),
                     };
-                    let open = Request::Open { member: member.id, what };
+                    let open = Request::Open { member: member.id, what: what.clone() };
                     let id = world.ask(member.at, open);
                     if let Some(Ok(Reply::Opened(object))) = world.answer(member.at, id) {
+                        if !matches!(what, Opening::AddressBook | Opening::StatusTable) {
+                            self.folders.push((member, object));
+                        }
                         let list = Request::List { member: member.id, object, after: 0, limit: 10 };
                         world.ask(member.at, list);
                     }
@@ -314,7 +406,11 @@ impl Model {
         let others = |world: &World| -> Vec<MemberId> {
             let session = world.broker.sessions.get(&member.session);
             let members = session.map(|s| s.members.clone()).unwrap_or_default();
-            members.into_iter().filter(|m| *m != member.id).collect()
+            // Whoever has left fast is not told, though it is not torn down yet.
+            let here = |m: &MemberId| {
+                *m != member.id && !world.broker.is_done(world.broker.members[m].process)
+            };
+            members.into_iter().filter(here).collect()
         };
         let ending = |world: &World, id: SessionId| {
             let session = world.broker.sessions.get(&id);
@@ -335,6 +431,22 @@ impl Model {
     /// Notes what was answered and told.
     fn look(&mut self) {
         self.connections.retain(|at| self.world.is_open(*at));
+        for (at, id) in std::mem::take(&mut self.queries) {
+            let pid = self.world.peer(at).pid;
+            let verdict = match self.world.answer(at, id) {
+                None if self.world.is_open(at) => {
+                    self.queries.push((at, id));
+                    continue;
+                }
+                Some(Ok(_)) => true,
+                Some(Err(fault)) if fault.code == Code::E_NO_SUPPORT => false,
+                _ => continue,
+            };
+            if self.world.is_open(at) {
+                let first = *self.verdicts.entry(pid).or_insert(verdict);
+                assert_eq!(first, verdict, "the verdict of process {pid}");
+            }
+        }
         let mut asked = std::mem::take(&mut self.asked);
         asked.retain(|(at, id)| match self.world.answer(*at, *id) {
             None => self.world.is_open(*at),
@@ -373,6 +485,9 @@ impl Model {
         self.look();
         for at in std::mem::take(&mut self.connections) {
             self.world.disconnect(at);
+        }
+        for pid in 1..4 {
+            self.world.end_process(pid);
         }
         self.world.advance(secs(60));
         self.look();
@@ -439,7 +554,7 @@ fn rule() -> impl Strategy<Value = SharedLogoff> {
 }
 
 proptest! {
-    /// design §10.2, §10.6, §10.7, §10.8, §10.10: every request is answered once; every other member is told of a shared
+    /// design §10.2, §10.4, §10.6, §10.7, §10.8, §10.10: every request is answered once; every other member is told of a shared
     /// logoff once; what was acknowledged ends in one final state and reached each recipient at most once; in the end
     /// nothing is left.
     #[test]

@@ -218,8 +218,6 @@ fn a_verdict_never_changes() {
     world.logoff(yes);
     let (again, private) = (world.connect(1), world.connect(1));
     world.logon_with(private, "work", LogonFlags::NEW_SESSION);
-    let refusing = world.profile("work").clone();
-    world.add_profile(refusing);
     let fresh = world.connect(2);
     world.logon_with(fresh, "work", LogonFlags::NEW_SESSION);
     let fault = world.query(no.at).expect_err("refused");
