@@ -84,10 +84,10 @@ fn the_provider_is_the_one_that_is_compiled() {
     assert_eq!(shown, unindented);
 }
 
-/// The sections of the design that a text names: `design §3.2, §10.6` names two.
+/// The sections of the design that a text names: `design §3.2, §10.6` names two. It may begin a sentence.
 fn cited(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for part in text.split("design §").skip(1) {
+    for part in text.split("esign §").skip(1) {
         let mut rest = part;
         loop {
             let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());

@@ -88,15 +88,20 @@ impl Broker {
         Ok(())
     }
 
-    /// Keeps the session's list of those who want to know what happens in stores and tables.
+    /// Keeps the session's lists of those who want to know what happens in stores and tables, and who comes and goes.
     fn listen(&mut self, id: MemberId, session: SessionId) {
         let quiet = (Events::CRITICAL_ERROR | Events::EXTENDED).0;
-        let listens = self.members[&id].advises.values().any(|a| a.events.0 & !quiet != 0);
+        let advises = &self.members[&id].advises;
+        let listens = advises.values().any(|a| a.events.0 & !quiet != 0);
+        let curious = advises.values().any(|a| a.events.contains(Events::EXTENDED));
         let session = self.sessions.get_mut(&session).expect("it outlives its members");
-        if listens {
-            session.listeners.insert(id);
-        } else {
-            session.listeners.remove(&id);
+        for (list, belongs) in [(&mut session.listeners, listens), (&mut session.curious, curious)]
+        {
+            if belongs {
+                list.insert(id);
+            } else {
+                list.remove(&id);
+            }
         }
     }
 

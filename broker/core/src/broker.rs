@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::event::{CallId, ConnectionId, Effect, EngineId, Event, LaneId, Tick, Turn};
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
-use crate::member::Member;
+use crate::member::{Failed, Member};
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
 use crate::session::{Provider, Session, SessionKey};
@@ -104,7 +104,11 @@ pub(crate) enum Then {
         engine: EngineId,
         was: u128,
     },
-    Recovered(EngineId),
+    Recovered {
+        engine: EngineId,
+        process: ProcessId,
+        record: u128,
+    },
     Deleted {
         asker: Asker,
         engine: EngineId,
@@ -219,6 +223,7 @@ impl Broker {
                     self.hang_up(connection, why, turn);
                 }
                 self.processes.end(&process);
+                self.drop_sweeps();
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
             Event::Adopt { profile } => {
@@ -381,7 +386,13 @@ impl Broker {
             Then::Saved { asker, member, object, engine, was } => {
                 self.saved(asker, (member, object), (engine, was), result, turn);
             }
-            Then::Recovered(engine) => self.recovered(engine, result.as_ref().ok(), turn),
+            Then::Recovered { engine, process, record } => {
+                self.recovered(engine, result.as_ref().ok(), turn);
+                if let Err(why) = result {
+                    let entry = EntryId { store: self.store_uid(engine), record };
+                    self.note_lost(process, [Failed { entry, why }]);
+                }
+            }
             Then::Deleted { asker, engine, entry } => {
                 self.deleted(asker, (engine, entry), result, turn);
             }

@@ -129,5 +129,6 @@ impl Broker {
         }
         self.drop_references(state.references, turn);
         self.processes.disconnect(state.process, connection);
+        self.drop_sweeps();
     }
 }

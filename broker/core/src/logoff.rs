@@ -253,13 +253,15 @@ impl Broker {
             self.answer(asker, Err(ended(reason)), turn);
         }
         self.end_grants(id, std::mem::take(&mut member.references), turn);
+        self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
         session.members.retain(|m| *m != id);
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
-        let others = session.members.clone();
-        for other in others {
+        session.curious.remove(&id);
+        let curious: Vec<_> = session.curious.iter().copied().collect();
+        for other in curious {
             self.tell_asked(other, &News::MemberLeft { member: id, reason }, turn);
         }
         self.check_vacated(member.session, turn);

@@ -127,6 +127,7 @@ impl Broker {
             members: Vec::new(),
             with_mail: 0,
             listeners: std::collections::BTreeSet::new(),
+            curious: std::collections::BTreeSet::new(),
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),
             evicted: Vec::new(),

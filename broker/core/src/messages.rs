@@ -375,7 +375,8 @@ impl Broker {
         let record = saving.unwrap_or_else(|| turn.record());
         let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
-        self.call(lane, caller, ProviderCall::Write(write), Then::Recovered(engine), turn);
+        let then = Then::Recovered { engine, process: member.process, record };
+        self.call(lane, caller, ProviderCall::Write(write), then, turn);
     }
 
     pub(crate) fn recovered(

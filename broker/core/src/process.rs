@@ -6,6 +6,7 @@ use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
+use crate::member::Failed;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId(pub(crate) u64);
@@ -30,6 +31,8 @@ pub(crate) struct Process {
     /// Sessions whose providers were told by `NotifyProcessShutdown`.
     pub(crate) notified: BTreeSet<SessionId>,
     pub(crate) departure: Departure,
+    /// What it handed over and is not stored, with no member left to be told: its Do says so.
+    pub(crate) lost: Vec<Failed>,
 }
 
 /// How far a process is with `DoFastShutdown`.
@@ -80,6 +83,7 @@ impl Processes {
             refusing: BTreeSet::new(),
             notified: BTreeSet::new(),
             departure: Departure::No,
+            lost: Vec::new(),
         });
         process.connections.insert(connection);
         id

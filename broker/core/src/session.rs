@@ -47,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) with_mail: usize,
     /// Members who registered for what happens in stores.
     pub(crate) listeners: BTreeSet<MemberId>,
+    /// Members who registered for extended events: when thousands leave, the thousands are not all looked at each time.
+    pub(crate) curious: BTreeSet<MemberId>,
     /// Who waits for the session to start.
     pub(crate) waiting: Vec<Waiting>,
     /// Logoffs that wait for everybody to be gone.

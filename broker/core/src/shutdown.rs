@@ -27,6 +27,7 @@ use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
 use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
+use crate::member::Failed;
 use crate::object::Object;
 use crate::process::{Departure, ProcessId};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
@@ -36,6 +37,9 @@ use crate::timers::Timer;
 
 /// How long providers may think about a query, and about a notice.
 const THINK: Duration = Duration::from_secs(1);
+
+/// Of how many messages that are not stored a process is told.
+const MAX_LOST: usize = 1_024;
 
 /// What a provider said first about fast shutdown; it holds for the provider's life (SEED-17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +203,23 @@ impl Broker {
     /// Whether a process has left.
     pub(crate) fn is_done(&self, process: ProcessId) -> bool {
         self.processes.get(process).is_some_and(|p| p.departure == Departure::Done)
+    }
+
+    /// Something that a process handed over is not stored, and no member is left to be told.
+    pub(crate) fn note_lost(
+        &mut self,
+        process: ProcessId,
+        failed: impl IntoIterator<Item = Failed>,
+    ) {
+        if let Some(process) = self.processes.get_mut(process) {
+            let room = MAX_LOST.saturating_sub(process.lost.len());
+            process.lost.extend(failed.into_iter().take(room));
+        }
+    }
+
+    /// Nobody is asked or told any more for a process that is gone.
+    pub(crate) fn drop_sweeps(&mut self) {
+        self.sweeps.retain(|_, sweep| self.processes.get(sweep.process).is_some());
     }
 
     fn running(&mut self, process: ProcessId, what: What) -> Option<&mut Sweep> {
@@ -525,7 +546,8 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<Reply, Fault> {
         let members: Vec<_> = self.members_of(id).into_values().flatten().collect();
-        let mut lost = Vec::new();
+        let process = self.processes.get_mut(id).expect("looked at before");
+        let mut lost = std::mem::take(&mut process.lost);
         for member in members {
             if let Some(member) = self.members.get_mut(&member) {
                 lost.append(&mut member.failed);

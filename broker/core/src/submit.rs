@@ -176,11 +176,10 @@ impl Broker {
                 }
                 match asker {
                     Some(asker) => self.answer(asker, Err(why.into()), turn),
-                    None => {
-                        if let Some(member) = self.members.get_mut(&id) {
-                            member.failed.push(Failed { entry, why });
-                        }
-                    }
+                    None => match self.members.get_mut(&id) {
+                        Some(member) => member.failed.push(Failed { entry, why }),
+                        None => self.note_lost(process, [Failed { entry, why }]),
+                    },
                 }
                 None
             }
@@ -232,7 +231,7 @@ impl Broker {
     pub(crate) fn failed_fault(failed: Vec<Failed>) -> Fault {
         let why = failed[0].why.clone();
         let message =
-            format!("{} accepted submissions are not stored: {}", failed.len(), why.message);
+            format!("{} messages that were accepted are not stored: {}", failed.len(), why.message);
         let entries = failed.into_iter().map(|f| f.entry).collect();
         Fault::new(why.code, message).with(FaultDetail::Entries(entries))
     }

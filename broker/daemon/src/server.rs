@@ -122,6 +122,10 @@ pub struct Server {
     dirty: BTreeSet<ConnectionId>,
     /// Links with more to read.
     unread: BTreeSet<ConnectionId>,
+    /// Whether there are no descriptors for another connection.
+    full: bool,
+    /// Processes that may be watched: half of the descriptors are for connections.
+    watchable: usize,
     /// When to look for new connections again, after there were no descriptors for one.
     accept_again: Option<Instant>,
     effects: Vec<Effect>,
@@ -152,7 +156,7 @@ impl Server {
         let loaded = settings::load_settings(&locations.settings, &Accounts::system())
             .map_err(StartupError::Settings)?;
         let lock = DataLock::take(&locations.data, &locations.socket)?;
-        raise_descriptor_limit();
+        let watchable = raise_descriptor_limit() / 2;
         let place = Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?;
         let poll = Poll::new().map_err(system("watch descriptors"))?;
         let waker =
@@ -186,6 +190,8 @@ impl Server {
             alarm: None,
             dirty: BTreeSet::new(),
             unread: BTreeSet::new(),
+            full: false,
+            watchable,
             accept_again: None,
             effects: Vec::new(),
             to_load: VecDeque::new(),
@@ -352,6 +358,7 @@ impl Server {
         loop {
             match self.place.accept() {
                 Ok(stream) => {
+                    self.full = false;
                     if let Err(error) = self.accepted(stream) {
                         tracing::warn!(%error, "a connection could not be taken");
                     }
@@ -359,7 +366,10 @@ impl Server {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted for the moment");
+                    // Said once, and then again only when it has worked in between.
+                    if !std::mem::replace(&mut self.full, true) {
+                        tracing::warn!(%error, "no connection can be accepted for the moment");
+                    }
                     self.accept_again = Some(Instant::now() + Duration::from_millis(100));
                     return;
                 }
@@ -437,7 +447,7 @@ impl Server {
         let account = self.accounts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
         self.accounts.insert(key.clone(), Rc::downgrade(&account));
         link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
-        let pidfd = link.credentials.pidfd.take();
+        let pidfd = link.credentials.pidfd.take().filter(|_| self.watched.len() < self.watchable);
         let token = Token(id.0 as usize * 2 + 1);
         if let Some(watch) = self.processes.get_mut(&key) {
             watch.links += 1;
@@ -631,14 +641,16 @@ fn seed() -> Result<u64, StartupError> {
     Ok(u64::from_le_bytes(seed))
 }
 
-/// One descriptor a connection and one a process: as many as the system allows.
-fn raise_descriptor_limit() {
+/// One descriptor a connection and one a process: as many as the system allows. How many that are.
+fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
+    let now = getrlimit(Resource::Nofile).current;
+    now.map_or(usize::MAX, |now| usize::try_from(now).unwrap_or(usize::MAX))
 }
 
 /// Where profiles are, and what they may name.

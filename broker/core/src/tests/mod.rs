@@ -5,6 +5,7 @@ mod world;
 
 mod advise;
 mod crash;
+mod explore;
 mod fairness;
 mod grants;
 mod house;

@@ -20,7 +20,7 @@ use super::world::{
 };
 use crate::event::ConnectionId;
 use crate::provider::Outcome;
-use crate::session::SessionState;
+use crate::session::{Provider, ProviderState, SessionState};
 use crate::settings::{Linger, Settings, SharedLogoff, Shutdown};
 use crate::{Event, Stop};
 
@@ -219,7 +219,9 @@ impl Model {
                 }
             }
             Act::Grant(which) => {
-                if let Some((member, object)) = pick(&self.folders, which) {
+                if let Some((member, object)) = pick(&self.folders, which)
+                    && self.members.contains(&member)
+                {
                     let token = Token(self.folders.len() as u128);
                     world.ask(
                         member.at,
@@ -493,9 +495,21 @@ impl Model {
         self.look();
     }
 
+    /// A provider that is out stays so for the life of its session. A new broker has new sessions.
+    fn restart_if_somebody_is_out(&mut self) {
+        let out = |p: &Provider| matches!(p.state, ProviderState::Failed(_));
+        let mut sessions = self.world.broker.sessions.values();
+        if sessions.any(|s| s.providers.iter().any(out)) {
+            self.world.stop(Stop::Restart);
+            self.world.advance(secs(62));
+            self.world.crash();
+        }
+    }
+
     fn check(&mut self) {
         assert_eq!(self.told, self.heard, "shared logoffs, and who was told of them");
         assert_eq!(self.world.unanswered(), 0, "requests without an answer");
+        self.restart_if_somebody_is_out();
         // Whoever logs on with mail sends what still waits.
         let at = self.world.connect(99);
         let members = PROFILES.map(|profile| self.world.logon_to(at, profile));
