@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ use crate::{autostart, process};
 
 /// How long the library looks for a broker that went away.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a logoff waits for sinks that are being called.
+const TELLING: Duration = Duration::from_secs(5);
 /// How often it looks. A broker that is restarted is back within a few of these.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -106,8 +109,12 @@ pub(crate) struct Library {
     changed: Condvar,
     sessions: Mutex<HashMap<MemberId, Arc<SessionState>>>,
     references: Mutex<HashMap<MemberId, Arc<ReferenceState>>>,
-    memory: Memory,
+    memory: Arc<Memory>,
+    /// It was shut down in the traditional way.
+    left: AtomicBool,
     notices: Sender<Told>,
+    /// The thread that calls sinks.
+    teller: OnceLock<thread::ThreadId>,
 }
 
 enum Connection {
@@ -136,10 +143,13 @@ impl Mapi {
         let environment = Environment::of_this_process();
         let paths = Paths::resolve(&options.arguments, &environment)
             .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
+        if Memory::of(&paths.socket).is_done() {
+            return Err(left());
+        }
         let mut libraries = lock(&LIBRARIES);
         libraries.retain(|library| library.strong_count() > 0);
         let here = |library: &Arc<Library>| {
-            library.paths.socket == paths.socket && library.pid == std::process::id()
+            library.paths.socket == paths.socket && library.check_alive().is_ok()
         };
         if let Some(library) = libraries.iter().filter_map(Weak::upgrade).find(here) {
             *lock(&library.initialized) += 1;
@@ -188,7 +198,8 @@ impl Mapi {
         }
         self.library.check_alive()?;
         self.library.log_everything_off()?;
-        self.library.memory().done();
+        self.library.left.store(true, Ordering::Release);
+        self.library.end("the process was shut down");
         Ok(ExitPath::Traditional)
     }
 
@@ -382,6 +393,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Library {
     fn new(options: Options, paths: Paths) -> Result<Arc<Self>, Error> {
         let (notices, notifications) = crossbeam_channel::unbounded();
+        let memory = Memory::of(&paths.socket);
         let library = Arc::new(Self {
             options,
             paths,
@@ -391,14 +403,29 @@ impl Library {
             changed: Condvar::new(),
             sessions: Mutex::default(),
             references: Mutex::default(),
-            memory: Memory::default(),
+            memory,
+            left: AtomicBool::new(false),
             notices,
+            teller: OnceLock::new(),
         });
         let spawned = thread::Builder::new()
             .name("sundown-notify".into())
             .spawn(move || notify::serve(&notifications));
-        spawned.map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
+        let teller =
+            spawned.map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
+        let _ = library.teller.set(teller.thread().id());
         Ok(library)
+    }
+
+    /// Waits until everything that has come was told, unless this is the thread that tells it. A sink that takes its time is
+    /// not waited for without end.
+    pub(crate) fn tell_all(&self) {
+        if self.teller.get() == Some(&thread::current().id()) {
+            return;
+        }
+        let (waits, told) = crossbeam_channel::bounded(1);
+        let _ = self.notices.send(Told::Until(waits));
+        let _ = told.recv_timeout(TELLING);
     }
 
     pub(crate) fn memory(&self) -> &Memory {
@@ -407,16 +434,15 @@ impl Library {
 
     /// What names this copy of the library, unless the host has handed on its own.
     fn key(&self) -> u128 {
-        static OWN: std::sync::OnceLock<u128> = std::sync::OnceLock::new();
+        static OWN: OnceLock<u128> = OnceLock::new();
         self.options.host_key.unwrap_or_else(|| *OWN.get_or_init(process::chance))
     }
 
     /// Whether calls may be made: not in a forked child, and not after a fast shutdown.
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         self.check_fork()?;
-        if self.memory.is_done() {
-            let message = "this process was shut down; it takes no calls any more";
-            return Err(Error::fault(Code::E_NOT_INITIALIZED, message));
+        if self.memory.is_done() || self.left.load(Ordering::Acquire) {
+            return Err(left());
         }
         Ok(())
     }
@@ -429,8 +455,19 @@ impl Library {
         lock(&self.references).get(&member).cloned()
     }
 
-    pub(crate) fn remove_reference(&self, member: MemberId) {
-        lock(&self.references).remove(&member);
+    pub(crate) fn remove_reference(&self, reference: &Arc<ReferenceState>) {
+        let mut references = lock(&self.references);
+        // Another broker gives out the same numbers again.
+        if references.get(&reference.member).is_some_and(|r| Arc::ptr_eq(r, reference)) {
+            references.remove(&reference.member);
+        }
+    }
+
+    /// References end with their connection, and whoever holds them is told.
+    fn lose_references(&self) {
+        for (_, reference) in lock(&self.references).drain() {
+            let _ = self.notices.send(Told::Reference(reference, reference_lost()));
+        }
     }
 
     /// Whether this process is the one that initialized the library.
@@ -520,6 +557,7 @@ impl Library {
             if !matches!(&*connection, Connection::Up(now) if Arc::ptr_eq(now, link)) {
                 return;
             }
+            self.lose_references();
             if link.is_stopping() {
                 let why = "the broker was stopped; initialize the library again to start another";
                 *connection = Connection::Ended(why.into());
@@ -719,6 +757,22 @@ impl Library {
             link.die(why);
         }
         self.changed.notify_all();
+    }
+}
+
+/// What every call answers when the process has left.
+fn left() -> Error {
+    let message = "this process was shut down; it takes no calls any more";
+    Error::fault(Code::E_NOT_INITIALIZED, message)
+}
+
+/// What the broker says when a reference ends, where no broker is left to say it.
+fn reference_lost() -> Event {
+    Event::CriticalError {
+        code: Code::RPC_E_DISCONNECTED,
+        reason: EndReason::ReferenceLost,
+        by: None,
+        grace: None,
     }
 }
 

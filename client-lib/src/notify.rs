@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::Event;
 use sundown_protocol::request::Request;
 use sundown_protocol::{Notification, Reply};
@@ -103,6 +103,8 @@ pub(crate) enum Told {
     Reference(Arc<ReferenceState>, Event),
     /// The library itself has something to say.
     News(Arc<SessionState>, News),
+    /// Somebody waits until everything before it was told.
+    Until(Sender<()>),
 }
 
 /// The thread that calls sinks, in the order in which things came; it ends when the library does.
@@ -112,6 +114,7 @@ pub(crate) fn serve(notices: &Receiver<Told>) {
             Told::Session(session, notification) => dispatch(&session, notification),
             Told::Reference(reference, event) => reference.told(event),
             Told::News(session, news) => session.tell_news(&news),
+            Told::Until(waits) => drop(waits),
         }
     }
 }

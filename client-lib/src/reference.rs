@@ -125,7 +125,7 @@ impl Reference {
 impl Drop for Reference {
     fn drop(&mut self) {
         let Some(library) = self.state.library.upgrade() else { return };
-        library.remove_reference(self.state.member);
+        library.remove_reference(&self.state);
         if library.check_alive().is_ok() && !self.state.lost.load(Ordering::Relaxed) {
             let (member, object) = (self.state.member, self.state.object);
             self.state.link.tell(Request::Release { member, object });

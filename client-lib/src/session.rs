@@ -607,6 +607,8 @@ impl SessionState {
         let reply =
             self.call(|member| Request::Logoff(LogoffRequest { member, flags: how.flags, drain }))?;
         let Reply::LoggedOff(account) = reply else { return Err(unexpected()) };
+        // What came before the answer is told before this returns; nothing is afterwards.
+        self.library()?.tell_all();
         let member = {
             let mut inner = lock(&self.inner);
             inner.ended = Some(Ended::LoggedOff);

@@ -1,7 +1,8 @@
 //! Leaving fast (`IMAPIClientShutdown`): for the whole process, over all its sessions.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Fault, Reply};
@@ -52,17 +53,33 @@ impl ExitPath {
     }
 }
 
-/// What the library remembers of the shutdown, also when the broker is another one meanwhile.
+/// What a process remembers of its shutdown, for its life: also when the broker is another one meanwhile, or the library
+/// was uninitialized and is initialized again.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     state: AtomicU8,
-    refused: std::sync::Mutex<Option<Fault>>,
+    refused: Mutex<Option<Fault>>,
 }
 
 const ASKED_YES: u8 = 1;
 const DONE: u8 = 2;
 
+/// What this process, and no child of it, remembers of each broker, by its socket.
+static MEMORIES: Mutex<Vec<(PathBuf, u32, Arc<Memory>)>> = Mutex::new(Vec::new());
+
 impl Memory {
+    /// Of the broker with this socket.
+    pub(crate) fn of(socket: &Path) -> Arc<Self> {
+        let (mut memories, pid) = (lock(&MEMORIES), std::process::id());
+        let found = memories.iter().find(|(path, of, _)| path == socket && *of == pid);
+        if let Some((_, _, memory)) = found {
+            return Arc::clone(memory);
+        }
+        let memory = Arc::default();
+        memories.push((socket.to_owned(), pid, Arc::clone(&memory)));
+        memory
+    }
+
     /// Whether a fast shutdown was done: no call may be made any more.
     pub(crate) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) == DONE

@@ -10,6 +10,7 @@ mod bad_input;
 mod commands;
 mod departures;
 mod durability;
+mod fast_shutdown;
 mod library;
 mod log;
 mod objects;

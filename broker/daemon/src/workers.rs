@@ -10,17 +10,18 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
     FastShutdown, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
     StoreWrite, TransportCall, Urgency,
 };
 use sundown_core::{CallId, LaneId, LaneSpec};
+use sundown_protocol::request::SettingChange;
 use sundown_protocol::{Code, SessionId};
 use sundown_providers::{
     AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, StoreProvider,
@@ -34,16 +35,23 @@ type Answer = Result<ProviderAnswer, ProviderError>;
 
 /// One call on its way to a worker.
 struct Work {
-    call: CallId,
+    from: Whoever,
     session: Option<SessionId>,
     pid: Option<u32>,
     provider: ProviderCall,
 }
 
+/// Whom a worker answers.
+enum Whoever {
+    Core(CallId),
+    /// A transport that saves something, and waits for it on its own thread. A store never waits for a transport.
+    Transport(Sender<Answer>),
+}
+
 /// All workers.
 pub struct Workers {
     registry: Registry,
-    lanes: HashMap<LaneId, Sender<Work>>,
+    lanes: HashMap<LaneId, Arc<Sender<Work>>>,
     stores: Stores,
     answers: Answers,
 }
@@ -56,21 +64,31 @@ struct Answers {
 }
 
 impl Answers {
-    fn send(&self, answers: impl IntoIterator<Item = (CallId, Answer)>) {
-        for answer in answers {
+    fn send(&self, answers: impl IntoIterator<Item = (Whoever, Answer)>) {
+        for (whom, answer) in answers {
             // Nobody listens any more when the loop has ended.
-            let _ = self.sender.send(answer);
+            let _ = match whom {
+                Whoever::Core(call) => self.sender.send((call, answer)).is_ok(),
+                Whoever::Transport(sender) => sender.send(answer).is_ok(),
+            };
         }
         let _ = self.waker.wake();
     }
 }
 
-/// Open stores by their number: where transports read messages.
+/// Open stores by their number: where transports read messages, and save what is their own.
 #[derive(Clone, Default)]
-struct Stores(Arc<Mutex<HashMap<u32, Box<dyn StoreReader>>>>);
+struct Stores(Arc<Mutex<HashMap<u32, OpenStore>>>);
+
+/// The two ways into an open store.
+struct OpenStore {
+    reader: Box<dyn StoreReader>,
+    /// Its writer's lane, as long as that is open.
+    writer: Weak<Sender<Work>>,
+}
 
 impl Stores {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Box<dyn StoreReader>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, OpenStore>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,11 +96,28 @@ impl Stores {
 impl Support for Stores {
     fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>, ProviderError> {
         let stores = self.lock();
-        let reader = stores.get(&uid).ok_or_else(|| {
-            ProviderError::new(Code::E_NOT_FOUND, format!("store {uid:08x} is not open"))
-        })?;
-        reader.another()
+        stores.get(&uid).ok_or_else(|| not_open(uid))?.reader.another()
     }
+
+    fn save(&self, uid: u32, section: &str, name: &str, value: &str) -> Result<(), ProviderError> {
+        let writer = self.lock().get(&uid).and_then(|store| store.writer.upgrade());
+        let change = SettingChange::Set(value.to_owned());
+        let write =
+            StoreWrite::Setting { section: section.to_owned(), name: name.to_owned(), change };
+        let (sender, answer) = bounded(1);
+        let (from, provider) = (Whoever::Transport(sender), ProviderCall::Write(write));
+        let sent = writer.is_some_and(|writer| {
+            writer.send(Work { from, session: None, pid: None, provider }).is_ok()
+        });
+        match answer.recv() {
+            Ok(answer) if sent => answer.map(drop),
+            _ => Err(not_open(uid)),
+        }
+    }
+}
+
+fn not_open(uid: u32) -> ProviderError {
+    ProviderError::new(Code::E_NOT_FOUND, format!("store {uid:08x} is not open"))
 }
 
 impl Workers {
@@ -98,6 +133,8 @@ impl Workers {
     pub fn open(&mut self, spec: LaneSpec) {
         let LaneSpec { lane, reader, provider_type, spec, .. } = spec;
         let (sender, calls) = unbounded();
+        let sender = Arc::new(sender);
+        let way = Arc::downgrade(&sender);
         self.lanes.insert(lane, sender);
         let desk = Desk {
             name: spec.name.clone(),
@@ -109,8 +146,8 @@ impl Workers {
         match provider_type {
             ProviderType::Store => {
                 let (sender, reads) = unbounded();
-                self.lanes.insert(reader.expect("a store has a reader's lane"), sender);
-                self.open_store(desk, reads, &spec);
+                self.lanes.insert(reader.expect("a store has a reader's lane"), Arc::new(sender));
+                self.open_store(desk, way, reads, &spec);
             }
             ProviderType::Transport => {
                 let made = make(&self.registry.transports, &spec);
@@ -124,14 +161,20 @@ impl Workers {
         }
     }
 
-    fn open_store(&self, desk: Desk, reads: Receiver<Work>, spec: &ProviderSpec) {
+    fn open_store(
+        &self,
+        desk: Desk,
+        way: Weak<Sender<Work>>,
+        reads: Receiver<Work>,
+        spec: &ProviderSpec,
+    ) {
         let made = make(&self.registry.stores, spec);
         let (hand_over, readers) = unbounded();
         let reading = Desk { calls: reads, ..desk.clone() };
         spawn("store-read", spec, move || reading.serve_reads(&readers));
         let stores = self.stores.clone();
         spawn("store-write", spec, move || {
-            Writer { desk, stores, hand_over, open: None }.serve(made);
+            Writer { desk, stores, way, hand_over, open: None }.serve(made);
         });
     }
 
@@ -145,7 +188,7 @@ impl Workers {
         provider: ProviderCall,
     ) {
         if let Some(lane) = self.lanes.get(&lane) {
-            let _ = lane.send(Work { call, session, pid, provider });
+            let _ = lane.send(Work { from: Whoever::Core(call), session, pid, provider });
         }
     }
 
@@ -230,8 +273,15 @@ impl Desk {
 
     /// One of the three shutdown calls. A provider without the interface is not called, and neither is one that the
     /// administrator treats as such.
-    fn shutdown_call(&self, work: &Work, interface: Option<&mut dyn ProviderShutdown>) -> Answer {
-        let interface = interface.filter(|_| self.fast_shutdown != FastShutdown::Absent);
+    fn shutdown_call<'a>(
+        &self,
+        work: &Work,
+        interface: impl FnOnce() -> Option<&'a mut dyn ProviderShutdown>,
+    ) -> Answer {
+        if self.fast_shutdown == FastShutdown::Absent {
+            return Ok(ProviderAnswer::Unaware);
+        }
+        let interface = catch_unwind(AssertUnwindSafe(interface)).map_err(|_| self.panicked())?;
         let Some(interface) = interface else { return Ok(ProviderAnswer::Unaware) };
         let process = LeavingProcess {
             pid: work.pid.unwrap_or(0),
@@ -258,28 +308,28 @@ impl Desk {
     ) {
         for work in &self.calls {
             let answer = if is_shutdown(&work) {
-                self.shutdown_call(&work, made.as_mut().ok().and_then(|t| t.shutdown()))
+                self.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()))
             } else {
                 self.make_call(&work, || {
                     let transport = made.as_mut().map_err(|e| e.clone())?;
                     call_transport(transport.as_mut(), &work.provider, support)
                 })
             };
-            self.answers.send([(work.call, answer)]);
+            self.answers.send([(work.from, answer)]);
         }
     }
 
     fn serve_address_book(self, mut made: Result<Box<dyn AddressBookProvider>, ProviderError>) {
         for work in &self.calls {
             let answer = if is_shutdown(&work) {
-                self.shutdown_call(&work, made.as_mut().ok().and_then(|b| b.shutdown()))
+                self.shutdown_call(&work, || made.as_mut().ok().and_then(|b| b.shutdown()))
             } else {
                 self.make_call(&work, || {
                     let book = made.as_mut().map_err(|e| e.clone())?;
                     call_address_book(book.as_mut(), &work.provider)
                 })
             };
-            self.answers.send([(work.call, answer)]);
+            self.answers.send([(work.from, answer)]);
         }
     }
 
@@ -295,7 +345,7 @@ impl Desk {
                 }
                 _ => Err(misdirected()),
             });
-            self.answers.send([(work.call, answer)]);
+            self.answers.send([(work.from, answer)]);
         }
     }
 }
@@ -353,6 +403,8 @@ fn misdirected() -> ProviderError {
 struct Writer {
     desk: Desk,
     stores: Stores,
+    /// The way in: its own lane.
+    way: Weak<Sender<Work>>,
     hand_over: Sender<Box<dyn StoreReader>>,
     /// The store's number while it is open, and how many have it open.
     open: Option<(u32, usize)>,
@@ -369,7 +421,7 @@ impl Writer {
                 }
                 self.commit(&mut made, std::mem::take(&mut writes));
                 let answer = self.session_call(&mut made, &work);
-                self.desk.answers.send([(work.call, answer)]);
+                self.desk.answers.send([(work.from, answer)]);
             }
             self.commit(&mut made, writes);
         }
@@ -413,10 +465,10 @@ impl Writer {
         };
         let mut slips = Vec::with_capacity(works.len());
         let mut writes = Vec::with_capacity(works.len());
-        for Work { call, session, pid, provider } in works {
+        for Work { from, session, pid, provider } in works {
             let name = provider.name();
             let ProviderCall::Write(write) = provider else { continue };
-            slips.push((call, session, pid, name));
+            slips.push((from, session, pid, name));
             writes.push(write);
         }
         let began = Instant::now();
@@ -431,8 +483,8 @@ impl Writer {
         for ((_, session, pid, name), answer) in slips.iter().zip(&answers) {
             self.desk.log_call(*session, *pid, name, answer, took);
         }
-        let calls = slips.into_iter().map(|(call, ..)| call);
-        self.desk.answers.send(calls.zip(answers));
+        let from = slips.into_iter().map(|(from, ..)| from);
+        self.desk.answers.send(from.zip(answers));
     }
 
     fn session_call(
@@ -442,7 +494,7 @@ impl Writer {
     ) -> Answer {
         let desk = self.desk.clone();
         if is_shutdown(work) {
-            return desk.shutdown_call(work, made.as_mut().ok().and_then(|s| s.shutdown()));
+            return desk.shutdown_call(work, || made.as_mut().ok().and_then(|s| s.shutdown()));
         }
         desk.make_call(work, || {
             let store = made.as_mut().map_err(|e| e.clone())?;
@@ -459,7 +511,8 @@ impl Writer {
         let sessions = self.open.map_or(0, |(_, sessions)| sessions);
         if sessions == 0 {
             let reader = store.reader()?;
-            self.stores.lock().insert(facts.uid, reader.another()?);
+            let open = OpenStore { reader: reader.another()?, writer: self.way.clone() };
+            self.stores.lock().insert(facts.uid, open);
             let _ = self.hand_over.send(reader);
         }
         self.open = Some((facts.uid, sessions + 1));

@@ -80,10 +80,15 @@ pub trait StoreReader: Send {
     fn open(&mut self, record: u128) -> Result<Box<dyn Read + Send + '_>>;
 }
 
-/// Opens a store's messages for a transport (part of `IMAPISupport`).
+/// The stores of a session for a transport (part of `IMAPISupport`). They work whenever a transport is called, also when
+/// it shuts down: stores are called after it (SEED-16).
 pub trait Support: Send + std::marker::Sync {
     /// A reader of the store with this number, which is one of the session's.
     fn store(&self, uid: u32) -> Result<Box<dyn StoreReader>>;
+
+    /// Saves something of the transport's own in a profile section of that store (`OpenProfileSection`). It is on the disk
+    /// when this returns.
+    fn save(&self, uid: u32, section: &str, name: &str, value: &str) -> Result<()>;
 }
 
 /// Takes messages to where they go (`IXPProvider` and `IXPLogon` in one). One for each session and configured transport.

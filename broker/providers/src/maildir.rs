@@ -296,6 +296,10 @@ mod tests {
         fn store(&self, _: u32) -> Result<Box<dyn StoreReader>> {
             Ok(Box::new(OneMessage(self)))
         }
+
+        fn save(&self, _: u32, _: &str, _: &str, _: &str) -> Result<()> {
+            unreachable!("a Maildir saves nothing")
+        }
     }
 
     /// Breaks off in the middle.
@@ -324,6 +328,10 @@ mod tests {
     impl Support for Broken {
         fn store(&self, _: u32) -> Result<Box<dyn StoreReader>> {
             Ok(Box::new(Broken))
+        }
+
+        fn save(&self, _: u32, _: &str, _: &str, _: &str) -> Result<()> {
+            unreachable!("a Maildir saves nothing")
         }
     }
 

@@ -153,6 +153,8 @@ fn hresult(code: &str) -> &'static str {
         "MAPI_E_NO_RECIPIENTS" => "0x80040607",
         "MAPI_E_NO_ACCESS" => "0x80070005",
         "MAPI_E_INVALID_PARAMETER" => "0x80070057",
+        "MAPI_E_BUSY" => "0x8004010B",
+        "RPC_E_DISCONNECTED" => "0x80010108",
         other => panic!("no test has met {other} before; add its number"),
     }
 }

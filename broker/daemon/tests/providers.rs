@@ -1,0 +1,583 @@
+//! Providers that somebody else wrote, in a broker of this process: what they are called, when, and what they may do then.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sundown_core::provider::{
+    AddressCall, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
+    StoreWrite, Transmission,
+};
+use sundown_daemon::{Locations, Options, Registry, Server};
+use sundown_protocol::hello::{Answer, Hello, MAGIC};
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::request::{
+    Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Request,
+    SettingChange, Stopping, Submit,
+};
+use sundown_protocol::{
+    Code, EntryId, Fault, FaultDetail, MemberId, Reply, RequestId, SubmitKey, Version, codec, frame,
+};
+use sundown_providers::sqlite::SqliteStore;
+use sundown_providers::{
+    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Result, StoreProvider,
+    StoreReader, Support, Sync, TransportProvider,
+};
+
+/// How long anything may take. A test that passes does not wait for it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What providers were called, in order.
+type Log = Arc<Mutex<Vec<String>>>;
+
+fn note(log: &Log, what: impl Into<String>) {
+    log.lock().expect("no test failed").push(what.into());
+}
+
+fn noted(log: &Log) -> Vec<String> {
+    log.lock().expect("no test failed").clone()
+}
+
+/// What a provider answers to a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Yes,
+    /// At first, and no later.
+    OnceYes,
+    /// It fails inside.
+    Panics,
+    /// Already when it is asked for the interface.
+    PanicsEarly,
+    /// It has no such interface.
+    None,
+    Late(Duration),
+}
+
+/// The shutdown interface of a provider here.
+struct Witness {
+    name: String,
+    log: Log,
+    answers: Answers,
+    asked: u32,
+    /// What it does when it is told to shut down.
+    last_words: Box<dyn FnMut() -> Result<()> + Send>,
+}
+
+impl Witness {
+    fn new(name: impl Into<String>, log: &Log, answers: Answers) -> Self {
+        let (log, last_words) = (Arc::clone(log), Box::new(|| Ok(())));
+        Self { name: name.into(), log, answers, asked: 0, last_words }
+    }
+
+    fn interface(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        assert!(self.answers != Answers::PanicsEarly, "it fails inside");
+        (self.answers != Answers::None).then_some(self)
+    }
+}
+
+impl ProviderShutdown for Witness {
+    fn query_fast_shutdown(&mut self) -> Result<()> {
+        note(&self.log, format!("{} query", self.name));
+        self.asked += 1;
+        match self.answers {
+            Answers::Panics => panic!("it fails inside"),
+            Answers::Late(time) => std::thread::sleep(time),
+            Answers::OnceYes if self.asked > 1 => {
+                return Err(ProviderError::new(Code::E_CALL_FAILED, "it changed its mind"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn notify_process_shutdown(&mut self, process: LeavingProcess) -> Result<()> {
+        assert_eq!(process.pid, std::process::id());
+        note(&self.log, format!("{} notify", self.name));
+        Ok(())
+    }
+
+    fn do_fast_shutdown(&mut self, process: LeavingProcess) -> Result<()> {
+        assert!(process.session > 0);
+        note(&self.log, format!("{} do", self.name));
+        (self.last_words)()
+    }
+}
+
+/// The store that ships, watched.
+struct WatchedStore {
+    inner: SqliteStore,
+    witness: Witness,
+}
+
+impl StoreProvider for WatchedStore {
+    fn logon(&mut self) -> Result<StoreFacts> {
+        self.inner.logon()
+    }
+
+    fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>> {
+        for write in &batch {
+            if let StoreWrite::Setting { name, .. } = write {
+                note(&self.witness.log, format!("{} keeps {name}", self.witness.name));
+            }
+        }
+        self.inner.commit(batch, sync)
+    }
+
+    fn reader(&self) -> Result<Box<dyn StoreReader>> {
+        self.inner.reader()
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        self.inner.logoff()
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        self.witness.interface()
+    }
+}
+
+/// A transport that delivers nowhere, and looks for new mail until a process is going to leave.
+struct WatchedTransport {
+    witness: Witness,
+    support: Arc<Mutex<Option<Arc<dyn Support>>>>,
+    /// The last message it sent: its store and record.
+    sent: Arc<Mutex<Option<(u32, u128)>>>,
+}
+
+impl WatchedTransport {
+    /// Reads what it sent last, and saves how far it is.
+    fn with_last_words(mut self) -> Self {
+        let (support, sent) = (Arc::clone(&self.support), Arc::clone(&self.sent));
+        let log = Arc::clone(&self.witness.log);
+        self.witness.last_words = Box::new(move || {
+            let support = support.lock().expect("no test failed").clone().expect("logged on");
+            let (uid, record) = sent.lock().expect("no test failed").expect("it sent something");
+            let mut text = String::new();
+            let mut store = support.store(uid)?;
+            store.open(record)?.read_to_string(&mut text).expect("it is text");
+            note(&log, format!("read {}", text.lines().last().unwrap_or_default()));
+            support.save(uid, "witness", "sent", &format!("{record:x}"))?;
+            note(&log, "saved");
+            let unknown = support.save(uid + 1, "witness", "sent", "").expect_err("no such store");
+            assert_eq!(unknown.code, Code::E_NOT_FOUND);
+            Ok(())
+        });
+        self
+    }
+}
+
+impl TransportProvider for WatchedTransport {
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<()> {
+        *self.support.lock().expect("no test failed") = Some(support);
+        Ok(())
+    }
+
+    fn prepare(&mut self, transmission: &Transmission) -> Result<Prepared> {
+        *self.sent.lock().expect("no test failed") =
+            Some((transmission.store, transmission.record));
+        Ok(Prepared { marker: "m".into(), refused: Vec::new() })
+    }
+
+    fn complete(&mut self, _: u64) -> Vec<RecipientResult> {
+        note(&self.witness.log, "sent");
+        vec![RecipientResult { recipient: 0, outcome: Outcome::Sent, reply: "taken".into() }]
+    }
+
+    fn cancel(&mut self, _: u64) {}
+
+    fn recover(&mut self, _: &Transmission, _: &str) -> Vec<RecipientResult> {
+        Vec::new()
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        note(&self.witness.log, format!("{} logoff", self.witness.name));
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        self.witness.interface()
+    }
+}
+
+/// An address book without people.
+struct WatchedBook(Witness);
+
+impl AddressBookProvider for WatchedBook {
+    fn logon(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn call(&mut self, _: &AddressCall) -> Result<ProviderAnswer> {
+        Ok(ProviderAnswer::Addresses { rows: Vec::new(), next: None })
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        self.0.interface()
+    }
+}
+
+/// A broker with these providers, in a thread of this process.
+struct Broker {
+    root: tempfile::TempDir,
+    thread: Option<JoinHandle<()>>,
+    log: Log,
+}
+
+impl Broker {
+    /// Where the transport answers so.
+    fn with(transport: Answers, profile: &str) -> Self {
+        let log = Log::default();
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("it is inside")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        write("profiles/default.toml", profile);
+        let locations = Locations {
+            socket: root.path().join("run/broker.sock"),
+            data: root.path().join("data"),
+            settings: Vec::new(),
+            profiles: vec![root.path().join("profiles")],
+            home: None,
+        };
+        let registry = registry(&log, transport);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let server = Server::start(Options { locations, registry }).expect("it starts");
+            ready.send(()).expect("somebody waits");
+            server.run().expect("it runs");
+        });
+        is_ready.recv_timeout(DEADLINE).expect("it is ready");
+        Self { root, thread: Some(thread), log }
+    }
+
+    /// A process: one program image is one.
+    fn process(&self, image: u8) -> Client {
+        let socket = UnixStream::connect(self.root.path().join("run/broker.sock"));
+        let mut client = Client {
+            socket: socket.expect("it listens"),
+            asked: 0,
+            answers: HashMap::new(),
+            member: MemberId(0),
+        };
+        client.socket.set_read_timeout(Some(DEADLINE)).expect("set");
+        let hello = Hello {
+            magic: MAGIC,
+            oldest: Version::OLDEST as u16,
+            newest: Version::NEWEST as u16,
+            image: [image; 16],
+            library: [image; 16],
+            program: "test".into(),
+        };
+        let hello = codec::encode(&hello).expect("encoded");
+        frame::write(&mut client.socket, &hello).expect("written");
+        match codec::decode(&client.frame()).expect("decoded") {
+            Answer::Welcome(_) => client,
+            Answer::Refused(why) => panic!("{why:?}"),
+        }
+    }
+
+    /// Waits until something was noted.
+    fn until(&self, what: &str) {
+        let since = Instant::now();
+        while !noted(&self.log).iter().any(|line| line == what) {
+            assert!(since.elapsed() < DEADLINE, "{what} was not noted: {:?}", noted(&self.log));
+            std::thread::yield_now();
+        }
+    }
+
+    /// What was noted, without what is beside the point.
+    fn calls(&self) -> Vec<String> {
+        let sweeps = ["query", "notify", "do"];
+        let of_sweep = |line: &String| sweeps.iter().any(|s| line.ends_with(s));
+        noted(&self.log).into_iter().filter(of_sweep).collect()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut client = self.process(0xEE);
+        client.done(Request::Stop { how: Stopping::Fast });
+        self.thread.take().expect("it runs").join().expect("it stopped");
+    }
+}
+
+fn registry(log: &Log, transport: Answers) -> Registry {
+    let mut registry = Registry::default();
+    let noted = Arc::clone(log);
+    registry.stores.insert(
+        "watched".into(),
+        Arc::new(move |spec: &ProviderSpec| {
+            let witness = Witness::new(&spec.name, &noted, Answers::Yes);
+            Ok(Box::new(WatchedStore { inner: SqliteStore::new(spec), witness })
+                as Box<dyn StoreProvider>)
+        }),
+    );
+    let noted = Arc::clone(log);
+    registry.transports.insert(
+        "watched".into(),
+        Arc::new(move |spec: &ProviderSpec| {
+            let witness = Witness::new(&spec.name, &noted, transport);
+            let (support, sent) = (Arc::default(), Arc::default());
+            let made = WatchedTransport { witness, support, sent }.with_last_words();
+            Ok(Box::new(made) as Box<dyn TransportProvider>)
+        }),
+    );
+    let noted = Arc::clone(log);
+    registry.address_books.insert(
+        "watched".into(),
+        Arc::new(move |spec: &ProviderSpec| {
+            let witness = Witness::new(&spec.name, &noted, Answers::Yes);
+            Ok(Box::new(WatchedBook(witness)) as Box<dyn AddressBookProvider>)
+        }),
+    );
+    registry
+}
+
+const PROFILE: &str = r#"
+[[store]]
+kind = "watched"
+name = "store"
+
+[[transport]]
+kind = "watched"
+name = "transport"
+accept = ["*"]
+
+[[address_book]]
+kind = "watched"
+name = "book"
+"#;
+
+/// A connection, and a member through it.
+struct Client {
+    socket: UnixStream,
+    asked: u64,
+    answers: HashMap<RequestId, std::result::Result<Reply, Fault>>,
+    member: MemberId,
+}
+
+impl Client {
+    fn frame(&mut self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        assert!(frame::read(&mut self.socket, &mut payload).expect("a frame"), "the end");
+        payload
+    }
+
+    fn ask(&mut self, request: Request) -> RequestId {
+        self.asked += 1;
+        let id = RequestId(self.asked);
+        let asked = codec::encode(&Asked { id, request }).expect("encoded");
+        frame::write(&mut self.socket, &asked).expect("written");
+        id
+    }
+
+    fn answer(&mut self, id: RequestId) -> std::result::Result<Reply, Fault> {
+        loop {
+            if let Some(answer) = self.answers.remove(&id) {
+                return answer;
+            }
+            let payload = self.frame();
+            match codec::decode(&payload).expect("decoded") {
+                FromBroker::Answer { id, result } => drop(self.answers.insert(id, result)),
+                FromBroker::Notify(_) => {}
+                FromBroker::Goodbye(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    fn call(&mut self, request: Request) -> std::result::Result<Reply, Fault> {
+        let id = self.ask(request);
+        self.answer(id)
+    }
+
+    fn done(&mut self, request: Request) {
+        assert_eq!(self.call(request), Ok(Reply::Done));
+    }
+
+    fn logon(&mut self, flags: LogonFlags) {
+        match self.call(Request::Logon(Logon { profile: None, flags })) {
+            Ok(Reply::LoggedOn(on)) => self.member = on.member,
+            other => panic!("{other:?} to a logon"),
+        }
+    }
+
+    fn submit(&mut self, text: &str) -> EntryId {
+        let submit = Submit {
+            member: self.member,
+            store: 0,
+            key: SubmitKey(u128::from(self.asked) + 0xABC),
+            from: None,
+            recipients: vec!["b@x".into()],
+            content: Content::Inline(Blob(text.as_bytes().to_vec())),
+            when: Durability::Durable,
+        };
+        match self.call(Request::Submit(submit)) {
+            Ok(Reply::Submitted { entry, .. }) => entry,
+            other => panic!("{other:?} to a submit"),
+        }
+    }
+
+    fn setting(&mut self, section: &str, name: &str) -> Option<String> {
+        let (member, change) = (self.member, SettingChange::Keep);
+        let request =
+            Request::Setting { member, section: section.into(), name: name.into(), change };
+        match self.call(request) {
+            Ok(Reply::Setting(value)) => value,
+            other => panic!("{other:?} to a setting"),
+        }
+    }
+
+    fn query(&mut self) -> std::result::Result<Reply, Fault> {
+        self.call(Request::QueryFastShutdown)
+    }
+
+    fn do_fast(&mut self) -> std::result::Result<Reply, Fault> {
+        self.call(Request::DoFastShutdown { remembered: false })
+    }
+
+    fn logoff(&mut self) {
+        let (member, flags) = (self.member, LogoffFlags::default());
+        let off = self.call(Request::Logoff(Logoff { member, flags, drain: None }));
+        assert!(off.is_ok(), "{off:?}");
+    }
+}
+
+fn refused(answer: std::result::Result<Reply, Fault>) -> Vec<String> {
+    match answer.expect_err("it is refused") {
+        Fault { code: Code::E_NO_SUPPORT, detail: FaultDetail::Providers(names), .. } => names,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// SEED-16, SEED-20, PFS-1, PFS-5: a transport that is shutting down can rely on its store: it reads a message and saves
+/// something, and the store is told after that. What it saved is there.
+#[test]
+fn a_transport_that_shuts_down_can_use_its_store() {
+    let broker = Broker::with(Answers::Yes, PROFILE);
+    let mut leaves = broker.process(1);
+    leaves.logon(LogonFlags::default());
+    let entry = leaves.submit("Subject: last words\n\nBye.\n");
+    broker.until("sent");
+    assert_eq!(leaves.query(), Ok(Reply::Done));
+    assert_eq!(leaves.do_fast(), Ok(Reply::Done));
+    let log = noted(&broker.log);
+    let wanted = [
+        "sent",
+        "transport query",
+        "book query",
+        "store query",
+        "transport do",
+        "read Bye.",
+        "store keeps sent",
+        "saved",
+        "book do",
+        "store do",
+    ];
+    assert_eq!(log[..wanted.len()], wanted);
+    let mut other = broker.process(2);
+    other.logon(LogonFlags::default());
+    assert_eq!(other.setting("witness", "sent"), Some(format!("{:x}", entry.record)));
+}
+
+/// SEED-18, SEED-16: one kind of provider that serves two stores is called for each, after all the others.
+#[test]
+fn a_provider_is_called_for_every_store() {
+    let two = PROFILE.replace(
+        "[[transport]]",
+        "[[store]]\nkind = \"watched\"\nname = \"archive\"\npath = \"archive.db\"\n\n[[transport]]",
+    );
+    let broker = Broker::with(Answers::Yes, &two);
+    let mut leaves = broker.process(1);
+    leaves.logon(LogonFlags::default());
+    leaves.submit("Subject: x\n\nx\n");
+    broker.until("sent");
+    assert_eq!(leaves.query(), Ok(Reply::Done));
+    leaves.done(Request::NotifyProcessShutdown);
+    assert_eq!(leaves.do_fast(), Ok(Reply::Done));
+    let calls = broker.calls();
+    for (sweep, calls) in ["query", "notify", "do"].iter().zip(calls.chunks(4)) {
+        let (first, stores) = calls.split_at(2);
+        assert_eq!(first, [format!("transport {sweep}"), format!("book {sweep}")]);
+        let mut stores = stores.to_vec();
+        stores.sort_unstable();
+        assert_eq!(stores, [format!("archive {sweep}"), format!("store {sweep}")]);
+    }
+    assert_eq!(calls.len(), 12);
+}
+
+/// SEED-19, SEED-13, PFS-4: after a notice an ordinary life and an ordinary end may follow, for the process that gave it and
+/// for the others of its session.
+#[test]
+fn after_a_notice_life_goes_on() {
+    let broker = Broker::with(Answers::Yes, PROFILE);
+    let (mut notifies, mut other) = (broker.process(1), broker.process(2));
+    for client in [&mut notifies, &mut other] {
+        client.logon(LogonFlags::default());
+    }
+    notifies.done(Request::NotifyProcessShutdown);
+    assert_eq!(broker.calls(), ["transport notify", "book notify", "store notify"]);
+    for client in [&mut notifies, &mut other] {
+        client.submit("Subject: x\n\nx\n");
+        client.logoff();
+    }
+    broker.until("transport logoff");
+    assert_eq!(noted(&broker.log).iter().filter(|l| *l == "sent").count(), 2);
+}
+
+/// SEED-17: the first answer holds although the provider changes its mind: for the session's other processes, too.
+#[test]
+fn a_provider_cannot_change_its_mind() {
+    let broker = Broker::with(Answers::OnceYes, PROFILE);
+    for image in 1..4 {
+        let mut client = broker.process(image);
+        client.logon(LogonFlags::default());
+        assert_eq!(client.query(), Ok(Reply::Done));
+        assert_eq!(client.query(), Ok(Reply::Done));
+        // The session stays, and with it its provider.
+        std::mem::forget(client);
+    }
+}
+
+/// SEED-10, CFG-5, A-29: a provider that fails inside refuses, and one that has no interface does; one that is late
+/// refuses for the process that asked. None of them is lost by that.
+#[test]
+fn providers_that_misbehave_refuse() {
+    let late = Duration::from_millis(1_500);
+    let all = [Answers::Panics, Answers::PanicsEarly, Answers::None, Answers::Late(late)];
+    for answers in all {
+        let broker = Broker::with(answers, PROFILE);
+        let mut client = broker.process(1);
+        client.logon(LogonFlags::default());
+        assert_eq!(refused(client.query()), ["transport"], "{answers:?}");
+        client.submit("Subject: x\n\nx\n");
+        broker.until("sent");
+        assert_eq!(client.do_fast().expect_err("refused").code, Code::E_NO_SUPPORT);
+        client.logoff();
+        broker.until("transport logoff");
+    }
+}
+
+/// CFG of a provider's section: an administrator's word counts more than the provider's.
+#[test]
+fn an_administrator_may_veto() {
+    for (word, calls) in [("refused", 2), ("absent", 2)] {
+        let vetoed = PROFILE.replace("accept", &format!("fast_shutdown = \"{word}\"\naccept"));
+        let broker = Broker::with(Answers::Yes, &vetoed);
+        let mut client = broker.process(1);
+        client.logon(LogonFlags::default());
+        assert_eq!(refused(client.query()), ["transport"], "{word}");
+        assert_eq!(broker.calls().len(), calls, "the transport itself is not asked");
+    }
+}
