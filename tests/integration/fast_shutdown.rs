@@ -1,6 +1,7 @@
 //! Fast shutdown and external references, with real processes.
 
 use serde_json::Value;
+use sundown_client::{Code, Logon, Mapi, Options};
 
 use crate::harness::{Broker, Home, Shell, says};
 
@@ -281,4 +282,119 @@ fn what_is_lent_can_keep_its_owner() {
     owner.ok(&format!("revoke token={token}"));
     guest.fails(&format!("list object={lent}"), "RPC_E_DISCONNECTED");
     owner.ok("do-fast-shutdown");
+}
+
+/// Another member of the session sees that somebody left, and how; nothing else of it, and the session goes on.
+///
+/// SEED-9, CFS-14, A-30, design §3.3, §10.1
+#[test]
+fn the_others_see_a_member_that_left() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let (mut leaves, mut stays) = (home.shell(), home.shell());
+    let member = leaves.ok("logon")["member"].clone();
+    leaves.ok("logon private");
+    stays.ok("logon");
+    stays.ok("advise session=1 events=extended,critical-error");
+    leaves.ok("query-fast-shutdown");
+    leaves.ok("do-fast-shutdown");
+    let left = stays.event("the departure", says(&[("kind", "member-left")]));
+    assert_eq!((&left["reason"], &left["member"]), (&"fast-shutdown".into(), &member));
+    stays.settle();
+    assert_eq!(stays.events(|_| true).len(), 1);
+    stays.ok("open session=1 what=inbox");
+    let status = home.status();
+    assert_eq!(status["sessions"].as_array().map(Vec::len), Some(1), "{status}");
+    stays.ok("query-fast-shutdown");
+    stays.ok("do-fast-shutdown");
+}
+
+/// What was lent does not survive its broker. Its holder is told once, and what the next broker says to its sessions
+/// reaches them, although that one begins to count anew.
+///
+/// SEED-7, design §3.11, §10.2
+#[test]
+fn what_is_lent_ends_with_its_broker() {
+    let home = Home::with_settings("[shutdown]\nshared_logoff = \"any\"\n");
+    let mut broker = home.serve();
+    let (mut owner, mut guest) = (home.shell(), home.shell());
+    owner.ok("logon");
+    let inbox = owner.ok("open session=1 what=inbox")["object"].clone();
+    let mut lent = Vec::new();
+    for _ in 0..20 {
+        let token = owner.ok(&format!("grant object={inbox}"))["token"].clone();
+        let token = token.as_str().expect("a token").to_owned();
+        lent.push(guest.ok(&format!("redeem token={token}"))["object"].clone());
+    }
+    broker.kill();
+    let _broker = home.serve();
+    for object in &lent {
+        let lost =
+            |event: &Value| event["code"] == "RPC_E_DISCONNECTED" && event["object"] == *object;
+        guest.event("the end", lost);
+        guest.fails(&format!("list object={object}"), "RPC_E_DISCONNECTED");
+    }
+    owner.event("the return", says(&[("event", "reconnected")]));
+    for session in 1..=20 {
+        guest.ok("logon");
+        guest.ok(&format!("advise session={session}"));
+    }
+    owner.ok("logoff session=1 shared");
+    for session in 1..=20 {
+        let ended =
+            |event: &Value| event["code"] == "MAPI_E_END_OF_SESSION" && event["session"] == session;
+        guest.event("the end of the session", ended);
+    }
+    guest.settle();
+    assert_eq!(guest.events(says(&[("code", "RPC_E_DISCONNECTED")])).len(), 20);
+}
+
+/// A program that uses the library: a second copy in it may not shut the process down, unless it has the host's key; and a
+/// process that has left stays away, however often it initializes the library and whatever broker answers.
+///
+/// SEED-11, SEED-14, SEED-15, CFS-10, STICK-1, design §3.6, §3.12, §3.14
+#[test]
+fn the_host_leaves_and_stays_away() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    // Each way to the socket is a library of its own.
+    let way = |name: &str| {
+        let path = home.path(name);
+        std::os::unix::fs::symlink(home.socket(), &path).expect("linked");
+        path
+    };
+    let options = || Options::new("host").no_autostart();
+    let host = Mapi::initialize(options().socket(home.socket())).expect("initialized");
+    let session = host.logon(Logon::shared()).expect("logged on");
+    let stranger = options().socket(way("add-in")).host_key(host.host_key() ^ 1);
+    let stranger = Mapi::initialize(stranger).expect("initialized");
+    let trusted = options().socket(way("trusted")).host_key(host.host_key());
+    let trusted = Mapi::initialize(trusted).expect("initialized");
+
+    let add_in = stranger.logon(Logon::shared()).expect("it may log on");
+    let exit = add_in.client_shutdown().expect("it has the interface");
+    for refused in
+        [exit.query_fast_shutdown(), exit.notify_process_shutdown(), exit.do_fast_shutdown()]
+    {
+        assert_eq!(refused.expect_err("it is not the host").code(), Code::E_NO_ACCESS);
+    }
+    trusted.client_shutdown().query_fast_shutdown().expect("yes");
+
+    let exit = session.client_shutdown().expect("it has the interface");
+    exit.query_fast_shutdown().expect("yes");
+    exit.do_fast_shutdown().expect("done");
+    let dead = |result: Result<(), sundown_client::Error>| {
+        assert_eq!(result.expect_err("it has left").code(), Code::E_NOT_INITIALIZED);
+    };
+    dead(session.flush());
+    dead(session.client_shutdown().map(drop));
+    dead(host.logon(Logon::shared()).map(drop));
+    dead(add_in.flush());
+    dead(trusted.client_shutdown().notify_process_shutdown());
+    drop(session);
+    dead(host.uninitialize());
+    dead(Mapi::initialize(options().socket(home.socket())).map(drop));
+    broker.kill();
+    let _broker = home.serve();
+    dead(Mapi::initialize(options().socket(home.socket())).map(drop));
 }

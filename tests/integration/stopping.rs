@@ -94,7 +94,7 @@ fn lost_drafts_are_counted() {
 /// A session that the next broker cannot give back, because its profile is gone, ends with a critical error; the others of
 /// the process come back.
 ///
-/// DESIGN §3.21
+/// design §3.21
 #[test]
 fn a_session_that_cannot_come_back_is_told_so() {
     let home = Home::new();
@@ -117,7 +117,7 @@ fn a_session_that_cannot_come_back_is_told_so() {
 
 /// What is submitted while the broker is stopping is taken by the next one, once.
 ///
-/// DESIGN §3.16, §3.21
+/// design §3.16, §3.21
 #[test]
 fn a_submit_during_the_stop_is_taken_by_the_next_broker() {
     let home = Home::new();
