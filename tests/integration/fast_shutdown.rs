@@ -52,8 +52,7 @@ fn three_leave_in_every_order() {
                 shell.ok(&format!("draft session=1 file={}", home.message("draft").display()));
             }
         }
-        for place in 0..3 {
-            let (way, shell) = &mut shells[place];
+        for (way, shell) in &mut shells {
             match way {
                 Fast => {
                     shell.ok("query-fast-shutdown");
@@ -394,6 +393,7 @@ fn the_host_leaves_and_stays_away() {
     drop(session);
     dead(host.uninitialize());
     dead(Mapi::initialize(options().socket(home.socket())).map(drop));
+    drop((add_in, stranger, trusted));
     broker.kill();
     let _broker = home.serve();
     dead(Mapi::initialize(options().socket(home.socket())).map(drop));

@@ -392,6 +392,10 @@ impl Broker {
                     let entry = EntryId { store: self.store_uid(engine), record };
                     self.note_lost(process, [Failed { entry, why }]);
                 }
+                if let Some(process) = self.processes.get_mut(process) {
+                    process.recovering -= 1;
+                }
+                self.written_of(process, turn);
             }
             Then::Deleted { asker, engine, entry } => {
                 self.deleted(asker, (engine, entry), result, turn);

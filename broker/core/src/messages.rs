@@ -375,6 +375,9 @@ impl Broker {
         let record = saving.unwrap_or_else(|| turn.record());
         let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        if let Some(process) = self.processes.get_mut(member.process) {
+            process.recovering += 1;
+        }
         let then = Then::Recovered { engine, process: member.process, record };
         self.call(lane, caller, ProviderCall::Write(write), then, turn);
     }

@@ -22,6 +22,8 @@ pub(crate) struct Process {
     pub(crate) objects: usize,
     /// Bytes of deferred submissions that were answered and are not durable.
     pub(crate) unwritten: u64,
+    /// Drafts of members that are gone, on their way to a store.
+    pub(crate) recovering: usize,
     /// The copy of the library that came first: it speaks for the process.
     pub(crate) host: [u8; 16],
     /// The answer to `QueryFastShutdown`, for the life of the process (SEED-12).
@@ -78,6 +80,7 @@ impl Processes {
             members: 0,
             objects: 0,
             unwritten: 0,
+            recovering: 0,
             host: identity.library,
             verdict: None,
             refusing: BTreeSet::new(),

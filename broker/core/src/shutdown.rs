@@ -205,6 +205,20 @@ impl Broker {
         self.processes.get(process).is_some_and(|p| p.departure == Departure::Done)
     }
 
+    /// Whether something that a process handed over is on its way to a store, though its member or session be gone.
+    fn is_unwritten(&self, process: ProcessId) -> bool {
+        self.processes.get(process).is_some_and(|p| p.unwritten > 0 || p.recovering > 0)
+    }
+
+    /// A store has answered for something that a process handed over: its Do may be through.
+    pub(crate) fn written_of(&mut self, process: ProcessId, turn: &mut Turn) {
+        let doing = |s: &Sweep| s.process == process && s.what == What::Do;
+        let doing = self.sweeps.iter().find(|(_, s)| doing(s)).map(|(number, _)| *number);
+        if let Some(number) = doing {
+            self.end_if_swept(number, turn);
+        }
+    }
+
     /// Something that a process handed over is not stored, and no member is left to be told.
     pub(crate) fn note_lost(
         &mut self,
@@ -498,16 +512,20 @@ impl Broker {
             let Some(session) = self.sessions.get(id) else { continue };
             silent.extend(leg.waiting.iter().map(|place| session.providers[*place].name.clone()));
         }
-        if !silent.is_empty() || sweep.legs.values().any(|leg| leg.saving > 0) {
+        let (what, process) = (sweep.what, sweep.process);
+        let saving = sweep.legs.values().any(|leg| leg.saving > 0);
+        let unwritten = saving || self.is_unwritten(process);
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        if !silent.is_empty() || unwritten {
             let names: Vec<_> = silent.iter().map(String::as_str).collect();
             let message = match names.join(", ") {
-                names if names.is_empty() => "drafts were not kept in time".into(),
+                names if names.is_empty() => "not everything was stored in time".into(),
                 names => format!("no answer in time from {names}"),
             };
             sweep.failed.get_or_insert(ProviderError::new(Code::E_TIMEOUT, message));
         }
         sweep.refusing.extend(silent);
-        if sweep.what != What::Do {
+        if what != What::Do {
             self.call_the_rest(number, turn);
         }
         self.finish_sweep(number, turn);
@@ -515,7 +533,8 @@ impl Broker {
 
     fn end_if_swept(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get(&number) else { return };
-        if sweep.legs.values().all(|leg| leg.phase >= 3) {
+        let waits = sweep.what == What::Do && self.is_unwritten(sweep.process);
+        if !waits && sweep.legs.values().all(|leg| leg.phase >= 3) {
             self.finish_sweep(number, turn);
         }
     }

@@ -194,6 +194,7 @@ impl Broker {
             self.enqueue(engine, *submission);
         }
         self.written(id, turn);
+        self.written_of(process, turn);
     }
 
     /// A submission belongs to a member as long as both last.

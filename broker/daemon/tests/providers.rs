@@ -569,7 +569,7 @@ fn providers_that_misbehave_refuse() {
     }
 }
 
-/// CFG of a provider's section: an administrator's word counts more than the provider's.
+/// PFS-3, CFG-5, design §6: an administrator's word counts more than the provider's.
 #[test]
 fn an_administrator_may_veto() {
     for (word, calls) in [("refused", 2), ("absent", 2)] {

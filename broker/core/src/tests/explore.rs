@@ -19,7 +19,7 @@ use crate::process::Departure;
 use crate::session::SessionState;
 use crate::settings::{Settings, SharedLogoff, Shutdown};
 
-/// How many things happen in one run. Four take a minute, and were looked at, too.
+/// How many things happen in one run. Five, which take minutes, held as well.
 const DEPTH: usize = 3;
 
 /// One thing that happens.

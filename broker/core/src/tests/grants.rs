@@ -218,7 +218,7 @@ fn what_can_be_granted() {
     assert!(world.call(other.at, reference.list()).is_ok());
 }
 
-/// Design §3.11, §3.8 of quotas: a reference is an open object of its holder, until it is released, lost or its holder is
+/// Design §3.11, §8: a reference is an open object of its holder, until it is released, lost or its holder is
 /// gone; a full process keeps the token.
 #[test]
 fn a_reference_is_an_object_of_its_holder() {

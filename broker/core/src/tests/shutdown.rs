@@ -62,6 +62,16 @@ enum Are {
     Alone,
 }
 
+/// Settings, whether the client's Do is disabled, providers; whether Query says yes, who refused; calls of Query, of Do.
+type Row = (
+    FastShutdownBehavior,
+    bool,
+    Are,
+    Result<(), &'static [&'static str]>,
+    &'static str,
+    &'static str,
+);
+
 const POLLED: &str = "relay.Query people.Query store.Query";
 const TOLD: &str = "relay.Do people.Do store.Do";
 
@@ -70,8 +80,7 @@ const TOLD: &str = "relay.Do people.Do store.Do";
 /// calls that providers got. The same holds when it is asked again.
 #[test]
 fn policies_and_providers() {
-    // Settings, whether the client's Do is disabled, providers; whether Query says yes, who refused; calls of Query, of Do.
-    let table: &[(FastShutdownBehavior, bool, Are, Result<(), &[&str]>, &str, &str)] = &[
+    let table: &[Row] = &[
         (OptIn, false, Are::Fine, Ok(()), POLLED, TOLD),
         (OptIn, false, Are::Refusing, Err(&["relay"]), POLLED, ""),
         (OptIn, false, Are::Unaware, Err(&["people"]), "relay.Query store.Query", ""),
@@ -1195,4 +1204,70 @@ fn one_order(order: [Leaves; 3], held: &str, steps: usize) {
     world.end_process(1);
     world.advance(secs(60));
     world.assert_empty();
+}
+
+/// Design §10.8: a broker whose machine slept while somebody left fast wakes up with every deadline over, and goes on.
+#[test]
+fn deadlines_may_all_be_over_at_once() {
+    let mut world = World::new();
+    let member = world.member(1);
+    assert_eq!(world.query(member.at), Ok(Reply::Done));
+    world.hold("relay", "*");
+    let id = world.ask_do(member.at);
+    world.settle();
+    world.oversleep(secs(60));
+    let fault = world.answer(member.at, id).expect("answered").expect_err("too late");
+    assert_eq!(fault.code, Code::E_TIMEOUT);
+    world.let_go("relay");
+    assert_eq!(world.do_fast(member.at), Ok(Reply::Done));
+}
+
+/// Design §3.8, §10.9: what a process handed over is waited for although its member was put out and its session is over: a
+/// deferred submission, a draft that is being recovered. If it is lost, Do says so, once.
+#[test]
+fn what_gone_members_handed_over_counts() {
+    for lost in [None, Some("SubmitMessage"), Some("SaveChanges")] {
+        let mut world = with(Shutdown { grace: Some(secs(1)), ..Shutdown::default() });
+        let (ends, member) = (world.member(2), world.member(1));
+        assert_eq!(world.query(member.at), Ok(Reply::Done));
+        world.draft(member, "unsaved");
+        world.hold("store", "*");
+        world.submit_deferred(member, "b@x");
+        world.ask_logoff(ends, LogoffFlags::SHARED, None);
+        world.advance(secs(20));
+        assert!(!world.broker.members.contains_key(&member.id), "it was put out");
+        if let Some(call) = lost {
+            world.store("default").failures.insert(call, vec![Code::E_DISK_ERROR].into());
+        }
+        let id = world.ask_do(member.at);
+        world.settle();
+        assert_eq!(world.answer(member.at, id), None, "{lost:?}");
+        world.let_go("store");
+        let answer = world.answer(member.at, id).expect("answered");
+        if lost.is_some() {
+            let fault = answer.expect_err("something is lost");
+            assert_eq!((fault.code, entries_of(&fault).len()), (Code::E_DISK_ERROR, 1));
+            assert_eq!(world.do_fast(member.at), Ok(Reply::Done), "it is said once");
+        } else {
+            assert_eq!(answer, Ok(Reply::Done));
+            assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+        }
+    }
+    // One that is never stored makes Do fail in its time.
+    let mut world = World::new();
+    let at = world.connect(1);
+    let sibling = world.connect(1);
+    let member = world.logon(sibling);
+    assert_eq!(world.query(at), Ok(Reply::Done));
+    world.draft(member, "unsaved");
+    world.hold("store", "*");
+    world.disconnect(member.at);
+    let id = world.ask_do(at);
+    world.advance(millis(9_999));
+    assert_eq!(world.answer(at, id), None);
+    world.advance(millis(1));
+    assert_eq!(world.answer(at, id).expect("answered").expect_err("late").code, Code::E_TIMEOUT);
+    world.let_go("store");
+    assert_eq!(world.do_fast(at), Ok(Reply::Done));
+    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
 }

@@ -271,6 +271,12 @@ impl World {
         self.settle();
     }
 
+    /// Lets time pass in which nothing happens, although it is due.
+    pub(super) fn oversleep(&mut self, by: Duration) {
+        self.boot += by;
+        self.settle();
+    }
+
     fn fire(&mut self) {
         self.armed = None;
         self.apply(Event::Timer);
@@ -304,15 +310,20 @@ impl World {
                     Ok(Reply::Submitted { entry, state: SubmissionState::Accepted }) => {
                         client.accepted.insert(*entry);
                     }
-                    Err(Fault { detail: FaultDetail::Entries(lost), .. }) => {
-                        client.accepted.retain(|entry| !lost.contains(entry));
-                    }
                     _ => {}
                 }
                 let left = client.leaving.remove(&request) && result.is_ok();
+                // It was said that these are not stored.
+                let lost = match &result {
+                    Err(Fault { detail: FaultDetail::Entries(lost), .. }) => lost.clone(),
+                    _ => Vec::new(),
+                };
                 client.heard.push(Heard::Answer(request));
                 client.answers.insert(request, result);
                 let pid = client.pid;
+                for client in self.clients.values_mut().filter(|c| c.pid == pid) {
+                    client.accepted.retain(|entry| !lost.contains(entry));
+                }
                 if left {
                     self.check_nothing_lost(pid);
                 }
@@ -414,7 +425,7 @@ impl World {
         let now = self.boot;
         let of = |c: &Called| (c.session, c.pid, c.call);
         let same = self.sweeping.iter().filter(|(_, _, earlier)| of(earlier) == of(called));
-        let patient = same.clone().all(|(since, ..)| now - *since < millis(500));
+        let patient = same.clone().all(|(since, ..)| now < *since + millis(500));
         for (_, _, earlier) in same {
             assert!(!patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
         }
