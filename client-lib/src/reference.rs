@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::link::SharedLink;
 use crate::mapi::Library;
 use crate::notify::{News, Notice};
-use crate::session::unexpected;
+use crate::session::{read_whole, unexpected};
 
 /// A granted object ([`Mapi::redeem`](crate::Mapi::redeem)). It takes list, read and release; dropping it releases it.
 ///
@@ -104,21 +104,8 @@ impl Reference {
 
     /// The bytes of a granted message.
     pub fn read(&self) -> Result<Vec<u8>, Error> {
-        let mut whole = Vec::new();
-        loop {
-            let offset = whole.len() as u64;
-            let source = ReadSource::Object(self.state.object);
-            match self.state.call(Request::Read { member: self.state.member, source, offset })? {
-                Reply::Piece { size, bytes } => {
-                    let end = bytes.0.is_empty();
-                    whole.extend_from_slice(&bytes.0);
-                    if end || whole.len() as u64 >= size {
-                        return Ok(whole);
-                    }
-                }
-                _ => return Err(unexpected()),
-            }
-        }
+        let (member, source) = (self.state.member, ReadSource::Object(self.state.object));
+        read_whole(|offset| self.state.call(Request::Read { member, source, offset }))
     }
 }
 

@@ -333,21 +333,8 @@ impl Session {
 
     /// The bytes of a message.
     pub fn read(&self, entry: EntryId) -> Result<Vec<u8>, Error> {
-        let mut whole = Vec::new();
-        loop {
-            let offset = whole.len() as u64;
-            let source = ReadSource::Entry(entry);
-            match self.state.call(|member| Request::Read { member, source, offset })? {
-                Reply::Piece { size, bytes } => {
-                    let end = bytes.0.is_empty();
-                    whole.extend_from_slice(&bytes.0);
-                    if end || whole.len() as u64 >= size {
-                        return Ok(whole);
-                    }
-                }
-                _ => return Err(unexpected()),
-            }
-        }
+        let source = ReadSource::Entry(entry);
+        read_whole(|offset| self.state.call(|member| Request::Read { member, source, offset }))
     }
 
     /// A setting of a program in its profile section.
@@ -764,6 +751,21 @@ fn nobody() -> LoggedOn {
         shared: false,
         stores: Vec::new(),
         identity: String::new(),
+    }
+}
+
+/// A message, piece by piece.
+pub(crate) fn read_whole(ask: impl Fn(u64) -> Result<Reply, Error>) -> Result<Vec<u8>, Error> {
+    let mut whole = Vec::new();
+    loop {
+        let Reply::Piece { size, bytes } = ask(whole.len() as u64)? else {
+            return Err(unexpected());
+        };
+        let end = bytes.0.is_empty();
+        whole.extend_from_slice(&bytes.0);
+        if end || whole.len() as u64 >= size {
+            return Ok(whole);
+        }
     }
 }
 
