@@ -4,6 +4,7 @@ use std::fmt;
 
 use mail_parser::{Address, HeaderName, MessageParser};
 use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::request::Report;
 use sundown_protocol::{EntryId, SubmitKey};
 
 /// A message to be submitted: RFC 5322 bytes, and an envelope.
@@ -21,6 +22,7 @@ pub struct Message {
     pub(crate) from: Option<String>,
     pub(crate) recipients: Vec<String>,
     pub(crate) key: Option<SubmitKey>,
+    pub(crate) report: Report,
 }
 
 impl fmt::Debug for Message {
@@ -60,12 +62,13 @@ impl Message {
                 }
             }
         }
-        Self { bytes, from, recipients, key: None }
+        Self { bytes, from, recipients, key: None, report: Report::default() }
     }
 
     /// A message with nothing in its envelope yet.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), from: None, recipients: Vec::new(), key: None }
+        let (bytes, report) = (bytes.into(), Report::default());
+        Self { bytes, from: None, recipients: Vec::new(), key: None, report }
     }
 
     /// Adds a recipient to the envelope.
@@ -79,6 +82,13 @@ impl Message {
     #[must_use]
     pub fn sender(mut self, address: impl Into<String>) -> Self {
         self.from = Some(address.into());
+        self
+    }
+
+    /// What the sender wants to be told of its delivery. Without this, when it failed.
+    #[must_use]
+    pub fn report(mut self, report: Report) -> Self {
+        self.report = report;
         self
     }
 

@@ -326,6 +326,12 @@ impl Session {
         self.state.done(|member| Request::AbortSubmit { member, entry })
     }
 
+    /// `IMAPIStatus::ValidateState` of a provider of this session, by its name: a transport really connects and says who it
+    /// is. The error says in words what is wrong.
+    pub fn validate_state(&self, provider: &str) -> Result<(), Error> {
+        self.state.done(|member| Request::ValidateState { member, provider: provider.to_owned() })
+    }
+
     /// Deletes a message: into Deleted, or for good if it is there.
     pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
         self.state.done(|member| Request::Delete { member, entry })
@@ -631,6 +637,7 @@ impl SessionState {
                 recipients: message.recipients.clone(),
                 content,
                 when,
+                report: message.report,
             })
         };
         let small = message.bytes.len() <= frame::MAX_BLOB;
@@ -638,7 +645,8 @@ impl SessionState {
             let member = self.alive()?;
             let content = Content::Inline(Blob(message.bytes.clone()));
             let (from, recipients) = (message.from.clone(), message.recipients.clone());
-            let kept = Submit { member, store, key, from, recipients, content, when };
+            let report = message.report;
+            let kept = Submit { member, store, key, from, recipients, content, when, report };
             lock(&self.inner).retained.insert(key.0, kept);
         }
         let reply = self.retrying(|link, member| Ok(Request::Submit(request(link, member)?)));

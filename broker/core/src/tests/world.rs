@@ -106,6 +106,9 @@ pub(super) struct World {
     lanes: BTreeMap<LaneId, Lane>,
     closed: BTreeSet<LaneId>,
     loads: VecDeque<(SessionId, String)>,
+    deletions: VecDeque<String>,
+    /// Profiles that were deleted.
+    pub(super) deleted: Vec<String>,
     clients: BTreeMap<ConnectionId, Client>,
     members: HashMap<MemberId, ConnectionId>,
     /// Every call, in order.
@@ -183,6 +186,8 @@ impl World {
             lanes: BTreeMap::new(),
             closed: BTreeSet::new(),
             loads: VecDeque::new(),
+            deletions: VecDeque::new(),
+            deleted: Vec::new(),
             clients: BTreeMap::new(),
             members: HashMap::new(),
             calls: Vec::new(),
@@ -293,6 +298,10 @@ impl World {
             self.worked += 1;
             self.carry_out(effect);
         }
+        while let Some(name) = self.deletions.pop_front() {
+            self.deleted.push(name.clone());
+            self.apply(Event::ProfileDeleted { name, result: Ok(()) });
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -355,20 +364,18 @@ impl World {
                 self.closed.insert(lane);
             }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
+            Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
             Effect::Stopped => self.stopped += 1,
         }
     }
 
     fn open_lane(&mut self, spec: LaneSpec) {
-        let LaneSpec { lane, reader, stores, provider_type, spec } = spec;
+        let LaneSpec { lane, reader, provider_type, spec } = spec;
         assert!(!self.lanes.contains_key(&lane) && !self.closed.contains(&lane));
         let worker = match provider_type {
             ProviderType::Store => Worker::Store { path: spec.path.clone(), of: lane },
-            ProviderType::Transport => {
-                assert!(stores.iter().all(|s| self.lanes.contains_key(s)), "its stores are open");
-                Worker::Transport(Transport::new(&spec.name))
-            }
+            ProviderType::Transport => Worker::Transport(Transport::new(&spec.name)),
             ProviderType::AddressBook => Worker::AddressBook(AddressBook::default()),
         };
         let new = |worker| Lane {
@@ -921,6 +928,7 @@ impl World {
             recipients: to.iter().map(|a| (*a).to_owned()).collect(),
             content: Content::Inline(Blob(b"Subject: x\r\n\r\nhello".to_vec())),
             when: Durability::Durable,
+            report: sundown_protocol::request::Report::default(),
         }
     }
 
