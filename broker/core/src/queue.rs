@@ -198,9 +198,17 @@ impl Broker {
             state.reload();
         }
         self.recorded((engine, record), None, Vec::new(), result, turn);
-        if let Some(submission) = submission.filter(|_| change == QueueChange::Retry) {
+        let goes = matches!(change, QueueChange::Retry | QueueChange::Release);
+        if let Some(submission) = submission.filter(|_| goes) {
             self.revive_for(asker, &submission.profile, turn);
+            self.adopt_profile(submission.profile, turn);
         }
+    }
+
+    /// What is to go needs a session that sends it.
+    fn adopt_profile(&mut self, profile: String, turn: &mut Turn) {
+        let user = self.settings.owner;
+        self.adopt(SessionKey { user, profile }, turn);
     }
 
     /// Whoever administers a profile and wants its mail tried says that its transports may be tried too.
@@ -215,12 +223,19 @@ impl Broker {
         }
     }
 
-    /// `IMAPIStatus::FlushQueues`: one store after the other, then every transport that was out.
+    /// `IMAPIStatus::FlushQueues`: transports that were out get another chance, and then one store after the other.
     fn flush_queues(&mut self, asker: Asker, profile: Option<String>, turn: &mut Turn) {
         let user = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
         let all = profile.as_ref().is_some_and(|p| self.administers(user, p))
             || self.right(user, &[]) >= crate::settings::Right::Admin;
         let uid = (!all).then_some(user);
+        if all {
+            let wanted = |s: &&Session| profile.as_ref().is_none_or(|p| *p == s.key.profile);
+            let sessions: Vec<_> = self.sessions.values().filter(wanted).map(|s| s.id).collect();
+            for session in sessions {
+                self.revive_transports(session, turn);
+            }
+        }
         let first = EngineId(0);
         self.flush_next(Flushing { asker, profile, uid, engine: first, found: 0 }, turn);
     }
@@ -229,7 +244,7 @@ impl Broker {
         let behind = (std::ops::Bound::Excluded(flushing.engine), std::ops::Bound::Unbounded);
         let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.uid.is_some());
         let Some((engine, lane)) = next.map(|e| (e.id, e.write)) else {
-            return self.flushed(&flushing, turn);
+            return self.flushed(flushing, turn);
         };
         let (profile, uid) = (flushing.profile.clone(), flushing.uid);
         let write = StoreWrite::Hasten { profile, uid, now: turn.tick.millis() };
@@ -254,14 +269,9 @@ impl Broker {
         self.flush_next(flushing, turn);
     }
 
-    fn flushed(&mut self, flushing: &Flushing, turn: &mut Turn) {
-        if flushing.uid.is_none() {
-            let wanted =
-                |s: &&Session| flushing.profile.as_ref().is_none_or(|p| *p == s.key.profile);
-            let sessions: Vec<_> = self.sessions.values().filter(wanted).map(|s| s.id).collect();
-            for session in sessions {
-                self.revive_transports(session, turn);
-            }
+    fn flushed(&mut self, flushing: Flushing, turn: &mut Turn) {
+        if let Some(profile) = flushing.profile.filter(|_| flushing.found > 0) {
+            self.adopt_profile(profile, turn);
         }
         self.answer(flushing.asker, Ok(Reply::Flushed(flushing.found)), turn);
     }
@@ -421,7 +431,8 @@ fn apply(change: QueueChange, submission: &mut Submission, now: u64) -> Result<(
     let changed = submission.recipients.iter_mut().filter(|r| from.contains(&r.state));
     let changed = changed.map(|recipient| {
         recipient.state = to;
-        recipient.intent = None;
+        // What is given up keeps who had it: it may have gone out.
+        recipient.intent = recipient.intent.take().filter(|_| to == Aborted);
     });
     if changed.count() == 0 {
         return Err(senseless(change, before));

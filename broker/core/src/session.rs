@@ -155,9 +155,12 @@ pub(crate) enum ProviderState {
 }
 
 impl Provider {
-    /// How many more messages a transport may be handed.
+    /// How many more messages a transport may be handed; none while it logs on again.
     pub(crate) fn room(&self) -> usize {
-        self.window.saturating_sub(self.in_flight)
+        match self.state {
+            ProviderState::LoggingOn(_) => 0,
+            _ => self.window.saturating_sub(self.in_flight),
+        }
     }
 }
 

@@ -629,7 +629,12 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
             }
         };
         match found {
-            Some((place, provider)) if provider.state == ProviderState::Available => {
+            Some((place, provider))
+                if matches!(
+                    provider.state,
+                    ProviderState::Available | ProviderState::LoggingOn(_)
+                ) =>
+            {
                 let intent = &recipient.intent;
                 // What is recovered is one transmission as it was handed over.
                 let most = if intent.is_some() { usize::MAX } else { provider.most_recipients };

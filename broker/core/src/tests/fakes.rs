@@ -8,7 +8,7 @@ use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
     AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderError, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Submission, Transmission, TransportCall,
+    StoreFacts, StoreRead, StoreWrite, Submission, Transmission, TransportCall, TransportFacts,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -328,6 +328,8 @@ pub(super) struct Wire {
     pub(super) mute: BTreeSet<String>,
     /// What a recover says instead of finding out.
     pub(super) recover: Option<Outcome>,
+    /// How every transport wants to be used.
+    pub(super) facts: TransportFacts,
 }
 
 impl Wire {

@@ -531,10 +531,13 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
-            (_, ProviderCall::Logon | ProviderCall::Logoff) => {
+            (worker, ProviderCall::Logon | ProviderCall::Logoff) => {
                 let key = format!("{}.{name}", lane.name);
-                match self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front) {
-                    Some(Step::Refuses) => Err(error(Code::E_FAILONEPROVIDER)),
+                match (self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front), worker) {
+                    (Some(Step::Refuses), _) => Err(error(Code::E_FAILONEPROVIDER)),
+                    (_, Worker::Transport(_)) if name == "Logon" => {
+                        Ok(ProviderAnswer::TransportReady(self.wire.facts))
+                    }
                     _ => Ok(ProviderAnswer::Done),
                 }
             }
