@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Send(SendArguments),
     /// Show sessions, members, providers and the queue; exit status 1 when no broker runs
     Status(StatusArguments),
-    /// Look at the outgoing queue
+    /// Look at the outgoing queue, and change what is in it
     Queue(QueueArguments),
     /// Join the current shared session and log off
     Logoff(LogoffArguments),
@@ -122,6 +122,28 @@ pub(crate) enum QueueAction {
         /// The entry identifier
         entry: String,
     },
+    /// Try one now; one whose outcome is unknown may arrive twice then
+    Retry {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Keep one until it is released
+    Hold {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Let one go that was held
+    Release {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Take one back, into Drafts
+    Abort {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Try everything that waits for its time, now, through transports that were disabled too
+    Flush,
 }
 
 #[derive(Debug, Args)]
