@@ -64,18 +64,18 @@ impl TransportSection {
     /// The keys that are set and not for every kind, with their places.
     fn special(&self) -> Vec<(&'static str, Range<usize>)> {
         let mut special = vec![
-            ("path", place(&self.path)),
-            ("host", place(&self.host)),
-            ("port", place(&self.port)),
-            ("security", place(&self.security)),
-            ("username", place(&self.username)),
-            ("auth", place(&self.auth)),
-            ("ca_file", place(&self.ca_file)),
-            ("helo", place(&self.helo)),
-            ("connections", place(&self.connections)),
-            ("timeout", place(&self.timeout)),
-            ("connect_timeout", place(&self.connect_timeout)),
-            ("max_recipients", place(&self.max_recipients)),
+            ("path", place(self.path.as_ref())),
+            ("host", place(self.host.as_ref())),
+            ("port", place(self.port.as_ref())),
+            ("security", place(self.security.as_ref())),
+            ("username", place(self.username.as_ref())),
+            ("auth", place(self.auth.as_ref())),
+            ("ca_file", place(self.ca_file.as_ref())),
+            ("helo", place(self.helo.as_ref())),
+            ("connections", place(self.connections.as_ref())),
+            ("timeout", place(self.timeout.as_ref())),
+            ("connect_timeout", place(self.connect_timeout.as_ref())),
+            ("max_recipients", place(self.max_recipients.as_ref())),
         ];
         special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
         in_order(special.into_iter().filter_map(|(key, place)| Some((key, place?))))
@@ -84,10 +84,10 @@ impl TransportSection {
     /// The keys that are set and say where the password is, with their places.
     fn passwords(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
         let keys = [
-            ("password_command", place(&self.password_command)),
-            ("password_file", place(&self.password_file)),
-            ("password_credential", place(&self.password_credential)),
-            ("password_env", place(&self.password_env)),
+            ("password_command", place(self.password_command.as_ref())),
+            ("password_file", place(self.password_file.as_ref())),
+            ("password_credential", place(self.password_credential.as_ref())),
+            ("password_env", place(self.password_env.as_ref())),
         ];
         keys.into_iter().filter_map(|(key, place)| Some((key, place?)))
     }
@@ -165,21 +165,21 @@ impl Reader<'_> {
             time.as_ref().map(|time| time.get_ref().0.as_millis().to_string())
         };
         let options = [
-            ("host", text(&section.host)),
+            ("host", text(section.host.as_ref())),
             ("port", Some(port.to_string())),
             ("security", Some(security.name().to_owned())),
-            ("username", text(&section.username)),
-            ("password_command", text(&section.password_command)),
+            ("username", text(section.username.as_ref())),
+            ("password_command", text(section.password_command.as_ref())),
             ("password_file", file(&section.password_file)?),
-            ("password_credential", text(&section.password_credential)),
-            ("password_env", text(&section.password_env)),
-            ("auth", text(&section.auth)),
+            ("password_credential", text(section.password_credential.as_ref())),
+            ("password_env", text(section.password_env.as_ref())),
+            ("auth", text(section.auth.as_ref())),
             ("ca_file", file(&section.ca_file)?),
-            ("helo", text(&section.helo)),
-            ("connections", text(&section.connections)),
+            ("helo", text(section.helo.as_ref())),
+            ("connections", text(section.connections.as_ref())),
             ("timeout", time(&section.timeout)),
             ("connect_timeout", time(&section.connect_timeout)),
-            ("max_recipients", text(&section.max_recipients)),
+            ("max_recipients", text(section.max_recipients.as_ref())),
         ];
         Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
@@ -191,7 +191,8 @@ impl Reader<'_> {
         host: &str,
         security: Security,
     ) -> Result<(), SettingsError> {
-        let Some(at) = place(&section.security).filter(|_| security == Security::None) else {
+        let Some(at) = place(section.security.as_ref()).filter(|_| security == Security::None)
+        else {
             return Ok(());
         };
         if is_loopback(host) {
@@ -217,7 +218,7 @@ impl Reader<'_> {
                 format!("`{first}` says already where the password is; `{second}` is one too many"),
             ),
             (None, [(key, at), ..]) => (at.clone(), format!("`{key}` needs a `username`")),
-            (None, []) => match place(&section.auth) {
+            (None, []) => match place(section.auth.as_ref()) {
                 Some(at) => (at, "`auth` needs a `username`".to_owned()),
                 None => return Ok(()),
             },
@@ -248,15 +249,15 @@ impl Reader<'_> {
     }
 }
 
-fn place<S: Spelling>(value: &Given<S>) -> Option<Range<usize>> {
-    value.as_ref().map(Spanned::span)
+fn place<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<Range<usize>> {
+    value.map(Spanned::span)
 }
 
-fn text<S: Spelling>(value: &Given<S>) -> Option<String>
+fn text<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<String>
 where
     S::Value: ToString,
 {
-    value.as_ref().map(|value| value.get_ref().0.to_string())
+    value.map(|value| value.get_ref().0.to_string())
 }
 
 /// Keys in the order of the file.
