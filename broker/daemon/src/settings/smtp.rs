@@ -126,13 +126,12 @@ pub(super) enum Credential {}
 
 impl Spelling for Credential {
     type Value = String;
-    const EXPECTED: &'static str =
-        "the name of a credential, which is that of a file without \"/\"";
+    const EXPECTED: &'static str = "the name of a credential: no \"/\" in it, no \".\" first";
 
     fn text(text: &str) -> Option<String> {
         let refused = |c: char| c == '/' || c.is_control();
-        let plain = !text.contains(refused) && !["", ".", ".."].contains(&text);
-        (plain && text.len() <= 255).then(|| text.to_owned())
+        let plain = !text.contains(refused) && !text.starts_with('.');
+        (plain && (1..=255).contains(&text.len())).then(|| text.to_owned())
     }
 
     fn shown(_value: &str) -> String {
@@ -255,7 +254,7 @@ mod tests {
         assert!(CommandLine::text("pass show mail/work").is_some());
         assert_eq!((CommandLine::text(" "), CommandLine::text("a\0b")), (None, None));
         assert!(Credential::text("smtp.work").is_some());
-        for bad in ["", ".", "..", "a/b", "/run/x", "a\nb", &"x".repeat(256)] {
+        for bad in ["", ".", ".hidden", "a/b", "/run/x", "a\nb", &"x".repeat(256)] {
             assert_eq!(Credential::text(bad), None, "{bad:?}");
         }
         assert!(Variable::text("_MAIL_2").is_some());
