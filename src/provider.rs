@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sundown_client::{Code, Error};
-use sundown_daemon::settings::{KINDS, Kind};
+use sundown_daemon::settings::{KINDS, Key, Kind};
 
 use crate::cli::{Context, ProviderAction, ProviderArguments};
 use crate::output;
@@ -39,7 +39,8 @@ fn named(name: &str) -> Result<Vec<&'static Kind>, Error> {
 fn value(kinds: &[&Kind]) -> Value {
     let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
     let keys = |kind: &Kind| -> Value {
-        let key = |k: &sundown_daemon::settings::Key| json!({ "key": k.name, "default": text(k.default), "meaning": k.meaning });
+        let key =
+            |k: &Key| json!({ "key": k.name, "default": text(k.default), "meaning": k.meaning });
         kind.keys.iter().map(key).collect()
     };
     kinds
@@ -62,8 +63,10 @@ fn list(kinds: &[&Kind]) -> String {
 }
 
 fn page(kind: &Kind) -> String {
-    let row = |key: &sundown_daemon::settings::Key| {
-        vec![key.name.to_owned(), key.default.to_owned(), key.meaning.replace('`', "\"")]
+    let row = |key: &Key| {
+        // The words are those of a page, where backticks set words of settings off.
+        let plain = |text: &str| text.replace('`', "\"");
+        vec![key.name.to_owned(), plain(key.default), plain(key.meaning)]
     };
     let rows: Vec<_> = kind.keys.iter().map(row).collect();
     let heading = format!("{} {}: {}", words(kind), kind.name, kind.about);

@@ -28,9 +28,10 @@ pub(super) fn run(
     }
     arguments.check()?;
     write(&file, &arguments.content()?)?;
-    let profile = load(&arguments.name, places).inspect_err(|_| {
+    let profile = load(&arguments.name, places).map_err(|error| {
         // What does not make sense is not left behind.
         let _ = std::fs::remove_file(&file);
+        output::error(error.code(), format!("no profile was made: {error}"))
     })?;
     let names: Vec<_> = profile.transports.iter().map(|t| &t.provider.name).collect();
     let value = json!({ "profile": profile.name, "file": file, "transports": names });
