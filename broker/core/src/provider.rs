@@ -37,18 +37,32 @@ impl ProviderType {
 }
 
 /// A provider as a profile configures it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProviderSpec {
     /// Its name, unique in the profile and type.
     pub name: String,
-    /// Which implementation: `sqlite`, `maildir`.
+    /// Which implementation: `sqlite`, `maildir`, `smtp`.
     pub kind: String,
     /// Where its data is. Two stores with one path are one engine.
     pub path: PathBuf,
-    /// What else the profile says to it.
+    /// What else the profile says to it, by key. A value may be a command line with a secret in it: whoever shows a spec
+    /// leaves values out, as its `Debug` does.
     pub options: Vec<(String, String)>,
     /// The administrator's word on fast shutdown.
     pub fast_shutdown: FastShutdown,
+}
+
+impl fmt::Debug for ProviderSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.options.iter().map(|(key, _)| key).collect();
+        f.debug_struct("ProviderSpec")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("path", &self.path)
+            .field("options", &keys)
+            .field("fast_shutdown", &self.fast_shutdown)
+            .finish()
+    }
 }
 
 /// `fast_shutdown` of a provider's section.
@@ -652,6 +666,21 @@ impl AddressCall {
             Self::Act(AddressAction::Add { .. }) => "CreateEntry",
             Self::Act(AddressAction::Remove { .. }) => "DeleteEntries",
             Self::Act(AddressAction::Resolve { .. }) => "ResolveName",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_shows_its_options_without_their_values() {
+        let option = ("password_command".to_owned(), "echo hunter2".to_owned());
+        let spec = ProviderSpec { options: vec![option], ..ProviderSpec::new("smtp") };
+        for shown in [format!("{spec:?}"), format!("{spec:#?}")] {
+            assert!(shown.contains("password_command") && shown.contains("smtp"), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
 }
