@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Events};
-use sundown_protocol::reply::{LoggedOn, Peer};
+use sundown_protocol::reply::{LoggedOn, Peer, Resource};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
     LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
@@ -328,8 +328,11 @@ impl Session {
 
     /// `IMAPIStatus::ValidateState` of a provider of this session, by its name: a transport really connects and says who it
     /// is. The error says in words what is wrong.
-    pub fn validate_state(&self, provider: &str) -> Result<(), Error> {
-        self.state.done(|member| Request::ValidateState { member, provider: provider.to_owned() })
+    pub fn validate_state(&self, kind: Resource, provider: &str) -> Result<(), Error> {
+        self.state.done(|member| {
+            let provider = provider.to_owned();
+            Request::ValidateState { member, kind, provider }
+        })
     }
 
     /// Deletes a message: into Deleted, or for good if it is there.

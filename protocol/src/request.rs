@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId};
 use crate::notification::Events;
+use crate::reply::Resource;
 
 /// One request with the id that its reply will echo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,7 +196,9 @@ pub enum Request {
     ValidateState {
         /// Who asks.
         member: MemberId,
-        /// The provider's name.
+        /// The type of provider.
+        kind: Resource,
+        /// Its name, unique among those.
         provider: String,
     },
     /// `IMsgStore::StoreLogoff` → [`Reply::StoreLoggedOff`](crate::Reply::StoreLoggedOff).

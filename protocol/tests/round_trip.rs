@@ -237,8 +237,11 @@ fn message_request() -> impl Strategy<Value = Request> {
         (option::of(text()), queue_action())
             .prop_map(|(profile, action)| Request::Queue { profile, action }),
         stopping.prop_map(|how| Request::Stop { how }),
-        (member(), text())
-            .prop_map(|(member, provider)| Request::ValidateState { member, provider }),
+        (member(), text()).prop_map(|(member, provider)| Request::ValidateState {
+            member,
+            kind: Resource::StoreProvider,
+            provider
+        }),
         (member(), object(), any::<u32>()).prop_map(|(member, object, flags)| {
             Request::StoreLogoff { member, object, flags: StoreLogoff(flags) }
         }),

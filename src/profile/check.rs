@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use sundown_client::{Error, Logoff, Logon, Mapi, Session};
 
-use super::broker;
 use crate::cli::{Autostart, Context};
 use crate::output;
 
@@ -41,7 +40,7 @@ fn try_providers(mapi: &Mapi, session: &Session) -> Result<Vec<Tried>, Error> {
     let providers = ours.map(|session| session.providers).unwrap_or_default();
     let tried = providers.into_iter().map(|provider| Tried {
         kind: provider.kind.name(),
-        result: broker::validate_state(session, &provider.name, &provider.status),
+        result: session.validate_state(provider.kind, &provider.name),
         name: provider.name,
         status: provider.status,
     });

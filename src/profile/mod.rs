@@ -5,20 +5,18 @@
 //! ask     asks for what is missing, on a terminal
 //! show    what a profile consists of; nothing of a password but where it is
 //! check   whether its providers work
-//! broker  what the broker is asked for
 //! ```
 
 mod add;
 mod ask;
-mod broker;
 mod check;
 mod show;
 
 use std::process::ExitCode;
 
 use serde_json::json;
-use sundown_client::{Code, Error};
-use sundown_daemon::settings::{self, KnownKinds, Places, ProfileError};
+use sundown_client::{Code, Deletion, Error};
+use sundown_daemon::settings::{self, Places, ProfileError};
 use sundown_daemon::{Profile, Registry};
 
 use crate::cli::{Autostart, Context, ProfileAction, ProfileArguments};
@@ -37,15 +35,14 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
             load(name, &places)?;
             return check::run(context, name);
         }
-        ProfileAction::Remove { name } => remove(context, &places, name)?,
+        ProfileAction::Remove { name } => remove(context, name)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where profiles are. Files can be written and shown also for a kind that this broker does not have.
 fn places(context: &Context) -> Places {
     let locations = crate::serve::locations(context);
-    let kinds = KnownKinds::default();
+    let kinds = settings::KnownKinds::default();
     Places { kinds, ..sundown_daemon::places(&locations, &Registry::shipped()) }
 }
 
@@ -84,9 +81,9 @@ fn transports(name: &str, places: &Places) -> String {
 }
 
 /// The broker does it, because sessions may use the profile still.
-fn remove(context: &Context, places: &Places, name: &str) -> Result<(), Error> {
+fn remove(context: &Context, name: &str) -> Result<(), Error> {
     let mapi = context.initialize(Autostart::Yes)?;
-    let deferred = broker::delete_profile(&mapi, places, name)?;
+    let deferred = mapi.delete_profile(name)? == Deletion::WhenUnused;
     let value = json!({ "profile": name, "deferred": deferred });
     output::print(context.json, &value, || {
         if deferred {

@@ -169,6 +169,11 @@ impl Engine {
         }
     }
 
+    /// Whether the store is open and stays so for now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.uid.is_some() && self.state == EngineState::Open
+    }
+
     /// Whether the store may be asked, or is left alone after a failure.
     pub(crate) fn rests(&self, now: Duration) -> bool {
         self.rests_until.is_some_and(|until| now < until)

@@ -142,7 +142,8 @@ impl Broker {
         };
         let stored = rows.into_iter().next().ok_or_else(not_in_queue)?;
         self.refuse_locked(&wish)?;
-        let state = self.engines.get(&wish.engine).ok_or_else(not_in_queue)?;
+        let open = self.engines.get(&wish.engine).filter(|e| e.is_open());
+        let state = open.ok_or_else(|| locked(wish.change))?;
         // What is known here is newer than what was read.
         let known = state.entries.get(&wish.record);
         let mut submission = known.map_or(stored, |entry| entry.submission.clone());
@@ -242,7 +243,7 @@ impl Broker {
 
     fn flush_next(&mut self, flushing: Flushing, turn: &mut Turn) {
         let behind = (std::ops::Bound::Excluded(flushing.engine), std::ops::Bound::Unbounded);
-        let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.uid.is_some());
+        let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.is_open());
         let Some((engine, lane)) = next.map(|e| (e.id, e.write)) else {
             return self.flushed(flushing, turn);
         };
@@ -304,7 +305,7 @@ impl Broker {
     }
 
     fn open_engines(&self) -> impl Iterator<Item = &Engine> {
-        self.engines.values().filter(|engine| engine.uid.is_some())
+        self.engines.values().filter(|engine| engine.is_open())
     }
 
     /// Lists the queue of the open stores, one after the other, a page at a time.

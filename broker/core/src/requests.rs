@@ -100,8 +100,8 @@ impl Broker {
             }
             Request::Queue { profile, action } => self.queue(asker, profile, action, turn),
             Request::Stop { how } => self.stop_asked(asker, how, turn),
-            Request::ValidateState { member, provider } => {
-                self.validate_state(asker, member, &provider, turn)
+            Request::ValidateState { member, kind, provider } => {
+                self.validate_state(asker, member, (kind, &provider), turn)
             }
             Request::StoreLogoff { member, object, flags } => {
                 self.store_logoff(asker, (member, object), flags, turn)

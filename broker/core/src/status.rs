@@ -19,14 +19,16 @@ impl Broker {
         &mut self,
         asker: Asker,
         id: MemberId,
-        name: &str,
+        (kind, name): (Resource, &str),
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let member = self.attached(asker, id)?;
         let caller = Self::caller(member);
         let session = self.session_of(member);
-        let Some(provider) = session.providers.iter().find(|p| p.name == name) else {
-            let message = format!("profile {:?} has no provider {name:?}", session.key.profile);
+        let it = |p: &&Provider| p.name == name && resource(p.kind) == kind;
+        let Some(provider) = session.providers.iter().find(it) else {
+            let (profile, kind) = (&session.key.profile, kind.name());
+            let message = format!("profile {profile:?} has no {kind} {name:?}");
             return Err(Fault::new(Code::E_NOT_FOUND, message));
         };
         if provider.kind == ProviderType::Transport && self.lanes.is_open(provider.lane) {

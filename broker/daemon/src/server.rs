@@ -309,7 +309,12 @@ impl Server {
     }
 
     fn delete_profile(&mut self, name: String) {
-        let result = Err(Fault::new(Code::E_NO_SUPPORT, "profiles cannot be deleted yet"));
+        let removed = settings::remove_profile(&name, &self.places);
+        match &removed {
+            Ok(()) => tracing::info!(profile = name, "a profile was deleted"),
+            Err(error) => tracing::warn!(profile = name, %error, "a profile was not deleted"),
+        }
+        let result = removed.map_err(|error| Fault::new(error.code(), error.to_string()));
         self.apply(Event::ProfileDeleted { name, result });
     }
 

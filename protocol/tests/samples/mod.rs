@@ -179,7 +179,11 @@ fn requests() -> Vec<Request> {
             action: QueueAction::List { all: true, after: 0, limit: 64 },
         },
         Request::Stop { how: Stopping::Orderly },
-        Request::ValidateState { member: MEMBER, provider: "relay".into() },
+        Request::ValidateState {
+            member: MEMBER,
+            kind: Resource::TransportProvider,
+            provider: "relay".into(),
+        },
         Request::StoreLogoff { member: MEMBER, object: OBJECT, flags: StoreLogoff::PURGE },
         Request::DeleteProfile { name: "work".into() },
     ]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::reply::{Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
     Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, QueueChange,
     Request, StoreLogoff, Submit,
@@ -431,8 +431,12 @@ impl Model {
             }
             Act::Validate(who) => {
                 if let Some(member) = pick(&self.members, who) {
-                    let provider = PROVIDERS[who % PROVIDERS.len()].to_owned();
-                    world.ask(member.at, Request::ValidateState { member: member.id, provider });
+                    let validate = Request::ValidateState {
+                        member: member.id,
+                        kind: Resource::TransportProvider,
+                        provider: PROVIDERS[who % PROVIDERS.len()].to_owned(),
+                    };
+                    world.ask(member.at, validate);
                 }
             }
         }

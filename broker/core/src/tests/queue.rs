@@ -1,5 +1,6 @@
 //! The outgoing queue as people change it: every state has a way out, also over a restart.
 
+use sundown_protocol::reply::Resource;
 use sundown_protocol::reply::SubmissionState::{
     self, Aborted, Bounced, Deferred, Held, Queued, Sent, Transmitting, Unknown,
 };
@@ -284,7 +285,11 @@ fn a_provider_can_be_asked_whether_it_works() {
     let mut world = World::new();
     let member = world.member(1);
     let ask = |world: &mut World, name: &str| {
-        let request = Request::ValidateState { member: member.id, provider: name.into() };
+        let kind = match name {
+            "store" => Resource::StoreProvider,
+            _ => Resource::TransportProvider,
+        };
+        let request = Request::ValidateState { member: member.id, kind, provider: name.into() };
         world.call(member.at, request).map_err(|f| f.code)
     };
     assert_eq!(ask(&mut world, "relay"), Ok(Reply::Done));
