@@ -350,6 +350,45 @@ fn a_profile_is_removed() {
     assert_eq!(error["error"]["code"], "MAPI_E_INVALID_PARAMETER");
 }
 
+/// One in use is removed when its last session has ended; until then nobody logs on to it.
+///
+/// LOGON-17, INSTALL-11
+#[test]
+fn a_profile_in_use_goes_when_it_is_free() {
+    let home = Home::new();
+    let file = home.profile("work", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon profile=work");
+    let removed = home.run(&["profile", "remove", "work", "--json"]).ok().json();
+    assert_eq!(removed, json!({ "profile": "work", "deferred": true }));
+    assert!(file.exists());
+    shell.fails("logon profile=work", "MAPI_E_PROFILE_DELETED");
+    shell.ok("logoff session=1");
+    broker.until("its end", || !file.exists());
+    shell.fails("logon profile=work", "MAPI_E_NOT_FOUND");
+}
+
+/// A session keeps the profile that it was started with; the next one reads it again.
+///
+/// LOGON-18, INSTALL-4, design §7
+#[test]
+fn a_profile_is_read_again_by_the_next_session() {
+    let home = Home::new();
+    home.profile("work", "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon profile=work");
+    home.profile("work", "[[transport]]\naccept = [\"*\"]\n");
+    let far = home.write("far.eml", "To: far@example.org\n\n");
+    let submit = |session: u32| format!("submit session={session} file={}", far.display());
+    shell.fails(&submit(1), "MAPI_E_UNCONFIGURED");
+    shell.ok("logoff session=1");
+    home.status_until("its end", |status| status["sessions"] == json!([]));
+    shell.ok("logon profile=work");
+    shell.ok(&submit(2));
+}
+
 /// `check` has a row for each provider, and fails when one of them does.
 ///
 /// design §8
