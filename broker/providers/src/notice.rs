@@ -80,7 +80,7 @@ impl Notice<'_> {
             "Content-Type: text/plain; charset=utf-8\r\n\
              Content-Transfer-Encoding: 8bit\r\n\
              \r\n\
-             Your message could not be delivered. It will not be tried again.\r\n\
+             Your message did not reach everybody it was for. It will not be tried again.\r\n\
              \r\n\
              Subject: {}\r\n\
              Submitted: {}\r\n\
@@ -143,8 +143,13 @@ impl Failure<'_> {
         )
     }
 
-    /// The enhanced status code. A transport's last word that says "later" means that the time for it ran out.
+    /// The enhanced status code. A transport's last word that says "later" means that the time for it ran out; what was
+    /// given up for another reason begins with the code of that reason.
     fn status(&self) -> String {
+        let first = self.reply.split(' ').next().filter(|word| is_enhanced(word));
+        if let Some(code) = first {
+            return code.to_owned();
+        }
         let enhanced = self.reply.split([' ', '-']).take(3).find(|word| is_enhanced(word));
         match (enhanced, reply_code(self.reply)) {
             (Some(code), _) if code.starts_with('5') => code.to_owned(),
@@ -231,6 +236,7 @@ mod tests {
             ("552 too big", "5.0.0"),
             ("554-5.7.1 refused", "5.7.1"),
             ("4.4.7 the time ran out", "4.4.7"),
+            ("4.4.2 nobody knows whether it was delivered: 250-", "4.4.2"),
             ("451 4.3.0 later", "4.4.7"),
             ("421 later", "4.4.7"),
             ("550 5.1.1.1 x", "5.0.0"),
