@@ -75,6 +75,13 @@ impl Message {
         self
     }
 
+    /// Leaves the envelope's sender to the profile's identity, whatever the message's From says.
+    #[must_use]
+    pub fn without_sender(mut self) -> Self {
+        self.from = None;
+        self
+    }
+
     /// Puts fields in front, but for those that the message has. A message that is a body only gets a head with them.
     /// Values stay in their line, whatever they have in them.
     #[must_use]
@@ -107,6 +114,11 @@ impl Message {
     /// The envelope's recipients.
     pub fn recipients(&self) -> &[String] {
         &self.recipients
+    }
+
+    /// The message's bytes, without its envelope.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// The message's bytes.
