@@ -157,6 +157,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
                 let rest = words.drain(..).flat_map(addresses);
                 parser.invocation.recipients.extend(rest);
             }
+            [b'-', b'-', ..] => return Err(Usage::Unknown(word[1..].escape_ascii().to_string())),
             [b'-', cluster @ ..] if !cluster.is_empty() => parser.cluster(cluster, &mut words)?,
             _ => parser.invocation.recipients.extend(addresses(word)),
         }
@@ -360,7 +361,7 @@ mod tests {
         let cases: &[(&[&str], &str)] = &[
             (&["-z"], "there is no flag -z"),
             (&["-tz", "anna"], "there is no flag -z"),
-            (&["--help"], "there is no flag --"),
+            (&["--help"], "there is no flag --help"),
             (&["-\u{e9}"], "there is no flag -\\xc3"),
             (&["-f"], "-f needs a value"),
             (&["-tf"], "-f needs a value"),
