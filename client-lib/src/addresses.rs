@@ -209,6 +209,11 @@ impl Item {
         if self.broken {
             return Some(self.raw.trim_ascii().to_vec());
         }
+        // Empty brackets alone are nobody; somebody's name with them lacks an address.
+        let nameless = self.words.trim_ascii().is_empty();
+        if self.angle.as_deref().is_some_and(|angle| angle.trim_ascii().is_empty()) && !nameless {
+            return Some(self.raw.trim_ascii().to_vec());
+        }
         let written = self.angle.as_deref().map_or(&self.words[..], without_route);
         let spec = without_spaces(written);
         if spec.is_empty() { None } else { Some(unquoted(spec)) }
@@ -276,7 +281,7 @@ mod tests {
             ("A(x) Group(people)\n :Chris <c@(his host)d>, e@f (g); (end)", &["c@d", "e@f"]),
             ("Pete(A nice \\) chap) <pete(his)@silly.test(host)>", &["pete@silly.test"]),
             ("\"a b\"@x, <\"c d\"@x>, \"e@f\"@x", &["\"a b\"@x", "\"c d\"@x", "\"e@f\"@x"]),
-            ("<@a,@b:joe@c>, <>, Nobody <>", &["joe@c"]),
+            ("<@a,@b:joe@c>, <>, < > (nobody)", &["joe@c"]),
             ("a@[127.0.0.1], b@[IPv6:::1]", &["a@[127.0.0.1]", "b@[IPv6:::1]"]),
             ("john . doe @ example .\r\n org", &["john.doe@example.org"]),
             ("< a@b >, anna (x) , \"bo\"", &["a@b", "anna", "bo"]),
@@ -300,6 +305,7 @@ mod tests {
             ("(open a@b, c@d", &["(open a@b, c@d"]),
             ("<a@b, c@d", &["<a@b, c@d"]),
             ("a@b>", &["a@b>"]),
+            ("Anna <>, \"\"", &["Anna <>", ""]),
             ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
             ("<a@b> <c@d>", &["<a@b> <c@d>"]),
             ("g: h: a@b;", &["h: a@b"]),
@@ -320,6 +326,30 @@ mod tests {
             let found = addresses(odd.repeat(500_000));
             assert!(found.iter().all(|a| a.len() <= 4 * MAX_SHOWN), "{odd}");
             assert!(found.len() <= 1, "{odd}");
+        }
+    }
+
+    /// Every arrangement of what means something: what is taken is read the same again, and no comma is lost.
+    #[test]
+    fn what_was_read_is_read_again() {
+        let alphabet = b"a@,:;<>()\"\\[] .";
+        let size = alphabet.len();
+        for number in 0..size.pow(4) {
+            let places = (0..4).map(|place| alphabet[number / size.pow(place) % size]);
+            let list: Vec<u8> = places.collect();
+            let odd = |a: &String| a.is_empty() || a.contains(|c| "<>()\"\\[]:;, ".contains(c));
+            let found = addresses(&list);
+            if !found.iter().any(odd) {
+                assert_eq!(addresses(found.join(",")), found, "{list:?}");
+            }
+            if list.contains(&b'a') && found.is_empty() {
+                // Only a comment, a group's name or a route may be nobody.
+                assert!(
+                    list.iter().any(|b| b"(:".contains(b)),
+                    "{:?}",
+                    list.escape_ascii().to_string()
+                );
+            }
         }
     }
 }
