@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -513,4 +515,34 @@ fn the_systems_broker_comes_first() {
     send(None).expect("it could before").ok();
     own_broker.until("the message", || own.maildir("default").count() == 2);
     assert_eq!(system.maildir("default").count(), 1);
+}
+
+/// A user who may connect, and whom the profile does not let submit, is told so.
+///
+/// design §8
+#[test]
+fn users_without_the_right_are_refused() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can be somebody else: not tested");
+        return;
+    }
+    let home = Home::with_settings(&format!("[socket]\ngroup = \"{NOBODY}\"\n"));
+    let broker = home.serve();
+    for directory in ["", "run"] {
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.path(directory), open).expect("changed");
+    }
+    let mut command = home.called("sendmail", &["anna"]);
+    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).stderr(Stdio::piped());
+    // Where the build is, others may have no way to.
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return eprintln!("{error}: not tested"),
+    };
+    let ran = child.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(77), "{errors}");
+    assert!(errors.starts_with("sendmail: "), "{errors}");
+    drop(broker);
 }
