@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, Privileges};
 use sundown_client::{Error, Mapi, Options};
 
@@ -65,12 +65,14 @@ pub(crate) enum Command {
     Sendmail(SendmailArguments),
     /// Show sessions, members, providers and the queue; exit status 1 when no broker runs
     Status(StatusArguments),
-    /// Look at the outgoing queue
+    /// Look at the outgoing queue, and change what is in it
     Queue(QueueArguments),
     /// Join the current shared session and log off
     Logoff(LogoffArguments),
     /// The accounts that sessions are for
     Profile(ProfileArguments),
+    /// What profiles are made of: the kinds of stores, transports and address books
+    Provider(ProviderArguments),
     /// End the broker, and with it every session
     Stop(StopArguments),
 }
@@ -133,6 +135,28 @@ pub(crate) enum QueueAction {
         /// The entry identifier
         entry: String,
     },
+    /// Try one now; one whose outcome is unknown may arrive twice then
+    Retry {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Keep one until it is released
+    Hold {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Let one go that was held
+    Release {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Take one back, into Drafts
+    Abort {
+        /// The entry identifier
+        entry: String,
+    },
+    /// Try everything that waits for its time, now, through transports that were disabled too
+    Flush,
 }
 
 #[derive(Debug, Args)]
@@ -166,21 +190,95 @@ pub(crate) enum ProfileAction {
         /// Its name
         name: String,
     },
-    /// Make one that delivers into a Maildir
-    Add {
-        /// Its name
-        name: String,
-        /// The Maildir; without it one in the data directory
-        #[arg(long, value_name = "DIR")]
-        maildir: Option<PathBuf>,
-        /// Addresses to take: a domain, *.domain, an address, or * for everything; without it local addresses
-        #[arg(long, value_name = "PATTERN")]
-        accept: Vec<String>,
-    },
-    /// Log on to one, and say how its providers are
+    /// Make one that delivers into a Maildir, or hands mail over to a server; asks for what is missing on a terminal
+    Add(Box<AddArguments>),
+    /// Log on to one, and say of each of its providers whether it works
     Check {
         /// Its name
         name: String,
+    },
+    /// Take one away, at once or when its sessions have ended; its data stays
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct AddArguments {
+    /// Its name
+    pub(crate) name: String,
+    /// What its transport is: smtp when there is a --host, else maildir
+    #[arg(long, value_enum)]
+    pub(crate) kind: Option<TransportKind>,
+    /// The server that takes mail further
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Its port; without it 587, with tls 465, with none 25
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// How the way there is encrypted: starttls (default), tls, or none on this host
+    #[arg(long, value_parser = SECURITIES)]
+    pub(crate) security: Option<String>,
+    /// Who logs on there
+    #[arg(long, value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// A command line that prints the password
+    #[arg(long, value_name = "COMMAND", group = "password")]
+    pub(crate) password_command: Option<String>,
+    /// A file with the password
+    #[arg(long, value_name = "FILE", group = "password")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// A systemd credential that is the password
+    #[arg(long, value_name = "NAME", group = "password")]
+    pub(crate) password_credential: Option<String>,
+    /// A variable of the broker's environment that is the password
+    #[arg(long, value_name = "VARIABLE", group = "password")]
+    pub(crate) password_env: Option<String>,
+    /// How to log on there; without it the best that the server offers
+    #[arg(long, value_parser = ["plain", "login", "xoauth2"])]
+    pub(crate) auth: Option<String>,
+    /// Certificates that vouch for the server
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Addresses to take: a domain, *.domain, an address, or * for everything. Without it a Maildir takes local addresses,
+    /// and a server all others
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) accept: Vec<String>,
+    /// The Maildir; without it one in the data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) maildir: Option<PathBuf>,
+    /// Beside a server: no Maildir for local addresses
+    #[arg(long)]
+    pub(crate) no_local: bool,
+}
+
+/// What `security` can be.
+pub(crate) const SECURITIES: [&str; 3] = ["starttls", "tls", "none"];
+
+/// Kinds of transports that `profile add` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportKind {
+    /// Into a Maildir on this host
+    Maildir,
+    /// To a server that takes it further
+    Smtp,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProviderArguments {
+    #[command(subcommand)]
+    pub(crate) action: ProviderAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderAction {
+    /// The kinds that exist
+    List,
+    /// The keys of one, with meaning and default
+    Show {
+        /// The kind
+        kind: String,
     },
 }
 

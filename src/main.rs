@@ -6,6 +6,7 @@ mod cli;
 mod logoff;
 mod output;
 mod profile;
+mod provider;
 mod queue;
 mod send;
 mod sendmail;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cli::Command::Queue(arguments) => queue::run(&context, &arguments),
         cli::Command::Logoff(arguments) => logoff::run(&context, &arguments),
         cli::Command::Profile(arguments) => profile::run(&context, &arguments),
+        cli::Command::Provider(arguments) => provider::run(&context, &arguments),
         cli::Command::Stop(arguments) => stop::run(&context, &arguments),
     };
     result.unwrap_or_else(|error| output::fail(context.json, &error))

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sundown_client::{Error, QueueRow};
+use sundown_client::{EntryId, Error, QueueRow};
 
 use crate::cli::{Autostart, Context, QueueAction, QueueArguments};
 use crate::output::{self, ago, until};
@@ -18,12 +18,37 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
             output::print(context.json, &value, || list(&rows));
         }
         QueueAction::Show { entry } => {
-            let entry = entry.parse().map_err(|e| output::invalid(format!("{entry:?}: {e}")))?;
-            let row = mapi.queue_entry(profile, entry)?;
+            let row = mapi.queue_entry(profile, identifier(entry)?)?;
             output::print(context.json, &whole(&row), || show(&row));
+        }
+        QueueAction::Retry { entry } => changed(context, mapi.retry(profile, identifier(entry)?)?),
+        QueueAction::Hold { entry } => changed(context, mapi.hold(profile, identifier(entry)?)?),
+        QueueAction::Release { entry } => {
+            changed(context, mapi.release(profile, identifier(entry)?)?);
+        }
+        QueueAction::Abort { entry } => changed(context, mapi.abort(profile, identifier(entry)?)?),
+        QueueAction::Flush => {
+            let found = mapi.flush_queues(profile)?;
+            output::print(context.json, &json!({ "hastened": found }), || flushed(found));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn identifier(entry: &str) -> Result<EntryId, Error> {
+    entry.parse().map_err(|e| output::invalid(format!("{entry:?}: {e}")))
+}
+
+fn changed(context: &Context, row: QueueRow) {
+    output::print(context.json, &value(&row), || format!("{} {}\n", row.entry, row.state.name()));
+}
+
+fn flushed(found: u64) -> String {
+    match found {
+        0 => "nothing waited for its time\n".into(),
+        1 => "1 message is tried now\n".into(),
+        _ => format!("{found} messages are tried now\n"),
+    }
 }
 
 pub(crate) fn value(row: &QueueRow) -> Value {

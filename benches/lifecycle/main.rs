@@ -163,6 +163,7 @@ fn durable_submit(broker: &Broker, echo: &Echo, home: &std::path::Path, rounds: 
                         recipients: vec!["you@localhost".into()],
                         content: Content::Inline(Blob(body.clone())),
                         when: Durability::Durable,
+                        report: sundown_protocol::request::Report::default(),
                     };
                     client.ask(Request::Submit(submit)).expect("submitted");
                 }

@@ -69,7 +69,10 @@ pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
-    AddressRow, MessageRow, Peer, Place, QueueRow, RecipientRow, Status, StatusRow, SubmissionState,
+    AddressRow, Deletion, MessageRow, Peer, Place, QueueRow, RecipientRow, Resource, Status,
+    StatusRow, SubmissionState,
 };
-pub use sundown_protocol::request::{Folder as FolderKind, Stopping};
+pub use sundown_protocol::request::{
+    Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,
+};
 pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token};

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
-use sundown_protocol::reply::{QueueRow, Status};
-use sundown_protocol::request::{QueueAction, Request, Stopping};
+use sundown_protocol::reply::{Deletion, QueueRow, Status};
+use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token};
 
 use crate::error::Error;
@@ -254,6 +254,62 @@ impl Mapi {
     pub fn queue_entry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         let (rows, _) = self.queue_page(profile, &QueueAction::Show(entry))?;
         rows.into_iter().next().ok_or_else(unexpected)
+    }
+
+    /// Tries an entry of the outgoing queue now. One whose outcome is unknown may arrive twice then.
+    pub fn retry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
+        self.change_entry(profile, entry, QueueChange::Retry)
+    }
+
+    /// Keeps an entry of the outgoing queue until it is released.
+    pub fn hold(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
+        self.change_entry(profile, entry, QueueChange::Hold)
+    }
+
+    /// Lets a held entry of the outgoing queue go.
+    pub fn release(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
+        self.change_entry(profile, entry, QueueChange::Release)
+    }
+
+    /// Takes an entry of the outgoing queue back, into Drafts: `MAPI_E_UNABLE_TO_ABORT` when a transport has it,
+    /// `MAPI_E_NOT_IN_QUEUE` when it is final. Without a session; with one it is
+    /// [`Session::abort_submit`](crate::Session::abort_submit).
+    pub fn abort(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
+        self.change_entry(profile, entry, QueueChange::Abort)
+    }
+
+    fn change_entry(
+        &self,
+        profile: Option<&str>,
+        entry: EntryId,
+        change: QueueChange,
+    ) -> Result<QueueRow, Error> {
+        let (rows, _) = self.queue_page(profile, &QueueAction::Change(entry, change))?;
+        rows.into_iter().next().ok_or_else(unexpected)
+    }
+
+    /// `IMAPIStatus::FlushQueues`: tries everything deferred at once, through transports that were disabled too. How many
+    /// messages had to wait until now. It does not wait for what becomes of them.
+    pub fn flush_queues(&self, profile: Option<&str>) -> Result<u64, Error> {
+        let profile = profile.map(str::to_owned);
+        let reply = self.library.call(None, |_| {
+            Ok(Request::Queue { profile: profile.clone(), action: QueueAction::Flush })
+        })?;
+        match reply {
+            Reply::Flushed(found) => Ok(found),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Deletes a profile's settings (`IProfAdmin::DeleteProfile`): at once, or when the sessions that use it have ended. Its
+    /// data stays. Takes the right *admin*.
+    pub fn delete_profile(&self, name: &str) -> Result<Deletion, Error> {
+        let reply =
+            self.library.call(None, |_| Ok(Request::DeleteProfile { name: name.to_owned() }))?;
+        match reply {
+            Reply::ProfileDeleted(deletion) => Ok(deletion),
+            _ => Err(unexpected()),
+        }
     }
 
     fn queue_page(

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::request::Report;
 use sundown_protocol::{EntryId, SubmitKey};
 
 use crate::addresses::addresses;
@@ -23,6 +24,7 @@ pub struct Message {
     pub(crate) from: Option<String>,
     pub(crate) recipients: Vec<String>,
     pub(crate) key: Option<SubmitKey>,
+    pub(crate) report: Report,
 }
 
 impl fmt::Debug for Message {
@@ -53,12 +55,13 @@ impl Message {
             (Some(recipients), from) => (recipients, from.or(first.from)),
             (None, _) => (first.recipients.unwrap_or_default(), first.from),
         };
-        Self { bytes, from, recipients, key: None }
+        Self { bytes, from, recipients, key: None, report: Report::default() }
     }
 
     /// A message with nothing in its envelope yet.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into(), from: None, recipients: Vec::new(), key: None }
+        let (bytes, report) = (bytes.into(), Report::default());
+        Self { bytes, from: None, recipients: Vec::new(), key: None, report }
     }
 
     /// Adds a recipient to the envelope.
@@ -102,6 +105,13 @@ impl Message {
     /// Whether the message has a field of that name.
     pub fn has_field(&self, name: &str) -> bool {
         Fields::of(&self.bytes).any(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// What the sender wants to be told of its delivery. Without this, when it failed.
+    #[must_use]
+    pub fn report(mut self, report: Report) -> Self {
+        self.report = report;
+        self
     }
 
     /// The key that makes a repeat harmless. Without one each submit makes its own.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use sundown_protocol::notification::Events;
 use sundown_protocol::reply::{AddressRow, MessageRow, StatusRow, TableRows};
 use sundown_protocol::request::{
-    AddressAction, Durability, Folder as FolderKind, Opening, ReadSource, Request,
+    AddressAction, Durability, Folder as FolderKind, Opening, ReadSource, Request, StoreLogoff,
 };
 use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply, Token};
 
@@ -141,6 +141,18 @@ impl Store {
     /// Opens the Outbox, where messages are submitted.
     pub fn outbox(&self) -> Result<Outbox, Error> {
         Ok(Outbox { folder: self.folder(FolderKind::Outbox)?, place: self.place })
+    }
+
+    /// `IMsgStore::StoreLogoff`: lets go of the store with exactly one of the flags that go in. What comes out says what the
+    /// store is at; without [`StoreLogoff::COMPLETE`] the object can be used as before. Mail that waits is sent in any case:
+    /// whoever wants to wait for it logs off [after outbound mail](crate::Logoff::after_outbound).
+    pub fn store_logoff(&self, flags: StoreLogoff) -> Result<StoreLogoff, Error> {
+        let reply =
+            self.object.call(|member, object| Request::StoreLogoff { member, object, flags })?;
+        match reply {
+            Reply::StoreLoggedOff(flags) => Ok(flags),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Registers for what happens to messages of this store.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Events};
-use sundown_protocol::reply::{LoggedOn, Peer};
+use sundown_protocol::reply::{LoggedOn, Peer, Resource};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
     LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
@@ -326,6 +326,15 @@ impl Session {
         self.state.done(|member| Request::AbortSubmit { member, entry })
     }
 
+    /// `IMAPIStatus::ValidateState` of a provider of this session, by its name: a transport really connects and says who it
+    /// is. The error says in words what is wrong.
+    pub fn validate_state(&self, kind: Resource, provider: &str) -> Result<(), Error> {
+        self.state.done(|member| {
+            let provider = provider.to_owned();
+            Request::ValidateState { member, kind, provider }
+        })
+    }
+
     /// Deletes a message: into Deleted, or for good if it is there.
     pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
         self.state.done(|member| Request::Delete { member, entry })
@@ -631,6 +640,7 @@ impl SessionState {
                 recipients: message.recipients.clone(),
                 content,
                 when,
+                report: message.report,
             })
         };
         let small = message.bytes.len() <= frame::MAX_BLOB;
@@ -638,7 +648,8 @@ impl SessionState {
             let member = self.alive()?;
             let content = Content::Inline(Blob(message.bytes.clone()));
             let (from, recipients) = (message.from.clone(), message.recipients.clone());
-            let kept = Submit { member, store, key, from, recipients, content, when };
+            let report = message.report;
+            let kept = Submit { member, store, key, from, recipients, content, when, report };
             lock(&self.inner).retained.insert(key.0, kept);
         }
         let reply = self.retrying(|link, member| Ok(Request::Submit(request(link, member)?)));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Fault;
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId};
 use crate::notification::Notification;
-use crate::request::{Blob, Folder};
+use crate::request::{Blob, Folder, StoreLogoff};
 
 /// Everything the broker sends after its hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,21 @@ pub enum Reply {
         /// Where to go on; `None` at the end.
         next: Option<u64>,
     },
+    /// To a flush of the queue: how many messages are tried at once that had to wait.
+    Flushed(u64),
+    /// To a store's logoff: flags that come out.
+    StoreLoggedOff(StoreLogoff),
+    /// To a profile's deletion.
+    ProfileDeleted(Deletion),
+}
+
+/// When a profile goes that was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deletion {
+    /// It is gone.
+    Done,
+    /// When the sessions that use it have ended.
+    WhenUnused,
 }
 
 /// What a granted object is.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId};
 use crate::notification::Events;
+use crate::reply::Resource;
 
 /// One request with the id that its reply will echo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +191,30 @@ pub enum Request {
         /// How.
         how: Stopping,
     },
+    /// `IMAPIStatus::ValidateState` of a provider: it really tries what it is for → [`Reply::Done`](crate::Reply::Done), or
+    /// what is wrong.
+    ValidateState {
+        /// Who asks.
+        member: MemberId,
+        /// The type of provider.
+        kind: Resource,
+        /// Its name, unique among those.
+        provider: String,
+    },
+    /// `IMsgStore::StoreLogoff` → [`Reply::StoreLoggedOff`](crate::Reply::StoreLoggedOff).
+    StoreLogoff {
+        /// Whose object.
+        member: MemberId,
+        /// A store.
+        object: ObjectId,
+        /// Exactly one of the flags that go in.
+        flags: StoreLogoff,
+    },
+    /// `IProfAdmin::DeleteProfile` → [`Reply::ProfileDeleted`](crate::Reply::ProfileDeleted). Takes the right *admin*.
+    DeleteProfile {
+        /// The profile.
+        name: String,
+    },
 }
 
 /// Arguments of `MAPILogonEx`.
@@ -347,6 +372,97 @@ pub struct Submit {
     pub content: Content,
     /// When the reply comes.
     pub when: Durability,
+    /// What the sender wants to be told.
+    pub report: Report,
+}
+
+/// What the sender of a message wants to be told of its delivery (RFC 3461).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// When.
+    pub notify: Notify,
+    /// How much of the message comes back with it.
+    pub returned: Returned,
+}
+
+/// When the sender wants to be told, as bits; without any never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify(pub u8);
+
+impl Notify {
+    /// Never.
+    pub const NEVER: Self = Self(0);
+    /// When it was delivered. Only servers that are asked to can tell.
+    pub const SUCCESS: Self = Self(1);
+    /// When it failed for good.
+    pub const FAILURE: Self = Self(2);
+    /// When it is late. Only servers that are asked to can tell.
+    pub const DELAY: Self = Self(4);
+    /// Every bit that means something.
+    pub const KNOWN: u8 = 7;
+
+    /// Whether every bit of `other` is set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self::FAILURE
+    }
+}
+
+/// How much of a message comes back when it failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Returned {
+    /// Its head.
+    #[default]
+    Headers,
+    /// All of it. Only servers that are asked to do that.
+    Full,
+}
+
+/// Flags of `StoreLogoff`, with MAPI's numbers: one goes in, and what comes out says what the store is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreLogoff(pub u32);
+
+impl StoreLogoff {
+    /// `LOGOFF_NO_WAIT`: now; what is ready is sent.
+    pub const NO_WAIT: Self = Self(0x1);
+    /// `LOGOFF_ORDERLY`: now; what is begun is finished.
+    pub const ORDERLY: Self = Self(0x2);
+    /// `LOGOFF_PURGE`: now, and everything that waits for its time is tried at once.
+    pub const PURGE: Self = Self(0x4);
+    /// `LOGOFF_ABORT`: now.
+    pub const ABORT: Self = Self(0x8);
+    /// `LOGOFF_QUIET`: only if nothing goes on.
+    pub const QUIET: Self = Self(0x10);
+    /// `LOGOFF_COMPLETE`, comes out: the object is invalid, and the broker does the rest.
+    pub const COMPLETE: Self = Self(0x1_0000);
+    /// `LOGOFF_OUTBOUND`, comes out: messages are being sent.
+    pub const OUTBOUND: Self = Self(0x4_0000);
+    /// `LOGOFF_OUTBOUND_QUEUE`, comes out: messages wait in the Outbox.
+    pub const OUTBOUND_QUEUE: Self = Self(0x8_0000);
+    /// Every bit that may go in.
+    pub const KNOWN: u32 = 0x1F;
+
+    /// Whether every bit of `other` is set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// When a submit is answered.
@@ -414,6 +530,24 @@ pub enum QueueAction {
     },
     /// One entry → [`Reply::Queue`](crate::Reply::Queue) with one row.
     Show(EntryId),
+    /// Changes one entry → [`Reply::Queue`](crate::Reply::Queue) with its row as it is then.
+    Change(EntryId, QueueChange),
+    /// `IMAPIStatus::FlushQueues`: everything deferred is tried at once, by transports that were disabled too →
+    /// [`Reply::Flushed`](crate::Reply::Flushed).
+    Flush,
+}
+
+/// A change of an entry of the outgoing queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueueChange {
+    /// Tries it now: a deferred one, a held one, and also one whose outcome is unknown, which may send it twice.
+    Retry,
+    /// Keeps it until it is released.
+    Hold,
+    /// Lets a held one go.
+    Release,
+    /// `IMsgStore::AbortSubmit`: takes it back, into Drafts.
+    Abort,
 }
 
 /// How a broker stops.
@@ -501,6 +635,8 @@ impl Request {
             | Self::Flush { member }
             | Self::AddressBook { member, .. }
             | Self::Grant { member, .. }
+            | Self::ValidateState { member, .. }
+            | Self::StoreLogoff { member, .. }
             | Self::Revoke { member, .. } => Some(*member),
             Self::Logon(_)
             | Self::QueryFastShutdown
@@ -508,6 +644,7 @@ impl Request {
             | Self::DoFastShutdown { .. }
             | Self::Redeem { .. }
             | Self::Status
+            | Self::DeleteProfile { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
         }
@@ -540,6 +677,9 @@ impl Request {
             Self::Redeem { .. } => "Redeem",
             Self::Revoke { .. } => "Revoke",
             Self::Status => "Status",
+            Self::ValidateState { .. } => "ValidateState",
+            Self::StoreLogoff { .. } => "StoreLogoff",
+            Self::DeleteProfile { .. } => "DeleteProfile",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

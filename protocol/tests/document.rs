@@ -10,7 +10,8 @@ use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::EndReason;
 use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn, Peer, SubmissionState};
 use sundown_protocol::request::{
-    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Submit,
+    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Report,
+    Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, MemberId, Notification, Reply, Request, RequestId,
@@ -120,6 +121,7 @@ fn session() -> Vec<Said> {
                 recipients: vec!["bo@localhost".into()],
                 content: Content::Inline(Blob(b"Subject: Hi\n\nHi!\n".to_vec())),
                 when: Durability::Durable,
+                report: Report::default(),
             }),
         ),
         answered(

@@ -12,13 +12,14 @@ use sundown_protocol::frame;
 use sundown_protocol::hello::{Answer, Hello, Refused, Welcome};
 use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
-    ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus, Status,
-    StatusRow, SubmissionState, TableRows,
+    AddressRow, Deletion, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer,
+    Place, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus,
+    Status, StatusRow, SubmissionState, TableRows,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
-    Logon, LogonFlags, Opening, QueueAction, ReadSource, SettingChange, Stopping, Submit,
+    Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
+    SettingChange, Stopping, StoreLogoff, Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -108,8 +109,11 @@ fn opening() -> impl Strategy<Value = Opening> {
 fn submit() -> impl Strategy<Value = Submit> {
     let when = prop_oneof![Just(Durability::Durable), Just(Durability::Deferred)];
     let who = (member(), any::<u16>(), key());
-    (who, option::of(text()), texts(), content(), when).prop_map(
-        |((member, store, key), from, recipients, content, when)| Submit {
+    let returned = prop_oneof![Just(Returned::Headers), Just(Returned::Full)];
+    let report = (any::<u8>(), returned)
+        .prop_map(|(notify, returned)| Report { notify: Notify(notify), returned });
+    (who, option::of(text()), texts(), content(), when, report).prop_map(
+        |((member, store, key), from, recipients, content, when, report)| Submit {
             member,
             store,
             key,
@@ -117,6 +121,7 @@ fn submit() -> impl Strategy<Value = Submit> {
             recipients,
             content,
             when,
+            report,
         },
     )
 }
@@ -137,6 +142,15 @@ fn setting_change() -> impl Strategy<Value = SettingChange> {
     ]
 }
 
+fn queue_change() -> impl Strategy<Value = QueueChange> {
+    prop_oneof![
+        Just(QueueChange::Retry),
+        Just(QueueChange::Hold),
+        Just(QueueChange::Release),
+        Just(QueueChange::Abort),
+    ]
+}
+
 fn queue_action() -> impl Strategy<Value = QueueAction> {
     prop_oneof![
         any::<(bool, u64, u32)>().prop_map(|(all, after, limit)| QueueAction::List {
@@ -145,6 +159,8 @@ fn queue_action() -> impl Strategy<Value = QueueAction> {
             limit
         }),
         entry().prop_map(QueueAction::Show),
+        (entry(), queue_change()).prop_map(|(entry, change)| QueueAction::Change(entry, change)),
+        Just(QueueAction::Flush),
     ]
 }
 
@@ -221,6 +237,15 @@ fn message_request() -> impl Strategy<Value = Request> {
         (option::of(text()), queue_action())
             .prop_map(|(profile, action)| Request::Queue { profile, action }),
         stopping.prop_map(|how| Request::Stop { how }),
+        (member(), text()).prop_map(|(member, provider)| Request::ValidateState {
+            member,
+            kind: Resource::StoreProvider,
+            provider
+        }),
+        (member(), object(), any::<u32>()).prop_map(|(member, object, flags)| {
+            Request::StoreLogoff { member, object, flags: StoreLogoff(flags) }
+        }),
+        text().prop_map(|name| Request::DeleteProfile { name }),
     ]
 }
 
@@ -394,6 +419,10 @@ fn reply() -> impl Strategy<Value = Reply> {
         status().prop_map(Reply::Status),
         (vec(queue_row(), 0..3), option::of(any::<u64>()))
             .prop_map(|(rows, next)| Reply::Queue { rows, next }),
+        any::<u64>().prop_map(Reply::Flushed),
+        any::<u32>().prop_map(|flags| Reply::StoreLoggedOff(StoreLogoff(flags))),
+        prop::sample::select(vec![Deletion::Done, Deletion::WhenUnused])
+            .prop_map(Reply::ProfileDeleted),
     ]
 }
 

@@ -8,9 +8,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 
-use sundown_client::addresses;
+use sundown_client::{Report, addresses};
 
-use super::report::{Notify, Report, Return};
+use super::report;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub(crate) struct Invocation {
     pub(crate) sender: Option<String>,
     pub(crate) full_name: Option<String>,
     pub(crate) label: Option<String>,
+    /// What the sender wants to be told.
     pub(crate) report: Report,
     pub(crate) verbosity: Verbosity,
 }
@@ -220,13 +221,12 @@ impl Parser {
             'I' => invocation.mode = Mode::Aliases,
             'L' => invocation.label = Some(value.to_owned()),
             'N' => {
-                let notify = Notify::parse(value);
                 let known = "never, or some of failure,delay,success";
-                invocation.report.notify = Some(notify.ok_or_else(|| wrong(known))?);
+                invocation.report.notify = report::notify(value).ok_or_else(|| wrong(known))?;
             }
             'R' => {
-                let returns = Return::parse(value).ok_or_else(|| wrong("full or hdrs"))?;
-                invocation.report.returns = Some(returns);
+                let returned = report::returned(value);
+                invocation.report.returned = returned.ok_or_else(|| wrong("full or hdrs"))?;
             }
             'b' => invocation.mode = Mode::parse(value)?,
             'f' | 'r' => {
@@ -268,7 +268,8 @@ fn is_one_of(value: &str, known: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Occasion;
+    use sundown_client::{Notify, Returned};
+
     use super::*;
 
     fn parse(line: &[&str]) -> Result<Invocation, Usage> {
@@ -390,10 +391,9 @@ mod tests {
     fn reports_are_kept() {
         let report = |line: &[&str]| parse(line).expect("it makes sense").report;
         assert_eq!(report(&["anna"]), Report::default());
-        let asked = report(&["-N", "failure,delay", "-Rhdrs", "anna"]);
-        let occasions = vec![Occasion::Failure, Occasion::Delay];
-        assert_eq!(asked.notify, Some(Notify::On(occasions)));
-        assert_eq!(asked.returns, Some(Return::Headers));
-        assert_eq!(report(&["-Nnever", "anna"]).notify, Some(Notify::Never));
+        let asked = report(&["-N", "failure,delay", "-Rfull", "anna"]);
+        assert_eq!(asked.notify, Notify::FAILURE.with(Notify::DELAY));
+        assert_eq!(asked.returned, Returned::Full);
+        assert_eq!(report(&["-Nnever", "anna"]).notify, Notify::NEVER);
     }
 }

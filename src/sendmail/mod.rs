@@ -29,7 +29,6 @@ use crate::queue;
 
 use arguments::{Head, Invocation, Mode, Verbosity};
 use counter::Counter;
-use report::Report;
 use status::{Exit, Failure};
 
 /// Does what these arguments ask for.
@@ -116,15 +115,7 @@ fn signed(
         }
         None => message,
     };
-    Ok(reporting(message.sender(sender), &invocation.report, invocation.verbosity))
-}
-
-/// The message with what its sender wants to be told about.
-fn reporting(message: Message, report: &Report, verbosity: Verbosity) -> Message {
-    if *report != Report::default() && verbosity == Verbosity::Verbose {
-        say("-N and -R change nothing: the broker writes to the sender when a message fails");
-    }
-    message
+    Ok(message.sender(sender).report(invocation.report))
 }
 
 fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {

@@ -1,8 +1,10 @@
 //! Profiles: where mail goes, and what a profile is made of.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
-use crate::harness::{Home, Maildir};
+use crate::harness::{Home, Maildir, Ran, keys};
 
 /// Without any settings there is the profile `default`: its store and a Maildir with the three folders are in the data
 /// directory, and addresses of this host are delivered there.
@@ -146,4 +148,300 @@ fn one_shared_session_for_each_profile() {
         .map(|s| (s["shared"].as_bool(), s["members"].as_array().map(Vec::len)))
         .collect();
     assert_eq!(counts, [(Some(true), Some(2)), (Some(false), Some(1))]);
+}
+
+/// A profile that hands mail over to a server, from options alone: nobody is at a terminal. The file is the user's alone,
+/// and mail for users of this host has somewhere to go.
+///
+/// design §8
+#[test]
+fn a_profile_for_a_server_is_made_from_options() {
+    let home = Home::new();
+    let options = [
+        "profile",
+        "add",
+        "work",
+        "--host",
+        "smtp.example.org",
+        "--security",
+        "tls",
+        "--username",
+        "anna \"x\"",
+        "--password-file",
+        "secret",
+        "--json",
+    ];
+    let made = home.run(&options).ok().json();
+    assert_eq!(keys(&made), "file profile transports");
+    assert_eq!(made["transports"], json!(["smtp", "maildir"]));
+    let file = home.path(".config/sundown/profiles/work.toml");
+    assert_eq!(made["file"], file.to_str().expect("text"));
+    let facts = std::fs::metadata(&file).expect("it is there");
+    assert_eq!(facts.permissions().mode() & 0o777, 0o600);
+    let shown = home.run(&["profile", "show", "work", "--json"]).ok().json();
+    let server = &shown["transports"][0];
+    assert_eq!(
+        keys(server),
+        "accept fast_shutdown host kind name password path port security username"
+    );
+    let expected = json!({
+        "name": "smtp",
+        "kind": "smtp",
+        "path": null,
+        "fast_shutdown": "supported",
+        "accept": ["addresses elsewhere"],
+        "host": "smtp.example.org",
+        "port": 465,
+        "security": "tls",
+        "username": "anna \"x\"",
+        "password": "file",
+    });
+    assert_eq!(server, &expected);
+    let local = &shown["transports"][1];
+    assert_eq!(keys(local), keys(server));
+    assert_eq!(
+        (&local["kind"], &local["host"], &local["password"]),
+        (&json!("maildir"), &json!(null), &json!(null))
+    );
+    let text = home.run(&["profile", "show", "work"]).ok().output;
+    let secret = home.path("secret").display().to_string();
+    for word in ["smtp.example.org:465", "tls, user anna", "from the file", &secret] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    let again = home.run(&["profile", "add", "work", "--host", "other.example.org", "--json"]);
+    assert_eq!(again.exits(1).json()["error"]["code"], "MAPI_E_COLLISION");
+    assert!(std::fs::read_to_string(&file).expect("it is there").contains("smtp.example.org"));
+}
+
+/// The local transport can be left out or put elsewhere, and people are told of it.
+///
+/// design §8
+#[test]
+fn mail_for_this_host_has_somewhere_to_go() {
+    let home = Home::new();
+    let add = |name: &str, options: &[&str]| {
+        let host = ["profile", "add", name, "--host", "smtp.example.org"];
+        home.run(&[&host, options].concat()).ok().output
+    };
+    let said = add("plain", &[]);
+    let maildir = home.data().join("plain/Maildir").display().to_string();
+    for word in ["--no-local", "smtp.example.org:587", &maildir, "sundown profile check plain"] {
+        assert!(said.contains(word), "{word} is not in\n{said}");
+    }
+    let mail = home.path("Mail").display().to_string();
+    assert!(add("elsewhere", &["--maildir", &mail]).contains(&mail));
+    assert!(!add("alone", &["--no-local"]).contains("Maildir"));
+    assert!(!add("all", &["--accept", "*"]).contains("Maildir"));
+    let transports = |name: &str| {
+        let shown = home.run(&["profile", "show", name, "--json"]).ok().json();
+        shown["transports"].as_array().map(Vec::len)
+    };
+    let counts = ["plain", "elsewhere", "alone", "all"].map(transports);
+    assert_eq!(counts, [Some(2), Some(2), Some(1), Some(1)]);
+}
+
+/// What is missing or does not go together is named by its option; nothing is left behind, and nobody is asked.
+///
+/// design §8
+#[test]
+fn what_a_new_profile_lacks_is_named() {
+    let home = Home::new();
+    let host = "--host=smtp.example.org";
+    let cases: &[(&[&str], &str, &str)] = &[
+        (&["--kind=smtp"], "MAPI_E_INVALID_PARAMETER", "--host"),
+        (&["--port=25"], "MAPI_E_INVALID_PARAMETER", "--host"),
+        (&[host, "--username=me"], "MAPI_E_INVALID_PARAMETER", "--password-command"),
+        (&[host, "--password-env=X"], "MAPI_E_INVALID_PARAMETER", "--username"),
+        (&[host, "--auth=plain"], "MAPI_E_INVALID_PARAMETER", "--username"),
+        (&[host, "--no-local", "--maildir=m"], "MAPI_E_INVALID_PARAMETER", "--maildir"),
+        (&["--kind=maildir", host], "MAPI_E_INVALID_PARAMETER", "--host"),
+        (&[host, "--security=none"], "MAPI_E_UNCONFIGURED", "encrypted"),
+        (&["--host=a b"], "MAPI_E_UNCONFIGURED", "host"),
+        (&[host, "--accept=a b"], "MAPI_E_UNCONFIGURED", "accept"),
+    ];
+    for (options, code, word) in cases {
+        let ran = home.run(&[&["profile", "add", "x", "--json"], *options].concat());
+        let error = ran.exits(1).json()["error"].clone();
+        assert_eq!(error["code"], *code, "{options:?}");
+        assert!(error["message"].as_str().is_some_and(|m| m.contains(word)), "{error}");
+    }
+    for options in [["--port=0"], ["--security=ssl"], ["--kind=imap"]] {
+        home.run(&[&["profile", "add", "x"][..], &options].concat()).exits(2);
+    }
+    let both = ["profile", "add", "x", host, "--password-env=X", "--password-command=y"];
+    home.run(&both).exits(2);
+    assert_eq!(home.run(&["profile", "list", "--json"]).ok().json(), json!(["default"]));
+    assert!(!home.path(".config/sundown/profiles/x.toml").exists());
+}
+
+/// A command line may have a secret in it. It is in the file, and in nothing that is said about it.
+///
+/// design §8
+#[test]
+fn no_output_has_the_command_that_prints_a_password() {
+    let home = Home::new();
+    let secret = "echo hunter2";
+    let host = ["--host", "smtp.example.org", "--username", "me", "--password-command", secret];
+    let mut said = vec![home.run(&[&["profile", "add", "work"], &host[..]].concat()).ok()];
+    let refused = ["--security", "none"];
+    said.push(home.run(&[&["profile", "add", "x"], &host[..], &refused].concat()).exits(1));
+    said.push(home.run(&["profile", "add", "y", "--password-command", secret]).exits(1));
+    for command in [&["list"][..], &["show", "work"], &["show", "work", "--json"]] {
+        said.push(home.run(&[&["profile"], command].concat()).ok());
+    }
+    let _broker = home.serve();
+    said.push(home.run(&["profile", "check", "work"]));
+    said.push(home.run(&["profile", "check", "work", "--json"]));
+    for Ran { output, errors, .. } in &said {
+        assert!(!output.contains("hunter2") && !errors.contains("hunter2"), "{output}{errors}");
+    }
+    assert!(said[3].output.contains("work") && said[4].output.contains("from a command"));
+    assert_eq!(said[5].json()["transports"][0]["password"], "command");
+    let file = home.path(".config/sundown/profiles/work.toml");
+    assert!(std::fs::read_to_string(file).expect("it is there").contains(secret));
+}
+
+/// Without options a new profile is what it was before there were servers: a Maildir for addresses of this host.
+///
+/// design §8
+#[test]
+fn a_profile_without_options_is_a_maildir() {
+    let home = Home::new();
+    let made = home.run(&["profile", "add", "here", "--json"]).ok().json();
+    assert_eq!(made["transports"], json!(["maildir"]));
+    let lan =
+        ["profile", "add", "lan", "--accept", "*.lan", "--accept", "lan", "--maildir", "in \"it\""];
+    home.run(&lan).ok();
+    let shown = home.run(&["profile", "show", "lan", "--json"]).ok().json();
+    assert_eq!(shown["transports"][0]["accept"], json!(["*.lan", "lan"]));
+    assert_eq!(shown["transports"][0]["path"], home.path("in \"it\"").to_str().expect("text"));
+    let names = home.run(&["profile", "list", "--json"]).ok().json();
+    assert_eq!(names, json!(["default", "here", "lan"]));
+    home.profile("odd", "[[");
+    let list = home.run(&["profile", "list", "--profile", "lan"]).ok().output;
+    let row = |name: &str| {
+        let line = list.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("here"), ["here", "maildir"], "{list}");
+    assert_eq!(row("lan"), ["lan", "maildir", "*"], "{list}");
+    assert!(row("odd").contains(&"mistake".to_owned()), "{list}");
+}
+
+/// A profile that nobody uses is removed at once; its data stays. What cannot be removed is said.
+///
+/// LOGON-17, design §8
+#[test]
+fn a_profile_is_removed() {
+    let home = Home::new();
+    let file = home.profile("work", "");
+    let _broker = home.serve();
+    home.run_with(&["send", "--profile", "work", "--to", "anna", "--wait"], "hi\n").ok();
+    home.status_until("nobody uses it", |status| status["sessions"] == json!([]));
+    let removed = home.run(&["profile", "remove", "work", "--json"]).ok().json();
+    assert_eq!(removed, json!({ "profile": "work", "deferred": false }));
+    assert!(!file.exists());
+    assert!(home.data().join("work/store.db").exists());
+    for name in ["work", "default", "nobody"] {
+        let error = home.run(&["profile", "remove", name, "--json"]).exits(1).json();
+        assert_eq!(error["error"]["code"], "MAPI_E_NOT_FOUND", "{name}");
+    }
+    let error = home.run(&["profile", "remove", "../x", "--json"]).exits(1).json();
+    assert_eq!(error["error"]["code"], "MAPI_E_INVALID_PARAMETER");
+}
+
+/// One in use is removed when its last session has ended; until then nobody logs on to it.
+///
+/// LOGON-17, INSTALL-11
+#[test]
+fn a_profile_in_use_goes_when_it_is_free() {
+    let home = Home::new();
+    let file = home.profile("work", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon profile=work");
+    let removed = home.run(&["profile", "remove", "work", "--json"]).ok().json();
+    assert_eq!(removed, json!({ "profile": "work", "deferred": true }));
+    assert!(file.exists());
+    shell.fails("logon profile=work", "MAPI_E_PROFILE_DELETED");
+    shell.ok("logoff session=1");
+    broker.until("its end", || !file.exists());
+    shell.fails("logon profile=work", "MAPI_E_NOT_FOUND");
+}
+
+/// A session keeps the profile that it was started with; the next one reads it again.
+///
+/// LOGON-18, INSTALL-4, design §7
+#[test]
+fn a_profile_is_read_again_by_the_next_session() {
+    let home = Home::new();
+    home.profile("work", "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon profile=work");
+    home.profile("work", "[[transport]]\naccept = [\"*\"]\n");
+    let far = home.write("far.eml", "To: far@example.org\n\n");
+    let submit = |session: u32| format!("submit session={session} file={}", far.display());
+    shell.fails(&submit(1), "MAPI_E_UNCONFIGURED");
+    shell.ok("logoff session=1");
+    home.status_until("its end", |status| status["sessions"] == json!([]));
+    shell.ok("logon profile=work");
+    shell.ok(&submit(2));
+}
+
+/// `check` has a row for each provider, and fails when one of them does.
+///
+/// design §8
+#[test]
+fn check_says_of_each_provider_whether_it_works() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let checked = home.run(&["profile", "check", "default", "--json"]).ok().json();
+    assert_eq!(
+        (keys(&checked).as_str(), &checked["works"]),
+        ("profile providers works", &json!(true))
+    );
+    let providers = checked["providers"].as_array().expect("a list");
+    assert_eq!(providers.len(), 3);
+    for provider in providers {
+        assert_eq!(keys(provider), "error kind name status works");
+        assert_eq!((&provider["works"], &provider["error"]), (&json!(true), &json!(null)));
+    }
+    let text = home.run(&["profile", "check", "default"]).ok().output;
+    assert!(text.contains("everything works") && text.contains("maildir"), "{text}");
+    let error = home.run(&["profile", "check", "nobody", "--json"]).exits(1).json();
+    assert_eq!(error["error"]["code"], "MAPI_E_NOT_FOUND");
+}
+
+/// `provider` says which kinds there are and what may be said to them.
+///
+/// design §6, §8
+#[test]
+fn the_kinds_of_providers_are_listed() {
+    let home = Home::new();
+    let kinds = home.run(&["provider", "list", "--json"]).ok().json();
+    let kinds = kinds.as_array().expect("a list");
+    let names: Vec<_> = kinds.iter().map(|k| (k["type"].as_str(), k["kind"].as_str())).collect();
+    let expected = [
+        ("store", "sqlite"),
+        ("transport", "maildir"),
+        ("transport", "smtp"),
+        ("address-book", "sqlite"),
+    ];
+    assert_eq!(names, expected.map(|(of_type, kind)| (Some(of_type), Some(kind))));
+    for kind in kinds {
+        assert_eq!(keys(kind), "about keys kind type");
+        for key in kind["keys"].as_array().expect("a list") {
+            assert_eq!(keys(key), "default key meaning");
+        }
+    }
+    let list = home.run(&["provider", "list"]).ok().output;
+    assert!(list.contains("address book") && list.contains("smtp"), "{list}");
+    let page = home.run(&["provider", "show", "smtp"]).ok().output;
+    assert!(page.contains("password_command") && page.contains("xoauth2"), "{page}");
+    let both = home.run(&["provider", "show", "sqlite", "--json"]).ok().json();
+    assert_eq!(both.as_array().map(Vec::len), Some(2));
+    let error = home.run(&["provider", "show", "pigeon", "--json"]).exits(1).json();
+    assert_eq!(error["error"]["code"], "MAPI_E_NOT_FOUND");
+    assert!(error["error"]["message"].as_str().is_some_and(|m| m.contains("maildir, smtp")));
 }

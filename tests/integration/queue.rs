@@ -161,3 +161,64 @@ fn what_is_given_up_is_told_to_its_sender() {
     assert_eq!(home.status()["queue"]["bounced"], 1);
     drop(broker);
 }
+
+/// What waits for its time, or whose transport was put out, is tried at once when somebody says so.
+///
+/// FLUSH-1, LOGON-11, design §3.18
+#[test]
+fn what_waits_can_be_tried_at_once() {
+    let home = Home::new();
+    home.profile("default", STUCK);
+    let blocked = home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entries = ["one", "two"].map(|subject| shell.submit(1, &home.message(subject)));
+    for entry in &entries {
+        broker.until("the deferral", || queue(&home, &["show", entry])["state"] == "deferred");
+    }
+    std::fs::remove_file(blocked).expect("it is in the way");
+    let flushed = home.run(&["queue", "flush", "--json"]).ok().json();
+    assert_eq!(flushed, json!({ "hastened": 2 }));
+    let maildir = Maildir(home.data().join("default/blocked"));
+    broker.until("both messages", || maildir.count() == 2);
+    shell.ok("logoff session=1 drain=60");
+    let text = home.run(&["queue", "flush"]).ok().output;
+    assert!(text.contains("nothing waited"), "{text}");
+}
+
+/// One is held, let go, tried and taken back by hand; what makes no sense is refused with the reason.
+///
+/// QUEUE-6, QUEUE-9, design §2, §8
+#[test]
+fn entries_are_changed_by_hand() {
+    let home = Home::new();
+    home.profile("default", STUCK);
+    home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = shell.submit(1, &home.message("slow"));
+    let state = |entry: &str| queue(&home, &["show", entry])["state"].clone();
+    broker.until("the deferral", || state(&entry) == "deferred");
+    assert_eq!(queue(&home, &["hold", &entry])["state"], "held");
+    assert_eq!(home.status()["queue"]["held"], 1);
+    let text = home.run(&["queue", "hold", &entry]).ok().output;
+    assert_eq!(text.trim(), format!("{entry} held"));
+    assert_eq!(queue(&home, &["release", &entry])["state"], "queued");
+    broker.until("the next try", || state(&entry) == "deferred");
+    let refused = home.run(&["queue", "release", &entry, "--json"]).exits(1).json();
+    assert_eq!(refused["error"]["code"], "MAPI_E_INVALID_PARAMETER");
+    assert!(refused["error"]["message"].as_str().expect("text").contains("deferred"), "{refused}");
+    let tries = queue(&home, &["show", &entry])["attempts"].as_u64();
+    assert_eq!(queue(&home, &["retry", &entry])["state"], "queued");
+    broker.until("another try", || queue(&home, &["show", &entry])["attempts"].as_u64() > tries);
+    broker.until("the deferral", || state(&entry) == "deferred");
+    assert_eq!(queue(&home, &["abort", &entry])["state"], "aborted");
+    for change in ["retry", "hold", "release", "abort"] {
+        let gone = home.run(&["queue", change, &entry, "--json"]).exits(1).json();
+        assert_eq!(gone["error"]["code"], "MAPI_E_NOT_IN_QUEUE", "{change}");
+        let other = home.run(&["queue", change, "nonsense", "--json"]).exits(1).json();
+        assert_eq!(other["error"]["code"], "MAPI_E_INVALID_PARAMETER", "{change}");
+    }
+}

@@ -94,6 +94,8 @@ pub enum Pattern {
     Below(String),
     /// `anna@example.org`: that address.
     Address(String),
+    /// Every address with a domain that is neither `localhost` nor the host of that name; no `accept` spells it.
+    Elsewhere(String),
 }
 
 impl fmt::Display for Pattern {
@@ -104,6 +106,7 @@ impl fmt::Display for Pattern {
             Self::Domain(domain) => f.write_str(domain),
             Self::Below(domain) => write!(f, "*.{domain}"),
             Self::Address(address) => f.write_str(address),
+            Self::Elsewhere(_) => f.write_str("addresses elsewhere"),
         }
     }
 }
@@ -139,6 +142,11 @@ impl Pattern {
             Self::Domain(wanted) => !domain.is_empty() && domain.to_lowercase() == *wanted,
             Self::Below(suffix) => below(suffix),
             Self::Address(wanted) => address.to_lowercase() == *wanted,
+            Self::Elsewhere(host) => {
+                // The dot of a rooted name changes nothing about whose mail it is.
+                let domain = domain.strip_suffix('.').unwrap_or(domain).to_lowercase();
+                !domain.is_empty() && domain != "localhost" && domain != *host
+            }
         }
     }
 }
@@ -188,5 +196,19 @@ mod tests {
         assert!(takes("a@b.c", "A@B.C") && !takes("a@b.c", "b@b.c"));
         assert!(Pattern::NoDomain.takes("root") && !Pattern::NoDomain.takes("root@x"));
         assert_eq!(Pattern::parse("a b"), None);
+    }
+
+    #[test]
+    fn elsewhere_is_every_domain_but_this_host() {
+        let elsewhere = Pattern::Elsewhere("host.lan".to_owned());
+        for address in ["a@example.org", "a@lan", "a@x.host.lan", "a@localhost.lan", "a@[::1]"] {
+            assert!(elsewhere.takes(address), "{address}");
+        }
+        for address in ["root", "a@localhost", "a@LocalHost", "a@HOST.Lan", "a@localhost."] {
+            assert!(!elsewhere.takes(address), "{address}");
+        }
+        let unnamed = Pattern::Elsewhere(String::new());
+        assert!(unnamed.takes("a@b") && !unnamed.takes("a") && !unnamed.takes("a@localhost"));
+        assert_eq!(elsewhere.to_string(), "addresses elsewhere");
     }
 }

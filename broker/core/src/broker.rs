@@ -55,6 +55,8 @@ pub struct Broker {
     pub(crate) stopping: Option<Stopping>,
     pub(crate) sweeps: BTreeMap<u64, Sweep>,
     pub(crate) grants: Grants,
+    /// Profiles that go when nobody uses them any more, and who waits for that.
+    pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
     made: u64,
 }
 
@@ -123,17 +125,11 @@ pub(crate) enum Then {
         object: ObjectId,
         engine: EngineId,
     },
-    AbortFound {
-        asker: Asker,
-        member: MemberId,
-        engine: EngineId,
-        record: u128,
-    },
-    Aborted {
-        asker: Asker,
-        engine: EngineId,
-        record: u128,
-    },
+    EntryFound(crate::queue::Wish),
+    EntryChanged(crate::queue::Wish),
+    Hastened(crate::queue::Flushing),
+    Purged(EngineId),
+    Validated(Asker, SessionId),
     Queue {
         asker: Asker,
         engine: EngineId,
@@ -202,6 +198,7 @@ impl Broker {
             stopping: None,
             sweeps: BTreeMap::new(),
             grants: Grants::default(),
+            doomed: BTreeMap::new(),
             made: 0,
         }
     }
@@ -226,6 +223,7 @@ impl Broker {
                 self.drop_sweeps();
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
+            Event::ProfileDeleted { name, result } => self.profile_deleted(&name, &result, turn),
             Event::Adopt { profile } => {
                 let user = self.settings.owner;
                 self.adopt(SessionKey { user, profile }, turn);
@@ -405,12 +403,15 @@ impl Broker {
                 self.kept((sweep, engine), (session, member, object), result, turn);
             }
             Then::Flushed(member) => self.written(member, turn),
-            Then::AbortFound { asker, member, engine, record } => {
-                self.abort_found(asker, member, (engine, record), result, turn);
+            Then::EntryFound(wish) => self.entry_found(wish, result, turn),
+            Then::EntryChanged(wish) => self.entry_changed(wish, result, turn),
+            Then::Hastened(flushing) => self.hastened(flushing, result, turn),
+            Then::Purged(engine) => {
+                if let Some(engine) = self.engines.get_mut(&engine) {
+                    engine.start_over();
+                }
             }
-            Then::Aborted { asker, engine, record } => {
-                self.aborted(asker, engine, record, result, turn);
-            }
+            Then::Validated(asker, session) => self.validated(asker, session, result, turn),
             Then::Queue { asker, engine, profile, page } => {
                 self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
             }

@@ -59,8 +59,8 @@ pub(crate) struct Engine {
     pub(crate) parked: u64,
     /// Who submitted what is not final; several, if a key was repeated.
     pub(crate) owners: HashMap<u128, Vec<MemberId>>,
-    /// Entries that somebody is about to take back: they do not depart.
-    pub(crate) aborting: HashSet<u128>,
+    /// Entries that somebody is about to change: they do not depart.
+    pub(crate) changing: HashSet<u128>,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
     /// Until when it is left alone.
@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Forgets everything that is not under way, and reads the schedule from its beginning again.
-    fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self) {
         self.entries.retain(|_, entry| entry.flights > 0);
         self.ready.clear();
         self.full.clear();
@@ -167,6 +167,11 @@ impl Engine {
         if owners.is_empty() {
             self.owners.remove(&record);
         }
+    }
+
+    /// Whether the store is open and stays so for now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.uid.is_some() && self.state == EngineState::Open
     }
 
     /// Whether the store may be asked, or is left alone after a failure.
@@ -224,7 +229,6 @@ impl Broker {
         turn.emit(Effect::OpenLane(LaneSpec {
             lane: write,
             reader: Some(read),
-            stores: Vec::new(),
             provider_type: ProviderType::Store,
             spec: spec.clone(),
         }));
@@ -245,7 +249,7 @@ impl Broker {
             changed: HashSet::new(),
             parked: 0,
             owners: HashMap::new(),
-            aborting: HashSet::new(),
+            changing: HashSet::new(),
             unrecorded: Vec::new(),
             rests_until: None,
             stirred: false,
@@ -393,7 +397,7 @@ impl Broker {
         let sendable = self.sender(id, &submission).is_some();
         let Some(engine) = self.engines.get_mut(&id) else { return };
         let shown = submission.state();
-        if matches!(shown, SubmissionState::Held | SubmissionState::Unknown) || shown.is_final() {
+        if shown == SubmissionState::Held || shown.is_final() {
             return;
         }
         if !sendable {

@@ -102,6 +102,13 @@ pub enum Event {
         /// The profile's name.
         profile: String,
     },
+    /// A profile was deleted, or could not be.
+    ProfileDeleted {
+        /// Its name.
+        name: String,
+        /// Why it could not.
+        result: Result<(), Fault>,
+    },
     /// A provider answered.
     Answered {
         /// Which call.
@@ -180,6 +187,11 @@ pub enum Effect {
         /// The profile's name.
         name: String,
     },
+    /// Delete a profile's settings, and say [`Event::ProfileDeleted`].
+    DeleteProfile {
+        /// Its name.
+        name: String,
+    },
     /// Say [`Event::Timer`] at this time since the machine started; it replaces what was asked before.
     Arm(Duration),
     /// Everything is over.
@@ -193,8 +205,6 @@ pub struct LaneSpec {
     pub lane: LaneId,
     /// For a store, the lane of its reader.
     pub reader: Option<LaneId>,
-    /// For a transport, the stores of its session by their lane: its support object reads them.
-    pub stores: Vec<LaneId>,
     /// What the provider is.
     pub provider_type: ProviderType,
     /// Its section in the profile.

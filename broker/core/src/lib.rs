@@ -46,12 +46,15 @@ mod member;
 mod messages;
 mod object;
 mod process;
+mod profiles;
+mod queue;
 mod requests;
 mod session;
 mod shutdown;
 mod spooler;
 mod status;
 mod stop;
+mod store_logoff;
 mod submit;
 mod timers;
 

@@ -417,7 +417,9 @@ impl Broker {
                 continue;
             }
             match &provider.state {
-                ProviderState::Available if provider.in_flight + provider.unanswered > 0 => {
+                ProviderState::Available | ProviderState::Failed(_)
+                    if provider.in_flight + provider.unanswered > 0 =>
+                {
                     busy = true;
                 }
                 ProviderState::Available => {
@@ -475,9 +477,11 @@ impl Broker {
             }
         }
         let goes_on = session.mail == MailAfter::GoesOn;
+        let profile = session.key.profile.clone();
         if goes_on && session.engines().any(|(_, engine)| self.has_work(engine, &session)) {
             self.adopt(session.key, turn);
         }
+        self.profile_released(&profile, turn);
     }
 
     /// A member's process, for people.

@@ -10,7 +10,9 @@ use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
 use crate::process::Process;
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
+use crate::provider::{
+    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
+};
 use crate::session::{
     MailAfter, Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
 };
@@ -48,6 +50,7 @@ impl Broker {
             return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
         }
         self.refuse_while_stopping()?;
+        self.refuse_doomed(&profile)?;
         let process = self.peer_of(asker).expect("who asks is connected");
         self.check_member_quota(process)?;
         let key = SessionKey { user: self.session_user(process.uid), profile };
@@ -197,22 +200,20 @@ impl Broker {
 
     fn open_providers(&mut self, id: SessionId, profile: &Profile, turn: &mut Turn) {
         let mut providers = Vec::new();
-        let mut stores = Vec::new();
         for spec in &profile.stores {
             let engine = self.attach_engine(id, spec, turn);
             let state = &self.engines[&engine];
             let (lane, reader) = (state.write, Some(state.read));
-            stores.push(lane);
             let view = provider(ProviderType::Store, spec, lane);
             providers.push(Provider { reader, engine: Some(engine), ..view });
         }
         for spec in &profile.address_books {
-            let lane = self.open_lane(ProviderType::AddressBook, spec, &[], turn);
+            let lane = self.open_lane(ProviderType::AddressBook, spec, turn);
             providers.push(provider(ProviderType::AddressBook, spec, lane));
         }
         for (place, transport) in profile.transports.iter().enumerate() {
             let spec = &transport.provider;
-            let lane = self.open_lane(ProviderType::Transport, spec, &stores, turn);
+            let lane = self.open_lane(ProviderType::Transport, spec, turn);
             let view = provider(ProviderType::Transport, spec, lane);
             providers.push(Provider { transport: place, ..view });
         }
@@ -223,14 +224,12 @@ impl Broker {
         &mut self,
         provider_type: ProviderType,
         spec: &ProviderSpec,
-        stores: &[LaneId],
         turn: &mut Turn,
     ) -> LaneId {
         let lane = self.lanes.open();
         turn.emit(Effect::OpenLane(LaneSpec {
             lane,
             reader: None,
-            stores: stores.to_vec(),
             provider_type,
             spec: spec.clone(),
         }));
@@ -289,13 +288,17 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let starts = session.state == SessionState::Starting;
         let provider = &mut session.providers[place];
         let ProviderState::LoggingOn(failed) = provider.state else { return };
         let engine = provider.engine;
-        let starts = session.state == SessionState::Starting;
         match result {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
+                if let ProviderAnswer::TransportReady(facts) = &answer {
+                    provider.window = facts.window.max(1);
+                    provider.most_recipients = facts.recipients.max(1);
+                }
                 if let Some(engine) = engine {
                     self.engine_works(engine, &answer, turn);
                 }
@@ -314,7 +317,68 @@ impl Broker {
                 }
             }
         }
-        self.log_on_next(id, turn);
+        if starts {
+            self.log_on_next(id, turn);
+        } else {
+            self.provider_changed(id, place, turn);
+        }
+    }
+
+    /// A provider of a session that has started works, or does so no more.
+    fn provider_changed(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let session = &self.sessions[&id];
+        let name = session.providers[place].name.clone();
+        for (_, engine) in session.engines() {
+            if let Some(engine) = self.engines.get_mut(&engine) {
+                engine.stirred = true;
+            }
+        }
+        self.status_changed(id, &name, turn);
+    }
+
+    /// A transport could use its account.
+    pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.providers[place].refusals = 0;
+        }
+    }
+
+    /// A transport's account was refused: the second time it is out, like one whose logon failed (LOGON-11). Trying on would
+    /// only lock the account.
+    pub(crate) fn refused_by(&mut self, id: SessionId, place: usize, why: &str, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let provider = &mut session.providers[place];
+        provider.refusals += 1;
+        if provider.refusals >= LOGON_TRIES && provider.state == ProviderState::Available {
+            provider.state = ProviderState::Failed(why.to_owned());
+            self.provider_changed(id, place, turn);
+        }
+    }
+
+    /// Transports that were out get another chance: one refusal puts them out again.
+    pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id).filter(|s| s.may_send()) else { return };
+        let failed = |p: &Provider| {
+            p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
+        };
+        let out = session.providers.iter().enumerate().filter(|(_, p)| failed(p));
+        let out: Vec<_> = out.map(|(place, p)| (place, p.lane, p.transport)).collect();
+        for (place, lane, transport) in out {
+            let lane = if self.lanes.is_open(lane) {
+                lane
+            } else {
+                let spec = self.sessions[&id].profile().transports[transport].provider.clone();
+                self.open_lane(ProviderType::Transport, &spec, turn)
+            };
+            let session = self.sessions.get_mut(&id).expect("looked at before");
+            let provider = &mut session.providers[place];
+            provider.lane = lane;
+            provider.state = ProviderState::LoggingOn(LOGON_TRIES - 1);
+            provider.refusals = LOGON_TRIES - 1;
+            let then = Then::LoggedOn(id, place);
+            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
+            self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
+        }
     }
 
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
@@ -424,6 +488,7 @@ impl Broker {
 }
 
 fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
+    let facts = TransportFacts::default();
     Provider {
         kind,
         name: spec.name.clone(),
@@ -435,6 +500,9 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         fast_shutdown: spec.fast_shutdown,
         stance: None,
         in_flight: 0,
+        window: facts.window,
+        most_recipients: facts.recipients,
+        refusals: 0,
         unanswered: 0,
     }
 }

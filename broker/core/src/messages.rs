@@ -95,7 +95,7 @@ impl Broker {
         id
     }
 
-    fn remove_object(&mut self, id: MemberId, object: ObjectId) -> Option<Object> {
+    pub(crate) fn remove_object(&mut self, id: MemberId, object: ObjectId) -> Option<Object> {
         let member = self.members.get_mut(&id)?;
         let removed = member.objects.remove(object)?;
         member.drafts.remove(&object);

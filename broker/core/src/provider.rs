@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
-use sundown_protocol::request::{AddressAction, Folder, SettingChange};
+use sundown_protocol::request::{AddressAction, Folder, Report, SettingChange};
 use sundown_protocol::{Code, Fault};
 
 pub use sundown_protocol::reply::SubmissionState;
@@ -37,18 +37,32 @@ impl ProviderType {
 }
 
 /// A provider as a profile configures it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProviderSpec {
     /// Its name, unique in the profile and type.
     pub name: String,
-    /// Which implementation: `sqlite`, `maildir`.
+    /// Which implementation: `sqlite`, `maildir`, `smtp`.
     pub kind: String,
     /// Where its data is. Two stores with one path are one engine.
     pub path: PathBuf,
-    /// What else the profile says to it.
+    /// What else the profile says to it, by key. A value may be a command line with a secret in it: whoever shows a spec
+    /// leaves values out, as its `Debug` does.
     pub options: Vec<(String, String)>,
     /// The administrator's word on fast shutdown.
     pub fast_shutdown: FastShutdown,
+}
+
+impl fmt::Debug for ProviderSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.options.iter().map(|(key, _)| key).collect();
+        f.debug_struct("ProviderSpec")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("path", &self.path)
+            .field("options", &keys)
+            .field("fast_shutdown", &self.fast_shutdown)
+            .finish()
+    }
 }
 
 /// `fast_shutdown` of a provider's section.
@@ -152,6 +166,8 @@ pub enum ProviderAnswer {
     Unaware,
     /// A store's, to a logon.
     StoreOpened(StoreFacts),
+    /// A transport's, to a logon.
+    TransportReady(TransportFacts),
     /// To an append: the bytes the upload has now.
     Appended(u64),
     /// To a submit: the submission as it stands, and whether this call made it.
@@ -175,6 +191,8 @@ pub enum ProviderAnswer {
         /// The notification's record.
         notice: Option<u128>,
     },
+    /// To a hasten: how many were made due.
+    Hastened(u64),
     /// To a delete: the folder it was in, and the one it is in now.
     Removed {
         /// Where it was.
@@ -207,7 +225,7 @@ pub enum ProviderAnswer {
     },
     /// To a question for what is due, in order of due time.
     Due {
-        /// Submissions that are neither final, held nor unknown.
+        /// Submissions that are neither final nor held.
         submissions: Vec<Submission>,
         /// Whether there are more behind them.
         more: bool,
@@ -248,6 +266,22 @@ pub struct StoreFacts {
     pub queue: [u64; 9],
 }
 
+/// How a transport wants to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportFacts {
+    /// Messages that it may be handed at once. What waits behind them can still be held and taken back.
+    pub window: usize,
+    /// The most recipients that one transmission may have.
+    pub recipients: usize,
+}
+
+impl Default for TransportFacts {
+    /// Enough messages at once to fill a group commit, with any number of recipients.
+    fn default() -> Self {
+        Self { window: 64, recipients: usize::MAX }
+    }
+}
+
 /// A change of a store. Each is applied whole or not at all; the answer comes after the commit that holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreWrite {
@@ -286,6 +320,15 @@ pub enum StoreWrite {
     /// Puts a submission into another state. A final one leaves the Outbox; one with recipients that bounced puts a
     /// delivery status notification into the Inbox, unless its sender is empty.
     Update(Box<SubmissionUpdate>),
+    /// Makes everything deferred due now.
+    Hasten {
+        /// Only of this profile.
+        profile: Option<String>,
+        /// Only what this user submitted.
+        uid: Option<u32>,
+        /// Wall time in milliseconds since 1970.
+        now: u64,
+    },
     /// Deletes a message: into Deleted, or for good if it is there.
     Delete {
         /// Its record.
@@ -332,6 +375,7 @@ impl StoreWrite {
             Self::Submit { .. } => "SubmitMessage",
             Self::Save { .. } => "SaveChanges",
             Self::Update(_) => "UpdateSubmission",
+            Self::Hasten { .. } => "FlushQueues",
             Self::Delete { .. } => "DeleteMessage",
             Self::Setting { .. } => "SetProps",
             Self::Flush => "Flush",
@@ -381,7 +425,7 @@ pub enum StoreRead {
         /// The property.
         name: String,
     },
-    /// Submissions that are neither final, held nor unknown, in order of due time, behind `after`.
+    /// Submissions that are neither final nor held, in order of due time, behind `after`.
     Due {
         /// Due time and order of the last one known.
         after: Option<(u64, u64)>,
@@ -440,12 +484,15 @@ pub struct Submission {
     pub no_mail: bool,
     /// How often it was tried.
     pub attempts: u32,
-    /// When it is due: the time it was submitted or, after a failure, the time of the next try. Milliseconds since 1970.
+    /// When it is due, in milliseconds since 1970: the time it was submitted; after a failure, the time of the next try; of
+    /// one whose outcome is unknown, the time it is given up.
     pub due: u64,
     /// When it was submitted, in milliseconds since 1970.
     pub submitted: u64,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// What the sender wants to be told.
+    pub report: Report,
 }
 
 /// One recipient of a submission.
@@ -529,6 +576,8 @@ pub struct Transmission {
     pub recipients: Vec<(usize, String)>,
     /// The message's size in bytes.
     pub size: u64,
+    /// What the sender wants to be told.
+    pub report: Report,
 }
 
 /// A call of a transport. A message goes through two steps, and the intent is made durable between them: `Prepare` may
@@ -554,6 +603,8 @@ pub enum TransportCall {
         /// What prepare said.
         marker: String,
     },
+    /// Finds out whether it works (`IMAPIStatus::ValidateState`).
+    Validate,
 }
 
 impl TransportCall {
@@ -563,6 +614,7 @@ impl TransportCall {
             Self::Complete { .. } => "EndMessage",
             Self::Cancel { .. } => "TransportNotify",
             Self::Recover { .. } => "Recover",
+            Self::Validate => "ValidateState",
         }
     }
 }
@@ -614,6 +666,21 @@ impl AddressCall {
             Self::Act(AddressAction::Add { .. }) => "CreateEntry",
             Self::Act(AddressAction::Remove { .. }) => "DeleteEntries",
             Self::Act(AddressAction::Resolve { .. }) => "ResolveName",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_shows_its_options_without_their_values() {
+        let option = ("password_command".to_owned(), "echo hunter2".to_owned());
+        let spec = ProviderSpec { options: vec![option], ..ProviderSpec::new("smtp") };
+        for shown in [format!("{spec:?}"), format!("{spec:#?}")] {
+            assert!(shown.contains("password_command") && shown.contains("smtp"), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
 }

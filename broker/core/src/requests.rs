@@ -100,6 +100,13 @@ impl Broker {
             }
             Request::Queue { profile, action } => self.queue(asker, profile, action, turn),
             Request::Stop { how } => self.stop_asked(asker, how, turn),
+            Request::ValidateState { member, kind, provider } => {
+                self.validate_state(asker, member, (kind, &provider), turn)
+            }
+            Request::StoreLogoff { member, object, flags } => {
+                self.store_logoff(asker, (member, object), flags, turn)
+            }
+            Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
         }
     }
 

@@ -130,6 +130,12 @@ pub(crate) struct Provider {
     pub(crate) stance: Option<Stance>,
     /// Messages a transport is busy with.
     pub(crate) in_flight: usize,
+    /// Messages that a transport may be handed at once.
+    pub(crate) window: usize,
+    /// The most recipients that a transport takes at once.
+    pub(crate) most_recipients: usize,
+    /// How often a transport's account was refused since it worked last.
+    pub(crate) refusals: u32,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }
@@ -142,10 +148,20 @@ pub(crate) enum ProviderState {
     /// Its logon runs; how many failed before.
     LoggingOn(u32),
     Available,
-    /// Its logon failed twice: it is out for the life of the session (LOGON-11).
+    /// Its logon failed twice: it is out for the life of the session (LOGON-11), unless somebody flushes the queue.
     Failed(String),
     LoggingOff,
     Gone,
+}
+
+impl Provider {
+    /// How many more messages a transport may be handed; none while it logs on again.
+    pub(crate) fn room(&self) -> usize {
+        match self.state {
+            ProviderState::LoggingOn(_) => 0,
+            _ => self.window.saturating_sub(self.in_flight),
+        }
+    }
 }
 
 impl Session {

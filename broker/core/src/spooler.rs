@@ -27,8 +27,8 @@ use crate::settings::{Linger, OnUnknown, QueuePolicy};
 use crate::submit::waits;
 use crate::timers::Timer;
 
-/// Messages that one transport of one session is busy with at once: enough to fill a group commit.
-const WINDOW: usize = 64;
+/// The enhanced status code of what was given up although nobody knows what became of it: bad connection (RFC 3463).
+const UNKNOWN_STATUS: &str = "4.4.2";
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: u64 = 60_000;
 
@@ -62,6 +62,8 @@ struct Plan {
     groups: Vec<(usize, Vec<usize>)>,
     /// Recipients that no transport takes, and what becomes of them.
     lost: Vec<RecipientResult>,
+    /// Whether a transport for some of them is out.
+    disabled: bool,
 }
 
 impl Broker {
@@ -101,8 +103,7 @@ impl Broker {
         let before = ready.len();
         for ((session, place), keys) in full.iter_mut() {
             let session = self.sessions.get(session).filter(|s| s.may_send());
-            let in_flight = session.map(|s| s.providers[*place].in_flight);
-            let room = in_flight.map_or(usize::MAX, |n| WINDOW.saturating_sub(n));
+            let room = session.map_or(usize::MAX, |s| s.providers[*place].room());
             for _ in 0..room {
                 let Some(key) = keys.pop_first() else { break };
                 ready.insert(key);
@@ -127,7 +128,7 @@ impl Broker {
             };
             let Some(&(due, order, record)) = next.filter(|(due, ..)| *due <= now) else { return };
             cursor = Some((due, order, record));
-            if engine.aborting.contains(&record) {
+            if engine.changing.contains(&record) {
                 continue;
             }
             let submission = &engine.entries[&record].submission;
@@ -137,9 +138,9 @@ impl Broker {
                 engine.parked += 1;
                 continue;
             };
-            let plan = plan(&self.sessions[&session], submission);
+            let plan = plan(&self.sessions[&session], submission, now);
             let full = |(place, _): &(usize, Vec<usize>)| {
-                self.sessions[&session].providers[*place].in_flight >= WINDOW
+                self.sessions[&session].providers[*place].room() == 0
             };
             let full = plan.groups.iter().find(|g| full(g)).map(|(place, _)| *place);
             let engine = self.engines.get_mut(&id).expect("looked at just before");
@@ -155,7 +156,8 @@ impl Broker {
         }
     }
 
-    /// Only its own transport can say what became of a message, and does not work: nothing happens to it meanwhile.
+    /// Nothing can be done for a message now: only its own transport can say what became of it, and does not work; or
+    /// what became of it is unknown, and its age has not reached the limit.
     fn postpone(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
         let engine = self.engines.get_mut(&id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
@@ -203,6 +205,7 @@ impl Broker {
                 from: submission.from.clone(),
                 recipients: recipients.iter().map(address).collect(),
                 size: submission.size,
+                report: submission.report,
             });
             let (call, stage, then) = match marker {
                 None => {
@@ -231,6 +234,10 @@ impl Broker {
         if !lost.is_empty() {
             self.record(id, record, &lost, None, turn);
         }
+        if plan.disabled && self.sessions[&plan.session].members.is_empty() {
+            // It is disabled for those who are logged on. Nobody is, and what waits must have a way out.
+            self.revive_transports(plan.session, turn);
+        }
     }
 
     pub(crate) fn prepared(
@@ -241,8 +248,11 @@ impl Broker {
     ) {
         let Some(state) = self.flights.get_mut(&flight) else { return };
         let (engine, record) = (state.engine, state.record);
+        let (session, provider) = (state.session, state.provider);
         match result {
             Ok(ProviderAnswer::Prepared { marker, refused }) => {
+                self.accepted_by(session, provider);
+                let state = self.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 state.recipients.retain(|r| !refused_by.contains(r));
                 if state.recipients.is_empty() {
@@ -255,6 +265,10 @@ impl Broker {
             Err(error) => {
                 let outcome = match error.code {
                     Code::E_NETWORK_ERROR | Code::E_OFFLINE => Outcome::Offline,
+                    Code::E_LOGON_FAILED => {
+                        self.refused_by(session, provider, &error.message, turn);
+                        Outcome::Offline
+                    }
                     _ => Outcome::Later,
                 };
                 self.all_later(flight, &error.message, outcome, turn);
@@ -439,8 +453,7 @@ impl Broker {
         let key = (entry.submission.due, entry.submission.order);
         let near = engine.note_change(record, key);
         if !busy {
-            let rests = matches!(state, SubmissionState::Held | SubmissionState::Unknown);
-            if near && !state.is_final() && !rests {
+            if near && !state.is_final() && state != SubmissionState::Held {
                 engine.ready.insert((key.0, key.1, record));
             }
         }
@@ -591,11 +604,19 @@ impl Broker {
 }
 
 /// Finds a transport for each recipient that is not settled.
-fn plan(session: &Session, submission: &Submission) -> Plan {
+fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
     let profile = session.profile();
-    let mut plan = Plan { session: session.id, groups: Vec::new(), lost: Vec::new() };
+    let mut plan =
+        Plan { session: session.id, groups: Vec::new(), lost: Vec::new(), disabled: false };
+    let expired = given_up(submission, &profile.queue) <= now;
     for (index, recipient) in submission.recipients.iter().enumerate() {
-        use SubmissionState::{Deferred, Queued, Transmitting};
+        use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
+        if recipient.state == Unknown && expired {
+            let last = recipient.reply.as_deref().unwrap_or("no reply was read");
+            let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");
+            let outcome = Outcome::Failed;
+            plan.lost.push(RecipientResult { recipient: index, outcome, reply });
+        }
         if !matches!(recipient.state, Queued | Transmitting | Deferred) {
             continue;
         }
@@ -608,10 +629,19 @@ fn plan(session: &Session, submission: &Submission) -> Plan {
             }
         };
         match found {
-            Some((place, provider)) if provider.state == ProviderState::Available => {
+            Some((place, provider))
+                if matches!(
+                    provider.state,
+                    ProviderState::Available | ProviderState::LoggingOn(_)
+                ) =>
+            {
                 let intent = &recipient.intent;
+                // What is recovered is one transmission as it was handed over.
+                let most = if intent.is_some() { usize::MAX } else { provider.most_recipients };
                 let same = |(p, group): &&mut (usize, Vec<usize>)| {
-                    *p == place && submission.recipients[group[0]].intent == *intent
+                    *p == place
+                        && group.len() < most
+                        && submission.recipients[group[0]].intent == *intent
                 };
                 match plan.groups.iter_mut().find(same) {
                     Some((_, group)) => group.push(index),
@@ -620,6 +650,7 @@ fn plan(session: &Session, submission: &Submission) -> Plan {
             }
             Some(_) if recipient.intent.is_some() => {}
             Some((_, provider)) => {
+                plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
                 let reply = unavailable(provider);
                 plan.lost.push(RecipientResult {
                     recipient: index,
@@ -656,8 +687,7 @@ fn unavailable(provider: &Provider) -> String {
 fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, turn: &mut Turn) {
     let Entry { submission, untold, .. } = entry;
     let now = turn.tick.millis();
-    let age = now.saturating_sub(submission.submitted);
-    let expired = age > policy.max_age.as_millis() as u64;
+    let expired = given_up(submission, policy) < now;
     let (mut again, mut counts) = (false, false);
     for result in results {
         let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
@@ -687,7 +717,14 @@ fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, 
     submission.attempts += u32::from(counts);
     if again {
         submission.due = now + backoff(submission.attempts, policy, turn);
+    } else if submission.state() == SubmissionState::Unknown {
+        submission.due = given_up(submission, policy);
     }
+}
+
+/// When a submission is given up that is not final by then, in milliseconds since 1970.
+fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
+    submission.submitted.saturating_add(policy.max_age.as_millis() as u64)
 }
 
 /// How long to wait after so many tries, in milliseconds: doubling, up to the longest, and up to a fifth less by chance so

@@ -1,17 +1,66 @@
 //! What the broker is doing, for people and for the status table.
 
-use sundown_protocol::MemberId;
 use sundown_protocol::reply::{
-    MemberStatus, ProviderStatus, Resource, SessionStatus, Status, StatusRow, SubmissionState,
-    status_code,
+    MemberStatus, ProviderStatus, Reply, Resource, SessionStatus, Status, StatusRow,
+    SubmissionState, status_code,
 };
+use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Then};
+use crate::connection::Asker;
+use crate::event::Turn;
 use crate::member::{Member, MemberState};
-use crate::provider::ProviderType;
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, TransportCall};
 use crate::session::{Provider, ProviderState, Session, SessionState};
 
 impl Broker {
+    /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
+    pub(crate) fn validate_state(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        (kind, name): (Resource, &str),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let caller = Self::caller(member);
+        let session = self.session_of(member);
+        let it = |p: &&Provider| p.name == name && resource(p.kind) == kind;
+        let Some(provider) = session.providers.iter().find(it) else {
+            let (profile, kind) = (&session.key.profile, kind.name());
+            let message = format!("profile {profile:?} has no {kind} {name:?}");
+            return Err(Fault::new(Code::E_NOT_FOUND, message));
+        };
+        if provider.kind == ProviderType::Transport && self.lanes.is_open(provider.lane) {
+            let (lane, session) = (provider.lane, session.id);
+            let call = ProviderCall::Transport(TransportCall::Validate);
+            self.call(lane, caller, call, Then::Validated(asker, session), turn);
+            return Ok(());
+        }
+        let result = match &provider.state {
+            ProviderState::Failed(why) => Err(Fault::new(Code::E_LOGON_FAILED, why.clone())),
+            _ => Ok(Reply::Done),
+        };
+        self.answer(asker, result, turn);
+        Ok(())
+    }
+
+    /// What was out works again if somebody tried, and it did.
+    pub(crate) fn validated(
+        &mut self,
+        asker: Asker,
+        session: SessionId,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let reply = result.map(|_| Reply::Done).map_err(Fault::from);
+        let works = reply.is_ok();
+        self.answer(asker, reply, turn);
+        if works {
+            self.revive_transports(session, turn);
+        }
+    }
+
     /// What `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions that
     /// only close are not listed any more.
     pub(crate) fn status(&self, uid: u32) -> Status {

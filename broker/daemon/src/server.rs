@@ -131,6 +131,8 @@ pub struct Server {
     effects: Vec<Effect>,
     /// Profiles that sessions wait for.
     to_load: VecDeque<(SessionId, String)>,
+    /// Profiles that nobody uses any more.
+    to_delete: VecDeque<String>,
     seed: u64,
     scratch: Vec<u8>,
     over: bool,
@@ -195,6 +197,7 @@ impl Server {
             accept_again: None,
             effects: Vec::new(),
             to_load: VecDeque::new(),
+            to_delete: VecDeque::new(),
             seed: seed()?,
             scratch: Vec::new(),
             over: false,
@@ -300,6 +303,19 @@ impl Server {
         while let Some((session, name)) = self.to_load.pop_front() {
             self.load_profile(session, &name);
         }
+        while let Some(name) = self.to_delete.pop_front() {
+            self.delete_profile(name);
+        }
+    }
+
+    fn delete_profile(&mut self, name: String) {
+        let removed = settings::remove_profile(&name, &self.places);
+        match &removed {
+            Ok(()) => tracing::info!(profile = name, "a profile was deleted"),
+            Err(error) => tracing::warn!(profile = name, %error, "a profile was not deleted"),
+        }
+        let result = removed.map_err(|error| Fault::new(error.code(), error.to_string()));
+        self.apply(Event::ProfileDeleted { name, result });
     }
 
     fn tick(&mut self) -> Tick {
@@ -323,6 +339,7 @@ impl Server {
                 self.workers.call(lane, call, session, pid, provider);
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
+            Effect::DeleteProfile { name } => self.to_delete.push_back(name),
             Effect::Arm(at) => self.alarm = Some(at),
             Effect::Stopped => self.over = true,
         }

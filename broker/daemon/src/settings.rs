@@ -3,7 +3,9 @@
 //! ```text
 //! source    one file: what it says at which line, and which key stands there
 //! value     how durations, sizes, words and names are spelled
+//! smtp      how what an SMTP transport needs is spelled
 //! accounts  users and groups by name
+//! kinds     the kinds of providers that ship, with their keys
 //! profile   profiles/NAME.toml
 //! ```
 //!
@@ -11,7 +13,9 @@
 //! one. Each file is checked by itself, so that an error names its file, line, column and key.
 
 mod accounts;
+mod kinds;
 mod profile;
+mod smtp;
 mod source;
 mod value;
 
@@ -22,7 +26,11 @@ use sundown_core::settings::{Limits, Settings, Shutdown};
 use toml::Spanned;
 
 pub use accounts::{Accounts, AccountsError};
-pub use profile::{KnownKinds, Places, ProfileError, load_profile, profile_names};
+pub use kinds::{KINDS, Key, Kind};
+pub use profile::{
+    KnownKinds, Places, ProfileError, RemoveError, load_profile, profile_names, remove_profile,
+};
+pub use smtp::valid_host;
 pub use source::{Position, SettingsError};
 pub use value::valid_name;
 

@@ -24,8 +24,8 @@ use sundown_core::{CallId, LaneId, LaneSpec};
 use sundown_protocol::request::SettingChange;
 use sundown_protocol::{Code, SessionId};
 use sundown_providers::{
-    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, StoreProvider,
-    StoreReader, Support, Sync, TransportProvider,
+    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, Reply,
+    StoreProvider, StoreReader, Support, Sync, TransportProvider,
 };
 
 /// How long a deferred submission may wait for company.
@@ -307,16 +307,60 @@ impl Desk {
         support: &Arc<dyn Support>,
     ) {
         for work in &self.calls {
-            let answer = if is_shutdown(&work) {
-                self.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()))
+            if is_shutdown(&work) {
+                let answer =
+                    self.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()));
+                self.answers.send([(work.from, answer)]);
             } else {
-                self.make_call(&work, || {
-                    let transport = made.as_mut().map_err(|e| e.clone())?;
-                    call_transport(transport.as_mut(), &work.provider, support)
-                })
-            };
-            self.answers.send([(work.from, answer)]);
+                self.call_transport(&mut made, work, support);
+            }
         }
+    }
+
+    /// A transport's answer may come later, from another thread.
+    fn call_transport(
+        &self,
+        made: &mut Result<Box<dyn TransportProvider>, ProviderError>,
+        work: Work,
+        support: &Arc<dyn Support>,
+    ) {
+        let (slip, provider) = Slip::of(work, self);
+        let transport = match made {
+            Ok(transport) => transport.as_mut(),
+            Err(error) => return slip.hand_in(Err(error.clone())),
+        };
+        // A provider that panics drops the slip, which answers for it.
+        let _ = catch_unwind(AssertUnwindSafe(move || match provider {
+            ProviderCall::Logon => {
+                let ready = transport.logon(Arc::clone(support));
+                slip.hand_in(ready.map(ProviderAnswer::TransportReady));
+            }
+            ProviderCall::Logoff => slip.hand_in(transport.logoff().map(|()| ProviderAnswer::Done)),
+            ProviderCall::Transport(TransportCall::Prepare(transmission)) => {
+                let answer =
+                    |Prepared { marker, refused }| ProviderAnswer::Prepared { marker, refused };
+                transport
+                    .prepare(*transmission, Reply::new(move |done| slip.hand_in(done.map(answer))));
+            }
+            ProviderCall::Transport(TransportCall::Complete { id }) => {
+                let reply = Reply::new(move |done| slip.hand_in(done.map(ProviderAnswer::Results)));
+                transport.complete(id, reply);
+            }
+            ProviderCall::Transport(TransportCall::Cancel { id }) => {
+                transport.cancel(id);
+                slip.hand_in(Ok(ProviderAnswer::Done));
+            }
+            ProviderCall::Transport(TransportCall::Recover { transmission, marker }) => {
+                let reply = Reply::new(move |done| slip.hand_in(done.map(ProviderAnswer::Results)));
+                transport.recover(*transmission, marker, reply);
+            }
+            ProviderCall::Transport(TransportCall::Validate) => {
+                let reply =
+                    Reply::new(move |done| slip.hand_in(done.map(|()| ProviderAnswer::Done)));
+                transport.validate(reply);
+            }
+            _ => slip.hand_in(Err(misdirected())),
+        }));
     }
 
     fn serve_address_book(self, mut made: Result<Box<dyn AddressBookProvider>, ProviderError>) {
@@ -350,30 +394,39 @@ impl Desk {
     }
 }
 
-fn call_transport(
-    transport: &mut dyn TransportProvider,
-    call: &ProviderCall,
-    support: &Arc<dyn Support>,
-) -> Answer {
-    let done = |()| ProviderAnswer::Done;
-    match call {
-        ProviderCall::Logon => transport.logon(Arc::clone(support)).map(done),
-        ProviderCall::Logoff => transport.logoff().map(done),
-        ProviderCall::Transport(TransportCall::Prepare(transmission)) => {
-            let Prepared { marker, refused } = transport.prepare(transmission)?;
-            Ok(ProviderAnswer::Prepared { marker, refused })
-        }
-        ProviderCall::Transport(TransportCall::Complete { id }) => {
-            Ok(ProviderAnswer::Results(transport.complete(*id)))
-        }
-        ProviderCall::Transport(TransportCall::Cancel { id }) => {
-            transport.cancel(*id);
-            Ok(ProviderAnswer::Done)
-        }
-        ProviderCall::Transport(TransportCall::Recover { transmission, marker }) => {
-            Ok(ProviderAnswer::Results(transport.recover(transmission, marker)))
-        }
-        _ => Err(misdirected()),
+/// A call that was made and not answered yet. Dropped, it says that the provider failed.
+struct Slip {
+    desk: Desk,
+    from: Option<Whoever>,
+    session: Option<SessionId>,
+    pid: Option<u32>,
+    name: &'static str,
+    began: Instant,
+}
+
+impl Slip {
+    fn of(work: Work, desk: &Desk) -> (Self, ProviderCall) {
+        let Work { from, session, pid, provider } = work;
+        let (desk, name, from) = (desk.clone(), provider.name(), Some(from));
+        (Self { desk, from, session, pid, name, began: Instant::now() }, provider)
+    }
+
+    fn hand_in(mut self, answer: Answer) {
+        self.answer(answer);
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let Some(from) = self.from.take() else { return };
+        let took = self.began.elapsed();
+        self.desk.log_call(self.session, self.pid, self.name, &answer, took);
+        self.desk.answers.send([(from, answer)]);
+    }
+}
+
+impl Drop for Slip {
+    fn drop(&mut self) {
+        let panicked = self.desk.panicked();
+        self.answer(Err(panicked));
     }
 }
 

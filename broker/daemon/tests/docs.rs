@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sundown_core::settings::{Limits, Profile, Shutdown};
-use sundown_daemon::settings::{Accounts, KnownKinds, Places, load_profile, load_settings};
+use sundown_daemon::settings::{Accounts, KINDS, KnownKinds, Places, load_profile, load_settings};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -88,6 +88,27 @@ fn the_page_names_every_key() {
         let allowed = shown.split_once("expected").expect("it says what is allowed").1;
         for key in allowed.split('`').skip(1).step_by(2) {
             assert!(page.contains(&format!("`{key}`")), "{section}.{key} is not on the page");
+        }
+    }
+}
+
+/// What the command says of kinds and keys, the page says in the same words.
+#[test]
+fn the_page_has_every_kind_with_its_keys() {
+    let page = page();
+    for kind in KINDS {
+        let about = format!(
+            "of kind `{}`: {}{}",
+            kind.name,
+            kind.about[..1].to_lowercase(),
+            &kind.about[1..]
+        );
+        assert!(page.contains(&about), "not on the page: {about}");
+        for key in kind.keys {
+            let default =
+                if key.default.is_empty() { " ".into() } else { format!(" {} ", key.default) };
+            let row = format!("\n| `{}` |{default}| {} |\n", key.name, key.meaning);
+            assert!(page.contains(&row), "not on the page: {row}");
         }
     }
 }

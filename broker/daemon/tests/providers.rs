@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sundown_core::provider::{
     AddressCall, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
-    StoreWrite, Transmission,
+    StoreWrite, Transmission, TransportFacts,
 };
 use sundown_daemon::{Locations, Options, Registry, Server};
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
@@ -23,8 +23,8 @@ use sundown_protocol::{
 };
 use sundown_providers::sqlite::SqliteStore;
 use sundown_providers::{
-    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Result, StoreProvider,
-    StoreReader, Support, Sync, TransportProvider,
+    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Reply as Answering, Result,
+    StoreProvider, StoreReader, Support, Sync, TransportProvider,
 };
 
 /// How long anything may take. A test that passes does not wait for it.
@@ -170,26 +170,28 @@ impl WatchedTransport {
 }
 
 impl TransportProvider for WatchedTransport {
-    fn logon(&mut self, support: Arc<dyn Support>) -> Result<()> {
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
         *self.support.lock().expect("no test failed") = Some(support);
-        Ok(())
+        Ok(TransportFacts::default())
     }
 
-    fn prepare(&mut self, transmission: &Transmission) -> Result<Prepared> {
+    fn prepare(&mut self, transmission: Transmission, reply: Answering<Prepared>) {
         *self.sent.lock().expect("no test failed") =
             Some((transmission.store, transmission.record));
-        Ok(Prepared { marker: "m".into(), refused: Vec::new() })
+        reply.send(Ok(Prepared { marker: "m".into(), refused: Vec::new() }));
     }
 
-    fn complete(&mut self, _: u64) -> Vec<RecipientResult> {
+    fn complete(&mut self, _: u64, reply: Answering<Vec<RecipientResult>>) {
         note(&self.witness.log, "sent");
-        vec![RecipientResult { recipient: 0, outcome: Outcome::Sent, reply: "taken".into() }]
+        let result =
+            RecipientResult { recipient: 0, outcome: Outcome::Sent, reply: "taken".into() };
+        reply.send(Ok(vec![result]));
     }
 
     fn cancel(&mut self, _: u64) {}
 
-    fn recover(&mut self, _: &Transmission, _: &str) -> Vec<RecipientResult> {
-        Vec::new()
+    fn recover(&mut self, _: Transmission, _: String, reply: Answering<Vec<RecipientResult>>) {
+        reply.send(Ok(Vec::new()));
     }
 
     fn logoff(&mut self) -> Result<()> {
@@ -422,6 +424,7 @@ impl Client {
             recipients: vec!["b@x".into()],
             content: Content::Inline(Blob(text.as_bytes().to_vec())),
             when: Durability::Durable,
+            report: sundown_protocol::request::Report::default(),
         };
         match self.call(Request::Submit(submit)) {
             Ok(Reply::Submitted { entry, .. }) => entry,

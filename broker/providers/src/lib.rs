@@ -1,6 +1,7 @@
 //! Providers: the three kinds of things a mail session is logged on to, and the ones that Sundown ships.
 //!
-//! A provider is called from one thread at a time and may block it: nothing else waits for that thread. It keeps no
+//! A provider is called from one thread at a time and may block it: nothing else waits for that thread. A transport
+//! answers through a [`Reply`], which may come later from a thread of its own. A provider keeps no
 //! opinion on *when* it is called; the core decides that, and is told the answer as an event.
 //!
 //! | kind | trait | ships |
@@ -13,13 +14,15 @@
 //! profiles use for `kind`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
 use sundown_core::provider::{
     AddressCall, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
-    StoreRead, StoreWrite, Transmission,
+    StoreRead, StoreWrite, Transmission, TransportFacts,
 };
+use sundown_protocol::Code;
 
 mod fault;
 mod files;
@@ -93,21 +96,32 @@ pub trait Support: Send + std::marker::Sync {
 
 /// Takes messages to where they go (`IXPProvider` and `IXPLogon` in one). One for each session and configured transport.
 pub trait TransportProvider: Send {
-    /// Gets ready for a session. It need not connect anywhere yet.
-    fn logon(&mut self, support: Arc<dyn Support>) -> Result<()>;
+    /// Gets ready for a session. It need not connect anywhere yet. After a failure it may be called again, and then
+    /// begins anew.
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts>;
 
     /// Does everything short of handing the message over, and may be repeated after a crash without harm. What it
-    /// returns as marker is made durable before [`complete`](Self::complete) is called.
-    fn prepare(&mut self, transmission: &Transmission) -> Result<Prepared>;
+    /// answers as marker is made durable before [`complete`](Self::complete) is called.
+    fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>);
 
     /// Hands a prepared message over. One result for each recipient that prepare did not refuse.
-    fn complete(&mut self, id: u64) -> Vec<RecipientResult>;
+    fn complete(&mut self, id: u64, reply: Reply<Vec<RecipientResult>>);
 
     /// Forgets a prepared message.
     fn cancel(&mut self, id: u64);
 
     /// After a crash between prepare and the answer to complete: finds out what became of the message, or finishes it.
-    fn recover(&mut self, transmission: &Transmission, marker: &str) -> Vec<RecipientResult>;
+    fn recover(
+        &mut self,
+        transmission: Transmission,
+        marker: String,
+        reply: Reply<Vec<RecipientResult>>,
+    );
+
+    /// Really tries what it is for, and says in words what is wrong (`IMAPIStatus::ValidateState`).
+    fn validate(&mut self, reply: Reply<()>) {
+        reply.send(Ok(()));
+    }
 
     /// Ends the session. An error changes nothing (PLOG-5).
     fn logoff(&mut self) -> Result<()>;
@@ -116,6 +130,50 @@ pub trait TransportProvider: Send {
     /// refused to every process that uses the provider, unless the settings say `opt-out`.
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         None
+    }
+}
+
+/// The way back for one answer. It may be used later and from any thread: a transport that waits for the network must not
+/// keep its own thread from the calls of a shutdown. Dropped unused, the call has failed.
+///
+/// ```
+/// use sundown_providers::Reply;
+///
+/// let (sender, answer) = std::sync::mpsc::channel();
+/// let reply = Reply::new(move |result| sender.send(result).unwrap());
+/// std::thread::spawn(move || reply.send(Ok(7)));
+/// assert_eq!(answer.recv().unwrap(), Ok(7));
+/// ```
+pub struct Reply<T>(Option<Tell<T>>);
+
+type Tell<T> = Box<dyn FnOnce(Result<T>) + Send>;
+
+impl<T> Reply<T> {
+    /// One that hands its answer to this function.
+    pub fn new(tell: impl FnOnce(Result<T>) + Send + 'static) -> Self {
+        Self(Some(Box::new(tell)))
+    }
+
+    /// Answers.
+    pub fn send(mut self, answer: Result<T>) {
+        if let Some(tell) = self.0.take() {
+            tell(answer);
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            let text = "the provider failed inside; its log may say why";
+            tell(Err(ProviderError::new(Code::E_CALL_FAILED, text)));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reply")
     }
 }
 

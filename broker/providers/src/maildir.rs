@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sundown_core::provider::{Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission};
+use sundown_core::provider::{
+    Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
+};
 use sundown_protocol::Code;
 
 use crate::files::{private_dir, sync_dir};
 use crate::headers::{LineEnd, clean, without_bcc};
 use crate::{
-    LeavingProcess, Prepared, ProviderShutdown, Result, Support, TransportProvider, fault,
+    LeavingProcess, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
 };
 
 /// How old a stranger's file in `tmp` must be to be removed, as Maildir's description says.
@@ -141,6 +143,30 @@ impl Maildir {
         }
     }
 
+    fn put_into_tmp(&mut self, transmission: &Transmission) -> Result<Prepared> {
+        let name = self.name_for(transmission);
+        self.prepared.remove(&transmission.id);
+        self.remove_left(transmission);
+        self.write(&name, transmission)?;
+        self.prepared.insert(transmission.id, Waiting::new(transmission, name.clone()));
+        Ok(Prepared { marker: name, refused: Vec::new() })
+    }
+
+    fn deliver(&mut self, waiting: Waiting) -> Vec<RecipientResult> {
+        let (outcome, reply) = self.hand_over(&waiting.name);
+        let results = results(&waiting.recipients, outcome, &reply);
+        self.keep_if_left(waiting, outcome);
+        results
+    }
+
+    fn find_out(&mut self, transmission: &Transmission, marker: String) -> Vec<RecipientResult> {
+        let (outcome, reply) = self.finish(&marker);
+        let waiting = Waiting::new(transmission, marker);
+        let results = results(&waiting.recipients, outcome, &reply);
+        self.keep_if_left(waiting, outcome);
+        results
+    }
+
     fn remove_stale(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.folder("tmp"))? {
             let entry = entry?;
@@ -154,7 +180,7 @@ impl Maildir {
 }
 
 impl TransportProvider for Maildir {
-    fn logon(&mut self, support: Arc<dyn Support>) -> Result<()> {
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
         for folder in ["tmp", "new", "cur"] {
             private_dir(&self.folder(folder))?;
         }
@@ -163,24 +189,16 @@ impl TransportProvider for Maildir {
         }
         self.instance = since_1970().as_nanos();
         self.support = Some(support);
-        Ok(())
+        Ok(TransportFacts::default())
     }
 
-    fn prepare(&mut self, transmission: &Transmission) -> Result<Prepared> {
-        let name = self.name_for(transmission);
-        self.prepared.remove(&transmission.id);
-        self.remove_left(transmission);
-        self.write(&name, transmission)?;
-        self.prepared.insert(transmission.id, Waiting::new(transmission, name.clone()));
-        Ok(Prepared { marker: name, refused: Vec::new() })
+    fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>) {
+        reply.send(self.put_into_tmp(&transmission));
     }
 
-    fn complete(&mut self, id: u64) -> Vec<RecipientResult> {
-        let Some(waiting) = self.prepared.remove(&id) else { return Vec::new() };
-        let (outcome, reply) = self.hand_over(&waiting.name);
-        let results = results(&waiting.recipients, outcome, &reply);
-        self.keep_if_left(waiting, outcome);
-        results
+    fn complete(&mut self, id: u64, reply: Reply<Vec<RecipientResult>>) {
+        let waiting = self.prepared.remove(&id);
+        reply.send(Ok(waiting.map_or_else(Vec::new, |waiting| self.deliver(waiting))));
     }
 
     fn cancel(&mut self, id: u64) {
@@ -189,12 +207,20 @@ impl TransportProvider for Maildir {
         }
     }
 
-    fn recover(&mut self, transmission: &Transmission, marker: &str) -> Vec<RecipientResult> {
-        let waiting = Waiting::new(transmission, marker.to_owned());
-        let (outcome, reply) = self.finish(marker);
-        let results = results(&waiting.recipients, outcome, &reply);
-        self.keep_if_left(waiting, outcome);
-        results
+    fn recover(
+        &mut self,
+        transmission: Transmission,
+        marker: String,
+        reply: Reply<Vec<RecipientResult>>,
+    ) {
+        reply.send(Ok(self.find_out(&transmission, marker)));
+    }
+
+    fn validate(&mut self, reply: Reply<()>) {
+        let tmp = self.folder("tmp");
+        let probe = tmp.join(format!("{}.probe{OURS}", since_1970().as_nanos()));
+        let tried = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+        reply.send(tried.map_err(|error| fault::io(&tmp, &error)));
     }
 
     fn logoff(&mut self) -> Result<()> {
@@ -271,6 +297,7 @@ fn since_1970() -> Duration {
 #[cfg(test)]
 mod tests {
     use sundown_core::provider::{FastShutdown, ProviderAnswer, StoreRead};
+    use sundown_protocol::request::Report;
     use tempfile::TempDir;
 
     use super::*;
@@ -358,7 +385,14 @@ mod tests {
             from: "anna@example.org".into(),
             recipients: vec![(0, "bob".into()), (2, "eve@localhost".into())],
             size: MESSAGE.len() as u64,
+            report: Report::default(),
         }
+    }
+
+    fn complete(maildir: &mut Maildir, id: u64) -> Vec<RecipientResult> {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        maildir.complete(id, Reply::new(move |results| sender.send(results).expect("it waits")));
+        answer.recv().expect("it was answered").expect("a Maildir answers for each recipient")
     }
 
     fn names(maildir: &Maildir, folder: &str) -> Vec<String> {
@@ -376,12 +410,12 @@ mod tests {
     fn a_message_goes_through_tmp_into_new() {
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, MESSAGE);
-        let prepared = maildir.prepare(&transmission(7)).expect("it is prepared");
+        let prepared = maildir.put_into_tmp(&transmission(7)).expect("it is prepared");
         assert_eq!(names(&maildir, "tmp"), [prepared.marker.as_str()]);
         assert!(names(&maildir, "new").is_empty());
         assert!(prepared.marker.contains("000000ab-7-"), "{}", prepared.marker);
 
-        assert_eq!(outcomes(&maildir.complete(7)), BOTH_SENT);
+        assert_eq!(outcomes(&complete(&mut maildir, 7)), BOTH_SENT);
         assert!(names(&maildir, "tmp").is_empty());
         let delivered = fs::read(maildir.folder("new").join(&prepared.marker)).expect("a file");
         assert_eq!(
@@ -389,44 +423,45 @@ mod tests {
             "Return-Path: <anna@example.org>\nDelivered-To: bob\nDelivered-To: eve@localhost\n\
              Subject: x\nTo: bob\n\nbody\n"
         );
-        assert!(maildir.complete(7).is_empty());
+        assert!(complete(&mut maildir, 7).is_empty());
     }
 
     #[test]
     fn preparing_again_leaves_one_file() {
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, MESSAGE);
-        let first = maildir.prepare(&transmission(7)).expect("it is prepared");
-        let second = maildir.prepare(&transmission(7)).expect("it is prepared");
+        let first = maildir.put_into_tmp(&transmission(7)).expect("it is prepared");
+        let second = maildir.put_into_tmp(&transmission(7)).expect("it is prepared");
         assert_eq!(first, second);
         assert_eq!(names(&maildir, "tmp").len(), 1);
         maildir.cancel(7);
         assert!(names(&maildir, "tmp").is_empty());
-        assert!(maildir.complete(7).is_empty());
+        assert!(complete(&mut maildir, 7).is_empty());
     }
 
     #[test]
     fn another_instance_never_takes_the_same_name() {
         let dir = TempDir::new().expect("a directory");
-        let first = maildir(&dir, MESSAGE).prepare(&transmission(7)).expect("it is prepared");
-        let second = maildir(&dir, MESSAGE).prepare(&transmission(7)).expect("it is prepared");
+        let first = maildir(&dir, MESSAGE).put_into_tmp(&transmission(7)).expect("it is prepared");
+        let second = maildir(&dir, MESSAGE).put_into_tmp(&transmission(7)).expect("it is prepared");
         assert_ne!(first.marker, second.marker);
     }
 
     #[test]
     fn after_a_crash_it_is_finished_or_was_already() {
         let dir = TempDir::new().expect("a directory");
-        let marker = maildir(&dir, MESSAGE).prepare(&transmission(7)).expect("prepared").marker;
+        let marker =
+            maildir(&dir, MESSAGE).put_into_tmp(&transmission(7)).expect("prepared").marker;
 
         let mut after = maildir(&dir, MESSAGE);
-        assert_eq!(outcomes(&after.recover(&transmission(7), &marker)), BOTH_SENT);
+        assert_eq!(outcomes(&after.find_out(&transmission(7), marker.clone())), BOTH_SENT);
         assert_eq!(names(&after, "new"), [marker.as_str()]);
 
         let read = after.folder("cur").join(format!("{marker}:2,S"));
         fs::rename(after.folder("new").join(&marker), &read).expect("a reader moves it");
-        assert_eq!(outcomes(&after.recover(&transmission(7), &marker)), BOTH_SENT);
+        assert_eq!(outcomes(&after.find_out(&transmission(7), marker.clone())), BOTH_SENT);
         fs::remove_file(read).expect("a reader deletes it");
-        assert_eq!(outcomes(&after.recover(&transmission(7), &marker)), BOTH_SENT);
+        assert_eq!(outcomes(&after.find_out(&transmission(7), marker.clone())), BOTH_SENT);
         assert!(names(&after, "new").is_empty() && names(&after, "tmp").is_empty());
     }
 
@@ -436,7 +471,7 @@ mod tests {
         let mut maildir = maildir(&dir, MESSAGE);
         fs::write(dir.path().join("outside"), "x").expect("a file");
         for marker in ["", ".", "..", "../../outside", "/etc/passwd", "a\0b", ".hidden"] {
-            let results = maildir.recover(&transmission(7), marker);
+            let results = maildir.find_out(&transmission(7), marker.to_owned());
             assert!(results.iter().all(|r| r.outcome == Outcome::Unknown), "{marker:?}");
         }
         assert!(dir.path().join("outside").exists());
@@ -446,7 +481,7 @@ mod tests {
     fn a_message_that_breaks_off_is_not_left_behind() {
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, Broken);
-        let error = maildir.prepare(&transmission(7)).expect_err("it breaks off");
+        let error = maildir.put_into_tmp(&transmission(7)).expect_err("it breaks off");
         assert_eq!(error.code, Code::E_DISK_ERROR);
         assert!(names(&maildir, "tmp").is_empty());
     }
@@ -455,18 +490,18 @@ mod tests {
     fn what_can_not_be_handed_over_is_for_later() {
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, MESSAGE);
-        maildir.prepare(&transmission(7)).expect("it is prepared");
+        maildir.put_into_tmp(&transmission(7)).expect("it is prepared");
         fs::remove_dir(maildir.folder("new")).expect("it is empty");
-        let results = maildir.complete(7);
+        let results = complete(&mut maildir, 7);
         assert_eq!(outcomes(&results), [(0, Outcome::Later), (2, Outcome::Later)]);
         assert!(results[0].reply.contains("tmp"), "{}", results[0].reply);
 
         // Until the next try it stays: after a crash it must not look as if it had been handed over.
         assert_eq!(names(&maildir, "tmp").len(), 1);
         fs::create_dir(maildir.folder("new")).expect("it is made again");
-        maildir.prepare(&transmission(8)).expect("it is prepared");
+        maildir.put_into_tmp(&transmission(8)).expect("it is prepared");
         assert_eq!(names(&maildir, "tmp").len(), 1);
-        assert_eq!(outcomes(&maildir.complete(8)), BOTH_SENT);
+        assert_eq!(outcomes(&complete(&mut maildir, 8)), BOTH_SENT);
         assert!(names(&maildir, "tmp").is_empty());
     }
 

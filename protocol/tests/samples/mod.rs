@@ -5,13 +5,14 @@
 use serde::Serialize;
 use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place,
-    ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus, Status,
-    StatusRow, SubmissionState, TableRows, status_code,
+    AddressRow, Deletion, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer,
+    Place, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus,
+    Status, StatusRow, SubmissionState, TableRows, status_code,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
-    Logon, LogonFlags, Opening, QueueAction, ReadSource, SettingChange, Stopping, Submit,
+    Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
+    SettingChange, Stopping, StoreLogoff, Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -37,10 +38,11 @@ names!(REQUESTS, request_name, Request:
     Logon {..}, Logoff {..}, Advise {..}, Unadvise {..}, Open {..}, Release {..}, List {..}, Read {..}, Upload {..},
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
-    Status {..}, Queue {..}, Stop {..});
+    Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
-    Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..});
+    Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
+    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..});
@@ -54,7 +56,10 @@ names!(DURABILITIES, durability_name, Durability: Durable {..}, Deferred {..});
 names!(CONTENTS, content_name, Content: Inline {..}, Uploaded {..});
 names!(CHANGES, change_name, SettingChange: Keep {..}, Set {..}, Remove {..});
 names!(ACTIONS, action_name, AddressAction: Add {..}, Remove {..}, Resolve {..});
-names!(QUEUE_ACTIONS, queue_action_name, QueueAction: List {..}, Show {..});
+names!(QUEUE_ACTIONS, queue_action_name, QueueAction: List {..}, Show {..}, Change {..}, Flush {..});
+names!(QUEUE_CHANGES, queue_change_name, QueueChange: Retry {..}, Hold {..}, Release {..}, Abort {..});
+names!(RETURNED, returned_name, Returned: Headers {..}, Full {..});
+names!(DELETIONS, deletion_name, Deletion: Done {..}, WhenUnused {..});
 names!(STOPPINGS, stopping_name, Stopping: Orderly {..}, Fast {..});
 names!(DETAILS, detail_name, FaultDetail: None {..}, Owner {..}, Addresses {..},
     Providers {..}, Holders {..}, Entries {..});
@@ -88,6 +93,9 @@ pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("SettingChange", CHANGES),
     ("AddressAction", ACTIONS),
     ("QueueAction", QUEUE_ACTIONS),
+    ("QueueChange", QUEUE_CHANGES),
+    ("Returned", RETURNED),
+    ("Deletion", DELETIONS),
     ("Stopping", STOPPINGS),
     ("FaultDetail", DETAILS),
     ("Granted", GRANTED),
@@ -141,6 +149,7 @@ fn requests() -> Vec<Request> {
             recipients: vec!["bo@localhost".into()],
             content: Content::Inline(Blob(b"Hi\n".to_vec())),
             when: Durability::Durable,
+            report: Report { notify: Notify::FAILURE, returned: Returned::Headers },
         }),
         Request::Draft { member: MEMBER, store: 0, content: Content::Uploaded(UploadId(5)) },
         Request::Save { member: MEMBER, object: OBJECT, key: SubmitKey(1) },
@@ -170,6 +179,13 @@ fn requests() -> Vec<Request> {
             action: QueueAction::List { all: true, after: 0, limit: 64 },
         },
         Request::Stop { how: Stopping::Orderly },
+        Request::ValidateState {
+            member: MEMBER,
+            kind: Resource::TransportProvider,
+            provider: "relay".into(),
+        },
+        Request::StoreLogoff { member: MEMBER, object: OBJECT, flags: StoreLogoff::PURGE },
+        Request::DeleteProfile { name: "work".into() },
     ]
 }
 
@@ -285,6 +301,9 @@ fn replies() -> Vec<Reply> {
         Reply::Redeemed { member: MEMBER, object: OBJECT, granted: Granted::Message(ENTRY) },
         Reply::Status(status()),
         Reply::Queue { rows: vec![queue_row()], next: None },
+        Reply::Flushed(3),
+        Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
+        Reply::ProfileDeleted(Deletion::WhenUnused),
     ]
 }
 
@@ -372,8 +391,20 @@ fn parts() -> Vec<Line> {
     add!(
         "QueueAction",
         queue_action_name,
-        [QueueAction::List { all: false, after: 9, limit: 64 }, QueueAction::Show(ENTRY)]
+        [
+            QueueAction::List { all: false, after: 9, limit: 64 },
+            QueueAction::Show(ENTRY),
+            QueueAction::Change(ENTRY, QueueChange::Hold),
+            QueueAction::Flush,
+        ]
     );
+    add!(
+        "QueueChange",
+        queue_change_name,
+        [QueueChange::Retry, QueueChange::Hold, QueueChange::Release, QueueChange::Abort]
+    );
+    add!("Returned", returned_name, [Returned::Headers, Returned::Full]);
+    add!("Deletion", deletion_name, [Deletion::Done, Deletion::WhenUnused]);
     add!("Stopping", stopping_name, [Stopping::Orderly, Stopping::Fast]);
     add!(
         "FaultDetail",

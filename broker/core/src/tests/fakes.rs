@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState};
-use sundown_protocol::request::{AddressAction, Folder, SettingChange};
+use sundown_protocol::request::{AddressAction, Folder, Notify, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
     AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderError, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Submission, Transmission, TransportCall,
+    StoreFacts, StoreRead, StoreWrite, Submission, Transmission, TransportCall, TransportFacts,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -121,6 +121,7 @@ impl Store {
                     subject: stored.subject.clone(),
                     ..update.submission
                 };
+                let wanted = stored.report.notify.contains(Notify::FAILURE);
                 let told: Vec<_> =
                     update.bounced.iter().map(|r| stored.recipients[*r].address.clone()).collect();
                 let from = stored.from.clone();
@@ -134,7 +135,8 @@ impl Store {
                 if let (Some(folder), Some(message)) = (folder, message) {
                     message.folder = folder;
                 }
-                let notice = (!told.is_empty() && !from.is_empty()).then_some(update.notice);
+                let notice =
+                    (!told.is_empty() && !from.is_empty() && wanted).then_some(update.notice);
                 if let Some(notice) = notice {
                     self.notices.push((notice, told));
                     self.enter(notice, b"notice".to_vec(), Folder::Inbox, false);
@@ -162,6 +164,16 @@ impl Store {
                     }
                     _ => self.settings.remove(&key),
                 }))
+            }
+            StoreWrite::Hasten { profile, uid, now } => {
+                let waits = |s: &&mut Submission| {
+                    s.state() == SubmissionState::Deferred
+                        && s.due > now
+                        && profile.as_ref().is_none_or(|p| *p == s.profile)
+                        && uid.is_none_or(|uid| uid == s.uid)
+                };
+                let found = self.submissions.values_mut().filter(waits).map(|s| s.due = now);
+                Ok(ProviderAnswer::Hastened(found.count() as u64))
             }
             StoreWrite::Flush => Ok(ProviderAnswer::Done),
         }
@@ -250,9 +262,9 @@ impl Store {
                 Ok(ProviderAnswer::Setting(self.settings.get(&(section, name)).cloned()))
             }
             StoreRead::Due { after, limit } => {
-                use SubmissionState::{Deferred, Queued, Transmitting};
+                use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
                 let due = |s: &&Submission| {
-                    matches!(s.state(), Queued | Transmitting | Deferred)
+                    matches!(s.state(), Queued | Transmitting | Deferred | Unknown)
                         && after.is_none_or(|after| (s.due, s.order) > after)
                 };
                 let mut rows: Vec<_> = self.submissions.values().filter(due).collect();
@@ -316,6 +328,8 @@ pub(super) struct Wire {
     pub(super) mute: BTreeSet<String>,
     /// What a recover says instead of finding out.
     pub(super) recover: Option<Outcome>,
+    /// How every transport wants to be used.
+    pub(super) facts: TransportFacts,
 }
 
 impl Wire {
@@ -389,6 +403,10 @@ impl Transport {
                 }
                 Ok(ProviderAnswer::Results(results))
             }
+            TransportCall::Validate => match wire.broken.get(&self.name) {
+                Some(code) => Err(error(*code)),
+                None => Ok(ProviderAnswer::Done),
+            },
             TransportCall::Cancel { id } => {
                 self.prepared.remove(&id).expect("only what was prepared is cancelled");
                 Ok(ProviderAnswer::Done)

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::reply::{Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
-    Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, Request, Submit,
+    Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, QueueChange,
+    Request, StoreLogoff, Submit,
 };
 use sundown_protocol::{
     Code, EntryId, Event as News, Events, MemberId, ObjectId, RequestId, SessionId, SubmitKey,
@@ -19,7 +20,7 @@ use super::world::{
     Member, World, logoff_request, logon_request, millis, secs, settings, transport,
 };
 use crate::event::ConnectionId;
-use crate::provider::Outcome;
+use crate::provider::{Outcome, Submission};
 use crate::session::{Provider, ProviderState, SessionState};
 use crate::settings::{Linger, Settings, SharedLogoff, Shutdown};
 use crate::{Event, Stop};
@@ -49,6 +50,10 @@ enum Act {
     Open { who: usize, what: usize },
     Advise(usize),
     Queue(usize),
+    Change { at: usize, which: usize, change: usize },
+    FlushQueues(usize),
+    StoreLogoff { who: usize, flag: usize },
+    Validate(usize),
     Steps(Vec<usize>),
     Settle,
     Pass(u64),
@@ -57,7 +62,7 @@ enum Act {
     LetGo(usize),
     Script { to: usize, step: usize },
     Fail { call: usize, times: usize },
-    Offline(bool),
+    Broken(usize),
 }
 
 const PROFILES: [&str; 2] = ["default", "work"];
@@ -132,7 +137,12 @@ fn act() -> impl Strategy<Value = Act> {
         3 => any().prop_map(Act::LetGo),
         3 => (any(), any()).prop_map(|(to, step)| Act::Script { to, step }),
         1 => (any(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
-        1 => prop::bool::ANY.prop_map(Act::Offline),
+        2 => (0..4usize).prop_map(Act::Broken),
+        4 => (any(), any(), any())
+            .prop_map(|(at, which, change)| Act::Change { at, which, change }),
+        2 => any().prop_map(Act::FlushQueues),
+        1 => (any(), any()).prop_map(|(who, flag)| Act::StoreLogoff { who, flag }),
+        1 => any().prop_map(Act::Validate),
     ]
 }
 
@@ -158,6 +168,8 @@ struct Model {
     heard: BTreeMap<MemberId, usize>,
     submits: Vec<Submit>,
     durable: BTreeSet<EntryId>,
+    /// What somebody wanted sent again, although it may have gone out.
+    retried: BTreeSet<u128>,
 }
 
 impl Model {
@@ -182,6 +194,7 @@ impl Model {
             heard: BTreeMap::new(),
             submits: Vec::new(),
             durable: BTreeSet::new(),
+            retried: BTreeSet::new(),
         }
     }
 
@@ -353,11 +366,7 @@ impl Model {
             }
             Act::Queue(at) => {
                 if let Some(at) = pick(&self.connections, at) {
-                    let action = sundown_protocol::request::QueueAction::List {
-                        all: true,
-                        after: 0,
-                        limit: 3,
-                    };
+                    let action = QueueAction::List { all: true, after: 0, limit: 3 };
                     let profile = Some("work".to_owned());
                     world.ask(at, Request::Queue { profile, action });
                 }
@@ -385,11 +394,49 @@ impl Model {
                 let failures = vec![Code::E_DISK_ERROR; times];
                 world.store("default").failures.insert(call, failures.into());
             }
-            Act::Offline(yes) => {
-                if yes {
-                    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
-                } else {
-                    world.wire.broken.clear();
+            Act::Broken(how) => {
+                world.wire.broken.clear();
+                let codes = [Code::E_NETWORK_ERROR, Code::E_LOGON_FAILED, Code::E_CALL_FAILED];
+                if let Some(code) = codes.get(how) {
+                    world.wire.broken.insert("relay".into(), *code);
+                }
+            }
+            Act::Change { at, which, change } => {
+                let durable: Vec<_> = self.durable.iter().copied().collect();
+                let (at, entry) = (pick(&self.connections, at), pick(&durable, which));
+                if let (Some(at), Some(entry)) = (at, entry) {
+                    let changes = [QueueChange::Retry, QueueChange::Hold, QueueChange::Release];
+                    let change = changes[change % changes.len()];
+                    if change == QueueChange::Retry {
+                        self.retried.insert(entry.record);
+                    }
+                    let profile = Some(PROFILES[which % PROFILES.len()].to_owned());
+                    let action = QueueAction::Change(entry, change);
+                    world.ask(at, Request::Queue { profile, action });
+                }
+            }
+            Act::FlushQueues(at) => {
+                if let Some(at) = pick(&self.connections, at) {
+                    let profile = Some("default".to_owned());
+                    world.ask(at, Request::Queue { profile, action: QueueAction::Flush });
+                }
+            }
+            Act::StoreLogoff { who, flag } => {
+                if let (Some(member), Some((_, object))) =
+                    (pick(&self.members, who), pick(&self.objects, flag))
+                {
+                    let flags = StoreLogoff(1 << (flag % 5));
+                    world.ask(member.at, Request::StoreLogoff { member: member.id, object, flags });
+                }
+            }
+            Act::Validate(who) => {
+                if let Some(member) = pick(&self.members, who) {
+                    let validate = Request::ValidateState {
+                        member: member.id,
+                        kind: Resource::TransportProvider,
+                        provider: PROVIDERS[who % PROVIDERS.len()].to_owned(),
+                    };
+                    world.ask(member.at, validate);
                 }
             }
         }
@@ -506,9 +553,31 @@ impl Model {
         }
     }
 
+    /// What is held waits for somebody to let it go.
+    fn release_held(&mut self) {
+        let at = self.world.connect(98);
+        let mut held = Vec::new();
+        for store in self.world.stores.values() {
+            let is_held = |s: &&Submission| s.state() == SubmissionState::Held;
+            held.extend(
+                store
+                    .submissions
+                    .values()
+                    .filter(is_held)
+                    .map(|s| (s.profile.clone(), EntryId { store: store.uid, record: s.record })),
+            );
+        }
+        for (profile, entry) in held {
+            let action = QueueAction::Change(entry, QueueChange::Release);
+            let released = self.world.call(at, Request::Queue { profile: Some(profile), action });
+            assert!(released.is_ok(), "{released:?}");
+        }
+    }
+
     fn check(&mut self) {
         assert_eq!(self.told, self.heard, "shared logoffs, and who was told of them");
         assert_eq!(self.world.unanswered(), 0, "requests without an answer");
+        self.release_held();
         self.restart_if_somebody_is_out();
         // Whoever logs on with mail sends what still waits.
         let at = self.world.connect(99);
@@ -523,6 +592,9 @@ impl Model {
                         .filter(|(_, r, a)| *r == submission.record && *a == recipient.address);
                     let (times, state) = (times.count(), recipient.state);
                     let right = match state {
+                        _ if self.retried.contains(&submission.record) => {
+                            state.is_final() || state == SubmissionState::Unknown
+                        }
                         SubmissionState::Sent => times == 1,
                         SubmissionState::Unknown => times <= 1,
                         // Somebody may give up on what may have gone out.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sundown_protocol::reply::SubmissionState;
-use sundown_protocol::request::{Folder, LogoffFlags, Request};
+use sundown_protocol::request::{Folder, LogoffFlags, Report, Request};
 use sundown_protocol::{Code, EntryId, Event as News, Events};
 
 use super::fakes::Step;
@@ -32,6 +32,7 @@ fn left(record: u128, state: SubmissionState, address: &str, now: u64) -> Submis
         due: now,
         submitted: now,
         last_error: None,
+        report: Report::default(),
     }
 }
 

@@ -106,6 +106,9 @@ pub(super) struct World {
     lanes: BTreeMap<LaneId, Lane>,
     closed: BTreeSet<LaneId>,
     loads: VecDeque<(SessionId, String)>,
+    deletions: VecDeque<String>,
+    /// Profiles that were deleted.
+    pub(super) deleted: Vec<String>,
     clients: BTreeMap<ConnectionId, Client>,
     members: HashMap<MemberId, ConnectionId>,
     /// Every call, in order.
@@ -183,6 +186,8 @@ impl World {
             lanes: BTreeMap::new(),
             closed: BTreeSet::new(),
             loads: VecDeque::new(),
+            deletions: VecDeque::new(),
+            deleted: Vec::new(),
             clients: BTreeMap::new(),
             members: HashMap::new(),
             calls: Vec::new(),
@@ -293,6 +298,10 @@ impl World {
             self.worked += 1;
             self.carry_out(effect);
         }
+        while let Some(name) = self.deletions.pop_front() {
+            self.deleted.push(name.clone());
+            self.apply(Event::ProfileDeleted { name, result: Ok(()) });
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -355,20 +364,18 @@ impl World {
                 self.closed.insert(lane);
             }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
+            Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
             Effect::Stopped => self.stopped += 1,
         }
     }
 
     fn open_lane(&mut self, spec: LaneSpec) {
-        let LaneSpec { lane, reader, stores, provider_type, spec } = spec;
+        let LaneSpec { lane, reader, provider_type, spec } = spec;
         assert!(!self.lanes.contains_key(&lane) && !self.closed.contains(&lane));
         let worker = match provider_type {
             ProviderType::Store => Worker::Store { path: spec.path.clone(), of: lane },
-            ProviderType::Transport => {
-                assert!(stores.iter().all(|s| self.lanes.contains_key(s)), "its stores are open");
-                Worker::Transport(Transport::new(&spec.name))
-            }
+            ProviderType::Transport => Worker::Transport(Transport::new(&spec.name)),
             ProviderType::AddressBook => Worker::AddressBook(AddressBook::default()),
         };
         let new = |worker| Lane {
@@ -524,10 +531,13 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
-            (_, ProviderCall::Logon | ProviderCall::Logoff) => {
+            (worker, ProviderCall::Logon | ProviderCall::Logoff) => {
                 let key = format!("{}.{name}", lane.name);
-                match self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front) {
-                    Some(Step::Refuses) => Err(error(Code::E_FAILONEPROVIDER)),
+                match (self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front), worker) {
+                    (Some(Step::Refuses), _) => Err(error(Code::E_FAILONEPROVIDER)),
+                    (_, Worker::Transport(_)) if name == "Logon" => {
+                        Ok(ProviderAnswer::TransportReady(self.wire.facts))
+                    }
                     _ => Ok(ProviderAnswer::Done),
                 }
             }
@@ -921,6 +931,7 @@ impl World {
             recipients: to.iter().map(|a| (*a).to_owned()).collect(),
             content: Content::Inline(Blob(b"Subject: x\r\n\r\nhello".to_vec())),
             when: Durability::Durable,
+            report: sundown_protocol::request::Report::default(),
         }
     }
 

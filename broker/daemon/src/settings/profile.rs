@@ -10,23 +10,27 @@
 //! <data>/NAME/Maildir            a transport of kind maildir
 //! ```
 
+mod remove;
+mod transport;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use sundown_core::address::Pattern;
 use sundown_core::provider::{FastShutdown, ProviderSpec, ProviderType};
-use sundown_core::settings::{Profile, QueuePolicy, Right, TransportSpec};
+use sundown_core::settings::{Profile, QueuePolicy, Right};
 use toml::Spanned;
 
 use super::accounts::Accounts;
 use super::source::{SettingsError, Source};
 use super::value::{
-    AcceptPattern, FastShutdownWord, Name, OnUnknownWord, PathText, PositiveTime, Spelled, Time,
-    User, valid_name,
+    FastShutdownWord, Name, OnUnknownWord, PathText, PositiveTime, Spelled, Time, User, valid_name,
 };
+use transport::TransportSection;
+
+pub use remove::{RemoveError, remove_profile};
 
 /// The profile of those who name none. It exists even when its file does not.
 const DEFAULT: &str = "default";
@@ -177,7 +181,8 @@ fn file_name(path: &Path) -> Option<String> {
 impl Default for KnownKinds {
     fn default() -> Self {
         let one = |kind: &str| vec![kind.to_owned()];
-        Self { stores: one("sqlite"), transports: one("maildir"), address_books: one("sqlite") }
+        let transports = ["maildir", "smtp"].map(str::to_owned).into();
+        Self { stores: one("sqlite"), transports, address_books: one("sqlite") }
     }
 }
 
@@ -231,16 +236,6 @@ struct ProviderSection {
     name: Option<Spanned<Spelled<Name>>>,
     kind: Option<String>,
     path: Option<Spanned<Spelled<PathText>>>,
-    fast_shutdown: Option<Spelled<FastShutdownWord>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields, expecting = "a table")]
-struct TransportSection {
-    name: Option<Spanned<Spelled<Name>>>,
-    kind: Option<String>,
-    path: Option<Spanned<Spelled<PathText>>>,
-    accept: Option<Vec<Spelled<AcceptPattern>>>,
     fast_shutdown: Option<Spelled<FastShutdownWord>>,
 }
 
@@ -317,29 +312,6 @@ impl Reader<'_> {
         Ok(specs)
     }
 
-    fn transports(
-        &self,
-        sections: Vec<Spanned<TransportSection>>,
-    ) -> Result<Vec<TransportSpec>, SettingsError> {
-        let mut transports: Vec<TransportSpec> = Vec::new();
-        let mut specs = Vec::new();
-        for section in or_default(sections) {
-            let span = section.span();
-            let TransportSection { name, kind, path, accept, fast_shutdown } = section.into_inner();
-            let section = ProviderSection { name, kind, path, fast_shutdown };
-            let provider = self.provider(&section, "maildir", "Maildir")?;
-            let name = span_of(section.name.as_ref(), &span);
-            self.check_name(&provider, ProviderType::Transport, name, &specs)?;
-            specs.push(provider.clone());
-            let accept = match accept {
-                Some(patterns) => patterns.into_iter().map(|pattern| pattern.0).collect(),
-                None => self.default_accept(),
-            };
-            transports.push(TransportSpec { provider, accept });
-        }
-        Ok(transports)
-    }
-
     fn provider(
         &self,
         section: &ProviderSection,
@@ -396,16 +368,6 @@ impl Reader<'_> {
             spec.name
         );
         Err(self.source.error(span, message))
-    }
-
-    /// Local addresses: no mail pretends to have left this host.
-    fn default_accept(&self) -> Vec<Pattern> {
-        let mut accept = vec![Pattern::NoDomain, Pattern::Domain("localhost".to_owned())];
-        let host = self.places.hostname.to_lowercase();
-        if !host.is_empty() && host != "localhost" {
-            accept.push(Pattern::Domain(host));
-        }
-        accept
     }
 
     fn queue(&self, section: &QueueSection) -> Result<QueuePolicy, SettingsError> {
@@ -484,17 +446,18 @@ fn span_of<T>(value: Option<&Spanned<T>>, section: &Range<usize>) -> Range<usize
 mod tests {
     use std::time::Duration;
 
-    use sundown_core::settings::OnUnknown;
+    use sundown_core::address::Pattern;
+    use sundown_core::settings::{OnUnknown, TransportSpec};
 
     use super::*;
 
-    struct Fixture {
-        root: tempfile::TempDir,
-        places: Places,
+    pub(super) struct Fixture {
+        pub(super) root: tempfile::TempDir,
+        pub(super) places: Places,
     }
 
     /// Two empty folders `user` and `etc`, some accounts, data in `/data`.
-    fn fixture() -> Fixture {
+    pub(super) fn fixture() -> Fixture {
         let root = tempfile::tempdir().expect("a directory");
         let at = |name: &str| root.path().join(name);
         for folder in ["user", "etc"] {
@@ -514,17 +477,17 @@ mod tests {
     }
 
     impl Fixture {
-        fn write(&self, path: &str, text: &str) -> &Self {
+        pub(super) fn write(&self, path: &str, text: &str) -> &Self {
             std::fs::write(self.root.path().join(path), text).expect("written");
             self
         }
 
-        fn load(&self, name: &str) -> Result<Profile, ProfileError> {
+        pub(super) fn load(&self, name: &str) -> Result<Profile, ProfileError> {
             load_profile(name, &self.places)
         }
     }
 
-    fn load(text: &str) -> Result<Profile, ProfileError> {
+    pub(super) fn load(text: &str) -> Result<Profile, ProfileError> {
         fixture().write("user/work.toml", text).load("work")
     }
 
@@ -641,10 +604,10 @@ mod tests {
             ("[store]\nkind = \"sqlite\"", 1, "store", &["[["]),
             ("[[store]]\nkind = \"imap\"", 2, "store[0].kind", &["imap", "sqlite"]),
             (
-                "[[transport]]\nhost = \"x\"\nkind = \"smtp\"",
+                "[[transport]]\nwings = \"x\"\nkind = \"pigeon\"",
                 3,
                 "transport[0].kind",
-                &["unknown kind \"smtp\"", "maildir"],
+                &["unknown kind \"pigeon\"", "maildir, smtp"],
             ),
             (
                 "[[transport]]\n[[transport]]\naccept = [\"*\",\n\"a b\"]",

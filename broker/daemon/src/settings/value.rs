@@ -35,6 +35,11 @@ pub(super) trait Spelling {
     fn integer(_number: i64) -> Option<Self::Value> {
         None
     }
+
+    /// A value that is refused, as its error shows it.
+    fn shown(value: &str) -> String {
+        value.to_owned()
+    }
 }
 
 /// A value that was spelled in that way.
@@ -70,13 +75,17 @@ impl<S: Spelling> Visitor<'_> for SpellingVisitor<S> {
         S::integer(number).map(Spelled).ok_or_else(|| refused::<S, E>(&number.to_string()))
     }
 
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Err(refused::<S, E>(&number.to_string()))
+    }
+
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
         self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
 fn refused<S: Spelling, E: Error>(value: &str) -> E {
-    E::custom(format!("{value} is not allowed; expected {}", S::EXPECTED))
+    E::custom(format!("{} is not allowed; expected {}", S::shown(value), S::EXPECTED))
 }
 
 /// A duration, also of no length.

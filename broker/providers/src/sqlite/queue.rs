@@ -5,11 +5,11 @@ use sundown_core::provider::{
     MessageContent, ProviderAnswer, Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::Code;
-use sundown_protocol::request::Folder;
+use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
 use super::reader::{NOT_READ, submission_of};
-use super::rows::{encode_recipients, key};
+use super::rows::{encode_recipients, encode_report, key};
 use super::schema::{GONE, KEPT, folder_number, state_number};
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
@@ -61,7 +61,7 @@ impl Writer {
     fn enqueue(&self, submission: &Submission) -> rusqlite::Result<()> {
         let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, profile = ?5, uid = ?6,
                        envelope_from = ?7, envelope_to = ?8, no_mail = ?9, submitted = ?10,
-                       last_error = ?11
+                       last_error = ?11, report = ?12
                    WHERE seq = ?1";
         self.connection.prepare_cached(sql)?.execute(params![
             submission.order,
@@ -75,8 +75,20 @@ impl Writer {
             submission.no_mail,
             submission.submitted as i64,
             submission.last_error,
+            encode_report(submission.report),
         ])?;
         Ok(())
+    }
+
+    /// Makes everything deferred due. How many there were.
+    pub(super) fn hasten(&self, profile: Option<&str>, uid: Option<u32>, now: u64) -> Answer {
+        let sql = "UPDATE message SET due = ?1
+                   WHERE state = ?2 AND due > ?1 AND profile = coalesce(?3, profile)
+                       AND uid = coalesce(?4, uid)";
+        let deferred = state_number(SubmissionState::Deferred);
+        let parameters = (now as i64, deferred, profile, uid);
+        let changed = self.connection.prepare_cached(sql)?.execute(parameters)?;
+        Ok(ProviderAnswer::Hastened(changed as u64))
     }
 
     pub(super) fn update(&mut self, update: &SubmissionUpdate) -> Answer {
@@ -86,7 +98,8 @@ impl Writer {
             Some(folder) => self.leave_outbox(submission.record, folder)?,
             None => None,
         };
-        let told = !update.bounced.is_empty() && !submission.from.is_empty();
+        let wanted = submission.report.notify.contains(Notify::FAILURE);
+        let told = !update.bounced.is_empty() && !submission.from.is_empty() && wanted;
         let notice = if told { Some(self.put_notice(update)?) } else { None };
         Ok(ProviderAnswer::Updated { moved, notice })
     }

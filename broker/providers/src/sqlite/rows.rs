@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use sundown_core::provider::{Intent, Recipient, Submission, SubmissionState};
 use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
+use sundown_protocol::request::{Notify, Report, Returned};
 
 /// The columns that [`submission`] reads, in its order.
 pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
-     size, seq, no_mail, attempts, due, submitted, last_error";
+     size, seq, no_mail, attempts, due, submitted, last_error, report";
 
 /// The columns that [`message`] reads, in its order.
 pub(super) const MESSAGE: &str =
@@ -38,6 +39,7 @@ pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
         due: row.get(10)?,
         submitted: row.get(11)?,
         last_error: row.get(12)?,
+        report: decode_report(row.get(13)?),
     })
 }
 
@@ -53,6 +55,20 @@ pub(super) fn message(row: &Row<'_>, store: u32) -> Result<(u64, MessageRow)> {
         recovered: row.get(7)?,
     };
     Ok((row.get(0)?, message))
+}
+
+/// What the sender wants to be told, as a number.
+pub(super) fn encode_report(report: Report) -> u16 {
+    let full = report.returned == Returned::Full;
+    u16::from(report.notify.0) | u16::from(full) << 8
+}
+
+/// Rows of an older schema say nothing of it.
+fn decode_report(number: Option<u16>) -> Report {
+    number.map_or_else(Report::default, |number| Report {
+        notify: Notify(number as u8),
+        returned: if number >> 8 == 0 { Returned::Headers } else { Returned::Full },
+    })
 }
 
 /// A submission's recipients as text; what is absent is left out.
@@ -108,6 +124,17 @@ mod tests {
             })
             .collect();
         assert_eq!(decode_recipients(&encode_recipients(&recipients)), Some(recipients));
+    }
+
+    #[test]
+    fn reports_survive_their_number() {
+        for returned in [Returned::Headers, Returned::Full] {
+            for notify in 0..=Notify::KNOWN {
+                let report = Report { notify: Notify(notify), returned };
+                assert_eq!(decode_report(Some(encode_report(report))), report);
+            }
+        }
+        assert_eq!(decode_report(None), Report::default());
     }
 
     #[test]

@@ -24,8 +24,16 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 2: `report`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+
+/// What leads from each schema to the next.
+const STEPS: [&str; VERSION as usize - 1] = ["
+ALTER TABLE message ADD COLUMN report INTEGER;
+DROP INDEX message_due;
+CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4, 5);
+"];
 
 /// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
 pub(super) const PART_BITS: u32 = 20;
@@ -35,7 +43,7 @@ pub(super) const KEPT: u64 = 7 * 24 * 3600 * 1000;
 
 /// The states in which the spooler has something to do. Spelled the same in the index and in every question, or the
 /// index is not used.
-pub(super) const DUE: &str = "state IN (2, 3, 4)";
+pub(super) const DUE: &str = "state IN (2, 3, 4, 5)";
 
 /// The lowest number of a final state; nothing more happens to a submission from there on.
 pub(super) const FIRST_FINAL: u8 = 6;
@@ -64,10 +72,11 @@ CREATE TABLE message (
     submitted INTEGER,
     last_error TEXT,
     notice BLOB,
-    final_at INTEGER
+    final_at INTEGER,
+    report INTEGER
 );
 CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
-CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4);
+CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4, 5);
 CREATE INDEX message_state ON message (state) WHERE state IS NOT NULL;
 CREATE INDEX message_final ON message (final_at) WHERE final_at IS NOT NULL;
 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
@@ -91,7 +100,8 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     let version: i32 = pragma(connection, "user_version")?;
     match (application, version) {
         (APPLICATION, VERSION) => Ok(()),
-        (APPLICATION, 1..) => Err(Failure::Refused(newer(version))),
+        (APPLICATION, 1..VERSION) => upgrade(connection, version),
+        (APPLICATION, VERSION..) => Err(Failure::Refused(newer(version))),
         (0, 0) if is_empty(connection)? => create(connection),
         _ => Err(Failure::refused(
             Code::E_CORRUPT_STORE,
@@ -127,6 +137,17 @@ fn create(connection: &Connection) -> Result<(), Failure> {
          PRAGMA user_version = {VERSION};
          COMMIT;"
     );
+    let made = connection.execute_batch(&script);
+    if made.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    Ok(made?)
+}
+
+/// All steps or none: a crash in between leaves the older schema.
+fn upgrade(connection: &Connection, version: i32) -> Result<(), Failure> {
+    let steps = STEPS[version as usize - 1..].concat();
+    let script = format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;");
     let made = connection.execute_batch(&script);
     if made.is_err() && !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
@@ -191,9 +212,13 @@ mod tests {
         for state in SubmissionState::ALL {
             assert_eq!(state_number(state) >= FIRST_FINAL, state.is_final(), "{state:?}");
         }
-        let due =
-            [SubmissionState::Queued, SubmissionState::Transmitting, SubmissionState::Deferred];
-        assert_eq!(due.map(state_number), [2, 3, 4]);
+        let due = [
+            SubmissionState::Queued,
+            SubmissionState::Transmitting,
+            SubmissionState::Deferred,
+            SubmissionState::Unknown,
+        ];
+        assert_eq!(due.map(state_number), [2, 3, 4, 5]);
         assert_eq!((folder_number(Folder::Outbox), folder_number(Folder::Deleted)), (2, 5));
         for known in Folder::ALL {
             assert_eq!(folder(folder_number(known)), Ok(Some(known)));

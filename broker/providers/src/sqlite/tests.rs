@@ -8,7 +8,7 @@ use sundown_core::provider::{
     FastShutdown, Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState,
     SubmissionUpdate,
 };
-use sundown_protocol::request::{Folder, SettingChange};
+use sundown_protocol::request::{Folder, Report, SettingChange};
 use tempfile::TempDir;
 
 use super::*;
@@ -114,6 +114,7 @@ fn submission(record: u128) -> Submission {
         due: 5_000,
         submitted: 5_000,
         last_error: None,
+        report: Report::default(),
     }
 }
 
@@ -122,6 +123,10 @@ const MESSAGE: &str = "Date: x\nMessage-ID: <y>\nFrom: Anna <anna@example.org>\n
 
 fn inline(text: &str) -> MessageContent {
     MessageContent::Inline(text.as_bytes().to_vec())
+}
+
+fn submit_of(submission: Submission, content: MessageContent) -> StoreWrite {
+    StoreWrite::Submit { submission: Box::new(submission), content, deferred: false }
 }
 
 fn submit(record: u128, content: MessageContent) -> StoreWrite {
@@ -411,6 +416,7 @@ fn a_restart_sees_the_queue() {
         fixture.write(write).expect("it is submitted");
     }
     fixture.write(update(5, SubmissionState::Sent)).expect("it is sent");
+    // What is unknown is given up at its time, which was set by whoever changed it.
     fixture.write(update(4, SubmissionState::Unknown)).expect("it is unknown");
     let facts = fixture.reopen();
     assert_eq!(facts, StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0] });
@@ -426,7 +432,7 @@ fn a_restart_sees_the_queue() {
             break;
         }
     }
-    assert_eq!(seen, [3, 2, 1]);
+    assert_eq!(seen, [3, 2, 1, 4]);
     assert_eq!(fixture.queue(false), [1, 2, 3, 4]);
     assert_eq!(fixture.queue(true), [1, 2, 3, 4, 5]);
     let page = fixture.read(&StoreRead::Queue { all: false, after: 1, limit: 2 });
@@ -677,6 +683,79 @@ fn a_damaged_store_is_named() {
     }
     let error = SqliteStore::new(&spec(path.clone())).logon().expect_err("it is damaged");
     assert!(error.message.contains("move it away"), "{error}");
+}
+
+/// A store of the first schema is brought to this one, with everything that is in it.
+#[test]
+fn an_older_store_is_brought_up_to_date() {
+    let mut fixture = Fixture::new();
+    let mut first = submission(1);
+    first.due = 7;
+    fixture.write(submit_of(first, inline(MESSAGE))).expect("it is submitted");
+    fixture.write(update(1, SubmissionState::Unknown)).expect("it is unknown");
+    let older = "
+        DROP INDEX message_due;
+        CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4);
+        ALTER TABLE message DROP COLUMN report;
+        PRAGMA user_version = 1;";
+    fixture.writer().execute_batch(older).expect("it is as it was");
+    fixture.reopen();
+    let page = fixture.read(&StoreRead::Due { after: None, limit: 2 });
+    let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
+    assert_eq!(submissions.len(), 1);
+    assert_eq!(submissions[0].report, Report::default());
+    let version: i32 = fixture
+        .writer()
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .expect("a number");
+    assert_eq!(version, 2);
+}
+
+/// A flush makes due what waits, of the profile and user it is about.
+#[test]
+fn what_is_deferred_can_be_hastened() {
+    let mut fixture = Fixture::new();
+    for record in 1..=4 {
+        let mut one = submission(record);
+        one.uid = if record == 3 { 1 } else { 1000 };
+        one.profile = if record == 4 { "other".into() } else { "default".into() };
+        fixture.write(submit_of(one, inline(MESSAGE))).expect("it is submitted");
+    }
+    for record in 2..=4 {
+        let StoreWrite::Update(mut update) = update(record, SubmissionState::Deferred) else {
+            unreachable!("it is an update")
+        };
+        update.submission.due = 9_000;
+        fixture.write(StoreWrite::Update(update)).expect("it is deferred");
+    }
+    let hasten = |profile: Option<&str>, uid| StoreWrite::Hasten {
+        profile: profile.map(str::to_owned),
+        uid,
+        now: 6_000,
+    };
+    let found = |answer| match answer {
+        Ok(ProviderAnswer::Hastened(found)) => found,
+        answer => panic!("{answer:?}"),
+    };
+    assert_eq!(found(fixture.write(hasten(Some("default"), Some(1000)))), 1);
+    assert_eq!(found(fixture.write(hasten(Some("default"), None))), 1);
+    assert_eq!(found(fixture.write(hasten(None, None))), 1);
+    assert_eq!(found(fixture.write(hasten(None, None))), 0);
+}
+
+/// Who wants to hear nothing of failures does not.
+#[test]
+fn a_bounce_is_told_only_to_those_who_want_it() {
+    let mut fixture = Fixture::new();
+    let mut quiet = submission(1);
+    quiet.report.notify = sundown_protocol::request::Notify::NEVER;
+    fixture.write(submit_of(quiet.clone(), inline(MESSAGE))).expect("it is submitted");
+    quiet.recipients.iter_mut().for_each(|r| r.state = SubmissionState::Bounced);
+    let update = SubmissionUpdate { submission: quiet, bounced: vec![0, 1], notice: 99, now: 1 };
+    let answer = fixture.write(StoreWrite::Update(Box::new(update)));
+    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: None }));
+    let inbox = fixture.read(&StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 });
+    assert_eq!(inbox, Ok(ProviderAnswer::Messages { rows: Vec::new(), next: None }));
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Writer {
                 self.save(*record, content, *recovered, *now)
             }
             StoreWrite::Update(update) => self.update(update),
+            StoreWrite::Hasten { profile, uid, now } => self.hasten(profile.as_deref(), *uid, *now),
             StoreWrite::Delete { record } => self.delete(*record),
             StoreWrite::Setting { section, name, change } => self.set(section, name, change),
             StoreWrite::Flush => self.flush(),

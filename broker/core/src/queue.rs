@@ -1,0 +1,476 @@
+//! The outgoing queue as people and programs see it: its rows, and changes of its entries.
+//!
+//! ```text
+//!   Queued, Deferred ──hold──► Held ──release──► Queued
+//!   Deferred, Held, Unknown ──retry──► Queued
+//!   everything that is not with a transport and not final ──abort──► Aborted
+//! ```
+//!
+//! A change is found out from the store first: what is known in memory is only what is due soon. Until the answer is there the
+//! entry does not depart.
+
+use sundown_protocol::reply::{QueueRow, RecipientRow, Reply, SubmissionState};
+use sundown_protocol::request::{QueueAction, QueueChange};
+use sundown_protocol::{Code, EntryId, Fault, MemberId};
+
+use crate::broker::{Broker, Caller, Then};
+use crate::connection::Asker;
+use crate::engine::{Engine, Entry};
+use crate::event::{EngineId, Turn};
+use crate::lanes::Urgency;
+use crate::provider::{
+    ProviderAnswer, ProviderCall, ProviderError, StoreRead, StoreWrite, Submission,
+    SubmissionUpdate,
+};
+use crate::session::{Session, SessionKey, SessionState, Waiting};
+
+/// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
+const MAX_QUEUE_ROWS: u32 = 64;
+/// A page's cursor is the place of a store among the open ones and the place in its queue.
+const CURSOR_BITS: u32 = 48;
+
+/// Bytes of a page of the queue: with what frames it, it must fit a frame.
+const PAGE_BYTES: usize = 640 << 10;
+
+/// Somebody who wants an entry changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    asker: Asker,
+    /// For which member, if it is its own `AbortSubmit`.
+    member: Option<MemberId>,
+    engine: EngineId,
+    record: u128,
+    change: QueueChange,
+}
+
+/// A flush on its way through the open stores.
+#[derive(Debug)]
+pub(crate) struct Flushing {
+    asker: Asker,
+    profile: Option<String>,
+    /// Only what this user submitted.
+    uid: Option<u32>,
+    engine: EngineId,
+    /// Messages found so far.
+    found: u64,
+}
+
+impl Broker {
+    /// `IMsgStore::AbortSubmit`.
+    pub(crate) fn abort(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let (_, engine) = self.engine_of_uid(member, entry.store)?;
+        let (member, change) = (Some(id), QueueChange::Abort);
+        self.find_entry(Wish { asker, member, engine, record: entry.record, change }, turn)
+    }
+
+    fn change(&mut self, asker: Asker, entry: EntryId, change: QueueChange, turn: &mut Turn) {
+        let held = self.open_engines().find(|e| e.uid == Some(entry.store)).map(|e| e.id);
+        let found = held.ok_or_else(not_in_queue).and_then(|engine| {
+            let record = entry.record;
+            self.find_entry(Wish { asker, member: None, engine, record, change }, turn)
+        });
+        if let Err(fault) = found {
+            self.answer(asker, Err(fault), turn);
+        }
+    }
+
+    fn find_entry(&mut self, wish: Wish, turn: &mut Turn) -> Result<(), Fault> {
+        self.refuse_locked(&wish)?;
+        let caller = self.caller_of(&wish);
+        // What is read of it must still be true when the answer is there: until then it does not depart.
+        let state = self.engines.get_mut(&wish.engine).expect("it is open");
+        state.changing.insert(wish.record);
+        let lane = state.read;
+        let question = ProviderCall::Read(StoreRead::Submission { record: wish.record });
+        self.call(lane, caller, question, Then::EntryFound(wish), turn);
+        Ok(())
+    }
+
+    fn caller_of(&self, wish: &Wish) -> Caller {
+        match wish.member.and_then(|id| self.members.get(&id)) {
+            Some(member) => Self::caller(member),
+            None => {
+                let process = self.connections.get(&wish.asker.connection).map(|c| c.process);
+                Caller { session: None, process, urgency: Urgency::InTurn }
+            }
+        }
+    }
+
+    /// A message that a transport has, or that somebody else changes, cannot be changed (QUEUE-9).
+    fn refuse_locked(&self, wish: &Wish) -> Result<(), Fault> {
+        let Some(state) = self.engines.get(&wish.engine) else { return Ok(()) };
+        let flies = state.entries.get(&wish.record).is_some_and(|e| e.flights > 0);
+        if flies || state.changing.contains(&wish.record) {
+            return Err(locked(wish.change));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn entry_found(
+        &mut self,
+        wish: Wish,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if let Some(state) = self.engines.get_mut(&wish.engine) {
+            state.changing.remove(&wish.record);
+            state.stirred = true;
+        }
+        if let Err(fault) = self.change_now(wish, result, turn) {
+            self.answer(wish.asker, Err(fault), turn);
+        }
+    }
+
+    fn change_now(
+        &mut self,
+        wish: Wish,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if let Some(id) = wish.member {
+            self.member(wish.asker, id)?;
+        }
+        let Ok(ProviderAnswer::Queue { rows, .. }) = result else {
+            return Err(not_in_queue());
+        };
+        let stored = rows.into_iter().next().ok_or_else(not_in_queue)?;
+        self.refuse_locked(&wish)?;
+        let open = self.engines.get(&wish.engine).filter(|e| e.is_open());
+        let state = open.ok_or_else(|| locked(wish.change))?;
+        // What is known here is newer than what was read.
+        let known = state.entries.get(&wish.record);
+        let mut submission = known.map_or(stored, |entry| entry.submission.clone());
+        if submission.state().is_final() {
+            return Err(not_in_queue());
+        }
+        let uid = self.peer_of(wish.asker).map_or(u32::MAX, |p| p.uid);
+        if submission.uid != uid && !self.administers(uid, &submission.profile) {
+            let message = "the message was submitted by another user; it takes the right admin";
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        let shown = submission.state();
+        apply(wish.change, &mut submission, turn.tick.millis())?;
+        let caller = self.caller_of(&wish);
+        let state = self.engines.get_mut(&wish.engine).expect("looked at before");
+        state.forget(wish.record);
+        let entry = Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
+        state.entries.insert(wish.record, entry);
+        let lane = state.write;
+        let now = turn.tick.millis();
+        let update = SubmissionUpdate { submission, bounced: Vec::new(), notice: 0, now };
+        let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
+        self.call(lane, caller, write, Then::EntryChanged(wish), turn);
+        Ok(())
+    }
+
+    pub(crate) fn entry_changed(
+        &mut self,
+        wish: Wish,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Wish { asker, member, engine, record, change } = wish;
+        let uid = self.store_uid(engine);
+        let known = self.engines.get(&engine).and_then(|e| e.entries.get(&record));
+        let submission = known.map(|entry| entry.submission.clone());
+        let reply = match (&result, &submission, member) {
+            (Err(error), ..) => Err(Fault::from(error.clone())),
+            (Ok(_), Some(submission), None) => {
+                Ok(Reply::Queue { rows: vec![short_enough(submission.row(uid))], next: None })
+            }
+            (Ok(_), ..) => Ok(Reply::Done),
+        };
+        self.answer(asker, reply, turn);
+        let Some(state) = self.engines.get_mut(&engine) else { return };
+        if result.is_err() {
+            // What is stored still stands; it is read again.
+            state.entries.remove(&record);
+            return state.reload();
+        }
+        if state.parked > 0 {
+            // It may have been one of them.
+            state.reload();
+        }
+        self.recorded((engine, record), None, Vec::new(), result, turn);
+        let goes = matches!(change, QueueChange::Retry | QueueChange::Release);
+        if let Some(submission) = submission.filter(|_| goes) {
+            self.revive_for(asker, &submission.profile, turn);
+            self.adopt_profile(submission.profile, turn);
+        }
+    }
+
+    /// What is to go needs a session that sends it.
+    fn adopt_profile(&mut self, profile: String, turn: &mut Turn) {
+        let user = self.settings.owner;
+        self.adopt(SessionKey { user, profile }, turn);
+    }
+
+    /// Whoever administers a profile and wants its mail tried says that its transports may be tried too.
+    fn revive_for(&mut self, asker: Asker, profile: &str, turn: &mut Turn) {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        if !self.administers(uid, profile) {
+            return;
+        }
+        let of_it = self.sessions.values().filter(|s| s.key.profile == profile);
+        for session in of_it.map(|s| s.id).collect::<Vec<_>>() {
+            self.revive_transports(session, turn);
+        }
+    }
+
+    /// `IMAPIStatus::FlushQueues`: transports that were out get another chance, and then one store after the other.
+    fn flush_queues(&mut self, asker: Asker, profile: Option<String>, turn: &mut Turn) {
+        let user = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let all = profile.as_ref().is_some_and(|p| self.administers(user, p))
+            || self.right(user, &[]) >= crate::settings::Right::Admin;
+        let uid = (!all).then_some(user);
+        if all {
+            let wanted = |s: &&Session| profile.as_ref().is_none_or(|p| *p == s.key.profile);
+            let sessions: Vec<_> = self.sessions.values().filter(wanted).map(|s| s.id).collect();
+            for session in sessions {
+                self.revive_transports(session, turn);
+            }
+        }
+        let first = EngineId(0);
+        self.flush_next(Flushing { asker, profile, uid, engine: first, found: 0 }, turn);
+    }
+
+    fn flush_next(&mut self, flushing: Flushing, turn: &mut Turn) {
+        let behind = (std::ops::Bound::Excluded(flushing.engine), std::ops::Bound::Unbounded);
+        let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.is_open());
+        let Some((engine, lane)) = next.map(|e| (e.id, e.write)) else {
+            return self.flushed(flushing, turn);
+        };
+        let (profile, uid) = (flushing.profile.clone(), flushing.uid);
+        let write = StoreWrite::Hasten { profile, uid, now: turn.tick.millis() };
+        let then = Then::Hastened(Flushing { engine, ..flushing });
+        self.call(lane, Caller::broker(None), ProviderCall::Write(write), then, turn);
+    }
+
+    pub(crate) fn hastened(
+        &mut self,
+        mut flushing: Flushing,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match result {
+            Ok(ProviderAnswer::Hastened(found)) => flushing.found += found,
+            Ok(_) => {}
+            Err(error) => return self.answer(flushing.asker, Err(error.into()), turn),
+        }
+        if let Some(engine) = self.engines.get_mut(&flushing.engine) {
+            engine.start_over();
+        }
+        self.flush_next(flushing, turn);
+    }
+
+    fn flushed(&mut self, flushing: Flushing, turn: &mut Turn) {
+        if let Some(profile) = flushing.profile.filter(|_| flushing.found > 0) {
+            self.adopt_profile(profile, turn);
+        }
+        self.answer(flushing.asker, Ok(Reply::Flushed(flushing.found)), turn);
+    }
+
+    pub(crate) fn queue(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        action: QueueAction,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if profile.is_none() {
+            // What is in a store that is still being opened must not be missing.
+            let starting = |s: &&mut Session| s.state == SessionState::Starting;
+            if let Some(session) = self.sessions.values_mut().find(starting) {
+                session.waiting.push(Waiting::Queue(asker, None, action));
+                return Ok(());
+            }
+            if self.open_engines().next().is_some() {
+                self.queue_of(asker, None, &action, turn);
+                return Ok(());
+            }
+        }
+        self.refuse_while_stopping()?;
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let profile = profile.unwrap_or_else(|| "default".into());
+        let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
+        self.with_session(key, Waiting::Queue(asker, Some(profile), action), turn);
+        Ok(())
+    }
+
+    fn open_engines(&self) -> impl Iterator<Item = &Engine> {
+        self.engines.values().filter(|engine| engine.is_open())
+    }
+
+    /// Lists the queue of the open stores, one after the other, a page at a time.
+    pub(crate) fn queue_of(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        action: &QueueAction,
+        turn: &mut Turn,
+    ) {
+        let (question, place) = match action {
+            QueueAction::List { all, after, limit } => {
+                let (place, after) = (after >> CURSOR_BITS, after & ((1 << CURSOR_BITS) - 1));
+                let limit = (*limit).clamp(1, MAX_QUEUE_ROWS);
+                (StoreRead::Queue { all: *all, after, limit }, place as usize)
+            }
+            QueueAction::Show(entry) => {
+                let held = self.open_engines().position(|e| e.uid == Some(entry.store));
+                let question = StoreRead::Submission { record: entry.record };
+                (question, held.unwrap_or(usize::MAX))
+            }
+            QueueAction::Change(entry, change) => return self.change(asker, *entry, *change, turn),
+            QueueAction::Flush => return self.flush_queues(asker, profile, turn),
+        };
+        let Some((engine, lane)) = self.open_engines().nth(place).map(|e| (e.id, e.read)) else {
+            let result = match action {
+                QueueAction::List { .. } => Ok(Reply::Queue { rows: Vec::new(), next: None }),
+                _ => Err(not_in_queue()),
+            };
+            return self.answer(asker, result, turn);
+        };
+        let page = matches!(action, QueueAction::List { .. }).then_some(place as u64);
+        let then = Then::Queue { asker, engine, profile, page };
+        self.call(lane, Caller::broker(None), ProviderCall::Read(question), then, turn);
+    }
+
+    pub(crate) fn queue_listed(
+        &mut self,
+        asker: Asker,
+        engine: EngineId,
+        profile: Option<&str>,
+        page: Option<u64>,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let state = self.engines.get(&engine);
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let reply = result.map_err(Fault::from).and_then(|answer| {
+            let (Some(state), ProviderAnswer::Queue { rows, next }) = (state, answer) else {
+                return Err(not_in_queue());
+            };
+            let mine = |s: &Submission| s.uid == uid || self.administers(uid, &s.profile);
+            let shown = |s: Submission| {
+                // What is known here is newer than what is stored.
+                let row =
+                    state.entries.get(&s.record).map_or_else(|| s.row(0), |e| e.submission.row(0));
+                let entry = EntryId { store: state.uid.unwrap_or(0), record: s.record };
+                QueueRow { entry, ..row }
+            };
+            let wanted = |s: &Submission| profile.is_none_or(|p| p == s.profile) && mine(s);
+            let mut last_shown = None;
+            let mut room = PAGE_BYTES;
+            let mut whole = true;
+            let mut page_rows = Vec::new();
+            for row in rows.into_iter().filter(wanted) {
+                let order = row.order;
+                let row = shown(row);
+                let size = wire_size(&row);
+                if size > room && !page_rows.is_empty() {
+                    whole = false;
+                    break;
+                }
+                room = room.saturating_sub(size);
+                last_shown = Some(order);
+                page_rows.push(short_enough(row));
+            }
+            let rows = page_rows;
+            let next = if whole { next } else { last_shown };
+            let Some(page) = page else {
+                let found = !rows.is_empty();
+                return found.then_some(Reply::Queue { rows, next: None }).ok_or_else(not_in_queue);
+            };
+            let last = self.open_engines().count() as u64 <= page + 1;
+            let next = match next {
+                Some(after) => Some(page << CURSOR_BITS | after),
+                None if last => None,
+                None => Some((page + 1) << CURSOR_BITS),
+            };
+            Ok(Reply::Queue { rows, next })
+        });
+        self.answer(asker, reply, turn);
+    }
+}
+
+/// About how many bytes of a frame a row takes.
+fn wire_size(row: &QueueRow) -> usize {
+    let texts = row.from.len() + row.subject.len() + row.last_error.as_ref().map_or(0, String::len);
+    let recipient =
+        |r: &RecipientRow| 32 + r.address.len() + r.reply.as_ref().map_or(0, String::len);
+    128 + texts + row.recipients.iter().map(recipient).sum::<usize>()
+}
+
+/// A row that alone would not fit a page is shown without what was said about each recipient.
+fn short_enough(mut row: QueueRow) -> QueueRow {
+    if wire_size(&row) > PAGE_BYTES {
+        row.recipients.iter_mut().for_each(|r| r.reply = None);
+    }
+    row
+}
+
+/// Puts a change into a submission, or says why it makes no sense.
+fn apply(change: QueueChange, submission: &mut Submission, now: u64) -> Result<(), Fault> {
+    use SubmissionState::{Aborted, Deferred, Held, Queued, Transmitting, Unknown};
+    let before = submission.state();
+    if submission.recipients.iter().any(|r| r.state == Transmitting) {
+        return Err(locked(change));
+    }
+    let (from, to) = match change {
+        QueueChange::Retry => (&[Queued, Deferred, Held, Unknown][..], Queued),
+        QueueChange::Hold => (&[Queued, Deferred, Held][..], Held),
+        QueueChange::Release => (&[Held][..], Queued),
+        QueueChange::Abort => (&[Queued, Deferred, Held, Unknown][..], Aborted),
+    };
+    let changed = submission.recipients.iter_mut().filter(|r| from.contains(&r.state));
+    let changed = changed.map(|recipient| {
+        recipient.state = to;
+        // What is given up keeps who had it: it may have gone out.
+        recipient.intent = recipient.intent.take().filter(|_| to == Aborted);
+    });
+    if changed.count() == 0 {
+        return Err(senseless(change, before));
+    }
+    if to == Queued {
+        submission.due = now;
+    }
+    Ok(())
+}
+
+fn senseless(change: QueueChange, state: SubmissionState) -> Fault {
+    let message = match change {
+        QueueChange::Release => {
+            format!("the message is not held, it is {}; only a held one is released", state.name())
+        }
+        _ => format!(
+            "the message is {}, and not sent again by itself; `retry` sends it, `abort` gives it up",
+            state.name()
+        ),
+    };
+    Fault::new(Code::E_INVALID_PARAMETER, message)
+}
+
+fn locked(change: QueueChange) -> Fault {
+    match change {
+        QueueChange::Abort => {
+            let message = "the message is with its transport and cannot be taken back";
+            Fault::new(Code::E_UNABLE_TO_ABORT, message)
+        }
+        _ => {
+            let message = "the message is with its transport; try again when that is done";
+            Fault::new(Code::E_BUSY, message)
+        }
+    }
+}
+
+fn not_in_queue() -> Fault {
+    let message = "the message is not, or no longer, in the outgoing queue";
+    Fault::new(Code::E_NOT_IN_QUEUE, message)
+}

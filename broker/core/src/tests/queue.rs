@@ -1,0 +1,347 @@
+//! The outgoing queue as people change it: every state has a way out, also over a restart.
+
+use sundown_protocol::reply::Resource;
+use sundown_protocol::reply::SubmissionState::{
+    self, Aborted, Bounced, Deferred, Held, Queued, Sent, Transmitting, Unknown,
+};
+use sundown_protocol::request::{QueueAction, QueueChange, Request};
+use sundown_protocol::{Code, EntryId, Fault, Reply};
+
+use super::fakes::Step;
+use super::world::{Member, OWNER, World, secs, transport};
+use crate::event::ConnectionId;
+use crate::provider::{Outcome, TransportFacts};
+use crate::settings::Right;
+
+fn change(
+    world: &mut World,
+    at: ConnectionId,
+    entry: EntryId,
+    change: QueueChange,
+) -> Result<SubmissionState, Fault> {
+    let action = QueueAction::Change(entry, change);
+    match world.call(at, Request::Queue { profile: Some("default".into()), action })? {
+        Reply::Queue { rows, .. } => Ok(rows[0].state),
+        other => panic!("{other:?} to a change"),
+    }
+}
+
+fn code(result: Result<SubmissionState, Fault>) -> Code {
+    result.expect_err("it is refused").code
+}
+
+fn flush(world: &mut World, at: ConnectionId) -> u64 {
+    let flush = Request::Queue { profile: Some("default".into()), action: QueueAction::Flush };
+    match world.call(at, flush) {
+        Ok(Reply::Flushed(found)) => found,
+        other => panic!("{other:?} to a flush"),
+    }
+}
+
+/// A world with a message in this state.
+fn with_message_in(state: SubmissionState) -> (World, Member, EntryId) {
+    let mut world = World::new();
+    let member = world.member(1);
+    match state {
+        Queued => world.hold("relay", "SubmitMessage"),
+        Transmitting => world.hold("relay", "EndMessage"),
+        Deferred | Held => world.script("b@x", &[Step::Says(Outcome::Later)]),
+        Unknown => world.script("b@x", &[Step::Says(Outcome::Unknown)]),
+        Bounced => world.script("b@x", &[Step::Says(Outcome::Failed)]),
+        Sent | Aborted | SubmissionState::Accepted => {}
+    }
+    let entry = world.submit(member, "b@x");
+    if state == Held {
+        assert_eq!(change(&mut world, member.at, entry, QueueChange::Hold), Ok(Held));
+    }
+    assert_eq!(world.state(entry), state);
+    (world, member, entry)
+}
+
+/// QUEUE-9 and design §2: what each change does in each state.
+#[test]
+fn each_change_in_each_state() {
+    use QueueChange::{Abort, Hold, Release, Retry};
+    let refused = |code| Err(code);
+    let senseless = refused(Code::E_INVALID_PARAMETER);
+    let gone = refused(Code::E_NOT_IN_QUEUE);
+    let table = [
+        // A message that is being prepared is with its transport already.
+        (Queued, Retry, refused(Code::E_BUSY)),
+        (Queued, Abort, refused(Code::E_UNABLE_TO_ABORT)),
+        (Transmitting, Retry, refused(Code::E_BUSY)),
+        (Transmitting, Hold, refused(Code::E_BUSY)),
+        (Transmitting, Release, refused(Code::E_BUSY)),
+        (Transmitting, Abort, refused(Code::E_UNABLE_TO_ABORT)),
+        (Deferred, Retry, Ok(Sent)),
+        (Deferred, Hold, Ok(Held)),
+        (Deferred, Release, senseless),
+        (Deferred, Abort, Ok(Aborted)),
+        (Held, Retry, Ok(Sent)),
+        (Held, Hold, Ok(Held)),
+        (Held, Release, Ok(Sent)),
+        (Held, Abort, Ok(Aborted)),
+        (Unknown, Retry, Ok(Sent)),
+        (Unknown, Hold, senseless),
+        (Unknown, Release, senseless),
+        (Unknown, Abort, Ok(Aborted)),
+        (Sent, Retry, gone),
+        (Bounced, Retry, gone),
+        (Bounced, Abort, gone),
+        (Sent, Hold, gone),
+        (Sent, Release, gone),
+        (Sent, Abort, gone),
+    ];
+    for (state, wish, outcome) in table {
+        let (mut world, member, entry) = with_message_in(state);
+        let answer = change(&mut world, member.at, entry, wish);
+        match outcome {
+            Ok(after) => {
+                assert!(answer.is_ok(), "{wish:?} of {state:?}: {answer:?}");
+                assert_eq!(world.state(entry), after, "{wish:?} of {state:?}");
+            }
+            Err(wanted) => {
+                assert_eq!(answer.map_err(|f| f.code), Err(wanted), "{wish:?} of {state:?}");
+                assert_eq!(world.state(entry), state, "{wish:?} of {state:?}");
+            }
+        }
+    }
+}
+
+/// design §10 (8): every state has a way out, also over a restart.
+#[test]
+fn every_state_has_a_way_out_over_a_restart() {
+    for state in [Queued, Transmitting, Deferred, Held, Unknown] {
+        let (mut world, _, entry) = with_message_in(state);
+        world.crash();
+        world.clear_holds();
+        world.apply(crate::Event::Adopt { profile: "default".into() });
+        world.settle();
+        let at = world.connect(2);
+        match state {
+            Held => {
+                assert_eq!(world.state(entry), Held);
+                assert_eq!(change(&mut world, at, entry, QueueChange::Release), Ok(Queued));
+            }
+            Unknown => {
+                assert_eq!(world.state(entry), Unknown);
+                assert_eq!(change(&mut world, at, entry, QueueChange::Retry), Ok(Queued));
+            }
+            _ => {}
+        }
+        world.advance(secs(60));
+        assert_eq!(world.state(entry), Sent, "after {state:?}");
+    }
+}
+
+/// design §3.17: at the age limit what is unknown is given up, and the sender is told, also after a restart.
+#[test]
+fn what_is_unknown_is_given_up_in_the_end() {
+    for restart in ["no", "yes"] {
+        let (mut world, member, entry) = with_message_in(Unknown);
+        let age = world.profile("default").queue.max_age;
+        let hour = secs(3_600);
+        world.advance(age - hour);
+        assert_eq!(world.state(entry), Unknown);
+        assert_eq!(world.store("default").notices.len(), 0);
+        if restart == "yes" {
+            world.crash();
+            world.member(2);
+        }
+        world.advance(hour + secs(120));
+        assert_eq!(world.state(entry), Bounced, "restart: {restart}");
+        assert_eq!(world.store("default").notices.len(), 1);
+        assert_eq!(world.wire.delivered_to("b@x"), 0, "it is not sent again");
+        if restart == "no" {
+            world.logoff(member);
+        }
+    }
+}
+
+/// QUEUE-6: what is held does not go, whatever else happens, and a drain does not wait for it.
+#[test]
+fn what_is_held_stays() {
+    let (mut world, member, entry) = with_message_in(Held);
+    world.advance(secs(7 * 24 * 3_600));
+    assert_eq!(flush(&mut world, member.at), 0);
+    world.advance(secs(60));
+    assert_eq!(world.state(entry), Held);
+    let logoff = super::world::logoff_request(member.id, Default::default(), Some(secs(60)));
+    let left = super::world::logged_off(world.call(member.at, logoff).expect("at once"));
+    assert_eq!(left.queued, 1);
+    world.advance(secs(60));
+    world.assert_empty();
+}
+
+/// FLUSH-1, FLUSH-4: a flush tries everything that waits for its time, at once.
+#[test]
+fn a_flush_tries_what_is_deferred() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let mut entries = Vec::new();
+    for address in ["a@x", "b@x", "c@x"] {
+        world.script(address, &[Step::Says(Outcome::Later); 5]);
+        entries.push(world.submit(member, address));
+    }
+    world.advance(secs(300));
+    let tries = world.submission(entries[0]).attempts;
+    assert_eq!(flush(&mut world, member.at), 3);
+    world.settle();
+    for entry in &entries {
+        assert_eq!(world.submission(*entry).attempts, tries + 1);
+    }
+    world.wire.steps.clear();
+    assert_eq!(flush(&mut world, member.at), 3);
+    for entry in entries {
+        assert_eq!(world.state(entry), Sent);
+    }
+    assert_eq!(flush(&mut world, member.at), 0);
+}
+
+/// design §2 (rights): strangers see and change nothing; who may submit changes its own; an admin changes everything.
+#[test]
+fn changes_take_a_right() {
+    let mut world = World::new();
+    world.profile("default").access = vec![(7, Right::Submit), (8, Right::Admin)];
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    for (pid, uid, wanted) in
+        [(20, 9, Err(Code::E_NO_ACCESS)), (21, 7, Err(Code::E_NO_ACCESS)), (22, OWNER, Ok(Held))]
+    {
+        let at = world.connect_as(pid, uid);
+        let answer = change(&mut world, at, entry, QueueChange::Hold);
+        assert_eq!(answer.map_err(|f| f.code), wanted, "user {uid}");
+    }
+}
+
+/// LOGON-11: an account that is refused twice puts its transport out for the session; what waits is kept, and a flush tries
+/// it again.
+#[test]
+fn an_account_that_is_refused_twice_is_not_tried_again() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    let entry = world.submit(member, "b@x");
+    let status = |world: &mut World| {
+        let providers = world.status().sessions[0].providers.clone();
+        providers.into_iter().find(|p| p.name == "relay").expect("it is there").status
+    };
+    assert_eq!(status(&mut world), "available");
+    world.advance(secs(30));
+    assert!(status(&mut world).starts_with("failed: "), "{}", status(&mut world));
+    assert_eq!(world.submission(entry).attempts, 0, "it is not the message's fault");
+    let tries =
+        |world: &World| world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+    assert_eq!(tries(&world), 2);
+    world.advance(secs(24 * 3_600));
+    assert_eq!(tries(&world), 2, "its account would be locked");
+    assert_eq!(world.state(entry), Deferred);
+    // The password is right now. Whoever wants the mail to go says so.
+    world.wire.broken.clear();
+    assert_eq!(flush(&mut world, member.at), 1);
+    world.settle();
+    assert_eq!(world.state(entry), Sent);
+    assert_eq!(status(&mut world), "available");
+}
+
+/// One more refusal puts a revived transport out again, at once.
+#[test]
+fn a_revived_transport_has_one_try() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    world.submit(member, "b@x");
+    world.advance(secs(30));
+    let before = world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+    flush(&mut world, member.at);
+    world.advance(secs(3_600));
+    let after = world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+    assert_eq!(after, before + 1);
+}
+
+/// design §10 (8): nobody is logged on who could flush, so the broker tries a transport that is out by itself, at the pace of
+/// its messages.
+#[test]
+fn a_memberless_session_tries_its_transports_again() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    let entry = world.submit(member, "b@x");
+    world.logoff(member);
+    world.advance(secs(24 * 3_600));
+    let tries = world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+    assert!((10..60).contains(&tries), "{tries} in a day");
+    world.wire.broken.clear();
+    world.advance(secs(2 * 3_600));
+    assert_eq!(world.state(entry), Sent);
+    world.advance(secs(60));
+    world.assert_empty();
+}
+
+/// `IMAPIStatus::ValidateState`: a transport tries, and what was out works again when it succeeds.
+#[test]
+fn a_provider_can_be_asked_whether_it_works() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let ask = |world: &mut World, name: &str| {
+        let kind = match name {
+            "store" => Resource::StoreProvider,
+            _ => Resource::TransportProvider,
+        };
+        let request = Request::ValidateState { member: member.id, kind, provider: name.into() };
+        world.call(member.at, request).map_err(|f| f.code)
+    };
+    assert_eq!(ask(&mut world, "relay"), Ok(Reply::Done));
+    assert_eq!(ask(&mut world, "store"), Ok(Reply::Done));
+    assert_eq!(ask(&mut world, "nobody"), Err(Code::E_NOT_FOUND));
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    assert_eq!(ask(&mut world, "relay"), Err(Code::E_LOGON_FAILED));
+    let entry = world.submit(member, "b@x");
+    world.advance(secs(600));
+    world.wire.broken.clear();
+    assert_eq!(ask(&mut world, "relay"), Ok(Reply::Done));
+    world.advance(secs(3_600));
+    assert_eq!(world.state(entry), Sent);
+}
+
+/// A transport is handed as many messages as it wants; what waits behind them can still be taken back.
+#[test]
+fn a_transport_says_how_much_it_takes() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { window: 2, recipients: 10 };
+    let member = world.member(1);
+    world.hold("relay", "SubmitMessage");
+    let entries: Vec<_> = (0..4).map(|n| world.submit(member, &format!("{n}@x"))).collect();
+    assert_eq!(
+        code(change(&mut world, member.at, entries[1], QueueChange::Abort)),
+        Code::E_UNABLE_TO_ABORT
+    );
+    assert_eq!(change(&mut world, member.at, entries[2], QueueChange::Abort), Ok(Aborted));
+    world.let_go("relay");
+    for entry in [entries[0], entries[1], entries[3]] {
+        assert_eq!(world.state(entry), Sent);
+    }
+}
+
+/// A message with more recipients than a transport takes at once goes in several parts, each recipient once.
+#[test]
+fn many_recipients_go_in_parts() {
+    let mut world = World::new();
+    world.profile("default").transports = vec![transport("relay", &["*"])];
+    world.wire.facts = TransportFacts { window: 2, recipients: 10 };
+    let member = world.member(1);
+    let to: Vec<_> = (0..25).map(|n| format!("{n}@x")).collect();
+    world.script("7@x", &[Step::Says(Outcome::Later)]);
+    let entry = world
+        .try_submit(member, &to.iter().map(String::as_str).collect::<Vec<_>>())
+        .expect("it is taken");
+    let parts = world.calls_of("relay").iter().filter(|c| **c == "EndMessage").count();
+    assert_eq!(parts, 3);
+    assert_eq!(world.state(entry), Deferred);
+    world.advance(secs(60));
+    assert_eq!(world.state(entry), Sent);
+    for address in &to {
+        assert_eq!(world.wire.delivered_to(address), 1, "{address}");
+    }
+}

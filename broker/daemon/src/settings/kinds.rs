@@ -1,0 +1,174 @@
+//! The kinds of providers that ship, as data: what each is, and its keys with meaning and default.
+//!
+//! Profiles are checked against it, the command shows it, and `docs/settings.md` has the same rows, which a test compares.
+
+use sundown_core::provider::ProviderType;
+
+/// A kind of provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// What it is for.
+    pub of_type: ProviderType,
+    /// The word in `kind`.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// The keys of its section.
+    pub keys: &'static [Key],
+}
+
+/// A key of a provider's section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds without it, in words or as it would be written. Empty: nothing.
+    pub default: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+/// Every kind that ships; where a type has several, the first is the default one.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        of_type: ProviderType::Store,
+        name: "sqlite",
+        about: "Keeps messages, the outgoing queue and programs' settings in a file.",
+        keys: &[
+            NAME,
+            KIND,
+            key("path", "store.db; of a second store NAME.db", "its file"),
+            FAST_SHUTDOWN,
+        ],
+    },
+    Kind {
+        of_type: ProviderType::Transport,
+        name: "maildir",
+        about: "Delivers into a Maildir on this host.",
+        keys: MAILDIR,
+    },
+    Kind {
+        of_type: ProviderType::Transport,
+        name: SMTP,
+        about: "Hands mail over to a server that takes it further.",
+        keys: SMTP_KEYS,
+    },
+    Kind {
+        of_type: ProviderType::AddressBook,
+        name: "sqlite",
+        about: "Keeps people and lists in a file, and finds their addresses.",
+        keys: &[
+            NAME,
+            KIND,
+            key("path", "address-book.db; of a second address book NAME.db", "its file"),
+            FAST_SHUTDOWN,
+        ],
+    },
+];
+
+/// The kind that speaks SMTP.
+pub(super) const SMTP: &str = "smtp";
+
+const NAME: Key = key(
+    "name",
+    "its kind",
+    "as `status` and the log show it; no two of one type may have the same",
+);
+const KIND: Key = key("kind", "sqlite; of a transport maildir", "what it is");
+const FAST_SHUTDOWN: Key = key(
+    "fast_shutdown",
+    "supported",
+    "what it says to a fast shutdown: `supported`, `refused`, or `absent` as if it did not know the interface",
+);
+
+const MAILDIR: &[Key] = &[
+    NAME,
+    KIND,
+    key("path", "Maildir", "its directory"),
+    key("accept", "addresses of this host", "which recipients it takes"),
+    FAST_SHUTDOWN,
+];
+
+const SMTP_KEYS: &[Key] = &[
+    NAME,
+    KIND,
+    key("host", "", "the server's name or IP address. It must be given"),
+    key("port", "587; with `tls` 465, with `none` 25", "the server's port"),
+    key(
+        "security",
+        "starttls",
+        "`starttls`: encrypted before anything is said; `tls`: from the first byte; `none`: in the clear, on this host only",
+    ),
+    key("username", "nobody logs on", "who logs on to the server"),
+    key(
+        "password_command",
+        "",
+        "a command line for `/bin/sh`; the first line of its output is the password",
+    ),
+    key("password_file", "", "a file that others cannot read; its first line is the password"),
+    key(
+        "password_credential",
+        "",
+        "the name of a systemd credential; its first line is the password",
+    ),
+    key(
+        "password_env",
+        "",
+        "the name of a variable of the broker's environment; its first line is the password",
+    ),
+    key(
+        "auth",
+        "plain or login, as the server offers",
+        "how to log on: `plain`, `login`, or `xoauth2` with an access token for a password",
+    ),
+    key(
+        "ca_file",
+        "the system's alone",
+        "a file with certificates (PEM) that vouch for the server, beside the system's",
+    ),
+    key("helo", "this host's name", "as whom the server is greeted"),
+    key("connections", "4", "connections at once, from 1 to 64"),
+    key("timeout", "5m", "how long the server may take for an answer"),
+    key("connect_timeout", "30s", "how long it may take to reach the server"),
+    key("max_recipients", "100", "recipients of one transaction, from 1 to 10000"),
+    key("accept", "addresses elsewhere", "which recipients it takes"),
+    FAST_SHUTDOWN,
+];
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, default, meaning }
+}
+
+/// The keys of a transport. One that does not ship has those of a Maildir.
+pub(super) fn keys_of_transport(kind: &str) -> &'static [Key] {
+    let shipped = |k: &&Kind| k.of_type == ProviderType::Transport && k.name == kind;
+    KINDS.iter().find(shipped).map_or(MAILDIR, |kind| kind.keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_kinds_have_one_entry_each() {
+        for (n, kind) in KINDS.iter().enumerate() {
+            let same = |other: &Kind| (other.of_type, other.name) == (kind.of_type, kind.name);
+            assert!(!KINDS[..n].iter().any(same), "{kind:?}");
+            for (n, key) in kind.keys.iter().enumerate() {
+                assert!(!kind.keys[..n].iter().any(|other| other.name == key.name), "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_kinds_are_those_that_are_known() {
+        let known = super::super::KnownKinds::default();
+        let names = |of_type| {
+            let of_type = KINDS.iter().filter(move |kind| kind.of_type == of_type);
+            of_type.map(|kind| kind.name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(ProviderType::Store), known.stores);
+        assert_eq!(names(ProviderType::Transport), known.transports);
+        assert_eq!(names(ProviderType::AddressBook), known.address_books);
+    }
+}

@@ -1,0 +1,481 @@
+//! `[[transport]]`: which keys each kind has, what an SMTP transport must say, and what a transport takes by default.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use sundown_core::address::Pattern;
+use sundown_core::provider::{ProviderSpec, ProviderType};
+use sundown_core::settings::TransportSpec;
+use toml::Spanned;
+
+use super::super::kinds::{SMTP, keys_of_transport};
+use super::super::smtp::{
+    AuthWord, CommandLine, Connections, Credential, HeloName, Host, MaxRecipients, Port, Security,
+    SecurityWord, UserName, Variable, is_loopback,
+};
+use super::super::source::SettingsError;
+use super::super::value::{
+    AcceptPattern, FastShutdownWord, Name, PathText, PositiveTime, Spelled, Spelling,
+};
+use super::{ProviderSection, Reader, or_default, span_of};
+
+/// A value of a section, which knows where it stands.
+type Given<S> = Option<Spanned<Spelled<S>>>;
+
+/// What a profile says to a provider, by key.
+type Options = Vec<(String, String)>;
+
+/// The keys of all kinds. Which of them a section may have is looked at when its kind is known.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct TransportSection {
+    name: Given<Name>,
+    kind: Option<String>,
+    path: Given<PathText>,
+    accept: Option<Vec<Spelled<AcceptPattern>>>,
+    fast_shutdown: Option<Spelled<FastShutdownWord>>,
+    host: Given<Host>,
+    port: Given<Port>,
+    security: Given<SecurityWord>,
+    username: Given<UserName>,
+    password_command: Given<CommandLine>,
+    password_file: Given<PathText>,
+    password_credential: Given<Credential>,
+    password_env: Given<Variable>,
+    auth: Given<AuthWord>,
+    ca_file: Given<PathText>,
+    helo: Given<HeloName>,
+    connections: Given<Connections>,
+    timeout: Given<PositiveTime>,
+    connect_timeout: Given<PositiveTime>,
+    max_recipients: Given<MaxRecipients>,
+}
+
+/// The keys that say where a password is.
+const PASSWORDS: &str =
+    "`password_command`, `password_file`, `password_credential` or `password_env`";
+
+impl TransportSection {
+    fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("maildir")
+    }
+
+    /// The keys that are set and not for every kind, with their places.
+    fn special(&self) -> Vec<(&'static str, Range<usize>)> {
+        let mut special = vec![
+            ("path", place(self.path.as_ref())),
+            ("host", place(self.host.as_ref())),
+            ("port", place(self.port.as_ref())),
+            ("security", place(self.security.as_ref())),
+            ("username", place(self.username.as_ref())),
+            ("auth", place(self.auth.as_ref())),
+            ("ca_file", place(self.ca_file.as_ref())),
+            ("helo", place(self.helo.as_ref())),
+            ("connections", place(self.connections.as_ref())),
+            ("timeout", place(self.timeout.as_ref())),
+            ("connect_timeout", place(self.connect_timeout.as_ref())),
+            ("max_recipients", place(self.max_recipients.as_ref())),
+        ];
+        special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
+        in_order(special.into_iter().filter_map(|(key, place)| Some((key, place?))))
+    }
+
+    /// The keys that are set and say where the password is, with their places.
+    fn passwords(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        let keys = [
+            ("password_command", place(self.password_command.as_ref())),
+            ("password_file", place(self.password_file.as_ref())),
+            ("password_credential", place(self.password_credential.as_ref())),
+            ("password_env", place(self.password_env.as_ref())),
+        ];
+        keys.into_iter().filter_map(|(key, place)| Some((key, place?)))
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn transports(
+        &self,
+        sections: Vec<Spanned<TransportSection>>,
+    ) -> Result<Vec<TransportSpec>, SettingsError> {
+        let mut transports = Vec::new();
+        let mut specs = Vec::new();
+        for section in or_default(sections) {
+            let (span, section) = (section.span(), section.into_inner());
+            let name = span_of(section.name.as_ref(), &span);
+            let transport = self.transport(section, &span)?;
+            self.check_name(&transport.provider, ProviderType::Transport, name, &specs)?;
+            specs.push(transport.provider.clone());
+            transports.push(transport);
+        }
+        Ok(transports)
+    }
+
+    fn transport(
+        &self,
+        mut section: TransportSection,
+        span: &Range<usize>,
+    ) -> Result<TransportSpec, SettingsError> {
+        self.check_keys(&section)?;
+        let smtp = section.kind() == SMTP;
+        let accept = match section.accept.take() {
+            Some(patterns) => patterns.into_iter().map(|pattern| pattern.0).collect(),
+            None if smtp => vec![Pattern::Elsewhere(self.host())],
+            None => self.local(),
+        };
+        let options = if smtp { self.smtp(&section, span)? } else { Options::new() };
+        let TransportSection { name, kind, path, fast_shutdown, .. } = section;
+        let section = ProviderSection { name, kind, path, fast_shutdown };
+        let provider = self.provider(&section, "maildir", "Maildir")?;
+        let path = if smtp { PathBuf::new() } else { provider.path };
+        Ok(TransportSpec { provider: ProviderSpec { path, options, ..provider }, accept })
+    }
+
+    /// Refuses keys of another kind.
+    fn check_keys(&self, section: &TransportSection) -> Result<(), SettingsError> {
+        let keys = keys_of_transport(section.kind());
+        let foreign = |(key, _): &(&str, _)| keys.iter().all(|known| known.name != *key);
+        let Some((key, at)) = section.special().into_iter().find(foreign) else { return Ok(()) };
+        let keys: Vec<_> = keys.iter().map(|known| format!("`{}`", known.name)).collect();
+        let message = format!(
+            "a transport of kind {:?} has no key `{key}`; expected one of {}",
+            section.kind(),
+            keys.join(", ")
+        );
+        Err(self.source.error(at, message))
+    }
+
+    /// The options of an SMTP transport: what was set, and always host, port and security.
+    fn smtp(
+        &self,
+        section: &TransportSection,
+        span: &Range<usize>,
+    ) -> Result<Options, SettingsError> {
+        let host = section.host.as_ref().ok_or_else(|| {
+            let message = "a transport of kind \"smtp\" needs the key `host`";
+            self.source.error(span.clone(), message)
+        })?;
+        let security =
+            section.security.as_ref().map_or(Security::Starttls, |word| word.get_ref().0);
+        self.check_security(section, &host.get_ref().0, security)?;
+        self.check_login(section)?;
+        let port = section.port.as_ref().map_or(security.port(), |port| port.get_ref().0);
+        let file = |path: &Given<PathText>| path.as_ref().map(|p| self.file(p)).transpose();
+        let time = |time: &Given<PositiveTime>| {
+            time.as_ref().map(|time| time.get_ref().0.as_millis().to_string())
+        };
+        let options = [
+            ("host", text(section.host.as_ref())),
+            ("port", Some(port.to_string())),
+            ("security", Some(security.name().to_owned())),
+            ("username", text(section.username.as_ref())),
+            ("password_command", text(section.password_command.as_ref())),
+            ("password_file", file(&section.password_file)?),
+            ("password_credential", text(section.password_credential.as_ref())),
+            ("password_env", text(section.password_env.as_ref())),
+            ("auth", text(section.auth.as_ref())),
+            ("ca_file", file(&section.ca_file)?),
+            ("helo", text(section.helo.as_ref())),
+            ("connections", text(section.connections.as_ref())),
+            ("timeout", time(&section.timeout)),
+            ("connect_timeout", time(&section.connect_timeout)),
+            ("max_recipients", text(section.max_recipients.as_ref())),
+        ];
+        Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
+    }
+
+    /// Passwords and mail go over a network only when it is encrypted.
+    fn check_security(
+        &self,
+        section: &TransportSection,
+        host: &str,
+        security: Security,
+    ) -> Result<(), SettingsError> {
+        let Some(at) = place(section.security.as_ref()).filter(|_| security == Security::None)
+        else {
+            return Ok(());
+        };
+        if is_loopback(host) {
+            return Ok(());
+        }
+        let message = format!(
+            "{host:?} is not this host, and what goes there must be encrypted: \"none\" is for \
+             localhost, 127.0.0.0/8 and ::1; expected \"starttls\" or \"tls\""
+        );
+        Err(self.source.error(at, message))
+    }
+
+    /// A username has one password, and nothing of both stands alone.
+    fn check_login(&self, section: &TransportSection) -> Result<(), SettingsError> {
+        let passwords = in_order(section.passwords());
+        let (at, message) = match (&section.username, &passwords[..]) {
+            (Some(_), [_]) => return Ok(()),
+            (Some(username), []) => {
+                (username.span(), format!("a username needs a password: one of {PASSWORDS}"))
+            }
+            (Some(_), [(first, _), (second, at), ..]) => (
+                at.clone(),
+                format!("`{first}` says already where the password is; `{second}` is one too many"),
+            ),
+            (None, [(key, at), ..]) => (at.clone(), format!("`{key}` needs a `username`")),
+            (None, []) => match place(section.auth.as_ref()) {
+                Some(at) => (at, "`auth` needs a `username`".to_owned()),
+                None => return Ok(()),
+            },
+        };
+        Err(self.source.error(at, message))
+    }
+
+    fn file(&self, path: &Spanned<Spelled<PathText>>) -> Result<String, SettingsError> {
+        let file = self.path(path)?;
+        file.into_os_string().into_string().map_err(|file| {
+            let message = format!("{} is no UTF-8", file.display());
+            self.source.error(path.span(), message)
+        })
+    }
+
+    /// Local addresses: no mail pretends to have left this host.
+    fn local(&self) -> Vec<Pattern> {
+        let mut accept = vec![Pattern::NoDomain, Pattern::Domain("localhost".to_owned())];
+        let host = self.host();
+        if !host.is_empty() && host != "localhost" {
+            accept.push(Pattern::Domain(host));
+        }
+        accept
+    }
+
+    fn host(&self) -> String {
+        self.places.hostname.to_lowercase()
+    }
+}
+
+fn place<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<Range<usize>> {
+    value.map(Spanned::span)
+}
+
+fn text<S: Spelling>(value: Option<&Spanned<Spelled<S>>>) -> Option<String>
+where
+    S::Value: ToString,
+{
+    value.map(|value| value.get_ref().0.to_string())
+}
+
+/// Keys in the order of the file.
+fn in_order(
+    keys: impl Iterator<Item = (&'static str, Range<usize>)>,
+) -> Vec<(&'static str, Range<usize>)> {
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_by_key(|(_, place)| place.start);
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{fixture, load};
+    use super::super::{Profile, ProfileError};
+    use super::*;
+
+    fn transport(text: &str) -> TransportSpec {
+        let mut profile: Profile = load(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        profile.transports.remove(0)
+    }
+
+    fn options(text: &str) -> Vec<(String, String)> {
+        transport(text).provider.options
+    }
+
+    fn owned(options: &[(&str, &str)]) -> Vec<(String, String)> {
+        options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_host_is_enough() {
+        let relay = transport("[[transport]]\nkind = \"smtp\"\nhost = \"smtp.example.org\"\n");
+        let expected =
+            owned(&[("host", "smtp.example.org"), ("port", "587"), ("security", "starttls")]);
+        assert_eq!(relay.provider, ProviderSpec { options: expected, ..ProviderSpec::new("smtp") });
+        assert_eq!(relay.accept, [Pattern::Elsewhere("host.lan".to_owned())]);
+        assert!(relay.takes("a@example.org") && !relay.takes("root") && !relay.takes("a@Host.Lan"));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let relay = transport(
+            r#"
+            [[transport]]
+            name = "relay"
+            kind = "smtp"
+            host = "smtp.example.org"
+            port = 2525
+            security = "tls"
+            username = "anna"
+            password_file = "~/.secret"
+            auth = "xoauth2"
+            ca_file = "ca.pem"
+            helo = "host.example.org"
+            connections = 2
+            timeout = "90s"
+            connect_timeout = "1500ms"
+            max_recipients = 7
+            accept = ["*"]
+            fast_shutdown = "refused"
+            "#,
+        );
+        let expected = owned(&[
+            ("host", "smtp.example.org"),
+            ("port", "2525"),
+            ("security", "tls"),
+            ("username", "anna"),
+            ("password_file", "/home/anna/.secret"),
+            ("auth", "xoauth2"),
+            ("ca_file", "/data/work/ca.pem"),
+            ("helo", "host.example.org"),
+            ("connections", "2"),
+            ("timeout", "90000"),
+            ("connect_timeout", "1500"),
+            ("max_recipients", "7"),
+        ]);
+        assert_eq!(relay.provider.options, expected);
+        assert_eq!(
+            (relay.provider.name.as_str(), relay.accept),
+            ("relay", vec![Pattern::Everything])
+        );
+        assert_eq!(relay.provider.fast_shutdown.name(), "refused");
+    }
+
+    #[test]
+    fn a_password_is_where_the_profile_says() {
+        let ways = [
+            ("password_command", "pass show \\\"mail\\\"", "pass show \"mail\""),
+            ("password_file", "/run/secret", "/run/secret"),
+            ("password_credential", "smtp.work", "smtp.work"),
+            ("password_env", "MAIL_PASSWORD", "MAIL_PASSWORD"),
+        ];
+        for (key, written, read) in ways {
+            let text = format!(
+                "[[transport]]\nkind = \"smtp\"\nhost = \"h\"\nusername = \"me\"\n{key} = \"{written}\"\n"
+            );
+            assert_eq!(options(&text)[3..], owned(&[("username", "me"), (key, read)]), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_port_follows_from_the_security() {
+        let cases = [("starttls", "h", "587"), ("tls", "h", "465"), ("none", "127.1.2.3", "25")];
+        for (security, host, port) in cases {
+            let text = format!(
+                "[[transport]]\nkind = \"smtp\"\nhost = \"{host}\"\nsecurity = \"{security}\"\n"
+            );
+            assert_eq!(options(&text)[1..], owned(&[("port", port), ("security", security)]));
+        }
+    }
+
+    #[test]
+    fn mail_for_users_of_this_host_has_its_own_transport() {
+        let text = "[[transport]]\nkind = \"smtp\"\nhost = \"h\"\n[[transport]]\n";
+        let profile = load(text).expect("a profile");
+        let takes = |address: &str| {
+            let taker = profile.transports.iter().find(|transport| transport.takes(address));
+            taker.map(|transport| transport.provider.kind.as_str())
+        };
+        assert_eq!((takes("root"), takes("root@host.lan")), (Some("maildir"), Some("maildir")));
+        assert_eq!((takes("a@example.org"), takes("a@localhost.")), (Some("smtp"), None));
+    }
+
+    #[test]
+    fn an_error_names_line_key_and_what_is_allowed() {
+        let smtp = "[[transport]]\nkind = \"smtp\"\nhost = \"h\"\n";
+        // What follows, then the line, the key, and words that the message must have.
+        let cases: &[(&str, usize, &str, &[&str])] = &[
+            ("path = \"x\"", 4, "path", &["kind \"smtp\" has no key `path`", "`host`", "`accept`"]),
+            ("port = 0", 4, "port", &["0 is not", "1 to 65535"]),
+            ("port = 65536", 4, "port", &["65536", "1 to 65535"]),
+            ("port = \"25\"", 4, "port", &["\"25\"", "1 to 65535"]),
+            ("security = \"ssl\"", 4, "security", &["ssl", "starttls"]),
+            ("security = \"none\"", 4, "security", &["\"h\"", "127.0.0.0/8", "encrypted"]),
+            ("username = \"me\"", 4, "username", &["password", "`password_credential`"]),
+            ("username = \"\"\npassword_env = \"X\"", 4, "username", &["a name"]),
+            ("password_env = \"X\"", 4, "password_env", &["`username`"]),
+            ("auth = \"plain\"", 4, "auth", &["`username`"]),
+            ("auth = \"cram\"", 4, "auth", &["cram", "xoauth2"]),
+            (
+                "username = \"me\"\npassword_env = \"X\"\npassword_command = \"y\"",
+                6,
+                "password_command",
+                &["`password_env`", "one too many"],
+            ),
+            ("username = \"me\"\npassword_file = \"\"", 5, "password_file", &["a path"]),
+            ("ca_file = 3", 4, "ca_file", &["a path"]),
+            ("helo = \"a b\"", 4, "helo", &["a b", "a host's name"]),
+            ("connections = 0", 4, "connections", &["1 to 64"]),
+            ("connections = 65", 4, "connections", &["65", "1 to 64"]),
+            ("timeout = \"0s\"", 4, "timeout", &["above zero"]),
+            ("connect_timeout = 30", 4, "connect_timeout", &["30", "\"30s\""]),
+            ("max_recipients = 10001", 4, "max_recipients", &["10001", "1 to 10000"]),
+            ("accept = [\"a b\"]", 4, "accept[0]", &["a b", "a domain"]),
+            ("fast_shutdown = \"no\"", 4, "fast_shutdown", &["refused"]),
+            ("wings = 2", 4, "wings", &["unknown key", "`password_command`"]),
+        ];
+        for (rest, line, key, words) in cases {
+            assert_error(&format!("{smtp}{rest}\n"), *line, &format!("transport[0].{key}"), words);
+        }
+        let cases: &[(&str, usize, &str, &[&str])] = &[
+            ("kind = \"smtp\"", 1, "transport[0]", &["kind \"smtp\"", "`host`"]),
+            ("kind = \"smtp\"\nhost = \"a b\"", 3, "transport[0].host", &["a b", "without a port"]),
+            ("kind = \"smtp\"\nhost = \"a:25\"", 3, "transport[0].host", &["without a port"]),
+            ("host = \"h\"", 2, "transport[0].host", &["\"maildir\"", "`host`", "`path`"]),
+            ("port = 1\nkind = \"maildir\"", 2, "transport[0].port", &["\"maildir\"", "`port`"]),
+        ];
+        for (rest, line, key, words) in cases {
+            assert_error(&format!("[[transport]]\n{rest}\n"), *line, key, words);
+        }
+    }
+
+    fn assert_error(text: &str, line: usize, key: &str, words: &[&str]) {
+        let Err(ProfileError::Invalid(error)) = load(text) else { panic!("taken: {text}") };
+        let shown = error.to_string();
+        assert!(shown.contains("user/work.toml"), "{shown}");
+        assert_eq!(error.position().map(|at| at.line), Some(line), "{text}\n{shown}");
+        assert_eq!(error.key(), key, "{text}\n{shown}");
+        for word in words {
+            assert!(shown.contains(word), "{shown} does not have {word}");
+        }
+        assert!(!shown.contains("Section"), "{shown}");
+    }
+
+    /// Where a password is expected people write the password, and errors go into logs.
+    #[test]
+    fn no_error_shows_what_may_be_a_password() {
+        let wrong = [
+            "password = \"hunter2\"",
+            "password_env = \"hunter2!\"",
+            "password_credential = \"hunter2/\"",
+            "password_command = \"hunter2\\u0000\"",
+            "password_command = [\"echo\", \"hunter2\"]",
+            "password_env = 2222",
+            "password_env = 2222.5",
+            "password_command = \"echo hunter2\"",
+            "password_command = \"echo hunter2\"\npassword_env = \"X\"",
+        ];
+        for wrong in wrong {
+            let error = load(&format!("[[transport]]\nkind = \"smtp\"\nhost = \"h\"\n{wrong}\n"));
+            let shown = error.expect_err(wrong).to_string();
+            assert!(!shown.contains("hunter2") && !shown.contains("2222"), "{shown}");
+            assert!(shown.contains("password"), "{shown}");
+        }
+    }
+
+    /// Kinds that somebody else brought have the keys that every kind has.
+    #[test]
+    fn other_kinds_have_the_common_keys() {
+        let mut fixture = fixture();
+        fixture.places.kinds.transports.push("pigeon".to_owned());
+        let common = "[[transport]]\nkind = \"pigeon\"\npath = \"loft\"\naccept = [\"*\"]\n";
+        fixture.write("user/work.toml", common);
+        let profile = fixture.load("work").expect("a profile");
+        assert_eq!(profile.transports[0].provider.path.to_str(), Some("/data/work/loft"));
+        fixture.write("user/work.toml", "[[transport]]\nkind = \"pigeon\"\nhost = \"h\"\n");
+        let error = fixture.load("work").expect_err("no key of it").to_string();
+        assert!(error.contains("\"pigeon\"") && error.contains("`host`"), "{error}");
+    }
+}

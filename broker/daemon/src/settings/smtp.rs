@@ -1,0 +1,280 @@
+//! How what an SMTP transport needs is spelled: hosts, ports, words, and where its password is.
+//!
+//! What is refused is not shown where it may be a password: people write one where its place belongs.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use super::value::Spelling;
+
+/// `host`.
+pub(super) enum Host {}
+
+impl Spelling for Host {
+    type Value = String;
+    const EXPECTED: &'static str = "a host's name or its IP address, without a port";
+
+    fn text(text: &str) -> Option<String> {
+        valid_host(text).then(|| text.to_owned())
+    }
+}
+
+/// Whether a text can be the `host` of an SMTP transport: a name or an IP address.
+pub fn valid_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_domain(text)
+}
+
+/// Addresses in brackets are domains in mail, and not in settings.
+fn is_domain(text: &str) -> bool {
+    let refused = |c: char| c == '[' || c.is_whitespace() || c.is_control();
+    !text.contains(refused) && sundown_core::address::split(&format!("x@{text}")).is_ok()
+}
+
+/// Whether mail to that host stays on this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
+}
+
+/// `security`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Security {
+    /// It starts in the clear; nothing but `STARTTLS` is said before it is encrypted.
+    Starttls,
+    /// TLS from the first byte.
+    Tls,
+    /// In the clear.
+    None,
+}
+
+impl Security {
+    const ALL: [Self; 3] = [Self::Starttls, Self::Tls, Self::None];
+
+    /// The word in settings.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Starttls => "starttls",
+            Self::Tls => "tls",
+            Self::None => "none",
+        }
+    }
+
+    /// The port that is meant when none is given: submission, submission by TLS (RFC 8314), relay.
+    pub(super) fn port(self) -> u16 {
+        match self {
+            Self::Starttls => 587,
+            Self::Tls => 465,
+            Self::None => 25,
+        }
+    }
+}
+
+/// `security`.
+pub(super) enum SecurityWord {}
+
+impl Spelling for SecurityWord {
+    type Value = Security;
+    const EXPECTED: &'static str = "\"starttls\", \"tls\" or \"none\"";
+
+    fn text(text: &str) -> Option<Security> {
+        Security::ALL.into_iter().find(|word| word.name() == text)
+    }
+}
+
+/// `auth`.
+pub(super) enum AuthWord {}
+
+impl Spelling for AuthWord {
+    type Value = String;
+    const EXPECTED: &'static str = "\"plain\", \"login\" or \"xoauth2\"";
+
+    fn text(text: &str) -> Option<String> {
+        ["plain", "login", "xoauth2"].contains(&text).then(|| text.to_owned())
+    }
+}
+
+/// `username`.
+pub(super) enum UserName {}
+
+impl Spelling for UserName {
+    type Value = String;
+    const EXPECTED: &'static str = "a name without control characters";
+
+    fn text(text: &str) -> Option<String> {
+        (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
+    }
+}
+
+/// `password_command`.
+pub(super) enum CommandLine {}
+
+impl Spelling for CommandLine {
+    type Value = String;
+    const EXPECTED: &'static str = "a command line as a text";
+
+    fn text(text: &str) -> Option<String> {
+        (!text.trim().is_empty() && !text.contains('\0')).then(|| text.to_owned())
+    }
+
+    fn shown(_value: &str) -> String {
+        unseen()
+    }
+}
+
+/// `password_credential`.
+pub(super) enum Credential {}
+
+impl Spelling for Credential {
+    type Value = String;
+    const EXPECTED: &'static str = "the name of a credential: no \"/\" in it, no \".\" first";
+
+    fn text(text: &str) -> Option<String> {
+        let refused = |c: char| c == '/' || c.is_control();
+        let plain = !text.contains(refused) && !text.starts_with('.');
+        (plain && (1..=255).contains(&text.len())).then(|| text.to_owned())
+    }
+
+    fn shown(_value: &str) -> String {
+        unseen()
+    }
+}
+
+/// `password_env`.
+pub(super) enum Variable {}
+
+impl Spelling for Variable {
+    type Value = String;
+    const EXPECTED: &'static str =
+        "the name of a variable: letters, digits and \"_\", no digit first";
+
+    fn text(text: &str) -> Option<String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let named = !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit());
+        (named && text.bytes().all(allowed)).then(|| text.to_owned())
+    }
+
+    fn shown(_value: &str) -> String {
+        unseen()
+    }
+}
+
+fn unseen() -> String {
+    "the value (not shown here)".to_owned()
+}
+
+/// `helo`.
+pub(super) enum HeloName {}
+
+impl Spelling for HeloName {
+    type Value = String;
+    const EXPECTED: &'static str = "a host's name in ASCII, or an address such as \"[192.0.2.1]\"";
+
+    fn text(text: &str) -> Option<String> {
+        let domain = sundown_core::address::split(&format!("x@{text}")).is_ok();
+        (domain && text.is_ascii()).then(|| text.to_owned())
+    }
+}
+
+/// `port`.
+pub(super) enum Port {}
+
+impl Spelling for Port {
+    type Value = u16;
+    const EXPECTED: &'static str = "a whole number from 1 to 65535";
+
+    fn text(_text: &str) -> Option<u16> {
+        None
+    }
+
+    fn integer(number: i64) -> Option<u16> {
+        within(number, 1..=u16::MAX)
+    }
+}
+
+/// `connections`.
+pub(super) enum Connections {}
+
+impl Spelling for Connections {
+    type Value = u16;
+    const EXPECTED: &'static str = "a whole number from 1 to 64";
+
+    fn text(_text: &str) -> Option<u16> {
+        None
+    }
+
+    fn integer(number: i64) -> Option<u16> {
+        within(number, 1..=64)
+    }
+}
+
+/// `max_recipients`.
+pub(super) enum MaxRecipients {}
+
+impl Spelling for MaxRecipients {
+    type Value = u16;
+    const EXPECTED: &'static str = "a whole number from 1 to 10000";
+
+    fn text(_text: &str) -> Option<u16> {
+        None
+    }
+
+    fn integer(number: i64) -> Option<u16> {
+        within(number, 1..=10_000)
+    }
+}
+
+fn within(number: i64, range: RangeInclusive<u16>) -> Option<u16> {
+    u16::try_from(number).ok().filter(|number| range.contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for good in ["mx", "smtp.example.org", "smtp.example.org.", "192.0.2.1", "::1", "ö.example"]
+        {
+            assert!(valid_host(good), "{good}");
+        }
+        let bad = ["", " ", "a b", "a:25", "[::1]", "a..b", "-a", "a/b", "a@b", "a\n", "a\u{85}b"];
+        for bad in bad {
+            assert!(!valid_host(bad), "{bad:?}");
+        }
+        for near in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.8.7", "::1"] {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in ["localhost.example.org", "128.0.0.1", "::2", "127.0.0.1.example.org", "lo"] {
+            assert!(!is_loopback(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn places_of_passwords() {
+        assert!(CommandLine::text("pass show mail/work").is_some());
+        assert_eq!((CommandLine::text(" "), CommandLine::text("a\0b")), (None, None));
+        assert!(Credential::text("smtp.work").is_some());
+        for bad in ["", ".", ".hidden", "a/b", "/run/x", "a\nb", &"x".repeat(256)] {
+            assert_eq!(Credential::text(bad), None, "{bad:?}");
+        }
+        assert!(Variable::text("_MAIL_2").is_some());
+        for bad in ["", "2MAIL", "A=B", "$MAIL", "my secret", "ä"] {
+            assert_eq!(Variable::text(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_words_and_numbers() {
+        assert!(HeloName::text("host.lan").is_some() && HeloName::text("[192.0.2.1]").is_some());
+        assert_eq!((HeloName::text("a b"), HeloName::text("ö.lan")), (None, None));
+        assert_eq!((UserName::text(""), UserName::text("a\0b")), (None, None));
+        assert_eq!(SecurityWord::text("tls"), Some(Security::Tls));
+        assert_eq!((SecurityWord::text("TLS"), AuthWord::text("cram-md5")), (None, None));
+        assert_eq!((Port::integer(65535), Port::integer(65536)), (Some(65535), None));
+        assert_eq!((Connections::integer(64), Connections::integer(65)), (Some(64), None));
+        assert_eq!(
+            (MaxRecipients::integer(0), MaxRecipients::integer(10_000)),
+            (None, Some(10_000))
+        );
+    }
+}

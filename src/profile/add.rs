@@ -1,0 +1,209 @@
+//! `sundown profile add`: makes a profile's file from options. It is never overwritten, and has no password in it.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sundown_client::{Code, Error};
+use sundown_daemon::Profile;
+use sundown_daemon::settings::{self, Places};
+use toml::Value;
+
+use super::ask::{self, Dialog};
+use super::{load, show};
+use crate::cli::{AddArguments, Context, TransportKind};
+use crate::output;
+
+pub(super) fn run(
+    context: &Context,
+    places: &Places,
+    arguments: &AddArguments,
+) -> Result<(), Error> {
+    let file = free_file(places, &arguments.name)?;
+    let mut arguments = arguments.clone();
+    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+        let (input, output) = (std::io::stdin().lock(), std::io::stderr());
+        ask::complete(&mut arguments, &mut Dialog { input, output })?;
+    }
+    arguments.check()?;
+    write(&file, &arguments.content()?)?;
+    let profile = load(&arguments.name, places).map_err(|error| {
+        // What does not make sense is not left behind.
+        let _ = std::fs::remove_file(&file);
+        output::error(error.code(), format!("no profile was made: {error}"))
+    })?;
+    let names: Vec<_> = profile.transports.iter().map(|t| &t.provider.name).collect();
+    let value = json!({ "profile": profile.name, "file": file, "transports": names });
+    output::print(context.json, &value, || report(&profile, &file));
+    Ok(())
+}
+
+/// The file that the profile will have. None may be there.
+fn free_file(places: &Places, name: &str) -> Result<PathBuf, Error> {
+    if !settings::valid_name(name) {
+        return Err(load(name, places).err().unwrap_or_else(|| output::invalid("not a name")));
+    }
+    let folder = places.folders.first().ok_or_else(|| {
+        output::invalid("no folder for profiles is known: HOME is not set; say --config")
+    })?;
+    let file = folder.join(format!("{name}.toml"));
+    match file.symlink_metadata() {
+        Ok(_) => Err(cannot_make(&file, &ErrorKind::AlreadyExists.into())),
+        Err(_) => Ok(file),
+    }
+}
+
+fn cannot_make(file: &Path, error: &std::io::Error) -> Error {
+    let code = match error.kind() {
+        ErrorKind::AlreadyExists => Code::E_COLLISION,
+        _ => Code::E_NO_ACCESS,
+    };
+    output::error(code, format!("cannot make {}: {error}", file.display()))
+}
+
+/// Writes a new file that nobody else can read.
+fn write(file: &Path, content: &str) -> Result<(), Error> {
+    let cannot = |error| cannot_make(file, &error);
+    let folder = file.parent().unwrap_or(Path::new("."));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+    let made = std::fs::File::options().write(true).create_new(true).mode(0o600).open(file);
+    made.map_err(cannot)?.write_all(content.as_bytes()).map_err(|error| {
+        let _ = std::fs::remove_file(file);
+        cannot_make(file, &error)
+    })
+}
+
+/// What was made, for people.
+fn report(profile: &Profile, file: &Path) -> String {
+    let mut text = format!("made {}\n", file.display());
+    if let [server, local @ ..] = &profile.transports[..]
+        && server.provider.kind == "smtp"
+    {
+        text += &format!("mail goes to {}\n", show::place(&server.provider));
+        for local in local {
+            let place = show::place(&local.provider);
+            text += &format!(
+                "mail for users of this host goes into {place}; --no-local leaves that out\n"
+            );
+        }
+    }
+    text + &format!("try it with `sundown profile check {}`\n", profile.name)
+}
+
+impl AddArguments {
+    /// What the transport is, as far as options say.
+    pub(super) fn implied_kind(&self) -> Option<TransportKind> {
+        let maildir = self.maildir.is_some() || !self.accept.is_empty();
+        match self.kind {
+            Some(kind) => Some(kind),
+            None if self.only_smtp().next().is_some() => Some(TransportKind::Smtp),
+            None => maildir.then_some(TransportKind::Maildir),
+        }
+    }
+
+    fn kind(&self) -> TransportKind {
+        self.implied_kind().unwrap_or(TransportKind::Maildir)
+    }
+
+    /// The options that were given and mean a server.
+    fn only_smtp(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("--host", self.host.is_some()),
+            ("--port", self.port.is_some()),
+            ("--security", self.security.is_some()),
+            ("--username", self.username.is_some()),
+            ("--auth", self.auth.is_some()),
+            ("--ca-file", self.ca_file.is_some()),
+            ("--no-local", self.no_local),
+        ];
+        given.into_iter().filter_map(|(name, given)| given.then_some(name)).chain(self.passwords())
+    }
+
+    /// The options that were given and say where the password is.
+    pub(super) fn passwords(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let given = [
+            ("--password-command", self.password_command.is_some()),
+            ("--password-file", self.password_file.is_some()),
+            ("--password-credential", self.password_credential.is_some()),
+            ("--password-env", self.password_env.is_some()),
+        ];
+        given.into_iter().filter_map(|(name, given)| given.then_some(name))
+    }
+
+    /// Whether the options make sense together. What they say is looked at when the file is read.
+    fn check(&self) -> Result<(), Error> {
+        if self.kind() == TransportKind::Maildir {
+            return match self.only_smtp().next() {
+                Some(option) => Err(output::invalid(format!("{option} is for --kind smtp"))),
+                None => Ok(()),
+            };
+        }
+        let password = self.passwords().next();
+        let why = if self.host.is_none() {
+            "--host is missing: the server that takes mail further".to_owned()
+        } else if self.username.is_some() && password.is_none() {
+            "--username needs one of --password-command, --password-file, --password-credential \
+             and --password-env"
+                .to_owned()
+        } else if let Some(option) = password.filter(|_| self.username.is_none()) {
+            format!("{option} needs --username")
+        } else if self.auth.is_some() && self.username.is_none() {
+            "--auth needs --username".to_owned()
+        } else if self.no_local && self.maildir.is_some() {
+            "--maildir is for local addresses, and --no-local leaves them out".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(output::invalid(why))
+    }
+
+    /// The file's text.
+    fn content(&self) -> Result<String, Error> {
+        let accept: Vec<_> = self.accept.iter().map(|pattern| text(pattern)).collect();
+        let accept = Some(Value::from(accept)).filter(|_| !self.accept.is_empty());
+        let maildir = self.maildir.as_deref().map(absolute).transpose()?;
+        if self.kind() == TransportKind::Maildir {
+            let keys = [("kind", Some(text("maildir"))), ("path", maildir), ("accept", accept)];
+            return Ok(section(keys));
+        }
+        let server = section([
+            ("kind", Some(text("smtp"))),
+            ("host", self.host.as_deref().map(text)),
+            ("port", self.port.map(|port| Value::Integer(port.into()))),
+            ("security", self.security.as_deref().map(text)),
+            ("username", self.username.as_deref().map(text)),
+            ("password_command", self.password_command.as_deref().map(text)),
+            ("password_file", self.password_file.as_deref().map(absolute).transpose()?),
+            ("password_credential", self.password_credential.as_deref().map(text)),
+            ("password_env", self.password_env.as_deref().map(text)),
+            ("auth", self.auth.as_deref().map(text)),
+            ("ca_file", self.ca_file.as_deref().map(absolute).transpose()?),
+            ("accept", accept),
+        ]);
+        // A server that takes everything leaves nothing to a Maildir behind it.
+        let local = !self.no_local && !self.accept.iter().any(|pattern| pattern == "*");
+        let about = "\n# Mail for users of this host, such as root.\n";
+        let maildir = [("kind", Some(text("maildir"))), ("path", maildir)];
+        Ok(if local { server + about + &section(maildir) } else { server })
+    }
+}
+
+/// A transport of these keys.
+fn section<const N: usize>(keys: [(&str, Option<Value>); N]) -> String {
+    let line = |(key, value): (&str, Option<Value>)| Some(format!("{key} = {}\n", value?));
+    "[[transport]]\n".to_owned() + &keys.into_iter().filter_map(line).collect::<String>()
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+/// Paths start where the command was called; in the home directory when they say so.
+fn absolute(path: &Path) -> Result<Value, Error> {
+    let in_home = path.starts_with("~");
+    let absolute = std::path::absolute(path).ok().filter(|_| !in_home);
+    let path = absolute.as_deref().unwrap_or(path);
+    let shown = || output::invalid(format!("{} is no UTF-8", path.display()));
+    path.to_str().map(text).ok_or_else(shown)
+}

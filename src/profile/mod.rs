@@ -1,0 +1,96 @@
+//! `sundown profile`: the accounts that sessions are for.
+//!
+//! ```text
+//! add     makes a profile's file from options
+//! ask     asks for what is missing, on a terminal
+//! show    what a profile consists of; nothing of a password but where it is
+//! check   whether its providers work
+//! ```
+
+mod add;
+mod ask;
+mod check;
+mod show;
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use sundown_client::{Code, Deletion, Error};
+use sundown_daemon::settings::{self, Places, ProfileError};
+use sundown_daemon::{Profile, Registry};
+
+use crate::cli::{Autostart, Context, ProfileAction, ProfileArguments};
+use crate::output;
+
+pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<ExitCode, Error> {
+    let places = places(context);
+    match &arguments.action {
+        ProfileAction::List => list(context, &places),
+        ProfileAction::Show { name } => {
+            let profile = load(name, &places)?;
+            output::print(context.json, &show::value(&profile), || show::text(&profile));
+        }
+        ProfileAction::Add(arguments) => add::run(context, &places, arguments)?,
+        ProfileAction::Check { name } => {
+            load(name, &places)?;
+            return check::run(context, name);
+        }
+        ProfileAction::Remove { name } => remove(context, name)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn places(context: &Context) -> Places {
+    let locations = crate::serve::locations(context);
+    let kinds = settings::KnownKinds::default();
+    Places { kinds, ..sundown_daemon::places(&locations, &Registry::shipped()) }
+}
+
+fn load(name: &str, places: &Places) -> Result<Profile, Error> {
+    settings::load_profile(name, places).map_err(|error| {
+        let code = match error {
+            ProfileError::NotFound { .. } => Code::E_NOT_FOUND,
+            ProfileError::Name(_) => Code::E_INVALID_PARAMETER,
+            ProfileError::Invalid(_) => Code::E_UNCONFIGURED,
+        };
+        output::error(code, error.to_string())
+    })
+}
+
+fn list(context: &Context, places: &Places) {
+    let names = settings::profile_names(places);
+    let default = context.profile.as_deref().unwrap_or("default");
+    output::print(context.json, &json!(names), || {
+        let mark = |name: &str| if name == default { "*" } else { "" };
+        let row = |name: &String| vec![name.clone(), transports(name, places), mark(name).into()];
+        let rows: Vec<_> = names.iter().map(row).collect();
+        output::table(&["profile", "transports", "default"], &rows)
+    });
+}
+
+/// The names of a profile's transports, or why there are none.
+fn transports(name: &str, places: &Places) -> String {
+    match settings::load_profile(name, places) {
+        Ok(profile) => {
+            let names = profile.transports.iter().map(|t| t.provider.name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        }
+        Err(ProfileError::NotFound { .. }) => "(its file is gone, its data is there)".to_owned(),
+        Err(_) => format!("(a mistake in its file; see `sundown profile show {name}`)"),
+    }
+}
+
+/// The broker does it, because sessions may use the profile still.
+fn remove(context: &Context, name: &str) -> Result<(), Error> {
+    let mapi = context.initialize(Autostart::Yes)?;
+    let deferred = mapi.delete_profile(name)? == Deletion::WhenUnused;
+    let value = json!({ "profile": name, "deferred": deferred });
+    output::print(context.json, &value, || {
+        if deferred {
+            format!("{name} is in use; it is removed when its sessions have ended\n")
+        } else {
+            format!("removed {name}; its data stays\n")
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! `sundown profile show`: what a profile consists of; nothing of a password but where it is.
+
+use serde_json::{Value, json};
+use sundown_daemon::{Profile, ProviderSpec};
+
+use crate::output;
+
+/// Where the password of an SMTP transport comes from. Only a file is named: a command line may hold a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Password<'a> {
+    Command,
+    File(&'a str),
+    Credential,
+    Environment,
+}
+
+impl<'a> Password<'a> {
+    fn of(spec: &'a ProviderSpec) -> Option<Self> {
+        spec.options.iter().find_map(|(key, value)| match key.as_str() {
+            "password_command" => Some(Self::Command),
+            "password_file" => Some(Self::File(value)),
+            "password_credential" => Some(Self::Credential),
+            "password_env" => Some(Self::Environment),
+            _ => None,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::File(_) => "file",
+            Self::Credential => "credential",
+            Self::Environment => "environment",
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::Command => "from a command".to_owned(),
+            Self::File(file) => format!("from the file {file}"),
+            Self::Credential => "from a credential".to_owned(),
+            Self::Environment => "from the environment".to_owned(),
+        }
+    }
+}
+
+/// The document of `--json`.
+pub(super) fn value(profile: &Profile) -> Value {
+    let transports: Vec<_> = profile
+        .transports
+        .iter()
+        .map(|transport| {
+            let spec = &transport.provider;
+            let mut value = provider(spec);
+            let accept: Vec<_> = transport.accept.iter().map(ToString::to_string).collect();
+            value["accept"] = json!(accept);
+            value["host"] = json!(option(spec, "host"));
+            value["port"] = json!(option(spec, "port").and_then(|port| port.parse::<u16>().ok()));
+            value["security"] = json!(option(spec, "security"));
+            value["username"] = json!(option(spec, "username"));
+            value["password"] = json!(Password::of(spec).map(Password::name));
+            value
+        })
+        .collect();
+    json!({
+        "profile": profile.name,
+        "identity": profile.identity,
+        "stores": profile.stores.iter().map(provider).collect::<Vec<_>>(),
+        "transports": transports,
+        "address_books": profile.address_books.iter().map(provider).collect::<Vec<_>>(),
+    })
+}
+
+fn provider(spec: &ProviderSpec) -> Value {
+    let path = Some(&spec.path).filter(|path| !path.as_os_str().is_empty());
+    json!({
+        "name": spec.name,
+        "kind": spec.kind,
+        "path": path,
+        "fast_shutdown": spec.fast_shutdown.name(),
+    })
+}
+
+/// The same for people.
+pub(super) fn text(profile: &Profile) -> String {
+    let row = |what: &str, spec: &ProviderSpec, accept: String| {
+        vec![what.to_owned(), spec.name.clone(), spec.kind.clone(), place(spec), accept]
+    };
+    let mut rows: Vec<_> =
+        profile.stores.iter().map(|spec| row("store", spec, String::new())).collect();
+    for transport in &profile.transports {
+        let accept: Vec<_> = transport.accept.iter().map(ToString::to_string).collect();
+        rows.push(row("transport", &transport.provider, accept.join(", ")));
+    }
+    rows.extend(profile.address_books.iter().map(|spec| row("address book", spec, String::new())));
+    let heading = ["provider", "name", "kind", "where", "takes"];
+    let servers: Vec<_> = profile.transports.iter().filter_map(|t| server(&t.provider)).collect();
+    format!(
+        "profile {}, sender {}\n\n{}{}",
+        profile.name,
+        profile.identity,
+        output::table(&heading, &rows),
+        if servers.is_empty() { String::new() } else { format!("\n{}", servers.concat()) }
+    )
+}
+
+/// Where a provider's data or its server is.
+pub(super) fn place(spec: &ProviderSpec) -> String {
+    match (option(spec, "host"), option(spec, "port")) {
+        (Some(host), Some(port)) if host.contains(':') => format!("[{host}]:{port}"),
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        _ => spec.path.display().to_string(),
+    }
+}
+
+/// A line about how a server is spoken to.
+fn server(spec: &ProviderSpec) -> Option<String> {
+    let security = match option(spec, "security")? {
+        "none" => "in the clear",
+        other => other,
+    };
+    let login = match (option(spec, "username"), Password::of(spec)) {
+        (Some(user), Some(password)) => format!("user {user}, password {}", password.words()),
+        _ => "without logging on".to_owned(),
+    };
+    Some(format!("{}: {security}, {login}\n", spec.name))
+}
+
+fn option<'a>(spec: &'a ProviderSpec, key: &str) -> Option<&'a str> {
+    spec.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+}
