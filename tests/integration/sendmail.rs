@@ -546,3 +546,31 @@ fn users_without_the_right_are_refused() {
     assert!(errors.starts_with("sendmail: "), "{errors}");
     drop(broker);
 }
+
+/// Whoever says `-N never`, or is nobody, is not written to when a message fails; whoever says nothing is.
+///
+/// design §3.18, §8
+#[test]
+fn senders_say_whether_they_are_told() {
+    let home = Home::new();
+    let stuck =
+        "[[transport]]\npath = \"blocked\"\n[queue]\nmax_age = \"1ms\"\nretry_min = \"10ms\"\n";
+    home.profile("default", stuck);
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("advise session=1 events=new-mail");
+    let silent = [&["-Nnever", "one"][..], &["-f", "", "two"], &["-N", "success", "three"]];
+    for (before, arguments) in silent.into_iter().enumerate() {
+        home.sendmail(arguments, "hi\n").ok();
+        home.status_until("its end", |status| status["queue"]["bounced"] == before + 1);
+    }
+    home.sendmail(&["-Rhdrs", "four"], "hi\n").ok();
+    let mail = shell.event("the notice", |v| v["event"] == "new-mail");
+    let notice =
+        shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
+    assert!(notice["content"].as_str().is_some_and(|c| c.contains("four")), "{notice}");
+    shell.settle();
+    assert_eq!(shell.events(|v| v["event"] == "new-mail").len(), 1);
+}
