@@ -3,10 +3,11 @@
 // These comments are help texts, where backticks would be shown.
 #![allow(clippy::doc_markdown)]
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, Privileges};
 use sundown_client::{Error, Mapi, Options};
 
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     Shell,
     /// Submit one message
     Send(SendArguments),
+    /// Take mail as programs hand it to sendmail; what stands behind this word is read in sendmail's way
+    #[command(override_usage = "sundown [OPTIONS] sendmail [FLAG|ADDRESS]...")]
+    Sendmail(SendmailArguments),
     /// Show sessions, members, providers and the queue; exit status 1 when no broker runs
     Status(StatusArguments),
     /// Look at the outgoing queue, and change what is in it
@@ -78,6 +82,13 @@ pub(crate) struct ServeArguments {
     /// Leave the terminal, and say `ready` on standard output when the socket accepts
     #[arg(long, hide = true)]
     pub(crate) detached: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendmailArguments {
+    /// What stands behind the subcommand.
+    #[arg(skip)]
+    pub(crate) words: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -278,6 +289,65 @@ pub(crate) struct StopArguments {
     pub(crate) fast: bool,
 }
 
+/// The name of the subcommand whose arguments are none of ours, and of the program that it stands in for.
+const SENDMAIL: &str = "sendmail";
+
+impl Cli {
+    /// That of this process. By its name it may be another command.
+    pub(crate) fn of_this_process() -> Self {
+        Self::of(std::env::args_os().collect())
+    }
+
+    fn of(mut words: Vec<OsString>) -> Self {
+        let called = words.first().map(PathBuf::from).unwrap_or_default();
+        let mode = match called.file_name().and_then(OsStr::to_str) {
+            Some(SENDMAIL) => None,
+            Some("mailq") => Some("-bp"),
+            Some("newaliases") => Some("-bi"),
+            _ => {
+                let behind = words.split_off(end_of_ours(&words));
+                return Self::parse_from(words).with_words(behind);
+            }
+        };
+        let behind = mode.map(OsString::from).into_iter().chain(words.drain(1..)).collect();
+        Self::parse_from(["sundown", SENDMAIL]).with_words(behind)
+    }
+
+    fn with_words(mut self, words: Vec<OsString>) -> Self {
+        if let Command::Sendmail(arguments) = &mut self.command {
+            arguments.words = words;
+        }
+        self
+    }
+}
+
+/// How many words are ours to read: all of them, or those up to `sendmail`.
+fn end_of_ours(words: &[OsString]) -> usize {
+    let command = Cli::command();
+    let takes_value = |word: &str| {
+        let mut options = command.get_arguments().filter(|a| a.get_action().takes_values());
+        options.any(|option| option.get_long() == word.strip_prefix("--"))
+    };
+    let mut at = 1;
+    while let Some(word) = words.get(at).map(|word| word.to_string_lossy()) {
+        at += 1;
+        match &*word {
+            SENDMAIL => return at,
+            option if takes_value(option) => at += 1,
+            option if option.starts_with('-') => {}
+            _ => break,
+        }
+    }
+    words.len()
+}
+
+impl Command {
+    /// Whether it has a way of its own to say what went wrong.
+    pub(crate) fn is_sendmail(&self) -> bool {
+        matches!(self, Self::Sendmail(_))
+    }
+}
+
 /// What the options and the environment come to.
 pub(crate) struct Context {
     pub(crate) paths: Paths,
@@ -336,8 +406,17 @@ pub(crate) enum Autostart {
 impl Context {
     /// The library, connected to the broker.
     pub(crate) fn initialize(&self, autostart: Autostart) -> Result<Mapi, Error> {
-        let mut options =
-            Options::new("sundown").socket(&self.paths.socket).data_dir(&self.paths.data);
+        self.connect("sundown", &self.paths.socket, autostart)
+    }
+
+    /// The library, connected to the broker with this socket as a program of that name.
+    pub(crate) fn connect(
+        &self,
+        program: &str,
+        socket: &Path,
+        autostart: Autostart,
+    ) -> Result<Mapi, Error> {
+        let mut options = Options::new(program).socket(socket).data_dir(&self.paths.data);
         if let Some(config) = &self.paths.config {
             options = options.config(config);
         }
@@ -360,4 +439,45 @@ impl Context {
 /// Seconds as the options give them.
 pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words that are sendmail's, and whether these are for it at all.
+    fn sendmail(line: &[&str]) -> Option<Vec<String>> {
+        match Cli::of(line.iter().map(OsString::from).collect()).command {
+            Command::Sendmail(arguments) => {
+                let words = arguments.words.into_iter();
+                Some(words.map(|word| word.to_string_lossy().into_owned()).collect())
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_sendmail_is_its_own() {
+        let cases: &[(&[&str], Option<&[&str]>)] = &[
+            (&["sundown", "sendmail"], Some(&[])),
+            (&["sundown", "sendmail", "--", "--socket", "-h"], Some(&["--", "--socket", "-h"])),
+            (&["sundown", "--socket", "sendmail", "sendmail", "-t"], Some(&["-t"])),
+            (&["sundown", "--socket=x", "--no-autostart", "sendmail", "a"], Some(&["a"])),
+            (&["sundown", "send", "sendmail"], None),
+            (&["sundown", "--profile", "sendmail", "status"], None),
+            (&["/usr/sbin/sendmail", "-t", "serve"], Some(&["-t", "serve"])),
+            (&["sendmail"], Some(&[])),
+            (&["mailq", "-v"], Some(&["-bp", "-v"])),
+            (&["newaliases"], Some(&["-bi"])),
+        ];
+        for (line, wanted) in cases {
+            let wanted = wanted.map(|words| words.iter().map(|w| (*w).to_owned()).collect());
+            assert_eq!(sendmail(line), wanted, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
 }

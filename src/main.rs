@@ -9,6 +9,7 @@ mod profile;
 mod provider;
 mod queue;
 mod send;
+mod sendmail;
 mod serve;
 mod shell;
 mod status;
@@ -17,18 +18,18 @@ mod tour;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::of_this_process();
     let context = match cli.options.resolve() {
         Ok(context) => context,
+        Err(error) if cli.command.is_sendmail() => return sendmail::misconfigured(&error),
         Err(error) => return output::fail(cli.options.json, &error),
     };
     let result = match cli.command {
         cli::Command::Serve(arguments) => return serve::run(&context, &arguments),
         cli::Command::Tour => return tour::run(&context),
         cli::Command::Shell => shell::run(&context),
+        cli::Command::Sendmail(arguments) => return sendmail::run(&context, &arguments.words),
         cli::Command::Send(arguments) => send::run(&context, &arguments),
         cli::Command::Status(arguments) => status::run(&context, &arguments),
         cli::Command::Queue(arguments) => queue::run(&context, &arguments),

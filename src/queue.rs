@@ -51,7 +51,7 @@ fn flushed(found: u64) -> String {
     }
 }
 
-fn value(row: &QueueRow) -> Value {
+pub(crate) fn value(row: &QueueRow) -> Value {
     let to: Vec<_> = row.recipients.iter().map(|r| r.address.as_str()).collect();
     json!({
         "entry": row.entry.to_string(),
@@ -79,7 +79,7 @@ fn whole(row: &QueueRow) -> Value {
     value
 }
 
-fn list(rows: &[QueueRow]) -> String {
+pub(crate) fn list(rows: &[QueueRow]) -> String {
     if rows.is_empty() {
         return "the queue is empty\n".into();
     }

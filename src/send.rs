@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sundown_client::{
     Code, Error, Event, Events, Logoff, Mapi, Message, News, Session, SubmissionState, Submitted,
+    addresses,
 };
 
 use crate::cli::{Autostart, Context, SendArguments, seconds};
@@ -16,7 +17,7 @@ use crate::output;
 const NOT_FINAL: u8 = 75;
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
-    let message = compose(&read(arguments)?, arguments);
+    let message = compose(read(arguments)?, arguments);
     let mapi = context.initialize(Autostart::Yes)?;
     let session = mapi.logon(context.logon())?;
     let submitted = session.submit(&message)?;
@@ -54,59 +55,25 @@ fn read(arguments: &SendArguments) -> Result<Vec<u8>, Error> {
 }
 
 /// The message with what the options say, where it does not say it itself.
-fn compose(bytes: &[u8], arguments: &SendArguments) -> Message {
-    let has_fields = begins_with_field(bytes);
-    let lower = head_of(bytes, has_fields).to_ascii_lowercase();
-    let has = |field: &str| {
-        has_fields && lower.split(|b| *b == b'\n').any(|l| l.starts_with(field.as_bytes()))
-    };
-    let mut added = String::new();
-    let mut add = |field: &str, value: String| {
-        if !has(&format!("{}:", field.to_lowercase())) {
-            // A line end in an option must not become a field of its own.
-            let value = value.replace(['\r', '\n'], " ");
-            added.push_str(&format!("{field}: {value}\n"));
-        }
-    };
-    if let Some(from) = &arguments.from {
-        add("From", from.clone());
+fn compose(bytes: Vec<u8>, arguments: &SendArguments) -> Message {
+    let to = (!arguments.to.is_empty()).then(|| arguments.to.join(", "));
+    let said = [("From", &arguments.from), ("To", &to), ("Subject", &arguments.subject)];
+    let fields: Vec<_> = said.iter().filter_map(|(name, v)| Some((*name, (*v).clone()?))).collect();
+    // A To of the message stays as it is; the recipients of the options join it in the envelope, each once.
+    let message = Message::parse(Message::new(bytes).missing_fields(&fields).into_bytes());
+    let message = arguments.to.iter().flat_map(addresses).fold(message, Message::recipient);
+    match &arguments.from {
+        Some(from) => message.sender(sender(from)),
+        None => message,
     }
-    if !arguments.to.is_empty() {
-        add("To", arguments.to.join(", "));
-    }
-    if let Some(subject) = &arguments.subject {
-        add("Subject", subject.clone());
-    }
-    if !has_fields {
-        added.push('\n');
-    }
-    let whole = [added.as_bytes(), bytes].concat();
-    // A To of the message stays as it is; the recipients of the options join it in the envelope.
-    let mut message = Message::parse(whole);
-    for to in &arguments.to {
-        if !message.recipients().contains(to) {
-            message = message.recipient(to);
-        }
-    }
-    if let Some(from) = &arguments.from {
-        message = message.sender(from);
-    }
-    message
 }
 
-fn begins_with_field(bytes: &[u8]) -> bool {
-    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
-    let name = line.split(|b| *b == b':').next().unwrap_or_default();
-    name.len() < line.len() && !name.is_empty() && name.iter().all(|b| (33..=126).contains(b))
-}
-
-fn head_of(bytes: &[u8], has_fields: bool) -> &[u8] {
-    if !has_fields {
-        return &[];
+/// The address of a From; what is not exactly one stays as it is, for the broker to refuse.
+fn sender(from: &str) -> String {
+    match &addresses(from)[..] {
+        [address] => address.clone(),
+        _ => from.to_owned(),
     }
-    let ends = [&b"\n\n"[..], b"\n\r\n"];
-    let end = ends.iter().filter_map(|end| bytes.windows(end.len()).position(|w| w == *end)).min();
-    &bytes[..end.unwrap_or(bytes.len())]
 }
 
 /// Stays until the message is final, with progress for people.

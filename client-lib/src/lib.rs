@@ -43,8 +43,10 @@
 
 pub mod paths;
 
+mod addresses;
 mod autostart;
 mod error;
+mod head;
 mod link;
 mod mapi;
 mod message;
@@ -55,6 +57,7 @@ mod reference;
 mod session;
 mod shutdown;
 
+pub use addresses::addresses;
 pub use error::Error;
 pub use mapi::{Companion, Mapi, Options, Utilities};
 pub use message::{Message, Submitted};

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use mail_parser::{Address, HeaderName, MessageParser};
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::Report;
 use sundown_protocol::{EntryId, SubmitKey};
+
+use crate::addresses::addresses;
+use crate::head::{self, Fields};
 
 /// A message to be submitted: RFC 5322 bytes, and an envelope.
 ///
@@ -42,26 +44,17 @@ pub struct Submitted {
 }
 
 impl Message {
-    /// A message whose recipients are those of its To, Cc and Bcc fields, and whose sender is that of its From.
-    /// LF line ends, a missing Date or Message-ID are fine.
+    /// A message whose recipients are those of its To, Cc and Bcc fields, and whose sender is that of its From. If it was
+    /// resent, those of Resent-To, Resent-Cc, Resent-Bcc and Resent-From count instead. What a field says and what is no
+    /// address becomes a recipient all the same, and submitting is refused then: nobody is left out in silence. LF line
+    /// ends, a missing Date or Message-ID are fine.
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        let parsed = MessageParser::default().parse_headers(&bytes[..]);
-        let mut recipients = Vec::new();
-        let mut from = None;
-        if let Some(parsed) = &parsed {
-            for field in parsed.headers() {
-                match field.name {
-                    HeaderName::To | HeaderName::Cc | HeaderName::Bcc => {
-                        recipients.extend(field.value.as_address().into_iter().flat_map(addresses));
-                    }
-                    HeaderName::From if from.is_none() => {
-                        from = field.value.as_address().and_then(|a| addresses(a).next());
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let (first, again) = (Named::of(&bytes, ""), Named::of(&bytes, "resent-"));
+        let (recipients, from) = match (again.recipients, again.from) {
+            (Some(recipients), from) => (recipients, from.or(first.from)),
+            (None, _) => (first.recipients.unwrap_or_default(), first.from),
+        };
         Self { bytes, from, recipients, key: None, report: Report::default() }
     }
 
@@ -85,6 +78,35 @@ impl Message {
         self
     }
 
+    /// Leaves the envelope's sender to the profile's identity, whatever the message's From says.
+    #[must_use]
+    pub fn without_sender(mut self) -> Self {
+        self.from = None;
+        self
+    }
+
+    /// Puts fields in front, but for those that the message has. A message that is a body only gets a head with them.
+    /// Values stay in their line, whatever they have in them.
+    #[must_use]
+    pub fn missing_fields(mut self, fields: &[(&str, String)]) -> Self {
+        let end = head::line_end(&self.bytes);
+        let mut added = String::new();
+        for (name, value) in fields.iter().filter(|(name, _)| !self.has_field(name)) {
+            let value = value.replace(['\r', '\n'], " ");
+            added.extend([name, ": ", &value, end]);
+        }
+        if !added.is_empty() && head::is_body_only(&self.bytes) {
+            added.push_str(end);
+        }
+        self.bytes.splice(..0, added.into_bytes());
+        self
+    }
+
+    /// Whether the message has a field of that name.
+    pub fn has_field(&self, name: &str) -> bool {
+        Fields::of(&self.bytes).any(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
     /// What the sender wants to be told of its delivery. Without this, when it failed.
     #[must_use]
     pub fn report(mut self, report: Report) -> Self {
@@ -104,19 +126,49 @@ impl Message {
         &self.recipients
     }
 
+    /// The message's bytes, without its envelope.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The message's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-fn addresses<'a>(field: &'a Address<'a>) -> impl Iterator<Item = String> + 'a {
-    field.iter().filter_map(|a| a.address().or_else(|| local(a))).map(str::to_owned)
+/// Whom the fields of a message name.
+#[derive(Default)]
+struct Named {
+    /// `None` without any such field.
+    recipients: Option<Vec<String>>,
+    from: Option<String>,
 }
 
-/// A word without a domain is a user of this host.
-fn local<'a>(written: &'a mail_parser::Addr<'a>) -> Option<&'a str> {
-    written.name().filter(|name| !name.contains(char::is_whitespace))
+impl Named {
+    /// By the fields whose names begin in this way, in lower case.
+    fn of(message: &[u8], prefix: &str) -> Self {
+        let mut named = Self::default();
+        for (name, value) in Fields::of(message) {
+            let Some(name) = strip(name, prefix) else { continue };
+            if ["to", "cc", "bcc"].iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes())) {
+                named.recipients.get_or_insert_default().extend(addresses(value));
+            } else if name.eq_ignore_ascii_case(b"from") && named.from.is_none() {
+                named.from = addresses(value).into_iter().next().filter(|from| is_plain(from));
+            }
+        }
+        named
+    }
+}
+
+/// Whether a From may be the envelope's sender. Many have a name only, which is no reason to refuse a message.
+fn is_plain(from: &str) -> bool {
+    !from.contains(|c: char| c.is_whitespace() || c.is_control() || "()<>,;:\\\"".contains(c))
+}
+
+fn strip<'a>(name: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
+    let (start, rest) = name.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
 }
 
 #[cfg(test)]
@@ -143,6 +195,56 @@ mod tests {
     fn what_is_no_message_has_no_recipients() {
         for bytes in [&b""[..], b"\0\0", b"no header at all", b"\n\nTo: a@b", &[0xFF; 1000]] {
             assert!(Message::parse(bytes).recipients().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_field_counts_and_a_resent_message_goes_to_whom_it_was_resent() {
+        let text = "Received: x\nTo: a@x, \"b c\"@x\nto: (none)\nCC: d\nBcc:\n e@x,\n f@x\nFrom: g@x\n\nTo: body";
+        let message = Message::parse(text);
+        assert_eq!(message.recipients(), ["a@x", "\"b c\"@x", "d", "e@x", "f@x"]);
+        let again =
+            Message::parse(format!("resent-to: h@x\nResent-Cc: i@x\nRESENT-BCC: j\n{text}"));
+        assert_eq!(again.recipients(), ["h@x", "i@x", "j"]);
+        assert_eq!(again.from.as_deref(), Some("g@x"));
+        let from = Message::parse(format!("Resent-From: k@x\nResent-To: h\n{text}"));
+        assert_eq!(from.from.as_deref(), Some("k@x"));
+        // It was resent, and to nobody: that is not to everybody.
+        assert!(Message::parse(format!("Resent-To:\n{text}")).recipients().is_empty());
+        assert_eq!(Message::parse("From: Anna Smith\nTo: a@b\n\n").from, None);
+        // Who resends says so by recipients; a name alone resends nothing.
+        let message = Message::parse(format!("Resent-From: k@x\n{text}"));
+        assert_eq!((message.recipients().len(), message.from.as_deref()), (5, Some("g@x")));
+    }
+
+    #[test]
+    fn heads_of_any_size_and_shape_are_read() {
+        let many = "someone@example.org,\n ".repeat(10_000);
+        assert_eq!(Message::parse(format!("To: {many}\n\n")).recipients().len(), 10_000);
+        let lines = "Bcc: a@b\n".repeat(10_000);
+        assert_eq!(Message::parse(lines).recipients().len(), 10_000);
+        let long = "x".repeat(1 << 20);
+        let message = Message::parse(format!("Subject: {long}\n{long}\nTo: a@b\n"));
+        assert_eq!(message.recipients(), ["a@b"]);
+        let message = Message::parse(b"Subject: \xff\0\xfe\n\xff\xff: x\n\0\nTo: a@b\r\n\r\n\xff");
+        assert_eq!(message.recipients(), ["a@b"]);
+        assert_eq!(Message::parse("no head\nTo: a@b\n\n").recipients(), [""; 0]);
+    }
+
+    #[test]
+    fn only_missing_fields_are_added() {
+        let fields = [("From", "a@b".to_owned()), ("Subject", "one\r\nBcc: c@d".to_owned())];
+        let cases = [
+            ("To: x\n\nbody", "From: a@b\nSubject: one  Bcc: c@d\nTo: x\n\nbody"),
+            ("To: x\r\n\r\nbody", "From: a@b\r\nSubject: one  Bcc: c@d\r\nTo: x\r\n\r\nbody"),
+            ("subject : s\nFROM: f\n", "subject : s\nFROM: f\n"),
+            ("just a body\n", "From: a@b\nSubject: one  Bcc: c@d\n\njust a body\n"),
+            ("\nbody", "From: a@b\nSubject: one  Bcc: c@d\n\nbody"),
+            ("", "From: a@b\nSubject: one  Bcc: c@d\n\n"),
+        ];
+        for (before, after) in cases {
+            let message = Message::new(before).missing_fields(&fields);
+            assert_eq!(String::from_utf8_lossy(message.bytes()), after, "{before:?}");
         }
     }
 }

@@ -5,14 +5,18 @@
 //!                                           else /run/user/UID/sundown/broker.sock, if /run/user/UID is the user's
 //!                                           else run/broker.sock in the data directory
 //! data      --data-dir   SUNDOWN_DATA_DIR   $XDG_DATA_HOME/sundown
-//!                                           else $HOME/.local/share/sundown
+//!                                           else ~/.local/share/sundown
 //! settings  --config     SUNDOWN_CONFIG     /etc/sundown/config.toml
 //!                                           then $XDG_CONFIG_HOME/sundown/config.toml
-//!                                           or $HOME/.config/sundown/config.toml
+//!                                           or ~/.config/sundown/config.toml
 //! ```
 //!
+//! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` has for the user: jobs of a service
+//! manager may have no HOME. Mail that is handed over as with `sendmail` first looks for the system's broker,
+//! `/run/sundown/broker.sock`, unless a socket was asked for.
+//!
 //! Profiles are in the folder `profiles` beside a settings file. Nothing is created here, and nothing of the file
-//! system is looked at but the owner of `/run/user/UID`. A relative XDG variable counts as unset, as its specification
+//! system is looked at but the owner of `/run/user/UID` and `/etc/passwd`. A relative XDG variable counts as unset, as its specification
 //! demands; so does an empty variable or option.
 
 use std::ffi::OsString;
@@ -20,9 +24,6 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// The socket of a broker for the whole system.
-pub const SYSTEM_SOCKET: &str = "/run/sundown/broker.sock";
 
 /// The longest path of a socket, in bytes: `sun_path` has 108 of them, the last is a zero.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -50,9 +51,9 @@ pub struct Environment<'a> {
     pub uid: u32,
     /// The current directory, which relative paths start from. Without it they stay relative.
     pub directory: Option<PathBuf>,
-    /// Where the users' runtime directories are.
-    pub run_user: PathBuf,
-    /// Where the system's settings are.
+    /// Where the runtime directories are: the system's, and in `user` those of users.
+    pub run: PathBuf,
+    /// Where the system's settings are, and the list of users.
     pub etc: PathBuf,
 }
 
@@ -70,6 +71,8 @@ pub enum Privileges {
 pub struct Paths {
     /// The broker's socket.
     pub socket: PathBuf,
+    /// The socket of a broker for the whole system; `None` when a socket was asked for.
+    pub system_socket: Option<PathBuf>,
     /// The data directory.
     pub data: PathBuf,
     /// The settings file that was asked for; `None` with the default files.
@@ -95,8 +98,8 @@ impl fmt::Display for PathsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHome => f.write_str(
-                "there is no place for the data: HOME is not set to an absolute path, \
-                 and neither is XDG_DATA_HOME; set HOME, or name a directory with --data-dir or SUNDOWN_DATA_DIR",
+                "there is no place for the data: HOME is not set to an absolute path, neither is XDG_DATA_HOME, \
+                 and /etc/passwd has no home for the user; set HOME, or name a directory with --data-dir or SUNDOWN_DATA_DIR",
             ),
             Self::SocketTooLong(path) => write!(
                 f,
@@ -126,22 +129,33 @@ impl Paths {
         let profiles = settings.iter().rev().map(|file| file.with_file_name("profiles")).collect();
         Ok(Self {
             socket: socket(arguments, environment)?,
+            system_socket: system_socket(arguments, environment),
             data: data_directory(arguments, environment)?,
             config,
             settings,
             profiles,
-            home: environment.absolute("HOME"),
+            home: environment.home(),
         })
     }
 }
 
 /// The broker's socket. The data directory is asked for only if nothing else has a place for it.
 pub fn socket(arguments: &Arguments, environment: &Environment<'_>) -> Result<PathBuf, PathsError> {
-    let path = match environment.given(arguments.socket.as_deref(), "SUNDOWN_SOCKET") {
+    let path = match explicit_socket(arguments, environment) {
         Some(path) => path,
         None => default_socket(arguments, environment)?,
     };
     check_socket(path)
+}
+
+fn explicit_socket(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
+    environment.given(arguments.socket.as_deref(), "SUNDOWN_SOCKET")
+}
+
+/// The socket of a broker for the whole system, for those who leave the choice to us.
+fn system_socket(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
+    let asked = explicit_socket(arguments, environment).is_some();
+    (!asked).then(|| environment.run.join("sundown/broker.sock"))
 }
 
 /// Refuses a path that the kernel could not bind.
@@ -170,7 +184,7 @@ pub fn data_directory(
     let given = environment.given(arguments.data_dir.as_deref(), "SUNDOWN_DATA_DIR");
     given
         .or_else(|| Some(environment.absolute("XDG_DATA_HOME")?.join("sundown")))
-        .or_else(|| Some(environment.absolute("HOME")?.join(".local/share/sundown")))
+        .or_else(|| Some(environment.home()?.join(".local/share/sundown")))
         .ok_or(PathsError::NoHome)
 }
 
@@ -183,7 +197,7 @@ pub fn explicit_config(arguments: &Arguments, environment: &Environment<'_>) -> 
 fn default_settings(environment: &Environment<'_>) -> Vec<PathBuf> {
     let user = environment
         .absolute("XDG_CONFIG_HOME")
-        .or_else(|| Some(environment.absolute("HOME")?.join(".config")));
+        .or_else(|| Some(environment.home()?.join(".config")));
     let folders = [Some(environment.etc.clone()), user];
     folders.into_iter().flatten().map(|folder| folder.join("sundown").join(SETTINGS_FILE)).collect()
 }
@@ -196,9 +210,29 @@ impl Environment<'_> {
             privileges: Privileges::of_this_process(),
             uid: rustix::process::geteuid().as_raw(),
             directory: std::env::current_dir().ok(),
-            run_user: PathBuf::from("/run/user"),
+            run: PathBuf::from("/run"),
             etc: PathBuf::from("/etc"),
         }
+    }
+
+    /// The user's name, as the list of users has it. Who is known to a directory service only is not found there.
+    pub fn user_name(&self) -> Option<String> {
+        self.user_field(0)
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        let listed = || self.user_field(5).map(PathBuf::from).filter(|path| path.is_absolute());
+        self.absolute("HOME").or_else(listed)
+    }
+
+    /// A field of the user's line in the list of users: name, password, number, group, description, home, shell.
+    fn user_field(&self, place: usize) -> Option<String> {
+        let list = std::fs::read(self.etc.join("passwd")).ok()?;
+        let list = String::from_utf8_lossy(&list);
+        let mut users = list.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let number = self.uid.to_string();
+        let user = users.find(|fields| fields.get(2) == Some(&number.as_str()))?;
+        user.get(place).filter(|field| !field.is_empty()).map(|&field| field.to_owned())
     }
 
     /// An option or else its variable, as an absolute path: the broker may run in another directory than its client.
@@ -226,7 +260,7 @@ impl Environment<'_> {
 
     /// `/run/user/UID`, if it is that user's.
     fn own_run_user(&self) -> Option<PathBuf> {
-        let path = self.run_user.join(self.uid.to_string());
+        let path = self.run.join("user").join(self.uid.to_string());
         // A link could lead into somebody else's directory, so it is not followed.
         let found = std::fs::symlink_metadata(&path).ok()?;
         (found.is_dir() && found.uid() == self.uid).then_some(path)
@@ -264,7 +298,7 @@ mod tests {
 
     type Variables = &'static [(&'static str, &'static str)];
 
-    /// Resolves with these variables, in /work, without any /run/user.
+    /// Resolves with these variables, in /work, without any /run and /etc.
     fn resolve(arguments: &Arguments, variables: Variables) -> Result<Paths, PathsError> {
         resolve_below(arguments, variables, Path::new("/nonexistent"), Privileges::Ordinary)
     }
@@ -272,7 +306,7 @@ mod tests {
     fn resolve_below(
         arguments: &Arguments,
         variables: Variables,
-        run_user: &Path,
+        run: &Path,
         privileges: Privileges,
     ) -> Result<Paths, PathsError> {
         let variable = |name: &str| {
@@ -283,8 +317,8 @@ mod tests {
             privileges,
             uid: rustix::process::geteuid().as_raw(),
             directory: Some("/here".into()),
-            run_user: run_user.to_owned(),
-            etc: "/etc".into(),
+            run: run.to_owned(),
+            etc: "/nonexistent/etc".into(),
         };
         Paths::resolve(arguments, &environment)
     }
@@ -365,9 +399,9 @@ mod tests {
     #[test]
     fn settings_are_the_systems_then_the_users() {
         let paths = resolve(&Arguments::default(), &[("HOME", "/h")]).expect("paths");
-        let files = ["/etc/sundown/config.toml", "/h/.config/sundown/config.toml"];
+        let files = ["/nonexistent/etc/sundown/config.toml", "/h/.config/sundown/config.toml"];
         assert_eq!(paths.settings, files.map(PathBuf::from));
-        let folders = ["/h/.config/sundown/profiles", "/etc/sundown/profiles"];
+        let folders = ["/h/.config/sundown/profiles", "/nonexistent/etc/sundown/profiles"];
         assert_eq!(paths.profiles, folders.map(PathBuf::from));
         let variables = &[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")];
         let paths = resolve(&Arguments::default(), variables).expect("paths");
@@ -383,7 +417,7 @@ mod tests {
         let arguments = Arguments { data_dir: Some("/d".into()), ..Arguments::default() };
         let paths = resolve(&arguments, &[]).expect("paths");
         assert_eq!(paths.socket, Path::new("/d/run/broker.sock"));
-        assert_eq!(paths.settings, [PathBuf::from("/etc/sundown/config.toml")]);
+        assert_eq!(paths.settings, [PathBuf::from("/nonexistent/etc/sundown/config.toml")]);
     }
 
     #[test]
@@ -399,17 +433,18 @@ mod tests {
         };
         let fallback = Path::new("/h/.local/share/sundown/run/broker.sock");
         assert_eq!(look(), fallback);
-        let own = root.path().join(&uid);
+        std::fs::create_dir(root.path().join("user")).expect("made");
+        let own = root.path().join("user").join(&uid);
         std::os::unix::fs::symlink("/", &own).expect("a link");
         assert_eq!(look(), fallback);
         std::fs::remove_file(&own).expect("removed");
         std::fs::create_dir(&own).expect("made");
         assert_eq!(look(), own.join("sundown/broker.sock"));
         let other = rustix::process::geteuid().as_raw() + 1;
-        std::fs::create_dir(root.path().join(other.to_string())).expect("made");
+        std::fs::create_dir(root.path().join("user").join(other.to_string())).expect("made");
         let environment = Environment {
             uid: other,
-            run_user: root.path().to_owned(),
+            run: root.path().to_owned(),
             ..Environment::of_this_process()
         };
         assert_eq!(environment.own_run_user(), None);
@@ -425,5 +460,47 @@ mod tests {
         }
         let arguments = Arguments { socket: Some(path(300)), ..Arguments::default() };
         assert!(resolve(&arguments, &[("HOME", "/h")]).is_err());
+    }
+
+    /// cron and service managers start jobs with little more than a user.
+    #[test]
+    fn without_home_the_list_of_users_has_it() {
+        let root = tempfile::tempdir().expect("a directory");
+        let list =
+            b"anna:x:7:7:\xc4 A:/home/anna:/bin/sh\nshort:x\nbo:x:8:8::relative:\n+nis:x:9:9\n";
+        std::fs::write(root.path().join("passwd"), list).expect("written");
+        let paths = |uid, variables: Variables| {
+            let find = |name: &str| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+            };
+            let environment = Environment {
+                variable: &find,
+                uid,
+                run: "/nonexistent".into(),
+                etc: root.path().to_owned(),
+                ..Environment::of_this_process()
+            };
+            Paths::resolve(&Arguments::default(), &environment)
+        };
+        let anna = paths(7, &[]).expect("paths");
+        assert_eq!(anna.home.as_deref(), Some(Path::new("/home/anna")));
+        assert_eq!(anna.data, Path::new("/home/anna/.local/share/sundown"));
+        assert_eq!(anna.settings[1], Path::new("/home/anna/.config/sundown/config.toml"));
+        assert_eq!(paths(7, &[("HOME", "/h")]).expect("paths").home, Some("/h".into()));
+        for unknown in [8, 9, 10] {
+            assert_eq!(paths(unknown, &[]), Err(PathsError::NoHome), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_systems_socket_is_for_those_who_ask_for_none() {
+        let system =
+            |arguments, variables| resolve(&arguments, variables).expect("paths").system_socket;
+        let home: Variables = &[("HOME", "/h"), ("SUNDOWN_SOCKET", "")];
+        let found = Some("/nonexistent/sundown/broker.sock".into());
+        assert_eq!(system(Arguments::default(), home), found);
+        assert_eq!(system(options("", "/d", "/c"), home), found);
+        assert_eq!(system(options("/o/s", "", ""), home), None);
+        assert_eq!(system(Arguments::default(), TWINS), None);
     }
 }

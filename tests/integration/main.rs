@@ -17,6 +17,7 @@ mod objects;
 mod places;
 mod profiles;
 mod queue;
+mod sendmail;
 mod shared_logoff;
 mod stopping;
 mod submissions;

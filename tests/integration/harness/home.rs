@@ -177,14 +177,14 @@ impl AsRef<Path> for Home {
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(mut command: Command, input: &str) -> Ran {
+pub(crate) fn run(mut command: Command, input: impl AsRef<[u8]>) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let output = Lines::of(child.stdout.take().expect("it is a pipe"));
     let errors = Lines::of(child.stderr.take().expect("it is a pipe"));
     let mut pipe = child.stdin.take().expect("it is a pipe");
     // A command that fails early does not read its input.
-    let _ = std::io::Write::write_all(&mut pipe, input.as_bytes());
+    let _ = std::io::Write::write_all(&mut pipe, input.as_ref());
     drop(pipe);
     let status = wait_for_end(&mut child);
     output.wait_for_end();
@@ -193,7 +193,7 @@ pub(crate) fn run(mut command: Command, input: &str) -> Ran {
 }
 
 /// The command under test; another release of it with `SUNDOWN_TEST_BINARY`.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let other = std::env::var_os("SUNDOWN_TEST_BINARY").map(PathBuf::from);
     other.unwrap_or_else(|| env!("CARGO_BIN_EXE_sundown").into())
 }

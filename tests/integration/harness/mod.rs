@@ -25,7 +25,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 pub(crate) use broker::Broker;
-pub(crate) use home::{Home, Ran, run};
+pub(crate) use home::{Home, Ran, binary, run};
 pub(crate) use lines::Lines;
 pub(crate) use maildir::Maildir;
 pub(crate) use shell::{Shell, says};

@@ -1,0 +1,355 @@
+//! Address lists, as To, Cc and Bcc have them: names, comments, groups, quoted mailboxes, folded lines.
+//!
+//! Nothing that was written is passed over in silence: what cannot be read as an address is given back as it stands, for
+//! the broker to refuse by name. So a message never goes to fewer people than its sender wrote down.
+
+use std::iter::Peekable;
+use std::slice::Iter;
+
+/// As much of something that is no address as an error needs to show. It is longer than an address may be, so that
+/// cutting makes nothing valid.
+const MAX_SHOWN: usize = 400;
+
+/// The addresses of a list. A word without a domain is a user of this host.
+///
+/// ```
+/// let list = "Anna <anna@example.org>, friends: bo@localhost, \"C, D\" <cd@example.org>; root (the boss)";
+/// assert_eq!(
+///     sundown_client::addresses(list),
+///     ["anna@example.org", "bo@localhost", "cd@example.org", "root"]
+/// );
+/// ```
+pub fn addresses(list: impl AsRef<[u8]>) -> Vec<String> {
+    let list = list.as_ref();
+    let mut reader = Reader { rest: list.iter().peekable(), group: Group::Outside };
+    let mut found = Vec::new();
+    while let Some(item) = reader.item() {
+        found.extend(item.address().map(|bytes| text(&bytes)));
+    }
+    found
+}
+
+/// Bytes that are no text are escaped: the address is refused then, rather than changed.
+fn text(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(MAX_SHOWN)];
+    match std::str::from_utf8(shown) {
+        Ok(text) => text.to_owned(),
+        // A cut character, or no text at all.
+        Err(error) if error.error_len().is_none() && shown.len() < bytes.len() => {
+            String::from_utf8_lossy(&shown[..error.valid_up_to()]).into_owned()
+        }
+        Err(_) => shown.escape_ascii().to_string(),
+    }
+}
+
+/// Whether a group's name was read and its end was not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Outside,
+    Inside,
+}
+
+/// What stands between two commas.
+#[derive(Default)]
+struct Item {
+    /// All of it, for when it makes no sense.
+    raw: Vec<u8>,
+    /// Without comments, and without what is in angle brackets.
+    words: Vec<u8>,
+    /// What is in angle brackets.
+    angle: Option<Vec<u8>>,
+    broken: bool,
+}
+
+struct Reader<'a> {
+    rest: Peekable<Iter<'a, u8>>,
+    group: Group,
+}
+
+/// A part that has an end of its own.
+enum Part {
+    Whole(Vec<u8>),
+    /// The list ends before it does.
+    Open(Vec<u8>),
+}
+
+impl Reader<'_> {
+    /// What stands in front of the next comma, or of the end.
+    fn item(&mut self) -> Option<Item> {
+        self.rest.peek()?;
+        let mut item = Item::default();
+        while let Some(&byte) = self.rest.next() {
+            match byte {
+                b',' => break,
+                b';' => {
+                    self.group = Group::Outside;
+                    break;
+                }
+                b':' if self.group == Group::Outside && item.angle.is_none() => {
+                    self.group = Group::Inside;
+                    item = Item::default();
+                }
+                b'(' => item.comment(self.comment()),
+                b'"' => item.word(self.delimited(b'"', b'"')),
+                b'[' => item.word(self.delimited(b'[', b']')),
+                b'<' => item.bracket(self.angle()),
+                b'\\' => item.word(Part::Whole(self.escaped())),
+                byte => item.byte(byte),
+            }
+        }
+        Some(item)
+    }
+
+    /// A backslash and what it protects.
+    fn escaped(&mut self) -> Vec<u8> {
+        [b'\\'].into_iter().chain(self.rest.next().copied()).collect()
+    }
+
+    /// A quoted word, or a domain literal, with what encloses it.
+    fn delimited(&mut self, open: u8, close: u8) -> Part {
+        let mut part = vec![open];
+        while let Some(&byte) = self.rest.next() {
+            match byte {
+                b'\\' => part.extend(self.escaped()),
+                // A folded line continues.
+                b'\r' | b'\n' => {}
+                byte => part.push(byte),
+            }
+            if byte == close {
+                return Part::Whole(part);
+            }
+        }
+        Part::Open(part)
+    }
+
+    /// A comment, which may have comments in it.
+    fn comment(&mut self) -> Part {
+        let (mut part, mut depth) = (vec![b'('], 1_usize);
+        while let Some(&byte) = self.rest.next() {
+            match byte {
+                b'\\' => {
+                    part.extend(self.escaped());
+                    continue;
+                }
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => {}
+            }
+            part.push(byte);
+            if depth == 0 {
+                return Part::Whole(part);
+            }
+        }
+        Part::Open(part)
+    }
+
+    /// What is in angle brackets, without them and without comments.
+    fn angle(&mut self) -> Part {
+        let mut part = Vec::new();
+        while let Some(&byte) = self.rest.next() {
+            match byte {
+                b'>' => return Part::Whole(part),
+                b'"' => match self.delimited(b'"', b'"') {
+                    Part::Whole(word) | Part::Open(word) => part.extend(word),
+                },
+                b'(' => {
+                    if let Part::Open(comment) = self.comment() {
+                        part.extend(comment);
+                    }
+                }
+                b'\\' => part.extend(self.escaped()),
+                byte => part.push(byte),
+            }
+        }
+        Part::Open([b"<", &part[..]].concat())
+    }
+}
+
+impl Item {
+    fn byte(&mut self, byte: u8) {
+        self.raw.push(byte);
+        self.words.push(byte);
+        // Nothing but comments may follow the brackets.
+        self.broken |= self.angle.is_some() && !byte.is_ascii_whitespace();
+    }
+
+    fn word(&mut self, part: Part) {
+        let bytes = self.take(part);
+        self.broken |= self.angle.is_some();
+        self.words.extend(bytes);
+    }
+
+    fn comment(&mut self, part: Part) {
+        self.take(part);
+        // It separates words as a space does.
+        self.words.push(b' ');
+    }
+
+    fn bracket(&mut self, part: Part) {
+        if let Part::Whole(angle) = &part {
+            self.broken |= self.angle.is_some();
+            self.angle = Some(angle.clone());
+            self.raw.extend([b"<", &angle[..], b">"].concat());
+        } else {
+            self.take(part);
+        }
+    }
+
+    fn take(&mut self, part: Part) -> Vec<u8> {
+        let (Part::Whole(bytes) | Part::Open(bytes)) = &part;
+        self.raw.extend(bytes);
+        self.broken |= matches!(part, Part::Open(_));
+        match part {
+            Part::Whole(bytes) | Part::Open(bytes) => bytes,
+        }
+    }
+
+    /// The address; without one there is only a comment, an empty group, or nothing.
+    fn address(self) -> Option<Vec<u8>> {
+        if self.broken {
+            return Some(self.raw.trim_ascii().to_vec());
+        }
+        // Empty brackets alone are nobody; somebody's name with them lacks an address.
+        let nameless = self.words.trim_ascii().is_empty();
+        if self.angle.as_deref().is_some_and(|angle| angle.trim_ascii().is_empty()) && !nameless {
+            return Some(self.raw.trim_ascii().to_vec());
+        }
+        let written = self.angle.as_deref().map_or(&self.words[..], without_route);
+        let spec = without_spaces(written);
+        if spec.is_empty() { None } else { Some(unquoted(spec)) }
+    }
+}
+
+/// A route, `@relay,@relay:`, is out of use and means nothing.
+fn without_route(angle: &[u8]) -> &[u8] {
+    let angle = angle.trim_ascii();
+    match (angle, angle.iter().position(|b| *b == b':')) {
+        ([b'@', ..], Some(colon)) => &angle[colon + 1..],
+        _ => angle,
+    }
+}
+
+/// An address without the white space that may stand around its dots and its @. Other white space stays, and makes it no
+/// address.
+fn without_spaces(written: &[u8]) -> Vec<u8> {
+    let written = written.trim_ascii();
+    let joint = |byte: Option<&u8>| matches!(byte, Some(b'.' | b'@'));
+    // Without an @ it is a name that was written without an address, and must not become a user of this host.
+    let is_spec = written.contains(&b'@');
+    let mut spec: Vec<u8> = Vec::with_capacity(written.len());
+    let mut quoted = false;
+    for (at, &byte) in written.iter().enumerate() {
+        quoted ^= byte == b'"' && (at == 0 || written[at - 1] != b'\\');
+        if quoted || !byte.is_ascii_whitespace() {
+            if is_spec && !quoted && joint(Some(&byte)) && spec.last() == Some(&b' ') {
+                spec.pop();
+            }
+            spec.push(byte);
+        } else if spec.last() != Some(&b' ') && !(is_spec && joint(spec.last())) {
+            spec.push(b' ');
+        }
+    }
+    spec
+}
+
+/// A user of this host without quotes: `"anna"` is anna, and `"Anna Smith"` is a name and no user.
+fn unquoted(spec: Vec<u8>) -> Vec<u8> {
+    match &spec[..] {
+        [b'"', inner @ .., b'"'] if !spec.contains(&b'@') => inner.to_vec(),
+        _ => spec,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_they_are_written() {
+        let cases: &[(&str, &[&str])] = &[
+            ("", &[]),
+            (" \r\n\t,,; ,", &[]),
+            ("a@b", &["a@b"]),
+            ("root, bo", &["root", "bo"]),
+            ("Anna <a@b>,\r\n\tBo <c@d>", &["a@b", "c@d"]),
+            ("\"A, B\" <ab@x>, \"C; (D\" <cd@x>", &["ab@x", "cd@x"]),
+            ("\"a \\\" , b\" <c@d>, e@f", &["c@d", "e@f"]),
+            ("g: a@b, C <c@d>; e@f, h:;, i@j", &["a@b", "c@d", "e@f", "i@j"]),
+            ("undisclosed-recipients:;", &[]),
+            ("a@b; c@d", &["a@b", "c@d"]),
+            ("(nobody), a@b (Anna (and, others)), (x)c@d(y)", &["a@b", "c@d"]),
+            ("A(x) Group(people)\n :Chris <c@(his host)d>, e@f (g); (end)", &["c@d", "e@f"]),
+            ("Pete(A nice \\) chap) <pete(his)@silly.test(host)>", &["pete@silly.test"]),
+            ("\"a b\"@x, <\"c d\"@x>, \"e@f\"@x", &["\"a b\"@x", "\"c d\"@x", "\"e@f\"@x"]),
+            ("<@a,@b:joe@c>, <>, < > (nobody)", &["joe@c"]),
+            ("a@[127.0.0.1], b@[IPv6:::1]", &["a@[127.0.0.1]", "b@[IPv6:::1]"]),
+            ("john . doe @ example .\r\n org", &["john.doe@example.org"]),
+            ("< a@b >, anna (x) , \"bo\"", &["a@b", "anna", "bo"]),
+            ("=?utf-8?q?J=C3=BC=2C_x?= <j@x>, =?utf-8?b?w7w=?= <k@x>", &["j@x", "k@x"]),
+            ("jürgen@münchen.de", &["jürgen@münchen.de"]),
+            ("a@b <c@d>", &["c@d"]),
+        ];
+        for (list, wanted) in cases {
+            assert_eq!(addresses(list), *wanted, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_given_back_to_be_refused() {
+        let cases: &[(&str, &[&str])] = &[
+            ("anna bo", &["anna bo"]),
+            ("Dr. Strange, a@b", &["Dr. Strange", "a@b"]),
+            ("a@b c@d", &["a@b c@d"]),
+            ("\"John Smith\"", &["John Smith"]),
+            ("\"open <a@b>, c@d", &["\"open <a@b>, c@d"]),
+            ("(open a@b, c@d", &["(open a@b, c@d"]),
+            ("<a@b, c@d", &["<a@b, c@d"]),
+            ("a@b>", &["a@b>"]),
+            ("Anna <>, \"\"", &["Anna <>", ""]),
+            ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
+            ("<a@b> <c@d>", &["<a@b> <c@d>"]),
+            ("g: h: a@b;", &["h: a@b"]),
+            ("a\\,b@c", &["a\\,b@c"]),
+            ("a\0b@c", &["a\0b@c"]),
+        ];
+        for (list, wanted) in cases {
+            assert_eq!(addresses(list), *wanted, "{list:?}");
+        }
+        assert_eq!(addresses(b"j\xfcrgen@x, a@b"), ["j\\xfcrgen@x", "a@b"]);
+    }
+
+    #[test]
+    fn lists_may_be_as_long_as_they_like() {
+        let long = "Anna \"x\" (y) <a@b>,\n ".repeat(100_000);
+        assert_eq!(addresses(&long).len(), 100_000);
+        for odd in ["(", "<", "\"", "[", "x", "é", "\\", "a@b ", ":"] {
+            let found = addresses(odd.repeat(500_000));
+            assert!(found.iter().all(|a| a.len() <= 4 * MAX_SHOWN), "{odd}");
+            assert!(found.len() <= 1, "{odd}");
+        }
+    }
+
+    /// Every arrangement of what means something: what is taken is read the same again, and no comma is lost.
+    #[test]
+    fn what_was_read_is_read_again() {
+        let alphabet = b"a@,:;<>()\"\\[] .";
+        let size = alphabet.len();
+        for number in 0..size.pow(4) {
+            let places = (0..4).map(|place| alphabet[number / size.pow(place) % size]);
+            let list: Vec<u8> = places.collect();
+            let odd = |a: &String| a.is_empty() || a.contains(|c| "<>()\"\\[]:;, ".contains(c));
+            let found = addresses(&list);
+            if !found.iter().any(odd) {
+                assert_eq!(addresses(found.join(",")), found, "{list:?}");
+            }
+            if list.contains(&b'a') && found.is_empty() {
+                // Only a comment, a group's name or a route may be nobody.
+                assert!(
+                    list.iter().any(|b| b"(:".contains(b)),
+                    "{:?}",
+                    list.escape_ascii().to_string()
+                );
+            }
+        }
+    }
+}

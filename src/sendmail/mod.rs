@@ -1,0 +1,149 @@
+//! `sundown sendmail`, also as `sendmail`, `mailq` and `newaliases`: mail is handed over as programs have always done it.
+//!
+//! ```text
+//! arguments  what was asked for            report   -N and -R
+//! input      the message                   name     a From field for -F
+//! counter    which broker, and a session   smtp     -bs: the same by SMTP
+//! status     what it ends with
+//! ```
+//!
+//! The whole message is read before any of it is handed over, so whoever is interrupted has stored nothing.
+
+mod arguments;
+mod counter;
+mod input;
+mod name;
+mod report;
+mod smtp;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use sundown_client::{Error, Message};
+
+use crate::cli::Context;
+use crate::queue;
+
+use arguments::{Head, Invocation, Mode, Verbosity};
+use counter::Counter;
+use status::{Exit, Failure};
+
+/// Does what these arguments ask for.
+pub(crate) fn run(context: &Context, arguments: &[OsString]) -> ExitCode {
+    let done = arguments::parse(arguments.iter().cloned())
+        .map_err(Failure::from)
+        .and_then(|invocation| carry_out(context, &invocation));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Says why options and environment lead to no broker.
+pub(crate) fn misconfigured(error: &Error) -> ExitCode {
+    Failure::new(Exit::Settings, error.to_string()).report()
+}
+
+/// Says something on standard error; nothing depends on anybody reading it.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "sendmail: {text}");
+}
+
+fn carry_out(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
+    match invocation.mode {
+        Mode::Deliver => deliver(context, invocation),
+        Mode::List => list(context),
+        Mode::Smtp => serve(context, invocation),
+        Mode::Aliases | Mode::Flush => Ok(()),
+    }
+}
+
+fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
+    if invocation.head == Head::Ignored && invocation.recipients.is_empty() {
+        return Err(nobody("name them behind the flags, or say -t if the message does"));
+    }
+    let read = input::read(&mut std::io::stdin().lock(), invocation.end);
+    let bytes = read.map_err(|error| {
+        Failure::new(
+            Exit::Input,
+            format!("the message cannot be read: {error}; nothing was stored"),
+        )
+    })?;
+    let message = addressed(bytes, invocation);
+    if message.recipients().is_empty() {
+        return Err(nobody("the message has no To, Cc or Bcc, and the command line names none"));
+    }
+    let mut counter = Counter::open(context, invocation.label.as_deref())?;
+    let message = signed(message, invocation, &mut counter)?;
+    let entry = counter.submit(&message)?;
+    if invocation.verbosity == Verbosity::Verbose {
+        say(&format!("{entry} is stored, for {}", message.recipients().join(", ")));
+    }
+    counter.close();
+    Ok(())
+}
+
+fn nobody(what_to_do: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("no recipients: {what_to_do}; nothing was stored"))
+}
+
+/// The message for its recipients: those of its head with `-t`, and those of the command line.
+fn addressed(bytes: Vec<u8>, invocation: &Invocation) -> Message {
+    let message = match invocation.head {
+        Head::Counts => Message::parse(bytes).without_sender(),
+        Head::Ignored => Message::new(bytes),
+    };
+    invocation.recipients.iter().fold(message, Message::recipient)
+}
+
+/// The message from its sender, who is that of the command line or else the user.
+fn signed(
+    message: Message,
+    invocation: &Invocation,
+    counter: &mut Counter<'_>,
+) -> Result<Message, Failure> {
+    let user = counter.user()?;
+    let sender = invocation.sender.as_ref().unwrap_or(&user);
+    let message = match &invocation.full_name {
+        Some(name) => {
+            // Whoever wants no notice still wrote the message.
+            let author = if sender.is_empty() { &user } else { sender };
+            message.missing_fields(&[("From", name::from_field(name, author))])
+        }
+        None => message,
+    };
+    Ok(message.sender(sender).report(invocation.report))
+}
+
+fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut counter = match Counter::open(context, invocation.label.as_deref()) {
+        Ok(counter) => counter,
+        Err(failure) => {
+            smtp::turn_away(output);
+            return Err(failure);
+        }
+    };
+    // The dialogue has said who the sender is.
+    let done = smtp::serve(input, output, |message| counter.submit(&message));
+    counter.close();
+    done.map_err(|error| Failure::new(Exit::Input, format!("the dialogue broke off: {error}")))
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let failed =
+        |error: &Error| Failure::new(status::meaning(error.code()).exit, error.to_string());
+    let (mapi, _) = counter::connect(context, None).map_err(|e| failed(&e))?;
+    let rows = mapi.queue(context.profile.as_deref(), false).map_err(|e| failed(&e))?;
+    let text = if context.json {
+        format!("{}\n", rows.iter().map(queue::value).collect::<Value>())
+    } else {
+        queue::list(&rows)
+    };
+    // Whoever reads only the first lines has seen what it wanted.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}

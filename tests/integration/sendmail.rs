@@ -1,0 +1,576 @@
+//! `sundown sendmail` as programs call it: by its name, with its flags, and with nothing but its exit status to go by.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::{Broker, Home, Lines, Ran, binary, run, signal, wait_for_end};
+
+impl Home {
+    /// This command, by a link with another name.
+    fn link(&self, name: &str) -> PathBuf {
+        let link = self.path("bin").join(name);
+        if !link.exists() {
+            fs::create_dir_all(self.path("bin")).expect("made");
+            std::os::unix::fs::symlink(binary(), &link).expect("linked");
+        }
+        link
+    }
+
+    /// A program of that name that sees this home's broker and starts none.
+    fn called(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.link(name));
+        command.args(arguments).current_dir(self).env_clear().env("HOME", self.as_ref());
+        command.env("SUNDOWN_SOCKET", self.socket()).env("SUNDOWN_NO_AUTOSTART", "1");
+        command
+    }
+
+    fn sendmail(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
+        run(self.called("sendmail", arguments), input)
+    }
+
+    /// Sends, and returns the only message there is when it has come, as it came.
+    fn sends(&self, broker: &Broker, arguments: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
+        let ran = self.sendmail(arguments, input).ok();
+        assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
+        broker.until("the message", || self.maildir("default").count() > 0);
+        let folder = self.maildir("default").0.join("new");
+        let files: Vec<_> = fs::read_dir(folder).expect("a Maildir").flatten().collect();
+        assert_eq!(files.len(), 1);
+        let message = fs::read(files[0].path()).expect("it can be read");
+        fs::remove_file(files[0].path()).expect("removed");
+        message
+    }
+
+    /// Nothing is in the queue, and nothing was.
+    fn stored_nothing(&self) {
+        assert_eq!(self.run(&["queue", "list", "--all", "--json"]).ok().json(), json!([]));
+    }
+}
+
+/// The values of a field of a message.
+fn field(message: &[u8], name: &str) -> Vec<String> {
+    let text = String::from_utf8_lossy(message).replace("\r\n", "\n");
+    let head = text.split("\n\n").next().unwrap_or_default().to_owned();
+    let value = |line: &str| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    };
+    head.lines().filter_map(value).collect()
+}
+
+fn ends_with(message: &[u8], body: &[u8]) {
+    let shown = String::from_utf8_lossy(&message[message.len().saturating_sub(200)..]);
+    assert!(message.ends_with(body), "…{shown:?}");
+}
+
+/// Exit status 0 means that the message survives the broker: killed right after it, the next one delivers.
+///
+/// QUEUE-1, design §3.16
+#[test]
+fn what_sendmail_takes_survives_the_broker() {
+    let home = Home::new();
+    for round in 0..3 {
+        let mut broker = home.serve();
+        for n in 0..3 {
+            let text = format!("To: anna@localhost\nSubject: {round}.{n}\n\nhi\n");
+            home.sendmail(&["-t", "-oi"], text).ok();
+        }
+        broker.kill();
+    }
+    let broker = home.serve();
+    broker.until("all of them", || home.maildir("default").count() == 9);
+    let subjects = home.maildir("default").tally("Subject");
+    assert!(subjects.len() == 9 && subjects.values().all(|n| *n == 1), "{subjects:?}");
+}
+
+/// Recipients of the command line alone; with `-t` those of the head too; of a resent message only to whom it was resent.
+/// The same by `sundown sendmail`, with the command's options in front of it.
+///
+/// design §3.20, §8
+#[test]
+fn recipients_are_those_of_the_command_line_and_with_t_of_the_head() {
+    let home = Home::new();
+    let broker = home.serve();
+    let text = "From: Me <me@localhost>\nTo: \"B, o\" <bo@localhost>, team: cleo, dora (D)@localhost;\nBcc: eve\n\nhi\n";
+    let to = |message: &[u8]| field(message, "Delivered-To").join(" ");
+    let message = home.sends(&broker, &["anna@localhost", "-i", "Fred <fred>"], text);
+    assert_eq!(to(&message), "anna@localhost fred");
+    assert_eq!(field(&message, "From"), ["Me <me@localhost>"]);
+    assert!(field(&message, "Bcc").is_empty());
+    let message = home.sends(&broker, &["-ti", "anna", "bo@localhost"], text);
+    assert_eq!(to(&message), "bo@localhost cleo dora@localhost eve anna");
+    let message = home.sends(&broker, &["-t"], format!("Resent-To: gil\n{text}"));
+    assert_eq!(to(&message), "gil");
+    let mut command = home.bare(&["--no-autostart", "--socket"]);
+    command.arg(home.socket()).args(["sendmail", "--", "anna"]);
+    run(command, text).ok();
+    broker.until("the message", || home.maildir("default").count() == 1);
+}
+
+/// `-f` names the envelope's sender, also the empty one; `-F` makes a From where there is none. Without them the broker does
+/// what it always does.
+///
+/// design §8
+#[test]
+fn senders_are_named_or_made_up() {
+    let home = Home::new();
+    let broker = home.serve();
+    let from = |arguments: &[&str], text: &str| {
+        let message = home.sends(&broker, &[arguments, &["anna"]].concat(), text);
+        assert_eq!(field(&message, "Date").len(), 1);
+        (field(&message, "Return-Path").join(" "), field(&message, "From").join(" "))
+    };
+    let pair = |path: &str, from: &str| (path.to_owned(), from.to_owned());
+    assert_eq!(from(&["-fbo@x.org"], "hi\n"), pair("<bo@x.org>", "bo@x.org"));
+    assert_eq!(from(&["-f", ""], "hi\n").0, "<>");
+    assert_eq!(from(&["-f", "<>"], "From: me\n\nhi\n"), pair("<>", "me"));
+    let (path, own) = from(&[], "Subject: s\n\nhi\n");
+    assert_eq!(path, format!("<{own}>"));
+    // A From is what people see, and not who is written to when a message fails.
+    assert_eq!(from(&[], "From: Cleo <cleo@x.org>\n\nhi\n"), (path, "Cleo <cleo@x.org>".into()));
+    let named = from(&["-F", "Bo \"B\" Ü", "-f", "bo@x.org"], "hi\n");
+    assert_eq!(named, pair("<bo@x.org>", "=?utf-8?q?Bo_=22B=22_=C3=9C?= <bo@x.org>"));
+    let named = from(&["-FBo", "-f", ""], "hi\n");
+    assert_eq!(named, pair("<>", &format!("\"Bo\" <{own}>")));
+    assert_eq!(from(&["-FBo"], "From: cleo@x.org\n\nhi\n").1, "cleo@x.org");
+}
+
+/// A dot alone ends a message, unless `-i` says that it does not. A mailbox's `From ` line is not part of it.
+///
+/// design §8
+#[test]
+fn a_dot_ends_a_message_unless_it_does_not() {
+    let home = Home::new();
+    let broker = home.serve();
+    let text = "From anna Sun Nov 22 02:52:15 2026\nSubject: s\n\none\n..\n.\ntwo\n";
+    ends_with(&home.sends(&broker, &["anna"], text), b"\n\none\n..\n");
+    for flag in ["-i", "-oi"] {
+        let message = home.sends(&broker, &[flag, "anna"], text);
+        ends_with(&message, b"\n\none\n..\n.\ntwo\n");
+        assert_eq!(field(&message, "Subject"), ["s"]);
+    }
+    // Whoever ends with a dot need not close its side.
+    let mut child =
+        home.called("sendmail", &["anna"]).stdin(Stdio::piped()).spawn().expect("starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"hi\n.\n").expect("it reads");
+    assert!(wait_for_end(&mut child).success());
+    drop(input);
+}
+
+/// Bytes are handed on as they are: NUL, what is no UTF-8, a line of a megabyte, no head, nothing at all.
+///
+/// design §8
+#[test]
+fn any_bytes_are_a_message() {
+    let home = Home::new();
+    let broker = home.serve();
+    let long = vec![b'x'; 1 << 20];
+    let bodies: [&[u8]; 6] = [
+        b"Subject: nul\n\na\0b\0\n",
+        b"Subject: \xff\xfe\n\n\xff\xc3\x28\n",
+        &[b"Subject: s\n\n", &long[..], b"\n"].concat(),
+        &[b"Subject: ", &long[..], b"\nX: y\n\nbody\n"].concat(),
+        b"no head at all\n\nhere\n",
+        b"",
+    ];
+    for body in bodies {
+        ends_with(&home.sends(&broker, &["-i", "anna"], body), body);
+        let head = [b"To: bo\n", body].concat();
+        let message = home.sends(&broker, &["-it"], &head);
+        assert_eq!(field(&message, "Delivered-To"), ["bo"]);
+    }
+}
+
+/// Twenty megabytes are taken; so are ten thousand recipients, and not one more.
+///
+/// design §8
+#[test]
+fn large_messages_are_taken() {
+    let home = Home::new();
+    let broker = home.serve();
+    let body =
+        b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n".repeat(20 << 14);
+    let message = home.sends(&broker, &["-i", "anna"], [b"Subject: s\n\n", &body[..]].concat());
+    assert!(message.len() > 20 << 20 && message.ends_with(&body));
+    let list = |count: usize| {
+        let to: Vec<_> = (0..count).map(|n| format!("user{n}@localhost")).collect();
+        format!("Bcc: {}\n\nhi\n", to.join(",\n "))
+    };
+    let message = home.sends(&broker, &["-ti"], list(10_000));
+    assert_eq!(field(&message, "Delivered-To").len(), 10_000);
+    for count in [10_001, 200_000] {
+        let ran = home.sendmail(&["-ti"], list(count)).exits(65);
+        assert!(ran.errors.starts_with("sendmail: ") && !ran.errors.contains('\n'), "{ran:?}");
+    }
+}
+
+/// Each way to fail has its exit status and one line that says what happened; nothing of it is stored.
+///
+/// design §3.20, §8
+#[test]
+fn failures_have_their_exit_statuses() {
+    let home = Home::with_settings("[limits]\nmessage = \"10KiB\"\n");
+    let broker = home.serve();
+    let big = "x".repeat(20 << 10);
+    let cases: &[(i32, &[&str], &str, &str)] = &[
+        (64, &[], "", "no recipients"),
+        (64, &["-t"], "Subject: s\n\nhi\n", "no recipients"),
+        (64, &["-t"], "", "no recipients"),
+        (64, &["-t", ","], "To: nobody:;\n\n", "no recipients"),
+        (64, &["-z", "anna"], "", "no flag -z"),
+        (64, &["--help"], "", "no flag --help"),
+        (64, &["-bd"], "", "sundown serve"),
+        (64, &["-Nsometimes", "anna"], "", "failure,delay,success"),
+        (65, &["a@b@"], "hi\n", "a@b@"),
+        (65, &["anna bo"], "hi\n", "anna bo"),
+        (65, &["-t"], "To: anna, \"open <a@b>\n\n", "open <a@b>"),
+        (65, &["-f", "a b", "anna"], "hi\n", "a b"),
+        (65, &["anna"], &big, "limit"),
+        (78, &["far@example.org"], "hi\n", "far@example.org"),
+    ];
+    for (exit, arguments, input, word) in cases {
+        let ran = home.sendmail(arguments, input).exits(*exit);
+        let line = ran.errors.strip_prefix("sendmail: ").expect("it says who speaks");
+        assert!(line.contains(word) && !line.contains('\n') && ran.output.is_empty(), "{ran:?}");
+    }
+    let mut unknown = home.called("sendmail", &["anna"]);
+    unknown.env("SUNDOWN_PROFILE", "nobody");
+    assert!(run(unknown, "hi\n").exits(78).errors.contains("nobody"));
+    let mut unreadable = home.called("sendmail", &["anna"]);
+    unreadable.stdin(File::open("/").expect("there is one"));
+    assert_eq!(unreadable.output().expect("it runs").status.code(), Some(74));
+    let long = "x".repeat(200);
+    let misplaced = home.bare(&["--socket", &long, "sendmail", "anna"]);
+    assert!(run(misplaced, "hi\n").exits(78).errors.starts_with("sendmail: "));
+    home.stored_nothing();
+    drop(broker);
+    let ran = home.sendmail(&["anna"], "hi\n").exits(75);
+    assert!(ran.errors.contains("no broker runs") && ran.errors.contains("nothing was stored"));
+}
+
+/// With `-v` it says what it stored; nothing depends on anybody listening.
+///
+/// design §8
+#[test]
+fn nobody_need_listen() {
+    let home = Home::new();
+    let broker = home.serve();
+    let ran = home.sendmail(&["-v", "-Nnever", "anna", "bo@localhost"], "hi\n").ok();
+    let rows = home.run(&["queue", "list", "--all", "--json"]).ok().json();
+    let entry = rows[0]["entry"].as_str().expect("an entry");
+    assert!(ran.errors.contains(&format!("sendmail: {entry} is stored, for anna, bo@localhost")));
+    let deaf = |name: &str, arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = home.called(name, arguments);
+        command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a copy")).stderr(writer);
+        let mut child = command.spawn().expect("it starts");
+        wait_for_end(&mut child).code()
+    };
+    assert_eq!(deaf("sendmail", &["-v", "anna"]), Some(0));
+    assert_eq!(deaf("mailq", &[]), Some(0));
+    assert_eq!(deaf("sendmail", &["-bs"]), Some(0));
+    assert_eq!(deaf("sendmail", &["-z"]), Some(64));
+    broker.until("both", || home.maildir("default").count() == 2);
+}
+
+/// A sender that is killed before its message has ended has stored nothing of it.
+///
+/// design §8
+#[test]
+fn half_a_message_is_not_stored() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    for arguments in [&["-t"][..], &["-bs"]] {
+        let mut child =
+            home.called("sendmail", arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let child = child.as_mut().expect("it starts");
+        let mut input = child.stdin.take().expect("a pipe");
+        let begin = "MAIL FROM:<>\r\nRCPT TO:<anna>\r\nDATA\r\nTo: anna\r\n\r\n";
+        let text = format!("{begin}{}", "and so on\r\n".repeat(100_000));
+        // More than the pipe holds: when this returns the other side has read most of it.
+        input.write_all(text.as_bytes()).expect("it reads");
+        signal(child, rustix::process::Signal::KILL);
+        assert!(!wait_for_end(child).success());
+    }
+    home.stored_nothing();
+    broker.terminate();
+    let _broker = home.serve();
+    home.stored_nothing();
+}
+
+/// A dialogue over `-bs`.
+struct Dialogue {
+    child: Child,
+    input: ChildStdin,
+    output: Lines,
+}
+
+impl Dialogue {
+    fn start(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let input = child.stdin.take().expect("a pipe");
+        let output = Lines::of(child.stdout.take().expect("a pipe"));
+        Self { child, input, output }
+    }
+
+    /// Says something, and waits for the last of the replies to it.
+    fn say(&mut self, text: &str, reply: &str) -> String {
+        let from = self.output.count();
+        self.input.write_all(text.as_bytes()).expect("it reads");
+        self.output.find(reply, from, |line| line.starts_with(reply).then(|| line.to_owned()))
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `-bs`: 250 to a message means that it survives the broker; all messages go through one session; a refused one does not
+/// end the dialogue.
+///
+/// design §3.16, §8
+#[test]
+fn a_dialogue_hands_messages_over() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut dialogue = Dialogue::start(home.called("sendmail", &["-bs"]));
+    dialogue.say("EHLO me\r\n", "250 ENHANCEDSTATUSCODES");
+    let message = |n: u32, to: &str| {
+        format!(
+            "MAIL FROM:<me@localhost> BODY=8BITMIME\r\nRCPT TO:<{to}>\r\nDATA\r\nSubject: {n}\r\n\r\n..\r\n.\r\n"
+        )
+    };
+    for n in 0..3 {
+        dialogue.say(&message(n, "anna@localhost"), "250 2.0.0");
+        let members = home.status()["sessions"][0]["members"].clone();
+        assert_eq!(members.as_array().map(Vec::len), Some(1), "{members}");
+        assert_eq!(members[0]["program"], "sendmail");
+    }
+    let refused = dialogue.say(&message(9, "far@example.org"), "554");
+    assert!(refused.starts_with("554 5.3.5 ") && refused.contains("far@example.org"), "{refused}");
+    broker.kill();
+    let broker = home.serve();
+    broker.until("all of them", || home.maildir("default").count() == 3);
+    // It finds the next broker by itself.
+    dialogue.say(&message(3, "anna@localhost"), "250 2.0.0");
+    dialogue.say("QUIT\r\n", "221");
+    assert!(wait_for_end(&mut dialogue.child).success());
+    broker.until("the last", || home.maildir("default").count() == 4);
+    let subjects = home.maildir("default").tally("Subject");
+    assert!(subjects.len() == 4 && subjects.values().all(|n| *n == 1), "{subjects:?}");
+    for delivered in home.maildir("default").messages() {
+        assert!(delivered.text.ends_with("\n\n.\n"), "{delivered:?}");
+        assert_eq!(delivered.field("Return-Path"), ["<me@localhost>"]);
+    }
+    drop(broker);
+    let ran = home.sendmail(&["-bs"], "QUIT\r\n").exits(75);
+    assert!(ran.output.starts_with("421 4.3.2"), "{ran:?}");
+}
+
+/// `mailq` and `-bp` list the queue as `sundown queue` does; `newaliases` and `-q` have nothing to do.
+///
+/// design §8
+#[test]
+fn the_other_names_do_what_they_always_did() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    assert_eq!(run(home.called("mailq", &[]), "").ok().output, "the queue is empty");
+    home.sendmail(&["-L", "nightly report", "anna@localhost"], "Subject: stuck\n\nhi\n").ok();
+    for (name, arguments) in [("mailq", &[][..]), ("mailq", &["-v"]), ("sendmail", &["-bp"])] {
+        let ran = run(home.called(name, arguments), "").ok();
+        assert!(ran.output.contains("anna@localhost") && ran.output.contains("stuck"), "{ran:?}");
+    }
+    let mut listing = home.bare(&["--json", "sendmail", "-bp"]);
+    listing.env("SUNDOWN_SOCKET", home.socket());
+    let listed = run(listing, "").ok().json();
+    assert_eq!(listed[0]["to"], json!(["anna@localhost"]));
+    for (name, arguments) in [
+        ("newaliases", &[][..]),
+        ("sendmail", &["-bi"]),
+        ("sendmail", &["-q"]),
+        ("sendmail", &["-q15m"]),
+    ] {
+        let ran = run(home.called(name, arguments), "").ok();
+        assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
+    }
+    run(home.called("mailq", &["anna"]), "").exits(64);
+}
+
+/// A process for which these files and directories are in the place of others. `None` where the kernel does not let a user
+/// have a mount namespace.
+fn within(places: &[(PathBuf, &str)], program: impl AsRef<OsStr>) -> Option<Command> {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--"]);
+    let allowed =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).output();
+    if !allowed.is_ok_and(|ran| ran.status.success()) {
+        eprintln!("no mount namespaces here: not tested");
+        return None;
+    }
+    let mounts: String =
+        places.iter().map(|_| "mount --bind \"$1\" \"$2\" && shift 2 && ").collect();
+    command.args(["sh", "-c", &format!("{mounts} exec \"$@\""), "sh"]);
+    for (here, there) in places {
+        command.arg(here).arg(there);
+    }
+    command.arg(program).env_clear().env("PATH", "/usr/bin:/bin");
+    Some(command)
+}
+
+/// Ends the broker that a job started.
+struct StopAtEnd<'a>(&'a Home, PathBuf);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.bare(&["stop", "--fast", "--socket"]).arg(&self.1).output();
+    }
+}
+
+/// cron starts jobs with HOME, LOGNAME, PATH and SHELL, service managers with less: a broker is started all the same, and it
+/// is the one that the user's settings are for.
+///
+/// design §8
+#[test]
+fn jobs_without_an_environment_can_send() {
+    for variables in [&["HOME", "LOGNAME", "SHELL"][..], &["LOGNAME"], &[]] {
+        let home = Home::new();
+        home.profile("default", "[[transport]]\npath = \"inbox\"\naccept = [\"*\"]\n");
+        let root = home.as_ref().to_str().expect("text").to_owned();
+        fs::create_dir(home.path("empty")).expect("made");
+        let passwd = home.write("passwd", format!("job:x:0:0::{root}:/bin/sh\n"));
+        let places = [(home.path("empty"), "/run"), (passwd, "/etc/passwd")];
+        let Some(mut command) = within(&places, home.link("sendmail")) else { return };
+        for variable in variables {
+            let value = if *variable == "HOME" { &root } else { "job" };
+            command.env(variable, value);
+        }
+        let _stop = StopAtEnd(&home, home.data().join("run/broker.sock"));
+        run(
+            {
+                command.args(["-t"]);
+                command
+            },
+            "To: anna@example.org\n\nhi\n",
+        )
+        .ok();
+        let mut logoff = home.bare(&["logoff", "--drain=60", "--socket"]);
+        run(
+            {
+                logoff.arg(home.data().join("run/broker.sock"));
+                logoff
+            },
+            "",
+        )
+        .ok();
+        assert_eq!(home.brokers().len(), 1, "{variables:?}");
+    }
+}
+
+/// Mail goes to the system's broker when there is one, unless another socket is asked for; and to the user's own when the
+/// system's is not running.
+///
+/// design §8
+#[test]
+fn the_systems_broker_comes_first() {
+    let (system, own) = (Home::new(), Home::new());
+    let passwd = own.write("passwd", "anna:x:0:0::/nonexistent:/bin/sh\n");
+    let send = |socket: Option<PathBuf>| {
+        let places = [(system.path("run"), "/run"), (passwd.clone(), "/etc/passwd")];
+        let mut command = within(&places, own.link("sendmail"))?;
+        command.env("HOME", own.as_ref()).env("SUNDOWN_NO_AUTOSTART", "1");
+        command.env("XDG_RUNTIME_DIR", own.path("run")).arg("bo@localhost");
+        if let Some(socket) = socket {
+            command.env("SUNDOWN_SOCKET", socket);
+        }
+        Some(run(command, "hi\n"))
+    };
+    let own_broker = own.serve();
+    let mut system_broker = system.serve();
+    let Some(ran) = send(None) else { return };
+    ran.ok();
+    system_broker.until("the message", || system.maildir("default").count() == 1);
+    // It is from the user, and not from the user whom the broker runs as.
+    let delivered = system.maildir("default").only();
+    let from = delivered.field("From")[0];
+    assert!(from.starts_with("anna@") || from == "anna", "{from}");
+    send(Some(own.socket())).expect("it could before").ok();
+    own_broker.until("the message", || own.maildir("default").count() == 1);
+    system_broker.kill();
+    assert!(system.socket().exists(), "its socket is left over");
+    send(None).expect("it could before").ok();
+    own_broker.until("the message", || own.maildir("default").count() == 2);
+    assert_eq!(system.maildir("default").count(), 1);
+}
+
+/// A user who may connect, and whom the profile does not let submit, is told so.
+///
+/// design §8
+#[test]
+fn users_without_the_right_are_refused() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can be somebody else: not tested");
+        return;
+    }
+    let home = Home::with_settings(&format!("[socket]\ngroup = \"{NOBODY}\"\n"));
+    let broker = home.serve();
+    for directory in ["", "run"] {
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.path(directory), open).expect("changed");
+    }
+    let mut command = home.called("sendmail", &["anna"]);
+    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).stderr(Stdio::piped());
+    // Where the build is, others may have no way to.
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return eprintln!("{error}: not tested"),
+    };
+    let ran = child.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(77), "{errors}");
+    assert!(errors.starts_with("sendmail: "), "{errors}");
+    drop(broker);
+}
+
+/// Whoever says `-N never`, or is nobody, is not written to when a message fails; whoever says nothing is.
+///
+/// design §3.18, §8
+#[test]
+fn senders_say_whether_they_are_told() {
+    let home = Home::new();
+    let stuck =
+        "[[transport]]\npath = \"blocked\"\n[queue]\nmax_age = \"1ms\"\nretry_min = \"10ms\"\n";
+    home.profile("default", stuck);
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("advise session=1 events=new-mail");
+    let silent = [&["-Nnever", "one"][..], &["-f", "", "two"], &["-N", "success", "three"]];
+    for (before, arguments) in silent.into_iter().enumerate() {
+        home.sendmail(arguments, "hi\n").ok();
+        home.status_until("its end", |status| status["queue"]["bounced"] == before + 1);
+    }
+    home.sendmail(&["-Rhdrs", "four"], "hi\n").ok();
+    let mail = shell.event("the notice", |v| v["event"] == "new-mail");
+    let notice =
+        shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
+    assert!(notice["content"].as_str().is_some_and(|c| c.contains("four")), "{notice}");
+    shell.settle();
+    assert_eq!(shell.events(|v| v["event"] == "new-mail").len(), 1);
+}
