@@ -21,12 +21,12 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
             let row = mapi.queue_entry(profile, identifier(entry)?)?;
             output::print(context.json, &whole(&row), || show(&row));
         }
-        QueueAction::Retry { entry } => changed(context, mapi.retry(profile, identifier(entry)?)?),
-        QueueAction::Hold { entry } => changed(context, mapi.hold(profile, identifier(entry)?)?),
+        QueueAction::Retry { entry } => changed(context, &mapi.retry(profile, identifier(entry)?)?),
+        QueueAction::Hold { entry } => changed(context, &mapi.hold(profile, identifier(entry)?)?),
         QueueAction::Release { entry } => {
-            changed(context, mapi.release(profile, identifier(entry)?)?);
+            changed(context, &mapi.release(profile, identifier(entry)?)?);
         }
-        QueueAction::Abort { entry } => changed(context, mapi.abort(profile, identifier(entry)?)?),
+        QueueAction::Abort { entry } => changed(context, &mapi.abort(profile, identifier(entry)?)?),
         QueueAction::Flush => {
             let found = mapi.flush_queues(profile)?;
             output::print(context.json, &json!({ "hastened": found }), || flushed(found));
@@ -39,8 +39,8 @@ fn identifier(entry: &str) -> Result<EntryId, Error> {
     entry.parse().map_err(|e| output::invalid(format!("{entry:?}: {e}")))
 }
 
-fn changed(context: &Context, row: QueueRow) {
-    output::print(context.json, &value(&row), || format!("{} {}\n", row.entry, row.state.name()));
+fn changed(context: &Context, row: &QueueRow) {
+    output::print(context.json, &value(row), || format!("{} {}\n", row.entry, row.state.name()));
 }
 
 fn flushed(found: u64) -> String {

@@ -94,13 +94,11 @@ impl Broker {
     }
 
     fn caller_of(&self, wish: &Wish) -> Caller {
-        match wish.member.and_then(|id| self.members.get(&id)) {
-            Some(member) => Self::caller(member),
-            None => {
-                let process = self.connections.get(&wish.asker.connection).map(|c| c.process);
-                Caller { session: None, process, urgency: Urgency::InTurn }
-            }
+        if let Some(member) = wish.member.and_then(|id| self.members.get(&id)) {
+            return Self::caller(member);
         }
+        let process = self.connections.get(&wish.asker.connection).map(|c| c.process);
+        Caller { session: None, process, urgency: Urgency::InTurn }
     }
 
     /// A message that a transport has, or that somebody else changes, cannot be changed (QUEUE-9).
@@ -458,16 +456,12 @@ fn senseless(change: QueueChange, state: SubmissionState) -> Fault {
 }
 
 fn locked(change: QueueChange) -> Fault {
-    match change {
-        QueueChange::Abort => {
-            let message = "the message is with its transport and cannot be taken back";
-            Fault::new(Code::E_UNABLE_TO_ABORT, message)
-        }
-        _ => {
-            let message = "the message is with its transport; try again when that is done";
-            Fault::new(Code::E_BUSY, message)
-        }
+    if change == QueueChange::Abort {
+        let message = "the message is with its transport and cannot be taken back";
+        return Fault::new(Code::E_UNABLE_TO_ABORT, message);
     }
+    let message = "the message is with its transport; try again when that is done";
+    Fault::new(Code::E_BUSY, message)
 }
 
 fn not_in_queue() -> Fault {

@@ -452,10 +452,8 @@ impl Broker {
         let (busy, state) = (entry.flights > 0, entry.submission.state());
         let key = (entry.submission.due, entry.submission.order);
         let near = engine.note_change(record, key);
-        if !busy {
-            if near && !state.is_final() && state != SubmissionState::Held {
-                engine.ready.insert((key.0, key.1, record));
-            }
+        if !busy && near && !state.is_final() && state != SubmissionState::Held {
+            engine.ready.insert((key.0, key.1, record));
         }
         self.noticed(id, record, turn);
         self.tell_outcome(id, record, &answer, turn);

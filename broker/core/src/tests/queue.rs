@@ -4,7 +4,7 @@ use sundown_protocol::reply::Resource;
 use sundown_protocol::reply::SubmissionState::{
     self, Aborted, Bounced, Deferred, Held, Queued, Sent, Transmitting, Unknown,
 };
-use sundown_protocol::request::{QueueAction, QueueChange, Request};
+use sundown_protocol::request::{LogoffFlags, QueueAction, QueueChange, Request};
 use sundown_protocol::{Code, EntryId, Fault, Reply};
 
 use super::fakes::Step;
@@ -141,7 +141,7 @@ fn what_is_unknown_is_given_up_in_the_end() {
         let (mut world, member, entry) = with_message_in(Unknown);
         let age = world.profile("default").queue.max_age;
         let hour = secs(3_600);
-        world.advance(age - hour);
+        world.advance(age.saturating_sub(hour));
         assert_eq!(world.state(entry), Unknown);
         assert_eq!(world.store("default").notices.len(), 0);
         if restart == "yes" {
@@ -166,7 +166,7 @@ fn what_is_held_stays() {
     assert_eq!(flush(&mut world, member.at), 0);
     world.advance(secs(60));
     assert_eq!(world.state(entry), Held);
-    let logoff = super::world::logoff_request(member.id, Default::default(), Some(secs(60)));
+    let logoff = super::world::logoff_request(member.id, LogoffFlags::default(), Some(secs(60)));
     let left = super::world::logged_off(world.call(member.at, logoff).expect("at once"));
     assert_eq!(left.queued, 1);
     world.advance(secs(60));
