@@ -208,6 +208,9 @@ pub(crate) enum ProfileAction {
 pub(crate) struct AddArguments {
     /// Its name
     pub(crate) name: String,
+    /// The sender of what names none; without it the user name, if that is an address, else the user at this host
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) identity: Option<String>,
     /// What its transport is: smtp when there is a --host, else maildir
     #[arg(long, value_enum)]
     pub(crate) kind: Option<TransportKind>,

@@ -158,8 +158,20 @@ impl AddArguments {
         Err(output::invalid(why))
     }
 
+    /// Who sends what names no sender: as said or, where that is an address, who logs on to the server.
+    fn identity(&self) -> Option<&str> {
+        let is_address = |name: &&str| name.contains('@') && !name.contains([' ', '"']);
+        let login = self.username.as_deref().filter(is_address);
+        self.identity.as_deref().or(login)
+    }
+
     /// The file's text.
     fn content(&self) -> Result<String, Error> {
+        let identity = self.identity().map(|who| format!("identity = {}\n\n", text(who)));
+        Ok(identity.unwrap_or_default() + &self.transports()?)
+    }
+
+    fn transports(&self) -> Result<String, Error> {
         let accept: Vec<_> = self.accept.iter().map(|pattern| text(pattern)).collect();
         let accept = Some(Value::from(accept)).filter(|_| !self.accept.is_empty());
         let maildir = self.maildir.as_deref().map(absolute).transpose()?;

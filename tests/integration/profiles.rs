@@ -213,6 +213,25 @@ fn a_profile_for_a_server_is_made_from_options() {
     assert!(std::fs::read_to_string(&file).expect("it is there").contains("smtp.example.org"));
 }
 
+/// Who sends what names no sender: as said, or who logs on to the server, or the user at this host.
+///
+/// design §8
+#[test]
+fn a_profile_knows_its_user() {
+    let home = Home::new();
+    let login = "--username=anna@example.org";
+    let cases: [(&str, &[&str], &str); 3] = [
+        ("login", &["--host=h.example.org", login, "--password-env=P"], "anna@example.org"),
+        ("said", &["--host=h.example.org", "--identity=bo@example.org"], "bo@example.org"),
+        ("local", &["--kind=maildir", "--identity=bo"], "bo"),
+    ];
+    for (name, options, identity) in cases {
+        home.run(&[&["profile", "add", name], options].concat()).ok();
+        let shown = home.run(&["profile", "show", name, "--json"]).ok().json();
+        assert_eq!(shown["identity"], identity, "{name}");
+    }
+}
+
 /// The local transport can be left out or put elsewhere, and people are told of it.
 ///
 /// design §8

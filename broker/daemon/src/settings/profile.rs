@@ -26,7 +26,8 @@ use toml::Spanned;
 use super::accounts::Accounts;
 use super::source::{SettingsError, Source};
 use super::value::{
-    FastShutdownWord, Name, OnUnknownWord, PathText, PositiveTime, Spelled, Time, User, valid_name,
+    FastShutdownWord, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled, Time,
+    User, valid_name,
 };
 use transport::TransportSection;
 
@@ -223,6 +224,7 @@ fn check_kinds(source: &Source, known: &KnownKinds) -> Result<(), SettingsError>
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct ProfileFile {
+    identity: Option<Spelled<MailAddress>>,
     store: Vec<Spanned<ProviderSection>>,
     transport: Vec<Spanned<TransportSection>>,
     address_book: Vec<Spanned<ProviderSection>>,
@@ -271,7 +273,7 @@ impl Reader<'_> {
             self.databases(ProviderType::AddressBook, file.address_book, &mut databases)?;
         Ok(Profile {
             name: self.name.to_owned(),
-            identity: self.identity(),
+            identity: Spelled::of(file.identity).unwrap_or_else(|| self.identity()),
             stores,
             transports: self.transports(file.transport)?,
             address_books,
@@ -280,6 +282,7 @@ impl Reader<'_> {
         })
     }
 
+    /// Who the user is on this host.
     fn identity(&self) -> String {
         let Places { user, hostname, .. } = self.places;
         if hostname.is_empty() { user.clone() } else { format!("{user}@{hostname}") }
@@ -636,6 +639,7 @@ mod tests {
                 "address_book[0]",
                 &["address-book.db", "another `path`"],
             ),
+            ("\nidentity = \"anna@\"", 2, "identity", &["anna@example.org"]),
             ("[[store]]\npath = \"\"", 2, "store[0].path", &["a path"]),
             ("[[store]]\nfast_shutdown = \"no\"", 2, "store[0].fast_shutdown", &["refused"]),
             ("[queue]\nretry_min = \"0s\"", 2, "queue.retry_min", &["above zero"]),
@@ -656,6 +660,12 @@ mod tests {
             }
             assert!(!shown.contains("Section"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_profile_says_who_its_user_is() {
+        let profile = load("identity = \"anna@example.org\"").expect("it loads");
+        assert_eq!(profile.identity, "anna@example.org");
     }
 
     #[test]

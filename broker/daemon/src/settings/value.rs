@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
-use sundown_core::address::Pattern;
+use sundown_core::address::{self, Pattern};
 use sundown_core::provider::FastShutdown;
 use sundown_core::settings::{FastShutdownBehavior, Linger, OnUnknown, SharedLogoff};
 
@@ -285,6 +285,18 @@ impl Spelling for AcceptPattern {
 
     fn text(text: &str) -> Option<Pattern> {
         Pattern::parse(text)
+    }
+}
+
+/// The address of somebody.
+pub(super) enum MailAddress {}
+
+impl Spelling for MailAddress {
+    type Value = String;
+    const EXPECTED: &'static str = "an address such as \"anna@example.org\"";
+
+    fn text(text: &str) -> Option<String> {
+        address::split(text).is_ok().then(|| text.to_owned())
     }
 }
 
