@@ -7,7 +7,7 @@
 //! | kind | trait | ships |
 //! |---|---|---|
 //! | store | [`StoreProvider`] | [`sqlite`] |
-//! | transport | [`TransportProvider`] | [`maildir`] |
+//! | transport | [`TransportProvider`] | [`maildir`], [`smtp`] |
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To bring one of your own, implement its trait and enter a constructor into a [`Registry`] under the word that
@@ -31,6 +31,7 @@ pub mod address_book;
 pub mod headers;
 pub mod maildir;
 pub mod notice;
+pub mod smtp;
 pub mod sqlite;
 
 /// What a provider gives back.
@@ -282,6 +283,14 @@ impl Registry {
             Arc::new(
                 |spec| Ok(Box::new(maildir::Maildir::new(spec)) as Box<dyn TransportProvider>),
             ),
+        );
+        let destinations = smtp::Destinations::default();
+        registry.transports.insert(
+            "smtp".into(),
+            Arc::new(move |spec| {
+                let smtp = smtp::Smtp::new(spec, &destinations)?;
+                Ok(Box::new(smtp) as Box<dyn TransportProvider>)
+            }),
         );
         registry.address_books.insert(
             "sqlite".into(),

@@ -1,0 +1,275 @@
+//! The conversation with a server: lines there, answers back, each within its time.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use lettre::transport::smtp::authentication::Mechanism;
+use lettre::transport::smtp::commands::{Quit, Rset};
+use lettre::transport::smtp::extension::{Extension, ServerInfo};
+use lettre::transport::smtp::response::{Category, Code as ReplyCode, Detail, Response, Severity};
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+use super::answer::{Answer, Inbox, Meaning};
+use super::wire::Stream;
+
+/// How long a server may take to say goodbye. Nothing depends on it.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A conversation that broke off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// How.
+    pub(super) kind: Kind,
+    /// In words, with the server's name.
+    pub(super) words: String,
+}
+
+/// How a conversation broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The connection is gone.
+    Lost,
+    /// Nothing came in time.
+    Silent,
+    /// What came was no answer.
+    Nonsense,
+}
+
+impl Trouble {
+    /// What an error of a socket means.
+    pub(super) fn of(place: &str, error: &io::Error) -> Self {
+        let (kind, words) = match error.kind() {
+            io::ErrorKind::TimedOut => (Kind::Silent, format!("{place} did not answer in time")),
+            io::ErrorKind::UnexpectedEof => (Kind::Lost, format!("{place} closed the connection")),
+            _ => (Kind::Lost, format!("the connection to {place} was lost ({error})")),
+        };
+        Self { kind, words }
+    }
+
+    /// The same from a server that never said anything: silence means that it cannot be reached.
+    #[must_use]
+    pub(super) fn unreached(self) -> Self {
+        let kind = if self.kind == Kind::Silent { Kind::Lost } else { self.kind };
+        Self { kind, ..self }
+    }
+
+    /// What a caller is told.
+    pub(super) fn into_error(self) -> ProviderError {
+        let code = match self.kind {
+            Kind::Lost => Code::E_NETWORK_ERROR,
+            Kind::Silent => Code::E_TIMEOUT,
+            Kind::Nonsense => Code::E_CALL_FAILED,
+        };
+        ProviderError::new(code, self.words)
+    }
+}
+
+/// What a server offers.
+#[derive(Debug, Default)]
+pub(super) struct Offer {
+    info: ServerInfo,
+    keywords: HashSet<String>,
+    size: Option<u64>,
+}
+
+impl Offer {
+    /// Reads an answer to EHLO. Servers differ in case, and old ones write `AUTH=`.
+    pub(super) fn of(answer: &Answer) -> Self {
+        let mut lines: Vec<_> =
+            answer.lines().map(|l| l.to_ascii_uppercase().replacen("AUTH=", "AUTH ", 1)).collect();
+        if let Some(name) = lines.first_mut() {
+            // The first line is a name and a greeting, whatever it looks like.
+            "SERVER".clone_into(name);
+        }
+        let mut offer = Self::default();
+        for line in &lines {
+            let mut words = line.split_whitespace();
+            let Some(keyword) = words.next() else { continue };
+            if keyword == "SIZE" {
+                // Zero and nothing at all both mean that there is no fixed limit.
+                offer.size = words.next().and_then(|n| n.parse().ok()).filter(|size| *size > 0);
+            }
+            offer.keywords.insert(keyword.to_owned());
+        }
+        let done = ReplyCode::new(Severity::PositiveCompletion, Category::MailSystem, Detail::Zero);
+        offer.info = ServerInfo::from_response(&Response::new(done, lines)).unwrap_or_default();
+        offer
+    }
+
+    /// Whether it has an extension without parameters, such as `PIPELINING`.
+    pub(super) fn has(&self, keyword: &str) -> bool {
+        self.keywords.contains(keyword)
+    }
+
+    /// Whether it has an extension that `lettre` knows.
+    pub(super) fn supports(&self, extension: Extension) -> bool {
+        self.info.supports_feature(extension)
+    }
+
+    /// The first of these mechanisms that it has.
+    pub(super) fn mechanism(&self, among: &[Mechanism]) -> Option<Mechanism> {
+        self.info.get_auth_mechanism(among)
+    }
+
+    /// The most bytes that a message may have, if it says so.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size
+    }
+}
+
+/// A conversation with a server.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    inbox: Inbox,
+    place: String,
+    timeout: Duration,
+    /// What the server offers.
+    pub(super) offer: Offer,
+}
+
+impl Connection {
+    /// A conversation that has not begun.
+    pub(super) fn new(stream: Stream, place: String, timeout: Duration) -> Self {
+        Self { stream, inbox: Inbox::default(), place, timeout, offer: Offer::default() }
+    }
+
+    /// The server as people know it.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// How long an answer may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Our own address on it.
+    pub(super) fn local_address(&mut self) -> Option<IpAddr> {
+        self.stream.wire().local_address().ok().map(|address| address.ip())
+    }
+
+    /// Gives the way to the server back, and whether there is nothing on it that was not read.
+    pub(super) fn into_stream(self) -> (Stream, Unread) {
+        let unread = if self.inbox.is_empty() { Unread::Nothing } else { Unread::Something };
+        (self.stream, unread)
+    }
+
+    /// How many bytes the socket has taken so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.stream.sent()
+    }
+
+    /// Whether the server has neither said anything unasked nor closed the connection.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.inbox.is_empty() && self.stream.is_quiet()
+    }
+
+    /// Says a line, which has its end, and waits for the answer.
+    pub(super) fn command(&mut self, line: &str) -> Result<Answer, Trouble> {
+        self.send(line.as_bytes())?;
+        self.answer()
+    }
+
+    /// Hands bytes to the socket, all of them within the time of one answer.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        self.stream.wire().set_deadline(Instant::now() + self.timeout);
+        let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+        sent.map_err(|error| Trouble::of(&self.place, &error))
+    }
+
+    /// Waits for an answer.
+    pub(super) fn answer(&mut self) -> Result<Answer, Trouble> {
+        self.answer_within(self.timeout)
+    }
+
+    /// Waits that long for an answer.
+    pub(super) fn answer_within(&mut self, time: Duration) -> Result<Answer, Trouble> {
+        let answer = self.unlogged_answer(time)?;
+        tracing::debug!(server = self.place, answer = answer.words());
+        Ok(answer)
+    }
+
+    /// Waits for an answer that may repeat a secret.
+    pub(super) fn unlogged_answer(&mut self, time: Duration) -> Result<Answer, Trouble> {
+        self.stream.wire().set_deadline(Instant::now() + time);
+        let mut piece = [0; 4096];
+        loop {
+            let answer = self.inbox.next().map_err(|nonsense| Trouble {
+                kind: Kind::Nonsense,
+                words: format!("{} cannot be understood: {nonsense}", self.place),
+            })?;
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+            match super::body::read(&mut self.stream, &mut piece) {
+                Ok(0) => return Err(self.closed()),
+                Ok(n) => self.inbox.feed(&piece[..n]),
+                Err(error) => return Err(Trouble::of(&self.place, &error)),
+            }
+        }
+    }
+
+    /// Puts the server back to where a transaction can begin; whether that worked.
+    pub(super) fn reset(&mut self) -> bool {
+        let answer = self.command(&Rset.to_string());
+        answer.is_ok_and(|answer| answer.meaning() == Meaning::Done)
+    }
+
+    /// Says goodbye and closes.
+    pub(super) fn quit(mut self) {
+        self.timeout = GOODBYE;
+        if self.command(&Quit.to_string()).is_ok() {
+            self.stream.close();
+        }
+    }
+
+    fn closed(&self) -> Trouble {
+        Trouble::of(&self.place, &io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Whether something came that nobody has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// No.
+    Nothing,
+    /// Yes.
+    Something,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(text: &str) -> Offer {
+        let mut inbox = Inbox::default();
+        inbox.feed(text.as_bytes());
+        Offer::of(&inbox.next().expect("SMTP").expect("an answer"))
+    }
+
+    #[test]
+    fn an_offer_is_read_whatever_its_case() {
+        let offer = offer(
+            "250-STARTTLS greets you\r\n250-size 1000\r\n250-8BitMime\r\n250-Pipelining\r\n\
+             250-AUTH=LOGIN\r\n250-auth plain XOAUTH2 SCRAM-SHA-1\r\n250 HELP\r\n",
+        );
+        assert!(offer.has("PIPELINING") && offer.has("HELP") && !offer.has("DSN"));
+        assert!(offer.supports(Extension::EightBitMime));
+        assert!(!offer.supports(Extension::StartTls), "the first line is a greeting");
+        assert_eq!(offer.size(), Some(1000));
+        assert_eq!(offer.mechanism(&[Mechanism::Plain]), Some(Mechanism::Plain));
+        assert_eq!(offer.mechanism(&[Mechanism::Login]), Some(Mechanism::Login));
+    }
+
+    #[test]
+    fn a_size_that_says_nothing_is_no_limit() {
+        for line in ["SIZE", "SIZE 0", "SIZE x", "SIZE 99999999999999999999999"] {
+            assert_eq!(offer(&format!("250-x\r\n250 {line}\r\n")).size(), None, "{line}");
+        }
+        assert!(offer("250 x\r\n").keywords.len() == 1);
+    }
+}

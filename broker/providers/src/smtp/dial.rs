@@ -1,0 +1,224 @@
+//! From a host's name to a server that takes messages: resolve, connect, greet, protect, log on.
+//!
+//! ```text
+//!  tls:       connect ─► TLS ─► greeting ─► EHLO ───────────────────────► AUTH
+//!  starttls:  connect ────────► greeting ─► EHLO ─► STARTTLS ─► TLS ─► EHLO ─► AUTH
+//!  none:      connect ────────► greeting ─► EHLO, or HELO ──────────────► AUTH
+//! ```
+//!
+//! What cannot be protected as the profile says is not used at all.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use lettre::transport::smtp::commands::{Ehlo, Starttls};
+use lettre::transport::smtp::extension::{ClientId, Extension};
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+use super::answer::{Answer, Meaning};
+use super::auth;
+use super::connection::{Connection, Offer, Trouble, Unread};
+use super::secret::Keeper;
+use super::settings::{Security, Settings};
+use super::tls::Trust;
+use super::wire::{Stream, Wire};
+use crate::Result;
+
+/// The least time that one of several addresses is given.
+const LEAST: Duration = Duration::from_millis(10);
+
+/// What connections are made of.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    /// What the profile says.
+    pub(super) settings: Settings,
+    trust: Trust,
+    keeper: Option<Keeper>,
+}
+
+impl Dialer {
+    /// A dialer that touches neither network nor files yet.
+    pub(super) fn new(settings: Settings) -> Self {
+        let trust = Trust::new(settings.ca_file.clone());
+        let keeper = settings.login.as_ref().map(|login| Keeper::new(login.source.clone()));
+        Self { settings, trust, keeper }
+    }
+
+    /// Forgets what it has read, so that the next connection is as the profile and its files say now.
+    pub(super) fn forget(&self) {
+        self.trust.forget();
+        if let Some(keeper) = &self.keeper {
+            keeper.forget();
+        }
+    }
+
+    /// Connects, and gives back a conversation in which a transaction can begin.
+    pub(super) fn dial(&self) -> Result<Connection> {
+        let place = self.settings.place();
+        let until = Instant::now() + self.settings.connect_timeout;
+        let socket = connect(&self.settings.host, self.settings.port, until)?;
+        let mut wire = Wire::new(socket);
+        wire.set_deadline(until);
+        let stream = match self.settings.security {
+            Security::Tls => self.protect(wire)?,
+            Security::StartTls | Security::None => Stream::Plain(wire),
+        };
+        let mut connection = Connection::new(stream, place, self.settings.timeout);
+        let greeting = connection.answer().map_err(|trouble| trouble.unreached().into_error())?;
+        expect_done(&connection, &greeting)?;
+        self.greet(&mut connection)?;
+        if self.settings.security == Security::StartTls {
+            connection = self.upgrade(connection)?;
+        }
+        if let (Some(login), Some(keeper)) = (&self.settings.login, &self.keeper) {
+            auth::log_on(&mut connection, login, keeper)?;
+        }
+        Ok(connection)
+    }
+
+    fn protect(&self, wire: Wire) -> Result<Stream> {
+        let place = self.settings.place();
+        let tls = self.trust.protect(wire, (&self.settings.host, &place))?;
+        Ok(Stream::Tls(Box::new(tls)))
+    }
+
+    fn upgrade(&self, mut connection: Connection) -> Result<Connection> {
+        let place = connection.place().to_owned();
+        if !connection.offer.supports(Extension::StartTls) {
+            let text = format!(
+                "{place} does not offer STARTTLS, and nothing is sent in the open; if it has a port \
+                 for TLS (mostly 465) take security = \"tls\""
+            );
+            return Err(ProviderError::new(Code::E_NO_SUPPORT, text));
+        }
+        let answer = connection.command(&Starttls.to_string()).map_err(Trouble::into_error)?;
+        expect_done(&connection, &answer)?;
+        let (stream, unread) = connection.into_stream();
+        let (Stream::Plain(mut wire), Unread::Nothing) = (stream, unread) else {
+            // Somebody on the way put words in that would count as the server's, once protected.
+            let text = format!("{place} went on in the open behind STARTTLS; that is an attack");
+            return Err(ProviderError::new(Code::E_NO_ACCESS, text));
+        };
+        wire.set_deadline(Instant::now() + self.settings.connect_timeout);
+        let mut connection = Connection::new(self.protect(wire)?, place, self.settings.timeout);
+        self.greet(&mut connection)?;
+        Ok(connection)
+    }
+
+    fn greet(&self, connection: &mut Connection) -> Result<()> {
+        let name = self.name(connection);
+        let answer = connection
+            .command(&Ehlo::new(name.clone()).to_string())
+            .map_err(Trouble::into_error)?;
+        // Without EHLO there is neither STARTTLS nor AUTH, so only a server on this host may do so.
+        if answer.meaning() == Meaning::Never && self.settings.security == Security::None {
+            let line = format!("HELO {name}\r\n");
+            let answer = connection.command(&line).map_err(Trouble::into_error)?;
+            return expect_done(connection, &answer);
+        }
+        expect_done(connection, &answer)?;
+        connection.offer = Offer::of(&answer);
+        Ok(())
+    }
+
+    /// What we call ourselves: the profile's word, this host's name, or the connection's address.
+    fn name(&self, connection: &mut Connection) -> ClientId {
+        let given = self.settings.helo.clone().or_else(host_name);
+        given.map_or_else(|| literal(connection.local_address()), ClientId::Domain)
+    }
+}
+
+fn host_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
+    let fits = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let useful = !name.starts_with("localhost") && name.len() <= 255 && name.split('.').all(fits);
+    useful.then_some(name)
+}
+
+fn literal(address: Option<IpAddr>) -> ClientId {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => ClientId::Ipv4(address),
+        Some(IpAddr::V6(address)) => ClientId::Ipv6(address),
+        None => ClientId::default(),
+    }
+}
+
+/// Before a transaction a server can only say yes; everything else is for later.
+fn expect_done(connection: &Connection, answer: &Answer) -> Result<()> {
+    if answer.meaning() == Meaning::Done {
+        return Ok(());
+    }
+    let text = format!("{} is not ready: {}", connection.place(), answer.words());
+    Err(ProviderError::new(Code::E_CALL_FAILED, text))
+}
+
+fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream> {
+    let addresses = resolve(host, port)?;
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for (index, address) in addresses.iter().enumerate() {
+        // One address that swallows everything must not take the time of the next.
+        let left = until.saturating_duration_since(Instant::now());
+        let share = (left / (addresses.len() - index) as u32).max(LEAST);
+        match TcpStream::connect_timeout(address, share) {
+            Ok(socket) => {
+                tracing::debug!(%address, host, "connected");
+                // An answer is waited for after each write; holding small ones back only costs time.
+                let _ = socket.set_nodelay(true);
+                return Ok(socket);
+            }
+            Err(error) => {
+                tracing::debug!(%address, host, %error, "not connected");
+                last = error;
+            }
+        }
+    }
+    let why = match last.kind() {
+        io::ErrorKind::TimedOut => "it does not answer in time".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        _ => last.to_string(),
+    };
+    Err(offline(format!("{host} cannot be reached at port {port}: {why}")))
+}
+
+/// The resolver has its own time limit; there is no way to give it another.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let ascii = if host.is_ascii() { None } else { idna::domain_to_ascii(host).ok() };
+    let found = (ascii.as_deref().unwrap_or(host), port).to_socket_addrs();
+    let addresses: Vec<_> = match found {
+        Ok(found) => found.collect(),
+        Err(error) => return Err(offline(format!("{host} cannot be found: {error}"))),
+    };
+    if addresses.is_empty() {
+        return Err(offline(format!("{host} has no address")));
+    }
+    Ok(addresses)
+}
+
+fn offline(text: String) -> ProviderError {
+    ProviderError::new(Code::E_NETWORK_ERROR, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_stands_in_for_a_name() {
+        let shown = |address: &str| literal(address.parse().ok()).to_string();
+        assert_eq!(shown("192.0.2.1"), "[192.0.2.1]");
+        assert_eq!(shown("::ffff:192.0.2.1"), "[192.0.2.1]");
+        assert_eq!(shown("2001:db8::1"), "[IPv6:2001:db8::1]");
+        assert_eq!(shown("?"), "[127.0.0.1]");
+    }
+
+    #[test]
+    fn a_host_that_is_not_there_is_offline() {
+        let error = connect("does-not-exist.invalid", 25, Instant::now()).expect_err("no host");
+        assert_eq!(error.code, Code::E_NETWORK_ERROR);
+        assert!(error.message.contains("does-not-exist.invalid"), "{}", error.message);
+    }
+}

@@ -1,0 +1,134 @@
+//! The envelope as a server takes it: addresses in the form it knows, and what is asked of it.
+
+use lettre::transport::smtp::extension::{
+    Extension, MailBodyParameter, MailParameter, RcptParameter,
+};
+use sundown_core::provider::{Outcome, RecipientResult, Transmission};
+use sundown_protocol::request::{Notify, Report, Returned};
+
+use super::body::{Characters, Survey};
+use super::connection::{Connection, Offer};
+
+/// The commands of a transaction up to DATA.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Envelope {
+    /// `MAIL FROM`, with its line end.
+    pub(super) mail: String,
+    /// `RCPT TO`, with its line end, for each recipient's place in the submission.
+    pub(super) recipients: Vec<(usize, String)>,
+    /// Recipients that cannot even be named to this server.
+    pub(super) refused: Vec<RecipientResult>,
+}
+
+/// Words for why a server is not even asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unfit(pub(super) String);
+
+impl Envelope {
+    /// Makes the commands, or says why this server cannot take the message.
+    pub(super) fn new(
+        connection: &Connection,
+        transmission: &Transmission,
+        survey: &Survey,
+    ) -> Result<Self, Unfit> {
+        let (offer, place) = (&connection.offer, connection.place());
+        fits(offer, place, survey)?;
+        let sender = on_wire(&transmission.from, offer, place)?;
+        let (mut named, mut refused) = (Vec::new(), Vec::new());
+        for (recipient, address) in &transmission.recipients {
+            match on_wire(address, offer, place) {
+                Ok(address) => named.push((*recipient, address)),
+                Err(Unfit(reply)) => {
+                    let (recipient, outcome) = (*recipient, Outcome::Failed);
+                    refused.push(RecipientResult { recipient, outcome, reply });
+                }
+            }
+        }
+        let international = survey.head == Characters::Others
+            || named.iter().map(|(_, a)| a).chain([&sender]).any(|address| !address.is_ascii());
+        let mut mail = format!("MAIL FROM:<{sender}>");
+        for parameter in parameters(offer, survey, international, transmission.report) {
+            mail += &format!(" {parameter}");
+        }
+        mail += "\r\n";
+        let notify = notify(offer, transmission.report);
+        let rcpt = |(recipient, address)| (recipient, format!("RCPT TO:<{address}>{notify}\r\n"));
+        Ok(Self { mail, recipients: named.into_iter().map(rcpt).collect(), refused })
+    }
+}
+
+fn fits(offer: &Offer, place: &str, survey: &Survey) -> Result<(), Unfit> {
+    let n = survey.size;
+    if let Some(most) = offer.size().filter(|most| n > *most) {
+        let text = format!("552 5.3.4 the message has {n} bytes, {place} takes at most {most}");
+        return Err(Unfit(text));
+    }
+    if survey.whole == Characters::Others && !offer.supports(Extension::EightBitMime) {
+        return Err(Unfit(format!("554 5.6.3 {place} does not take 8-bit messages")));
+    }
+    Ok(())
+}
+
+fn parameters(
+    offer: &Offer,
+    survey: &Survey,
+    international: bool,
+    report: Report,
+) -> Vec<MailParameter> {
+    let mut parameters = Vec::new();
+    if offer.has("SIZE") {
+        parameters.push(MailParameter::Size(survey.size as usize));
+    }
+    if survey.whole == Characters::Others {
+        parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    if international && offer.supports(Extension::SmtpUtfEight) {
+        parameters.push(MailParameter::SmtpUtfEight);
+    }
+    if offer.has("DSN") {
+        let value = match report.returned {
+            Returned::Headers => "HDRS",
+            Returned::Full => "FULL",
+        };
+        let (keyword, value) = ("RET".to_owned(), Some(value.to_owned()));
+        parameters.push(MailParameter::Other { keyword, value });
+    }
+    parameters
+}
+
+/// What follows a recipient.
+fn notify(offer: &Offer, report: Report) -> String {
+    if !offer.has("DSN") {
+        return String::new();
+    }
+    let all =
+        [(Notify::SUCCESS, "SUCCESS"), (Notify::FAILURE, "FAILURE"), (Notify::DELAY, "DELAY")];
+    let asked = all.iter().filter(|(when, _)| report.notify.contains(*when));
+    let asked: Vec<_> = asked.map(|(_, word)| *word).collect();
+    let value = if asked.is_empty() { "NEVER".to_owned() } else { asked.join(",") };
+    let (keyword, value) = ("NOTIFY".to_owned(), Some(value));
+    format!(" {}", RcptParameter::Other { keyword, value })
+}
+
+/// An address as it goes over the wire. A domain goes in its ASCII form wherever that is enough: the next server may
+/// know less than this one.
+fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
+    if address.contains(|c: char| c.is_control() || c == '<' || c == '>') {
+        return Err(Unfit(
+            "553 5.1.3 the address has a character that SMTP cannot carry".to_owned(),
+        ));
+    }
+    if address.is_ascii() {
+        return Ok(address.to_owned());
+    }
+    if let Some((mailbox, domain)) = address.rsplit_once('@')
+        && mailbox.is_ascii()
+        && let Ok(domain) = idna::domain_to_ascii(domain)
+    {
+        return Ok(format!("{mailbox}@{domain}"));
+    }
+    if offer.supports(Extension::SmtpUtfEight) {
+        return Ok(address.to_owned());
+    }
+    Err(Unfit(format!("553 5.6.7 {place} does not take addresses beyond ASCII (SMTPUTF8)")))
+}

@@ -1,0 +1,176 @@
+//! The transport that hands messages to a submission server, by SMTP.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `settings` | what a profile says |
+//! | `secret`, `command` | the password: where it comes from, how long it is kept |
+//! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
+//! | `answer`, `connection` | the conversation: lines there, answers back |
+//! | `dial`, `auth` | from a host's name to a server that takes messages |
+//! | `envelope`, `body`, `transaction` | one message |
+//! | `destinations` | how many connections all sessions of the broker have to one server |
+//! | `crew`, `worker` | the threads that do all this |
+//!
+//! A message's outcome is certain up to the dot that ends it: whatever fails before, the server did not take it. From the
+//! dot's first byte to the server's answer nobody knows, and nothing can be found out later.
+
+mod answer;
+mod auth;
+mod body;
+mod command;
+mod connection;
+mod crew;
+mod destinations;
+mod dial;
+mod envelope;
+mod secret;
+mod settings;
+mod tls;
+mod transaction;
+mod wire;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use sundown_core::provider::{
+    Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
+};
+use sundown_protocol::Code;
+
+use crate::headers::clean;
+use crate::{
+    LeavingProcess, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider,
+};
+
+use self::crew::{Crew, Patience};
+use self::destinations::Destination;
+use self::dial::Dialer;
+use self::settings::Settings;
+
+pub use self::destinations::Destinations;
+
+/// Hands messages to the submission server of a profile's section.
+pub struct Smtp {
+    name: String,
+    dialer: Arc<Dialer>,
+    destination: Arc<Destination>,
+    crew: Option<Crew>,
+}
+
+impl Smtp {
+    /// A transport that touches neither network nor files before its first message. The destinations are those of the
+    /// whole broker.
+    pub fn new(spec: &ProviderSpec, destinations: &Destinations) -> Result<Self> {
+        let settings = Settings::parse(&spec.options).map_err(|e| {
+            ProviderError::new(e.code, format!("transport {}: {}", spec.name, e.message))
+        })?;
+        let destination = destinations.of(&settings);
+        let dialer = Arc::new(Dialer::new(settings));
+        Ok(Self { name: spec.name.clone(), dialer, destination, crew: None })
+    }
+
+    fn not_logged_on(&self) -> ProviderError {
+        let text = format!("{}: no session is logged on to it", self.name);
+        ProviderError::new(Code::E_NOT_INITIALIZED, text)
+    }
+
+    fn close(&mut self, patience: Patience) {
+        if let Some(crew) = self.crew.take() {
+            crew.close(patience);
+        }
+    }
+}
+
+impl TransportProvider for Smtp {
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
+        self.close(Patience::None);
+        let (dialer, destination) = (self.dialer.clone(), self.destination.clone());
+        self.crew = Some(Crew::new(&self.name, dialer, destination, support));
+        let settings = &self.dialer.settings;
+        // Each connection has one message at work and one behind it, so that it never waits for the queue.
+        let window = settings.connections.saturating_mul(2);
+        Ok(TransportFacts { window, recipients: settings.max_recipients })
+    }
+
+    fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>) {
+        match &mut self.crew {
+            Some(crew) => crew.prepare(transmission, reply),
+            None => reply.send(Err(self.not_logged_on())),
+        }
+    }
+
+    fn complete(&mut self, id: u64, reply: Reply<Vec<RecipientResult>>) {
+        let unsent = match &self.crew {
+            Some(crew) => crew.complete(id, reply).err(),
+            None => Some(reply),
+        };
+        // Not one that was prepared here: whoever asks knows more about it than we do.
+        if let Some(reply) = unsent {
+            reply.send(Ok(Vec::new()));
+        }
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(crew) = &self.crew {
+            crew.cancel(id);
+        }
+    }
+
+    fn recover(
+        &mut self,
+        transmission: Transmission,
+        marker: String,
+        reply: Reply<Vec<RecipientResult>>,
+    ) {
+        let place = if marker.is_empty() { self.dialer.settings.place() } else { clean(&marker) };
+        let words = format!(
+            "the broker ended while the message was handed over to {place}; it may have gone out"
+        );
+        let one = |(recipient, _): &(usize, String)| RecipientResult {
+            recipient: *recipient,
+            outcome: Outcome::Unknown,
+            reply: words.clone(),
+        };
+        reply.send(Ok(transmission.recipients.iter().map(one).collect()));
+    }
+
+    fn validate(&mut self, reply: Reply<()>) {
+        match &mut self.crew {
+            Some(crew) => crew.validate(reply),
+            None => reply.send(Err(self.not_logged_on())),
+        }
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        self.close(Patience::Short);
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        Some(self)
+    }
+}
+
+impl Drop for Smtp {
+    fn drop(&mut self) {
+        self.close(Patience::None);
+    }
+}
+
+/// What a process hands over is in its store until the server has it, so there is nothing of it here to save.
+impl ProviderShutdown for Smtp {
+    fn query_fast_shutdown(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        Ok(())
+    }
+
+    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        Ok(())
+    }
+}

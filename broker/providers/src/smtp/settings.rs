@@ -1,0 +1,326 @@
+//! What a profile says to an SMTP transport, as typed values.
+//!
+//! Whoever reads a profile has shown its author every mistake with file and line; here a mistake names its key.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lettre::transport::smtp::authentication::Mechanism;
+use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
+
+use super::secret::Source;
+use crate::Result;
+
+/// Connections of one destination at once. Submission servers commonly allow ten for each user; others of the same user
+/// want theirs.
+const CONNECTIONS: usize = 4;
+/// How long an answer may take. RFC 5321 asks for five minutes for most commands.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// How long it may take until a server can be talked to.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Recipients of one message. RFC 5321 makes every server take so many.
+const MAX_RECIPIENTS: usize = 100;
+
+/// The keys that say where a password is.
+const SOURCES: [&str; 4] =
+    ["password_command", "password_file", "password_credential", "password_env"];
+
+/// What a profile says to an SMTP transport.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// The server's name or address.
+    pub(super) host: String,
+    /// Its port.
+    pub(super) port: u16,
+    /// How the way there is protected.
+    pub(super) security: Security,
+    /// Who the server is told we are, and how that is proved.
+    pub(super) login: Option<Login>,
+    /// A CA beside those that the system trusts.
+    pub(super) ca_file: Option<PathBuf>,
+    /// What we call ourselves.
+    pub(super) helo: Option<String>,
+    /// Connections at once.
+    pub(super) connections: usize,
+    /// How long an answer may take as a whole.
+    pub(super) timeout: Duration,
+    /// How long it may take to resolve, connect and negotiate TLS.
+    pub(super) connect_timeout: Duration,
+    /// Most recipients in one transaction.
+    pub(super) max_recipients: usize,
+}
+
+/// How the way to a server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Security {
+    /// It begins in the open and must become TLS before anything that matters.
+    StartTls,
+    /// TLS from the first byte.
+    Tls,
+    /// Not at all; only for a server on this host.
+    None,
+}
+
+/// Who a server is told we are.
+#[derive(Debug, Clone)]
+pub(super) struct Login {
+    /// The name.
+    pub(super) username: String,
+    /// Where its secret comes from.
+    pub(super) source: Source,
+    /// How it is proved; `None` takes the best of what the server offers.
+    pub(super) mechanism: Option<Mechanism>,
+}
+
+impl Settings {
+    /// Reads the keys of a provider's section. Keys that belong to others are passed over.
+    pub(super) fn parse(options: &[(String, String)]) -> Result<Self> {
+        let keys = Keys(options);
+        let host = keys.get("host").ok_or_else(|| wrong("host", "is missing"))?;
+        let host = checked("host", host)?;
+        let security = keys.security(&host)?;
+        Ok(Self {
+            port: keys.number("port")?.unwrap_or_else(|| security.port()),
+            login: keys.login()?,
+            ca_file: keys.get("ca_file").map(PathBuf::from),
+            helo: keys.get("helo").map(|helo| checked("helo", helo)).transpose()?,
+            connections: keys.positive("connections")?.unwrap_or(CONNECTIONS),
+            timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
+            connect_timeout: keys.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
+            max_recipients: keys.positive("max_recipients")?.unwrap_or(MAX_RECIPIENTS),
+            host,
+            security,
+        })
+    }
+
+    /// The server as people know it: `HOST:PORT`.
+    pub(super) fn place(&self) -> String {
+        match self.host.parse() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
+            _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Security {
+    fn port(self) -> u16 {
+        match self {
+            Self::StartTls => SUBMISSION_PORT,
+            Self::Tls => SUBMISSIONS_PORT,
+            Self::None => SMTP_PORT,
+        }
+    }
+}
+
+/// The keys of a section.
+struct Keys<'a>(&'a [(String, String)]);
+
+impl<'a> Keys<'a> {
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    fn number<N: FromStr>(&self, key: &str) -> Result<Option<N>> {
+        let parse = |text: &str| {
+            text.parse().map_err(|_| wrong(key, &format!("is {text:?}, which is no such number")))
+        };
+        self.get(key).map(parse).transpose()
+    }
+
+    fn positive(&self, key: &str) -> Result<Option<usize>> {
+        match self.number(key)? {
+            Some(0) => Err(wrong(key, "is 0; it must be at least 1")),
+            number => Ok(number),
+        }
+    }
+
+    /// Durations come as whole milliseconds.
+    fn duration(&self, key: &str) -> Result<Option<Duration>> {
+        let milliseconds = self.positive(key)?;
+        Ok(milliseconds.map(|n| Duration::from_millis(n as u64)))
+    }
+
+    fn security(&self, host: &str) -> Result<Security> {
+        match self.get("security") {
+            None | Some("starttls") => Ok(Security::StartTls),
+            Some("tls") => Ok(Security::Tls),
+            Some("none") if is_loopback(host) => Ok(Security::None),
+            Some("none") => {
+                let why = format!(
+                    "is \"none\", which is for servers on this host only, and {host} is elsewhere; \
+                     take \"starttls\" or \"tls\""
+                );
+                Err(wrong("security", &why))
+            }
+            Some(other) => {
+                Err(wrong("security", &format!("is {other:?}; it must be starttls, tls or none")))
+            }
+        }
+    }
+
+    fn login(&self) -> Result<Option<Login>> {
+        let (source, mechanism) = (self.source()?, self.mechanism()?);
+        match (self.get("username"), source) {
+            (Some(username), Some(source)) => {
+                if username.is_empty() || username.contains(|c: char| c.is_control()) {
+                    return Err(wrong("username", "is empty or has a control character"));
+                }
+                Ok(Some(Login { username: username.to_owned(), source, mechanism }))
+            }
+            (Some(_), None) => Err(wrong(
+                "username",
+                "is there, and none of password_command, password_file, password_credential and \
+                 password_env",
+            )),
+            (None, Some(_)) => Err(wrong("username", "is missing; there is a password for it")),
+            (None, None) if mechanism.is_some() => {
+                Err(wrong("auth", "is there, and no username and password"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn source(&self) -> Result<Option<Source>> {
+        let mut found = SOURCES.iter().filter_map(|key| self.get(key).map(|value| (*key, value)));
+        let Some((first, value)) = found.next() else { return Ok(None) };
+        if let Some((second, _)) = found.next() {
+            return Err(wrong(second, &format!("is there beside {first}; keep one")));
+        }
+        Ok(Some(match first {
+            "password_command" => Source::Command(value.to_owned()),
+            "password_file" => Source::File(value.into()),
+            "password_credential" => Source::Credential(value.to_owned()),
+            _ => Source::Environment(value.to_owned()),
+        }))
+    }
+
+    fn mechanism(&self) -> Result<Option<Mechanism>> {
+        match self.get("auth") {
+            None => Ok(None),
+            Some("plain") => Ok(Some(Mechanism::Plain)),
+            Some("login") => Ok(Some(Mechanism::Login)),
+            Some("xoauth2") => Ok(Some(Mechanism::Xoauth2)),
+            Some(other) => {
+                Err(wrong("auth", &format!("is {other:?}; it must be plain, login or xoauth2")))
+            }
+        }
+    }
+}
+
+/// A name that goes into a command as it stands.
+fn checked(key: &str, name: &str) -> Result<String> {
+    let bad = |c: char| c.is_control() || c.is_whitespace() || "<>/@".contains(c);
+    if name.is_empty() || name.contains(bad) {
+        return Err(wrong(key, &format!("is {name:?}, which is not the name of a host")));
+    }
+    Ok(name.to_owned())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn wrong(key: &str, why: &str) -> ProviderError {
+    ProviderError::new(Code::E_UNCONFIGURED, format!("{key} {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[(&str, &str)]) -> Result<Settings> {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Settings::parse(&options.iter().map(own).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_host_is_enough() {
+        let settings = parse(&[("host", "smtp.example.org")]).expect("settings");
+        assert_eq!(settings.place(), "smtp.example.org:587");
+        assert_eq!(settings.security, Security::StartTls);
+        assert_eq!((settings.connections, settings.max_recipients), (4, 100));
+        assert_eq!((settings.timeout, settings.connect_timeout), (TIMEOUT, CONNECT_TIMEOUT));
+        assert!(settings.login.is_none() && settings.helo.is_none() && settings.ca_file.is_none());
+    }
+
+    #[test]
+    fn the_port_follows_the_security() {
+        let port = |security, host| {
+            parse(&[("host", host), ("security", security)]).expect("settings").port
+        };
+        assert_eq!(port("tls", "smtp.example.org"), 465);
+        assert_eq!(port("starttls", "smtp.example.org"), 587);
+        assert_eq!(port("none", "localhost"), 25);
+        let given = parse(&[("host", "::1"), ("security", "none"), ("port", "2525")]);
+        assert_eq!(given.expect("settings").place(), "[::1]:2525");
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let settings = parse(&[
+            ("host", "127.0.0.1"),
+            ("security", "none"),
+            ("username", "me"),
+            ("password_command", "pass show x"),
+            ("auth", "xoauth2"),
+            ("ca_file", "/etc/ca.pem"),
+            ("helo", "me.example.org"),
+            ("connections", "2"),
+            ("timeout", "1500"),
+            ("connect_timeout", "250"),
+            ("max_recipients", "7"),
+            ("accept", "not ours"),
+        ])
+        .expect("settings");
+        let login = settings.login.expect("a login");
+        assert_eq!(login.mechanism, Some(Mechanism::Xoauth2));
+        assert!(matches!(login.source, Source::Command(text) if text == "pass show x"));
+        assert_eq!(settings.timeout, Duration::from_millis(1500));
+        assert_eq!((settings.connections, settings.max_recipients), (2, 7));
+    }
+
+    #[test]
+    fn an_open_way_stays_on_this_host() {
+        for host in ["localhost", "LocalHost.", "127.0.0.1", "127.8.8.8", "::1"] {
+            assert!(parse(&[("host", host), ("security", "none")]).is_ok(), "{host}");
+        }
+        for host in ["example.org", "10.0.0.1", "::2", "localhost.example.org", "0.0.0.0"] {
+            let error = parse(&[("host", host), ("security", "none")]).expect_err(host);
+            assert_eq!(error.code, Code::E_UNCONFIGURED);
+            assert!(error.message.starts_with("security "), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_mistake_names_its_key() {
+        let cases: [(&str, &[(&str, &str)]); 16] = [
+            ("host", &[]),
+            ("host", &[("host", "")]),
+            ("host", &[("host", "a b")]),
+            ("host", &[("host", "a\r\nb")]),
+            ("port", &[("host", "a"), ("port", "70000")]),
+            ("security", &[("host", "a"), ("security", "ssl")]),
+            ("auth", &[("host", "a"), ("auth", "ntlm")]),
+            ("auth", &[("host", "a"), ("auth", "plain")]),
+            ("username", &[("host", "a"), ("username", "me")]),
+            ("username", &[("host", "a"), ("password_env", "X")]),
+            ("username", &[("host", "a"), ("password_env", "X"), ("username", "a\nb")]),
+            ("password_env", &[("host", "a"), ("password_env", "X"), ("password_file", "/x")]),
+            ("helo", &[("host", "a"), ("helo", "x\r\nMAIL")]),
+            ("connections", &[("host", "a"), ("connections", "0")]),
+            ("timeout", &[("host", "a"), ("timeout", "5m")]),
+            ("max_recipients", &[("host", "a"), ("max_recipients", "-1")]),
+        ];
+        for (key, options) in cases {
+            let error = parse(options).expect_err(key);
+            assert_eq!(error.code, Code::E_UNCONFIGURED, "{key}");
+            assert!(error.message.starts_with(&format!("{key} ")), "{key}: {}", error.message);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Protection: who is trusted, and that nothing is sent to anybody else.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use sundown_protocol::Code;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A CA, and where its certificate is.
+struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    dir: TempDir,
+}
+
+impl Ca {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("CA number {}", COUNT.fetch_add(1, Ordering::SeqCst));
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, &*name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a CA");
+        let dir = TempDir::new().expect("a directory");
+        fs::write(dir.path().join("ca.pem"), issuer.pem()).expect("it is written");
+        Self { issuer, dir }
+    }
+
+    fn file(&self) -> String {
+        self.dir.path().join("ca.pem").to_str().expect("text").to_owned()
+    }
+
+    /// A server's side with a certificate for that name, which may have expired.
+    fn server(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        match validity {
+            Validity::Now => {}
+            Validity::Over => params.not_after = date_time_ymd(2001, 1, 1),
+            Validity::NotYet => params.not_before = date_time_ymd(3000, 1, 1),
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = builder
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key);
+        Arc::new(config.expect("a configuration"))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Validity {
+    Now,
+    Over,
+    NotYet,
+}
+
+const STARTTLS: &str = "< 220 test\n> EHLO\n< 250-test\n< 250 STARTTLS\n> STARTTLS\n< 220 go\ntls";
+
+/// What comes of one message over TLS to `localhost`.
+fn over_tls(
+    security: &str,
+    script: &str,
+    config: Arc<ServerConfig>,
+    ca_file: &str,
+) -> (Result<Vec<RecipientResult>>, Vec<Vec<String>>) {
+    let server = Server::with_tls(&[script], Some(config));
+    let options = [("host", "localhost"), ("security", security), ("ca_file", ca_file)];
+    let mut client = Client::new(&server, &options);
+    let results = client.send(to_bob(1));
+    drop(client);
+    (results, server.done())
+}
+
+const INSIDE: &str = "> EHLO\n< 250-test\n< 250 PIPELINING\nanything";
+
+#[test]
+fn a_message_goes_over_tls() {
+    let ca = Ca::new();
+    for (security, script) in [
+        ("tls", format!("tls\n< 220 test\n{INSIDE}")),
+        ("starttls", format!("{STARTTLS}\n{INSIDE}")),
+    ] {
+        let config = ca.server("localhost", Validity::Now);
+        let (results, _) = over_tls(security, &script, config, &ca.file());
+        assert_eq!(outcomes(&results.expect(security)), [Outcome::Sent]);
+    }
+}
+
+#[test]
+fn who_is_not_trusted_is_told_nothing() {
+    let (ca, stranger) = (Ca::new(), Ca::new());
+    let cases = [
+        (&ca, "localhost", Validity::Over, "has expired"),
+        (&ca, "localhost", Validity::NotYet, "is not valid yet"),
+        (&ca, "other.example.org", Validity::Now, "is for another name"),
+        (&stranger, "localhost", Validity::Now, "ca_file adds a CA"),
+    ];
+    for (signer, name, validity, words) in cases {
+        for (security, script) in [("tls", "tls"), ("starttls", STARTTLS)] {
+            let config = signer.server(name, validity);
+            let (results, told) = over_tls(security, script, config, &ca.file());
+            let error = results.expect_err(words);
+            assert_eq!(error.code, Code::E_NO_ACCESS, "{error}");
+            assert!(error.message.contains(words), "{error}");
+            assert!(error.message.contains("localhost:"), "{error}");
+            assert!(!told[0].iter().any(|line| line.starts_with("MAIL")), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn without_starttls_nothing_is_sent() {
+    let ca = Ca::new();
+    let scripts = [
+        ("< 220 test\n> EHLO\n< 250-test\n< 250 AUTH PLAIN", Code::E_NO_SUPPORT),
+        ("< 220 test\n> EHLO\n< 250-STARTTLS\n< 250 HELP", Code::E_NO_SUPPORT),
+        ("< 220 test\n> EHLO\n< 250-x\n< 250 STARTTLS\n> STARTTLS\n< 454 no", Code::E_CALL_FAILED),
+        // No way back to a server of thirty years ago, which would have no TLS.
+        ("< 220 test\n> EHLO\n< 502 what", Code::E_CALL_FAILED),
+    ];
+    for (script, code) in scripts {
+        let config = ca.server("localhost", Validity::Now);
+        let (results, told) = over_tls("starttls", script, config, &ca.file());
+        assert_eq!(results.expect_err(script).code, code, "{script}");
+        let commands: Vec<_> = told[0].iter().map(|line| line.split(' ').next()).collect();
+        assert!(
+            commands.iter().all(|c| matches!(c, Some("EHLO" | "STARTTLS" | "QUIT"))),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn what_comes_behind_starttls_in_the_open_ends_it() {
+    let ca = Ca::new();
+    let script = STARTTLS.replace("\ntls", "\n< 250-evil\n< 250 AUTH PLAIN");
+    let config = ca.server("localhost", Validity::Now);
+    let (results, told) = over_tls("starttls", &script, config, &ca.file());
+    let error = results.expect_err("an injection");
+    assert_eq!(error.code, Code::E_NO_ACCESS);
+    assert_eq!(told[0].len(), 2, "{told:?}");
+}
+
+#[test]
+fn what_was_offered_in_the_open_is_forgotten() {
+    let ca = Ca::new();
+    let open = STARTTLS.replace("250-test", "250-test\n< 250-SIZE 1\n< 250-DSN");
+    let config = ca.server("localhost", Validity::Now);
+    let (results, told) = over_tls("starttls", &format!("{open}\n{INSIDE}"), config, &ca.file());
+    assert_eq!(outcomes(&results.expect("results")), [Outcome::Sent]);
+    assert!(told[0].contains(&"MAIL FROM:<anna@example.org>".to_owned()), "{told:?}");
+}
+
+#[test]
+fn a_server_without_tls_is_told_apart() {
+    let ca = Ca::new();
+    let config = ca.server("localhost", Validity::Now);
+    let (results, _) = over_tls("tls", "< 220 test in the open", config, &ca.file());
+    let error = results.expect_err("no TLS");
+    assert_eq!(error.code, Code::E_NO_ACCESS);
+    assert!(error.message.contains("does not speak TLS"), "{error}");
+}
+
+#[test]
+fn a_connection_lost_within_tls_is_a_lost_connection() {
+    let ca = Ca::new();
+    let inside =
+        "tls\n< 220 test\n> EHLO\n< 250-test\n< 250 PIPELINING\n> MAIL\n> RCPT\n< 250 ok\n< 250 ok";
+    for (rest, outcome) in [
+        ("> DATA\nclose", Outcome::Offline),
+        ("> DATA\n< 354 go on\nmessage\nclose", Outcome::Unknown),
+    ] {
+        let config = ca.server("localhost", Validity::Now);
+        let (results, _) = over_tls("tls", &format!("{inside}\n{rest}"), config, &ca.file());
+        assert_eq!(outcomes(&results.expect("results")), [outcome], "{rest}");
+    }
+    let config = ca.server("localhost", Validity::Now);
+    let (results, _) = over_tls("tls", "close", config, &ca.file());
+    assert_eq!(results.expect_err("closed").code, Code::E_NETWORK_ERROR);
+}
+
+#[test]
+fn a_connection_over_tls_is_used_again_and_replaced() {
+    let ca = Ca::new();
+    let takes_all = format!("tls\n< 220 test\n{INSIDE}");
+    let one = "tls\n< 220 test\n> EHLO\n< 250 test\n> MAIL\n< 250 ok\n> RCPT\n< 250 ok\n> DATA\n\
+               < 354 go on\nmessage\n< 250 ok\nclose";
+    let config = ca.server("localhost", Validity::Now);
+    let server = Server::with_tls(&[one, &takes_all], Some(config));
+    let file = ca.file();
+    let options =
+        [("host", "localhost"), ("security", "tls"), ("ca_file", &file), ("connections", "1")];
+    let mut client = Client::new(&server, &options);
+    for id in 1..=3 {
+        assert_eq!(outcomes(&client.send(to_bob(id)).expect("results")), [Outcome::Sent]);
+    }
+    drop(client);
+    let told = server.done();
+    assert_eq!(told[1].iter().filter(|line| line.starts_with("MAIL")).count(), 2);
+}

@@ -1,0 +1,286 @@
+//! One message's transaction: the envelope first, the message when its intent is durable.
+//!
+//! ```text
+//!  begin:   MAIL ─► RCPT … ─► somebody is accepted ── the intent is stored meanwhile ──►
+//!  finish:  DATA ─► the body ─► the dot ─► the last answer
+//!                                 └─ from its first byte on, no answer means that nobody knows
+//! ```
+
+use std::io::Read;
+use std::time::Duration;
+
+use lettre::transport::smtp::commands::Data;
+use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
+use sundown_protocol::Code;
+
+use super::answer::{Answer, Meaning};
+use super::auth::not_logged_on;
+use super::body::{OnWire, PIECE, Survey, read};
+use super::connection::{Connection, Kind, Trouble};
+use super::envelope::{Envelope, Unfit};
+
+/// Commands that are sent without waiting for an answer to each. Their answers fit into the buffers between us, or both
+/// sides would wait for each other.
+const BATCH: usize = 50;
+
+/// How long is waited for the words of a server that has closed the connection or spoken unasked.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Answers that want somebody else logged on (RFC 4954, 6).
+const LOG_ON_FIRST: [u16; 4] = [530, 534, 535, 538];
+
+/// What became of the envelope.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Recipients that the server takes the message for. If there are none, there is no transaction either.
+    pub(super) accepted: Vec<usize>,
+    /// The others.
+    pub(super) refused: Vec<RecipientResult>,
+}
+
+/// Why there is no answer about the envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotBegun {
+    /// The conversation broke off.
+    Broken(Trouble),
+    /// The server closes the connection, in its words.
+    Closing(String),
+    /// The server wants somebody else.
+    NotLoggedOn(String),
+}
+
+impl NotBegun {
+    /// What a caller is told.
+    pub(super) fn into_error(self, place: &str) -> ProviderError {
+        match self {
+            Self::Broken(trouble) => trouble.into_error(),
+            Self::Closing(words) => {
+                ProviderError::new(Code::E_CALL_FAILED, format!("{place} ended it: {words}"))
+            }
+            Self::NotLoggedOn(words) => not_logged_on(place, &words),
+        }
+    }
+}
+
+impl From<Trouble> for NotBegun {
+    fn from(trouble: Trouble) -> Self {
+        Self::Broken(trouble)
+    }
+}
+
+/// Tells the server who writes to whom.
+pub(super) fn begin(
+    connection: &mut Connection,
+    transmission: &Transmission,
+    survey: &Survey,
+) -> Result<Begun, NotBegun> {
+    let envelope = match Envelope::new(connection, transmission, survey) {
+        Ok(envelope) => envelope,
+        Err(Unfit(words)) => return Ok(all_refused(transmission, Outcome::Failed, &words)),
+    };
+    let mut begun = Begun { accepted: Vec::new(), refused: envelope.refused };
+    if envelope.recipients.is_empty() {
+        return Ok(begun);
+    }
+    let commands = [&envelope.mail].into_iter().chain(envelope.recipients.iter().map(|(_, c)| c));
+    let answers = ask(connection, &commands.collect::<Vec<_>>())?;
+    let (mail, answers) = answers.split_first().ok_or_else(|| nonsense(connection))?;
+    if let Some(outcome) = refusal(mail) {
+        if LOG_ON_FIRST.contains(&mail.code()) {
+            return Err(NotBegun::NotLoggedOn(mail.words()));
+        }
+        begun.refused.extend(results(envelope.recipients.iter().map(|r| r.0), outcome, mail));
+        return Ok(begun);
+    }
+    for ((recipient, _), answer) in envelope.recipients.iter().zip(answers) {
+        match refusal(answer) {
+            None => begun.accepted.push(*recipient),
+            Some(outcome) => begun.refused.extend(results([*recipient], outcome, answer)),
+        }
+    }
+    Ok(begun)
+}
+
+/// Says all commands and gives back the answers; only the first one's, and maybe some more, if that is refused.
+fn ask(connection: &mut Connection, commands: &[&String]) -> Result<Vec<Answer>, NotBegun> {
+    let batch = if connection.offer.has("PIPELINING") { BATCH } else { 1 };
+    let mut answers: Vec<Answer> = Vec::with_capacity(commands.len());
+    for commands in commands.chunks(batch) {
+        let lines: String = commands.iter().map(|line| line.as_str()).collect();
+        connection.send(lines.as_bytes())?;
+        for _ in commands {
+            let answer = connection.answer()?;
+            if answer.closes() {
+                return Err(NotBegun::Closing(answer.words()));
+            }
+            answers.push(answer);
+        }
+        if answers.first().is_some_and(|mail| mail.meaning() != Meaning::Done) {
+            break;
+        }
+    }
+    Ok(answers)
+}
+
+fn nonsense(connection: &Connection) -> NotBegun {
+    let words = format!("{} gave no answer", connection.place());
+    NotBegun::Broken(Trouble { kind: Kind::Nonsense, words })
+}
+
+fn refusal(answer: &Answer) -> Option<Outcome> {
+    match answer.meaning() {
+        Meaning::Done => None,
+        Meaning::Never => Some(Outcome::Failed),
+        Meaning::Later | Meaning::GoOn => Some(Outcome::Later),
+    }
+}
+
+fn results<'a>(
+    recipients: impl IntoIterator<Item = usize> + 'a,
+    outcome: Outcome,
+    answer: &Answer,
+) -> impl Iterator<Item = RecipientResult> + 'a {
+    let reply = answer.words();
+    let one = move |recipient| RecipientResult { recipient, outcome, reply: reply.clone() };
+    recipients.into_iter().map(one)
+}
+
+fn all_refused(transmission: &Transmission, outcome: Outcome, words: &str) -> Begun {
+    let one = |(recipient, _): &(usize, String)| {
+        let recipient = *recipient;
+        RecipientResult { recipient, outcome, reply: words.to_owned() }
+    };
+    Begun { accepted: Vec::new(), refused: transmission.recipients.iter().map(one).collect() }
+}
+
+/// What became of the message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// What, for each recipient that was accepted.
+    pub(super) outcome: Outcome,
+    /// In the server's words, or ours.
+    pub(super) words: String,
+    /// Whether the connection can be used again.
+    pub(super) after: After,
+}
+
+/// What a connection is good for after a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// Another one can begin.
+    Clean,
+    /// Another one can begin after a RSET.
+    Unfinished,
+    /// Nothing.
+    Broken,
+}
+
+impl Finished {
+    fn new(outcome: Outcome, words: impl Into<String>, after: After) -> Self {
+        Self { outcome, words: words.into(), after }
+    }
+
+    /// By an answer, which ends the transaction or leaves it as it was before DATA.
+    fn by(answer: &Answer, after: After) -> Self {
+        let outcome = match answer.meaning() {
+            Meaning::Done => Outcome::Sent,
+            Meaning::Never => Outcome::Failed,
+            Meaning::Later | Meaning::GoOn => Outcome::Later,
+        };
+        let after = if answer.closes() { After::Broken } else { after };
+        Self::new(outcome, answer.words(), after)
+    }
+}
+
+/// Hands the message over.
+pub(super) fn finish(connection: &mut Connection, message: impl Read) -> Finished {
+    let answer = match connection.command(&Data.to_string()) {
+        Ok(answer) => answer,
+        Err(trouble) => {
+            let lost = trouble.kind == Kind::Lost;
+            let outcome = if lost { Outcome::Offline } else { Outcome::Later };
+            return Finished::new(outcome, trouble.words, After::Broken);
+        }
+    };
+    match answer.meaning() {
+        Meaning::GoOn => {}
+        // Done, and nothing was sent: this server does not know what it does.
+        Meaning::Done => return Finished::new(Outcome::Later, answer.words(), After::Broken),
+        Meaning::Later | Meaning::Never => return Finished::by(&answer, After::Unfinished),
+    }
+    match send_body(connection, message) {
+        Ok(()) => end(connection),
+        Err(finished) => finished,
+    }
+}
+
+/// The body up to its last line end. If it breaks off, the message was surely not taken: it has no end.
+fn send_body(connection: &mut Connection, mut message: impl Read) -> Result<(), Finished> {
+    let mut wire = OnWire::default();
+    let (mut input, mut output) = (vec![0; PIECE], Vec::with_capacity(2 * PIECE));
+    loop {
+        let n = read(&mut message, &mut input).map_err(|error| {
+            let words = format!("the message could not be read: {error}");
+            Finished::new(Outcome::Later, words, After::Broken)
+        })?;
+        output.clear();
+        if n == 0 {
+            wire.finish(&mut output);
+        } else {
+            wire.feed(&input[..n], &mut output);
+        }
+        connection.send(&output).map_err(|trouble| broken_off(connection, trouble))?;
+        if n == 0 {
+            return last_words(connection);
+        }
+    }
+}
+
+/// A server that has had enough mostly says so, and does not listen any more.
+fn broken_off(connection: &mut Connection, trouble: Trouble) -> Finished {
+    match last_words(connection) {
+        Err(finished) => finished,
+        Ok(()) => Finished::new(Outcome::Later, trouble.words, After::Broken),
+    }
+}
+
+/// Whatever a server says before the end of the message is its last word.
+fn last_words(connection: &mut Connection) -> Result<(), Finished> {
+    if connection.is_quiet() {
+        return Ok(());
+    }
+    match connection.answer_within(LAST_WORDS) {
+        Ok(answer) if answer.meaning() == Meaning::Never => {
+            Err(Finished::by(&answer, After::Broken))
+        }
+        Ok(answer) => Err(Finished::new(Outcome::Later, answer.words(), After::Broken)),
+        // It was no answer after all: TLS has things of its own to say.
+        Err(trouble) if trouble.kind == Kind::Silent => Ok(()),
+        Err(trouble) => Err(Finished::new(Outcome::Later, trouble.words, After::Broken)),
+    }
+}
+
+/// The dot. From its first byte on, only an answer tells what became of the message.
+fn end(connection: &mut Connection) -> Finished {
+    let before = connection.sent();
+    if let Err(trouble) = connection.send(b".\r\n") {
+        if connection.sent() == before {
+            return Finished::new(Outcome::Later, trouble.words, After::Broken);
+        }
+        return unknown(&trouble);
+    }
+    // RFC 5321 gives a server twice the time for this one; losing patience here costs most.
+    match connection.answer_within(connection.timeout() * 2) {
+        Ok(answer) if answer.meaning() == Meaning::GoOn => unknown(&Trouble {
+            kind: Kind::Nonsense,
+            words: format!("{} answered {}", connection.place(), answer.words()),
+        }),
+        Ok(answer) => Finished::by(&answer, After::Clean),
+        Err(trouble) => unknown(&trouble),
+    }
+}
+
+fn unknown(trouble: &Trouble) -> Finished {
+    let words = format!("{}, when it had the whole message; it may have gone out", trouble.words);
+    Finished::new(Outcome::Unknown, words, After::Broken)
+}

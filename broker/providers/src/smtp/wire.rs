@@ -1,0 +1,146 @@
+//! A socket on which nothing lasts longer than it may.
+//!
+//! A time limit of the socket itself is for one call: a server that sends a byte now and then would never meet it, and
+//! TLS makes many calls for one. Here there is a moment, set in front of each step, at which every call ends.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
+
+/// A TCP connection with a moment at which everything on it ends.
+#[derive(Debug)]
+pub(super) struct Wire {
+    socket: TcpStream,
+    until: Instant,
+    sent: u64,
+}
+
+impl Wire {
+    /// A wire on which nothing may last yet.
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket, until: Instant::now(), sent: 0 }
+    }
+
+    /// From now on everything ends at that moment.
+    pub(super) fn set_deadline(&mut self, until: Instant) {
+        self.until = until;
+    }
+
+    /// The socket's own address.
+    pub(super) fn local_address(&self) -> io::Result<std::net::SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
+        let blocks = self.socket.set_nonblocking(false);
+        blocks.is_ok() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// The socket's own limit shows as if there were nothing to read just now.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(self.left()?))?;
+        self.socket.read(into).map_err(in_words)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(self.left()?))?;
+        let n = self.socket.write(bytes).map_err(in_words)?;
+        self.sent += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A way to a server, in the open or not.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// In the open.
+    Plain(Wire),
+    /// Protected.
+    Tls(Box<StreamOwned<ClientConnection, Wire>>),
+}
+
+impl Stream {
+    /// What is below.
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => &mut tls.sock,
+        }
+    }
+
+    /// How many bytes the socket has taken.
+    pub(super) fn sent(&self) -> u64 {
+        match self {
+            Self::Plain(wire) => wire.sent,
+            Self::Tls(tls) => tls.sock.sent,
+        }
+    }
+
+    /// Whether the server has neither said anything unasked nor closed the connection.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(wire) => wire.is_quiet(),
+            Self::Tls(tls) => {
+                let inside = tls.conn.process_new_packets();
+                inside.is_ok_and(|inside| inside.plaintext_bytes_to_read() == 0)
+                    && tls.sock.is_quiet()
+            }
+        }
+    }
+
+    /// Says that nothing more comes.
+    pub(super) fn close(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.conn.send_close_notify();
+            let _ = tls.flush();
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.read(into),
+            Self::Tls(tls) => tls.read(into),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(wire) => wire.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
