@@ -10,4 +10,5 @@ mod harness;
 mod queue;
 mod servers;
 
+mod load;
 mod sink;

@@ -89,7 +89,8 @@ impl Shell {
         let rows = self.ok(&format!("list object={inbox}"))["rows"].clone();
         self.ok(&format!("release object={inbox}"));
         let entries = rows.as_array().expect("rows").iter();
-        let entries: Vec<_> = entries.map(|row| row["entry"].as_str().expect("text").to_owned()).collect();
+        let entries: Vec<_> =
+            entries.map(|row| row["entry"].as_str().expect("text").to_owned()).collect();
         let mut read = |entry: &String| {
             let read = self.ok(&format!("read session={session} entry={entry}"));
             read["content"].as_str().expect("text").to_owned()

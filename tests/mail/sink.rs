@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::harness::{Home, Shell};
 use crate::queue::{RETRIES, transport};
-use crate::servers::{Received, Sink};
+use crate::servers::{Received, Sink, port};
 
 /// What a fault means for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,8 +195,11 @@ fn whatever_a_server_does_nothing_is_lost_and_nothing_comes_twice() {
     // Without them.
     for case in &mut cases {
         let before = case.sink.replace(&[]);
-        if case.fate == Sent {
-            only(&before, &case.profile, case.flags);
+        match case.fate {
+            Sent => only(&before, &case.profile, case.flags),
+            // What may have gone out is never repeated, and what is refused for ever is not tried again.
+            Unknown | Bounced => assert!(before.len() <= 1, "{:?}: {before:?}", case.flags),
+            Deferred => {}
         }
     }
     let settled = |rows: &[serde_json::Value]| {
@@ -245,5 +248,91 @@ fn whatever_a_server_does_nothing_is_lost_and_nothing_comes_twice() {
         });
         only(&case.sink.received(), &case.profile, case.flags);
     }
+    drop(broker);
+}
+
+/// Nobody there: mail waits, which counts as no attempt, and goes out when somebody is.
+///
+/// QUEUE-11, design §3.18
+#[test]
+fn without_a_server_mail_waits() {
+    if !Sink::installed() {
+        return;
+    }
+    let home = Home::new();
+    let port = port();
+    home.sends_to(port, "");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = shell.submit(1, &home.letter("patient"));
+    let row = home.entry_with(&entry, "a reason", |row| row["last_error"].is_string());
+    assert!(row["last_error"].as_str().is_some_and(|e| e.contains("nothing listens")), "{row}");
+    assert_eq!(row["attempts"], 0, "{row}");
+    let sink = Sink::at(port, &[]);
+    home.run(&["queue", "flush"]).ok();
+    home.entry_until(&entry, "sent");
+    only(&sink.received(), "patient", "one copy");
+    drop(broker);
+}
+
+/// A server that closes a connection which it is tired of, or ends, delays nobody's mail by more than a retry: a new
+/// connection is made.
+///
+/// design §3.18
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_made_again() {
+    if !Sink::installed() {
+        return;
+    }
+    let home = Home::new();
+    let mut sink = Sink::start(&["-t", "1"]);
+    home.sends_to(sink.port(), "connections = 1\n");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let mut send = |subject: &str| {
+        let entry = shell.submit(1, &home.letter(subject));
+        home.entry_until(&entry, "sent")["attempts"].clone()
+    };
+    send("first");
+    // Now the connection is idle.
+    let before = sink.replace(&[]);
+    assert_eq!(send("second"), 1, "the first attempt succeeds");
+    only(&before, "first", "before");
+    only(&sink.received(), "second", "after");
+    drop(broker);
+}
+
+/// A server that ends after each message, in whatever state its other connections are, gets each message once.
+///
+/// design §3.17
+#[test]
+fn a_server_that_ends_after_each_message_gets_each_once() {
+    if !Sink::installed() {
+        return;
+    }
+    let home = Home::new();
+    let mut sink = Sink::start(&["-M", "1"]);
+    home.sends_to(sink.port(), "connections = 1\n");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    for n in 0..3 {
+        shell.submit(1, &home.letter(&format!("number{n}")));
+    }
+    let mut subjects = Vec::new();
+    for n in 0..3 {
+        home.rows_until("another message has left", |rows| {
+            let left =
+                |row: &&serde_json::Value| row["state"] == "sent" || row["state"] == "unknown";
+            rows.iter().filter(left).count() > n
+        });
+        sink.wait();
+        subjects.extend(sink.replace(&["-M", "1"]).iter().map(Received::subject));
+        home.run(&["queue", "flush"]).ok();
+    }
+    subjects.sort();
+    assert_eq!(subjects, ["number0", "number1", "number2"]);
     drop(broker);
 }

@@ -100,11 +100,15 @@ impl Postfix {
         owned_by("postfix", &path.join("data"));
         owned_by("nobody", &path.join("mail"));
         let here = |text: &str| text.replace("DIR", &path.display().to_string());
-        let write = |name: &str, text: &str| fs::write(path.join(name), here(text)).expect("written");
+        let write =
+            |name: &str, text: &str| fs::write(path.join(name), here(text)).expect("written");
         write("etc/main.cf", &format!("{MAIN}{settings}\n"));
         write("etc/master.cf", &format!("127.0.0.1:{port} inet n - n - - smtpd {smtpd}\n{MASTER}"));
         write("etc/sasl/smtpd.conf", SASL);
-        write("users", "/^(user[0-9]*|anna)@/ $1/\n/^\u{fc}ser@/ utf8/\n/^any.*@load.test$/ any/\n");
+        write(
+            "users",
+            "/^(user[0-9]*|anna)@/ $1/\n/^\u{fc}ser@/ utf8/\n/^any.*@load.test$/ any/\n",
+        );
         let mut command = Command::new(program("postfix").expect("it is installed"));
         command.arg("-c").arg(path.join("etc")).arg("start-fg").env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::harness::wait_for_end;
+
 use super::{accepting, installed, log_file, port, program};
 
 /// A running `smtp-sink`, which keeps what it gets. It is killed at the end of its test.
@@ -121,6 +123,11 @@ impl Sink {
     pub(crate) fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) {
+        wait_for_end(&mut self.child);
     }
 
     /// The messages that it got as a whole.
