@@ -10,5 +10,7 @@ mod harness;
 mod queue;
 mod servers;
 
+mod clients;
 mod load;
+mod postfix;
 mod sink;

@@ -61,7 +61,12 @@ impl Home {
 
     /// One entry with its recipients, when it has come to that state.
     pub(crate) fn entry_until(&self, entry: &str, state: &str) -> Value {
-        self.entry_with(entry, state, |row| row["state"] == state)
+        self.entry_with(entry, state, |row| {
+            let found = row["state"].as_str().unwrap_or_default();
+            let is_final = ["sent", "bounced", "aborted"].contains(&found);
+            assert!(!is_final || found == state, "never {state}: {row:#}");
+            found == state
+        })
     }
 
     /// One entry with its recipients, when it is as wanted.

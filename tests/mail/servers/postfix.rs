@@ -40,7 +40,7 @@ alias_database =
 local_transport = error:nobody is here
 default_transport = error:nothing goes out
 virtual_mailbox_domains = test, load.test
-virtual_mailbox_maps = regexp:DIR/users
+virtual_mailbox_maps = texthash:DIR/users
 virtual_mailbox_base = DIR/mail
 virtual_uid_maps = static:65534
 virtual_gid_maps = static:65534
@@ -105,26 +105,40 @@ impl Postfix {
         write("etc/main.cf", &format!("{MAIN}{settings}\n"));
         write("etc/master.cf", &format!("127.0.0.1:{port} inet n - n - - smtpd {smtpd}\n{MASTER}"));
         write("etc/sasl/smtpd.conf", SASL);
-        write(
-            "users",
-            "/^(user[0-9]*|anna)@/ $1/\n/^\u{fc}ser@/ utf8/\n/^any.*@load.test$/ any/\n",
-        );
-        let mut command = Command::new(program("postfix").expect("it is installed"));
-        command.arg("-c").arg(path.join("etc")).arg("start-fg").env_clear();
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file(&path.join("errors")));
-        let mut child = command.spawn().expect("it starts");
-        let log = Lines::of(child.stdout.take().expect("it is a pipe"));
-        let said = || {
-            let errors = fs::read_to_string(path.join("errors")).unwrap_or_default();
-            format!("{}\n{errors}", log.all().join("\n"))
-        };
-        accepting(&mut child, port, said);
+        let names = ["user1", "user2", "user3", "anna"];
+        let mut users: String = names.iter().map(|n| format!("{n}@test {n}/\n")).collect();
+        users += "\u{fc}ser@test utf8/\n@load.test load/\n";
+        write("users", &users);
+        let (child, log) = run(path, port);
         Self { child, port, folder, log }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Writes a file into its directory.
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("written");
+        path
+    }
+
+    /// Ends it and starts it again as its files say now.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        (self.child, self.log) = run(self.folder.path(), self.port);
+    }
+
+    fn stop(&mut self) {
+        // The master leads the group of all its servers, and stands in a file.
+        let master = fs::read_to_string(self.folder.path().join("queue/pid/master.pid"));
+        let master = master.ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+        if let Some(master) = master {
+            let _ = kill_process_group(master, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// A user who can log on.
@@ -158,17 +172,28 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        // The master leads the group of all its servers.
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
         if std::thread::panicking() {
             let log = self.log.all();
             eprintln!("log of postfix:\n{}", log[log.len().saturating_sub(200)..].join("\n"));
         }
     }
+}
+
+/// Starts it and waits until it accepts connections.
+fn run(path: &Path, port: u16) -> (Child, Lines) {
+    let mut command = Command::new(program("postfix").expect("it is installed"));
+    command.arg("-c").arg(path.join("etc")).arg("start-fg").env_clear();
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file(&path.join("errors")));
+    let mut child = command.spawn().expect("it starts");
+    let log = Lines::of(child.stdout.take().expect("it is a pipe"));
+    let said = || {
+        let errors = fs::read_to_string(path.join("errors")).unwrap_or_default();
+        format!("{}\n{errors}", log.all().join("\n"))
+    };
+    accepting(&mut child, port, said);
+    (child, log)
 }
 
 fn open_to_all(path: &Path) {

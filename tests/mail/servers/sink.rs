@@ -18,7 +18,7 @@ pub(crate) struct Sink {
 }
 
 /// A message that a sink got as a whole, whatever it answered then.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Received {
     /// The arguments of MAIL.
     pub(crate) mail: String,
@@ -26,6 +26,14 @@ pub(crate) struct Received {
     pub(crate) recipients: Vec<String>,
     /// The message with LF at the ends of lines.
     pub(crate) message: Vec<u8>,
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let beginning = &self.message[..self.message.len().min(1500)];
+        let text = String::from_utf8_lossy(beginning);
+        write!(f, "{} to {:?}, {} bytes:\n{text}", self.mail, self.recipients, self.message.len())
+    }
 }
 
 impl Received {
