@@ -98,7 +98,7 @@ fn ten_thousand_messages_reach_postfix_once_each() {
     if !Postfix::installed() {
         return;
     }
-    let (home, postfix) = (Home::new(), Postfix::start("", ""));
+    let (home, postfix) = (Home::new(), Postfix::start(""));
     home.sends_to(postfix.port(), "connections = 8\n");
     let broker = home.serve();
     for (mut shell, durable) in submit(&home) {

@@ -10,7 +10,10 @@ mod harness;
 mod queue;
 mod servers;
 
+mod bad;
 mod clients;
+mod large;
 mod load;
 mod postfix;
 mod sink;
+mod tls;

@@ -16,7 +16,7 @@ use crate::harness::{Lines, Maildir};
 /// else. It is killed at the end of its test.
 pub(crate) struct Postfix {
     child: Child,
-    port: u16,
+    ports: Vec<u16>,
     folder: TempDir,
     log: Lines,
 }
@@ -83,15 +83,20 @@ impl Postfix {
         installed("postfix") && root("a private postfix")
     }
 
-    /// One with these settings besides, which may name its directory as `DIR`. `smtpd` are the words behind the service
-    /// that listens.
-    pub(crate) fn start(settings: &str, smtpd: &str) -> Self {
+    /// One with these settings besides, which may name its directory as `DIR`.
+    pub(crate) fn start(settings: &str) -> Self {
+        Self::with_services(settings, &[""])
+    }
+
+    /// One that listens at several ports, at each with these words for its server.
+    pub(crate) fn with_services(settings: &str, services: &[&str]) -> Self {
         // Its queue is synced for each message. What is in memory is synced at once.
         let memory = Path::new("/dev/shm");
         let memory = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("postfix-").tempdir_in(memory);
         let folder = folder.expect("a directory");
-        let (path, port) = (folder.path(), port());
+        let path = folder.path();
+        let ports: Vec<_> = services.iter().map(|_| port()).collect();
         open_to_all(path);
         for name in ["etc", "etc/sasl", "queue", "data", "mail"] {
             fs::create_dir(path.join(name)).expect("made");
@@ -103,18 +108,29 @@ impl Postfix {
         let write =
             |name: &str, text: &str| fs::write(path.join(name), here(text)).expect("written");
         write("etc/main.cf", &format!("{MAIN}{settings}\n"));
-        write("etc/master.cf", &format!("127.0.0.1:{port} inet n - n - - smtpd {smtpd}\n{MASTER}"));
+        let listen = |(port, words): (&u16, &&str)| {
+            format!(
+                "127.0.0.1:{port} inet n - n - - smtpd {words}
+"
+            )
+        };
+        let services: String = ports.iter().zip(services).map(listen).collect();
+        write("etc/master.cf", &format!("{services}{MASTER}"));
         write("etc/sasl/smtpd.conf", SASL);
         let names = ["user1", "user2", "user3", "anna"];
         let mut users: String = names.iter().map(|n| format!("{n}@test {n}/\n")).collect();
         users += "\u{fc}ser@test utf8/\n@load.test load/\n";
         write("users", &users);
-        let (child, log) = run(path, port);
-        Self { child, port, folder, log }
+        let (child, log) = run(path, ports[0]);
+        Self { child, ports, folder, log }
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.ports[0]
+    }
+
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
     }
 
     /// Writes a file into its directory.
@@ -127,7 +143,7 @@ impl Postfix {
     /// Ends it and starts it again as its files say now.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        (self.child, self.log) = run(self.folder.path(), self.port);
+        (self.child, self.log) = run(self.folder.path(), self.ports[0]);
     }
 
     fn stop(&mut self) {

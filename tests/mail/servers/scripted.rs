@@ -138,7 +138,7 @@ impl Shared {
                     talk.message = body(&mut input)?;
                     let said = self.answer(&mut input, ".", "", "250 taken\r\n")?;
                     let talk = std::mem::take(&mut talk);
-                    if said.starts_with("250") {
+                    if said.starts_with("250 ") {
                         self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(talk);
                     }
                 }
