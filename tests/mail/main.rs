@@ -1,0 +1,19 @@
+//! Mail by real servers: through the command as it was built, to `smtp-sink`, to a private Postfix, to servers that
+//! misbehave, from programs that people send with.
+//!
+//! A program that is not installed, or a right that is missing, does not fail a test: it says `skipped:` and why.
+
+// The other suite uses all of it.
+#[allow(dead_code, unused_imports)]
+#[path = "../integration/harness/mod.rs"]
+mod harness;
+mod queue;
+mod servers;
+
+mod bad;
+mod clients;
+mod large;
+mod load;
+mod postfix;
+mod sink;
+mod tls;
