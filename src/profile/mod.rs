@@ -41,9 +41,7 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
 }
 
 fn places(context: &Context) -> Places {
-    let locations = crate::serve::locations(context);
-    let kinds = settings::KnownKinds::default();
-    Places { kinds, ..sundown_daemon::places(&locations, &Registry::shipped()) }
+    sundown_daemon::places(&crate::serve::locations(context), &Registry::shipped())
 }
 
 fn load(name: &str, places: &Places) -> Result<Profile, Error> {

@@ -518,10 +518,13 @@ pub struct Intent {
 }
 
 impl Submission {
-    /// The state of its least finished recipient.
+    /// The state of its least finished recipient. Among those that are final a bounce counts first, because somebody may
+    /// have to do something about it.
     pub fn state(&self) -> SubmissionState {
-        let least = self.recipients.iter().map(|r| r.state).min();
-        least.unwrap_or(SubmissionState::Sent)
+        let rank =
+            |state: SubmissionState| (state.is_final(), state != SubmissionState::Bounced, state);
+        let states = self.recipients.iter().map(|r| r.state);
+        states.min_by_key(|state| rank(*state)).unwrap_or(SubmissionState::Sent)
     }
 
     /// As the queue shows it.

@@ -137,6 +137,7 @@ fn a_refusal_is_told_although_the_intent_failed() {
     assert_eq!(states, [SubmissionState::Bounced, SubmissionState::Sent]);
     let told: Vec<_> = world.store("default").notices.iter().map(|(_, to)| to.clone()).collect();
     assert_eq!(told, [["bad@x"]]);
+    assert_eq!(world.state(entry), SubmissionState::Bounced, "somebody did not get it");
 }
 
 /// design §3.18: a permanent failure puts a notification into the Inbox and tells of it; a bounce of a bounce does not.

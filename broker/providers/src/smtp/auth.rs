@@ -150,8 +150,9 @@ fn said(connection: &mut Connection, line: &str) -> std::result::Result<Answer, 
 /// The words of an answer, unless it repeats what it was not meant to.
 fn quotable(answer: &Answer, steps: &[Step], secret: &SecretString) -> String {
     let raw = answer.lines().collect::<Vec<_>>().join("");
-    let repeats = |text: &str| raw.contains(text);
-    if steps.iter().any(|step| repeats(step)) || repeats(secret.expose_secret()) {
+    // The last step is the one with the secret in it.
+    let hidden = steps.last().map(|step| step.as_str()).into_iter().chain([secret.expose_secret()]);
+    if hidden.into_iter().any(|text| raw.contains(text)) {
         return format!("{} (its words are not shown: the password is among them)", answer.code());
     }
     answer.words()

@@ -56,6 +56,9 @@ impl Dialer {
 
     /// Connects, and gives back a conversation in which a transaction can begin.
     pub(super) fn dial(&self) -> Result<Connection> {
+        if let Some(keeper) = &self.keeper {
+            keeper.may_try()?;
+        }
         let place = self.settings.place();
         let until = Instant::now() + self.settings.connect_timeout;
         let socket = connect(&self.settings.host, self.settings.port, until)?;

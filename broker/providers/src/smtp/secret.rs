@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,6 +93,16 @@ struct Kept {
     refused: Option<Instant>,
 }
 
+impl Kept {
+    fn may_try(&self) -> Result<()> {
+        if self.refused.is_some_and(|then| then.elapsed() < REST) {
+            let text = "the server refused the password just before; it is tried again later";
+            return Err(ProviderError::new(Code::E_OFFLINE, text));
+        }
+        Ok(())
+    }
+}
+
 /// Whether a secret is as its source has it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
@@ -108,13 +118,15 @@ impl Keeper {
         Self { source, kept: Mutex::default() }
     }
 
+    /// Whether a server may be asked now, or has refused the secret just before.
+    pub(super) fn may_try(&self) -> Result<()> {
+        self.lock().may_try()
+    }
+
     /// The secret. While one connection fetches it, the others wait: a command that asks a person asks once.
     pub(super) fn get(&self) -> Result<(Arc<SecretString>, Age)> {
         let mut kept = self.lock();
-        if kept.refused.is_some_and(|then| then.elapsed() < REST) {
-            let text = "the server refused the password just before; it is tried again later";
-            return Err(ProviderError::new(Code::E_OFFLINE, text));
-        }
+        kept.may_try()?;
         if let Some(secret) = &kept.secret {
             return Ok((secret.clone(), Age::Kept));
         }
@@ -184,7 +196,7 @@ fn from_environment(name: &str) -> Result<Zeroizing<Vec<u8>>> {
     let value = value.ok_or_else(|| {
         unconfigured(format!("password_env {name} is not in the environment of the broker"))
     })?;
-    Ok(Zeroizing::new(value.as_bytes().to_vec()))
+    Ok(Zeroizing::new(value.into_vec()))
 }
 
 /// A buffer that never grows leaves no copies behind.

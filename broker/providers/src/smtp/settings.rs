@@ -22,6 +22,8 @@ const CONNECTIONS: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it may take until a server can be talked to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time that anything is waited for.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Recipients of one message. RFC 5321 makes every server take so many.
 const MAX_RECIPIENTS: usize = 100;
 
@@ -84,7 +86,7 @@ impl Settings {
         let host = checked("host", host)?;
         let security = keys.security(&host)?;
         Ok(Self {
-            port: keys.number("port")?.unwrap_or_else(|| security.port()),
+            port: keys.port()?.unwrap_or_else(|| security.port()),
             login: keys.login()?,
             ca_file: keys.get("ca_file").map(PathBuf::from),
             helo: keys.get("helo").map(|helo| checked("helo", helo)).transpose()?,
@@ -138,10 +140,20 @@ impl<'a> Keys<'a> {
         }
     }
 
+    fn port(&self) -> Result<Option<u16>> {
+        match self.number("port")? {
+            Some(0) => Err(wrong("port", "is 0; nothing listens there")),
+            port => Ok(port),
+        }
+    }
+
     /// Durations come as whole milliseconds.
     fn duration(&self, key: &str) -> Result<Option<Duration>> {
-        let milliseconds = self.positive(key)?;
-        Ok(milliseconds.map(|n| Duration::from_millis(n as u64)))
+        let duration = self.positive(key)?.map(|n| Duration::from_millis(n as u64));
+        match duration {
+            Some(long) if long > LONGEST => Err(wrong(key, "is longer than a day")),
+            duration => Ok(duration),
+        }
     }
 
     fn security(&self, host: &str) -> Result<Security> {
@@ -299,7 +311,9 @@ mod tests {
 
     #[test]
     fn a_mistake_names_its_key() {
-        let cases: [(&str, &[(&str, &str)]); 16] = [
+        let cases: [(&str, &[(&str, &str)]); 18] = [
+            ("port", &[("host", "a"), ("port", "0")]),
+            ("timeout", &[("host", "a"), ("timeout", "86400001")]),
             ("host", &[]),
             ("host", &[("host", "")]),
             ("host", &[("host", "a b")]),

@@ -157,15 +157,13 @@ fn a_new_password_is_fetched_when_the_old_one_is_refused() {
 fn a_refused_password_is_not_tried_again_by_what_waits_behind() {
     // The server is asked once; more would lock the account.
     let secret = Secret::new("hunter2");
-    let server =
-        Server::start(&[&format!("{}> AUTH PLAIN\n< 535 wrong", hello("PLAIN")), &hello("PLAIN")]);
+    let server = Server::start(&[&format!("{}> AUTH PLAIN\n< 535 wrong", hello("PLAIN"))]);
     let mut client = Client::new(&server, &secret.options(None));
     let answers = [client.prepare(to_bob(1)), client.prepare(to_bob(2))];
     assert_eq!(get(&answers[0]).expect_err("refused").code, Code::E_LOGON_FAILED);
     assert_eq!(get(&answers[1]).expect_err("not tried").code, Code::E_OFFLINE);
     drop(client);
-    let told = server.done();
-    assert_eq!(told[1], ["EHLO me.example.org"]);
+    server.done();
 }
 
 #[test]

@@ -5,6 +5,9 @@ use sundown_protocol::Code;
 
 use super::*;
 
+/// Soon enough for a test, and late enough for a machine that is busy.
+const SOON: (&str, &str) = ("timeout", "500");
+
 fn one(rest: &str, options: &[(&str, &str)]) -> Result<Vec<RecipientResult>> {
     one_message(rest, options, MESSAGE)
 }
@@ -142,7 +145,7 @@ fn hello_fails(hello: &str, options: &[(&str, &str)]) -> ProviderError {
 #[test]
 fn a_connection_lost_in_the_greeting_is_offline() {
     for hello in ["close", "< 220 hi\n> EHLO\nclose", "hang"] {
-        let error = hello_fails(hello, &[("timeout", "50")]);
+        let error = hello_fails(hello, &[SOON]);
         assert_eq!(error.code, Code::E_NETWORK_ERROR, "{hello}: {error}");
     }
 }
@@ -160,7 +163,7 @@ fn a_server_that_is_not_ready_is_for_later() {
         assert_eq!(error.code, Code::E_CALL_FAILED, "{hello}");
         assert!(error.message.contains(words), "{error}");
     }
-    let error = hello_fails("< 220 hi\n> EHLO\nhang", &[("timeout", "50")]);
+    let error = hello_fails("< 220 hi\n> EHLO\nhang", &[SOON]);
     assert_eq!(error.code, Code::E_TIMEOUT);
 }
 
@@ -179,7 +182,7 @@ fn nobody_listens() {
 fn after_the_dot_only_an_answer_tells() {
     for last in ["close", "hang", "< nonsense", "< 354 more", "< 250-half\nclose"] {
         let rest = format!("{ENVELOPE}\n> DATA\n< 354 go on\nmessage\n{last}");
-        let results = one(&rest, &[("timeout", "100")]).expect("results");
+        let results = one(&rest, &[SOON]).expect("results");
         assert_eq!(outcomes(&results), [Outcome::Unknown], "{last}");
         assert!(results[0].reply.contains("127.0.0.1:"), "{}", results[0].reply);
         assert!(results[0].reply.contains("may have gone out"), "{}", results[0].reply);
@@ -222,12 +225,22 @@ fn a_server_that_stops_reading_is_left() {
         format!("{LONG_HELLO}\n> MAIL\n> RCPT\n< 250 ok\n< 250 ok\n> DATA\n< 354 go on\nstall");
     let server = Server::start(&[&rest]);
     let none = Destinations::default();
-    let options = [("timeout", "100")];
+    let options = [SOON];
     let mut client = Client::with(server.port, &options, &long_message(), &none);
     let results = client.send(to_bob(1)).expect("results");
     assert_eq!(outcomes(&results), [Outcome::Later]);
     drop(client);
     server.done();
+}
+
+#[test]
+fn an_answer_that_trickles_is_not_waited_for() {
+    // A byte comes long before any single read has waited long enough.
+    let options = [SOON];
+    let error = one("> MAIL\ntrickle", &options).expect_err("no answer");
+    assert_eq!(error.code, Code::E_TIMEOUT);
+    let rest = format!("{ENVELOPE}\n> DATA\n< 354 go on\nmessage\ntrickle");
+    assert_eq!(outcomes(&one(&rest, &options).expect("results")), [Outcome::Unknown]);
 }
 
 #[test]
@@ -243,7 +256,7 @@ fn a_message_that_cannot_be_read_is_not_sent() {
 
 #[test]
 fn a_server_that_answers_nothing_in_time_is_for_later() {
-    let options = [("timeout", "50")];
+    let options = [SOON];
     let error = one("> MAIL\nhang", &options).expect_err("no answer");
     assert_eq!(error.code, Code::E_TIMEOUT);
     let results = one(&format!("{ENVELOPE}\n> DATA\nhang"), &options).expect("results");
@@ -264,7 +277,7 @@ fn a_message_that_is_called_off_is_never_handed_over() {
 
 #[test]
 fn a_logoff_hands_nothing_over() {
-    let server = Server::start(&[&script(&format!("{ENVELOPE}\n> QUIT"))]);
+    let server = Server::start(&[&script(ENVELOPE)]);
     let mut client = Client::new(&server, &[]);
     get(&client.prepare(to_bob(1))).expect("prepared");
     client.smtp.logoff().expect("it logs off");

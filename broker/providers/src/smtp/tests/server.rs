@@ -2,18 +2,18 @@
 //!
 //! A script has one step in each line: `> X` reads a line that begins with X, `< X` says X (steps of that kind that follow
 //! each other go out at once), `message` reads up to the dot, `body` reads some of a message, `tls` begins TLS, `close`
-//! closes, `hang` says nothing until the client closes, `stall` does not even read until the
-//! test is over, and `anything` takes all it is told. After its script it knows RSET and QUIT and nothing else.
+//! closes, `hang` says nothing until the client closes, `stall` does not even read until the test is over, `trickle` sends
+//! a byte now and then, and `anything` takes all it is told. After its script a server knows RSET and QUIT.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 type Transcript = Arc<Mutex<Vec<String>>>;
@@ -22,15 +22,32 @@ type Transcript = Arc<Mutex<Vec<String>>>;
 pub(super) struct Server {
     pub(super) port: u16,
     transcripts: Vec<Transcript>,
-    at_once: Arc<AtConnections>,
+    at_once: Arc<Counts>,
     test: Option<Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct AtConnections {
+struct Counts {
     now: AtomicUsize,
     most: AtomicUsize,
+}
+
+/// One client that is there.
+struct Present(Arc<Counts>);
+
+impl Present {
+    fn new(counts: Arc<Counts>) -> Self {
+        let now = counts.now.fetch_add(1, Ordering::SeqCst) + 1;
+        counts.most.fetch_max(now, Ordering::SeqCst);
+        Self(counts)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Server {
@@ -42,15 +59,15 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let transcripts: Vec<_> = scripts.iter().map(|_| Transcript::default()).collect();
-        let at_once = Arc::new(AtConnections::default());
+        let at_once = Arc::new(Counts::default());
         let scripts: Vec<_> = scripts.iter().map(|script| (*script).to_owned()).collect();
         let (notes, counts) = (transcripts.clone(), at_once.clone());
         let (test, test_over) = bounded(0);
         let thread = thread::spawn(move || {
             let scripts = scripts.into_iter().zip(notes);
             let sides = scripts.map(|(script, transcript)| {
-                let (tls, test_over) = (tls.clone(), test_over.clone());
-                (script, Side { stream: Stream::None, tls, transcript, test_over })
+                let (tls, test_over, present) = (tls.clone(), test_over.clone(), None);
+                (script, Side { stream: Stream::None, tls, transcript, test_over, present })
             });
             accept(&listener, sides.collect(), &counts);
         });
@@ -90,19 +107,13 @@ impl Server {
     }
 }
 
-fn accept(listener: &TcpListener, sides: Vec<(String, Side)>, counts: &Arc<AtConnections>) {
+fn accept(listener: &TcpListener, sides: Vec<(String, Side)>, counts: &Arc<Counts>) {
     let mut threads = Vec::new();
     for (script, mut side) in sides {
         let (socket, _) = listener.accept().expect("a client");
         side.stream = Stream::Plain(socket);
-        let now = counts.now.fetch_add(1, Ordering::SeqCst) + 1;
-        counts.most.fetch_max(now, Ordering::SeqCst);
-        let counts = counts.clone();
-        threads.push(thread::spawn(move || {
-            let done = catch_unwind(AssertUnwindSafe(|| side.play(&script)));
-            counts.now.fetch_sub(1, Ordering::SeqCst);
-            done.expect("the script was followed");
-        }));
+        side.present = Some(Present::new(counts.clone()));
+        threads.push(thread::spawn(move || side.play(&script)));
     }
     for thread in threads {
         thread.join().expect("the script was followed");
@@ -120,6 +131,7 @@ struct Side {
     tls: Option<Arc<ServerConfig>>,
     transcript: Transcript,
     test_over: Receiver<Infallible>,
+    present: Option<Present>,
 }
 
 impl Side {
@@ -143,6 +155,7 @@ impl Side {
                     "tls" => self.begin_tls(),
                     "hang" => while self.read(&mut [0; 1000]) > 0 {},
                     "stall" => drop(self.test_over.recv()),
+                    "trickle" => self.trickle(),
                     "anything" => self.accept_all(),
                     "close" => return,
                     other => panic!("{other:?} is no step"),
@@ -151,11 +164,17 @@ impl Side {
         }
         while let Some(line) = self.line() {
             match line.as_str() {
-                "QUIT" => self.say("221 bye\r\n"),
+                "QUIT" => self.goodbye(),
                 "RSET" => self.say("250 ok\r\n"),
                 _ => {}
             }
         }
+    }
+
+    fn goodbye(&mut self) {
+        // The client may connect again as soon as it reads this.
+        self.present = None;
+        self.say("221 bye\r\n");
     }
 
     fn say(&mut self, text: &str) {
@@ -194,6 +213,17 @@ impl Side {
         while self.line().expect("a message ends with a dot") != "." {}
     }
 
+    /// Sends a byte now and then, until the client has had enough.
+    fn trickle(&mut self) {
+        let Stream::Plain(socket) = &mut self.stream else { panic!("not over TLS") };
+        let pause = Duration::from_millis(5);
+        while socket.write_all(b"2").is_ok() {
+            if self.test_over.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    }
+
     fn accept_all(&mut self) {
         while let Some(line) = self.line() {
             match line.as_str() {
@@ -202,7 +232,7 @@ impl Side {
                     self.message();
                     self.say("250 2.0.0 queued\r\n");
                 }
-                "QUIT" => return self.say("221 bye\r\n"),
+                "QUIT" => return self.goodbye(),
                 _ => self.say("250 ok\r\n"),
             }
         }

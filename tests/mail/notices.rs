@@ -1,0 +1,149 @@
+//! What senders are told when a message fails, as parsers read it that know nothing of Sundown.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Home, Shell, run};
+use crate::queue::transport;
+use crate::servers::{Act, Scripted, program, skipped};
+
+/// The parsers, in a language that has them: flufl.bounce, which mailing lists use, and that of the language itself.
+const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mail/read_notice.py");
+
+/// A Python with the parsers; without it the test says so.
+fn reader() -> Option<Command> {
+    let pythons = ["/usr/bin/python3".into()].into_iter().chain(program("python3"));
+    let has_parser = |python: &std::path::PathBuf| {
+        let tried = Command::new(python).args(["-c", "import flufl.bounce"]).output();
+        tried.is_ok_and(|tried| tried.status.success())
+    };
+    let Some(python) = pythons.into_iter().find(has_parser) else {
+        skipped("flufl.bounce is not installed");
+        return None;
+    };
+    let mut command = Command::new(python);
+    command.arg(READER);
+    Some(command)
+}
+
+fn read(reader: Command, notice: &str) -> Value {
+    run(reader, notice.as_bytes()).ok().json()
+}
+
+fn submit(home: &Home, shell: &mut Shell, to: &str) -> String {
+    let text = format!(
+        "From: me@home.test\nTo: {to}\nBcc: hidden@home.test\nSubject: It fails\n\nhello\n"
+    );
+    shell.submit(1, &home.write("fails.eml", text))
+}
+
+/// Each recipient that failed is named with the server's own words and its status; the others are not.
+///
+/// QUEUE-16, design §3.18
+#[test]
+fn a_notice_says_the_right_thing_of_each_recipient() {
+    let Some(reader) = reader() else { return };
+    let server = Scripted::start(|verb, line| {
+        let answer = match verb {
+            "RCPT" if line.contains("gone@") => "550 5.1.1 <gone@x.test> no such user\r\n",
+            "RCPT" if line.contains("long@") => "553-5.7.1 not from\r\n553 5.7.1 you\r\n",
+            "RCPT" if line.contains("plain@") => "554 no\r\n",
+            _ => return None,
+        };
+        Some(Act::Say(answer.into()))
+    });
+    let home = Home::new();
+    home.sends_to(server.port(), "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = submit(&home, &mut shell, "gone@x.test, long@y.test, plain@z.test, fine@x.test");
+    home.entry_until(&entry, "bounced");
+    let notices = shell.notices(1);
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    let seen = read(reader, &notices[0]);
+    let block = |address: &str, status: &str, words: &str| {
+        json!({
+            "Final-Recipient": format!("rfc822; {address}"),
+            "Action": "failed",
+            "Status": status,
+            "Diagnostic-Code": format!("smtp; {words}"),
+        })
+    };
+    let expected = json!({
+        "type": "multipart/report",
+        "report": "delivery-status",
+        "parts": ["text/plain", "message/delivery-status", "text/rfc822-headers"],
+        "defects": [],
+        "temporary": [],
+        "permanent": ["gone@x.test", "long@y.test", "plain@z.test"],
+        "mta": "dns; home.test",
+        "recipients": [
+            block("gone@x.test", "5.1.1", "550 5.1.1 <gone@x.test> no such user"),
+            block("long@y.test", "5.7.1", "553 5.7.1 not from you"),
+            block("plain@z.test", "5.0.0", "554 no"),
+        ],
+    });
+    assert_eq!(seen, expected, "{}", notices[0]);
+    assert!(!notices[0].contains("hidden@"), "{}", notices[0]);
+}
+
+/// What ran out of time, and what nobody knows, have a status of their own.
+///
+/// design §3.17, §3.18
+#[test]
+fn a_notice_says_why_a_message_was_given_up() {
+    let Some(_) = reader() else { return };
+    let cases: [(&str, &str, &str, &str); 2] = [
+        ("RCPT", "450 4.2.0 greylisted\r\n", "4.4.7", "greylisted"),
+        (".", "", "4.4.2", "nobody knows whether it was delivered"),
+    ];
+    for (at, answer, status, words) in cases {
+        let Some(reader) = reader() else { return };
+        let server = Scripted::start(move |verb, _| {
+            let act = if answer.is_empty() { Act::Close } else { Act::Say(answer.into()) };
+            (verb == at).then_some(act)
+        });
+        let home = Home::new();
+        let queue = "[queue]\nretry_min = \"10ms\"\nretry_max = \"20ms\"\nmax_age = \"100ms\"\n";
+        home.profile("default", &format!("{}{queue}", transport(server.port(), "")));
+        let _broker = home.serve();
+        let mut shell = home.shell();
+        shell.ok("logon");
+        let entry = submit(&home, &mut shell, "late@x.test");
+        home.entry_until(&entry, "bounced");
+        let notices = shell.notices(1);
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        let seen = read(reader, &notices[0]);
+        assert_eq!(seen["permanent"], json!(["hidden@home.test", "late@x.test"]));
+        for recipient in seen["recipients"].as_array().expect("a list") {
+            assert_eq!(recipient["Status"], status, "{seen}");
+            let said = recipient["Diagnostic-Code"].as_str().expect("text");
+            assert!(said.contains(words), "{seen}");
+        }
+    }
+}
+
+/// There is no notice about a message without a sender, nor for a sender that wants none.
+///
+/// design §3.18
+#[test]
+fn nobody_is_told_of_what_nobody_wants_to_hear() {
+    let server = Scripted::start(|verb, _| {
+        (verb == "RCPT").then(|| Act::Say("550 5.1.1 no such user\r\n".into()))
+    });
+    let home = Home::new();
+    home.sends_to(server.port(), "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    for flags in [["-f", ""], ["-N", "never"]] {
+        let arguments = [&["sendmail"], &flags[..], &["gone@x.test"]].concat();
+        run(home.bare(&arguments), "Subject: x\n\nhello\n").ok();
+    }
+    home.rows_until("both", |rows| {
+        rows.len() == 2 && rows.iter().all(|row| row["state"] == "bounced")
+    });
+    assert!(shell.notices(1).is_empty());
+}
