@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use mail_parser::{MessageParser, MimeHeaders};
+use mail_parser::{MessageParser, MessagePart};
 
 use crate::harness::{Broker, Home, Ran, binary, run};
 use crate::servers::{Sink, installed, program, skipped};
@@ -77,7 +77,7 @@ impl User {
             let text = parsed.body_text(0).unwrap_or_default();
             assert_eq!(text.trim_end(), wanted.text.trim_end(), "{received:?}");
             assert!(parsed.message_id().is_some() && parsed.date().is_some(), "{received:?}");
-            let attachment = parsed.attachment(0).map(|part| part.contents());
+            let attachment = parsed.attachment(0).map(MessagePart::contents);
             assert_eq!(attachment, wanted.attachment, "{received:?}");
             let text = String::from_utf8_lossy(message).to_ascii_lowercase();
             assert!(!text.contains("\nbcc:") && !text.contains("eve"), "{received:?}");

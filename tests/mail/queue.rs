@@ -1,10 +1,58 @@
 //! The outgoing queue of a home, and profiles that send by SMTP.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::harness::{Home, Shell, left};
+
+/// What a fault means for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It goes out as if nothing were wrong.
+    Sent,
+    /// It waits, and goes out when the fault is gone.
+    Deferred,
+    /// It is given up, and its sender is told.
+    Bounced,
+    /// Nobody knows whether it went out; it stays where it is until somebody says what to do.
+    Unknown,
+}
+
+impl Fate {
+    /// The state of the message while the fault is there.
+    pub(crate) fn state(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Deferred => "deferred",
+            Self::Bounced => "bounced",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Its state at the end, when the fault is gone.
+    pub(crate) fn end(self) -> &'static str {
+        match self {
+            Self::Deferred => "sent",
+            other => other.state(),
+        }
+    }
+
+    /// Whether a row shows what must become of the message while the fault is there; anything else but waiting fails.
+    pub(crate) fn is_met(self, row: &Value, fault: &str) -> bool {
+        let state = row["state"].as_str().unwrap_or_default();
+        let is_final = ["sent", "bounced", "unknown", "aborted", "held"].contains(&state);
+        assert!(!is_final || state == self.state(), "{fault}: not {}: {row:#}", self.state());
+        // What is deferred is tried again so soon that nobody may see it.
+        state == self.state() || (self == Self::Deferred && row["last_error"].is_string())
+    }
+}
+
+/// Rows by their entries.
+pub(crate) fn by_entry(rows: &[Value]) -> BTreeMap<&str, &Value> {
+    rows.iter().map(|row| (row["entry"].as_str().expect("text"), row)).collect()
+}
 
 /// The end of a profile: retries that a test does not notice.
 pub(crate) const RETRIES: &str =

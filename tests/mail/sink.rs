@@ -1,23 +1,11 @@
 //! Every fault that `smtp-sink` can produce, and what becomes of the mail.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use crate::harness::{Home, Shell};
-use crate::queue::{RETRIES, transport};
+use crate::queue::{Fate, RETRIES, by_entry, transport};
 use crate::servers::{Received, Sink, port};
-
-/// What a fault means for a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It goes out as if nothing were wrong.
-    Sent,
-    /// It waits, and goes out when the fault is gone.
-    Deferred,
-    /// It is given up, and its sender is told.
-    Bounced,
-    /// Nobody knows whether it went out; it stays where it is until somebody says what to do.
-    Unknown,
-}
 
 use Fate::{Bounced, Deferred, Sent, Unknown};
 
@@ -139,21 +127,6 @@ impl Case {
         let entry = shell.submit(session, &home.letter(&profile));
         Self { flags: row.0, fate: row.1, profile, session, entry, sink }
     }
-
-    /// Whether a row shows what must become of the message while the fault is there.
-    fn is_met(&self, row: &serde_json::Value) -> bool {
-        let state = row["state"].as_str().unwrap_or_default();
-        let is_final = ["sent", "bounced", "unknown", "aborted", "held"].contains(&state);
-        let wanted = match self.fate {
-            Sent => "sent",
-            Deferred => "deferred",
-            Bounced => "bounced",
-            Unknown => "unknown",
-        };
-        assert!(!is_final || state == wanted, "{:?}: not {wanted}: {row:#}", self.flags);
-        // What is deferred is tried again so soon that nobody may see it.
-        state == wanted || (self.fate == Deferred && row["last_error"].is_string())
-    }
 }
 
 fn only(received: &[Received], subject: &str, what: &str) {
@@ -179,17 +152,15 @@ fn whatever_a_server_does_nothing_is_lost_and_nothing_comes_twice() {
         rows.map(|(number, row)| Case::begin(&home, &mut shell, number, row)).collect();
 
     // With the faults.
-    let by_entry = |rows: &[serde_json::Value]| -> BTreeMap<String, serde_json::Value> {
-        let entry = |row: &serde_json::Value| row["entry"].as_str().expect("text").to_owned();
-        rows.iter().map(|row| (entry(row), row.clone())).collect()
-    };
-    let mut open: Vec<_> = cases.iter().collect();
-    let open = std::cell::RefCell::new(&mut open);
+    let open = RefCell::new((0..cases.len()).collect::<BTreeSet<_>>());
     home.rows_until("every fault to show", |rows| {
         let rows = by_entry(rows);
-        let mut open = open.borrow_mut();
-        open.retain(|case| !case.is_met(&rows[&case.entry]));
-        open.is_empty()
+        let is_open = |at: &usize| {
+            let case = &cases[*at];
+            !case.fate.is_met(rows[&*case.entry], case.flags)
+        };
+        open.borrow_mut().retain(is_open);
+        open.borrow().is_empty()
     });
 
     // Without them.
@@ -202,18 +173,10 @@ fn whatever_a_server_does_nothing_is_lost_and_nothing_comes_twice() {
             Deferred => {}
         }
     }
-    let settled = |rows: &[serde_json::Value]| {
+    home.rows_until("everything to settle", |rows| {
         let rows = by_entry(rows);
-        cases.iter().all(|case| {
-            let state = &rows[&case.entry]["state"];
-            match case.fate {
-                Sent | Deferred => state == "sent",
-                Bounced => state == "bounced",
-                Unknown => state == "unknown",
-            }
-        })
-    };
-    home.rows_until("everything to settle", settled);
+        cases.iter().all(|case| rows[&*case.entry]["state"] == case.fate.end())
+    });
     for case in &cases {
         let received = case.sink.received();
         match case.fate {

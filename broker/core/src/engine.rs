@@ -83,6 +83,8 @@ pub(crate) struct Entry {
     pub(crate) shown: SubmissionState,
     /// Transmissions under way; while there are any, nobody else may touch it.
     pub(crate) flights: usize,
+    /// Whether those that departed together count as a try already.
+    pub(crate) tried: bool,
     /// Recipients that bounced, and no update yet that tells the sender.
     pub(crate) untold: Vec<usize>,
 }
@@ -405,7 +407,7 @@ impl Broker {
             return;
         }
         engine.ready.insert((submission.due, submission.order, submission.record));
-        let entry = Entry { submission, shown, flights: 0, untold: Vec::new() };
+        let entry = Entry { submission, shown, flights: 0, tried: false, untold: Vec::new() };
         engine.entries.insert(entry.submission.record, entry);
         engine.stirred = true;
     }

@@ -158,7 +158,13 @@ impl Broker {
         let caller = self.caller_of(&wish);
         let state = self.engines.get_mut(&wish.engine).expect("looked at before");
         state.forget(wish.record);
-        let entry = Entry { submission: submission.clone(), shown, flights: 1, untold: Vec::new() };
+        let entry = Entry {
+            submission: submission.clone(),
+            shown,
+            flights: 1,
+            tried: false,
+            untold: Vec::new(),
+        };
         state.entries.insert(wish.record, entry);
         let lane = state.write;
         let now = turn.tick.millis();

@@ -184,6 +184,7 @@ impl Broker {
         let entry = engine.entries.get_mut(&record).expect("it is ready");
         let submission = &mut entry.submission;
         engine.ready.remove(&(submission.due, submission.order, record));
+        entry.tried = false;
         let mut calls = Vec::new();
         for (place, recipients) in plan.groups {
             entry.flights += 1;
@@ -683,7 +684,7 @@ fn unavailable(provider: &Provider) -> String {
 
 /// Puts results into a submission, and notes whose final failure the sender is to be told.
 fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, turn: &mut Turn) {
-    let Entry { submission, untold, .. } = entry;
+    let Entry { submission, untold, tried, .. } = entry;
     let now = turn.tick.millis();
     let expired = given_up(submission, policy) < now;
     let (mut again, mut counts) = (false, false);
@@ -712,7 +713,10 @@ fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, 
         again |= recipient.state == SubmissionState::Deferred;
         counts |= result.outcome != Outcome::Offline;
     }
-    submission.attempts += u32::from(counts);
+    // However many transactions it takes, and whether the server refused somebody early or late: it is one try.
+    if counts && !std::mem::replace(tried, true) {
+        submission.attempts += 1;
+    }
     if again {
         submission.due = now + backoff(submission.attempts, policy, turn);
     } else if submission.state() == SubmissionState::Unknown {

@@ -1,8 +1,6 @@
 //! A process with sessions, driven by commands.
 
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 
 use rustix::process::Signal;
@@ -40,24 +38,6 @@ impl Shell {
     pub(crate) fn tell(&mut self, command: &str) -> u64 {
         self.asked += 1;
         self.write(&format!("{command}\n"));
-        self.asked
-    }
-
-    /// Gives it these commands, one a line, and another one; does not wait, not even until it has read them. The number
-    /// that the reply to the last one will have.
-    pub(crate) fn tell_all(&mut self, commands: &str, last: &str) -> u64 {
-        self.asked += commands.lines().count() as u64 + 1;
-        let text = format!("{commands}{last}\n");
-        let mut input = self
-            .input
-            .as_ref()
-            .expect("its input is open")
-            .as_fd()
-            .try_clone_to_owned()
-            .map(File::from)
-            .expect("cloned");
-        // A shell that ends early shows in its replies.
-        std::thread::spawn(move || drop(input.write_all(text.as_bytes())));
         self.asked
     }
 

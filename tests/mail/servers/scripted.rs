@@ -35,9 +35,11 @@ pub(crate) struct Scripted {
     thread: Option<JoinHandle<()>>,
 }
 
+type Script = dyn Fn(&str, &str) -> Option<Act> + Send + Sync;
+
 struct Shared {
     /// What to do, by the command: `CONNECT`, `EHLO` …, `.` after a message, `BODY` before one; and its whole line.
-    script: Box<dyn Fn(&str, &str) -> Option<Act> + Send + Sync>,
+    script: Box<Script>,
     healed: AtomicBool,
     over: AtomicBool,
     taken: Mutex<Vec<Talk>>,

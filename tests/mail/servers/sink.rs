@@ -48,7 +48,7 @@ impl Received {
             let line = String::from_utf8_lossy(&rest[..end]);
             rest = &rest[end + 1..];
             if let Some(arguments) = line.strip_prefix("X-Mail-Args: ") {
-                mail = arguments.to_owned();
+                arguments.clone_into(&mut mail);
             } else if let Some(arguments) = line.strip_prefix("X-Rcpt-Args: ") {
                 recipients.push(arguments.to_owned());
             } else if line.starts_with("Received: ") {

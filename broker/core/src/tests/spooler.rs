@@ -8,7 +8,7 @@ use sundown_protocol::{Code, EntryId, Event as News, Events};
 
 use super::fakes::Step;
 use super::world::{Member, World, millis, secs, transport};
-use crate::provider::{Intent, Outcome, Recipient, Submission};
+use crate::provider::{Intent, Outcome, Recipient, Submission, TransportFacts};
 use crate::settings::OnUnknown;
 
 /// Where the records of earlier brokers begin.
@@ -196,6 +196,32 @@ fn a_retry_never_repeats_who_was_sent() {
         assert_eq!(world.wire.delivered_to(address), 1, "{address}");
     }
     assert_eq!(world.submission(entry).attempts, 3);
+}
+
+/// design §3.18: a try counts once, also if the server refuses one recipient before it takes the message for the others, or
+/// if the message goes in several transactions.
+#[test]
+fn a_try_counts_once() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("nobody@x", &[Step::Refuses]);
+    let entry = world.try_submit(member, &["a@x", "nobody@x"]).expect("it is taken");
+    assert_eq!(world.submission(entry).attempts, 1);
+
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { recipients: 1, ..TransportFacts::default() };
+    let member = world.member(1);
+    let late = ["a@x", "b@x", "c@x"];
+    for address in late {
+        world.script(address, &[Step::Says(Outcome::Later)]);
+    }
+    let entry = world.try_submit(member, &late).expect("it is taken");
+    assert_eq!(world.submission(entry).attempts, 1);
+    let longest = 30_000;
+    assert!(world.submission(entry).due - world.wall() <= longest);
+    world.advance(millis(longest));
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert_eq!(world.submission(entry).attempts, 2);
 }
 
 /// design §3.18: the waits double up to the longest, each up to a fifth shorter by chance.
