@@ -1,8 +1,10 @@
 //! Rows of the tables as values, and back.
 
+use std::borrow::Cow;
+
 use rusqlite::types::Type;
 use rusqlite::{Error, Result, Row};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use sundown_core::provider::{Intent, Recipient, Submission, SubmissionState};
 use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
@@ -71,40 +73,55 @@ fn decode_report(number: Option<u16>) -> Report {
     })
 }
 
-/// A submission's recipients as text; what is absent is left out.
+/// A recipient as it stands in the tables; what is absent is left out.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    address: Cow<'a, str>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    transport: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    marker: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    reply: Option<Cow<'a, str>>,
+}
+
+impl<'a> From<&'a Recipient> for Stored<'a> {
+    fn from(recipient: &'a Recipient) -> Self {
+        let intent = recipient.intent.as_ref();
+        Self {
+            address: Cow::Borrowed(&recipient.address),
+            state: Cow::Borrowed(recipient.state.name()),
+            transport: intent.map(|intent| Cow::Borrowed(&*intent.transport)),
+            marker: intent.map(|intent| Cow::Borrowed(&*intent.marker)),
+            reply: recipient.reply.as_deref().map(Cow::Borrowed),
+        }
+    }
+}
+
+/// A submission's recipients as text.
 pub(super) fn encode_recipients(recipients: &[Recipient]) -> String {
-    let one = |recipient: &Recipient| {
-        let mut value = json!({ "address": recipient.address, "state": recipient.state.name() });
-        if let Some(intent) = &recipient.intent {
-            value["transport"] = intent.transport.as_str().into();
-            value["marker"] = intent.marker.as_str().into();
-        }
-        if let Some(reply) = &recipient.reply {
-            value["reply"] = reply.as_str().into();
-        }
-        value
-    };
-    Value::Array(recipients.iter().map(one).collect()).to_string()
+    let stored: Vec<_> = recipients.iter().map(Stored::from).collect();
+    serde_json::to_string(&stored).expect("text has a JSON form")
 }
 
 fn decode_recipients(text: &str) -> Option<Vec<Recipient>> {
-    let values: Value = serde_json::from_str(text).ok()?;
-    values.as_array()?.iter().map(decode_recipient).collect()
+    let stored: Vec<Stored<'_>> = serde_json::from_str(text).ok()?;
+    stored.into_iter().map(decode_recipient).collect()
 }
 
-fn decode_recipient(value: &Value) -> Option<Recipient> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let state = text("state")?;
-    let intent = match (text("transport"), text("marker")) {
-        (Some(transport), Some(marker)) => Some(Intent { transport, marker }),
+fn decode_recipient(stored: Stored<'_>) -> Option<Recipient> {
+    let state = SubmissionState::ALL.into_iter().find(|known| known.name() == stored.state)?;
+    let intent = match (stored.transport, stored.marker) {
+        (Some(transport), Some(marker)) => {
+            Some(Intent { transport: transport.into_owned(), marker: marker.into_owned() })
+        }
         _ => None,
     };
-    Some(Recipient {
-        address: text("address")?,
-        state: SubmissionState::ALL.into_iter().find(|known| known.name() == state)?,
-        intent,
-        reply: text("reply"),
-    })
+    let reply = stored.reply.map(Cow::into_owned);
+    Some(Recipient { address: stored.address.into_owned(), state, intent, reply })
 }
 
 #[cfg(test)]
