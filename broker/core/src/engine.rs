@@ -89,6 +89,17 @@ pub(crate) struct Entry {
     pub(crate) untold: Vec<usize>,
 }
 
+impl Entry {
+    /// The state that others may act upon: what the last answers say is not durable before all transmissions are over.
+    pub(crate) fn state(&self) -> SubmissionState {
+        use SubmissionState::{Transmitting, Unknown};
+        match self.submission.state() {
+            state if self.flights > 0 && (state.is_final() || state == Unknown) => Transmitting,
+            state => state,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loading {
     No,
@@ -184,7 +195,7 @@ impl Engine {
     /// Counts an entry under its present state; the final state if it has just become final.
     pub(crate) fn recount(&mut self, record: u128) -> Option<SubmissionState> {
         let entry = self.entries.get_mut(&record)?;
-        let (before, now) = (entry.shown, entry.submission.state());
+        let (before, now) = (entry.shown, entry.state());
         entry.shown = now;
         if !before.is_final() {
             self.counts[before as usize] -= 1;

@@ -363,11 +363,8 @@ impl Broker {
             };
             let mine = |s: &Submission| s.uid == uid || self.administers(uid, &s.profile);
             let shown = |s: Submission| {
-                // What is known here is newer than what is stored.
-                let row =
-                    state.entries.get(&s.record).map_or_else(|| s.row(0), |e| e.submission.row(0));
-                let entry = EntryId { store: state.uid.unwrap_or(0), record: s.record };
-                QueueRow { entry, ..row }
+                // What is known here may be newer, and is not durable.
+                s.row(state.uid.unwrap_or(0))
             };
             let wanted = |s: &Submission| profile.is_none_or(|p| p == s.profile) && mine(s);
             let mut last_shown = None;

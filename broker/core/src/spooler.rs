@@ -474,7 +474,7 @@ impl Broker {
         if let Some(now_final) = engine.recount(record) {
             self.finals[now_final as usize] += 1;
         }
-        let Some(state) = engine.entries.get(&record).map(|e| e.submission.state()) else { return };
+        let Some(state) = engine.entries.get(&record).map(Entry::state) else { return };
         let owners = engine.owners.get(&record).cloned().unwrap_or_default();
         if state.is_final() {
             engine.owners.remove(&record);

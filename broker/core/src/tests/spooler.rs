@@ -224,6 +224,27 @@ fn a_try_counts_once() {
     assert_eq!(world.submission(entry).attempts, 2);
 }
 
+/// design §2, §3.4: a message in several transactions has gone out when the last of them is durable. Before that neither its
+/// row says so, nor does a logoff that waits for it end.
+#[test]
+fn nothing_is_over_before_all_of_it_is_durable() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { recipients: 1, ..TransportFacts::default() };
+    let member = world.member(1);
+    world.hold("relay", "EndMessage");
+    let entry = world.try_submit(member, &["a@x", "b@x"]).expect("it is taken");
+    let logoff = world.ask_logoff(member, LogoffFlags::default(), Some(secs(60)));
+    world.hold("store", "UpdateSubmission");
+    world.let_go("relay");
+    assert_eq!(world.wire.delivered.len(), 2);
+    world.carry_out_some("store", 1);
+    world.settle();
+    assert!(world.answer(member.at, logoff).is_none(), "one of them is not durable");
+    world.let_go("store");
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert!(world.answer(member.at, logoff).is_some());
+}
+
 /// design §3.18: the waits double up to the longest, each up to a fifth shorter by chance.
 #[test]
 fn waits_grow_and_differ() {
