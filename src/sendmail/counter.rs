@@ -90,7 +90,7 @@ pub(crate) fn connect(context: &Context, label: Option<&str>) -> Result<(Mapi, B
     if let Some(system) = context.paths.system_socket.as_deref().filter(|path| path.exists()) {
         match context.connect(program, system, Autostart::No) {
             Ok(mapi) => return Ok((mapi, Broker::Systems)),
-            Err(error) if nobody_is_there(&error) => {}
+            Err(error) if nobody_is_there(&error) => warn_if_locked_out(&error, system),
             Err(error) => return Err(error),
         }
     }
@@ -105,6 +105,18 @@ fn nobody_is_there(error: &Error) -> bool {
     let source = std::error::Error::source(error);
     let kind = source.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     matches!(kind, Some(ConnectionRefused | NotADirectory | NotFound | PermissionDenied))
+}
+
+/// Mail that goes another way than the system's because this user may not use that is worth a word.
+fn warn_if_locked_out(error: &Error, system: &std::path::Path) {
+    let source = std::error::Error::source(error);
+    let kind = source.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    if kind == Some(std::io::ErrorKind::PermissionDenied) {
+        super::say(&format!(
+            "the system's broker at {} is not for this user; the user's own takes the message",
+            system.display()
+        ));
+    }
 }
 
 /// A label as the broker takes it for the name of a program.

@@ -119,6 +119,7 @@ impl Pattern {
         match text.as_str() {
             "" => None,
             "*" => Some(Self::Everything),
+            _ if text.starts_with("*@") => Self::parse(&text[2..]).filter(Self::is_domain),
             _ if text.contains('@') => split(&text).is_ok().then_some(Self::Address(text)),
             _ => {
                 let below = text.strip_prefix("*.");
@@ -128,6 +129,10 @@ impl Pattern {
                 Some(if below.is_some() { Self::Below(domain) } else { Self::Domain(domain) })
             }
         }
+    }
+
+    fn is_domain(&self) -> bool {
+        matches!(self, Self::Domain(_) | Self::Below(_))
     }
 
     /// Whether it takes this address, which must be one.
@@ -209,6 +214,8 @@ mod tests {
         assert!(takes("localhost", "a@LOCALHOST") && !takes("localhost", "a"));
         assert!(takes("*.lan", "a@x.lan") && takes("*.lan", "a@y.x.LAN"));
         assert!(!takes("*.lan", "a@lan") && !takes("*.lan", "a@xlan"));
+        assert!(takes("*@b.c", "a@b.c") && !takes("*@b.c", "a@x.b.c"));
+        assert_eq!(Pattern::parse("*@a@b.c"), None);
         assert!(takes("a@b.c", "A@B.C") && !takes("a@b.c", "b@b.c"));
         assert!(Pattern::NoDomain.takes("root") && !Pattern::NoDomain.takes("root@x"));
         assert_eq!(Pattern::parse("a b"), None);

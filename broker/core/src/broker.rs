@@ -84,6 +84,7 @@ pub(crate) enum Then {
     Nothing,
     /// The answer is the reply.
     Reply(Asker),
+    Read(Asker, EngineId, u128),
     Added(Asker, SessionId),
     Removed(Asker, SessionId),
     Resolved {
@@ -377,6 +378,9 @@ impl Broker {
             Then::Reply(asker) => {
                 self.answer(asker, result.map(reply_of).map_err(Fault::from), turn);
             }
+            Then::Read(asker, engine, record) => {
+                self.piece_read(asker, (engine, record), result, turn);
+            }
             Then::Added(asker, session) => {
                 self.address_book_changed(session, result.as_ref().ok(), turn);
                 let reply = result.map(|answer| Reply::Added(address(answer).entry));
@@ -424,7 +428,7 @@ impl Broker {
             Then::Flushed(member) => self.written(member, turn),
             Then::EntryFound(wish) => self.entry_found(wish, result, turn),
             Then::EntryChanged(wish) => self.entry_changed(wish, result, turn),
-            Then::Hastened(flushing) => self.hastened(flushing, result, turn),
+            Then::Hastened(flushing) => self.hastened(flushing, &result, turn),
             Then::Purged(engine) => {
                 let _ = self.hastened_engine(engine, &result);
             }
@@ -446,10 +450,10 @@ impl Broker {
 }
 
 /// The reply that an answer is.
-fn reply_of(answer: ProviderAnswer) -> Reply {
+pub(crate) fn reply_of(answer: ProviderAnswer) -> Reply {
     match answer {
         ProviderAnswer::Setting(value) => Reply::Setting(value),
-        ProviderAnswer::Piece { size, bytes } => {
+        ProviderAnswer::Piece { size, bytes, .. } => {
             Reply::Piece { size, bytes: sundown_protocol::request::Blob(bytes) }
         }
         ProviderAnswer::Messages { rows, next } => {

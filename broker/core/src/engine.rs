@@ -549,8 +549,10 @@ impl Broker {
     /// Opens sessions for profiles that have something to give up.
     pub(crate) fn give_up_unknown(&mut self, turn: &mut Turn) {
         let now = turn.tick.millis();
-        let due: Vec<_> = self.unknown.extract_if(.., |_, at| *at <= now).collect();
-        for (profile, _) in due {
+        let due: Vec<_> =
+            self.unknown.iter().filter(|(_, at)| **at <= now).map(|(p, _)| p.clone()).collect();
+        for profile in due {
+            self.unknown.remove(&profile);
             let user = self.settings.owner;
             self.adopt(crate::session::SessionKey { user, profile }, turn);
         }

@@ -409,7 +409,8 @@ impl Broker {
         }
         provider.refusals = LOGON_TRIES - 1;
         let (lane, transport) = (provider.lane, provider.transport);
-        if provider.was_ready && self.lanes.is_open(lane) {
+        // Logging on again would take what it is busy with out of its hands.
+        if provider.was_ready && provider.in_flight > 0 && self.lanes.is_open(lane) {
             provider.state = ProviderState::Available;
             return self.provider_changed(id, place, turn);
         }

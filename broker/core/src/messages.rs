@@ -5,7 +5,7 @@ use sundown_protocol::request::{AddressAction, Content, Opening, ReadSource, Set
 use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SubmitKey, UploadId, frame};
 
 use crate::advise::{StoreNews, dead_object};
-use crate::broker::{Broker, Caller, DRAFTS, Then};
+use crate::broker::{Broker, Caller, DRAFTS, Then, reply_of};
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId, Turn};
 use crate::member::{Member, Upload};
@@ -186,8 +186,26 @@ impl Broker {
         let limit = frame::MAX_BLOB as u32;
         let question = StoreRead::Piece { record: entry.record, offset, limit };
         let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
-        self.call(lane, caller, ProviderCall::Read(question), Then::Reply(asker), turn);
+        let then = Then::Read(asker, engine, entry.record);
+        self.call(lane, caller, ProviderCall::Read(question), then, turn);
         Ok(())
+    }
+
+    /// Whoever reads a notification has been told.
+    pub(crate) fn piece_read(
+        &mut self,
+        asker: Asker,
+        (engine, record): (EngineId, u128),
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let unread = matches!(result, Ok(ProviderAnswer::Piece { unread_notice: true, .. }));
+        self.answer(asker, result.map(reply_of).map_err(Fault::from), turn);
+        let open = self.engines.get(&engine).filter(|e| unread && e.is_open()).map(|e| e.write);
+        if let Some(lane) = open {
+            let seen = ProviderCall::Write(StoreWrite::Seen { record });
+            self.call(lane, Caller::broker(None), seen, Then::Nothing, turn);
+        }
     }
 
     pub(crate) fn upload(

@@ -222,6 +222,8 @@ pub enum ProviderAnswer {
         size: u64,
         /// The bytes asked for.
         bytes: Vec<u8>,
+        /// Whether it is the beginning of a delivery status notification that nobody has read.
+        unread_notice: bool,
     },
     /// To a question for what is due, in order of due time.
     Due {
@@ -329,6 +331,11 @@ pub enum StoreWrite {
         /// Wall time in milliseconds since 1970.
         now: u64,
     },
+    /// Notes that a delivery status notification was read: the bounce that it tells of is listed no more.
+    Seen {
+        /// The notification's record.
+        record: u128,
+    },
     /// Deletes a message: into Deleted, or for good if it is there.
     Delete {
         /// Its record.
@@ -362,7 +369,7 @@ impl StoreWrite {
     /// How soon it must be committed.
     pub fn urgency(&self) -> Urgency {
         match self {
-            Self::Append { .. } | Self::Discard { .. } => Urgency::Unsynced,
+            Self::Append { .. } | Self::Discard { .. } | Self::Seen { .. } => Urgency::Unsynced,
             Self::Submit { deferred: true, .. } => Urgency::Deferred,
             _ => Urgency::Now,
         }
@@ -376,6 +383,7 @@ impl StoreWrite {
             Self::Save { .. } => "SaveChanges",
             Self::Update(_) => "UpdateSubmission",
             Self::Hasten { .. } => "FlushQueues",
+            Self::Seen { .. } => "SetReadFlag",
             Self::Delete { .. } => "DeleteMessage",
             Self::Setting { .. } => "SetProps",
             Self::Flush => "Flush",

@@ -288,10 +288,10 @@ impl Broker {
     pub(crate) fn hastened(
         &mut self,
         mut flushing: Flushing,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: &Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        match self.hastened_engine(flushing.engine, &result) {
+        match self.hastened_engine(flushing.engine, result) {
             Ok(found) => flushing.found += found,
             Err(error) => return self.answer(flushing.asker, Err(error.clone().into()), turn),
         }

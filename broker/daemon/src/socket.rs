@@ -166,6 +166,8 @@ impl Place {
             let directory = self.path.parent().unwrap_or(Path::new("/"));
             std::os::unix::fs::chown(&self.path, None, Some(group.gid))?;
             std::os::unix::fs::chown(directory, None, Some(group.gid))?;
+            // It may have been made by a broker without a group.
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
         }
         Ok(())
     }

@@ -38,6 +38,14 @@ pub fn sender(to: &str) -> String {
     format!("MAILER-DAEMON@{}", host_of(to))
 }
 
+/// Whom notifications name in front of that address.
+const NAME: &str = "Mail Delivery System";
+
+/// Whether a message's sender is that of notifications.
+pub(crate) fn is_sender(from: &str) -> bool {
+    from.starts_with(NAME) && from.contains("<MAILER-DAEMON@")
+}
+
 /// The subject of every notification.
 pub const SUBJECT: &str = "Undelivered mail returned to sender";
 
@@ -60,7 +68,7 @@ impl Notice<'_> {
         format!(
             "Return-Path: <>\r\n\
              Date: {}\r\n\
-             From: Mail Delivery System <{}>\r\n\
+             From: {NAME} <{}>\r\n\
              To: {}\r\n\
              Subject: {SUBJECT}\r\n\
              Message-ID: <{:032x}@{host}>\r\n\

@@ -175,7 +175,7 @@ impl Store {
                 let found = self.submissions.values_mut().filter(waits).map(|s| s.due = now);
                 Ok(ProviderAnswer::Hastened(found.count() as u64))
             }
-            StoreWrite::Flush => Ok(ProviderAnswer::Done),
+            StoreWrite::Seen { .. } | StoreWrite::Flush => Ok(ProviderAnswer::Done),
         }
     }
 
@@ -254,6 +254,7 @@ impl Store {
                     Ok(ProviderAnswer::Piece {
                         size: message.bytes.len() as u64,
                         bytes: rest.take(limit as usize).copied().collect(),
+                        unread_notice: false,
                     })
                 }
                 None => Err(error(Code::E_NOT_FOUND)),

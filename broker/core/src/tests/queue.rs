@@ -486,20 +486,17 @@ fn what_was_cut_off_has_a_way_out() {
         world.advance(secs(3_600));
         assert_eq!(world.state(entry), Transmitting);
         let at = world.connect(2);
-        match decision {
-            Some(wish) => {
-                let after = change(&mut world, at, entry, wish).expect("somebody decides");
-                let wanted = if wish == QueueChange::Abort { Aborted } else { Queued };
-                assert_eq!(after, wanted);
-            }
-            None => {
-                let age = world.profile("default").queue.max_age;
-                world.advance(age + secs(300));
-                assert_eq!(world.state(entry), Bounced);
-                assert_eq!(world.store("default").notices.len(), 1);
-                world.assert_empty();
-            }
+        if let Some(wish) = decision {
+            let after = change(&mut world, at, entry, wish).expect("somebody decides");
+            let wanted = if wish == QueueChange::Abort { Aborted } else { Queued };
+            assert_eq!(after, wanted);
+            continue;
         }
+        let age = world.profile("default").queue.max_age;
+        world.advance(age + secs(300));
+        assert_eq!(world.state(entry), Bounced);
+        assert_eq!(world.store("default").notices.len(), 1);
+        world.assert_empty();
     }
 }
 

@@ -87,6 +87,7 @@ impl Smtp {
 impl TransportProvider for Smtp {
     fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
         self.close(Patience::None);
+        self.dialer.forget();
         let (dialer, destination) = (self.dialer.clone(), self.destination.clone());
         self.crew = Some(Crew::new(&self.name, dialer, destination, support));
         let settings = &self.dialer.settings;

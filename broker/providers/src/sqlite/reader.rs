@@ -13,6 +13,7 @@ use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
 use super::schema::{self, DUE, folder_number, state_number};
 use crate::fault::{self, Failure};
+use crate::notice;
 use crate::{Result, StoreReader};
 
 type Answer = std::result::Result<ProviderAnswer, Failure>;
@@ -176,7 +177,16 @@ fn piece(
     }
     let layout = layout.as_ref().expect("it was made just now");
     let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(no_message)?;
-    Ok(ProviderAnswer::Piece { size, bytes })
+    let unread_notice = offset == 0 && is_unread_notice(connection, record)?;
+    Ok(ProviderAnswer::Piece { size, bytes, unread_notice })
+}
+
+/// Notifications are made here, and their sender says so.
+fn is_unread_notice(connection: &Connection, record: u128) -> rusqlite::Result<bool> {
+    let sql = "SELECT sender FROM message WHERE record = ?1 AND seen IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let sender: Option<String> = statement.query_row([key(record)], |row| row.get(0)).optional()?;
+    Ok(sender.is_some_and(|sender| notice::is_sender(&sender)))
 }
 
 /// A property of a profile section.
@@ -225,7 +235,8 @@ fn open_queue() -> String {
 
 /// A bounce whose notification still waits, or that nobody could be told of.
 pub(super) const NOT_READ: &str = " AND (notice IS NULL OR EXISTS
-    (SELECT 1 FROM message AS told WHERE told.record = message.notice AND told.folder NOT IN (0, 5)))";
+    (SELECT 1 FROM message AS told WHERE told.record = message.notice AND told.folder NOT IN (0, 5)
+        AND told.seen IS NULL))";
 
 fn submission(connection: &Connection, record: u128) -> Answer {
     let found = submission_of(connection, record)?;

@@ -24,13 +24,14 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
-/// 2: `report`; what is unknown has a due time.
+/// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
 const VERSION: i32 = 2;
 
 /// What leads from each schema to the next.
 const STEPS: [&str; VERSION as usize - 1] = ["
 ALTER TABLE message ADD COLUMN report INTEGER;
+ALTER TABLE message ADD COLUMN seen INTEGER;
 DROP INDEX message_due;
 CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4, 5);
 "];
@@ -73,7 +74,8 @@ CREATE TABLE message (
     last_error TEXT,
     notice BLOB,
     final_at INTEGER,
-    report INTEGER
+    report INTEGER,
+    seen INTEGER
 );
 CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
 CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4, 5);

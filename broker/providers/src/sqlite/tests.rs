@@ -324,11 +324,21 @@ fn an_upload_comes_in_pieces() {
         let answer = reader.read(&StoreRead::Piece { record: 1, offset, limit });
         let from = offset as usize;
         let bytes = content[from..content.len().min(from + limit as usize)].to_vec();
-        assert_eq!(answer, Ok(ProviderAnswer::Piece { size: stored.size, bytes }));
+        assert_eq!(
+            answer,
+            Ok(ProviderAnswer::Piece { size: stored.size, bytes, unread_notice: false })
+        );
     }
     for offset in [content.len() as u64, u64::MAX] {
         let answer = reader.read(&StoreRead::Piece { record: 1, offset, limit: 9 });
-        assert_eq!(answer, Ok(ProviderAnswer::Piece { size: stored.size, bytes: Vec::new() }));
+        assert_eq!(
+            answer,
+            Ok(ProviderAnswer::Piece {
+                size: stored.size,
+                bytes: Vec::new(),
+                unread_notice: false
+            })
+        );
     }
     let again = fixture.write(submit(2, MessageContent::Uploaded(4)));
     assert_eq!(code(&again), Some(Code::E_INVALID_PARAMETER));
@@ -697,6 +707,7 @@ fn an_older_store_is_brought_up_to_date() {
         DROP INDEX message_due;
         CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4);
         ALTER TABLE message DROP COLUMN report;
+        ALTER TABLE message DROP COLUMN seen;
         PRAGMA user_version = 1;";
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();

@@ -91,6 +91,7 @@ impl Writer {
             }
             StoreWrite::Update(update) => self.update(update),
             StoreWrite::Hasten { profile, uid, now } => self.hasten(profile.as_deref(), *uid, *now),
+            StoreWrite::Seen { record } => self.seen(*record),
             StoreWrite::Delete { record } => self.delete(*record),
             StoreWrite::Setting { section, name, change } => self.set(section, name, change),
             StoreWrite::Flush => self.flush(),
@@ -279,6 +280,12 @@ impl Writer {
         let parameters = (known.seq, folder_number(Folder::Deleted));
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(ProviderAnswer::Removed { from, to: Some(Folder::Deleted) })
+    }
+
+    fn seen(&self, record: u128) -> Answer {
+        let sql = "UPDATE message SET seen = 1 WHERE record = ?1";
+        self.connection.prepare_cached(sql)?.execute([key(record)])?;
+        Ok(ProviderAnswer::Done)
     }
 
     fn delete_for_good(&self, known: &Known) -> rusqlite::Result<()> {
