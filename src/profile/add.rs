@@ -55,11 +55,14 @@ fn free_file(places: &Places, name: &str) -> Result<PathBuf, Error> {
 }
 
 fn cannot_make(file: &Path, error: &std::io::Error) -> Error {
-    let code = match error.kind() {
-        ErrorKind::AlreadyExists => Code::E_COLLISION,
-        _ => Code::E_NO_ACCESS,
-    };
-    output::error(code, format!("cannot make {}: {error}", file.display()))
+    let file = file.display();
+    if error.kind() == ErrorKind::AlreadyExists {
+        let text = format!(
+            "there is such a profile already: {file}. Edit it, or remove it first with `sundown profile remove`"
+        );
+        return output::error(Code::E_COLLISION, text);
+    }
+    output::error(Code::E_NO_ACCESS, format!("cannot make {file}: {error}"))
 }
 
 /// Writes a new file that nobody else can read.

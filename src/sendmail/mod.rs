@@ -31,8 +31,31 @@ use arguments::{Head, Invocation, Mode, Verbosity};
 use counter::Counter;
 use status::{Exit, Failure};
 
+const HELP: &str = "\
+Usage: sundown sendmail [FLAGS] [RECIPIENT]…      also as sendmail, mailq (-bp), newaliases (-bi)
+
+Takes a message from standard input. Status 0 means that it is on the disk.
+
+  -t             recipients are those of To, Cc and Bcc, and those of the command line
+  -i             a line with a single dot does not end the message
+  -f ADDRESS     the envelope's sender; -f '' wants no notice
+  -F NAME        the full name for a From that is missing
+  -N WHEN        never, or some of failure, delay, success
+  -R WHAT        full or hdrs: what comes back with a notice
+  -v             say what was done
+  -bp  -bs  -bi  list the queue; speak SMTP; nothing
+  -L LABEL       the program's name in status and log
+
+All flags and exit statuses: docs/command.md
+";
+
 /// Does what these arguments ask for.
 pub(crate) fn run(context: &Context, arguments: &[OsString]) -> ExitCode {
+    if arguments == ["--help"] {
+        // Whoever reads only the first lines has seen what it wanted.
+        let _ = std::io::stdout().write_all(HELP.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     let done = arguments::parse(arguments.iter().cloned())
         .map_err(Failure::from)
         .and_then(|invocation| carry_out(context, &invocation));

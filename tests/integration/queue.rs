@@ -147,6 +147,7 @@ fn what_is_given_up_is_told_to_its_sender() {
     shell.ok("advise session=1 events=new-mail");
     let entry = shell.submit(1, &home.message("hopeless"));
     let mail = shell.event("the notice", |v| v["event"] == "new-mail");
+    assert_eq!(queue(&home, &[])[0]["state"], "bounced", "its sender was not told yet");
     let notice =
         shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
     let content = notice["content"].as_str().expect("text");
@@ -159,6 +160,7 @@ fn what_is_given_up_is_told_to_its_sender() {
     let all = queue(&home, &["list", "--all"]);
     assert_eq!((&all[0]["entry"], &all[0]["state"]), (&json!(entry), &json!("bounced")));
     assert_eq!(home.status()["queue"]["bounced"], 1);
+    broker.until("it to be listed no more", || queue(&home, &[]) == json!([]));
     drop(broker);
 }
 

@@ -143,6 +143,10 @@ impl Connection {
     }
 
     /// How long an answer may take.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }

@@ -54,8 +54,8 @@ impl Dialer {
         }
     }
 
-    /// Connects, and gives back a conversation in which a transaction can begin.
-    pub(super) fn dial(&self) -> Result<Connection> {
+    /// Connects, and gives back a conversation in which a transaction can begin. Up to there each answer may take so long.
+    pub(super) fn dial(&self, patience: Duration) -> Result<Connection> {
         if let Some(keeper) = &self.keeper {
             keeper.may_try()?;
         }
@@ -68,16 +68,17 @@ impl Dialer {
             Security::Tls => self.protect(wire)?,
             Security::StartTls | Security::None => Stream::Plain(wire),
         };
-        let mut connection = Connection::new(stream, place, self.settings.timeout);
+        let mut connection = Connection::new(stream, place, patience);
         let greeting = connection.answer().map_err(|trouble| trouble.unreached().into_error())?;
         expect_done(&connection, &greeting)?;
         self.greet(&mut connection)?;
         if self.settings.security == Security::StartTls {
-            connection = self.upgrade(connection)?;
+            connection = self.upgrade(connection, patience)?;
         }
         if let (Some(login), Some(keeper)) = (&self.settings.login, &self.keeper) {
             auth::log_on(&mut connection, login, keeper)?;
         }
+        connection.set_timeout(self.settings.timeout);
         Ok(connection)
     }
 
@@ -87,7 +88,7 @@ impl Dialer {
         Ok(Stream::Tls(Box::new(tls)))
     }
 
-    fn upgrade(&self, mut connection: Connection) -> Result<Connection> {
+    fn upgrade(&self, mut connection: Connection, patience: Duration) -> Result<Connection> {
         let place = connection.place().to_owned();
         if !connection.offer.supports(Extension::StartTls) {
             let text = format!(
@@ -105,7 +106,7 @@ impl Dialer {
             return Err(ProviderError::new(Code::E_NO_ACCESS, text));
         };
         wire.set_deadline(Instant::now() + self.settings.connect_timeout);
-        let mut connection = Connection::new(self.protect(wire)?, place, self.settings.timeout);
+        let mut connection = Connection::new(self.protect(wire)?, place, patience);
         self.greet(&mut connection)?;
         Ok(connection)
     }

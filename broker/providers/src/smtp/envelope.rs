@@ -141,3 +141,21 @@ fn is_domain(text: &str) -> bool {
     let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     !text.is_empty() && text.bytes().all(inside)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a domain is mapped to must be a domain: some characters beyond ASCII stand for those that end an address.
+    #[test]
+    fn a_mapped_domain_adds_nothing_to_a_command() {
+        for domain in ["ex\u{ff1e}\u{3000}NOTIFY\u{ff1d}never", "x\u{ff1c}", "a\u{ff20}b"] {
+            let offer = Offer::default();
+            assert!(on_wire(&format!("a@{domain}"), &offer, "there").is_err(), "{domain}");
+        }
+        assert_eq!(
+            on_wire("a@b\u{fc}cher.example", &Offer::default(), "there"),
+            Ok("a@xn--bcher-kva.example".into())
+        );
+    }
+}

@@ -22,6 +22,9 @@ use super::destinations::{IfDown, NoPermit, Permit};
 use super::transaction::{self, After, Begun, Finished, NotBegun};
 use crate::{Prepared, Reply, Result};
 
+/// How long each answer may take when somebody wants to know whether the server works.
+const SOMEBODYS_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a connection that nobody uses is kept. A burst of mail uses one again at once; servers do not like idlers.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -116,7 +119,9 @@ impl Worker {
         self.hang_up(End::Orderly);
         self.shared.dialer.forget();
         let over = self.over.clone();
-        let connected = self.connect(IfDown::Try, &|| !is_closed(&over));
+        // Somebody waits for this.
+        let patience = self.shared.dialer.settings.timeout.min(SOMEBODYS_PATIENCE);
+        let connected = self.connect(IfDown::Try, patience, &|| !is_closed(&over));
         reply.send(connected);
     }
 
@@ -176,18 +181,24 @@ impl Worker {
             }
             self.hang_up(End::Lost);
         }
-        self.connect(IfDown::GiveUp, wanted)?;
+        let patience = self.shared.dialer.settings.timeout;
+        self.connect(IfDown::GiveUp, patience, wanted)?;
         Ok(Made::Now)
     }
 
-    fn connect(&mut self, if_down: IfDown, wanted: &dyn Fn() -> bool) -> Result<()> {
+    fn connect(
+        &mut self,
+        if_down: IfDown,
+        patience: Duration,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let Shared { dialer, destination, .. } = &*self.shared;
         let permit = destination.permit(dialer.settings.connections, if_down, wanted);
         let mut permit = permit.map_err(|why| match why {
             NoPermit::Down(error) => error,
             NoPermit::Unwanted => unwanted(),
         })?;
-        let dialed = dialer.dial();
+        let dialed = dialer.dial(patience);
         match &dialed {
             Ok(_) => permit.works(),
             Err(error) => permit.failed(error),

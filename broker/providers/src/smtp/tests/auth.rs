@@ -217,7 +217,8 @@ fn the_secret_is_in_no_log_and_no_error() {
             .with_max_level(tracing::Level::TRACE)
             .with_writer(move || writer.clone())
             .finish();
-        let dialed = tracing::subscriber::with_default(subscriber, || dialer.dial());
+        let dialed =
+            tracing::subscriber::with_default(subscriber, || dialer.dial(Duration::from_secs(5)));
         let mut seen = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("text");
         assert!(seen.contains("AUTH") && seen.contains("mechanism"), "{seen}");
         seen += &format!("{dialer:?} {dialed:?}");
