@@ -70,7 +70,8 @@ pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {
         !l.is_empty()
             && !l.starts_with('-')
             && !l.ends_with('-')
-            && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_' || !c.is_ascii())
+            && l.chars().all(|c| c.is_alphanumeric() || "-_".contains(c) || !c.is_ascii())
+            && !l.contains(|c: char| c.is_whitespace() || c.is_control())
     };
     let inside = |c: char| c.is_ascii_alphanumeric() || ".:-".contains(c);
     let fits = if literal {
@@ -158,8 +159,23 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         let bad = [
-            "", "@", "a@", "@b", "a b@c", "a@b c", "a@b..c", "a@-b", "<a@b>", "a,b@c", "a\n@b",
-            "a@b@c", "a@[", "a@.", "\u{7f}@b",
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a b@c",
+            "a@b c",
+            "a@b..c",
+            "a@-b",
+            "<a@b>",
+            "a,b@c",
+            "a\n@b",
+            "a@b@c",
+            "a@[",
+            "a@.",
+            "\u{7f}@b",
+            "a@b\u{3000}c",
+            "a@b\u{85}",
         ];
         for text in bad {
             assert!(split(text).is_err(), "{text:?} was taken");

@@ -48,7 +48,7 @@ pub struct Broker {
     pub(crate) lanes: Lanes,
     pub(crate) calls: HashMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
-    pub(crate) lost: VecDeque<Then>,
+    pub(crate) lost: VecDeque<(Then, Called)>,
     pub(crate) timers: Timers,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
@@ -57,7 +57,16 @@ pub struct Broker {
     pub(crate) grants: Grants,
     /// Profiles that go when nobody uses them any more, and who waits for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
+    /// When a profile without a session has a message to give up, in milliseconds since 1970.
+    pub(crate) unknown: BTreeMap<String, u64>,
     made: u64,
+}
+
+/// Whether a call that is lost had reached its provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Called {
+    Yes,
+    Never,
 }
 
 /// A call that was not answered yet.
@@ -129,7 +138,7 @@ pub(crate) enum Then {
     EntryChanged(crate::queue::Wish),
     Hastened(crate::queue::Flushing),
     Purged(EngineId),
-    Validated(Asker, SessionId),
+    Validated(Asker, SessionId, usize),
     Queue {
         asker: Asker,
         engine: EngineId,
@@ -199,6 +208,7 @@ impl Broker {
             sweeps: BTreeMap::new(),
             grants: Grants::default(),
             doomed: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             made: 0,
         }
     }
@@ -247,9 +257,16 @@ impl Broker {
     /// Brings the state back to normal, so that the next event starts from a known one.
     fn tidy(&mut self, turn: &mut Turn) {
         loop {
-            while let Some(then) = self.lost.pop_front() {
-                let message = "the provider did not answer and was left behind";
-                self.go_on(then, Err(ProviderError::new(Code::E_TIMEOUT, message)), turn);
+            while let Some((then, called)) = self.lost.pop_front() {
+                let (code, message) = match called {
+                    Called::Yes => {
+                        (Code::E_TIMEOUT, "the provider did not answer and was left behind")
+                    }
+                    Called::Never => {
+                        (Code::E_CANCEL, "the provider was left behind before it was called")
+                    }
+                };
+                self.go_on(then, Err(ProviderError::new(code, message)), turn);
             }
             self.pump_all(turn);
             self.stop_if_over(turn);
@@ -267,9 +284,10 @@ impl Broker {
             Timer::Grace(session) => self.grace_over(session, turn),
             Timer::Leaving(member) => self.check_leaving(member, turn),
             Timer::Linger(session) => self.linger_over(session, turn),
-            Timer::Logon(session, place) => self.logon_over(session, place, turn),
+            Timer::Logon(session, place, logon) => self.logon_over(session, place, logon, turn),
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
+            Timer::GiveUp => self.give_up_unknown(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
             Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
             Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
@@ -295,7 +313,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         if !self.lanes.is_open(lane) {
-            self.lost.push_back(then);
+            self.lost.push_back((then, Called::Never));
             return;
         }
         let call = CallId(self.number());
@@ -335,14 +353,15 @@ impl Broker {
 
     /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
     pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
-        self.lanes.close(id, turn);
+        let never = self.lanes.close(id, turn);
         let mut lost: Vec<_> = self.calls.extract_if(|_, call| call.lane == id).collect();
         lost.sort_unstable_by_key(|(call, _)| *call);
-        for (_, Call { session, then, .. }) in lost {
+        for (call, Call { session, then, .. }) in lost {
             if let Some(provider) = self.provider_at(session, id) {
                 provider.unanswered -= 1;
             }
-            self.lost.push_back(then);
+            let called = if never.contains(&call) { Called::Never } else { Called::Yes };
+            self.lost.push_back((then, called));
         }
     }
 
@@ -407,11 +426,11 @@ impl Broker {
             Then::EntryChanged(wish) => self.entry_changed(wish, result, turn),
             Then::Hastened(flushing) => self.hastened(flushing, result, turn),
             Then::Purged(engine) => {
-                if let Some(engine) = self.engines.get_mut(&engine) {
-                    engine.start_over();
-                }
+                let _ = self.hastened_engine(engine, &result);
             }
-            Then::Validated(asker, session) => self.validated(asker, session, result, turn),
+            Then::Validated(asker, session, place) => {
+                self.validated(asker, (session, place), result, turn);
+            }
             Then::Queue { asker, engine, profile, page } => {
                 self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
             }

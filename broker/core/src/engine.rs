@@ -24,6 +24,8 @@ const KNOWN: usize = 4_096;
 const PAGE: u32 = 512;
 /// How long a store is left alone in which something could not be written or read.
 const REST: Duration = Duration::from_secs(5);
+/// How often it is looked whether a profile without a session has something to give up. The wall clock may be set meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How long a store stays open that nobody uses: opening one costs more than keeping it.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -83,10 +85,21 @@ pub(crate) struct Entry {
     pub(crate) shown: SubmissionState,
     /// Transmissions under way; while there are any, nobody else may touch it.
     pub(crate) flights: usize,
-    /// Whether those that departed together count as a try already.
-    pub(crate) tried: bool,
+    /// How far the present try is.
+    pub(crate) tried: Try,
     /// Recipients that bounced, and no update yet that tells the sender.
     pub(crate) untold: Vec<usize>,
+}
+
+/// How far a try of a message is. It may take many transactions, and more than a transport takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Try {
+    /// The next departure begins another one.
+    Over,
+    /// Departed, not counted among the attempts yet.
+    Begun,
+    /// Counted.
+    Counted,
 }
 
 impl Entry {
@@ -134,8 +147,12 @@ impl Engine {
         Some(entry)
     }
 
-    /// Reads the schedule from its beginning again.
+    /// Reads the schedule from its beginning again. Where no page of it has room, what is known is forgotten: with the
+    /// horizon at the beginning nothing newer would be learned.
     pub(crate) fn reload(&mut self) {
+        if self.entries.len() + PAGE as usize > KNOWN {
+            self.forget_all();
+        }
         self.parked = 0;
         self.horizon = Some((0, 0));
         if self.loading == Loading::Yes {
@@ -146,10 +163,22 @@ impl Engine {
 
     /// Forgets everything that is not under way, and reads the schedule from its beginning again.
     pub(crate) fn start_over(&mut self) {
+        self.forget_all();
+        self.reload();
+    }
+
+    fn forget_all(&mut self) {
         self.entries.retain(|_, entry| entry.flights > 0);
         self.ready.clear();
         self.full.clear();
-        self.reload();
+    }
+
+    /// When the first of those is given up whose outcome is unknown, as far as they are known here.
+    pub(crate) fn first_given_up(&self, profile: &str) -> Option<u64> {
+        let unknown = |e: &&Entry| {
+            e.submission.state() == SubmissionState::Unknown && e.submission.profile == profile
+        };
+        self.entries.values().filter(unknown).map(|e| e.submission.due).min()
     }
 
     /// An entry was changed in the store. Whether its new place in the schedule must be known here.
@@ -418,7 +447,7 @@ impl Broker {
             return;
         }
         engine.ready.insert((submission.due, submission.order, submission.record));
-        let entry = Entry { submission, shown, flights: 0, tried: false, untold: Vec::new() };
+        let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold: Vec::new() };
         engine.entries.insert(entry.submission.record, entry);
         engine.stirred = true;
     }
@@ -433,13 +462,20 @@ impl Broker {
         }
     }
 
-    /// Whether a session would have something to send if it stayed.
-    pub(crate) fn has_work(&self, id: EngineId, session: &crate::session::Session) -> bool {
+    /// Whether a session would have something to do if it stayed: to send, or to give up what is unknown for too long.
+    pub(crate) fn has_work(
+        &self,
+        id: EngineId,
+        session: &crate::session::Session,
+        now: u64,
+    ) -> bool {
         let Some(engine) = self.engines.get(&id) else { return false };
         let in_flight = session.providers.iter().any(|p| p.in_flight > 0);
         let known = engine.horizon.is_none();
         let to_send = engine.pending() > 0 && !(known && engine.entries.is_empty());
-        in_flight || engine.accepted > 0 || to_send
+        let unread = !known && engine.counts[SubmissionState::Unknown as usize] > 0;
+        let overdue = engine.ready.first().is_some_and(|(due, ..)| *due <= now);
+        in_flight || engine.accepted > 0 || to_send || unread || overdue
     }
 
     /// A session is done with its store.
@@ -497,5 +533,29 @@ impl Broker {
         self.engine_of.remove(&engine.path);
         self.close_lane(engine.write, turn);
         self.close_lane(engine.read, turn);
+    }
+
+    /// A session ends. What is unknown is given up at its time, though nobody may be here then.
+    pub(crate) fn remember_unknown(&mut self, session: &crate::session::Session, turn: &mut Turn) {
+        let profile = &session.key.profile;
+        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
+        let Some(first) = engines.filter_map(|e| e.first_given_up(profile)).min() else { return };
+        if self.unknown.is_empty() {
+            self.timers.set(turn.tick.boot + LOOK_AGAIN, Timer::GiveUp);
+        }
+        self.unknown.insert(profile.clone(), first);
+    }
+
+    /// Opens sessions for profiles that have something to give up.
+    pub(crate) fn give_up_unknown(&mut self, turn: &mut Turn) {
+        let now = turn.tick.millis();
+        let due: Vec<_> = self.unknown.extract_if(.., |_, at| *at <= now).collect();
+        for (profile, _) in due {
+            let user = self.settings.owner;
+            self.adopt(crate::session::SessionKey { user, profile }, turn);
+        }
+        if !self.unknown.is_empty() {
+            self.timers.set(turn.tick.boot + LOOK_AGAIN, Timer::GiveUp);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! take turns: one that has a thousand calls waiting delays another's single call by one. Calls that end things go
 //! in front of all that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use sundown_protocol::SessionId;
 
@@ -13,7 +13,7 @@ use crate::process::ProcessId;
 use crate::provider::ProviderCall;
 
 /// Calls that a worker may hold at once. A store commits as many together as it holds.
-const PLACES: usize = 256;
+pub(crate) const PLACES: usize = 256;
 
 /// On whose account a call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,11 +91,11 @@ impl Lanes {
         self.lanes.contains_key(&id)
     }
 
-    /// Closes a lane. What still waited is never called.
-    pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) {
-        if self.lanes.remove(&id).is_some() {
-            turn.emit(Effect::CloseLane(id));
-        }
+    /// Closes a lane. What still waited is never called: these calls.
+    pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) -> HashSet<CallId> {
+        let Some(mut lane) = self.lanes.remove(&id) else { return HashSet::new() };
+        turn.emit(Effect::CloseLane(id));
+        std::iter::from_fn(|| lane.next()).map(|outgoing| outgoing.call).collect()
     }
 
     pub(crate) fn send(

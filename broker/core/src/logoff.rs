@@ -321,7 +321,8 @@ impl Broker {
         if !idle || !session.members.is_empty() {
             return;
         }
-        if session.is_joinable() && self.stopping.is_none() && self.lingers(session) {
+        let now = turn.tick.millis();
+        if session.is_joinable() && self.stopping.is_none() && self.lingers(session, now) {
             let linger = self.settings.shutdown.linger;
             let session = self.sessions.get_mut(&id).expect("looked at just before");
             if session.state != SessionState::Memberless {
@@ -338,9 +339,9 @@ impl Broker {
         self.close_session(id, turn);
     }
 
-    fn lingers(&self, session: &Session) -> bool {
+    fn lingers(&self, session: &Session, now: u64) -> bool {
         self.settings.shutdown.linger != Linger::Off
-            && session.engines().any(|(_, engine)| self.has_work(engine, session))
+            && session.engines().any(|(_, engine)| self.has_work(engine, session, now))
     }
 
     pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
@@ -470,6 +471,7 @@ impl Broker {
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.remove(&id).expect("it was closing");
+        self.remember_unknown(&session, turn);
         for provider in &session.providers {
             match provider.engine {
                 Some(engine) => self.detach_engine(engine, id, turn),
@@ -478,7 +480,8 @@ impl Broker {
         }
         let goes_on = session.mail == MailAfter::GoesOn;
         let profile = session.key.profile.clone();
-        if goes_on && session.engines().any(|(_, engine)| self.has_work(engine, &session)) {
+        let now = turn.tick.millis();
+        if goes_on && session.engines().any(|(_, engine)| self.has_work(engine, &session, now)) {
             self.adopt(session.key, turn);
         }
         self.profile_released(&profile, turn);

@@ -7,6 +7,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId};
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
 use crate::event::{Effect, LaneId, LaneSpec, Turn};
+use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
 use crate::process::Process;
@@ -28,6 +29,10 @@ const START_ORDER: [ProviderType; 3] =
 
 /// How long a provider may take to log on. Whoever logs on waits for it.
 const LOGON_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The most messages that a transport is handed at once, whatever it says: each has a call on its way to it, and half of the
+/// places must stay free for the calls that end those.
+const MOST_AT_ONCE: usize = PLACES / 2;
 
 /// How often a provider's logon may fail before it is out for the life of the session (LOGON-11).
 const LOGON_TRIES: u32 = 2;
@@ -252,21 +257,28 @@ impl Broker {
         for (place, provider) in session.providers.iter_mut().enumerate() {
             if provider.kind == next_type {
                 provider.state = ProviderState::LoggingOn(0);
-                calls.push((provider.lane, place));
+                calls.push(place);
             }
         }
-        for (lane, place) in calls {
-            let then = Then::LoggedOn(id, place);
-            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
-            self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
+        for place in calls {
+            self.call_logon(id, place, turn);
         }
     }
 
+    fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let session = self.sessions.get_mut(&id).expect("who logs its providers on has it");
+        let provider = &mut session.providers[place];
+        provider.logons += 1;
+        let (lane, logon, then) = (provider.lane, provider.logons, Then::LoggedOn(id, place));
+        self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
+        self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place, logon));
+    }
+
     /// A provider that does not answer its logon is out, and nobody waits for it any more.
-    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, logon: u64, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let provider = &mut session.providers[place];
-        if !matches!(provider.state, ProviderState::LoggingOn(_)) {
+        if !matches!(provider.state, ProviderState::LoggingOn(_)) || provider.logons != logon {
             return;
         }
         // It had its tries: what comes now decides.
@@ -295,8 +307,9 @@ impl Broker {
         match result {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
+                provider.was_ready = true;
                 if let ProviderAnswer::TransportReady(facts) = &answer {
-                    provider.window = facts.window.max(1);
+                    provider.window = facts.window.clamp(1, MOST_AT_ONCE);
                     provider.most_recipients = facts.recipients.max(1);
                 }
                 if let Some(engine) = engine {
@@ -309,7 +322,7 @@ impl Broker {
                 self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
             }
             Err(error) => {
-                provider.state = ProviderState::Failed(error.message.clone());
+                put_out(provider, &error.message, session.profile.as_deref(), turn);
                 let default_store = session.engines().next().map(|(_, engine)| engine);
                 if starts && engine.is_some() && engine == default_store {
                     let message = format!("the profile's default store: {}", error.message);
@@ -339,7 +352,9 @@ impl Broker {
     /// A transport could use its account.
     pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.providers[place].refusals = 0;
+            let provider = &mut session.providers[place];
+            provider.refusals = 0;
+            provider.outages.0 = 0;
         }
     }
 
@@ -350,35 +365,62 @@ impl Broker {
         let provider = &mut session.providers[place];
         provider.refusals += 1;
         if provider.refusals >= LOGON_TRIES && provider.state == ProviderState::Available {
-            provider.state = ProviderState::Failed(why.to_owned());
+            put_out(provider, why, session.profile.as_deref(), turn);
             self.provider_changed(id, place, turn);
         }
     }
 
-    /// Transports that were out get another chance: one refusal puts them out again.
+    /// Transports that were out get another chance, because somebody wants it.
     pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id).filter(|s| s.may_send()) else { return };
+        for place in self.failed_transports(id) {
+            self.revive(id, place, turn);
+        }
+    }
+
+    /// The same, because nobody is there who could want it, and what waits must have a way out. It is done at the pace of
+    /// retries, however many messages wait. Whether anything was done.
+    pub(crate) fn revive_by_itself(&mut self, id: SessionId, turn: &mut Turn) -> bool {
+        let Some(session) = self.sessions.get(&id).filter(|s| s.members.is_empty()) else {
+            return false;
+        };
+        let rested = |place: &usize| session.providers[*place].outages.1 <= turn.tick.boot;
+        let rested: Vec<_> = self.failed_transports(id).into_iter().filter(rested).collect();
+        for place in &rested {
+            self.revive(id, *place, turn);
+        }
+        !rested.is_empty()
+    }
+
+    fn failed_transports(&self, id: SessionId) -> Vec<usize> {
         let failed = |p: &Provider| {
             p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
         };
-        let out = session.providers.iter().enumerate().filter(|(_, p)| failed(p));
-        let out: Vec<_> = out.map(|(place, p)| (place, p.lane, p.transport)).collect();
-        for (place, lane, transport) in out {
-            let lane = if self.lanes.is_open(lane) {
-                lane
-            } else {
-                let spec = self.sessions[&id].profile().transports[transport].provider.clone();
-                self.open_lane(ProviderType::Transport, &spec, turn)
-            };
-            let session = self.sessions.get_mut(&id).expect("looked at before");
-            let provider = &mut session.providers[place];
-            provider.lane = lane;
-            provider.state = ProviderState::LoggingOn(LOGON_TRIES - 1);
-            provider.refusals = LOGON_TRIES - 1;
-            let then = Then::LoggedOn(id, place);
-            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
-            self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
+        let session = self.sessions.get(&id).filter(|s| s.may_send());
+        let providers = session.into_iter().flat_map(|s| s.providers.iter().enumerate());
+        providers.filter(|(_, p)| failed(p)).map(|(place, _)| place).collect()
+    }
+
+    /// One refusal puts it out again.
+    pub(crate) fn revive(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.may_send()) else { return };
+        let provider = &mut session.providers[place];
+        if !matches!(provider.state, ProviderState::Failed(_)) {
+            return;
         }
+        provider.refusals = LOGON_TRIES - 1;
+        let (lane, transport) = (provider.lane, provider.transport);
+        if provider.was_ready && self.lanes.is_open(lane) {
+            provider.state = ProviderState::Available;
+            return self.provider_changed(id, place, turn);
+        }
+        provider.state = ProviderState::LoggingOn(LOGON_TRIES - 1);
+        if !self.lanes.is_open(lane) {
+            let spec = self.sessions[&id].profile().transports[transport].provider.clone();
+            let lane = self.open_lane(ProviderType::Transport, &spec, turn);
+            let session = self.sessions.get_mut(&id).expect("looked at before");
+            session.providers[place].lane = lane;
+        }
+        self.call_logon(id, place, turn);
     }
 
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
@@ -487,6 +529,15 @@ impl Broker {
     }
 }
 
+/// A provider is out. The broker leaves it so a while, longer each time.
+fn put_out(provider: &mut Provider, why: &str, profile: Option<&Profile>, turn: &Turn) {
+    let queue = profile.map(|p| p.queue.clone()).unwrap_or_default();
+    let (outages, _) = provider.outages;
+    let wait = queue.retry_min.saturating_mul(1 << outages.min(16)).min(queue.retry_max);
+    provider.outages = (outages + 1, turn.tick.boot + wait.max(queue.retry_min));
+    provider.state = ProviderState::Failed(why.to_owned());
+}
+
 fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
     let facts = TransportFacts::default();
     Provider {
@@ -503,6 +554,10 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         window: facts.window,
         most_recipients: facts.recipients,
         refusals: 0,
+        outages: (0, std::time::Duration::ZERO),
+        was_ready: false,
+        logons: 0,
+        validated: false,
         unanswered: 0,
     }
 }

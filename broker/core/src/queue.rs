@@ -15,7 +15,7 @@ use sundown_protocol::{Code, EntryId, Fault, MemberId};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
-use crate::engine::{Engine, Entry};
+use crate::engine::{Engine, Entry, Try};
 use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::provider::{
@@ -23,6 +23,7 @@ use crate::provider::{
     SubmissionUpdate,
 };
 use crate::session::{Session, SessionKey, SessionState, Waiting};
+use crate::settings::Right;
 
 /// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
@@ -149,10 +150,7 @@ impl Broker {
             return Err(not_in_queue());
         }
         let uid = self.peer_of(wish.asker).map_or(u32::MAX, |p| p.uid);
-        if submission.uid != uid && !self.administers(uid, &submission.profile) {
-            let message = "the message was submitted by another user; it takes the right admin";
-            return Err(Fault::new(Code::E_NO_ACCESS, message));
-        }
+        self.refuse_change(uid, wish.change, &submission)?;
         let shown = submission.state();
         apply(wish.change, &mut submission, turn.tick.millis())?;
         let caller = self.caller_of(&wish);
@@ -162,7 +160,7 @@ impl Broker {
             submission: submission.clone(),
             shown,
             flights: 1,
-            tried: false,
+            tried: Try::Over,
             untold: Vec::new(),
         };
         state.entries.insert(wish.record, entry);
@@ -172,6 +170,29 @@ impl Broker {
         let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
         self.call(lane, caller, write, Then::EntryChanged(wish), turn);
         Ok(())
+    }
+
+    /// One's own may always be taken back. What becomes of it otherwise is for those who may log on.
+    fn refuse_change(
+        &self,
+        uid: u32,
+        change: QueueChange,
+        submission: &Submission,
+    ) -> Result<(), Fault> {
+        let right = self.right_in(uid, &submission.profile);
+        let own = submission.uid == uid;
+        let (enough, message) = match (own, change) {
+            (false, _) => (
+                right >= Right::Admin,
+                "the message was submitted by another user; it takes the right admin",
+            ),
+            (true, QueueChange::Abort) => (true, ""),
+            (true, _) => (
+                right >= Right::Session,
+                "this user may submit mail and take it back; the profile's [access] says who may more",
+            ),
+        };
+        if enough { Ok(()) } else { Err(Fault::new(Code::E_NO_ACCESS, message)) }
     }
 
     pub(crate) fn entry_changed(
@@ -231,9 +252,16 @@ impl Broker {
     /// `IMAPIStatus::FlushQueues`: transports that were out get another chance, and then one store after the other.
     fn flush_queues(&mut self, asker: Asker, profile: Option<String>, turn: &mut Turn) {
         let user = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
-        let all = profile.as_ref().is_some_and(|p| self.administers(user, p))
-            || self.right(user, &[]) >= crate::settings::Right::Admin;
-        let uid = (!all).then_some(user);
+        let right = match &profile {
+            Some(profile) => self.right_in(user, profile),
+            None => self.right(user, &[]),
+        };
+        if right < Right::Session {
+            let message =
+                "this user may not flush this queue; name a profile whose [access] allows it";
+            return self.answer(asker, Err(Fault::new(Code::E_NO_ACCESS, message)), turn);
+        }
+        let all = right >= Right::Admin;
         if all {
             let wanted = |s: &&Session| profile.as_ref().is_none_or(|p| *p == s.key.profile);
             let sessions: Vec<_> = self.sessions.values().filter(wanted).map(|s| s.id).collect();
@@ -241,8 +269,8 @@ impl Broker {
                 self.revive_transports(session, turn);
             }
         }
-        let first = EngineId(0);
-        self.flush_next(Flushing { asker, profile, uid, engine: first, found: 0 }, turn);
+        let (uid, engine) = ((!all).then_some(user), EngineId(0));
+        self.flush_next(Flushing { asker, profile, uid, engine, found: 0 }, turn);
     }
 
     fn flush_next(&mut self, flushing: Flushing, turn: &mut Turn) {
@@ -263,15 +291,28 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        match result {
-            Ok(ProviderAnswer::Hastened(found)) => flushing.found += found,
-            Ok(_) => {}
-            Err(error) => return self.answer(flushing.asker, Err(error.into()), turn),
-        }
-        if let Some(engine) = self.engines.get_mut(&flushing.engine) {
-            engine.start_over();
+        match self.hastened_engine(flushing.engine, &result) {
+            Ok(found) => flushing.found += found,
+            Err(error) => return self.answer(flushing.asker, Err(error.clone().into()), turn),
         }
         self.flush_next(flushing, turn);
+    }
+
+    /// What was made due in a store is read from it again. How much it was.
+    pub(crate) fn hastened_engine<'a>(
+        &mut self,
+        engine: EngineId,
+        result: &'a Result<ProviderAnswer, ProviderError>,
+    ) -> Result<u64, &'a ProviderError> {
+        let found = match result {
+            Ok(ProviderAnswer::Hastened(found)) => *found,
+            Ok(_) => 0,
+            Err(error) => return Err(error),
+        };
+        if let Some(engine) = self.engines.get_mut(&engine).filter(|_| found > 0) {
+            engine.start_over();
+        }
+        Ok(found)
     }
 
     fn flushed(&mut self, flushing: Flushing, turn: &mut Turn) {
@@ -304,6 +345,9 @@ impl Broker {
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
         let profile = profile.unwrap_or_else(|| "default".into());
         let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
+        if !self.joinable.contains_key(&key) {
+            self.refuse_doomed(&profile)?;
+        }
         self.with_session(key, Waiting::Queue(asker, Some(profile), action), turn);
         Ok(())
     }
@@ -414,6 +458,10 @@ fn short_enough(mut row: QueueRow) -> QueueRow {
     if wire_size(&row) > PAGE_BYTES {
         row.recipients.iter_mut().for_each(|r| r.reply = None);
     }
+    // Ten thousand of the longest addresses do not fit a frame: some of them are not shown.
+    while wire_size(&row) > PAGE_BYTES && row.recipients.len() > 1 {
+        row.recipients.truncate(row.recipients.len() / 2);
+    }
     row
 }
 
@@ -421,14 +469,16 @@ fn short_enough(mut row: QueueRow) -> QueueRow {
 fn apply(change: QueueChange, submission: &mut Submission, now: u64) -> Result<(), Fault> {
     use SubmissionState::{Aborted, Deferred, Held, Queued, Transmitting, Unknown};
     let before = submission.state();
-    if submission.recipients.iter().any(|r| r.state == Transmitting) {
+    let transmitting = submission.recipients.iter().any(|r| r.state == Transmitting);
+    if transmitting && matches!(change, QueueChange::Hold | QueueChange::Release) {
         return Err(locked(change));
     }
+    // One that is transmitting and with no transport was cut off: nobody knows what became of it, as if it were unknown.
     let (from, to) = match change {
-        QueueChange::Retry => (&[Queued, Deferred, Held, Unknown][..], Queued),
+        QueueChange::Retry => (&[Queued, Deferred, Held, Unknown, Transmitting][..], Queued),
         QueueChange::Hold => (&[Queued, Deferred, Held][..], Held),
         QueueChange::Release => (&[Held][..], Queued),
-        QueueChange::Abort => (&[Queued, Deferred, Held, Unknown][..], Aborted),
+        QueueChange::Abort => (&[Queued, Deferred, Held, Unknown, Transmitting][..], Aborted),
     };
     let changed = submission.recipients.iter_mut().filter(|r| from.contains(&r.state));
     let changed = changed.map(|recipient| {

@@ -215,11 +215,16 @@ impl Broker {
         Err(Fault::new(Code::E_NO_ACCESS, message))
     }
 
-    /// Whether a user has the right admin in a profile that is in use.
-    pub(crate) fn administers(&self, uid: u32, profile: &str) -> bool {
+    /// What a user may do in a profile that is in use.
+    pub(crate) fn right_in(&self, uid: u32, profile: &str) -> Right {
         let mut used = self.sessions.values().filter(|s| s.key.profile == profile);
         let access = used.find_map(|s| s.profile.as_ref()).map(|p| &p.access[..]);
-        self.right(uid, access.unwrap_or_default()) >= Right::Admin
+        self.right(uid, access.unwrap_or_default())
+    }
+
+    /// Whether a user has the right admin in a profile that is in use.
+    pub(crate) fn administers(&self, uid: u32, profile: &str) -> bool {
+        self.right_in(uid, profile) >= Right::Admin
     }
 
     /// The user and process id behind a request.

@@ -10,17 +10,19 @@
 //! One flight is one message through one transport; a message with recipients of two transports has two. An intent found
 //! at start was cut off by a crash: its transport says what became of it (*Recovering*), before anything is sent again.
 
+use std::collections::HashSet;
+
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::Folder;
 use sundown_protocol::{Code, SessionId};
 
 use crate::advise::StoreNews;
 use crate::broker::{Bounced, Broker, Caller, Then};
-use crate::engine::{Engine, Entry};
+use crate::engine::{Engine, Entry, Try};
 use crate::event::{EngineId, LaneId, Turn};
 use crate::provider::{
-    Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, RecipientResult,
-    StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
+    Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, Recipient,
+    RecipientResult, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
 };
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::{Linger, OnUnknown, QueuePolicy};
@@ -29,6 +31,8 @@ use crate::timers::Timer;
 
 /// The enhanced status code of what was given up although nobody knows what became of it: bad connection (RFC 3463).
 const UNKNOWN_STATUS: &str = "4.4.2";
+/// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
+const MAX_REPLY: usize = 500;
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: u64 = 60_000;
 
@@ -64,6 +68,15 @@ struct Plan {
     lost: Vec<RecipientResult>,
     /// Whether a transport for some of them is out.
     disabled: bool,
+    /// A transport that has no room at all for some of them.
+    full: Option<usize>,
+}
+
+impl Plan {
+    /// How many transmissions it has for a transport.
+    fn groups_for(&self, place: usize) -> usize {
+        self.groups.iter().filter(|(p, _)| *p == place).count()
+    }
 }
 
 impl Broker {
@@ -138,11 +151,12 @@ impl Broker {
                 engine.parked += 1;
                 continue;
             };
-            let plan = plan(&self.sessions[&session], submission, now);
-            let full = |(place, _): &(usize, Vec<usize>)| {
-                self.sessions[&session].providers[*place].room() == 0
-            };
-            let full = plan.groups.iter().find(|g| full(g)).map(|(place, _)| *place);
+            let mut plan = plan(&self.sessions[&session], submission, now);
+            if plan.disabled && self.revive_by_itself(session, turn) {
+                let submission = &self.engines[&id].entries[&record].submission;
+                plan = self::plan(&self.sessions[&session], submission, now);
+            }
+            let full = plan.full;
             let engine = self.engines.get_mut(&id).expect("looked at just before");
             if let Some(place) = full {
                 // A slow transport must not hold up another one's messages.
@@ -182,9 +196,14 @@ impl Broker {
     fn depart(&mut self, id: EngineId, record: u128, plan: Plan, turn: &mut Turn) {
         let engine = self.engines.get_mut(&id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
-        let submission = &mut entry.submission;
+        let submission = &entry.submission;
         engine.ready.remove(&(submission.due, submission.order, record));
-        entry.tried = false;
+        if entry.tried == Try::Over {
+            entry.tried = Try::Begun;
+            let late = entry.submission.recipients.iter_mut();
+            let late = late.filter(|r| r.state == SubmissionState::Deferred);
+            late.for_each(|r| r.state = SubmissionState::Queued);
+        }
         let mut calls = Vec::new();
         for (place, recipients) in plan.groups {
             entry.flights += 1;
@@ -234,10 +253,6 @@ impl Broker {
         }
         if !lost.is_empty() {
             self.record(id, record, &lost, None, turn);
-        }
-        if plan.disabled && self.sessions[&plan.session].members.is_empty() {
-            // It is disabled for those who are logged on. Nobody is, and what waits must have a way out.
-            self.revive_transports(plan.session, turn);
         }
     }
 
@@ -311,8 +326,8 @@ impl Broker {
             Ok(answer) => {
                 self.tell_outcome(id, record, &answer, turn);
                 if left {
-                    self.flights.remove(&flight);
-                    return self.free(id, record);
+                    let why = "the session ended before it was handed over";
+                    return self.all_later(flight, why, Outcome::Offline, turn);
                 }
                 self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
                 let call = TransportCall::Complete { id: flight };
@@ -354,12 +369,17 @@ impl Broker {
             Ok(ProviderAnswer::Results(results)) => results,
             Ok(_) => Vec::new(),
             Err(error) => {
-                return self.all_later(flight, &error.message, Outcome::Unknown, turn);
+                // What was never called has handed nothing over.
+                let never = error.code == Code::E_CANCEL;
+                let outcome = if never { Outcome::Offline } else { Outcome::Unknown };
+                return self.all_later(flight, &error.message, outcome, turn);
             }
         };
-        results.retain(|r| state.recipients.contains(&r.recipient));
+        let mine: HashSet<_> = state.recipients.iter().copied().collect();
+        results.retain(|r| mine.contains(&r.recipient));
+        let answered: HashSet<_> = results.iter().map(|r| r.recipient).collect();
         for recipient in &state.recipients {
-            if !results.iter().any(|r| r.recipient == *recipient) {
+            if !answered.contains(recipient) {
                 let reply = "the transport did not say what became of it".to_owned();
                 let outcome = Outcome::Unknown;
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
@@ -450,6 +470,10 @@ impl Broker {
         };
         let Some(entry) = engine.entries.get_mut(&record) else { return };
         entry.flights = entry.flights.saturating_sub(1);
+        let goes_on = |r: &Recipient| r.state == SubmissionState::Queued;
+        if entry.flights == 0 && !entry.submission.recipients.iter().any(goes_on) {
+            entry.tried = Try::Over;
+        }
         let (busy, state) = (entry.flights > 0, entry.submission.state());
         let key = (entry.submission.due, entry.submission.order);
         let near = engine.note_change(record, key);
@@ -605,18 +629,32 @@ impl Broker {
 /// Finds a transport for each recipient that is not settled.
 fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
     let profile = session.profile();
-    let mut plan =
-        Plan { session: session.id, groups: Vec::new(), lost: Vec::new(), disabled: false };
+    let mut plan = Plan {
+        session: session.id,
+        groups: Vec::new(),
+        lost: Vec::new(),
+        disabled: false,
+        full: None,
+    };
     let expired = given_up(submission, &profile.queue) <= now;
+    let give_up = |recipient: &Recipient, index| {
+        let last = recipient.reply.as_deref().unwrap_or("no reply was read");
+        let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");
+        RecipientResult { recipient: index, outcome: Outcome::Failed, reply }
+    };
+    // A try that is not through with everybody does not begin again with those who were late.
+    let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
     for (index, recipient) in submission.recipients.iter().enumerate() {
         use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
         if recipient.state == Unknown && expired {
-            let last = recipient.reply.as_deref().unwrap_or("no reply was read");
-            let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");
-            let outcome = Outcome::Failed;
-            plan.lost.push(RecipientResult { recipient: index, outcome, reply });
+            plan.lost.push(give_up(recipient, index));
         }
-        if !matches!(recipient.state, Queued | Transmitting | Deferred) {
+        let its_turn = match recipient.state {
+            Queued | Transmitting => true,
+            Deferred => !fresh,
+            _ => false,
+        };
+        if !its_turn {
             continue;
         }
         let transports = session.providers.iter().enumerate();
@@ -642,12 +680,21 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
                         && group.len() < most
                         && submission.recipients[group[0]].intent == *intent
                 };
+                let groups = plan.groups_for(place);
                 match plan.groups.iter_mut().find(same) {
                     Some((_, group)) => group.push(index),
-                    None => plan.groups.push((place, vec![index])),
+                    None if provider.room() == 0 => plan.full = Some(place),
+                    None if groups < provider.room() => plan.groups.push((place, vec![index])),
+                    // The others follow when these are done.
+                    None => {}
                 }
             }
-            Some(_) if recipient.intent.is_some() => {}
+            Some((_, provider)) if recipient.intent.is_some() => {
+                plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
+                if expired {
+                    plan.lost.push(give_up(recipient, index));
+                }
+            }
             Some((_, provider)) => {
                 plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
                 let reply = unavailable(provider);
@@ -690,7 +737,7 @@ fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, 
     let (mut again, mut counts) = (false, false);
     for result in results {
         let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
-        recipient.reply = Some(result.reply.clone());
+        recipient.reply = Some(short(&result.reply));
         recipient.intent = recipient.intent.take().filter(|_| result.outcome == Outcome::Unknown);
         recipient.state = match result.outcome {
             Outcome::Sent => SubmissionState::Sent,
@@ -708,20 +755,32 @@ fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, 
             untold.push(result.recipient);
         }
         if recipient.state != SubmissionState::Sent {
-            submission.last_error = Some(result.reply.clone());
+            submission.last_error = recipient.reply.clone();
         }
         again |= recipient.state == SubmissionState::Deferred;
         counts |= result.outcome != Outcome::Offline;
     }
     // However many transactions it takes, and whether the server refused somebody early or late: it is one try.
-    if counts && !std::mem::replace(tried, true) {
+    if counts && *tried != Try::Counted {
+        *tried = Try::Counted;
         submission.attempts += 1;
     }
-    if again {
+    let goes_on = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
+    if goes_on {
+        // The others of this try follow at once.
+        return;
+    }
+    let late = submission.recipients.iter().any(|r| r.state == SubmissionState::Deferred);
+    if again || (late && submission.due <= now) {
         submission.due = now + backoff(submission.attempts, policy, turn);
     } else if submission.state() == SubmissionState::Unknown {
         submission.due = given_up(submission, policy);
     }
+}
+
+/// A transport's words as they are kept: whatever a server says, many recipients' answers must fit a row.
+fn short(reply: &str) -> String {
+    reply.chars().take(MAX_REPLY).collect()
 }
 
 /// When a submission is given up that is not final by then, in milliseconds since 1970.

@@ -25,16 +25,23 @@ impl Broker {
         let member = self.attached(asker, id)?;
         let caller = Self::caller(member);
         let session = self.session_of(member);
-        let it = |p: &&Provider| p.name == name && resource(p.kind) == kind;
-        let Some(provider) = session.providers.iter().find(it) else {
+        let it = |p: &Provider| p.name == name && resource(p.kind) == kind;
+        let Some(place) = session.providers.iter().position(it) else {
             let (profile, kind) = (&session.key.profile, kind.name());
             let message = format!("profile {profile:?} has no {kind} {name:?}");
             return Err(Fault::new(Code::E_NOT_FOUND, message));
         };
+        let provider = &session.providers[place];
         if provider.kind == ProviderType::Transport && self.lanes.is_open(provider.lane) {
             let (lane, session) = (provider.lane, session.id);
+            if provider.validated {
+                let message = format!("somebody finds out just now whether {name} works");
+                return Err(Fault::new(Code::E_BUSY, message));
+            }
+            let state = self.sessions.get_mut(&session).expect("a member's session outlives it");
+            state.providers[place].validated = true;
             let call = ProviderCall::Transport(TransportCall::Validate);
-            self.call(lane, caller, call, Then::Validated(asker, session), turn);
+            self.call(lane, caller, call, Then::Validated(asker, session, place), turn);
             return Ok(());
         }
         let result = match &provider.state {
@@ -49,15 +56,18 @@ impl Broker {
     pub(crate) fn validated(
         &mut self,
         asker: Asker,
-        session: SessionId,
+        (session, place): (SessionId, usize),
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.providers[place].validated = false;
+        }
         let reply = result.map(|_| Reply::Done).map_err(Fault::from);
         let works = reply.is_ok();
         self.answer(asker, reply, turn);
         if works {
-            self.revive_transports(session, turn);
+            self.revive(session, place, turn);
         }
     }
 

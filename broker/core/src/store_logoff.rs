@@ -46,8 +46,11 @@ impl Broker {
             return Ok(());
         }
         if flags == StoreLogoff::PURGE {
-            let profile = Some(self.session_of(member).profile().name.clone());
-            self.hasten_engine(engine, profile, turn);
+            let profile = self.session_of(member).profile().name.clone();
+            let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
+            // Mail of others is tried at once only for those who administer it.
+            let whose = (!self.administers(uid, &profile)).then_some(uid);
+            self.hasten_engine(engine, profile, whose, turn);
         }
         self.remove_object(id, object);
         let reply = Reply::StoreLoggedOff(activity.with(StoreLogoff::COMPLETE));
@@ -55,9 +58,16 @@ impl Broker {
         Ok(())
     }
 
-    fn hasten_engine(&mut self, engine: EngineId, profile: Option<String>, turn: &mut Turn) {
+    fn hasten_engine(
+        &mut self,
+        engine: EngineId,
+        profile: String,
+        uid: Option<u32>,
+        turn: &mut Turn,
+    ) {
         let Some(lane) = self.engines.get(&engine).map(|e| e.write) else { return };
-        let write = StoreWrite::Hasten { profile, uid: None, now: turn.tick.millis() };
+        let (profile, now) = (Some(profile), turn.tick.millis());
+        let write = StoreWrite::Hasten { profile, uid, now };
         let then = Then::Purged(engine);
         self.call(lane, Caller::broker(None), ProviderCall::Write(write), then, turn);
     }

@@ -18,11 +18,13 @@ pub(crate) enum Timer {
     /// A memberless session has waited long enough.
     Linger(SessionId),
     /// A provider had time enough to log on.
-    Logon(SessionId, usize),
+    Logon(SessionId, usize, u64),
     /// The providers of a closing session had time enough for this phase.
     Closing(SessionId, u32),
     /// Something in a store's queue may be due.
     Due(EngineId),
+    /// Messages of profiles without a session may have to be given up.
+    GiveUp,
     /// A store nobody used for a while.
     Idle(EngineId, u64),
     /// A fast shutdown's sweep does not wait for transports and address books any more.

@@ -360,6 +360,11 @@ impl Transport {
         Self { name: name.into(), ..Self::default() }
     }
 
+    /// Messages that wait to be completed.
+    pub(super) fn busy(&self) -> usize {
+        self.prepared.len()
+    }
+
     pub(super) fn call(&mut self, call: TransportCall, wire: &mut Wire) -> Answer {
         match call {
             TransportCall::Prepare(transmission) => {

@@ -345,3 +345,186 @@ fn many_recipients_go_in_parts() {
         assert_eq!(world.wire.delivered_to(address), 1, "{address}");
     }
 }
+
+/// A message with more recipients than all of a transport's places for calls goes out, and keeps nobody from leaving
+/// meanwhile.
+///
+/// design §1, §10 (10)
+#[test]
+fn any_number_of_recipients_goes_out() {
+    for count in [8, 250, 260, 600] {
+        let mut world = World::new();
+        world.wire.facts = TransportFacts { window: 8, recipients: 1 };
+        world.crew = 4;
+        let member = world.member(1);
+        let to: Vec<_> = (0..count).map(|n| format!("{n}@x")).collect();
+        let to: Vec<_> = to.iter().map(String::as_str).collect();
+        let entry = world.try_submit(member, &to).expect("it is taken");
+        world.advance(secs(1));
+        assert_eq!(world.state(entry), Sent, "{count}");
+        assert_eq!(world.wire.delivered.len(), count);
+        assert_eq!(world.submission(entry).attempts, 1, "it is one try");
+        assert_eq!(world.query(member.at), Ok(Reply::Done), "{count}");
+    }
+}
+
+/// Who was late in a try that takes many rounds waits for the next one, and is not tried again in between.
+///
+/// design §3.18
+#[test]
+fn a_try_of_many_rounds_takes_each_recipient_once() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { window: 2, recipients: 1 };
+    let member = world.member(1);
+    let to: Vec<_> = (0..10).map(|n| format!("{n}@x")).collect();
+    for late in ["0@x", "5@x"] {
+        world.script(late, &[Step::Says(Outcome::Later); 2]);
+    }
+    let to: Vec<_> = to.iter().map(String::as_str).collect();
+    let entry = world.try_submit(member, &to).expect("it is taken");
+    let prepares =
+        |world: &World| world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+    assert_eq!((prepares(&world), world.submission(entry).attempts), (10, 1));
+    assert_eq!(world.state(entry), Deferred);
+    world.advance(secs(31));
+    assert_eq!((prepares(&world), world.submission(entry).attempts), (12, 2));
+    world.advance(secs(61));
+    assert_eq!(world.state(entry), Sent);
+    assert_eq!((prepares(&world), world.submission(entry).attempts), (14, 3));
+}
+
+/// design §2 (rights): a flush takes the right session, and disturbs nobody when there is nothing to flush.
+#[test]
+fn strangers_flush_nothing() {
+    let mut world = World::new();
+    world.profile("default").access = vec![(7, Right::Submit)];
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    for (pid, uid) in [(20, 4242), (21, 7)] {
+        for profile in [None, Some("default".to_owned())] {
+            let at = world.connect_as(pid, uid);
+            let flush = Request::Queue { profile, action: QueueAction::Flush };
+            let refused = world.call(at, flush).expect_err("it is refused");
+            assert_eq!(refused.code, Code::E_NO_ACCESS);
+        }
+    }
+    assert_eq!(world.state(entry), Deferred);
+}
+
+/// LOGON-11: however many messages wait, a session that nobody is in tries a refused account at the pace of retries.
+#[test]
+fn many_messages_do_not_lock_an_account() {
+    let mut world = World::new();
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    let member = world.member(1);
+    for n in 0..200 {
+        world.submit(member, &format!("{n}@x"));
+    }
+    world.logoff(member);
+    world.advance(secs(60));
+    let before = world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+    let (mut seconds, mut last) = (0, before);
+    for _ in 0..3_600 {
+        world.advance(secs(1));
+        let now = world.calls_of("relay").iter().filter(|c| **c == "SubmitMessage").count();
+        seconds += usize::from(now > last);
+        last = now;
+    }
+    assert!(seconds <= 8, "tried in {seconds} seconds of an hour");
+}
+
+/// design §3.17: what was surely not handed over is not unknown, though its session ended meanwhile.
+#[test]
+fn what_was_not_handed_over_is_not_unknown() {
+    let mut world = World::new();
+    world.wire.recover = Some(Outcome::Unknown);
+    let member = world.member(1);
+    world.silence("store", "UpdateSubmission");
+    let entry = world.submit(member, "b@x");
+    let flags = LogoffFlags::SHARED;
+    world.ask(member.at, super::world::logoff_request(member.id, flags, None));
+    world.advance(secs(15));
+    world.let_go("store");
+    world.advance(secs(60));
+    assert_eq!(world.state(entry), Sent);
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
+}
+
+/// design §10 (8): what is unknown is given up at its time also when nobody is here, and after a restart.
+#[test]
+fn what_is_unknown_is_given_up_although_nobody_is_here() {
+    for restart in ["no", "yes"] {
+        let (mut world, member, entry) = with_message_in(Unknown);
+        let age = world.profile("default").queue.max_age;
+        world.logoff(member);
+        world.advance(secs(60));
+        world.assert_empty();
+        if restart == "yes" {
+            world.crash();
+            world.apply(crate::Event::Adopt { profile: "default".into() });
+            world.settle();
+        }
+        world.advance(age + secs(300));
+        assert_eq!(world.state(entry), Bounced, "restart: {restart}");
+        assert_eq!(world.store("default").notices.len(), 1);
+        world.assert_empty();
+    }
+}
+
+/// design §10 (8): a message that was cut off, and whose transport does not come back, is given up in the end; before that
+/// somebody may decide.
+#[test]
+fn what_was_cut_off_has_a_way_out() {
+    for decision in [None, Some(QueueChange::Abort), Some(QueueChange::Retry)] {
+        let (mut world, _, entry) = with_message_in(Transmitting);
+        world.crash();
+        world.clear_holds();
+        world.script("relay.Logon", &vec![Step::Refuses; 10_000]);
+        world.apply(crate::Event::Adopt { profile: "default".into() });
+        world.settle();
+        world.advance(secs(3_600));
+        assert_eq!(world.state(entry), Transmitting);
+        let at = world.connect(2);
+        match decision {
+            Some(wish) => {
+                let after = change(&mut world, at, entry, wish).expect("somebody decides");
+                let wanted = if wish == QueueChange::Abort { Aborted } else { Queued };
+                assert_eq!(after, wanted);
+            }
+            None => {
+                let age = world.profile("default").queue.max_age;
+                world.advance(age + secs(300));
+                assert_eq!(world.state(entry), Bounced);
+                assert_eq!(world.store("default").notices.len(), 1);
+                world.assert_empty();
+            }
+        }
+    }
+}
+
+/// A change of one entry keeps new mail from nothing, however much is known.
+///
+/// design §3.18
+#[test]
+fn new_mail_goes_although_much_is_known() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let mut entries = Vec::new();
+    for n in 0..3_700 {
+        let address = format!("{n}@x");
+        world.script(&address, &[Step::Says(Outcome::Later); 7]);
+        entries.push(world.submit(member, &address));
+    }
+    let quiet = world.connect(2);
+    let flags = sundown_protocol::request::LogonFlags::NO_MAIL;
+    let quiet = world.logon_with(quiet, "default", flags);
+    world.logoff(member);
+    world.submit(quiet, "parked@x");
+    let at = world.connect(3);
+    assert_eq!(change(&mut world, at, entries[0], QueueChange::Hold), Ok(Held));
+    let member = world.member(4);
+    let new = world.submit(member, "new@x");
+    world.advance(secs(1));
+    assert_eq!(world.state(new), Sent);
+}

@@ -126,6 +126,8 @@ pub(super) struct World {
     /// Providers whose answers are not told.
     silent: HashMap<String, BTreeSet<&'static str>>,
     pub(super) hold_profiles: bool,
+    /// Messages that a transport can have prepared at once; until one of them is completed it answers no other prepare.
+    pub(super) crew: usize,
     pub(super) stopped: usize,
     /// How many effects came since the last time this was looked at.
     pub(super) worked: u64,
@@ -169,6 +171,20 @@ pub(super) fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+impl Lane {
+    /// A transport whose crew is busy does what ends a message first. Whether it can do what comes first now.
+    fn pass_over_prepares(&mut self, crew: usize) -> bool {
+        let Worker::Transport(transport) = &self.worker else { return true };
+        if transport.busy() < crew {
+            return true;
+        }
+        let other = self.waiting.iter().position(|(_, call)| call.name() != "SubmitMessage");
+        let Some(call) = other.and_then(|at| self.waiting.remove(at)) else { return false };
+        self.waiting.push_front(call);
+        true
+    }
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self::with(settings())
@@ -198,6 +214,7 @@ impl World {
             held: HashMap::new(),
             silent: HashMap::new(),
             hold_profiles: false,
+            crew: usize::MAX,
             stopped: 0,
             worked: 0,
             made: 0,
@@ -610,13 +627,14 @@ impl World {
             let lanes: Vec<_> = self.lanes.keys().copied().collect();
             let mut moved = false;
             for id in lanes {
-                while let Some(lane) = self.lanes.get(&id) {
+                while let Some(lane) = self.lanes.get_mut(&id) {
+                    let idle = lane.pass_over_prepares(self.crew);
                     let name = &lane.name;
                     let call = lane.waiting.front().map(|(_, p)| p.name());
                     let answer = lane.done.front().map(|(_, name, _)| *name);
                     if answer.is_some_and(|call| Self::may(&self.silent, name, call)) {
                         self.tell(id);
-                    } else if call.is_some_and(|call| Self::may(&self.held, name, call)) {
+                    } else if idle && call.is_some_and(|call| Self::may(&self.held, name, call)) {
                         self.carry_out_call(id);
                     } else {
                         break;

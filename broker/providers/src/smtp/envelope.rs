@@ -123,12 +123,21 @@ fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
     }
     if let Some((mailbox, domain)) = address.rsplit_once('@')
         && mailbox.is_ascii()
-        && let Ok(domain) = idna::domain_to_ascii(domain)
     {
+        // Some characters are mapped to others: what comes out must be a domain, or it would say something else.
+        let mapped = idna::domain_to_ascii(domain).ok().filter(|mapped| is_domain(mapped));
+        let domain = mapped.ok_or_else(|| {
+            Unfit(format!("553 5.1.2 {domain} is no domain that can be written in ASCII"))
+        })?;
         return Ok(format!("{mailbox}@{domain}"));
     }
     if offer.supports(Extension::SmtpUtfEight) {
         return Ok(address.to_owned());
     }
     Err(Unfit(format!("553 5.6.7 {place} does not take addresses beyond ASCII (SMTPUTF8)")))
+}
+
+fn is_domain(text: &str) -> bool {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    !text.is_empty() && text.bytes().all(inside)
 }
