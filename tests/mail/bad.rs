@@ -230,9 +230,11 @@ fn a_server_that_hangs_holds_up_its_own_mail_only() {
     assert_eq!((hangs.taken().len(), works.taken().len()), (10, 10));
 }
 
-/// Hands a message over as programs do.
+/// Hands a message over as programs do; to the broker of this home, also if the host has one for everybody.
 fn sendmail(home: &Home, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
-    run(home.bare(&[&["--no-autostart", "sendmail"], arguments].concat()), input)
+    let mut command = home.bare(&["--no-autostart", "--socket"]);
+    command.arg(home.socket()).arg("sendmail").args(arguments);
+    run(command, input)
 }
 
 /// Messages that are hardly any: bytes arrive as they are, or are refused when they are submitted.
