@@ -226,7 +226,7 @@ fn failures_have_their_exit_statuses() {
         (64, &["-t"], "", "no recipients"),
         (64, &["-t", ","], "To: nobody:;\n\n", "no recipients"),
         (64, &["-z", "anna"], "", "no flag -z"),
-        (64, &["--nothing"], "", "no flag --help"),
+        (64, &["--nothing"], "", "no flag --nothing"),
         (64, &["-bd"], "", "sundown serve"),
         (64, &["-Nsometimes", "anna"], "", "failure,delay,success"),
         (65, &["a@b@"], "hi\n", "a@b@"),
