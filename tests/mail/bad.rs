@@ -372,4 +372,11 @@ fn a_full_disk_loses_and_repeats_nothing() {
         sink.received().iter().map(crate::servers::Received::subject).collect();
     received.sort();
     assert_eq!(received, ["before", "big"]);
+    // One that is too large for the disk leaves room for those that are not.
+    let huge = format!("To: user@test\nSubject: huge\n\n{}", "0123456789\n".repeat(700_000));
+    let huge = home.write("huge.eml", huge);
+    shell.fails(&format!("submit session=1 file={}", huge.display()), "MAPI_E_NOT_ENOUGH_DISK");
+    for n in 0..20 {
+        shell.submit(1, &home.letter(&format!("small{n}")));
+    }
 }

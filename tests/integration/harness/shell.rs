@@ -144,6 +144,7 @@ fn hresult(code: &str) -> &'static str {
     match code {
         "MAPI_E_NO_SUPPORT" => "0x80040102",
         "MAPI_E_INVALID_OBJECT" => "0x80040108",
+        "MAPI_E_NOT_ENOUGH_DISK" => "0x8004010D",
         "MAPI_E_NOT_FOUND" => "0x8004010F",
         "MAPI_E_PROFILE_DELETED" => "0x80040204",
         "MAPI_E_UNCONFIGURED" => "0x8004011C",

@@ -24,6 +24,9 @@ pub(super) type Answer = Result<ProviderAnswer, Failure>;
 /// before it. It is what an upload's pieces have at most.
 const PART: usize = 256 << 10;
 
+/// What a message that comes in pieces leaves of the disk, in bytes.
+const RESERVE: u64 = 4 << 20;
+
 /// The one connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -115,6 +118,7 @@ impl Writer {
     }
 
     fn append(&mut self, upload: u64, bytes: &[u8]) -> Answer {
+        self.leave_a_reserve(bytes.len())?;
         let (number, parts) = match self.upload(upload)? {
             Some(found) => (found.body, found.parts),
             None => (self.begin_upload(upload)?, 0),
@@ -130,6 +134,24 @@ impl Writer {
         let mut statement = self.connection.prepare_cached(sql)?;
         let size = statement.query_row((upload as i64, bytes.len()), |row| row.get(0))?;
         Ok(ProviderAnswer::Appended(size))
+    }
+
+    /// A large message must not take the last of the disk: what it has taken is given back only within the store, and small
+    /// ones, the log of changes and what becomes of mail on its way need some too.
+    fn leave_a_reserve(&self, bytes: usize) -> Result<(), Failure> {
+        let Some(found) = self.connection.path().and_then(|path| rustix::fs::statvfs(path).ok())
+        else {
+            return Ok(());
+        };
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free >= RESERVE + bytes as u64 {
+            return Ok(());
+        }
+        let text = format!(
+            "the disk has {} MB left, too few for a message of this size; make room and hand it over again",
+            free >> 20
+        );
+        Err(Failure::refused(Code::E_NOT_ENOUGH_DISK, text))
     }
 
     fn begin_upload(&mut self, upload: u64) -> Result<u64, Failure> {
