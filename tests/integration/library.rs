@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sundown_client::{
     Code, Error, Event, Events, FaultDetail, FolderKind, LeaveReason, Logoff, Logon, Mapi, Message,
-    News, Notice, OnEndOfSession, Options, Session, SubmissionState,
+    News, Notice, OnEndOfSession, Options, Resource, Session, StoreLogoff, SubmissionState,
 };
 
 use crate::harness::{DEADLINE, Home};
@@ -309,4 +309,49 @@ fn a_forked_child_cannot_use_the_library() {
     session.submit(&message("parent")).expect("the parent has lost nothing");
     folder.messages().expect("nor its objects");
     assert_eq!(members(&home), 1);
+}
+
+/// A program lets go of a store: quietly only if nothing goes on, else it is told what does, and the broker does the rest.
+///
+/// STORE-1, STORE-7, STORE-8
+#[test]
+fn a_store_is_let_go() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let quiet = session.default_store().expect("it opens");
+    assert_eq!(quiet.store_logoff(StoreLogoff::QUIET).expect("it answers"), StoreLogoff::COMPLETE);
+    session.folder(FolderKind::Inbox).expect("the session is still there");
+    session.submit(&message("stuck")).expect("it is taken");
+    broker.until("the deferral", || home.status()["queue"]["deferred"] == 1);
+    let store = session.default_store().expect("it opens");
+    let waits = store.store_logoff(StoreLogoff::QUIET).expect("it answers");
+    assert_eq!(waits, StoreLogoff::OUTBOUND_QUEUE);
+    let left = store.store_logoff(StoreLogoff::NO_WAIT).expect("it answers");
+    assert_eq!(left, StoreLogoff::OUTBOUND_QUEUE.with(StoreLogoff::COMPLETE));
+    let twice = store.store_logoff(StoreLogoff(0)).expect_err("no flag");
+    assert_eq!(twice.code(), Code::E_INVALID_PARAMETER);
+}
+
+/// A program asks whether a provider works, and hears what is wrong in words.
+///
+/// design §8
+#[test]
+fn a_provider_says_whether_it_works() {
+    let home = Home::new();
+    let server =
+        "[[transport]]\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = 9\nsecurity = \"none\"\n";
+    home.profile("default", server);
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::private().no_mail());
+    session.validate_state(Resource::StoreProvider, "sqlite").expect("it works");
+    let error = session.validate_state(Resource::TransportProvider, "smtp").expect_err("nobody");
+    assert_eq!(error.code(), Code::E_NETWORK_ERROR);
+    assert!(error.to_string().contains("port 9"), "{error}");
+    let error = session.validate_state(Resource::TransportProvider, "nobody").expect_err("none");
+    assert_eq!(error.code(), Code::E_NOT_FOUND);
 }
