@@ -303,6 +303,12 @@ fn ten_thousand_recipients_get_it_once_each() {
 /// A broker whose data is on a disk of a few megabytes, which nobody else sees.
 fn serve_on_small_disk(home: &Home) -> Option<Broker> {
     let unshare = program("unshare")?;
+    // Some kernels and containers forbid it, also to root.
+    let mut tried = Command::new(&unshare);
+    tried.args(["-m", "sh", "-c", "mount -t tmpfs none \"$0\""]).arg(home.as_ref());
+    if !tried.output().is_ok_and(|tried| tried.status.success()) {
+        return None;
+    }
     std::fs::create_dir_all(home.data()).expect("made");
     let serve = home.command(&["serve", "--log-format", "json"]);
     let mut command = Command::new(unshare);
@@ -328,7 +334,7 @@ fn a_full_disk_loses_and_repeats_nothing() {
     let (home, port) = (Home::new(), port());
     home.sends_to(port, "");
     let Some(broker) = serve_on_small_disk(&home) else {
-        return skipped("unshare is not installed");
+        return skipped("a small disk cannot be mounted here");
     };
     let mut shell = home.shell();
     shell.ok("logon");
