@@ -8,6 +8,26 @@ use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Tok
 use crate::notification::Events;
 use crate::reply::Resource;
 
+/// Sets of bits.
+macro_rules! sets {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Whether every bit of `other` is set.
+            pub fn contains(self, other: Self) -> bool {
+                self.0 & other.0 == other.0
+            }
+
+            /// These and those.
+            #[must_use]
+            pub fn with(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+        }
+    )*};
+}
+
+sets!(LogonFlags, LogoffFlags, Notify, StoreLogoff);
+
 /// One request with the id that its reply will echo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
@@ -239,17 +259,6 @@ impl LogonFlags {
     pub const TIMEOUT_SHORT: Self = Self(0x0010_0000);
     /// Every bit that means something.
     pub const KNOWN: u32 = Self::NEW_SESSION.0 | Self::NO_MAIL.0 | Self::TIMEOUT_SHORT.0;
-
-    /// Whether every bit of `other` is set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These and those.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// Arguments of `IMAPISession::Logoff`.
@@ -278,17 +287,6 @@ impl LogoffFlags {
     pub const CRITICAL: Self = Self(0x400);
     /// Every bit that means something.
     pub const KNOWN: u32 = Self::SHARED.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
-
-    /// Whether every bit of `other` is set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These and those.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// What a registration is for.
@@ -400,17 +398,6 @@ impl Notify {
     pub const DELAY: Self = Self(4);
     /// Every bit that means something.
     pub const KNOWN: u8 = 7;
-
-    /// Whether every bit of `other` is set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These and those.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 impl Default for Notify {
@@ -452,17 +439,6 @@ impl StoreLogoff {
     pub const OUTBOUND_QUEUE: Self = Self(0x8_0000);
     /// Every bit that may go in.
     pub const KNOWN: u32 = 0x1F;
-
-    /// Whether every bit of `other` is set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These and those.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// When a submit is answered.
