@@ -63,8 +63,16 @@ pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
 
 /// A file system's failure in MAPI's words.
 pub(crate) fn io(path: &Path, error: &io::Error) -> ProviderError {
-    let path = path.display();
+    let (code, words) = words(error);
+    ProviderError::new(code, format!("{}: {words}", path.display()))
+}
+
+/// The same where the path was said already.
+pub(crate) fn words(error: &io::Error) -> (Code, String) {
     let (code, advice) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            (Code::E_DISK_ERROR, "there is no such file or directory; check the path")
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (Code::E_NO_ACCESS, "check its owner and permissions")
         }
@@ -73,5 +81,5 @@ pub(crate) fn io(path: &Path, error: &io::Error) -> ProviderError {
         }
         _ => (Code::E_DISK_ERROR, "check the path and the disk"),
     };
-    ProviderError::new(code, format!("{path}: {advice} ({error})"))
+    (code, format!("{advice} ({error})"))
 }

@@ -25,7 +25,15 @@ pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<
     let mut written = Written::default();
     match running.wait(&mut written, Instant::now() + deadline).map_err(cannot)? {
         Some(status) if status.success() => Ok(written.into_bytes()),
-        Some(status) => Err(unconfigured(format!("password_command failed: {status}"))),
+        Some(status) => {
+            // What it said may have the secret in it; what the shell says by this number has not.
+            let why = match status.code() {
+                Some(126) => ": it cannot be executed",
+                Some(127) => ": a program in it was not found in the PATH of the broker",
+                _ => "; run it by hand, as the broker's user, to see why",
+            };
+            Err(unconfigured(format!("password_command failed with {status}{why}")))
+        }
         None => {
             let seconds = deadline.as_secs();
             Err(unconfigured(format!(

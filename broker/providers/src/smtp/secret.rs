@@ -155,7 +155,7 @@ fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     // A pipe without a writer must not hold us up.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let cannot = |error| unconfigured(format!("{}: {}", at(), fault::io(path, &error).message));
+    let cannot = |error| unconfigured(format!("{}: {}", at(), fault::words(&error).1));
     let file = opened.map_err(cannot)?;
     let facts = file.metadata().map_err(cannot)?;
     if !facts.is_file() {
@@ -187,7 +187,7 @@ fn from_credential(directory: Option<OsString>, name: &str) -> Result<Zeroizing<
     })?;
     let path = Path::new(&directory).join(name);
     let read = std::fs::File::open(&path).and_then(read_bounded);
-    read.map_err(|error| unconfigured(format!("{at}: {}", fault::io(&path, &error).message)))
+    read.map_err(|error| unconfigured(format!("{at}: {}", fault::words(&error).1)))
 }
 
 fn from_environment(name: &str) -> Result<Zeroizing<Vec<u8>>> {

@@ -96,7 +96,7 @@ fn configured(roots: RootCertStore) -> Result<ClientConfig> {
 
 fn add(roots: &mut RootCertStore, path: &Path) -> Result<()> {
     let wrong = |why: String| unconfigured(format!("ca_file {}: {why}", path.display()));
-    let pem = fs::read(path).map_err(|error| wrong(fault::io(path, &error).message))?;
+    let pem = fs::read(path).map_err(|error| wrong(fault::words(&error).1))?;
     let mut found = false;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| wrong(format!("is not PEM ({error})")))?;
