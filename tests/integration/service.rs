@@ -268,3 +268,46 @@ fn systemd_socket_activate_starts_it_for_the_first_client() {
     broker.terminate();
     assert!(path.exists());
 }
+
+/// The units as they are shipped, with the command under test in them.
+fn units(home: &Home, folder: &str) -> Vec<PathBuf> {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(folder);
+    ["sundown.socket", "sundown.service"]
+        .map(|name| {
+            let text = fs::read_to_string(shipped.join(name)).expect("it is shipped");
+            let binary = crate::harness::binary();
+            let start = format!("ExecStart={} serve", binary.display());
+            let here = text
+                .replace("ExecStart=/usr/bin/sundown serve", &start)
+                .replace("ExecStart=sundown serve", &start);
+            home.write(&format!("{folder}/{name}"), here)
+        })
+        .into()
+}
+
+/// systemd finds nothing to say about the units: it prints nothing, as it ends with 0 also when it does not know a key.
+#[test]
+fn systemd_understands_every_line_of_the_units() {
+    let Some(analyze) = systemd("systemd-analyze") else { return };
+    let home = Home::new();
+    for (folder, manager) in [("system", "--system"), ("user", "--user")] {
+        let mut command = Command::new(&analyze);
+        command.args([manager, "verify", "--man=no"]).args(units(&home, folder)).env_clear();
+        command.env("HOME", home.path("")).env("XDG_RUNTIME_DIR", home.path("run"));
+        command.env("PATH", "/usr/bin:/bin");
+        let ran = run(command, "").ok();
+        assert_eq!((ran.output.as_str(), ran.errors.as_str()), ("", ""), "{folder}");
+    }
+}
+
+/// How exposed the system's unit is, by systemd's own measure.
+#[test]
+fn the_unit_of_the_system_is_hardened() {
+    let Some(analyze) = systemd("systemd-analyze") else { return };
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/system/sundown.service");
+    let mut command = Command::new(analyze);
+    // The threshold counts in tenths.
+    command.args(["security", "--offline=true", "--threshold=15", "--no-pager"]).arg(unit);
+    let ran = run(command, "").ok();
+    assert!(ran.output.contains("Overall exposure level"), "{ran:?}");
+}
