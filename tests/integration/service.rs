@@ -97,8 +97,9 @@ fn a_passed_socket_is_used_and_stays() {
     UnixStream::connect(&path).expect("the manager listens");
     let mut broker = Broker::spawn(passed(&home, &fds, None));
     shell.event("being back", |v| v["event"] == "reconnected");
-    let stopped = home.run(&["stop", "--socket", path.to_str().expect("text")]);
-    stopped.ok();
+    let stop = ["stop", "--json", "--socket", path.to_str().expect("text")];
+    // The kernel names the one who listens as the peer: that is the manager, and not whom to wait for.
+    assert_eq!(home.run(&stop).ok().json()["stopped"], broker.pid());
     assert!(broker.wait().success());
     assert!(path.exists(), "nor does a stop for good remove it");
 }
