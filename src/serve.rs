@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use sundown_daemon::log;
-use sundown_daemon::{Locations, Options, Registry, Server};
+use sundown_daemon::{Locations, Options, PassedError, Registry, Server, take_passed};
 
 use crate::cli::{Context, ServeArguments};
 
@@ -14,6 +14,10 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
     {
         return fail(arguments, &format!("cannot leave the terminal: {error}"));
     }
+    let passed = match take_passed() {
+        Ok(passed) => passed,
+        Err(error) => return fail(arguments, &PassedError::Variables(error).to_string()),
+    };
     let format = match context.log_format.parse::<log::Format>() {
         Ok(format) => format,
         Err(error) => return fail(arguments, &error.to_string()),
@@ -25,11 +29,11 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
     let server = match Server::start(Options {
         locations: locations(context),
         registry: Registry::shipped(),
+        passed,
     }) {
         Ok(server) => server,
         Err(error) => return fail(arguments, &error.to_string()),
     };
-    sundown_daemon::say_ready();
     if arguments.detached {
         println!("ready");
         let _ = std::io::stdout().flush();

@@ -18,6 +18,7 @@ mod places;
 mod profiles;
 mod queue;
 mod sendmail;
+mod service;
 mod shared_logoff;
 mod stopping;
 mod submissions;

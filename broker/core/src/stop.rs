@@ -90,6 +90,11 @@ impl Broker {
         }
     }
 
+    /// Whether the end has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// Whether the broker stops without waiting for transports.
     pub(crate) fn stops_now(&self) -> bool {
         self.stopping.as_ref().is_some_and(|s| s.how == Stop::Now)

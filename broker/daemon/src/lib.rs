@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`server`] | the loop |
 //! | [`socket`] | the socket, its directory, and the lock that keeps a second broker out |
+//! | [`service`] | what a service manager gives and hears |
 //! | `link` | one connection: bytes in, frames out |
 //! | `outbox` | what waits for a client that does not read, and who pays for it |
 //! | `peer` | who is at the other end, as the kernel says it |
@@ -17,6 +18,7 @@
 
 pub mod log;
 pub mod server;
+pub mod service;
 pub mod settings;
 pub mod socket;
 pub mod workers;
@@ -26,9 +28,9 @@ mod outbox;
 mod peer;
 mod platform;
 
-pub use server::{
-    Locations, Options, Server, StartupError, detach, let_go_of_output, places, say_ready,
-};
+pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, places};
+pub use service::{Passed, take_passed};
+pub use socket::PassedError;
 pub use sundown_core::provider::ProviderSpec;
 pub use sundown_core::settings::Profile;
 pub use sundown_providers::Registry;

@@ -31,3 +31,19 @@ pub(crate) fn close_inherited() -> io::Result<()> {
     let result = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Takes the descriptors that a service manager has passed, with their names, and `LISTEN_PID`, `LISTEN_FDS` and
+/// `LISTEN_FDNAMES` out of the environment, so that no child believes they were meant for it.
+pub(crate) fn take_listen_fds() -> io::Result<Vec<(OwnedFd, String)>> {
+    let ours = sd_notify::listen_fds()?.len();
+    // SAFETY: it is called first thing in `main`, before this process has a second thread that could look at the
+    // environment.
+    let passed = unsafe { sd_notify::listen_fds_with_names_and_unset_env() };
+    if ours == 0 {
+        // The names of another process's descriptors do not fit ours, which is no mistake.
+        return Ok(Vec::new());
+    }
+    // SAFETY: they were open when this process began, as they could be marked close-on-exec just now, and nothing else
+    // in it knows of them: it has opened nothing yet that it keeps, and a second call finds no variables.
+    Ok(passed?.map(|(fd, name)| (unsafe { OwnedFd::from_raw_fd(fd) }, name)).collect())
+}

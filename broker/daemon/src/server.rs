@@ -21,8 +21,9 @@ use sundown_providers::Registry;
 
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::outbox::{Account, TooSlow};
+use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
-use crate::socket::{DataLock, Place, PlaceError};
+use crate::socket::{DataLock, PassedError, Place, PlaceError};
 use crate::workers::Workers;
 
 const LISTENER: Token = Token(0);
@@ -55,6 +56,8 @@ pub struct Options {
     pub locations: Locations,
     /// The kinds of providers it knows.
     pub registry: Registry,
+    /// What a service manager has passed: the socket to use instead of listening, or nothing.
+    pub passed: Vec<Passed>,
 }
 
 /// Why a broker does not start.
@@ -91,6 +94,12 @@ impl From<PlaceError> for StartupError {
     }
 }
 
+impl From<PassedError> for StartupError {
+    fn from(error: PassedError) -> Self {
+        Self::Place(PlaceError::Passed(error))
+    }
+}
+
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartupError {
     move |error| StartupError::System { what, error }
 }
@@ -104,6 +113,7 @@ pub struct Server {
     place: Place,
     _lock: DataLock,
     signals: Signals,
+    manager: Manager,
     locations: Locations,
     places: Places,
     loaded: Loaded,
@@ -154,12 +164,24 @@ struct Signals {
 impl Server {
     /// Takes the data directory, listens, and finds out which profiles may have mail in their queues.
     pub fn start(options: Options) -> Result<Self, StartupError> {
-        let Options { locations, registry } = options;
+        let Options { mut locations, registry, passed } = options;
         let loaded = settings::load_settings(&locations.settings, &Accounts::system())
             .map_err(StartupError::Settings)?;
+        let managers = Place::of_manager(passed)?;
+        if let Some(place) = &managers {
+            place.path().clone_into(&mut locations.socket);
+            if loaded.socket_group.is_some() {
+                tracing::warn!(
+                    "[socket] group changes nothing: the service manager made the socket"
+                );
+            }
+        }
         let lock = DataLock::take(&locations.data, &locations.socket)?;
         let watchable = raise_descriptor_limit() / 2;
-        let place = Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?;
+        let place = match managers {
+            Some(place) => place,
+            None => Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?,
+        };
         let poll = Poll::new().map_err(system("watch descriptors"))?;
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
@@ -178,6 +200,7 @@ impl Server {
             place,
             _lock: lock,
             signals,
+            manager: Manager::of_this_process(),
             locations,
             places,
             loaded,
@@ -219,6 +242,7 @@ impl Server {
     /// Runs until somebody stops it.
     pub fn run(mut self) -> Result<(), StartupError> {
         let mut events = Events::with_capacity(1024);
+        self.manager.ready(&format!("Accepting at {}", self.locations.socket.display()));
         while !self.over {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -248,6 +272,9 @@ impl Server {
             self.read_some();
             self.write_all();
             self.tell_ends();
+            if self.broker.is_stopping() {
+                self.manager.stopping();
+            }
         }
         // What was said last should arrive: a goodbye, the answer to a stop.
         for link in self.links.values_mut() {
@@ -265,13 +292,15 @@ impl Server {
         let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
         let again = self.accept_again.map(|at| at.saturating_duration_since(now));
         let hello = self.greeting.front().map(|(at, _)| at.saturating_duration_since(now));
+        let watchdog = self.manager.next().map(|at| at.saturating_duration_since(now));
         // The kernel rounds down; a millisecond more saves a turn that comes too early.
-        let soonest = [alarm, again, hello].into_iter().flatten().min();
+        let soonest = [alarm, again, hello, watchdog].into_iter().flatten().min();
         soonest.map(|wait| wait + Duration::from_millis(1))
     }
 
     fn tell_time(&mut self) {
         let now = Instant::now();
+        self.manager.turn(now);
         if self.alarm.is_some_and(|at| self.began + at <= now) {
             self.alarm = None;
             self.apply(Event::Timer);
@@ -566,8 +595,12 @@ impl Server {
     }
 
     fn reload(&mut self) {
+        self.manager.reloading();
         match settings::load_settings(&self.locations.settings, &Accounts::system()) {
-            Err(error) => tracing::error!(%error, "settings stay as they were"),
+            Err(error) => {
+                tracing::error!(%error, "settings stay as they were");
+                self.manager.ready(&format!("Settings stay as they were: {error}"));
+            }
             Ok(loaded) => {
                 if loaded.socket_group != self.loaded.socket_group {
                     tracing::warn!("the socket's group changes when the broker starts again");
@@ -576,6 +609,8 @@ impl Server {
                 let settings = self.core_settings();
                 self.apply(Event::Reload(Box::new(settings)));
                 tracing::info!("settings were read again; profiles are with each new session");
+                let socket = self.locations.socket.display();
+                self.manager.ready(&format!("Accepting at {socket}; settings were read again"));
             }
         }
     }
@@ -701,13 +736,6 @@ pub fn detach() -> io::Result<()> {
     // One that leads its session already has nothing to leave.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")
-}
-
-/// Tells a service manager that the socket accepts, if one started this process and wants to know.
-pub fn say_ready() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!(%error, "no service manager was told");
-    }
 }
 
 /// Lets go of standard output, so that whoever waits for its end goes on.

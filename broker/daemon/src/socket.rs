@@ -2,11 +2,14 @@
 //!
 //! The lock is on a file in the data directory and names the live socket. Whoever holds it may remove a socket that
 //! a broker left behind when it was killed; a live socket is never displaced, because its broker holds the lock.
+//!
+//! A service manager may listen itself and pass the socket on. Its file is the manager's then: no broker removes it, and
+//! whoever connects while none runs waits for the next.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +17,11 @@ use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{
     GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions, Stream, ToFsName,
 };
+use interprocess::os::unix::uds_local_socket::Listener as UnixListener;
 use rustix::fs::FlockOperation;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use crate::service::Passed;
 use crate::settings::Group;
 
 const LOCK_FILE: &str = "broker.lock";
@@ -37,6 +43,8 @@ pub enum PlaceError {
         /// What is wrong with it.
         why: String,
     },
+    /// What a service manager has passed is not what a broker can use.
+    Passed(PassedError),
     /// The system refused.
     Io {
         /// What was to be done.
@@ -60,6 +68,7 @@ impl fmt::Display for PlaceError {
             Self::Unsafe { directory, why } => {
                 write!(f, "the directory {} {why}; choose another one", directory.display())
             }
+            Self::Passed(error) => error.fmt(f),
             Self::Io { what, path, error } => {
                 write!(f, "cannot {what} {}: {error}", path.display())
             }
@@ -71,10 +80,57 @@ impl std::error::Error for PlaceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
+            Self::Passed(error) => Some(error),
             _ => None,
         }
     }
 }
+
+/// Why a broker cannot use what a service manager has passed.
+#[derive(Debug)]
+pub enum PassedError {
+    /// `LISTEN_FDS` and what belongs to it make no sense.
+    Variables(io::Error),
+    /// There is more than one; these are their names.
+    Several(Vec<String>),
+    /// It is not a Unix stream socket that listens.
+    Kind {
+        /// Its name.
+        name: String,
+        /// What it is.
+        is: &'static str,
+    },
+    /// The system refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for PassedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variables(error) => {
+                write!(
+                    f,
+                    "cannot take what LISTEN_FDS says the service manager has passed: {error}"
+                )
+            }
+            Self::Several(names) => write!(
+                f,
+                "the service manager has passed {} descriptors ({}); a broker takes exactly one, so the socket unit \
+                 must have a single ListenStream=",
+                names.len(),
+                names.join(", ")
+            ),
+            Self::Kind { name, is } => write!(
+                f,
+                "descriptor 3 ({name}), which the service manager has passed, {is}; it must be a Unix stream socket \
+                 that listens, as of ListenStream=/PATH with Accept=no"
+            ),
+            Self::Io(error) => write!(f, "cannot use the service manager's socket: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PassedError {}
 
 fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
     move |error| PlaceError::Io { what: what.to_owned(), path: path.to_owned(), error }
@@ -115,14 +171,44 @@ impl DataLock {
     }
 }
 
-/// The listening socket. Dropping it removes the socket's file.
+/// The listening socket. Dropping it removes the socket's file, if the broker made that.
 #[derive(Debug)]
 pub(crate) struct Place {
     listener: Listener,
     path: PathBuf,
+    file: SocketFile,
+}
+
+/// Whose the socket's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SocketFile {
+    Ours,
+    /// A service manager made it, and who may connect is its affair.
+    Managers,
 }
 
 impl Place {
+    /// Uses the socket that a service manager listens on, if it has passed one.
+    pub(crate) fn of_manager(mut passed: Vec<Passed>) -> Result<Option<Self>, PassedError> {
+        if passed.len() > 1 {
+            return Err(PassedError::Several(passed.into_iter().map(|p| p.name).collect()));
+        }
+        let Some(Passed { fd, name }) = passed.pop() else { return Ok(None) };
+        if let Some(is) = wrong_kind(fd.as_fd()).map_err(PassedError::Io)? {
+            return Err(PassedError::Kind { name, is });
+        }
+        let listener = UnixListener::from(fd);
+        let address = listener.inner().local_addr().map_err(PassedError::Io)?;
+        let Some(path) = address.as_pathname() else {
+            let is = "has no path that clients could connect to";
+            return Err(PassedError::Kind { name, is });
+        };
+        let path = path.to_owned();
+        let listener = Listener::UdSocket(listener);
+        listener.set_nonblocking(ListenerNonblockingMode::Both).map_err(PassedError::Io)?;
+        Ok(Some(Self { listener, path, file: SocketFile::Managers }))
+    }
+
     /// Listens. The lock proves that no live broker does.
     pub(crate) fn listen(
         path: &Path,
@@ -153,7 +239,7 @@ impl Place {
             .reclaim_name(false)
             .create_sync()
             .map_err(io_error("listen on", path))?;
-        let place = Self { listener, path: path.to_owned() };
+        let place = Self { listener, path: path.to_owned(), file: SocketFile::Ours };
         // The directory keeps everybody else out until the mode is right.
         place.open_to(group).map_err(io_error("set the mode of", path))?;
         Ok(place)
@@ -172,11 +258,15 @@ impl Place {
         Ok(())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn accept(&self) -> io::Result<Stream> {
         self.listener.accept()
     }
 
-    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         let Listener::UdSocket(listener) = &self.listener;
         listener.as_fd()
     }
@@ -184,8 +274,28 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.file == SocketFile::Ours {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// What a descriptor is, if it is no Unix stream socket that listens.
+fn wrong_kind(fd: BorrowedFd<'_>) -> io::Result<Option<&'static str>> {
+    let family = match sockopt::socket_domain(fd) {
+        Err(rustix::io::Errno::NOTSOCK) => return Ok(Some("is not a socket")),
+        other => other?,
+    };
+    let is = if family != AddressFamily::UNIX {
+        Some("is not a Unix socket")
+    } else if sockopt::socket_type(fd)? != SocketType::STREAM {
+        Some("is not a stream socket")
+    } else if !sockopt::socket_acceptconn(fd)? {
+        Some("does not listen")
+    } else {
+        None
+    };
+    Ok(is)
 }
 
 /// Makes a directory that is the user's own, or says why the one that is there is not. One that is there already may
@@ -246,6 +356,46 @@ mod tests {
         assert!(matches!(displaced, PlaceError::Running { .. }));
         drop(place);
         assert!(!socket.exists());
+    }
+
+    #[test]
+    fn a_managers_socket_is_used_and_its_file_left() {
+        let home = tempfile::tempdir().expect("a directory");
+        let socket = home.path().join("broker.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        let passed = |fd| vec![Passed { fd, name: "sundown.socket".into() }];
+        let place = Place::of_manager(passed(listener.into())).expect("fits").expect("passed");
+        assert_eq!(place.path(), socket);
+        assert_eq!(place.accept().expect_err("nobody").kind(), io::ErrorKind::WouldBlock);
+        let _client = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        place.accept().expect("somebody");
+        drop(place);
+        assert!(socket.exists());
+        assert!(Place::of_manager(Vec::new()).expect("nothing wrong").is_none());
+    }
+
+    #[test]
+    fn what_is_no_listening_unix_stream_socket_is_refused_by_its_name() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+        let home = tempfile::tempdir().expect("a directory");
+        let datagram = UnixDatagram::bind(home.path().join("d")).expect("bound");
+        let stream = UnixStream::pair().expect("a pair").0;
+        let internet = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let name = format!("sundown-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name).expect("short");
+        let nowhere = UnixListener::bind_addr(&address).expect("bound");
+        for (fd, why) in [
+            (File::open("/dev/null").expect("there").into(), "is not a socket"),
+            (datagram.into(), "is not a stream socket"),
+            (stream.into(), "does not listen"),
+            (internet.into(), "is not a Unix socket"),
+            (nowhere.into(), "has no path"),
+        ] {
+            let refused = Place::of_manager(vec![Passed { fd, name: "mine".into() }]);
+            let refused = refused.expect_err(why).to_string();
+            assert!(refused.contains(why) && refused.contains("(mine)"), "{refused}");
+        }
     }
 
     #[test]

@@ -253,7 +253,8 @@ impl Broker {
         let registry = registry(&log, transport);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let server = Server::start(Options { locations, registry }).expect("it starts");
+            let server = Server::start(Options { locations, registry, passed: Vec::new() })
+                .expect("it starts");
             ready.send(()).expect("somebody waits");
             server.run().expect("it runs");
         });

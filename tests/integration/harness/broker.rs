@@ -50,6 +50,11 @@ impl Broker {
         self.log.find(what, from, |line| serde_json::from_str(line).ok().filter(&fits))
     }
 
+    /// The first line that fits, whatever its form.
+    pub(crate) fn raw_line(&self, what: &str, fits: impl Fn(&str) -> bool) {
+        self.log.find(what, 0, |line| fits(line).then_some(()));
+    }
+
     /// The log so far: the lines that are JSON.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.log.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()

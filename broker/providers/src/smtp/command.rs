@@ -19,6 +19,10 @@ use crate::Result;
 pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).process_group(0);
+    // What the service manager said was for the broker.
+    for told in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+        shell.env_remove(told);
+    }
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let cannot = |error| unconfigured(format!("password_command cannot be run: {error}"));
     let mut running = Running(shell.spawn().map_err(cannot)?);
