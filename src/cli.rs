@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 
 /// Options of every subcommand; each has an environment twin.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every subcommand")]
 pub(crate) struct Global {
     /// The broker's socket [env: SUNDOWN_SOCKET]
     #[arg(long, global = true, value_name = "PATH")]
@@ -75,6 +76,10 @@ pub(crate) enum Command {
     Provider(ProviderArguments),
     /// End the broker, and with it every session
     Stop(StopArguments),
+    /// Print what makes a shell complete this command's words
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +295,30 @@ pub(crate) struct StopArguments {
     /// Wait for nobody
     #[arg(long)]
     pub(crate) fast: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Shells that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// Into /usr/share/bash-completion/completions/sundown
+    Bash,
+    /// Into a file _sundown in a folder of $fpath
+    Zsh,
+    /// Into ~/.config/fish/completions/sundown.fish
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// Where the pages of all subcommands are written; without it the main one is printed
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// The name of the subcommand whose arguments are none of ours, and of the program that it stands in for.

@@ -1,5 +1,6 @@
 //! What the subcommands print: JSON values with stable keys, tables for people, errors for both.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -57,6 +58,17 @@ pub(crate) fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
         println!("{value}");
     } else {
         print!("{}", text());
+    }
+}
+
+/// Prints a document as it is. Whoever reads it may go away early.
+pub(crate) fn print_bytes(document: &[u8]) -> Result<(), Error> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(document).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(self::error(Code::E_CALL_FAILED, format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

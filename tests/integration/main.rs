@@ -9,6 +9,7 @@ mod autostart;
 mod bad_input;
 mod commands;
 mod departures;
+mod descriptions;
 mod durability;
 mod fast_shutdown;
 mod library;
