@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Provider(ProviderArguments),
     /// End the broker, and with it every session
     Stop(StopArguments),
+    /// Look at everything that mail depends on, and say what to do; exit status 1 when there is a problem
+    Doctor,
     /// Print what makes a shell complete this command's words
     Completions(CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
@@ -381,6 +383,7 @@ impl Command {
 }
 
 /// What the options and the environment come to.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) paths: Paths,
     pub(crate) profile: Option<String>,

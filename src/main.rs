@@ -4,6 +4,7 @@
 
 mod cli;
 mod completions;
+mod doctor;
 mod logoff;
 mod man;
 mod output;
@@ -52,6 +53,7 @@ fn run(cli: cli::Cli) -> ExitCode {
         cli::Command::Profile(arguments) => profile::run(&context, &arguments),
         cli::Command::Provider(arguments) => provider::run(&context, &arguments),
         cli::Command::Stop(arguments) => stop::run(&context, &arguments),
+        cli::Command::Doctor => return doctor::run(&context),
         cli::Command::Completions(arguments) => completions::run(arguments.shell),
         cli::Command::Man(arguments) => man::run(arguments.dir.as_deref()),
     };

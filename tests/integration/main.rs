@@ -10,6 +10,7 @@ mod bad_input;
 mod commands;
 mod departures;
 mod descriptions;
+mod doctor;
 mod durability;
 mod fast_shutdown;
 mod library;
