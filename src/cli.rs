@@ -166,6 +166,8 @@ pub(crate) enum QueueAction {
     Flush,
 }
 
+// Each is a switch of the command line.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 pub(crate) struct LogoffArguments {
     /// End the session for everybody in it
@@ -180,6 +182,9 @@ pub(crate) struct LogoffArguments {
     /// Return when the others have left or were put out
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Do not ask; on a terminal --shared and --drain show first who else is attached and what is queued
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

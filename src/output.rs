@@ -72,10 +72,13 @@ pub(crate) fn print_bytes(document: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Rows under a heading, in columns.
+/// Rows under a heading, in columns. What others chose, as subjects and names of programs, may hold what a terminal would
+/// obey.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let plain = |row: &Vec<String>| row.iter().map(|c| c.replace(char::is_control, "?")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
     let mut widths: Vec<usize> = heading.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -85,7 +88,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
     };
     let mut text = line(&mut heading.iter().copied());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text

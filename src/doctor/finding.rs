@@ -88,10 +88,9 @@ pub(super) fn text(findings: &[Finding]) -> String {
     format!("{table}\n{}\n", verdict(findings))
 }
 
-/// Words of servers and of logs may hold what a terminal would obey.
+/// Words of servers and of logs may have several.
 fn one_line(text: &str) -> String {
-    let words: Vec<_> = text.split_whitespace().collect();
-    words.join(" ").replace(char::is_control, "?")
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn verdict(findings: &[Finding]) -> String {
