@@ -5,6 +5,7 @@
 mod cli;
 mod completions;
 mod doctor;
+mod examples;
 mod logoff;
 mod man;
 mod output;

@@ -63,3 +63,26 @@ fn there_are_manual_pages() {
     let refused = bare(&["man", blocked.to_str().expect("text"), "--json"]).exits(1).json();
     assert_eq!(refused["error"]["code"], "MAPI_E_NO_ACCESS");
 }
+
+/// Help has the options of every subcommand in a group behind those of this one, then examples; so has its page. There are no
+/// colours where there is no terminal, and none that `NO_COLOR` would have to take away from what is printed.
+///
+/// design §8
+#[test]
+fn help_has_groups_and_examples() {
+    for arguments in [&["send", "--help"][..], &["send", "-h"], &["help", "send"]] {
+        let help = bare(arguments).ok().output;
+        let places: Vec<_> = ["--subject", "Options of every subcommand:", "--socket", "Examples:"]
+            .iter()
+            .map(|word| help.find(word).unwrap_or_else(|| panic!("{word} is not in {help}")))
+            .collect();
+        assert!(places.is_sorted(), "{help}");
+        assert!(help.contains("sundown send letter.eml --wait=60"), "{help}");
+        assert!(!help.contains('\x1b'), "{help:?}");
+    }
+    let home = Home::new();
+    bare(&["man", home.path("man").to_str().expect("text")]).ok();
+    let page = std::fs::read_to_string(home.path("man/sundown-send.1")).expect("a page");
+    let examples = page.split(".SH EXAMPLES").nth(1).expect("it has examples");
+    assert!(examples.contains("\nsundown send letter.eml \\-\\-wait=60\n"), "{page}");
+}
