@@ -11,9 +11,11 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, Privileges};
 use sundown_client::{Error, Mapi, Options};
 
+use crate::examples;
+
 /// A session broker for mail: programs share one logged-on session, hand their mail over, and leave when they like.
 #[derive(Debug, Parser)]
-#[command(name = "sundown", version, about)]
+#[command(name = "sundown", version, about, after_help = examples::ALL)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) options: Global,
@@ -23,6 +25,7 @@ pub(crate) struct Cli {
 
 /// Options of every subcommand; each has an environment twin.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every subcommand")]
 pub(crate) struct Global {
     /// The broker's socket [env: SUNDOWN_SOCKET]
     #[arg(long, global = true, value_name = "PATH")]
@@ -53,28 +56,46 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the broker in the foreground
+    #[command(after_help = examples::SERVE)]
     Serve(ServeArguments),
     /// Show the whole story in a minute, with real processes on a broker of its own
     Tour,
     /// One process with sessions, driven by lines on standard input
+    #[command(after_help = examples::SHELL)]
     Shell,
     /// Submit one message
+    #[command(after_help = examples::SEND)]
     Send(SendArguments),
     /// Take mail as programs hand it to sendmail; what stands behind this word is read in sendmail's way
-    #[command(override_usage = "sundown [OPTIONS] sendmail [FLAG|ADDRESS]...")]
+    #[command(override_usage = "sundown [OPTIONS] sendmail [FLAG|ADDRESS]...", after_help = examples::SENDMAIL)]
     Sendmail(SendmailArguments),
     /// Show sessions, members, providers and the queue; exit status 1 when no broker runs
+    #[command(after_help = examples::STATUS)]
     Status(StatusArguments),
     /// Look at the outgoing queue, and change what is in it
+    #[command(after_help = examples::QUEUE)]
     Queue(QueueArguments),
-    /// Join the current shared session and log off
+    /// Join the current shared session and log off; on a terminal --shared and --drain ask first
+    #[command(after_help = examples::LOGOFF)]
     Logoff(LogoffArguments),
     /// The accounts that sessions are for
+    #[command(after_help = examples::PROFILE)]
     Profile(ProfileArguments),
     /// What profiles are made of: the kinds of stores, transports and address books
+    #[command(after_help = examples::PROVIDER)]
     Provider(ProviderArguments),
     /// End the broker, and with it every session
+    #[command(after_help = examples::STOP)]
     Stop(StopArguments),
+    /// Look at everything that mail depends on, and say what to do; exit status 1 when there is a problem
+    #[command(after_help = examples::DOCTOR)]
+    Doctor,
+    /// Print what makes a shell complete this command's words
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write all of them into a directory
+    #[command(after_help = examples::MAN)]
+    Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +180,8 @@ pub(crate) enum QueueAction {
     Flush,
 }
 
+// Each is a switch of the command line.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 pub(crate) struct LogoffArguments {
     /// End the session for everybody in it
@@ -173,6 +196,9 @@ pub(crate) struct LogoffArguments {
     /// Return when the others have left or were put out
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Do not ask; on a terminal --shared and --drain show first who else is attached and what is queued
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -191,6 +217,7 @@ pub(crate) enum ProfileAction {
         name: String,
     },
     /// Make one that delivers into a Maildir, or hands mail over to a server; asks for what is missing on a terminal
+    #[command(after_help = examples::PROFILE_ADD)]
     Add(Box<AddArguments>),
     /// Log on to one, and say of each of its providers whether it works
     Check {
@@ -292,6 +319,30 @@ pub(crate) struct StopArguments {
     pub(crate) fast: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Shells that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// Into /usr/share/bash-completion/completions/sundown
+    Bash,
+    /// Into a file _sundown in a folder of $fpath
+    Zsh,
+    /// Into ~/.config/fish/completions/sundown.fish
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// Where the pages of all subcommands are written; without it the main one is printed
+    pub(crate) dir: Option<PathBuf>,
+}
+
 /// The name of the subcommand whose arguments are none of ours, and of the program that it stands in for.
 const SENDMAIL: &str = "sendmail";
 
@@ -352,6 +403,7 @@ impl Command {
 }
 
 /// What the options and the environment come to.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) paths: Paths,
     pub(crate) profile: Option<String>,

@@ -3,7 +3,11 @@
 //! What scripts rely on, options, `--json` keys and exit statuses, is in `docs/command.md`.
 
 mod cli;
+mod completions;
+mod doctor;
+mod examples;
 mod logoff;
+mod man;
 mod output;
 mod profile;
 mod provider;
@@ -20,6 +24,19 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::of_this_process();
+    // These two are about the command itself, also where there is no place for a broker.
+    let described = match &cli.command {
+        cli::Command::Completions(arguments) => Some(completions::run(arguments.shell)),
+        cli::Command::Man(arguments) => Some(man::run(arguments.dir.as_deref())),
+        _ => None,
+    };
+    match described {
+        Some(result) => result.unwrap_or_else(|error| output::fail(cli.options.json, &error)),
+        None => run(cli),
+    }
+}
+
+fn run(cli: cli::Cli) -> ExitCode {
     let context = match cli.options.resolve() {
         Ok(context) => context,
         Err(error) if cli.command.is_sendmail() => return sendmail::misconfigured(&error),
@@ -37,6 +54,9 @@ fn main() -> ExitCode {
         cli::Command::Profile(arguments) => profile::run(&context, &arguments),
         cli::Command::Provider(arguments) => provider::run(&context, &arguments),
         cli::Command::Stop(arguments) => stop::run(&context, &arguments),
+        cli::Command::Doctor => return doctor::run(&context),
+        cli::Command::Completions(arguments) => completions::run(arguments.shell),
+        cli::Command::Man(arguments) => man::run(arguments.dir.as_deref()),
     };
     result.unwrap_or_else(|error| output::fail(context.json, &error))
 }

@@ -1,5 +1,6 @@
 //! What the subcommands print: JSON values with stable keys, tables for people, errors for both.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -60,10 +61,24 @@ pub(crate) fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
     }
 }
 
-/// Rows under a heading, in columns.
+/// Prints a document as it is. Whoever reads it may go away early.
+pub(crate) fn print_bytes(document: &[u8]) -> Result<(), Error> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(document).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(self::error(Code::E_CALL_FAILED, format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Rows under a heading, in columns. What others chose, as subjects and names of programs, may hold what a terminal would
+/// obey.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let plain = |row: &Vec<String>| row.iter().map(|c| c.replace(char::is_control, "?")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
     let mut widths: Vec<usize> = heading.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -73,7 +88,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
     };
     let mut text = line(&mut heading.iter().copied());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text

@@ -1,15 +1,17 @@
 //! `sundown profile`: the accounts that sessions are for.
 //!
 //! ```text
-//! add     makes a profile's file from options
-//! ask     asks for what is missing, on a terminal
-//! show    what a profile consists of; nothing of a password but where it is
-//! check   whether its providers work
+//! add       makes a profile's file from options
+//! ask       asks for what is missing, on a terminal
+//! show      what a profile consists of; nothing of a password but where it is
+//! check     whether its providers work
+//! mistakes  what is wrong with files, for `sundown doctor`
 //! ```
 
 mod add;
 mod ask;
 mod check;
+pub(crate) mod mistakes;
 mod show;
 
 use std::process::ExitCode;

@@ -1,8 +1,13 @@
 //! The subcommands, as scripts use them.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, keys};
+use crate::harness::{Home, keys, wait_for_end};
 
 /// `send` composes from its options what the message lacks, and from the message what it has.
 ///
@@ -190,4 +195,65 @@ fn logoff_joins_and_leaves() {
     assert_eq!(event["reason"], "logged-off");
     home.run(&["logoff", "--drain=60"]).ok();
     shell.ok("open session=1 what=inbox");
+}
+
+/// A command at a terminal of its own, where this is typed: what it printed, what the terminal showed, its exit status.
+fn at_a_terminal(mut command: Command, typed: &str) -> (Value, String, Option<i32>) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it can be used");
+    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
+    let end = File::options().read(true).write(true).open(name.to_str().expect("text"));
+    let end = end.expect("it opens");
+    command.stdin(end.try_clone().expect("cloned")).stderr(end).stdout(Stdio::piped());
+    let mut terminal = File::from(terminal);
+    terminal.write_all(typed.as_bytes()).expect("typed");
+    let mut child = command.spawn().expect("it starts");
+    // The command line holds the terminal, which has its end when nobody does.
+    drop(command);
+    let status = wait_for_end(&mut child);
+    let mut printed = String::new();
+    child.stdout.take().expect("it is a pipe").read_to_string(&mut printed).expect("read");
+    let mut shown = Vec::new();
+    // It ends with an error, as terminals do.
+    let _ = terminal.read_to_end(&mut shown);
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    (serde_json::from_str(&printed).expect("one document"), shown, status.code())
+}
+
+/// On a terminal a shared logoff shows who else is attached and asks. A no and the end of the input leave the session to
+/// everybody; `--yes` answers beforehand, and an ordinary logoff does not ask.
+///
+/// LOGOFF-3
+#[test]
+fn a_no_on_a_terminal_leaves_the_session() {
+    let home = Home::new();
+    home.settings("[shutdown]\nshared_logoff = \"any\"\n");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let logoff = |options: &[&str], typed| {
+        let command = home.command(&[&["logoff", "--json"], options].concat());
+        at_a_terminal(command, typed)
+    };
+    for typed in ["n\n", "\n", "\x04"] {
+        for options in [&["--shared"][..], &["--drain"], &["--shared", "--drain", "--force"]] {
+            let (printed, shown, status) = logoff(options, typed);
+            assert_eq!(status, Some(1), "{options:?}\n{shown}");
+            assert_eq!(printed["error"]["code"], "MAPI_E_USER_CANCEL", "{options:?}\n{shown}");
+            assert!(shown.contains(&shell.pid().to_string()), "{shown}");
+            assert!(shown.contains("nothing is queued"), "{shown}");
+        }
+    }
+    shell.ok("open session=1 what=inbox");
+    assert_eq!(home.status()["sessions"][0]["state"], "active");
+
+    let (_, shown, status) = logoff(&[], "");
+    assert_eq!((shown.as_str(), status), ("", Some(0)));
+    let (_, shown, status) = logoff(&["--drain"], "y\n");
+    assert!(shown.contains("Log off? [y/N]"), "{shown}");
+    assert_eq!(status, Some(0));
+    let (_, shown, status) = logoff(&["--shared", "--yes"], "");
+    assert_eq!((shown.as_str(), status), ("", Some(0)));
+    let event = shell.event("the end of the session", |v| v["event"] == "critical-error");
+    assert_eq!(event["reason"], "shared-logoff");
 }

@@ -9,6 +9,8 @@ mod autostart;
 mod bad_input;
 mod commands;
 mod departures;
+mod descriptions;
+mod doctor;
 mod durability;
 mod fast_shutdown;
 mod library;

@@ -1,5 +1,7 @@
 //! `sundown logoff`: join the current shared session, and leave it in the way that is asked for.
 
+mod ask;
+
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -24,6 +26,8 @@ pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<Exit
     }
     let mapi = context.initialize(Autostart::Yes)?;
     let session = mapi.logon(context.logon().no_mail().on_end_of_session(OnEndOfSession::Stay))?;
+    // After a no the session goes on; this command was in it for the question only, and leaves alone.
+    ask::first(arguments, &mapi, &session)?;
     let left = session.logoff(how).map_err(advise)?;
     let stayed: Vec<_> = left.stayed.iter().map(output::peer).collect();
     let value = json!({

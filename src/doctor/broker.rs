@@ -1,0 +1,209 @@
+//! What the broker says about itself, its providers and its queue.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use sundown_client::{Code, Error, QueueRow, Status, SubmissionState};
+
+use super::finding::Finding;
+use crate::cli::{Autostart, Context};
+use crate::output;
+
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a message may be tried again and again before somebody should look at it.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What a broker says.
+pub(super) struct Answer {
+    pub(super) status: Status,
+    queue: Result<Vec<QueueRow>, Error>,
+}
+
+/// Asks the broker that runs. One that hangs is no reason to hang.
+pub(super) fn ask(context: &Context) -> Result<Answer, Error> {
+    let (tell, told) = mpsc::channel();
+    let context = context.clone();
+    thread::spawn(move || {
+        let asked = || {
+            let mapi = context.initialize(Autostart::No)?;
+            Ok(Answer { status: mapi.status()?, queue: mapi.queue(None, false) })
+        };
+        let _ = tell.send(asked());
+    });
+    told.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let text = format!("it said nothing for {} s", PATIENCE.as_secs());
+        Err(output::error(Code::E_TIMEOUT, text))
+    })
+}
+
+/// One that answers: of which version it is.
+pub(super) fn answers(status: &Status) -> Finding {
+    let own = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "version {} answers at {} (pid {}), up {}",
+        status.version,
+        status.socket,
+        status.pid,
+        output::ago(status.started)
+    );
+    if status.version == own {
+        return Finding::ok("broker", text);
+    }
+    let advice = format!("restart it to have version {own}, that of this command");
+    Finding::warning("broker", text, advice)
+}
+
+/// Those of running sessions that failed, with their words.
+pub(super) fn providers(status: &Status) -> Vec<Finding> {
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for session in &status.sessions {
+        for provider in &session.providers {
+            count += 1;
+            if let Some(why) = provider.status.strip_prefix("failed") {
+                let (kind, name, profile) =
+                    (provider.kind.name(), &provider.name, &session.profile);
+                let text = format!("{kind} {name} of profile {profile} failed{why}");
+                let advice =
+                    format!("`sundown profile check {profile}` tries it again, in a new session");
+                failed.push(Finding::problem("provider", text, advice));
+            }
+        }
+    }
+    if failed.is_empty() {
+        let text = match count {
+            0 => "no session runs".to_owned(),
+            _ => format!("{count} in {} work", sessions(status.sessions.len())),
+        };
+        failed.push(Finding::ok("provider", text));
+    }
+    failed
+}
+
+fn sessions(count: usize) -> String {
+    if count == 1 { "one session".to_owned() } else { format!("{count} sessions") }
+}
+
+/// What waits for a person, and what has been tried for long.
+pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
+    let rows = match &answer.queue {
+        Ok(rows) => rows,
+        Err(error) => {
+            let text = format!("it cannot be looked at: {error}");
+            return vec![Finding::problem("queue", text, "see what is said about the profiles")];
+        }
+    };
+    let waiting = answer.status.waiting_for_mail_member;
+    let mut findings = of_rows(rows, SystemTime::now());
+    if waiting > 0 {
+        let text = format!("{} for a program that logs on with mail", wait(waiting as usize));
+        findings.push(Finding::warning("queue", text, "run one: `sundown send` logs on with mail"));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("queue", well(rows.len())));
+    }
+    findings
+}
+
+fn well(count: usize) -> String {
+    match count {
+        0 => "empty".to_owned(),
+        1 => "1 message, and it is not stuck".to_owned(),
+        _ => format!("{count} messages, and none is stuck"),
+    }
+}
+
+fn wait(count: usize) -> String {
+    if count == 1 { "1 message waits".to_owned() } else { format!("{count} messages wait") }
+}
+
+fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
+    let of = |state| rows.iter().filter(move |row| row.state == state);
+    let oldest = |state| of(state).min_by_key(|row| row.submitted);
+    let mut findings = Vec::new();
+    if let Some(row) = oldest(SubmissionState::Unknown) {
+        let count = of(SubmissionState::Unknown).count();
+        let text = format!("{} and may have gone out already: nobody knows", wait(count));
+        let advice = format!(
+            "ask a recipient of {entry}; then `sundown queue retry {entry}` if it did not arrive, \
+             else `sundown queue abort {entry}`",
+            entry = row.entry
+        );
+        findings.push(Finding::problem("queue", text, advice));
+    }
+    if let Some(row) = oldest(SubmissionState::Held) {
+        let text =
+            format!("{} until somebody releases it", wait(of(SubmissionState::Held).count()));
+        let advice = format!("`sundown queue release {}` lets it go", row.entry);
+        findings.push(Finding::warning("queue", text, advice));
+    }
+    if let Some(row) = oldest(SubmissionState::Deferred) {
+        let since = SystemTime::UNIX_EPOCH + Duration::from_millis(row.submitted);
+        let said = row.last_error.as_deref().unwrap_or("nothing was said about it");
+        let text = format!(
+            "{} for another try, the oldest since {}: {said}",
+            wait(of(SubmissionState::Deferred).count()),
+            output::ago(row.submitted)
+        );
+        if now.duration_since(since).is_ok_and(|age| age >= LONG) {
+            let advice = format!(
+                "`sundown queue show {}` has all that was said; `sundown queue flush` tries now",
+                row.entry
+            );
+            findings.push(Finding::warning("queue", text, advice));
+        } else {
+            findings.push(Finding::ok("queue", text));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Health;
+    use super::*;
+
+    fn row(entry: u32, state: SubmissionState, submitted: u64) -> QueueRow {
+        QueueRow {
+            entry: format!("{entry:040x}").parse().expect("an entry"),
+            profile: "default".into(),
+            state,
+            from: "me@localhost".into(),
+            recipients: Vec::new(),
+            subject: String::new(),
+            attempts: 1,
+            next_attempt: None,
+            last_error: Some("450 later".into()),
+            submitted,
+            size: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_stuck_is_found_and_the_oldest_named() {
+        use SubmissionState::{Deferred, Held, Queued, Unknown};
+        let rows = [
+            row(1, Unknown, 5000),
+            row(2, Unknown, 4000),
+            row(3, Held, 1000),
+            row(4, Deferred, 2000),
+            row(5, Deferred, 1000),
+            row(6, Queued, 1),
+        ];
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let found = of_rows(&rows, at(3601));
+        let health: Vec<_> = found.iter().map(|finding| finding.health).collect();
+        assert_eq!(health, [Health::Problem, Health::Warning, Health::Warning]);
+        assert!(found[0].message.starts_with("2 messages wait"), "{found:?}");
+        for (finding, entry) in found.iter().zip([2, 3, 5]) {
+            let advice = finding.advice.as_deref().expect("advice");
+            assert!(advice.contains(&format!("{entry:040x}")), "{finding:?}");
+        }
+        assert!(found[2].message.ends_with(": 450 later"), "{found:?}");
+        assert_eq!(of_rows(&rows[3..], at(3600)).pop().expect("deferred").health, Health::Ok);
+        assert_eq!(of_rows(&rows[5..], at(3600)), []);
+    }
+}

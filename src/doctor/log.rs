@@ -1,0 +1,76 @@
+//! What a broker in the background wrote, and how the last one ended.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::finding::Finding;
+
+/// How much of its end is read.
+const END: u64 = 1 << 20;
+
+/// From here on it should be cut.
+const LARGE: u64 = 256 << 20;
+
+/// The log of brokers that clients started, if there is one.
+pub(super) fn left_behind(data: &Path) -> Option<Finding> {
+    let path = data.join("broker.log");
+    let mut file = File::open(&path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END))).ok()?;
+    let mut end = Vec::new();
+    file.take(END).read_to_end(&mut end).ok()?;
+    let shown = path.display();
+    Some(match last_error(&String::from_utf8_lossy(&end)) {
+        Some(error) => Finding::warning(
+            "log",
+            format!("the last error in {shown}: {error}"),
+            format!("read what stands around it, then put it right or delete {shown}"),
+        ),
+        None if length >= LARGE => Finding::warning(
+            "log",
+            format!("{shown} has {} MiB", length >> 20),
+            format!("empty it with `truncate -s 0 {shown}`; a lower --log-level keeps it small"),
+        ),
+        None => Finding::ok("log", format!("no error in {shown} since the last start")),
+    })
+}
+
+/// The last error since a broker was last ready.
+fn last_error(log: &str) -> Option<&str> {
+    let since = log.lines().rev().take_while(|line| !is_ready(line));
+    since.into_iter().find(|line| is_error(line))
+}
+
+fn is_ready(line: &str) -> bool {
+    line.contains(": ready") || line.contains(r#""message":"ready""#)
+}
+
+/// In each of the forms that a log can have, and as a broker says that it cannot start.
+fn is_error(line: &str) -> bool {
+    line.split_whitespace().nth(1) == Some("ERROR")
+        || line.contains(r#""level":"error""#)
+        || line.starts_with("<3>")
+        || line.starts_with("sundown: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_count_since_the_last_start() {
+        let old = "2026-01-01T00:00:00Z ERROR sundown: old\nT INFO  x::server: ready\n";
+        assert_eq!(last_error(old), None);
+        for error in [
+            "T ERROR sundown: now",
+            r#"{"timestamp":"T","level":"error","message":"now"}"#,
+            "<3>sundown: now",
+            "sundown: the settings make no sense",
+        ] {
+            let log = format!("{old}{error}\nT INFO  sundown: later\n");
+            assert_eq!(last_error(&log), Some(error));
+        }
+        assert_eq!(last_error("T WARN  x: ERROR in words\n"), None);
+    }
+}

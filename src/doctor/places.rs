@@ -1,0 +1,206 @@
+//! The socket and the data directory. What is refused here, a broker refuses when it starts.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statvfs};
+use rustix::net::sockopt::socket_peercred;
+use sundown_client::Error;
+use sundown_client::paths::Paths;
+
+use super::finding::Finding;
+
+/// With less, mail is refused soon: stores leave a reserve of some MiB.
+const TOO_LITTLE: u64 = 64 << 20;
+
+/// With less, somebody should look at it.
+const LITTLE: u64 = 512 << 20;
+
+/// Whose directory the socket is in, and who may enter it: a group too, if settings name one.
+pub(super) fn socket_directory(socket: &Path, group: bool) -> Finding {
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let mode = if group { 0o750 } else { 0o700 };
+    match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let text = format!("{} is not there; a broker makes it", directory.display());
+            Finding::ok("socket", text)
+        }
+        Err(error) => unseen("socket", directory, &error),
+        Ok(found) => wrong("socket", directory, &found, mode, socket_owner(socket))
+            .unwrap_or_else(|| Finding::ok("socket", closed(directory, &found))),
+    }
+}
+
+/// A broker of the system has a socket directory of its own, which is in order when the socket is that user's too.
+fn socket_owner(socket: &Path) -> u32 {
+    let owner = fs::symlink_metadata(socket).ok().map(|found| found.uid());
+    owner.filter(|_| UnixStream::connect(socket).is_ok()).unwrap_or_else(user)
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn closed(directory: &Path, found: &Metadata) -> String {
+    let (owner, mode) = (found.uid(), found.mode() & 0o777);
+    let whose = if owner == user() { "yours".to_owned() } else { format!("user {owner}'s") };
+    format!("{} is {whose}, with mode {mode:04o}", directory.display())
+}
+
+fn unseen(check: &'static str, path: &Path, error: &std::io::Error) -> Finding {
+    let text = format!("cannot look at {}: {error}", path.display());
+    Finding::problem(check, text, "make the directories above it accessible to you")
+}
+
+/// Why no broker would take a directory.
+fn wrong(
+    check: &'static str,
+    directory: &Path,
+    found: &Metadata,
+    mode: u32,
+    owner: u32,
+) -> Option<Finding> {
+    let shown = directory.display();
+    if !found.is_dir() {
+        let advice = format!("move {shown} away, and a broker makes a directory there");
+        return Some(Finding::problem(check, format!("{shown} is not a directory"), advice));
+    }
+    if found.uid() != owner {
+        let text = format!("{shown} belongs to user {}, not to {owner}", found.uid());
+        let option = if check == "data" { "--data-dir" } else { "--socket" };
+        return Some(Finding::problem(check, text, format!("choose another one with {option}")));
+    }
+    let is = found.mode() & 0o777;
+    let loose = is & !mode;
+    (loose != 0).then(|| {
+        let open = if loose & 0o022 == 0 { "entered" } else { "changed" };
+        let text = format!("{shown} has mode {is:04o} and can be {open} by others");
+        Finding::problem(check, text, format!("chmod {mode:04o} {shown}"))
+    })
+}
+
+/// Why no broker answers.
+pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
+    if let Some(elsewhere) = listens_elsewhere(paths) {
+        let (data, other) = (paths.data.display(), elsewhere.display());
+        let text = format!("a broker with the data directory {data} listens on {other}");
+        let advice = format!("use it with --socket {other}, or end it with `sundown stop`");
+        return Finding::problem("broker", text, advice);
+    }
+    let path = &paths.socket;
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(missing) if missing.kind() == ErrorKind::NotFound => {
+            Finding::ok("broker", format!("none runs at {shown}; one is started when needed"))
+        }
+        Err(error) => unseen("broker", path, &error),
+        Ok(found) if !found.file_type().is_socket() => {
+            let text = format!("{shown} is not a socket");
+            Finding::problem("broker", text, "move it away, or choose another --socket")
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => Finding::warning(
+                "broker",
+                format!("{shown} was left behind by a broker that is gone"),
+                "nothing: the next broker replaces it. Its log may say how the last one ended",
+            ),
+            Err(other) => Finding::problem(
+                "broker",
+                format!("{shown} cannot be connected to: {other}"),
+                "ask its owner for access, or choose another --socket",
+            ),
+            Ok(stream) => silent(&stream, path, error),
+        },
+    }
+}
+
+/// Something accepts, and then says nothing, or nothing that makes sense.
+fn silent(stream: &UnixStream, path: &Path, error: &Error) -> Finding {
+    let pid = socket_peercred(stream).map(|peer| peer.pid.as_raw_nonzero().to_string());
+    let text = format!("what listens on {} does not answer: {error}", path.display());
+    let advice = format!(
+        "read its log. If it hangs, `kill -9 {}`: what was accepted is durable, and the next broker finds it",
+        pid.as_deref().unwrap_or("PID")
+    );
+    Finding::problem("broker", text, advice)
+}
+
+/// The lock names the socket of the broker that has the data directory.
+fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
+    let named = fs::read_to_string(paths.data.join("broker.lock")).ok()?;
+    let other = PathBuf::from(named);
+    let elsewhere = other.is_absolute() && other != paths.socket;
+    (elsewhere && UnixStream::connect(&other).is_ok()).then_some(other)
+}
+
+/// Whose the data directory is, whether it can be written to, and how much room there is.
+pub(super) fn data(directory: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let text = format!("{} is not there; a broker makes it", directory.display());
+            findings.push(Finding::ok("data", text));
+        }
+        Err(error) => findings.push(unseen("data", directory, &error)),
+        Ok(found) => findings.push(
+            wrong("data", directory, &found, 0o755, user())
+                .unwrap_or_else(|| Finding::ok("data", closed(directory, &found))),
+        ),
+    }
+    let existing = directory.ancestors().find(|above| above.exists());
+    if let Some(existing) = existing {
+        if let Err(error) = access(existing, Access::WRITE_OK | Access::EXEC_OK) {
+            let text = format!("{} cannot be written to: {error}", existing.display());
+            let advice = "make it writable to you, or choose another one with --data-dir";
+            findings.push(Finding::problem("data", text, advice));
+        }
+        findings.extend(room(existing));
+    }
+    findings
+}
+
+fn room(directory: &Path) -> Option<Finding> {
+    let found = statvfs(directory).ok()?;
+    if found.f_files > 0 && found.f_favail == 0 {
+        let text = format!("no more files can be made below {}", directory.display());
+        return Some(Finding::problem("disk", text, "delete files: mail is refused until then"));
+    }
+    Some(room_of(found.f_bavail.saturating_mul(found.f_frsize), directory))
+}
+
+fn room_of(free: u64, directory: &Path) -> Finding {
+    let text = format!("{} free below {}", size(free), directory.display());
+    match free {
+        ..TOO_LITTLE => {
+            Finding::problem("disk", text, "free some: mail is refused when it is full")
+        }
+        TOO_LITTLE..LITTLE => Finding::warning("disk", text, "free some before it is full"),
+        _ => Finding::ok("disk", text),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        mib @ 0..10240 => format!("{mib} MiB"),
+        mib => format!("{} GiB", mib >> 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Health;
+    use super::*;
+
+    #[test]
+    fn room_is_judged_before_it_is_gone() {
+        let health = |free| room_of(free, Path::new("/d")).health;
+        assert_eq!(health(63 << 20), Health::Problem);
+        assert_eq!(health(64 << 20), Health::Warning);
+        assert_eq!(health(512 << 20), Health::Ok);
+        assert_eq!(room_of(30 << 30, Path::new("/d")).message, "30 GiB free below /d");
+        assert_eq!(size(100 << 20), "100 MiB");
+    }
+}

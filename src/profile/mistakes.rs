@@ -1,0 +1,57 @@
+//! Settings and profiles as a broker reads them, for whoever looks for mistakes.
+
+use std::path::PathBuf;
+
+use sundown_daemon::settings::{self, Accounts, ProfileError};
+
+use crate::cli::Context;
+
+/// What matters of settings that can be read.
+pub(crate) struct Settings {
+    /// The files that are there.
+    pub(crate) files: Vec<PathBuf>,
+    /// Whether a group may use the socket.
+    pub(crate) group: bool,
+}
+
+/// A profile that was read.
+pub(crate) struct Read {
+    pub(crate) name: String,
+    pub(crate) result: Result<(), Mistake>,
+}
+
+/// Why there is no profile of that name.
+pub(crate) enum Mistake {
+    /// Its file is gone, its data is there.
+    OnlyData,
+    /// There is nothing of that name, or it is none.
+    None(String),
+    /// Its file makes no sense, and here is where.
+    Wrong(String),
+}
+
+/// The settings, or the first mistake in them.
+pub(crate) fn of_settings(context: &Context) -> Result<Settings, String> {
+    let loaded = settings::load_settings(&context.paths.settings, &Accounts::system());
+    let loaded = loaded.map_err(|error| error.to_string())?;
+    Ok(Settings { files: loaded.files, group: loaded.socket_group.is_some() })
+}
+
+/// All profiles, and the one that was asked for if it is none of them.
+pub(crate) fn of_profiles(context: &Context) -> Vec<Read> {
+    let places = super::places(context);
+    let mut names = settings::profile_names(&places);
+    let asked = context.profile.clone().filter(|asked| !names.contains(asked));
+    let known = names.len();
+    names.extend(asked);
+    let read = |(place, name): (usize, String)| {
+        let result = match settings::load_profile(&name, &places) {
+            Ok(_) => Ok(()),
+            Err(ProfileError::NotFound { .. }) if place < known => Err(Mistake::OnlyData),
+            Err(ProfileError::Invalid(error)) => Err(Mistake::Wrong(error.to_string())),
+            Err(error) => Err(Mistake::None(error.to_string())),
+        };
+        Read { name, result }
+    };
+    names.into_iter().enumerate().map(read).collect()
+}
