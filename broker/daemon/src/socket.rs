@@ -359,6 +359,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_may_enter_a_directory_that_was_there_before() {
+        let home = tempfile::tempdir().expect("a directory");
+        let directory = home.path().join("s");
+        let lock = DataLock::take(&home.path().join("data"), &directory).expect("free");
+        make_private(&directory, 0o700, 0o700).expect("made");
+        let gid = rustix::process::getegid().as_raw();
+        let group = Group { name: "ours".into(), gid };
+        let socket = directory.join("broker.sock");
+        let _place = Place::listen(&socket, Some(&group), &lock).expect("it listens");
+        assert_eq!(fs::metadata(&directory).expect("there").mode() & 0o777, 0o750);
+        assert_eq!(fs::metadata(&socket).expect("there").mode() & 0o777, 0o660);
+    }
+
+    #[test]
     fn a_managers_socket_is_used_and_its_file_left() {
         let home = tempfile::tempdir().expect("a directory");
         let socket = home.path().join("broker.sock");
