@@ -13,9 +13,6 @@ use sundown_client::{
 use crate::cli::{Autostart, Context, SendArguments, seconds};
 use crate::output;
 
-/// How much of the input is looked at for its head.
-const MOST_OF_HEAD: usize = 256 << 10;
-
 /// Exit status of a message that is not final when the time is over (`EX_TEMPFAIL`).
 const NOT_FINAL: u8 = 75;
 
@@ -62,53 +59,13 @@ fn compose(bytes: Vec<u8>, arguments: &SendArguments) -> Message {
     let to = (!arguments.to.is_empty()).then(|| arguments.to.join(", "));
     let said = [("From", &arguments.from), ("To", &to), ("Subject", &arguments.subject)];
     let fields: Vec<_> = said.iter().filter_map(|(name, v)| Some((*name, (*v).clone()?))).collect();
-    let bytes = if has_head(&bytes) { bytes } else { [b"\n", &bytes[..]].concat() };
     // A To of the message stays as it is; the recipients of the options join it in the envelope, each once.
-    let message = Message::parse(Message::new(bytes).missing_fields(&fields).into_bytes());
+    let message = Message::parse(Message::text(bytes).missing_fields(&fields).into_bytes());
     let message = arguments.to.iter().flat_map(addresses).fold(message, Message::recipient);
     match &arguments.from {
         Some(from) => message.sender(sender(from)),
         None => message,
     }
-}
-
-/// Fields that a head has and prose has not.
-const KNOWN: [&str; 16] = [
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "subject",
-    "date",
-    "message-id",
-    "sender",
-    "reply-to",
-    "in-reply-to",
-    "references",
-    "mime-version",
-    "content-type",
-    "received",
-    "return-path",
-    "resent-to",
-];
-
-/// Whether the input begins with a head. A line of prose may look like a field ("Note: …"): only one that begins with a
-/// known field is a head in any case, any other must be whole, end with an empty line, and have a known field in it.
-fn has_head(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_OF_HEAD)]).into_owned();
-    let name = |line: &str| {
-        let (name, _) = line.split_once(':')?;
-        let fits = !name.is_empty() && name.bytes().all(|b| (33..=126).contains(&b));
-        fits.then(|| name.to_ascii_lowercase())
-    };
-    let known = |line: &str| name(line).is_some_and(|name| KNOWN.contains(&&*name));
-    if text.lines().next().is_some_and(|first| first.is_empty() || known(first)) {
-        return true;
-    }
-    let head: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
-    let is_whole = text.lines().nth(head.len()).is_some();
-    let fits = |line: &&str| line.starts_with([' ', '\t']) || name(line).is_some();
-    is_whole && head.iter().all(fits) && head.iter().any(|line| known(line))
 }
 
 /// The address of a From; what is not exactly one stays as it is, for the broker to refuse.
@@ -147,34 +104,4 @@ fn wait(
     session.logoff(Logoff::after_outbound(limit))?;
     drop(sink);
     Ok(mapi.queue_entry(Some(&profile), submitted.entry)?.state)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prose_is_no_head() {
-        let prose = [
-            "",
-            "hello",
-            "Note: this is prose",
-            "ERROR: backup failed\nFrom: disk 3\nTo: tape@example.org\nsee log\n",
-            "http://example.org is\nmy page\n",
-            "Note: one\n\nTo: a@b\n",
-        ];
-        for text in prose {
-            assert!(!has_head(text.as_bytes()), "{text:?}");
-        }
-        let heads = [
-            "\nbody",
-            "To: a@b\n",
-            "subject:x\nnot a field\n\nbody",
-            "X-Odd: 1\nTo: a@b\n folded\n\nbody",
-            "X-Odd: 1\r\nTo: a@b\r\n\r\nbody",
-        ];
-        for text in heads {
-            assert!(has_head(text.as_bytes()), "{text:?}");
-        }
-    }
 }

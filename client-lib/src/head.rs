@@ -35,6 +35,51 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Fields that a head has and prose has not.
+const KNOWN: [&str; 16] = [
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "subject",
+    "date",
+    "message-id",
+    "sender",
+    "reply-to",
+    "in-reply-to",
+    "references",
+    "mime-version",
+    "content-type",
+    "received",
+    "return-path",
+    "resent-to",
+];
+
+/// Whether a text begins with a head. A line of prose may look like a field ("Note: …"): only one that begins with a
+/// known field is a head in any case, any other must be whole, end with an empty line, and have a known field in it.
+pub(crate) fn has_head(text: &[u8]) -> bool {
+    let is_empty = |line: &&[u8]| matches!(line, [b'\n'] | [b'\r', b'\n']);
+    let known = |line: &[u8]| {
+        let name = colon_of(line).map(|colon| line[..colon].trim_ascii_end());
+        name.is_some_and(|name| KNOWN.iter().any(|k| name.eq_ignore_ascii_case(k.as_bytes())))
+    };
+    let mut lines = text.split_inclusive(|b| *b == b'\n').peekable();
+    if lines.peek().is_some_and(|first| is_empty(first) || known(first)) {
+        return true;
+    }
+    let mut found = false;
+    for line in lines {
+        if is_empty(&line) {
+            return found;
+        }
+        if !matches!(line[0], b' ' | b'\t') && !is_field(line) {
+            return false;
+        }
+        found |= known(line);
+    }
+    false
+}
+
 /// How the lines of a message end, by its first one.
 pub(crate) fn line_end(message: &[u8]) -> &'static str {
     let first = message.split_inclusive(|b| *b == b'\n').next().unwrap_or_default();
@@ -97,5 +142,30 @@ mod tests {
         }
         assert_eq!(line_end(b"A: 1\r\nB"), "\r\n");
         assert_eq!(line_end(b"A: 1"), "\n");
+    }
+
+    #[test]
+    fn prose_is_no_head() {
+        let prose = [
+            "",
+            "hello",
+            "Note: this is prose",
+            "ERROR: backup failed\nFrom: disk 3\nTo: tape@example.org\nsee log\n",
+            "http://example.org is\nmy page\n",
+            "Note: one\n\nTo: a@b\n",
+        ];
+        for text in prose {
+            assert!(!has_head(text.as_bytes()), "{text:?}");
+        }
+        let heads = [
+            "\nbody",
+            "To: a@b\n",
+            "subject:x\nnot a field\n\nbody",
+            "X-Odd: 1\nTo: a@b\n folded\n\nbody",
+            "X-Odd: 1\r\nTo: a@b\r\n\r\nbody",
+        ];
+        for text in heads {
+            assert!(has_head(text.as_bytes()), "{text:?}");
+        }
     }
 }

@@ -85,6 +85,23 @@ impl Message {
         self
     }
 
+    /// What somebody typed or a program printed, with nothing in its envelope yet: a message if it begins with a head, else
+    /// the body of one, also where its first line looks like a field.
+    ///
+    /// ```
+    /// use sundown_client::Message;
+    ///
+    /// let message = Message::text("Note: this is prose\n").missing_fields(&[("To", "bo".into())]);
+    /// assert_eq!(message.bytes(), b"To: bo\n\nNote: this is prose\n");
+    /// ```
+    pub fn text(bytes: impl Into<Vec<u8>>) -> Self {
+        let mut message = Self::new(bytes);
+        if !head::has_head(&message.bytes) {
+            message.bytes.insert(0, b'\n');
+        }
+        message
+    }
+
     /// Puts fields in front, but for those that the message has. A message that is a body only gets a head with them.
     /// Values stay in their line, whatever they have in them.
     #[must_use]

@@ -307,7 +307,6 @@ impl Broker {
         match result {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
-                provider.was_ready = true;
                 if let ProviderAnswer::TransportReady(facts) = &answer {
                     provider.window = facts.window.clamp(1, MOST_AT_ONCE);
                     provider.most_recipients = facts.recipients.max(1);
@@ -354,7 +353,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(&id) {
             let provider = &mut session.providers[place];
             provider.refusals = 0;
-            provider.outages.0 = 0;
+            provider.outages = 0;
         }
     }
 
@@ -383,7 +382,7 @@ impl Broker {
         let Some(session) = self.sessions.get(&id).filter(|s| s.members.is_empty()) else {
             return false;
         };
-        let rested = |place: &usize| session.providers[*place].outages.1 <= turn.tick.boot;
+        let rested = |place: &usize| session.providers[*place].rests_until <= turn.tick.boot;
         let rested: Vec<_> = self.failed_transports(id).into_iter().filter(rested).collect();
         for place in &rested {
             self.revive(id, *place, turn);
@@ -410,7 +409,7 @@ impl Broker {
         provider.refusals = LOGON_TRIES - 1;
         let (lane, transport) = (provider.lane, provider.transport);
         // Logging on again would take what it is busy with out of its hands.
-        if provider.was_ready && provider.in_flight > 0 && self.lanes.is_open(lane) {
+        if provider.in_flight > 0 && self.lanes.is_open(lane) {
             provider.state = ProviderState::Available;
             return self.provider_changed(id, place, turn);
         }
@@ -533,9 +532,9 @@ impl Broker {
 /// A provider is out. The broker leaves it so a while, longer each time.
 fn put_out(provider: &mut Provider, why: &str, profile: Option<&Profile>, turn: &Turn) {
     let queue = profile.map(|p| p.queue.clone()).unwrap_or_default();
-    let (outages, _) = provider.outages;
-    let wait = queue.retry_min.saturating_mul(1 << outages.min(16)).min(queue.retry_max);
-    provider.outages = (outages + 1, turn.tick.boot + wait.max(queue.retry_min));
+    let longer = queue.retry_min.saturating_mul(1 << provider.outages.min(16));
+    provider.rests_until = turn.tick.boot + longer.min(queue.retry_max).max(queue.retry_min);
+    provider.outages += 1;
     provider.state = ProviderState::Failed(why.to_owned());
 }
 
@@ -555,10 +554,10 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         window: facts.window,
         most_recipients: facts.recipients,
         refusals: 0,
-        outages: (0, std::time::Duration::ZERO),
-        was_ready: false,
+        outages: 0,
+        rests_until: std::time::Duration::ZERO,
         logons: 0,
-        validated: false,
+        validating: false,
         unanswered: 0,
     }
 }

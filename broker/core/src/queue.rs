@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Queued, Deferred ──hold──► Held ──release──► Queued
-//!   Deferred, Held, Unknown ──retry──► Queued
+//!   Deferred, Held, Unknown, Transmitting without a transport ──retry──► Queued
 //!   everything that is not with a transport and not final ──abort──► Aborted
 //! ```
 //!

@@ -136,14 +136,14 @@ pub(crate) struct Provider {
     pub(crate) most_recipients: usize,
     /// How often a transport's account was refused since it worked last.
     pub(crate) refusals: u32,
-    /// How often it was put out since it worked last, and until when the broker leaves it so by itself.
-    pub(crate) outages: (u32, Duration),
-    /// Whether its logon has worked, so that it need not be repeated.
-    pub(crate) was_ready: bool,
+    /// How often it was put out since it worked last.
+    pub(crate) outages: u32,
+    /// Until when the broker leaves it out by itself.
+    pub(crate) rests_until: Duration,
     /// How often it was called to log on.
     pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
-    pub(crate) validated: bool,
+    pub(crate) validating: bool,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }

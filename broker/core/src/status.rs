@@ -34,12 +34,12 @@ impl Broker {
         let provider = &session.providers[place];
         if provider.kind == ProviderType::Transport && self.lanes.is_open(provider.lane) {
             let (lane, session) = (provider.lane, session.id);
-            if provider.validated {
+            if provider.validating {
                 let message = format!("somebody finds out just now whether {name} works");
                 return Err(Fault::new(Code::E_BUSY, message));
             }
             let state = self.sessions.get_mut(&session).expect("a member's session outlives it");
-            state.providers[place].validated = true;
+            state.providers[place].validating = true;
             let call = ProviderCall::Transport(TransportCall::Validate);
             self.call(lane, caller, call, Then::Validated(asker, session, place), turn);
             return Ok(());
@@ -61,7 +61,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         if let Some(session) = self.sessions.get_mut(&session) {
-            session.providers[place].validated = false;
+            session.providers[place].validating = false;
         }
         let reply = result.map(|_| Reply::Done).map_err(Fault::from);
         let works = reply.is_ok();

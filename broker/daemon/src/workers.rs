@@ -425,8 +425,9 @@ impl Slip {
 
 impl Drop for Slip {
     fn drop(&mut self) {
-        let panicked = self.desk.panicked();
-        self.answer(Err(panicked));
+        if self.from.is_some() {
+            self.answer(Err(self.desk.panicked()));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use sundown_protocol::{Code, EntryId};
 
 use crate::fault::Failure;
 use crate::files::private_file;
-use crate::{AddressBookProvider, LeavingProcess, ProviderShutdown, Result};
+use crate::{AddressBookProvider, NothingToSave, ProviderShutdown, Result};
 
 /// `SdwA`: says that the database is an address book of ours.
 const APPLICATION: i32 = 0x5364_7741;
@@ -88,19 +88,7 @@ impl AddressBookProvider for SqliteAddressBook {
 }
 
 /// Every change is on the disk when it is answered.
-impl ProviderShutdown for SqliteAddressBook {
-    fn query_fast_shutdown(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        Ok(())
-    }
-
-    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        Ok(())
-    }
-}
+impl NothingToSave for SqliteAddressBook {}
 
 #[derive(Debug)]
 struct Book {

@@ -247,6 +247,23 @@ pub trait ProviderShutdown {
     fn do_fast_shutdown(&mut self, process: LeavingProcess) -> Result<()>;
 }
 
+/// A provider with nothing of its own to save when a process leaves: it supports fast shutdown, and that is all.
+pub(crate) trait NothingToSave {}
+
+impl<T: NothingToSave> ProviderShutdown for T {
+    fn query_fast_shutdown(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        Ok(())
+    }
+
+    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// The process that leaves, and the session it uses the provider in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeavingProcess {

@@ -20,7 +20,7 @@ use sundown_protocol::Code;
 use crate::files::{private_dir, sync_dir};
 use crate::headers::{LineEnd, clean, without_bcc};
 use crate::{
-    LeavingProcess, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
+    NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
 };
 
 /// How old a stranger's file in `tmp` must be to be removed, as Maildir's description says.
@@ -236,19 +236,7 @@ impl TransportProvider for Maildir {
 }
 
 /// What a process hands over is in its store until a reader can see it, so there is nothing of it here to save.
-impl ProviderShutdown for Maildir {
-    fn query_fast_shutdown(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        Ok(())
-    }
-
-    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        Ok(())
-    }
-}
+impl NothingToSave for Maildir {}
 
 fn results(recipients: &[usize], outcome: Outcome, reply: &str) -> Vec<RecipientResult> {
     let one = |recipient: &usize| RecipientResult {

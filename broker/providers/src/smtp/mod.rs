@@ -41,9 +41,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use crate::headers::clean;
-use crate::{
-    LeavingProcess, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider,
-};
+use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
 
 use self::crew::{Crew, Patience};
 use self::destinations::Destination;
@@ -162,16 +160,4 @@ impl Drop for Smtp {
 }
 
 /// What a process hands over is in its store until the server has it, so there is nothing of it here to save.
-impl ProviderShutdown for Smtp {
-    fn query_fast_shutdown(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn notify_process_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        Ok(())
-    }
-
-    fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        Ok(())
-    }
-}
+impl NothingToSave for Smtp {}
