@@ -18,7 +18,7 @@ use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token};
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink};
 use crate::notify::{self, News, Told};
-use crate::paths::{Arguments, Environment, Paths};
+use crate::paths::{Arguments, Environment, Paths, Whose};
 use crate::reference::{Reference, ReferenceState};
 use crate::session::{Logon, Session, SessionState, unexpected};
 use crate::shutdown::{ClientShutdown, ExitPath, Memory};
@@ -41,8 +41,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a program of this name, which other members of its sessions are shown. The broker is the user's own; one is
-    /// started if none runs.
+    /// For a program of this name, which other members of its sessions are shown. The broker is the user's own, which is
+    /// started if none runs; or the host's, for a user who has none and may use that ([`Paths::of_program`]).
     pub fn new(program: impl Into<String>) -> Self {
         let start = Some(PathBuf::from("sundown"));
         Self { program: program.into(), arguments: Arguments::default(), start, host_key: None }
@@ -137,11 +137,11 @@ impl std::fmt::Debug for Library {
 static LIBRARIES: Mutex<Vec<Weak<Library>>> = Mutex::new(Vec::new());
 
 impl Mapi {
-    /// `MAPIInitialize`: connects to the user's broker, and starts one if none runs. Later initializations of one process
+    /// `MAPIInitialize`: connects to the broker, and starts the user's own if none runs. Later initializations of one process
     /// with the same broker share the first one's connection and its program name.
     pub fn initialize(options: Options) -> Result<Self, Error> {
         let environment = Environment::of_this_process();
-        let paths = Paths::resolve(&options.arguments, &environment)
+        let paths = Paths::of_program(&options.arguments, &environment)
             .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
         if Memory::of(&paths.socket).is_done() {
             return Err(left());
@@ -544,7 +544,7 @@ impl Library {
         match self.connect() {
             Ok(link) => self.up(link),
             Err(error) => {
-                let Some(program) = &self.options.start else {
+                let Some(program) = self.starts() else {
                     return Err(self.unreachable(error));
                 };
                 if !looks_absent(&error) {
@@ -554,6 +554,11 @@ impl Library {
                 self.connect().map_err(|e| self.unreachable(e)).and_then(|link| self.up(link))
             }
         }
+    }
+
+    /// The program that starts a broker, if this one may be started: the host's is its service manager's.
+    fn starts(&self) -> Option<&Path> {
+        self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own)
     }
 
     fn connect(self: &Arc<Self>) -> std::io::Result<SharedLink> {
@@ -582,7 +587,11 @@ impl Library {
     fn unreachable(&self, error: std::io::Error) -> Error {
         let socket = self.paths.socket.display();
         let what = if looks_absent(&error) {
-            format!("no broker runs at {socket}; start one with `sundown serve`")
+            let start = match self.paths.whose {
+                Whose::Own => "start one with `sundown serve`",
+                Whose::Host => "it is the host's: `systemctl start sundown.socket` as root",
+            };
+            format!("no broker runs at {socket}; {start}")
         } else {
             format!("the broker at {socket} cannot be reached: {error}")
         };
