@@ -27,13 +27,16 @@ pub(crate) fn fail(json: bool, error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `{"code","hresult","message"}`, and what the error knows beside them.
+/// `{"code","hresult","message"}`, what the broker's log calls the request, and what the error knows beside them.
 pub(crate) fn error_value(error: &Error) -> Value {
     let mut value = json!({
         "code": error.code().name(),
         "hresult": error.code().to_string(),
         "message": error.to_string(),
     });
+    if let Some(correlation) = error.correlation() {
+        value["correlation"] = json!(correlation.to_string());
+    }
     match error.detail() {
         FaultDetail::None => {}
         FaultDetail::Owner(owner) => value["owner"] = peer(owner),

@@ -75,4 +75,6 @@ pub use sundown_protocol::reply::{
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,
 };
-pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token};
+pub use sundown_protocol::{
+    Code, Correlation, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token,
+};

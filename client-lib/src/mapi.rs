@@ -756,7 +756,9 @@ impl Library {
             let asked = request(&link);
             let answer = asked.and_then(|asked| link.call(asked, hook.map(|make| make())));
             match answer {
-                Ok(Err(fault)) if fault.code == Code::E_WAIT && Instant::now() < until => {
+                Ok(Err(refusal))
+                    if refusal.fault.code == Code::E_WAIT && Instant::now() < until =>
+                {
                     self.wait_for_another(&link, until);
                 }
                 Ok(result) => return Ok(result?),
