@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use sundown_client::{Code, Error, FaultDetail, Peer};
+use sundown_client::{Code, Error, FaultDetail, Peer, Previous};
 
 /// An error of the command line.
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
@@ -53,6 +53,17 @@ pub(crate) fn error_value(error: &Error) -> Value {
 /// `{"pid","program"}`.
 pub(crate) fn peer(peer: &Peer) -> Value {
     json!({ "pid": peer.pid, "program": peer.program })
+}
+
+/// `{"pid","started","ended","end","why"}` of a broker that ended.
+pub(crate) fn previous(previous: &Previous) -> Value {
+    json!({
+        "pid": previous.pid,
+        "started": previous.started,
+        "ended": previous.ended,
+        "end": previous.end.name(),
+        "why": previous.why,
+    })
 }
 
 /// Prints one JSON document, or text for people.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sundown_client::{Error, Status, SubmissionState};
+use sundown_client::{BrokerStatus, End, Error, LimitStatus, Previous, Status, SubmissionState};
 
 use crate::cli::{Autostart, Context, StatusArguments};
 use crate::output::{self, ago};
@@ -13,10 +13,13 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
     let mapi = context.initialize(Autostart::No)?;
     loop {
         let status = mapi.status()?;
+        let broker = mapi.broker_status()?;
         if arguments.watch && !context.json {
             print!("\x1b[2J\x1b[H");
         }
-        output::print(context.json, &value(&status), || text(&status));
+        output::print(context.json, &value(&status, broker.as_ref()), || {
+            text(&status, broker.as_ref())
+        });
         if !arguments.watch {
             return Ok(ExitCode::SUCCESS);
         }
@@ -25,7 +28,7 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
 }
 
 /// `status` as JSON.
-pub(crate) fn value(status: &Status) -> Value {
+pub(crate) fn value(status: &Status, broker: Option<&BrokerStatus>) -> Value {
     let sessions: Vec<_> = status
         .sessions
         .iter()
@@ -86,13 +89,29 @@ pub(crate) fn value(status: &Status) -> Value {
             "pid": status.pid,
             "socket": status.socket,
             "started": status.started,
+            "previous": broker.and_then(|broker| broker.previous.as_ref()).map(output::previous),
         },
+        "limits": limits(broker),
         "sessions": sessions,
         "queue": queue,
     })
 }
 
-fn text(status: &Status) -> String {
+fn limits(broker: Option<&BrokerStatus>) -> Value {
+    let limits = broker.map_or(&[][..], |broker| &broker.limits);
+    let limit = |l: &LimitStatus| (l.name.clone(), json!({ "most": l.most, "used": l.used }));
+    limits.iter().map(limit).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// One line about the broker before this one, unless that stopped as it should.
+fn fate(previous: &Previous) -> Option<String> {
+    let Previous { pid, why, .. } = previous;
+    let when = previous.ended.map_or(String::new(), |ended| format!(" {} ago", ago(ended)));
+    (previous.end != End::Stopped)
+        .then(|| format!("the broker before it (pid {pid}) did not stop in order{when}: {why}\n"))
+}
+
+fn text(status: &Status, broker: Option<&BrokerStatus>) -> String {
     let mut text = format!(
         "broker {} (pid {}), up {}, at {}\n",
         status.version,
@@ -100,6 +119,7 @@ fn text(status: &Status) -> String {
         ago(status.started),
         status.socket
     );
+    text.extend(broker.and_then(|broker| broker.previous.as_ref()).and_then(fate));
     for session in &status.sessions {
         let sharing = if session.shared { "shared" } else { "private" };
         text += &format!(

@@ -134,6 +134,11 @@ impl Link {
         self.welcome.pid
     }
 
+    /// Whether the broker speaks that version.
+    pub(crate) fn speaks(&self, version: Version) -> bool {
+        self.welcome.version >= version as u16
+    }
+
     /// Asks, and waits for the answer.
     pub(crate) fn call(
         &self,

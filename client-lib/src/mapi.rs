@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
-use sundown_protocol::reply::{Deletion, QueueRow, Status};
+use sundown_protocol::reply::{BrokerStatus, Deletion, Previous, QueueRow, Status};
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
-use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token};
+use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token, Version};
 
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink};
@@ -224,6 +224,17 @@ impl Mapi {
     /// The broker's socket.
     pub fn socket(&self) -> &Path {
         &self.library.paths.socket
+    }
+
+    /// What the broker has come from, and how much of its limits is used; `None` from a broker that is too old to say.
+    pub fn broker_status(&self) -> Result<Option<BrokerStatus>, Error> {
+        if !self.library.link()?.speaks(Version::V2) {
+            return Ok(None);
+        }
+        match self.library.call(None, |_| Ok(Request::Broker))? {
+            Reply::Broker(status) => Ok(Some(status)),
+            _ => Err(unexpected()),
+        }
     }
 
     /// What the broker is doing.
@@ -675,8 +686,9 @@ impl Library {
             }
         }
         self.up(Arc::clone(link))?;
+        let previous = previous(link);
         for (session, lost_drafts) in back {
-            let news = News::Reconnected { lost_drafts };
+            let news = News::Reconnected { lost_drafts, previous: previous.clone() };
             let _ = self.notices.send(Told::News(Arc::clone(session), news));
         }
         Ok(())
@@ -824,6 +836,17 @@ impl Library {
             link.die(why);
         }
         self.changed.notify_all();
+    }
+}
+
+/// How the broker ended that was there before this one, if this one knows.
+fn previous(link: &SharedLink) -> Option<Previous> {
+    if !link.speaks(Version::V2) {
+        return None;
+    }
+    match link.call(Request::Broker, None) {
+        Ok(Ok(Reply::Broker(status))) => status.previous,
+        _ => None,
     }
 }
 

@@ -107,6 +107,11 @@ impl Broker {
                 self.store_logoff(asker, (member, object), flags, turn)
             }
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
+            Request::Broker => {
+                let status = self.broker_status();
+                self.answer(asker, Ok(Reply::Broker(status)), turn);
+                Ok(())
+            }
         }
     }
 

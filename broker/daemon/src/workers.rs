@@ -18,10 +18,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
     FastShutdown, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
-    StoreWrite, TransportCall, Urgency,
+    StoreFacts, StoreWrite, TransportCall, Urgency,
 };
 use sundown_core::{Behalf, CallId, LaneId, LaneSpec};
 use sundown_protocol::Code;
+use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::SettingChange;
 use sundown_providers::{
     AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, Reply,
@@ -550,6 +551,7 @@ impl Writer {
         let facts = store.logon()?;
         let sessions = self.open.map_or(0, |(_, sessions)| sessions);
         if sessions == 0 {
+            self.tell_of_queue(&facts);
             let reader = store.reader()?;
             let open = OpenStore { reader: reader.another()?, writer: self.way.clone() };
             self.stores.lock().insert(facts.uid, open);
@@ -557,6 +559,17 @@ impl Writer {
         }
         self.open = Some((facts.uid, sessions + 1));
         Ok(ProviderAnswer::StoreOpened(facts))
+    }
+
+    /// What a broker before this one has left in the queue.
+    fn tell_of_queue(&self, facts: &StoreFacts) {
+        let waiting = SubmissionState::ALL.iter().zip(facts.queue).filter(|(_, count)| *count > 0);
+        let found: Vec<_> =
+            waiting.map(|(state, count)| format!("{count} {}", state.name())).collect();
+        if !found.is_empty() {
+            let (provider, store) = (&self.desk.name, format_args!("{:08x}", facts.uid));
+            tracing::info!(provider, %store, "mail in the queue: {}", found.join(", "));
+        }
     }
 
     fn log_off(&mut self, store: &mut dyn StoreProvider) -> Answer {
