@@ -1,10 +1,12 @@
 //! `sundown profile add`: makes a profile's file from options. It is never overwritten, and has no password in it.
 
+use std::fs::Permissions;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
 use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Places};
@@ -27,7 +29,7 @@ pub(super) fn run(
         ask::complete(&mut arguments, &mut Dialog { input, output })?;
     }
     arguments.check()?;
-    write(&file, &arguments.content()?)?;
+    write(&file, &arguments.content()?, context.paths.whose)?;
     let profile = load(&arguments.name, places).map_err(|error| {
         // What does not make sense is not left behind.
         let _ = std::fs::remove_file(&file);
@@ -65,13 +67,22 @@ fn cannot_make(file: &Path, error: &std::io::Error) -> Error {
     output::error(Code::E_NO_ACCESS, format!("cannot make {file}: {error}"))
 }
 
-/// Writes a new file that nobody else can read.
-fn write(file: &Path, content: &str) -> Result<(), Error> {
+/// Writes a new file. One's own nobody else can read; the host's broker has a user of its own, which must, and no password
+/// is in a profile.
+fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
+    let (folder_mode, mode) = match whose {
+        Whose::Own => (0o700, 0o600),
+        Whose::Host => (0o755, 0o644),
+    };
     let cannot = |error| cannot_make(file, &error);
     let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
-    let made = std::fs::File::options().write(true).create_new(true).mode(0o600).open(file);
-    made.map_err(cannot)?.write_all(content.as_bytes()).map_err(|error| {
+    std::fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).map_err(cannot)?;
+    let made = std::fs::File::options().write(true).create_new(true).mode(mode).open(file);
+    let mut made = made.map_err(cannot)?;
+    let written = made.write_all(content.as_bytes());
+    // Whatever the umask of whoever makes it.
+    let written = written.and_then(|()| made.set_permissions(Permissions::from_mode(mode)));
+    written.map_err(|error| {
         let _ = std::fs::remove_file(file);
         cannot_make(file, &error)
     })
