@@ -69,8 +69,8 @@ pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
-    AddressRow, Deletion, MessageRow, Peer, Place, QueueRow, RecipientRow, Resource, Status,
-    StatusRow, SubmissionState,
+    AddressRow, Deletion, MemberStatus, MessageRow, Peer, Place, ProviderStatus, QueueRow,
+    RecipientRow, Resource, SessionStatus, Status, StatusRow, SubmissionState,
 };
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,

@@ -19,6 +19,7 @@ mod objects;
 mod places;
 mod profiles;
 mod queue;
+mod screens;
 mod sendmail;
 mod service;
 mod shared_logoff;
