@@ -19,6 +19,7 @@ mod objects;
 mod places;
 mod profiles;
 mod queue;
+mod schemas;
 mod screens;
 mod sendmail;
 mod service;
