@@ -4,11 +4,11 @@
 #![allow(clippy::doc_markdown)]
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use sundown_client::paths::{Arguments, Environment, Paths, Privileges};
+use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Privileges, Whose};
 use sundown_client::{Error, Mapi, Options};
 
 use crate::examples;
@@ -423,7 +423,9 @@ impl Command {
 /// What the options and the environment come to.
 #[derive(Clone)]
 pub(crate) struct Context {
+    /// Where the broker is that this command is about.
     pub(crate) paths: Paths,
+    own: Result<Paths, PathsError>,
     pub(crate) profile: Option<String>,
     pub(crate) json: bool,
     pub(crate) log_level: String,
@@ -444,12 +446,17 @@ impl Global {
             data_dir: self.data_dir.clone(),
             config: self.config.clone(),
         };
-        let paths = Paths::resolve(&arguments, &environment)
+        let paths = Paths::of_program(&arguments, &environment)
             .map_err(|e| crate::output::invalid(e.to_string()))?;
+        let own = match paths.whose {
+            Whose::Own => Ok(paths.clone()),
+            Whose::Host => Paths::resolve(&arguments, &environment),
+        };
         let no_autostart =
             self.no_autostart || twin("SUNDOWN_NO_AUTOSTART").is_some_and(|v| v != "0");
         Ok(Context {
             paths,
+            own,
             profile: self.profile.clone().or_else(|| twin("SUNDOWN_PROFILE")),
             json: self.json,
             log_level: self
@@ -477,21 +484,30 @@ pub(crate) enum Autostart {
 }
 
 impl Context {
-    /// The library, connected to the broker.
-    pub(crate) fn initialize(&self, autostart: Autostart) -> Result<Mapi, Error> {
-        self.connect("sundown", &self.paths.socket, autostart)
+    /// Where the user's own broker is, or the one that was asked for.
+    pub(crate) fn own(&self) -> Result<&Paths, Error> {
+        self.own.as_ref().map_err(|error| crate::output::invalid(error.to_string()))
     }
 
-    /// The library, connected to the broker with this socket as a program of that name.
+    /// The library, connected to the broker.
+    pub(crate) fn initialize(&self, autostart: Autostart) -> Result<Mapi, Error> {
+        self.connect("sundown", &self.paths, autostart)
+    }
+
+    /// The library, connected to the broker of these paths as a program of that name.
     pub(crate) fn connect(
         &self,
         program: &str,
-        socket: &Path,
+        paths: &Paths,
         autostart: Autostart,
     ) -> Result<Mapi, Error> {
-        let mut options = Options::new(program).socket(socket).data_dir(&self.paths.data);
-        if let Some(config) = &self.paths.config {
-            options = options.config(config);
+        let mut options = Options::new(program);
+        // The library finds the host's by itself, and knows what to say of it.
+        if paths.whose == Whose::Own {
+            options = options.socket(&paths.socket).data_dir(&paths.data);
+            if let Some(config) = &paths.config {
+                options = options.config(config);
+            }
         }
         let own = std::env::current_exe().ok().filter(|_| self.autostart);
         match own.filter(|_| autostart == Autostart::Yes) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use sundown_client::{Code, Error, FaultDetail, Peer};
+use sundown_client::{Code, Error, FaultDetail, Peer, Previous};
 
 pub(crate) use crate::table::table;
 use crate::terminal;
@@ -34,13 +34,16 @@ pub(crate) fn fail(json: bool, error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `{"code","hresult","message"}`, and what the error knows beside them.
+/// `{"code","hresult","message"}`, what the broker's log calls the request, and what the error knows beside them.
 pub(crate) fn error_value(error: &Error) -> Value {
     let mut value = json!({
         "code": error.code().name(),
         "hresult": error.code().to_string(),
         "message": error.to_string(),
     });
+    if let Some(correlation) = error.correlation() {
+        value["correlation"] = json!(correlation.to_string());
+    }
     match error.detail() {
         FaultDetail::None => {}
         FaultDetail::Owner(owner) => value["owner"] = peer(owner),
@@ -57,6 +60,17 @@ pub(crate) fn error_value(error: &Error) -> Value {
 /// `{"pid","program"}`.
 pub(crate) fn peer(peer: &Peer) -> Value {
     json!({ "pid": peer.pid, "program": peer.program })
+}
+
+/// `{"pid","started","ended","end","why"}` of a broker that ended.
+pub(crate) fn previous(previous: &Previous) -> Value {
+    json!({
+        "pid": previous.pid,
+        "started": previous.started,
+        "ended": previous.ended,
+        "end": previous.end.name(),
+        "why": previous.why,
+    })
 }
 
 /// Prints one JSON document, or text for people.

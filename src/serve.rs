@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use sundown_client::paths::Paths;
 use sundown_daemon::log;
 use sundown_daemon::{Locations, Options, PassedError, Registry, Server, take_passed};
 
@@ -26,8 +27,12 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };
+    let paths = match context.own() {
+        Ok(paths) => paths,
+        Err(error) => return fail(arguments, &error.to_string()),
+    };
     let server = match Server::start(Options {
-        locations: locations(context),
+        locations: locations(paths),
         registry: Registry::shipped(),
         passed,
     }) {
@@ -45,9 +50,9 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-/// Where the broker of these options is.
-pub(crate) fn locations(context: &Context) -> Locations {
-    let paths = context.paths.clone();
+/// Where the broker with these paths is.
+pub(crate) fn locations(paths: &Paths) -> Locations {
+    let paths = paths.clone();
     Locations {
         socket: paths.socket,
         data: paths.data,

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sundown_client::{Error, MemberStatus, ProviderStatus, SessionStatus, Status, SubmissionState};
+use sundown_client::{
+    BrokerStatus, End, Error, LimitStatus, MemberStatus, Previous, ProviderStatus, SessionStatus,
+    Status, SubmissionState,
+};
 
 use crate::cli::{Autostart, Context, StatusArguments, seconds};
 use crate::output::{self, Reader, ago};
@@ -18,8 +21,12 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
     }
     loop {
         let status = mapi.status()?;
-        let text =
-            if context.json { format!("{}\n", value(&status)) } else { text(&status, usize::MAX) };
+        let broker = mapi.broker_status()?;
+        let text = if context.json {
+            format!("{}\n", value(&status, broker.as_ref()))
+        } else {
+            text(&status, broker.as_ref())
+        };
         let read = output::print_bytes(text.as_bytes())?;
         if !arguments.watch || read == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
@@ -32,7 +39,7 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
 }
 
 /// `status` as JSON.
-pub(crate) fn value(status: &Status) -> Value {
+pub(crate) fn value(status: &Status, broker: Option<&BrokerStatus>) -> Value {
     let sessions: Vec<_> = status
         .sessions
         .iter()
@@ -93,18 +100,34 @@ pub(crate) fn value(status: &Status) -> Value {
             "pid": status.pid,
             "socket": status.socket,
             "started": status.started,
+            "previous": broker.and_then(|broker| broker.previous.as_ref()).map(output::previous),
         },
+        "limits": limits(broker),
         "sessions": sessions,
         "queue": queue,
     })
 }
 
-/// For people, with at most so many members and providers of each session.
-pub(crate) fn text(status: &Status, most: usize) -> String {
-    let mut text = head(status);
+fn limits(broker: Option<&BrokerStatus>) -> Value {
+    let limits = broker.map_or(&[][..], |broker| &broker.limits);
+    let limit = |l: &LimitStatus| (l.name.clone(), json!({ "most": l.most, "used": l.used }));
+    limits.iter().map(limit).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// One line about the broker before this one, unless that stopped as it should.
+fn fate(previous: &Previous) -> Option<String> {
+    let Previous { pid, why, .. } = previous;
+    let when = previous.ended.map_or(String::new(), |ended| format!(" {} ago", ago(ended)));
+    (previous.end != End::Stopped)
+        .then(|| format!("the broker before it (pid {pid}) did not stop in order{when}: {why}\n"))
+}
+
+/// For people.
+fn text(status: &Status, broker: Option<&BrokerStatus>) -> String {
+    let mut text = head(status, broker);
     for session in &status.sessions {
         text += "\n";
-        text += &session_text(session, most);
+        text += &session_text(session, usize::MAX);
     }
     if status.sessions.is_empty() {
         text += "\nno sessions\n";
@@ -112,9 +135,12 @@ pub(crate) fn text(status: &Status, most: usize) -> String {
     text + "\n" + &queue(status)
 }
 
-pub(crate) fn head(status: &Status) -> String {
+/// The broker, and the one before it if something went wrong.
+pub(crate) fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
     let (version, pid, up) = (&status.version, status.pid, ago(status.started));
-    format!("broker {version} (pid {pid}), up {up}, at {}\n", plain(&status.socket))
+    let before = broker.and_then(|broker| broker.previous.as_ref()).and_then(fate);
+    let socket = plain(&status.socket);
+    format!("broker {version} (pid {pid}), up {up}, at {socket}\n{}", before.unwrap_or_default())
 }
 
 /// One session with at most so many members and providers.

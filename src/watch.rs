@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use sundown_client::{Code, Error, Mapi, Status};
+use sundown_client::{BrokerStatus, Code, Error, Mapi, Status};
 
 use crate::cli::{Autostart, Context};
 use crate::output;
@@ -28,9 +28,15 @@ const SMALLEST: Size = Size { columns: 40, rows: 12 };
 /// How long a broker may take for an answer before the screen says that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What a broker says.
+struct Said {
+    status: Status,
+    broker: Option<BrokerStatus>,
+}
+
 /// What the screen waits for.
 enum News {
-    Status(Status),
+    Said(Said),
     /// There is no broker now, or one that refuses.
     Nothing(String),
     Signal(i32),
@@ -39,7 +45,7 @@ enum News {
 
 /// What is shown.
 struct View {
-    status: Option<Status>,
+    said: Option<Said>,
     /// Why there is none.
     why: String,
     heard: Instant,
@@ -84,11 +90,14 @@ fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
     let mut mapi = Some(mapi);
     loop {
         let there = mapi.take().map_or_else(|| context.initialize(Autostart::No), Ok);
-        let said = there.and_then(|there| Ok((there.status()?, there)));
+        let said = there.and_then(|there| {
+            let said = Said { status: there.status()?, broker: there.broker_status()? };
+            Ok((said, there))
+        });
         let news = match said {
-            Ok((status, there)) => {
+            Ok((said, there)) => {
                 mapi = Some(there);
-                News::Status(status)
+                News::Said(said)
             }
             Err(error) => News::Nothing(error.to_string()),
         };
@@ -102,10 +111,10 @@ fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
 /// Draws whatever is new, until somebody ends it. The exit status, as shells have it for signals.
 fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
     let why = "waiting for the broker".to_owned();
-    let mut view = View { status: None, why, heard: Instant::now(), interval };
+    let mut view = View { said: None, why, heard: Instant::now(), interval };
     loop {
         match news.recv_timeout(PATIENCE) {
-            Ok(News::Status(status)) => view.hear(Some(status), String::new()),
+            Ok(News::Said(said)) => view.hear(Some(said), String::new()),
             Ok(News::Nothing(why)) => view.hear(None, why),
             Ok(News::Key(b'q' | b'Q')) | Err(RecvTimeoutError::Disconnected) => return 0,
             Ok(News::Signal(SIGTSTP)) => {
@@ -123,8 +132,8 @@ fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
 }
 
 impl View {
-    fn hear(&mut self, status: Option<Status>, why: String) {
-        (self.status, self.why, self.heard) = (status, why, Instant::now());
+    fn hear(&mut self, said: Option<Said>, why: String) {
+        (self.said, self.why, self.heard) = (said, why, Instant::now());
     }
 
     /// As many lines as the terminal has, at most.
@@ -135,14 +144,14 @@ impl View {
             return vec!["too small:".into(), format!("{has}, needs {needs}")];
         }
         let footer = self.footer();
-        let Some(status) = &self.status else {
+        let Some(said) = &self.said else {
             let mut lines = vec![painted("no broker; waiting", "waiting"), String::new()];
             lines.extend(terminal::wrapped(&self.why, size.columns));
             lines.push(String::new());
             lines.push(footer);
             return lines;
         };
-        let mut lines = fitting(status, size.rows - 2);
+        let mut lines = fitting(said, size.rows - 2);
         lines.push(String::new());
         lines.push(footer);
         lines
@@ -159,9 +168,9 @@ impl View {
 }
 
 /// A status in so many lines: first the longest lists become shorter, then sessions are left out.
-fn fitting(status: &Status, rows: usize) -> Vec<String> {
-    let fits = (1..=rows).rev().map(|most| whole(status, most, usize::MAX));
-    let fits = fits.chain((0..status.sessions.len()).rev().map(|shown| whole(status, 1, shown)));
+fn fitting(said: &Said, rows: usize) -> Vec<String> {
+    let fits = (1..=rows).rev().map(|most| whole(said, most, usize::MAX));
+    let fits = fits.chain((0..said.status.sessions.len()).rev().map(|shown| whole(said, 1, shown)));
     let mut last = Vec::new();
     for lines in fits {
         if lines.len() <= rows {
@@ -174,8 +183,9 @@ fn fitting(status: &Status, rows: usize) -> Vec<String> {
 }
 
 /// A status with at most so many members and providers of each session, and so many sessions.
-fn whole(status: &Status, most: usize, sessions: usize) -> Vec<String> {
-    let mut text = head(status) + &queue(status);
+fn whole(said: &Said, most: usize, sessions: usize) -> Vec<String> {
+    let status = &said.status;
+    let mut text = head(status, said.broker.as_ref()) + &queue(status);
     for session in status.sessions.iter().take(sessions) {
         text += "\n";
         text += &session_text(session, most);

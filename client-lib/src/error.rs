@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 
-use sundown_protocol::{Code, Fault, FaultDetail};
+use sundown_protocol::{Code, Correlation, Fault, FaultDetail};
+
+use crate::link::Refusal;
 
 /// Why a call failed.
 ///
@@ -18,7 +20,7 @@ pub struct Error(Box<Kind>);
 
 enum Kind {
     /// The broker understood and refused.
-    Fault(Fault),
+    Fault(Fault, Option<Correlation>),
     /// The connection ended; what was asked may or may not have happened.
     Disconnected(String),
     /// No broker could be reached.
@@ -35,7 +37,7 @@ impl Error {
     #[must_use]
     pub fn with_detail(self, detail: FaultDetail) -> Self {
         match *self.0 {
-            Kind::Fault(fault) => fault.with(detail).into(),
+            Kind::Fault(fault, at) => Self(Box::new(Kind::Fault(fault.with(detail), at))),
             other => Self(Box::new(other)),
         }
     }
@@ -55,7 +57,7 @@ impl Error {
     /// The broker's own words, if it was the broker who refused.
     pub(crate) fn into_fault(self) -> Result<Fault, Self> {
         match *self.0 {
-            Kind::Fault(fault) => Ok(fault),
+            Kind::Fault(fault, _) => Ok(fault),
             other => Err(Self(Box::new(other))),
         }
     }
@@ -63,7 +65,7 @@ impl Error {
     /// The MAPI code.
     pub fn code(&self) -> Code {
         match &*self.0 {
-            Kind::Fault(fault) => fault.code,
+            Kind::Fault(fault, _) => fault.code,
             Kind::Disconnected(_) => Code::E_END_OF_SESSION,
             Kind::Unreachable { .. } => Code::E_NETWORK_ERROR,
         }
@@ -72,8 +74,17 @@ impl Error {
     /// What programs may want to know beside the code.
     pub fn detail(&self) -> &FaultDetail {
         match &*self.0 {
-            Kind::Fault(fault) => &fault.detail,
+            Kind::Fault(fault, _) => &fault.detail,
             _ => &FaultDetail::None,
+        }
+    }
+
+    /// What the broker's log calls the request that was refused: lines about what it led to have it as `correlation`.
+    /// `None` when no broker said it.
+    pub fn correlation(&self) -> Option<Correlation> {
+        match *self.0 {
+            Kind::Fault(_, correlation) => correlation,
+            _ => None,
         }
     }
 
@@ -113,14 +124,20 @@ impl Error {
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        Self(Box::new(Kind::Fault(fault)))
+        Self(Box::new(Kind::Fault(fault, None)))
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(Refusal { fault, correlation }: Refusal) -> Self {
+        Self(Box::new(Kind::Fault(fault, Some(correlation))))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Kind::Fault(fault) => f.write_str(&fault.message),
+            Kind::Fault(fault, _) => f.write_str(&fault.message),
             Kind::Disconnected(why) => write!(f, "the connection to the broker ended: {why}"),
             Kind::Unreachable { what, .. } => f.write_str(what),
         }
@@ -136,7 +153,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.0 {
-            Kind::Fault(fault) => Some(fault),
+            Kind::Fault(fault, _) => Some(fault),
             Kind::Unreachable { source: Some(source), .. } => Some(source),
             _ => None,
         }

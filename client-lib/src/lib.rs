@@ -69,10 +69,13 @@ pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
-    AddressRow, Deletion, MemberStatus, MessageRow, Peer, Place, ProviderStatus, QueueRow,
-    RecipientRow, Resource, SessionStatus, Status, StatusRow, SubmissionState,
+    AddressRow, BrokerStatus, Deletion, End, LimitStatus, MemberStatus, MessageRow, Peer, Place,
+    Previous, ProviderStatus, QueueRow, RecipientRow, Resource, SessionStatus, Status, StatusRow,
+    SubmissionState,
 };
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,
 };
-pub use sundown_protocol::{Code, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token};
+pub use sundown_protocol::{
+    Code, Correlation, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token,
+};

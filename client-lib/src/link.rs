@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{Asked, Request};
-use sundown_protocol::{Fault, Notification, Reply, RequestId, Version, codec, frame};
+use sundown_protocol::{Correlation, Fault, Notification, Reply, RequestId, Version, codec, frame};
 
 use crate::error::Error;
 
@@ -27,6 +28,14 @@ use crate::error::Error;
 const HELLO: Duration = Duration::from_secs(10);
 
 type Outcome = Result<Reply, Fault>;
+
+/// What the broker says to a request that it does not carry out, and which request that was.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) fault: Fault,
+    pub(crate) correlation: Correlation,
+}
+
 /// Runs before anybody can see what follows the answer.
 pub(crate) type Hook = Box<dyn FnOnce(&Outcome) + Send>;
 
@@ -43,13 +52,14 @@ pub(crate) struct Link {
     scratch: Mutex<Box<[u8]>>,
     watch: OwnedFd,
     welcome: Welcome,
+    /// As which copy of the library it said hello.
+    library: [u8; 16],
     deliver: Deliver,
 }
 
 #[derive(Default)]
 struct State {
     waiting: HashMap<RequestId, Waiting>,
-    asked: u64,
     /// What is on its way: requests and their bytes.
     requests: u32,
     bytes: u64,
@@ -105,6 +115,7 @@ impl Link {
             scratch: Mutex::new(vec![0; 64 << 10].into_boxed_slice()),
             watch,
             welcome,
+            library,
             deliver,
         })
     }
@@ -123,10 +134,20 @@ impl Link {
         self.welcome.pid
     }
 
+    /// Whether the broker speaks that version.
+    pub(crate) fn speaks(&self, version: Version) -> bool {
+        self.welcome.version >= version as u16
+    }
+
     /// Asks, and waits for the answer.
-    pub(crate) fn call(&self, request: Request, hook: Option<Hook>) -> Result<Outcome, Error> {
+    pub(crate) fn call(
+        &self,
+        request: Request,
+        hook: Option<Hook>,
+    ) -> Result<Result<Reply, Refusal>, Error> {
         let id = self.send(request, hook)?;
-        self.wait(id)
+        let correlation = Correlation::new(&self.library, id);
+        Ok(self.wait(id)?.map_err(|fault| Refusal { fault, correlation }))
     }
 
     /// Asks, and does not care for the answer.
@@ -140,7 +161,7 @@ impl Link {
 
     fn send(&self, request: Request, hook: Option<Hook>) -> Result<RequestId, Error> {
         let free = request.is_free();
-        let id = self.number();
+        let id = next_number();
         let frame = codec::encode(&Asked { id, request })
             .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
@@ -153,12 +174,6 @@ impl Link {
             return Err(Error::disconnected(error.to_string()));
         }
         Ok(id)
-    }
-
-    fn number(&self) -> RequestId {
-        let mut state = self.lock();
-        state.asked += 1;
-        RequestId(state.asked)
     }
 
     /// Waits until the broker's credit allows one more request.
@@ -319,6 +334,12 @@ impl Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         as_fd(&self.stream)
     }
+}
+
+/// A number for a request: its own in the life of the process, so that the broker's log tells all of them apart.
+fn next_number() -> RequestId {
+    static ASKED: AtomicU64 = AtomicU64::new(1);
+    RequestId(ASKED.fetch_add(1, Ordering::Relaxed))
 }
 
 const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
-use sundown_protocol::reply::{Deletion, QueueRow, Status};
+use sundown_protocol::reply::{BrokerStatus, Deletion, Previous, QueueRow, Status};
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
-use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token};
+use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token, Version};
 
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink};
 use crate::notify::{self, News, Told};
-use crate::paths::{Arguments, Environment, Paths};
+use crate::paths::{Arguments, Environment, Paths, Whose};
 use crate::reference::{Reference, ReferenceState};
 use crate::session::{Logon, Session, SessionState, unexpected};
 use crate::shutdown::{ClientShutdown, ExitPath, Memory};
@@ -41,8 +41,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a program of this name, which other members of its sessions are shown. The broker is the user's own; one is
-    /// started if none runs.
+    /// For a program of this name, which other members of its sessions are shown. The broker is the user's own, which is
+    /// started if none runs; or the host's, for a user who has none and may use that ([`Paths::of_program`]).
     pub fn new(program: impl Into<String>) -> Self {
         let start = Some(PathBuf::from("sundown"));
         Self { program: program.into(), arguments: Arguments::default(), start, host_key: None }
@@ -137,11 +137,11 @@ impl std::fmt::Debug for Library {
 static LIBRARIES: Mutex<Vec<Weak<Library>>> = Mutex::new(Vec::new());
 
 impl Mapi {
-    /// `MAPIInitialize`: connects to the user's broker, and starts one if none runs. Later initializations of one process
+    /// `MAPIInitialize`: connects to the broker, and starts the user's own if none runs. Later initializations of one process
     /// with the same broker share the first one's connection and its program name.
     pub fn initialize(options: Options) -> Result<Self, Error> {
         let environment = Environment::of_this_process();
-        let paths = Paths::resolve(&options.arguments, &environment)
+        let paths = Paths::of_program(&options.arguments, &environment)
             .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
         if Memory::of(&paths.socket).is_done() {
             return Err(left());
@@ -224,6 +224,17 @@ impl Mapi {
     /// The broker's socket.
     pub fn socket(&self) -> &Path {
         &self.library.paths.socket
+    }
+
+    /// What the broker has come from, and how much of its limits is used; `None` from a broker that is too old to say.
+    pub fn broker_status(&self) -> Result<Option<BrokerStatus>, Error> {
+        if !self.library.link()?.speaks(Version::V2) {
+            return Ok(None);
+        }
+        match self.library.call(None, |_| Ok(Request::Broker))? {
+            Reply::Broker(status) => Ok(Some(status)),
+            _ => Err(unexpected()),
+        }
     }
 
     /// What the broker is doing.
@@ -544,7 +555,7 @@ impl Library {
         match self.connect() {
             Ok(link) => self.up(link),
             Err(error) => {
-                let Some(program) = &self.options.start else {
+                let Some(program) = self.starts() else {
                     return Err(self.unreachable(error));
                 };
                 if !looks_absent(&error) {
@@ -554,6 +565,11 @@ impl Library {
                 self.connect().map_err(|e| self.unreachable(e)).and_then(|link| self.up(link))
             }
         }
+    }
+
+    /// The program that starts a broker, if this one may be started: the host's is its service manager's.
+    fn starts(&self) -> Option<&Path> {
+        self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own)
     }
 
     fn connect(self: &Arc<Self>) -> std::io::Result<SharedLink> {
@@ -582,7 +598,11 @@ impl Library {
     fn unreachable(&self, error: std::io::Error) -> Error {
         let socket = self.paths.socket.display();
         let what = if looks_absent(&error) {
-            format!("no broker runs at {socket}; start one with `sundown serve`")
+            let start = match self.paths.whose {
+                Whose::Own => "start one with `sundown serve`",
+                Whose::Host => "it is the host's: `systemctl start sundown.socket` as root",
+            };
+            format!("no broker runs at {socket}; {start}")
         } else {
             format!("the broker at {socket} cannot be reached: {error}")
         };
@@ -666,8 +686,9 @@ impl Library {
             }
         }
         self.up(Arc::clone(link))?;
+        let previous = previous(link);
         for (session, lost_drafts) in back {
-            let news = News::Reconnected { lost_drafts };
+            let news = News::Reconnected { lost_drafts, previous: previous.clone() };
             let _ = self.notices.send(Told::News(Arc::clone(session), news));
         }
         Ok(())
@@ -747,7 +768,9 @@ impl Library {
             let asked = request(&link);
             let answer = asked.and_then(|asked| link.call(asked, hook.map(|make| make())));
             match answer {
-                Ok(Err(fault)) if fault.code == Code::E_WAIT && Instant::now() < until => {
+                Ok(Err(refusal))
+                    if refusal.fault.code == Code::E_WAIT && Instant::now() < until =>
+                {
                     self.wait_for_another(&link, until);
                 }
                 Ok(result) => return Ok(result?),
@@ -813,6 +836,17 @@ impl Library {
             link.die(why);
         }
         self.changed.notify_all();
+    }
+}
+
+/// How the broker ended that was there before this one, if this one knows.
+fn previous(link: &SharedLink) -> Option<Previous> {
+    if !link.speaks(Version::V2) {
+        return None;
+    }
+    match link.call(Request::Broker, None) {
+        Ok(Ok(Reply::Broker(status))) => status.previous,
+        _ => None,
     }
 }
 

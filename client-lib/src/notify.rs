@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::Event;
+use sundown_protocol::reply::Previous;
 use sundown_protocol::request::Request;
 use sundown_protocol::{Notification, Reply};
 
@@ -42,6 +43,8 @@ pub enum News {
     Reconnected {
         /// Unsaved drafts that were open and are not any more.
         lost_drafts: u64,
+        /// How the broker ended that was there before, if this one knows.
+        previous: Option<Previous>,
     },
 }
 

@@ -12,12 +12,19 @@
 //! ```
 //!
 //! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` has for the user: jobs of a service
-//! manager may have no HOME. Mail that is handed over as with `sendmail` first looks for the system's broker,
+//! manager may have no HOME. Mail that is handed over as with `sendmail` first looks for the host's broker,
 //! `/run/sundown/broker.sock`, unless a socket was asked for.
 //!
+//! Every other program has a broker of its user's own, or else the host's ([`Paths::of_program`]): with none of the three
+//! asked for, no socket, data or settings of one's own, and a host's socket that this user may use, all paths are the host's.
+//!
+//! ```text
+//! host's    socket /run/sundown/broker.sock   data /var/lib/sundown   settings /etc/sundown/config.toml
+//! ```
+//!
 //! Profiles are in the folder `profiles` beside a settings file. Nothing is created here, and nothing of the file
-//! system is looked at but the owner of `/run/user/UID` and `/etc/passwd`. A relative XDG variable counts as unset, as its specification
-//! demands; so does an empty variable or option.
+//! system is looked at but the owner of `/run/user/UID`, `/etc/passwd`, and which sockets and data directories are there. A relative
+//! XDG variable counts as unset, as its specification demands; so does an empty variable or option.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -55,6 +62,8 @@ pub struct Environment<'a> {
     pub run: PathBuf,
     /// Where the system's settings are, and the list of users.
     pub etc: PathBuf,
+    /// Where the system's services keep their data.
+    pub lib: PathBuf,
 }
 
 /// Whether the program can do more than whoever started it, who must then not choose its files.
@@ -66,13 +75,24 @@ pub enum Privileges {
     Raised,
 }
 
+/// Whose broker it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The user's own, or the one that was asked for. A program may start it.
+    Own,
+    /// The host's, which a service manager starts.
+    Host,
+}
+
 /// Everything resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
+    /// Whose broker that is.
+    pub whose: Whose,
     /// The broker's socket.
     pub socket: PathBuf,
-    /// The socket of a broker for the whole system; `None` when a socket was asked for.
-    pub system_socket: Option<PathBuf>,
+    /// The socket of a broker for the whole host; `None` when a socket was asked for.
+    pub host_socket: Option<PathBuf>,
     /// The data directory.
     pub data: PathBuf,
     /// The settings file that was asked for; `None` with the default files.
@@ -115,7 +135,44 @@ impl fmt::Display for PathsError {
 impl std::error::Error for PathsError {}
 
 impl Paths {
-    /// All paths from options and environment.
+    /// Those of the broker that a program of this user talks to: the host's, if nothing says otherwise and the user has
+    /// none of their own; else the same as [`resolve`](Self::resolve).
+    pub fn of_program(
+        arguments: &Arguments,
+        environment: &Environment<'_>,
+    ) -> Result<Self, PathsError> {
+        let own = Self::resolve(arguments, environment);
+        let host = environment.host_socket();
+        let has_own = || own.as_ref().is_ok_and(|own| own.is_in_use(environment));
+        if asks_for_nothing(arguments, environment) && may_connect(&host) && !has_own() {
+            return Ok(Self::of_host(host, environment));
+        }
+        own
+    }
+
+    /// Whether there is anything of a broker with these paths: its socket, its data, settings of the user.
+    fn is_in_use(&self, environment: &Environment<'_>) -> bool {
+        let mut settings = self.settings.iter().filter_map(|file| file.parent());
+        self.socket.exists()
+            || self.data.exists()
+            || settings.any(|folder| !folder.starts_with(&environment.etc) && folder.exists())
+    }
+
+    fn of_host(socket: PathBuf, environment: &Environment<'_>) -> Self {
+        let config = environment.etc.join("sundown").join(SETTINGS_FILE);
+        Self {
+            whose: Whose::Host,
+            host_socket: Some(socket.clone()),
+            socket,
+            data: environment.lib.join("sundown"),
+            settings: vec![config.clone()],
+            profiles: vec![config.with_file_name("profiles")],
+            config: Some(config),
+            home: environment.home(),
+        }
+    }
+
+    /// All paths of the user's own broker, or of the one that was asked for, from options and environment.
     pub fn resolve(
         arguments: &Arguments,
         environment: &Environment<'_>,
@@ -128,8 +185,9 @@ impl Paths {
         // The last settings file has the last word, so its profiles come first.
         let profiles = settings.iter().rev().map(|file| file.with_file_name("profiles")).collect();
         Ok(Self {
+            whose: Whose::Own,
             socket: socket(arguments, environment)?,
-            system_socket: system_socket(arguments, environment),
+            host_socket: host_socket(arguments, environment),
             data: data_directory(arguments, environment)?,
             config,
             settings,
@@ -152,10 +210,23 @@ fn explicit_socket(arguments: &Arguments, environment: &Environment<'_>) -> Opti
     environment.given(arguments.socket.as_deref(), "SUNDOWN_SOCKET")
 }
 
-/// The socket of a broker for the whole system, for those who leave the choice to us.
-fn system_socket(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
+/// The socket of a broker for the whole host, for those who leave the choice to us.
+fn host_socket(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
     let asked = explicit_socket(arguments, environment).is_some();
-    (!asked).then(|| environment.run.join("sundown/broker.sock"))
+    (!asked).then(|| environment.host_socket())
+}
+
+/// Whether no option and no variable says which broker.
+fn asks_for_nothing(arguments: &Arguments, environment: &Environment<'_>) -> bool {
+    explicit_socket(arguments, environment).is_none()
+        && explicit_data(arguments, environment).is_none()
+        && explicit_config(arguments, environment).is_none()
+}
+
+/// Whether there is a socket that this user is let in to.
+fn may_connect(socket: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, socket, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// Refuses a path that the kernel could not bind.
@@ -181,11 +252,14 @@ pub fn data_directory(
     arguments: &Arguments,
     environment: &Environment<'_>,
 ) -> Result<PathBuf, PathsError> {
-    let given = environment.given(arguments.data_dir.as_deref(), "SUNDOWN_DATA_DIR");
-    given
+    explicit_data(arguments, environment)
         .or_else(|| Some(environment.absolute("XDG_DATA_HOME")?.join("sundown")))
         .or_else(|| Some(environment.home()?.join(".local/share/sundown")))
         .ok_or(PathsError::NoHome)
+}
+
+fn explicit_data(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
+    environment.given(arguments.data_dir.as_deref(), "SUNDOWN_DATA_DIR")
 }
 
 /// The settings file that was asked for, if one was.
@@ -212,7 +286,12 @@ impl Environment<'_> {
             directory: std::env::current_dir().ok(),
             run: PathBuf::from("/run"),
             etc: PathBuf::from("/etc"),
+            lib: PathBuf::from("/var/lib"),
         }
+    }
+
+    fn host_socket(&self) -> PathBuf {
+        self.run.join("sundown/broker.sock")
     }
 
     /// The user's name, as the list of users has it. Who is known to a directory service only is not found there.
@@ -319,6 +398,7 @@ mod tests {
             directory: Some("/here".into()),
             run: run.to_owned(),
             etc: "/nonexistent/etc".into(),
+            lib: "/nonexistent/lib".into(),
         };
         Paths::resolve(arguments, &environment)
     }
@@ -493,14 +573,83 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_socket_is_for_those_who_ask_for_none() {
+    fn the_hosts_socket_is_for_those_who_ask_for_none() {
         let system =
-            |arguments, variables| resolve(&arguments, variables).expect("paths").system_socket;
+            |arguments, variables| resolve(&arguments, variables).expect("paths").host_socket;
         let home: Variables = &[("HOME", "/h"), ("SUNDOWN_SOCKET", "")];
         let found = Some("/nonexistent/sundown/broker.sock".into());
         assert_eq!(system(Arguments::default(), home), found);
         assert_eq!(system(options("", "/d", "/c"), home), found);
         assert_eq!(system(options("/o/s", "", ""), home), None);
         assert_eq!(system(Arguments::default(), TWINS), None);
+    }
+
+    /// A machine below a directory: `/run`, `/etc`, `/var/lib` and the user's home.
+    struct Machine {
+        root: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            Self { root: tempfile::tempdir().expect("a directory") }
+        }
+
+        fn make(&self, file: &str) -> PathBuf {
+            let path = self.root.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(&path, "").expect("written");
+            path
+        }
+
+        fn paths(&self, arguments: &Arguments, variables: Variables) -> Paths {
+            let home = self.root.path().join("home");
+            let find = |name: &str| match name {
+                "HOME" => Some(home.clone().into()),
+                name => variables.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into()),
+            };
+            let environment = Environment {
+                variable: &find,
+                run: self.root.path().join("run"),
+                etc: self.root.path().join("etc"),
+                lib: self.root.path().join("lib"),
+                ..Environment::of_this_process()
+            };
+            Paths::of_program(arguments, &environment).expect("paths")
+        }
+    }
+
+    #[test]
+    fn programs_use_the_hosts_broker_when_the_user_has_none() {
+        let machine = Machine::new();
+        let none = Arguments::default();
+        assert_eq!(machine.paths(&none, &[]).whose, Whose::Own);
+        let socket = machine.make("run/sundown/broker.sock");
+        let paths = machine.paths(&none, &[]);
+        assert_eq!((paths.whose, &paths.socket), (Whose::Host, &socket));
+        assert_eq!(paths.data, machine.root.path().join("lib/sundown"));
+        assert_eq!(paths.settings, [machine.root.path().join("etc/sundown/config.toml")]);
+        assert_eq!(paths.profiles, [machine.root.path().join("etc/sundown/profiles")]);
+    }
+
+    #[test]
+    fn whoever_asks_for_a_broker_or_has_one_does_not_get_the_hosts() {
+        let machine = Machine::new();
+        machine.make("run/sundown/broker.sock");
+        let none = Arguments::default();
+        let asking = [
+            machine.paths(&options("/s", "", ""), &[]),
+            machine.paths(&options("", "/d", ""), &[]),
+            machine.paths(&options("", "", "/c"), &[]),
+            machine.paths(&none, &[("SUNDOWN_DATA_DIR", "/d")]),
+        ];
+        for paths in asking {
+            assert_eq!(paths.whose, Whose::Own, "{paths:?}");
+        }
+        for own in ["home/.local/share/sundown/broker.lock", "home/.config/sundown/config.toml"] {
+            let machine = Machine::new();
+            machine.make("run/sundown/broker.sock");
+            machine.make(own);
+            assert_eq!(machine.paths(&none, &[]).whose, Whose::Own, "{own}");
+        }
     }
 }

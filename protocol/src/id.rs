@@ -149,6 +149,35 @@ impl FromStr for EntryId {
     }
 }
 
+/// One request of one copy of the client library, as error messages and the broker's log call it. It is not on the
+/// wire: both sides know its parts.
+///
+/// ```
+/// use sundown_protocol::{Correlation, RequestId};
+///
+/// let library = [0x3F, 0x2A, 0x91, 0xBC, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+/// assert_eq!(Correlation::new(&library, RequestId(12)).to_string(), "3f2a91bc-12");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Correlation {
+    library: [u8; 4],
+    request: RequestId,
+}
+
+impl Correlation {
+    /// That of a request, and of the bytes by chance with which its library said hello.
+    pub fn new(library: &[u8; 16], request: RequestId) -> Self {
+        let [a, b, c, d, ..] = *library;
+        Self { library: [a, b, c, d], request }
+    }
+}
+
+impl fmt::Display for Correlation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", u32::from_be_bytes(self.library), self.request.0)
+    }
+}
+
 /// A text is not an id; the content says what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidId(&'static str);

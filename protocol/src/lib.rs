@@ -20,7 +20,8 @@ pub mod version;
 
 pub use code::{Code, Fault, FaultDetail};
 pub use id::{
-    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, Token, UploadId,
+    AdviseId, Correlation, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, Token,
+    UploadId,
 };
 pub use notification::{Event, Events, Notification};
 pub use reply::Reply;

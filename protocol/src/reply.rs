@@ -84,6 +84,8 @@ pub enum Reply {
     StoreLoggedOff(StoreLogoff),
     /// To a profile's deletion.
     ProfileDeleted(Deletion),
+    /// To a broker's: what `Status` has no place for.
+    Broker(BrokerStatus),
 }
 
 /// When a profile goes that was deleted.
@@ -342,6 +344,66 @@ pub struct Status {
     pub queue: [u64; 9],
     /// Submissions of members without mail, which wait for a member with mail.
     pub waiting_for_mail_member: u64,
+}
+
+/// What the broker has come from, and how much of its limits is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// The broker that had the data before; `None` when there was none.
+    pub previous: Option<Previous>,
+    /// Limits, in the order of the settings.
+    pub limits: Vec<LimitStatus>,
+}
+
+/// How a broker ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Its process id.
+    pub pid: u32,
+    /// When it started, in milliseconds since 1970.
+    pub started: u64,
+    /// When it ended, in milliseconds since 1970; `None` when it could not say.
+    pub ended: Option<u64>,
+    /// In what way.
+    pub end: End,
+    /// In words: by what, by whom, because of what.
+    pub why: String,
+}
+
+/// In what way a broker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum End {
+    /// It was asked to, and everything was in order.
+    Stopped,
+    /// It could not go on, and said why.
+    Failed,
+    /// It said nothing: it was killed, or it crashed.
+    Killed,
+    /// It said nothing, and the machine has started since.
+    MachineDown,
+}
+
+impl End {
+    /// A word for it, as `status` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Killed => "killed",
+            Self::MachineDown => "machine-down",
+        }
+    }
+}
+
+/// One limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// Its key in `[limits]`.
+    pub name: String,
+    /// The limit.
+    pub most: u64,
+    /// How much of it the one who has most of it uses now; `None` where that is not counted.
+    pub used: Option<u64>,
 }
 
 /// One session.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId};
 use crate::notification::Events;
 use crate::reply::Resource;
+use crate::version::Version;
 
 /// Sets of bits.
 macro_rules! sets {
@@ -235,6 +236,8 @@ pub enum Request {
         /// The profile.
         name: String,
     },
+    /// What the broker has come from, and how much of its limits is used → [`Reply::Broker`](crate::Reply::Broker). From version 2 on.
+    Broker,
 }
 
 /// Arguments of `MAPILogonEx`.
@@ -591,6 +594,14 @@ impl Request {
         )
     }
 
+    /// The first version that knows it.
+    pub fn since(&self) -> Version {
+        match self {
+            Self::Broker => Version::V2,
+            _ => Version::V1,
+        }
+    }
+
     /// The member it is about, if it is about one.
     pub fn member(&self) -> Option<MemberId> {
         match self {
@@ -621,6 +632,7 @@ impl Request {
             | Self::Redeem { .. }
             | Self::Status
             | Self::DeleteProfile { .. }
+            | Self::Broker
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
         }
@@ -656,6 +668,7 @@ impl Request {
             Self::ValidateState { .. } => "ValidateState",
             Self::StoreLogoff { .. } => "StoreLogoff",
             Self::DeleteProfile { .. } => "DeleteProfile",
+            Self::Broker => "Broker",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

@@ -4,19 +4,21 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Version {
+    /// [`Request::Broker`](crate::Request::Broker): how the broker before this one ended, and limits with what is used of them.
+    V2 = 2,
     /// First version: sessions, objects, registrations, submissions, logoff in all its modes.
     V1 = 1,
 }
 
 impl Version {
     /// The newest version spoken here.
-    pub const NEWEST: Self = Self::V1;
+    pub const NEWEST: Self = Self::V2;
     /// The oldest version spoken here.
     pub const OLDEST: Self = Self::V1;
 
     /// The newest version both sides speak, given what the other side offers; `None` when there is none.
     pub fn negotiate(oldest: u16, newest: u16) -> Option<Self> {
-        [Self::V1].into_iter().find(|v| (oldest..=newest).contains(&(*v as u16)))
+        [Self::V2, Self::V1].into_iter().find(|v| (oldest..=newest).contains(&(*v as u16)))
     }
 }
 
@@ -27,8 +29,9 @@ mod tests {
     #[test]
     fn the_newest_common_version_wins() {
         assert_eq!(Version::negotiate(1, 1), Some(Version::V1));
-        assert_eq!(Version::negotiate(0, 9), Some(Version::V1));
-        assert_eq!(Version::negotiate(2, 9), None);
+        assert_eq!(Version::negotiate(0, 9), Some(Version::V2));
+        assert_eq!(Version::negotiate(2, 2), Some(Version::V2));
+        assert_eq!(Version::negotiate(3, 9), None);
         assert_eq!(Version::negotiate(9, 0), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of version 1: one line of `golden.txt` for each message. They may not change while that version is spoken.
+//! The bytes of all versions: one line of `golden.txt` for each message. They may not change while its version is spoken.
 //!
 //! A message may be added at the end of its enum, together with a new version. After that,
 //! `SUNDOWN_BLESS=1 cargo test -p sundown-protocol --test golden` writes the new lines; a line that was there before

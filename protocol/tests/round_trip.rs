@@ -12,9 +12,9 @@ use sundown_protocol::frame;
 use sundown_protocol::hello::{Answer, Hello, Refused, Welcome};
 use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, Deletion, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer,
-    Place, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus,
-    Status, StatusRow, SubmissionState, TableRows,
+    AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LimitStatus, LoggedOff, LoggedOn,
+    MemberStatus, MessageRow, Peer, Place, Previous, ProviderStatus, QueueRow, RecipientRow,
+    ReferenceStatus, Resource, Rows, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -246,6 +246,7 @@ fn message_request() -> impl Strategy<Value = Request> {
             Request::StoreLogoff { member, object, flags: StoreLogoff(flags) }
         }),
         text().prop_map(|name| Request::DeleteProfile { name }),
+        Just(Request::Broker),
     ]
 }
 
@@ -354,6 +355,16 @@ fn status() -> impl Strategy<Value = Status> {
     )
 }
 
+fn broker_status() -> impl Strategy<Value = BrokerStatus> {
+    let end = prop::sample::select(vec![End::Stopped, End::Failed, End::Killed, End::MachineDown]);
+    let previous = (any::<(u32, u64, Option<u64>)>(), end, text())
+        .prop_map(|((pid, started, ended), end, why)| Previous { pid, started, ended, end, why });
+    let limit = (text(), any::<(u64, Option<u64>)>())
+        .prop_map(|(name, (most, used))| LimitStatus { name, most, used });
+    (option::of(previous), vec(limit, 0..3))
+        .prop_map(|(previous, limits)| BrokerStatus { previous, limits })
+}
+
 fn queue_row() -> impl Strategy<Value = QueueRow> {
     let recipient = (text(), state(), option::of(text()))
         .prop_map(|(address, state, reply)| RecipientRow { address, state, reply });
@@ -423,6 +434,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<u32>().prop_map(|flags| Reply::StoreLoggedOff(StoreLogoff(flags))),
         prop::sample::select(vec![Deletion::Done, Deletion::WhenUnused])
             .prop_map(Reply::ProfileDeleted),
+        broker_status().prop_map(Reply::Broker),
     ]
 }
 

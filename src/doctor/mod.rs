@@ -35,12 +35,12 @@ fn examine(context: &Context) -> Vec<Finding> {
     let settings = mistakes::of_settings(context);
     let group = settings.as_ref().is_ok_and(|settings| settings.group);
     let answer = broker::ask(context);
-    let mut findings = vec![places::socket_directory(&context.paths.socket, group)];
+    let mut findings = vec![places::socket_directory(&context.paths, group)];
     findings.push(match &answer {
         Ok(answer) => broker::answers(&answer.status),
         Err(error) => places::socket(&context.paths, error),
     });
-    findings.extend(places::data(&context.paths.data));
+    findings.extend(places::data(&context.paths));
     findings.push(of_settings(settings));
     findings.extend(mistakes::of_profiles(context).into_iter().map(of_profile));
     if let Ok(answer) = &answer {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 use rustix::net::sockopt::socket_peercred;
 use sundown_client::Error;
-use sundown_client::paths::Paths;
+use sundown_client::paths::{Paths, Whose};
 
 use super::finding::Finding;
 
@@ -20,9 +20,15 @@ const TOO_LITTLE: u64 = 64 << 20;
 const LITTLE: u64 = 512 << 20;
 
 /// Whose directory the socket is in, and who may enter it: a group too, if settings name one.
-pub(super) fn socket_directory(socket: &Path, group: bool) -> Finding {
+pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
+    let socket = paths.socket.as_path();
     let directory = socket.parent().unwrap_or(Path::new("/"));
-    let mode = if group { 0o750 } else { 0o700 };
+    let mode = match paths.whose {
+        // Everybody gets to the host's socket; its own mode says who may connect.
+        Whose::Host => 0o755,
+        Whose::Own if group => 0o750,
+        Whose::Own => 0o700,
+    };
     match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let text = format!("{} is not there; a broker makes it", directory.display());
@@ -137,7 +143,13 @@ fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
 }
 
 /// Whose the data directory is, whether it can be written to, and how much room there is.
-pub(super) fn data(directory: &Path) -> Vec<Finding> {
+pub(super) fn data(paths: &Paths) -> Vec<Finding> {
+    let directory = paths.data.as_path();
+    if paths.whose == Whose::Host {
+        // It is another user's, and not for this one to see.
+        let text = format!("{} is the host's broker's", directory.display());
+        return [Finding::ok("data", text)].into_iter().chain(room(directory)).collect();
+    }
     let mut findings = Vec::new();
     match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

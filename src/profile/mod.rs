@@ -43,7 +43,7 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
 }
 
 fn places(context: &Context) -> Places {
-    sundown_daemon::places(&crate::serve::locations(context), &Registry::shipped())
+    sundown_daemon::places(&crate::serve::locations(&context.paths), &Registry::shipped())
 }
 
 fn load(name: &str, places: &Places) -> Result<Profile, Error> {

@@ -1,6 +1,6 @@
 //! Where mail is handed over: the broker that takes it, and one session with it.
 
-use sundown_client::paths::Environment;
+use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message, Session};
 
 use crate::cli::{Autostart, Context};
@@ -87,14 +87,15 @@ impl<'a> Counter<'a> {
 pub(crate) fn connect(context: &Context, label: Option<&str>) -> Result<(Mapi, Broker), Error> {
     let program = label.map(program).filter(|label| !label.is_empty());
     let program = program.as_deref().unwrap_or(PROGRAM);
-    if let Some(system) = context.paths.system_socket.as_deref().filter(|path| path.exists()) {
-        match context.connect(program, system, Autostart::No) {
+    if let Some(system) = context.paths.host_socket.as_deref().filter(|path| path.exists()) {
+        let paths = Paths { socket: system.to_owned(), ..context.paths.clone() };
+        match context.connect(program, &paths, Autostart::No) {
             Ok(mapi) => return Ok((mapi, Broker::Systems)),
             Err(error) if nobody_is_there(&error) => warn_if_locked_out(&error, system),
             Err(error) => return Err(error),
         }
     }
-    let mapi = context.connect(program, &context.paths.socket, Autostart::Yes)?;
+    let mapi = context.connect(program, context.own()?, Autostart::Yes)?;
     Ok((mapi, Broker::Own))
 }
 

@@ -8,8 +8,13 @@ use crate::output;
 /// One notification for a session of this shell; `table` is the shell's number of an open table.
 pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value {
     let event = match &notice.news {
-        News::Reconnected { lost_drafts } => {
-            return json!({ "event": "reconnected", "session": session, "lost_drafts": lost_drafts });
+        News::Reconnected { lost_drafts, previous } => {
+            return json!({
+                "event": "reconnected",
+                "session": session,
+                "lost_drafts": lost_drafts,
+                "previous": previous.as_ref().map(output::previous),
+            });
         }
         News::Broker(event) => event,
     };

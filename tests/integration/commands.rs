@@ -116,8 +116,8 @@ fn status_has_its_keys() {
     let member = shell.ok("logon")["member"].clone();
     shell.ok("open session=1 what=inbox");
     let status = home.status();
-    assert_eq!(keys(&status), "broker queue sessions");
-    assert_eq!(keys(&status["broker"]), "pid socket started version");
+    assert_eq!(keys(&status), "broker limits queue sessions");
+    assert_eq!(keys(&status["broker"]), "pid previous socket started version");
     assert_eq!(status["broker"]["pid"], broker.pid());
     assert_eq!(status["broker"]["socket"], home.socket().to_str().expect("text"));
     let session = &status["sessions"][0];

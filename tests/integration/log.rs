@@ -80,7 +80,7 @@ fn a_call_is_one_flat_line() {
     assert!(submitted["micros"].is_u64());
     assert_eq!(
         keys(submitted),
-        "call event kind level message micros pid provider result session target timestamp"
+        "call correlation entry event kind level message micros pid provider result session target timestamp"
     );
     for line in &log {
         let flat =
@@ -92,6 +92,40 @@ fn a_call_is_one_flat_line() {
         }
     }
     assert!(log.iter().filter(|l| is_call(l)).count() > 10);
+}
+
+/// From a client's call to what providers were called for it: the error names the request as the log does, and what is done
+/// about a message later, for nobody's request, names the message.
+///
+/// design §8
+#[test]
+fn a_call_can_be_followed_into_the_log() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = shell.submit(1, &home.message("followed"));
+    let transported = ["SubmitMessage", "EndMessage"]
+        .map(|call| broker.log_line(call, |l| l["kind"] == "transport" && l["call"] == call));
+    for line in transported {
+        assert_eq!(line["entry"], entry, "{line}");
+        assert_eq!(line["correlation"], Value::Null, "{line}");
+    }
+    for kind in ["address-book", "store", "transport"] {
+        broker.log_line("a logon", |l| {
+            l["kind"] == kind && l["call"] == "Logon" && l["correlation"].is_string()
+        });
+    }
+    let stored = broker.log_line("the submit", |l| {
+        l["kind"] == "store" && l["call"] == "SubmitMessage" && l["entry"] == entry
+    });
+    assert!(stored["correlation"].is_string(), "{stored}");
+    let unknown = format!("{}{}", &entry[..8], "0".repeat(32));
+    let refused = shell.fails(&format!("read session=1 entry={unknown}"), "MAPI_E_NOT_FOUND");
+    let correlation = &refused["correlation"];
+    assert!(correlation.is_string() && *correlation != stored["correlation"], "{refused}");
+    broker.log_line("the read", |l| is_call(l) && l["correlation"] == *correlation);
+    broker.terminate();
 }
 
 /// A service manager that asks to be told is told when the socket accepts, whatever is logged.

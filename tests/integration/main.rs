@@ -16,6 +16,7 @@ mod fast_shutdown;
 mod library;
 mod log;
 mod objects;
+mod older;
 mod places;
 mod profiles;
 mod queue;

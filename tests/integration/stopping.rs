@@ -37,7 +37,8 @@ fn a_process_survives_a_restart_of_its_broker() {
     let broker = home.serve();
     for shell in [&mut shared, &mut private] {
         let event = shell.event("being back", says(RECONNECTED));
-        assert_eq!(event, json!({ "event": "reconnected", "session": 1, "lost_drafts": 0 }));
+        assert_eq!((&event["session"], &event["lost_drafts"]), (&json!(1), &json!(0)));
+        assert_eq!(event["previous"]["end"], "stopped", "{event}");
     }
     assert_eq!(shared.ok(&format!("list object={inbox}"))["rows"], json!([]));
     let entry = shared.submit(1, &home.message("afterwards"));
@@ -55,6 +56,69 @@ fn a_process_survives_a_restart_of_its_broker() {
         shell.ok("logoff session=1");
         assert_eq!(shell.events(says(CRITICAL)), Vec::<Value>::new());
     }
+}
+
+/// A broker knows how the one before it ended: when it was killed the log says so and what was found, `status` says so, and
+/// every program that comes back is told.
+///
+/// design §3.21, §8
+#[test]
+fn the_next_broker_says_how_the_last_one_ended() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    assert_eq!(home.status()["broker"]["previous"], Value::Null);
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = shell.submit(1, &home.message("held"));
+    broker.until("the message", || home.maildir("default").count() == 1);
+    let held = home.write("held.eml", "To: nobody@localhost\n\n");
+    home.profile("default", "[[transport]]\nkind = \"maildir\"\npath = \"/dev/null/no\"\n");
+    let pid = broker.pid();
+    broker.kill();
+
+    let mut broker = home.serve();
+    let event = shell.event("being back", says(RECONNECTED));
+    assert_eq!(
+        (&event["previous"]["end"], &event["previous"]["pid"]),
+        (&json!("killed"), &json!(pid))
+    );
+    let line = broker.log_line("the end of the last one", |l| l["end"] == "killed");
+    assert_eq!((&line["level"], &line["pid"]), (&json!("warn"), &json!(pid)));
+    let previous = home.status()["broker"]["previous"].clone();
+    assert_eq!((&previous["end"], &previous["ended"]), (&json!("killed"), &Value::Null));
+    assert!(home.run(&["status"]).ok().output.contains("did not stop in order"));
+    shell.submit(1, &held);
+    home.run(&["queue", "hold", &entry]);
+    broker.terminate();
+
+    let mut broker = home.serve();
+    broker.log_line("the queue", |l| {
+        l["message"].as_str().is_some_and(|m| m.starts_with("mail in the queue: 1 "))
+    });
+    assert_eq!(home.status()["broker"]["previous"]["why"], "asked to by a signal");
+    assert!(!home.run(&["status"]).ok().output.contains("in order"));
+    let stopper = home.run(&["stop"]).ok();
+    assert!(broker.wait().success(), "{stopper:?}");
+    let _broker = home.serve();
+    let why = home.status()["broker"]["previous"]["why"].clone();
+    assert!(why.as_str().is_some_and(|w| w.starts_with("asked to by sundown (pid ")), "{why}");
+}
+
+/// Limits are shown with how much of them is used.
+///
+/// design §8
+#[test]
+fn status_shows_limits_and_what_is_used() {
+    let home = Home::with_settings("[limits]\nobjects = 7\n");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.ok("open session=1 what=inbox");
+    let limits = home.status()["limits"].clone();
+    assert_eq!(limits["members"], json!({ "most": 1024, "used": 1 }));
+    assert_eq!((&limits["objects"]["most"], &limits["message"]["used"]), (&json!(7), &Value::Null));
+    assert!(limits["objects"]["used"].as_u64() >= Some(1), "{limits}");
+    assert_eq!(limits["connections"]["used"], 2);
 }
 
 /// A call that is made while no broker is there waits for the next one.

@@ -9,7 +9,9 @@ use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, Uplo
 
 use crate::connection::{Asker, Connection};
 use crate::engine::Engine;
-use crate::event::{CallId, ConnectionId, Effect, EngineId, Event, LaneId, Tick, Turn};
+use crate::event::{
+    Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
+};
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::{Failed, Member};
@@ -74,6 +76,7 @@ pub(crate) enum Called {
 pub(crate) struct Call {
     lane: LaneId,
     session: Option<SessionId>,
+    errand: Errand,
     then: Then,
 }
 
@@ -257,6 +260,7 @@ impl Broker {
 
     /// Brings the state back to normal, so that the next event starts from a known one.
     fn tidy(&mut self, turn: &mut Turn) {
+        turn.errand = Errand::default();
         loop {
             while let Some((then, called)) = self.lost.pop_front() {
                 let (code, message) = match called {
@@ -318,13 +322,16 @@ impl Broker {
             return;
         }
         let call = CallId(self.number());
-        self.calls.insert(call, Call { lane, session: caller.session, then });
-        if let Some(provider) = self.provider_at(caller.session, lane) {
+        let (session, errand) = (caller.session, turn.errand);
+        self.calls.insert(call, Call { lane, session, errand, then });
+        if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered += 1;
         }
         let process = caller.process.and_then(|id| self.processes.get(id));
-        let outgoing =
-            Outgoing { call, session: caller.session, pid: process.map(|p| p.peer.pid), provider };
+        let pid = process.map(|p| p.peer.pid);
+        let Errand { correlation, entry } = errand;
+        let behalf = Behalf { session, pid, correlation, entry };
+        let outgoing = Outgoing { call, behalf, provider };
         let payer = caller.process.map_or(Payer::Broker, Payer::Process);
         self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
     }
@@ -335,7 +342,8 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(Call { lane, session, then }) = self.calls.remove(&call) else { return };
+        let Some(Call { lane, session, errand, then }) = self.calls.remove(&call) else { return };
+        turn.errand = errand;
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered -= 1;
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sundown_protocol::notification::LeaveReason;
-use sundown_protocol::{Code, Fault, MemberId, Reply, RequestId};
+use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId};
 
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
@@ -99,7 +99,14 @@ impl Broker {
                 return None;
             }
         }
+        turn.errand.correlation = Some(Correlation::new(&state.library, request));
         Some(Asker { connection, request, bytes })
+    }
+
+    /// What the log calls this request.
+    pub(crate) fn correlation(&self, asker: Asker) -> Option<Correlation> {
+        let connection = self.connections.get(&asker.connection)?;
+        Some(Correlation::new(&connection.library, asker.request))
     }
 
     /// Answers, if whoever asked is still there, and gives its credit back.

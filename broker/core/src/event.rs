@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use sundown_protocol::reply::{Peer, Reply};
 use sundown_protocol::request::Asked;
-use sundown_protocol::{Fault, Notification, RequestId, SessionId};
+use sundown_protocol::{Correlation, EntryId, Fault, Notification, RequestId, SessionId};
 
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
 use crate::settings::{Profile, Settings};
@@ -171,10 +171,8 @@ pub enum Effect {
         lane: LaneId,
         /// The answer names it.
         call: CallId,
-        /// For which session, if for one.
-        session: Option<SessionId>,
-        /// For which process, if for one.
-        pid: Option<u32>,
+        /// For whom and about what.
+        behalf: Behalf,
         /// The call.
         provider: ProviderCall,
     },
@@ -198,6 +196,19 @@ pub enum Effect {
     Stopped,
 }
 
+/// For whom a provider is called, and about what: its line in the log says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behalf {
+    /// For which session, if for one.
+    pub session: Option<SessionId>,
+    /// For which process, if for one.
+    pub pid: Option<u32>,
+    /// The request that led to it, if a client's did.
+    pub correlation: Option<Correlation>,
+    /// The message it is about, if about one.
+    pub entry: Option<EntryId>,
+}
+
 /// A worker to be made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaneSpec {
@@ -211,16 +222,24 @@ pub struct LaneSpec {
     pub spec: ProviderSpec,
 }
 
+/// What provider calls are made for, as long as one thing leads to the next.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Errand {
+    pub(crate) correlation: Option<Correlation>,
+    pub(crate) entry: Option<EntryId>,
+}
+
 /// One event being applied: when, and where its effects go.
 pub(crate) struct Turn<'a> {
     pub(crate) tick: Tick,
+    pub(crate) errand: Errand,
     pub(crate) effects: &'a mut Vec<Effect>,
     drawn: u64,
 }
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(tick: Tick, effects: &'a mut Vec<Effect>) -> Self {
-        Self { tick, effects, drawn: 0 }
+        Self { tick, errand: Errand::default(), effects, drawn: 0 }
     }
 
     /// A number by chance: the tick's seed, drawn out by `SplitMix64`.

@@ -6,9 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use sundown_protocol::SessionId;
-
-use crate::event::{CallId, Effect, LaneId, Turn};
+use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
 use crate::process::ProcessId;
 use crate::provider::ProviderCall;
 
@@ -36,8 +34,7 @@ pub(crate) enum Urgency {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) call: CallId,
-    pub(crate) session: Option<SessionId>,
-    pub(crate) pid: Option<u32>,
+    pub(crate) behalf: Behalf,
     pub(crate) provider: ProviderCall,
 }
 
@@ -132,9 +129,9 @@ impl Lanes {
     fn pump(&mut self, id: LaneId, turn: &mut Turn) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         while lane.free > 0 {
-            let Some(Outgoing { call, session, pid, provider }) = lane.next() else { return };
+            let Some(Outgoing { call, behalf, provider }) = lane.next() else { return };
             lane.free -= 1;
-            turn.emit(Effect::Call { lane: id, call, session, pid, provider });
+            turn.emit(Effect::Call { lane: id, call, behalf, provider });
         }
     }
 }

@@ -63,6 +63,6 @@ mod tests;
 
 pub use broker::Broker;
 pub use event::{
-    CallId, ConnectionId, Effect, EngineId, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey,
-    Stop, Tick,
+    Behalf, CallId, ConnectionId, Effect, EngineId, Event, LaneId, LaneSpec, PeerIdentity,
+    ProcessKey, Stop, Tick,
 };

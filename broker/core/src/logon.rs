@@ -158,6 +158,8 @@ impl Broker {
             Ok(profile) => {
                 let session = self.sessions.get_mut(&id).expect("looked at before");
                 session.profile = Some(profile.clone());
+                let first = session.waiting.first().map(Waiting::asker);
+                turn.errand.correlation = first.and_then(|asker| self.correlation(asker));
                 if self.refuse_strangers(id, turn) {
                     return self.close_session(id, turn);
                 }

@@ -117,6 +117,10 @@ impl Processes {
         self.by_id.get(self.by_key.get(key)?)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.by_id.values()
+    }
+
     pub(crate) fn get(&self, id: ProcessId) -> Option<&Process> {
         self.by_id.get(&id)
     }

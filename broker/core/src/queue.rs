@@ -89,6 +89,7 @@ impl Broker {
         let state = self.engines.get_mut(&wish.engine).expect("it is open");
         state.changing.insert(wish.record);
         let lane = state.read;
+        turn.errand.entry = state.uid.map(|store| EntryId { store, record: wish.record });
         let question = ProviderCall::Read(StoreRead::Submission { record: wish.record });
         self.call(lane, caller, question, Then::EntryFound(wish), turn);
         Ok(())

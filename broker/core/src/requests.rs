@@ -24,7 +24,7 @@ impl Broker {
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
         // Who only watches is not leaving: a broker that is watched stops as soon as any other.
-        if request != Request::Status {
+        if !matches!(request, Request::Status | Request::Broker) {
             self.note_activity(turn);
         }
         let result = self.refuse_departed(asker).and_then(|()| {
@@ -110,6 +110,11 @@ impl Broker {
                 self.store_logoff(asker, (member, object), flags, turn)
             }
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
+            Request::Broker => {
+                let status = self.broker_status();
+                self.answer(asker, Ok(Reply::Broker(status)), turn);
+                Ok(())
+            }
         }
     }
 

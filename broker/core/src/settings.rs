@@ -1,6 +1,7 @@
 //! Settings and profiles as the core needs them. Reading them from files is the daemon's business.
 
 use std::time::Duration;
+use sundown_protocol::reply::Previous;
 
 use crate::address::Pattern;
 use crate::provider::{FastShutdown, ProviderSpec};
@@ -27,6 +28,8 @@ pub struct BrokerFacts {
     pub socket: String,
     /// When it started, in milliseconds since 1970.
     pub started: u64,
+    /// How the one before it ended.
+    pub previous: Option<Previous>,
 }
 
 /// `[shutdown]`.

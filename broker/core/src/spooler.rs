@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::Folder;
-use sundown_protocol::{Code, SessionId};
+use sundown_protocol::{Code, EntryId, SessionId};
 
 use crate::advise::StoreNews;
 use crate::broker::{Bounced, Broker, Caller, Then};
@@ -212,6 +212,7 @@ impl Broker {
             calls.push((place, recipients, marker));
         }
         let (lost, store) = (plan.lost, engine.uid.unwrap_or(0));
+        turn.errand.entry = Some(EntryId { store, record });
         // What is lost is written down like what a flight brings.
         entry.flights += usize::from(!lost.is_empty());
         for (place, recipients, marker) in calls {
@@ -254,6 +255,7 @@ impl Broker {
         if !lost.is_empty() {
             self.record(id, record, &lost, None, turn);
         }
+        turn.errand.entry = None;
     }
 
     pub(crate) fn prepared(

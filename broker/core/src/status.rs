@@ -1,8 +1,8 @@
 //! What the broker is doing, for people and for the status table.
 
 use sundown_protocol::reply::{
-    MemberStatus, ProviderStatus, Reply, Resource, SessionStatus, Status, StatusRow,
-    SubmissionState, status_code,
+    BrokerStatus, LimitStatus, MemberStatus, ProviderStatus, Reply, Resource, SessionStatus,
+    Status, StatusRow, SubmissionState, status_code,
 };
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
@@ -10,8 +10,10 @@ use crate::broker::{Broker, Then};
 use crate::connection::Asker;
 use crate::event::Turn;
 use crate::member::{Member, MemberState};
+use crate::process::Process;
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, TransportCall};
 use crate::session::{Provider, ProviderState, Session, SessionState};
+use crate::settings::Limits;
 
 impl Broker {
     /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
@@ -99,6 +101,39 @@ impl Broker {
                 .collect(),
             queue,
             waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
+        }
+    }
+
+    /// What `sundown status` shows of the broker itself, to everybody.
+    pub(crate) fn broker_status(&self) -> BrokerStatus {
+        let Limits {
+            connections,
+            members,
+            objects,
+            requests,
+            request_bytes,
+            outbox_bytes,
+            message,
+            recipients,
+        } = self.settings.limits;
+        let most = |of: fn(&Process) -> usize| self.processes.iter().map(of).max().unwrap_or(0);
+        let limit = |name: &str, most: u64, used: Option<usize>| LimitStatus {
+            name: name.into(),
+            most,
+            used: used.map(|used| used as u64),
+        };
+        BrokerStatus {
+            previous: self.settings.broker.previous.clone(),
+            limits: vec![
+                limit("connections", connections as u64, Some(self.connections.len())),
+                limit("members", members as u64, Some(most(|p| p.members))),
+                limit("objects", objects as u64, Some(most(|p| p.objects))),
+                limit("requests", requests.into(), None),
+                limit("request_bytes", request_bytes, None),
+                limit("outbox_bytes", outbox_bytes as u64, None),
+                limit("message", message, None),
+                limit("recipients", recipients as u64, None),
+            ],
         }
     }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sundown_protocol::notification::{EndReason, LeaveReason};
+use sundown_protocol::reply::Peer;
 use sundown_protocol::request::Stopping as How;
 use sundown_protocol::{Code, Event as News, Fault, Reply};
 
@@ -26,6 +27,8 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stopping {
     how: Stop,
+    /// The process that asked for it, if one did.
+    by: Option<Peer>,
     phase: Phase,
     began: Duration,
     /// When somebody last asked for something.
@@ -58,7 +61,11 @@ impl Broker {
             How::Orderly => Stop::Final,
             How::Fast => Stop::Fast,
         };
+        let by = self.peer_of(asker).map(|process| process.peer.clone());
         self.stop(how, turn);
+        if let Some(stopping) = &mut self.stopping {
+            stopping.by = by;
+        }
         Ok(())
     }
 
@@ -67,7 +74,14 @@ impl Broker {
         let before = self.stopping.as_ref().map(|s| s.how);
         // Who is in a hurry is never slowed down by somebody who is not.
         let how = before.filter(|before| *before as u8 > how as u8).unwrap_or(how);
-        let fresh = Stopping { how, phase: Phase::Telling, began: now, asked: now, patience: now };
+        let fresh = Stopping {
+            how,
+            by: None,
+            phase: Phase::Telling,
+            began: now,
+            asked: now,
+            patience: now,
+        };
         let stopping = self.stopping.get_or_insert(fresh);
         (stopping.how, stopping.asked) = (how, now);
         match stopping.phase {
@@ -93,6 +107,11 @@ impl Broker {
     /// Whether the end has begun.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_some()
+    }
+
+    /// Who asked for the end, if a process did.
+    pub fn stopped_by(&self) -> Option<&Peer> {
+        self.stopping.as_ref()?.by.as_ref()
     }
 
     /// Whether the broker stops without waiting for transports.

@@ -81,6 +81,7 @@ impl Broker {
         let bytes = asker.bytes.unwrap_or(0);
         let deferred = submit.when == Durability::Deferred && self.may_defer(process, bytes);
         let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
+        turn.errand.entry = Some(entry);
         let member = self.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
         let process_state = self.processes.get_mut(process).expect("it is connected");

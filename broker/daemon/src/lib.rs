@@ -9,6 +9,7 @@
 //! | [`server`] | the loop |
 //! | [`socket`] | the socket, its directory, and the lock that keeps a second broker out |
 //! | [`service`] | what a service manager gives and hears |
+//! | `last_exit` | how the broker before this one ended, and how this one does |
 //! | `link` | one connection: bytes in, frames out |
 //! | `outbox` | what waits for a client that does not read, and who pays for it |
 //! | `peer` | who is at the other end, as the kernel says it |
@@ -23,6 +24,7 @@ pub mod settings;
 pub mod socket;
 pub mod workers;
 
+mod last_exit;
 mod link;
 mod outbox;
 mod peer;

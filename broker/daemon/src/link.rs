@@ -17,7 +17,7 @@ use sundown_core::ProcessKey;
 use sundown_core::settings::Limits;
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
 use sundown_protocol::reply::FromBroker;
-use sundown_protocol::request::Asked;
+use sundown_protocol::request::{Asked, Request};
 use sundown_protocol::{Code, Fault, Version, codec, frame};
 
 use crate::outbox::{Account, Outbox, TooSlow};
@@ -50,7 +50,8 @@ pub(crate) struct Link {
 pub(crate) enum LinkState {
     /// It must say hello by then.
     AwaitHello(Instant),
-    Open,
+    /// Both sides speak this version.
+    Open(Version),
     /// What waits is written, and then it ends.
     Closing,
 }
@@ -119,8 +120,11 @@ impl Link {
         }
         let cut = frame::cut(&self.inbox[self.used..]).map_err(|e| protocol_fault(&e))?;
         let Some((payload, taken)) = cut else { return Ok(None) };
-        let incoming = if self.state == LinkState::Open {
+        let incoming = if let LinkState::Open(version) = self.state {
             let asked: Asked = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
+            if asked.request.since() > version {
+                return Err(protocol_fault(&too_new(&asked.request, version)));
+            }
             Incoming::Request(asked, taken)
         } else {
             let hello: Hello = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
@@ -149,7 +153,7 @@ impl Link {
         account: Rc<Account>,
         limits: &Limits,
     ) {
-        self.state = LinkState::Open;
+        self.state = LinkState::Open(version);
         self.process = Some(key);
         self.outbox = Outbox::new(account, limits.outbox_bytes);
         let welcome = Welcome {
@@ -168,7 +172,7 @@ impl Link {
                 let refused = Refused { code: why.code.0, message: why.message };
                 codec::encode_into(&Answer::Refused(refused), &mut self.raw).is_ok()
             }
-            LinkState::Open => self.outbox.push(&FromBroker::Goodbye(why)).is_ok(),
+            LinkState::Open(_) => self.outbox.push(&FromBroker::Goodbye(why)).is_ok(),
             LinkState::Closing => true,
         };
         if !said {
@@ -224,6 +228,10 @@ fn agree(hello: &Hello) -> Result<Version, Fault> {
         );
         Fault::new(Code::E_VERSION, message)
     })
+}
+
+fn too_new(request: &Request, version: Version) -> String {
+    format!("version {} has no request {}", version as u16, request.name())
 }
 
 fn protocol_fault(error: &impl std::fmt::Display) -> Fault {

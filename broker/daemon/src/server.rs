@@ -15,10 +15,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use sundown_core::provider::{ProviderAnswer, ProviderError};
 use sundown_core::settings::BrokerFacts;
 use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, ProcessKey, Stop, Tick};
-use sundown_protocol::reply::FromBroker;
+use sundown_protocol::reply::{End, FromBroker, Previous};
 use sundown_protocol::{Code, Fault, SessionId};
 use sundown_providers::Registry;
 
+use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::outbox::{Account, TooSlow};
 use crate::service::{Manager, Passed};
@@ -112,6 +113,7 @@ pub struct Server {
     poll: Poll,
     place: Place,
     _lock: DataLock,
+    exit: LastExit,
     signals: Signals,
     manager: Manager,
     locations: Locations,
@@ -190,6 +192,17 @@ impl Server {
         poll.registry()
             .register(&mut SourceFd(&listener), LISTENER, Interest::READABLE)
             .map_err(system("watch the socket"))?;
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let broker = BrokerFacts {
+            pid: std::process::id(),
+            socket: locations.socket.display().to_string(),
+            started: started.as_millis() as u64,
+            previous: LastExit::read(&locations.data),
+        };
+        if let Some(previous) = &broker.previous {
+            tell_of(previous);
+        }
+        let exit = LastExit::ready(&locations.data, broker.started);
         let places = places(&locations, &registry);
         let (workers, answers) = Workers::new(registry, Arc::new(waker));
         let mut server = Self {
@@ -199,6 +212,7 @@ impl Server {
             poll,
             place,
             _lock: lock,
+            exit,
             signals,
             manager: Manager::of_this_process(),
             locations,
@@ -225,7 +239,7 @@ impl Server {
             scratch: Vec::new(),
             over: false,
         };
-        server.broker = Broker::new(server.core_settings());
+        server.broker = Broker::new(server.core_settings(broker));
         for profile in settings::profile_names(&server.places) {
             if server.has_store(&profile) {
                 server.apply(Event::Adopt { profile });
@@ -241,6 +255,18 @@ impl Server {
 
     /// Runs until somebody stops it.
     pub fn run(mut self) -> Result<(), StartupError> {
+        let over = self.turn_until_over();
+        match &over {
+            Ok(()) => self.exit.stopped(match self.broker.stopped_by() {
+                Some(peer) => format!("asked to by {} (pid {})", peer.program, peer.pid),
+                None => "asked to by a signal".to_owned(),
+            }),
+            Err(error) => self.exit.failed(error.to_string()),
+        }
+        over
+    }
+
+    fn turn_until_over(&mut self) -> Result<(), StartupError> {
         let mut events = Events::with_capacity(1024);
         self.manager.ready(&format!("Accepting at {}", self.locations.socket.display()));
         while !self.over {
@@ -364,8 +390,8 @@ impl Server {
             Effect::Close { connection, why } => self.close(connection, why),
             Effect::OpenLane(spec) => self.workers.open(spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
-            Effect::Call { lane, call, session, pid, provider } => {
-                self.workers.call(lane, call, session, pid, provider);
+            Effect::Call { lane, call, behalf, provider } => {
+                self.workers.call(lane, call, behalf, provider);
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
@@ -606,7 +632,8 @@ impl Server {
                     tracing::warn!("the socket's group changes when the broker starts again");
                 }
                 self.loaded = loaded;
-                let settings = self.core_settings();
+                // What the broker is stays as it was.
+                let settings = self.core_settings(BrokerFacts::default());
                 self.apply(Event::Reload(Box::new(settings)));
                 tracing::info!("settings were read again; profiles are with each new session");
                 let socket = self.locations.socket.display();
@@ -615,13 +642,7 @@ impl Server {
         }
     }
 
-    fn core_settings(&self) -> sundown_core::settings::Settings {
-        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let broker = BrokerFacts {
-            pid: std::process::id(),
-            socket: self.locations.socket.display().to_string(),
-            started: started.as_millis() as u64,
-        };
+    fn core_settings(&self, broker: BrokerFacts) -> sundown_core::settings::Settings {
         sundown_core::settings::Settings {
             owner: rustix::process::geteuid().as_raw(),
             broker,
@@ -684,6 +705,19 @@ fn drain(pipe: &mut std::os::unix::net::UnixStream) -> u32 {
         count += n as u32;
     }
     count
+}
+
+/// What a broker finds that comes after another one.
+fn tell_of(previous: &Previous) {
+    let Previous { pid, started, end, why, .. } = previous;
+    let end = end.name();
+    if previous.end == End::Stopped {
+        tracing::info!(pid, started, why, end, "the broker before was stopped");
+    } else {
+        let found =
+            "the broker before did not stop in order; what it acknowledged is in the stores";
+        tracing::warn!(pid, started, why, end, "{found}");
+    }
 }
 
 fn seed() -> Result<u64, StartupError> {

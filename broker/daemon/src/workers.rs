@@ -18,11 +18,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
     FastShutdown, ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
-    StoreWrite, TransportCall, Urgency,
+    StoreFacts, StoreWrite, TransportCall, Urgency,
 };
-use sundown_core::{CallId, LaneId, LaneSpec};
+use sundown_core::{Behalf, CallId, LaneId, LaneSpec};
+use sundown_protocol::Code;
+use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::SettingChange;
-use sundown_protocol::{Code, SessionId};
 use sundown_providers::{
     AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, Reply,
     StoreProvider, StoreReader, Support, Sync, TransportProvider,
@@ -36,8 +37,7 @@ type Answer = Result<ProviderAnswer, ProviderError>;
 /// One call on its way to a worker.
 struct Work {
     from: Whoever,
-    session: Option<SessionId>,
-    pid: Option<u32>,
+    behalf: Behalf,
     provider: ProviderCall,
 }
 
@@ -107,7 +107,7 @@ impl Support for Stores {
         let (sender, answer) = bounded(1);
         let (from, provider) = (Whoever::Transport(sender), ProviderCall::Write(write));
         let sent = writer.is_some_and(|writer| {
-            writer.send(Work { from, session: None, pid: None, provider }).is_ok()
+            writer.send(Work { from, behalf: Behalf::default(), provider }).is_ok()
         });
         match answer.recv() {
             Ok(answer) if sent => answer.map(drop),
@@ -179,16 +179,9 @@ impl Workers {
     }
 
     /// Hands a call to a worker.
-    pub fn call(
-        &self,
-        lane: LaneId,
-        call: CallId,
-        session: Option<SessionId>,
-        pid: Option<u32>,
-        provider: ProviderCall,
-    ) {
+    pub fn call(&self, lane: LaneId, call: CallId, behalf: Behalf, provider: ProviderCall) {
         if let Some(lane) = self.lanes.get(&lane) {
-            let _ = lane.send(Work { from: Whoever::Core(call), session, pid, provider });
+            let _ = lane.send(Work { from: Whoever::Core(call), behalf, provider });
         }
     }
 
@@ -237,7 +230,7 @@ impl Desk {
         let began = Instant::now();
         let answer = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(self.panicked()));
         let took = began.elapsed();
-        self.log_call(work.session, work.pid, work.provider.name(), &answer, took);
+        self.log_call(&work.behalf, work.provider.name(), &answer, took);
         answer
     }
 
@@ -246,28 +239,23 @@ impl Desk {
         ProviderError::new(Code::E_CALL_FAILED, message)
     }
 
-    fn log_call(
-        &self,
-        session: Option<SessionId>,
-        pid: Option<u32>,
-        call: &str,
-        answer: &Answer,
-        took: Duration,
-    ) {
+    fn log_call(&self, behalf: &Behalf, call: &str, answer: &Answer, took: Duration) {
         let (result, why) = match answer {
             Ok(_) => ("S_OK", None),
             Err(error) => (error.code.name(), Some(error.message.as_str())),
         };
         tracing::info!(
             event = "provider-call",
-            session = session.map(|s| s.0),
-            pid,
+            session = behalf.session.map(|s| s.0),
+            pid = behalf.pid,
             provider = self.name,
             kind = self.provider_type.name(),
             call,
             result,
             why,
             micros = took.as_micros() as u64,
+            correlation = behalf.correlation.map(tracing::field::display),
+            entry = behalf.entry.map(tracing::field::display),
         );
     }
 
@@ -284,8 +272,8 @@ impl Desk {
         let interface = catch_unwind(AssertUnwindSafe(interface)).map_err(|_| self.panicked())?;
         let Some(interface) = interface else { return Ok(ProviderAnswer::Unaware) };
         let process = LeavingProcess {
-            pid: work.pid.unwrap_or(0),
-            session: work.session.map_or(0, |session| session.0),
+            pid: work.behalf.pid.unwrap_or(0),
+            session: work.behalf.session.map_or(0, |session| session.0),
         };
         self.make_call(work, || {
             let done = match work.provider {
@@ -398,17 +386,16 @@ impl Desk {
 struct Slip {
     desk: Desk,
     from: Option<Whoever>,
-    session: Option<SessionId>,
-    pid: Option<u32>,
+    behalf: Behalf,
     name: &'static str,
     began: Instant,
 }
 
 impl Slip {
     fn of(work: Work, desk: &Desk) -> (Self, ProviderCall) {
-        let Work { from, session, pid, provider } = work;
+        let Work { from, behalf, provider } = work;
         let (desk, name, from) = (desk.clone(), provider.name(), Some(from));
-        (Self { desk, from, session, pid, name, began: Instant::now() }, provider)
+        (Self { desk, from, behalf, name, began: Instant::now() }, provider)
     }
 
     fn hand_in(mut self, answer: Answer) {
@@ -418,7 +405,7 @@ impl Slip {
     fn answer(&mut self, answer: Answer) {
         let Some(from) = self.from.take() else { return };
         let took = self.began.elapsed();
-        self.desk.log_call(self.session, self.pid, self.name, &answer, took);
+        self.desk.log_call(&self.behalf, self.name, &answer, took);
         self.desk.answers.send([(from, answer)]);
     }
 }
@@ -519,10 +506,10 @@ impl Writer {
         };
         let mut slips = Vec::with_capacity(works.len());
         let mut writes = Vec::with_capacity(works.len());
-        for Work { from, session, pid, provider } in works {
+        for Work { from, behalf, provider } in works {
             let name = provider.name();
             let ProviderCall::Write(write) = provider else { continue };
-            slips.push((from, session, pid, name));
+            slips.push((from, behalf, name));
             writes.push(write);
         }
         let began = Instant::now();
@@ -534,8 +521,8 @@ impl Writer {
         // A store that panicked, or answered too little, has not committed anything that it may be believed.
         answers.resize_with(slips.len(), || Err(self.desk.panicked()));
         let took = began.elapsed();
-        for ((_, session, pid, name), answer) in slips.iter().zip(&answers) {
-            self.desk.log_call(*session, *pid, name, answer, took);
+        for ((_, behalf, name), answer) in slips.iter().zip(&answers) {
+            self.desk.log_call(behalf, name, answer, took);
         }
         let from = slips.into_iter().map(|(from, ..)| from);
         self.desk.answers.send(from.zip(answers));
@@ -564,6 +551,7 @@ impl Writer {
         let facts = store.logon()?;
         let sessions = self.open.map_or(0, |(_, sessions)| sessions);
         if sessions == 0 {
+            self.tell_of_queue(&facts);
             let reader = store.reader()?;
             let open = OpenStore { reader: reader.another()?, writer: self.way.clone() };
             self.stores.lock().insert(facts.uid, open);
@@ -571,6 +559,17 @@ impl Writer {
         }
         self.open = Some((facts.uid, sessions + 1));
         Ok(ProviderAnswer::StoreOpened(facts))
+    }
+
+    /// What a broker before this one has left in the queue.
+    fn tell_of_queue(&self, facts: &StoreFacts) {
+        let waiting = SubmissionState::ALL.iter().zip(facts.queue).filter(|(_, count)| *count > 0);
+        let found: Vec<_> =
+            waiting.map(|(state, count)| format!("{count} {}", state.name())).collect();
+        if !found.is_empty() {
+            let (provider, store) = (&self.desk.name, format_args!("{:08x}", facts.uid));
+            tracing::info!(provider, %store, "mail in the queue: {}", found.join(", "));
+        }
     }
 
     fn log_off(&mut self, store: &mut dyn StoreProvider) -> Answer {

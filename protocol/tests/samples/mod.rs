@@ -5,9 +5,10 @@
 use serde::Serialize;
 use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, Deletion, FromBroker, Granted, LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer,
-    Place, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Resource, Rows, SessionStatus,
-    Status, StatusRow, SubmissionState, TableRows, status_code,
+    AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LimitStatus, LoggedOff, LoggedOn,
+    MemberStatus, MessageRow, Peer, Place, Previous, ProviderStatus, QueueRow, RecipientRow,
+    ReferenceStatus, Resource, Rows, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
+    status_code,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -38,11 +39,12 @@ names!(REQUESTS, request_name, Request:
     Logon {..}, Logoff {..}, Advise {..}, Unadvise {..}, Open {..}, Release {..}, List {..}, Read {..}, Upload {..},
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
-    Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..});
+    Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
+    Broker {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
-    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..});
+    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..});
@@ -61,6 +63,7 @@ names!(QUEUE_CHANGES, queue_change_name, QueueChange: Retry {..}, Hold {..}, Rel
 names!(RETURNED, returned_name, Returned: Headers {..}, Full {..});
 names!(DELETIONS, deletion_name, Deletion: Done {..}, WhenUnused {..});
 names!(STOPPINGS, stopping_name, Stopping: Orderly {..}, Fast {..});
+names!(ENDS, end_name, End: Stopped {..}, Failed {..}, Killed {..}, MachineDown {..});
 names!(DETAILS, detail_name, FaultDetail: None {..}, Owner {..}, Addresses {..},
     Providers {..}, Holders {..}, Entries {..});
 names!(GRANTED, granted_name, Granted: Message {..}, Folder {..});
@@ -96,6 +99,7 @@ pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("QueueChange", QUEUE_CHANGES),
     ("Returned", RETURNED),
     ("Deletion", DELETIONS),
+    ("End", ENDS),
     ("Stopping", STOPPINGS),
     ("FaultDetail", DETAILS),
     ("Granted", GRANTED),
@@ -186,6 +190,7 @@ fn requests() -> Vec<Request> {
         },
         Request::StoreLogoff { member: MEMBER, object: OBJECT, flags: StoreLogoff::PURGE },
         Request::DeleteProfile { name: "work".into() },
+        Request::Broker,
     ]
 }
 
@@ -223,6 +228,19 @@ fn status() -> Status {
         }],
         queue: [0, 1, 2, 3, 4, 5, 6, 7, 8],
         waiting_for_mail_member: 1,
+    }
+}
+
+fn broker_status() -> BrokerStatus {
+    BrokerStatus {
+        previous: Some(Previous {
+            pid: 98,
+            started: 500,
+            ended: Some(900),
+            end: End::Stopped,
+            why: "SIGTERM".into(),
+        }),
+        limits: vec![LimitStatus { name: "connections".into(), most: 16_384, used: Some(3) }],
     }
 }
 
@@ -304,6 +322,7 @@ fn replies() -> Vec<Reply> {
         Reply::Flushed(3),
         Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
         Reply::ProfileDeleted(Deletion::WhenUnused),
+        Reply::Broker(broker_status()),
     ]
 }
 
@@ -405,6 +424,7 @@ fn parts() -> Vec<Line> {
     );
     add!("Returned", returned_name, [Returned::Headers, Returned::Full]);
     add!("Deletion", deletion_name, [Deletion::Done, Deletion::WhenUnused]);
+    add!("End", end_name, [End::Stopped, End::Failed, End::Killed, End::MachineDown]);
     add!("Stopping", stopping_name, [Stopping::Orderly, Stopping::Fast]);
     add!(
         "FaultDetail",

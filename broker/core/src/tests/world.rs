@@ -24,7 +24,8 @@ use super::fakes::{AddressBook, Answer, Interface, Step, Store, Transport, Wire,
 use crate::address::Pattern;
 use crate::broker::Broker;
 use crate::event::{
-    CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop, Tick,
+    Behalf, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop,
+    Tick,
 };
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, StoreWrite, Submission, TransportCall,
@@ -368,8 +369,8 @@ impl World {
                 client.closed = Some(why);
             }
             Effect::OpenLane(spec) => self.open_lane(spec),
-            Effect::Call { lane, call, session, pid, provider } => {
-                self.called(lane, call, (session, pid), provider);
+            Effect::Call { lane, call, behalf, provider } => {
+                self.called(lane, call, behalf, provider);
             }
             Effect::CloseLane(lane) => {
                 let closed = self.lanes.remove(&lane).expect("a lane is closed once");
@@ -409,13 +410,7 @@ impl World {
         self.lanes.insert(lane, new(worker));
     }
 
-    fn called(
-        &mut self,
-        id: LaneId,
-        call: CallId,
-        (session, pid): (Option<SessionId>, Option<u32>),
-        provider: ProviderCall,
-    ) {
+    fn called(&mut self, id: LaneId, call: CallId, behalf: Behalf, provider: ProviderCall) {
         assert!(!self.closed.contains(&id), "{} on a closed lane", provider.name());
         let lane = self.lanes.get(&id).expect("only open lanes are called");
         assert!(lane.waiting.len() + lane.done.len() < PLACES, "no place for a call");
@@ -423,11 +418,11 @@ impl World {
         let called = Called {
             provider: lane.name.clone(),
             kind: lane.kind,
-            session,
-            pid,
+            session: behalf.session,
+            pid: behalf.pid,
             call: provider.name(),
         };
-        if let Some(session) = session {
+        if let Some(session) = behalf.session {
             let ended = self.ended.contains(&(view, session));
             assert!(!ended, "{called:?} after its logoff");
             if provider == ProviderCall::Logoff {

@@ -1,0 +1,122 @@
+//! An older client and this broker: what a client of version 1 said, byte for byte, and what it must hear.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::harness::{DEADLINE, Home};
+
+/// As a client of version 1 said hello: it offers that version and no other.
+const HELLO: &str = "37000000534e444e01000100d260c15b14212e3eb088569f88eb00fbd52474c1746e656b4e1c3c5f15c0851107000000\
+                     0000000073756e646f776e";
+
+/// Its requests: logon to the default profile; registration; the Inbox; the root, which it releases; a message for
+/// anna@localhost; logoff after outbound mail, at most 10 s. `MEMBER` stands for the member's number, which the broker chooses.
+const REQUESTS: &[&str] = &[
+    "110000000100000000000000000000000000000000",
+    "1c000000020000000000000002000000MEMBER0000000000000080",
+    "1a000000030000000000000004000000MEMBER000000000000",
+    "1e000000040000000000000004000000MEMBER01000000000000000000",
+    "1c000000050000000000000005000000MEMBER0000000000000000",
+    "92000000060000000000000009000000MEMBER0000a001fad6b4e20a6ac0906c02c36760e50001000000000000000e00000000000000616e\
+     6e61406c6f63616c686f7374000000003800000000000000546f3a20616e6e61406c6f63616c686f73740a5375626a6563743a2066726f6d\
+     20616e206f6c64657220636c69656e740a0a48656c6c6f0a000000000200000000",
+    "21000000070000000000000001000000MEMBER00000000011027000000000000",
+];
+
+/// How the answers begin, behind their length: that it is an answer, to which request, a success, and of which kind.
+const ANSWERS: &[&str] = &[
+    "0000000001000000000000000000000001000000",
+    "0000000002000000000000000000000003000000",
+    "0000000003000000000000000000000004000000",
+    "0000000004000000000000000000000004000000",
+    "0000000005000000000000000000000000000000",
+    "0000000006000000000000000000000007000000",
+    "0000000007000000000000000000000002000000",
+];
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).expect("digits");
+        u8::from_str_radix(pair, 16).expect("hexadecimal digits")
+    };
+    digits.chunks(2).map(byte).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A client that knows nothing but bytes.
+struct Older(UnixStream);
+
+impl Older {
+    fn connect(home: &Home) -> Self {
+        let stream = UnixStream::connect(home.socket()).expect("the broker accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("it has a timeout");
+        let mut older = Self(stream);
+        older.say(HELLO);
+        // Welcome, in version 1.
+        assert_eq!(hex(&older.hear()[..6]), "000000000100");
+        older
+    }
+
+    fn say(&mut self, hex: &str) {
+        self.0.write_all(&bytes(hex)).expect("the broker reads");
+    }
+
+    /// What a frame has behind its length.
+    fn hear(&mut self) -> Vec<u8> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).expect("a frame");
+        let mut payload = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut payload).expect("a whole frame");
+        payload
+    }
+
+    /// The next answer; what the broker tells in between is passed over.
+    fn answer(&mut self) -> Vec<u8> {
+        std::iter::repeat_with(|| self.hear()).find(|p| p[..4] == [0; 4]).expect("it goes on")
+    }
+}
+
+/// A program built with an older library works with this broker, without knowing that it is a newer one.
+///
+/// design §4
+#[test]
+fn a_recorded_client_of_version_1_is_served() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut older = Older::connect(&home);
+    let mut member = String::new();
+    for (request, wanted) in REQUESTS.iter().zip(ANSWERS) {
+        older.say(&request.replace("MEMBER", &member));
+        let answer = older.answer();
+        assert_eq!(hex(&answer[..20]), *wanted, "to {request}");
+        if member.is_empty() {
+            // Behind the beginning of the answer to the logon.
+            member = hex(&answer[20..28]);
+        }
+    }
+    broker.until("the message", || home.maildir("default").count() == 1);
+    assert_eq!(home.maildir("default").only().field("Subject"), ["from an older client"]);
+}
+
+/// What a version does not have cannot be asked for in it, also of a broker that knows it.
+///
+/// design §4
+#[test]
+fn a_request_of_a_newer_version_ends_the_connection() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut older = Older::connect(&home);
+    // Request 1, number 29.
+    older.say("0c00000001000000000000001d000000");
+    let goodbye = older.hear();
+    assert_eq!(hex(&goodbye[..4]), "02000000");
+    let why = String::from_utf8_lossy(&goodbye).into_owned();
+    assert!(why.contains("version 1 has no request Broker"), "{why}");
+    assert_eq!(older.0.read(&mut [0]).expect("the end"), 0);
+    home.run(&["status"]).ok();
+    drop(broker);
+}
