@@ -112,7 +112,7 @@ mod tests {
                 }
             }
         }
-        let ours = |word: &String| !["|", "<", ">"].contains(&word.as_str());
+        let ours = |word: &String| !["|", "<", ">", ">>"].contains(&word.as_str());
         let begin = words.iter().position(|word| word == "sundown").expect("it is in the line");
         words.split_off(begin).into_iter().take_while(ours).collect()
     }

@@ -36,7 +36,7 @@ struct Said {
 
 /// What the screen waits for.
 enum News {
-    Said(Said),
+    Said(Box<Said>),
     /// There is no broker now, or one that refuses.
     Nothing(String),
     Signal(i32),
@@ -97,7 +97,7 @@ fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
         let news = match said {
             Ok((said, there)) => {
                 mapi = Some(there);
-                News::Said(said)
+                News::Said(Box::new(said))
             }
             Err(error) => News::Nothing(error.to_string()),
         };
@@ -114,7 +114,7 @@ fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
     let mut view = View { said: None, why, heard: Instant::now(), interval };
     loop {
         match news.recv_timeout(PATIENCE) {
-            Ok(News::Said(said)) => view.hear(Some(said), String::new()),
+            Ok(News::Said(said)) => view.hear(Some(*said), String::new()),
             Ok(News::Nothing(why)) => view.hear(None, why),
             Ok(News::Key(b'q' | b'Q')) | Err(RecvTimeoutError::Disconnected) => return 0,
             Ok(News::Signal(SIGTSTP)) => {
