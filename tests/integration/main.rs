@@ -17,6 +17,7 @@ mod library;
 mod log;
 mod objects;
 mod older;
+mod pictures;
 mod places;
 mod profiles;
 mod queue;
