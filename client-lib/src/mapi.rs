@@ -26,6 +26,8 @@ use crate::{autostart, process};
 
 /// How long the library looks for a broker that went away.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a program that begins looks for a broker that says welcome, at a socket that takes connections.
+const GREETING: Duration = Duration::from_secs(10);
 /// How long a logoff waits for sinks that are being called.
 const TELLING: Duration = Duration::from_secs(5);
 /// How often it looks. A broker that is restarted is back within a few of these.
@@ -552,7 +554,7 @@ impl Library {
         if let Connection::Up(_) | Connection::Down(_) = &*lock(&self.connection) {
             return Ok(());
         }
-        match self.connect() {
+        match self.greet() {
             Ok(link) => self.up(link),
             Err(error) => {
                 let Some(program) = self.starts() else {
@@ -570,6 +572,17 @@ impl Library {
     /// The program that starts a broker, if this one may be started: the host's is its service manager's.
     fn starts(&self) -> Option<&Path> {
         self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own)
+    }
+
+    /// Connects. Where a service manager listens, a broker that ends before it has said welcome is followed by the next.
+    fn greet(self: &Arc<Self>) -> std::io::Result<SharedLink> {
+        let until = Instant::now() + GREETING;
+        loop {
+            match self.connect() {
+                Err(error) if was_cut_off(&error) && Instant::now() < until => thread::sleep(LOOK),
+                other => return other,
+            }
+        }
     }
 
     fn connect(self: &Arc<Self>) -> std::io::Result<SharedLink> {
@@ -878,6 +891,12 @@ fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
 fn looks_absent(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     matches!(error.kind(), NotFound | ConnectionRefused)
+}
+
+/// Whether somebody listened, and went away before it said anything.
+fn was_cut_off(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// A key that nobody else makes.

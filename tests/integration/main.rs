@@ -15,6 +15,7 @@ mod durability;
 mod fast_shutdown;
 mod library;
 mod log;
+mod metrics;
 mod objects;
 mod older;
 mod pictures;

@@ -104,6 +104,26 @@ fn a_passed_socket_is_used_and_stays() {
     assert!(path.exists(), "nor does a stop for good remove it");
 }
 
+/// A broker that ends while somebody is about to say hello is not the end for them: the next one, at the same socket, is.
+///
+/// design §3.21
+#[test]
+fn whoever_was_cut_off_at_the_hello_waits_for_the_next_broker() {
+    let home = Home::new();
+    let listener = socket(&home, "elsewhere/broker.sock");
+    let path = home.path("elsewhere/broker.sock");
+    let mut send = home.command(&["send", "--to", "root", "--no-autostart", "-"]);
+    send.env("SUNDOWN_SOCKET", &path).stdin(std::process::Stdio::null());
+    let mut send = send.spawn().expect("it starts");
+    for _ in 0..2 {
+        // This one dies before it has said anything.
+        drop(listener.accept().expect("somebody connects"));
+    }
+    let broker = Broker::spawn(passed(&home, &[OwnedFd::from(listener)], None));
+    assert!(send.wait().expect("it ends").success());
+    broker.until("the message", || home.maildir("default").count() == 1);
+}
+
 /// What was passed and is no Unix stream socket that listens, or not the only one, ends the start with a sentence that
 /// says so, before anything was made.
 ///

@@ -54,6 +54,8 @@ pub struct Broker {
     pub(crate) timers: Timers,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
+    /// Members that left since the start, by reason.
+    pub(crate) departures: [u64; 5],
     pub(crate) stopping: Option<Stopping>,
     pub(crate) sweeps: BTreeMap<u64, Sweep>,
     pub(crate) grants: Grants,
@@ -151,6 +153,7 @@ pub(crate) enum Then {
         page: Option<u64>,
     },
     Due(EngineId),
+    Measured(EngineId),
     Prepared(u64),
     Marked(u64, Bounced),
     Completed(u64),
@@ -208,6 +211,7 @@ impl Broker {
             lost: VecDeque::new(),
             timers: Timers::default(),
             finals: [0; 9],
+            departures: [0; 5],
             stopping: None,
             sweeps: BTreeMap::new(),
             grants: Grants::default(),
@@ -249,6 +253,7 @@ impl Broker {
                     self.timer(timer, turn);
                 }
             }
+            Event::Measure => self.measure(turn),
             Event::Reload(settings) => {
                 let broker = std::mem::take(&mut self.settings.broker);
                 self.settings = Settings { broker, ..*settings };
@@ -447,6 +452,7 @@ impl Broker {
                 self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
             }
             Then::Due(engine) => self.due_loaded(engine, result, turn),
+            Then::Measured(engine) => self.measured(engine, &result),
             Then::Prepared(flight) => self.prepared(flight, result, turn),
             Then::Marked(flight, bounced) => self.marked(flight, bounced, result, turn),
             Then::Completed(flight) => self.completed(flight, result, turn),

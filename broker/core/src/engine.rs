@@ -13,6 +13,7 @@ use sundown_protocol::{MemberId, SessionId};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
+use crate::figures::Oldest;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreRead, Submission,
 };
@@ -57,6 +58,7 @@ pub(crate) struct Engine {
     loading: Loading,
     /// Entries that changed while the schedule is being read: what is read of them may be older.
     changed: HashSet<u128>,
+    pub(crate) oldest: Oldest,
     /// Entries that no present session can send.
     pub(crate) parked: u64,
     /// Who submitted what is not final; several, if a key was repeated.
@@ -289,6 +291,7 @@ impl Broker {
             horizon: Some((0, 0)),
             loading: Loading::No,
             changed: HashSet::new(),
+            oldest: Oldest::default(),
             parked: 0,
             owners: HashMap::new(),
             changing: HashSet::new(),

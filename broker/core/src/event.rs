@@ -118,6 +118,8 @@ pub enum Event {
     },
     /// The time asked for has come.
     Timer,
+    /// Somebody watches: figures that stores must be asked for are to be brought up to date.
+    Measure,
     /// Settings were read again.
     Reload(Box<Settings>),
     /// The broker is to stop.

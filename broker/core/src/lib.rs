@@ -38,6 +38,7 @@ mod broker;
 mod connection;
 mod engine;
 mod event;
+mod figures;
 mod grants;
 mod lanes;
 mod logoff;
@@ -66,3 +67,4 @@ pub use event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Event, LaneId, LaneSpec, PeerIdentity,
     ProcessKey, Stop, Tick,
 };
+pub use figures::{DEPARTURES, Figures};

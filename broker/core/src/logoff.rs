@@ -231,6 +231,7 @@ impl Broker {
         let Some(mut member) = self.members.remove(&id) else { return 0 };
         // Whoever is done has left, whatever befalls it before it is torn down.
         let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
+        self.departures[reason as usize] += 1;
         if let Some(connection) = self.connections.get_mut(&member.connection) {
             connection.members.remove(&id);
             connection.remember(id, reason);

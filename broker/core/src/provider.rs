@@ -239,6 +239,8 @@ pub enum ProviderAnswer {
         /// Where to go on.
         next: Option<u64>,
     },
+    /// To a question for the oldest: in milliseconds since 1970, if there is one.
+    Oldest(Option<u64>),
     /// A transport's, to a prepare.
     Prepared {
         /// What [`TransportCall::Recover`] needs to find out what became of it.
@@ -454,6 +456,8 @@ pub enum StoreRead {
         /// Its record.
         record: u128,
     },
+    /// When the oldest submission was made that is not final.
+    Oldest,
 }
 
 impl StoreRead {
@@ -464,7 +468,7 @@ impl StoreRead {
             Self::Piece { .. } => "OpenProperty",
             Self::Setting { .. } => "GetProps",
             Self::Due { .. } => "GetOutgoingQueue",
-            Self::Queue { .. } | Self::Submission { .. } => "QueryQueue",
+            Self::Queue { .. } | Self::Submission { .. } | Self::Oldest => "QueryQueue",
         }
     }
 }

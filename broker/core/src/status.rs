@@ -2,7 +2,7 @@
 
 use sundown_protocol::reply::{
     BrokerStatus, LimitStatus, MemberStatus, ProviderStatus, Reply, Resource, SessionStatus,
-    Status, StatusRow, SubmissionState, status_code,
+    Status, StatusRow, status_code,
 };
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
@@ -81,13 +81,6 @@ impl Broker {
                 && (s.key.user == uid || self.administers(uid, &s.key.profile))
         };
         let facts = &self.settings.broker;
-        let mut queue = self.finals;
-        for engine in self.engines.values() {
-            queue[SubmissionState::Accepted as usize] += engine.accepted;
-            for (sum, count) in queue.iter_mut().zip(engine.counts) {
-                *sum += count.max(0) as u64;
-            }
-        }
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: facts.pid,
@@ -99,7 +92,7 @@ impl Broker {
                 .filter(listed)
                 .map(|s| self.session_status(s))
                 .collect(),
-            queue,
+            queue: self.queue_counts(),
             waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
         }
     }

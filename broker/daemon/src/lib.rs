@@ -15,9 +15,11 @@
 //! | `peer` | who is at the other end, as the kernel says it |
 //! | [`workers`] | the threads that call providers |
 //! | `platform` | the few calls that need `unsafe` |
+//! | [`metrics`] | figures for whoever watches, and a health check |
 //! | [`settings`], [`log`] | as they say |
 
 pub mod log;
+pub mod metrics;
 pub mod server;
 pub mod service;
 pub mod settings;

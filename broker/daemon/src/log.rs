@@ -11,6 +11,7 @@
 //!
 //! There are no spans here: what a line has to say is in its own fields.
 
+mod journal;
 mod line;
 mod writer;
 
@@ -25,6 +26,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 pub use writer::Guard;
 
+use journal::Journal;
 use line::Line;
 use writer::{Queue, ROOM};
 
@@ -51,6 +53,8 @@ pub enum Format {
     Json,
     /// For the journal, which knows the time itself: priority, where from, message, fields.
     Journald,
+    /// The same as an entry of the journal, with fields of its own. What is written goes to the journal's socket.
+    Journal,
 }
 
 /// Why there is no log.
@@ -100,9 +104,15 @@ impl std::error::Error for LogError {
 }
 
 impl Options {
-    /// To standard error.
+    /// To standard error; what is for the journal, to the journal itself if that is what standard error is.
     pub fn to_stderr(level: &str, format: Format) -> Self {
-        Self { level: level.to_owned(), format, writer: Box::new(std::io::stderr()) }
+        let level = level.to_owned();
+        match (format, Journal::of_stderr()) {
+            (Format::Journald, Some(journal)) => {
+                Self { level, format: Format::Journal, writer: Box::new(journal) }
+            }
+            _ => Self { level, format, writer: Box::new(std::io::stderr()) },
+        }
     }
 }
 

@@ -53,6 +53,15 @@ pub(crate) struct Outbox {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooSlow;
 
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It will be written.
+    Queued,
+    /// It may be missed, and there was no room.
+    Dropped,
+}
+
 impl Outbox {
     pub(crate) fn new(account: Rc<Account>, limit: usize) -> Self {
         Self { account, limit, frames: VecDeque::new(), written: 0, missed: BTreeMap::new() }
@@ -62,19 +71,20 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    /// Queues a message.
-    pub(crate) fn push(&mut self, message: &FromBroker) -> Result<(), TooSlow> {
+    /// Queues a message, or drops and counts it.
+    pub(crate) fn push(&mut self, message: &FromBroker) -> Result<Pushed, TooSlow> {
         if let FromBroker::Notify(notification) = message {
             let room = self.account.used.get() < self.limit / 2;
             if !room && notification.event.may_be_dropped() {
                 *self.missed.entry(notification.member).or_default() += 1;
-                return Ok(());
+                return Ok(Pushed::Dropped);
             }
             if room {
                 self.confess()?;
             }
         }
-        self.append(message)
+        self.append(message)?;
+        Ok(Pushed::Queued)
     }
 
     /// Says how many notifications were dropped.
@@ -203,7 +213,7 @@ mod tests {
         let account = Rc::new(Account::default());
         let mut outbox = Outbox::new(Rc::clone(&account), 256);
         let reply = FromBroker::Answer { id: RequestId(1), result: Ok(Reply::Done) };
-        let mut pushed = Ok(());
+        let mut pushed = Ok(Pushed::Queued);
         for _ in 0..100 {
             pushed = outbox.push(&reply);
             if pushed.is_err() {

@@ -9,19 +9,20 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use sundown_core::provider::{ProviderAnswer, ProviderError};
 use sundown_core::settings::BrokerFacts;
-use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, ProcessKey, Stop, Tick};
+use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, Figures, ProcessKey, Stop, Tick};
 use sundown_protocol::reply::{End, FromBroker, Previous};
 use sundown_protocol::{Code, Fault, SessionId};
 use sundown_providers::Registry;
 
 use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
-use crate::outbox::{Account, TooSlow};
+use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
+use crate::outbox::{Account, Pushed, TooSlow};
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
@@ -68,6 +69,8 @@ pub enum StartupError {
     Settings(settings::SettingsError),
     /// Its place is not to be had.
     Place(PlaceError),
+    /// Figures cannot be asked for where settings say.
+    Metrics(EndpointError),
     /// The system refused something it cannot do without.
     System {
         /// What was to be done.
@@ -82,6 +85,7 @@ impl fmt::Display for StartupError {
         match self {
             Self::Settings(error) => error.fmt(f),
             Self::Place(error) => error.fmt(f),
+            Self::Metrics(error) => error.fmt(f),
             Self::System { what, error } => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -92,6 +96,12 @@ impl std::error::Error for StartupError {}
 impl From<PlaceError> for StartupError {
     fn from(error: PlaceError) -> Self {
         Self::Place(error)
+    }
+}
+
+impl From<EndpointError> for StartupError {
+    fn from(error: EndpointError) -> Self {
+        Self::Metrics(error)
     }
 }
 
@@ -110,6 +120,8 @@ pub struct Server {
     broker: Broker,
     workers: Workers,
     answers: Receiver<(CallId, Result<ProviderAnswer, ProviderError>)>,
+    /// What is measured, and those who ask for it; `None` when nobody can.
+    metrics: Option<(Arc<Metrics>, Receiver<Sender<Figures>>)>,
     poll: Poll,
     place: Place,
     _lock: DataLock,
@@ -184,9 +196,11 @@ impl Server {
             Some(place) => place,
             None => Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?,
         };
+        let endpoint = loaded.metrics.as_ref().map(Endpoint::listen).transpose()?;
         let poll = Poll::new().map_err(system("watch descriptors"))?;
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
+        let waker = Arc::new(waker);
         let signals = Signals::install(&poll).map_err(system("catch signals"))?;
         let listener = place.as_fd().as_raw_fd();
         poll.registry()
@@ -204,11 +218,24 @@ impl Server {
         }
         let exit = LastExit::ready(&locations.data, broker.started);
         let places = places(&locations, &registry);
-        let (workers, answers) = Workers::new(registry, Arc::new(waker));
+        let metrics = match endpoint {
+            Some(endpoint) => {
+                let (asking, asked) = Asking::new(Arc::clone(&waker));
+                let metrics = Metrics::new(broker.started);
+                endpoint
+                    .serve(Arc::clone(&metrics), asking)
+                    .map_err(system("start a thread for metrics"))?;
+                Some((metrics, asked))
+            }
+            None => None,
+        };
+        let measured = metrics.as_ref().map(|(metrics, _)| Arc::clone(metrics));
+        let (workers, answers) = Workers::new(registry, waker, measured);
         let mut server = Self {
             broker: Broker::new(sundown_core::settings::Settings::default()),
             workers,
             answers,
+            metrics,
             poll,
             place,
             _lock: lock,
@@ -278,7 +305,10 @@ impl Server {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept_all(),
-                    WAKER => self.take_answers(),
+                    WAKER => {
+                        self.take_answers();
+                        self.tell_figures();
+                    }
                     SIGNALS => self.take_signals(),
                     Token(token) if token % 2 == 1 => self.process_ended(Token(token)),
                     Token(token) => {
@@ -402,7 +432,16 @@ impl Server {
 
     fn send(&mut self, connection: ConnectionId, message: &FromBroker) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        if link.outbox.push(message) == Err(TooSlow) {
+        let pushed = link.outbox.push(message);
+        if let Some((metrics, _)) = &self.metrics {
+            match (message, pushed) {
+                (_, Err(TooSlow)) => metrics.too_slow.inc(),
+                (_, Ok(Pushed::Dropped)) => metrics.lagged.inc(),
+                (FromBroker::Notify(_), Ok(Pushed::Queued)) => metrics.notifications.inc(),
+                _ => 0,
+            };
+        }
+        if pushed == Err(TooSlow) {
             tracing::warn!(connection = connection.0, "a client does not read; disconnected");
             self.drop_link(connection);
         } else {
@@ -609,6 +648,18 @@ impl Server {
         }
     }
 
+    /// Answers those who ask for figures.
+    fn tell_figures(&mut self) {
+        let asked = self.metrics.as_ref().map(|(_, asked)| asked.try_iter().collect::<Vec<_>>());
+        let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return };
+        let figures = self.broker.figures();
+        for who in asked {
+            // Whoever does not wait any more has been answered otherwise.
+            let _ = who.try_send(figures.clone());
+        }
+        self.apply(Event::Measure);
+    }
+
     fn take_signals(&mut self) {
         if self.signals.reload_asked() {
             self.reload();
@@ -630,6 +681,9 @@ impl Server {
             Ok(loaded) => {
                 if loaded.socket_group != self.loaded.socket_group {
                     tracing::warn!("the socket's group changes when the broker starts again");
+                }
+                if loaded.metrics != self.loaded.metrics {
+                    tracing::warn!("[metrics] changes when the broker starts again");
                 }
                 self.loaded = loaded;
                 // What the broker is stays as it was.

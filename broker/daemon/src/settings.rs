@@ -34,9 +34,11 @@ pub use smtp::valid_host;
 pub use source::{Position, SettingsError};
 pub use value::valid_name;
 
+use crate::metrics::Listen;
 use source::Source;
 use value::{
-    Behavior, BufferSize, Count, Grace, LingerTime, PositiveTime, SharedLogoffWord, Size, Spelled,
+    Behavior, BufferSize, Count, Grace, LingerTime, ListenPlace, PositiveTime, SharedLogoffWord,
+    Size, Spelled,
 };
 
 /// What the settings files say.
@@ -46,6 +48,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// `[socket]`, `group`: who besides the owner may connect. The socket has mode 0660 then, its directory 0750.
     pub socket_group: Option<Group>,
+    /// `[metrics]`, `listen`: where figures can be asked for, if anywhere.
+    pub metrics: Option<Listen>,
     /// The files that were there, in the order in which they were read.
     pub files: Vec<PathBuf>,
 }
@@ -77,6 +81,7 @@ struct SettingsFile {
     shutdown: ShutdownSection,
     limits: LimitsSection,
     socket: SocketSection,
+    metrics: MetricsSection,
 }
 
 #[derive(Deserialize, Default)]
@@ -110,6 +115,12 @@ struct SocketSection {
     group: Option<Spanned<String>>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [metrics]")]
+struct MetricsSection {
+    listen: Option<Spelled<ListenPlace>>,
+}
+
 impl SettingsFile {
     fn apply(
         self,
@@ -121,6 +132,9 @@ impl SettingsFile {
         self.limits.apply(&mut loaded.settings.limits);
         if let Some(name) = self.socket.group {
             loaded.socket_group = Some(find_group(&name, source, accounts)?);
+        }
+        if let Some(listen) = Spelled::of(self.metrics.listen) {
+            loaded.metrics = Some(listen);
         }
         Ok(())
     }
@@ -228,6 +242,8 @@ mod tests {
             recipients = 8
             [socket]
             group = "mail"
+            [metrics]
+            listen = "localhost:9464"
         "#])
         .expect("settings");
         let shutdown = Shutdown {
@@ -252,6 +268,7 @@ mod tests {
         };
         assert_eq!(loaded.settings.limits, limits);
         assert_eq!(loaded.socket_group, Some(Group { name: "mail".into(), gid: 8 }));
+        assert_eq!(loaded.metrics, Listen::parse("127.0.0.1:9464"));
     }
 
     #[test]
@@ -312,6 +329,12 @@ mod tests {
             ("[limits]\nmessage = \"1 MB\"", (2, 11), "limits.message", &["1 MB", "MiB"]),
             ("[limits]\noutbox_bytes = 7", (2, 16), "limits.outbox_bytes", &["7", "\"1MiB\""]),
             ("[socket]\ngroup = \"male\"", (2, 9), "socket.group", &["male", "group"]),
+            (
+                "[metrics]\nlisten = \"0.0.0.0:9464\"",
+                (2, 10),
+                "metrics.listen",
+                &["0.0.0.0:9464", "127.0.0.1"],
+            ),
             ("shutdown = 3", (1, 12), "shutdown", &["3", "[shutdown]"]),
             ("[shutdown]\nlinger = off", (2, 10), "shutdown.linger", &["quoted"]),
             ("[limits]\nmembers = 1\nmembers = 2", (3, 1), "members", &["duplicate key"]),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
 use sundown_core::provider::{
@@ -54,6 +55,7 @@ pub struct Workers {
     lanes: HashMap<LaneId, Arc<Sender<Work>>>,
     stores: Stores,
     answers: Answers,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// The way back to the loop.
@@ -122,11 +124,15 @@ fn not_open(uid: u32) -> ProviderError {
 
 impl Workers {
     /// No workers yet. Answers come through the receiver; the waker says when.
-    pub fn new(registry: Registry, waker: Arc<Waker>) -> (Self, Receiver<(CallId, Answer)>) {
+    pub(crate) fn new(
+        registry: Registry,
+        waker: Arc<Waker>,
+        metrics: Option<Arc<Metrics>>,
+    ) -> (Self, Receiver<(CallId, Answer)>) {
         let (sender, receiver) = unbounded();
         let answers = Answers { sender, waker };
         let lanes = HashMap::new();
-        (Self { registry, lanes, stores: Stores::default(), answers }, receiver)
+        (Self { registry, lanes, stores: Stores::default(), answers, metrics }, receiver)
     }
 
     /// Makes a worker.
@@ -142,6 +148,7 @@ impl Workers {
             provider_type,
             calls,
             answers: self.answers.clone(),
+            metrics: self.metrics.clone(),
         };
         match provider_type {
             ProviderType::Store => {
@@ -222,6 +229,7 @@ struct Desk {
     provider_type: ProviderType,
     calls: Receiver<Work>,
     answers: Answers,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Desk {
@@ -239,11 +247,15 @@ impl Desk {
         ProviderError::new(Code::E_CALL_FAILED, message)
     }
 
-    fn log_call(&self, behalf: &Behalf, call: &str, answer: &Answer, took: Duration) {
+    fn log_call(&self, behalf: &Behalf, call: &'static str, answer: &Answer, took: Duration) {
         let (result, why) = match answer {
             Ok(_) => ("S_OK", None),
             Err(error) => (error.code.name(), Some(error.message.as_str())),
         };
+        if let Some(metrics) = &self.metrics {
+            let kind = self.provider_type.name();
+            metrics.called(&self.name, (kind, call), result, took);
+        }
         tracing::info!(
             event = "provider-call",
             session = behalf.session.map(|s| s.0),

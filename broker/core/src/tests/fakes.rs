@@ -285,6 +285,10 @@ impl Store {
                 let rows = rows.into_iter().take(limit as usize).cloned().collect();
                 Ok(ProviderAnswer::Queue { rows, next })
             }
+            StoreRead::Oldest => {
+                let open = self.submissions.values().filter(|s| !s.state().is_final());
+                Ok(ProviderAnswer::Oldest(open.map(|s| s.submitted).min()))
+            }
             StoreRead::Submission { record } => match self.submissions.get(&record) {
                 Some(found) => Ok(ProviderAnswer::Queue { rows: vec![found.clone()], next: None }),
                 None => Err(error(Code::E_NOT_IN_QUEUE)),

@@ -7,6 +7,7 @@ mod advise;
 mod crash;
 mod explore;
 mod fairness;
+mod figures;
 mod grants;
 mod house;
 mod linger;

@@ -74,8 +74,26 @@ impl Line {
             Format::Text => format!("{} {:<5} ", now(), self.level.as_str()),
             Format::Journald => format!("<{}>", priority(self.level)),
             Format::Json => return self.json(),
+            Format::Journal => return self.entry(),
         };
         self.write_rest(&mut text);
+        text.push('\n');
+        text
+    }
+
+    /// An entry of the journal: a field a line. No value has a line end in it.
+    fn entry(&self) -> String {
+        let mut text =
+            format!("PRIORITY={}\nSYSLOG_IDENTIFIER=sundown\nMESSAGE=", priority(self.level));
+        self.write_rest(&mut text);
+        let event = self.fields.event.as_deref().map(|event| ("event", event.into()));
+        let target = ("target", Value::from(self.target.as_str()));
+        for (name, value) in [target].iter().chain(&event).chain(&self.fields.others) {
+            text.push_str("\nSUNDOWN_");
+            text.push_str(&name.to_ascii_uppercase());
+            text.push('=');
+            push_escaped(&mut text, &bare(value.clone()));
+        }
         text.push('\n');
         text
     }

@@ -17,7 +17,7 @@ use super::line::{Keep, Line};
 /// Room for ordinary lines that wait, in bytes: some ten thousand of them.
 pub(super) const ROOM: usize = 4 << 20;
 
-/// How much is written at once.
+/// How much is written at once to what takes lines.
 const BATCH: usize = 64 << 10;
 
 /// How long the end of the program waits for whoever reads the log.
@@ -122,7 +122,9 @@ pub(super) fn start(
     let (sender, receiver) = unbounded();
     let (alive, done) = bounded(0);
     let account = Arc::new(Account::default());
-    let thread = WriterThread { receiver, writer, format, account: Arc::clone(&account) };
+    // The journal takes one entry with each write.
+    let batch = if format == Format::Journal { 0 } else { BATCH };
+    let thread = WriterThread { receiver, writer, format, batch, account: Arc::clone(&account) };
     thread::Builder::new().name("log".to_owned()).spawn(move || {
         thread.run();
         drop::<Sender<()>>(alive);
@@ -136,6 +138,8 @@ struct WriterThread {
     receiver: Receiver<Message>,
     writer: Box<dyn Write + Send>,
     format: Format,
+    /// How much is written at once.
+    batch: usize,
     account: Arc<Account>,
 }
 
@@ -172,7 +176,7 @@ impl WriterThread {
                     taken += size;
                 }
             }
-            if batch.len() >= BATCH {
+            if batch.len() >= self.batch {
                 return (More::Yes, taken);
             }
             match self.receiver.try_recv() {

@@ -12,6 +12,8 @@ use sundown_core::address::{self, Pattern};
 use sundown_core::provider::FastShutdown;
 use sundown_core::settings::{FastShutdownBehavior, Linger, OnUnknown, SharedLogoff};
 
+use crate::metrics::Listen;
+
 /// Ten years. Deadlines are added to clocks, and no clock may run over.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
 
@@ -243,6 +245,19 @@ impl Spelling for SharedLogoffWord {
             "deny" => Some(SharedLogoff::Deny),
             _ => None,
         }
+    }
+}
+
+/// Where metrics can be asked for.
+pub(super) enum ListenPlace {}
+
+impl Spelling for ListenPlace {
+    type Value = Listen;
+    const EXPECTED: &'static str = "a port of the loopback interface such as \"127.0.0.1:9464\", \
+                                    or the absolute path of a socket";
+
+    fn text(text: &str) -> Option<Listen> {
+        Listen::parse(text)
     }
 }
 

@@ -88,6 +88,7 @@ fn answer(
         StoreRead::Due { after, limit } => due(connection, *after, *limit),
         StoreRead::Queue { all, after, limit } => queue(connection, *all, *after, *limit),
         StoreRead::Submission { record } => submission(connection, *record),
+        StoreRead::Oldest => Ok(ProviderAnswer::Oldest(oldest(connection)?)),
     }
 }
 
@@ -244,6 +245,20 @@ fn submission(connection: &Connection, record: u128) -> Answer {
     found.map(|row| ProviderAnswer::Queue { rows: vec![row], next: None }).ok_or_else(missing)
 }
 
+/// The submissions of a state lie in the index in the order in which they were made, so this looks at one of each.
+fn oldest(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let mut first = connection.prepare_cached(FIRST_OF_STATE)?;
+    let states = SubmissionState::ALL.into_iter().filter(|state| !state.is_final());
+    let found = states.map(|state| {
+        let first = first.query_row([state_number(state)], |row| row.get::<_, i64>(0)).optional();
+        first.map(|submitted| submitted.map(|submitted| submitted as u64))
+    });
+    let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
+    Ok(found.into_iter().flatten().min())
+}
+
+const FIRST_OF_STATE: &str = "SELECT submitted FROM message WHERE state = ?1 ORDER BY seq LIMIT 1";
+
 /// The submission with that record.
 pub(super) fn submission_of(
     connection: &Connection,
@@ -280,6 +295,7 @@ mod tests {
             plan(&open_queue(), (0, 1)),
             plan(&in_states(rows::SUBMISSION, |_| true), (0, 1)),
             plan(&in_folder(Folder::Inbox), (0, 1)),
+            plan(FIRST_OF_STATE, (0,)),
         ] {
             assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
         }

@@ -187,6 +187,16 @@ fn a_submission_is_complete_when_it_is_answered() {
 }
 
 #[test]
+fn the_oldest_is_the_first_that_is_not_final() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.read(&StoreRead::Oldest), Ok(ProviderAnswer::Oldest(None)));
+    let (first, _) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    submitted(fixture.write(submit(2, inline(MESSAGE))));
+    let oldest = ProviderAnswer::Oldest(Some(first.submitted));
+    assert_eq!(fixture.read(&StoreRead::Oldest), Ok(oldest));
+}
+
+#[test]
 fn what_a_message_lacks_is_put_in_front() {
     let mut fixture = Fixture::new();
     let (stored, _) = submitted(fixture.write(submit(1, inline("Subject: s\r\n\r\nbody"))));

@@ -1,0 +1,136 @@
+//! Figures for whoever watches the broker: how much there is of everything, and what happened since it started.
+
+use std::collections::BTreeMap;
+
+use sundown_protocol::notification::LeaveReason;
+use sundown_protocol::reply::{LimitStatus, SubmissionState};
+
+use crate::broker::{Broker, Caller, Then};
+use crate::event::{EngineId, Turn};
+use crate::member::MemberState;
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, StoreRead};
+
+/// What there is at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Open connections.
+    pub connections: u64,
+    /// Processes with a connection, and those that are remembered until they end.
+    pub processes: u64,
+    /// Sessions by state, as `status` names it; also those that only close.
+    pub sessions: BTreeMap<&'static str, u64>,
+    /// Members by state.
+    pub members: BTreeMap<&'static str, u64>,
+    /// Submissions by state, in the order of [`SubmissionState::ALL`]; final ones since the broker started.
+    pub queue: [u64; 9],
+    /// Submissions that no present session may send.
+    pub waiting_for_mail_member: u64,
+    /// When the oldest message in the queue was submitted, in milliseconds since 1970, as far as stores have said.
+    pub oldest: Option<u64>,
+    /// Members that have left since the broker started, in the order of [`DEPARTURES`].
+    pub departures: [u64; 5],
+    /// Limits, and how much of each is used.
+    pub limits: Vec<LimitStatus>,
+    /// Whether the end has begun.
+    pub stopping: bool,
+}
+
+/// The reasons why members leave, in the order in which they are counted.
+pub const DEPARTURES: [LeaveReason; 5] = [
+    LeaveReason::LoggedOff,
+    LeaveReason::FastShutdown,
+    LeaveReason::Disconnected,
+    LeaveReason::Evicted,
+    LeaveReason::BrokerStopped,
+];
+
+/// When the oldest message of a store's queue was submitted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Oldest {
+    /// What the store said last.
+    submitted: Option<u64>,
+    /// Whether it is being asked.
+    asked: bool,
+}
+
+impl Broker {
+    /// The figures at this moment.
+    pub fn figures(&self) -> Figures {
+        let mut sessions = BTreeMap::from(["starting", "active", "memberless", "ending"].map(zero));
+        for session in self.sessions.values() {
+            *sessions.entry(session.state_name()).or_default() += 1;
+        }
+        let mut members = BTreeMap::from(["attached", "draining"].map(zero));
+        for member in self.members.values() {
+            let state = match member.state {
+                MemberState::Attached => "attached",
+                MemberState::Draining(_) => "draining",
+            };
+            *members.entry(state).or_default() += 1;
+        }
+        let oldest = self.engines.values().filter(|engine| engine.waits());
+        Figures {
+            connections: self.connections.len() as u64,
+            processes: self.processes.iter().count() as u64,
+            sessions,
+            members,
+            queue: self.queue_counts(),
+            waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
+            oldest: oldest.filter_map(|engine| engine.oldest.submitted).min(),
+            departures: self.departures,
+            limits: self.broker_status().limits,
+            stopping: self.is_stopping(),
+        }
+    }
+
+    /// Asks stores what the figures do not know by themselves; the next ones have it.
+    pub(crate) fn measure(&mut self, turn: &mut Turn) {
+        let asked: Vec<_> =
+            self.engines.values().filter(|e| e.can_be_asked()).map(|e| e.id).collect();
+        for id in asked {
+            let engine = self.engines.get_mut(&id).expect("it was listed just now");
+            engine.oldest.asked = true;
+            let (lane, question) = (engine.read, ProviderCall::Read(StoreRead::Oldest));
+            self.call(lane, Caller::broker(None).last(), question, Then::Measured(id), turn);
+        }
+    }
+
+    pub(crate) fn measured(
+        &mut self,
+        id: EngineId,
+        result: &Result<ProviderAnswer, ProviderError>,
+    ) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        engine.oldest.asked = false;
+        if let Ok(ProviderAnswer::Oldest(submitted)) = result {
+            engine.oldest.submitted = *submitted;
+        }
+    }
+
+    /// Submissions by state; final ones since the broker started.
+    pub(crate) fn queue_counts(&self) -> [u64; 9] {
+        let mut queue = self.finals;
+        for engine in self.engines.values() {
+            queue[SubmissionState::Accepted as usize] += engine.accepted;
+            for (sum, count) in queue.iter_mut().zip(engine.counts) {
+                *sum += count.max(0) as u64;
+            }
+        }
+        queue
+    }
+}
+
+impl crate::engine::Engine {
+    /// Whether anything is in its queue.
+    fn waits(&self) -> bool {
+        self.counts.iter().any(|count| *count > 0)
+    }
+
+    fn can_be_asked(&self) -> bool {
+        self.uid.is_some() && self.waits() && !self.oldest.asked
+    }
+}
+
+fn zero(state: &'static str) -> (&'static str, u64) {
+    (state, 0)
+}

@@ -1,0 +1,46 @@
+//! Figures: what is counted, and what stores are asked for.
+
+use super::fakes::Step;
+use super::world::{World, secs};
+use crate::event::Event;
+use crate::provider::Outcome;
+
+/// design §2: what is there, by state; what has happened, by outcome and reason.
+#[test]
+fn figures_count_what_is_there_and_what_has_happened() {
+    let mut world = World::new();
+    let (first, second) = (world.member(1), world.member(2));
+    world.script("late@x", &[Step::Says(Outcome::Later)]);
+    world.submit(first, "bo@x");
+    world.submit(first, "late@x");
+    world.logoff(second);
+    let figures = world.broker.figures();
+    assert_eq!((figures.connections, figures.processes), (2, 2));
+    assert_eq!((figures.sessions["active"], figures.sessions["ending"]), (1, 0));
+    assert_eq!((figures.members["attached"], figures.members["draining"]), (1, 0));
+    let [.., deferred, _, sent, _, _] = figures.queue;
+    assert_eq!((deferred, sent), (1, 1));
+    assert_eq!(figures.departures, [1, 0, 0, 0, 0]);
+    assert!(!figures.stopping);
+}
+
+/// The age of the oldest message is the store's to say: it is asked when somebody looks, and not twice at once.
+#[test]
+fn the_oldest_message_is_asked_for() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let submitted = world.wall();
+    world.script("late@x", &[Step::Says(Outcome::Later)]);
+    world.submit(member, "late@x");
+    assert_eq!(world.broker.figures().oldest, None);
+    world.hold("store", "QueryQueue");
+    world.apply(Event::Measure);
+    world.apply(Event::Measure);
+    world.settle();
+    assert_eq!(world.waiting_calls("store"), 1);
+    world.let_go("store");
+    assert_eq!(world.broker.figures().oldest, Some(submitted));
+    world.advance(secs(3600));
+    world.settle();
+    assert_eq!(world.broker.figures().oldest, None, "nothing waits any more");
+}

@@ -1,0 +1,148 @@
+//! Figures for whoever watches, and the health check.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+
+use crate::harness::{Broker, DEADLINE, Home};
+
+const ANY_PORT: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+
+/// Where a broker says that figures can be asked for.
+fn place(broker: &Broker) -> String {
+    let line = broker.log_line("the place of metrics", |l| l["listen"].is_string());
+    line["listen"].as_str().expect("text").to_owned()
+}
+
+fn connect(broker: &Broker) -> TcpStream {
+    let stream = TcpStream::connect(place(broker)).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("it has a timeout");
+    stream
+}
+
+/// Asks as a browser would. Status line and body.
+fn ask(mut stream: impl Read + Write, path: &str) -> (String, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and its end");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.lines().next().expect("a status line").to_owned(), body.to_owned())
+}
+
+fn figures(broker: &Broker) -> String {
+    let (status, body) = ask(connect(broker), "/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(body.ends_with("# EOF\n"), "{body}");
+    body
+}
+
+fn has(text: &str, line: &str) -> bool {
+    text.lines().any(|l| l == line)
+}
+
+/// What happens is in the figures: sessions, members, the queue by state and its age, calls of providers, who left how.
+///
+/// design §2
+#[test]
+fn what_happens_is_in_the_figures() {
+    let home = Home::with_settings(ANY_PORT);
+    let mut broker = home.serve();
+    assert!(has(&figures(&broker), "sundown_sessions{state=\"active\"} 0"));
+    let (mut shell, mut killed) = (home.shell(), home.shell());
+    shell.ok("logon");
+    killed.ok("logon");
+    shell.submit(1, &home.message("counted"));
+    broker.until("the message", || home.maildir("default").count() == 1);
+    killed.kill();
+    let lines = [
+        "sundown_sessions{state=\"active\"} 1".to_owned(),
+        "sundown_members{state=\"attached\"} 1".to_owned(),
+        "sundown_members_left_total{reason=\"disconnected\"} 1".to_owned(),
+        "sundown_messages_total{outcome=\"sent\"} 1".to_owned(),
+        "sundown_limit{limit=\"members\"} 1024".to_owned(),
+        "sundown_limit_used{limit=\"members\"} 1".to_owned(),
+        "sundown_provider_calls_total{provider=\"maildir\",kind=\"transport\",call=\"EndMessage\",result=\"S_OK\"} 1"
+            .to_owned(),
+    ];
+    broker.until("all of it", || {
+        let text = figures(&broker);
+        lines.iter().all(|line| has(&text, line))
+    });
+    let (status, body) = ask(connect(&broker), "/healthz");
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "ok\n"));
+    for (path, wanted) in [("/", "404"), ("/metrics/more", "404")] {
+        assert!(ask(connect(&broker), path).0.contains(wanted), "{path}");
+    }
+    broker.terminate();
+}
+
+/// A message that waits has an age.
+///
+/// design §2
+#[test]
+fn what_waits_has_an_age() {
+    let home = Home::with_settings(ANY_PORT);
+    home.profile("default", "[[transport]]\nkind = \"maildir\"\npath = \"/dev/null/nowhere\"\n");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    shell.submit(1, &home.message("waits"));
+    broker.until("an age", || {
+        let text = figures(&broker);
+        let age = text.lines().find_map(|l| l.strip_prefix("sundown_queue_oldest_seconds "));
+        let waits =
+            ["queued", "deferred"].map(|state| format!("sundown_queue{{state=\"{state}\"}} 1"));
+        waits.iter().any(|line| has(&text, line)) && age.is_some_and(|age| age != "0")
+    });
+}
+
+/// Somebody who connects and says nothing, or nonsense, or too much, is answered or left, and the others are not held up
+/// for long.
+///
+/// design §1
+#[test]
+fn whoever_asks_badly_hurts_nobody() {
+    let home = Home::with_settings(ANY_PORT);
+    let broker = home.serve();
+    let silent = connect(&broker);
+    let refused = |said: &[u8], wanted: &str| {
+        let mut stream = connect(&broker);
+        let _ = stream.write_all(said);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with(wanted), "{answer}");
+    };
+    refused(b"\x00\x01\r\n\r\n", "HTTP/1.1 400");
+    refused(b"DELETE /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 405");
+    assert!(figures(&broker).contains("sundown_connections"));
+    drop(silent);
+    home.run(&["status"]).ok();
+}
+
+/// A socket is for the broker's own user; what is wrong with a place is said, and the broker does not start.
+///
+/// design §7
+#[test]
+fn a_place_for_figures_is_checked() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = taken.local_addr().expect("an address").to_string();
+    home.settings(&format!("[metrics]\nlisten = \"{port}\"\n"));
+    let ran = home.run(&["serve"]).exits(1);
+    for word in [&port, "[metrics] listen", "in use"] {
+        assert!(ran.errors.contains(word), "{word} is not in {ran:?}");
+    }
+    home.settings("[metrics]\nlisten = \"0.0.0.0:9464\"\n");
+    let ran = home.run(&["serve"]).exits(1);
+    assert!(ran.errors.contains("metrics.listen") && ran.errors.contains("loopback"), "{ran:?}");
+    let socket = home.path("metrics.sock");
+    home.settings(&format!("[metrics]\nlisten = \"{}\"\n", socket.display()));
+    for _ in 0..2 {
+        let mut broker = home.serve();
+        assert_eq!(place(&broker), socket.display().to_string());
+        let stream = UnixStream::connect(&socket).expect("it listens");
+        assert_eq!(ask(stream, "/healthz").1, "ok\n");
+        broker.kill();
+    }
+}
