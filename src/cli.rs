@@ -58,7 +58,9 @@ pub(crate) enum Command {
     /// Run the broker in the foreground
     #[command(after_help = examples::SERVE)]
     Serve(ServeArguments),
-    /// Show the whole story in a minute, with real processes on a broker of its own
+    /// Show the whole story in a minute, with real processes
+    ///
+    /// It has a broker of its own in a temporary directory. Exit status 0 only if everything it shows was checked and true.
     Tour,
     /// One process with sessions, driven by lines on standard input
     #[command(after_help = examples::SHELL)]
@@ -66,28 +68,36 @@ pub(crate) enum Command {
     /// Submit one message
     #[command(after_help = examples::SEND)]
     Send(SendArguments),
-    /// Take mail as programs hand it to sendmail; what stands behind this word is read in sendmail's way
+    /// Take mail as programs hand it to sendmail
+    ///
+    /// What stands behind this word is read in sendmail's way, and the exit statuses are sendmail's.
     #[command(override_usage = "sundown [OPTIONS] sendmail [FLAG|ADDRESS]...", after_help = examples::SENDMAIL)]
     Sendmail(SendmailArguments),
-    /// Show sessions, members, providers and the queue; exit status 1 when no broker runs
+    /// Show sessions, members, providers and the queue
+    ///
+    /// Exit status 1 when no broker runs.
     #[command(after_help = examples::STATUS)]
     Status(StatusArguments),
     /// Look at the outgoing queue, and change what is in it
     #[command(after_help = examples::QUEUE)]
     Queue(QueueArguments),
-    /// Join the current shared session and log off; on a terminal --shared and --drain ask first
+    /// Join the current shared session and log off
+    ///
+    /// On a terminal --shared and --drain show who else is attached and what is queued, and ask first.
     #[command(after_help = examples::LOGOFF)]
     Logoff(LogoffArguments),
     /// The accounts that sessions are for
     #[command(after_help = examples::PROFILE)]
     Profile(ProfileArguments),
-    /// What profiles are made of: the kinds of stores, transports and address books
+    /// What profiles are made of: stores, transports, address books
     #[command(after_help = examples::PROVIDER)]
     Provider(ProviderArguments),
     /// End the broker, and with it every session
     #[command(after_help = examples::STOP)]
     Stop(StopArguments),
-    /// Look at everything that mail depends on, and say what to do; exit status 1 when there is a problem
+    /// Look at everything that mail depends on, and say what to do
+    ///
+    /// It starts no broker and changes nothing. Exit status 1 when there is a problem.
     #[command(after_help = examples::DOCTOR)]
     Doctor,
     /// Print what makes a shell complete this command's words
@@ -132,9 +142,13 @@ pub(crate) struct SendArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
-    /// Show it again every second
+    /// Show it again and again, on a screen of its own; q or Ctrl-C ends it
     #[arg(long)]
     pub(crate) watch: bool,
+    /// With --watch: how long to wait in between; without it a second
+    #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = 1, hide_default_value = true,
+          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) interval: u64,
 }
 
 #[derive(Debug, Args)]
@@ -177,7 +191,11 @@ pub(crate) enum QueueAction {
         entry: String,
     },
     /// Try everything that waits for its time, now, through transports that were disabled too
-    Flush,
+    Flush {
+        /// Stay until all of it is final or deferred again, at most so many seconds
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
+        wait: Option<u64>,
+    },
 }
 
 // Each is a switch of the command line.

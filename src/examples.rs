@@ -24,7 +24,7 @@ pub(crate) const SEND: &str = "\
 Examples:
   echo hello | sundown send --to anna@localhost --subject Greetings
   sundown send letter.eml --wait=60
-  sundown send --profile work --to 'Bo <bo@example.org>' --from anna@example.org letter.txt";
+  sundown send --to 'Bo <bo@example.org>' --from anna@example.org letter.txt";
 
 pub(crate) const SENDMAIL: &str = "\
 Examples:
@@ -36,6 +36,7 @@ pub(crate) const STATUS: &str = "\
 Examples:
   sundown status
   sundown status --watch
+  sundown status --watch --json --interval=60 >> status.log
   sundown status --json | jq .queue";
 
 pub(crate) const QUEUE: &str = "\
@@ -43,7 +44,7 @@ Examples:
   sundown queue
   sundown queue list --all --json
   sundown queue show 0521bae7227dd0be64f5aace4310f8e47b80387e
-  sundown queue flush --profile work";
+  sundown queue flush --profile work --wait=60";
 
 pub(crate) const LOGOFF: &str = "\
 Examples:
@@ -60,7 +61,7 @@ Examples:
 pub(crate) const PROFILE_ADD: &str = "\
 Examples:
   sundown profile add notes --maildir ~/Maildir
-  sundown profile add work --host smtp.example.org --username anna --password-command 'pass show mail/work'
+  sundown profile add work --host smtp.example.org --username anna
   sundown profile add relay --host localhost --security none --accept '*'";
 
 pub(crate) const PROVIDER: &str = "\
@@ -111,7 +112,7 @@ mod tests {
                 }
             }
         }
-        let ours = |word: &String| !["|", "<", ">"].contains(&word.as_str());
+        let ours = |word: &String| !["|", "<", ">", ">>"].contains(&word.as_str());
         let begin = words.iter().position(|word| word == "sundown").expect("it is in the line");
         words.split_off(begin).into_iter().take_while(ours).collect()
     }
@@ -125,6 +126,7 @@ mod tests {
             words.truncate(end);
             let help = words.get(1).is_some_and(|word| word == "help");
             assert!(help || Cli::try_parse_from(&words).is_ok(), "{line}");
+            assert!(line.len() <= 80, "{line} does not fit into a terminal");
             *checked += 1;
         }
         command.get_subcommands().for_each(|below| check(below, checked));

@@ -10,15 +10,20 @@ mod logoff;
 mod man;
 mod output;
 mod profile;
+mod progress;
 mod provider;
 mod queue;
+mod screen;
 mod send;
 mod sendmail;
 mod serve;
 mod shell;
 mod status;
 mod stop;
+mod table;
+mod terminal;
 mod tour;
+mod watch;
 
 use std::process::ExitCode;
 

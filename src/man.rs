@@ -19,9 +19,21 @@ const MANUAL: &str = "Sundown";
 /// What they say they describe.
 const VERSION: &str = concat!("sundown ", env!("CARGO_PKG_VERSION"));
 
+/// What every subcommand but `sendmail` ends with.
+const EXIT_STATUSES: &[(&str, &str)] = &[
+    ("0", "It is done."),
+    (
+        "1",
+        "It failed, and standard error says why; a doctor found a problem; mail that was waited for came back.",
+    ),
+    ("2", "The command line makes no sense."),
+    ("75", "With --wait: the mail is safe on the disk, and was not final when the time was over."),
+    ("130", "It was interrupted. What it waited for goes on without it."),
+];
+
 pub(crate) fn run(directory: Option<&Path>) -> Result<ExitCode, Error> {
     match directory {
-        None => output::print_bytes(&page(&whole()).unwrap_or_default())?,
+        None => drop(output::print_bytes(&page(&whole()).unwrap_or_default())?),
         Some(directory) => {
             std::fs::create_dir_all(directory).map_err(|e| cannot("make", directory, &e))?;
             write(&whole(), directory)?;
@@ -64,6 +76,10 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(described).manual(MANUAL).source(VERSION).render(&mut page)?;
     let mut rest = Roff::new();
+    rest.control("SH", ["EXIT STATUS"]);
+    for (status, meaning) in EXIT_STATUSES {
+        rest.control("TP", []).text([roman(*status)]).text([roman(*meaning)]);
+    }
     if let Some(examples) = command.get_after_help() {
         lines(&mut rest, &examples.to_string());
     }
@@ -98,6 +114,7 @@ mod tests {
         let examples = page.split(".SH EXAMPLES\n").nth(1).expect("examples");
         let wanted = ".nf\nx \\*(Aqa b\\*(Aq\n\\&.x \\-y\n.fi\n";
         assert!(examples.starts_with(wanted), "{examples}");
+        assert!(page.contains(".SH \"EXIT STATUS\"\n.TP\n0\n"), "{page}");
         assert!(!page.contains("Examples:") && !page.contains("EXTRA"), "{page}");
     }
 

@@ -7,6 +7,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use sundown_client::{Code, Error, FaultDetail, Peer, Previous};
 
+pub(crate) use crate::table::table;
+use crate::terminal;
+
+/// Exit status of a command that waits for mail which is not final when the time is over (`EX_TEMPFAIL`).
+pub(crate) const NOT_FINAL: u8 = 75;
+
 /// An error of the command line.
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     error(Code::E_INVALID_PARAMETER, message)
@@ -22,7 +28,8 @@ pub(crate) fn fail(json: bool, error: &Error) -> ExitCode {
     if json {
         println!("{}", json!({ "error": error_value(error) }));
     } else {
-        eprintln!("sundown: {error} ({} {})", error.code().name(), error.code());
+        let text = format!("sundown: {error} ({} {})", error.code().name(), error.code());
+        eprintln!("{}", terminal::for_stderr(&text));
     }
     ExitCode::FAILURE
 }
@@ -68,44 +75,26 @@ pub(crate) fn previous(previous: &Previous) -> Value {
 
 /// Prints one JSON document, or text for people.
 pub(crate) fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
-    if json {
-        println!("{value}");
-    } else {
-        print!("{}", text());
-    }
+    let text = if json { format!("{value}\n") } else { text() };
+    // Who reads it may go away early; and what was done is done also where nobody can be told.
+    let _ = print_bytes(text.as_bytes());
+}
+
+/// Whether somebody still reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    There,
+    Gone,
 }
 
 /// Prints a document as it is. Whoever reads it may go away early.
-pub(crate) fn print_bytes(document: &[u8]) -> Result<(), Error> {
+pub(crate) fn print_bytes(document: &[u8]) -> Result<Reader, Error> {
     let mut output = std::io::stdout().lock();
     match output.write_all(document).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(self::error(Code::E_CALL_FAILED, format!("cannot write: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(self::error(Code::E_CALL_FAILED, format!("cannot write: {error}"))),
     }
-}
-
-/// Rows under a heading, in columns. What others chose, as subjects and names of programs, may hold what a terminal would
-/// obey.
-pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let plain = |row: &Vec<String>| row.iter().map(|c| c.replace(char::is_control, "?")).collect();
-    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
-    let mut widths: Vec<usize> = heading.iter().map(|h| h.chars().count()).collect();
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    let mut text = line(&mut heading.iter().copied());
-    for row in &rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
-    }
-    text
 }
 
 /// How long ago, for people.
@@ -121,7 +110,8 @@ pub(crate) fn until(millis: u64) -> String {
     span(then.duration_since(SystemTime::now()).unwrap_or_default().as_secs())
 }
 
-fn span(seconds: u64) -> String {
+/// So long, for people.
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

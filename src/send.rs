@@ -2,19 +2,16 @@
 
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sundown_client::{
-    Code, Error, Event, Events, Logoff, Mapi, Message, News, Session, SubmissionState, Submitted,
-    addresses,
+    Code, Error, Logoff, Mapi, Message, QueueRow, Session, SubmissionState, Submitted, addresses,
 };
 
 use crate::cli::{Autostart, Context, SendArguments, seconds};
-use crate::output;
-
-/// Exit status of a message that is not final when the time is over (`EX_TEMPFAIL`).
-const NOT_FINAL: u8 = 75;
+use crate::output::{self, NOT_FINAL};
+use crate::progress::{Progress, Step};
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
     let message = compose(read(arguments)?, arguments);
@@ -76,7 +73,7 @@ fn sender(from: &str) -> String {
     }
 }
 
-/// Stays until the message is final, with progress for people.
+/// Stays until the message is final.
 fn wait(
     context: &Context,
     mapi: &Mapi,
@@ -84,24 +81,32 @@ fn wait(
     submitted: Submitted,
     limit: Duration,
 ) -> Result<SubmissionState, Error> {
-    let began = Instant::now();
-    let shows = !context.json && std::io::stderr().is_terminal();
-    let sink = session.advise(Events::EXTENDED, move |notice| {
-        if let News::Broker(Event::LogoffProgress { waiting, .. }) = &notice.news
-            && shows
-        {
-            eprintln!("sundown: {} s: {waiting} left to go out", began.elapsed().as_secs());
-        }
-    })?;
-    if shows {
-        eprintln!(
-            "sundown: {} is {}; waiting until it is final",
-            submitted.entry,
-            submitted.state.name()
-        );
-    }
-    let profile = session.profile();
+    let (profile, entry) = (session.profile(), submitted.entry);
+    let (asker, asked) = (context.initialize(Autostart::No)?, profile.clone());
+    let stays = format!(
+        "the message is safe on the disk and goes out without this command; \
+         `sundown queue show {entry}` says how it is"
+    );
+    let progress = Progress::begin(context.json, stays, move || {
+        asker.queue_entry(Some(&asked), entry).ok().map(|row| step(&row))
+    });
     session.logoff(Logoff::after_outbound(limit))?;
-    drop(sink);
-    Ok(mapi.queue_entry(Some(&profile), submitted.entry)?.state)
+    drop(progress);
+    Ok(mapi.queue_entry(Some(&profile), entry)?.state)
+}
+
+/// How many recipients are done.
+fn step(row: &QueueRow) -> Step {
+    let done = row.recipients.iter().filter(|recipient| recipient.state.is_final()).count();
+    let first = row.recipients.first().map_or("", |recipient| recipient.address.as_str());
+    let more = match row.recipients.len() {
+        0 | 1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    Step {
+        what: format!("to {first}{more}: {}", row.state.name()),
+        done: done as u64,
+        left: (row.recipients.len() - done) as u64,
+        next_try: row.next_attempt.filter(|_| row.state == SubmissionState::Deferred),
+    }
 }

@@ -1,29 +1,40 @@
 //! `sundown status`: sessions, members, providers, queue.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use sundown_client::{BrokerStatus, End, Error, LimitStatus, Previous, Status, SubmissionState};
+use sundown_client::{
+    BrokerStatus, End, Error, LimitStatus, MemberStatus, Previous, ProviderStatus, SessionStatus,
+    Status, SubmissionState,
+};
 
-use crate::cli::{Autostart, Context, StatusArguments};
-use crate::output::{self, ago};
+use crate::cli::{Autostart, Context, StatusArguments, seconds};
+use crate::output::{self, Reader, ago};
+use crate::terminal::{painted, plain};
+use crate::watch;
 
 pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<ExitCode, Error> {
     let mapi = context.initialize(Autostart::No)?;
+    let interval = seconds(arguments.interval);
+    if arguments.watch && watch::can_draw(context) {
+        return watch::run(context, mapi, interval);
+    }
     loop {
         let status = mapi.status()?;
         let broker = mapi.broker_status()?;
-        if arguments.watch && !context.json {
-            print!("\x1b[2J\x1b[H");
-        }
-        output::print(context.json, &value(&status, broker.as_ref()), || {
+        let text = if context.json {
+            format!("{}\n", value(&status, broker.as_ref()))
+        } else {
             text(&status, broker.as_ref())
-        });
-        if !arguments.watch {
+        };
+        let read = output::print_bytes(text.as_bytes())?;
+        if !arguments.watch || read == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
         }
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(interval);
+        if !context.json {
+            output::print_bytes(b"\n")?;
+        }
     }
 }
 
@@ -111,73 +122,97 @@ fn fate(previous: &Previous) -> Option<String> {
         .then(|| format!("the broker before it (pid {pid}) did not stop in order{when}: {why}\n"))
 }
 
+/// For people.
 fn text(status: &Status, broker: Option<&BrokerStatus>) -> String {
-    let mut text = format!(
-        "broker {} (pid {}), up {}, at {}\n",
-        status.version,
-        status.pid,
-        ago(status.started),
-        status.socket
-    );
-    text.extend(broker.and_then(|broker| broker.previous.as_ref()).and_then(fate));
+    let mut text = head(status, broker);
     for session in &status.sessions {
-        let sharing = if session.shared { "shared" } else { "private" };
-        text += &format!(
-            "\nsession {} of profile {}: {sharing}, {}\n",
-            session.id.0, session.profile, session.state
-        );
-        let members: Vec<_> = session
-            .members
-            .iter()
-            .map(|m| {
-                let mail = if m.no_mail { "no mail" } else { "mail" };
-                vec![
-                    format!("  {}", m.id.0),
-                    m.peer.program.clone(),
-                    m.peer.pid.to_string(),
-                    m.state.clone(),
-                    mail.into(),
-                    m.objects.to_string(),
-                    ago(m.since),
-                ]
-            })
-            .collect();
-        if !members.is_empty() {
-            let heading = ["  member", "program", "pid", "state", "", "objects", "since"];
-            text += &output::table(&heading, &members);
-        }
-        let providers: Vec<_> = session
-            .providers
-            .iter()
-            .map(|p| {
-                vec![
-                    format!("  {}", p.kind.name()),
-                    p.name.clone(),
-                    p.status.clone(),
-                    p.fast_shutdown.clone(),
-                ]
-            })
-            .collect();
-        text += &output::table(&["  provider", "name", "status", "fast shutdown"], &providers);
-        for reference in &session.references {
-            let holder = &reference.holder;
-            text += &format!(
-                "  {} (pid {}) holds an object of member {}\n",
-                holder.program, holder.pid, reference.granter.0
-            );
-        }
+        text += "\n";
+        text += &session_text(session, usize::MAX);
     }
     if status.sessions.is_empty() {
         text += "\nno sessions\n";
     }
+    text + "\n" + &queue(status)
+}
+
+/// The broker, and the one before it if something went wrong.
+pub(crate) fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
+    let (version, pid, up) = (&status.version, status.pid, ago(status.started));
+    let before = broker.and_then(|broker| broker.previous.as_ref()).and_then(fate);
+    let socket = plain(&status.socket);
+    format!("broker {version} (pid {pid}), up {up}, at {socket}\n{}", before.unwrap_or_default())
+}
+
+/// One session with at most so many members and providers.
+pub(crate) fn session_text(session: &SessionStatus, most: usize) -> String {
+    let sharing = if session.shared { "shared" } else { "private" };
+    let state = painted(&session.state, &session.state);
+    let mut text =
+        format!("session {} of profile {}: {sharing}, {state}\n", session.id.0, session.profile);
+    let members: Vec<_> = session.members.iter().take(most).map(member).collect();
+    if !members.is_empty() {
+        let heading = ["  member", "program", "pid", "state", "", "objects", "since"];
+        text += &output::table(&heading, &members);
+    }
+    text += &more(session.members.len(), most, "member");
+    let providers: Vec<_> = session.providers.iter().take(most).map(provider).collect();
+    if !providers.is_empty() {
+        text += &output::table(&["  provider", "name", "fast shutdown", "status"], &providers);
+    }
+    text += &more(session.providers.len(), most, "provider");
+    for reference in session.references.iter().take(most) {
+        let holder = &reference.holder;
+        text += &format!(
+            "  {} (pid {}) holds an object of member {}\n",
+            plain(&holder.program),
+            holder.pid,
+            reference.granter.0
+        );
+    }
+    text + &more(session.references.len(), most, "reference")
+}
+
+/// What there was no room for.
+pub(crate) fn more(all: usize, most: usize, what: &str) -> String {
+    match all.saturating_sub(most) {
+        0 => String::new(),
+        1 => format!("  … 1 more {what}\n"),
+        n => format!("  … {n} more {what}s\n"),
+    }
+}
+
+fn member(member: &MemberStatus) -> Vec<String> {
+    let mail = if member.no_mail { "no mail" } else { "mail" };
+    vec![
+        format!("  {}", member.id.0),
+        member.peer.program.clone(),
+        member.peer.pid.to_string(),
+        member.state.clone(),
+        mail.into(),
+        member.objects.to_string(),
+        ago(member.since),
+    ]
+}
+
+fn provider(provider: &ProviderStatus) -> Vec<String> {
+    vec![
+        format!("  {}", provider.kind.name()),
+        provider.name.clone(),
+        provider.fast_shutdown.clone(),
+        provider.status.clone(),
+    ]
+}
+
+/// How many messages are in which state.
+pub(crate) fn queue(status: &Status) -> String {
     let counts: Vec<_> = SubmissionState::ALL
         .iter()
         .zip(status.queue)
         .filter(|(_, count)| *count > 0)
-        .map(|(state, count)| format!("{count} {}", state.name()))
+        .map(|(state, count)| painted(&format!("{count} {}", state.name()), state.name()))
         .collect();
     let counts = if counts.is_empty() { "empty".into() } else { counts.join(", ") };
-    text += &format!("\nqueue: {counts}\n");
+    let mut text = format!("queue: {counts}\n");
     if status.waiting_for_mail_member > 0 {
         text += &format!(
             "       {} of them wait for a member with mail, or for a session of their profile\n",

@@ -8,6 +8,7 @@ use sundown_client::{Error, Stopping};
 
 use crate::cli::{Autostart, Context, StopArguments};
 use crate::output;
+use crate::progress::{Progress, Step};
 
 /// A broker serves those who leave for 20 s, and its providers have 10 s for each phase.
 const PATIENCE: Duration = Duration::from_secs(75);
@@ -16,7 +17,12 @@ pub(crate) fn run(context: &Context, arguments: &StopArguments) -> Result<ExitCo
     let mapi = context.initialize(Autostart::No)?;
     let how = if arguments.fast { Stopping::Fast } else { Stopping::Orderly };
     let pid = mapi.broker().unwrap_or(0);
+    // It is not asked how far it is: as long as somebody asks for something, it goes on serving.
+    let step = Step { what: format!("broker {pid} is stopping"), ..Step::default() };
+    let progress =
+        Progress::begin(context.json, "the broker goes on stopping", move || Some(step.clone()));
     mapi.stop(how, PATIENCE)?;
+    drop(progress);
     let value = json!({ "stopped": pid });
     output::print(context.json, &value, || format!("broker {pid} has stopped\n"));
     Ok(ExitCode::SUCCESS)

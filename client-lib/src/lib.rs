@@ -69,8 +69,9 @@ pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
-    AddressRow, BrokerStatus, Deletion, End, LimitStatus, MessageRow, Peer, Place, Previous,
-    QueueRow, RecipientRow, Resource, Status, StatusRow, SubmissionState,
+    AddressRow, BrokerStatus, Deletion, End, LimitStatus, MemberStatus, MessageRow, Peer, Place,
+    Previous, ProviderStatus, QueueRow, RecipientRow, Resource, SessionStatus, Status, StatusRow,
+    SubmissionState,
 };
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,

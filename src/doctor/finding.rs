@@ -84,7 +84,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
             rows.push(vec![String::new(), String::new(), format!("-> {}", one_line(advice))]);
         }
     }
-    let table = output::table(&["", "subject", "finding, and what to do"], &rows);
+    let table = output::table(&["status", "subject", "finding, and what to do"], &rows);
     format!("{table}\n{}\n", verdict(findings))
 }
 
@@ -115,7 +115,7 @@ mod tests {
             Finding::ok("settings", "fine"),
             Finding::problem("provider", "said\r\n\x1b[31mno", "ask it"),
         ];
-        let shown = "         subject   finding, and what to do\n\
+        let shown = "status   subject   finding, and what to do\n\
                      ok       settings  fine\n\
                      problem  provider  said ?[31mno\n                   -> ask it\n\n1 problem\n";
         assert_eq!(text(&findings), shown);

@@ -1,6 +1,7 @@
 //! `sundown logoff`: join the current shared session, and leave it in the way that is asked for.
 
 mod ask;
+mod progress;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,9 @@ pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<Exit
     let session = mapi.logon(context.logon().no_mail().on_end_of_session(OnEndOfSession::Stay))?;
     // After a no the session goes on; this command was in it for the question only, and leaves alone.
     ask::first(arguments, &mapi, &session)?;
+    let progress = progress::of(context, arguments, &session)?;
     let left = session.logoff(how).map_err(advise)?;
+    drop(progress);
     let stayed: Vec<_> = left.stayed.iter().map(output::peer).collect();
     let value = json!({
         "invalidated": left.invalidated,

@@ -1,12 +1,14 @@
 //! `sundown profile check`: logs on and tries each provider.
 
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sundown_client::{Error, Logoff, Logon, Mapi, Session};
 
 use crate::cli::{Autostart, Context};
 use crate::output;
+use crate::progress::{Progress, Step};
 
 /// A provider that was tried.
 struct Tried {
@@ -20,7 +22,13 @@ struct Tried {
 pub(super) fn run(context: &Context, name: &str) -> Result<ExitCode, Error> {
     let mapi = context.initialize(Autostart::Yes)?;
     let session = mapi.logon(Logon::private().profile(name).no_mail())?;
-    let tried = try_providers(&mapi, &session)?;
+    let step = Arc::new(Mutex::new(Step::default()));
+    let shown = Arc::clone(&step);
+    let progress = Progress::begin(context.json, "nothing was changed", move || {
+        Some(shown.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    });
+    let tried = try_providers(&mapi, &session, &step)?;
+    drop(progress);
     session.logoff(Logoff::now())?;
     let works = tried.iter().all(|provider| provider.result.is_ok());
     let providers: Vec<_> = tried.iter().map(value).collect();
@@ -33,16 +41,25 @@ pub(super) fn run(context: &Context, name: &str) -> Result<ExitCode, Error> {
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn try_providers(mapi: &Mapi, session: &Session) -> Result<Vec<Tried>, Error> {
+fn try_providers(mapi: &Mapi, session: &Session, step: &Mutex<Step>) -> Result<Vec<Tried>, Error> {
     let status = mapi.status()?;
     let mut sessions = status.sessions.into_iter();
     let ours = sessions.find(|s| s.members.iter().any(|m| m.id == session.member()));
     let providers = ours.map(|session| session.providers).unwrap_or_default();
-    let tried = providers.into_iter().map(|provider| Tried {
-        kind: provider.kind.name(),
-        result: session.validate_state(provider.kind, &provider.name),
-        name: provider.name,
-        status: provider.status,
+    let all = providers.len();
+    let tried = providers.into_iter().enumerate().map(|(done, provider)| {
+        *step.lock().unwrap_or_else(PoisonError::into_inner) = Step {
+            what: format!("trying {} {}", provider.kind.name(), provider.name),
+            done: done as u64,
+            left: (all - done) as u64,
+            next_try: None,
+        };
+        Tried {
+            kind: provider.kind.name(),
+            result: session.validate_state(provider.kind, &provider.name),
+            name: provider.name,
+            status: provider.status,
+        }
     });
     Ok(tried.collect())
 }

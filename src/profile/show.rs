@@ -84,7 +84,7 @@ fn provider(spec: &ProviderSpec) -> Value {
 /// The same for people.
 pub(super) fn text(profile: &Profile) -> String {
     let row = |what: &str, spec: &ProviderSpec, accept: String| {
-        vec![what.to_owned(), spec.name.clone(), spec.kind.clone(), place(spec), accept]
+        vec![what.to_owned(), spec.name.clone(), spec.kind.clone(), accept, place(spec)]
     };
     let mut rows: Vec<_> =
         profile.stores.iter().map(|spec| row("store", spec, String::new())).collect();
@@ -93,7 +93,7 @@ pub(super) fn text(profile: &Profile) -> String {
         rows.push(row("transport", &transport.provider, accept.join(", ")));
     }
     rows.extend(profile.address_books.iter().map(|spec| row("address book", spec, String::new())));
-    let heading = ["provider", "name", "kind", "where", "takes"];
+    let heading = ["provider", "name", "kind", "takes", "where"];
     let servers: Vec<_> = profile.transports.iter().filter_map(|t| server(&t.provider)).collect();
     format!(
         "profile {}, sender {}\n\n{}{}",

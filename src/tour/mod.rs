@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::cli::Context;
+use crate::terminal;
 use stage::{Actor, Stage, Trouble};
 
 pub(crate) fn run(context: &Context) -> ExitCode {
@@ -45,6 +46,8 @@ impl Timeline {
         if self.json {
             println!("{}", json!({ "millis": millis, "who": who, "what": what }));
         } else {
+            let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - 27);
+            let what = terminal::wrapped(what, width).join(&format!("\n{:27}", ""));
             println!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000);
         }
     }

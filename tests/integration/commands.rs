@@ -1,13 +1,10 @@
 //! The subcommands, as scripts use them.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, keys, wait_for_end};
+use crate::harness::{Home, Output, Terminal, keys};
 
 /// `send` composes from its options what the message lacks, and from the message what it has.
 ///
@@ -119,8 +116,8 @@ fn status_has_its_keys() {
     let member = shell.ok("logon")["member"].clone();
     shell.ok("open session=1 what=inbox");
     let status = home.status();
-    assert_eq!(keys(&status), "broker queue sessions");
-    assert_eq!(keys(&status["broker"]), "pid socket started version");
+    assert_eq!(keys(&status), "broker limits queue sessions");
+    assert_eq!(keys(&status["broker"]), "pid previous socket started version");
     assert_eq!(status["broker"]["pid"], broker.pid());
     assert_eq!(status["broker"]["socket"], home.socket().to_str().expect("text"));
     let session = &status["sessions"][0];
@@ -198,25 +195,11 @@ fn logoff_joins_and_leaves() {
 }
 
 /// A command at a terminal of its own, where this is typed: what it printed, what the terminal showed, its exit status.
-fn at_a_terminal(mut command: Command, typed: &str) -> (Value, String, Option<i32>) {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals");
-    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it can be used");
-    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
-    let end = File::options().read(true).write(true).open(name.to_str().expect("text"));
-    let end = end.expect("it opens");
-    command.stdin(end.try_clone().expect("cloned")).stderr(end).stdout(Stdio::piped());
-    let mut terminal = File::from(terminal);
-    terminal.write_all(typed.as_bytes()).expect("typed");
-    let mut child = command.spawn().expect("it starts");
-    // The command line holds the terminal, which has its end when nobody does.
-    drop(command);
-    let status = wait_for_end(&mut child);
-    let mut printed = String::new();
-    child.stdout.take().expect("it is a pipe").read_to_string(&mut printed).expect("read");
-    let mut shown = Vec::new();
-    // It ends with an error, as terminals do.
-    let _ = terminal.read_to_end(&mut shown);
-    let shown = String::from_utf8_lossy(&shown).into_owned();
+fn at_a_terminal(command: Command, typed: &str) -> (Value, String, Option<i32>) {
+    let mut terminal = Terminal::run(command, Output::Pipe);
+    terminal.type_in(typed);
+    let (status, printed) = terminal.wait();
+    let shown = terminal.shown();
     (serde_json::from_str(&printed).expect("one document"), shown, status.code())
 }
 

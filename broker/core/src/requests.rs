@@ -23,7 +23,10 @@ impl Broker {
     ) {
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
-        self.note_activity(turn);
+        // Who only watches is not leaving: a broker that is watched stops as soon as any other.
+        if !matches!(request, Request::Status | Request::Broker) {
+            self.note_activity(turn);
+        }
         let result = self.refuse_departed(asker).and_then(|()| {
             if self.about_reference(asker, &request, turn)? {
                 return Ok(());

@@ -5,6 +5,7 @@
 //! broker   `sundown serve`, killed at the end of its test; its log is printed if the test failed
 //! shell    `sundown shell --json`: commands, replies and events
 //! maildir  what was delivered
+//! terminal a command at a pseudo terminal: keys, and what is shown
 //! lines    what a process has said so far, and waiting for it to say more
 //! ```
 //!
@@ -15,6 +16,7 @@ mod home;
 mod lines;
 mod maildir;
 mod shell;
+mod terminal;
 
 use std::os::fd::AsFd;
 use std::process::{Child, ExitStatus};
@@ -29,6 +31,7 @@ pub(crate) use home::{Home, Ran, binary, run};
 pub(crate) use lines::Lines;
 pub(crate) use maildir::Maildir;
 pub(crate) use shell::{Shell, says};
+pub(crate) use terminal::{Output, Terminal};
 
 /// How long anything may take. It is generous, because a test that passes does not wait for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

@@ -65,6 +65,12 @@ fn a_quiet_broker_stops_in_a_second() {
     world.done(member.at, Request::Flush { member: member.id });
     world.advance(millis(900));
     assert_eq!(world.stopped, 0, "somebody asked");
+    // Who watches the broker does not keep it.
+    let id = world.ask(other.at, Request::Status);
+    assert!(matches!(
+        world.answer(other.at, id),
+        Some(Ok(sundown_protocol::reply::Reply::Status(_)))
+    ));
     world.advance(millis(500));
     assert_eq!(world.stopped, 1);
     let left = News::MemberLeft { member: member.id, reason: LeaveReason::BrokerStopped };

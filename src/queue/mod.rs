@@ -1,5 +1,7 @@
 //! `sundown queue`: the outgoing queue.
 
+mod flush;
+
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -27,10 +29,7 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
             changed(context, &mapi.release(profile, identifier(entry)?)?);
         }
         QueueAction::Abort { entry } => changed(context, &mapi.abort(profile, identifier(entry)?)?),
-        QueueAction::Flush => {
-            let found = mapi.flush_queues(profile)?;
-            output::print(context.json, &json!({ "hastened": found }), || flushed(found));
-        }
+        QueueAction::Flush { wait } => return flush::run(context, &mapi, *wait),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -41,14 +40,6 @@ fn identifier(entry: &str) -> Result<EntryId, Error> {
 
 fn changed(context: &Context, row: &QueueRow) {
     output::print(context.json, &value(row), || format!("{} {}\n", row.entry, row.state.name()));
-}
-
-fn flushed(found: u64) -> String {
-    match found {
-        0 => "nothing waited for its time\n".into(),
-        1 => "1 message is tried now\n".into(),
-        _ => format!("{found} messages are tried now\n"),
-    }
 }
 
 pub(crate) fn value(row: &QueueRow) -> Value {
@@ -106,24 +97,20 @@ pub(crate) fn list(rows: &[QueueRow]) -> String {
 }
 
 fn show(row: &QueueRow) -> String {
-    let mut text = format!(
-        "entry      {}\nprofile    {}\nstate      {}\nfrom       {}\nsubject    {}\nsize       {} bytes\n\
-         submitted  {} ago\nattempts   {}\n",
-        row.entry,
-        row.profile,
-        row.state.name(),
-        row.from,
-        row.subject,
-        row.size,
-        ago(row.submitted),
-        row.attempts,
-    );
-    if let Some(at) = row.next_attempt {
-        text += &format!("next try   in {}\n", until(at));
-    }
-    if let Some(error) = &row.last_error {
-        text += &format!("last error {error}\n");
-    }
+    let entry = row.entry.to_string();
+    let mut lines = vec![
+        ("profile", row.profile.clone()),
+        ("state", row.state.name().to_owned()),
+        ("from", row.from.clone()),
+        ("subject", row.subject.clone()),
+        ("size", format!("{} bytes", row.size)),
+        ("submitted", format!("{} ago", ago(row.submitted))),
+        ("attempts", row.attempts.to_string()),
+    ];
+    lines.extend(row.next_attempt.map(|at| ("next try", format!("in {}", until(at)))));
+    lines.extend(row.last_error.clone().map(|error| ("last error", error)));
+    let lines: Vec<_> = lines.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
+    let text = output::table(&["entry", &entry], &lines);
     let recipients: Vec<_> = row
         .recipients
         .iter()

@@ -1,0 +1,56 @@
+//! How far a logoff is: how much of its mail is out, and who of the others is still there.
+
+use sundown_client::{Error, Mapi, MemberId, Session, SessionId};
+
+use crate::cli::{Autostart, Context, LogoffArguments};
+use crate::progress::{Progress, Step};
+
+/// How many names there is room for.
+const NAMED: usize = 3;
+
+/// Shown while the logoff waits; one that waits for nobody has nothing to show.
+pub(super) fn of(
+    context: &Context,
+    arguments: &LogoffArguments,
+    session: &Session,
+) -> Result<Option<Progress>, Error> {
+    if arguments.drain.is_none() && !arguments.wait {
+        return Ok(None);
+    }
+    let mapi = context.initialize(Autostart::No)?;
+    let stays = if arguments.shared {
+        "the session ends for everybody all the same, and what is queued stays in the queue"
+    } else {
+        "this command has left the session, and what is queued stays in the queue"
+    };
+    let (id, member, waits) = (session.id(), session.member(), arguments.wait);
+    let mut most = 0;
+    let look = move || step(&mapi, id, member, waits, &mut most);
+    Ok(Some(Progress::begin(context.json, stays, look)))
+}
+
+/// While it is a member it waits for mail, or for those who hold what it granted; later for the others.
+fn step(
+    mapi: &Mapi,
+    id: SessionId,
+    member: MemberId,
+    waits: bool,
+    most: &mut usize,
+) -> Option<Step> {
+    let session = mapi.status().ok()?.sessions.into_iter().find(|session| session.id == id)?;
+    let (own, others): (Vec<_>, Vec<_>) =
+        session.members.into_iter().partition(|other| other.id == member);
+    if !own.is_empty() || !waits {
+        return Some(Step { what: "waiting for mail to go out".into(), ..Step::default() });
+    }
+    *most = others.len().max(*most);
+    let names: Vec<_> = others.iter().take(NAMED).map(|m| m.peer.program.as_str()).collect();
+    let more = others.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(Step {
+        what: format!("waiting for {}{more} to leave", names.join(", ")),
+        done: (*most - others.len()) as u64,
+        left: others.len() as u64,
+        next_try: None,
+    })
+}

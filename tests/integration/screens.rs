@@ -1,0 +1,240 @@
+//! What people see who wait or watch: on a terminal one line or one screen, elsewhere nothing that a program would trip over.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Broker, Home, Lines, Maildir, Output, Terminal};
+
+const STUCK: &str = "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n";
+
+/// The alternate screen without a cursor, and the way back.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// A home whose mail waits for another try.
+fn stuck() -> (Home, Broker) {
+    let home = Home::new();
+    home.profile("default", STUCK);
+    home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    (home, broker)
+}
+
+/// Sends a message that is deferred. Its entry.
+fn deferred(home: &Home, broker: &Broker) -> String {
+    let sent = home.run_with(&["send", "--to", "anna", "--json"], "hi\n").ok().json();
+    let entry = sent["entry"].as_str().expect("text").to_owned();
+    let state = || home.run(&["queue", "show", &entry, "--json"]).ok().json()["state"].clone();
+    broker.until("the deferral", || state() == "deferred");
+    entry
+}
+
+/// A wait at a terminal says how far it is, on one line that fits; when it is interrupted it clears that line, says what stays
+/// true, and what it said is true.
+///
+/// design §8
+#[test]
+fn a_wait_shows_how_far_it_is_and_can_be_left() {
+    let (home, broker) = stuck();
+    let letter = home.message("letter");
+    let mut waiting = Terminal::run(
+        home.command(&["send", "--wait", letter.to_str().expect("text")]),
+        Output::Pipe,
+    );
+    waiting.shows("to anna@localhost: deferred; waiting for the next try in ");
+    waiting.signal(Signal::INT);
+    let (status, printed) = waiting.wait();
+    assert_eq!((status.code(), printed.as_str()), (Some(130), ""));
+    let shown = waiting.shown();
+    let (line, said) = shown.rsplit_once("\r\x1b[K").expect("the line was cleared");
+    assert!(said.contains("sundown: interrupted; the message is safe on the disk"), "{shown}");
+    assert!(!line.contains('\n'), "it scrolls: {shown:?}");
+    for frame in line.split('\r') {
+        assert!(frame.trim_end_matches("\x1b[K").chars().count() < 80, "{frame:?}");
+    }
+    broker.until("the message", || home.status()["queue"]["deferred"] == 1);
+}
+
+/// Nobody who reads standard error finds progress there, and with `--json` a terminal shows none either.
+///
+/// design §8
+#[test]
+fn programs_see_no_progress() {
+    let (home, broker) = stuck();
+    let letter = home.message("letter");
+    let wait = ["send", "--wait=1", letter.to_str().expect("text")];
+    assert_eq!(home.run(&wait).exits(75).errors, "");
+    let mut at_terminal =
+        Terminal::run(home.command(&[&wait[..], &["--json"]].concat()), Output::Pipe);
+    let (status, printed) = at_terminal.wait();
+    assert_eq!(status.code(), Some(75));
+    assert!(printed.starts_with('{'), "{printed}");
+    assert_eq!(at_terminal.shown(), "");
+    // Where the terminal knows nothing but lines, rewriting one would fill it.
+    let mut dumb = home.command(&wait);
+    dumb.env("TERM", "dumb");
+    let mut dumb = Terminal::run(dumb, Output::Pipe);
+    assert_eq!(dumb.wait().0.code(), Some(75));
+    assert_eq!(dumb.shown(), "");
+    drop(broker);
+}
+
+/// `queue flush --wait` stays until what waited is final or deferred again, and says which.
+///
+/// FLUSH-1, design §8
+#[test]
+fn a_flush_waits_for_what_becomes_of_it() {
+    let (home, broker) = stuck();
+    let entries = [deferred(&home, &broker), deferred(&home, &broker)];
+    let flush = |status: i32| {
+        let flushed = home.run(&["queue", "flush", "--wait=60", "--json"]).exits(status).json();
+        assert_eq!(flushed["hastened"], 2);
+        let rows = flushed["entries"].as_array().expect("an array").clone();
+        let found: Vec<_> = rows.iter().map(|row| row["entry"].clone()).collect();
+        assert_eq!(found, entries);
+        rows
+    };
+    let tries = |row: &Value| row["attempts"].as_u64().expect("a number");
+    for row in flush(75) {
+        assert_eq!(row["state"], "deferred");
+        assert!(tries(&row) >= 2, "it was not tried: {row}");
+    }
+    std::fs::remove_file(home.data().join("default/blocked")).expect("it is in the way");
+    for row in flush(0) {
+        assert_eq!(row["state"], "sent");
+    }
+    assert_eq!(Maildir(home.data().join("default/blocked")).count(), 2);
+    let nothing = home.run(&["queue", "flush", "--wait", "--json"]).ok().json();
+    assert_eq!(nothing, json!({ "hastened": 0, "entries": [] }));
+}
+
+/// Who ends a session for everybody and waits is told for whom.
+///
+/// LOGOFF-3
+#[test]
+fn a_logoff_names_whom_it_waits_for() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let logoff = ["logoff", "--shared", "--force", "--yes", "--wait"];
+    let mut waiting = Terminal::run(home.command(&logoff), Output::Pipe);
+    waiting.shows("waiting for sundown to leave");
+    shell.ok("logoff session=1");
+    let (status, printed) = waiting.wait();
+    assert_eq!((status.code(), printed.as_str()), (Some(0), "logged off\n"));
+    assert!(waiting.shown().ends_with("\r\x1b[K"), "{:?}", waiting.shown());
+}
+
+/// The screen is drawn over and never cleared, follows the size of the terminal and the broker, and gives the terminal back.
+///
+/// design §8
+#[test]
+fn the_screen_follows_the_broker_and_the_terminal() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut watch = Terminal::run(home.command(&["status", "--watch"]), Output::Here);
+    watch.shows("no sessions");
+    assert!(!watch.echoes());
+    let mut shell = home.shell();
+    for _ in 0..20 {
+        shell.ok("logon");
+    }
+    watch.shows("… 8 more members");
+    let mark = watch.mark();
+    watch.resize(30, 24);
+    watch.shows_after(mark, "30×24, needs 40×12");
+    watch.resize(80, 12);
+    watch.shows_after(mark, "… 19 more members");
+
+    let mark = watch.mark();
+    broker.terminate();
+    watch.shows_after(mark, "no broker; waiting");
+    let mark = watch.mark();
+    let broker = home.serve();
+    watch.shows_after(mark, &format!("(pid {})", broker.pid()));
+    watch.type_in("xq");
+    assert_eq!(watch.wait().0.code(), Some(0));
+    let shown = watch.shown();
+    assert!(shown.starts_with(ENTER) && shown.ends_with(LEAVE), "{shown:?}");
+    assert!(!shown.contains("\x1b[2J"), "it is cleared: {shown:?}");
+    assert!(watch.echoes());
+}
+
+/// Whatever ends the screen, the terminal is as it was before.
+///
+/// design §8
+#[test]
+fn a_screen_that_is_ended_gives_the_terminal_back() {
+    let home = Home::new();
+    let _broker = home.serve();
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let mut watch = Terminal::run(home.command(&["status", "--watch"]), Output::Here);
+        watch.shows("no sessions");
+        watch.signal(signal);
+        assert_eq!(watch.wait().0.code(), Some(status));
+        assert!(watch.shown().ends_with(LEAVE), "{:?}", watch.shown());
+        assert!(watch.echoes());
+    }
+    let without = Home::new();
+    let mut watch = Terminal::run(without.command(&["status", "--watch"]), Output::Here);
+    assert_eq!(watch.wait().0.code(), Some(1));
+    assert!(!watch.shown().contains(ENTER), "{:?}", watch.shown());
+}
+
+/// Where nothing can be drawn over, each status stands behind the one before: in a pipe and on a terminal that knows only
+/// lines; with `--json` each is a line.
+///
+/// design §8
+#[test]
+fn elsewhere_watching_appends() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let watch = |arguments: &[&str]| {
+        let mut command = home.command(&[&["status", "--watch"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let lines = Lines::of(child.stdout.take().expect("it is a pipe"));
+        lines.wait_beyond("another status", if arguments.is_empty() { 6 } else { 2 });
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        lines.all()
+    };
+    let plain = watch(&[]);
+    assert_eq!(plain[0].split(' ').next(), Some("broker"), "{plain:?}");
+    assert_eq!(plain[..6].iter().filter(|line| *line == "no sessions").count(), 1, "{plain:?}");
+    assert!(plain.iter().all(|line| !line.contains('\x1b')), "{plain:?}");
+    for line in watch(&["--json"]) {
+        let status: Value = serde_json::from_str(&line).expect("each is a document");
+        assert_eq!(status["sessions"], json!([]));
+    }
+    let mut dumb = home.command(&["status", "--watch"]);
+    dumb.env("TERM", "dumb");
+    let dumb = Terminal::run(dumb, Output::Here);
+    dumb.shows("queue: empty\r\n\r\nbroker ");
+    assert!(!dumb.shown().contains('\x1b'), "{:?}", dumb.shown());
+}
+
+/// What somebody should look at has a colour on a terminal, unless it is not wanted.
+///
+/// design §8
+#[test]
+fn colours_are_for_terminals() {
+    let (home, broker) = stuck();
+    home.shell().ok("logon");
+    deferred(&home, &broker);
+    let shown = |refused: bool| {
+        let mut command = home.command(&["status"]);
+        if refused {
+            command.env("NO_COLOR", "1");
+        }
+        let mut terminal = Terminal::run(command, Output::Here);
+        assert!(terminal.wait().0.success());
+        terminal.shown()
+    };
+    let colourful = shown(false);
+    assert!(colourful.contains("\x1b[31mfailed:"), "{colourful}");
+    assert!(colourful.contains("\x1b[33m1 deferred\x1b[0m"), "{colourful}");
+    assert!(!shown(true).contains('\x1b'));
+    assert!(!home.run(&["status"]).ok().output.contains('\x1b'));
+}
