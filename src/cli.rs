@@ -491,7 +491,12 @@ impl Context {
 
     /// The library, connected to the broker.
     pub(crate) fn initialize(&self, autostart: Autostart) -> Result<Mapi, Error> {
-        self.connect("sundown", &self.paths, autostart)
+        let options = options("sundown", &self.paths);
+        match autostart {
+            Autostart::Yes => self.start(options, autostart),
+            // Whoever looks at a broker wants to know soon that it does not answer.
+            Autostart::No => self.start(options.patience(Duration::from_secs(10)), autostart),
+        }
     }
 
     /// The library, connected to the broker of these paths as a program of that name.
@@ -501,14 +506,10 @@ impl Context {
         paths: &Paths,
         autostart: Autostart,
     ) -> Result<Mapi, Error> {
-        let mut options = Options::new(program);
-        // The library finds the host's by itself, and knows what to say of it.
-        if paths.whose == Whose::Own {
-            options = options.socket(&paths.socket).data_dir(&paths.data);
-            if let Some(config) = &paths.config {
-                options = options.config(config);
-            }
-        }
+        self.start(options(program, paths), autostart)
+    }
+
+    fn start(&self, options: Options, autostart: Autostart) -> Result<Mapi, Error> {
         let own = std::env::current_exe().ok().filter(|_| self.autostart);
         match own.filter(|_| autostart == Autostart::Yes) {
             Some(own) => Mapi::initialize(options.start_with(own)),
@@ -523,6 +524,19 @@ impl Context {
             None => sundown_client::Logon::shared(),
         }
     }
+}
+
+/// The library's options for a program of that name and the broker of these paths.
+fn options(program: &str, paths: &Paths) -> Options {
+    let mut options = Options::new(program);
+    // The library finds the host's by itself, and knows what to say of it.
+    if paths.whose == Whose::Own {
+        options = options.socket(&paths.socket).data_dir(&paths.data);
+        if let Some(config) = &paths.config {
+            options = options.config(config);
+        }
+    }
+    options
 }
 
 /// Seconds as the options give them.

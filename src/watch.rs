@@ -169,8 +169,10 @@ impl View {
 
 /// A status in so many lines: first the longest lists become shorter, then sessions are left out.
 fn fitting(said: &Said, rows: usize) -> Vec<String> {
-    let fits = (1..=rows).rev().map(|most| whole(said, most, usize::MAX));
-    let fits = fits.chain((0..said.status.sessions.len()).rev().map(|shown| whole(said, 1, shown)));
+    // Each session takes more than a line: of those behind there is nothing to show in any case.
+    let sessions = said.status.sessions.len().min(rows);
+    let fits = (1..=rows).rev().map(|most| whole(said, most, sessions));
+    let fits = fits.chain((0..sessions).rev().map(|shown| whole(said, 1, shown)));
     let mut last = Vec::new();
     for lines in fits {
         if lines.len() <= rows {

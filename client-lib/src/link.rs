@@ -24,9 +24,6 @@ use sundown_protocol::{Correlation, Fault, Notification, Reply, RequestId, Versi
 
 use crate::error::Error;
 
-/// How long a broker may take to answer a hello.
-const HELLO: Duration = Duration::from_secs(10);
-
 type Outcome = Result<Reply, Fault>;
 
 /// What the broker says to a request that it does not carry out, and which request that was.
@@ -92,19 +89,20 @@ struct Inbox {
 }
 
 impl Link {
-    /// Connects and says hello.
+    /// Connects and says hello, and waits so long for each.
     pub(crate) fn connect(
         socket: &Path,
         program: &str,
         library: [u8; 16],
+        patience: Duration,
         deliver: Deliver,
     ) -> io::Result<Self> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
         let stream = ConnectOptions::new()
             .name(name)
-            .wait_mode(ConnectWaitMode::Timeout(HELLO))
+            .wait_mode(ConnectWaitMode::Timeout(patience))
             .connect_sync()?;
-        let welcome = say_hello(&stream, program, library)?;
+        let welcome = say_hello(&stream, program, library, patience)?;
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), ARMED)?;
         Ok(Self {
@@ -371,7 +369,12 @@ fn answered(state: &mut State, id: RequestId, result: Outcome) {
     }
 }
 
-fn say_hello(stream: &Stream, program: &str, library: [u8; 16]) -> io::Result<Welcome> {
+fn say_hello(
+    stream: &Stream,
+    program: &str,
+    library: [u8; 16],
+    patience: Duration,
+) -> io::Result<Welcome> {
     let hello = Hello {
         magic: MAGIC,
         oldest: Version::OLDEST as u16,
@@ -382,7 +385,7 @@ fn say_hello(stream: &Stream, program: &str, library: [u8; 16]) -> io::Result<We
     };
     let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
     let bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
-    stream.set_recv_timeout(Some(HELLO))?;
+    stream.set_recv_timeout(Some(patience))?;
     frame::write(&mut &*stream, &bytes)?;
     let mut payload = Vec::new();
     if !frame::read(&mut &*stream, &mut payload)? {

@@ -26,8 +26,8 @@ use crate::{autostart, process};
 
 /// How long the library looks for a broker that went away.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a program that begins looks for a broker that says welcome, at a socket that takes connections.
-const GREETING: Duration = Duration::from_secs(10);
+/// How long a broker that is there again may take to say welcome, before another one is looked for.
+const WELCOME: Duration = Duration::from_secs(10);
 /// How long a logoff waits for sinks that are being called.
 const TELLING: Duration = Duration::from_secs(5);
 /// How often it looks. A broker that is restarted is back within a few of these.
@@ -39,6 +39,7 @@ pub struct Options {
     program: String,
     arguments: Arguments,
     start: Option<PathBuf>,
+    patience: Duration,
     host_key: Option<u128>,
 }
 
@@ -47,7 +48,13 @@ impl Options {
     /// started if none runs; or the host's, for a user who has none and may use that ([`Paths::of_program`]).
     pub fn new(program: impl Into<String>) -> Self {
         let start = Some(PathBuf::from("sundown"));
-        Self { program: program.into(), arguments: Arguments::default(), start, host_key: None }
+        Self {
+            program: program.into(),
+            arguments: Arguments::default(),
+            start,
+            patience: PATIENCE,
+            host_key: None,
+        }
     }
 
     /// The broker with this socket (`SUNDOWN_SOCKET`).
@@ -82,6 +89,14 @@ impl Options {
     #[must_use]
     pub fn host_key(mut self, key: u128) -> Self {
         self.host_key = Some(key);
+        self
+    }
+
+    /// How long an initialization waits where a socket takes connections and no broker says welcome, as while a service
+    /// manager starts one; 30 seconds unless set.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -576,9 +591,10 @@ impl Library {
 
     /// Connects. Where a service manager listens, a broker that ends before it has said welcome is followed by the next.
     fn greet(self: &Arc<Self>) -> std::io::Result<SharedLink> {
-        let until = Instant::now() + GREETING;
+        let until = Instant::now() + self.options.patience;
         loop {
-            match self.connect() {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.connect_within(left.max(LOOK)) {
                 Err(error) if was_cut_off(&error) && Instant::now() < until => thread::sleep(LOOK),
                 other => return other,
             }
@@ -586,6 +602,10 @@ impl Library {
     }
 
     fn connect(self: &Arc<Self>) -> std::io::Result<SharedLink> {
+        self.connect_within(WELCOME)
+    }
+
+    fn connect_within(self: &Arc<Self>, patience: Duration) -> std::io::Result<SharedLink> {
         let (socket, program) = (&self.paths.socket, &self.options.program);
         let key = self.key().to_le_bytes();
         let library = Arc::downgrade(self);
@@ -594,7 +614,7 @@ impl Library {
                 library.deliver(notification);
             }
         };
-        Ok(Arc::new(Link::connect(socket, program, key, Box::new(deliver))?))
+        Ok(Arc::new(Link::connect(socket, program, key, patience, Box::new(deliver))?))
     }
 
     /// Has the notify thread tell whomever a notification is for.
@@ -616,6 +636,10 @@ impl Library {
                 Whose::Host => "it is the host's: `systemctl start sundown.socket` as root",
             };
             format!("no broker runs at {socket}; {start}")
+        } else if says_nothing(&error) {
+            format!(
+                "what listens at {socket} takes connections and says nothing: `sundown doctor` looks why"
+            )
         } else {
             format!("the broker at {socket} cannot be reached: {error}")
         };
@@ -891,6 +915,12 @@ fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
 fn looks_absent(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     matches!(error.kind(), NotFound | ConnectionRefused)
+}
+
+/// Whether nobody said anything in time.
+fn says_nothing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock)
 }
 
 /// Whether somebody listened, and went away before it said anything.
