@@ -9,6 +9,7 @@ use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Member;
+use crate::quota::Quota;
 use crate::session::Session;
 use crate::settings::Right;
 use crate::shutdown::shut_down;
@@ -30,6 +31,11 @@ impl Broker {
         let result = self.refuse_departed(asker).and_then(|()| {
             if self.about_reference(asker, &request, turn)? {
                 return Ok(());
+            }
+            if cost.is_some()
+                && let Some(connection) = self.connections.get(&connection)
+            {
+                self.check_counted(connection.process, Quota::RequestBytes)?;
             }
             self.refuse_beyond_right(asker, &request)?;
             self.dispatch(asker, request, turn)

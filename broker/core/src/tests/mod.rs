@@ -17,6 +17,7 @@ mod model;
 mod objects;
 mod profiles;
 mod queue;
+mod quotas;
 mod shared_logoff;
 mod shutdown;
 mod spooler;

@@ -1050,9 +1050,37 @@ impl World {
         self.settle();
     }
 
+    /// What quotas are about is counted as it is.
+    pub(super) fn assert_counts(&self) {
+        use crate::quota::{Quota, Used};
+        let broker = &self.broker;
+        let mut users: BTreeMap<u32, Used> = BTreeMap::new();
+        for process in broker.processes.iter() {
+            let mut used = Used::default();
+            for connection in process.connections.iter().map(|c| &broker.connections[c]) {
+                used.add(Quota::Connections, 1);
+                used.add(Quota::Objects, connection.references.len());
+                used.add(Quota::RequestBytes, connection.bytes as usize);
+                for member in connection.members.iter().map(|m| &broker.members[m]) {
+                    used.add(Quota::Members, 1);
+                    used.add(Quota::Objects, member.objects.len());
+                    used.add(Quota::Registrations, member.advises.len());
+                }
+            }
+            assert_eq!(process.used, used, "what is counted of process {}", process.peer.pid);
+            for what in Quota::ALL {
+                users.entry(process.uid).or_default().add(what, used.of(what));
+            }
+        }
+        users.retain(|_, used| !used.is_nothing());
+        let counted: BTreeMap<_, _> = broker.processes.users().collect();
+        assert_eq!(counted, users, "what is counted of users");
+    }
+
     /// Nothing may be left of anything.
     pub(super) fn assert_empty(&self) {
         let broker = &self.broker;
+        self.assert_counts();
         assert!(broker.sessions.is_empty(), "sessions are left: {:?}", broker.sessions);
         assert!(broker.joinable.is_empty(), "joinable sessions are left");
         assert!(broker.members.is_empty(), "members are left");
