@@ -119,6 +119,11 @@ impl Broker {
 
     /// Answers, if whoever asked is still there, and gives its credit back.
     pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
+        if let Err(why) = &result
+            && why.code == Code::E_NO_ACCESS
+        {
+            self.log_refusal(asker, why, turn);
+        }
         let Some(state) = self.connections.get_mut(&asker.connection) else { return };
         if let Some(bytes) = asker.bytes {
             state.requests -= 1;
@@ -127,6 +132,14 @@ impl Broker {
         }
         let Asker { connection, request, .. } = asker;
         turn.emit(Effect::Answer { connection, request, result });
+    }
+
+    /// Somebody wanted what is not theirs: a right, an object of another process, what a token is for.
+    pub(crate) fn log_refusal(&self, asker: Asker, why: &Fault, turn: &mut Turn) {
+        if let (Some(request), Some(process)) = (self.correlation(asker), self.peer_of(asker)) {
+            let (peer, uid) = (process.peer.clone(), process.uid);
+            turn.emit(Effect::Refused { peer, uid, request, why: why.clone() });
+        }
     }
 
     /// Ends a connection from this side.

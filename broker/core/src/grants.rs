@@ -145,7 +145,9 @@ impl Broker {
         if !self.grants.waiting.get(&key).is_some_and(fits) {
             let message =
                 "no such token: it was used, revoked, is too old, or is meant for another process";
-            return Err(Fault::new(Code::E_NOT_FOUND, message));
+            let why = Fault::new(Code::E_NOT_FOUND, message);
+            self.log_refusal(asker, &why, turn);
+            return Err(why);
         }
         let grant = self.grants.waiting.remove(&key).expect("looked at just before");
         let member = MemberId(self.number());
@@ -310,6 +312,11 @@ impl Broker {
         let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
         let held = references.filter_map(|r| self.grants.held.get(r));
         held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
+    }
+
+    /// The process that holds a reference.
+    pub(crate) fn holder(&self, reference: MemberId) -> Option<ProcessId> {
+        self.grants.held.get(&reference).map(|r| r.process)
     }
 
     /// Who holds objects of this member.

@@ -10,7 +10,7 @@ use crate::platform;
 
 /// What the kernel says about a peer when it connects.
 pub(crate) struct Credentials {
-    pid: u32,
+    pub(crate) pid: u32,
     pub(crate) uid: u32,
     /// Where the kernel offers it.
     pub(crate) pidfd: Option<OwnedFd>,

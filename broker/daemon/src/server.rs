@@ -23,6 +23,7 @@ use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
 use crate::outbox::{Account, Pushed, TooSlow};
+use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
@@ -139,6 +140,9 @@ pub struct Server {
     /// Processes that ended with their last connection, to be told to the core behind that.
     ended: Vec<ProcessKey>,
     accounts: HashMap<ProcessKey, Weak<Account>>,
+    refusals: Refusals,
+    /// How many connections each user has, those included that have not said hello.
+    users: HashMap<u32, usize>,
     made: u64,
     began: Instant,
     alarm: Option<Duration>,
@@ -251,6 +255,8 @@ impl Server {
             watched: HashMap::new(),
             ended: Vec::new(),
             accounts: HashMap::new(),
+            refusals: Refusals::default(),
+            users: HashMap::new(),
             made: FIRST,
             began: Instant::now(),
             alarm: None,
@@ -417,6 +423,9 @@ impl Server {
             Effect::Notify { connection, notification } => {
                 self.send(connection, &FromBroker::Notify(notification));
             }
+            Effect::Refused { peer, uid, request, why } => {
+                self.refusals.note(uid, &peer, request, &why);
+            }
             Effect::Close { connection, why } => self.close(connection, why),
             Effect::OpenLane(spec) => self.workers.open(spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
@@ -491,7 +500,14 @@ impl Server {
     fn accepted(&mut self, stream: interprocess::local_socket::Stream) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
+        let mut link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
+        if let Some(why) = self.beyond_quota(&link) {
+            self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
+            link.say_goodbye(why);
+            // It is a line, and a new socket has room for it.
+            let _ = link.flush();
+            return Ok(());
+        }
         let fd = link.as_fd().as_raw_fd();
         self.poll.registry().register(
             &mut SourceFd(&fd),
@@ -501,9 +517,25 @@ impl Server {
         if let LinkState::AwaitHello(deadline) = link.state {
             self.greeting.push_back((deadline, id));
         }
+        *self.users.entry(link.credentials.uid).or_default() += 1;
         self.links.insert(id, link);
         self.unread.insert(id);
         Ok(())
+    }
+
+    /// Why a user may not have another connection. The core counts those that are open; who says nothing has descriptors
+    /// too, and would keep the others out by them.
+    fn beyond_quota(&self, link: &Link) -> Option<Fault> {
+        let uid = link.credentials.uid;
+        let most = self.loaded.settings.limits.user_connections;
+        let used = self.users.get(&uid).copied().unwrap_or_default();
+        if uid == 0 || uid == rustix::process::geteuid().as_raw() || used < most {
+            return None;
+        }
+        let message = format!(
+            "user {uid} has {most} connections in all its processes, its limit (user_connections); close one first"
+        );
+        Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
     /// Reads one piece of every connection that has something, and applies what it asks.
@@ -614,6 +646,12 @@ impl Server {
     fn remove(&mut self, id: ConnectionId) {
         self.forget_process(id);
         let Some(link) = self.links.remove(&id) else { return };
+        if let Some(connections) = self.users.get_mut(&link.credentials.uid) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.users.remove(&link.credentials.uid);
+            }
+        }
         let fd = link.as_fd().as_raw_fd();
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         self.dirty.remove(&id);

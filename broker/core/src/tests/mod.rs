@@ -3,7 +3,9 @@
 mod fakes;
 mod world;
 
+mod access;
 mod advise;
+mod clock;
 mod crash;
 mod explore;
 mod fairness;

@@ -99,6 +99,8 @@ pub(super) enum Heard {
 pub(super) struct World {
     pub(super) broker: Broker,
     boot: Duration,
+    /// By how many seconds the wall clock was set forward since the beginning.
+    pub(super) clock_set: i64,
     seed: u64,
     armed: Option<Duration>,
     pub(super) profiles: BTreeMap<String, Profile>,
@@ -130,6 +132,8 @@ pub(super) struct World {
     /// Messages that a transport can have prepared at once; until one of them is completed it answers no other prepare.
     pub(super) crew: usize,
     pub(super) stopped: usize,
+    /// Process, user and code of what was refused as somebody else's.
+    pub(super) refusals: Vec<(u32, u32, Code)>,
     /// How many effects came since the last time this was looked at.
     pub(super) worked: u64,
     made: u64,
@@ -195,6 +199,7 @@ impl World {
         let mut world = Self {
             broker: Broker::new(settings),
             boot: secs(1_000),
+            clock_set: 0,
             seed: 1,
             armed: None,
             profiles: BTreeMap::new(),
@@ -217,6 +222,7 @@ impl World {
             hold_profiles: false,
             crew: usize::MAX,
             stopped: 0,
+            refusals: Vec::new(),
             worked: 0,
             made: 0,
         };
@@ -278,6 +284,8 @@ impl World {
     fn tick(&self) -> Tick {
         // The machine started on the first of September 2020.
         let wall = SystemTime::UNIX_EPOCH + secs(1_598_918_400) + self.boot;
+        let set = Duration::from_secs(self.clock_set.unsigned_abs());
+        let wall = if self.clock_set < 0 { wall - set } else { wall + set };
         Tick { boot: self.boot, wall, seed: self.seed }
     }
 
@@ -362,6 +370,7 @@ impl World {
                 client.heard.push(Heard::News(notification.member, notification.event.clone()));
                 client.news.push(notification);
             }
+            Effect::Refused { peer, uid, why, .. } => self.refusals.push((peer.pid, uid, why.code)),
             Effect::Close { connection, why } => {
                 let client = self.clients.entry(connection).or_default();
                 client.open = false;
