@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
 use mio::Interest;
-use sundown_core::ProcessKey;
 use sundown_core::settings::Limits;
+use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{Asked, Request};
@@ -89,6 +89,11 @@ impl Link {
             outbox: Outbox::new(Rc::default(), limit),
             raw: Vec::new(),
         })
+    }
+
+    /// Who has said this hello.
+    pub(crate) fn identity(&mut self, id: ConnectionId, hello: &Hello) -> PeerIdentity {
+        self.credentials.identity(as_fd(&self.stream), id, hello)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

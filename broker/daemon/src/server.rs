@@ -38,6 +38,10 @@ const FIRST: u64 = 2;
 /// Requests of one connection applied before the others have their turn.
 const TURN: usize = 64;
 
+/// Descriptors that connections may not have: stores, deliveries and servers that mail goes to need some as long as anybody
+/// works, and without them a flood of connections would keep those from working who are here.
+const RESERVE: usize = 128;
+
 /// Where a broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locations {
@@ -154,6 +158,8 @@ pub struct Server {
     full: bool,
     /// Processes that may be watched: half of the descriptors are for connections.
     watchable: usize,
+    /// A connection with a descriptor of this number or above is turned away.
+    descriptors: usize,
     /// When to look for new connections again, after there were no descriptors for one.
     accept_again: Option<Instant>,
     effects: Vec<Effect>,
@@ -195,7 +201,8 @@ impl Server {
             }
         }
         let lock = DataLock::take(&locations.data, &locations.socket)?;
-        let watchable = raise_descriptor_limit() / 2;
+        let descriptors = raise_descriptor_limit();
+        let watchable = descriptors / 2;
         let place = match managers {
             Some(place) => place,
             None => Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?,
@@ -264,6 +271,7 @@ impl Server {
             unread: BTreeSet::new(),
             full: false,
             watchable,
+            descriptors: descriptors - (descriptors / 4).min(RESERVE),
             accept_again: None,
             effects: Vec::new(),
             to_load: VecDeque::new(),
@@ -501,7 +509,7 @@ impl Server {
         let id = ConnectionId(self.made);
         self.made += 1;
         let mut link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
-        if let Some(why) = self.beyond_quota(&link) {
+        if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);
             // It is a line, and a new socket has room for it.
@@ -521,6 +529,17 @@ impl Server {
         self.links.insert(id, link);
         self.unread.insert(id);
         Ok(())
+    }
+
+    /// Why nobody may have another connection. The system gives the lowest number that is free, so a high one says how many
+    /// are in use, whatever for.
+    fn beyond_descriptors(&self, link: &Link) -> Option<Fault> {
+        if (link.as_fd().as_raw_fd() as usize) < self.descriptors {
+            return None;
+        }
+        let message = "the broker has no descriptors left for another connection; try again later, or raise its limit \
+                       (LimitNOFILE=, ulimit -n)";
+        Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
     /// Why a user may not have another connection. The core counts those that are open; who says nothing has descriptors
@@ -585,8 +604,13 @@ impl Server {
         version: sundown_protocol::Version,
     ) {
         let link = self.links.get_mut(&id).expect("it said hello just now");
-        let identity = link.credentials.identity(id, hello);
+        let identity = link.identity(id, hello);
         let key = identity.key.clone();
+        // Who is beyond a quota is refused in place of a welcome: a program sees which, and not a connection that broke.
+        self.apply(Event::Connected { connection: id, identity });
+        let Some(link) = self.links.get_mut(&id).filter(|l| l.state != LinkState::Closing) else {
+            return;
+        };
         let account = self.accounts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
         self.accounts.insert(key.clone(), Rc::downgrade(&account));
         link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
@@ -603,7 +627,6 @@ impl Server {
             self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
         }
         self.dirty.insert(id);
-        self.apply(Event::Connected { connection: id, identity });
     }
 
     fn process_ended(&mut self, token: Token) {
