@@ -137,10 +137,10 @@ fn one_that_never_reads_is_disconnected() {
 
 /// Many that begin a frame and never finish it hold what they have sent, and nobody up.
 ///
-/// design §4
+/// design §1, §4
 #[test]
 fn those_that_never_finish_a_frame_wait_for_themselves() {
-    let home = Home::new();
+    let home = Home::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
     let broker = home.serve();
     let mut bystander = Bystander::new(&home);
     bystander.works(&home, &broker);
@@ -157,6 +157,21 @@ fn those_that_never_finish_a_frame_wait_for_themselves() {
         bystander.works(&home, &broker);
     }
     drop(half);
+    before.come_back(&home, &broker);
+    // All connections of a process pay from one account for what they have begun.
+    let mut much: Vec<_> = (0..20).map(|_| Stranger::connect(&home)).collect();
+    let beginning = [&frame::MAX_PAYLOAD.to_le_bytes()[..], &vec![0; 100_000]].concat();
+    for stranger in &mut much {
+        assert!(matches!(stranger.hello(), Answer::Welcome(_)));
+    }
+    for stranger in &mut much {
+        stranger.say(&beginning);
+    }
+    broker.log_line("the account is used up", |line| {
+        line["message"].as_str().is_some_and(|m| m.contains("has begun more requests"))
+    });
+    bystander.works(&home, &broker);
+    drop(much);
     before.come_back(&home, &broker);
     bystander.works(&home, &broker);
     bystander.leaves(&home);

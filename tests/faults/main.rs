@@ -13,6 +13,7 @@ mod harness;
 mod stranger;
 
 mod access;
+mod clocks;
 mod crowds;
 mod disks;
 mod quotas;

@@ -38,6 +38,7 @@ const PLACES: &[(&str, &str)] = &[
     ("sundown_daemon", "broker/daemon/src"),
     ("sundown_client", "client-lib/src"),
     ("integration", "tests/integration"),
+    ("faults", "tests/faults"),
     ("mail", "tests/mail"),
     ("house", "tests/house"),
     ("golden", "protocol/tests/golden.rs"),

@@ -31,3 +31,23 @@ fn what_is_refused_as_somebody_elses_is_written_down() {
     world.refused(thief.at, Request::Flush { member: MemberId(u64::MAX) });
     assert_eq!(world.refusals, written);
 }
+
+/// design §2 *process*: another process that got the number of one that has left is another process. What the first was told
+/// and did is not the second's, and the second's handles are its own.
+#[test]
+fn a_number_that_is_used_again_is_another_process() {
+    let mut world = World::new();
+    let first = world.member(7);
+    world.query(first.at).expect("yes");
+    world.leave_fast(first.at);
+    world.refused(first.at, Request::Flush { member: first.id });
+    let later = world.connect_again(7);
+    let later = world.logon(later);
+    world.open(later, Opening::Store(0));
+    let old = Request::Flush { member: first.id };
+    assert_eq!(world.refused(later.at, old), Code::E_INVALID_OBJECT);
+    // The end of the first is not the end of the second.
+    world.end_process(7);
+    assert!(world.is_open(later.at));
+    world.open(later, Opening::Store(0));
+}

@@ -745,12 +745,28 @@ impl World {
 
     /// Through this copy of the library.
     pub(super) fn connect_with(&mut self, pid: u32, uid: u32, library: [u8; 16]) -> ConnectionId {
+        self.connect_process((pid, Self::key(pid)), uid, library)
+    }
+
+    /// Another process, that got the number of one that has ended.
+    pub(super) fn connect_again(&mut self, pid: u32) -> ConnectionId {
+        let ProcessKey(mut key) = Self::key(pid);
+        key[31] += 1;
+        self.connect_process((pid, ProcessKey(key)), OWNER, [0; 16])
+    }
+
+    fn connect_process(
+        &mut self,
+        (pid, key): (u32, ProcessKey),
+        uid: u32,
+        library: [u8; 16],
+    ) -> ConnectionId {
         self.made += 1;
         let connection = ConnectionId(self.made);
         let client = Client { pid, open: true, ..Client::default() };
         self.clients.insert(connection, client);
         let peer = Peer { pid, program: format!("program-{pid}") };
-        let identity = PeerIdentity { key: Self::key(pid), peer, uid, library };
+        let identity = PeerIdentity { key, peer, uid, library };
         self.apply(Event::Connected { connection, identity });
         connection
     }
