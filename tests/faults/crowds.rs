@@ -51,6 +51,7 @@ fn ten_thousand_come_at_once_and_go_at_once() {
         before.come_back(&home, &broker);
         rounds.push(memory(&broker));
     }
+    println!("{crowd} connections; KiB of the broker after each round: {rounds:?}");
     // Allocators keep what they had once; another round needs no more.
     let (first, last) = (rounds[0], rounds[rounds.len() - 1]);
     assert!(last < first + first / 4 + 4_096, "KiB after each round: {rounds:?}");

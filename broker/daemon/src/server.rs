@@ -381,12 +381,15 @@ impl Server {
         }
         while let Some((_, id)) = self.greeting.front().copied().filter(|(at, _)| *at <= now) {
             self.greeting.pop_front();
-            let waits = |link: &Link| matches!(link.state, LinkState::AwaitHello(_));
-            if self.links.get(&id).is_some_and(waits) {
+            if self.awaits_hello(id) {
                 let fault = Fault::new(Code::E_TIMEOUT, "no hello came in time");
                 self.close(id, fault);
             }
         }
+    }
+
+    fn awaits_hello(&self, id: ConnectionId) -> bool {
+        self.links.get(&id).is_some_and(|link| matches!(link.state, LinkState::AwaitHello(_)))
     }
 
     /// Applies one event and carries out what follows from it.
@@ -669,6 +672,11 @@ impl Server {
     fn remove(&mut self, id: ConnectionId) {
         self.forget_process(id);
         let Some(link) = self.links.remove(&id) else { return };
+        // Who is gone, or has said hello, need not any more. Crowds that come and go would else wait here for their time to
+        // be over.
+        while self.greeting.front().is_some_and(|(_, id)| !self.awaits_hello(*id)) {
+            self.greeting.pop_front();
+        }
         if let Some(connections) = self.users.get_mut(&link.credentials.uid) {
             *connections -= 1;
             if *connections == 0 {
