@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 
+use crate::load::Speech;
+
 /// Tells this program to be the echo.
 pub(crate) const ECHO: &str = "SUNDOWN_BENCH_ECHO";
 
@@ -28,6 +30,10 @@ impl Echo {
         echo
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn connect(&self) -> Plain {
         Plain { stream: UnixStream::connect(&self.path).expect("it accepts"), buffer: Vec::new() }
     }
@@ -37,6 +43,26 @@ impl Drop for Echo {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Frames of the size of a small request and its answer.
+pub(crate) struct EchoSpeech<'a>(pub(crate) &'a Echo);
+
+/// As long as a request of ours that is about a member, with its length.
+const FRAME: usize = 24;
+
+impl Speech for EchoSpeech<'_> {
+    fn connect(&mut self) -> UnixStream {
+        self.0.connect().stream
+    }
+
+    fn request(&mut self, _client: usize, _number: u64, bytes: &mut Vec<u8>) {
+        bytes.resize(FRAME, 0);
+    }
+
+    fn answer(&self, bytes: &[u8]) -> Option<usize> {
+        (bytes.len() >= FRAME).then_some(FRAME)
     }
 }
 
@@ -95,9 +121,47 @@ impl SqliteFloor {
         Self(connection)
     }
 
+    /// So many inserts, one commit.
+    pub(crate) fn commit_together(&mut self, bytes: &[u8], messages: usize) {
+        self.0.execute_batch("BEGIN").expect("begun");
+        (0..messages).for_each(|_| self.commit(bytes));
+        self.0.execute_batch("COMMIT").expect("committed");
+    }
+
     pub(crate) fn commit(&mut self, bytes: &[u8]) {
         let insert = "INSERT INTO message(bytes) VALUES (?1)";
         let mut insert = self.0.prepare_cached(insert).expect("prepared");
         insert.execute([bytes]).expect("committed");
+    }
+}
+
+/// A file that is appended to and synced.
+pub(crate) struct AppendFloor(std::fs::File);
+
+impl AppendFloor {
+    pub(crate) fn open(path: &Path) -> Self {
+        Self(std::fs::File::options().append(true).create(true).open(path).expect("opened"))
+    }
+
+    pub(crate) fn commit(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).and_then(|()| self.0.sync_data()).expect("synced");
+    }
+}
+
+/// As many connections as there are members, and one loop that writes to all of them.
+pub(crate) struct WriteLoop {
+    near: Vec<UnixStream>,
+    _far: Vec<UnixStream>,
+}
+
+impl WriteLoop {
+    pub(crate) fn new(count: usize) -> Self {
+        let pairs = (0..count).map(|_| UnixStream::pair().expect("a pair"));
+        let (near, far) = pairs.unzip();
+        Self { near, _far: far }
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.near.iter_mut().for_each(|stream| stream.write_all(bytes).expect("written"));
     }
 }

@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::reply::FromBroker;
-use sundown_protocol::request::Asked;
-use sundown_protocol::{Fault, Reply, Request, RequestId, Version, codec, frame};
+use sundown_protocol::request::{Asked, Logon, LogonFlags};
+use sundown_protocol::{Fault, MemberId, Reply, Request, RequestId, Version, codec, frame};
+
+use crate::load::Speech;
 
 /// 128 bits that no other process of the run has.
 pub(crate) fn chance() -> u128 {
@@ -43,6 +45,12 @@ impl Broker {
         Self { child, socket }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        let pid = self.connect().broker;
+        assert_ne!(pid, 0);
+        pid
+    }
+
     /// A client that is a process of its own as far as the broker knows.
     pub(crate) fn connect(&self) -> Client {
         let stream = UnixStream::connect(&self.socket).expect("the broker accepts");
@@ -56,6 +64,7 @@ impl Broker {
         };
         let mut client = Client {
             stream,
+            broker: 0,
             asked: 0,
             inbox: Vec::new(),
             used: 0,
@@ -66,7 +75,10 @@ impl Broker {
         frame::write(&mut &client.stream, &hello).expect("written");
         client.read();
         match codec::decode(&client.buffer).expect("an answer") {
-            Answer::Welcome(_) => client,
+            Answer::Welcome(welcome) => {
+                client.broker = welcome.pid;
+                client
+            }
             Answer::Refused(why) => panic!("refused: {}", why.message),
         }
     }
@@ -82,6 +94,7 @@ impl Drop for Broker {
 /// One connection, one thing at a time.
 pub(crate) struct Client {
     stream: UnixStream,
+    broker: u32,
     asked: u64,
     inbox: Vec<u8>,
     used: usize,
@@ -93,6 +106,13 @@ impl Client {
     pub(crate) fn ask(&mut self, request: Request) -> Result<Reply, Fault> {
         self.send(request);
         self.answer()
+    }
+
+    pub(crate) fn log_on(&mut self, flags: LogonFlags) -> MemberId {
+        match self.ask(Request::Logon(Logon { profile: None, flags })) {
+            Ok(Reply::LoggedOn(facts)) => facts.member,
+            other => panic!("no logon: {other:?}"),
+        }
     }
 
     /// Asks the same so often, with as many on their way as the broker's credit allows.
@@ -108,7 +128,8 @@ impl Client {
         }
     }
 
-    fn send(&mut self, request: Request) {
+    /// Sends, without waiting.
+    pub(crate) fn send(&mut self, request: Request) {
         self.asked += 1;
         self.frame.clear();
         let asked = Asked { id: RequestId(self.asked), request };
@@ -116,7 +137,12 @@ impl Client {
         frame::write(&mut &self.stream, &self.frame).expect("written");
     }
 
-    fn answer(&mut self) -> Result<Reply, Fault> {
+    /// Reads until something comes that is not an answer.
+    pub(crate) fn hear(&mut self) {
+        self.read();
+    }
+
+    pub(crate) fn answer(&mut self) -> Result<Reply, Fault> {
         loop {
             self.read();
             match codec::decode(&self.buffer).expect("a message") {
@@ -144,5 +170,37 @@ impl Client {
             assert!(read > 0, "the broker hung up");
             self.inbox.truncate(have + read);
         }
+    }
+}
+
+/// A small request that the broker answers itself: a flush of a member that has nothing to flush.
+pub(crate) struct SmallRequest<'a> {
+    broker: &'a Broker,
+    /// That of each client.
+    members: Vec<MemberId>,
+}
+
+impl<'a> SmallRequest<'a> {
+    pub(crate) fn of(broker: &'a Broker) -> Self {
+        Self { broker, members: Vec::new() }
+    }
+}
+
+impl Speech for SmallRequest<'_> {
+    fn connect(&mut self) -> UnixStream {
+        let mut client = self.broker.connect();
+        self.members.push(client.log_on(LogonFlags::default()));
+        client.stream
+    }
+
+    fn request(&mut self, client: usize, number: u64, bytes: &mut Vec<u8>) {
+        let request = Request::Flush { member: self.members[client] };
+        // Beyond the logon's.
+        let asked = Asked { id: RequestId(number + 1), request };
+        codec::encode_into(&asked, bytes).expect("it fits");
+    }
+
+    fn answer(&self, bytes: &[u8]) -> Option<usize> {
+        frame::cut(bytes).expect("a frame").map(|(_, taken)| taken)
     }
 }
