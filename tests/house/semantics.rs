@@ -39,6 +39,7 @@ const PLACES: &[(&str, &str)] = &[
     ("sundown_client", "client-lib/src"),
     ("integration", "tests/integration"),
     ("mail", "tests/mail"),
+    ("power", "tests/power"),
     ("house", "tests/house"),
     ("golden", "protocol/tests/golden.rs"),
     ("document", "protocol/tests/document.rs"),

@@ -258,7 +258,7 @@ fn local_life(home: &Home, recorder: &Recorder, fault: &str) {
 /// Whatever moment the power fails at: what was acknowledged is there, once, as it was handed over; the store opens; a
 /// message is in the Maildir if its state says so, and is not lost or doubled if it was just on its way.
 ///
-/// QUEUE-11, design §3.8, §3.16, §3.19
+/// SEED-2, design §3.8, §3.16, §3.19
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let Some(recorder) = Recorder::new() else { return };

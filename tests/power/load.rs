@@ -61,7 +61,7 @@ fn kill_under_load(home: &Home, profile: &str) -> (Broker, Shell, usize) {
 
 /// However often the broker is killed while a client submits: each message arrives, once.
 ///
-/// QUEUE-11, design §3.16, §3.19
+/// SEED-2, design §3.16, §3.19
 #[test]
 fn killed_at_random_a_broker_delivers_everything_once() {
     let home = Home::new();

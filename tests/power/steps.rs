@@ -139,7 +139,7 @@ fn submit_and_die(home: &Home, recorder: &Recorder, profile: &str, fault: &str) 
 /// Wherever the broker dies: the store says what the table says, and in the end the message is there once. Without its
 /// client it is not there if it was never stored, and no client was told that it was.
 ///
-/// QUEUE-11, A-25, design §3.16, §3.19
+/// SEED-2, A-25, design §3.16, §3.19
 #[test]
 fn killed_at_any_step_of_a_delivery_a_message_arrives_once() {
     let Some(recorder) = Recorder::new() else { return };
@@ -215,7 +215,7 @@ fn killed_at_any_step_of_a_conversation_a_message_is_never_sent_twice() {
 /// A broker that has never run before is killed at each sync by which it makes its store, and of its first delivery: the
 /// next one goes on with what is there, and the message arrives once.
 ///
-/// QUEUE-11, design §3.16
+/// SEED-2, design §3.16
 #[test]
 fn killed_at_any_sync_of_its_first_life_a_broker_goes_on() {
     let Some(recorder) = Recorder::new() else { return };
