@@ -74,16 +74,26 @@ static void begin(void)
     snprintf(fault_what, sizeof fault_what, "%s", rest);
 }
 
+/* The mask of the thread that has the lock. */
+static sigset_t mask;
+
+/* A handler of a signal may write to a pipe, and would wait for the lock that its own thread has. */
 static void enter(void)
 {
+    sigset_t all, before;
     pthread_once(&once, begin);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&lock);
+    mask = before;
 }
 
 static void leave(void)
 {
     int kept = errno;
+    sigset_t before = mask;
     pthread_mutex_unlock(&lock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = kept;
 }
 
