@@ -40,6 +40,7 @@ const PLACES: &[(&str, &str)] = &[
     ("integration", "tests/integration"),
     ("faults", "tests/faults"),
     ("mail", "tests/mail"),
+    ("power", "tests/power"),
     ("house", "tests/house"),
     ("golden", "protocol/tests/golden.rs"),
     ("document", "protocol/tests/document.rs"),
