@@ -264,13 +264,14 @@ impl World {
         };
         assert!(fits, "{provider:?} to a {:?}", lane.kind);
         let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
-        lane.waiting.push_back((call, provider.clone()));
         if let Some(session) = behalf.session {
             assert!(!self.ended.contains(&(view, session)), "{provider:?} after its logoff");
             if provider == ProviderCall::Logoff {
                 self.ended.insert((view, session));
             }
         }
+        let lane = self.lanes.get_mut(&id).expect("looked at before");
+        lane.waiting.push_back((call, provider));
     }
 
     // --- providers ---

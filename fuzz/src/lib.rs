@@ -23,8 +23,11 @@ pub use settings::settings;
 use sundown_core::provider;
 use sundown_providers::headers;
 
+/// What must hold for any bytes.
+pub type Target = fn(&[u8]);
+
 /// The targets, as their corpora are called.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("frame", frame),
     ("codec", codec),
     ("head", head),
