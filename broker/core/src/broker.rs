@@ -37,6 +37,7 @@ use crate::timers::{Timer, Timers};
 /// assert_eq!(effects, [Effect::Stopped]);
 /// ```
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Broker {
     pub(crate) settings: Settings,
     pub(crate) connections: HashMap<ConnectionId, Connection>,
@@ -75,6 +76,7 @@ pub(crate) enum Called {
 
 /// A call that was not answered yet.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Call {
     lane: LaneId,
     session: Option<SessionId>,
@@ -84,6 +86,7 @@ pub(crate) struct Call {
 
 /// What to do when a provider has answered.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum Then {
     /// Nothing: there is nobody to tell.
     Nothing,

@@ -39,6 +39,7 @@ type Hash = [u8; 32];
 
 /// Grants and references of the whole broker.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
     waiting: HashMap<Hash, Grant>,
     held: HashMap<MemberId, Reference>,
@@ -46,6 +47,7 @@ pub(crate) struct Grants {
 
 /// An object that waits for somebody with the token.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Grant {
     granter: MemberId,
     uid: u32,
@@ -57,6 +59,7 @@ struct Grant {
 
 /// An object in another process' hands.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Reference {
     hash: Hash,
     granter: MemberId,
