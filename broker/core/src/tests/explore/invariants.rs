@@ -102,9 +102,12 @@ fn nobody_else_is_disturbed(before: &State, step: Step, happened: &Happened, aft
         };
         assert!(may, "{member:?} was told {news:?}");
     }
-    // What a process does or suffers is not seen in what another has.
+    // What a process does or suffers is not seen in what another has, unless that one is leaving and waits for it.
     let Step::Act(act) = step else { return };
-    for member in before.members.iter().filter(|m| is_here(before, m)) {
+    let stays = |m: &&Member| {
+        before.world.broker.members.get(&m.id).is_some_and(|member| !member.is_leaving())
+    };
+    for member in before.members.iter().filter(stays) {
         let pid = before.process_of(member);
         if act.is_of(pid) || matches!(act, Act::Wake) {
             continue;
@@ -139,6 +142,9 @@ fn nobody_else_is_told_of_a_shared_logoff(step: Step, happened: &Happened, after
             matches!(s, SessionState::Ending { .. } | SessionState::Closing { .. })
         };
         assert!(session.is_none_or(|s| over(&s.state)), "an ended session goes on");
+        let joinable =
+            after.world.broker.joinable.values().any(|id| *id == after.members[0].session);
+        assert!(!joinable, "an ended session can be joined");
     }
 }
 
