@@ -67,6 +67,11 @@ impl Error {
         match &*self.0 {
             Kind::Fault(fault, _) => fault.code,
             Kind::Disconnected(_) => Code::E_END_OF_SESSION,
+            Kind::Unreachable { source: Some(error), .. }
+                if error.kind() == io::ErrorKind::QuotaExceeded =>
+            {
+                Code::E_NOT_ENOUGH_RESOURCES
+            }
             Kind::Unreachable { .. } => Code::E_NETWORK_ERROR,
         }
     }

@@ -20,7 +20,9 @@ use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{Asked, Request};
-use sundown_protocol::{Correlation, Fault, Notification, Reply, RequestId, Version, codec, frame};
+use sundown_protocol::{
+    Code, Correlation, Fault, Notification, Reply, RequestId, Version, codec, frame,
+};
 
 use crate::error::Error;
 
@@ -88,6 +90,24 @@ struct Inbox {
     bytes: VecDeque<u8>,
 }
 
+/// Whoever could put a socket in place of the broker's would be told everything that is sent. Root may be behind it, oneself, or
+/// whoever owns the directory it is in: that one can do so anyway, and the host's broker is such a user.
+fn refuse_strangers(stream: &Stream, socket: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let broker = rustix::net::sockopt::socket_peercred(as_fd(stream))?.uid.as_raw();
+    let user = rustix::process::geteuid().as_raw();
+    let directory = socket.parent().filter(|p| !p.as_os_str().is_empty());
+    let owner = std::fs::metadata(directory.unwrap_or(Path::new(".")))?.uid();
+    if [0, user, owner].contains(&broker) {
+        return Ok(());
+    }
+    let why = format!(
+        "at {} answers a program of user {broker}, who is neither root nor user {user}, and does not own that directory",
+        socket.display()
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 impl Link {
     /// Connects and says hello, and waits so long for each.
     pub(crate) fn connect(
@@ -102,6 +122,7 @@ impl Link {
             .name(name)
             .wait_mode(ConnectWaitMode::Timeout(patience))
             .connect_sync()?;
+        refuse_strangers(&stream, socket)?;
         let welcome = say_hello(&stream, program, library, patience)?;
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), ARMED)?;
@@ -394,6 +415,10 @@ fn say_hello(
     stream.set_recv_timeout(None)?;
     match codec::decode(&payload).map_err(|e| invalid(e.to_string()))? {
         Answer::Welcome(welcome) => Ok(welcome),
+        // The one refusal that has a code of its own for programs: it says who can do something about it.
+        Answer::Refused(refused) if refused.code == Code::E_NOT_ENOUGH_RESOURCES.0 => {
+            Err(io::Error::new(io::ErrorKind::QuotaExceeded, refused.message))
+        }
         Answer::Refused(refused) => Err(io::Error::other(refused.message)),
     }
 }

@@ -177,6 +177,8 @@ impl<R: BufRead, W: Write, S: FnMut(Message) -> Result<EntryId, Failure>> Dialog
             return self.reply("501 5.5.4 say MAIL FROM:<address>");
         };
         if let Some(wrong) = parameters.split_whitespace().find(|p| !is_parameter(p)) {
+            // What was said is no part of the dialogue: it must not draw on a terminal or end a line.
+            let wrong = wrong.replace(char::is_control, "?");
             return self.reply(&format!("555 5.5.4 {wrong} is not known"));
         }
         let sender = match &addresses(sender)[..] {
@@ -400,6 +402,7 @@ mod tests {
             ("MAIL FROM:<a@b>x", "501 5.5.4"),
             ("MAIL FROM:<a@b> RET=FULL", "555 5.5.4"),
             ("MAIL FROM:<a@b> SIZE=big", "555 5.5.4"),
+            ("MAIL FROM:<a@b> a\u{1b}[2Jb", "555 5.5.4 a?[2Jb is"),
             ("MAIL FROM:<a b@c>", "501 5.1.7"),
             ("MAIL FROM:<\"a >b\"@c>", "250 2.1.0"),
             ("MAIL FROM:<a@b>", "503 5.5.1"),

@@ -13,9 +13,7 @@ use crate::event::{Effect, EngineId, Turn};
 use crate::member::{Advise, Member};
 use crate::object::Object;
 use crate::provider::ProviderAnswer;
-
-/// Registrations of one member. More than that is a program that forgets to unadvise.
-const MAX_ADVISES: usize = 65_536;
+use crate::quota::Quota;
 
 /// What happened to a message in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +57,9 @@ impl Broker {
                 Some(_) => {}
             }
         }
-        if member.advises.len() >= MAX_ADVISES {
-            let message = format!("this session has {MAX_ADVISES} registrations; unadvise some");
-            return Err(Fault::new(Code::E_BUSY, message));
-        }
-        let session = member.session;
+        let (session, process) = (member.session, member.process);
+        self.check_quota(process, Quota::Registrations)?;
+        self.processes.charge(process, Quota::Registrations, 1);
         let member = self.members.get_mut(&id).expect("looked at before");
         member.advised = member.advised.checked_add(1).unwrap_or(1);
         let advise = AdviseId(member.advised);
@@ -79,11 +75,12 @@ impl Broker {
         advise: AdviseId,
     ) -> Result<(), Fault> {
         let member = self.member_mut(asker, id)?;
-        let session = member.session;
+        let (session, process) = (member.session, member.process);
         member.advises.remove(&advise).ok_or_else(|| {
             let message = format!("this session has no registration {}", advise.0);
             Fault::new(Code::E_NOT_FOUND, message)
         })?;
+        self.processes.pay_back(process, Quota::Registrations, 1);
         self.listen(id, session);
         Ok(())
     }

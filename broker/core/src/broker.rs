@@ -24,6 +24,9 @@ use crate::spooler::Flight;
 use crate::stop::Stopping;
 use crate::timers::{Timer, Timers};
 
+/// By how much the wall clock must go back at once to have been set, in milliseconds. Less delays nothing that matters.
+const SET_BACK: u64 = 1_000;
+
 /// Everything the broker knows.
 ///
 /// ```
@@ -64,6 +67,8 @@ pub struct Broker {
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
     /// When a profile without a session has a message to give up, in milliseconds since 1970.
     pub(crate) unknown: BTreeMap<String, u64>,
+    /// How far the wall clock is ahead of the timers', in milliseconds, as of the last event.
+    clock: Option<i64>,
     made: u64,
 }
 
@@ -220,6 +225,7 @@ impl Broker {
             grants: Grants::default(),
             doomed: BTreeMap::new(),
             unknown: BTreeMap::new(),
+            clock: None,
             made: 0,
         }
     }
@@ -228,6 +234,7 @@ impl Broker {
     pub fn apply(&mut self, tick: Tick, event: Event, effects: &mut Vec<Effect>) {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
+        self.look_at_clock(tick);
         match event {
             Event::Connected { connection, identity } => self.connected(connection, identity, turn),
             Event::Request { connection, asked, bytes } => {
@@ -264,6 +271,18 @@ impl Broker {
             Event::Stop(how) => self.stop(how, turn),
         }
         self.tidy(turn);
+    }
+
+    /// Notices when the wall clock was set back. What waits for a time on it would wait so much longer. When it was set
+    /// forward, what waits is only due sooner.
+    fn look_at_clock(&mut self, tick: Tick) {
+        let ahead = tick.millis() as i64 - tick.boot.as_millis() as i64;
+        let before = self.clock.replace(ahead).unwrap_or(ahead);
+        if let Ok(back) = u64::try_from(before - ahead)
+            && back >= SET_BACK
+        {
+            self.engines.values_mut().for_each(|engine| engine.clock_was_set_back(back));
+        }
     }
 
     /// Brings the state back to normal, so that the next event starts from a known one.

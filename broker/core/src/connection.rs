@@ -8,6 +8,7 @@ use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId};
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
 use crate::process::ProcessId;
+use crate::quota::Quota;
 
 /// How many evicted members a connection remembers, to answer for them with the right code.
 const REMEMBERED: usize = 4_096;
@@ -27,7 +28,7 @@ pub(crate) struct Connection {
     /// Members that did not leave by themselves.
     pub(crate) gone: HashMap<MemberId, LeaveReason>,
     requests: u32,
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// What its hello granted: a reload changes it for later connections only.
     granted: (u32, u64),
 }
@@ -60,12 +61,18 @@ impl Broker {
     ) {
         if self.connections.len() >= self.settings.limits.connections {
             let limit = self.settings.limits.connections;
-            let message = format!("the broker has {limit} connections, its limit; try again later");
+            let message = format!(
+                "the broker has {limit} connections, its limit (connections); try again later"
+            );
             let why = Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message);
             return turn.emit(Effect::Close { connection, why });
         }
         let library = identity.library;
         let process = self.processes.connect(identity, connection);
+        if let Err(why) = self.check_counted(process, Quota::Connections) {
+            self.processes.disconnect(process, connection);
+            return turn.emit(Effect::Close { connection, why });
+        }
         let new = Connection {
             process,
             members: BTreeSet::new(),
@@ -92,6 +99,7 @@ impl Broker {
         if let Some(bytes) = bytes {
             state.requests += 1;
             state.bytes += bytes;
+            self.processes.charge(state.process, Quota::RequestBytes, bytes as usize);
             let (requests, most) = state.granted;
             if state.requests > requests || state.bytes > most {
                 let message =
@@ -112,13 +120,27 @@ impl Broker {
 
     /// Answers, if whoever asked is still there, and gives its credit back.
     pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
+        if let Err(why) = &result
+            && why.code == Code::E_NO_ACCESS
+        {
+            self.log_refusal(asker, why, turn);
+        }
         let Some(state) = self.connections.get_mut(&asker.connection) else { return };
         if let Some(bytes) = asker.bytes {
             state.requests -= 1;
             state.bytes -= bytes;
+            self.processes.pay_back(state.process, Quota::RequestBytes, bytes as usize);
         }
         let Asker { connection, request, .. } = asker;
         turn.emit(Effect::Answer { connection, request, result });
+    }
+
+    /// Somebody wanted what is not theirs: a right, an object of another process, what a token is for.
+    pub(crate) fn log_refusal(&self, asker: Asker, why: &Fault, turn: &mut Turn) {
+        if let (Some(request), Some(process)) = (self.correlation(asker), self.peer_of(asker)) {
+            let (peer, uid) = (process.peer.clone(), process.uid);
+            turn.emit(Effect::Refused { peer, uid, request, why: why.clone() });
+        }
     }
 
     /// Ends a connection from this side.
@@ -136,6 +158,7 @@ impl Broker {
             self.remove_member(member, LeaveReason::Disconnected, turn);
         }
         self.drop_references(state.references, turn);
+        self.processes.pay_back(state.process, Quota::RequestBytes, state.bytes as usize);
         self.processes.disconnect(state.process, connection);
         self.drop_sweeps();
     }

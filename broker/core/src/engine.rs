@@ -139,6 +139,25 @@ enum OwnLogon {
 }
 
 impl Engine {
+    /// The wall clock was set back by so many milliseconds. What was due in a minute is so still: its due time moves along.
+    /// The store keeps the old one until the next try; what is read from it is looked at when it is learned. The age at
+    /// which what is unknown is given up is one on the wall.
+    pub(crate) fn clock_was_set_back(&mut self, back: u64) {
+        let Self { entries, ready, full, .. } = self;
+        for entry in entries.values_mut() {
+            if entry.submission.state() != SubmissionState::Unknown {
+                entry.submission.due = entry.submission.due.saturating_sub(back);
+            }
+        }
+        for keys in full.values_mut().chain([ready]) {
+            let moved =
+                |(_, order, record): &Key| (entries[record].submission.due, *order, *record);
+            *keys = keys.iter().map(moved).collect();
+        }
+        self.alarm = None;
+        self.stirred = true;
+    }
+
     /// Takes an entry out of the schedule.
     pub(crate) fn forget(&mut self, record: u128) -> Option<Entry> {
         let entry = self.entries.remove(&record)?;
@@ -400,7 +419,7 @@ impl Broker {
         for submission in submissions {
             let record = submission.record;
             if !changed.contains(&record) && !self.engines[&id].entries.contains_key(&record) {
-                self.learn(id, submission);
+                self.learn(id, submission, turn.tick.millis());
             }
         }
     }
@@ -415,7 +434,7 @@ impl Broker {
     }
 
     /// A new submission is in the store.
-    pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission) {
+    pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission, now: u64) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.counts[submission.state() as usize] += 1;
         engine.stirred = true;
@@ -436,20 +455,26 @@ impl Broker {
             engine.start_over();
             return;
         }
-        self.learn(id, submission);
+        self.learn(id, submission, now);
     }
 
     /// Puts a submission into the schedule, unless nobody here can send it.
-    pub(crate) fn learn(&mut self, id: EngineId, submission: Submission) {
-        let sendable = self.sender(id, &submission).is_some();
+    pub(crate) fn learn(&mut self, id: EngineId, mut submission: Submission, now: u64) {
+        let sender = self.sender(id, &submission);
         let Some(engine) = self.engines.get_mut(&id) else { return };
         let shown = submission.state();
         if shown == SubmissionState::Held || shown.is_final() {
             return;
         }
-        if !sendable {
+        let Some(policy) = sender.and_then(|s| self.sessions.get(&s)).map(|s| &s.profile().queue)
+        else {
             engine.parked += 1;
             return;
+        };
+        // No try is further away than the longest wait, unless the clock was set back since that was written.
+        if shown != SubmissionState::Unknown {
+            let longest = policy.retry_max.max(policy.retry_min).as_millis() as u64;
+            submission.due = submission.due.min(now.saturating_add(longest));
         }
         engine.ready.insert((submission.due, submission.order, submission.record));
         let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold: Vec::new() };

@@ -151,6 +151,18 @@ pub enum Effect {
         /// The answer.
         result: Result<Reply, Fault>,
     },
+    /// Write down that somebody wanted what is not theirs to have. It is told apart from other faults because whoever
+    /// runs the broker should see it.
+    Refused {
+        /// Who asked: its program, and its user.
+        peer: Peer,
+        /// The user.
+        uid: u32,
+        /// The request.
+        request: Correlation,
+        /// What was refused, and why.
+        why: Fault,
+    },
     /// Tell a member something.
     Notify {
         /// On which connection.

@@ -23,6 +23,7 @@ use crate::lanes::Urgency;
 use crate::object::Object;
 use crate::process::ProcessId;
 use crate::provider::{ProviderCall, StoreRead};
+use crate::quota::Quota;
 use crate::timers::Timer;
 
 /// How long a token may be redeemed.
@@ -138,20 +139,18 @@ impl Broker {
         let connection = self.connections.get(&asker.connection).expect("who asks is connected");
         let process = connection.process;
         let key = hash(token);
-        let limit = self.settings.limits.objects;
         let state = self.processes.get(process).expect("it is connected");
         let (uid, pid) = (state.uid, state.peer.pid);
-        if state.objects >= limit {
-            let message = format!("this process has {limit} open objects, its limit; release some");
-            return Err(Fault::new(Code::E_BUSY, message));
-        }
+        self.check_quota(process, Quota::Objects)?;
         let fits = |g: &Grant| {
             g.expires > turn.tick.boot && g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid)
         };
         if !self.grants.waiting.get(&key).is_some_and(fits) {
             let message =
                 "no such token: it was used, revoked, is too old, or is meant for another process";
-            return Err(Fault::new(Code::E_NOT_FOUND, message));
+            let why = Fault::new(Code::E_NOT_FOUND, message);
+            self.log_refusal(asker, &why, turn);
+            return Err(why);
         }
         let grant = self.grants.waiting.remove(&key).expect("looked at just before");
         let member = MemberId(self.number());
@@ -168,7 +167,7 @@ impl Broker {
             granted: grant.granted,
         };
         self.grants.held.insert(member, reference);
-        self.processes.get_mut(process).expect("it is connected").objects += 1;
+        self.processes.charge(process, Quota::Objects, 1);
         let connection = self.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
         let redeemed = Reply::Redeemed { member, object: OBJECT, granted: grant.granted };
@@ -261,9 +260,7 @@ impl Broker {
     /// A reference is not held any more.
     fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
         let reference = self.grants.held.remove(&id)?;
-        if let Some(process) = self.processes.get_mut(reference.process) {
-            process.objects -= 1;
-        }
+        self.processes.pay_back(reference.process, Quota::Objects, 1);
         if let Some(connection) = self.connections.get_mut(&reference.connection) {
             connection.references.remove(&id);
         }
@@ -318,6 +315,11 @@ impl Broker {
         let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
         let held = references.filter_map(|r| self.grants.held.get(r));
         held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
+    }
+
+    /// The process that holds a reference.
+    pub(crate) fn holder(&self, reference: MemberId) -> Option<ProcessId> {
+        self.grants.held.get(&reference).map(|r| r.process)
     }
 
     /// Who holds objects of this member.

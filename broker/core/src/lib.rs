@@ -49,6 +49,7 @@ mod object;
 mod process;
 mod profiles;
 mod queue;
+mod quota;
 mod requests;
 mod session;
 mod shutdown;

@@ -16,6 +16,7 @@ use crate::event::Turn;
 use crate::member::{Leaving, Member, MemberState, WaitForOthers};
 use crate::object::Object;
 use crate::provider::{MessageContent, ProviderCall, ProviderType};
+use crate::quota::Quota;
 use crate::session::{MailAfter, ProviderState, Session, SessionState};
 use crate::settings::{Linger, Right, SharedLogoff};
 use crate::shutdown::shut_down;
@@ -236,9 +237,12 @@ impl Broker {
             connection.members.remove(&id);
             connection.remember(id, reason);
         }
-        if let Some(process) = self.processes.get_mut(member.process) {
-            process.members -= 1;
-            process.objects -= member.objects.len();
+        for (what, count) in [
+            (Quota::Members, 1),
+            (Quota::Objects, member.objects.len()),
+            (Quota::Registrations, member.advises.len()),
+        ] {
+            self.processes.pay_back(member.process, what, count);
         }
         for (engine, record) in member.pending.keys() {
             if let Some(engine) = self.engines.get_mut(engine) {

@@ -10,10 +10,10 @@ use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
-use crate::process::Process;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
 };
+use crate::quota::Quota;
 use crate::session::{
     MailAfter, Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
 };
@@ -56,8 +56,8 @@ impl Broker {
         }
         self.refuse_while_stopping()?;
         self.refuse_doomed(&profile)?;
+        self.check_member_quota(asker)?;
         let process = self.peer_of(asker).expect("who asks is connected");
-        self.check_member_quota(process)?;
         let key = SessionKey { user: self.session_user(process.uid), profile };
         let waiting = Waiting::Logon(asker, flags);
         if flags.contains(LogonFlags::NEW_SESSION) {
@@ -72,13 +72,9 @@ impl Broker {
         Ok(())
     }
 
-    fn check_member_quota(&self, process: &Process) -> Result<(), Fault> {
-        let limit = self.settings.limits.members;
-        if process.members < limit {
-            return Ok(());
-        }
-        let message = format!("this process has {limit} sessions, its limit; log one off first");
-        Err(Fault::new(Code::E_SESSION_LIMIT, message))
+    fn check_member_quota(&self, asker: Asker) -> Result<(), Fault> {
+        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
+        self.check_quota(connection.process, Quota::Members)
     }
 
     /// The user a process' sessions belong to: root uses those of the broker's own user.
@@ -451,9 +447,11 @@ impl Broker {
     /// Lets somebody who waited for a session go on, now that it has started.
     fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
-        let Some(process) = self.peer_of(asker) else { return };
+        if self.peer_of(asker).is_none() {
+            return;
+        }
         let quota = match waiting {
-            Waiting::Logon(..) => self.check_member_quota(process),
+            Waiting::Logon(..) => self.check_member_quota(asker),
             Waiting::Queue(..) => Ok(()),
         };
         let allowed = self.refuse_departed(asker).and(quota);
@@ -479,9 +477,8 @@ impl Broker {
             self.connections.get_mut(&asker.connection).expect("who asks is connected");
         connection.members.insert(member);
         let process = connection.process;
-        let state = self.processes.get_mut(process).expect("it is connected");
-        state.members += 1;
-        let uid = state.uid;
+        self.processes.charge(process, Quota::Members, 1);
+        let uid = self.processes.get(process).expect("it is connected").uid;
         let right = self.right(uid, &self.sessions[&id].profile().access);
         let session = self.sessions.get_mut(&id).expect("it has started");
         session.members.push(member);

@@ -14,6 +14,7 @@ use crate::provider::{
     AddressCall, MessageContent, ProviderAnswer, ProviderCall, ProviderError, ProviderType,
     StoreRead, StoreWrite,
 };
+use crate::quota::Quota;
 use crate::session::{Provider, ProviderState};
 
 /// Rows of one page, whatever was asked for: they must fit a frame.
@@ -74,19 +75,12 @@ impl Broker {
     }
 
     fn check_object_quota(&self, member: &Member) -> Result<(), Fault> {
-        let limit = self.settings.limits.objects;
-        let open = self.processes.get(member.process).map_or(0, |p| p.objects);
-        if open < limit {
-            return Ok(());
-        }
-        let message = format!("this process has {limit} open objects, its limit; release some");
-        Err(Fault::new(Code::E_BUSY, message))
+        self.check_quota(member.process, Quota::Objects)
     }
 
     fn insert_object(&mut self, id: MemberId, object: Object) -> ObjectId {
         let member = self.members.get_mut(&id).expect("who opens is a member");
-        let process = self.processes.get_mut(member.process).expect("it is connected");
-        process.objects += 1;
+        self.processes.charge(member.process, Quota::Objects, 1);
         let is_draft = matches!(object, Object::Draft(_));
         let id = member.objects.insert(object);
         if is_draft {
@@ -99,8 +93,7 @@ impl Broker {
         let member = self.members.get_mut(&id)?;
         let removed = member.objects.remove(object)?;
         member.drafts.remove(&object);
-        let process = self.processes.get_mut(member.process).expect("it is connected");
-        process.objects -= 1;
+        self.processes.pay_back(member.process, Quota::Objects, 1);
         Some(removed)
     }
 

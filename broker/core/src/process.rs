@@ -7,6 +7,7 @@ use sundown_protocol::reply::Peer;
 
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
 use crate::member::Failed;
+use crate::quota::{Quota, Used};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId(pub(crate) u64);
@@ -19,8 +20,8 @@ pub(crate) struct Process {
     pub(crate) peer: Peer,
     pub(crate) uid: u32,
     pub(crate) connections: BTreeSet<ConnectionId>,
-    pub(crate) members: usize,
-    pub(crate) objects: usize,
+    /// What quotas are about.
+    pub(crate) used: Used,
     /// Bytes of deferred submissions that were answered and are not durable.
     pub(crate) unwritten: u64,
     /// Drafts of members that are gone, on their way to a store.
@@ -60,6 +61,8 @@ impl Process {
 pub(crate) struct Processes {
     by_id: HashMap<ProcessId, Process>,
     by_key: HashMap<ProcessKey, ProcessId>,
+    /// What all processes of a user use.
+    users: HashMap<u32, Used>,
     made: u64,
 }
 
@@ -79,8 +82,7 @@ impl Processes {
             peer: identity.peer,
             uid: identity.uid,
             connections: BTreeSet::new(),
-            members: 0,
-            objects: 0,
+            used: Used::default(),
             unwritten: 0,
             recovering: 0,
             host: identity.library,
@@ -91,11 +93,13 @@ impl Processes {
             lost: Vec::new(),
         });
         process.connections.insert(connection);
+        self.charge(id, Quota::Connections, 1);
         id
     }
 
     /// A connection is gone; with the last one the process is, unless it must be remembered until it ends.
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) {
+        self.pay_back(id, Quota::Connections, 1);
         let Some(process) = self.by_id.get_mut(&id) else { return };
         process.connections.remove(&connection);
         if process.connections.is_empty() && !process.is_marked() {
@@ -113,6 +117,35 @@ impl Processes {
             self.by_key.remove(key);
             self.by_id.remove(&id);
         }
+    }
+
+    /// A process has so many more, and its user too.
+    pub(crate) fn charge(&mut self, id: ProcessId, what: Quota, count: usize) {
+        let Some(process) = self.by_id.get_mut(&id) else { return };
+        process.used.add(what, count);
+        self.users.entry(process.uid).or_default().add(what, count);
+    }
+
+    /// A process has so many less, and its user too.
+    pub(crate) fn pay_back(&mut self, id: ProcessId, what: Quota, count: usize) {
+        let Some(process) = self.by_id.get_mut(&id) else { return };
+        process.used.take(what, count);
+        if let Some(user) = self.users.get_mut(&process.uid) {
+            user.take(what, count);
+            if user.is_nothing() {
+                self.users.remove(&process.uid);
+            }
+        }
+    }
+
+    /// What all processes of a user use.
+    pub(crate) fn used_by(&self, uid: u32) -> Used {
+        self.users.get(&uid).copied().unwrap_or_default()
+    }
+
+    /// Users who use something.
+    pub(crate) fn users(&self) -> impl Iterator<Item = (u32, Used)> {
+        self.users.iter().map(|(uid, used)| (*uid, *used))
     }
 
     pub(crate) fn find(&self, key: &ProcessKey) -> Option<&Process> {

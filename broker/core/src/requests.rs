@@ -9,6 +9,7 @@ use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Member;
+use crate::quota::Quota;
 use crate::session::Session;
 use crate::settings::Right;
 use crate::shutdown::shut_down;
@@ -27,16 +28,32 @@ impl Broker {
         if !matches!(request, Request::Status | Request::Broker) {
             self.note_activity(turn);
         }
+        let about = request.member();
         let result = self.refuse_departed(asker).and_then(|()| {
             if self.about_reference(asker, &request, turn)? {
                 return Ok(());
+            }
+            if cost.is_some()
+                && let Some(connection) = self.connections.get(&connection)
+            {
+                self.check_counted(connection.process, Quota::RequestBytes)?;
             }
             self.refuse_beyond_right(asker, &request)?;
             self.dispatch(asker, request, turn)
         });
         if let Err(fault) = result {
+            if about.is_some_and(|id| self.is_of_another_process(asker, id)) {
+                self.log_refusal(asker, &fault, turn);
+            }
             self.answer(asker, Err(fault), turn);
         }
+    }
+
+    /// Whether this is a handle that another process has now. Of what is gone nobody knows whose it was.
+    fn is_of_another_process(&self, asker: Asker, id: MemberId) -> bool {
+        let own = self.connections.get(&asker.connection).map(|c| c.process);
+        let owner = self.members.get(&id).map(|m| m.process).or_else(|| self.holder(id));
+        owner.is_some() && owner != own
     }
 
     /// One line a request. Whoever returns `Ok` has answered, or will.

@@ -89,14 +89,30 @@ pub enum Linger {
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
+    /// Connections of one process.
+    pub process_connections: usize,
+    /// Connections of one user.
+    pub user_connections: usize,
     /// Members of one process.
     pub members: usize,
+    /// Members of one user.
+    pub user_members: usize,
     /// Open objects of one process.
     pub objects: usize,
+    /// Open objects of one user.
+    pub user_objects: usize,
+    /// Registrations of one process.
+    pub registrations: usize,
+    /// Registrations of one user.
+    pub user_registrations: usize,
     /// Unanswered requests of one connection.
     pub requests: u32,
     /// Bytes of unanswered requests of one connection.
     pub request_bytes: u64,
+    /// The same of one process.
+    pub process_request_bytes: usize,
+    /// The same of one user.
+    pub user_request_bytes: usize,
     /// Bytes waiting for one process to read them; notifications are dropped at half of it.
     pub outbox_bytes: usize,
     /// The largest message, in bytes.
@@ -109,10 +125,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16_384,
+            process_connections: 8_192,
+            user_connections: 12_288,
             members: 1_024,
+            user_members: 65_536,
             objects: 100_000,
+            user_objects: 1_000_000,
+            registrations: 65_536,
+            user_registrations: 1_000_000,
             requests: 256,
             request_bytes: 4 << 20,
+            process_request_bytes: 256 << 20,
+            user_request_bytes: 1 << 30,
             outbox_bytes: 64 << 20,
             message: 100 << 20,
             recipients: 10_000,

@@ -10,8 +10,8 @@ use crate::broker::{Broker, Then};
 use crate::connection::Asker;
 use crate::event::Turn;
 use crate::member::{Member, MemberState};
-use crate::process::Process;
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, TransportCall};
+use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session, SessionState};
 use crate::settings::Limits;
 
@@ -99,35 +99,32 @@ impl Broker {
 
     /// What `sundown status` shows of the broker itself, to everybody.
     pub(crate) fn broker_status(&self) -> BrokerStatus {
-        let Limits {
-            connections,
-            members,
-            objects,
-            requests,
-            request_bytes,
-            outbox_bytes,
-            message,
-            recipients,
-        } = self.settings.limits;
-        let most = |of: fn(&Process) -> usize| self.processes.iter().map(of).max().unwrap_or(0);
+        let Limits { connections, requests, request_bytes, .. } = self.settings.limits;
+        let Limits { outbox_bytes, message, recipients, .. } = self.settings.limits;
         let limit = |name: &str, most: u64, used: Option<usize>| LimitStatus {
             name: name.into(),
             most,
             used: used.map(|used| used as u64),
         };
-        BrokerStatus {
-            previous: self.settings.broker.previous.clone(),
-            limits: vec![
-                limit("connections", connections as u64, Some(self.connections.len())),
-                limit("members", members as u64, Some(most(|p| p.members))),
-                limit("objects", objects as u64, Some(most(|p| p.objects))),
-                limit("requests", requests.into(), None),
-                limit("request_bytes", request_bytes, None),
-                limit("outbox_bytes", outbox_bytes as u64, None),
-                limit("message", message, None),
-                limit("recipients", recipients as u64, None),
-            ],
+        let mut limits =
+            vec![limit("connections", connections as u64, Some(self.connections.len()))];
+        for what in Quota::ALL {
+            let (name, most) = what.of_process(&self.settings.limits);
+            let used = self.processes.iter().map(|p| p.used.of(what)).max();
+            limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
+            let (name, most) = what.of_user(&self.settings.limits);
+            let bound = self.processes.users().filter(|(uid, _)| self.is_bound(*uid));
+            let used = bound.map(|(_, used)| used.of(what)).max();
+            limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
         }
+        limits.extend([
+            limit("requests", requests.into(), None),
+            limit("request_bytes", request_bytes, None),
+            limit("outbox_bytes", outbox_bytes as u64, None),
+            limit("message", message, None),
+            limit("recipients", recipients as u64, None),
+        ]);
+        BrokerStatus { previous: self.settings.broker.previous.clone(), limits }
     }
 
     fn session_status(&self, session: &Session) -> SessionStatus {

@@ -31,6 +31,7 @@ mod link;
 mod outbox;
 mod peer;
 mod platform;
+mod refusals;
 
 pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, places};
 pub use service::{Passed, take_passed};

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
 use mio::Interest;
-use sundown_core::ProcessKey;
 use sundown_core::settings::Limits;
+use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{Asked, Request};
@@ -27,6 +27,8 @@ use crate::peer::Credentials;
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
 /// Read at once. A connection that sends more takes turns with the others.
 const READ: usize = 64 << 10;
+/// So much of requests that are not whole yet costs nothing: most reads bring whole ones.
+const FREE: usize = 4 << 10;
 
 /// One connection.
 pub(crate) struct Link {
@@ -91,6 +93,11 @@ impl Link {
         })
     }
 
+    /// Who has said this hello.
+    pub(crate) fn identity(&mut self, id: ConnectionId, hello: &Hello) -> PeerIdentity {
+        self.credentials.identity(as_fd(&self.stream), id, hello)
+    }
+
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         as_fd(&self.stream)
     }
@@ -104,6 +111,12 @@ impl Link {
                 self.inbox.drain(..self.used);
                 self.used = 0;
                 self.inbox.extend_from_slice(&scratch[..n]);
+                if self.hold().is_err() {
+                    tracing::warn!(
+                        "a process has begun more requests than may wait for it; disconnected"
+                    );
+                    return Intake::Ended;
+                }
                 // A short read has emptied the socket; an end that follows is an event of its own.
                 if n < READ { Intake::Drained } else { Intake::More }
             }
@@ -111,6 +124,12 @@ impl Link {
             Err(e) if e.kind() == ErrorKind::Interrupted => Intake::More,
             Err(_) => Intake::Ended,
         }
+    }
+
+    /// Has the process pay for what it has sent. What a connection has in any case is not looked at.
+    fn hold(&mut self) -> Result<(), TooSlow> {
+        let bytes = self.inbox.len() - self.used;
+        self.outbox.hold(if bytes > FREE { bytes } else { 0 })
     }
 
     /// The next whole frame, decoded as what this connection may say now.
@@ -142,6 +161,8 @@ impl Link {
             self.used = 0;
             self.inbox.clear();
             self.inbox.shrink_to(512);
+            let nothing = self.hold();
+            debug_assert_eq!(nothing, Ok(()));
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Outbox {
     /// Bytes of the first frame that were written.
     written: usize,
     missed: BTreeMap<MemberId, u64>,
+    /// Bytes that came from the connection and are no whole request yet.
+    begun: Option<Charge>,
 }
 
 /// The client did not read for so long that its connection must end.
@@ -64,7 +66,29 @@ pub(crate) enum Pushed {
 
 impl Outbox {
     pub(crate) fn new(account: Rc<Account>, limit: usize) -> Self {
-        Self { account, limit, frames: VecDeque::new(), written: 0, missed: BTreeMap::new() }
+        Self {
+            account,
+            limit,
+            frames: VecDeque::new(),
+            written: 0,
+            missed: BTreeMap::new(),
+            begun: None,
+        }
+    }
+
+    /// So much came from the connection that is no whole request yet: the process pays for that too, however many connections
+    /// it has.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), TooSlow> {
+        self.begun = None;
+        // Nothing is never too much, also where a reload has made the limit smaller.
+        if bytes == 0 {
+            return Ok(());
+        }
+        if self.account.used.get() + bytes > self.limit {
+            return Err(TooSlow);
+        }
+        self.begun = Some(Charge::new(&self.account, bytes));
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -205,6 +229,19 @@ mod tests {
         assert_eq!(messages.len() as u64, sent + 2);
         assert_eq!(messages[sent as usize], reserved());
         assert_eq!(messages[sent as usize + 1], notify(Event::Lagged { missed: 5 }));
+        assert_eq!(account.used.get(), 0);
+    }
+
+    #[test]
+    fn requests_that_are_begun_are_paid_for() {
+        let account = Rc::new(Account::default());
+        let [mut first, mut second] = [0, 1].map(|_| Outbox::new(Rc::clone(&account), 4_096));
+        first.hold(2_000).expect("room");
+        first.hold(3_000).expect("it is the same request");
+        assert_eq!(second.hold(2_000), Err(TooSlow));
+        first.hold(0).expect("it is whole");
+        second.hold(2_000).expect("room again");
+        drop((first, second));
         assert_eq!(account.used.get(), 0);
     }
 

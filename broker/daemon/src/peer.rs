@@ -10,9 +10,9 @@ use crate::platform;
 
 /// What the kernel says about a peer when it connects.
 pub(crate) struct Credentials {
-    pid: u32,
+    pub(crate) pid: u32,
     pub(crate) uid: u32,
-    /// Where the kernel offers it.
+    /// Where the kernel offers it, once it has said hello: who says nothing must not cost another descriptor.
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
@@ -20,12 +20,18 @@ impl Credentials {
     pub(crate) fn of(socket: BorrowedFd<'_>) -> std::io::Result<Self> {
         let said = rustix::net::sockopt::socket_peercred(socket)?;
         let pid = said.pid.as_raw_nonzero().get() as u32;
-        Ok(Self { pid, uid: said.uid.as_raw(), pidfd: platform::peer_pidfd(socket) })
+        Ok(Self { pid, uid: said.uid.as_raw(), pidfd: None })
     }
 
     /// The identity, with what the peer adds to it: its program's name, and the sixteen bytes that tell one program
     /// image from the next in the same process.
-    pub(crate) fn identity(&self, connection: ConnectionId, hello: &Hello) -> PeerIdentity {
+    pub(crate) fn identity(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        connection: ConnectionId,
+        hello: &Hello,
+    ) -> PeerIdentity {
+        self.pidfd = platform::peer_pidfd(socket);
         let mut key = [0; 32];
         let (kind, number, more) = self.process(connection);
         key[0] = kind;
@@ -87,8 +93,8 @@ mod tests {
             program: "a\nb".into(),
         };
         let identity = |socket: &std::os::unix::net::UnixStream, connection, image| {
-            let credentials = Credentials::of(socket.as_fd()).expect("the kernel says");
-            credentials.identity(ConnectionId(connection), &hello(image))
+            let mut credentials = Credentials::of(socket.as_fd()).expect("the kernel says");
+            credentials.identity(socket.as_fd(), ConnectionId(connection), &hello(image))
         };
         assert_eq!(identity(&a, 1, 7), identity(&b, 2, 7));
         assert_ne!(identity(&a, 1, 7).key, identity(&b, 2, 8).key);

@@ -23,6 +23,7 @@ use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
 use crate::outbox::{Account, Pushed, TooSlow};
+use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
@@ -36,6 +37,10 @@ const FIRST: u64 = 2;
 
 /// Requests of one connection applied before the others have their turn.
 const TURN: usize = 64;
+
+/// Descriptors that connections may not have: stores, deliveries and servers that mail goes to need some as long as anybody
+/// works, and without them a flood of connections would keep those from working who are here.
+const RESERVE: usize = 128;
 
 /// Where a broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +144,9 @@ pub struct Server {
     /// Processes that ended with their last connection, to be told to the core behind that.
     ended: Vec<ProcessKey>,
     accounts: HashMap<ProcessKey, Weak<Account>>,
+    refusals: Refusals,
+    /// How many connections each user has, those included that have not said hello.
+    users: HashMap<u32, usize>,
     made: u64,
     began: Instant,
     alarm: Option<Duration>,
@@ -150,6 +158,8 @@ pub struct Server {
     full: bool,
     /// Processes that may be watched: half of the descriptors are for connections.
     watchable: usize,
+    /// A connection with a descriptor of this number or above is turned away.
+    descriptors: usize,
     /// When to look for new connections again, after there were no descriptors for one.
     accept_again: Option<Instant>,
     effects: Vec<Effect>,
@@ -191,7 +201,8 @@ impl Server {
             }
         }
         let lock = DataLock::take(&locations.data, &locations.socket)?;
-        let watchable = raise_descriptor_limit() / 2;
+        let descriptors = raise_descriptor_limit();
+        let watchable = descriptors / 2;
         let place = match managers {
             Some(place) => place,
             None => Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?,
@@ -251,6 +262,8 @@ impl Server {
             watched: HashMap::new(),
             ended: Vec::new(),
             accounts: HashMap::new(),
+            refusals: Refusals::default(),
+            users: HashMap::new(),
             made: FIRST,
             began: Instant::now(),
             alarm: None,
@@ -258,6 +271,7 @@ impl Server {
             unread: BTreeSet::new(),
             full: false,
             watchable,
+            descriptors: descriptors - (descriptors / 4).min(RESERVE),
             accept_again: None,
             effects: Vec::new(),
             to_load: VecDeque::new(),
@@ -367,12 +381,15 @@ impl Server {
         }
         while let Some((_, id)) = self.greeting.front().copied().filter(|(at, _)| *at <= now) {
             self.greeting.pop_front();
-            let waits = |link: &Link| matches!(link.state, LinkState::AwaitHello(_));
-            if self.links.get(&id).is_some_and(waits) {
+            if self.awaits_hello(id) {
                 let fault = Fault::new(Code::E_TIMEOUT, "no hello came in time");
                 self.close(id, fault);
             }
         }
+    }
+
+    fn awaits_hello(&self, id: ConnectionId) -> bool {
+        self.links.get(&id).is_some_and(|link| matches!(link.state, LinkState::AwaitHello(_)))
     }
 
     /// Applies one event and carries out what follows from it.
@@ -416,6 +433,9 @@ impl Server {
             }
             Effect::Notify { connection, notification } => {
                 self.send(connection, &FromBroker::Notify(notification));
+            }
+            Effect::Refused { peer, uid, request, why } => {
+                self.refusals.note(uid, &peer, request, &why);
             }
             Effect::Close { connection, why } => self.close(connection, why),
             Effect::OpenLane(spec) => self.workers.open(spec),
@@ -491,7 +511,14 @@ impl Server {
     fn accepted(&mut self, stream: interprocess::local_socket::Stream) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
+        let mut link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
+        if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
+            self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
+            link.say_goodbye(why);
+            // It is a line, and a new socket has room for it.
+            let _ = link.flush();
+            return Ok(());
+        }
         let fd = link.as_fd().as_raw_fd();
         self.poll.registry().register(
             &mut SourceFd(&fd),
@@ -501,9 +528,36 @@ impl Server {
         if let LinkState::AwaitHello(deadline) = link.state {
             self.greeting.push_back((deadline, id));
         }
+        *self.users.entry(link.credentials.uid).or_default() += 1;
         self.links.insert(id, link);
         self.unread.insert(id);
         Ok(())
+    }
+
+    /// Why nobody may have another connection. The system gives the lowest number that is free, so a high one says how many
+    /// are in use, whatever for.
+    fn beyond_descriptors(&self, link: &Link) -> Option<Fault> {
+        if (link.as_fd().as_raw_fd() as usize) < self.descriptors {
+            return None;
+        }
+        let message = "the broker has no descriptors left for another connection; try again later, or raise its limit \
+                       (LimitNOFILE=, ulimit -n)";
+        Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
+    }
+
+    /// Why a user may not have another connection. The core counts those that are open; who says nothing has descriptors
+    /// too, and would keep the others out by them.
+    fn beyond_quota(&self, link: &Link) -> Option<Fault> {
+        let uid = link.credentials.uid;
+        let most = self.loaded.settings.limits.user_connections;
+        let used = self.users.get(&uid).copied().unwrap_or_default();
+        if uid == 0 || uid == rustix::process::geteuid().as_raw() || used < most {
+            return None;
+        }
+        let message = format!(
+            "user {uid} has {most} connections in all its processes, its limit (user_connections); close one first"
+        );
+        Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
     /// Reads one piece of every connection that has something, and applies what it asks.
@@ -553,8 +607,13 @@ impl Server {
         version: sundown_protocol::Version,
     ) {
         let link = self.links.get_mut(&id).expect("it said hello just now");
-        let identity = link.credentials.identity(id, hello);
+        let identity = link.identity(id, hello);
         let key = identity.key.clone();
+        // Who is beyond a quota is refused in place of a welcome: a program sees which, and not a connection that broke.
+        self.apply(Event::Connected { connection: id, identity });
+        let Some(link) = self.links.get_mut(&id).filter(|l| l.state != LinkState::Closing) else {
+            return;
+        };
         let account = self.accounts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
         self.accounts.insert(key.clone(), Rc::downgrade(&account));
         link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
@@ -571,7 +630,6 @@ impl Server {
             self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
         }
         self.dirty.insert(id);
-        self.apply(Event::Connected { connection: id, identity });
     }
 
     fn process_ended(&mut self, token: Token) {
@@ -614,6 +672,17 @@ impl Server {
     fn remove(&mut self, id: ConnectionId) {
         self.forget_process(id);
         let Some(link) = self.links.remove(&id) else { return };
+        // Who is gone, or has said hello, need not any more. Crowds that come and go would else wait here for their time to
+        // be over.
+        while self.greeting.front().is_some_and(|(_, id)| !self.awaits_hello(*id)) {
+            self.greeting.pop_front();
+        }
+        if let Some(connections) = self.users.get_mut(&link.credentials.uid) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.users.remove(&link.credentials.uid);
+            }
+        }
         let fd = link.as_fd().as_raw_fd();
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         self.dirty.remove(&id);

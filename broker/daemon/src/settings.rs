@@ -100,10 +100,18 @@ struct ShutdownSection {
 #[serde(default, deny_unknown_fields, expecting = "a table: [limits]")]
 struct LimitsSection {
     connections: Option<Spelled<Count>>,
+    process_connections: Option<Spelled<Count>>,
+    user_connections: Option<Spelled<Count>>,
     members: Option<Spelled<Count>>,
+    user_members: Option<Spelled<Count>>,
     objects: Option<Spelled<Count>>,
+    user_objects: Option<Spelled<Count>>,
+    registrations: Option<Spelled<Count>>,
+    user_registrations: Option<Spelled<Count>>,
     requests: Option<Spelled<Count>>,
     request_bytes: Option<Spelled<BufferSize>>,
+    process_request_bytes: Option<Spelled<BufferSize>>,
+    user_request_bytes: Option<Spelled<BufferSize>>,
     outbox_bytes: Option<Spelled<BufferSize>>,
     message: Option<Spelled<Size>>,
     recipients: Option<Spelled<Count>>,
@@ -155,12 +163,21 @@ impl ShutdownSection {
 impl LimitsSection {
     fn apply(self, limits: &mut Limits) {
         let number = |count: Option<Spelled<Count>>| Spelled::of(count).map(|n| n as usize);
+        let bytes = |size: Option<Spelled<BufferSize>>| Spelled::of(size).map(|n| n as usize);
         set(&mut limits.connections, number(self.connections));
+        set(&mut limits.process_connections, number(self.process_connections));
+        set(&mut limits.user_connections, number(self.user_connections));
         set(&mut limits.members, number(self.members));
+        set(&mut limits.user_members, number(self.user_members));
         set(&mut limits.objects, number(self.objects));
+        set(&mut limits.user_objects, number(self.user_objects));
+        set(&mut limits.registrations, number(self.registrations));
+        set(&mut limits.user_registrations, number(self.user_registrations));
         set(&mut limits.requests, Spelled::of(self.requests));
         set(&mut limits.request_bytes, Spelled::of(self.request_bytes));
-        set(&mut limits.outbox_bytes, Spelled::of(self.outbox_bytes).map(|n| n as usize));
+        set(&mut limits.process_request_bytes, bytes(self.process_request_bytes));
+        set(&mut limits.user_request_bytes, bytes(self.user_request_bytes));
+        set(&mut limits.outbox_bytes, bytes(self.outbox_bytes));
         set(&mut limits.message, Spelled::of(self.message));
         set(&mut limits.recipients, number(self.recipients));
     }
@@ -233,10 +250,18 @@ mod tests {
             linger = "10m"
             [limits]
             connections = 1
+            process_connections = 9
+            user_connections = 10
             members = 2
+            user_members = 11
             objects = 3
+            user_objects = 12
+            registrations = 13
+            user_registrations = 14
             requests = 4
             request_bytes = "5MiB"
+            process_request_bytes = "15MiB"
+            user_request_bytes = "16MiB"
             outbox_bytes = 6_000_000
             message = "7GiB"
             recipients = 8
@@ -258,10 +283,18 @@ mod tests {
         assert_eq!(loaded.settings.shutdown, shutdown);
         let limits = Limits {
             connections: 1,
+            process_connections: 9,
+            user_connections: 10,
             members: 2,
+            user_members: 11,
             objects: 3,
+            user_objects: 12,
+            registrations: 13,
+            user_registrations: 14,
             requests: 4,
             request_bytes: 5 << 20,
+            process_request_bytes: 15 << 20,
+            user_request_bytes: 16 << 20,
             outbox_bytes: 6_000_000,
             message: 7 << 30,
             recipients: 8,

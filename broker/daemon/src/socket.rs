@@ -145,6 +145,7 @@ pub struct DataLock {
 impl DataLock {
     /// Takes the data directory, made if it is not there, for a broker that will listen on `socket`.
     pub fn take(data: &Path, socket: &Path) -> Result<Self, PlaceError> {
+        make_durable(data).map_err(io_error("make the directory", data))?;
         // Others may look into a data directory that is there already: what is in it is closed to them.
         make_private(data, 0o700, 0o755)?;
         let path = data.join(LOCK_FILE);
@@ -296,6 +297,19 @@ fn wrong_kind(fd: BorrowedFd<'_>) -> io::Result<Option<&'static str>> {
         None
     };
     Ok(is)
+}
+
+/// Makes a directory and those above it, unless they are there, so that they outlive a power cut: whatever is synced
+/// in a directory whose own name is lost is lost with it.
+fn make_durable(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() || directory.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let above = directory.parent().unwrap_or(Path::new(""));
+    make_durable(above)?;
+    // Recursive also means that it is no error if somebody else has just made it.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    File::open(if above.as_os_str().is_empty() { Path::new(".") } else { above })?.sync_all()
 }
 
 /// Makes a directory that is the user's own, or says why the one that is there is not. One that is there already may

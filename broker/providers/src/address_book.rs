@@ -100,7 +100,9 @@ impl Book {
     fn open(path: &Path) -> Outcome<Self> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        // Without a log a commit is the end of its journal. FULL does not sync that: after a power cut the journal may be
+        // there again, and undo what was answered.
+        connection.pragma_update(None, "synchronous", "EXTRA")?;
         prepare(&connection)?;
         let select = "SELECT value FROM meta WHERE name = 'uid'";
         let uid = connection.query_row(select, [], |row| row.get(0))?;

@@ -41,7 +41,7 @@ pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
     let path = path.display();
     let (code, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            let advice = "it is damaged or no database; move it away or put a backup in its place";
+            let advice = "it is damaged or no database; \"A damaged store\" in docs/operations.md says how to save what is in it";
             (Code::E_CORRUPT_STORE, advice)
         }
         Some(ErrorCode::DiskFull) => (Code::E_NOT_ENOUGH_DISK, "the disk is full; make room"),
@@ -56,7 +56,7 @@ pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
         Some(ErrorCode::SystemIoFailure) => (Code::E_DISK_ERROR, "the disk failed"),
         Some(_) => (Code::E_CALL_FAILED, "it did not take that"),
         // Not SQLite's word but that of the layer above: a value in a row is not what it must be.
-        None => (Code::E_CORRUPT_STORE, "a row in it is damaged"),
+        None => (Code::E_CORRUPT_STORE, "a row in it is damaged; the others go on"),
     };
     ProviderError::new(code, format!("{path}: {advice} ({error})"))
 }

@@ -121,7 +121,9 @@ impl Notice<'_> {
         let head = Head::of(self.original).bytes();
         let mut shown = Vec::new();
         without_bcc(head).read_to_end(&mut shown).expect("a slice reads");
-        let lines = String::from_utf8_lossy(&shown).replace("\r\n", "\n").replace('\n', "\r\n");
+        // A CR that ends no line would end one for some readers: what follows could pass for a field of the notice.
+        let lines = String::from_utf8_lossy(&shown).replace("\r\n", "\n").replace('\r', " ");
+        let lines = lines.replace('\n', "\r\n");
         format!(
             "Content-Type: text/rfc822-headers; charset=utf-8\r\n\
              Content-Transfer-Encoding: 8bit\r\n\
@@ -235,6 +237,18 @@ mod tests {
         }
         assert!(!text.contains("secret") && !text.contains("more@") && !text.contains("its text"));
         assert!(text.split("\r\n").all(|line| !line.contains(['\r', '\n'])));
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_cr_in_the_message_ends_no_line_of_the_notice() {
+        let failures = [Failure { address: "bob@example.net", reply: "550 no" }];
+        let original = b"Subject: x\rAction: delivered\r\n\rBcc: y\n\nits text";
+        let (to, subject) = ("anna@example.org", "x");
+        let notice =
+            Notice { record: 1, to, subject, submitted: 0, now: 0, failures: &failures, original };
+        let text = String::from_utf8(notice.compose()).expect("text");
+        assert!(text.split("\r\n").all(|line| !line.contains(['\r', '\n'])), "{text}");
     }
 
     #[test]

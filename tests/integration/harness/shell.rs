@@ -156,6 +156,8 @@ fn hresult(code: &str) -> &'static str {
         "MAPI_E_NO_ACCESS" => "0x80070005",
         "MAPI_E_INVALID_PARAMETER" => "0x80070057",
         "MAPI_E_BUSY" => "0x8004010B",
+        "MAPI_E_SESSION_LIMIT" => "0x80040112",
+        "MAPI_E_NOT_ENOUGH_RESOURCES" => "0x8004010E",
         "RPC_E_DISCONNECTED" => "0x80010108",
         other => panic!("no test has met {other} before; add its number"),
     }

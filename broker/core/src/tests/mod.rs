@@ -3,7 +3,9 @@
 mod fakes;
 mod world;
 
+mod access;
 mod advise;
+mod clock;
 mod crash;
 mod explore;
 mod fairness;
@@ -18,6 +20,7 @@ mod model;
 mod objects;
 mod profiles;
 mod queue;
+mod quotas;
 mod shared_logoff;
 mod shutdown;
 mod spooler;

@@ -583,6 +583,7 @@ impl Model {
 
     /// Notes what was answered and told.
     fn look(&mut self) {
+        self.world.assert_counts();
         self.connections.retain(|at| self.world.is_open(*at));
         for (at, id) in std::mem::take(&mut self.queries) {
             let pid = self.world.peer(at).pid;

@@ -99,6 +99,8 @@ pub(super) enum Heard {
 pub(super) struct World {
     pub(super) broker: Broker,
     boot: Duration,
+    /// By how many seconds the wall clock was set forward since the beginning.
+    pub(super) clock_set: i64,
     seed: u64,
     armed: Option<Duration>,
     pub(super) profiles: BTreeMap<String, Profile>,
@@ -130,6 +132,8 @@ pub(super) struct World {
     /// Messages that a transport can have prepared at once; until one of them is completed it answers no other prepare.
     pub(super) crew: usize,
     pub(super) stopped: usize,
+    /// Process, user and code of what was refused as somebody else's.
+    pub(super) refusals: Vec<(u32, u32, Code)>,
     /// How many effects came since the last time this was looked at.
     pub(super) worked: u64,
     made: u64,
@@ -195,6 +199,7 @@ impl World {
         let mut world = Self {
             broker: Broker::new(settings),
             boot: secs(1_000),
+            clock_set: 0,
             seed: 1,
             armed: None,
             profiles: BTreeMap::new(),
@@ -217,6 +222,7 @@ impl World {
             hold_profiles: false,
             crew: usize::MAX,
             stopped: 0,
+            refusals: Vec::new(),
             worked: 0,
             made: 0,
         };
@@ -278,6 +284,8 @@ impl World {
     fn tick(&self) -> Tick {
         // The machine started on the first of September 2020.
         let wall = SystemTime::UNIX_EPOCH + secs(1_598_918_400) + self.boot;
+        let set = Duration::from_secs(self.clock_set.unsigned_abs());
+        let wall = if self.clock_set < 0 { wall - set } else { wall + set };
         Tick { boot: self.boot, wall, seed: self.seed }
     }
 
@@ -362,6 +370,7 @@ impl World {
                 client.heard.push(Heard::News(notification.member, notification.event.clone()));
                 client.news.push(notification);
             }
+            Effect::Refused { peer, uid, why, .. } => self.refusals.push((peer.pid, uid, why.code)),
             Effect::Close { connection, why } => {
                 let client = self.clients.entry(connection).or_default();
                 client.open = false;
@@ -848,12 +857,28 @@ impl World {
 
     /// Through this copy of the library.
     pub(super) fn connect_with(&mut self, pid: u32, uid: u32, library: [u8; 16]) -> ConnectionId {
+        self.connect_process((pid, Self::key(pid)), uid, library)
+    }
+
+    /// Another process, that got the number of one that has ended.
+    pub(super) fn connect_again(&mut self, pid: u32) -> ConnectionId {
+        let ProcessKey(mut key) = Self::key(pid);
+        key[31] += 1;
+        self.connect_process((pid, ProcessKey(key)), OWNER, [0; 16])
+    }
+
+    fn connect_process(
+        &mut self,
+        (pid, key): (u32, ProcessKey),
+        uid: u32,
+        library: [u8; 16],
+    ) -> ConnectionId {
         self.made += 1;
         let connection = ConnectionId(self.made);
         let client = Client { pid, open: true, ..Client::default() };
         self.clients.insert(connection, client);
         let peer = Peer { pid, program: format!("program-{pid}") };
-        let identity = PeerIdentity { key: Self::key(pid), peer, uid, library };
+        let identity = PeerIdentity { key, peer, uid, library };
         self.apply(Event::Connected { connection, identity });
         connection
     }
@@ -1162,9 +1187,37 @@ impl World {
         self.settle();
     }
 
+    /// What quotas are about is counted as it is.
+    pub(super) fn assert_counts(&self) {
+        use crate::quota::{Quota, Used};
+        let broker = &self.broker;
+        let mut users: BTreeMap<u32, Used> = BTreeMap::new();
+        for process in broker.processes.iter() {
+            let mut used = Used::default();
+            for connection in process.connections.iter().map(|c| &broker.connections[c]) {
+                used.add(Quota::Connections, 1);
+                used.add(Quota::Objects, connection.references.len());
+                used.add(Quota::RequestBytes, connection.bytes as usize);
+                for member in connection.members.iter().map(|m| &broker.members[m]) {
+                    used.add(Quota::Members, 1);
+                    used.add(Quota::Objects, member.objects.len());
+                    used.add(Quota::Registrations, member.advises.len());
+                }
+            }
+            assert_eq!(process.used, used, "what is counted of process {}", process.peer.pid);
+            for what in Quota::ALL {
+                users.entry(process.uid).or_default().add(what, used.of(what));
+            }
+        }
+        users.retain(|_, used| !used.is_nothing());
+        let counted: BTreeMap<_, _> = broker.processes.users().collect();
+        assert_eq!(counted, users, "what is counted of users");
+    }
+
     /// Nothing may be left of anything.
     pub(super) fn assert_empty(&self) {
         let broker = &self.broker;
+        self.assert_counts();
         assert!(broker.sessions.is_empty(), "sessions are left: {:?}", broker.sessions);
         assert!(broker.joinable.is_empty(), "joinable sessions are left");
         assert!(broker.members.is_empty(), "members are left");

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::schema::PART_BITS;
+use super::sum::{Sum, damaged};
 
 /// The part that the store writes in front of what it was given.
 pub(super) const FRONT: u64 = 0;
@@ -31,9 +32,19 @@ pub(super) fn number_of(id: u64) -> u64 {
 
 /// Writes a part.
 pub(super) fn insert(connection: &Connection, body: u64, part: u64, bytes: &[u8]) -> Result<()> {
-    let sql = "INSERT INTO body (id, bytes) VALUES (?1, ?2)";
-    connection.prepare_cached(sql)?.execute((id(body, part), bytes))?;
+    let sql = "INSERT INTO body (id, bytes, sum) VALUES (?1, ?2, ?3)";
+    let id = id(body, part);
+    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(id, bytes)))?;
     Ok(())
+}
+
+fn sum_of(id: u64, bytes: &[u8]) -> i64 {
+    Sum::default().number(id.into()).bytes(bytes).value()
+}
+
+/// Refuses a part that is not what was written. Parts of an older schema have no sum.
+fn check(id: u64, bytes: &[u8], sum: Option<i64>) -> Result<()> {
+    if sum.is_none_or(|sum| sum == sum_of(id, bytes)) { Ok(()) } else { Err(damaged()) }
 }
 
 /// Deletes all parts of a message.
@@ -57,9 +68,13 @@ pub(super) fn beginning(connection: &Connection, body: u64, wanted: usize) -> Re
 }
 
 fn next_part(connection: &Connection, from: u64, body: u64) -> Result<Option<(u64, Vec<u8>)>> {
-    let sql = "SELECT id, bytes FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
+    let sql = "SELECT id, bytes, sum FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
     let last = *ids(body).end();
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let row = |row: &rusqlite::Row<'_>| {
+        let (id, bytes): (u64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        check(id, &bytes, row.get(2)?)?;
+        Ok((id, bytes))
+    };
     connection.prepare_cached(sql)?.query_row((from, last), row).optional()
 }
 
@@ -87,6 +102,11 @@ impl Layout {
         Ok(Self { body, parts })
     }
 
+    /// How many bytes there are.
+    pub(super) fn size(&self) -> u64 {
+        self.parts.last().map_or(0, |(_, end)| *end)
+    }
+
     /// The bytes from `offset` on, at most so many; `None` if the message was deleted meanwhile.
     pub(super) fn piece(
         &self,
@@ -100,12 +120,13 @@ impl Layout {
             if piece.len() == limit {
                 break;
             }
-            let sql = "SELECT bytes FROM body WHERE id = ?1";
+            let sql = "SELECT bytes, sum FROM body WHERE id = ?1";
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query([id])?;
             let Some(row) = rows.next()? else { return Ok(None) };
             let part = row.get_ref(0)?.as_blob()?;
-            let begin = end - part.len() as u64;
+            check(*id, part, row.get(1)?)?;
+            let begin = end.checked_sub(part.len() as u64).ok_or_else(damaged)?;
             let part = &part[offset.saturating_sub(begin) as usize..];
             piece.extend_from_slice(&part[..part.len().min(limit - piece.len())]);
         }

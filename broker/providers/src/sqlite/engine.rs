@@ -19,6 +19,7 @@ use sundown_protocol::Code;
 
 use super::checkpoint::{self, Checkpointer, Health};
 use super::schema;
+use super::torn;
 use super::write::{Unsynced, Writer, wall};
 use crate::fault::{self, Failure};
 use crate::files::{Lock, private_file};
@@ -254,6 +255,7 @@ fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
     // Before the log: that would already change a file that is none of ours.
     schema::prepare(&connection)?;
     use_log(&connection)?;
+    torn::keep_damaged_log(&connection, path);
     // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
     // settles that before anything new relies on it.
     checkpoint::truncate(&connection)?;

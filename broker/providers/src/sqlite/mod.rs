@@ -10,6 +10,8 @@ mod queue;
 mod reader;
 mod rows;
 mod schema;
+mod sum;
+mod torn;
 mod write;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
 use super::reader::{NOT_READ, submission_of};
-use super::rows::{encode_recipients, encode_report, key};
+use super::rows::{encode_recipients, encode_report, envelope_sum, key};
 use super::schema::{GONE, KEPT, folder_number, state_number};
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
@@ -61,8 +61,9 @@ impl Writer {
     fn enqueue(&self, submission: &Submission) -> rusqlite::Result<()> {
         let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, profile = ?5, uid = ?6,
                        envelope_from = ?7, envelope_to = ?8, no_mail = ?9, submitted = ?10,
-                       last_error = ?11, report = ?12
+                       last_error = ?11, report = ?12, envelope_sum = ?13
                    WHERE seq = ?1";
+        let recipients = encode_recipients(&submission.recipients);
         self.connection.prepare_cached(sql)?.execute(params![
             submission.order,
             state_number(submission.state()),
@@ -71,11 +72,12 @@ impl Writer {
             submission.profile,
             submission.uid,
             submission.from,
-            encode_recipients(&submission.recipients),
+            recipients,
             submission.no_mail,
             submission.submitted as i64,
             submission.last_error,
             encode_report(submission.report),
+            envelope_sum(submission, &recipients),
         ])?;
         Ok(())
     }
@@ -107,19 +109,21 @@ impl Writer {
     fn overwrite(&self, update: &SubmissionUpdate) -> Result<(), Failure> {
         let submission = &update.submission;
         let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, envelope_to = ?5,
-                       no_mail = ?6, last_error = ?7,
+                       no_mail = ?6, last_error = ?7, envelope_sum = ?10,
                        final_at = CASE WHEN ?8 THEN coalesce(final_at, ?9) END
                    WHERE record = ?1 AND state IS NOT NULL";
+        let recipients = encode_recipients(&submission.recipients);
         let changed = self.connection.prepare_cached(sql)?.execute(params![
             key(submission.record),
             state_number(submission.state()),
             submission.due as i64,
             submission.attempts,
-            encode_recipients(&submission.recipients),
+            recipients,
             submission.no_mail,
             submission.last_error,
             submission.state().is_final(),
             update.now as i64,
+            envelope_sum(submission, &recipients),
         ])?;
         let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
         if changed == 0 { Err(missing()) } else { Ok(()) }

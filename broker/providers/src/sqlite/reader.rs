@@ -12,6 +12,7 @@ use sundown_protocol::request::Folder;
 use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
 use super::schema::{self, DUE, folder_number, state_number};
+use super::sum::damaged;
 use crate::fault::{self, Failure};
 use crate::notice;
 use crate::{Result, StoreReader};
@@ -159,8 +160,13 @@ fn find(connection: &Connection, record: u128) -> Answer {
 }
 
 fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u64), Failure> {
-    let sql = "SELECT body, size FROM message WHERE record = ?1 AND folder <> 0";
-    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let sql = "SELECT body, size, body_sum FROM message WHERE record = ?1 AND folder <> 0";
+    let row = |row: &Row<'_>| {
+        let (body, size) = (row.get(0)?, row.get(1)?);
+        let sum: Option<i64> = row.get(2)?;
+        let right = sum.is_none_or(|sum| sum == rows::body_sum(record, body, size));
+        if right { Ok((body, size)) } else { Err(damaged()) }
+    };
     let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
     found.ok_or_else(no_message)
 }
@@ -177,6 +183,11 @@ fn piece(
         *layout = Some(Layout::of(connection, body)?);
     }
     let layout = layout.as_ref().expect("it was made just now");
+    if layout.size() != size {
+        // Parts are missing, unless all of it was deleted just now.
+        body_of(connection, record)?;
+        return Err(damaged().into());
+    }
     let bytes = layout.piece(connection, offset, limit as usize)?.ok_or_else(no_message)?;
     let unread_notice = offset == 0 && is_unread_notice(connection, record)?;
     Ok(ProviderAnswer::Piece { size, bytes, unread_notice })
@@ -205,8 +216,13 @@ fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer
     let sql = what_is_due();
     let (due, order) = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
     let parameters = (due, order, u64::from(limit) + 1);
-    let page = page(connection, &sql, parameters, limit, rows::submission)?;
-    Ok(ProviderAnswer::Due { submissions: page.rows, more: page.more })
+    let page = page(connection, &sql, parameters, limit, sound)?;
+    let submissions: Vec<_> = page.rows.into_iter().flatten().collect();
+    if submissions.is_empty() && page.more {
+        // There is nothing to go on from.
+        return Err(damaged().into());
+    }
+    Ok(ProviderAnswer::Due { submissions, more: page.more })
 }
 
 /// The index is named: the other one, on states, would have to sort the whole queue for each page.
@@ -222,9 +238,26 @@ fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     let limit = limit.max(1);
     let sql = if all { in_states(rows::SUBMISSION, |_| true) } else { open_queue() };
     let parameters = (cursor(after), u64::from(limit) + 1);
-    let page = page(connection, &sql, parameters, limit, rows::submission)?;
-    let next = page.rows.last().filter(|_| page.more).map(|row| row.order);
-    Ok(ProviderAnswer::Queue { rows: page.rows, next })
+    let page = page(connection, &sql, parameters, limit, |row| Ok((row.get(7)?, sound(row)?)))?;
+    let next = page.rows.last().filter(|_| page.more).map(|(order, _)| *order);
+    Ok(ProviderAnswer::Queue {
+        rows: page.rows.into_iter().filter_map(|(_, row)| row).collect(),
+        next,
+    })
+}
+
+/// One damaged submission must not hold up the others. It stays where it is, and whoever reads the log knows.
+fn sound(row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
+    match rows::submission(row) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.sqlite_error_code().is_some() => Err(error),
+        Err(error) => {
+            let record = row.get(0).map(|record| format!("{:032x}", u128::from_be_bytes(record)));
+            let record = record.unwrap_or_default();
+            tracing::error!(%record, %error, "a message in the queue is damaged and is not sent");
+            Ok(None)
+        }
+    }
 }
 
 fn open_queue() -> String {
@@ -266,7 +299,12 @@ pub(super) fn submission_of(
 ) -> rusqlite::Result<Option<Submission>> {
     let columns = rows::SUBMISSION;
     let sql = format!("SELECT {columns} FROM message WHERE record = ?1 AND state IS NOT NULL");
-    connection.prepare_cached(&sql)?.query_row([key(record)], rows::submission).optional()
+    let row = |row: &Row<'_>| {
+        let found = rows::submission(row)?;
+        rows::is_of(key(found.record), record)?;
+        Ok(found)
+    };
+    connection.prepare_cached(&sql)?.query_row([key(record)], row).optional()
 }
 
 /// There is no such message.

@@ -10,9 +10,11 @@ use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
 use sundown_protocol::request::{Notify, Report, Returned};
 
+use super::sum::{Sum, damaged};
+
 /// The columns that [`submission`] reads, in its order.
 pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
-     size, seq, no_mail, attempts, due, submitted, last_error, report";
+     size, seq, no_mail, attempts, due, submitted, last_error, report, envelope_sum";
 
 /// The columns that [`message`] reads, in its order.
 pub(super) const MESSAGE: &str =
@@ -23,11 +25,16 @@ pub(super) fn key(record: u128) -> [u8; 16] {
     record.to_be_bytes()
 }
 
+/// Refuses a row that a damaged index took for another one.
+pub(super) fn is_of(found: [u8; 16], record: u128) -> Result<()> {
+    if found == key(record) { Ok(()) } else { Err(damaged()) }
+}
+
 pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
     let recipients: String = row.get(4)?;
     let decoded = decode_recipients(&recipients)
         .ok_or_else(|| Error::InvalidColumnType(4, "recipients".into(), Type::Text))?;
-    Ok(Submission {
+    let found = Submission {
         record: u128::from_be_bytes(row.get(0)?),
         profile: row.get(1)?,
         uid: row.get(2)?,
@@ -42,7 +49,31 @@ pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
         submitted: row.get(11)?,
         last_error: row.get(12)?,
         report: decode_report(row.get(13)?),
-    })
+    };
+    let sum: Option<i64> = row.get(14)?;
+    if sum.is_none_or(|sum| sum == envelope_sum(&found, &recipients)) {
+        Ok(found)
+    } else {
+        Err(damaged())
+    }
+}
+
+/// The sum over whom a message is from and for, and what became of it: mail for somebody else, or sent twice, is worse than
+/// mail that waits.
+pub(super) fn envelope_sum(submission: &Submission, recipients: &str) -> i64 {
+    Sum::default()
+        .number(submission.record)
+        .number(submission.uid.into())
+        .bytes(submission.profile.as_bytes())
+        .bytes(submission.from.as_bytes())
+        .bytes(recipients.as_bytes())
+        .number(encode_report(submission.report).into())
+        .value()
+}
+
+/// The sum over where a message's bytes are and how many.
+pub(super) fn body_sum(record: u128, body: u64, size: u64) -> i64 {
+    Sum::default().number(record).number(body.into()).number(size.into()).value()
 }
 
 /// A folder's row and its cursor.

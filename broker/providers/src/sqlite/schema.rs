@@ -24,17 +24,25 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// What leads from each schema to the next.
-const STEPS: [&str; VERSION as usize - 1] = ["
+const STEPS: [&str; VERSION as usize - 1] = [
+    "
 ALTER TABLE message ADD COLUMN report INTEGER;
 ALTER TABLE message ADD COLUMN seen INTEGER;
 DROP INDEX message_due;
 CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4, 5);
-"];
+",
+    "
+ALTER TABLE message ADD COLUMN body_sum INTEGER;
+ALTER TABLE message ADD COLUMN envelope_sum INTEGER;
+ALTER TABLE body ADD COLUMN sum INTEGER;
+",
+];
 
 /// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
 pub(super) const PART_BITS: u32 = 20;
@@ -75,13 +83,15 @@ CREATE TABLE message (
     notice BLOB,
     final_at INTEGER,
     report INTEGER,
-    seen INTEGER
+    seen INTEGER,
+    body_sum INTEGER,
+    envelope_sum INTEGER
 );
 CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
 CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4, 5);
 CREATE INDEX message_state ON message (state) WHERE state IS NOT NULL;
 CREATE INDEX message_final ON message (final_at) WHERE final_at IS NOT NULL;
-CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sum INTEGER);
 CREATE TABLE upload (
     number INTEGER PRIMARY KEY,
     body INTEGER NOT NULL,

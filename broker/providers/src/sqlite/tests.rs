@@ -718,6 +718,9 @@ fn an_older_store_is_brought_up_to_date() {
         CREATE INDEX message_due ON message (due, seq) WHERE state IN (2, 3, 4);
         ALTER TABLE message DROP COLUMN report;
         ALTER TABLE message DROP COLUMN seen;
+        ALTER TABLE message DROP COLUMN body_sum;
+        ALTER TABLE message DROP COLUMN envelope_sum;
+        ALTER TABLE body DROP COLUMN sum;
         PRAGMA user_version = 1;";
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();
@@ -725,11 +728,12 @@ fn an_older_store_is_brought_up_to_date() {
     let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
     assert_eq!(submissions.len(), 1);
     assert_eq!(submissions[0].report, Report::default());
+    assert_eq!(fixture.content(1), MESSAGE);
     let version: i32 = fixture
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }
 
 /// A flush makes due what waits, of the profile and user it is about.

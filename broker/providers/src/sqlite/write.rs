@@ -13,7 +13,7 @@ use sundown_protocol::{Code, EntryId};
 
 use super::body;
 use super::reader::{no_message, setting};
-use super::rows::key;
+use super::rows::{body_sum, is_of, key};
 use super::schema::{self, FIRST_FINAL, GONE, folder_number};
 use crate::fault::Failure;
 use crate::headers::{Head, MAX_HEAD};
@@ -261,8 +261,8 @@ impl Writer {
     pub(super) fn enter(&mut self, entry: &Entry) -> rusqlite::Result<u64> {
         let seq = self.take_seq();
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
-                       size, received, recovered)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                       size, received, recovered, body_sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         self.connection.prepare_cached(sql)?.execute(params![
             seq,
             key(entry.record),
@@ -274,13 +274,15 @@ impl Writer {
             entry.size,
             entry.received as i64,
             entry.recovered,
+            body_sum(entry.record, entry.body, entry.size),
         ])?;
         Ok(seq)
     }
 
     pub(super) fn known(&self, record: u128) -> rusqlite::Result<Option<Known>> {
-        let sql = "SELECT seq, body, folder, state FROM message WHERE record = ?1";
+        let sql = "SELECT seq, body, folder, state, record FROM message WHERE record = ?1";
         let row = |row: &rusqlite::Row<'_>| {
+            is_of(row.get(4)?, record)?;
             let folder = schema::folder(row.get(2)?)?;
             Ok(Known { seq: row.get(0)?, body: row.get(1)?, folder, state: row.get(3)? })
         };

@@ -1,0 +1,206 @@
+//! A broker process, and clients that speak the protocol and do nothing else.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use sundown_protocol::hello::{Answer, Hello, MAGIC};
+use sundown_protocol::reply::FromBroker;
+use sundown_protocol::request::{Asked, Logon, LogonFlags};
+use sundown_protocol::{Fault, MemberId, Reply, Request, RequestId, Version, codec, frame};
+
+use crate::load::Speech;
+
+/// 128 bits that no other process of the run has.
+pub(crate) fn chance() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || u128::from(RandomState::new().hash_one(()));
+    half() << 64 | half()
+}
+
+/// A broker of its own, which ends with the run.
+pub(crate) struct Broker {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Broker {
+    pub(crate) fn start(home: &Path) -> Self {
+        let socket = home.join("run/broker.sock");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sundown"))
+            .args(["serve", "--detached", "--log-level", "warn", "--socket"])
+            .arg(&socket)
+            .arg("--data-dir")
+            .arg(home.join("data"))
+            .arg("--config")
+            .arg(home.join("config.toml"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the broker starts");
+        let mut said = String::new();
+        let output = child.stdout.take().expect("it was asked for");
+        BufReader::new(output).read_line(&mut said).expect("it says something");
+        assert_eq!(said.trim_end(), "ready");
+        Self { child, socket }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        let pid = self.connect().broker;
+        assert_ne!(pid, 0);
+        pid
+    }
+
+    /// A client that is a process of its own as far as the broker knows.
+    pub(crate) fn connect(&self) -> Client {
+        let stream = UnixStream::connect(&self.socket).expect("the broker accepts");
+        let hello = Hello {
+            magic: MAGIC,
+            oldest: Version::OLDEST as u16,
+            newest: Version::NEWEST as u16,
+            image: chance().to_le_bytes(),
+            library: [0; 16],
+            program: "bench".into(),
+        };
+        let mut client = Client {
+            stream,
+            broker: 0,
+            asked: 0,
+            inbox: Vec::new(),
+            used: 0,
+            buffer: Vec::new(),
+            frame: Vec::new(),
+        };
+        let hello = codec::encode(&hello).expect("it is small");
+        frame::write(&mut &client.stream, &hello).expect("written");
+        client.read();
+        match codec::decode(&client.buffer).expect("an answer") {
+            Answer::Welcome(welcome) => {
+                client.broker = welcome.pid;
+                client
+            }
+            Answer::Refused(why) => panic!("refused: {}", why.message),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One connection, one thing at a time.
+pub(crate) struct Client {
+    stream: UnixStream,
+    broker: u32,
+    asked: u64,
+    inbox: Vec<u8>,
+    used: usize,
+    buffer: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn ask(&mut self, request: Request) -> Result<Reply, Fault> {
+        self.send(request);
+        self.answer()
+    }
+
+    pub(crate) fn log_on(&mut self, flags: LogonFlags) -> MemberId {
+        match self.ask(Request::Logon(Logon { profile: None, flags })) {
+            Ok(Reply::LoggedOn(facts)) => facts.member,
+            other => panic!("no logon: {other:?}"),
+        }
+    }
+
+    /// Asks the same so often, with as many on their way as the broker's credit allows.
+    pub(crate) fn ask_many(&mut self, times: usize, request: impl Fn() -> Request) {
+        let mut left = times;
+        while left > 0 {
+            let some = left.min(200);
+            (0..some).for_each(|_| self.send(request()));
+            for _ in 0..some {
+                self.answer().expect("answered");
+            }
+            left -= some;
+        }
+    }
+
+    /// Sends, without waiting.
+    pub(crate) fn send(&mut self, request: Request) {
+        self.asked += 1;
+        self.frame.clear();
+        let asked = Asked { id: RequestId(self.asked), request };
+        codec::encode_into(&asked, &mut self.frame).expect("it fits");
+        frame::write(&mut &self.stream, &self.frame).expect("written");
+    }
+
+    /// Reads until something comes that is not an answer.
+    pub(crate) fn hear(&mut self) {
+        self.read();
+    }
+
+    pub(crate) fn answer(&mut self) -> Result<Reply, Fault> {
+        loop {
+            self.read();
+            match codec::decode(&self.buffer).expect("a message") {
+                FromBroker::Answer { result, .. } => return result,
+                FromBroker::Notify(_) => {}
+                FromBroker::Goodbye(why) => panic!("the broker hung up: {why}"),
+            }
+        }
+    }
+
+    /// The next frame's payload in `buffer`: one read for as many frames as there are, as every client would.
+    fn read(&mut self) {
+        loop {
+            if let Some((payload, taken)) = frame::cut(&self.inbox[self.used..]).expect("a frame") {
+                self.buffer.clear();
+                self.buffer.extend_from_slice(payload);
+                self.used += taken;
+                return;
+            }
+            self.inbox.drain(..self.used);
+            self.used = 0;
+            let have = self.inbox.len();
+            self.inbox.resize(have + (16 << 10), 0);
+            let read = self.stream.read(&mut self.inbox[have..]).expect("read");
+            assert!(read > 0, "the broker hung up");
+            self.inbox.truncate(have + read);
+        }
+    }
+}
+
+/// A small request that the broker answers itself: a flush of a member that has nothing to flush.
+pub(crate) struct SmallRequest<'a> {
+    broker: &'a Broker,
+    /// That of each client.
+    members: Vec<MemberId>,
+}
+
+impl<'a> SmallRequest<'a> {
+    pub(crate) fn of(broker: &'a Broker) -> Self {
+        Self { broker, members: Vec::new() }
+    }
+}
+
+impl Speech for SmallRequest<'_> {
+    fn connect(&mut self) -> UnixStream {
+        let mut client = self.broker.connect();
+        self.members.push(client.log_on(LogonFlags::default()));
+        client.stream
+    }
+
+    fn request(&mut self, client: usize, number: u64, bytes: &mut Vec<u8>) {
+        let request = Request::Flush { member: self.members[client] };
+        // Beyond the logon's.
+        let asked = Asked { id: RequestId(number + 1), request };
+        codec::encode_into(&asked, bytes).expect("it fits");
+    }
+
+    fn answer(&self, bytes: &[u8]) -> Option<usize> {
+        frame::cut(bytes).expect("a frame").map(|(_, taken)| taken)
+    }
+}

@@ -1,0 +1,139 @@
+//! What a process, and all processes of a user, may use at once, and what they do use.
+//!
+//! Each thing is counted twice: for the process that has it and for that process' user. A user may have as many processes
+//! as it likes, so only the second sum keeps one user from taking everything from the others. It binds neither root nor
+//! the broker's own user: whoever could stop the broker needs no quota to harm it, and must get in to put it right.
+
+use sundown_protocol::{Code, Fault};
+
+use crate::broker::Broker;
+use crate::process::ProcessId;
+use crate::settings::Limits;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quota {
+    Connections,
+    Members,
+    Objects,
+    Registrations,
+    /// Bytes of requests that were not answered.
+    RequestBytes,
+}
+
+/// How much of everything is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Used([usize; 5]);
+
+/// One limit: its key in the settings, and its value.
+type Limit = (&'static str, usize);
+
+impl Quota {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Connections, Self::Members, Self::Objects, Self::Registrations, Self::RequestBytes];
+
+    pub(crate) fn of_process(self, limits: &Limits) -> Limit {
+        match self {
+            Self::Connections => ("process_connections", limits.process_connections),
+            Self::Members => ("members", limits.members),
+            Self::Objects => ("objects", limits.objects),
+            Self::Registrations => ("registrations", limits.registrations),
+            Self::RequestBytes => ("process_request_bytes", limits.process_request_bytes),
+        }
+    }
+
+    pub(crate) fn of_user(self, limits: &Limits) -> Limit {
+        match self {
+            Self::Connections => ("user_connections", limits.user_connections),
+            Self::Members => ("user_members", limits.user_members),
+            Self::Objects => ("user_objects", limits.user_objects),
+            Self::Registrations => ("user_registrations", limits.user_registrations),
+            Self::RequestBytes => ("user_request_bytes", limits.user_request_bytes),
+        }
+    }
+
+    /// What it is called, and what helps.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Connections => ("connections", "close one first"),
+            Self::Members => ("sessions", "log one off first"),
+            Self::Objects => ("open objects", "release some"),
+            Self::Registrations => ("registrations", "unadvise some"),
+            Self::RequestBytes => ("bytes of unanswered requests", "wait for answers"),
+        }
+    }
+
+    /// What is answered beyond it. `MAPI_E_BUSY` is about what the process itself has.
+    fn code(self, whose: Whose) -> Code {
+        match (self, whose) {
+            (Self::Members, _) => Code::E_SESSION_LIMIT,
+            (Self::Connections, _) | (_, Whose::User) => Code::E_NOT_ENOUGH_RESOURCES,
+            (Self::Objects | Self::Registrations | Self::RequestBytes, Whose::Process) => {
+                Code::E_BUSY
+            }
+        }
+    }
+}
+
+/// Whose quota it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Process,
+    User,
+}
+
+impl Used {
+    pub(crate) fn of(&self, what: Quota) -> usize {
+        self.0[what as usize]
+    }
+
+    pub(crate) fn add(&mut self, what: Quota, count: usize) {
+        self.0[what as usize] += count;
+    }
+
+    pub(crate) fn take(&mut self, what: Quota, count: usize) {
+        self.0[what as usize] -= count;
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Broker {
+    /// Whether a process may have one more.
+    pub(crate) fn check_quota(&self, process: ProcessId, what: Quota) -> Result<(), Fault> {
+        self.check_room(process, what, 1)
+    }
+
+    /// Whether what a process has, the newest included, is not too much.
+    pub(crate) fn check_counted(&self, process: ProcessId, what: Quota) -> Result<(), Fault> {
+        self.check_room(process, what, 0)
+    }
+
+    fn check_room(&self, process: ProcessId, what: Quota, more: usize) -> Result<(), Fault> {
+        let Some(process) = self.processes.get(process) else { return Ok(()) };
+        let (limits, (things, remedy)) = (&self.settings.limits, what.words());
+        let (key, most) = what.of_process(limits);
+        if process.used.of(what) + more > most {
+            let message = format!("this process has {most} {things}, its limit ({key}); {remedy}");
+            return Err(Fault::new(what.code(Whose::Process), message));
+        }
+        let (key, most) = what.of_user(limits);
+        if self.is_bound(process.uid) && self.processes.used_by(process.uid).of(what) + more > most
+        {
+            let uid = process.uid;
+            let message = format!(
+                "user {uid} has {most} {things} in all its processes, its limit ({key}); {remedy}, or in another of \
+                 its programs"
+            );
+            return Err(Fault::new(what.code(Whose::User), message));
+        }
+        Ok(())
+    }
+
+    /// Whether the quotas of users bind this one.
+    pub(crate) fn is_bound(&self, uid: u32) -> bool {
+        uid != self.settings.owner && uid != 0
+    }
+}

@@ -1,0 +1,188 @@
+//! Quotas of processes and of users: what is beyond them is refused with a code that says whose they are, it costs nobody
+//! else, and what ends is not counted any more.
+
+use sundown_protocol::request::{AdviseSource, Blob, LogonFlags, Opening, Request};
+use sundown_protocol::{Code, Events};
+
+use super::world::{OWNER, World, profile, settings};
+use crate::quota::Quota;
+use crate::settings::{Limits, Right, Settings};
+
+const ANNA: u32 = 2_001;
+const BEN: u32 = 2_002;
+
+/// A broker of which two other users may use the profile.
+fn shared(limits: Limits) -> World {
+    let mut world = World::with(Settings { limits, ..settings() });
+    let access = vec![(ANNA, Right::Session), (BEN, Right::Session)];
+    world.add_profile(crate::settings::Profile { access, ..profile("default") });
+    world
+}
+
+/// design §8 *quotas*: a process has so many connections; another one does not notice.
+#[test]
+fn a_process_has_so_many_connections() {
+    let limits = Limits { process_connections: 2, ..Limits::default() };
+    let mut world = World::with(Settings { limits, ..settings() });
+    let (a, _b, c) = (world.connect(1), world.connect(1), world.connect(1));
+    assert_eq!(world.closed(c), Some(Code::E_NOT_ENOUGH_RESOURCES));
+    let other = world.connect(2);
+    assert!(world.is_open(other));
+    world.disconnect(a);
+    let again = world.connect(1);
+    assert!(world.is_open(again));
+    world.assert_counts();
+}
+
+/// design §8 *quotas*: a user's connections are counted over all its processes. Another user, the broker's own and root get
+/// in whatever that one does.
+#[test]
+fn a_user_has_so_many_connections() {
+    let mut world = shared(Limits { user_connections: 2, ..Limits::default() });
+    let first = world.connect_as(1, ANNA);
+    world.connect_as(2, ANNA);
+    let refused = world.connect_as(3, ANNA);
+    assert_eq!(world.closed(refused), Some(Code::E_NOT_ENOUGH_RESOURCES));
+    for (pid, uid) in [(4, BEN), (5, OWNER), (6, OWNER), (7, OWNER), (8, 0), (9, 0), (10, 0)] {
+        let at = world.connect_as(pid, uid);
+        assert!(world.is_open(at), "user {uid}");
+    }
+    world.disconnect(first);
+    let again = world.connect_as(3, ANNA);
+    assert!(world.is_open(again));
+    world.assert_counts();
+}
+
+/// design §8 *quotas*: one user with many processes cannot take all sessions and objects from the others.
+#[test]
+fn a_user_has_so_many_members_and_objects() {
+    let limits = Limits { user_members: 2, user_objects: 3, ..Limits::default() };
+    let mut world = shared(limits);
+    let at: Vec<_> = (1..=3).map(|pid| world.connect_as(pid, ANNA)).collect();
+    let (first, second) = (world.logon(at[0]), world.logon(at[1]));
+    let refused = |w: &mut World, at| w.try_logon(at, None, LogonFlags::default());
+    let fault = refused(&mut world, at[2]).expect_err("beyond the quota");
+    assert_eq!(fault.code, Code::E_SESSION_LIMIT);
+    assert!(fault.message.contains("user_members"), "{}", fault.message);
+    world.open(first, Opening::Store(0));
+    world.open(first, Opening::Store(0));
+    world.open(second, Opening::Store(0));
+    let fault = world.try_open(second, Opening::Store(0)).expect_err("beyond the quota");
+    assert_eq!(fault.code, Code::E_NOT_ENOUGH_RESOURCES, "somebody else has them too");
+    assert!(fault.message.contains("user_objects"), "{}", fault.message);
+    let ben = world.connect_as(4, BEN);
+    let ben = world.logon(ben);
+    world.open(ben, Opening::Store(0));
+    // Whoever is at the end of its user's quota can leave, either way, and makes room.
+    world.leave_fast(at[1]);
+    world.open(first, Opening::Store(0));
+    world.logoff(first);
+    let third = world.logon(at[2]);
+    world.open(third, Opening::Store(0));
+    world.assert_counts();
+    world.disconnect(at[2]);
+    world.assert_counts();
+}
+
+/// design §8 *quotas*: a process has so many registrations, over all its members, and a user over all its processes.
+#[test]
+fn registrations_are_counted() {
+    let limits = Limits { registrations: 2, user_registrations: 3, ..Limits::default() };
+    let mut world = shared(limits);
+    let (a, b) = (world.connect_as(1, ANNA), world.connect_as(1, ANNA));
+    let (a, b) = (world.logon(a), world.logon(b));
+    let first = world.advise(a, Events::NEW_MAIL);
+    world.advise(b, Events::NEW_MAIL);
+    let fault = |world: &mut World, member| {
+        world.try_advise(member, AdviseSource::Session, Events::NEW_MAIL).expect_err("too many")
+    };
+    let own = fault(&mut world, a);
+    assert_eq!(own.code, Code::E_BUSY);
+    assert!(own.message.contains("(registrations)"), "{}", own.message);
+    let other = world.connect_as(2, ANNA);
+    let other = world.logon(other);
+    world.advise(other, Events::NEW_MAIL);
+    let all = fault(&mut world, other);
+    assert_eq!(all.code, Code::E_NOT_ENOUGH_RESOURCES);
+    assert!(all.message.contains("(user_registrations)"), "{}", all.message);
+    world.done(a.at, Request::Unadvise { member: a.id, advise: first });
+    world.advise(other, Events::NEW_MAIL);
+    world.logoff(other);
+    world.advise(a, Events::NEW_MAIL);
+    world.assert_counts();
+}
+
+/// design §1, §8 *quotas*: bytes of requests are counted over all connections of a process and all processes of a user; what
+/// ends things is free, and an answer gives the bytes back.
+#[test]
+fn bytes_of_requests_are_counted_over_connections() {
+    let limits = Limits {
+        process_request_bytes: 1_000,
+        user_request_bytes: 1_500,
+        requests: 100,
+        ..Limits::default()
+    };
+    let mut world = shared(limits);
+    let members: Vec<_> = [(1, ANNA), (1, ANNA), (2, ANNA), (3, BEN)]
+        .map(|(pid, uid)| {
+            let at = world.connect_as(pid, uid);
+            world.logon(at)
+        })
+        .into();
+    world.hold("store", "*");
+    let ask = |world: &mut World, of: usize, upload| {
+        let piece = Request::Upload {
+            member: members[of].id,
+            store: 0,
+            upload: sundown_protocol::UploadId(upload),
+            bytes: Blob(vec![b'x']),
+        };
+        world.ask_with(members[of].at, piece, 600)
+    };
+    let first = ask(&mut world, 0, 1);
+    let code = |world: &mut World, of: usize, id| {
+        world.answer(members[of].at, id).map(|a| a.expect_err("refused").code)
+    };
+    let second = ask(&mut world, 1, 2);
+    assert_eq!(code(&mut world, 1, second), Some(Code::E_BUSY), "the process' own quota");
+    let third = ask(&mut world, 2, 3);
+    assert_eq!(code(&mut world, 2, third), None, "it waits for the store");
+    let ben = ask(&mut world, 3, 4);
+    assert_eq!(code(&mut world, 3, ben), None, "another user does not notice");
+    let fourth = ask(&mut world, 2, 5);
+    assert!(code(&mut world, 2, fourth).is_some());
+    world.let_all_go();
+    assert!(world.answer(members[0].at, first).expect("answered").is_ok());
+    let fifth = ask(&mut world, 1, 6);
+    world.let_all_go();
+    assert!(world.answer(members[1].at, fifth).expect("answered").is_ok(), "there is room again");
+    world.assert_counts();
+    for member in members {
+        world.logoff(member);
+    }
+    world.assert_counts();
+}
+
+/// `status` shows every limit under its key, with what the one uses who uses most; users whom a quota does not bind are
+/// not counted for it.
+#[test]
+fn every_quota_is_shown_with_what_is_used() {
+    let mut world = shared(Limits::default());
+    let (owner, anna) = (world.connect(1), world.connect_as(2, ANNA));
+    let owner = world.logon(owner);
+    let anna = world.logon(anna);
+    world.open(owner, Opening::Store(0));
+    world.open(owner, Opening::Store(0));
+    world.open(anna, Opening::Store(0));
+    let used = |name: &str| {
+        let limits = world.broker.broker_status().limits;
+        limits.into_iter().find(|l| l.name == name).expect("it is shown").used
+    };
+    assert_eq!((used("objects"), used("user_objects")), (Some(2), Some(1)));
+    assert_eq!((used("members"), used("user_members")), (Some(1), Some(1)));
+    assert_eq!((used("process_connections"), used("user_connections")), (Some(1), Some(1)));
+    for what in Quota::ALL {
+        used(what.of_process(&Limits::default()).0);
+        used(what.of_user(&Limits::default()).0);
+    }
+}

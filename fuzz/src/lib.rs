@@ -1,0 +1,35 @@
+//! What must hold whatever arrives, a function each: the fuzz targets, and the replay of their corpora on every test run.
+//!
+//! A function takes any bytes and panics when something does not hold. Where a door is closed from outside, the file
+//! behind it is read here as it stands, so that what is fuzzed is what ships.
+
+mod answers;
+mod broker;
+mod codec;
+mod dialogue;
+mod frame;
+mod head;
+mod settings;
+
+pub use answers::answers;
+pub use broker::broker;
+pub use codec::codec;
+pub use dialogue::dialogue;
+pub use frame::frame;
+pub use head::head;
+pub use settings::settings;
+
+// Where the files that are read here look for what they use.
+use sundown_core::provider;
+use sundown_providers::headers;
+
+/// The targets, as their corpora are called.
+pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+    ("frame", frame),
+    ("codec", codec),
+    ("head", head),
+    ("settings", settings),
+    ("answers", answers),
+    ("dialogue", dialogue),
+    ("broker", broker),
+];

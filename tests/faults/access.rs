@@ -1,0 +1,203 @@
+//! Other users, other people's handles, tokens and sockets: refused, and written down.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use serde_json::Value;
+use sundown_protocol::request::{Folder, Opening, Request};
+use sundown_protocol::{Code, ObjectId, Token};
+
+use crate::bystander::{Bystander, Figures};
+use crate::harness::{Broker, Home, Ran, Shell, run};
+use crate::root;
+use crate::stranger::Stranger;
+
+/// A user who is nobody's owner of anything.
+pub(crate) const OTHER: u32 = 65_534;
+
+/// A home whose socket another user may connect to.
+pub(crate) fn opened(settings: &str) -> Home {
+    let home = Home::with_settings(&format!("[socket]\ngroup = \"{OTHER}\"\n{settings}"));
+    for directory in ["", "run"] {
+        fs::set_permissions(home.path(directory), Permissions::from_mode(0o755)).expect("changed");
+    }
+    home
+}
+
+/// A command of the other user.
+pub(crate) fn of_other(mut command: Command) -> Command {
+    command.uid(OTHER).gid(OTHER);
+    command
+}
+
+/// Whether the other user can run what was built. Others may have no way to where that is.
+pub(crate) fn other_can_run(home: &Home) -> bool {
+    if !root("another user") {
+        return false;
+    }
+    let ran = of_other(home.command(&["--version"])).output();
+    if !ran.is_ok_and(|ran| ran.status.success()) {
+        crate::skipped("another user cannot run what was built");
+        return false;
+    }
+    true
+}
+
+fn runs(home: &Home, arguments: &[&str]) -> Ran {
+    run(of_other(home.command(arguments)), "")
+}
+
+fn refusals(broker: &Broker) -> Vec<Value> {
+    broker.log().into_iter().filter(|line| line["event"] == "refused").collect()
+}
+
+/// Without a group nobody else gets to the socket: the kernel refuses. With one they connect, and the profile refuses what its
+/// access list does not grant; that is a line with user, process, program and what was refused.
+///
+/// design §2 *rights*, §7, §8
+#[test]
+fn another_user_is_refused_and_written_down() {
+    let closed = Home::new();
+    if !other_can_run(&closed) {
+        return;
+    }
+    fs::set_permissions(closed.path(""), Permissions::from_mode(0o755)).expect("changed");
+    fs::set_permissions(closed.path("run"), Permissions::from_mode(0o755)).expect("changed");
+    let _broker = closed.serve();
+    let socket = closed.socket();
+    let socket = socket.to_str().expect("text");
+    let ran = runs(&closed, &["status", "--socket", socket]).exits(1);
+    assert!(ran.errors.contains("ermission denied"), "{ran:?}");
+
+    let home = opened("");
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let socket = home.socket();
+    let socket = socket.to_str().expect("text");
+    let mut other = Shell::start(of_other(home.command(&["shell", "--json", "--socket", socket])));
+    other.fails("logon", "MAPI_E_NO_ACCESS");
+    let line = broker.log_line("the refusal", |line| line["event"] == "refused");
+    assert_eq!((&line["uid"], &line["pid"]), (&OTHER.into(), &other.pid().into()), "{line}");
+    assert!(line["program"].as_str().is_some_and(|p| p.contains("sundown")), "{line}");
+    assert!(line["why"].as_str().is_some_and(|w| w.contains("default")), "{line}");
+    // As often as it likes, and the log does not fill.
+    for _ in 0..100 {
+        other.fails("logon", "MAPI_E_NO_ACCESS");
+    }
+    let ran = runs(&home, &["stop", "--socket", socket]);
+    assert!(!ran.status.success(), "{ran:?}");
+    let ran = runs(&home, &["queue", "list", "--json", "--socket", socket]);
+    assert!(!ran.output.contains("bystander"), "{ran:?}");
+    bystander.works(&home, &broker);
+    let lines = refusals(&broker).len();
+    assert!((1..=10).contains(&lines), "{lines} lines");
+    assert!(other.end().success());
+    before.come_back(&home, &broker);
+    bystander.leaves(&home);
+}
+
+/// Handles of another process and guessed tokens are refused and written down; nothing is told of whose they are.
+///
+/// LOGON-10, design §3.11, §3.12
+#[test]
+fn stolen_handles_and_guessed_tokens_are_written_down() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let mut owner = home.shell();
+    let member = owner.ok("logon")["member"].as_u64().expect("a number");
+    owner.ok("open session=1 what=inbox");
+    let mut thief = Stranger::connect(&home);
+    let own = thief.logon();
+    let stolen = Request::List {
+        member: sundown_protocol::MemberId(member),
+        object: ObjectId { place: 0, generation: 0 },
+        after: 0,
+        limit: 10,
+    };
+    assert_eq!(thief.ask(stolen).expect_err("refused").code, Code::E_INVALID_OBJECT);
+    let line = broker.log_line("the stolen handle", |line| line["event"] == "refused");
+    assert_eq!(line["pid"], std::process::id(), "what the kernel says, whatever a program claims");
+    assert_eq!((&line["program"], &line["uid"]), (&"stranger".into(), &uid().into()));
+    for guess in 0..1_000 {
+        let guessed = thief.ask(Request::Redeem { token: Token(guess) });
+        assert_eq!(guessed.expect_err("refused").code, Code::E_NOT_FOUND);
+    }
+    assert!(
+        thief.ask(Request::Open { member: own, what: Opening::Folder(0, Folder::Inbox) }).is_ok()
+    );
+    bystander.works(&home, &broker);
+    let lines = refusals(&broker);
+    assert_eq!(lines.len(), 10, "a user has ten lines a minute");
+    let text = format!("{lines:?}");
+    assert!(!text.contains("token\":"), "a token is never in a log: {text}");
+    owner.ok("list object=1");
+    bystander.leaves(&home);
+}
+
+fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Directories that are symbolic links are refused: who may change the link decides where things are.
+///
+/// design §8
+#[test]
+fn directories_behind_links_are_refused() {
+    let home = Home::new();
+    let elsewhere = home.path("elsewhere");
+    fs::create_dir(&elsewhere).expect("made");
+    fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).expect("changed");
+    for link in ["run/sundown", "data"] {
+        symlink(&elsewhere, home.path(link)).expect("linked");
+    }
+    let ran = home.run(&["serve"]).exits(1);
+    assert!(ran.errors.contains("run/sundown") && ran.errors.contains("directory"), "{ran:?}");
+    fs::remove_file(home.path("run/sundown")).expect("removed");
+    let data = home.path("data");
+    let ran = home.run(&["serve", "--data-dir", data.to_str().expect("text")]).exits(1);
+    assert!(ran.errors.contains("data") && ran.errors.contains("directory"), "{ran:?}");
+    assert_eq!(fs::read_dir(elsewhere).expect("there").count(), 0, "nothing was made there");
+    if root("somebody else's directory") {
+        fs::create_dir(home.path("run/sundown")).expect("made");
+        chown(home.path("run/sundown"), Some(OTHER), None).expect("given away");
+        let ran = home.run(&["serve"]).exits(1);
+        assert!(ran.errors.contains("65534"), "{ran:?}");
+    }
+}
+
+/// A socket that somebody else put in place of the broker's is refused before anything is said there.
+///
+/// design §8
+#[test]
+fn a_replaced_socket_is_refused() {
+    let theirs = Home::new();
+    if !other_can_run(&theirs) {
+        return;
+    }
+    for directory in ["", "run"] {
+        fs::set_permissions(theirs.path(directory), Permissions::from_mode(0o755)).expect("open");
+        chown(theirs.path(directory), Some(OTHER), Some(OTHER)).expect("given away");
+    }
+    fs::set_permissions(theirs.path("run"), Permissions::from_mode(0o700)).expect("closed");
+    let mut serve = of_other(theirs.command(&["serve", "--log-format", "json"]));
+    serve.env("USER", "nobody");
+    let broker = Broker::spawn(serve);
+    broker.log_line("the broker is ready", |line| line["message"] == "ready");
+    // Root may use it where it is.
+    theirs.run(&["status"]).ok();
+
+    let home = Home::new();
+    drop(home.serve());
+    fs::rename(theirs.socket(), home.socket()).expect("replaced");
+    let ran = home.run_with(&["send", "--to", "anna@localhost", "--json"], "secret\n").exits(1);
+    assert!(ran.output.contains("65534"), "{ran:?}");
+    let status = home.run(&["status", "--json"]).exits(1);
+    assert!(status.output.contains("65534"), "{status:?}");
+    assert_eq!(theirs.maildir("default").count(), 0);
+}

@@ -1,0 +1,213 @@
+//! Too many, too much, too slow: connections, objects, answers that nobody reads, frames that nobody finishes.
+
+use std::process::Command;
+
+use sundown_protocol::hello::Answer;
+use sundown_protocol::reply::Reply;
+use sundown_protocol::request::{Blob, Content, Folder, Opening, ReadSource, Request};
+use sundown_protocol::{Code, SubmitKey, frame};
+
+use crate::bystander::{Bystander, Figures, memory};
+use crate::harness::{Broker, Home};
+use crate::stranger::Stranger;
+use crate::{long, skipped};
+
+/// This process may have so many descriptors from now on. How many it has got.
+fn descriptors(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let current = wanted.min(most).max(limit.current.unwrap_or(u64::MAX));
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+    current
+}
+
+/// Ten thousand connections come at once and go at once, half of them without a word.
+///
+/// design §8 *quotas*, §10
+#[test]
+fn ten_thousand_come_at_once_and_go_at_once() {
+    let most = usize::try_from(descriptors(10_500)).expect("it fits").saturating_sub(500);
+    let crowd = most.min(10_000);
+    if crowd < 10_000 {
+        skipped(&format!("this system allows {crowd} connections instead of 10,000"));
+    }
+    let home = Home::new();
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let mut rounds = Vec::new();
+    for _ in 0..if long() { 10 } else { 2 } {
+        let mut strangers: Vec<_> = (0..crowd).map(|_| Stranger::connect(&home)).collect();
+        for stranger in strangers.iter_mut().step_by(2) {
+            assert!(matches!(stranger.hello(), Answer::Welcome(_)));
+        }
+        bystander.works(&home, &broker);
+        let used = home.status()["limits"]["connections"]["used"].as_u64();
+        assert!(used > Some(crowd as u64 / 2), "{used:?}");
+        drop(strangers);
+        bystander.works(&home, &broker);
+        before.come_back(&home, &broker);
+        rounds.push(memory(&broker));
+    }
+    println!("{crowd} connections; KiB of the broker after each round: {rounds:?}");
+    // Allocators keep what they had once; another round needs no more.
+    let (first, last) = (rounds[0], rounds[rounds.len() - 1]);
+    assert!(last < first + first / 4 + 4_096, "KiB after each round: {rounds:?}");
+    bystander.leaves(&home);
+}
+
+/// One that opens a million objects gets as many as its quota, and a clear answer for each of the others; leaving gives all
+/// of them back.
+///
+/// design §8 *quotas*, §10.10
+#[test]
+fn a_million_objects_are_refused_beyond_the_quota() {
+    let wanted: u64 = if long() { 1_000_000 } else { 20_000 };
+    let quota = wanted / 2;
+    let home = Home::with_settings(&format!("[limits]\nobjects = {quota}\n"));
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let mut greedy = Stranger::connect(&home);
+    let member = greedy.logon();
+    let (mut opened, mut refused, mut told) = (0, 0, 0);
+    while opened + refused < wanted {
+        while told < wanted && told - opened - refused < 200 {
+            let what = Opening::Folder(0, Folder::Inbox);
+            greedy.tell(Request::Open { member, what });
+            told += 1;
+        }
+        match greedy.answer() {
+            Ok(Reply::Opened(_)) => opened += 1,
+            Ok(other) => panic!("{other:?}"),
+            Err(fault) => {
+                assert_eq!(fault.code, Code::E_BUSY);
+                assert!(fault.message.contains("(objects)"), "{fault}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((opened, refused), (quota, wanted - quota));
+    bystander.works(&home, &broker);
+    assert_eq!(home.status()["limits"]["objects"]["used"], quota);
+    drop(greedy);
+    before.come_back(&home, &broker);
+    bystander.works(&home, &broker);
+    bystander.leaves(&home);
+}
+
+/// One that asks for much and never reads is disconnected when its account is full, and costs no more than that.
+///
+/// design §1
+#[test]
+fn one_that_never_reads_is_disconnected() {
+    let home = Home::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let mut deaf = Stranger::connect(&home);
+    let member = deaf.logon();
+    let mut message = b"To: anna@localhost\nSubject: deaf\n\n".to_vec();
+    message.resize(frame::MAX_BLOB, b'x');
+    let draft = Request::Draft { member, store: 0, content: Content::Inline(Blob(message)) };
+    let Ok(Reply::Opened(object)) = deaf.ask(draft) else { panic!("a draft") };
+    let Ok(Reply::Saved(entry)) = deaf.ask(Request::Save { member, object, key: SubmitKey(7) })
+    else {
+        panic!("saved")
+    };
+    let Ok(Reply::Opened(object)) =
+        deaf.ask(Request::Open { member, what: Opening::Message(entry) })
+    else {
+        panic!("opened")
+    };
+    for _ in 0..40 {
+        deaf.tell(Request::Read { member, source: ReadSource::Object(object), offset: 0 });
+    }
+    broker.log_line("it is disconnected", |line| {
+        line["message"].as_str().is_some_and(|m| m.contains("does not read"))
+    });
+    bystander.works(&home, &broker);
+    before.come_back(&home, &broker);
+    drop(deaf);
+    bystander.leaves(&home);
+}
+
+/// Many that begin a frame and never finish it hold what they have sent, and nobody up.
+///
+/// design §1, §4
+#[test]
+fn those_that_never_finish_a_frame_wait_for_themselves() {
+    let home = Home::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let mut half: Vec<_> = (0..200).map(|_| Stranger::connect(&home)).collect();
+    let beginning = [&frame::MAX_PAYLOAD.to_le_bytes()[..], &[0; 1_000]].concat();
+    for (n, stranger) in half.iter_mut().enumerate() {
+        if n % 2 == 0 {
+            assert!(matches!(stranger.hello(), Answer::Welcome(_)));
+        }
+        stranger.say(&beginning);
+    }
+    for _ in 0..3 {
+        bystander.works(&home, &broker);
+    }
+    drop(half);
+    before.come_back(&home, &broker);
+    // All connections of a process pay from one account for what they have begun.
+    let mut much: Vec<_> = (0..20).map(|_| Stranger::connect(&home)).collect();
+    let beginning = [&frame::MAX_PAYLOAD.to_le_bytes()[..], &vec![0; 100_000]].concat();
+    for stranger in &mut much {
+        assert!(matches!(stranger.hello(), Answer::Welcome(_)));
+    }
+    for stranger in &mut much {
+        stranger.say(&beginning);
+    }
+    broker.log_line("the account is used up", |line| {
+        line["message"].as_str().is_some_and(|m| m.contains("has begun more requests"))
+    });
+    bystander.works(&home, &broker);
+    drop(much);
+    before.come_back(&home, &broker);
+    bystander.works(&home, &broker);
+    bystander.leaves(&home);
+}
+
+/// No descriptors are left for more connections: they are told so, and those who are here go on, to the disk and out to their
+/// recipients. Stores and deliveries have descriptors that connections do not get.
+///
+/// design §8, §10
+#[test]
+fn without_descriptors_those_who_are_here_go_on() {
+    let home = Home::new();
+    let serve = home.command(&["serve", "--log-format", "json"]);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 120 && exec \"$@\"", "sh"]);
+    command.arg(serve.get_program()).args(serve.get_args()).current_dir(home.as_ref()).env_clear();
+    command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let broker = Broker::spawn(command);
+    broker.log_line("the broker is ready", |line| line["message"] == "ready");
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let mut crowd: Vec<_> = (0..300).map(|_| Stranger::connect(&home)).collect();
+    let refused = crowd.last_mut().expect("one came last").refusal();
+    assert_eq!(refused.0, Code::E_NOT_ENOUGH_RESOURCES);
+    assert!(refused.1.contains("descriptors"), "{refused:?}");
+    let ran = home.run(&["status", "--json"]).exits(1);
+    assert_eq!(ran.json()["error"]["code"], "MAPI_E_NOT_ENOUGH_RESOURCES", "{ran:?}");
+    for _ in 0..5 {
+        bystander.works(&home, &broker);
+    }
+    let turned_away = broker.log().iter().filter(|line| line["event"] == "refused").count();
+    assert!((1..=10).contains(&turned_away), "{turned_away} lines");
+    drop(crowd);
+    before.come_back(&home, &broker);
+    bystander.works(&home, &broker);
+    bystander.leaves(&home);
+}
