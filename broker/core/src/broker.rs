@@ -40,6 +40,7 @@ const SET_BACK: u64 = 1_000;
 /// assert_eq!(effects, [Effect::Stopped]);
 /// ```
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Broker {
     pub(crate) settings: Settings,
     pub(crate) connections: HashMap<ConnectionId, Connection>,
@@ -80,6 +81,7 @@ pub(crate) enum Called {
 
 /// A call that was not answered yet.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Call {
     lane: LaneId,
     session: Option<SessionId>,
@@ -89,6 +91,7 @@ pub(crate) struct Call {
 
 /// What to do when a provider has answered.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum Then {
     /// Nothing: there is nobody to tell.
     Nothing,

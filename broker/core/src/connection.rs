@@ -15,6 +15,7 @@ const REMEMBERED: usize = 4_096;
 
 /// One connection.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Connection {
     pub(crate) process: ProcessId,
     pub(crate) members: BTreeSet<MemberId>,

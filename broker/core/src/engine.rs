@@ -35,6 +35,7 @@ pub(crate) type Key = (u64, u64, u128);
 
 /// One open store.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Engine {
     pub(crate) id: EngineId,
     path: PathBuf,
@@ -81,6 +82,7 @@ pub(crate) struct Engine {
 
 /// One known submission.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Entry {
     pub(crate) submission: Submission,
     /// The state it is counted under.

@@ -40,6 +40,7 @@ type Hash = [u8; 32];
 
 /// Grants and references of the whole broker.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
     waiting: HashMap<Hash, Grant>,
     held: HashMap<MemberId, Reference>,
@@ -47,6 +48,7 @@ pub(crate) struct Grants {
 
 /// An object that waits for somebody with the token.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Grant {
     granter: MemberId,
     uid: u32,
@@ -58,6 +60,7 @@ struct Grant {
 
 /// An object in another process' hands.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Reference {
     hash: Hash,
     granter: MemberId,

@@ -32,6 +32,7 @@ pub(crate) enum Urgency {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outgoing {
     pub(crate) call: CallId,
     pub(crate) behalf: Behalf,
@@ -39,6 +40,7 @@ pub(crate) struct Outgoing {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Lane {
     free: usize,
     first: VecDeque<Outgoing>,
@@ -65,6 +67,7 @@ impl Lane {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lanes {
     lanes: HashMap<LaneId, Lane>,
     made: u64,

@@ -22,6 +22,7 @@ use crate::settings::Right;
 
 /// One member.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Member {
     pub(crate) id: MemberId,
     pub(crate) session: SessionId,

@@ -28,12 +28,14 @@ pub(crate) struct Draft {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Place {
     generation: u32,
     object: Option<Object>,
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Objects {
     places: Vec<Place>,
     free: Vec<u32>,

@@ -14,6 +14,7 @@ pub(crate) struct ProcessId(pub(crate) u64);
 
 /// One process and what it uses up.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Process {
     pub(crate) key: ProcessKey,
     pub(crate) peer: Peer,
@@ -56,6 +57,7 @@ impl Process {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Processes {
     by_id: HashMap<ProcessId, Process>,
     by_key: HashMap<ProcessKey, ProcessId>,

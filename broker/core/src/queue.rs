@@ -46,6 +46,7 @@ pub(crate) struct Wish {
 
 /// A flush on its way through the open stores.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Flushing {
     asker: Asker,
     profile: Option<String>,

@@ -33,6 +33,7 @@ pub(crate) struct SessionKey {
 
 /// One session.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) key: SessionKey,
@@ -114,6 +115,7 @@ impl Waiting {
 
 /// A session's view on one configured provider.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Provider {
     pub(crate) kind: ProviderType,
     pub(crate) name: String,

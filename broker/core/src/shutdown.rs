@@ -62,6 +62,7 @@ pub(crate) struct Visit {
 
 /// One of the three calls, on its way through the providers of a process.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Sweep {
     what: What,
     process: ProcessId,
@@ -83,6 +84,7 @@ enum What {
 
 /// How far a sweep is in one session.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Leg {
     phase: usize,
     /// Providers that have not answered, by their place in the session.

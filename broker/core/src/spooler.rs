@@ -38,6 +38,7 @@ const LONGEST_SLEEP: u64 = 60_000;
 
 /// One message on its way through one transport.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Flight {
     engine: EngineId,
     record: u128,

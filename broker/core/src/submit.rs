@@ -21,6 +21,7 @@ use crate::settings::Profile;
 
 /// A submission on its way to its store.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct InFlight {
     /// Who waits for it; `None` when it was answered on acceptance.
     pub(crate) asker: Option<Asker>,

@@ -40,6 +40,7 @@ pub(crate) enum Timer {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Timers {
     waiting: BTreeMap<(Duration, u64), Timer>,
     made: u64,

@@ -27,7 +27,7 @@ pub(super) struct Message {
 }
 
 /// A store that outlives brokers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Store {
     pub(super) uid: u32,
     /// How often it is logged on to.
@@ -43,6 +43,8 @@ pub(super) struct Store {
     /// Every state each submission was ever stored in.
     pub(super) history: Vec<(u128, SubmissionState)>,
     made: u64,
+    /// Submissions so far: the order of the queue is theirs alone.
+    queued: u64,
 }
 
 impl Store {
@@ -74,7 +76,8 @@ impl Store {
     /// Puts a submission there as an earlier broker left it.
     pub(super) fn leave(&mut self, mut submission: Submission) {
         self.made += 1;
-        submission.order = self.made;
+        self.queued += 1;
+        submission.order = self.queued;
         let message = Message {
             seq: self.made,
             folder: Folder::Outbox,
@@ -202,7 +205,8 @@ impl Store {
         let bytes = self.take(content)?;
         let size = bytes.len() as u64;
         self.enter(record, bytes, Folder::Outbox, false);
-        let submission = Submission { order: self.made, size, ..submission };
+        self.queued += 1;
+        let submission = Submission { order: self.queued, size, ..submission };
         self.history.push((record, submission.state()));
         self.submissions.insert(record, submission.clone());
         Ok(ProviderAnswer::Submitted { submission: Box::new(submission), new: true })
@@ -319,7 +323,7 @@ pub(super) enum Step {
 }
 
 /// What a transport did, for everybody who uses one of that name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wire {
     /// In the order of delivery: transport, record, address.
     pub(super) delivered: Vec<(String, u128, String)>,
@@ -354,7 +358,7 @@ impl Wire {
 }
 
 /// One transport of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Transport {
     name: String,
     prepared: HashMap<u64, (Transmission, HashMap<usize, Step>)>,
@@ -446,7 +450,7 @@ fn result(recipient: usize, outcome: Outcome) -> RecipientResult {
 }
 
 /// An address book.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct AddressBook {
     pub(super) entries: BTreeMap<String, Vec<String>>,
 }

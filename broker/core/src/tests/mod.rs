@@ -10,6 +10,7 @@ mod crash;
 mod explore;
 mod fairness;
 mod figures;
+mod found;
 mod grants;
 mod house;
 mod linger;

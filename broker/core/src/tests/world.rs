@@ -55,14 +55,14 @@ pub(super) struct Called {
     pub(super) call: &'static str,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Worker {
     Store { path: PathBuf, of: LaneId },
     Transport(Transport),
     AddressBook(AddressBook),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Lane {
     name: String,
     kind: ProviderType,
@@ -72,7 +72,7 @@ struct Lane {
     done: VecDeque<(CallId, &'static str, Answer)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Client {
     pid: u32,
     open: bool,
@@ -95,7 +95,7 @@ pub(super) enum Heard {
     News(MemberId, News),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) broker: Broker,
     boot: Duration,
@@ -609,6 +609,118 @@ impl World {
         true
     }
 
+    // --- one thing after the other, in an order that somebody chooses ---
+
+    /// Lanes whose provider may answer next.
+    pub(super) fn answerable(&self) -> Vec<LaneId> {
+        let mut lanes = self.can_tell();
+        lanes.extend(self.can_carry_out().into_iter().filter(|l| self.lanes[l].done.is_empty()));
+        lanes.sort_unstable();
+        lanes
+    }
+
+    /// The provider of a lane carries out what it was called for first, if it has not yet, and says so.
+    pub(super) fn answer_next(&mut self, lane: LaneId) {
+        if self.lanes[&lane].done.is_empty() {
+            self.carry_out_call(lane);
+        }
+        self.tell(lane);
+    }
+
+    /// Stores carry out everything that they were called for, and do not say so yet.
+    pub(super) fn carry_out_all_writes(&mut self) {
+        let is_store = |(_, l): &(&LaneId, &Lane)| l.kind == ProviderType::Store;
+        let stores: Vec<_> = self.lanes.iter().filter(is_store).map(|(id, _)| *id).collect();
+        for lane in stores {
+            while !self.lanes[&lane].waiting.is_empty() {
+                self.carry_out_call(lane);
+            }
+        }
+    }
+
+    pub(super) fn profile_waits(&self) -> bool {
+        !self.loads.is_empty()
+    }
+
+    /// When the broker wants to be woken next.
+    pub(super) fn armed(&self) -> Option<Duration> {
+        self.armed
+    }
+
+    /// The time has come for which the broker wanted to be woken, and nothing else happens.
+    pub(super) fn wake(&mut self) {
+        self.boot = self.armed.map_or(self.boot, |at| at.max(self.boot));
+        self.fire();
+    }
+
+    /// Asks under a number that is the same whatever happened before.
+    pub(super) fn ask_as(&mut self, at: ConnectionId, id: RequestId, request: Request) {
+        let made = std::mem::replace(&mut self.made, id.0 - 1);
+        self.ask(at, request);
+        self.made = made;
+    }
+
+    /// What was called since this was asked last. What only tests with an end look at is forgotten.
+    pub(super) fn take_calls(&mut self) -> Vec<Called> {
+        for store in self.stores.values_mut() {
+            store.history.clear();
+        }
+        for client in self.clients.values_mut() {
+            client.heard.clear();
+        }
+        std::mem::take(&mut self.calls)
+    }
+
+    /// Shutdown calls that wait for an answer beside one of an earlier kind that does.
+    pub(super) fn out_of_order(&self) -> Option<(&Called, &Called)> {
+        let of = |c: &Called| (c.session, c.pid, c.call);
+        let mut calls = self.sweeping.iter().map(|(_, _, called)| called);
+        calls.find_map(|later| {
+            let mut same = self.sweeping.iter().map(|(_, _, called)| called);
+            let earlier = same.find(|other| of(other) == of(later) && other.kind < later.kind);
+            earlier.map(|earlier| (earlier, later))
+        })
+    }
+
+    /// The open lanes, and to which provider each leads.
+    pub(super) fn open_lanes(&self) -> impl Iterator<Item = (LaneId, ProviderType, &str)> {
+        self.lanes.iter().map(|(id, lane)| (*id, lane.kind, lane.name.as_str()))
+    }
+
+    /// Accepted submissions of a process that nobody said are lost.
+    pub(super) fn accepted_by(&self, pid: u32) -> Vec<EntryId> {
+        let clients = self.clients.values().filter(|c| c.pid == pid);
+        clients.flat_map(|c| c.accepted.iter().copied()).collect()
+    }
+
+    /// Everything that what happens next depends on, calls that wait first.
+    pub(super) fn describe(&self) -> String {
+        use std::fmt::Write as _;
+        let mut flying: Vec<_> = self.flying.iter().collect();
+        flying.sort_unstable();
+        let mut text = String::from("[");
+        let lanes: Vec<_> = self.lanes.iter().collect();
+        let (stores, wire) = (&self.stores, &self.wire);
+        write!(text, "{lanes:?}, {:?}, {stores:?}, {wire:?}, ", self.broker).expect("memory");
+        write!(text, "{:?}, {:?}, {:?}, ", self.armed, self.loads, self.held).expect("memory");
+        write!(text, "{:?}, {:?}, ", self.ended, self.sweeping).expect("memory");
+        for ((record, place), (flight, lane)) in flying {
+            write!(
+                text,
+                "Flying {{ record: {record}, place: {place}, flight: {flight}, lane: {lane:?} }}, "
+            )
+            .expect("memory");
+        }
+        text.push('{');
+        for (at, client) in &self.clients {
+            let Client { pid, open, asked, leaving, accepted, .. } = client;
+            write!(text, "{at:?}: [Pid({pid}), {open}, {{{}}}, ", join(asked)).expect("memory");
+            write!(text, "{{{}}}, {{{}}}], ", join(leaving), join(accepted)).expect("memory");
+        }
+        text.push_str("}]");
+        text
+    }
+
     pub(super) fn load_profile(&mut self) {
         let (session, name) = self.loads.pop_front().expect("a profile is asked for");
         let found = self.profiles.get(&name).cloned().map(Box::new);
@@ -1117,6 +1229,10 @@ impl World {
         assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);
         assert!(self.lanes.is_empty(), "lanes are left");
     }
+}
+
+fn join<T: std::fmt::Debug>(all: &HashSet<T>) -> String {
+    all.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ")
 }
 
 fn is_shutdown(call: &ProviderCall) -> bool {
