@@ -24,10 +24,7 @@ impl Broker {
     ) {
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
-        // Who only watches is not leaving: a broker that is watched stops as soon as any other.
-        if !matches!(request, Request::Status | Request::Broker) {
-            self.note_activity(turn);
-        }
+        let watches = matches!(request, Request::Status | Request::Broker);
         let about = request.member();
         let result = self.refuse_departed(asker).and_then(|()| {
             if self.about_reference(asker, &request, turn)? {
@@ -41,6 +38,12 @@ impl Broker {
             self.refuse_beyond_right(asker, &request)?;
             self.dispatch(asker, request, turn)
         });
+        // Who only watches is not leaving, and whoever is sent to the next broker has nothing to do here: one that they ask
+        // stops as soon as any other.
+        let sent_on = matches!(&result, Err(fault) if fault.code == Code::E_WAIT);
+        if !watches && !sent_on {
+            self.note_activity(turn);
+        }
         if let Err(fault) = result {
             if about.is_some_and(|id| self.is_of_another_process(asker, id)) {
                 self.log_refusal(asker, &fault, turn);

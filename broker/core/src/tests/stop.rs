@@ -71,6 +71,9 @@ fn a_quiet_broker_stops_in_a_second() {
         world.answer(other.at, id),
         Some(Ok(sundown_protocol::reply::Reply::Status(_)))
     ));
+    // Nor do those who come back too early, and are sent to the next one.
+    let early = world.connect(3);
+    assert_eq!(world.refused(early, logon_request(None, LogonFlags::default())), Code::E_WAIT);
     world.advance(millis(500));
     assert_eq!(world.stopped, 1);
     let left = News::MemberLeft { member: member.id, reason: LeaveReason::BrokerStopped };
