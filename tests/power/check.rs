@@ -51,9 +51,10 @@ pub(crate) fn early_answers(records: &[Record], claims: &Claims) -> Vec<String> 
         let (asked, answered) = (acknowledged.asked, acknowledged.answered);
         match acknowledged.what {
             "AddressBook" => !covered(asked, answered, "address-book.db"),
-            // It waits for what was deferred, which may be durable already. The states of the disk show whether it is.
-            "Logoff" => false,
-            "Flush" | "DoFastShutdown" => last_write(asked, "store.db-wal")
+            // They wait for what was deferred, which may be durable already, while somebody else's commit is being written. The
+            // states of the disk show whether it is.
+            "Flush" | "Logoff" => false,
+            "DoFastShutdown" => last_write(asked, "store.db-wal")
                 .is_some_and(|from| !covered(from, answered, "store.db-wal")),
             _ => !covered(asked, answered, "store.db-wal"),
         }
