@@ -157,8 +157,8 @@ pub(crate) enum Then {
         asker: Asker,
         engine: EngineId,
         profile: Option<String>,
-        /// Which page of a list; `None` for a single entry.
-        page: Option<u64>,
+        /// Of a list, the slot of the store; `None` for a single entry.
+        slot: Option<u64>,
     },
     Due(EngineId),
     Measured(EngineId),
@@ -470,8 +470,8 @@ impl Broker {
             Then::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }
-            Then::Queue { asker, engine, profile, page } => {
-                self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
+            Then::Queue { asker, engine, profile, slot } => {
+                self.queue_listed(asker, engine, profile.as_deref(), slot, result, turn);
             }
             Then::Due(engine) => self.due_loaded(engine, result, turn),
             Then::Measured(engine) => self.measured(engine, &result),

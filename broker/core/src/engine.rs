@@ -38,6 +38,8 @@ pub(crate) type Key = (u64, u64, u128);
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Engine {
     pub(crate) id: EngineId,
+    /// A small number that no other open store has: the place in a list of all queues, whichever stores come and go meanwhile.
+    pub(crate) slot: u64,
     path: PathBuf,
     pub(crate) write: LaneId,
     pub(crate) read: LaneId,
@@ -297,8 +299,12 @@ impl Broker {
             provider_type: ProviderType::Store,
             spec: spec.clone(),
         }));
+        let taken: BTreeSet<_> = self.engines.values().map(|e| e.slot).collect();
+        let slot = (0..).zip(&taken).find(|(slot, taken)| slot != *taken);
+        let slot = slot.map_or(taken.len() as u64, |(slot, _)| slot);
         let engine = Engine {
             id,
+            slot,
             path: spec.path.clone(),
             write,
             read,
