@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
 };
+use crate::giving_up::GivingUp;
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::{Failed, Member};
@@ -65,8 +66,7 @@ pub struct Broker {
     pub(crate) grants: Grants,
     /// Profiles that go when nobody uses them any more, and who waits for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
-    /// When a profile without a session has a message to give up, in milliseconds since 1970.
-    pub(crate) unknown: BTreeMap<String, u64>,
+    pub(crate) giving_up: GivingUp,
     /// How far the wall clock is ahead of the timers', in milliseconds, as of the last event.
     clock: Option<i64>,
     made: u64,
@@ -224,7 +224,7 @@ impl Broker {
             sweeps: BTreeMap::new(),
             grants: Grants::default(),
             doomed: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            giving_up: GivingUp::default(),
             clock: None,
             made: 0,
         }
@@ -235,6 +235,7 @@ impl Broker {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
         self.look_at_clock(tick);
+        self.note_begin(tick.boot);
         match event {
             Event::Connected { connection, identity } => self.connected(connection, identity, turn),
             Event::Request { connection, asked, bytes } => {
@@ -319,7 +320,7 @@ impl Broker {
             Timer::Logon(session, place, logon) => self.logon_over(session, place, logon, turn),
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
-            Timer::GiveUp => self.give_up_unknown(turn),
+            Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
             Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
             Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
