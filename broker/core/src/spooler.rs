@@ -63,6 +63,13 @@ enum Stage {
     Left,
 }
 
+impl Flight {
+    /// The store that the message is in.
+    pub(crate) fn engine(&self) -> EngineId {
+        self.engine
+    }
+}
+
 /// What to do with one message, found out before anything is changed.
 struct Plan {
     session: SessionId,
