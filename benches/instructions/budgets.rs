@@ -9,6 +9,8 @@ use crate::callgrind::Taken;
 
 /// More than so many parts of a thousand above its budget, and a path fails.
 const ABOVE: u64 = 50;
+/// So many more are nothing, however small the path is: the compiler does something else with its neighbours.
+const SLACK: u64 = 20;
 /// More than so many below it, and it is said that the budget can be less.
 const BELOW: u64 = 100;
 
@@ -84,10 +86,10 @@ pub(crate) fn judge(budget: Option<Taken>, taken: Taken) -> Verdict {
     if taken.allocations > budget.allocations {
         return Verdict::Over(format!("allocates more than {} times", budget.allocations));
     }
-    if taken.instructions * 1_000 > budget.instructions * (1_000 + ABOVE) {
+    if taken.instructions * 1_000 > (budget.instructions + SLACK) * (1_000 + ABOVE) {
         return Verdict::Over("over its budget".to_owned());
     }
-    let under = taken.instructions * 1_000 < budget.instructions * (1_000 - BELOW);
+    let under = (taken.instructions + SLACK) * 1_000 < budget.instructions * (1_000 - BELOW);
     if under || taken.allocations < budget.allocations { Verdict::Under } else { Verdict::Within }
 }
 
