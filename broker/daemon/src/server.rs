@@ -319,8 +319,7 @@ impl Server {
         let mut events = Events::with_capacity(1024);
         self.manager.ready(&format!("Accepting at {}", self.locations.socket.display()));
         while !self.over {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
+            match self.wait(&mut events) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(system("wait for events"))?,
             }
@@ -361,6 +360,23 @@ impl Server {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Waits until there is something to do. For a while, if the settings say so, without sleeping: who asks in that time is
+    /// answered sooner, at the price of a busy processor.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.timeout();
+        let busy = timeout.map_or(self.loaded.busy_poll, |most| most.min(self.loaded.busy_poll));
+        if !busy.is_zero() {
+            let began = Instant::now();
+            while began.elapsed() < busy {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        self.poll.poll(events, timeout)
     }
 
     fn timeout(&self) -> Option<Duration> {
