@@ -56,6 +56,8 @@ pub(crate) struct Session {
     pub(crate) leavers: Vec<(Asker, LoggedOff)>,
     /// Who was put out.
     pub(crate) evicted: Vec<Peer>,
+    /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
+    pub(crate) adopted: bool,
     /// Until when it stays without a member, if that is limited.
     pub(crate) linger_until: Option<Duration>,
     /// What becomes of its mail when it has closed.

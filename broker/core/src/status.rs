@@ -13,7 +13,7 @@ use crate::member::{Member, MemberState};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, TransportCall};
 use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session, SessionState};
-use crate::settings::Limits;
+use crate::settings::{Limits, Linger};
 
 impl Broker {
     /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
@@ -74,10 +74,12 @@ impl Broker {
     }
 
     /// What `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions that
-    /// only close are not listed any more.
+    /// only close are not listed any more, and those that only look for what is to be given up never are.
     pub(crate) fn status(&self, uid: u32) -> Status {
+        let only_looks = |s: &&Session| s.adopted && self.settings.shutdown.linger == Linger::Off;
         let listed = |s: &&Session| {
             !matches!(s.state, SessionState::Closing { .. })
+                && !only_looks(s)
                 && (s.key.user == uid || self.administers(uid, &s.key.profile))
         };
         let facts = &self.settings.broker;

@@ -168,7 +168,7 @@ pub(super) fn settings() -> Settings {
     Settings { owner: OWNER, ..Settings::default() }
 }
 
-pub(super) fn secs(n: u64) -> Duration {
+pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
