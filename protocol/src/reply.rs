@@ -70,7 +70,7 @@ pub enum Reply {
         granted: Granted,
     },
     /// To a status.
-    Status(Status),
+    Status(Box<Status>),
     /// To a queue's list or show.
     Queue {
         /// The rows, oldest first.
@@ -85,7 +85,7 @@ pub enum Reply {
     /// To a profile's deletion.
     ProfileDeleted(Deletion),
     /// To a broker's: what `Status` has no place for.
-    Broker(BrokerStatus),
+    Broker(Box<BrokerStatus>),
 }
 
 /// When a profile goes that was deleted.

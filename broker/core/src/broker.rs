@@ -16,6 +16,7 @@ use crate::giving_up::GivingUp;
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::{Failed, Member};
+use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
 use crate::session::{Provider, Session, SessionKey};
@@ -44,16 +45,16 @@ const SET_BACK: u64 = 1_000;
 #[cfg_attr(test, derive(Clone))]
 pub struct Broker {
     pub(crate) settings: Settings,
-    pub(crate) connections: HashMap<ConnectionId, Connection>,
+    pub(crate) connections: NumberMap<ConnectionId, Connection>,
     pub(crate) processes: Processes,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
-    pub(crate) joinable: HashMap<SessionKey, SessionId>,
-    pub(crate) members: HashMap<MemberId, Member>,
+    pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
+    pub(crate) members: NumberMap<MemberId, Member>,
     pub(crate) engines: BTreeMap<EngineId, Engine>,
     pub(crate) engine_of: HashMap<PathBuf, EngineId>,
-    pub(crate) flights: HashMap<u64, Flight>,
+    pub(crate) flights: NumberMap<u64, Flight>,
     pub(crate) lanes: Lanes,
-    pub(crate) calls: HashMap<CallId, Call>,
+    pub(crate) calls: NumberMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
     pub(crate) lost: VecDeque<(Then, Called)>,
     pub(crate) timers: Timers,
@@ -208,16 +209,16 @@ impl Broker {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            connections: HashMap::new(),
+            connections: NumberMap::default(),
             processes: Processes::default(),
             sessions: BTreeMap::new(),
-            joinable: HashMap::new(),
-            members: HashMap::new(),
+            joinable: BTreeMap::new(),
+            members: NumberMap::default(),
             engines: BTreeMap::new(),
             engine_of: HashMap::new(),
-            flights: HashMap::new(),
+            flights: NumberMap::default(),
             lanes: Lanes::default(),
-            calls: HashMap::new(),
+            calls: NumberMap::default(),
             lost: VecDeque::new(),
             timers: Timers::default(),
             finals: [0; 9],

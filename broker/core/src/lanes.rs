@@ -4,9 +4,10 @@
 //! take turns: one that has a thousand calls waiting delays another's single call by one. Calls that end things go
 //! in front of all that.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
+use crate::numbers::NumberMap;
 use crate::process::ProcessId;
 use crate::provider::ProviderCall;
 
@@ -45,7 +46,7 @@ struct Lane {
     free: usize,
     first: VecDeque<Outgoing>,
     turns: VecDeque<Payer>,
-    waiting: HashMap<Payer, VecDeque<Outgoing>>,
+    waiting: NumberMap<Payer, VecDeque<Outgoing>>,
     last: VecDeque<Outgoing>,
 }
 
@@ -69,7 +70,7 @@ impl Lane {
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lanes {
-    lanes: HashMap<LaneId, Lane>,
+    lanes: NumberMap<LaneId, Lane>,
     made: u64,
 }
 
@@ -80,7 +81,7 @@ impl Lanes {
             free: PLACES,
             first: VecDeque::new(),
             turns: VecDeque::new(),
-            waiting: HashMap::new(),
+            waiting: NumberMap::default(),
             last: VecDeque::new(),
         };
         self.lanes.insert(LaneId(self.made), lane);

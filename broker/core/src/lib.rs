@@ -27,7 +27,7 @@
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
 //! | `grants` | one object in the hands of another process |
-//! | `stop`, `status`, `timers` | as they say |
+//! | `stop`, `status`, `timers`, `numbers` | as they say |
 
 pub mod address;
 pub mod provider;
@@ -46,6 +46,7 @@ mod logoff;
 mod logon;
 mod member;
 mod messages;
+mod numbers;
 mod object;
 mod process;
 mod profiles;

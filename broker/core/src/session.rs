@@ -25,7 +25,7 @@ use crate::settings::Profile;
 use crate::shutdown::Stance;
 
 /// Who a shared session is for: the user and the profile.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionKey {
     pub(crate) user: u32,
     pub(crate) profile: String,

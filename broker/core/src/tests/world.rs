@@ -1168,7 +1168,7 @@ impl World {
         let answer = self.answer(at, id);
         self.disconnect(at);
         match answer {
-            Some(Ok(Reply::Status(status))) => status,
+            Some(Ok(Reply::Status(status))) => *status,
             other => panic!("{other:?} to a status"),
         }
     }
