@@ -86,7 +86,7 @@ impl Fixture {
     }
 }
 
-fn submission(record: u128) -> Submission {
+pub(crate) fn submission(record: u128) -> Submission {
     let recipient = |address: &str| Recipient {
         address: address.into(),
         state: SubmissionState::Queued,
