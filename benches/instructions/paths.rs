@@ -9,7 +9,7 @@ use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Opening, Report,
     Request, Submit,
 };
-use sundown_protocol::{EntryId, Events, MemberId, RequestId, SubmitKey, codec, frame};
+use sundown_protocol::{EntryId, Events, MemberId, RequestId, SubmitKey, UploadId, codec, frame};
 
 use crate::world::{Member, STORE, World, logon};
 
@@ -52,6 +52,7 @@ pub(crate) const PATHS: &[Path] = &[
     // What is said on the socket.
     ("decode-request", || decode(flush(MemberId(7)))),
     ("decode-submit", || decode(message(MemberId(7), 1))),
+    ("decode-upload-of-256-kib", || decode(upload(MemberId(7)))),
     ("encode-request", encode_request),
     ("encode-reply", encode_reply),
     ("encode-notification", encode_notification),
@@ -387,6 +388,12 @@ fn opened(world: &mut World, member: Member) -> sundown_protocol::ObjectId {
 
 fn delete(member: MemberId, record: u128) -> Request {
     Request::Delete { member, entry: EntryId { store: STORE, record } }
+}
+
+/// As much of a body as one request may have.
+fn upload(member: MemberId) -> Request {
+    let bytes = Blob(vec![b'x'; frame::MAX_BLOB]);
+    Request::Upload { member, store: 0, upload: UploadId(1), bytes }
 }
 
 /// A message of 1,000 bytes to one recipient.
