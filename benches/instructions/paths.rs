@@ -28,8 +28,10 @@ pub(crate) const PATHS: &[Path] = &[
     ("connect", connect),
     ("disconnect", disconnect),
     ("smallest-request", smallest_request),
-    ("logon", log_on),
-    ("logoff", log_off),
+    ("logon", || log_on_beside(WARM)),
+    ("logoff", || log_off_beside(WARM)),
+    ("logon-beside-10000", || log_on_beside(10_000)),
+    ("logoff-beside-10000", || log_off_beside(10_000)),
     ("crash-of-a-member", crash),
     ("advise", advise),
     ("unadvise", unadvise),
@@ -94,16 +96,22 @@ fn smallest_request() -> Ready {
     request(ask, |_, member| flush(member.id))
 }
 
-fn log_on() -> Ready {
+fn log_on_beside(members: usize) -> Ready {
     let mut world = World::new();
-    let _members = [0; WARM].map(|_| world.member());
+    (0..members).for_each(|_| {
+        world.member();
+    });
     let at = world.connect();
     let mut event = Some(world.asks(at, logon()));
     Box::new(move || world.apply_one(event.take().expect("it is counted once")))
 }
 
-fn log_off() -> Ready {
-    request(|_, _| (), |_, member| logoff(member.id, LogoffFlags::default()))
+fn log_off_beside(members: usize) -> Ready {
+    let mut world = World::new();
+    let members: Vec<_> = (0..members).map(|_| world.member()).collect();
+    let member = members[members.len() / 2];
+    let mut event = Some(world.asks(member.at, logoff(member.id, LogoffFlags::default())));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
 }
 
 fn crash() -> Ready {
