@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 
-use sundown_protocol::reply::{AddressRow, Reply, Rows, TableRows};
+use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
 use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
 
@@ -68,6 +68,8 @@ pub struct Broker {
     /// Profiles that go when nobody uses them any more, and who waits for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
     pub(crate) giving_up: GivingUp,
+    /// Sessions that could not start, by profile and user, as `status` shows them until one can.
+    pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
     /// How far the wall clock is ahead of the timers', in milliseconds, as of the last event.
     clock: Option<i64>,
     made: u64,
@@ -226,6 +228,7 @@ impl Broker {
             grants: Grants::default(),
             doomed: BTreeMap::new(),
             giving_up: GivingUp::default(),
+            failed: BTreeMap::new(),
             clock: None,
             made: 0,
         }
@@ -377,9 +380,29 @@ impl Broker {
             provider.unanswered -= 1;
         }
         self.lanes.answered(lane, turn);
+        if let Err(error) = &result
+            && error.code == Code::E_CORRUPT_STORE
+        {
+            self.note_damage((session, lane), &then, &error.message);
+        }
         self.go_on(then, result, turn);
         if let Some(session) = session {
             self.advance_phase(session, turn);
+        }
+    }
+
+    /// A store or address book said that it is damaged, or a transport could not read a message for that.
+    fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
+        let (session, lane) = at;
+        let of_message = match then {
+            Then::Prepared(flight) => self.flights.get(flight).map(Flight::engine),
+            _ => None,
+        };
+        let here = |e: &&mut Engine| e.write == lane || e.read == lane || Some(e.id) == of_message;
+        if let Some(engine) = self.engines.values_mut().find(here) {
+            engine.note_damage(what);
+        } else if let Some(provider) = self.provider_at(session, lane) {
+            provider.damage.get_or_insert_with(|| what.to_owned());
         }
     }
 

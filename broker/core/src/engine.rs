@@ -69,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) changing: HashSet<u128>,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
+    /// What was found damaged first since it was opened.
+    pub(crate) damage: Option<String>,
     /// Until when it is left alone.
     rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
@@ -247,6 +249,11 @@ impl Engine {
         self.uid.is_some() && self.state == EngineState::Open
     }
 
+    /// Something of the store is damaged. It goes on with the rest, and `status` says so.
+    pub(crate) fn note_damage(&mut self, what: &str) {
+        self.damage.get_or_insert_with(|| what.to_owned());
+    }
+
     /// Whether the store may be asked, or is left alone after a failure.
     pub(crate) fn rests(&self, now: Duration) -> bool {
         self.rests_until.is_some_and(|until| now < until)
@@ -329,6 +336,7 @@ impl Broker {
             owners: HashMap::new(),
             changing: HashSet::new(),
             unrecorded: Vec::new(),
+            damage: None,
             rests_until: None,
             stirred: false,
             alarm: None,
@@ -420,11 +428,15 @@ impl Broker {
         let stale = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Stale;
         let changed = std::mem::take(&mut engine.changed);
         engine.stirred = true;
-        let Ok(ProviderAnswer::Due { submissions, more }) = result else {
+        let Ok(ProviderAnswer::Due { submissions, more, damaged }) = result else {
             return self.rest(id, turn);
         };
         if stale {
             return;
+        }
+        if damaged > 0 {
+            engine
+                .note_damage("a message in its queue is damaged and is not sent; the log names it");
         }
         let last = submissions.last().map(|last| (last.due, last.order));
         engine.horizon = last.filter(|_| more);

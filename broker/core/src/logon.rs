@@ -425,6 +425,7 @@ impl Broker {
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.get_mut(&id).expect("it has just started");
         session.state = SessionState::Active;
+        self.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
         let engines: Vec<_> = session.engines().collect();
         for (_, engine) in engines {
@@ -439,12 +440,20 @@ impl Broker {
 
     fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let adopted = session.adopted.then(|| session.key.profile.clone());
+        let (profile, user) = (session.key.profile.clone(), session.key.user);
+        let adopted = session.adopted;
         for waiting in std::mem::take(&mut session.waiting) {
             self.answer(waiting.asker(), Err(fault.clone()), turn);
         }
-        if let Some(profile) = adopted.filter(|_| fault.code != Code::E_NOT_FOUND) {
-            self.remember_failed(&profile, turn);
+        if fault.code == Code::E_NOT_FOUND {
+            self.failed.remove(&(profile, user));
+        } else {
+            if let Some(failed) = self.failed_status(id) {
+                self.failed.insert((profile.clone(), user), failed);
+            }
+            if adopted {
+                self.remember_failed(&profile, turn);
+            }
         }
         self.close_session(id, turn);
     }
@@ -563,6 +572,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         rests_until: std::time::Duration::ZERO,
         logons: 0,
         validating: false,
+        damage: None,
         unanswered: 0,
     }
 }

@@ -148,6 +148,8 @@ pub(crate) struct Provider {
     pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
     pub(crate) validating: bool,
+    /// What it said first of damage; a store's is its engine's.
+    pub(crate) damage: Option<String>,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }

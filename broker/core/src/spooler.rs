@@ -36,6 +36,8 @@ const UNKNOWN_STATUS: &str = "4.4.2";
 const EXPIRED_STATUS: &str = "4.4.7";
 /// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
+/// The longest marker, in bytes. It is stored once for each recipient.
+const MAX_MARKER: usize = 4 << 10;
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: u64 = 60_000;
 
@@ -61,6 +63,13 @@ enum Stage {
     Recording,
     /// Its transport was left behind while the intent was being stored.
     Left,
+}
+
+impl Flight {
+    /// The store that the message is in.
+    pub(crate) fn engine(&self) -> EngineId {
+        self.engine
+    }
 }
 
 /// What to do with one message, found out before anything is changed.
@@ -301,6 +310,16 @@ impl Broker {
         let (engine, record) = (state.engine, state.record);
         let (session, provider) = (state.session, state.provider);
         match result {
+            Ok(ProviderAnswer::Prepared { marker, .. }) if marker.len() > MAX_MARKER => {
+                self.call_transport(
+                    flight,
+                    TransportCall::Cancel { id: flight },
+                    Then::Nothing,
+                    turn,
+                );
+                let why = format!("the transport's marker is longer than {MAX_MARKER} bytes");
+                self.all_later(flight, &why, Outcome::Later, turn);
+            }
             Ok(ProviderAnswer::Prepared { marker, refused }) => {
                 self.accepted_by(session, provider);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
@@ -410,11 +429,11 @@ impl Broker {
                 return self.all_later(flight, &error.message, outcome, turn);
             }
         };
-        let mine: HashSet<_> = state.recipients.iter().copied().collect();
-        results.retain(|r| mine.contains(&r.recipient));
-        let answered: HashSet<_> = results.iter().map(|r| r.recipient).collect();
+        // Whatever it answers: each recipient of this flight has one result, the first.
+        let mut open: HashSet<_> = state.recipients.iter().copied().collect();
+        results.retain(|r| open.remove(&r.recipient));
         for recipient in &state.recipients {
-            if !answered.contains(recipient) {
+            if open.contains(recipient) {
                 let reply = "the transport did not say what became of it".to_owned();
                 let outcome = Outcome::Unknown;
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
