@@ -557,6 +557,10 @@ impl Writer {
         }
         let from = slips.into_iter().map(|(from, ..)| from);
         self.desk.answers.send(from.zip(answers));
+        if let Ok(store) = made {
+            // What it leaves undone is done the next time.
+            let _ = catch_unwind(AssertUnwindSafe(|| store.tidy()));
+        }
     }
 
     fn session_call(

@@ -50,6 +50,10 @@ pub trait StoreProvider: Send {
     /// every later one: a store whose sync failed is not to be trusted again.
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>>;
 
+    /// Called after the answers to a batch are on their way: for what must be done now and then and nobody waits for.
+    /// The next batch does, so it is short.
+    fn tidy(&mut self) {}
+
     /// A reader of its own, for another thread. It sees what was committed, and never waits for a commit.
     fn reader(&self) -> Result<Box<dyn StoreReader>>;
 
