@@ -26,8 +26,11 @@ mod load;
 mod measure;
 mod notices;
 mod peers;
+mod postfix;
 mod requests;
+mod sendmail;
 mod sessions;
+mod smtp;
 mod starts;
 mod submits;
 mod wire;
@@ -137,7 +140,7 @@ type Method<B> = fn(&B) -> Vec<Line>;
 
 impl Bench<'_> {
     fn run(&self) -> Vec<Line> {
-        let all: [(&str, Method<Self>); 11] = [
+        let all: [(&str, Method<Self>); 13] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
             ("notification", Self::notices),
@@ -147,6 +150,8 @@ impl Bench<'_> {
             ("fast shutdown", Self::fast_shutdown),
             ("durable submit, 1 client", Self::submit_alone),
             ("durable submit, many clients", Self::submit_together),
+            ("sendmail", Self::sendmail),
+            ("SMTP hand-over", Self::smtp),
             ("slowest hundredth of everybody else", Self::bystanders),
             ("cold start", Self::starts),
         ];

@@ -230,8 +230,8 @@ impl Line {
                 beside: (*name).to_owned(),
                 ours: Unit::Seconds.short(ours.each),
                 theirs: Unit::Seconds.short(theirs.each),
-                ratio: format!("{:.2}", at(ratios, 0.5)),
-                spread: format!("{:.2} to {:.2}", at(ratios, 0.25), at(ratios, 0.75)),
+                ratio: ratio(at(ratios, 0.5)),
+                spread: format!("{} to {}", ratio(at(ratios, 0.25)), ratio(at(ratios, 0.75))),
                 goal: match goal {
                     Goal::AtMost(most) => format!("≤ {most} ×"),
                     Goal::Times(times) => format!("≥ {times} × as many"),
@@ -318,8 +318,13 @@ pub(crate) struct Cells {
     pub(crate) met: &'static str,
 }
 
+/// A ratio, for people: two figures are enough.
+fn ratio(value: f64) -> String {
+    if value < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") }
+}
+
 fn detail(what: &str, ours: f64, theirs: f64) -> String {
-    let ratio = if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { "-".into() };
+    let ratio = if theirs > 0.0 { ratio(ours / theirs) } else { "-".into() };
     let (ours, theirs) = (Unit::Seconds.short(ours), Unit::Seconds.short(theirs));
     format!("{:<50} {what:<34} {ours:>10} {theirs:>10} {ratio:>7}\n", "")
 }

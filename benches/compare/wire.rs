@@ -34,6 +34,19 @@ pub(crate) fn program(home: &Path, subcommand: &str) -> Command {
     command
 }
 
+/// `sundown sendmail` for that broker: its own options come from the environment.
+pub(crate) fn sendmail(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sundown"));
+    command
+        .arg("sendmail")
+        .env("SUNDOWN_SOCKET", home.join(SOCKET))
+        .env("SUNDOWN_NO_AUTOSTART", "1");
+    command
+        .env("SUNDOWN_DATA_DIR", home.join("data"))
+        .env("SUNDOWN_CONFIG", home.join("config.toml"));
+    command
+}
+
 /// A broker of its own, which ends with the run.
 pub(crate) struct Broker {
     child: Child,
@@ -242,7 +255,8 @@ impl Speech for SmallRequest<'_> {
 
 /// A message of about 4 kB.
 pub(crate) fn body() -> Vec<u8> {
-    [b"To: you@localhost\nSubject: x\n\n".to_vec(), vec![b'x'; 4_000]].concat()
+    let line = format!("{}\n", "x".repeat(79));
+    format!("To: you@localhost\nSubject: x\n\n{}", line.repeat(50)).into_bytes()
 }
 
 /// That message, to be answered when it is durable.
