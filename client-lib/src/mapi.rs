@@ -120,7 +120,7 @@ pub(crate) struct Library {
     options: Options,
     paths: Paths,
     /// A forked child has this library's memory and not its threads.
-    pid: u32,
+    incarnation: u32,
     initialized: Mutex<u32>,
     connection: Mutex<Connection>,
     changed: Condvar,
@@ -481,7 +481,7 @@ impl Library {
         let library = Arc::new(Self {
             options,
             paths,
-            pid: std::process::id(),
+            incarnation: process::incarnation(),
             initialized: Mutex::new(1),
             connection: Mutex::new(Connection::Off),
             changed: Condvar::new(),
@@ -556,7 +556,7 @@ impl Library {
 
     /// Whether this process is the one that initialized the library.
     pub(crate) fn check_fork(&self) -> Result<(), Error> {
-        if self.pid == std::process::id() {
+        if self.incarnation == process::incarnation() {
             return Ok(());
         }
         let message = "this process was forked from the one that initialized the library; \
