@@ -9,7 +9,7 @@ use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Opening, Report,
     Request, Submit,
 };
-use sundown_protocol::{EntryId, Events, MemberId, RequestId, SubmitKey, codec, frame};
+use sundown_protocol::{EntryId, Events, MemberId, RequestId, SubmitKey, UploadId, codec, frame};
 
 use crate::world::{Member, STORE, World, logon};
 
@@ -28,8 +28,10 @@ pub(crate) const PATHS: &[Path] = &[
     ("connect", connect),
     ("disconnect", disconnect),
     ("smallest-request", smallest_request),
-    ("logon", log_on),
-    ("logoff", log_off),
+    ("logon", || log_on_beside(WARM)),
+    ("logoff", || log_off_beside(WARM)),
+    ("logon-beside-10000", || log_on_beside(10_000)),
+    ("logoff-beside-10000", || log_off_beside(10_000)),
     ("crash-of-a-member", crash),
     ("advise", advise),
     ("unadvise", unadvise),
@@ -52,6 +54,7 @@ pub(crate) const PATHS: &[Path] = &[
     // What is said on the socket.
     ("decode-request", || decode(flush(MemberId(7)))),
     ("decode-submit", || decode(message(MemberId(7), 1))),
+    ("decode-upload-of-256-kib", || decode(upload(MemberId(7)))),
     ("encode-request", encode_request),
     ("encode-reply", encode_reply),
     ("encode-notification", encode_notification),
@@ -93,16 +96,22 @@ fn smallest_request() -> Ready {
     request(ask, |_, member| flush(member.id))
 }
 
-fn log_on() -> Ready {
+fn log_on_beside(members: usize) -> Ready {
     let mut world = World::new();
-    let _members = [0; WARM].map(|_| world.member());
+    (0..members).for_each(|_| {
+        world.member();
+    });
     let at = world.connect();
     let mut event = Some(world.asks(at, logon()));
     Box::new(move || world.apply_one(event.take().expect("it is counted once")))
 }
 
-fn log_off() -> Ready {
-    request(|_, _| (), |_, member| logoff(member.id, LogoffFlags::default()))
+fn log_off_beside(members: usize) -> Ready {
+    let mut world = World::new();
+    let members: Vec<_> = (0..members).map(|_| world.member()).collect();
+    let member = members[members.len() / 2];
+    let mut event = Some(world.asks(member.at, logoff(member.id, LogoffFlags::default())));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
 }
 
 fn crash() -> Ready {
@@ -387,6 +396,12 @@ fn opened(world: &mut World, member: Member) -> sundown_protocol::ObjectId {
 
 fn delete(member: MemberId, record: u128) -> Request {
     Request::Delete { member, entry: EntryId { store: STORE, record } }
+}
+
+/// As much of a body as one request may have.
+fn upload(member: MemberId) -> Request {
+    let bytes = Blob(vec![b'x'; frame::MAX_BLOB]);
+    Request::Upload { member, store: 0, upload: UploadId(1), bytes }
 }
 
 /// A message of 1,000 bytes to one recipient.

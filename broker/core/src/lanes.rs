@@ -65,6 +65,12 @@ impl Lane {
         }
         Some(outgoing)
     }
+
+    /// Calls the worker: one place less is free.
+    fn emit(&mut self, id: LaneId, Outgoing { call, behalf, provider }: Outgoing, turn: &mut Turn) {
+        self.free -= 1;
+        turn.emit(Effect::Call { lane: id, call, behalf, provider });
+    }
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +114,10 @@ impl Lanes {
         turn: &mut Turn,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        // Where there is a place nothing waits for one.
+        if lane.free > 0 {
+            return lane.emit(id, outgoing, turn);
+        }
         match urgency {
             Urgency::First => lane.first.push_back(outgoing),
             Urgency::InTurn => {
@@ -119,23 +129,15 @@ impl Lanes {
             }
             Urgency::Last => lane.last.push_back(outgoing),
         }
-        self.pump(id, turn);
     }
 
     /// A call was answered: its place is free.
     pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.free += 1;
-            self.pump(id, turn);
-        }
-    }
-
-    fn pump(&mut self, id: LaneId, turn: &mut Turn) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        while lane.free > 0 {
-            let Some(Outgoing { call, behalf, provider }) = lane.next() else { return };
-            lane.free -= 1;
-            turn.emit(Effect::Call { lane: id, call, behalf, provider });
+            if let Some(outgoing) = lane.next() {
+                lane.emit(id, outgoing, turn);
+            }
         }
     }
 }

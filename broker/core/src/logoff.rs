@@ -67,12 +67,15 @@ impl Broker {
             began_with,
             told: began_with,
         });
-        self.timers.set(durable, Timer::Leaving(id));
-        if let Some(until) = until {
-            self.timers.set(until, Timer::Leaving(id));
-        }
         self.hurry(id, turn);
         self.check_leaving(id, turn);
+        // Most have left by now, and nothing is to happen when their time would be up.
+        if self.members.contains_key(&id) {
+            self.timers.set(durable, Timer::Leaving(id));
+            if let Some(until) = until {
+                self.timers.set(until, Timer::Leaving(id));
+            }
+        }
         turn.answer_first(before, asker.connection, asker.request);
         Ok(())
     }
@@ -122,7 +125,7 @@ impl Broker {
                 return Ok(());
             }
         }
-        let owner = session.members[0];
+        let owner = *session.members.first().expect("who asks is one of them");
         match self.settings.shutdown.shared_logoff {
             SharedLogoff::Any => Ok(()),
             SharedLogoff::Owner if owner == id => Ok(()),
@@ -264,7 +267,7 @@ impl Broker {
         self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
-        session.members.retain(|m| *m != id);
+        session.members.remove(&id);
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
         session.curious.remove(&id);

@@ -128,7 +128,7 @@ impl Broker {
             state: SessionState::Starting,
             profile: None,
             providers: Vec::new(),
-            members: Vec::new(),
+            members: std::collections::BTreeSet::new(),
             with_mail: 0,
             listeners: std::collections::BTreeSet::new(),
             curious: std::collections::BTreeSet::new(),
@@ -495,7 +495,7 @@ impl Broker {
         let uid = self.processes.get(process).expect("it is connected").uid;
         let right = self.right(uid, &self.sessions[&id].profile().access);
         let session = self.sessions.get_mut(&id).expect("it has started");
-        session.members.push(member);
+        session.members.insert(member);
         session.adopted = false;
         if session.state == SessionState::Memberless {
             session.state = SessionState::Active;

@@ -42,8 +42,8 @@ pub(crate) struct Session {
     /// Known once the profile was read.
     pub(crate) profile: Option<Box<Profile>>,
     pub(crate) providers: Vec<Provider>,
-    /// In the order of their logons; the first one owns the session.
-    pub(crate) members: Vec<MemberId>,
+    /// In the order of their logons, which is that of their numbers; the first one owns the session.
+    pub(crate) members: BTreeSet<MemberId>,
     /// Those of them with mail.
     pub(crate) with_mail: usize,
     /// Members who registered for what happens in stores.

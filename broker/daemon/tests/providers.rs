@@ -53,6 +53,8 @@ enum Answers {
     PanicsEarly,
     /// It has no such interface.
     None,
+    /// It has nothing to save, so nobody asks.
+    Unasked,
     Late(Duration),
 }
 
@@ -201,6 +203,10 @@ impl TransportProvider for WatchedTransport {
 
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         self.witness.interface()
+    }
+
+    fn has_nothing_to_save(&self) -> bool {
+        self.witness.answers == Answers::Unasked
     }
 }
 
@@ -741,16 +747,31 @@ fn providers_that_misbehave_refuse() {
     }
 }
 
+/// Design §9: who leaves does not wait for the threads of providers that have nothing to save. They count as supporting it.
+#[test]
+fn a_provider_with_nothing_to_save_is_not_called() {
+    let broker = Broker::with(Answers::Unasked, PROFILE);
+    let mut leaves = broker.process(1);
+    leaves.logon(LogonFlags::default());
+    assert_eq!(leaves.query(), Ok(Reply::Done));
+    leaves.done(Request::NotifyProcessShutdown);
+    assert_eq!(leaves.do_fast(), Ok(Reply::Done));
+    let sweeps = ["query", "notify", "do"];
+    let others = sweeps.map(|sweep| [format!("book {sweep}"), format!("store {sweep}")]);
+    assert_eq!(broker.calls(), others.concat());
+}
+
 /// PFS-3, CFG-5, design §6: an administrator's word counts more than the provider's.
 #[test]
 fn an_administrator_may_veto() {
-    for (word, calls) in [("refused", 2), ("absent", 2)] {
+    let both = [Answers::Yes, Answers::Unasked];
+    for (word, answers) in ["refused", "absent"].iter().flat_map(|word| both.map(|a| (word, a))) {
         let vetoed = PROFILE.replace("accept", &format!("fast_shutdown = \"{word}\"\naccept"));
-        let broker = Broker::with(Answers::Yes, &vetoed);
+        let broker = Broker::with(answers, &vetoed);
         let mut client = broker.process(1);
         client.logon(LogonFlags::default());
         assert_eq!(refused(client.query()), ["transport"], "{word}");
-        assert_eq!(broker.calls().len(), calls, "the transport itself is not asked");
+        assert_eq!(broker.calls().len(), 2, "the transport itself is not asked");
     }
 }
 

@@ -50,6 +50,10 @@ pub trait StoreProvider: Send {
     /// every later one: a store whose sync failed is not to be trusted again.
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>>;
 
+    /// Called after the answers to a batch are on their way: for what must be done now and then and nobody waits for.
+    /// The next batch does, so it is short.
+    fn tidy(&mut self) {}
+
     /// A reader of its own, for another thread. It sees what was committed, and never waits for a commit.
     fn reader(&self) -> Result<Box<dyn StoreReader>>;
 
@@ -132,6 +136,12 @@ pub trait TransportProvider: Send {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         None
     }
+
+    /// Whether it supports fast shutdown and has nothing of its own to save then, like [`NothingToSave`]. It is asked when
+    /// it was just made; if so, none of the three calls is made: who leaves does not wait for its thread.
+    fn has_nothing_to_save(&self) -> bool {
+        false
+    }
 }
 
 /// The way back for one answer. It may be used later and from any thread: a transport that waits for the network must not
@@ -203,6 +213,12 @@ pub trait AddressBookProvider: Send {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         None
     }
+
+    /// Whether it supports fast shutdown and has nothing of its own to save then, like [`NothingToSave`]. It is asked when
+    /// it was just made; if so, none of the three calls is made: who leaves does not wait for its thread.
+    fn has_nothing_to_save(&self) -> bool {
+        false
+    }
 }
 
 /// Fast shutdown as a provider sees it (`IMAPIProviderShutdown`), exposed by providers that support it.
@@ -248,7 +264,7 @@ pub trait ProviderShutdown {
 }
 
 /// A provider with nothing of its own to save when a process leaves: it supports fast shutdown, and that is all.
-pub(crate) trait NothingToSave {}
+pub trait NothingToSave {}
 
 impl<T: NothingToSave> ProviderShutdown for T {
     fn query_fast_shutdown(&mut self) -> Result<()> {

@@ -12,7 +12,7 @@ use sundown_protocol::request::Folder;
 use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
 use super::schema::{self, DUE, folder_number, state_number};
-use super::sum::damaged;
+use super::sum::{self, damaged};
 use crate::fault::{self, Failure};
 use crate::notice;
 use crate::{Result, StoreReader};
@@ -163,9 +163,8 @@ fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u
     let sql = "SELECT body, size, body_sum FROM message WHERE record = ?1 AND folder <> 0";
     let row = |row: &Row<'_>| {
         let (body, size) = (row.get(0)?, row.get(1)?);
-        let sum: Option<i64> = row.get(2)?;
-        let right = sum.is_none_or(|sum| sum == rows::body_sum(record, body, size));
-        if right { Ok((body, size)) } else { Err(damaged()) }
+        sum::check(row.get(2)?, |by| rows::body_sum(by, record, body, size))?;
+        Ok((body, size))
     };
     let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
     found.ok_or_else(no_message)

@@ -10,6 +10,7 @@ use sundown_core::provider::{
 use sundown_protocol::request::{Folder, Report, SettingChange};
 use tempfile::TempDir;
 
+use super::sum::By;
 use super::*;
 
 /// A store in a directory of its own.
@@ -726,7 +727,40 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
+}
+
+/// The sums of schema 3 are others than today's, and still tell what is damaged.
+#[test]
+fn sums_of_an_older_store_are_understood() {
+    let mut fixture = Fixture::new();
+    let (stored, _) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    let writer = fixture.writer();
+    let (id, body): (u64, u64) = writer
+        .query_row("SELECT body.id, body FROM body, message", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("one of each");
+    let bytes = body::sum_of(By::Bytes, id, MESSAGE.as_bytes());
+    writer.execute("UPDATE body SET sum = ?1", [bytes]).expect("it is as it was");
+    let place = rows::body_sum(By::Bytes, 1, body, stored.size);
+    let recipients = rows::encode_recipients(&stored.recipients);
+    let envelope = rows::envelope_sum(By::Bytes, &stored, &recipients);
+    writer
+        .execute("UPDATE message SET body_sum = ?1, envelope_sum = ?2", [place, envelope])
+        .expect("it is as it was");
+    writer.execute_batch("PRAGMA user_version = 3").expect("it is as it was");
+    fixture.reopen();
+    assert_eq!(fixture.content(1), MESSAGE);
+    let found = fixture.read(&StoreRead::Submission { record: 1 });
+    assert_eq!(found, Ok(ProviderAnswer::Queue { rows: vec![stored], next: None }));
+    let other = MESSAGE.replace("body", "bady");
+    fixture
+        .writer()
+        .execute("UPDATE body SET bytes = ?1", [other.as_bytes()])
+        .expect("it is damaged");
+    let piece = fixture.read(&StoreRead::Piece { record: 1, offset: 0, limit: 1_000 });
+    assert_eq!(code(&piece), Some(Code::E_CORRUPT_STORE));
 }
 
 /// A flush makes due what waits, of the profile and user it is about.
