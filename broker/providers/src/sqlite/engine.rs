@@ -85,7 +85,8 @@ impl Engine {
 
     pub(super) fn facts(&self) -> Result<StoreFacts> {
         let queue = self.writer.count().map_err(|error| fault::sql(&self.path, &error))?;
-        Ok(StoreFacts { uid: self.writer.uid, queue })
+        let damage = torn::kept(&self.path);
+        Ok(StoreFacts { uid: self.writer.uid, queue, damage })
     }
 
     pub(super) fn commit(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {
