@@ -185,6 +185,7 @@ fn notify(member: &Member, advises: Vec<AdviseId>, event: News, turn: &mut Turn)
 
 fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews, turn: &mut Turn) {
     use sundown_protocol::reply::Place;
+    type Change = fn(String) -> TableChange;
     let at = |folder| Place { entry, folder };
     let (event, folders): (News, &[Folder]) = match &news {
         StoreNews::Created(folder) => (News::Created(at(*folder)), std::slice::from_ref(folder)),
@@ -207,7 +208,6 @@ fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews,
     if !told.is_empty() {
         notify(member, told, event, turn);
     }
-    type Change = fn(String) -> TableChange;
     let changes: [Option<(Folder, Change)>; 2] = match news {
         StoreNews::Created(folder) => [Some((folder, TableChange::Added)), None],
         StoreNews::Deleted(folder) => [Some((folder, TableChange::Deleted)), None],
