@@ -249,7 +249,7 @@ impl Mapi {
             return Ok(None);
         }
         match self.library.call(None, |_| Ok(Request::Broker))? {
-            Reply::Broker(status) => Ok(Some(status)),
+            Reply::Broker(status) => Ok(Some(*status)),
             _ => Err(unexpected()),
         }
     }
@@ -257,7 +257,7 @@ impl Mapi {
     /// What the broker is doing.
     pub fn status(&self) -> Result<Status, Error> {
         match self.library.call(None, |_| Ok(Request::Status))? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             _ => Err(unexpected()),
         }
     }
