@@ -20,6 +20,7 @@ use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
 use crate::event::{ConnectionId, Effect, Turn};
 use crate::lanes::Urgency;
+use crate::numbers::NumberMap;
 use crate::object::Object;
 use crate::process::ProcessId;
 use crate::provider::{ProviderCall, StoreRead};
@@ -43,7 +44,7 @@ type Hash = [u8; 32];
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
     waiting: HashMap<Hash, Grant>,
-    held: HashMap<MemberId, Reference>,
+    held: NumberMap<MemberId, Reference>,
 }
 
 /// An object that waits for somebody with the token.
@@ -77,6 +78,12 @@ pub(crate) struct Reference {
 impl Grants {
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.held.is_empty()
+    }
+
+    /// Whose objects wait for somebody or are held.
+    pub(crate) fn granters(&self) -> impl Iterator<Item = MemberId> {
+        let waiting = self.waiting.values().map(|grant| grant.granter);
+        waiting.chain(self.held.values().map(|reference| reference.granter))
     }
 }
 
@@ -271,9 +278,12 @@ impl Broker {
         Some(reference)
     }
 
-    /// Takes a reference away from whoever holds it, who is told once.
+    /// Takes a reference away from whoever holds it, who is told once, unless it has left.
     fn disconnect(&mut self, id: MemberId, turn: &mut Turn) {
         let Some(reference) = self.let_go(id, turn) else { return };
+        if self.is_done(reference.process) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
         connection.lost.insert(id);
         if connection.lost.len() > LOST {

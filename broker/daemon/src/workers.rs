@@ -33,6 +33,9 @@ use sundown_providers::{
 /// How long a deferred submission may wait for company.
 const DEFERRED: Duration = Duration::from_millis(50);
 
+/// The most characters that are kept of what a provider says of a failure.
+const MOST_WORDS: usize = 2_000;
+
 type Answer = Result<ProviderAnswer, ProviderError>;
 
 /// One call on its way to a worker.
@@ -256,7 +259,7 @@ impl Desk {
     fn make_call(&self, work: &Work, call: impl FnOnce() -> Answer) -> Answer {
         let began = Instant::now();
         let answer = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(self.panicked()));
-        let took = began.elapsed();
+        let (answer, took) = (in_few_words(answer), began.elapsed());
         self.log_call(&work.behalf, work.provider.name(), &answer, took);
         answer
     }
@@ -413,6 +416,16 @@ impl Desk {
     }
 }
 
+/// An answer as it is logged and shown: what a provider says of a failure is in everybody's status, and that must fit a frame.
+fn in_few_words(mut answer: Answer) -> Answer {
+    if let Err(error) = &mut answer
+        && error.message.len() > MOST_WORDS
+    {
+        error.message = error.message.chars().take(MOST_WORDS).chain(['…']).collect();
+    }
+    answer
+}
+
 /// A call that was made and not answered yet. Dropped, it says that the provider failed.
 struct Slip {
     desk: Desk,
@@ -435,7 +448,7 @@ impl Slip {
 
     fn answer(&mut self, answer: Answer) {
         let Some(from) = self.from.take() else { return };
-        let took = self.began.elapsed();
+        let (answer, took) = (in_few_words(answer), self.began.elapsed());
         self.desk.log_call(&self.behalf, self.name, &answer, took);
         self.desk.answers.send([(from, answer)]);
     }
@@ -551,6 +564,7 @@ impl Writer {
         let mut answers = answers.unwrap_or_default();
         // A store that panicked, or answered too little, has not committed anything that it may be believed.
         answers.resize_with(slips.len(), || Err(self.desk.panicked()));
+        let answers: Vec<_> = answers.into_iter().map(in_few_words).collect();
         let took = began.elapsed();
         for ((_, behalf, name), answer) in slips.iter().zip(&answers) {
             self.desk.log_call(behalf, name, answer, took);

@@ -191,7 +191,7 @@ impl<T> fmt::Debug for Reply<T> {
 /// A message that a transport is ready to hand over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
-    /// What [`TransportProvider::recover`] will need.
+    /// What [`TransportProvider::recover`] will need: at most 4 KiB.
     pub marker: String,
     /// Recipients that were refused; they are not part of what follows.
     pub refused: Vec<RecipientResult>,

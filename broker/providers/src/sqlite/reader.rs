@@ -216,12 +216,14 @@ fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer
     let (due, order) = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
     let parameters = (due, order, u64::from(limit) + 1);
     let page = page(connection, &sql, parameters, limit, sound)?;
+    let found = page.rows.len();
     let submissions: Vec<_> = page.rows.into_iter().flatten().collect();
     if submissions.is_empty() && page.more {
         // There is nothing to go on from.
         return Err(damaged().into());
     }
-    Ok(ProviderAnswer::Due { submissions, more: page.more })
+    let damaged = found - submissions.len();
+    Ok(ProviderAnswer::Due { submissions, more: page.more, damaged })
 }
 
 /// The index is named: the other one, on states, would have to sort the whole queue for each page.

@@ -446,7 +446,7 @@ fn a_restart_sees_the_queue() {
     let mut seen = Vec::new();
     loop {
         let page = fixture.read(&StoreRead::Due { after, limit: 2 });
-        let Ok(ProviderAnswer::Due { submissions, more }) = page else { panic!("{page:?}") };
+        let Ok(ProviderAnswer::Due { submissions, more, .. }) = page else { panic!("{page:?}") };
         after = submissions.last().map(|last| (last.due, last.order));
         seen.extend(submissions.iter().map(|submission| submission.record));
         if !more {
@@ -466,7 +466,7 @@ fn what_is_due_at_one_time_comes_in_order() {
     let mut fixture = Fixture::new();
     fixture.batch((1..=5).map(|record| submit(record, inline(MESSAGE))).collect());
     let page = fixture.read(&StoreRead::Due { after: Some((5_000, 3)), limit: 9 });
-    let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
+    let Ok(ProviderAnswer::Due { submissions, more: false, .. }) = page else { panic!("{page:?}") };
     assert_eq!(submissions.iter().map(|s| s.order).collect::<Vec<_>>(), [4, 5]);
 }
 
@@ -726,7 +726,7 @@ fn an_older_store_is_brought_up_to_date() {
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();
     let page = fixture.read(&StoreRead::Due { after: None, limit: 2 });
-    let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
+    let Ok(ProviderAnswer::Due { submissions, more: false, .. }) = page else { panic!("{page:?}") };
     assert_eq!(submissions.len(), 1);
     assert_eq!(submissions[0].report, Report::default());
     assert_eq!(fixture.content(1), MESSAGE);
