@@ -257,7 +257,7 @@ impl Mapi {
     /// What the broker is doing.
     pub fn status(&self) -> Result<Status, Error> {
         match self.library.call(None, |_| Ok(Request::Status))? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             _ => Err(unexpected()),
         }
     }

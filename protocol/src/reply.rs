@@ -70,7 +70,7 @@ pub enum Reply {
         granted: Granted,
     },
     /// To a status.
-    Status(Status),
+    Status(Box<Status>),
     /// To a queue's list or show.
     Queue {
         /// The rows, oldest first.

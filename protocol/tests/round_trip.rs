@@ -427,7 +427,7 @@ fn reply() -> impl Strategy<Value = Reply> {
             object,
             granted
         }),
-        status().prop_map(Reply::Status),
+        status().prop_map(|status| Reply::Status(Box::new(status))),
         (vec(queue_row(), 0..3), option::of(any::<u64>()))
             .prop_map(|(rows, next)| Reply::Queue { rows, next }),
         any::<u64>().prop_map(Reply::Flushed),

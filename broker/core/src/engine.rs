@@ -291,12 +291,12 @@ impl Broker {
     fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
         let id = EngineId(self.number());
         let (write, read) = (self.lanes.open(), self.lanes.open());
-        turn.emit(Effect::OpenLane(LaneSpec {
+        turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane: write,
             reader: Some(read),
             provider_type: ProviderType::Store,
             spec: spec.clone(),
-        }));
+        })));
         let engine = Engine {
             id,
             path: spec.path.clone(),

@@ -118,7 +118,7 @@ impl Broker {
             Request::Status => {
                 let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
                 let status = self.status(uid);
-                self.answer(asker, Ok(Reply::Status(status)), turn);
+                self.answer(asker, Ok(Reply::Status(Box::new(status))), turn);
                 Ok(())
             }
             Request::Queue { profile, action } => self.queue(asker, profile, action, turn),

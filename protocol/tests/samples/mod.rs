@@ -317,7 +317,7 @@ fn replies() -> Vec<Reply> {
         Reply::Added(ENTRY),
         Reply::Resolved(address_row()),
         Reply::Redeemed { member: MEMBER, object: OBJECT, granted: Granted::Message(ENTRY) },
-        Reply::Status(status()),
+        Reply::Status(Box::new(status())),
         Reply::Queue { rows: vec![queue_row()], next: None },
         Reply::Flushed(3),
         Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
