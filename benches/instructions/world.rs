@@ -155,7 +155,7 @@ impl World {
                 let first = after.map_or(0, |(_, order)| order);
                 let last = (first + u64::from(limit)).min(self.queue);
                 let submissions = (first..last).map(|order| self.waiting(order + 1)).collect();
-                ProviderAnswer::Due { submissions, more: last < self.queue }
+                ProviderAnswer::Due { submissions, more: last < self.queue, damaged: 0 }
             }
             ProviderCall::Transport(TransportCall::Prepare(transmission)) => {
                 let recipients = transmission.recipients.iter().map(|(place, _)| *place).collect();

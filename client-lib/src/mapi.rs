@@ -249,7 +249,7 @@ impl Mapi {
             return Ok(None);
         }
         match self.library.call(None, |_| Ok(Request::Broker))? {
-            Reply::Broker(status) => Ok(Some(status)),
+            Reply::Broker(status) => Ok(Some(*status)),
             _ => Err(unexpected()),
         }
     }

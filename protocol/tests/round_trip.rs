@@ -434,7 +434,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<u32>().prop_map(|flags| Reply::StoreLoggedOff(StoreLogoff(flags))),
         prop::sample::select(vec![Deletion::Done, Deletion::WhenUnused])
             .prop_map(Reply::ProfileDeleted),
-        broker_status().prop_map(Reply::Broker),
+        broker_status().prop_map(|status| Reply::Broker(Box::new(status))),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 
-use sundown_protocol::reply::{AddressRow, Reply, Rows, TableRows};
+use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
 use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
 
@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
 };
+use crate::giving_up::GivingUp;
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::{Failed, Member};
@@ -66,8 +67,9 @@ pub struct Broker {
     pub(crate) grants: Grants,
     /// Profiles that go when nobody uses them any more, and who waits for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
-    /// When a profile without a session has a message to give up, in milliseconds since 1970.
-    pub(crate) unknown: BTreeMap<String, u64>,
+    pub(crate) giving_up: GivingUp,
+    /// Sessions that could not start, by profile and user, as `status` shows them until one can.
+    pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
     /// How far the wall clock is ahead of the timers', in milliseconds, as of the last event.
     clock: Option<i64>,
     made: u64,
@@ -158,8 +160,8 @@ pub(crate) enum Then {
         asker: Asker,
         engine: EngineId,
         profile: Option<String>,
-        /// Which page of a list; `None` for a single entry.
-        page: Option<u64>,
+        /// Of a list, the slot of the store; `None` for a single entry.
+        slot: Option<u64>,
     },
     Due(EngineId),
     Measured(EngineId),
@@ -225,7 +227,8 @@ impl Broker {
             sweeps: BTreeMap::new(),
             grants: Grants::default(),
             doomed: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            giving_up: GivingUp::default(),
+            failed: BTreeMap::new(),
             clock: None,
             made: 0,
         }
@@ -236,6 +239,7 @@ impl Broker {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
         self.look_at_clock(tick);
+        self.note_begin(tick.boot);
         match event {
             Event::Connected { connection, identity } => self.connected(connection, identity, turn),
             Event::Request { connection, asked, bytes } => {
@@ -320,7 +324,7 @@ impl Broker {
             Timer::Logon(session, place, logon) => self.logon_over(session, place, logon, turn),
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
-            Timer::GiveUp => self.give_up_unknown(turn),
+            Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
             Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
             Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
@@ -376,9 +380,29 @@ impl Broker {
             provider.unanswered -= 1;
         }
         self.lanes.answered(lane, turn);
+        if let Err(error) = &result
+            && error.code == Code::E_CORRUPT_STORE
+        {
+            self.note_damage((session, lane), &then, &error.message);
+        }
         self.go_on(then, result, turn);
         if let Some(session) = session {
             self.advance_phase(session, turn);
+        }
+    }
+
+    /// A store or address book said that it is damaged, or a transport could not read a message for that.
+    fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
+        let (session, lane) = at;
+        let of_message = match then {
+            Then::Prepared(flight) => self.flights.get(flight).map(Flight::engine),
+            _ => None,
+        };
+        let here = |e: &&mut Engine| e.write == lane || e.read == lane || Some(e.id) == of_message;
+        if let Some(engine) = self.engines.values_mut().find(here) {
+            engine.note_damage(what);
+        } else if let Some(provider) = self.provider_at(session, lane) {
+            provider.damage.get_or_insert_with(|| what.to_owned());
         }
     }
 
@@ -471,8 +495,8 @@ impl Broker {
             Then::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }
-            Then::Queue { asker, engine, profile, page } => {
-                self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
+            Then::Queue { asker, engine, profile, slot } => {
+                self.queue_listed(asker, engine, profile.as_deref(), slot, result, turn);
             }
             Then::Due(engine) => self.due_loaded(engine, result, turn),
             Then::Measured(engine) => self.measured(engine, &result),

@@ -79,6 +79,12 @@ impl Grants {
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.held.is_empty()
     }
+
+    /// Whose objects wait for somebody or are held.
+    pub(crate) fn granters(&self) -> impl Iterator<Item = MemberId> {
+        let waiting = self.waiting.values().map(|grant| grant.granter);
+        waiting.chain(self.held.values().map(|reference| reference.granter))
+    }
 }
 
 fn hash(token: Token) -> Hash {
@@ -272,9 +278,12 @@ impl Broker {
         Some(reference)
     }
 
-    /// Takes a reference away from whoever holds it, who is told once.
+    /// Takes a reference away from whoever holds it, who is told once, unless it has left.
     fn disconnect(&mut self, id: MemberId, turn: &mut Turn) {
         let Some(reference) = self.let_go(id, turn) else { return };
+        if self.is_done(reference.process) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
         connection.lost.insert(id);
         if connection.lost.len() > LOST {

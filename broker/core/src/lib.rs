@@ -39,6 +39,7 @@ mod connection;
 mod engine;
 mod event;
 mod figures;
+mod giving_up;
 mod grants;
 mod lanes;
 mod logoff;

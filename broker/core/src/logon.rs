@@ -101,10 +101,10 @@ impl Broker {
         }
     }
 
-    /// A session without a member, for mail in the queue.
+    /// A session without a member, for mail in the queue. It sends that, unless a session does not linger; then it only gives
+    /// up what is too old.
     pub(crate) fn adopt(&mut self, key: SessionKey, turn: &mut Turn) {
-        let off = self.settings.shutdown.linger == crate::settings::Linger::Off;
-        if !off && self.stopping.is_none() && !self.joinable.contains_key(&key) {
+        if self.stopping.is_none() && !self.joinable.contains_key(&key) {
             self.start_session(key, Sharing::Shared, None, turn);
         }
     }
@@ -132,6 +132,7 @@ impl Broker {
             with_mail: 0,
             listeners: std::collections::BTreeSet::new(),
             curious: std::collections::BTreeSet::new(),
+            adopted: waiting.is_none(),
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),
             evicted: Vec::new(),
@@ -424,6 +425,7 @@ impl Broker {
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.get_mut(&id).expect("it has just started");
         session.state = SessionState::Active;
+        self.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
         let engines: Vec<_> = session.engines().collect();
         for (_, engine) in engines {
@@ -438,8 +440,20 @@ impl Broker {
 
     fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (profile, user) = (session.key.profile.clone(), session.key.user);
+        let adopted = session.adopted;
         for waiting in std::mem::take(&mut session.waiting) {
             self.answer(waiting.asker(), Err(fault.clone()), turn);
+        }
+        if fault.code == Code::E_NOT_FOUND {
+            self.failed.remove(&(profile, user));
+        } else {
+            if let Some(failed) = self.failed_status(id) {
+                self.failed.insert((profile.clone(), user), failed);
+            }
+            if adopted {
+                self.remember_failed(&profile, turn);
+            }
         }
         self.close_session(id, turn);
     }
@@ -482,6 +496,7 @@ impl Broker {
         let right = self.right(uid, &self.sessions[&id].profile().access);
         let session = self.sessions.get_mut(&id).expect("it has started");
         session.members.insert(member);
+        session.adopted = false;
         if session.state == SessionState::Memberless {
             session.state = SessionState::Active;
         }
@@ -557,6 +572,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         rests_until: std::time::Duration::ZERO,
         logons: 0,
         validating: false,
+        damage: None,
         unanswered: 0,
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Session {
     pub(crate) leavers: Vec<(Asker, LoggedOff)>,
     /// Who was put out.
     pub(crate) evicted: Vec<Peer>,
+    /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
+    pub(crate) adopted: bool,
     /// Until when it stays without a member, if that is limited.
     pub(crate) linger_until: Option<Duration>,
     /// What becomes of its mail when it has closed.
@@ -146,6 +148,8 @@ pub(crate) struct Provider {
     pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
     pub(crate) validating: bool,
+    /// What it said first of damage; a store's is its engine's.
+    pub(crate) damage: Option<String>,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }

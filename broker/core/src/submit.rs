@@ -187,7 +187,7 @@ impl Broker {
                 StoreNews::Created(sundown_protocol::request::Folder::Outbox),
                 turn,
             );
-            self.enqueue(engine, *submission, turn.tick.millis());
+            self.enqueue(engine, *submission, turn);
         }
         self.written(id, turn);
         self.written_of(process, turn);

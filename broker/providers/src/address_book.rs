@@ -85,6 +85,10 @@ impl AddressBookProvider for SqliteAddressBook {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         Some(self)
     }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
 }
 
 /// Every change is on the disk when it is answered.

@@ -233,6 +233,10 @@ impl TransportProvider for Maildir {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         Some(self)
     }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
 }
 
 /// What a process hands over is in its store until a reader can see it, so there is nothing of it here to save.

@@ -322,7 +322,7 @@ fn replies() -> Vec<Reply> {
         Reply::Flushed(3),
         Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
         Reply::ProfileDeleted(Deletion::WhenUnused),
-        Reply::Broker(broker_status()),
+        Reply::Broker(Box::new(broker_status())),
     ]
 }
 

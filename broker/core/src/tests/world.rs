@@ -1,9 +1,12 @@
 //! A broker with everything around it: clients, providers, time. Nothing happens by itself; tests say what does.
 //!
-//! What must hold in every test is checked here, at each effect: a request is answered once, nobody is told who is not
-//! there, no lane gets more calls than it has places, no provider is called after its logoff, no recipient is with two
-//! transports at once, nothing is handed over whose intent is not stored, a shutdown calls no provider while an earlier
-//! kind has not answered, and what a process handed over is stored when it is told that it may end.
+//! What must hold in every test is checked here and in [`checks`], with each event: a request is answered once, nobody is
+//! told who is not there or has left, no lane gets more calls than it has places, no provider is called after its logoff, no
+//! recipient is with two transports at once, nothing is handed over whose intent is not stored or that somebody is about to
+//! change, a shutdown calls no provider while an earlier kind has not answered, what a process handed over is stored when it
+//! is told that it may end, and it is told in time.
+
+mod checks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -20,6 +23,8 @@ use sundown_protocol::{
     ObjectId, RequestId, SessionId, SubmitKey,
 };
 
+use checks::{Seen, is_shutdown};
+
 use super::fakes::{AddressBook, Answer, Interface, Step, Store, Transport, Wire, error};
 use crate::address::Pattern;
 use crate::broker::Broker;
@@ -27,9 +32,7 @@ use crate::event::{
     Behalf, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop,
     Tick,
 };
-use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, StoreWrite, Submission, TransportCall,
-};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Submission};
 use crate::settings::{Profile, QueuePolicy, Settings, TransportSpec};
 
 /// The broker's own user.
@@ -72,9 +75,10 @@ struct Lane {
     done: VecDeque<(CallId, &'static str, Answer)>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Client {
     pid: u32,
+    process: ProcessKey,
     open: bool,
     asked: HashSet<RequestId>,
     /// Those of them that are a `DoFastShutdown`.
@@ -137,6 +141,7 @@ pub(super) struct World {
     /// How many effects came since the last time this was looked at.
     pub(super) worked: u64,
     made: u64,
+    seen: Seen,
 }
 
 pub(super) fn transport(name: &str, accept: &[&str]) -> TransportSpec {
@@ -168,7 +173,7 @@ pub(super) fn settings() -> Settings {
     Settings { owner: OWNER, ..Settings::default() }
 }
 
-pub(super) fn secs(n: u64) -> Duration {
+pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
@@ -225,6 +230,7 @@ impl World {
             refusals: Vec::new(),
             worked: 0,
             made: 0,
+            seen: Seen::default(),
         };
         world.add_profile(profile("default"));
         world.add_profile(profile("work"));
@@ -261,6 +267,7 @@ impl World {
         self.ended.clear();
         self.flying.clear();
         self.sweeping.clear();
+        self.seen = Seen::default();
         self.held.clear();
         self.silent.clear();
         self.stopped = 0;
@@ -318,12 +325,21 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let mut effects = Vec::new();
+        let staying = self.staying();
         self.broker.apply(self.tick(), event, &mut effects);
+        let mut evicted = Vec::new();
         for effect in effects {
             assert_eq!(self.stopped, 0, "{effect:?} after the end");
+            if let Effect::Notify { notification, .. } = &effect
+                && notification.event == News::Evicted
+            {
+                evicted.push(notification.member);
+            }
             self.worked += 1;
             self.carry_out(effect);
         }
+        self.check_torn_down(&staying, &evicted);
+        self.check_state();
         while let Some(name) = self.deletions.pop_front() {
             self.deleted.push(name.clone());
             self.apply(Event::ProfileDeleted { name, result: Ok(()) });
@@ -333,6 +349,7 @@ impl World {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Answer { connection, request, result } => {
+                self.check_answer((connection, request), &result);
                 let client = self.clients.get_mut(&connection).expect("answers go to clients");
                 assert!(client.open, "an answer to a connection that ended");
                 assert!(client.asked.remove(&request), "{request} is answered and was not asked");
@@ -355,15 +372,17 @@ impl World {
                 };
                 client.heard.push(Heard::Answer(request));
                 client.answers.insert(request, result);
-                let pid = client.pid;
-                for client in self.clients.values_mut().filter(|c| c.pid == pid) {
+                let process = client.process.clone();
+                for client in self.clients.values_mut().filter(|c| c.process == process) {
                     client.accepted.retain(|entry| !lost.contains(entry));
                 }
                 if left {
-                    self.check_nothing_lost(pid);
+                    self.check_nothing_lost(&process);
+                    self.note_left(process);
                 }
             }
             Effect::Notify { connection, notification } => {
+                self.check_told(connection, &notification.event);
                 let client = self.clients.get_mut(&connection).expect("news go to clients");
                 assert!(client.open, "news for a connection that ended");
                 assert_eq!(self.members.get(&notification.member), Some(&connection));
@@ -372,7 +391,7 @@ impl World {
             }
             Effect::Refused { peer, uid, why, .. } => self.refusals.push((peer.pid, uid, why.code)),
             Effect::Close { connection, why } => {
-                let client = self.clients.entry(connection).or_default();
+                let client = self.clients.get_mut(&connection).expect("only clients are cut off");
                 client.open = false;
                 client.asked.clear();
                 client.closed = Some(why);
@@ -438,79 +457,14 @@ impl World {
                 self.ended.insert((view, session));
             }
         }
+        if provider == ProviderCall::Logoff {
+            self.check_logoff(&called);
+        }
         self.check_flight(id, &provider);
         self.check_sweep(call, &called, &provider);
         self.calls.push(called);
         let lane = self.lanes.get_mut(&id).expect("looked at before");
         lane.waiting.push_back((call, provider));
-    }
-
-    /// Within a session a later kind waits for the earlier ones, as long as they may take (SEED-16).
-    fn check_sweep(&mut self, call: CallId, called: &Called, provider: &ProviderCall) {
-        if !is_shutdown(provider) {
-            return;
-        }
-        let now = self.boot;
-        let of = |c: &Called| (c.session, c.pid, c.call);
-        let same = self.sweeping.iter().filter(|(_, _, earlier)| of(earlier) == of(called));
-        let patient = same.clone().all(|(since, ..)| now < *since + millis(500));
-        for (_, _, earlier) in same {
-            assert!(!patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
-        }
-        self.sweeping.push((now, call, called.clone()));
-    }
-
-    /// A process was told that it may end: what it handed over is stored.
-    fn check_nothing_lost(&self, pid: u32) {
-        let process = self.clients.values().filter(|c| c.pid == pid && c.open);
-        for entry in process.flat_map(|c| &c.accepted) {
-            let stored =
-                |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
-            assert!(self.stores.values().any(stored), "{entry} of a process that left is lost");
-        }
-        let process = |m: &&crate::member::Member| self.clients[&m.connection].pid == pid;
-        for member in self.broker.members.values().filter(process) {
-            assert!(member.drafts.is_empty(), "an unsaved draft of a process that left");
-            assert_eq!(member.unwritten, 0, "writes of a process that left");
-        }
-    }
-
-    fn check_flight(&mut self, lane: LaneId, provider: &ProviderCall) {
-        match provider {
-            ProviderCall::Transport(
-                TransportCall::Prepare(transmission) | TransportCall::Recover { transmission, .. },
-            ) => {
-                for (place, _) in &transmission.recipients {
-                    let key = (transmission.record, *place);
-                    let other = self.flying.insert(key, (transmission.id, lane));
-                    assert_eq!(other, None, "a recipient is with two transports");
-                }
-            }
-            ProviderCall::Transport(TransportCall::Complete { id }) => {
-                let flying = self.flying.iter().filter(|(_, (flight, _))| flight == id);
-                for ((record, place), _) in flying {
-                    let stored = self.stores.values().find_map(|s| s.submissions.get(record));
-                    let recipient = &stored.expect("it is in a store").recipients[*place];
-                    let marked = recipient.state == SubmissionState::Transmitting;
-                    assert!(marked, "handed over without a stored intent");
-                }
-            }
-            ProviderCall::Transport(TransportCall::Cancel { id }) => {
-                self.flying.retain(|_, (flight, _)| flight != id);
-            }
-            ProviderCall::Write(StoreWrite::Update(update)) => {
-                // What is settled is not with a transport any more; what was refused never was.
-                let submission = &update.submission;
-                for (place, recipient) in submission.recipients.iter().enumerate() {
-                    if recipient.state != SubmissionState::Transmitting
-                        && recipient.state != SubmissionState::Queued
-                    {
-                        self.flying.remove(&(submission.record, place));
-                    }
-                }
-            }
-            _ => {}
-        }
     }
 
     fn may(held: &HashMap<String, BTreeSet<&'static str>>, name: &str, call: &str) -> bool {
@@ -660,26 +614,15 @@ impl World {
         self.made = made;
     }
 
-    /// What was called since this was asked last. What only tests with an end look at is forgotten.
-    pub(super) fn take_calls(&mut self) -> Vec<Called> {
+    /// What only tests with an end look at is forgotten.
+    pub(super) fn forget_history(&mut self) {
         for store in self.stores.values_mut() {
             store.history.clear();
         }
         for client in self.clients.values_mut() {
             client.heard.clear();
         }
-        std::mem::take(&mut self.calls)
-    }
-
-    /// Shutdown calls that wait for an answer beside one of an earlier kind that does.
-    pub(super) fn out_of_order(&self) -> Option<(&Called, &Called)> {
-        let of = |c: &Called| (c.session, c.pid, c.call);
-        let mut calls = self.sweeping.iter().map(|(_, _, called)| called);
-        calls.find_map(|later| {
-            let mut same = self.sweeping.iter().map(|(_, _, called)| called);
-            let earlier = same.find(|other| of(other) == of(later) && other.kind < later.kind);
-            earlier.map(|earlier| (earlier, later))
-        })
+        self.calls.clear();
     }
 
     /// The open lanes, and to which provider each leads.
@@ -759,7 +702,7 @@ impl World {
                 }
             }
             if !moved {
-                return;
+                return self.check_in_time();
             }
         }
     }
@@ -875,7 +818,18 @@ impl World {
     ) -> ConnectionId {
         self.made += 1;
         let connection = ConnectionId(self.made);
-        let client = Client { pid, open: true, ..Client::default() };
+        let client = Client {
+            pid,
+            process: key.clone(),
+            open: true,
+            asked: HashSet::new(),
+            leaving: HashSet::new(),
+            accepted: HashSet::new(),
+            answers: HashMap::new(),
+            news: Vec::new(),
+            heard: Vec::new(),
+            closed: None,
+        };
         self.clients.insert(connection, client);
         let peer = Peer { pid, program: format!("program-{pid}") };
         let identity = PeerIdentity { key, peer, uid, library };
@@ -903,6 +857,7 @@ impl World {
 
     pub(super) fn end_process(&mut self, pid: u32) {
         self.apply(Event::ProcessEnded { process: Self::key(pid) });
+        self.forget_seen(&Self::key(pid));
     }
 
     pub(super) fn is_open(&self, connection: ConnectionId) -> bool {
@@ -936,6 +891,7 @@ impl World {
         if matches!(request, Request::DoFastShutdown { .. }) {
             client.leaving.insert(id);
         }
+        self.note_asked(connection, id, &request);
         self.apply(Event::Request { connection, asked: Asked { id, request }, bytes });
         id
     }
@@ -1186,62 +1142,10 @@ impl World {
         self.apply(Event::Stop(how));
         self.settle();
     }
-
-    /// What quotas are about is counted as it is.
-    pub(super) fn assert_counts(&self) {
-        use crate::quota::{Quota, Used};
-        let broker = &self.broker;
-        let mut users: BTreeMap<u32, Used> = BTreeMap::new();
-        for process in broker.processes.iter() {
-            let mut used = Used::default();
-            for connection in process.connections.iter().map(|c| &broker.connections[c]) {
-                used.add(Quota::Connections, 1);
-                used.add(Quota::Objects, connection.references.len());
-                used.add(Quota::RequestBytes, connection.bytes as usize);
-                for member in connection.members.iter().map(|m| &broker.members[m]) {
-                    used.add(Quota::Members, 1);
-                    used.add(Quota::Objects, member.objects.len());
-                    used.add(Quota::Registrations, member.advises.len());
-                }
-            }
-            assert_eq!(process.used, used, "what is counted of process {}", process.peer.pid);
-            for what in Quota::ALL {
-                users.entry(process.uid).or_default().add(what, used.of(what));
-            }
-        }
-        users.retain(|_, used| !used.is_nothing());
-        let counted: BTreeMap<_, _> = broker.processes.users().collect();
-        assert_eq!(counted, users, "what is counted of users");
-    }
-
-    /// Nothing may be left of anything.
-    pub(super) fn assert_empty(&self) {
-        let broker = &self.broker;
-        self.assert_counts();
-        assert!(broker.sessions.is_empty(), "sessions are left: {:?}", broker.sessions);
-        assert!(broker.joinable.is_empty(), "joinable sessions are left");
-        assert!(broker.members.is_empty(), "members are left");
-        assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
-        assert!(broker.engine_of.is_empty(), "paths of engines are left");
-        assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
-        assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
-        assert!(broker.sweeps.is_empty(), "sweeps are left: {:?}", broker.sweeps);
-        assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);
-        assert!(self.lanes.is_empty(), "lanes are left");
-    }
 }
 
 fn join<T: std::fmt::Debug>(all: &HashSet<T>) -> String {
     all.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ")
-}
-
-fn is_shutdown(call: &ProviderCall) -> bool {
-    matches!(
-        call,
-        ProviderCall::QueryFastShutdown
-            | ProviderCall::NotifyProcessShutdown
-            | ProviderCall::DoFastShutdown
-    )
 }
 
 pub(super) fn logon_request(profile: Option<&str>, flags: LogonFlags) -> Request {

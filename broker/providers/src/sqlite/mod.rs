@@ -68,6 +68,12 @@ impl StoreProvider for SqliteStore {
         }
     }
 
+    fn tidy(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.tidy();
+        }
+    }
+
     fn reader(&self) -> Result<Box<dyn StoreReader>> {
         let engine = self.engine.as_ref().ok_or_else(|| self.closed())?;
         Ok(Box::new(SqliteReader::new(self.path.clone(), engine.writer.uid)))

@@ -12,7 +12,7 @@ use sundown_protocol::{
     Code, EntryId, Event as News, Events, Fault, MemberId, RequestId, SubmitKey, Token,
 };
 
-use super::super::world::{Called, Member, World, logoff_request, secs, settings};
+use super::super::world::{Member, World, logoff_request, secs, settings};
 use super::fingerprint::{Now, Roles, Side, canonical, fingerprint};
 use crate::Event;
 use crate::event::{ConnectionId, LaneId};
@@ -156,7 +156,6 @@ impl Step {
 pub(super) struct Happened {
     pub(super) answers: Vec<(Act, Result<Reply, Fault>)>,
     pub(super) news: Vec<(Member, News)>,
-    pub(super) calls: Vec<Called>,
 }
 
 /// What anybody outside knows, by what was said.
@@ -223,7 +222,7 @@ impl State {
         for member in members {
             world.news(member);
         }
-        world.take_calls();
+        world.forget_history();
         let mut pairs = vec![
             ("MemberId", other.id.0, third.id.0),
             ("ConnectionId", other.at.0, third.at.0),
@@ -472,7 +471,8 @@ impl State {
 
     /// What was answered and told.
     fn look(&mut self) -> Happened {
-        let mut happened = Happened { calls: self.world.take_calls(), ..Happened::default() };
+        self.world.forget_history();
+        let mut happened = Happened::default();
         if self.is_restarted() {
             return happened;
         }

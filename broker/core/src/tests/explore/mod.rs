@@ -38,6 +38,9 @@ struct Figures {
     depth: usize,
 }
 
+/// Whoever waits for a long exploration is told each time it has come so much further.
+const SAID_EVERY: usize = 20_000;
+
 /// How many acts happen on one way through the states.
 fn bound() -> usize {
     if std::env::var("SUNDOWN_EXPLORE").is_ok_and(|how| how == "long") { 3 } else { 2 }
@@ -48,11 +51,24 @@ fn explore(first: State, acts: usize) -> Figures {
     let mut figures = Figures::default();
     let mut seen = HashSet::from([first.fingerprint()]);
     invariants::check_state(&first);
-    let mut open = vec![first];
-    while let Some(state) = open.pop() {
+    // With each state its part of the whole: every step leads to one of equal parts of its state's. What is merged is done.
+    let mut open = vec![(first, 1.0)];
+    let (began, mut done) = (Instant::now(), 0.0);
+    while let Some((state, part)) = open.pop() {
         figures.states += 1;
         figures.depth = figures.depth.max(state.way.len());
+        if figures.states.is_multiple_of(SAID_EVERY) {
+            let (Figures { states, depth, .. }, seconds) = (&figures, began.elapsed().as_secs());
+            println!(
+                "{states} states so far, depth {depth}, {:.1} % of all ways, {seconds} s",
+                done * 100.0
+            );
+        }
         let steps = state.steps(acts);
+        if steps.is_empty() {
+            done += part;
+        }
+        let part = part / steps.len() as f64;
         if !steps.iter().any(|step| step.is_by_itself()) {
             figures.at_rest += 1;
             invariants::check_rest(&state);
@@ -63,9 +79,10 @@ fn explore(first: State, acts: usize) -> Figures {
             invariants::check_transition(&state, step, &happened, &next);
             if seen.insert(next.fingerprint()) {
                 invariants::check_state(&next);
-                open.push(next);
+                open.push((next, part));
             } else {
                 figures.merged += 1;
+                done += part;
             }
         }
     }

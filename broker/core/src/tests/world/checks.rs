@@ -1,0 +1,278 @@
+//! What must hold in every test, looked at with each event and each effect.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::request::Request;
+use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId, SessionId};
+
+use super::{Called, Store, World, millis, secs};
+use crate::engine::Engine;
+use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
+use crate::member::Member;
+use crate::provider::{ProviderCall, ProviderType, StoreWrite, TransportCall};
+use crate::quota::{Quota, Used};
+use crate::session::ProviderState;
+
+/// What is remembered of what was seen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Processes that were told that they may end.
+    left: HashSet<ProcessKey>,
+    /// What they asked since.
+    late: HashSet<(ConnectionId, RequestId)>,
+    /// When a process must have its answer to one of the three requests to leave.
+    due: BTreeMap<(ConnectionId, RequestId), Duration>,
+    /// Of each shutdown call for a process in a session, the kind of provider that got the latest and when the first did.
+    swept: HashMap<(SessionId, u32, &'static str), (ProviderType, Duration)>,
+}
+
+/// Members of a process that waits to be told that it may end.
+pub(super) type Staying = Vec<(ProcessKey, MemberId, ConnectionId)>;
+
+impl World {
+    /// Somebody asks.
+    pub(super) fn note_asked(&mut self, at: ConnectionId, id: RequestId, request: &Request) {
+        let client = &self.clients[&at];
+        if self.seen.left.contains(&client.process) {
+            self.seen.late.insert((at, id));
+        }
+        let (patience, calls): (_, &[&str]) = match request {
+            Request::QueryFastShutdown => (secs(1), &["QueryFastShutdown"]),
+            Request::NotifyProcessShutdown => (secs(1), &["NotifyProcessShutdown"]),
+            Request::DoFastShutdown { .. } => {
+                let deadline = self.broker.settings.shutdown.deadline;
+                (deadline, &["QueryFastShutdown", "DoFastShutdown"])
+            }
+            _ => return,
+        };
+        self.seen.due.insert((at, id), self.boot + patience);
+        let pid = client.pid;
+        self.seen.swept.retain(|(_, of, call), _| *of != pid || !calls.contains(call));
+    }
+
+    /// Whoever was told that it may end is told nothing but that it has left.
+    pub(super) fn check_answer(
+        &mut self,
+        (at, id): (ConnectionId, RequestId),
+        result: &Result<Reply, Fault>,
+    ) {
+        self.seen.due.remove(&(at, id));
+        if self.seen.late.remove(&(at, id)) {
+            let code = result.as_ref().err().map(|fault| fault.code);
+            assert_eq!(code, Some(Code::E_NOT_INITIALIZED), "after a Do");
+        }
+    }
+
+    pub(super) fn check_told(&self, at: ConnectionId, news: &News) {
+        let left = self.seen.left.contains(&self.clients[&at].process);
+        assert!(!left, "a process that has left is told {news:?}");
+    }
+
+    pub(super) fn note_left(&mut self, process: ProcessKey) {
+        self.seen.left.insert(process);
+    }
+
+    /// What a process of that number did is over.
+    pub(super) fn forget_seen(&mut self, process: &ProcessKey) {
+        self.seen.left.remove(process);
+    }
+
+    /// Fast shutdown is answered in time, whatever providers do (design §10.10).
+    pub(super) fn check_in_time(&mut self) {
+        let (clients, now) = (&self.clients, self.boot);
+        self.seen.due.retain(|(at, id), _| clients[at].asked.contains(id));
+        let late = self.seen.due.iter().find(|(_, until)| now >= **until);
+        assert!(late.is_none(), "{late:?} is not answered at {now:?}");
+    }
+
+    /// Members of those who wait for the answer to their Do.
+    pub(super) fn staying(&self) -> Staying {
+        let waits = |process: &ProcessKey| {
+            self.clients.values().any(|c| c.process == *process && !c.leaving.is_empty())
+        };
+        if self.clients.values().all(|c| c.leaving.is_empty()) {
+            return Vec::new();
+        }
+        let staying = self
+            .broker
+            .members
+            .values()
+            .map(|m| (self.clients[&m.connection].process.clone(), m.id, m.connection));
+        staying.filter(|(process, ..)| waits(process)).collect()
+    }
+
+    /// What a process has is torn down after it was told that it may end, and not in the same breath.
+    pub(super) fn check_torn_down(&self, staying: &Staying, evicted: &[MemberId]) {
+        for (process, member, at) in staying {
+            let torn_down = !self.broker.members.contains_key(member)
+                && self.broker.connections.contains_key(at)
+                && !evicted.contains(member);
+            assert!(!torn_down || !self.seen.left.contains(process), "torn down before the answer");
+        }
+    }
+
+    /// What no event may leave behind.
+    pub(super) fn check_state(&self) {
+        let broker = &self.broker;
+        for session in broker.joinable.values() {
+            assert!(broker.sessions[session].is_joinable(), "{session} ends and can be joined");
+        }
+        for granter in broker.grants.granters() {
+            let here = broker.members.contains_key(&granter);
+            assert!(here, "what {granter} granted outlives it");
+        }
+    }
+
+    /// When a session closes, a kind of provider is logged off when the earlier kinds are (design §10.3).
+    pub(super) fn check_logoff(&self, called: &Called) {
+        let session = called.session.and_then(|id| self.broker.sessions.get(&id));
+        for provider in session.into_iter().flat_map(|s| &s.providers) {
+            let over = provider.kind >= called.kind || provider.state == ProviderState::Gone;
+            assert!(over, "{called:?} before {} was over", provider.name);
+        }
+    }
+
+    /// Within a session a later kind waits for the earlier ones, as long as they may take, and none is called once a
+    /// later one was (SEED-16).
+    pub(super) fn check_sweep(&mut self, call: CallId, called: &Called, provider: &ProviderCall) {
+        if !is_shutdown(provider) {
+            return;
+        }
+        let now = self.boot;
+        let patient = |since| now < since + millis(500);
+        if let (Some(session), Some(pid)) = (called.session, called.pid) {
+            let sweep = (session, pid, called.call);
+            let (latest, since) = self.seen.swept.entry(sweep).or_insert((called.kind, now));
+            assert!(!patient(*since) || *latest <= called.kind, "{called:?} after {latest:?}");
+            *latest = called.kind.max(*latest);
+        }
+        let of = |c: &Called| (c.session, c.pid, c.call);
+        let same = self.sweeping.iter().filter(|(_, _, earlier)| of(earlier) == of(called));
+        let patient = same.clone().all(|(since, ..)| patient(*since));
+        for (_, _, earlier) in same {
+            assert!(!patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
+        }
+        self.sweeping.push((now, call, called.clone()));
+    }
+
+    /// A process was told that it may end: what it handed over is stored.
+    pub(super) fn check_nothing_lost(&self, process: &ProcessKey) {
+        let of_it = self.clients.values().filter(|c| c.process == *process);
+        for entry in of_it.flat_map(|c| &c.accepted) {
+            let stored =
+                |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
+            assert!(self.stores.values().any(stored), "{entry} of a process that left is lost");
+        }
+        let of_it = |m: &&Member| self.clients[&m.connection].process == *process;
+        for member in self.broker.members.values().filter(of_it) {
+            assert!(member.drafts.is_empty(), "an unsaved draft of a process that left");
+            assert_eq!(member.unwritten, 0, "writes of a process that left");
+        }
+    }
+
+    pub(super) fn check_flight(&mut self, lane: LaneId, provider: &ProviderCall) {
+        match provider {
+            ProviderCall::Transport(
+                TransportCall::Prepare(transmission) | TransportCall::Recover { transmission, .. },
+            ) => {
+                let of_it = |e: &&Engine| e.entries.contains_key(&transmission.record);
+                let engine = self.broker.engines.values().find(of_it);
+                let changing = engine.is_some_and(|e| e.changing.contains(&transmission.record));
+                assert!(!changing, "a message departs that somebody is about to change");
+                for (place, _) in &transmission.recipients {
+                    let key = (transmission.record, *place);
+                    let other = self.flying.insert(key, (transmission.id, lane));
+                    assert_eq!(other, None, "a recipient is with two transports");
+                }
+            }
+            ProviderCall::Transport(TransportCall::Complete { id }) => {
+                let flying = self.flying.iter().filter(|(_, (flight, _))| flight == id);
+                for ((record, place), _) in flying {
+                    let stored = self.stores.values().find_map(|s| s.submissions.get(record));
+                    let recipient = &stored.expect("it is in a store").recipients[*place];
+                    let marked = recipient.state == SubmissionState::Transmitting;
+                    assert!(marked, "handed over without a stored intent");
+                }
+            }
+            ProviderCall::Transport(TransportCall::Cancel { id }) => {
+                self.flying.retain(|_, (flight, _)| flight != id);
+            }
+            ProviderCall::Write(StoreWrite::Update(update)) => {
+                // What is settled is not with a transport any more; what was refused never was.
+                let submission = &update.submission;
+                for (place, recipient) in submission.recipients.iter().enumerate() {
+                    if recipient.state != SubmissionState::Transmitting
+                        && recipient.state != SubmissionState::Queued
+                    {
+                        self.flying.remove(&(submission.record, place));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Shutdown calls that wait for an answer beside one of an earlier kind that does.
+    pub(in crate::tests) fn out_of_order(&self) -> Option<(&Called, &Called)> {
+        let of = |c: &Called| (c.session, c.pid, c.call);
+        let mut calls = self.sweeping.iter().map(|(_, _, called)| called);
+        calls.find_map(|later| {
+            let mut same = self.sweeping.iter().map(|(_, _, called)| called);
+            let earlier = same.find(|other| of(other) == of(later) && other.kind < later.kind);
+            earlier.map(|earlier| (earlier, later))
+        })
+    }
+
+    /// What quotas are about is counted as it is.
+    pub(in crate::tests) fn assert_counts(&self) {
+        let broker = &self.broker;
+        let mut users: BTreeMap<u32, Used> = BTreeMap::new();
+        for process in broker.processes.iter() {
+            let mut used = Used::default();
+            for connection in process.connections.iter().map(|c| &broker.connections[c]) {
+                used.add(Quota::Connections, 1);
+                used.add(Quota::Objects, connection.references.len());
+                used.add(Quota::RequestBytes, connection.bytes as usize);
+                for member in connection.members.iter().map(|m| &broker.members[m]) {
+                    used.add(Quota::Members, 1);
+                    used.add(Quota::Objects, member.objects.len());
+                    used.add(Quota::Registrations, member.advises.len());
+                }
+            }
+            assert_eq!(process.used, used, "what is counted of process {}", process.peer.pid);
+            for what in Quota::ALL {
+                users.entry(process.uid).or_default().add(what, used.of(what));
+            }
+        }
+        users.retain(|_, used| !used.is_nothing());
+        let counted: BTreeMap<_, _> = broker.processes.users().collect();
+        assert_eq!(counted, users, "what is counted of users");
+    }
+
+    /// Nothing may be left of anything.
+    pub(in crate::tests) fn assert_empty(&self) {
+        let broker = &self.broker;
+        self.assert_counts();
+        assert!(broker.sessions.is_empty(), "sessions are left: {:?}", broker.sessions);
+        assert!(broker.joinable.is_empty(), "joinable sessions are left");
+        assert!(broker.members.is_empty(), "members are left");
+        assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
+        assert!(broker.engine_of.is_empty(), "paths of engines are left");
+        assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
+        assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
+        assert!(broker.sweeps.is_empty(), "sweeps are left: {:?}", broker.sweeps);
+        assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);
+        assert!(self.lanes.is_empty(), "lanes are left");
+    }
+}
+
+pub(super) fn is_shutdown(call: &ProviderCall) -> bool {
+    matches!(
+        call,
+        ProviderCall::QueryFastShutdown
+            | ProviderCall::NotifyProcessShutdown
+            | ProviderCall::DoFastShutdown
+    )
+}
