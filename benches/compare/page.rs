@@ -97,7 +97,7 @@ fn thousands(number: f64) -> String {
     text
 }
 
-/// The machine, as far as it matters for what is measured.
+/// The machine, as far as it matters for what is measured, and how much else it has to do now.
 pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let about = read("/proc/cpuinfo");
@@ -105,5 +105,7 @@ pub(crate) fn machine() -> String {
     let model = model.map_or("an unknown processor", |(_, name)| name.trim());
     let count = about.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{count} × {model}, Linux {}", kernel.trim())
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{count} × {model}, Linux {}, load {load} when it began", kernel.trim())
 }

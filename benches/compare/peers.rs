@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::bus::BusClient;
 use crate::load::Speech;
 
-/// Says that the peers are at their places, and that what is written there is gone afterwards.
+/// `yes` where the peers are at their places, and what is written there is gone afterwards; `no` where that cannot be.
 const PEERS: &str = "SUNDOWN_BENCH_PEERS";
 
 /// How long a peer may take to accept.
@@ -21,14 +21,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether the programs that `benches/peers` fetched are at their places.
 pub(crate) fn at_their_places() -> bool {
-    std::env::var_os(PEERS).is_some()
+    std::env::var_os(PEERS).is_some_and(|said| said == "yes")
 }
 
 /// This program again where the peers are at their places, if they were fetched and it may be.
 pub(crate) fn again_beside_them() -> Option<Command> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
-    if at_their_places() || !fetched.is_dir() || !rustix::process::geteuid().is_root() {
+    if std::env::var_os(PEERS).is_some()
+        || !fetched.is_dir()
+        || !rustix::process::geteuid().is_root()
+    {
         return None;
     }
     let mut command = Command::new(script);
