@@ -64,6 +64,7 @@ pub(crate) const PATHS: &[Path] = &[
 fn connect() -> Ready {
     let mut world = World::new();
     let _members = [0; WARM].map(|_| world.member());
+    visit(&mut world);
     let mut hello = Some(world.hello().1);
     Box::new(move || world.apply_one(hello.take().expect("it is counted once")))
 }
@@ -101,6 +102,7 @@ fn log_on_beside(members: usize) -> Ready {
     (0..members).for_each(|_| {
         world.member();
     });
+    visit(&mut world);
     let at = world.connect();
     let mut event = Some(world.asks(at, logon()));
     Box::new(move || world.apply_one(event.take().expect("it is counted once")))

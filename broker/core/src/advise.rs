@@ -183,6 +183,9 @@ fn notify(member: &Member, advises: Vec<AdviseId>, event: News, turn: &mut Turn)
     turn.emit(Effect::Notify { connection: member.connection, notification });
 }
 
+/// What happened to the row with this key.
+type RowChange = fn(String) -> TableChange;
+
 fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews, turn: &mut Turn) {
     use sundown_protocol::reply::Place;
     let at = |folder| Place { entry, folder };
@@ -207,8 +210,7 @@ fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews,
     if !told.is_empty() {
         notify(member, told, event, turn);
     }
-    type Change = fn(String) -> TableChange;
-    let changes: [Option<(Folder, Change)>; 2] = match news {
+    let changes: [Option<(Folder, RowChange)>; 2] = match news {
         StoreNews::Created(folder) => [Some((folder, TableChange::Added)), None],
         StoreNews::Deleted(folder) => [Some((folder, TableChange::Deleted)), None],
         StoreNews::Moved { from, to } => {

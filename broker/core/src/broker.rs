@@ -362,7 +362,7 @@ impl Broker {
         let process = caller.process.and_then(|id| self.processes.get(id));
         let pid = process.map(|p| p.peer.pid);
         let Errand { correlation, entry } = errand;
-        let behalf = Behalf { session, pid, correlation, entry };
+        let behalf = Box::new(Behalf { session, pid, correlation, entry });
         let outgoing = Outgoing { call, behalf, provider };
         let payer = caller.process.map_or(Payer::Broker, Payer::Process);
         self.lanes.send(lane, payer, caller.urgency, outgoing, turn);

@@ -306,12 +306,12 @@ impl Broker {
     fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
         let id = EngineId(self.number());
         let (write, read) = (self.lanes.open(), self.lanes.open());
-        turn.emit(Effect::OpenLane(LaneSpec {
+        turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane: write,
             reader: Some(read),
             provider_type: ProviderType::Store,
             spec: spec.clone(),
-        }));
+        })));
         let taken: BTreeSet<_> = self.engines.values().map(|e| e.slot).collect();
         let slot = (0..).zip(&taken).find(|(slot, taken)| slot != *taken);
         let slot = slot.map_or(taken.len() as u64, |(slot, _)| slot);

@@ -36,7 +36,7 @@ pub(crate) enum Urgency {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outgoing {
     pub(crate) call: CallId,
-    pub(crate) behalf: Behalf,
+    pub(crate) behalf: Box<Behalf>,
     pub(crate) provider: ProviderCall,
 }
 

@@ -231,12 +231,12 @@ impl Broker {
         turn: &mut Turn,
     ) -> LaneId {
         let lane = self.lanes.open();
-        turn.emit(Effect::OpenLane(LaneSpec {
+        turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane,
             reader: None,
             provider_type,
             spec: spec.clone(),
-        }));
+        })));
         lane
     }
 
@@ -514,8 +514,8 @@ impl Broker {
             references: std::collections::BTreeSet::new(),
             advises: std::collections::BTreeMap::new(),
             advised: 0,
-            uploads: std::collections::HashMap::new(),
-            pending: std::collections::HashMap::new(),
+            uploads: std::collections::BTreeMap::new(),
+            pending: std::collections::BTreeMap::new(),
             waiting: 0,
             unwritten: 0,
             failed: Vec::new(),
@@ -532,10 +532,10 @@ impl Broker {
             stores: session.profile().stores.iter().map(|s| s.name.clone()).collect(),
             identity: session.profile().identity.clone(),
         };
-        let engines: Vec<_> = session.engines().map(|(_, engine)| engine).collect();
         self.members.insert(member, new);
         self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
         if first_with_mail {
+            let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
             for engine in engines {
                 self.unpark(engine);
             }

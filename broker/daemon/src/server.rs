@@ -464,10 +464,10 @@ impl Server {
                 self.refusals.note(uid, &peer, request, &why);
             }
             Effect::Close { connection, why } => self.close(connection, why),
-            Effect::OpenLane(spec) => self.workers.open(spec),
+            Effect::OpenLane(spec) => self.workers.open(*spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
             Effect::Call { lane, call, behalf, provider } => {
-                self.workers.call(lane, call, behalf, provider);
+                self.workers.call(lane, call, *behalf, provider);
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
