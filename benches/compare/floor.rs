@@ -112,7 +112,7 @@ fn serve(path: &Path, mut read: impl FnMut(&mut Served, usize, &[u8]) -> bool) {
 }
 
 /// How long a revocation of ours is, its answer, and the notification of it, with their lengths.
-pub(crate) const TOLD: [usize; 3] = [40, 24, 60];
+pub(crate) const TOLD: [usize; 3] = [40, 24, 55];
 
 /// Who is told by whom. The first byte of a connection says which it is, and then comes the number of the pair.
 #[derive(Default)]
@@ -312,20 +312,20 @@ impl AppendFloor {
     }
 }
 
-/// As many connections as there are members, and one loop that writes to all of them.
-pub(crate) struct WriteLoop {
-    near: Vec<UnixStream>,
-    _far: Vec<UnixStream>,
-}
+/// As many connections as there are members, one loop that writes to all of them, and one that reads.
+pub(crate) struct WriteLoop(Vec<(UnixStream, UnixStream)>);
 
 impl WriteLoop {
     pub(crate) fn new(count: usize) -> Self {
-        let pairs = (0..count).map(|_| UnixStream::pair().expect("a pair"));
-        let (near, far) = pairs.unzip();
-        Self { near, _far: far }
+        Self((0..count).map(|_| UnixStream::pair().expect("a pair")).collect())
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.near.iter_mut().for_each(|stream| stream.write_all(bytes).expect("written"));
+        self.0.iter_mut().for_each(|(near, _)| near.write_all(bytes).expect("written"));
+        // As much room as any client has.
+        let mut buffer = vec![0; 16 << 10];
+        for (_, far) in &mut self.0 {
+            assert_eq!(far.read(&mut buffer).expect("read"), bytes.len());
+        }
     }
 }

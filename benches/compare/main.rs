@@ -22,10 +22,13 @@
 mod bus;
 mod bystanders;
 mod floor;
+mod growth;
 mod load;
 mod measure;
 mod notices;
+mod page;
 mod peers;
+mod plot;
 mod postfix;
 mod requests;
 mod sendmail;
@@ -38,18 +41,24 @@ mod wire;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use floor::{Does, Floor};
+use growth::Growth;
 use measure::Line;
 use peers::Peer;
 use wire::Broker;
+
+/// Enough for ten thousand clients of each of two servers.
+const DESCRIPTORS: u64 = 1 << 16;
 
 /// What is asked for on the command line.
 struct Asked {
     rounds: usize,
     only: Option<String>,
     json: Option<String>,
+    page: bool,
+    growth: bool,
     /// `cargo test --benches` wants to know that it runs, and not how fast.
     test: bool,
 }
@@ -98,16 +107,14 @@ fn main() -> ExitCode {
         descriptors,
         asked,
     };
-    let cpus = if pinned { "all on one processor" } else { "not pinned" };
-    println!(
-        "{} rounds in turns, medians, {cpus}; middle half: of the rounds' ratios\n",
-        bench.asked.rounds
-    );
-    print!("{}", Line::heading());
-    let lines = bench.run();
+    let cpus = if pinned { "everything on one processor" } else { "not pinned" };
+    let rounds = if bench.asked.growth { bench.growth_rounds() } else { bench.asked.rounds };
+    let machine = page::machine();
+    let how = format!("{rounds} rounds in turns, medians, {cpus}; {machine}.");
+    let figures = if bench.asked.growth { bench.show_growth(&how) } else { bench.show_lines(&how) };
     if let Some(file) = &bench.asked.json {
-        let lines: Vec<_> = lines.iter().map(Line::value).collect();
-        std::fs::write(file, json!(lines).to_string()).expect("written");
+        let all = json!({ "machine": machine, "rounds": rounds, "figures": figures });
+        std::fs::write(file, all.to_string()).expect("written");
     }
     ExitCode::SUCCESS
 }
@@ -120,11 +127,15 @@ impl Asked {
             words.get(place + 1).cloned()
         };
         let test = words.iter().any(|word| word == "--test");
+        let (only, page) = (after("--only"), words.iter().any(|word| word == "--page"));
+        assert!(!page || only.is_none(), "the page has everything: --page without --only");
         let rounds = after("--rounds").and_then(|n| n.parse().ok()).unwrap_or(25);
         Self {
             rounds: if test { 1 } else { rounds },
-            only: after("--only"),
+            only,
             json: after("--json"),
+            page,
+            growth: words.iter().any(|word| word == "--growth"),
             test,
         }
     }
@@ -135,12 +146,33 @@ impl Asked {
     }
 }
 
-/// One or more lines of the table.
-type Method<B> = fn(&B) -> Vec<Line>;
+/// Measures something.
+type Method<B, T> = fn(&B) -> T;
 
 impl Bench<'_> {
+    /// The table, here and in the page.
+    fn show_lines(&self, how: &str) -> Vec<Value> {
+        println!("{how} Middle half: of the rounds' ratios.\n");
+        print!("{}", Line::heading());
+        let lines = self.run();
+        if self.asked.page {
+            page::write_lines(&lines, how);
+        }
+        lines.iter().map(Line::value).collect()
+    }
+
+    /// How it grows, here and in the page.
+    fn show_growth(&self, how: &str) -> Vec<Value> {
+        println!("{how}\n");
+        let all = self.growth();
+        if self.asked.page {
+            page::write_growth(&all, how);
+        }
+        all.iter().map(Growth::value).collect()
+    }
+
     fn run(&self) -> Vec<Line> {
-        let all: [(&str, Method<Self>); 13] = [
+        let all: [(&str, Method<Self, Vec<Line>>); 13] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
             ("notification", Self::notices),
@@ -173,9 +205,14 @@ impl Bench<'_> {
     }
 }
 
+/// For us and for what we start. Root may have more than it was given.
 fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let most = |maximum| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let few = hard.is_some_and(|hard| hard < DESCRIPTORS);
+    if !few || most(Some(DESCRIPTORS)).is_err() {
+        let _ = most(hard);
+    }
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize)
 }

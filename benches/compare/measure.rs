@@ -136,8 +136,13 @@ impl<'a> Measure<'a> {
         self
     }
 
+    /// Another side without a goal.
+    pub(crate) fn with(self, side: Side<'a>) -> Self {
+        self.beside(side, Goal::None)
+    }
+
     /// Times every side in every round. The first round is not counted: caches are cold.
-    pub(crate) fn run(mut self, rounds: usize) -> Vec<Line> {
+    fn time(&mut self, rounds: usize) -> (Vec<Cost>, Vec<Vec<Cost>>) {
         let mut ours = Vec::with_capacity(rounds);
         let mut theirs: Vec<Vec<Cost>> = self.others.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
@@ -148,6 +153,19 @@ impl<'a> Measure<'a> {
                 theirs.iter_mut().zip(costs).for_each(|(all, cost)| all.push(cost));
             }
         }
+        (ours, theirs)
+    }
+
+    /// What each side costs.
+    pub(crate) fn medians(mut self, rounds: usize) -> Vec<(&'static str, Cost)> {
+        let (ours, theirs) = self.time(rounds);
+        let others = self.others.iter().zip(&theirs);
+        let others = others.map(|((side, _), costs)| (side.name, middle(costs)));
+        std::iter::once((self.ours.name, middle(&ours))).chain(others).collect()
+    }
+
+    pub(crate) fn run(mut self, rounds: usize) -> Vec<Line> {
+        let (ours, theirs) = self.time(rounds);
         let others = self.others.iter().zip(&theirs).map(|((side, goal), theirs)| {
             let pairs = ours.iter().zip(theirs);
             let mut ratios: Vec<_> = pairs.map(|(ours, theirs)| ours.each / theirs.each).collect();
@@ -162,7 +180,7 @@ impl<'a> Measure<'a> {
 }
 
 /// The median of each.
-pub(crate) fn middle(costs: &[Cost]) -> Cost {
+fn middle(costs: &[Cost]) -> Cost {
     let median = |of: fn(&Cost) -> Option<f64>| {
         let mut values: Vec<_> = costs.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);
@@ -206,6 +224,14 @@ impl Line {
             },
             Beside::Limit { values, most, .. } => Some(at(values, 0.5) <= *most),
             Beside::Missing(_) => None,
+        }
+    }
+
+    /// Of both sides, if there are two.
+    pub(crate) fn costs(&self) -> Option<(&Cost, &Cost)> {
+        match &self.beside {
+            Beside::Other { ours, theirs, .. } => Some((ours, theirs)),
+            Beside::Limit { .. } | Beside::Missing(_) => None,
         }
     }
 

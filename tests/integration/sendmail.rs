@@ -525,7 +525,7 @@ fn who_is_locked_out_is_told_so() {
     let (system, own) = (Home::new(), Home::new());
     let own_broker = own.serve();
     let _system_broker = system.serve();
-    fs::set_permissions(system.socket(), fs::Permissions::from_mode(0)).expect("closed");
+    fs::set_permissions(system.socket(), fs::Permissions::from_mode(0o000)).expect("closed");
     // Root there is let in everywhere, unless it has no capabilities.
     let Some(mut command) = within(&[(system.path("run"), "/run")], "setpriv") else { return };
     command.arg("--bounding-set=-all").arg(own.link("sendmail")).arg("bo@localhost");

@@ -22,14 +22,19 @@ use crate::fault;
 /// to do; it also is how much log a start after a crash may have to read.
 const STEP: u64 = 8 << 20;
 
-/// Pages that the writer moves itself, at most, unless the log is too large: a millisecond or so.
-const FEW: u64 = 256;
+/// Pages of the log that the writer moves itself. Most are the same few again and again, so this is a millisecond or two,
+/// once in hundreds of commits. The thread seldom comes closer: while it syncs, others commit.
+const FEW: u64 = 1 << 10;
+
+/// So much of the log, as a divisor, is few too: however fast it grows, it does so no more when it is long enough.
+const FEW_OF_ALL: u64 = 4;
 
 /// How often the thread tries to come closer than that.
 const AGAIN: usize = 3;
 
-/// The pages in a log that is too large: 64 MiB of 4 KiB each.
-const LARGE_LOG: u64 = 16 << 10;
+/// The thread's priority, as `nice` counts: whoever waits for an answer goes first where there are too few processors. Not so
+/// far down that on a busy machine it never has its turn.
+const GIVES_WAY: i32 = 10;
 
 /// What the writer and the checkpoint thread know in common.
 #[derive(Debug, Default)]
@@ -108,17 +113,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
-    let few = |moved: &Moved| moved.left <= FEW;
+    // Of this thread alone. Where it is not allowed, everything works as well, and others wait longer.
+    let _ = rustix::process::setpriority_process(None, GIVES_WAY);
     while poked.recv().is_ok() {
         let mut moved = passive(connection, health);
         for _ in 0..AGAIN {
-            if moved.as_ref().is_some_and(|moved| !few(moved)) {
-                // More than that came meanwhile. The next time it is less, unless a reader is in the way.
+            if moved.as_ref().is_some_and(|moved| !moved.leaves_few()) {
+                // What is left came meanwhile. The next time it is less, unless a reader is in the way.
                 moved = passive(connection, health);
             }
         }
-        let rest = moved.filter(|moved| few(moved) || moved.in_log > LARGE_LOG);
-        health.left.store(rest.is_some_and(|moved| moved.left > 0), Ordering::Release);
+        let left = moved.is_some_and(|moved| moved.left > 0 && moved.leaves_few());
+        health.left.store(left, Ordering::Release);
     }
 }
 
@@ -126,6 +132,13 @@ fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
 struct Moved {
     in_log: u64,
     left: u64,
+}
+
+impl Moved {
+    /// Whether the writer may move the rest.
+    fn leaves_few(&self) -> bool {
+        self.left <= FEW.max(self.in_log / FEW_OF_ALL)
+    }
 }
 
 /// `None` if it failed, or another one runs.

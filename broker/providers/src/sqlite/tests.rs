@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rusqlite::Connection;
 use sundown_core::provider::{
-    FastShutdown, Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState,
-    SubmissionUpdate,
+    Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::request::{Folder, Report, SettingChange};
 use tempfile::TempDir;
@@ -21,13 +20,7 @@ struct Fixture {
 }
 
 fn spec(path: PathBuf) -> ProviderSpec {
-    ProviderSpec {
-        name: "store".into(),
-        kind: "sqlite".into(),
-        path,
-        options: Vec::new(),
-        fast_shutdown: FastShutdown::Supported,
-    }
+    ProviderSpec { path, ..ProviderSpec::new("sqlite") }
 }
 
 impl Fixture {
@@ -94,7 +87,7 @@ impl Fixture {
     }
 }
 
-fn submission(record: u128) -> Submission {
+pub(crate) fn submission(record: u128) -> Submission {
     let recipient = |address: &str| Recipient {
         address: address.into(),
         state: SubmissionState::Queued,
