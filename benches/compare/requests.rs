@@ -6,15 +6,46 @@ use crate::floor::EchoSpeech;
 use crate::load::asking;
 use crate::measure::{Goal, Line, Measure, Side};
 use crate::peers::{Peer, RedisGet};
-use crate::wire::SmallRequest;
+use crate::wire::{Broker, SmallRequest};
 
 /// Requests in a round.
 const REQUESTS: usize = 4_000;
+
+/// Gives a broker's loop another processor than everything else has. Whether there is one.
+fn moves_elsewhere(broker: &Broker) -> bool {
+    let here = rustix::thread::sched_getcpu();
+    [here + 1, here.wrapping_sub(1)].into_iter().any(|other| {
+        let mut set = rustix::thread::CpuSet::new();
+        if other >= rustix::thread::CpuSet::MAX_CPU {
+            return false;
+        }
+        set.set(other);
+        let pid = rustix::process::Pid::from_raw(broker.pid() as i32);
+        rustix::thread::sched_setaffinity(pid, &set).is_ok()
+    })
+}
 
 impl Bench<'_> {
     pub(crate) fn round_trip(&self) -> Vec<Line> {
         let measure = Measure::new("request round trip, 1 client", self.small_requests(1))
             .beside(self.echoes(1), Goal::AtMost(1.15));
+        let mut lines = measure.run(self.asked.rounds);
+        lines.extend(self.busy_poll());
+        lines
+    }
+
+    /// What it brings to look before sleeping, where the broker has a processor of its own.
+    fn busy_poll(&self) -> Vec<Line> {
+        let sleeping = self.another("sleeping", "");
+        let busy = self.another("busy", "[socket]\nbusy_poll = \"50us\"\n");
+        if ![&sleeping, &busy].into_iter().all(moves_elsewhere) {
+            return Vec::new();
+        }
+        let requests = self.asked.scaled(REQUESTS);
+        let of = |name, broker| asking(name, SmallRequest::of(broker), 1, requests, broker.pid());
+        let name = "request round trip, two processors, busy_poll = \"50us\"";
+        let measure = Measure::new(name, of("sundown", &busy))
+            .beside(of("the same, busy_poll = \"off\"", &sleeping), Goal::None);
         measure.run(self.asked.rounds)
     }
 
