@@ -4,30 +4,56 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::epoll;
 
 use crate::load::Speech;
 
-/// Tells this program to be the echo.
-pub(crate) const ECHO: &str = "SUNDOWN_BENCH_ECHO";
+/// Tells this program to be a floor: which, and at what path.
+pub(crate) const FLOOR: &str = "SUNDOWN_BENCH_FLOOR";
 
-/// A process that writes back what it reads: one thread, epoll, the same socket type, and a length in front.
-pub(crate) struct Echo {
+/// What a process of one thread, epoll and the same socket type does with what it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// Writes it back.
+    Echo,
+    /// Acknowledges it, and tells another client.
+    Relay,
+}
+
+/// A process that does as little as can be done.
+pub(crate) struct Floor {
     child: Child,
     path: PathBuf,
 }
 
-impl Echo {
-    pub(crate) fn start(path: &Path) -> Self {
+impl Floor {
+    pub(crate) fn start(does: Does, path: &Path) -> Self {
         let own = std::env::current_exe().expect("this program");
-        let child = Command::new(own).env(ECHO, path).spawn().expect("it starts");
-        let echo = Self { child, path: path.to_owned() };
+        let mut words =
+            std::ffi::OsString::from(if does == Does::Echo { "echo " } else { "relay " });
+        words.push(path);
+        let child = Command::new(own).env(FLOOR, words).spawn().expect("it starts");
+        let floor = Self { child, path: path.to_owned() };
         while UnixStream::connect(path).is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        echo
+        floor
+    }
+
+    /// Does what [`FLOOR`] says, until it is killed.
+    pub(crate) fn serve(words: &str) {
+        let (does, path) = words.split_once(' ').expect("two words");
+        let path = Path::new(path);
+        if does == "echo" {
+            serve(path, |clients, token, bytes| clients.get(token).write_all(bytes).is_ok());
+        } else {
+            let mut relay = Relay::default();
+            serve(path, move |clients, token, bytes| relay.read(clients, token, bytes));
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -39,15 +65,88 @@ impl Echo {
     }
 }
 
-impl Drop for Echo {
+impl Drop for Floor {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
+/// The clients of a floor, by token; nobody has the first.
+pub(crate) struct Served(Vec<Option<UnixStream>>);
+
+impl Served {
+    fn get(&self, token: usize) -> &UnixStream {
+        self.0[token].as_ref().expect("it is connected")
+    }
+}
+
+/// Accepts, reads, and has something done with it; `false` closes the connection.
+fn serve(path: &Path, mut read: impl FnMut(&mut Served, usize, &[u8]) -> bool) {
+    let listener = UnixListener::bind(path).expect("bound");
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
+    epoll::add(&poll, &listener, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
+        .expect("added");
+    let mut clients = Served(vec![None]);
+    let mut buffer = vec![0; 64 << 10];
+    let mut events = Vec::with_capacity(64);
+    loop {
+        events.clear();
+        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None).expect("events");
+        for event in &events {
+            let token = event.data.u64() as usize;
+            if token == 0 {
+                let (client, _) = listener.accept().expect("accepted");
+                let data = epoll::EventData::new_u64(clients.0.len() as u64);
+                epoll::add(&poll, &client, data, epoll::EventFlags::IN).expect("added");
+                clients.0.push(Some(client));
+                continue;
+            }
+            let Some(client) = &mut clients.0[token] else { continue };
+            let some = client.read(&mut buffer).unwrap_or_default();
+            if some == 0 || !read(&mut clients, token, &buffer[..some]) {
+                clients.0[token] = None;
+            }
+        }
+    }
+}
+
+/// How long a revocation of ours is, its answer, and the notification of it, with their lengths.
+pub(crate) const TOLD: [usize; 3] = [40, 24, 55];
+
+/// Who is told by whom. The first byte of a connection says which it is, and then comes the number of the pair.
+#[derive(Default)]
+struct Relay {
+    /// The pair of each client that tells.
+    pairs: std::collections::HashMap<usize, usize>,
+    /// Who is told.
+    told: Vec<usize>,
+}
+
+impl Relay {
+    fn read(&mut self, clients: &mut Served, token: usize, bytes: &[u8]) -> bool {
+        let pair = |bytes: &[u8]| usize::from(bytes[1]);
+        match self.pairs.get(&token) {
+            None if bytes[0] == b't' => {
+                let number = pair(bytes);
+                self.told.resize(self.told.len().max(number + 1), 0);
+                self.told[number] = token;
+                clients.get(token).write_all(b"t").is_ok()
+            }
+            None => {
+                self.pairs.insert(token, pair(bytes));
+                clients.get(token).write_all(b"s").is_ok()
+            }
+            Some(number) => (0..bytes.len() / TOLD[0]).all(|_| {
+                clients.get(self.told[*number]).write_all(&[0; TOLD[2]]).is_ok()
+                    && clients.get(token).write_all(&[0; TOLD[1]]).is_ok()
+            }),
+        }
+    }
+}
+
 /// Frames of the size of a small request and its answer.
-pub(crate) struct EchoSpeech<'a>(pub(crate) &'a Echo);
+pub(crate) struct EchoSpeech<'a>(pub(crate) &'a Floor);
 
 /// As long as a request of ours that is about a member, with its length.
 const FRAME: usize = 24;
@@ -73,6 +172,22 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
+    /// The other side of a pair of a relay.
+    pub(crate) fn introduce(&mut self, side: u8, pair: usize) {
+        self.stream.write_all(&[side, u8::try_from(pair).expect("few pairs")]).expect("written");
+        self.read(1);
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("written");
+    }
+
+    /// Reads so many bytes, with as many reads as they come in.
+    pub(crate) fn read(&mut self, bytes: usize) {
+        self.buffer.resize(bytes, 0);
+        self.stream.read_exact(&mut self.buffer).expect("read");
+    }
+
     pub(crate) fn round_trip(&mut self, bytes: usize) {
         self.buffer.resize(bytes, 0);
         self.stream.write_all(&self.buffer).expect("written");
@@ -80,58 +195,107 @@ impl Plain {
     }
 }
 
-pub(crate) fn serve_echo(path: &Path) {
-    let listener = UnixListener::bind(path).expect("bound");
-    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
-    epoll::add(&poll, &listener, epoll::EventData::new_u64(0), epoll::EventFlags::IN)
-        .expect("added");
-    let mut clients: Vec<Option<UnixStream>> = vec![None];
-    let mut buffer = vec![0; 64 << 10];
-    let mut events = Vec::with_capacity(64);
-    loop {
-        events.clear();
-        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None).expect("events");
-        for event in &events {
-            let token = event.data.u64() as usize;
-            if token == 0 {
-                let (client, _) = listener.accept().expect("accepted");
-                let data = epoll::EventData::new_u64(clients.len() as u64);
-                epoll::add(&poll, &client, data, epoll::EventFlags::IN).expect("added");
-                clients.push(Some(client));
-                continue;
+/// One table, one insert a commit, synced; every 4 MiB a thread of its own moves the log into the database.
+pub(crate) struct SqliteFloor {
+    connection: rusqlite::Connection,
+    written: usize,
+    poke: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What is written between two checkpoints, as the broker's store does.
+const STEP: usize = 4 << 20;
+
+impl SqliteFloor {
+    pub(crate) fn open(path: &Path) -> Self {
+        let open = || {
+            let connection = rusqlite::Connection::open(path).expect("opened");
+            let set =
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;";
+            connection.execute_batch(set).expect("set up");
+            connection
+        };
+        let connection = open();
+        let table = "CREATE TABLE message(id INTEGER PRIMARY KEY, bytes BLOB);";
+        connection.execute_batch(table).expect("made");
+        let (poke, poked) = std::sync::mpsc::sync_channel(1);
+        let other = open();
+        let thread = std::thread::spawn(move || {
+            while poked.recv().is_ok() {
+                let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+                other.query_row(checkpoint, [], |_| Ok(())).expect("checkpointed");
             }
-            let Some(client) = &mut clients[token] else { continue };
-            match client.read(&mut buffer) {
-                Ok(n @ 1..) => client.write_all(&buffer[..n]).unwrap_or_default(),
-                _ => clients[token] = None,
+        });
+        Self { connection, written: 0, poke: Some(poke), thread: Some(thread) }
+    }
+
+    /// So many inserts, one commit.
+    pub(crate) fn commit_together(&mut self, bytes: &[u8], messages: usize) {
+        self.connection.execute_batch("BEGIN").expect("begun");
+        (0..messages).for_each(|_| self.insert(bytes));
+        self.connection.execute_batch("COMMIT").expect("committed");
+        self.wrote(bytes.len() * messages);
+    }
+
+    pub(crate) fn commit(&mut self, bytes: &[u8]) {
+        self.insert(bytes);
+        self.wrote(bytes.len());
+    }
+
+    fn insert(&self, bytes: &[u8]) {
+        let insert = "INSERT INTO message(bytes) VALUES (?1)";
+        let mut insert = self.connection.prepare_cached(insert).expect("prepared");
+        insert.execute([bytes]).expect("inserted");
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written > STEP {
+            self.written = 0;
+            if let Some(poke) = &self.poke {
+                let _ = poke.try_send(());
             }
         }
     }
 }
 
-/// One table, one insert a commit, synced.
-pub(crate) struct SqliteFloor(rusqlite::Connection);
+impl Drop for SqliteFloor {
+    fn drop(&mut self) {
+        self.poke = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
 
-impl SqliteFloor {
-    pub(crate) fn open(path: &Path) -> Self {
-        let connection = rusqlite::Connection::open(path).expect("opened");
-        let set = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;
-                   CREATE TABLE message(id INTEGER PRIMARY KEY, bytes BLOB);";
-        connection.execute_batch(set).expect("set up");
-        Self(connection)
+/// A thread that is asked and answers: what it costs to change threads, there and back.
+pub(crate) struct Hop {
+    ask: Option<SyncSender<()>>,
+    answer: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hop {
+    pub(crate) fn start() -> Self {
+        let (ask, asked) = std::sync::mpsc::sync_channel(1);
+        let (answering, answer) = std::sync::mpsc::sync_channel(1);
+        let thread =
+            std::thread::spawn(move || while asked.recv().is_ok() && answering.send(()).is_ok() {});
+        Self { ask: Some(ask), answer, thread: Some(thread) }
     }
 
-    /// So many inserts, one commit.
-    pub(crate) fn commit_together(&mut self, bytes: &[u8], messages: usize) {
-        self.0.execute_batch("BEGIN").expect("begun");
-        (0..messages).for_each(|_| self.commit(bytes));
-        self.0.execute_batch("COMMIT").expect("committed");
+    pub(crate) fn round_trip(&self) {
+        self.ask.as_ref().expect("it runs").send(()).expect("it listens");
+        self.answer.recv().expect("it answers");
     }
+}
 
-    pub(crate) fn commit(&mut self, bytes: &[u8]) {
-        let insert = "INSERT INTO message(bytes) VALUES (?1)";
-        let mut insert = self.0.prepare_cached(insert).expect("prepared");
-        insert.execute([bytes]).expect("committed");
+impl Drop for Hop {
+    fn drop(&mut self) {
+        self.ask = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -148,20 +312,20 @@ impl AppendFloor {
     }
 }
 
-/// As many connections as there are members, and one loop that writes to all of them.
-pub(crate) struct WriteLoop {
-    near: Vec<UnixStream>,
-    _far: Vec<UnixStream>,
-}
+/// As many connections as there are members, one loop that writes to all of them, and one that reads.
+pub(crate) struct WriteLoop(Vec<(UnixStream, UnixStream)>);
 
 impl WriteLoop {
     pub(crate) fn new(count: usize) -> Self {
-        let pairs = (0..count).map(|_| UnixStream::pair().expect("a pair"));
-        let (near, far) = pairs.unzip();
-        Self { near, _far: far }
+        Self((0..count).map(|_| UnixStream::pair().expect("a pair")).collect())
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.near.iter_mut().for_each(|stream| stream.write_all(bytes).expect("written"));
+        self.0.iter_mut().for_each(|(near, _)| near.write_all(bytes).expect("written"));
+        // As much room as any client has.
+        let mut buffer = vec![0; 16 << 10];
+        for (_, far) in &mut self.0 {
+            assert_eq!(far.read(&mut buffer).expect("read"), bytes.len());
+        }
     }
 }

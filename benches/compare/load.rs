@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
+use crate::measure::{Cost, Side};
+
 /// How a server is spoken to.
 pub(crate) trait Speech {
     /// A connection that is ready to be asked.
@@ -90,4 +92,36 @@ impl<S: Speech> Clients<S> {
         client.began = Instant::now();
         client.stream.write_all(&request).expect("written");
     }
+}
+
+/// One side: so many clients, each with one request under way.
+pub(crate) fn asking<'a, S: Speech + 'a>(
+    name: &'static str,
+    speech: S,
+    count: usize,
+    requests: usize,
+    server: u32,
+) -> Side<'a> {
+    let mut clients = Clients::connect(speech, count);
+    Side::new(name, move || {
+        let before = processor_time(server);
+        let (took, mut each) = clients.ask(requests);
+        let used = processor_time(server).saturating_sub(before);
+        each.sort_unstable();
+        Cost {
+            p99: Some(each[each.len() * 99 / 100].as_secs_f64()),
+            processor: Some(used.as_secs_f64() / requests as f64),
+            ..Cost::of(took, requests)
+        }
+    })
+}
+
+/// What a process has used so far, of all its threads. The kernel counts nanoseconds here.
+fn processor_time(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let used = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(used.sum())
 }

@@ -1,29 +1,70 @@
-//! Programs that do something alike, as far as they are installed: each private to the run, at a socket in its directory.
+//! Programs that do something alike, as far as they are here: each private to the run, at a socket in its directory.
+//!
+//! `benches/peers` fetches those that are missing, and lets a command see them at their places.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::bus::BusClient;
 use crate::load::Speech;
 
+/// Says that the peers are at their places, and that what is written there is gone afterwards.
+const PEERS: &str = "SUNDOWN_BENCH_PEERS";
+
 /// How long a peer may take to accept.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the programs that `benches/peers` fetched are at their places.
+pub(crate) fn at_their_places() -> bool {
+    std::env::var_os(PEERS).is_some()
+}
+
+/// This program again where the peers are at their places, if they were fetched and it may be.
+pub(crate) fn again_beside_them() -> Option<Command> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    if at_their_places() || !fetched.is_dir() || !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let mut command = Command::new(script);
+    command.arg("run").arg(std::env::current_exe().ok()?).args(std::env::args_os().skip(1));
+    Some(command)
+}
+
+/// Where a program is, if it is here.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from);
+    let found = std::env::split_paths(&path).chain(system).map(|folder| folder.join(name));
+    found.into_iter().find(|path| path.is_file())
+}
 
 /// A server that ends with the run.
 pub(crate) struct Peer {
     child: Child,
-    socket: PathBuf,
+    pub(crate) address: Address,
+    /// The process that does the work.
+    works: u32,
+}
+
+pub(crate) enum Address {
+    Socket(PathBuf),
+    Port(u16),
 }
 
 impl Peer {
-    fn start(command: &mut Command, socket: PathBuf) -> Option<Self> {
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let peer = Self { child: child.ok()?, socket };
+    fn start(name: &str, command: &mut Command, address: Address) -> Option<Self> {
+        program(name)?;
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let works = child.id();
+        let peer = Self { child, address, works };
         let until = Instant::now() + PATIENCE;
-        while UnixStream::connect(&peer.socket).is_err() {
+        while !peer.accepts() {
             if Instant::now() > until {
                 return None;
             }
@@ -33,11 +74,21 @@ impl Peer {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.works
     }
 
-    fn connect(&self) -> UnixStream {
-        UnixStream::connect(&self.socket).expect("the peer accepts")
+    fn accepts(&self) -> bool {
+        match &self.address {
+            Address::Socket(path) => UnixStream::connect(path).is_ok(),
+            Address::Port(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok(),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> UnixStream {
+        match &self.address {
+            Address::Socket(path) => UnixStream::connect(path).expect("the peer accepts"),
+            Address::Port(_) => panic!("it listens at a port"),
+        }
     }
 }
 
@@ -48,32 +99,80 @@ impl Drop for Peer {
     }
 }
 
+/// A port of the loopback that nobody has.
+pub(crate) fn port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+    listener.local_addr().expect("it has one").port()
+}
+
 /// `redis-server`, which keeps nothing on the disk.
 pub(crate) fn redis(home: &Path) -> Option<Peer> {
     let socket = home.join("redis.sock");
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
-    Peer::start(command.current_dir(home), socket)
+    command.current_dir(home).stdin(Stdio::null());
+    Peer::start("redis-server", &mut command, Address::Socket(socket))
 }
 
-/// `dbus-daemon`, the message bus.
-pub(crate) fn bus(home: &Path) -> Option<Peer> {
-    let socket = home.join("bus.sock");
-    let config = home.join("bus.conf");
-    // The limits are those of a session bus.
+/// `nats-server`, which has no sockets but those of the loopback.
+pub(crate) fn nats(home: &Path) -> Option<Peer> {
+    let port = port();
+    let settings = home.join("nats.conf");
+    std::fs::write(&settings, format!("listen: 127.0.0.1:{port}\nping_interval: \"1h\"\n")).ok()?;
+    let mut command = Command::new("nats-server");
+    command.arg("--config").arg(settings);
+    command.current_dir(home).stdin(Stdio::null());
+    Peer::start("nats-server", &mut command, Address::Port(port))
+}
+
+/// Settings of a message bus. The limits are those of a session bus.
+fn bus_settings(file: &Path, socket: &Path) -> std::io::Result<()> {
     let text = format!(
         "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
          \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n\
          <busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>\
-         <policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy>\
+         <policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/>\
+         <allow eavesdrop=\"true\"/><allow own=\"*\"/></policy>\
          <limit name=\"max_completed_connections\">100000</limit>\
          <limit name=\"max_connections_per_user\">100000</limit></busconfig>",
         socket.display()
     );
-    std::fs::write(&config, text).ok()?;
+    std::fs::write(file, text)
+}
+
+/// `dbus-daemon`, the message bus.
+pub(crate) fn bus(home: &Path) -> Option<Peer> {
+    let (socket, settings) = (home.join("bus.sock"), home.join("bus.conf"));
+    bus_settings(&settings, &socket).ok()?;
     let mut command = Command::new("dbus-daemon");
-    command.arg("--nofork").arg("--nopidfile").arg("--config-file").arg(&config);
-    Peer::start(&mut command, socket)
+    command.arg("--nofork").arg("--nopidfile").arg("--config-file").arg(&settings);
+    Peer::start("dbus-daemon", command.stdin(Stdio::null()), Address::Socket(socket))
+}
+
+/// `dbus-broker`, the faster message bus. Its launcher takes its socket from systemd, logs to the journal, and finds its
+/// program at one place only; so it is started where all of that is private.
+pub(crate) fn dbus_broker(home: &Path) -> Option<Peer> {
+    if !at_their_places() {
+        return None;
+    }
+    let (socket, settings) = (home.join("dbus-broker.sock"), home.join("dbus-broker.conf"));
+    bus_settings(&settings, &socket).ok()?;
+    let journal = UnixDatagram::bind("/run/systemd/journal/socket").ok()?;
+    std::thread::spawn(move || while journal.recv(&mut [0; 4096]).is_ok() {});
+    let listener = UnixListener::bind(&socket).ok()?;
+    let mut command = Command::new("sh");
+    let passed = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+    command.args(["-c", passed, "sh", "dbus-broker-launch", "--scope", "user", "--config-file"]);
+    command.arg(&settings).stdin(OwnedFd::from(listener));
+    // It is a client of the bus that it starts.
+    command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", socket.display()));
+    let mut peer = Peer::start("dbus-broker-launch", &mut command, Address::Socket(socket))?;
+    // Connections are accepted by the kernel, even before there is a broker.
+    BusClient::connect(&peer);
+    let launcher = peer.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children"));
+    peer.works = children.ok()?.split_whitespace().next()?.parse().ok()?;
+    Some(peer)
 }
 
 /// `GET` of a small value.
@@ -100,87 +199,11 @@ impl Speech for RedisGet<'_> {
     }
 }
 
-/// `org.freedesktop.DBus.GetId`, which the bus answers itself.
-pub(crate) struct BusGetId<'a>(pub(crate) &'a Peer);
-
-impl Speech for BusGetId<'_> {
-    fn connect(&mut self) -> UnixStream {
-        let mut stream = self.0.connect();
-        stream.set_read_timeout(Some(PATIENCE)).expect("it has a timeout");
-        let uid = rustix::process::geteuid().as_raw().to_string();
-        let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        write!(stream, "\0AUTH EXTERNAL {hex}\r\n").expect("written");
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while !line.ends_with(b"\r\n") {
-            stream.read_exact(&mut byte).expect("an answer");
-            line.push(byte[0]);
-        }
-        assert!(line.starts_with(b"OK "), "{}", String::from_utf8_lossy(&line));
-        stream.write_all(b"BEGIN\r\n").expect("written");
-        let mut hello = Vec::new();
-        call("Hello", u32::MAX, &mut hello);
-        stream.write_all(&hello).expect("written");
-        // The answer to the hello, and the signal that there is a name: two messages.
-        let (mut inbox, mut seen) = (Vec::new(), 0);
-        while seen < 2 {
-            let mut piece = [0; 4096];
-            let read = stream.read(&mut piece).expect("an answer");
-            inbox.extend_from_slice(&piece[..read]);
-            while let Some(length) = message(&inbox) {
-                inbox.drain(..length);
-                seen += 1;
-            }
-        }
-        stream
-    }
-
-    fn request(&mut self, _client: usize, number: u64, bytes: &mut Vec<u8>) {
-        call("GetId", number as u32 | 1, bytes);
-    }
-
-    fn answer(&self, bytes: &[u8]) -> Option<usize> {
-        message(bytes)
-    }
-}
-
-/// A call of one of the bus's own methods without arguments.
-fn call(method: &str, serial: u32, bytes: &mut Vec<u8>) {
-    let bus = "org.freedesktop.DBus";
-    let fields =
-        [(1, 'o', "/org/freedesktop/DBus"), (2, 's', bus), (3, 's', method), (6, 's', bus)];
-    let start = bytes.len();
-    bytes.extend_from_slice(&[b'l', 1, 0, 1]);
-    bytes.extend_from_slice(&0_u32.to_le_bytes());
-    bytes.extend_from_slice(&serial.to_le_bytes());
-    let length_at = bytes.len();
-    bytes.extend_from_slice(&[0; 4]);
-    let array = bytes.len();
-    for (code, kind, text) in fields {
-        pad(bytes, start);
-        bytes.extend_from_slice(&[code, 1, kind as u8, 0]);
-        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.push(0);
-    }
-    let length = (bytes.len() - array) as u32;
-    bytes[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-    pad(bytes, start);
-}
-
-fn pad(bytes: &mut Vec<u8>, start: usize) {
-    while !(bytes.len() - start).is_multiple_of(8) {
-        bytes.push(0);
-    }
-}
-
-/// How long the first message is, if it is whole.
-fn message(bytes: &[u8]) -> Option<usize> {
-    let number = |at: usize| {
-        let word = bytes.get(at..at + 4)?;
-        Some(u32::from_le_bytes(word.try_into().expect("four bytes")) as usize)
-    };
-    let (body, fields) = (number(4)?, number(12)?);
-    let length = (16 + fields).next_multiple_of(8) + body;
-    (bytes.len() >= length).then_some(length)
+/// Reads what there is.
+pub(crate) fn more(stream: &mut impl Read, inbox: &mut Vec<u8>) {
+    let have = inbox.len();
+    inbox.resize(have + 4096, 0);
+    let read = stream.read(&mut inbox[have..]).expect("read");
+    assert!(read > 0, "the peer hung up");
+    inbox.truncate(have + read);
 }

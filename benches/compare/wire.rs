@@ -7,8 +7,12 @@ use std::process::{Child, Command, Stdio};
 
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::reply::FromBroker;
-use sundown_protocol::request::{Asked, Logon, LogonFlags};
-use sundown_protocol::{Fault, MemberId, Reply, Request, RequestId, Version, codec, frame};
+use sundown_protocol::request::{
+    Asked, Blob, Content, Durability, Logon, LogonFlags, Report, Submit,
+};
+use sundown_protocol::{
+    Fault, MemberId, Reply, Request, RequestId, SubmitKey, Version, codec, frame,
+};
 
 use crate::load::Speech;
 
@@ -19,22 +23,57 @@ pub(crate) fn chance() -> u128 {
     half() << 64 | half()
 }
 
+/// Where a broker listens, in its home.
+const SOCKET: &str = "run/broker.sock";
+
+/// The command, for the broker in that home.
+pub(crate) fn program(home: &Path, subcommand: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sundown"));
+    command.arg(subcommand).arg("--socket").arg(home.join(SOCKET)).arg("--data-dir");
+    command.arg(home.join("data")).arg("--config").arg(home.join("config.toml"));
+    command
+}
+
+/// `sundown sendmail` for that broker: its own options come from the environment.
+pub(crate) fn sendmail(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sundown"));
+    command
+        .arg("sendmail")
+        .env("SUNDOWN_SOCKET", home.join(SOCKET))
+        .env("SUNDOWN_NO_AUTOSTART", "1");
+    command
+        .env("SUNDOWN_DATA_DIR", home.join("data"))
+        .env("SUNDOWN_CONFIG", home.join("config.toml"));
+    command
+}
+
 /// A broker of its own, which ends with the run.
 pub(crate) struct Broker {
     child: Child,
-    socket: PathBuf,
+    home: PathBuf,
 }
 
 impl Broker {
+    /// One with settings as they are without a file.
     pub(crate) fn start(home: &Path) -> Self {
-        let socket = home.join("run/broker.sock");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sundown"))
-            .args(["serve", "--detached", "--log-level", "warn", "--socket"])
-            .arg(&socket)
-            .arg("--data-dir")
-            .arg(home.join("data"))
-            .arg("--config")
-            .arg(home.join("config.toml"))
+        Self::with(home, "", &[])
+    }
+
+    /// One with these settings and profiles.
+    pub(crate) fn with(home: &Path, settings: &str, profiles: &[(&str, &str)]) -> Self {
+        std::fs::create_dir_all(home.join("profiles")).expect("made");
+        std::fs::write(home.join("config.toml"), settings).expect("written");
+        for (name, text) in profiles {
+            let file = home.join("profiles").join(name).with_extension("toml");
+            std::fs::write(file, text).expect("written");
+        }
+        Self::again(home)
+    }
+
+    /// One where there was one before.
+    pub(crate) fn again(home: &Path) -> Self {
+        let mut child = program(home, "serve")
+            .args(["--detached", "--log-level", "warn"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the broker starts");
@@ -42,18 +81,27 @@ impl Broker {
         let output = child.stdout.take().expect("it was asked for");
         BufReader::new(output).read_line(&mut said).expect("it says something");
         assert_eq!(said.trim_end(), "ready");
-        Self { child, socket }
+        Self { child, home: home.to_owned() }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home.join(SOCKET)
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        let pid = self.connect().broker;
-        assert_ne!(pid, 0);
-        pid
+        self.child.id()
+    }
+
+    /// Ends it in order, and waits.
+    pub(crate) fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        self.child.wait().expect("it ends");
     }
 
     /// A client that is a process of its own as far as the broker knows.
     pub(crate) fn connect(&self) -> Client {
-        let stream = UnixStream::connect(&self.socket).expect("the broker accepts");
+        let stream = UnixStream::connect(self.socket()).expect("the broker accepts");
         let hello = Hello {
             magic: MAGIC,
             oldest: Version::OLDEST as u16,
@@ -64,7 +112,6 @@ impl Broker {
         };
         let mut client = Client {
             stream,
-            broker: 0,
             asked: 0,
             inbox: Vec::new(),
             used: 0,
@@ -75,10 +122,7 @@ impl Broker {
         frame::write(&mut &client.stream, &hello).expect("written");
         client.read();
         match codec::decode(&client.buffer).expect("an answer") {
-            Answer::Welcome(welcome) => {
-                client.broker = welcome.pid;
-                client
-            }
+            Answer::Welcome(_) => client,
             Answer::Refused(why) => panic!("refused: {}", why.message),
         }
     }
@@ -94,7 +138,6 @@ impl Drop for Broker {
 /// One connection, one thing at a time.
 pub(crate) struct Client {
     stream: UnixStream,
-    broker: u32,
     asked: u64,
     inbox: Vec<u8>,
     used: usize,
@@ -109,7 +152,12 @@ impl Client {
     }
 
     pub(crate) fn log_on(&mut self, flags: LogonFlags) -> MemberId {
-        match self.ask(Request::Logon(Logon { profile: None, flags })) {
+        self.log_on_to(None, flags)
+    }
+
+    pub(crate) fn log_on_to(&mut self, profile: Option<&str>, flags: LogonFlags) -> MemberId {
+        let profile = profile.map(str::to_owned);
+        match self.ask(Request::Logon(Logon { profile, flags })) {
             Ok(Reply::LoggedOn(facts)) => facts.member,
             other => panic!("no logon: {other:?}"),
         }
@@ -203,4 +251,29 @@ impl Speech for SmallRequest<'_> {
     fn answer(&self, bytes: &[u8]) -> Option<usize> {
         frame::cut(bytes).expect("a frame").map(|(_, taken)| taken)
     }
+}
+
+/// A message of about 4 kB.
+pub(crate) fn body() -> Vec<u8> {
+    let line = format!("{}\n", "x".repeat(79));
+    format!("To: you@localhost\nSubject: x\n\n{}", line.repeat(50)).into_bytes()
+}
+
+/// That message, to be answered when it is durable.
+pub(crate) fn submit(member: MemberId, body: &[u8]) -> Request {
+    submit_content(member, Content::Inline(Blob(body.to_vec())))
+}
+
+/// A message that is here or was streamed before, to be answered when it is durable.
+pub(crate) fn submit_content(member: MemberId, content: Content) -> Request {
+    Request::Submit(Submit {
+        member,
+        store: 0,
+        key: SubmitKey(chance()),
+        from: None,
+        recipients: vec!["you@localhost".into()],
+        content,
+        when: Durability::Durable,
+        report: Report::default(),
+    })
 }

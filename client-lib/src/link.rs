@@ -63,6 +63,8 @@ struct State {
     requests: u32,
     bytes: u64,
     reading: Reading,
+    /// How many threads wait for a change.
+    waiters: usize,
     inbox: Inbox,
     /// The broker has said that it stops for good.
     stopping: bool,
@@ -237,7 +239,10 @@ impl Link {
     /// Reads once, if nobody does; else waits until whoever does has read something.
     fn read_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if state.reading == Reading::Somebody {
-            return self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiters += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
+            return state;
         }
         state.reading = Reading::Somebody;
         drop(state);
@@ -273,8 +278,12 @@ impl Link {
             }
         }
         state.reading = Reading::Nobody;
+        let waiters = state.waiters;
         drop(state);
-        self.changed.notify_all();
+        // Waking nobody is a call of the system, too.
+        if waiters > 0 {
+            self.changed.notify_all();
+        }
     }
 
     fn hand_out(&self, state: &mut State) {
@@ -337,8 +346,10 @@ impl Link {
             if left.is_zero() {
                 return false;
             }
+            state.waiters += 1;
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiters -= 1;
         }
         true
     }

@@ -120,7 +120,7 @@ pub(crate) struct Library {
     options: Options,
     paths: Paths,
     /// A forked child has this library's memory and not its threads.
-    pid: u32,
+    incarnation: u32,
     initialized: Mutex<u32>,
     connection: Mutex<Connection>,
     changed: Condvar,
@@ -249,7 +249,7 @@ impl Mapi {
             return Ok(None);
         }
         match self.library.call(None, |_| Ok(Request::Broker))? {
-            Reply::Broker(status) => Ok(Some(status)),
+            Reply::Broker(status) => Ok(Some(*status)),
             _ => Err(unexpected()),
         }
     }
@@ -257,7 +257,7 @@ impl Mapi {
     /// What the broker is doing.
     pub fn status(&self) -> Result<Status, Error> {
         match self.library.call(None, |_| Ok(Request::Status))? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             _ => Err(unexpected()),
         }
     }
@@ -481,7 +481,7 @@ impl Library {
         let library = Arc::new(Self {
             options,
             paths,
-            pid: std::process::id(),
+            incarnation: process::incarnation(),
             initialized: Mutex::new(1),
             connection: Mutex::new(Connection::Off),
             changed: Condvar::new(),
@@ -556,7 +556,7 @@ impl Library {
 
     /// Whether this process is the one that initialized the library.
     pub(crate) fn check_fork(&self) -> Result<(), Error> {
-        if self.pid == std::process::id() {
+        if self.incarnation == process::incarnation() {
             return Ok(());
         }
         let message = "this process was forked from the one that initialized the library; \

@@ -1,7 +1,11 @@
 //! What there is once in a process: the name of its program image, and whether it was forked.
 #![allow(unsafe_code)]
 
+use std::ptr::null_mut;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Sixteen bytes that name the program image: the kernel gives each `exec` its own by `AT_RANDOM`, and every copy of
 /// this library in one program finds the same. They are mixed, because other code may use them as a secret.
@@ -31,6 +35,38 @@ fn mix(bytes: u128) -> u128 {
     let (high, low) = ((bytes >> 64) as u64, bytes as u64);
     let folded = round(high ^ low.rotate_left(17));
     u128::from(round(folded ^ 0x53_554E_444F_574E)) << 64 | u128::from(round(folded))
+}
+
+/// A number that is the same for as long as this process lives, and another one in a child that was forked from it, however
+/// it was forked. It costs no call of the system, so that each call of the library can look.
+pub(crate) fn incarnation() -> u32 {
+    static WIPED: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let Some(wiped) = WIPED.get_or_init(wiped_on_fork) else { return std::process::id() };
+    match wiped.load(Ordering::Relaxed) {
+        // The first look, of this process or of a child.
+        0 => {
+            let new = MADE.fetch_add(1, Ordering::Relaxed) + 1;
+            let before = wiped.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+            before.err().unwrap_or(new)
+        }
+        known => known,
+    }
+}
+
+/// A number that the kernel sets to zero in every child. `None` where it cannot.
+fn wiped_on_fork() -> Option<&'static AtomicU32> {
+    let (length, access) = (rustix::param::page_size(), ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: a new mapping of its own, wherever the kernel puts it.
+    let page = unsafe { mmap_anonymous(null_mut(), length, access, MapFlags::PRIVATE) }.ok()?;
+    // SAFETY: it is the mapping just made, whole; nobody else knows of it.
+    if unsafe { madvise(page, length, Advice::LinuxWipeOnFork) }.is_err() {
+        // SAFETY: the same, and nothing points there.
+        let _ = unsafe { munmap(page, length) };
+        return None;
+    }
+    // SAFETY: it is aligned to a page, filled with zeros, and stays for the life of the process.
+    Some(unsafe { &*page.cast::<AtomicU32>() })
 }
 
 /// 128 bits by chance.

@@ -40,7 +40,7 @@ impl std::error::Error for CodecError {}
 /// Decodes one payload, all of it.
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::legacy().with_limit::<MAX_DECODED>();
-    let (message, used) = bincode::serde::decode_from_slice(payload, config)
+    let (message, used) = bincode::serde::borrow_decode_from_slice(payload, config)
         .map_err(|e| CodecError::Shape(e.to_string()))?;
     match payload.len() - used {
         0 => Ok(message),

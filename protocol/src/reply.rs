@@ -70,7 +70,7 @@ pub enum Reply {
         granted: Granted,
     },
     /// To a status.
-    Status(Status),
+    Status(Box<Status>),
     /// To a queue's list or show.
     Queue {
         /// The rows, oldest first.
@@ -85,7 +85,7 @@ pub enum Reply {
     /// To a profile's deletion.
     ProfileDeleted(Deletion),
     /// To a broker's: what `Status` has no place for.
-    Broker(BrokerStatus),
+    Broker(Box<BrokerStatus>),
 }
 
 /// When a profile goes that was deleted.
@@ -462,7 +462,7 @@ pub struct ProviderStatus {
     pub name: String,
     /// What kind it is.
     pub kind: Resource,
-    /// `starting`, `available`, `failed: why`.
+    /// `starting`, `available`, `failed: why`, `damaged: why`, `logging off`, `logged off`.
     pub status: String,
     /// `supported`, `refused` or `absent`.
     pub fast_shutdown: String,

@@ -574,7 +574,8 @@ impl<'de> Deserialize<'de> for Blob {
                 Ok(Blob(bytes))
             }
         }
-        deserializer.deserialize_byte_buf(Visitor)
+        // They are copied out of the frame, once, and only when all of them are there.
+        deserializer.deserialize_bytes(Visitor)
     }
 }
 

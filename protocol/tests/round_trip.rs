@@ -427,14 +427,14 @@ fn reply() -> impl Strategy<Value = Reply> {
             object,
             granted
         }),
-        status().prop_map(Reply::Status),
+        status().prop_map(|status| Reply::Status(Box::new(status))),
         (vec(queue_row(), 0..3), option::of(any::<u64>()))
             .prop_map(|(rows, next)| Reply::Queue { rows, next }),
         any::<u64>().prop_map(Reply::Flushed),
         any::<u32>().prop_map(|flags| Reply::StoreLoggedOff(StoreLogoff(flags))),
         prop::sample::select(vec![Deletion::Done, Deletion::WhenUnused])
             .prop_map(Reply::ProfileDeleted),
-        broker_status().prop_map(Reply::Broker),
+        broker_status().prop_map(|status| Reply::Broker(Box::new(status))),
     ]
 }
 

@@ -56,21 +56,26 @@ pub(super) fn answers(status: &Status) -> Finding {
     Finding::warning("broker", text, advice)
 }
 
-/// Those of running sessions that failed, with their words.
+/// Those that failed or are damaged, with their words.
 pub(super) fn providers(status: &Status) -> Vec<Finding> {
     let mut failed = Vec::new();
     let mut count = 0;
     for session in &status.sessions {
         for provider in &session.providers {
             count += 1;
-            if let Some(why) = provider.status.strip_prefix("failed") {
-                let (kind, name, profile) =
-                    (provider.kind.name(), &provider.name, &session.profile);
-                let text = format!("{kind} {name} of profile {profile} failed{why}");
-                let advice =
-                    format!("`sundown profile check {profile}` tries it again, in a new session");
-                failed.push(Finding::problem("provider", text, advice));
-            }
+            let (kind, name) = (provider.kind.name(), &provider.name);
+            let (profile, status) = (&session.profile, &provider.status);
+            let advice = if status.starts_with("failed") {
+                format!("`sundown profile check {profile}` tries it again, in a new session")
+            } else if status.starts_with("damaged") {
+                "stop the broker and look at the disk; \"A damaged store\" in docs/operations.md says how to save \
+                 what is in it"
+                    .to_owned()
+            } else {
+                continue;
+            };
+            let text = format!("{kind} {name} of profile {profile} {status}");
+            failed.push(Finding::problem("provider", text, advice));
         }
     }
     if failed.is_empty() {

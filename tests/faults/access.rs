@@ -26,10 +26,21 @@ pub(crate) fn opened(settings: &str) -> Home {
     home
 }
 
-/// A command of the other user.
-pub(crate) fn of_other(mut command: Command) -> Command {
-    command.uid(OTHER).gid(OTHER);
+/// A command of the other user, at the home's socket.
+fn of_other(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = home.command(arguments);
+    command.arg("--socket").arg(home.socket()).uid(OTHER).gid(OTHER);
     command
+}
+
+/// A shell of the other user.
+pub(crate) fn shell_of_other(home: &Home) -> Shell {
+    Shell::start(of_other(home, &["shell", "--json"]))
+}
+
+/// What a command of the other user does.
+pub(crate) fn runs(home: &Home, arguments: &[&str]) -> Ran {
+    run(of_other(home, arguments), "")
 }
 
 /// Whether the other user can run what was built. Others may have no way to where that is.
@@ -37,16 +48,12 @@ pub(crate) fn other_can_run(home: &Home) -> bool {
     if !root("another user") {
         return false;
     }
-    let ran = of_other(home.command(&["--version"])).output();
+    let ran = of_other(home, &["--version"]).output();
     if !ran.is_ok_and(|ran| ran.status.success()) {
         crate::skipped("another user cannot run what was built");
         return false;
     }
     true
-}
-
-fn runs(home: &Home, arguments: &[&str]) -> Ran {
-    run(of_other(home.command(arguments)), "")
 }
 
 fn refusals(broker: &Broker) -> Vec<Value> {
@@ -66,9 +73,7 @@ fn another_user_is_refused_and_written_down() {
     fs::set_permissions(closed.path(""), Permissions::from_mode(0o755)).expect("changed");
     fs::set_permissions(closed.path("run"), Permissions::from_mode(0o755)).expect("changed");
     let _broker = closed.serve();
-    let socket = closed.socket();
-    let socket = socket.to_str().expect("text");
-    let ran = runs(&closed, &["status", "--socket", socket]).exits(1);
+    let ran = runs(&closed, &["status"]).exits(1);
     assert!(ran.errors.contains("ermission denied"), "{ran:?}");
 
     let home = opened("");
@@ -76,9 +81,7 @@ fn another_user_is_refused_and_written_down() {
     let mut bystander = Bystander::new(&home);
     bystander.works(&home, &broker);
     let before = Figures::of(&home, &broker);
-    let socket = home.socket();
-    let socket = socket.to_str().expect("text");
-    let mut other = Shell::start(of_other(home.command(&["shell", "--json", "--socket", socket])));
+    let mut other = shell_of_other(&home);
     other.fails("logon", "MAPI_E_NO_ACCESS");
     let line = broker.log_line("the refusal", |line| line["event"] == "refused");
     assert_eq!((&line["uid"], &line["pid"]), (&OTHER.into(), &other.pid().into()), "{line}");
@@ -88,9 +91,9 @@ fn another_user_is_refused_and_written_down() {
     for _ in 0..100 {
         other.fails("logon", "MAPI_E_NO_ACCESS");
     }
-    let ran = runs(&home, &["stop", "--socket", socket]);
+    let ran = runs(&home, &["stop"]);
     assert!(!ran.status.success(), "{ran:?}");
-    let ran = runs(&home, &["queue", "list", "--json", "--socket", socket]);
+    let ran = runs(&home, &["queue", "list", "--json"]);
     assert!(!ran.output.contains("bystander"), "{ran:?}");
     bystander.works(&home, &broker);
     let lines = refusals(&broker).len();
@@ -185,7 +188,7 @@ fn a_replaced_socket_is_refused() {
         chown(theirs.path(directory), Some(OTHER), Some(OTHER)).expect("given away");
     }
     fs::set_permissions(theirs.path("run"), Permissions::from_mode(0o700)).expect("closed");
-    let mut serve = of_other(theirs.command(&["serve", "--log-format", "json"]));
+    let mut serve = of_other(&theirs, &["serve", "--log-format", "json"]);
     serve.env("USER", "nobody");
     let broker = Broker::spawn(serve);
     broker.log_line("the broker is ready", |line| line["message"] == "ready");

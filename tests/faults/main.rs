@@ -15,6 +15,7 @@ mod stranger;
 mod access;
 mod clocks;
 mod crowds;
+mod damage;
 mod disks;
 mod quotas;
 

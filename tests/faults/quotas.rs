@@ -1,8 +1,7 @@
 //! One user with many processes takes what a user may have, and the others have the rest.
 
-use crate::access::{OTHER, of_other, opened, other_can_run};
+use crate::access::{OTHER, opened, other_can_run, runs, shell_of_other};
 use crate::bystander::{Bystander, Figures};
-use crate::harness::{Shell, run};
 
 /// Each of its processes is within its own bounds, and together they are stopped at theirs, with a code and a key. The
 /// broker's own user goes on, and everything comes back.
@@ -21,10 +20,7 @@ fn a_user_with_many_processes_is_stopped_at_its_own_bounds() {
     let mut bystander = Bystander::new(&home);
     bystander.works(&home, &broker);
     let before = Figures::of(&home, &broker);
-    let socket = home.socket();
-    let socket = socket.to_str().expect("text");
-    let shell = || Shell::start(of_other(home.command(&["shell", "--json", "--socket", socket])));
-    let mut others: Vec<_> = (0..4).map(|_| shell()).collect();
+    let mut others: Vec<_> = (0..4).map(|_| shell_of_other(&home)).collect();
     for other in &mut others[..3] {
         other.ok("logon");
     }
@@ -46,7 +42,7 @@ fn a_user_with_many_processes_is_stopped_at_its_own_bounds() {
         &others[2].fails("advise session=1", "MAPI_E_NOT_ENOUGH_RESOURCES"),
         "(user_registrations)",
     );
-    let status = run(of_other(home.command(&["status", "--json", "--socket", socket])), "");
+    let status = runs(&home, &["status", "--json"]);
     assert_eq!(status.exits(1).json()["error"]["code"], "MAPI_E_NOT_ENOUGH_RESOURCES");
     let limits = home.status()["limits"].clone();
     // What cannot be opened as a whole is not kept by halves.

@@ -50,7 +50,19 @@ fn a_logoff_is_told_to_those_who_asked() {
 /// A-25, design §3.3, §8
 #[test]
 fn a_departure_has_its_reason() {
-    let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"300ms\"\n");
+    each_departure_has_its_reason("");
+}
+
+/// The same, and its times, with a broker that looks for a while before it sleeps.
+///
+/// A-25, design §3.3, §8
+#[test]
+fn a_broker_that_polls_busily_tells_the_same() {
+    each_departure_has_its_reason("[socket]\nbusy_poll = \"200us\"\n");
+}
+
+fn each_departure_has_its_reason(more: &str) {
+    let home = Home::with_settings(&format!("[shutdown]\nshared_logoff_grace = \"300ms\"\n{more}"));
     let _broker = home.serve();
     let mut owner = home.shell();
     owner.ok("logon");

@@ -1,7 +1,8 @@
 //! The client library within a program, with a broker beside it.
 
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sundown_client::{
     Code, Error, Event, Events, FaultDetail, FolderKind, LeaveReason, Logoff, Logon, Mapi, Message,
@@ -48,6 +49,23 @@ fn members(home: &Home) -> usize {
     let status = home.status();
     let sessions = status["sessions"].as_array().expect("sessions");
     sessions.iter().map(|s| s["members"].as_array().map_or(0, Vec::len)).sum()
+}
+
+/// What takes connections and says nothing is waited for as long as the program wants, and named.
+///
+/// design §5
+#[test]
+fn what_says_nothing_is_given_up() {
+    let home = Home::new();
+    let socket = home.path("run/silent.sock");
+    let listener = UnixListener::bind(&socket).expect("bound");
+    let options = Options::new("report").socket(&socket).data_dir(home.data()).no_autostart();
+    let since = Instant::now();
+    let error = Mapi::initialize(options.patience(Duration::from_millis(1))).expect_err("nobody");
+    assert!(since.elapsed() < Duration::from_secs(25), "it waited as if nothing had been said");
+    let words = format!("what listens at {} takes connections and says nothing", socket.display());
+    assert!(error.to_string().contains(&words) && error.to_string().contains("doctor"), "{error}");
+    drop(listener);
 }
 
 /// Initializations are counted: with the last one everything that is still logged on is logged off, not before.

@@ -164,6 +164,42 @@ fn what_is_given_up_is_told_to_its_sender() {
     drop(broker);
 }
 
+/// What nobody may send is given up at its age limit, too: beside a member without mail, and by a broker that comes later and
+/// that nobody logs on to.
+///
+/// A-39, SEED-2, design §3.5, §10 (8)
+#[test]
+fn what_nobody_may_send_is_given_up() {
+    let home = Home::with_settings("[shutdown]\nlinger = \"off\"\n");
+    home.profile("default", "[queue]\nmax_age = \"1ms\"\n");
+    let mut broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon no-mail");
+    shell.ok("advise session=1 events=new-mail");
+    let entry = shell.submit(1, &home.message("beside"));
+    let mail = shell.event("the notice", |v| v["event"] == "new-mail");
+    let given_up = queue(&home, &["show", &entry]);
+    assert_eq!((&given_up["state"], &given_up["attempts"]), (&json!("bounced"), &json!(0)));
+    let notice =
+        shell.ok(&format!("read session=1 entry={}", mail["entry"].as_str().expect("text")));
+    let content = notice["content"].as_str().expect("text");
+    assert!(content.contains("Status: 4.4.7\r\n"), "{content}");
+    shell.ok("logoff session=1");
+
+    home.profile("default", "[queue]\nmax_age = \"5d\"\n");
+    shell.ok("logon no-mail");
+    let entry = shell.submit(2, &home.message("behind"));
+    broker.kill();
+    shell.kill();
+    home.profile("default", "[queue]\nmax_age = \"1ms\"\n");
+    let broker = home.serve();
+    broker.log_line("that it is given up", |l| {
+        l["call"] == "UpdateSubmission" && l["entry"] == *entry && l["result"] == "S_OK"
+    });
+    assert_eq!(queue(&home, &["show", &entry])["state"], "bounced");
+    assert_eq!(home.maildir("default").count(), 0);
+}
+
 /// What waits for its time, or whose transport was put out, is tried at once when somebody says so.
 ///
 /// FLUSH-1, LOGON-11, design §3.18

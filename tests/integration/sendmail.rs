@@ -517,6 +517,26 @@ fn the_systems_broker_comes_first() {
     assert_eq!(system.maildir("default").count(), 1);
 }
 
+/// Who may not use the system's broker has their own, and is told that mail goes another way.
+///
+/// design §8
+#[test]
+fn who_is_locked_out_is_told_so() {
+    let (system, own) = (Home::new(), Home::new());
+    let own_broker = own.serve();
+    let _system_broker = system.serve();
+    fs::set_permissions(system.socket(), fs::Permissions::from_mode(0o000)).expect("closed");
+    // Root there is let in everywhere, unless it has no capabilities.
+    let Some(mut command) = within(&[(system.path("run"), "/run")], "setpriv") else { return };
+    command.arg("--bounding-set=-all").arg(own.link("sendmail")).arg("bo@localhost");
+    command.env("HOME", own.as_ref()).env("SUNDOWN_NO_AUTOSTART", "1");
+    command.env("XDG_RUNTIME_DIR", own.path("run"));
+    let ran = run(command, "hi\n").ok();
+    assert!(ran.errors.contains("/run/sundown/broker.sock is not for this user"), "{ran:?}");
+    own_broker.until("the message", || own.maildir("default").count() == 1);
+    assert_eq!(system.maildir("default").count(), 0);
+}
+
 /// A user who may connect, and whom the profile does not let submit, is told so.
 ///
 /// design §8

@@ -296,6 +296,13 @@ fn sighup_reads_the_settings_again() {
     let again = |l: &Value| l["message"].as_str().is_some_and(|m| m.contains("were read again"));
     broker.log_line("the reload", again);
     shell.ok("logoff session=1 shared");
+
+    // What cannot be changed without a restart says so.
+    home.settings("[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    broker.signal(Signal::HUP);
+    let warned = |l: &Value| l["message"] == "[metrics] changes when the broker starts again";
+    let line = broker.log_line("the warning", warned);
+    assert_eq!(line["level"], "warn");
 }
 
 /// SIGINT, from a terminal, is as good as SIGTERM.

@@ -206,8 +206,10 @@ fn mail_of_a_member_without_mail_waits_for_one_with_mail() {
     let left = without.ok("logoff session=1 drain=0.1");
     assert_eq!(left["queued"], 1);
     without.ok("logon no-mail");
+    // The new session reads its queue after the logon was answered.
+    let waiting = || home.status()["queue"]["waiting_for_mail_member"] == 1;
+    broker.until("the session to find it", waiting);
     let status = home.status();
-    assert_eq!(status["queue"]["waiting_for_mail_member"], 1);
     assert_eq!(status["queue"]["queued"], 1);
     assert_eq!(status["sessions"][0]["members"][0]["no_mail"], true);
     assert_eq!(home.maildir("default").count(), 0);

@@ -382,7 +382,7 @@ fn a_power_cut_in_a_checkpoint_loses_nothing() {
         let mut broker = recorder.serve(&home, "");
         let mut shell = home.shell();
         shell.ok("logon");
-        for n in 0..9 {
+        for n in 0..14 {
             submit(&mut shell, &home, &format!("large-{n}"), 800 << 10, "");
             submit(&mut shell, &home, &format!("small-{n}"), 100, "");
         }

@@ -59,21 +59,22 @@ pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {
         return Err(InvalidAddress::NoMailbox);
     }
     let quoted = mailbox.len() >= 2 && mailbox.starts_with('"') && mailbox.ends_with('"');
-    let bad_in_mailbox = |c: char| {
-        c.is_control() || (!quoted && (c.is_whitespace() || "()<>[]:;,@\"\\".contains(c)))
+    let special = |c: char| {
+        matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | ',' | '@' | '"' | '\\')
     };
+    let bad_in_mailbox = |c: char| c.is_control() || (!quoted && (c.is_whitespace() || special(c)));
     if mailbox.contains(bad_in_mailbox) {
         return Err(InvalidAddress::Character);
     }
     let literal = domain.len() >= 2 && domain.starts_with('[') && domain.ends_with(']');
-    let label = |l: &str| {
-        !l.is_empty()
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.chars().all(|c| c.is_alphanumeric() || "-_".contains(c) || !c.is_ascii())
-            && !l.contains(|c: char| c.is_whitespace() || c.is_control())
+    let in_label = |c: char| {
+        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        plain || (!c.is_ascii() && !c.is_whitespace() && !c.is_control())
     };
-    let inside = |c: char| c.is_ascii_alphanumeric() || ".:-".contains(c);
+    let label = |l: &str| {
+        !l.is_empty() && !l.starts_with('-') && !l.ends_with('-') && l.chars().all(in_label)
+    };
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-');
     let fits = if literal {
         domain[1..domain.len() - 1].chars().all(inside)
     } else {
@@ -137,7 +138,7 @@ impl Pattern {
 
     /// Whether it takes this address, which must be one.
     pub fn takes(&self, address: &str) -> bool {
-        let domain = split(address).map_or("", |(_, domain)| domain);
+        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let below = |suffix: &str| {
             let (d, s) = (domain.to_lowercase(), suffix);
             d.strip_suffix(s).is_some_and(|front| front.len() > 1 && front.ends_with('.'))

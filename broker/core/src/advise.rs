@@ -155,7 +155,7 @@ impl Broker {
     ) {
         let Some(session) = self.sessions.get(&session) else { return };
         for member in session.listeners.iter().filter_map(|id| self.reachable(*id)) {
-            tell_of_table(member, &is_table, change, turn);
+            tell_of_table(member, &is_table, || change.clone(), turn);
         }
     }
 
@@ -183,6 +183,9 @@ fn notify(member: &Member, advises: Vec<AdviseId>, event: News, turn: &mut Turn)
     turn.emit(Effect::Notify { connection: member.connection, notification });
 }
 
+/// What happened to the row with this key.
+type RowChange = fn(String) -> TableChange;
+
 fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews, turn: &mut Turn) {
     use sundown_protocol::reply::Place;
     let at = |folder| Place { entry, folder };
@@ -207,32 +210,33 @@ fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews,
     if !told.is_empty() {
         notify(member, told, event, turn);
     }
-    let key = entry.to_string();
-    let changes: &[(Folder, TableChange)] = &match news {
-        StoreNews::Created(folder) => vec![(folder, TableChange::Added(key))],
-        StoreNews::Deleted(folder) => vec![(folder, TableChange::Deleted(key))],
+    let changes: [Option<(Folder, RowChange)>; 2] = match news {
+        StoreNews::Created(folder) => [Some((folder, TableChange::Added)), None],
+        StoreNews::Deleted(folder) => [Some((folder, TableChange::Deleted)), None],
         StoreNews::Moved { from, to } => {
-            vec![(from, TableChange::Deleted(key.clone())), (to, TableChange::Added(key))]
+            [Some((from, TableChange::Deleted)), Some((to, TableChange::Added))]
         }
-        StoreNews::NewMail(_) => Vec::new(),
+        StoreNews::NewMail(_) => [None, None],
     };
-    for (folder, change) in changes {
-        tell_of_table(member, &|o: &Object| *o == Object::Folder(store, *folder), change, turn);
+    for (folder, change) in changes.into_iter().flatten() {
+        let is_table = |o: &Object| *o == Object::Folder(store, folder);
+        // Few have a table open: the row's key is not written out for the others.
+        tell_of_table(member, is_table, || change(entry.to_string()), turn);
     }
 }
 
 /// One notification for each open table, with its registrations.
 fn tell_of_table(
     member: &Member,
-    is_table: &impl Fn(&Object) -> bool,
-    change: &TableChange,
+    is_table: impl Fn(&Object) -> bool,
+    change: impl Fn() -> TableChange,
     turn: &mut Turn,
 ) {
     let mut tables: Vec<(ObjectId, Vec<AdviseId>)> = Vec::new();
     for (id, advise) in &member.advises {
         let AdviseSource::Object(object) = advise.source else { continue };
         if !advise.events.contains(Events::TABLE_MODIFIED)
-            || !member.objects.get(object).is_some_and(is_table)
+            || !member.objects.get(object).is_some_and(&is_table)
         {
             continue;
         }
@@ -242,7 +246,7 @@ fn tell_of_table(
         }
     }
     for (object, advises) in tables {
-        notify(member, advises, News::Table { object, change: change.clone() }, turn);
+        notify(member, advises, News::Table { object, change: change() }, turn);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 
-use sundown_protocol::reply::{AddressRow, Reply, Rows, TableRows};
+use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
 use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
 
@@ -12,9 +12,11 @@ use crate::engine::Engine;
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
 };
+use crate::giving_up::GivingUp;
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::{Failed, Member};
+use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
 use crate::session::{Provider, Session, SessionKey};
@@ -43,16 +45,16 @@ const SET_BACK: u64 = 1_000;
 #[cfg_attr(test, derive(Clone))]
 pub struct Broker {
     pub(crate) settings: Settings,
-    pub(crate) connections: HashMap<ConnectionId, Connection>,
+    pub(crate) connections: NumberMap<ConnectionId, Connection>,
     pub(crate) processes: Processes,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
-    pub(crate) joinable: HashMap<SessionKey, SessionId>,
-    pub(crate) members: HashMap<MemberId, Member>,
+    pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
+    pub(crate) members: NumberMap<MemberId, Member>,
     pub(crate) engines: BTreeMap<EngineId, Engine>,
     pub(crate) engine_of: HashMap<PathBuf, EngineId>,
-    pub(crate) flights: HashMap<u64, Flight>,
+    pub(crate) flights: NumberMap<u64, Flight>,
     pub(crate) lanes: Lanes,
-    pub(crate) calls: HashMap<CallId, Call>,
+    pub(crate) calls: NumberMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
     pub(crate) lost: VecDeque<(Then, Called)>,
     pub(crate) timers: Timers,
@@ -65,8 +67,9 @@ pub struct Broker {
     pub(crate) grants: Grants,
     /// Profiles that go when nobody uses them any more, and who waits for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
-    /// When a profile without a session has a message to give up, in milliseconds since 1970.
-    pub(crate) unknown: BTreeMap<String, u64>,
+    pub(crate) giving_up: GivingUp,
+    /// Sessions that could not start, by profile and user, as `status` shows them until one can.
+    pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
     /// How far the wall clock is ahead of the timers', in milliseconds, as of the last event.
     clock: Option<i64>,
     made: u64,
@@ -157,8 +160,8 @@ pub(crate) enum Then {
         asker: Asker,
         engine: EngineId,
         profile: Option<String>,
-        /// Which page of a list; `None` for a single entry.
-        page: Option<u64>,
+        /// Of a list, the slot of the store; `None` for a single entry.
+        slot: Option<u64>,
     },
     Due(EngineId),
     Measured(EngineId),
@@ -206,16 +209,16 @@ impl Broker {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            connections: HashMap::new(),
+            connections: NumberMap::default(),
             processes: Processes::default(),
             sessions: BTreeMap::new(),
-            joinable: HashMap::new(),
-            members: HashMap::new(),
+            joinable: BTreeMap::new(),
+            members: NumberMap::default(),
             engines: BTreeMap::new(),
             engine_of: HashMap::new(),
-            flights: HashMap::new(),
+            flights: NumberMap::default(),
             lanes: Lanes::default(),
-            calls: HashMap::new(),
+            calls: NumberMap::default(),
             lost: VecDeque::new(),
             timers: Timers::default(),
             finals: [0; 9],
@@ -224,7 +227,8 @@ impl Broker {
             sweeps: BTreeMap::new(),
             grants: Grants::default(),
             doomed: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            giving_up: GivingUp::default(),
+            failed: BTreeMap::new(),
             clock: None,
             made: 0,
         }
@@ -235,6 +239,7 @@ impl Broker {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
         self.look_at_clock(tick);
+        self.note_begin(tick.boot);
         match event {
             Event::Connected { connection, identity } => self.connected(connection, identity, turn),
             Event::Request { connection, asked, bytes } => {
@@ -319,7 +324,7 @@ impl Broker {
             Timer::Logon(session, place, logon) => self.logon_over(session, place, logon, turn),
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
-            Timer::GiveUp => self.give_up_unknown(turn),
+            Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
             Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
             Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
@@ -357,7 +362,7 @@ impl Broker {
         let process = caller.process.and_then(|id| self.processes.get(id));
         let pid = process.map(|p| p.peer.pid);
         let Errand { correlation, entry } = errand;
-        let behalf = Behalf { session, pid, correlation, entry };
+        let behalf = Box::new(Behalf { session, pid, correlation, entry });
         let outgoing = Outgoing { call, behalf, provider };
         let payer = caller.process.map_or(Payer::Broker, Payer::Process);
         self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
@@ -375,9 +380,29 @@ impl Broker {
             provider.unanswered -= 1;
         }
         self.lanes.answered(lane, turn);
+        if let Err(error) = &result
+            && error.code == Code::E_CORRUPT_STORE
+        {
+            self.note_damage((session, lane), &then, &error.message);
+        }
         self.go_on(then, result, turn);
         if let Some(session) = session {
             self.advance_phase(session, turn);
+        }
+    }
+
+    /// A store or address book said that it is damaged, or a transport could not read a message for that.
+    fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
+        let (session, lane) = at;
+        let of_message = match then {
+            Then::Prepared(flight) => self.flights.get(flight).map(Flight::engine),
+            _ => None,
+        };
+        let here = |e: &&mut Engine| e.write == lane || e.read == lane || Some(e.id) == of_message;
+        if let Some(engine) = self.engines.values_mut().find(here) {
+            engine.note_damage(what);
+        } else if let Some(provider) = self.provider_at(session, lane) {
+            provider.damage.get_or_insert_with(|| what.to_owned());
         }
     }
 
@@ -470,8 +495,8 @@ impl Broker {
             Then::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }
-            Then::Queue { asker, engine, profile, page } => {
-                self.queue_listed(asker, engine, profile.as_deref(), page, result, turn);
+            Then::Queue { asker, engine, profile, slot } => {
+                self.queue_listed(asker, engine, profile.as_deref(), slot, result, turn);
             }
             Then::Due(engine) => self.due_loaded(engine, result, turn),
             Then::Measured(engine) => self.measured(engine, &result),

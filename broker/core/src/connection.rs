@@ -1,12 +1,13 @@
 //! Connections: who may ask how much at once, and whom to answer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId};
 
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
+use crate::numbers::NumberMap;
 use crate::process::ProcessId;
 use crate::quota::Quota;
 
@@ -26,7 +27,7 @@ pub(crate) struct Connection {
     /// Those that were taken away.
     pub(crate) lost: BTreeSet<MemberId>,
     /// Members that did not leave by themselves.
-    pub(crate) gone: HashMap<MemberId, LeaveReason>,
+    pub(crate) gone: NumberMap<MemberId, LeaveReason>,
     requests: u32,
     pub(crate) bytes: u64,
     /// What its hello granted: a reload changes it for later connections only.
@@ -79,7 +80,7 @@ impl Broker {
             library,
             references: BTreeSet::new(),
             lost: BTreeSet::new(),
-            gone: HashMap::new(),
+            gone: NumberMap::default(),
             requests: 0,
             bytes: 0,
             granted: (self.settings.limits.requests, self.settings.limits.request_bytes),

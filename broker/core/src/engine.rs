@@ -14,6 +14,7 @@ use sundown_protocol::{MemberId, SessionId};
 use crate::broker::{Broker, Caller, Then};
 use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
 use crate::figures::Oldest;
+use crate::giving_up::Unsent;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreRead, Submission,
 };
@@ -25,8 +26,6 @@ const KNOWN: usize = 4_096;
 const PAGE: u32 = 512;
 /// How long a store is left alone in which something could not be written or read.
 const REST: Duration = Duration::from_secs(5);
-/// How often it is looked whether a profile without a session has something to give up. The wall clock may be set meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How long a store stays open that nobody uses: opening one costs more than keeping it.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -38,6 +37,8 @@ pub(crate) type Key = (u64, u64, u128);
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Engine {
     pub(crate) id: EngineId,
+    /// A small number that no other open store has: the place in a list of all queues, whichever stores come and go meanwhile.
+    pub(crate) slot: u64,
     path: PathBuf,
     pub(crate) write: LaneId,
     pub(crate) read: LaneId,
@@ -68,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) changing: HashSet<u128>,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
+    /// What was found damaged first since it was opened.
+    pub(crate) damage: Option<String>,
     /// Until when it is left alone.
     rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
@@ -173,7 +176,7 @@ impl Engine {
     /// Reads the schedule from its beginning again. Where no page of it has room, what is known is forgotten: with the
     /// horizon at the beginning nothing newer would be learned.
     pub(crate) fn reload(&mut self) {
-        if self.entries.len() + PAGE as usize > KNOWN {
+        if !self.has_room() {
             self.forget_all();
         }
         self.parked = 0;
@@ -196,12 +199,19 @@ impl Engine {
         self.full.clear();
     }
 
-    /// When the first of those is given up whose outcome is unknown, as far as they are known here.
-    pub(crate) fn first_given_up(&self, profile: &str) -> Option<u64> {
-        let unknown = |e: &&Entry| {
-            e.submission.state() == SubmissionState::Unknown && e.submission.profile == profile
-        };
-        self.entries.values().filter(unknown).map(|e| e.submission.due).min()
+    /// Whether something may wait that is not known here.
+    pub(crate) fn is_unread(&self) -> bool {
+        let unknown = self.counts[SubmissionState::Unknown as usize];
+        self.horizon.is_some() && self.pending() + unknown > 0
+    }
+
+    /// Whether more of the schedule is read now, or would be if it could.
+    pub(crate) fn reads(&self) -> bool {
+        self.is_unread() && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.entries.len() + PAGE as usize <= KNOWN
     }
 
     /// An entry was changed in the store. Whether its new place in the schedule must be known here.
@@ -237,6 +247,11 @@ impl Engine {
     /// Whether the store is open and stays so for now.
     pub(crate) fn is_open(&self) -> bool {
         self.uid.is_some() && self.state == EngineState::Open
+    }
+
+    /// Something of the store is damaged. It goes on with the rest, and `status` says so.
+    pub(crate) fn note_damage(&mut self, what: &str) {
+        self.damage.get_or_insert_with(|| what.to_owned());
     }
 
     /// Whether the store may be asked, or is left alone after a failure.
@@ -291,14 +306,18 @@ impl Broker {
     fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
         let id = EngineId(self.number());
         let (write, read) = (self.lanes.open(), self.lanes.open());
-        turn.emit(Effect::OpenLane(LaneSpec {
+        turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane: write,
             reader: Some(read),
             provider_type: ProviderType::Store,
             spec: spec.clone(),
-        }));
+        })));
+        let taken: BTreeSet<_> = self.engines.values().map(|e| e.slot).collect();
+        let slot = (0..).zip(&taken).find(|(slot, taken)| slot != *taken);
+        let slot = slot.map_or(taken.len() as u64, |(slot, _)| slot);
         let engine = Engine {
             id,
+            slot,
             path: spec.path.clone(),
             write,
             read,
@@ -317,6 +336,7 @@ impl Broker {
             owners: HashMap::new(),
             changing: HashSet::new(),
             unrecorded: Vec::new(),
+            damage: None,
             rests_until: None,
             stirred: false,
             alarm: None,
@@ -384,8 +404,8 @@ impl Broker {
     /// Asks for what is due behind the horizon, if there is room for it.
     pub(crate) fn load_due(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
-        let room = engine.entries.len() + PAGE as usize <= KNOWN;
-        let Some(horizon) = engine.horizon.filter(|_| room && engine.uid.is_some()) else { return };
+        let horizon = engine.horizon.filter(|_| engine.has_room() && engine.uid.is_some());
+        let Some(horizon) = horizon else { return };
         let mut sessions = engine.sessions.iter().filter_map(|s| self.sessions.get(s));
         let wanted = sessions.any(crate::session::Session::may_send);
         if engine.loading != Loading::No || !wanted || engine.rests(turn.tick.boot) {
@@ -408,18 +428,22 @@ impl Broker {
         let stale = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Stale;
         let changed = std::mem::take(&mut engine.changed);
         engine.stirred = true;
-        let Ok(ProviderAnswer::Due { submissions, more }) = result else {
+        let Ok(ProviderAnswer::Due { submissions, more, damaged }) = result else {
             return self.rest(id, turn);
         };
         if stale {
             return;
+        }
+        if damaged > 0 {
+            engine
+                .note_damage("a message in its queue is damaged and is not sent; the log names it");
         }
         let last = submissions.last().map(|last| (last.due, last.order));
         engine.horizon = last.filter(|_| more);
         for submission in submissions {
             let record = submission.record;
             if !changed.contains(&record) && !self.engines[&id].entries.contains_key(&record) {
-                self.learn(id, submission, turn.tick.millis());
+                self.learn(id, submission, turn);
             }
         }
     }
@@ -434,7 +458,7 @@ impl Broker {
     }
 
     /// A new submission is in the store.
-    pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission, now: u64) {
+    pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.counts[submission.state() as usize] += 1;
         engine.stirred = true;
@@ -455,34 +479,54 @@ impl Broker {
             engine.start_over();
             return;
         }
-        self.learn(id, submission, now);
+        self.learn(id, submission, turn);
     }
 
-    /// Puts a submission into the schedule, unless nobody here can send it.
-    pub(crate) fn learn(&mut self, id: EngineId, mut submission: Submission, now: u64) {
-        let sender = self.sender(id, &submission);
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+    /// Puts a submission into the schedule, unless nobody here can send it and its time to be given up has not come.
+    pub(crate) fn learn(&mut self, id: EngineId, mut submission: Submission, turn: &mut Turn) {
+        let now = turn.tick.millis();
         let shown = submission.state();
         if shown == SubmissionState::Held || shown.is_final() {
             return;
         }
-        let Some(policy) = sender.and_then(|s| self.sessions.get(&s)).map(|s| &s.profile().queue)
-        else {
-            engine.parked += 1;
-            return;
-        };
-        // No try is further away than the longest wait, unless the clock was set back since that was written.
-        if shown != SubmissionState::Unknown {
-            let longest = policy.retry_max.max(policy.retry_min).as_millis() as u64;
-            submission.due = submission.due.min(now.saturating_add(longest));
+        let sender = self.sender(id, &submission);
+        if let Some(session) = sender.and_then(|s| self.sessions.get(&s)) {
+            // No try is further away than the longest wait, unless the clock was set back since that was written.
+            if shown != SubmissionState::Unknown {
+                let policy = &session.profile().queue;
+                let longest = policy.retry_max.max(policy.retry_min).as_millis() as u64;
+                submission.due = submission.due.min(now.saturating_add(longest));
+            }
+        } else {
+            match self.unsent(id, &submission, turn) {
+                Unsent::GivenUp(_) => submission.due = submission.due.min(now),
+                Unsent::Waits(until) => return self.park(id, &submission.profile, until, turn),
+            }
         }
+        let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.ready.insert((submission.due, submission.order, submission.record));
         let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold: Vec::new() };
         engine.entries.insert(entry.submission.record, entry);
         engine.stirred = true;
     }
 
-    /// A session came, or a member with mail: what was parked may be sent now.
+    /// Nobody here can send an entry. It is forgotten until somebody comes, or until it may be given up.
+    pub(crate) fn park(
+        &mut self,
+        id: EngineId,
+        profile: &str,
+        until: Option<u64>,
+        turn: &mut Turn,
+    ) {
+        if let Some(engine) = self.engines.get_mut(&id) {
+            engine.parked += 1;
+        }
+        if let Some(at) = until {
+            self.remember(profile, at, turn);
+        }
+    }
+
+    /// A session came, or a member with mail, or the time to give something up: what was parked is looked at again.
     pub(crate) fn unpark(&mut self, id: EngineId) {
         if let Some(engine) = self.engines.get_mut(&id) {
             if engine.parked > 0 {
@@ -563,31 +607,5 @@ impl Broker {
         self.engine_of.remove(&engine.path);
         self.close_lane(engine.write, turn);
         self.close_lane(engine.read, turn);
-    }
-
-    /// A session ends. What is unknown is given up at its time, though nobody may be here then.
-    pub(crate) fn remember_unknown(&mut self, session: &crate::session::Session, turn: &mut Turn) {
-        let profile = &session.key.profile;
-        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
-        let Some(first) = engines.filter_map(|e| e.first_given_up(profile)).min() else { return };
-        if self.unknown.is_empty() {
-            self.timers.set(turn.tick.boot + LOOK_AGAIN, Timer::GiveUp);
-        }
-        self.unknown.insert(profile.clone(), first);
-    }
-
-    /// Opens sessions for profiles that have something to give up.
-    pub(crate) fn give_up_unknown(&mut self, turn: &mut Turn) {
-        let now = turn.tick.millis();
-        let due: Vec<_> =
-            self.unknown.iter().filter(|(_, at)| **at <= now).map(|(p, _)| p.clone()).collect();
-        for profile in due {
-            self.unknown.remove(&profile);
-            let user = self.settings.owner;
-            self.adopt(crate::session::SessionKey { user, profile }, turn);
-        }
-        if !self.unknown.is_empty() {
-            self.timers.set(turn.tick.boot + LOOK_AGAIN, Timer::GiveUp);
-        }
     }
 }

@@ -178,7 +178,7 @@ pub enum Effect {
         why: Fault,
     },
     /// Make a worker, or two for a store: one that writes and one that reads beside it.
-    OpenLane(LaneSpec),
+    OpenLane(Box<LaneSpec>),
     /// Call a provider. There is a place for it.
     Call {
         /// By which worker.
@@ -186,7 +186,7 @@ pub enum Effect {
         /// The answer names it.
         call: CallId,
         /// For whom and about what.
-        behalf: Behalf,
+        behalf: Box<Behalf>,
         /// The call.
         provider: ProviderCall,
     },

@@ -20,6 +20,7 @@ use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
 use crate::event::{ConnectionId, Effect, Turn};
 use crate::lanes::Urgency;
+use crate::numbers::NumberMap;
 use crate::object::Object;
 use crate::process::ProcessId;
 use crate::provider::{ProviderCall, StoreRead};
@@ -43,7 +44,7 @@ type Hash = [u8; 32];
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
     waiting: HashMap<Hash, Grant>,
-    held: HashMap<MemberId, Reference>,
+    held: NumberMap<MemberId, Reference>,
 }
 
 /// An object that waits for somebody with the token.

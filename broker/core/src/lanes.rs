@@ -4,9 +4,10 @@
 //! take turns: one that has a thousand calls waiting delays another's single call by one. Calls that end things go
 //! in front of all that.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
+use crate::numbers::NumberMap;
 use crate::process::ProcessId;
 use crate::provider::ProviderCall;
 
@@ -35,7 +36,7 @@ pub(crate) enum Urgency {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outgoing {
     pub(crate) call: CallId,
-    pub(crate) behalf: Behalf,
+    pub(crate) behalf: Box<Behalf>,
     pub(crate) provider: ProviderCall,
 }
 
@@ -45,7 +46,7 @@ struct Lane {
     free: usize,
     first: VecDeque<Outgoing>,
     turns: VecDeque<Payer>,
-    waiting: HashMap<Payer, VecDeque<Outgoing>>,
+    waiting: NumberMap<Payer, VecDeque<Outgoing>>,
     last: VecDeque<Outgoing>,
 }
 
@@ -64,12 +65,18 @@ impl Lane {
         }
         Some(outgoing)
     }
+
+    /// Calls the worker: one place less is free.
+    fn emit(&mut self, id: LaneId, Outgoing { call, behalf, provider }: Outgoing, turn: &mut Turn) {
+        self.free -= 1;
+        turn.emit(Effect::Call { lane: id, call, behalf, provider });
+    }
 }
 
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lanes {
-    lanes: HashMap<LaneId, Lane>,
+    lanes: NumberMap<LaneId, Lane>,
     made: u64,
 }
 
@@ -80,7 +87,7 @@ impl Lanes {
             free: PLACES,
             first: VecDeque::new(),
             turns: VecDeque::new(),
-            waiting: HashMap::new(),
+            waiting: NumberMap::default(),
             last: VecDeque::new(),
         };
         self.lanes.insert(LaneId(self.made), lane);
@@ -107,6 +114,10 @@ impl Lanes {
         turn: &mut Turn,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        // Where there is a place nothing waits for one.
+        if lane.free > 0 {
+            return lane.emit(id, outgoing, turn);
+        }
         match urgency {
             Urgency::First => lane.first.push_back(outgoing),
             Urgency::InTurn => {
@@ -118,23 +129,15 @@ impl Lanes {
             }
             Urgency::Last => lane.last.push_back(outgoing),
         }
-        self.pump(id, turn);
     }
 
     /// A call was answered: its place is free.
     pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.free += 1;
-            self.pump(id, turn);
-        }
-    }
-
-    fn pump(&mut self, id: LaneId, turn: &mut Turn) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        while lane.free > 0 {
-            let Some(Outgoing { call, behalf, provider }) = lane.next() else { return };
-            lane.free -= 1;
-            turn.emit(Effect::Call { lane: id, call, behalf, provider });
+            if let Some(outgoing) = lane.next() {
+                lane.emit(id, outgoing, turn);
+            }
         }
     }
 }

@@ -27,7 +27,7 @@
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
 //! | `grants` | one object in the hands of another process |
-//! | `stop`, `status`, `timers` | as they say |
+//! | `stop`, `status`, `timers`, `numbers` | as they say |
 
 pub mod address;
 pub mod provider;
@@ -39,12 +39,14 @@ mod connection;
 mod engine;
 mod event;
 mod figures;
+mod giving_up;
 mod grants;
 mod lanes;
 mod logoff;
 mod logon;
 mod member;
 mod messages;
+mod numbers;
 mod object;
 mod process;
 mod profiles;

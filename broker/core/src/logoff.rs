@@ -12,6 +12,7 @@ use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, Sessio
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
+use crate::engine::Engine;
 use crate::event::Turn;
 use crate::member::{Leaving, Member, MemberState, WaitForOthers};
 use crate::object::Object;
@@ -24,6 +25,8 @@ use crate::timers::Timer;
 
 /// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
 const REFERENCES: Duration = Duration::from_secs(30);
+/// How long a session that was opened for its queue has to read it, once more and once more, when its time is over.
+const READING: Duration = Duration::from_secs(5);
 
 impl Broker {
     pub(crate) fn logoff(
@@ -64,12 +67,15 @@ impl Broker {
             began_with,
             told: began_with,
         });
-        self.timers.set(durable, Timer::Leaving(id));
-        if let Some(until) = until {
-            self.timers.set(until, Timer::Leaving(id));
-        }
         self.hurry(id, turn);
         self.check_leaving(id, turn);
+        // Most have left by now, and nothing is to happen when their time would be up.
+        if self.members.contains_key(&id) {
+            self.timers.set(durable, Timer::Leaving(id));
+            if let Some(until) = until {
+                self.timers.set(until, Timer::Leaving(id));
+            }
+        }
         turn.answer_first(before, asker.connection, asker.request);
         Ok(())
     }
@@ -119,7 +125,7 @@ impl Broker {
                 return Ok(());
             }
         }
-        let owner = session.members[0];
+        let owner = *session.members.first().expect("who asks is one of them");
         match self.settings.shutdown.shared_logoff {
             SharedLogoff::Any => Ok(()),
             SharedLogoff::Owner if owner == id => Ok(()),
@@ -261,7 +267,7 @@ impl Broker {
         self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
-        session.members.retain(|m| *m != id);
+        session.members.remove(&id);
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
         session.curious.remove(&id);
@@ -345,7 +351,8 @@ impl Broker {
     }
 
     fn lingers(&self, session: &Session, now: u64) -> bool {
-        self.settings.shutdown.linger != Linger::Off
+        // One that was opened for its queue reads it, to give up what is too old, also where it sends nothing.
+        (session.adopted || self.settings.shutdown.linger != Linger::Off)
             && session.engines().any(|(_, engine)| self.has_work(engine, session, now))
     }
 
@@ -353,7 +360,14 @@ impl Broker {
         let Some(session) = self.sessions.get(&id) else { return };
         // Somebody may have been here meanwhile: then it stays so long once more.
         let over = session.linger_until.is_some_and(|until| until <= turn.tick.boot);
-        if session.state == SessionState::Memberless && over {
+        if session.state != SessionState::Memberless || !over {
+            return;
+        }
+        // One that was opened for its queue looks into it first.
+        let reads = |(_, engine)| self.engines.get(&engine).is_some_and(Engine::reads);
+        if session.adopted && session.engines().any(reads) {
+            self.timers.set(turn.tick.boot + READING, Timer::Linger(id));
+        } else {
             self.close_session(id, turn);
         }
     }
@@ -476,7 +490,9 @@ impl Broker {
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.remove(&id).expect("it was closing");
-        self.remember_unknown(&session, turn);
+        if session.mail == MailAfter::Waits {
+            self.remember_what_waits(&session, turn);
+        }
         for provider in &session.providers {
             match provider.engine {
                 Some(engine) => self.detach_engine(engine, id, turn),

@@ -101,10 +101,10 @@ impl Broker {
         }
     }
 
-    /// A session without a member, for mail in the queue.
+    /// A session without a member, for mail in the queue. It sends that, unless a session does not linger; then it only gives
+    /// up what is too old.
     pub(crate) fn adopt(&mut self, key: SessionKey, turn: &mut Turn) {
-        let off = self.settings.shutdown.linger == crate::settings::Linger::Off;
-        if !off && self.stopping.is_none() && !self.joinable.contains_key(&key) {
+        if self.stopping.is_none() && !self.joinable.contains_key(&key) {
             self.start_session(key, Sharing::Shared, None, turn);
         }
     }
@@ -128,10 +128,11 @@ impl Broker {
             state: SessionState::Starting,
             profile: None,
             providers: Vec::new(),
-            members: Vec::new(),
+            members: std::collections::BTreeSet::new(),
             with_mail: 0,
             listeners: std::collections::BTreeSet::new(),
             curious: std::collections::BTreeSet::new(),
+            adopted: waiting.is_none(),
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),
             evicted: Vec::new(),
@@ -230,12 +231,12 @@ impl Broker {
         turn: &mut Turn,
     ) -> LaneId {
         let lane = self.lanes.open();
-        turn.emit(Effect::OpenLane(LaneSpec {
+        turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane,
             reader: None,
             provider_type,
             spec: spec.clone(),
-        }));
+        })));
         lane
     }
 
@@ -424,6 +425,7 @@ impl Broker {
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.get_mut(&id).expect("it has just started");
         session.state = SessionState::Active;
+        self.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
         let engines: Vec<_> = session.engines().collect();
         for (_, engine) in engines {
@@ -438,8 +440,20 @@ impl Broker {
 
     fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (profile, user) = (session.key.profile.clone(), session.key.user);
+        let adopted = session.adopted;
         for waiting in std::mem::take(&mut session.waiting) {
             self.answer(waiting.asker(), Err(fault.clone()), turn);
+        }
+        if fault.code == Code::E_NOT_FOUND {
+            self.failed.remove(&(profile, user));
+        } else {
+            if let Some(failed) = self.failed_status(id) {
+                self.failed.insert((profile.clone(), user), failed);
+            }
+            if adopted {
+                self.remember_failed(&profile, turn);
+            }
         }
         self.close_session(id, turn);
     }
@@ -481,7 +495,8 @@ impl Broker {
         let uid = self.processes.get(process).expect("it is connected").uid;
         let right = self.right(uid, &self.sessions[&id].profile().access);
         let session = self.sessions.get_mut(&id).expect("it has started");
-        session.members.push(member);
+        session.members.insert(member);
+        session.adopted = false;
         if session.state == SessionState::Memberless {
             session.state = SessionState::Active;
         }
@@ -499,8 +514,8 @@ impl Broker {
             references: std::collections::BTreeSet::new(),
             advises: std::collections::BTreeMap::new(),
             advised: 0,
-            uploads: std::collections::HashMap::new(),
-            pending: std::collections::HashMap::new(),
+            uploads: std::collections::BTreeMap::new(),
+            pending: std::collections::BTreeMap::new(),
             waiting: 0,
             unwritten: 0,
             failed: Vec::new(),
@@ -517,10 +532,10 @@ impl Broker {
             stores: session.profile().stores.iter().map(|s| s.name.clone()).collect(),
             identity: session.profile().identity.clone(),
         };
-        let engines: Vec<_> = session.engines().map(|(_, engine)| engine).collect();
         self.members.insert(member, new);
         self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
         if first_with_mail {
+            let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
             for engine in engines {
                 self.unpark(engine);
             }
@@ -557,6 +572,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         rests_until: std::time::Duration::ZERO,
         logons: 0,
         validating: false,
+        damage: None,
         unanswered: 0,
     }
 }

@@ -7,7 +7,7 @@
 //!     └──disconnected, evicted, broker stopped──► gone
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sundown_protocol::reply::LoggedOff;
@@ -40,9 +40,9 @@ pub(crate) struct Member {
     pub(crate) references: BTreeSet<MemberId>,
     pub(crate) advises: BTreeMap<AdviseId, Advise>,
     pub(crate) advised: u32,
-    pub(crate) uploads: HashMap<UploadId, Upload>,
+    pub(crate) uploads: BTreeMap<UploadId, Upload>,
     /// Submissions that are not final, and whether a drain waits for each.
-    pub(crate) pending: HashMap<(EngineId, u128), Waits>,
+    pub(crate) pending: BTreeMap<(EngineId, u128), Waits>,
     /// How many of them a drain waits for.
     pub(crate) waiting: u64,
     /// Writes handed to a store and not answered.

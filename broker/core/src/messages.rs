@@ -339,15 +339,16 @@ impl Broker {
             }
         };
         let engine = self.engine_for(member, store)?;
-        let write =
-            StoreWrite::Save { record: key.0, content, recovered: false, now: turn.tick.millis() };
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
         let member = self.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
+        let mut record = key.0;
         if let Some(Object::Draft(draft)) = member.objects.get_mut(object) {
-            draft.saving = Some(key.0);
+            // It is one message, with whatever keys it is saved meanwhile.
+            record = *draft.saving.get_or_insert(record);
         }
-        let then = Then::Saved { asker, member: id, object, engine, was: key.0 };
+        let write = StoreWrite::Save { record, content, recovered: false, now: turn.tick.millis() };
+        let then = Then::Saved { asker, member: id, object, engine, was: record };
         self.call(lane, caller, ProviderCall::Write(write), then, turn);
         Ok(())
     }

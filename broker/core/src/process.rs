@@ -7,6 +7,7 @@ use sundown_protocol::reply::Peer;
 
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
 use crate::member::Failed;
+use crate::numbers::NumberMap;
 use crate::quota::{Quota, Used};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,10 +60,10 @@ impl Process {
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Processes {
-    by_id: HashMap<ProcessId, Process>,
+    by_id: NumberMap<ProcessId, Process>,
     by_key: HashMap<ProcessKey, ProcessId>,
     /// What all processes of a user use.
-    users: HashMap<u32, Used>,
+    users: NumberMap<u32, Used>,
     made: u64,
 }
 

@@ -65,6 +65,10 @@ impl Broker {
         result: &Result<(), Fault>,
         turn: &mut Turn,
     ) {
+        if result.is_ok() {
+            self.forget_what_waits(name);
+            self.failed.retain(|(profile, _), _| profile != name);
+        }
         for asker in self.doomed.remove(name).unwrap_or_default() {
             let reply = result.clone().map(|()| Reply::ProfileDeleted(Deletion::Done));
             self.answer(asker, reply, turn);

@@ -231,6 +231,8 @@ pub enum ProviderAnswer {
         submissions: Vec<Submission>,
         /// Whether there are more behind them.
         more: bool,
+        /// Those that are damaged and left out.
+        damaged: usize,
     },
     /// To a queue's list.
     Queue {

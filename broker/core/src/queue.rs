@@ -27,7 +27,7 @@ use crate::settings::Right;
 
 /// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
-/// A page's cursor is the place of a store among the open ones and the place in its queue.
+/// A page's cursor is the slot of a store and the place in its queue.
 const CURSOR_BITS: u32 = 48;
 
 /// Bytes of a page of the queue: with what frames it, it must fit a frame.
@@ -358,6 +358,11 @@ impl Broker {
         self.engines.values().filter(|engine| engine.is_open())
     }
 
+    /// The open store with the lowest slot from this one on.
+    fn next_open_engine(&self, slot: u64) -> Option<&Engine> {
+        self.open_engines().filter(|e| e.slot >= slot).min_by_key(|e| e.slot)
+    }
+
     /// Lists the queue of the open stores, one after the other, a page at a time.
     pub(crate) fn queue_of(
         &mut self,
@@ -366,29 +371,31 @@ impl Broker {
         action: &QueueAction,
         turn: &mut Turn,
     ) {
-        let (question, place) = match action {
+        let (question, asked) = match action {
             QueueAction::List { all, after, limit } => {
-                let (place, after) = (after >> CURSOR_BITS, after & ((1 << CURSOR_BITS) - 1));
+                let (slot, after) = (after >> CURSOR_BITS, after & ((1 << CURSOR_BITS) - 1));
+                let asked = self.next_open_engine(slot);
+                // The store that was being listed may have closed meanwhile.
+                let after = asked.filter(|e| e.slot == slot).map_or(0, |_| after);
                 let limit = (*limit).clamp(1, MAX_QUEUE_ROWS);
-                (StoreRead::Queue { all: *all, after, limit }, place as usize)
+                (StoreRead::Queue { all: *all, after, limit }, asked)
             }
             QueueAction::Show(entry) => {
-                let held = self.open_engines().position(|e| e.uid == Some(entry.store));
-                let question = StoreRead::Submission { record: entry.record };
-                (question, held.unwrap_or(usize::MAX))
+                let asked = self.open_engines().find(|e| e.uid == Some(entry.store));
+                (StoreRead::Submission { record: entry.record }, asked)
             }
             QueueAction::Change(entry, change) => return self.change(asker, *entry, *change, turn),
             QueueAction::Flush => return self.flush_queues(asker, profile, turn),
         };
-        let Some((engine, lane)) = self.open_engines().nth(place).map(|e| (e.id, e.read)) else {
+        let Some((engine, lane, slot)) = asked.map(|e| (e.id, e.read, e.slot)) else {
             let result = match action {
                 QueueAction::List { .. } => Ok(Reply::Queue { rows: Vec::new(), next: None }),
                 _ => Err(not_in_queue()),
             };
             return self.answer(asker, result, turn);
         };
-        let page = matches!(action, QueueAction::List { .. }).then_some(place as u64);
-        let then = Then::Queue { asker, engine, profile, page };
+        let slot = matches!(action, QueueAction::List { .. }).then_some(slot);
+        let then = Then::Queue { asker, engine, profile, slot };
         self.call(lane, Caller::broker(None), ProviderCall::Read(question), then, turn);
     }
 
@@ -397,7 +404,7 @@ impl Broker {
         asker: Asker,
         engine: EngineId,
         profile: Option<&str>,
-        page: Option<u64>,
+        slot: Option<u64>,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
@@ -431,15 +438,13 @@ impl Broker {
             }
             let rows = page_rows;
             let next = if whole { next } else { last_shown };
-            let Some(page) = page else {
+            let Some(slot) = slot else {
                 let found = !rows.is_empty();
                 return found.then_some(Reply::Queue { rows, next: None }).ok_or_else(not_in_queue);
             };
-            let last = self.open_engines().count() as u64 <= page + 1;
             let next = match next {
-                Some(after) => Some(page << CURSOR_BITS | after),
-                None if last => None,
-                None => Some((page + 1) << CURSOR_BITS),
+                Some(after) => Some(slot << CURSOR_BITS | after),
+                None => self.next_open_engine(slot + 1).map(|e| e.slot << CURSOR_BITS),
             };
             Ok(Reply::Queue { rows, next })
         });

@@ -117,7 +117,7 @@ impl Broker {
             Request::Revoke { member, token } => self.revoke(asker, member, token, turn),
             Request::Status => {
                 let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
-                let status = self.status(uid);
+                let status = Box::new(self.status(uid));
                 self.answer(asker, Ok(Reply::Status(status)), turn);
                 Ok(())
             }
@@ -131,7 +131,7 @@ impl Broker {
             }
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
             Request::Broker => {
-                let status = self.broker_status();
+                let status = Box::new(self.broker_status());
                 self.answer(asker, Ok(Reply::Broker(status)), turn);
                 Ok(())
             }

@@ -25,7 +25,7 @@ use crate::settings::Profile;
 use crate::shutdown::Stance;
 
 /// Who a shared session is for: the user and the profile.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionKey {
     pub(crate) user: u32,
     pub(crate) profile: String,
@@ -42,8 +42,8 @@ pub(crate) struct Session {
     /// Known once the profile was read.
     pub(crate) profile: Option<Box<Profile>>,
     pub(crate) providers: Vec<Provider>,
-    /// In the order of their logons; the first one owns the session.
-    pub(crate) members: Vec<MemberId>,
+    /// In the order of their logons, which is that of their numbers; the first one owns the session.
+    pub(crate) members: BTreeSet<MemberId>,
     /// Those of them with mail.
     pub(crate) with_mail: usize,
     /// Members who registered for what happens in stores.
@@ -56,6 +56,8 @@ pub(crate) struct Session {
     pub(crate) leavers: Vec<(Asker, LoggedOff)>,
     /// Who was put out.
     pub(crate) evicted: Vec<Peer>,
+    /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
+    pub(crate) adopted: bool,
     /// Until when it stays without a member, if that is limited.
     pub(crate) linger_until: Option<Duration>,
     /// What becomes of its mail when it has closed.
@@ -146,6 +148,8 @@ pub(crate) struct Provider {
     pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
     pub(crate) validating: bool,
+    /// What it said first of damage; a store's is its engine's.
+    pub(crate) damage: Option<String>,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }

@@ -20,6 +20,7 @@ use crate::advise::StoreNews;
 use crate::broker::{Bounced, Broker, Caller, Then};
 use crate::engine::{Engine, Entry, Try};
 use crate::event::{EngineId, LaneId, Turn};
+use crate::giving_up::Unsent;
 use crate::provider::{
     Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, Recipient,
     RecipientResult, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
@@ -31,8 +32,12 @@ use crate::timers::Timer;
 
 /// The enhanced status code of what was given up although nobody knows what became of it: bad connection (RFC 3463).
 const UNKNOWN_STATUS: &str = "4.4.2";
+/// The one of what was not sent in time: delivery time expired.
+const EXPIRED_STATUS: &str = "4.4.7";
 /// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
+/// The longest marker, in bytes. It is stored once for each recipient.
+const MAX_MARKER: usize = 4 << 10;
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: u64 = 60_000;
 
@@ -60,6 +65,13 @@ enum Stage {
     Left,
 }
 
+impl Flight {
+    /// The store that the message is in.
+    pub(crate) fn engine(&self) -> EngineId {
+        self.engine
+    }
+}
+
 /// What to do with one message, found out before anything is changed.
 struct Plan {
     session: SessionId,
@@ -74,6 +86,21 @@ struct Plan {
 }
 
 impl Plan {
+    /// Gives up every recipient that is not settled, of a message that nobody was here to send.
+    fn give_up(session: SessionId, submission: &Submission) -> Self {
+        use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
+        let lost =
+            submission.recipients.iter().enumerate().filter_map(
+                |(index, recipient)| match recipient.state {
+                    Unknown | Transmitting => Some(nobody_knows(recipient, index)),
+                    Queued | Deferred => Some(nobody_sent(recipient, index)),
+                    _ => None,
+                },
+            );
+        let lost = lost.collect();
+        Self { session, groups: Vec::new(), lost, disabled: false, full: None }
+    }
+
     /// How many transmissions it has for a transport.
     fn groups_for(&self, place: usize) -> usize {
         self.groups.iter().filter(|(p, _)| *p == place).count()
@@ -147,9 +174,7 @@ impl Broker {
             }
             let submission = &engine.entries[&record].submission;
             let Some(session) = self.sender(id, submission) else {
-                let engine = self.engines.get_mut(&id).expect("looked at just before");
-                engine.forget(record);
-                engine.parked += 1;
+                self.leave_unsent(id, record, turn);
                 continue;
             };
             let mut plan = plan(&self.sessions[&session], submission, now);
@@ -167,6 +192,22 @@ impl Broker {
                 self.postpone(id, record, turn);
             } else {
                 self.depart(id, record, plan, turn);
+            }
+        }
+    }
+
+    /// Nobody here may send a message: it is forgotten until somebody may or, at its age limit, given up.
+    fn leave_unsent(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
+        let submission = &self.engines[&id].entries[&record].submission;
+        match self.unsent(id, submission, turn) {
+            Unsent::GivenUp(session) => {
+                let plan = Plan::give_up(session, submission);
+                self.depart(id, record, plan, turn);
+            }
+            Unsent::Waits(until) => {
+                let engine = self.engines.get_mut(&id).expect("it is pumped");
+                let entry = engine.forget(record).expect("it is ready");
+                self.park(id, &entry.submission.profile, until, turn);
             }
         }
     }
@@ -269,6 +310,16 @@ impl Broker {
         let (engine, record) = (state.engine, state.record);
         let (session, provider) = (state.session, state.provider);
         match result {
+            Ok(ProviderAnswer::Prepared { marker, .. }) if marker.len() > MAX_MARKER => {
+                self.call_transport(
+                    flight,
+                    TransportCall::Cancel { id: flight },
+                    Then::Nothing,
+                    turn,
+                );
+                let why = format!("the transport's marker is longer than {MAX_MARKER} bytes");
+                self.all_later(flight, &why, Outcome::Later, turn);
+            }
             Ok(ProviderAnswer::Prepared { marker, refused }) => {
                 self.accepted_by(session, provider);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
@@ -378,11 +429,11 @@ impl Broker {
                 return self.all_later(flight, &error.message, outcome, turn);
             }
         };
-        let mine: HashSet<_> = state.recipients.iter().copied().collect();
-        results.retain(|r| mine.contains(&r.recipient));
-        let answered: HashSet<_> = results.iter().map(|r| r.recipient).collect();
+        // Whatever it answers: each recipient of this flight has one result, the first.
+        let mut open: HashSet<_> = state.recipients.iter().copied().collect();
+        results.retain(|r| open.remove(&r.recipient));
         for recipient in &state.recipients {
-            if !answered.contains(recipient) {
+            if open.contains(recipient) {
                 let reply = "the transport did not say what became of it".to_owned();
                 let outcome = Outcome::Unknown;
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
@@ -422,8 +473,8 @@ impl Broker {
             state.stage = Stage::Recording;
         }
         let profile = &entry.submission.profile;
-        let policy = self.sessions.values().find(|s| s.key.profile == *profile);
-        let policy = policy.and_then(|s| s.profile.as_ref()).map(|p| p.queue.clone());
+        let mut of_it = self.sessions.values().filter(|s| s.key.profile == *profile);
+        let policy = of_it.find_map(|s| s.profile.as_ref()).map(|p| p.queue.clone());
         settle(entry, results, &policy.unwrap_or_default(), turn);
         let then = |bounced| Then::Recorded { engine: id, record, flight, bounced };
         self.store(id, record, then, turn);
@@ -640,17 +691,12 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
         full: None,
     };
     let expired = given_up(submission, &profile.queue) <= now;
-    let give_up = |recipient: &Recipient, index| {
-        let last = recipient.reply.as_deref().unwrap_or("no reply was read");
-        let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");
-        RecipientResult { recipient: index, outcome: Outcome::Failed, reply }
-    };
     // A try that is not through with everybody does not begin again with those who were late.
     let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
     for (index, recipient) in submission.recipients.iter().enumerate() {
         use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
         if recipient.state == Unknown && expired {
-            plan.lost.push(give_up(recipient, index));
+            plan.lost.push(nobody_knows(recipient, index));
         }
         let its_turn = match recipient.state {
             Queued | Transmitting => true,
@@ -695,7 +741,7 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
             Some((_, provider)) if recipient.intent.is_some() => {
                 plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
                 if expired {
-                    plan.lost.push(give_up(recipient, index));
+                    plan.lost.push(nobody_knows(recipient, index));
                 }
             }
             Some((_, provider)) => {
@@ -723,6 +769,23 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
         }
     }
     plan
+}
+
+/// A recipient is given up of whom nobody knows whether they have the message.
+fn nobody_knows(recipient: &Recipient, index: usize) -> RecipientResult {
+    let last = recipient.reply.as_deref().unwrap_or("no reply was read");
+    let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");
+    RecipientResult { recipient: index, outcome: Outcome::Failed, reply }
+}
+
+/// A recipient's time is over, and nobody was here to send the message. That is no try.
+fn nobody_sent(recipient: &Recipient, index: usize) -> RecipientResult {
+    let mut reply =
+        format!("{EXPIRED_STATUS} until its age limit nobody was logged on who sends it");
+    if let Some(last) = &recipient.reply {
+        reply = format!("{reply}; the last try: {last}");
+    }
+    RecipientResult { recipient: index, outcome: Outcome::Offline, reply }
 }
 
 fn unavailable(provider: &Provider) -> String {
@@ -787,7 +850,7 @@ fn short(reply: &str) -> String {
 }
 
 /// When a submission is given up that is not final by then, in milliseconds since 1970.
-fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
+pub(crate) fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
     submission.submitted.saturating_add(policy.max_age.as_millis() as u64)
 }
 

@@ -13,7 +13,7 @@ use crate::member::{Member, MemberState};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, TransportCall};
 use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session, SessionState};
-use crate::settings::Limits;
+use crate::settings::{Limits, Linger};
 
 impl Broker {
     /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
@@ -74,24 +74,27 @@ impl Broker {
     }
 
     /// What `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions that
-    /// only close are not listed any more.
+    /// only close are not listed any more, and those that only look for what is to be given up never are;
+    /// those that could not start are, until one can.
     pub(crate) fn status(&self, uid: u32) -> Status {
+        let only_looks = |s: &&Session| s.adopted && self.settings.shutdown.linger == Linger::Off;
         let listed = |s: &&Session| {
             !matches!(s.state, SessionState::Closing { .. })
+                && !only_looks(s)
                 && (s.key.user == uid || self.administers(uid, &s.key.profile))
         };
+        let started = self.sessions.values().filter(listed).map(|s| self.session_status(s));
+        let failed = self
+            .failed
+            .iter()
+            .filter(|((profile, user), _)| *user == uid || self.administers(uid, profile));
         let facts = &self.settings.broker;
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: facts.pid,
             socket: facts.socket.clone(),
             started: facts.started,
-            sessions: self
-                .sessions
-                .values()
-                .filter(listed)
-                .map(|s| self.session_status(s))
-                .collect(),
+            sessions: started.chain(failed.map(|(_, status)| status.clone())).collect(),
             queue: self.queue_counts(),
             waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
         }
@@ -134,9 +137,33 @@ impl Broker {
             shared: session.is_shared(),
             state: session.state_name().into(),
             members: session.members.iter().map(|m| self.member_status(*m)).collect(),
-            providers: session.providers.iter().map(provider_status).collect(),
+            providers: session.providers.iter().map(|p| self.provider_status(p)).collect(),
             references: self.references_of(session.id),
         }
+    }
+
+    fn provider_status(&self, provider: &Provider) -> ProviderStatus {
+        let engine = provider.engine.and_then(|engine| self.engines.get(&engine));
+        let damage = engine.map_or(&provider.damage, |e| &e.damage).as_ref();
+        let status = match damage.filter(|_| provider.state == ProviderState::Available) {
+            Some(damage) => format!("damaged: {damage}"),
+            None => state_text(provider),
+        };
+        ProviderStatus {
+            name: provider.name.clone(),
+            kind: resource(provider.kind),
+            status,
+            fast_shutdown: provider.fast_shutdown.name().into(),
+        }
+    }
+
+    /// What is shown of a session whose providers do not let it start: those.
+    pub(crate) fn failed_status(&self, id: SessionId) -> Option<SessionStatus> {
+        let session = self.sessions.get(&id).filter(|s| s.profile.is_some())?;
+        let failed = |p: &&Provider| matches!(p.state, ProviderState::Failed(_));
+        let providers = session.providers.iter().filter(failed).map(|p| self.provider_status(p));
+        let providers = providers.collect();
+        Some(SessionStatus { state: "failed".into(), providers, ..self.session_status(session) })
     }
 
     fn member_status(&self, id: MemberId) -> MemberStatus {
@@ -224,14 +251,5 @@ fn state_text(provider: &Provider) -> String {
         ProviderState::Failed(why) => format!("failed: {why}"),
         ProviderState::LoggingOff => "logging off".into(),
         ProviderState::Gone => "logged off".into(),
-    }
-}
-
-fn provider_status(provider: &Provider) -> ProviderStatus {
-    ProviderStatus {
-        name: provider.name.clone(),
-        kind: resource(provider.kind),
-        status: state_text(provider),
-        fast_shutdown: provider.fast_shutdown.name().into(),
     }
 }

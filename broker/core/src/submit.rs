@@ -187,7 +187,7 @@ impl Broker {
                 StoreNews::Created(sundown_protocol::request::Folder::Outbox),
                 turn,
             );
-            self.enqueue(engine, *submission, turn.tick.millis());
+            self.enqueue(engine, *submission, turn);
         }
         self.written(id, turn);
         self.written_of(process, turn);
@@ -279,9 +279,13 @@ fn queued(address: String) -> Recipient {
 }
 
 /// The recipients in their order, each once.
-fn distinct(recipients: Vec<String>) -> Vec<String> {
-    let mut seen = std::collections::HashSet::new();
-    recipients.into_iter().filter(|r| seen.insert(r.clone())).collect()
+fn distinct(mut recipients: Vec<String>) -> Vec<String> {
+    // Most messages have one.
+    if recipients.len() > 1 {
+        let mut seen = std::collections::HashSet::new();
+        recipients.retain(|r| seen.insert(r.clone()));
+    }
+    recipients
 }
 
 /// Refuses what is no address, naming all of it.

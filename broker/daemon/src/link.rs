@@ -5,14 +5,14 @@
 //!      └──not a hello, too late, another version──► Closing
 //! ```
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use interprocess::local_socket::Stream;
-use interprocess::local_socket::traits::Stream as _;
 use mio::Interest;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use sundown_core::settings::Limits;
 use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
@@ -32,11 +32,15 @@ const FREE: usize = 4 << 10;
 
 /// One connection.
 pub(crate) struct Link {
-    stream: Stream,
+    socket: OwnedFd,
     pub(crate) credentials: Credentials,
     pub(crate) state: LinkState,
     /// What the loop is woken for.
     pub(crate) wants: Interest,
+    /// Whether the loop has it on its list of those with more to read.
+    pub(crate) unread: bool,
+    /// Whether it has something that was not tried to be written.
+    pub(crate) dirty: bool,
     /// The process at the other end, once it has said hello.
     pub(crate) process: Option<ProcessKey>,
     inbox: Vec<u8>,
@@ -77,14 +81,15 @@ pub(crate) enum Intake {
 }
 
 impl Link {
-    pub(crate) fn new(stream: Stream, limit: usize) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        let credentials = Credentials::of(as_fd(&stream))?;
+    pub(crate) fn new(socket: OwnedFd, now: Instant, limit: usize) -> io::Result<Self> {
+        let credentials = Credentials::of(socket.as_fd())?;
         Ok(Self {
-            stream,
+            socket,
             credentials,
-            state: LinkState::AwaitHello(Instant::now() + HELLO),
+            state: LinkState::AwaitHello(now + HELLO),
             wants: Interest::READABLE,
+            unread: false,
+            dirty: false,
             process: None,
             inbox: Vec::new(),
             used: 0,
@@ -95,17 +100,17 @@ impl Link {
 
     /// Who has said this hello.
     pub(crate) fn identity(&mut self, id: ConnectionId, hello: &Hello) -> PeerIdentity {
-        self.credentials.identity(as_fd(&self.stream), id, hello)
+        self.credentials.identity(self.socket.as_fd(), id, hello)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        as_fd(&self.stream)
+        self.socket.as_fd()
     }
 
     /// Reads once.
     pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> Intake {
         scratch.resize(READ, 0);
-        match (&self.stream).read(scratch) {
+        match rustix::io::read(&self.socket, &mut scratch[..]) {
             Ok(0) => Intake::Ended,
             Ok(n) => {
                 self.inbox.drain(..self.used);
@@ -120,8 +125,8 @@ impl Link {
                 // A short read has emptied the socket; an end that follows is an event of its own.
                 if n < READ { Intake::Drained } else { Intake::More }
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => Intake::Drained,
-            Err(e) if e.kind() == ErrorKind::Interrupted => Intake::More,
+            Err(Errno::WOULDBLOCK) => Intake::Drained,
+            Err(Errno::INTR) => Intake::More,
             Err(_) => Intake::Ended,
         }
     }
@@ -172,14 +177,14 @@ impl Link {
         key: ProcessKey,
         version: Version,
         account: Rc<Account>,
-        limits: &Limits,
+        (broker, limits): (u32, &Limits),
     ) {
         self.state = LinkState::Open(version);
         self.process = Some(key);
         self.outbox = Outbox::new(account, limits.outbox_bytes);
         let welcome = Welcome {
             version: version as u16,
-            pid: std::process::id(),
+            pid: broker,
             requests: limits.requests,
             bytes: limits.request_bytes,
         };
@@ -204,21 +209,22 @@ impl Link {
 
     /// Writes what the socket takes. Whether everything is written; an error ends the connection.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        self.dirty = false;
         let too_slow = |TooSlow| io::Error::from(ErrorKind::OutOfMemory);
         while !self.raw.is_empty() {
-            match (&self.stream).write(&self.raw) {
+            match send(&self.socket, &self.raw, SendFlags::NOSIGNAL) {
                 Ok(n) => drop(self.raw.drain(..n)),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(Errno::WOULDBLOCK) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
             }
         }
         while let Some(front) = self.outbox.front() {
-            match (&self.stream).write(front) {
+            match send(&self.socket, front, SendFlags::NOSIGNAL) {
                 Ok(n) => self.outbox.advance(n).map_err(too_slow)?,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(Errno::WOULDBLOCK) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(true)
@@ -227,11 +233,6 @@ impl Link {
     pub(crate) fn is_flushed(&self) -> bool {
         self.raw.is_empty() && self.outbox.is_empty()
     }
-}
-
-fn as_fd(stream: &Stream) -> BorrowedFd<'_> {
-    let Stream::UdSocket(stream) = stream;
-    stream.as_fd()
 }
 
 /// The version both sides speak.

@@ -49,6 +49,8 @@ pub(crate) struct Outbox {
     missed: BTreeMap<MemberId, u64>,
     /// Bytes that came from the connection and are no whole request yet.
     begun: Option<Charge>,
+    /// A small buffer that was written, for the next frame.
+    spare: Vec<u8>,
 }
 
 /// The client did not read for so long that its connection must end.
@@ -73,6 +75,7 @@ impl Outbox {
             written: 0,
             missed: BTreeMap::new(),
             begun: None,
+            spare: Vec::new(),
         }
     }
 
@@ -122,23 +125,28 @@ impl Outbox {
     }
 
     fn append(&mut self, message: &FromBroker) -> Result<(), TooSlow> {
-        let frame = codec::encode(message).or_else(|_| codec::encode(&too_long(message)));
-        let frame = frame.expect("a fault of one line fits a frame");
-        if self.account.used.get() + frame.len() > self.limit {
+        // Small frames share a buffer, so that one write carries many.
+        let shared = self.written == 0
+            && self.frames.back().is_some_and(|(last, _)| last.len() + SMALL <= SHARED);
+        if !shared {
+            let nothing = Charge::new(&self.account, 0);
+            self.frames.push_back((std::mem::take(&mut self.spare), nothing));
+        }
+        let (buffer, charge) = self.frames.back_mut().expect("there is one now");
+        let before = buffer.len();
+        let encoded = codec::encode_into(message, buffer)
+            .or_else(|_| codec::encode_into(&too_long(message), buffer));
+        encoded.expect("a fault of one line fits a frame");
+        let bytes = buffer.len() - before;
+        if self.account.used.get() + bytes > self.limit {
+            buffer.truncate(before);
+            if before == 0 {
+                self.frames.pop_back();
+            }
             return Err(TooSlow);
         }
-        // Small frames share a buffer, so that one write carries many.
-        if let Some((last, charge)) = self.frames.back_mut()
-            && self.written == 0
-            && last.len() + frame.len() <= SHARED
-        {
-            last.extend_from_slice(&frame);
-            self.account.used.set(self.account.used.get() + frame.len());
-            charge.bytes += frame.len();
-            return Ok(());
-        }
-        let charge = Charge::new(&self.account, frame.len());
-        self.frames.push_back((frame, charge));
+        self.account.used.set(self.account.used.get() + bytes);
+        charge.bytes += bytes;
         Ok(())
     }
 
@@ -151,8 +159,12 @@ impl Outbox {
     pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), TooSlow> {
         self.written += bytes;
         if self.frames.front().is_some_and(|(frame, _)| frame.len() == self.written) {
-            self.frames.pop_front();
+            let frame = self.frames.pop_front();
             self.written = 0;
+            if let Some((mut frame, _)) = frame.filter(|(frame, _)| frame.capacity() <= SPARE) {
+                frame.clear();
+                self.spare = frame;
+            }
         }
         if self.frames.is_empty() && !self.missed.is_empty() {
             self.confess()?;
@@ -163,6 +175,10 @@ impl Outbox {
 
 /// Frames are put together up to so many bytes.
 const SHARED: usize = 16 << 10;
+/// What a frame that is put to others is taken to have at most; few have more.
+const SMALL: usize = 256;
+/// A connection keeps a buffer of so many bytes for its next answer.
+const SPARE: usize = 512;
 
 /// In place of an answer that does not fit a frame.
 fn too_long(message: &FromBroker) -> FromBroker {

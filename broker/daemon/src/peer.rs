@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection, as the kernel says it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
 use sundown_protocol::hello::{Hello, MAX_PROGRAM};
@@ -64,8 +65,12 @@ impl Credentials {
 /// On a kernel whose pidfds have a file system of their own (Linux 6.9) their inode is unique for the machine's life.
 fn unique_inode(pidfd: &OwnedFd) -> Option<u64> {
     const PIDFS_MAGIC: u64 = 0x5049_4446;
-    let system = rustix::fs::fstatfs(pidfd.as_fd()).ok()?;
-    (system.f_type as u64 == PIDFS_MAGIC).then_some(())?;
+    static HAS_PIDFS: OnceLock<bool> = OnceLock::new();
+    let has_pidfs = || {
+        let system = rustix::fs::fstatfs(pidfd.as_fd());
+        system.is_ok_and(|system| system.f_type as u64 == PIDFS_MAGIC)
+    };
+    HAS_PIDFS.get_or_init(has_pidfs).then_some(())?;
     rustix::fs::fstat(pidfd.as_fd()).ok().map(|s| s.st_ino)
 }
 

@@ -1,6 +1,6 @@
 //! The loop: one thread that waits for sockets, signals, workers and the clock, and owns everything that decides.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustc_hash::FxHashMap;
 use sundown_core::provider::{ProviderAnswer, ProviderError};
 use sundown_core::settings::BrokerFacts;
 use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, Figures, ProcessKey, Stop, Tick};
@@ -136,7 +137,8 @@ pub struct Server {
     locations: Locations,
     places: Places,
     loaded: Loaded,
-    links: HashMap<ConnectionId, Link>,
+    /// Their numbers are the broker's own: nobody can choose some that collide.
+    links: FxHashMap<ConnectionId, Link>,
     /// Connections in their order, and until when each must have said hello.
     greeting: VecDeque<(Instant, ConnectionId)>,
     processes: HashMap<ProcessKey, ProcessWatch>,
@@ -148,12 +150,15 @@ pub struct Server {
     /// How many connections each user has, those included that have not said hello.
     users: HashMap<u32, usize>,
     made: u64,
+    pid: u32,
     began: Instant,
+    /// When this turn of the loop began, by both clocks: what happens in a turn happens at once.
+    now: (Instant, SystemTime),
     alarm: Option<Duration>,
     /// Links with something to write.
-    dirty: BTreeSet<ConnectionId>,
+    dirty: Vec<ConnectionId>,
     /// Links with more to read.
-    unread: BTreeSet<ConnectionId>,
+    unread: Vec<ConnectionId>,
     /// Whether there are no descriptors for another connection.
     full: bool,
     /// Processes that may be watched: half of the descriptors are for connections.
@@ -242,6 +247,7 @@ impl Server {
         };
         let measured = metrics.as_ref().map(|(metrics, _)| Arc::clone(metrics));
         let (workers, answers) = Workers::new(registry, waker, measured);
+        let began = Instant::now();
         let mut server = Self {
             broker: Broker::new(sundown_core::settings::Settings::default()),
             workers,
@@ -256,7 +262,7 @@ impl Server {
             locations,
             places,
             loaded,
-            links: HashMap::new(),
+            links: FxHashMap::default(),
             greeting: VecDeque::new(),
             processes: HashMap::new(),
             watched: HashMap::new(),
@@ -265,10 +271,12 @@ impl Server {
             refusals: Refusals::default(),
             users: HashMap::new(),
             made: FIRST,
-            began: Instant::now(),
+            pid: broker.pid,
+            began,
+            now: (began, SystemTime::now()),
             alarm: None,
-            dirty: BTreeSet::new(),
-            unread: BTreeSet::new(),
+            dirty: Vec::new(),
+            unread: Vec::new(),
             full: false,
             watchable,
             descriptors: descriptors - (descriptors / 4).min(RESERVE),
@@ -311,11 +319,11 @@ impl Server {
         let mut events = Events::with_capacity(1024);
         self.manager.ready(&format!("Accepting at {}", self.locations.socket.display()));
         while !self.over {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
+            match self.wait(&mut events) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(system("wait for events"))?,
             }
+            self.now = (Instant::now(), SystemTime::now());
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept_all(),
@@ -328,10 +336,10 @@ impl Server {
                     Token(token) => {
                         let id = ConnectionId(token as u64 / 2);
                         if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            self.unread.insert(id);
+                            self.mark_unread(id);
                         }
                         if event.is_writable() {
-                            self.dirty.insert(id);
+                            self.mark_dirty(id);
                         }
                     }
                 }
@@ -354,11 +362,28 @@ impl Server {
         Ok(())
     }
 
+    /// Waits until there is something to do. For a while, if the settings say so, without sleeping: who asks in that time is
+    /// answered sooner, at the price of a busy processor.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.timeout();
+        let busy = timeout.map_or(self.loaded.busy_poll, |most| most.min(self.loaded.busy_poll));
+        if !busy.is_zero() {
+            let began = Instant::now();
+            while began.elapsed() < busy {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        self.poll.poll(events, timeout)
+    }
+
     fn timeout(&self) -> Option<Duration> {
         if !self.unread.is_empty() {
             return Some(Duration::ZERO);
         }
-        let now = Instant::now();
+        let (now, _) = self.now;
         let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
         let again = self.accept_again.map(|at| at.saturating_duration_since(now));
         let hello = self.greeting.front().map(|(at, _)| at.saturating_duration_since(now));
@@ -369,7 +394,7 @@ impl Server {
     }
 
     fn tell_time(&mut self) {
-        let now = Instant::now();
+        let (now, _) = self.now;
         self.manager.turn(now);
         if self.alarm.is_some_and(|at| self.began + at <= now) {
             self.alarm = None;
@@ -423,7 +448,8 @@ impl Server {
     fn tick(&mut self) -> Tick {
         // Drawn out by the core; the beginning comes from the system.
         self.seed = self.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
-        Tick { boot: self.began.elapsed(), wall: SystemTime::now(), seed: self.seed }
+        let (now, wall) = self.now;
+        Tick { boot: now - self.began, wall, seed: self.seed }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -438,10 +464,10 @@ impl Server {
                 self.refusals.note(uid, &peer, request, &why);
             }
             Effect::Close { connection, why } => self.close(connection, why),
-            Effect::OpenLane(spec) => self.workers.open(spec),
+            Effect::OpenLane(spec) => self.workers.open(*spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
             Effect::Call { lane, call, behalf, provider } => {
-                self.workers.call(lane, call, behalf, provider);
+                self.workers.call(lane, call, *behalf, provider);
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
@@ -464,8 +490,22 @@ impl Server {
         if pushed == Err(TooSlow) {
             tracing::warn!(connection = connection.0, "a client does not read; disconnected");
             self.drop_link(connection);
-        } else {
-            self.dirty.insert(connection);
+        } else if !std::mem::replace(&mut link.dirty, true) {
+            self.dirty.push(connection);
+        }
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id).filter(|link| !link.dirty) {
+            link.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn mark_unread(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id).filter(|link| !link.unread) {
+            link.unread = true;
+            self.unread.push(id);
         }
     }
 
@@ -474,15 +514,15 @@ impl Server {
         let Some(link) = self.links.get_mut(&connection) else { return };
         tracing::info!(connection = connection.0, %why, "a connection is closed");
         link.say_goodbye(why);
-        self.dirty.insert(connection);
+        self.mark_dirty(connection);
     }
 
     /// A connection is gone. The core is told in a turn of its own.
     fn drop_link(&mut self, connection: ConnectionId) {
         let Some(link) = self.links.get_mut(&connection) else { return };
         link.state = LinkState::Closing;
-        self.unread.insert(connection);
-        self.dirty.insert(connection);
+        self.mark_unread(connection);
+        self.mark_dirty(connection);
     }
 
     fn accept_all(&mut self) {
@@ -501,17 +541,17 @@ impl Server {
                     if !std::mem::replace(&mut self.full, true) {
                         tracing::warn!(%error, "no connection can be accepted for the moment");
                     }
-                    self.accept_again = Some(Instant::now() + Duration::from_millis(100));
+                    self.accept_again = Some(self.now.0 + Duration::from_millis(100));
                     return;
                 }
             }
         }
     }
 
-    fn accepted(&mut self, stream: interprocess::local_socket::Stream) -> io::Result<()> {
+    fn accepted(&mut self, socket: OwnedFd) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let mut link = Link::new(stream, self.loaded.settings.limits.outbox_bytes)?;
+        let mut link = Link::new(socket, self.now.0, self.loaded.settings.limits.outbox_bytes)?;
         if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);
@@ -530,7 +570,8 @@ impl Server {
         }
         *self.users.entry(link.credentials.uid).or_default() += 1;
         self.links.insert(id, link);
-        self.unread.insert(id);
+        // Its hello is often there already.
+        self.mark_unread(id);
         Ok(())
     }
 
@@ -562,21 +603,27 @@ impl Server {
 
     /// Reads one piece of every connection that has something, and applies what it asks.
     fn read_some(&mut self) {
-        for id in std::mem::take(&mut self.unread) {
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let intake = match self.links.get_mut(&id) {
-                Some(Link { state: LinkState::Closing, .. }) => Intake::Ended,
-                Some(link) => link.read(&mut scratch),
-                None => Intake::Drained,
+        let mut unread = std::mem::take(&mut self.unread);
+        for id in unread.drain(..) {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            link.unread = false;
+            let intake = match link.state {
+                LinkState::Closing => Intake::Ended,
+                _ => link.read(&mut self.scratch),
             };
-            self.scratch = scratch;
             if intake == Intake::More {
-                self.unread.insert(id);
+                self.mark_unread(id);
             }
             self.take_requests(id);
             if intake == Intake::Ended {
                 self.remove(id);
+            } else {
+                // One write for all that this piece has asked; nobody waits until others had their turn.
+                self.write(id);
             }
+        }
+        if self.unread.is_empty() {
+            self.unread = unread;
         }
     }
 
@@ -597,7 +644,7 @@ impl Server {
                 }
             }
         }
-        self.unread.insert(id);
+        self.mark_unread(id);
     }
 
     fn open(
@@ -616,7 +663,7 @@ impl Server {
         };
         let account = self.accounts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
         self.accounts.insert(key.clone(), Rc::downgrade(&account));
-        link.welcome(key.clone(), version, account, &self.loaded.settings.limits);
+        link.welcome(key.clone(), version, account, (self.pid, &self.loaded.settings.limits));
         let pidfd = link.credentials.pidfd.take().filter(|_| self.watched.len() < self.watchable);
         let token = Token(id.0 as usize * 2 + 1);
         if let Some(watch) = self.processes.get_mut(&key) {
@@ -629,7 +676,7 @@ impl Server {
             }
             self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
         }
-        self.dirty.insert(id);
+        self.mark_dirty(id);
     }
 
     fn process_ended(&mut self, token: Token) {
@@ -683,31 +730,39 @@ impl Server {
                 self.users.remove(&link.credentials.uid);
             }
         }
-        let fd = link.as_fd().as_raw_fd();
-        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        self.dirty.remove(&id);
-        self.unread.remove(&id);
+        // Nobody else has this descriptor: with it goes that it is watched.
         drop(link);
         self.apply(Event::Disconnected { connection: id });
     }
 
+    /// Writes to everybody who has something. One that ends tells others, who are written to, too.
     fn write_all(&mut self) {
-        for id in std::mem::take(&mut self.dirty) {
-            let Some(link) = self.links.get_mut(&id) else { continue };
-            let flushed = link.flush();
-            // Only who has something left is told of room: otherwise each read of the client would wake this loop.
-            let wants = match &flushed {
-                Ok(true) => Interest::READABLE,
-                _ => Interest::READABLE | Interest::WRITABLE,
-            };
-            if std::mem::replace(&mut link.wants, wants) != wants {
-                let (fd, token) = (link.as_fd().as_raw_fd(), Token(id.0 as usize * 2));
-                let _ = self.poll.registry().reregister(&mut SourceFd(&fd), token, wants);
+        while !self.dirty.is_empty() {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            dirty.drain(..).for_each(|id| self.write(id));
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
+                return;
             }
-            let ended = link.state == LinkState::Closing && link.is_flushed();
-            if ended || flushed.is_err() {
-                self.remove(id);
-            }
+        }
+    }
+
+    /// Writes what a connection's socket takes, if it has anything.
+    fn write(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.dirty) else { return };
+        let flushed = link.flush();
+        // Only who has something left is told of room: otherwise each read of the client would wake this loop.
+        let wants = match &flushed {
+            Ok(true) => Interest::READABLE,
+            _ => Interest::READABLE | Interest::WRITABLE,
+        };
+        if std::mem::replace(&mut link.wants, wants) != wants {
+            let (fd, token) = (link.as_fd().as_raw_fd(), Token(id.0 as usize * 2));
+            let _ = self.poll.registry().reregister(&mut SourceFd(&fd), token, wants);
+        }
+        let ended = link.state == LinkState::Closing && link.is_flushed();
+        if ended || flushed.is_err() {
+            self.remove(id);
         }
     }
 

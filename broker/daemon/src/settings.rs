@@ -20,6 +20,7 @@ mod source;
 mod value;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use sundown_core::settings::{Limits, Settings, Shutdown};
@@ -37,8 +38,8 @@ pub use value::valid_name;
 use crate::metrics::Listen;
 use source::Source;
 use value::{
-    Behavior, BufferSize, Count, Grace, LingerTime, ListenPlace, PositiveTime, SharedLogoffWord,
-    Size, Spelled,
+    Behavior, BufferSize, BusyPoll, Count, Grace, LingerTime, ListenPlace, PositiveTime,
+    SharedLogoffWord, Size, Spelled,
 };
 
 /// What the settings files say.
@@ -48,6 +49,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// `[socket]`, `group`: who besides the owner may connect. The socket has mode 0660 then, its directory 0750.
     pub socket_group: Option<Group>,
+    /// `[socket]`, `busy_poll`: how long the loop looks for more before it sleeps. No time: not at all.
+    pub busy_poll: Duration,
     /// `[metrics]`, `listen`: where figures can be asked for, if anywhere.
     pub metrics: Option<Listen>,
     /// The files that were there, in the order in which they were read.
@@ -121,6 +124,7 @@ struct LimitsSection {
 #[serde(default, deny_unknown_fields, expecting = "a table: [socket]")]
 struct SocketSection {
     group: Option<Spanned<String>>,
+    busy_poll: Option<Spelled<BusyPoll>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -141,6 +145,7 @@ impl SettingsFile {
         if let Some(name) = self.socket.group {
             loaded.socket_group = Some(find_group(&name, source, accounts)?);
         }
+        set(&mut loaded.busy_poll, Spelled::of(self.socket.busy_poll));
         if let Some(listen) = Spelled::of(self.metrics.listen) {
             loaded.metrics = Some(listen);
         }
@@ -208,8 +213,6 @@ fn find_group(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use sundown_core::settings::{FastShutdownBehavior, Linger, SharedLogoff};
 
     use super::*;
@@ -267,6 +270,7 @@ mod tests {
             recipients = 8
             [socket]
             group = "mail"
+            busy_poll = "50us"
             [metrics]
             listen = "localhost:9464"
         "#])
@@ -301,6 +305,7 @@ mod tests {
         };
         assert_eq!(loaded.settings.limits, limits);
         assert_eq!(loaded.socket_group, Some(Group { name: "mail".into(), gid: 8 }));
+        assert_eq!(loaded.busy_poll, Duration::from_micros(50));
         assert_eq!(loaded.metrics, Listen::parse("127.0.0.1:9464"));
     }
 

@@ -9,17 +9,17 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::traits::Listener as _;
 use interprocess::local_socket::{
-    GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions, Stream, ToFsName,
+    GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions, ToFsName,
 };
 use interprocess::os::unix::uds_local_socket::Listener as UnixListener;
 use rustix::fs::FlockOperation;
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::service::Passed;
 use crate::settings::Group;
@@ -263,8 +263,10 @@ impl Place {
         &self.path
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Stream> {
-        self.listener.accept()
+    /// The next connection, which never blocks and is closed in children.
+    pub(crate) fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        Ok(rustix::net::accept_with(self.as_fd(), flags)?)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

@@ -26,12 +26,15 @@ use sundown_protocol::Code;
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::SettingChange;
 use sundown_providers::{
-    AddressBookProvider, LeavingProcess, Prepared, ProviderShutdown, Registry, Reply,
-    StoreProvider, StoreReader, Support, Sync, TransportProvider,
+    AddressBookProvider, LeavingProcess, NothingToSave, Prepared, ProviderShutdown, Registry,
+    Reply, StoreProvider, StoreReader, Support, Sync, TransportProvider,
 };
 
 /// How long a deferred submission may wait for company.
 const DEFERRED: Duration = Duration::from_millis(50);
+
+/// The most characters that are kept of what a provider says of a failure.
+const MOST_WORDS: usize = 2_000;
 
 type Answer = Result<ProviderAnswer, ProviderError>;
 
@@ -53,6 +56,8 @@ enum Whoever {
 pub struct Workers {
     registry: Registry,
     lanes: HashMap<LaneId, Arc<Sender<Work>>>,
+    /// Desks of providers that need not be called when a process leaves.
+    carefree: HashMap<LaneId, Desk>,
     stores: Stores,
     answers: Answers,
     metrics: Option<Arc<Metrics>>,
@@ -131,8 +136,8 @@ impl Workers {
     ) -> (Self, Receiver<(CallId, Answer)>) {
         let (sender, receiver) = unbounded();
         let answers = Answers { sender, waker };
-        let lanes = HashMap::new();
-        (Self { registry, lanes, stores: Stores::default(), answers, metrics }, receiver)
+        let (lanes, carefree) = (HashMap::new(), HashMap::new());
+        (Self { registry, lanes, carefree, stores: Stores::default(), answers, metrics }, receiver)
     }
 
     /// Makes a worker.
@@ -158,11 +163,17 @@ impl Workers {
             }
             ProviderType::Transport => {
                 let made = make(&self.registry.transports, &spec);
+                if made.as_ref().is_ok_and(|transport| transport.has_nothing_to_save()) {
+                    self.carefree.insert(lane, desk.clone());
+                }
                 let support: Arc<dyn Support> = Arc::new(self.stores.clone());
                 spawn("transport", &spec, move || desk.serve_transport(made, &support));
             }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
+                if made.as_ref().is_ok_and(|book| book.has_nothing_to_save()) {
+                    self.carefree.insert(lane, desk.clone());
+                }
                 spawn("address-book", &spec, move || desk.serve_address_book(made));
             }
         }
@@ -187,16 +198,27 @@ impl Workers {
 
     /// Hands a call to a worker.
     pub fn call(&self, lane: LaneId, call: CallId, behalf: Behalf, provider: ProviderCall) {
-        if let Some(lane) = self.lanes.get(&lane) {
-            let _ = lane.send(Work { from: Whoever::Core(call), behalf, provider });
+        let work = Work { from: Whoever::Core(call), behalf, provider };
+        let mut carefree = Carefree;
+        if let Some(desk) = self.carefree.get(&lane).filter(|_| is_shutdown(&work)) {
+            let answer = desk.shutdown_call(&work, || Some(&mut carefree));
+            desk.answers.send([(work.from, answer)]);
+        } else if let Some(lane) = self.lanes.get(&lane) {
+            let _ = lane.send(work);
         }
     }
 
     /// Lets a worker end when it has done what it was given. One that hangs is left behind.
     pub fn close(&mut self, lane: LaneId) {
         self.lanes.remove(&lane);
+        self.carefree.remove(&lane);
     }
 }
+
+/// Stands for a provider that need not be called when a process leaves.
+struct Carefree;
+
+impl NothingToSave for Carefree {}
 
 /// Makes a provider; without its kind every call of it says so.
 fn make<P: ?Sized>(
@@ -237,7 +259,7 @@ impl Desk {
     fn make_call(&self, work: &Work, call: impl FnOnce() -> Answer) -> Answer {
         let began = Instant::now();
         let answer = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(self.panicked()));
-        let took = began.elapsed();
+        let (answer, took) = (in_few_words(answer), began.elapsed());
         self.log_call(&work.behalf, work.provider.name(), &answer, took);
         answer
     }
@@ -394,6 +416,16 @@ impl Desk {
     }
 }
 
+/// An answer as it is logged and shown: what a provider says of a failure is in everybody's status, and that must fit a frame.
+fn in_few_words(mut answer: Answer) -> Answer {
+    if let Err(error) = &mut answer
+        && error.message.len() > MOST_WORDS
+    {
+        error.message = error.message.chars().take(MOST_WORDS).chain(['…']).collect();
+    }
+    answer
+}
+
 /// A call that was made and not answered yet. Dropped, it says that the provider failed.
 struct Slip {
     desk: Desk,
@@ -416,7 +448,7 @@ impl Slip {
 
     fn answer(&mut self, answer: Answer) {
         let Some(from) = self.from.take() else { return };
-        let took = self.began.elapsed();
+        let (answer, took) = (in_few_words(answer), self.began.elapsed());
         self.desk.log_call(&self.behalf, self.name, &answer, took);
         self.desk.answers.send([(from, answer)]);
     }
@@ -532,12 +564,17 @@ impl Writer {
         let mut answers = answers.unwrap_or_default();
         // A store that panicked, or answered too little, has not committed anything that it may be believed.
         answers.resize_with(slips.len(), || Err(self.desk.panicked()));
+        let answers: Vec<_> = answers.into_iter().map(in_few_words).collect();
         let took = began.elapsed();
         for ((_, behalf, name), answer) in slips.iter().zip(&answers) {
             self.desk.log_call(behalf, name, answer, took);
         }
         let from = slips.into_iter().map(|(from, ..)| from);
         self.desk.answers.send(from.zip(answers));
+        if let Ok(store) = made {
+            // What it leaves undone is done the next time.
+            let _ = catch_unwind(AssertUnwindSafe(|| store.tidy()));
+        }
     }
 
     fn session_call(

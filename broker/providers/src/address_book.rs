@@ -85,6 +85,10 @@ impl AddressBookProvider for SqliteAddressBook {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         Some(self)
     }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
 }
 
 /// Every change is on the disk when it is answered.
@@ -301,19 +305,13 @@ fn ambiguous(name: &str, several: &[Entry]) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use sundown_core::provider::FastShutdown;
     use tempfile::TempDir;
 
     use super::*;
 
     fn book(path: PathBuf) -> SqliteAddressBook {
-        let mut book = SqliteAddressBook::new(&ProviderSpec {
-            name: "people".into(),
-            kind: "sqlite".into(),
-            path,
-            options: Vec::new(),
-            fast_shutdown: FastShutdown::Supported,
-        });
+        let spec = ProviderSpec { path, ..ProviderSpec::new("sqlite") };
+        let mut book = SqliteAddressBook::new(&spec);
         book.logon().expect("it logs on");
         book
     }
@@ -414,13 +412,7 @@ mod tests {
         let path = dir.path().join("people.db");
         std::fs::write(&path, "this is a letter to somebody, and no database at all")
             .expect("a file");
-        let spec = ProviderSpec {
-            name: "people".into(),
-            kind: "sqlite".into(),
-            path: path.clone(),
-            options: Vec::new(),
-            fast_shutdown: FastShutdown::Supported,
-        };
+        let spec = ProviderSpec { path: path.clone(), ..ProviderSpec::new("sqlite") };
         let error = SqliteAddressBook::new(&spec).logon().expect_err("it is a letter");
         assert_eq!(error.code, Code::E_CORRUPT_STORE);
         assert!(error.message.contains("people.db"), "{error}");

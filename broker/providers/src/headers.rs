@@ -22,6 +22,9 @@ const MAX_SHOWN: usize = 500;
 /// Fields that say who gets a copy unseen.
 const HIDDEN: [&str; 2] = ["bcc", "resent-bcc"];
 
+/// Fields that are looked at, each where it stands first.
+const KNOWN: [&str; 5] = ["date", "message-id", "from", "to", "subject"];
+
 /// How the lines of a message end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnd {
@@ -79,6 +82,8 @@ pub struct Head<'a> {
     block: &'a [u8],
     line_end: LineEnd,
     start: MessageStart,
+    /// In the order of `KNOWN`.
+    fields: [Option<&'a [u8]>; KNOWN.len()],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +103,14 @@ impl<'a> Head<'a> {
             _ => MessageStart::Body,
         };
         let length = if start == MessageStart::Field { head_length(message) } else { 0 };
-        Self { block: &message[..length], line_end: LineEnd::of(message), start }
+        let block = &message[..length];
+        let mut fields = [None; KNOWN.len()];
+        for (name, raw) in (Fields { rest: block }) {
+            if let Some(place) = place_of(name) {
+                fields[place].get_or_insert(raw);
+            }
+        }
+        Self { block, line_end: LineEnd::of(message), start, fields }
     }
 
     /// Its bytes, without the empty line.
@@ -142,8 +154,7 @@ impl<'a> Head<'a> {
     }
 
     fn field(&self, name: &str) -> Option<&'a [u8]> {
-        let mut fields = Fields { rest: self.block };
-        fields.find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, raw)| raw)
+        self.fields[place_of(name.as_bytes()).expect("only known fields are asked for")]
     }
 
     fn shown<F>(&self, name: &str, decode: F) -> String
@@ -216,6 +227,11 @@ fn full(one: &mail_parser::Addr<'_>) -> String {
 
 fn short(one: &mail_parser::Addr<'_>) -> String {
     one.name().or(one.address()).unwrap_or_default().to_owned()
+}
+
+/// A field's place among the known ones.
+fn place_of(name: &[u8]) -> Option<usize> {
+    KNOWN.iter().position(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Where the empty line begins, or the end.

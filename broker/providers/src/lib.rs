@@ -50,6 +50,10 @@ pub trait StoreProvider: Send {
     /// every later one: a store whose sync failed is not to be trusted again.
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>>;
 
+    /// Called after the answers to a batch are on their way: for what must be done now and then and nobody waits for.
+    /// The next batch does, so it is short.
+    fn tidy(&mut self) {}
+
     /// A reader of its own, for another thread. It sees what was committed, and never waits for a commit.
     fn reader(&self) -> Result<Box<dyn StoreReader>>;
 
@@ -132,6 +136,12 @@ pub trait TransportProvider: Send {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         None
     }
+
+    /// Whether it supports fast shutdown and has nothing of its own to save then, like [`NothingToSave`]. It is asked when
+    /// it was just made; if so, none of the three calls is made: who leaves does not wait for its thread.
+    fn has_nothing_to_save(&self) -> bool {
+        false
+    }
 }
 
 /// The way back for one answer. It may be used later and from any thread: a transport that waits for the network must not
@@ -181,7 +191,7 @@ impl<T> fmt::Debug for Reply<T> {
 /// A message that a transport is ready to hand over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
-    /// What [`TransportProvider::recover`] will need.
+    /// What [`TransportProvider::recover`] will need: at most 4 KiB.
     pub marker: String,
     /// Recipients that were refused; they are not part of what follows.
     pub refused: Vec<RecipientResult>,
@@ -202,6 +212,12 @@ pub trait AddressBookProvider: Send {
     /// refused to every process that uses the provider, unless the settings say `opt-out`.
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         None
+    }
+
+    /// Whether it supports fast shutdown and has nothing of its own to save then, like [`NothingToSave`]. It is asked when
+    /// it was just made; if so, none of the three calls is made: who leaves does not wait for its thread.
+    fn has_nothing_to_save(&self) -> bool {
+        false
     }
 }
 
@@ -248,7 +264,7 @@ pub trait ProviderShutdown {
 }
 
 /// A provider with nothing of its own to save when a process leaves: it supports fast shutdown, and that is all.
-pub(crate) trait NothingToSave {}
+pub trait NothingToSave {}
 
 impl<T: NothingToSave> ProviderShutdown for T {
     fn query_fast_shutdown(&mut self) -> Result<()> {

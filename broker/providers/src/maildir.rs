@@ -4,7 +4,7 @@
 //! hands it over. The name tells afterwards what happened: still in `tmp`, it was not handed over; gone from there, it
 //! was, wherever a reader has put it since.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sundown_core::provider::{
-    Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
+    Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreRead, Submission,
+    Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -26,8 +27,8 @@ use crate::{
 /// How old a stranger's file in `tmp` must be to be removed, as Maildir's description says.
 const STALE: Duration = Duration::from_secs(36 * 3600);
 
-/// How our names end. They are never removed as stale: such a file may be all that is left of a message whose name
-/// was made durable before a crash.
+/// How our names end. One that is stale may be all that is left of a message whose name was made durable before a crash: it
+/// is removed when the store says that nobody will ask for it.
 const OURS: &str = ".sundown";
 
 /// Enough of a message to see how its lines end.
@@ -41,6 +42,8 @@ pub struct Maildir {
     /// What could not be handed over, by record. It is not removed at once: until the caller has made that durable, a
     /// crash would make it look as if it had been handed over.
     left: HashMap<u128, Waiting>,
+    /// The store in which it was looked for messages of stale files since the logon.
+    looked: HashSet<u32>,
     /// Tells the names of this instance from those of an earlier one, which counted from the same number.
     instance: u128,
 }
@@ -63,7 +66,14 @@ impl Maildir {
     /// A transport that touches no file before its logon.
     pub fn new(spec: &ProviderSpec) -> Self {
         let path = spec.path.clone();
-        Self { path, support: None, prepared: HashMap::new(), left: HashMap::new(), instance: 0 }
+        Self {
+            path,
+            support: None,
+            prepared: HashMap::new(),
+            left: HashMap::new(),
+            looked: HashSet::new(),
+            instance: 0,
+        }
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -148,6 +158,9 @@ impl Maildir {
         self.prepared.remove(&transmission.id);
         self.remove_left(transmission);
         self.write(&name, transmission)?;
+        if self.looked.insert(transmission.store) {
+            self.remove_forsaken(transmission.store);
+        }
         self.prepared.insert(transmission.id, Waiting::new(transmission, name.clone()));
         Ok(Prepared { marker: name, refused: Vec::new() })
     }
@@ -168,10 +181,34 @@ impl Maildir {
     }
 
     fn remove_stale(&self) -> io::Result<()> {
+        self.remove_if_stale(|name| !name.ends_with(OURS))
+    }
+
+    /// Removes what an earlier instance prepared of a store's messages, and what no recipient's intent names any more: it was
+    /// aborted, or prepared again.
+    fn remove_forsaken(&self, store: u32) {
+        let reader = self.support.as_ref().and_then(|support| support.store(store).ok());
+        let Some(mut reader) = reader else { return };
+        let forsaken = |name: &str| {
+            let Some(record) = record_of(name) else { return false };
+            let found = reader.read(&StoreRead::Submission { record });
+            // One that is not known may be another store's.
+            let Ok(ProviderAnswer::Queue { rows, .. }) = found else { return false };
+            let named = |row: &Submission| {
+                let mut intents = row.recipients.iter().filter_map(|r| r.intent.as_ref());
+                row.record == record && intents.any(|intent| intent.marker == name)
+            };
+            !rows.is_empty() && !rows.iter().any(named)
+        };
+        if let Err(error) = self.remove_if_stale(forsaken) {
+            tracing::warn!(path = %self.path.display(), %error, "old files were not removed");
+        }
+    }
+
+    fn remove_if_stale(&self, mut is_nobodys: impl FnMut(&str) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(self.folder("tmp"))? {
             let entry = entry?;
-            let ours = entry.file_name().to_string_lossy().ends_with(OURS);
-            if !ours && is_stale(&entry.metadata()?) {
+            if is_stale(&entry.metadata()?) && is_nobodys(&entry.file_name().to_string_lossy()) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -187,6 +224,7 @@ impl TransportProvider for Maildir {
         if let Err(error) = self.remove_stale() {
             tracing::warn!(path = %self.path.display(), %error, "old files were not removed");
         }
+        self.looked.clear();
         self.instance = since_1970().as_nanos();
         self.support = Some(support);
         Ok(TransportFacts::default())
@@ -233,6 +271,10 @@ impl TransportProvider for Maildir {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         Some(self)
     }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
 }
 
 /// What a process hands over is in its store until a reader can see it, so there is nothing of it here to save.
@@ -269,6 +311,12 @@ fn envelope(transmission: &Transmission, line_end: LineEnd) -> String {
     lines
 }
 
+/// Of which message a name of ours is.
+fn record_of(name: &str) -> Option<u128> {
+    let (_, rest) = name.strip_suffix(OURS)?.split_once('.')?;
+    u128::from_str_radix(rest.split('-').next()?, 16).ok()
+}
+
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
@@ -284,7 +332,7 @@ fn since_1970() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use sundown_core::provider::{FastShutdown, ProviderAnswer, StoreRead};
+    use sundown_core::provider::{FastShutdown, Intent};
     use sundown_protocol::request::Report;
     use tempfile::TempDir;
 
@@ -508,6 +556,69 @@ mod tests {
         let mut left = names(&maildir(&dir, MESSAGE), "tmp");
         left.sort();
         assert_eq!(left, ["1.old-7-a.sundown", "1.young.host"]);
+    }
+
+    /// A store with a queue: what each message's intent names.
+    #[derive(Clone)]
+    struct Queue(Vec<(u128, Option<String>)>);
+
+    impl StoreReader for Queue {
+        fn read(&mut self, question: &StoreRead) -> Result<ProviderAnswer> {
+            let StoreRead::Submission { record } = question else {
+                return Ok(ProviderAnswer::Done);
+            };
+            let Some((_, marker)) = self.0.iter().find(|(known, _)| known == record) else {
+                return Err(ProviderError::new(Code::E_NOT_IN_QUEUE, "no"));
+            };
+            let intent = marker.clone().map(|marker| Intent { transport: "here".into(), marker });
+            let mut row = crate::sqlite::tests::submission(*record);
+            row.recipients[0].intent = intent;
+            Ok(ProviderAnswer::Queue { rows: vec![row], next: None })
+        }
+
+        fn another(&self) -> Result<Box<dyn StoreReader>> {
+            Ok(Box::new(self.clone()))
+        }
+
+        fn open(&mut self, _: u128) -> Result<Box<dyn Read + Send + '_>> {
+            Ok(Box::new(MESSAGE))
+        }
+    }
+
+    impl Support for Queue {
+        fn store(&self, _: u32) -> Result<Box<dyn StoreReader>> {
+            self.another()
+        }
+
+        fn save(&self, _: u32, _: &str, _: &str, _: &str) -> Result<()> {
+            unreachable!("a Maildir saves nothing")
+        }
+    }
+
+    /// What an aborted message left is removed when it is old; what somebody may ask for, or another store's, is not.
+    #[test]
+    fn what_nobody_will_ask_for_is_removed() {
+        let name = |record: u128| format!("1.{record:032x}-7-a{OURS}");
+        let (aborted, again, waits, strange, young) = (1, 2, 3, 4, 5);
+        let known = vec![
+            (aborted, None),
+            (again, Some("of another try".to_owned())),
+            (waits, Some(name(waits))),
+            (young, None),
+        ];
+        let dir = TempDir::new().expect("a directory");
+        let mut maildir = maildir(&dir, Queue(known));
+        let old = SystemTime::now() - STALE - Duration::from_secs(60);
+        for record in [aborted, again, waits, strange, young] {
+            let file = File::create(maildir.folder("tmp").join(name(record))).expect("a file");
+            if record != young {
+                file.set_modified(old).expect("a time");
+            }
+        }
+        let prepared = maildir.put_into_tmp(&transmission(7)).expect("it is prepared").marker;
+        let mut left = names(&maildir, "tmp");
+        left.sort();
+        assert_eq!(left, [name(waits), name(strange), name(young), prepared]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rusqlite::{Connection, OpenFlags};
 use sundown_core::provider::{
-    FastShutdown, MessageContent, ProviderAnswer, ProviderSpec, Recipient, StoreRead, StoreWrite,
-    Submission, SubmissionState,
+    MessageContent, ProviderAnswer, ProviderSpec, Recipient, StoreRead, StoreWrite, Submission,
+    SubmissionState,
 };
 use sundown_protocol::Code;
 use sundown_protocol::request::Report;
@@ -44,13 +44,7 @@ enum Outcome {
 }
 
 fn spec(path: PathBuf) -> ProviderSpec {
-    ProviderSpec {
-        name: "store".into(),
-        kind: "sqlite".into(),
-        path,
-        options: Vec::new(),
-        fast_shutdown: FastShutdown::Supported,
-    }
+    ProviderSpec { path, ..ProviderSpec::new("sqlite") }
 }
 
 fn submission(record: u128) -> Submission {

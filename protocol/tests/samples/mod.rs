@@ -317,12 +317,12 @@ fn replies() -> Vec<Reply> {
         Reply::Added(ENTRY),
         Reply::Resolved(address_row()),
         Reply::Redeemed { member: MEMBER, object: OBJECT, granted: Granted::Message(ENTRY) },
-        Reply::Status(status()),
+        Reply::Status(Box::new(status())),
         Reply::Queue { rows: vec![queue_row()], next: None },
         Reply::Flushed(3),
         Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
         Reply::ProfileDeleted(Deletion::WhenUnused),
-        Reply::Broker(broker_status()),
+        Reply::Broker(Box::new(broker_status())),
     ]
 }
 

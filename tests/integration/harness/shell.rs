@@ -150,6 +150,7 @@ fn hresult(code: &str) -> &'static str {
         "MAPI_E_UNCONFIGURED" => "0x8004011C",
         "MAPI_E_END_OF_SESSION" => "0x80040200",
         "MAPI_E_TOO_BIG" => "0x80040305",
+        "MAPI_E_CORRUPT_STORE" => "0x80040600",
         "MAPI_E_NOT_IN_QUEUE" => "0x80040601",
         "MAPI_E_NOT_INITIALIZED" => "0x80040605",
         "MAPI_E_NO_RECIPIENTS" => "0x80040607",

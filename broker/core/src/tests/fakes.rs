@@ -276,7 +276,7 @@ impl Store {
                 rows.sort_by_key(|s| (s.due, s.order));
                 let more = rows.len() > limit as usize;
                 let submissions = rows.into_iter().take(limit as usize).cloned().collect();
-                Ok(ProviderAnswer::Due { submissions, more })
+                Ok(ProviderAnswer::Due { submissions, more, damaged: 0 })
             }
             StoreRead::Queue { all, after, limit } => {
                 let hidden = [SubmissionState::Sent, SubmissionState::Aborted];

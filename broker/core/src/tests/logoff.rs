@@ -208,6 +208,30 @@ fn a_draft_being_saved_is_kept_once() {
     }
 }
 
+/// design §3.16: a draft that is saved twice at once, with two keys, is one message; also if the first save fails.
+#[test]
+fn a_draft_saved_twice_at_once_is_there_once() {
+    for fails in [false, true] {
+        let mut world = World::new();
+        let member = world.member(1);
+        let draft = world.draft(member, "twice");
+        world.hold("store", "SaveChanges");
+        if fails {
+            world.store("default").failures.insert("SaveChanges", [Code::E_DISK_ERROR].into());
+        }
+        let save = |key| Request::Save { member: member.id, object: draft, key: SubmitKey(key) };
+        let ids = [77, 78].map(|key| world.ask(member.at, save(key)));
+        world.let_go("store");
+        let [first, second] = ids.map(|id| world.answer(member.at, id).expect("answered"));
+        let Ok(Reply::Saved(entry)) = second else { panic!("{second:?}") };
+        let wanted = if fails { Err(Code::E_DISK_ERROR) } else { Ok(Reply::Saved(entry)) };
+        assert_eq!(first.map_err(|fault| fault.code), wanted);
+        assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+        world.logoff(member);
+        assert_eq!(world.in_folder("default", Folder::Drafts), 1);
+    }
+}
+
 /// LOGOFF-9: a saved draft is a message; it is neither discarded nor recovered.
 #[test]
 fn a_saved_draft_is_a_message() {

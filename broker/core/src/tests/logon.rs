@@ -1,6 +1,7 @@
 //! Logons: joining a session, and starting one.
 
 use sundown_protocol::Code;
+use sundown_protocol::reply::SessionStatus;
 use sundown_protocol::request::{LogonFlags, Opening, Request};
 
 use super::fakes::Step;
@@ -189,8 +190,33 @@ fn a_failing_default_store_fails_the_logon() {
     world.advance(super::world::secs(20));
     world.assert_empty();
     assert_eq!(world.order_of("Logoff"), ["people"], "what was logged on is logged off");
+    let status = world.status();
+    let shown = |s: &SessionStatus| (s.profile.clone(), s.state.clone(), s.providers.len());
+    let failed = ("default".to_owned(), "failed".to_owned(), 1);
+    assert_eq!(status.sessions.iter().map(shown).collect::<Vec<_>>(), [failed]);
+    assert!(status.sessions[0].providers[0].status.starts_with("failed: "), "{status:?}");
     world.store("default").failures.clear();
     world.logon(a);
+    assert_eq!(world.sessions(), ["active"]);
+}
+
+/// Design §10: a store that says that it is damaged goes on, and whoever asks for the status knows, until it is opened anew.
+#[test]
+fn a_damaged_store_is_shown() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let shown = |world: &mut World| world.status().sessions[0].providers[0].status.clone();
+    assert_eq!(shown(&mut world), "available");
+    let code = Code::E_CORRUPT_STORE;
+    world.store("default").failures.insert("SubmitMessage", [code].into());
+    assert_eq!(world.try_submit(member, &["b@x"]).expect_err("refused").code, code);
+    assert!(shown(&mut world).starts_with("damaged: "), "{}", shown(&mut world));
+    world.submit(member, "b@x");
+    world.logoff(member);
+    world.advance(super::world::secs(20));
+    world.assert_empty();
+    world.member(2);
+    assert_eq!(shown(&mut world), "available");
 }
 
 /// LOGON-13: a second store that fails leaves the session its default store.

@@ -11,6 +11,7 @@ mod explore;
 mod fairness;
 mod figures;
 mod found;
+mod giving_up;
 mod grants;
 mod house;
 mod linger;

@@ -258,6 +258,36 @@ fn the_queue_is_listed_in_pages() {
     assert!(rows.is_empty() || rows.iter().all(|r| r.profile == "work"));
 }
 
+/// design §8 `queue`: stores that close or open between two pages neither hide nor double another's rows.
+#[test]
+fn a_list_goes_on_while_stores_come_and_go() {
+    let page = |world: &mut World, at, after| {
+        let action = QueueAction::List { all: false, after, limit: 2 };
+        match world.call(at, Request::Queue { profile: None, action }) {
+            Ok(Reply::Queue { rows, next }) => {
+                (rows.into_iter().map(|r| r.entry).collect::<Vec<_>>(), next)
+            }
+            other => panic!("a list, and not {other:?}"),
+        }
+    };
+    let mut world = World::new();
+    let (at, there) = (world.connect(1), world.connect(2));
+    let first = world.logon_with(there, "default", LogonFlags::NO_MAIL);
+    world.submit(first, "d@x");
+    let work = world.logon_with(at, "work", LogonFlags::NO_MAIL);
+    let entries: Vec<_> = (0..4).map(|n| world.submit(work, &format!("w{n}@x"))).collect();
+    let (rows, next) = page(&mut world, at, 0);
+    assert_eq!(rows.len(), 1);
+    world.logoff(first);
+    world.advance(secs(60));
+    assert_eq!(world.broker.engines.len(), 1);
+    let (rows, next) = page(&mut world, at, next.expect("there is more"));
+    assert_eq!(rows, entries[..2]);
+    world.logon_with(there, "default", LogonFlags::NO_MAIL);
+    let (rows, next) = page(&mut world, at, next.expect("there is more"));
+    assert_eq!((&rows[..], next), (&entries[2..], None));
+}
+
 /// design §8 `queue`: without a session one is made for the question, and closes again.
 #[test]
 fn the_queue_can_be_asked_without_a_logon() {

@@ -173,7 +173,7 @@ pub(super) fn settings() -> Settings {
     Settings { owner: OWNER, ..Settings::default() }
 }
 
-pub(super) fn secs(n: u64) -> Duration {
+pub(super) const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
@@ -396,9 +396,9 @@ impl World {
                 client.asked.clear();
                 client.closed = Some(why);
             }
-            Effect::OpenLane(spec) => self.open_lane(spec),
+            Effect::OpenLane(spec) => self.open_lane(*spec),
             Effect::Call { lane, call, behalf, provider } => {
-                self.called(lane, call, behalf, provider);
+                self.called(lane, call, &behalf, provider);
             }
             Effect::CloseLane(lane) => {
                 let closed = self.lanes.remove(&lane).expect("a lane is closed once");
@@ -438,7 +438,7 @@ impl World {
         self.lanes.insert(lane, new(worker));
     }
 
-    fn called(&mut self, id: LaneId, call: CallId, behalf: Behalf, provider: ProviderCall) {
+    fn called(&mut self, id: LaneId, call: CallId, behalf: &Behalf, provider: ProviderCall) {
         assert!(!self.closed.contains(&id), "{} on a closed lane", provider.name());
         let lane = self.lanes.get(&id).expect("only open lanes are called");
         assert!(lane.waiting.len() + lane.done.len() < PLACES, "no place for a call");
@@ -1133,7 +1133,7 @@ impl World {
         let answer = self.answer(at, id);
         self.disconnect(at);
         match answer {
-            Some(Ok(Reply::Status(status))) => status,
+            Some(Ok(Reply::Status(status))) => *status,
             other => panic!("{other:?} to a status"),
         }
     }

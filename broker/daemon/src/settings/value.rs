@@ -126,6 +126,29 @@ impl Spelling for PositiveTime {
     }
 }
 
+/// `busy_poll`: how long to look before sleeping, or `off` for not at all.
+pub(super) enum BusyPoll {}
+
+impl Spelling for BusyPoll {
+    type Value = Duration;
+    const EXPECTED: &'static str =
+        "\"off\" or a whole number with a unit (us or ms) such as \"50us\", at most \"10ms\"";
+
+    fn text(text: &str) -> Option<Duration> {
+        if text == "off" {
+            return Some(Duration::ZERO);
+        }
+        let (number, unit) = number_and_unit(text)?;
+        let microseconds = match unit {
+            "us" => 1,
+            "ms" => 1_000,
+            _ => return None,
+        };
+        let time = Duration::from_micros(number.checked_mul(microseconds)?);
+        (time <= Duration::from_millis(10)).then_some(time)
+    }
+}
+
 /// `shared_logoff_grace`: a duration, or `none` for one without an end.
 pub(super) enum Grace {}
 
@@ -409,6 +432,10 @@ mod tests {
             assert_eq!(Time::text(text), None, "{text:?}");
         }
         assert_eq!(PositiveTime::text("0ms"), None);
+        assert_eq!(BusyPoll::text("off"), Some(Duration::ZERO));
+        assert_eq!(BusyPoll::text("50us"), Some(Duration::from_micros(50)));
+        assert_eq!(BusyPoll::text("10ms"), Some(Duration::from_millis(10)));
+        assert_eq!([BusyPoll::text("11ms"), BusyPoll::text("1s"), BusyPoll::text("on")], [None; 3]);
         assert_eq!(Grace::text("none"), Some(None));
         assert_eq!(Grace::text("0s"), Some(Some(Duration::ZERO)));
         assert_eq!(LingerTime::text("until-empty"), Some(Linger::UntilEmpty));

@@ -151,6 +151,10 @@ impl TransportProvider for Smtp {
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         Some(self)
     }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for Smtp {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::schema::PART_BITS;
-use super::sum::{Sum, damaged};
+use super::sum::{self, By, Sum, damaged};
 
 /// The part that the store writes in front of what it was given.
 pub(super) const FRONT: u64 = 0;
@@ -34,17 +34,17 @@ pub(super) fn number_of(id: u64) -> u64 {
 pub(super) fn insert(connection: &Connection, body: u64, part: u64, bytes: &[u8]) -> Result<()> {
     let sql = "INSERT INTO body (id, bytes, sum) VALUES (?1, ?2, ?3)";
     let id = id(body, part);
-    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(id, bytes)))?;
+    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(By::Words, id, bytes)))?;
     Ok(())
 }
 
-fn sum_of(id: u64, bytes: &[u8]) -> i64 {
-    Sum::default().number(id.into()).bytes(bytes).value()
+pub(super) fn sum_of(by: By, id: u64, bytes: &[u8]) -> i64 {
+    Sum::new(by).number(id.into()).bytes(bytes).value()
 }
 
-/// Refuses a part that is not what was written. Parts of an older schema have no sum.
+/// Refuses a part that is not what was written.
 fn check(id: u64, bytes: &[u8], sum: Option<i64>) -> Result<()> {
-    if sum.is_none_or(|sum| sum == sum_of(id, bytes)) { Ok(()) } else { Err(damaged()) }
+    sum::check(sum, |by| sum_of(by, id, bytes))
 }
 
 /// Deletes all parts of a message.

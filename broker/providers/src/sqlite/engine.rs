@@ -1,8 +1,9 @@
-//! Commits batches: one transaction for all writes that wait, a savepoint for each.
+//! Commits batches: one transaction for all writes that wait.
 //!
-//! A write that fails leaves the others alone. Some failures, a full disk among them, make `SQLite` undo the whole
-//! transaction; then every write is done once more in a transaction of its own, so that what fits is kept. Nothing
-//! is answered before the commit that holds it.
+//! A write that fails leaves the others alone: everything is undone and done once more with a savepoint for each. Those
+//! copy every page that a write changes, so they are not made before one is needed. Some failures, a full disk among
+//! them, make `SQLite` undo the whole transaction; then every write is done once more in a transaction of its own, so that
+//! what fits is kept. Nothing is answered before the commit that holds it.
 //!
 //! With `synchronous=FULL` a commit syncs the write-ahead log, with `NORMAL` it does not; a sync covers the whole
 //! file and thereby every commit before it.
@@ -30,8 +31,10 @@ type Answers = Vec<Result<ProviderAnswer>>;
 /// How often a store that stays open forgets what is older than a week.
 const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// About what a write puts into the log beside its bytes: eight pages of tables and indexes.
-const WRITE_COST: u64 = 32 << 10;
+/// About what a commit puts into the log beside its bytes: eight pages of tables and indexes.
+const COMMIT_COST: u64 = 32 << 10;
+/// And what each of its writes adds to that: a page of an index, because records lie in no order.
+const WRITE_COST: u64 = 4 << 10;
 
 /// An open store. The order of the fields is the order in which they are closed.
 #[derive(Debug)]
@@ -45,8 +48,17 @@ pub(super) struct Engine {
     _lock: Lock,
 }
 
+/// Whether each write of a transaction can be undone alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Savepoints {
+    No,
+    Yes,
+}
+
 /// Why a transaction did not come to its end.
 enum Lost {
+    /// A write was refused, and what it had changed cannot be undone alone.
+    Refused,
     /// The disk is full, or `SQLite` undid everything: some of the writes may still fit alone.
     Undone,
     /// Nothing more can be done.
@@ -84,7 +96,7 @@ impl Engine {
             Ok(()) => self.together(batch),
         };
         self.note_synced(batch, &answers, sync);
-        self.tidy(batch);
+        self.checkpointer.committed(COMMIT_COST + batch.iter().map(cost).sum::<u64>());
         answers
     }
 
@@ -132,18 +144,29 @@ impl Engine {
     }
 
     fn together(&mut self, batch: &[StoreWrite]) -> Answers {
-        match self.transaction(batch) {
+        let done = match self.transaction(batch, Savepoints::No) {
+            Err(Lost::Refused) => self.transaction(batch, Savepoints::Yes),
+            done => done,
+        };
+        match done {
             Ok(answers) => answers,
-            Err(Lost::Undone) => self.one_by_one(batch),
+            Err(Lost::Undone | Lost::Refused) => self.one_by_one(batch),
             Err(Lost::Failed(error)) => refuse(batch, &error),
         }
     }
 
-    fn transaction(&mut self, batch: &[StoreWrite]) -> std::result::Result<Answers, Lost> {
+    fn transaction(
+        &mut self,
+        batch: &[StoreWrite],
+        savepoints: Savepoints,
+    ) -> std::result::Result<Answers, Lost> {
         self.run("BEGIN IMMEDIATE").map_err(|error| self.lost(&error))?;
         let mut answers = Vec::with_capacity(batch.len());
         for write in batch {
-            answers.push(self.in_savepoint(write)?);
+            answers.push(match savepoints {
+                Savepoints::Yes => self.in_savepoint(write)?,
+                Savepoints::No => Ok(self.unless_refused(write)?),
+            });
         }
         match self.run("COMMIT") {
             Ok(()) => Ok(answers),
@@ -152,6 +175,15 @@ impl Engine {
                 Err(self.not_committed(&error))
             }
         }
+    }
+
+    fn unless_refused(&mut self, write: &StoreWrite) -> std::result::Result<ProviderAnswer, Lost> {
+        self.writer.apply(write).map_err(|_| {
+            let undone = self.writer.connection.is_autocommit();
+            let lost = if undone { Lost::Undone } else { Lost::Refused };
+            self.undo();
+            lost
+        })
     }
 
     fn in_savepoint(
@@ -233,9 +265,12 @@ impl Engine {
         ProviderError::new(Code::E_DISK_ERROR, text)
     }
 
-    fn tidy(&mut self, batch: &[StoreWrite]) {
-        let bytes = batch.iter().map(cost).sum();
-        self.checkpointer.committed(&self.writer.connection, bytes);
+    /// What need not be done before a batch is answered.
+    pub(super) fn tidy(&mut self) {
+        if self.health.is_failed() {
+            return;
+        }
+        self.checkpointer.finish(&self.writer.connection);
         if self.purged.elapsed() > PURGE_EVERY {
             self.purged = Instant::now();
             if let Err(error) = self.writer.purge(wall()) {

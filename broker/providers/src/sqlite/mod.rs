@@ -15,7 +15,7 @@ mod torn;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 
@@ -65,6 +65,12 @@ impl StoreProvider for SqliteStore {
         match &mut self.engine {
             Some(engine) => engine.commit(&batch, sync),
             None => batch.iter().map(|_| Err(self.closed())).collect(),
+        }
+    }
+
+    fn tidy(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.tidy();
         }
     }
 

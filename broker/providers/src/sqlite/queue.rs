@@ -9,8 +9,9 @@ use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
 use super::reader::{NOT_READ, submission_of};
-use super::rows::{encode_recipients, encode_report, envelope_sum, key};
+use super::rows::{encode_recipients, envelope_sum, key};
 use super::schema::{GONE, KEPT, folder_number, state_number};
+use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
 use crate::headers::{Facts, Head, MAX_HEAD, clean};
@@ -19,21 +20,19 @@ use crate::notice::{self, Notice};
 /// The most rows that one purge removes, so that it never holds a commit up for long.
 const PURGE: u32 = 10_000;
 
+/// A message that was written, and has no row yet.
+struct Placed {
+    body: u64,
+    size: u64,
+    shown: Shown,
+}
+
 impl Writer {
     pub(super) fn submit(&mut self, submission: &Submission, content: &MessageContent) -> Answer {
         if let Some(known) = self.known(submission.record)? {
             return self.submitted_before(submission.record, &known, content);
         }
-        let (body, mut size) = self.place_content(content)?;
-        let beginning = self.beginning(body, content)?;
-        let head = Head::of(&beginning);
-        let (from, submitted) = (submission.from.as_str(), submission.submitted);
-        let front = head.additions(&Facts { record: submission.record, from, submitted });
-        if !front.is_empty() {
-            body::insert(&self.connection, body, body::FRONT, &front)?;
-            size += front.len() as u64;
-        }
-        let shown = shown_of_submission(&head, submission);
+        let Placed { body, size, shown } = self.place_submission(submission, content)?;
         let stored = Submission { subject: shown.subject.clone(), size, ..submission.clone() };
         let order = self.enter(&Entry {
             body,
@@ -41,12 +40,43 @@ impl Writer {
             folder: Folder::Outbox,
             shown,
             size,
-            received: submitted,
+            received: submission.submitted,
             recovered: false,
+            submission: Some(submission),
         })?;
-        let stored = Submission { order, ..stored };
-        self.enqueue(&stored)?;
-        Ok(ProviderAnswer::Submitted { submission: Box::new(stored), new: true })
+        let submission = Box::new(Submission { order, ..stored });
+        Ok(ProviderAnswer::Submitted { submission, new: true })
+    }
+
+    /// Writes a message, with the lines in front that it lacks. What was uploaded stands already, so there they become a
+    /// part of their own.
+    fn place_submission(
+        &mut self,
+        submission: &Submission,
+        content: &MessageContent,
+    ) -> Result<Placed, Failure> {
+        let Submission { record, submitted, .. } = *submission;
+        let facts = Facts { record, from: &submission.from, submitted };
+        match content {
+            MessageContent::Inline(bytes) => {
+                let head = Head::of(bytes);
+                let front = head.additions(&facts);
+                let shown = shown_of_submission(&head, submission);
+                let whole = [front.as_slice(), bytes].concat();
+                Ok(Placed { body: self.place(&whole)?, size: whole.len() as u64, shown })
+            }
+            MessageContent::Uploaded(_) => {
+                let (body, size) = self.place_content(content)?;
+                let beginning = body::beginning(&self.connection, body, MAX_HEAD)?;
+                let head = Head::of(&beginning);
+                let front = head.additions(&facts);
+                if !front.is_empty() {
+                    body::insert(&self.connection, body, body::FRONT, &front)?;
+                }
+                let shown = shown_of_submission(&head, submission);
+                Ok(Placed { body, size: size + front.len() as u64, shown })
+            }
+        }
     }
 
     fn submitted_before(&self, record: u128, known: &Known, content: &MessageContent) -> Answer {
@@ -56,30 +86,6 @@ impl Writer {
         let first = submission_of(&self.connection, record)?.ok_or_else(collision)?;
         self.drop_content(content)?;
         Ok(ProviderAnswer::Submitted { submission: Box::new(first), new: false })
-    }
-
-    fn enqueue(&self, submission: &Submission) -> rusqlite::Result<()> {
-        let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, profile = ?5, uid = ?6,
-                       envelope_from = ?7, envelope_to = ?8, no_mail = ?9, submitted = ?10,
-                       last_error = ?11, report = ?12, envelope_sum = ?13
-                   WHERE seq = ?1";
-        let recipients = encode_recipients(&submission.recipients);
-        self.connection.prepare_cached(sql)?.execute(params![
-            submission.order,
-            state_number(submission.state()),
-            submission.due as i64,
-            submission.attempts,
-            submission.profile,
-            submission.uid,
-            submission.from,
-            recipients,
-            submission.no_mail,
-            submission.submitted as i64,
-            submission.last_error,
-            encode_report(submission.report),
-            envelope_sum(submission, &recipients),
-        ])?;
-        Ok(())
     }
 
     /// Makes everything deferred due. How many there were.
@@ -123,7 +129,7 @@ impl Writer {
             submission.last_error,
             submission.state().is_final(),
             update.now as i64,
-            envelope_sum(submission, &recipients),
+            envelope_sum(By::Words, submission, &recipients),
         ])?;
         let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
         if changed == 0 { Err(missing()) } else { Ok(()) }
@@ -150,6 +156,7 @@ impl Writer {
                 size: text.len() as u64,
                 received: update.now,
                 recovered: false,
+                submission: None,
             })?;
         }
         let sql = "UPDATE message SET notice = ?2 WHERE record = ?1";
@@ -211,14 +218,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Submissions by state, without the final ones.
+    /// Submissions by state, without the final ones. One question for each takes half the time of one for all.
     pub(super) fn count(&self) -> rusqlite::Result<[u64; 9]> {
-        let sql = "SELECT state, count(*) FROM message WHERE state < 6 GROUP BY state";
+        let sql = "SELECT count(*) FROM message WHERE state = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
         let mut counts = [0; 9];
-        while let Some(row) = rows.next()? {
-            counts[row.get::<_, usize>(0)?] = row.get(1)?;
+        for state in SubmissionState::ALL.into_iter().filter(|state| !state.is_final()) {
+            let number = state_number(state);
+            counts[number as usize] = statement.query_row([number], |row| row.get(0))?;
         }
         Ok(counts)
     }

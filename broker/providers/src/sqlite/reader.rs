@@ -12,7 +12,7 @@ use sundown_protocol::request::Folder;
 use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
 use super::schema::{self, DUE, folder_number, state_number};
-use super::sum::damaged;
+use super::sum::{self, damaged};
 use crate::fault::{self, Failure};
 use crate::notice;
 use crate::{Result, StoreReader};
@@ -163,9 +163,8 @@ fn body_of(connection: &Connection, record: u128) -> std::result::Result<(u64, u
     let sql = "SELECT body, size, body_sum FROM message WHERE record = ?1 AND folder <> 0";
     let row = |row: &Row<'_>| {
         let (body, size) = (row.get(0)?, row.get(1)?);
-        let sum: Option<i64> = row.get(2)?;
-        let right = sum.is_none_or(|sum| sum == rows::body_sum(record, body, size));
-        if right { Ok((body, size)) } else { Err(damaged()) }
+        sum::check(row.get(2)?, |by| rows::body_sum(by, record, body, size))?;
+        Ok((body, size))
     };
     let found = connection.prepare_cached(sql)?.query_row([key(record)], row).optional()?;
     found.ok_or_else(no_message)
@@ -217,12 +216,14 @@ fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer
     let (due, order) = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
     let parameters = (due, order, u64::from(limit) + 1);
     let page = page(connection, &sql, parameters, limit, sound)?;
+    let found = page.rows.len();
     let submissions: Vec<_> = page.rows.into_iter().flatten().collect();
     if submissions.is_empty() && page.more {
         // There is nothing to go on from.
         return Err(damaged().into());
     }
-    Ok(ProviderAnswer::Due { submissions, more: page.more })
+    let damaged = found - submissions.len();
+    Ok(ProviderAnswer::Due { submissions, more: page.more, damaged })
 }
 
 /// The index is named: the other one, on states, would have to sort the whole queue for each page.

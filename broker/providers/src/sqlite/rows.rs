@@ -10,7 +10,7 @@ use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
 use sundown_protocol::request::{Notify, Report, Returned};
 
-use super::sum::{Sum, damaged};
+use super::sum::{self, By, Sum, damaged};
 
 /// The columns that [`submission`] reads, in its order.
 pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
@@ -50,18 +50,14 @@ pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
         last_error: row.get(12)?,
         report: decode_report(row.get(13)?),
     };
-    let sum: Option<i64> = row.get(14)?;
-    if sum.is_none_or(|sum| sum == envelope_sum(&found, &recipients)) {
-        Ok(found)
-    } else {
-        Err(damaged())
-    }
+    sum::check(row.get(14)?, |by| envelope_sum(by, &found, &recipients))?;
+    Ok(found)
 }
 
 /// The sum over whom a message is from and for, and what became of it: mail for somebody else, or sent twice, is worse than
 /// mail that waits.
-pub(super) fn envelope_sum(submission: &Submission, recipients: &str) -> i64 {
-    Sum::default()
+pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) -> i64 {
+    Sum::new(by)
         .number(submission.record)
         .number(submission.uid.into())
         .bytes(submission.profile.as_bytes())
@@ -72,8 +68,8 @@ pub(super) fn envelope_sum(submission: &Submission, recipients: &str) -> i64 {
 }
 
 /// The sum over where a message's bytes are and how many.
-pub(super) fn body_sum(record: u128, body: u64, size: u64) -> i64 {
-    Sum::default().number(record).number(body.into()).number(size.into()).value()
+pub(super) fn body_sum(by: By, record: u128, body: u64, size: u64) -> i64 {
+    Sum::new(by).number(record).number(body.into()).number(size.into()).value()
 }
 
 /// A folder's row and its cursor.

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use rusqlite::Connection;
 use sundown_core::provider::{
-    FastShutdown, Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState,
-    SubmissionUpdate,
+    Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::request::{Folder, Report, SettingChange};
 use tempfile::TempDir;
 
+use super::sum::By;
 use super::*;
 
 /// A store in a directory of its own.
@@ -20,13 +20,7 @@ struct Fixture {
 }
 
 fn spec(path: PathBuf) -> ProviderSpec {
-    ProviderSpec {
-        name: "store".into(),
-        kind: "sqlite".into(),
-        path,
-        options: Vec::new(),
-        fast_shutdown: FastShutdown::Supported,
-    }
+    ProviderSpec { path, ..ProviderSpec::new("sqlite") }
 }
 
 impl Fixture {
@@ -93,7 +87,7 @@ impl Fixture {
     }
 }
 
-fn submission(record: u128) -> Submission {
+pub(crate) fn submission(record: u128) -> Submission {
     let recipient = |address: &str| Recipient {
         address: address.into(),
         state: SubmissionState::Queued,
@@ -445,7 +439,7 @@ fn a_restart_sees_the_queue() {
     let mut seen = Vec::new();
     loop {
         let page = fixture.read(&StoreRead::Due { after, limit: 2 });
-        let Ok(ProviderAnswer::Due { submissions, more }) = page else { panic!("{page:?}") };
+        let Ok(ProviderAnswer::Due { submissions, more, .. }) = page else { panic!("{page:?}") };
         after = submissions.last().map(|last| (last.due, last.order));
         seen.extend(submissions.iter().map(|submission| submission.record));
         if !more {
@@ -465,7 +459,7 @@ fn what_is_due_at_one_time_comes_in_order() {
     let mut fixture = Fixture::new();
     fixture.batch((1..=5).map(|record| submit(record, inline(MESSAGE))).collect());
     let page = fixture.read(&StoreRead::Due { after: Some((5_000, 3)), limit: 9 });
-    let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
+    let Ok(ProviderAnswer::Due { submissions, more: false, .. }) = page else { panic!("{page:?}") };
     assert_eq!(submissions.iter().map(|s| s.order).collect::<Vec<_>>(), [4, 5]);
 }
 
@@ -725,7 +719,7 @@ fn an_older_store_is_brought_up_to_date() {
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();
     let page = fixture.read(&StoreRead::Due { after: None, limit: 2 });
-    let Ok(ProviderAnswer::Due { submissions, more: false }) = page else { panic!("{page:?}") };
+    let Ok(ProviderAnswer::Due { submissions, more: false, .. }) = page else { panic!("{page:?}") };
     assert_eq!(submissions.len(), 1);
     assert_eq!(submissions[0].report, Report::default());
     assert_eq!(fixture.content(1), MESSAGE);
@@ -733,7 +727,40 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
+}
+
+/// The sums of schema 3 are others than today's, and still tell what is damaged.
+#[test]
+fn sums_of_an_older_store_are_understood() {
+    let mut fixture = Fixture::new();
+    let (stored, _) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    let writer = fixture.writer();
+    let (id, body): (u64, u64) = writer
+        .query_row("SELECT body.id, body FROM body, message", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("one of each");
+    let bytes = body::sum_of(By::Bytes, id, MESSAGE.as_bytes());
+    writer.execute("UPDATE body SET sum = ?1", [bytes]).expect("it is as it was");
+    let place = rows::body_sum(By::Bytes, 1, body, stored.size);
+    let recipients = rows::encode_recipients(&stored.recipients);
+    let envelope = rows::envelope_sum(By::Bytes, &stored, &recipients);
+    writer
+        .execute("UPDATE message SET body_sum = ?1, envelope_sum = ?2", [place, envelope])
+        .expect("it is as it was");
+    writer.execute_batch("PRAGMA user_version = 3").expect("it is as it was");
+    fixture.reopen();
+    assert_eq!(fixture.content(1), MESSAGE);
+    let found = fixture.read(&StoreRead::Submission { record: 1 });
+    assert_eq!(found, Ok(ProviderAnswer::Queue { rows: vec![stored], next: None }));
+    let other = MESSAGE.replace("body", "bady");
+    fixture
+        .writer()
+        .execute("UPDATE body SET bytes = ?1", [other.as_bytes()])
+        .expect("it is damaged");
+    let piece = fixture.read(&StoreRead::Piece { record: 1, offset: 0, limit: 1_000 });
+    assert_eq!(code(&piece), Some(Code::E_CORRUPT_STORE));
 }
 
 /// A flush makes due what waits, of the profile and user it is about.

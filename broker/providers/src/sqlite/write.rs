@@ -6,15 +6,16 @@ use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sundown_core::provider::{MessageContent, ProviderAnswer, StoreWrite};
+use sundown_core::provider::{MessageContent, ProviderAnswer, StoreWrite, Submission};
 use sundown_protocol::reply::Place;
 use sundown_protocol::request::{Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use super::body;
 use super::reader::{no_message, setting};
-use super::rows::{body_sum, is_of, key};
-use super::schema::{self, FIRST_FINAL, GONE, folder_number};
+use super::rows::{body_sum, encode_recipients, encode_report, envelope_sum, is_of, key};
+use super::schema::{self, FIRST_FINAL, GONE, folder_number, state_number};
+use super::sum::By;
 use crate::fault::Failure;
 use crate::headers::{Head, MAX_HEAD};
 
@@ -63,7 +64,7 @@ pub(super) struct Known {
 }
 
 /// A message to be entered.
-pub(super) struct Entry {
+pub(super) struct Entry<'a> {
     pub(super) body: u64,
     pub(super) record: u128,
     pub(super) folder: Folder,
@@ -71,6 +72,8 @@ pub(super) struct Entry {
     pub(super) size: u64,
     pub(super) received: u64,
     pub(super) recovered: bool,
+    /// Its place in the outgoing queue, if it is to be sent.
+    pub(super) submission: Option<&'a Submission>,
 }
 
 impl Writer {
@@ -202,7 +205,8 @@ impl Writer {
         let beginning = self.beginning(body, content)?;
         let shown = shown(&Head::of(&beginning));
         let folder = Folder::Drafts;
-        self.enter(&Entry { body, record, folder, shown, size, received: now, recovered })?;
+        let (received, submission) = (now, None);
+        self.enter(&Entry { body, record, folder, shown, size, received, recovered, submission })?;
         Ok(self.saved(record, folder, true))
     }
 
@@ -258,11 +262,18 @@ impl Writer {
         }
     }
 
-    pub(super) fn enter(&mut self, entry: &Entry) -> rusqlite::Result<u64> {
+    /// Everything at once: a row that grows later would be written twice, and found in its indexes again.
+    pub(super) fn enter(&mut self, entry: &Entry<'_>) -> rusqlite::Result<u64> {
         let seq = self.take_seq();
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
-                       size, received, recovered, body_sum)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                       size, received, recovered, body_sum, state, due, attempts, profile, uid,
+                       envelope_from, envelope_to, no_mail, submitted, last_error, report,
+                       envelope_sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                       ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+        let queued = entry.submission;
+        let recipients = queued.map(|s| encode_recipients(&s.recipients));
+        let envelope = queued.zip(recipients.as_deref());
         self.connection.prepare_cached(sql)?.execute(params![
             seq,
             key(entry.record),
@@ -274,7 +285,19 @@ impl Writer {
             entry.size,
             entry.received as i64,
             entry.recovered,
-            body_sum(entry.record, entry.body, entry.size),
+            body_sum(By::Words, entry.record, entry.body, entry.size),
+            queued.map(|s| state_number(s.state())),
+            queued.map(|s| s.due as i64),
+            queued.map(|s| s.attempts),
+            queued.map(|s| &s.profile),
+            queued.map(|s| s.uid),
+            queued.map(|s| &s.from),
+            recipients,
+            queued.map(|s| s.no_mail),
+            queued.map(|s| s.submitted as i64),
+            queued.and_then(|s| s.last_error.as_ref()),
+            queued.map(|s| encode_report(s.report)),
+            envelope.map(|(s, recipients)| envelope_sum(By::Words, s, recipients)),
         ])?;
         Ok(seq)
     }

@@ -1,0 +1,206 @@
+//! How cost grows: with clients, open objects, the queue, and the size of a message.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use sundown_protocol::request::{Blob, Content, Logoff, LogoffFlags, LogonFlags, Opening};
+use sundown_protocol::{Request, UploadId, frame};
+
+use crate::floor::{AppendFloor, EchoSpeech, SqliteFloor};
+use crate::load::asking;
+use crate::measure::{Cost, Measure, Side, Unit, one_by_one};
+use crate::starts::{Queue, start};
+use crate::wire::{self, Broker, SmallRequest, body, submit, submit_content};
+use crate::{Bench, Method};
+
+/// Rounds of each point.
+const ROUNDS: usize = 5;
+/// Pieces of a message that are under way at once: what the broker lends a connection is more.
+const PIECES: usize = 8;
+/// Durable submits of a round.
+const SUBMITS: usize = 32;
+
+/// What grows with what.
+pub(crate) struct Growth {
+    /// The name of its picture.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// What there is more and more of.
+    pub(crate) of: &'static str,
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// One thing that grows, in seconds.
+pub(crate) struct Curve {
+    pub(crate) name: &'static str,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Growth {
+    fn of(name: &'static str, title: &'static str, of: &'static str) -> Self {
+        Self { name, title, of, curves: Vec::new() }
+    }
+
+    /// What a measure came to, at a place.
+    fn add(&mut self, place: usize, measured: Vec<(&'static str, Cost)>) {
+        for (name, cost) in measured {
+            let found = self.curves.iter().position(|curve| curve.name == name);
+            let index = found.unwrap_or_else(|| {
+                self.curves.push(Curve { name, points: Vec::new() });
+                self.curves.len() - 1
+            });
+            self.curves[index].points.push((place as f64, cost.each));
+        }
+        let last = |curve: &Curve| Unit::Seconds.short(curve.points.last().expect("one").1);
+        let values = self.curves.iter().map(|curve| format!("{} {}", curve.name, last(curve)));
+        println!("{}, {place} {}: {}", self.title, self.of, values.collect::<Vec<_>>().join(", "));
+    }
+
+    pub(crate) fn value(&self) -> Value {
+        let curve = |curve: &Curve| json!({ "name": curve.name, "seconds": curve.points });
+        let curves: Vec<_> = self.curves.iter().map(curve).collect();
+        json!({ "name": self.name, "title": self.title, "of": self.of, "curves": curves })
+    }
+}
+
+impl Bench<'_> {
+    pub(crate) fn growth(&self) -> Vec<Growth> {
+        let all: [(&str, Method<Self, Growth>); 4] = [
+            ("clients", Self::with_clients),
+            ("objects", Self::with_objects),
+            ("queue", Self::with_the_queue),
+            ("size", Self::with_the_size),
+        ];
+        let only = self.asked.only.as_deref().unwrap_or_default();
+        let asked = all.into_iter().filter(|(name, _)| name.contains(only));
+        asked.map(|(_, measure)| measure(self)).collect()
+    }
+
+    /// As many places as are asked for, and no more of each than there may be.
+    fn places(&self, places: &[usize], most: usize) -> Vec<usize> {
+        let mut places: Vec<_> =
+            places.iter().map(|place| self.asked.scaled(*place).min(most)).collect();
+        places.dedup();
+        places
+    }
+
+    fn with_clients(&self) -> Growth {
+        let mut growth = Growth::of("growth-clients", "A request", "clients at once");
+        // As many are connected to the echo.
+        let most = self.descriptors / 2 - 250;
+        for count in self.places(&[1, 10, 100, 1_000, 10_000], most) {
+            let broker = Broker::start(&self.home.join(format!("clients-{count}")));
+            let requests = self.asked.scaled(4_000.max(2 * count));
+            let ours = asking("sundown", SmallRequest::of(&broker), count, requests, broker.pid());
+            let echo = EchoSpeech(&self.echo);
+            let echo = asking("epoll echo", echo, count, requests, self.echo.pid());
+            growth.add(count, Measure::new("", ours).with(echo).medians(self.growth_rounds()));
+        }
+        growth
+    }
+
+    fn with_objects(&self) -> Growth {
+        let mut growth = Growth::of("growth-objects", "Leaving", "open objects");
+        let places = self.places(&[1, 10, 100, 1_000, 10_000, 100_000], usize::MAX);
+        let many = *places.last().expect("there are some");
+        for objects in places {
+            let mut floor = self.leave_floor(&format!("leave-{objects}.db"));
+            let ours = Side::new("DoFastShutdown", || self.leave_with(objects, many));
+            let logoff = Side::new("logoff", || self.log_off_with(objects, many));
+            let floor = Side::new("echo, commit, hop", move || Cost::of_all(10, &mut floor));
+            let measure = Measure::new("", ours).with(logoff).with(floor);
+            growth.add(objects, measure.medians(self.growth_rounds()));
+        }
+        growth
+    }
+
+    /// How long the ordinary way takes.
+    fn log_off_with(&self, objects: usize, many: usize) -> Cost {
+        let mut client = self.broker.connect();
+        let member = client.log_on(LogonFlags::default());
+        let what = Opening::StatusTable;
+        client.ask_many(objects, || Request::Open { member, what: what.clone() });
+        // Both are as busy before they leave, so that caches and sleeping threads are the same.
+        client.ask_many(many - objects, || Request::Flush { member });
+        let began = Instant::now();
+        let (flags, drain) = (LogoffFlags::default(), None);
+        client.ask(Request::Logoff(Logoff { member, flags, drain })).expect("logged off");
+        Cost::of(began.elapsed(), 1)
+    }
+
+    fn with_the_queue(&self) -> Growth {
+        let mut growth = Growth::of("growth-queue", "A broker", "messages in the queue");
+        let queue = Queue::of(&self.home.join("growing"), 1);
+        let mut entries = 1;
+        for place in self.places(&[1, 10, 100, 1_000, 10_000, 100_000, 1_000_000], usize::MAX) {
+            queue.grow(place - entries);
+            entries = place;
+            let starting = (0..self.growth_rounds()).map(|_| start(queue.home()));
+            let mut starting: Vec<_> = starting.collect();
+            starting.sort_by(f64::total_cmp);
+            let starting = Cost { each: starting[starting.len() / 2], ..Cost::default() };
+            let broker = Broker::again(queue.home());
+            let mut client = broker.connect();
+            let member = client.log_on(LogonFlags::NO_MAIL);
+            let (letter, times) = (body(), self.asked.scaled(SUBMITS));
+            let submits = one_by_one(times, move || {
+                client.ask(submit(member, &letter)).expect("submitted");
+            });
+            let submits = Measure::new("", Side::new("durable submit", submits));
+            let mut measured = vec![("from start to ready", starting)];
+            measured.extend(submits.medians(self.growth_rounds()));
+            growth.add(place, measured);
+            broker.stop();
+        }
+        growth
+    }
+
+    fn with_the_size(&self) -> Growth {
+        let mut growth = Growth::of("growth-size", "A durable submit", "bytes in the message");
+        let broker = self.another("size", "");
+        let mut client = broker.connect();
+        let member = client.log_on(LogonFlags::NO_MAIL);
+        let mut number = 0;
+        let places = [1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000];
+        let places = if self.asked.test { &places[..3] } else { &places };
+        for size in places.iter().copied() {
+            let line = format!("{}\n", "x".repeat(79));
+            let mut letter = b"To: you@localhost\n\n".to_vec();
+            letter.extend(line.bytes().cycle().take(size - letter.len()));
+            let times = self.asked.scaled((20_000_000 / size).clamp(1, SUBMITS));
+            let mut one = || {
+                if letter.len() <= frame::MAX_BLOB {
+                    client.ask(submit(member, &letter)).expect("submitted");
+                    return;
+                }
+                number += 1;
+                let upload = UploadId(number);
+                let pieces: Vec<_> = letter.chunks(frame::MAX_BLOB).collect();
+                for some in pieces.chunks(PIECES) {
+                    for bytes in some {
+                        let bytes = Blob(bytes.to_vec());
+                        client.send(Request::Upload { member, store: 0, upload, bytes });
+                    }
+                    for _ in some {
+                        client.answer().expect("taken");
+                    }
+                }
+                let content = Content::Uploaded(upload);
+                client.ask(submit_content(member, content)).expect("submitted");
+            };
+            let file = format!("size-{:x}", wire::chance());
+            let mut sqlite = SqliteFloor::open(&self.home.join(format!("{file}.db")));
+            let mut append = AppendFloor::open(&self.home.join(&file));
+            let bytes = letter.as_slice();
+            let measure = Measure::new("", Side::new("sundown", one_by_one(times, &mut one)))
+                .with(Side::new("SQLite commit", one_by_one(times, || sqlite.commit(bytes))))
+                .with(Side::new("append, fdatasync", one_by_one(times, || append.commit(bytes))));
+            growth.add(size, measure.medians(self.growth_rounds()));
+        }
+        growth
+    }
+
+    pub(crate) fn growth_rounds(&self) -> usize {
+        self.asked.rounds.min(ROUNDS)
+    }
+}

@@ -1,0 +1,421 @@
+//! What is counted. Each path is prepared until it is warm, and what is counted happens once.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use sundown_core::{ConnectionId, Effect, Event};
+use sundown_protocol::reply::{FromBroker, Reply};
+use sundown_protocol::request::{
+    AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Opening, Report,
+    Request, Submit,
+};
+use sundown_protocol::{EntryId, Events, MemberId, RequestId, SubmitKey, UploadId, codec, frame};
+
+use crate::world::{Member, STORE, World, logon};
+
+/// What is counted of a path, ready to go.
+type Ready = Box<dyn FnMut()>;
+
+/// A path: its name, and what gets it ready.
+type Path = (&'static str, fn() -> Ready);
+
+/// How often something is done before it is counted.
+const WARM: usize = 8;
+
+/// Every path by its name, in the order of the budgets.
+pub(crate) const PATHS: &[Path] = &[
+    // What one event costs, until its effects are forgotten.
+    ("connect", connect),
+    ("disconnect", disconnect),
+    ("smallest-request", smallest_request),
+    ("logon", || log_on_beside(WARM)),
+    ("logoff", || log_off_beside(WARM)),
+    ("logon-beside-10000", || log_on_beside(10_000)),
+    ("logoff-beside-10000", || log_off_beside(10_000)),
+    ("crash-of-a-member", crash),
+    ("advise", advise),
+    ("unadvise", unadvise),
+    ("open", open),
+    ("release", release),
+    ("submit", submit),
+    ("submitted", submitted),
+    // What a process or a message costs from its beginning to its end.
+    ("come-and-go", come_and_go),
+    ("message-sent", message_sent),
+    // What many share.
+    ("fan-out-to-1000", fan_out),
+    ("fan-out-to-1000-as-frames", fan_out_as_frames),
+    ("shared-logoff-of-5000", shared_logoff),
+    ("shared-logoff-of-5000-as-frames", shared_logoff_as_frames),
+    ("do-with-1-object", || do_fast_shutdown(1)),
+    ("do-with-100000-objects", || do_fast_shutdown(99_999)),
+    ("timer-with-100000-queued", timer),
+    ("timer-with-1-due-of-100000", due),
+    // What is said on the socket.
+    ("decode-request", || decode(flush(MemberId(7)))),
+    ("decode-submit", || decode(message(MemberId(7), 1))),
+    ("decode-upload-of-256-kib", || decode(upload(MemberId(7)))),
+    ("encode-request", encode_request),
+    ("encode-reply", encode_reply),
+    ("encode-notification", encode_notification),
+    ("smallest-request-from-frame-to-frame", frame_to_frame),
+];
+
+fn connect() -> Ready {
+    let mut world = World::new();
+    let _members = [0; WARM].map(|_| world.member());
+    visit(&mut world);
+    let mut hello = Some(world.hello().1);
+    Box::new(move || world.apply_one(hello.take().expect("it is counted once")))
+}
+
+fn disconnect() -> Ready {
+    let mut world = World::new();
+    let _members = [0; WARM].map(|_| world.member());
+    let connection = world.connect();
+    Box::new(move || world.apply_one(Event::Disconnected { connection }))
+}
+
+/// One request of a member, after others have asked the same.
+fn request(
+    warm: impl Fn(&mut World, Member),
+    then: impl Fn(&mut World, Member) -> Request,
+) -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    for member in members {
+        warm(&mut world, member);
+    }
+    let member = members[0];
+    let request = then(&mut world, member);
+    let mut event = Some(world.asks(member.at, request));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn smallest_request() -> Ready {
+    let ask = |world: &mut World, member: Member| drop(world.ask(member.at, flush(member.id)));
+    request(ask, |_, member| flush(member.id))
+}
+
+fn log_on_beside(members: usize) -> Ready {
+    let mut world = World::new();
+    (0..members).for_each(|_| {
+        world.member();
+    });
+    visit(&mut world);
+    let at = world.connect();
+    let mut event = Some(world.asks(at, logon()));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn log_off_beside(members: usize) -> Ready {
+    let mut world = World::new();
+    let members: Vec<_> = (0..members).map(|_| world.member()).collect();
+    let member = members[members.len() / 2];
+    let mut event = Some(world.asks(member.at, logoff(member.id, LogoffFlags::default())));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn crash() -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    Box::new(move || world.apply_one(Event::Disconnected { connection: members[0].at }))
+}
+
+fn advise() -> Ready {
+    let both = |world: &mut World, member: Member| {
+        let Reply::Advised(advise) = world.ask(member.at, advise_of(member)) else {
+            panic!("registered")
+        };
+        world.ask(member.at, Request::Unadvise { member: member.id, advise });
+    };
+    request(both, |_, member| advise_of(member))
+}
+
+fn unadvise() -> Ready {
+    request(
+        |_, _| (),
+        |world, member| {
+            let Reply::Advised(advise) = world.ask(member.at, advise_of(member)) else {
+                panic!("registered")
+            };
+            Request::Unadvise { member: member.id, advise }
+        },
+    )
+}
+
+fn open() -> Ready {
+    let both = |world: &mut World, member: Member| {
+        let object = opened(world, member);
+        world.ask(member.at, Request::Release { member: member.id, object });
+    };
+    request(both, |_, member| open_inbox(member))
+}
+
+fn release() -> Ready {
+    let both = |world: &mut World, member: Member| {
+        let object = opened(world, member);
+        world.ask(member.at, Request::Release { member: member.id, object });
+    };
+    request(both, |world, member| {
+        let object = opened(world, member);
+        Request::Release { member: member.id, object }
+    })
+}
+
+fn submit() -> Ready {
+    let send = |world: &mut World, member: Member| {
+        world.ask(member.at, message(member.id, u128::from(member.id.0)));
+    };
+    request(send, |_, member| message(member.id, 1_000))
+}
+
+fn submitted() -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    for (key, member) in (1..).zip(members) {
+        world.ask(member.at, message(member.id, key));
+    }
+    let mut event = Some(world.answer_to(members[0].at, message(members[0].id, 1_000)));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn come_and_go() -> Ready {
+    let mut world = World::new();
+    let _members = [0; WARM].map(|_| world.member());
+    for _ in 0..WARM {
+        visit(&mut world);
+    }
+    Box::new(move || visit(&mut world))
+}
+
+fn visit(world: &mut World) {
+    let member = world.member();
+    world.ask(member.at, logoff(member.id, LogoffFlags::default()));
+    world.settle(Event::Disconnected { connection: member.at });
+}
+
+fn message_sent() -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    for (key, member) in (1..).zip(members) {
+        world.ask(member.at, message(member.id, key));
+    }
+    let mut event = Some(world.asks(members[0].at, message(members[0].id, 1_000)));
+    Box::new(move || world.settle(event.take().expect("it is counted once")))
+}
+
+/// A message is moved, and a thousand members want to know it.
+fn a_thousand_listen() -> (World, Event) {
+    let mut world = World::new();
+    let members: Vec<_> = (0..1_000).map(|_| world.member()).collect();
+    for member in &members {
+        let (member, source, events) =
+            (*member, AdviseSource::Session, Events::OBJECT_MOVED | Events::NEW_MAIL);
+        world.ask(member.at, Request::Advise { member: member.id, source, events });
+    }
+    let first = members[0];
+    for record in 0..WARM as u128 {
+        world.ask(first.at, delete(first.id, record));
+    }
+    let event = world.answer_to(first.at, delete(first.id, 1_000));
+    (world, event)
+}
+
+fn fan_out() -> Ready {
+    let (mut world, event) = a_thousand_listen();
+    let mut event = Some(event);
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn fan_out_as_frames() -> Ready {
+    let (mut world, event) = a_thousand_listen();
+    world.apply(event);
+    as_frames(world, 1_000)
+}
+
+/// The owner of a session that 5,000 others share ends it.
+fn five_thousand_share() -> (World, Event) {
+    let mut world = World::new();
+    let members: Vec<_> = (0..5_001).map(|_| world.member()).collect();
+    world.effects.reserve(members.len());
+    let event = world.asks(members[0].at, logoff(members[0].id, LogoffFlags::SHARED));
+    (world, event)
+}
+
+fn shared_logoff() -> Ready {
+    let (mut world, event) = five_thousand_share();
+    let mut event = Some(event);
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn shared_logoff_as_frames() -> Ready {
+    let (mut world, event) = five_thousand_share();
+    world.apply(event);
+    as_frames(world, 5_000)
+}
+
+/// Encodes every message that came out of an event.
+fn as_frames(mut world: World, notifications: usize) -> Ready {
+    let messages: Vec<_> = world.effects.drain(..).filter_map(said).collect();
+    assert!(messages.len() >= notifications, "only {} messages", messages.len());
+    let mut out = Vec::with_capacity(1 << 10);
+    Box::new(move || {
+        for message in &messages {
+            out.clear();
+            codec::encode_into(message, &mut out).expect("it fits a frame");
+            black_box(&out);
+        }
+    })
+}
+
+fn said(effect: Effect) -> Option<FromBroker> {
+    match effect {
+        Effect::Answer { request, result, .. } => Some(FromBroker::Answer { id: request, result }),
+        Effect::Notify { notification, .. } => Some(FromBroker::Notify(notification)),
+        _ => None,
+    }
+}
+
+/// From the request to its answer, with every provider in between. What is torn down after it does not count.
+fn do_fast_shutdown(more: usize) -> Ready {
+    let mut world = World::new();
+    let member = world.member();
+    world.ask(member.at, open_inbox(member));
+    for _ in 0..more {
+        let open = world.asks(member.at, open_inbox(member));
+        world.apply_one(open);
+    }
+    let other = world.member();
+    for member in [other, member] {
+        world.ask(member.at, Request::QueryFastShutdown);
+    }
+    world.ask(other.at, Request::DoFastShutdown { remembered: false });
+    let mut event = Some(world.asks(member.at, Request::DoFastShutdown { remembered: false }));
+    Box::new(move || world.settle(event.take().expect("it is counted once")))
+}
+
+/// A timer that fires when nothing is due any more.
+fn timer() -> Ready {
+    let mut world = World::with_queue(100_000);
+    world.member();
+    for _ in 0..WARM {
+        world.settle(Event::Timer);
+    }
+    Box::new(move || world.apply_one(Event::Timer))
+}
+
+fn due() -> Ready {
+    let mut world = World::with_queue(100_000);
+    world.member();
+    for _ in 0..WARM {
+        world.settle(Event::Timer);
+    }
+    world.boot += Duration::from_millis(60_001);
+    Box::new(move || world.apply_one(Event::Timer))
+}
+
+fn decode(request: Request) -> Ready {
+    let bytes = codec::encode(&Asked { id: RequestId(9), request }).expect("it fits a frame");
+    let mut decoded = None;
+    Box::new(move || {
+        let (payload, _) = frame::cut(&bytes).expect("a frame").expect("a whole one");
+        black_box(decoded.insert(codec::decode::<Asked>(payload).expect("a request")));
+    })
+}
+
+fn encode_request() -> Ready {
+    let asked = Asked { id: RequestId(9), request: flush(MemberId(7)) };
+    encode(move |out| codec::encode_into(black_box(&asked), out))
+}
+
+fn encode_reply() -> Ready {
+    encode_message(FromBroker::Answer { id: RequestId(9), result: Ok(Reply::Done) })
+}
+
+fn encode_notification() -> Ready {
+    let (mut world, event) = a_thousand_listen();
+    world.apply(event);
+    let message = world.effects.drain(..).filter_map(said).next_back().expect("somebody is told");
+    assert!(matches!(message, FromBroker::Notify(_)), "{message:?}");
+    encode_message(message)
+}
+
+fn encode_message(message: FromBroker) -> Ready {
+    encode(move |out| codec::encode_into(black_box(&message), out))
+}
+
+fn encode(into: impl Fn(&mut Vec<u8>) -> Result<(), codec::CodecError> + 'static) -> Ready {
+    let mut out = Vec::with_capacity(256);
+    Box::new(move || into(&mut out).expect("it fits a frame"))
+}
+
+fn frame_to_frame() -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    for member in members {
+        world.ask(member.at, flush(member.id));
+    }
+    let Member { at, id } = members[0];
+    let asked = Asked { id: RequestId(u64::MAX), request: flush(id) };
+    let bytes = codec::encode(&asked).expect("it fits a frame");
+    let mut out = Vec::with_capacity(256);
+    Box::new(move || answer_frame(&mut world, at, &bytes, &mut out))
+}
+
+fn answer_frame(world: &mut World, connection: ConnectionId, bytes: &[u8], out: &mut Vec<u8>) {
+    let (payload, taken) = frame::cut(bytes).expect("a frame").expect("a whole one");
+    let asked = codec::decode(payload).expect("a request");
+    world.apply(Event::Request { connection, asked, bytes: taken });
+    for message in world.effects.drain(..).filter_map(said) {
+        codec::encode_into(&message, out).expect("it fits a frame");
+    }
+}
+
+// --- requests ---
+
+fn flush(member: MemberId) -> Request {
+    Request::Flush { member }
+}
+
+fn logoff(member: MemberId, flags: LogoffFlags) -> Request {
+    Request::Logoff(Logoff { member, flags, drain: None })
+}
+
+fn advise_of(member: Member) -> Request {
+    let (source, events) = (AdviseSource::Session, Events::NEW_MAIL);
+    Request::Advise { member: member.id, source, events }
+}
+
+fn open_inbox(member: Member) -> Request {
+    Request::Open { member: member.id, what: Opening::Folder(0, Folder::Inbox) }
+}
+
+fn opened(world: &mut World, member: Member) -> sundown_protocol::ObjectId {
+    let Reply::Opened(object) = world.ask(member.at, open_inbox(member)) else { panic!("opened") };
+    object
+}
+
+fn delete(member: MemberId, record: u128) -> Request {
+    Request::Delete { member, entry: EntryId { store: STORE, record } }
+}
+
+/// As much of a body as one request may have.
+fn upload(member: MemberId) -> Request {
+    let bytes = Blob(vec![b'x'; frame::MAX_BLOB]);
+    Request::Upload { member, store: 0, upload: UploadId(1), bytes }
+}
+
+/// A message of 1,000 bytes to one recipient.
+fn message(member: MemberId, key: u128) -> Request {
+    Request::Submit(Submit {
+        member,
+        store: 0,
+        key: SubmitKey(key),
+        from: None,
+        recipients: vec!["anna@example.org".to_owned()],
+        content: Content::Inline(Blob(vec![b'x'; 1_000])),
+        when: Durability::Durable,
+        report: Report::default(),
+    })
+}
