@@ -159,7 +159,7 @@ impl World {
 
     /// A process was told that it may end: what it handed over is stored.
     pub(super) fn check_nothing_lost(&self, process: &ProcessKey) {
-        let of_it = self.clients.values().filter(|c| c.process == *process);
+        let of_it = self.clients.values().filter(|c| c.process == *process && !c.earlier);
         for entry in of_it.flat_map(|c| &c.accepted) {
             let stored =
                 |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
