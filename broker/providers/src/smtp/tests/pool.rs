@@ -33,14 +33,16 @@ fn a_connection_is_used_again() {
 fn several_connections_work_at_once() {
     let server = Server::start(&[TAKES_ALL; 3]);
     let mut client = Client::new(&server, &[("connections", "3")]);
-    let prepared: Vec<_> = (1..=6).map(|id| client.prepare(to_bob(id))).collect();
-    // Who is prepared first is not said; each that is makes room for another.
-    for (id, answer) in (1..).zip(&prepared[..3]) {
-        get(answer).expect("prepared");
+    let first: Vec<_> = (1..=3).map(|id| client.prepare(to_bob(id))).collect();
+    // Each that is prepared keeps its connection, so there are three now.
+    first.iter().for_each(|answer| drop(get(answer).expect("prepared")));
+    let rest: Vec<_> = (4..=6).map(|id| client.prepare(to_bob(id))).collect();
+    // Each that is done makes room for another.
+    for id in 1..=3 {
         let results = get(&client.complete(id)).expect("results");
         assert_eq!(outcomes(&results), [Outcome::Sent]);
     }
-    for (id, answer) in (4..).zip(&prepared[3..]) {
+    for (id, answer) in (4..).zip(&rest) {
         get(answer).expect("prepared");
         assert_eq!(outcomes(&get(&client.complete(id)).expect("results")), [Outcome::Sent]);
     }
