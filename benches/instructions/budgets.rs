@@ -16,7 +16,7 @@ const BELOW: u64 = 100;
 
 /// The budgets, and what they are for.
 pub(crate) struct Budgets {
-    /// The compiler and the C library.
+    /// The compiler, the C library and the architecture.
     tools: String,
     paths: BTreeMap<String, Taken>,
 }
@@ -93,7 +93,7 @@ pub(crate) fn judge(budget: Option<Taken>, taken: Taken) -> Verdict {
     if under || taken.allocations < budget.allocations { Verdict::Under } else { Verdict::Within }
 }
 
-/// The compiler and the C library here.
+/// The compiler, the C library and the architecture here.
 fn tools() -> String {
     let said = |program: &str, argument: &str| {
         let output = Command::new(program).arg(argument).output().ok();
@@ -101,5 +101,6 @@ fn tools() -> String {
         text.unwrap_or_else(|| format!("no {program}"))
     };
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-    format!("{}, {}", said(&rustc, "--version"), said("getconf", "GNU_LIBC_VERSION"))
+    let library = said("getconf", "GNU_LIBC_VERSION");
+    format!("{}, {library}, {}", said(&rustc, "--version"), std::env::consts::ARCH)
 }

@@ -169,6 +169,41 @@ fn a_damaged_message_holds_up_no_other() {
     }
 }
 
+/// A log that was damaged while no broker ran hides messages that were acknowledged: it is kept, and status and doctor say so
+/// until somebody has taken it away.
+///
+/// design §10
+#[test]
+fn a_damaged_log_is_kept_and_shown() {
+    let home = Home::new();
+    home.profile("work", "");
+    let mut broker = home.serve();
+    let (owner, _) = submitted(&home, "work", &["first", "second", "third"]);
+    broker.kill();
+    drop(owner);
+    let log = place(&home, "work", "store.db-wal");
+    assert!(overwrite(&log, &line("second")) > 0, "its text is in the log");
+    let mut broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let mut owner = home.shell();
+    owner.ok("logon profile=work");
+    broker.until("what is left", || home.maildir("work").count() == 1);
+    let (state, status) = status_of(&home, "work");
+    assert_eq!(state, "active");
+    assert!(status.starts_with("damaged: ") && status.contains("store.db-wal.damaged"), "{status}");
+    let told = diagnosed(&home, "work");
+    assert!(told.contains("store.db-wal.damaged") && told.contains(PAGE), "{told}");
+    bystander.works(&home, &broker);
+    bystander.leaves(&home);
+    owner.ok("logoff session=1");
+    broker.terminate();
+    fs::remove_file(place(&home, "work", "store.db-wal.damaged")).expect("somebody looked at it");
+    let _broker = home.serve();
+    owner.ok("logon profile=work");
+    assert!(!home.status().to_string().contains("damaged"), "{}", home.status());
+}
+
 /// Files of stores are overwritten and cut off under a running broker: it goes on, whoever uses one of them is answered,
 /// and nothing that is shown or delivered is another than it was.
 ///

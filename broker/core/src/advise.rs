@@ -139,8 +139,8 @@ impl Broker {
             let Some(session) = self.sessions.get(session) else { continue };
             let store = session.engines().find(|(_, e)| *e == engine).map(|(place, _)| place);
             let Some(store) = store else { continue };
-            for id in &session.listeners {
-                tell_of_message(&self.members[id], store, entry, news, turn);
+            for member in session.listeners.iter().filter_map(|id| self.reachable(*id)) {
+                tell_of_message(member, store, entry, news, turn);
             }
         }
     }
@@ -154,8 +154,8 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Some(session) = self.sessions.get(&session) else { return };
-        for id in &session.listeners {
-            tell_of_table(&self.members[id], &is_table, || change.clone(), turn);
+        for member in session.listeners.iter().filter_map(|id| self.reachable(*id)) {
+            tell_of_table(member, &is_table, || change.clone(), turn);
         }
     }
 

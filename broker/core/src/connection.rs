@@ -38,6 +38,7 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asker {
     pub(crate) connection: ConnectionId,
+    pub(crate) process: ProcessId,
     pub(crate) request: RequestId,
     /// `None` for a request that is free.
     pub(crate) bytes: Option<u64>,
@@ -110,7 +111,7 @@ impl Broker {
             }
         }
         turn.errand.correlation = Some(Correlation::new(&state.library, request));
-        Some(Asker { connection, request, bytes })
+        Some(Asker { connection, process: state.process, request, bytes })
     }
 
     /// What the log calls this request.

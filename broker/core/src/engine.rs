@@ -396,6 +396,7 @@ impl Broker {
         {
             engine.uid = Some(facts.uid);
             engine.counts = facts.queue.map(|count| count as i64);
+            engine.damage.clone_from(&facts.damage);
             engine.stirred = true;
         }
         self.load_due(id, turn);

@@ -270,6 +270,8 @@ pub struct StoreFacts {
     pub uid: u32,
     /// Submissions by state, in the order of [`SubmissionState::ALL`]; final ones are not counted.
     pub queue: [u64; 9],
+    /// What is damaged in it, as far as that is known, and what to do.
+    pub damage: Option<String>,
 }
 
 /// How a transport wants to be used.

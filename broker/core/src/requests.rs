@@ -26,16 +26,18 @@ impl Broker {
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
         let watches = matches!(request, Request::Status | Request::Broker);
         let about = request.member();
+        let own = about.and_then(|id| self.members.get(&id));
+        let right = own.filter(|m| m.connection == connection).map(|m| m.right);
         let result = self.refuse_departed(asker).and_then(|()| {
-            if self.about_reference(asker, &request, turn)? {
+            if right.is_none() && self.about_reference(asker, &request, turn)? {
                 return Ok(());
             }
-            if cost.is_some()
-                && let Some(connection) = self.connections.get(&connection)
-            {
-                self.check_counted(connection.process, Quota::RequestBytes)?;
+            if cost.is_some() {
+                self.check_counted(asker.process, Quota::RequestBytes)?;
             }
-            self.refuse_beyond_right(asker, &request)?;
+            if let Some(right) = right {
+                refuse_beyond(right, &request)?;
+            }
             self.dispatch(asker, request, turn)
         });
         // Who only watches is not leaving, and whoever is sent to the next broker has nothing to do here: one that they ask
@@ -219,30 +221,6 @@ impl Broker {
         granted.max().unwrap_or(Right::None)
     }
 
-    /// Whoever may only submit may hand mail over, see and abort its own, and leave.
-    fn refuse_beyond_right(&self, asker: Asker, request: &Request) -> Result<(), Fault> {
-        let member = request.member().and_then(|id| self.members.get(&id));
-        let Some(member) = member.filter(|m| m.connection == asker.connection) else {
-            return Ok(());
-        };
-        let submits = matches!(
-            request,
-            Request::Submit(_)
-                | Request::Upload { .. }
-                | Request::AbortSubmit { .. }
-                | Request::Flush { .. }
-                | Request::Logoff(_)
-                | Request::Advise { source: AdviseSource::Session, .. }
-                | Request::Unadvise { .. }
-                | Request::Release { .. }
-        );
-        if member.right >= Right::Session || submits {
-            return Ok(());
-        }
-        let message = "this user may submit mail with this profile and nothing else; its [access] says who may more";
-        Err(Fault::new(Code::E_NO_ACCESS, message))
-    }
-
     /// What a user may do in a profile that is in use.
     pub(crate) fn right_in(&self, uid: u32, profile: &str) -> Right {
         let mut used = self.sessions.values().filter(|s| s.key.profile == profile);
@@ -259,4 +237,24 @@ impl Broker {
     pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::process::Process> {
         self.processes.get(self.connections.get(&asker.connection)?.process)
     }
+}
+
+/// Whoever may only submit may hand mail over, see and abort its own, and leave.
+fn refuse_beyond(right: Right, request: &Request) -> Result<(), Fault> {
+    let submits = matches!(
+        request,
+        Request::Submit(_)
+            | Request::Upload { .. }
+            | Request::AbortSubmit { .. }
+            | Request::Flush { .. }
+            | Request::Logoff(_)
+            | Request::Advise { source: AdviseSource::Session, .. }
+            | Request::Unadvise { .. }
+            | Request::Release { .. }
+    );
+    if right >= Right::Session || submits {
+        return Ok(());
+    }
+    let message = "this user may submit mail with this profile and nothing else; its [access] says who may more";
+    Err(Fault::new(Code::E_NO_ACCESS, message))
 }

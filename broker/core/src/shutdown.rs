@@ -196,7 +196,7 @@ impl Broker {
 
     /// Whether a process has left, or is just about to.
     pub(crate) fn refuse_departed(&self, asker: Asker) -> Result<(), Fault> {
-        match self.peer_of(asker).map(|p| p.departure) {
+        match self.processes.get(asker.process).map(|p| p.departure) {
             Some(Departure::Doing | Departure::Done) => Err(shut_down()),
             _ => Ok(()),
         }

@@ -5,14 +5,13 @@
 //!      └──not a hello, too late, another version──► Closing
 //! ```
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::Interest;
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 use sundown_core::settings::Limits;
 use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
@@ -32,7 +31,8 @@ const FREE: usize = 4 << 10;
 
 /// One connection.
 pub(crate) struct Link {
-    socket: OwnedFd,
+    /// Read and written by the C library, where tests of power cuts look on.
+    socket: UnixStream,
     pub(crate) credentials: Credentials,
     pub(crate) state: LinkState,
     /// What the loop is woken for.
@@ -84,7 +84,7 @@ impl Link {
     pub(crate) fn new(socket: OwnedFd, now: Instant, limit: usize) -> io::Result<Self> {
         let credentials = Credentials::of(socket.as_fd())?;
         Ok(Self {
-            socket,
+            socket: socket.into(),
             credentials,
             state: LinkState::AwaitHello(now + HELLO),
             wants: Interest::READABLE,
@@ -110,7 +110,7 @@ impl Link {
     /// Reads once.
     pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> Intake {
         scratch.resize(READ, 0);
-        match rustix::io::read(&self.socket, &mut scratch[..]) {
+        match (&self.socket).read(scratch) {
             Ok(0) => Intake::Ended,
             Ok(n) => {
                 self.inbox.drain(..self.used);
@@ -125,8 +125,8 @@ impl Link {
                 // A short read has emptied the socket; an end that follows is an event of its own.
                 if n < READ { Intake::Drained } else { Intake::More }
             }
-            Err(Errno::WOULDBLOCK) => Intake::Drained,
-            Err(Errno::INTR) => Intake::More,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Intake::Drained,
+            Err(e) if e.kind() == ErrorKind::Interrupted => Intake::More,
             Err(_) => Intake::Ended,
         }
     }
@@ -212,19 +212,19 @@ impl Link {
         self.dirty = false;
         let too_slow = |TooSlow| io::Error::from(ErrorKind::OutOfMemory);
         while !self.raw.is_empty() {
-            match send(&self.socket, &self.raw, SendFlags::NOSIGNAL) {
+            match (&self.socket).write(&self.raw) {
                 Ok(n) => drop(self.raw.drain(..n)),
-                Err(Errno::WOULDBLOCK) => return Ok(false),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
         while let Some(front) = self.outbox.front() {
-            match send(&self.socket, front, SendFlags::NOSIGNAL) {
+            match (&self.socket).write(front) {
                 Ok(n) => self.outbox.advance(n).map_err(too_slow)?,
-                Err(Errno::WOULDBLOCK) => return Ok(false),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(true)

@@ -498,17 +498,26 @@ struct Writer {
 impl Writer {
     fn serve(mut self, mut made: Result<Box<dyn StoreProvider>, ProviderError>) {
         while let Some(batch) = self.next_batch() {
-            let mut writes = Vec::new();
+            let (mut writes, mut done) = (Vec::new(), Vec::new());
             for work in batch {
                 if matches!(work.provider, ProviderCall::Write(_)) {
                     writes.push(work);
                     continue;
                 }
-                self.commit(&mut made, std::mem::take(&mut writes));
+                self.commit(&mut made, std::mem::take(&mut writes), &mut done);
+                if !is_shutdown(&work) {
+                    // It opens or closes files: what is done need not wait for that.
+                    self.desk.answers.send(done.drain(..));
+                }
                 let answer = self.session_call(&mut made, &work);
-                self.desk.answers.send([(work.from, answer)]);
+                done.push((work.from, answer));
             }
-            self.commit(&mut made, writes);
+            self.commit(&mut made, writes, &mut done);
+            self.desk.answers.send(done);
+            if let Ok(store) = &mut made {
+                // What it leaves undone is done the next time.
+                let _ = catch_unwind(AssertUnwindSafe(|| store.tidy()));
+            }
         }
         if let Some((uid, _)) = self.open {
             self.stores.lock().remove(&uid);
@@ -540,7 +549,12 @@ impl Writer {
         }
     }
 
-    fn commit(&self, made: &mut Result<Box<dyn StoreProvider>, ProviderError>, works: Vec<Work>) {
+    fn commit(
+        &self,
+        made: &mut Result<Box<dyn StoreProvider>, ProviderError>,
+        works: Vec<Work>,
+        done: &mut Vec<(Whoever, Answer)>,
+    ) {
         if works.is_empty() {
             return;
         }
@@ -569,12 +583,7 @@ impl Writer {
         for ((_, behalf, name), answer) in slips.iter().zip(&answers) {
             self.desk.log_call(behalf, name, answer, took);
         }
-        let from = slips.into_iter().map(|(from, ..)| from);
-        self.desk.answers.send(from.zip(answers));
-        if let Ok(store) = made {
-            // What it leaves undone is done the next time.
-            let _ = catch_unwind(AssertUnwindSafe(|| store.tidy()));
-        }
+        done.extend(slips.into_iter().map(|(from, ..)| from).zip(answers));
     }
 
     fn session_call(

@@ -70,7 +70,7 @@ impl Store {
         for submission in self.submissions.values().filter(|s| !s.state().is_final()) {
             queue[submission.state() as usize] += 1;
         }
-        Ok(ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue }))
+        Ok(ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue, damage: None }))
     }
 
     /// Puts a submission there as an earlier broker left it.

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use sundown_protocol::reply::{Reply, Resource, SubmissionState};
@@ -18,8 +19,8 @@ use sundown_protocol::request::{
     Request, StoreLogoff, Submit,
 };
 use sundown_protocol::{
-    Code, EntryId, Event as News, Events, MemberId, ObjectId, RequestId, SessionId, SubmitKey,
-    Token,
+    AdviseId, Code, EntryId, Event as News, Events, MemberId, ObjectId, RequestId, SessionId,
+    SubmitKey, Token,
 };
 
 use super::fakes::{Interface, Step};
@@ -27,9 +28,10 @@ use super::world::{
     Member, World, logoff_request, logon_request, millis, secs, settings, transport,
 };
 use crate::event::ConnectionId;
+use crate::process::Departure;
 use crate::provider::{Outcome, Submission};
-use crate::session::{Provider, ProviderState, SessionState};
-use crate::settings::{Linger, Settings, SharedLogoff, Shutdown};
+use crate::session::{Provider, ProviderState, Session, SessionState};
+use crate::settings::{FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown};
 use crate::{Event, Stop};
 
 /// One thing that happens. Numbers choose among what is there.
@@ -64,6 +66,13 @@ pub(super) enum Act {
     Query(usize),
     Notify(usize),
     Do(usize),
+    /// A program that leaves as it should: query, and do when everything has gone on.
+    Leave(usize),
+    /// Somebody tries a handle, on the connection it is of or on another one.
+    Try {
+        at: usize,
+        handle: usize,
+    },
     Grant(usize),
     Redeem {
         at: usize,
@@ -89,6 +98,7 @@ pub(super) enum Act {
         what: usize,
     },
     Advise(usize),
+    Unadvise(usize),
     Queue(usize),
     Change {
         at: usize,
@@ -131,6 +141,9 @@ pub(super) enum Act {
     Mute(bool),
     /// The broker dies, and another one takes its place.
     Restart,
+    /// It dies when providers have carried out what they were called for, and have not said so.
+    LateRestart,
+    Reload(usize),
 }
 
 const PROFILES: [&str; 2] = ["default", "work"];
@@ -176,7 +189,7 @@ const STEPS: [Step; 6] = [
 fn act() -> impl Strategy<Value = Act> {
     let any = || 0..8usize;
     prop_oneof![
-        2 => (1..4u32).prop_map(Act::Connect),
+        3 => (1..4u32).prop_map(Act::Connect),
         1 => any().prop_map(Act::Disconnect),
         2 => (1..4u32).prop_map(Act::EndProcess),
         6 => (any(), 0..2usize, any())
@@ -187,19 +200,22 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(who, to, deferred)| Act::Submit { who, to, deferred }),
         1 => (any(), any()).prop_map(|(who, which)| Act::Repeat { who, which }),
         2 => (any(), any()).prop_map(|(who, which)| Act::Abort { who, which }),
-        2 => any().prop_map(Act::Query),
+        4 => any().prop_map(Act::Query),
         1 => any().prop_map(Act::Notify),
         2 => any().prop_map(Act::Do),
-        2 => any().prop_map(Act::Grant),
-        3 => (any(), any()).prop_map(|(at, token)| Act::Redeem { at, token }),
+        4 => any().prop_map(Act::Leave),
+        3 => (any(), 0..64usize).prop_map(|(at, handle)| Act::Try { at, handle }),
+        3 => any().prop_map(Act::Grant),
+        4 => (any(), 0..4usize).prop_map(|(at, token)| Act::Redeem { at, token }),
         2 => (any(), any()).prop_map(|(which, how)| Act::UseReference { which, how }),
         1 => (any(), any()).prop_map(|(who, token)| Act::Revoke { who, token }),
         1 => (any(), any()).prop_map(|(provider, what)| Act::Interface { provider, what }),
         1 => any().prop_map(Act::Flush),
         1 => any().prop_map(Act::Draft),
         1 => any().prop_map(Act::Save),
-        1 => (any(), any()).prop_map(|(who, what)| Act::Open { who, what }),
-        1 => any().prop_map(Act::Advise),
+        3 => (any(), any()).prop_map(|(who, what)| Act::Open { who, what }),
+        3 => any().prop_map(Act::Advise),
+        1 => any().prop_map(Act::Unadvise),
         1 => any().prop_map(Act::Queue),
         8 => prop::collection::vec(0..64usize, 1..12).prop_map(Act::Steps),
         3 => Just(Act::Settle),
@@ -208,17 +224,37 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (any(), any()).prop_map(|(provider, call)| Act::Silence { provider, call }),
         3 => any().prop_map(Act::LetGo),
         3 => (any(), any()).prop_map(|(to, step)| Act::Script { to, step }),
-        1 => (any(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
+        3 => (any(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
         1 => (0..2usize, any()).prop_map(|(profile, call)| Act::Panic { profile, call }),
         2 => (0..4usize).prop_map(Act::Broken),
         1 => prop::bool::ANY.prop_map(Act::Mute),
         1 => Just(Act::Restart),
+        1 => Just(Act::LateRestart),
+        2 => any().prop_map(Act::Reload),
         4 => (any(), any(), any())
             .prop_map(|(at, which, change)| Act::Change { at, which, change }),
         2 => any().prop_map(Act::FlushQueues),
         1 => (any(), any()).prop_map(|(who, flag)| Act::StoreLogoff { who, flag }),
         1 => any().prop_map(Act::Validate),
     ]
+}
+
+/// Mostly, three processes are here already, two of them in both profiles.
+fn acts(most: usize) -> impl Strategy<Value = Vec<Act>> {
+    let here = prop::bool::weighted(0.8);
+    (here, prop::collection::vec(act(), 1..most)).prop_map(|(here, acts)| {
+        if !here {
+            return acts;
+        }
+        let logon = |at, profile| Act::Logon { at, profile, flags: 7 };
+        let mut all: Vec<_> = [1, 1, 2, 3].map(Act::Connect).into();
+        all.extend(
+            [(0, 0), (1, 1), (2, 0), (2, 1), (3, 0)].map(|(at, profile)| logon(at, profile)),
+        );
+        all.push(Act::Settle);
+        all.extend(acts);
+        all
+    })
 }
 
 fn pick<T: Copy>(all: &[T], n: usize) -> Option<T> {
@@ -235,9 +271,20 @@ struct Model {
     objects: Vec<(Member, ObjectId)>,
     folders: Vec<(Member, ObjectId)>,
     references: Vec<(ConnectionId, MemberId, ObjectId)>,
+    /// All who were ever logged on, and the sessions they were in.
+    handles: Vec<Member>,
+    registrations: Vec<(Member, AdviseId)>,
     /// What each process was answered, until it ended.
     verdicts: BTreeMap<u32, bool>,
     queries: Vec<(ConnectionId, RequestId)>,
+    dos: Vec<(ConnectionId, RequestId)>,
+    /// Who may end a session for all.
+    rule: SharedLogoff,
+    /// When each session was ended for all.
+    ended: BTreeMap<SessionId, Duration>,
+    evicted: BTreeSet<MemberId>,
+    /// Who was told of whose leaving.
+    left: BTreeSet<(MemberId, MemberId)>,
     /// Shared logoffs each member is to be told of.
     told: BTreeMap<MemberId, usize>,
     heard: BTreeMap<MemberId, usize>,
@@ -256,10 +303,10 @@ impl Model {
             world.profile(profile).transports =
                 vec![transport("here", &["localhost"]), transport("relay", &["*"])];
         }
-        Self::around(world)
+        Self::around(world, shared_logoff)
     }
 
-    fn around(world: World) -> Self {
+    fn around(world: World, rule: SharedLogoff) -> Self {
         Self {
             world,
             connections: Vec::new(),
@@ -268,8 +315,15 @@ impl Model {
             objects: Vec::new(),
             folders: Vec::new(),
             references: Vec::new(),
+            handles: Vec::new(),
+            registrations: Vec::new(),
             verdicts: BTreeMap::new(),
             queries: Vec::new(),
+            dos: Vec::new(),
+            rule,
+            ended: BTreeMap::new(),
+            evicted: BTreeSet::new(),
+            left: BTreeSet::new(),
             told: BTreeMap::new(),
             heard: BTreeMap::new(),
             submits: Vec::new(),
@@ -308,9 +362,25 @@ impl Model {
             }
             Act::Do(at) => {
                 if let Some(at) = pick(&self.connections, at) {
-                    world.ask_do(at);
+                    self.dos.push((at, world.ask_do(at)));
                 }
             }
+            Act::Leave(at) => {
+                if let Some(at) = pick(&self.connections, at) {
+                    let id = world.ask(at, Request::QueryFastShutdown);
+                    let pid = world.peer(at).pid;
+                    self.queries.push((at, id));
+                    self.look();
+                    if !self.verdicts.contains_key(&pid) {
+                        self.world.settle();
+                        self.look();
+                    }
+                    if self.world.is_open(at) {
+                        self.dos.push((at, self.world.ask_do(at)));
+                    }
+                }
+            }
+            Act::Try { at, handle } => self.try_handle(at, handle),
             Act::Grant(which) => {
                 if let Some((member, object)) = pick(&self.folders, which)
                     && self.members.contains(&member)
@@ -441,7 +511,18 @@ impl Model {
                 if let Some(member) = pick(&self.members, who) {
                     let source = sundown_protocol::request::AdviseSource::Session;
                     let events = Events::all();
-                    world.ask(member.at, Request::Advise { member: member.id, source, events });
+                    let advise = Request::Advise { member: member.id, source, events };
+                    let id = world.ask(member.at, advise);
+                    if let Some(Ok(Reply::Advised(advise))) = world.answer(member.at, id) {
+                        self.registrations.push((member, advise));
+                    }
+                }
+            }
+            Act::Unadvise(which) => {
+                if let Some((member, advise)) = pick(&self.registrations, which)
+                    && world.is_open(member.at)
+                {
+                    world.ask(member.at, Request::Unadvise { member: member.id, advise });
                 }
             }
             Act::Queue(at) => {
@@ -484,6 +565,16 @@ impl Model {
             }
             Act::Mute(false) => world.wire.mute.clear(),
             Act::Restart => self.restart(),
+            Act::LateRestart => {
+                world.carry_out_everything();
+                self.restart();
+            }
+            Act::Reload(how) => {
+                use crate::settings::FastShutdownBehavior::{Disabled, OptIn, OptOut};
+                let mut settings = world.broker.settings.clone();
+                settings.shutdown.fast_shutdown = [OptIn, OptOut, Disabled][how % 3];
+                world.apply(Event::Reload(Box::new(settings)));
+            }
             Act::Broken(how) => {
                 world.wire.broken.clear();
                 let codes = [Code::E_NETWORK_ERROR, Code::E_LOGON_FAILED, Code::E_CALL_FAILED];
@@ -544,7 +635,32 @@ impl Model {
         let submits = std::mem::take(&mut self.submits);
         let durable = std::mem::take(&mut self.durable);
         let retried = std::mem::take(&mut self.retried);
-        *self = Self { submits, durable, retried, ..Self::around(world) };
+        *self = Self { submits, durable, retried, ..Self::around(world, self.rule) };
+    }
+
+    /// A handle works on its own connection as long as its member is here, and says why anywhere else (design §3.12).
+    fn try_handle(&mut self, at: usize, handle: usize) {
+        let (Some(at), Some(member)) = (pick(&self.connections, at), pick(&self.handles, handle))
+        else {
+            return;
+        };
+        let world = &mut self.world;
+        let process = world.broker.processes.find(&World::key(world.peer(at).pid));
+        let departed = process.is_some_and(|p| p.departure != Departure::No);
+        let here = world.broker.members.get(&member.id).filter(|_| at == member.at);
+        let wanted = match here {
+            _ if departed => Some(Code::E_NOT_INITIALIZED),
+            Some(member) if member.is_leaving() => Some(Code::E_BUSY),
+            Some(_) => None,
+            None if at == member.at && self.evicted.contains(&member.id) => {
+                Some(Code::E_END_OF_SESSION)
+            }
+            None => Some(Code::E_INVALID_OBJECT),
+        };
+        let open = Request::Open { member: member.id, what: Opening::StatusTable };
+        let id = world.ask(at, open);
+        let code = world.answer(at, id).expect("answered at once").err().map(|fault| fault.code);
+        assert_eq!(code, wanted, "{member:?} at {at:?}");
     }
 
     fn logoff(&mut self, who: usize, flags: usize, drain: Option<u64>) {
@@ -572,9 +688,20 @@ impl Model {
             })
         };
         let (others, before) = (others(&self.world), ending(&self.world, member.session));
+        let session = self.world.broker.sessions.get(&member.session);
+        let owns = session.is_some_and(|s| s.members.first() == Some(&member.id));
+        let may = match self.rule {
+            _ if flags.contains(LogoffFlags::FORCE) => true,
+            SharedLogoff::Owner => owns,
+            SharedLogoff::Any => true,
+            SharedLogoff::Deny => false,
+        };
+        let shared = session.is_some_and(Session::is_shared);
         self.world.ask(member.at, logoff_request(member.id, flags, drain.map(millis)));
         let now = ending(&self.world, member.session);
         if flags.contains(LogoffFlags::SHARED) && !before && now {
+            assert!(may || !shared || others.is_empty(), "{member:?} may not end the session");
+            self.ended.insert(member.session, self.world.now());
             for other in others {
                 *self.told.entry(other).or_default() += 1;
             }
@@ -601,11 +728,19 @@ impl Model {
                 assert_eq!(first, verdict, "the verdict of process {pid}");
             }
         }
+        for (pid, verdict) in &self.verdicts {
+            let process = self.world.broker.processes.find(&World::key(*pid));
+            let kept = process.and_then(|p| p.verdict);
+            assert_eq!(kept, Some(*verdict), "the verdict of process {pid} is kept");
+        }
+        self.look_at_departures();
         let mut asked = std::mem::take(&mut self.asked);
         asked.retain(|(at, id)| match self.world.answer(*at, *id) {
             None => self.world.is_open(*at),
             Some(Ok(Reply::LoggedOn(on))) => {
-                self.members.push(Member { at: *at, id: on.member, session: on.session });
+                let member = Member { at: *at, id: on.member, session: on.session };
+                self.members.push(member);
+                self.handles.push(member);
                 false
             }
             Some(Ok(Reply::Submitted { entry, state })) if state != SubmissionState::Accepted => {
@@ -620,11 +755,55 @@ impl Model {
                 match news {
                     News::CriticalError { .. } => *self.heard.entry(member.id).or_default() += 1,
                     News::Durable(entries) => self.durable.extend(entries),
+                    News::Evicted => {
+                        let grace = self.world.broker.settings.shutdown.grace.unwrap_or_default();
+                        let ended = self.ended.get(&member.session);
+                        let over = ended.is_some_and(|ended| self.world.now() >= *ended + grace);
+                        assert!(over, "{member:?} is put out before its grace is over");
+                        self.evicted.insert(member.id);
+                    }
+                    News::MemberLeft { member: left, .. } => {
+                        assert!(!self.world.broker.members.contains_key(&left), "{left} is here");
+                        let first = self.left.insert((member.id, left));
+                        assert!(first, "{member:?} is told twice that {left} has left");
+                    }
                     _ => {}
                 }
             }
         }
         self.members.retain(|m| self.world.broker.members.contains_key(&m.id));
+    }
+
+    /// A Do that succeeds had a yes; one that fails says why, and its process goes on as if it had not asked.
+    fn look_at_departures(&mut self) {
+        for (at, id) in std::mem::take(&mut self.dos) {
+            let answer = match self.world.answer(at, id) {
+                None if self.world.is_open(at) => {
+                    self.dos.push((at, id));
+                    continue;
+                }
+                None => continue,
+                Some(answer) => answer,
+            };
+            let pid = self.world.peer(at).pid;
+            let Some(process) = self.world.broker.processes.find(&World::key(pid)) else {
+                continue;
+            };
+            let disabled =
+                self.world.broker.settings.shutdown.fast_shutdown == FastShutdownBehavior::Disabled;
+            let code = answer.err().map(|fault| fault.code);
+            let (departure, verdict) = (process.departure, process.verdict);
+            let right = match code {
+                None => verdict == Some(true) && departure == Departure::Done,
+                Some(Code::E_NO_SUPPORT) => verdict != Some(true) || disabled,
+                Some(Code::E_NOT_INITIALIZED) => departure != Departure::No,
+                Some(Code::E_DISK_ERROR | Code::E_CALL_FAILED | Code::E_TIMEOUT) => {
+                    departure == Departure::No
+                }
+                Some(_) => false,
+            };
+            assert!(right, "{code:?} to a Do, with {verdict:?} and then {departure:?}");
+        }
     }
 
     /// Everything works again and everybody leaves.
@@ -643,6 +822,7 @@ impl Model {
         }
         for pid in 1..4 {
             self.world.end_process(pid);
+            self.verdicts.remove(&pid);
         }
         self.world.advance(secs(60));
         self.look();
@@ -805,7 +985,7 @@ proptest! {
     fn any_order_of_anything(
         linger in linger(),
         rule in rule(),
-        acts in prop::collection::vec(act(), 1..120),
+        acts in acts(120),
     ) {
         play(linger, rule, acts);
     }
@@ -815,7 +995,7 @@ proptest! {
     #[test]
     fn a_stop_at_any_time(
         linger in linger(),
-        acts in prop::collection::vec(act(), 1..80),
+        acts in acts(80),
         how in prop_oneof![
             Just(Stop::Restart), Just(Stop::Final), Just(Stop::Fast), Just(Stop::Now)
         ],

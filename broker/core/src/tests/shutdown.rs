@@ -1013,12 +1013,19 @@ fn who_dies_with_the_answer_has_left() {
     let mut world = with(Shutdown { shared_logoff: SharedLogoff::Any, ..Shutdown::default() });
     let (leaves, other) = (world.member(1), world.member(2));
     world.advise(other, Events::EXTENDED);
+    world.advise(leaves, Events::all());
     assert_eq!(world.query(leaves.at), Ok(Reply::Done));
     let id = world.ask_do(leaves.at);
     while world.answer(leaves.at, id).is_none() {
         assert!(world.step(0));
     }
     // Between the answer and the tear-down.
+    let submit = world.submit_request(other, &["b@x"]);
+    let id = world.ask(other.at, Request::Submit(submit));
+    while world.answer(other.at, id).is_none() {
+        assert!(world.step(0));
+    }
+    assert_eq!(world.news(leaves), [], "whoever has left is not told");
     world.logoff_shared(other);
     assert_eq!(world.critical_errors(leaves), 0, "whoever has left is not told");
     world.disconnect(leaves.at);

@@ -22,15 +22,15 @@ use crate::fault;
 /// to do; it also is how much log a start after a crash may have to read.
 const STEP: u64 = 8 << 20;
 
-/// Pages of the log that the writer moves itself. Most are the same few again and again, so this is a millisecond or two,
-/// once in hundreds of commits. The thread seldom comes closer: while it syncs, others commit.
+/// Pages that may have come during one pass of the thread, so that the writer may move what comes during the next one.
+/// Most are the same few again and again, so this is a millisecond or two, once in hundreds of commits.
 const FEW: u64 = 1 << 10;
 
 /// So much of the log, as a divisor, is few too: however fast it grows, it does so no more when it is long enough.
 const FEW_OF_ALL: u64 = 4;
 
-/// How often the thread tries to come closer than that.
-const AGAIN: usize = 3;
+/// How often the thread tries to come close enough.
+const PASSES: usize = 4;
 
 /// The thread's priority, as `nice` counts: whoever waits for an answer goes first where there are too few processors. Not so
 /// far down that on a busy machine it never has its turn.
@@ -40,7 +40,7 @@ const GIVES_WAY: i32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failed: AtomicBool,
-    /// Whether the thread is done and has left something to the writer.
+    /// Whether the thread is done and leaves the rest to the writer.
     left: AtomicBool,
 }
 
@@ -116,37 +116,31 @@ fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
     // Of this thread alone. Where it is not allowed, everything works as well, and others wait longer.
     let _ = rustix::process::setpriority_process(None, GIVES_WAY);
     while poked.recv().is_ok() {
-        let mut moved = passive(connection, health);
-        for _ in 0..AGAIN {
-            if moved.as_ref().is_some_and(|moved| !moved.leaves_few()) {
-                // What is left came meanwhile. The next time it is less, unless a reader is in the way.
-                moved = passive(connection, health);
+        let mut before = 0;
+        for _ in 0..PASSES {
+            let Some(Moved { in_log, moved }) = passive(connection, health) else { break };
+            // A pass does not say what came while it ran; the next one has to move that.
+            let came = if in_log < before { in_log } else { in_log - before };
+            if came <= FEW.max(in_log / FEW_OF_ALL) {
+                health.left.store(true, Ordering::Release);
+                break;
             }
+            before = moved;
         }
-        let left = moved.is_some_and(|moved| moved.left > 0 && moved.leaves_few());
-        health.left.store(left, Ordering::Release);
     }
 }
 
-/// What a checkpoint found in the log, and what it could not move. In pages.
+/// The pages that a checkpoint found in the log when it began, and how many of them are in the database now.
 struct Moved {
     in_log: u64,
-    left: u64,
-}
-
-impl Moved {
-    /// Whether the writer may move the rest.
-    fn leaves_few(&self) -> bool {
-        self.left <= FEW.max(self.in_log / FEW_OF_ALL)
-    }
+    moved: u64,
 }
 
 /// `None` if it failed, or another one runs.
 fn passive(connection: &Connection, health: &Health) -> Option<Moved> {
     let moved = |row: &rusqlite::Row<'_>| {
         let (in_log, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
-        let left = in_log.saturating_sub(moved);
-        Ok((in_log >= 0).then_some(Moved { in_log: in_log as u64, left: left as u64 }))
+        Ok((in_log >= 0).then_some(Moved { in_log: in_log as u64, moved: moved as u64 }))
     };
     match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], moved) {
         Ok(moved) => moved,

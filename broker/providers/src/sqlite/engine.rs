@@ -85,19 +85,29 @@ impl Engine {
 
     pub(super) fn facts(&self) -> Result<StoreFacts> {
         let queue = self.writer.count().map_err(|error| fault::sql(&self.path, &error))?;
-        Ok(StoreFacts { uid: self.writer.uid, queue })
+        let damage = torn::kept(&self.path);
+        Ok(StoreFacts { uid: self.writer.uid, queue, damage })
     }
 
     pub(super) fn commit(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {
         let set = self.synchronize(sync);
         let answers = match set {
             Err(error) => refuse(batch, &error),
+            Ok(()) if self.is_durable_already(batch) => {
+                return vec![Ok(ProviderAnswer::Done); batch.len()];
+            }
             Ok(()) if batch.len() == 1 => self.one_by_one(batch),
             Ok(()) => self.together(batch),
         };
         self.note_synced(batch, &answers, sync);
         self.checkpointer.committed(COMMIT_COST + batch.iter().map(cost).sum::<u64>());
         answers
+    }
+
+    /// Whether nothing is asked for but a sync, and there is nothing to sync.
+    fn is_durable_already(&self, batch: &[StoreWrite]) -> bool {
+        let only_flushes = batch.iter().all(|write| matches!(write, StoreWrite::Flush));
+        only_flushes && self.writer.unsynced == Unsynced::Nothing
     }
 
     /// Only a flush is sure to have changed something, and so to have synced.

@@ -103,7 +103,8 @@ impl ProviderShutdown for SqliteStore {
     }
 
     fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        // What was written before is committed already; this covers what a commit without a sync left.
+        // What was written before is committed already; this covers what a commit without a sync left. A process that has
+        // just kept its drafts by a commit of their own does not pay for another one.
         let mut answers = self.commit(vec![StoreWrite::Flush], Sync::Full);
         answers.pop().map_or(Ok(()), |answer| answer.map(drop))
     }

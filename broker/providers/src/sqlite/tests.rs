@@ -1,7 +1,7 @@
 //! The store as its callers see it, on real files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use rusqlite::Connection;
 use sundown_core::provider::{
@@ -433,7 +433,7 @@ fn a_restart_sees_the_queue() {
     // What is unknown is given up at its time, which was set by whoever changed it.
     fixture.write(update(4, SubmissionState::Unknown)).expect("it is unknown");
     let facts = fixture.reopen();
-    assert_eq!(facts, StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0] });
+    assert_eq!(facts, StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0], damage: None });
 
     let mut after = None;
     let mut seen = Vec::new();
@@ -902,5 +902,32 @@ fn checkpoints_run_beside_commits() {
     fixture.store.logon().expect("it opens");
     for record in 1..=20 {
         assert_eq!(fixture.content(record).len(), 1 << 20);
+    }
+}
+
+/// However steadily it is written to, the log does not grow for ever: it starts over, and then its head has other salts.
+#[test]
+fn the_log_starts_over_under_a_load_that_never_pauses() {
+    let mut fixture = Fixture::new();
+    let log = fixture.path().with_file_name("store.db-wal");
+    let salts = || {
+        let mut salts = [0; 8];
+        let file = fs::File::open(&log).expect("a log");
+        file.read_exact_at(&mut salts, 16).expect("it has a head");
+        salts
+    };
+    fixture.write(save(1, inline(MESSAGE))).expect("it is saved");
+    let (before, megabyte) = (salts(), "x".repeat(1 << 20));
+    for record in 2..12 {
+        fixture.write(save(record, inline(&megabyte))).expect("it is saved");
+    }
+    let began = std::time::Instant::now();
+    for record in 12.. {
+        fixture.write(save(record, inline(MESSAGE))).expect("it is saved");
+        fixture.store.tidy();
+        if salts() != before {
+            return;
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "it goes on and on");
     }
 }

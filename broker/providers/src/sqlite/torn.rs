@@ -30,7 +30,7 @@ pub(super) fn keep_damaged_log(connection: &Connection, path: &Path) {
             return;
         }
     };
-    let kept = with_suffix(path, "-wal.damaged");
+    let kept = kept_log(path);
     // The first one has the most: it is not overwritten.
     let copied = if kept.exists() { Ok(0) } else { std::fs::copy(&log, &kept) };
     tracing::error!(
@@ -38,6 +38,23 @@ pub(super) fn keep_damaged_log(connection: &Connection, path: &Path) {
         "the store's log is damaged, and messages behind the damage are missing; check the disk, and see \"A damaged \
          store\" in docs/operations.md"
     );
+}
+
+/// What is to be said of a store beside which a damaged log is kept: nobody has looked at it yet.
+pub(super) fn kept(path: &Path) -> Option<String> {
+    let kept = kept_log(path);
+    kept.exists().then(|| {
+        format!(
+            "{}: its log was damaged, and messages behind the damage are missing; {} has them. \"A damaged store\" in \
+             docs/operations.md says what to do; move that file away when it is done",
+            path.display(),
+            kept.display()
+        )
+    })
+}
+
+fn kept_log(path: &Path) -> PathBuf {
+    with_suffix(path, "-wal.damaged")
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -12,7 +12,7 @@
 //!
 //! ```sh
 //! cargo test -p sundown-core explore -- --nocapture                                # two acts: what CI does
-//! SUNDOWN_EXPLORE=long cargo test --release -p sundown-core explore -- --nocapture # three acts
+//! SUNDOWN_EXPLORE=long cargo test --release -p sundown-core explore -- --nocapture # three acts: some ten minutes of a processor
 //! ```
 
 mod acts;

@@ -89,12 +89,12 @@ impl World {
 
     /// Members of those who wait for the answer to their Do.
     pub(super) fn staying(&self) -> Staying {
-        let waits = |process: &ProcessKey| {
-            self.clients.values().any(|c| c.process == *process && !c.leaving.is_empty())
-        };
-        if self.clients.values().all(|c| c.leaving.is_empty()) {
+        let leaving: Vec<_> =
+            self.clients.values().filter(|c| c.open && !c.leaving.is_empty()).collect();
+        if leaving.is_empty() {
             return Vec::new();
         }
+        let waits = |process: &ProcessKey| leaving.iter().any(|c| c.process == *process);
         let staying = self
             .broker
             .members
@@ -159,7 +159,7 @@ impl World {
 
     /// A process was told that it may end: what it handed over is stored.
     pub(super) fn check_nothing_lost(&self, process: &ProcessKey) {
-        let of_it = self.clients.values().filter(|c| c.process == *process);
+        let of_it = self.clients.values().filter(|c| c.process == *process && !c.earlier);
         for entry in of_it.flat_map(|c| &c.accepted) {
             let stored =
                 |s: &Store| s.uid == entry.store && s.submissions.contains_key(&entry.record);
