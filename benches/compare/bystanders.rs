@@ -22,8 +22,8 @@ const CLIENTS: usize = 8;
 const UNREAD: usize = 2_000;
 /// Objects that a process may have, where one has them all.
 const OBJECTS: usize = 1_000;
-/// Messages that fill a log until it is moved into the database: 24 of 200 kB.
-const LARGE: (usize, usize) = (24, 200_000);
+/// Messages that fill a log until it is moved into the database: 48 of 200 kB, for the store moves every 8 MiB.
+const LARGE: (usize, usize) = (48, 200_000);
 /// Durable submits of a round.
 const SUBMITS: usize = 200;
 

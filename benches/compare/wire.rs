@@ -237,7 +237,8 @@ impl<'a> SmallRequest<'a> {
 impl Speech for SmallRequest<'_> {
     fn connect(&mut self) -> UnixStream {
         let mut client = self.broker.connect();
-        self.members.push(client.log_on(LogonFlags::default()));
+        // Nothing is sent while it is timed, whatever is in the queue.
+        self.members.push(client.log_on(LogonFlags::NO_MAIL));
         client.stream
     }
 
