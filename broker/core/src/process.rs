@@ -53,7 +53,15 @@ pub(crate) enum Departure {
 impl Process {
     /// Whether something must be remembered of it as long as it lives, connected or not.
     fn is_marked(&self) -> bool {
-        self.verdict.is_some() || !self.notified.is_empty() || self.departure == Departure::Done
+        self.verdict.is_some()
+            || !self.notified.is_empty()
+            || self.departure == Departure::Done
+            || !self.lost.is_empty()
+    }
+
+    /// Whether a store still has to answer for something that it handed over: if that is lost, its Do says so.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.unwritten > 0 || self.recovering > 0
     }
 }
 
@@ -103,7 +111,13 @@ impl Processes {
         self.pay_back(id, Quota::Connections, 1);
         let Some(process) = self.by_id.get_mut(&id) else { return };
         process.connections.remove(&connection);
-        if process.connections.is_empty() && !process.is_marked() {
+        self.forget_if_over(id);
+    }
+
+    /// Forgets a process without connections of which there is nothing to be remembered.
+    pub(crate) fn forget_if_over(&mut self, id: ProcessId) {
+        let over = |p: &&Process| p.connections.is_empty() && !p.is_marked() && !p.is_unwritten();
+        if let Some(process) = self.by_id.get(&id).filter(over) {
             self.by_key.remove(&process.key);
             self.by_id.remove(&id);
         }

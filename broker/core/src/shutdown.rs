@@ -29,7 +29,7 @@ use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Failed;
 use crate::object::Object;
-use crate::process::{Departure, ProcessId};
+use crate::process::{Departure, Process, ProcessId};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
@@ -209,7 +209,7 @@ impl Broker {
 
     /// Whether something that a process handed over is on its way to a store, though its member or session be gone.
     fn is_unwritten(&self, process: ProcessId) -> bool {
-        self.processes.get(process).is_some_and(|p| p.unwritten > 0 || p.recovering > 0)
+        self.processes.get(process).is_some_and(Process::is_unwritten)
     }
 
     /// A store has answered for something that a process handed over: its Do may be through.
@@ -219,6 +219,8 @@ impl Broker {
         if let Some(number) = doing {
             self.end_if_swept(number, turn);
         }
+        self.processes.forget_if_over(process);
+        self.drop_sweeps();
     }
 
     /// Something that a process handed over is not stored, and no member is left to be told.
@@ -551,7 +553,7 @@ impl Broker {
                 if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) }
             }
             What::Notify => Ok(Reply::Done),
-            What::Do => self.persisted(sweep.process, sweep.failed, turn),
+            What::Do => self.persisted(sweep.process, sweep.failed, &sweep.askers, turn),
         };
         for asker in sweep.askers {
             self.answer(asker, answer.clone(), turn);
@@ -564,6 +566,7 @@ impl Broker {
         &mut self,
         id: ProcessId,
         failed: Option<ProviderError>,
+        askers: &[Asker],
         turn: &mut Turn,
     ) -> Result<Reply, Fault> {
         let members: Vec<_> = self.members_of(id).into_values().flatten().collect();
@@ -589,6 +592,10 @@ impl Broker {
                 error.message
             );
             return Err(Fault::new(error.code, message));
+        }
+        if !askers.iter().any(|asker| self.connections.contains_key(&asker.connection)) {
+            // Whoever asked is gone: it is said to the next one.
+            self.note_lost(id, lost.iter().cloned());
         }
         Err(Self::failed_fault(lost))
     }

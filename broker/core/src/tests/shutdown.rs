@@ -1278,3 +1278,52 @@ fn what_gone_members_handed_over_counts() {
     assert_eq!(world.do_fast(at), Ok(Reply::Done));
     assert_eq!(world.in_folder("default", Folder::Drafts), 1);
 }
+
+/// Design §3.8, §10.9: the same of a process whose only connection broke before it was ever asked, and which comes back. Until
+/// a store has answered it is not forgotten, and then it is.
+#[test]
+fn what_a_process_without_connections_handed_over_counts() {
+    for (back_early, lost) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new();
+        let member = world.member(1);
+        world.hold("store", "*");
+        let entry = world.submit_deferred(member, "b@x");
+        if lost {
+            let failures = vec![Code::E_DISK_ERROR];
+            world.store("default").failures.insert("SubmitMessage", failures.into());
+        }
+        world.disconnect(member.at);
+        let early = back_early.then(|| world.connect(1));
+        world.let_go("store");
+        let at = early.unwrap_or_else(|| {
+            assert_eq!(world.broker.processes.iter().count(), usize::from(lost));
+            world.connect(1)
+        });
+        assert_eq!(world.query(at), Ok(Reply::Done));
+        if lost {
+            let fault = world.do_fast(at).expect_err("something is lost");
+            assert_eq!((fault.code, entries_of(&fault)), (Code::E_DISK_ERROR, vec![entry]));
+        }
+        assert_eq!(world.do_fast(at), Ok(Reply::Done), "early {back_early}, lost {lost}");
+        assert_eq!(world.wire.delivered_to("b@x"), usize::from(!lost));
+    }
+}
+
+/// Design §10.9: what is lost is said to somebody. If whoever asked is gone when the answer comes, the next Do says it.
+#[test]
+fn what_is_lost_is_said_to_one_who_hears_it() {
+    let mut world = World::new();
+    let (member, other) = (world.member(1), world.connect(1));
+    assert_eq!(world.query(member.at), Ok(Reply::Done));
+    world.hold("store", "*");
+    let entry = world.submit_deferred(member, "b@x");
+    let failures = vec![Code::E_DISK_ERROR];
+    world.store("default").failures.insert("SubmitMessage", failures.into());
+    world.ask_do(member.at);
+    world.settle();
+    world.disconnect(member.at);
+    world.let_go("store");
+    let fault = world.do_fast(other).expect_err("something is lost");
+    assert_eq!((fault.code, entries_of(&fault)), (Code::E_DISK_ERROR, vec![entry]));
+    assert_eq!(world.do_fast(other), Ok(Reply::Done), "it is said once");
+}
