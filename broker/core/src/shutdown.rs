@@ -219,6 +219,7 @@ impl Broker {
         if let Some(number) = doing {
             self.end_if_swept(number, turn);
         }
+        // It may have been the last thing that was remembered of a process without connections.
         self.processes.forget_if_over(process);
         self.drop_sweeps();
     }

@@ -32,10 +32,6 @@ const FEW_OF_ALL: u64 = 4;
 /// How often the thread tries to come close enough.
 const PASSES: usize = 4;
 
-/// The thread's priority, as `nice` counts: whoever waits for an answer goes first where there are too few processors. Not so
-/// far down that on a busy machine it never has its turn.
-const GIVES_WAY: i32 = 10;
-
 /// What the writer and the checkpoint thread know in common.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -113,8 +109,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
-    // Of this thread alone. Where it is not allowed, everything works as well, and others wait longer.
-    let _ = rustix::process::setpriority_process(None, GIVES_WAY);
     while poked.recv().is_ok() {
         let mut before = 0;
         for _ in 0..PASSES {
