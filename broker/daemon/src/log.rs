@@ -20,7 +20,7 @@ use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -157,18 +157,18 @@ fn with_room(
 
 /// The filter that a level or directives say. A single word must be a level: as the name of a module, which it could
 /// also be, it would silence everything else, and is more likely a level misspelled.
-fn filter(text: &str) -> Result<EnvFilter, LogError> {
+fn filter(text: &str) -> Result<Targets, LogError> {
     let error = |why: String| LogError::Level { text: text.to_owned(), why };
     let text = if text.trim().is_empty() { DEFAULT_LEVEL } else { text };
     let words: Vec<&str> = text.split(',').map(str::trim).collect();
     let fits = |word: &str| {
         let level = word.parse::<LevelFilter>().is_ok() && !word.is_empty();
-        level || word.contains(['=', '[', ']', '{', '}'])
+        level || word.contains('=')
     };
     if let Some(word) = words.iter().find(|word| !fits(word)) {
         return Err(error(format!("{word:?} is no level")));
     }
-    EnvFilter::builder().parse(words.join(",")).map_err(|why| error(why.to_string()))
+    words.join(",").parse::<Targets>().map_err(|why| error(why.to_string()))
 }
 
 /// Makes lines of events and hands them to the writer.
