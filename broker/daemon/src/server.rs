@@ -172,6 +172,8 @@ pub struct Server {
     to_load: VecDeque<(SessionId, String)>,
     /// Profiles that nobody uses any more.
     to_delete: VecDeque<String>,
+    /// Calls that were answered at once.
+    answered: VecDeque<(CallId, Result<ProviderAnswer, ProviderError>)>,
     seed: u64,
     scratch: Vec<u8>,
     over: bool,
@@ -284,6 +286,7 @@ impl Server {
             effects: Vec::new(),
             to_load: VecDeque::new(),
             to_delete: VecDeque::new(),
+            answered: VecDeque::new(),
             seed: seed()?,
             scratch: Vec::new(),
             over: false,
@@ -433,6 +436,9 @@ impl Server {
         while let Some(name) = self.to_delete.pop_front() {
             self.delete_profile(name);
         }
+        while let Some((call, result)) = self.answered.pop_front() {
+            self.apply(Event::Answered { call, result });
+        }
     }
 
     fn delete_profile(&mut self, name: String) {
@@ -467,7 +473,9 @@ impl Server {
             Effect::OpenLane(spec) => self.workers.open(*spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
             Effect::Call { lane, call, behalf, provider } => {
-                self.workers.call(lane, call, *behalf, provider);
+                if let Some(result) = self.workers.call(lane, call, *behalf, provider) {
+                    self.answered.push_back((call, result));
+                }
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
