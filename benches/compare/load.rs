@@ -117,7 +117,7 @@ pub(crate) fn asking<'a, S: Speech + 'a>(
 }
 
 /// What a process has used so far, of all its threads. The kernel counts nanoseconds here.
-fn processor_time(pid: u32) -> Duration {
+pub(crate) fn processor_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let used = threads.filter_map(|thread| {
         let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sundown_protocol::request::{Folder, LogonFlags, Opening};
 use sundown_protocol::{MemberId, ObjectId, Reply, Request, Token};
@@ -11,6 +11,7 @@ use sundown_protocol::{MemberId, ObjectId, Reply, Request, Token};
 use crate::Bench;
 use crate::bus::BusSignals;
 use crate::floor::{Floor, Plain, TOLD};
+use crate::load::processor_time;
 use crate::measure::{Cost, Goal, Line, Measure, Side};
 use crate::peers::{Address, Peer, more};
 use crate::wire::{self, Broker, Client};
@@ -24,21 +25,22 @@ impl Bench<'_> {
         for pairs in [8, 64] {
             let times = self.asked.scaled(TIMES);
             let bus = |name, peer: &Option<Peer>| {
-                let signals = BusSignals::connect(peer.as_ref()?, pairs);
-                Some(telling(name, signals, pairs, times))
+                let peer = peer.as_ref()?;
+                let signals = BusSignals::connect(peer, pairs);
+                Some(telling(name, signals, (pairs, times), peer.pid()))
             };
             let redis = self.redis.as_ref().map(|redis| {
                 let publish = RedisPublish::connect(redis, pairs);
-                telling("redis publish, answered", publish, pairs, times)
+                telling("redis publish, answered", publish, (pairs, times), redis.pid())
             });
             let nats = self.nats.as_ref().map(|nats| {
                 let publish = NatsPublish::connect(nats, pairs);
-                telling("nats publish, TCP, not answered", publish, pairs, times)
+                telling("nats publish, TCP, not answered", publish, (pairs, times), nats.pid())
             });
             let revocations = Revocations::connect(&self.broker, pairs);
-            let ours = telling("sundown", revocations, pairs, times);
+            let ours = telling("sundown", revocations, (pairs, times), self.broker.pid());
             let relayed = Relayed::connect(&self.relay, pairs);
-            let relay = telling("epoll relay, answered", relayed, pairs, times);
+            let relay = telling("epoll relay, answered", relayed, (pairs, times), self.relay.pid());
             let measure = Measure::new(format!("notification, {pairs} pairs of processes"), ours)
                 .beside(relay, Goal::Times(0.9))
                 .peer(
@@ -63,26 +65,28 @@ impl Bench<'_> {
 fn telling<'a>(
     name: &'static str,
     mut pairs: impl Tell + 'a,
-    count: usize,
-    times: usize,
+    (count, times): (usize, usize),
+    server: u32,
 ) -> Side<'a> {
     Side::new(name, move || {
-        let mut took = Duration::ZERO;
+        pairs.prepare(times);
+        let before = processor_time(server);
+        let began = Instant::now();
         for _ in 0..times {
-            pairs.prepare();
-            let began = Instant::now();
             (0..count).for_each(|pair| pairs.tell(pair));
             (0..count).for_each(|pair| pairs.hear(pair));
-            took += began.elapsed();
         }
-        Cost::of(took, count * times)
+        let took = began.elapsed();
+        let used = processor_time(server).saturating_sub(before);
+        let each = used.as_secs_f64() / (count * times) as f64;
+        Cost { processor: Some(each), ..Cost::of(took, count * times) }
     })
 }
 
 /// Pairs of clients, of which one tells the other.
 pub(crate) trait Tell {
-    /// Before they are timed.
-    fn prepare(&mut self) {}
+    /// Before they are timed, for so many times.
+    fn prepare(&mut self, _times: usize) {}
 
     fn tell(&mut self, pair: usize);
 
@@ -100,7 +104,7 @@ struct Pair {
     one: Client,
     member: MemberId,
     object: ObjectId,
-    token: Token,
+    tokens: Vec<Token>,
     other: Client,
 }
 
@@ -114,26 +118,29 @@ impl Revocations {
                 Ok(Reply::Opened(object)) => object,
                 refused => panic!("{refused:?}"),
             };
-            Pair { one, member, object, token: Token(0), other }
+            Pair { one, member, object, tokens: Vec::new(), other }
         };
         Self { pairs: (0..pairs).map(pair).collect() }
     }
 }
 
 impl Tell for Revocations {
-    fn prepare(&mut self) {
-        for Pair { one, member, object, token, other } in &mut self.pairs {
-            *token = Token(wire::chance());
-            let grant =
-                Request::Grant { member: *member, object: *object, token: *token, pid: None };
-            one.ask(grant).expect("granted");
-            other.ask(Request::Redeem { token: *token }).expect("redeemed");
+    fn prepare(&mut self, times: usize) {
+        for Pair { one, member, object, tokens, other } in &mut self.pairs {
+            for _ in 0..times {
+                let token = Token(wire::chance());
+                let grant = Request::Grant { member: *member, object: *object, token, pid: None };
+                one.ask(grant).expect("granted");
+                other.ask(Request::Redeem { token }).expect("redeemed");
+                tokens.push(token);
+            }
         }
     }
 
     fn tell(&mut self, pair: usize) {
-        let Pair { one, member, token, .. } = &mut self.pairs[pair];
-        one.send(Request::Revoke { member: *member, token: *token });
+        let Pair { one, member, tokens, .. } = &mut self.pairs[pair];
+        let token = tokens.pop().expect("as many were granted");
+        one.send(Request::Revoke { member: *member, token });
     }
 
     fn hear(&mut self, pair: usize) {

@@ -1,6 +1,7 @@
 //! A broker process, and clients that speak the protocol and do nothing else.
 
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -110,18 +111,12 @@ impl Broker {
             library: [0; 16],
             program: "bench".into(),
         };
-        let mut client = Client {
-            stream,
-            asked: 0,
-            inbox: Vec::new(),
-            used: 0,
-            buffer: Vec::new(),
-            frame: Vec::new(),
-        };
+        let mut client =
+            Client { stream, asked: 0, inbox: Vec::new(), have: 0, used: 0, frame: Vec::new() };
         let hello = codec::encode(&hello).expect("it is small");
         frame::write(&mut &client.stream, &hello).expect("written");
-        client.read();
-        match codec::decode(&client.buffer).expect("an answer") {
+        let answer = client.read();
+        match codec::decode(&client.inbox[answer]).expect("an answer") {
             Answer::Welcome(_) => client,
             Answer::Refused(why) => panic!("refused: {}", why.message),
         }
@@ -139,11 +134,15 @@ impl Drop for Broker {
 pub(crate) struct Client {
     stream: UnixStream,
     asked: u64,
+    /// What was read: up to `have`, and up to `used` it was looked at. It is not cleared for each read.
     inbox: Vec<u8>,
+    have: usize,
     used: usize,
-    buffer: Vec<u8>,
     frame: Vec<u8>,
 }
+
+/// Room for what most reads bring.
+const INBOX: usize = 4 << 10;
 
 impl Client {
     pub(crate) fn ask(&mut self, request: Request) -> Result<Reply, Fault> {
@@ -192,8 +191,8 @@ impl Client {
 
     pub(crate) fn answer(&mut self) -> Result<Reply, Fault> {
         loop {
-            self.read();
-            match codec::decode(&self.buffer).expect("a message") {
+            let message = self.read();
+            match codec::decode(&self.inbox[message]).expect("a message") {
                 FromBroker::Answer { result, .. } => return result,
                 FromBroker::Notify(_) => {}
                 FromBroker::Goodbye(why) => panic!("the broker hung up: {why}"),
@@ -201,22 +200,24 @@ impl Client {
         }
     }
 
-    /// The next frame's payload in `buffer`: one read for as many frames as there are, as every client would.
-    fn read(&mut self) {
+    /// Where the next frame's payload is in the inbox: one read for as many frames as there are, as every client would.
+    fn read(&mut self) -> Range<usize> {
         loop {
-            if let Some((payload, taken)) = frame::cut(&self.inbox[self.used..]).expect("a frame") {
-                self.buffer.clear();
-                self.buffer.extend_from_slice(payload);
+            let unread = &self.inbox[self.used..self.have];
+            if let Some((payload, taken)) = frame::cut(unread).expect("a frame") {
+                let begin = self.used + taken - payload.len();
                 self.used += taken;
-                return;
+                return begin..self.used;
             }
-            self.inbox.drain(..self.used);
+            self.inbox.copy_within(self.used..self.have, 0);
+            self.have -= self.used;
             self.used = 0;
-            let have = self.inbox.len();
-            self.inbox.resize(have + (16 << 10), 0);
-            let read = self.stream.read(&mut self.inbox[have..]).expect("read");
+            if self.have == self.inbox.len() {
+                self.inbox.resize(2 * self.have.max(INBOX / 2), 0);
+            }
+            let read = self.stream.read(&mut self.inbox[self.have..]).expect("read");
             assert!(read > 0, "the broker hung up");
-            self.inbox.truncate(have + read);
+            self.have += read;
         }
     }
 }

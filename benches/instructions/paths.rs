@@ -9,7 +9,9 @@ use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Opening, Report,
     Request, Submit,
 };
-use sundown_protocol::{EntryId, Events, MemberId, RequestId, SubmitKey, UploadId, codec, frame};
+use sundown_protocol::{
+    EntryId, Events, MemberId, RequestId, SubmitKey, Token, UploadId, codec, frame,
+};
 
 use crate::world::{Member, STORE, World, logon};
 
@@ -39,6 +41,7 @@ pub(crate) const PATHS: &[Path] = &[
     ("release", release),
     ("submit", submit),
     ("submitted", submitted),
+    ("revoke-what-another-holds", revoke),
     // What a process or a message costs from its beginning to its end.
     ("come-and-go", come_and_go),
     ("message-sent", message_sent),
@@ -177,6 +180,26 @@ fn submitted() -> Ready {
         world.ask(member.at, message(member.id, key));
     }
     let mut event = Some(world.answer_to(members[0].at, message(members[0].id, 1_000)));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+/// A granted object is taken back: one who asks, and one who is told.
+fn revoke() -> Ready {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    let object = opened(&mut world, members[0]);
+    let grant = |world: &mut World, token| {
+        let (member, token) = (members[0].id, Token(token));
+        world.ask(members[0].at, Request::Grant { member, object, token, pid: None });
+        world.ask(members[1].at, Request::Redeem { token });
+        Request::Revoke { member, token }
+    };
+    for token in 0..WARM as u128 {
+        let revoke = grant(&mut world, token);
+        world.ask(members[0].at, revoke);
+    }
+    let request = grant(&mut world, 1_000);
+    let mut event = Some(world.asks(members[0].at, request));
     Box::new(move || world.apply_one(event.take().expect("it is counted once")))
 }
 

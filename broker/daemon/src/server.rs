@@ -152,8 +152,10 @@ pub struct Server {
     made: u64,
     pid: u32,
     began: Instant,
-    /// When this turn of the loop began, by both clocks: what happens in a turn happens at once.
-    now: (Instant, SystemTime),
+    /// When this turn of the loop began: what happens in a turn happens at once.
+    now: Instant,
+    /// The same for the core, by both clocks.
+    tick: Tick,
     alarm: Option<Duration>,
     /// Links with something to write.
     dirty: Vec<ConnectionId>,
@@ -174,7 +176,6 @@ pub struct Server {
     to_delete: VecDeque<String>,
     /// Calls that were answered at once.
     answered: VecDeque<(CallId, Result<ProviderAnswer, ProviderError>)>,
-    seed: u64,
     scratch: Vec<u8>,
     over: bool,
 }
@@ -275,7 +276,8 @@ impl Server {
             made: FIRST,
             pid: broker.pid,
             began,
-            now: (began, SystemTime::now()),
+            now: began,
+            tick: Tick { boot: Duration::ZERO, wall: SystemTime::now(), seed: seed()? },
             alarm: None,
             dirty: Vec::new(),
             unread: Vec::new(),
@@ -287,7 +289,6 @@ impl Server {
             to_load: VecDeque::new(),
             to_delete: VecDeque::new(),
             answered: VecDeque::new(),
-            seed: seed()?,
             scratch: Vec::new(),
             over: false,
         };
@@ -326,7 +327,8 @@ impl Server {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(system("wait for events"))?,
             }
-            self.now = (Instant::now(), SystemTime::now());
+            self.now = Instant::now();
+            self.tick = Tick { boot: self.now - self.began, wall: SystemTime::now(), ..self.tick };
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept_all(),
@@ -386,7 +388,7 @@ impl Server {
         if !self.unread.is_empty() {
             return Some(Duration::ZERO);
         }
-        let (now, _) = self.now;
+        let now = self.now;
         let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
         let again = self.accept_again.map(|at| at.saturating_duration_since(now));
         let hello = self.greeting.front().map(|(at, _)| at.saturating_duration_since(now));
@@ -397,7 +399,7 @@ impl Server {
     }
 
     fn tell_time(&mut self) {
-        let (now, _) = self.now;
+        let now = self.now;
         self.manager.turn(now);
         if self.alarm.is_some_and(|at| self.began + at <= now) {
             self.alarm = None;
@@ -422,7 +424,9 @@ impl Server {
 
     /// Applies one event and carries out what follows from it.
     fn apply(&mut self, event: Event) {
-        let tick = self.tick();
+        // Drawn out by the core; the beginning comes from the system.
+        self.tick.seed = self.tick.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
+        let tick = self.tick;
         let mut effects = std::mem::take(&mut self.effects);
         self.broker.apply(tick, event, &mut effects);
         for effect in effects.drain(..) {
@@ -449,13 +453,6 @@ impl Server {
         }
         let result = removed.map_err(|error| Fault::new(error.code(), error.to_string()));
         self.apply(Event::ProfileDeleted { name, result });
-    }
-
-    fn tick(&mut self) -> Tick {
-        // Drawn out by the core; the beginning comes from the system.
-        self.seed = self.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
-        let (now, wall) = self.now;
-        Tick { boot: now - self.began, wall, seed: self.seed }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -549,7 +546,7 @@ impl Server {
                     if !std::mem::replace(&mut self.full, true) {
                         tracing::warn!(%error, "no connection can be accepted for the moment");
                     }
-                    self.accept_again = Some(self.now.0 + Duration::from_millis(100));
+                    self.accept_again = Some(self.now + Duration::from_millis(100));
                     return;
                 }
             }
@@ -559,7 +556,7 @@ impl Server {
     fn accepted(&mut self, socket: OwnedFd) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let mut link = Link::new(socket, self.now.0, self.loaded.settings.limits.outbox_bytes)?;
+        let mut link = Link::new(socket, self.now, self.loaded.settings.limits.outbox_bytes)?;
         if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);
