@@ -609,34 +609,42 @@ impl Server {
     /// Reads one piece of every connection that has something, and applies what it asks.
     fn read_some(&mut self) {
         let mut unread = std::mem::take(&mut self.unread);
+        let mut scratch = std::mem::take(&mut self.scratch);
         for id in unread.drain(..) {
             let Some(link) = self.links.get_mut(&id) else { continue };
             link.unread = false;
-            let intake = match link.state {
-                LinkState::Closing => Intake::Ended,
-                _ => link.read(&mut self.scratch),
+            let (read, intake) = match link.state {
+                LinkState::Closing => (0, Intake::Ended),
+                _ => link.read(&mut scratch),
             };
             if intake == Intake::More {
                 self.mark_unread(id);
             }
-            self.take_requests(id);
-            if intake == Intake::Ended {
+            let kept = self.take_requests(id, &scratch[..read]);
+            if kept.is_err() {
+                tracing::warn!(
+                    "a process has begun more requests than may wait for it; disconnected"
+                );
+            }
+            if intake == Intake::Ended || kept.is_err() {
                 self.remove(id);
             } else {
                 // One write for all that this piece has asked; nobody waits until others had their turn.
                 self.write(id);
             }
         }
+        self.scratch = scratch;
         if self.unread.is_empty() {
             self.unread = unread;
         }
     }
 
-    fn take_requests(&mut self, id: ConnectionId) {
+    /// Applies what was asked for by what waits and what was read just now, and keeps the rest.
+    fn take_requests(&mut self, id: ConnectionId, mut read: &[u8]) -> Result<(), TooSlow> {
         for _ in 0..TURN {
-            let Some(link) = self.links.get_mut(&id) else { return };
-            match link.next() {
-                Ok(None) => return,
+            let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+            match link.next(&mut read) {
+                Ok(None) => return link.keep(read),
                 Ok(Some(Incoming::Hello(hello, version))) => self.open(id, &hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
                     self.apply(Event::Request { connection: id, asked, bytes });
@@ -645,11 +653,12 @@ impl Server {
                     self.close(id, why);
                     self.forget_process(id);
                     self.apply(Event::Disconnected { connection: id });
-                    return;
+                    return Ok(());
                 }
             }
         }
         self.mark_unread(id);
+        self.links.get_mut(&id).map_or(Ok(()), |link| link.keep(read))
     }
 
     fn open(
