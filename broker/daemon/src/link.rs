@@ -259,3 +259,77 @@ fn too_new(request: &Request, version: Version) -> String {
 fn protocol_fault(error: &impl std::fmt::Display) -> Fault {
     Fault::new(Code::E_CORRUPT_DATA, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sundown_protocol::{MemberId, RequestId};
+
+    struct Ends {
+        link: Link,
+        peer: UnixStream,
+        scratch: Vec<u8>,
+    }
+
+    impl Ends {
+        fn new() -> Self {
+            let (near, peer) = UnixStream::pair().expect("a pair");
+            near.set_nonblocking(true).expect("set");
+            let mut link = Link::new(near.into(), Instant::now(), 1 << 20).expect("a link");
+            link.state = LinkState::Open(Version::NEWEST);
+            Self { link, peer, scratch: Vec::new() }
+        }
+
+        /// The numbers of at most so many requests that come now.
+        fn hear(&mut self, most: usize) -> Vec<u64> {
+            let (read, _) = self.link.read(&mut self.scratch);
+            let mut read = &self.scratch[..read];
+            let mut heard = Vec::new();
+            while heard.len() < most
+                && let Some(Incoming::Request(asked, _)) = self.link.next(&mut read).expect("sound")
+            {
+                heard.push(asked.id.0);
+            }
+            self.link.keep(read).expect("it is paid for");
+            heard
+        }
+    }
+
+    fn three_requests() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for id in 1..=3 {
+            let asked =
+                Asked { id: RequestId(id), request: Request::Flush { member: MemberId(7) } };
+            codec::encode_into(&asked, &mut bytes).expect("it fits");
+        }
+        bytes
+    }
+
+    #[test]
+    fn requests_may_be_cut_anywhere() {
+        let bytes = three_requests();
+        for first in 0..=bytes.len() {
+            for second in first..=bytes.len() {
+                let mut ends = Ends::new();
+                let mut heard = Vec::new();
+                for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
+                    ends.peer.write_all(piece).expect("written");
+                    heard.extend(ends.hear(usize::MAX));
+                }
+                assert_eq!(heard, [1, 2, 3], "cut at {first} and {second}");
+                assert!(ends.link.inbox.is_empty(), "nothing waits");
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_for_its_turn_comes_before_what_is_read_then() {
+        let mut ends = Ends::new();
+        ends.peer.write_all(&three_requests()).expect("written");
+        assert_eq!(ends.hear(1), [1]);
+        ends.peer.write_all(&three_requests()).expect("written");
+        assert_eq!(ends.hear(3), [2, 3, 1]);
+        assert_eq!(ends.hear(usize::MAX), [2, 3]);
+        assert_eq!(ends.hear(usize::MAX), [0; 0]);
+    }
+}
