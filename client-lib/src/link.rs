@@ -2,7 +2,8 @@
 //!
 //! Whoever waits for an answer reads the socket itself: that saves a thread change on every call. The others wait for
 //! the one who reads. When nobody waits, the *watch* does: a thread that sleeps until something arrives unasked. It is
-//! armed only while nobody else reads, so that an answer wakes one thread and not two.
+//! armed only while nobody else reads, so that an answer wakes one thread and not two. A brief program has no such thread
+//! ([`Watching::Callers`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
@@ -48,12 +49,22 @@ pub(crate) struct Link {
     state: Mutex<State>,
     changed: Condvar,
     /// Of whoever reads.
-    scratch: Mutex<Box<[u8]>>,
-    watch: OwnedFd,
+    scratch: Mutex<Vec<u8>>,
+    /// What the watch sleeps on, if there is one.
+    watch: Option<OwnedFd>,
     welcome: Welcome,
     /// As which copy of the library it said hello.
     library: [u8; 16],
     deliver: Deliver,
+}
+
+/// Who reads what arrives while nobody waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// A thread, at once.
+    Thread,
+    /// Whoever calls next.
+    Callers,
 }
 
 #[derive(Default)]
@@ -117,6 +128,7 @@ impl Link {
         program: &str,
         library: [u8; 16],
         patience: Duration,
+        watching: Watching,
         deliver: Deliver,
     ) -> io::Result<Self> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
@@ -126,14 +138,16 @@ impl Link {
             .connect_sync()?;
         refuse_strangers(&stream, socket)?;
         let welcome = say_hello(&stream, program, library, patience)?;
-        let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), ARMED)?;
+        let watch = match watching {
+            Watching::Thread => Some(armed(&stream)?),
+            Watching::Callers => None,
+        };
         Ok(Self {
             stream,
             writing: Mutex::new(()),
             state: Mutex::default(),
             changed: Condvar::new(),
-            scratch: Mutex::new(vec![0; 64 << 10].into_boxed_slice()),
+            scratch: Mutex::new(vec![0; SCRATCH.start]),
             watch,
             welcome,
             library,
@@ -191,6 +205,10 @@ impl Link {
         let written = frame::write(&mut &self.stream, &frame);
         drop(writing);
         if let Err(error) = written {
+            if self.watch.is_none() {
+                // What the broker said before it went was read by nobody yet.
+                self.wait_for_end(Instant::now() + LAST_WORDS);
+            }
             self.die(&error.to_string());
             return Err(Error::disconnected(error.to_string()));
         }
@@ -247,11 +265,17 @@ impl Link {
         state.reading = Reading::Somebody;
         drop(state);
         // Disarmed, an answer does not wake the watch too.
-        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), OFF);
+        self.set_watch(OFF);
         self.read_once();
         let state = self.lock();
-        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
+        self.set_watch(ARMED);
         state
+    }
+
+    fn set_watch(&self, flags: epoll::EventFlags) {
+        if let Some(watch) = &self.watch {
+            let _ = epoll::modify(watch, self.as_fd(), epoll::EventData::new_u64(0), flags);
+        }
     }
 
     /// Reads what is there, waiting for it, and hands it out. Whoever calls it has taken the reading.
@@ -270,6 +294,9 @@ impl Link {
             }
             Ok(n) => {
                 state.inbox.bytes.extend(&buffer[..n]);
+                if n == buffer.len() && n < SCRATCH.end {
+                    buffer.resize(2 * n, 0);
+                }
                 drop(buffer);
                 self.hand_out(&mut state);
             }
@@ -277,6 +304,11 @@ impl Link {
                 state.dead.get_or_insert_with(|| error.to_string());
             }
         }
+        self.stop_reading(state);
+    }
+
+    /// Lets somebody else read.
+    fn stop_reading(&self, mut state: MutexGuard<'_, State>) {
         state.reading = Reading::Nobody;
         let waiters = state.waiters;
         drop(state);
@@ -318,10 +350,11 @@ impl Link {
 
     /// Sleeps until something arrives that nobody waits for, hands it out, and returns when the connection has ended.
     pub(crate) fn watch(&self) {
+        let Some(watch) = &self.watch else { return };
         let mut events = Vec::with_capacity(1);
         loop {
             events.clear();
-            let _ = epoll::wait(&self.watch, rustix::buffer::spare_capacity(&mut events), None);
+            let _ = epoll::wait(watch, rustix::buffer::spare_capacity(&mut events), None);
             let mut state = self.lock();
             if state.dead.is_some() {
                 return;
@@ -333,18 +366,28 @@ impl Link {
             state.reading = Reading::Somebody;
             drop(state);
             self.read_once();
-            let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
+            self.set_watch(ARMED);
         }
     }
 
     /// Waits until the connection has ended. Whether it has in time.
-    pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
-        let until = std::time::Instant::now() + patience;
+    pub(crate) fn wait_for_end(&self, until: Instant) -> bool {
         let mut state = self.lock();
         while state.dead.is_none() {
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
+            }
+            if self.watch.is_none() && state.reading == Reading::Nobody {
+                state.reading = Reading::Somebody;
+                drop(state);
+                if wait_readable(self.as_fd(), left) {
+                    self.read_once();
+                } else {
+                    self.stop_reading(self.lock());
+                }
+                state = self.lock();
+                continue;
             }
             state.waiters += 1;
             let waited = self.changed.wait_timeout(state, left);
@@ -372,8 +415,29 @@ fn next_number() -> RequestId {
     RequestId(ASKED.fetch_add(1, Ordering::Relaxed))
 }
 
+/// How long the end of a connection may take to be read, when it can be written to no more. It is there already.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many bytes are read at once: few at first, as answers are small, and more where more comes.
+const SCRATCH: std::ops::Range<usize> = 4 << 10..64 << 10;
+
 const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 const OFF: epoll::EventFlags = epoll::EventFlags::ONESHOT;
+
+/// What a watch sleeps on.
+fn armed(stream: &Stream) -> io::Result<OwnedFd> {
+    let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&watch, as_fd(stream), epoll::EventData::new_u64(0), ARMED)?;
+    Ok(watch)
+}
+
+/// Waits until a descriptor is readable. Whether it became so in time.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec::try_from(patience).ok();
+    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
+}
 
 fn as_fd(stream: &Stream) -> BorrowedFd<'_> {
     let Stream::UdSocket(stream) = stream;

@@ -3,7 +3,7 @@
 use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message, Session};
 
-use crate::cli::{Autostart, Context};
+use crate::cli::{Autostart, Context, Visit};
 
 use super::status::Failure;
 
@@ -29,8 +29,12 @@ pub(crate) enum Broker {
 
 impl<'a> Counter<'a> {
     /// Finds the broker, and logs on.
-    pub(crate) fn open(context: &'a Context, label: Option<&str>) -> Result<Self, Failure> {
-        let (mapi, broker) = connect(context, label).map_err(|e| Failure::before(&e))?;
+    pub(crate) fn open(
+        context: &'a Context,
+        label: Option<&str>,
+        visit: Visit,
+    ) -> Result<Self, Failure> {
+        let (mapi, broker) = connect(context, label, visit).map_err(|e| Failure::before(&e))?;
         let mut counter = Self { context, mapi, broker, session: None };
         counter.session().map_err(|e| Failure::before(&e))?;
         Ok(counter)
@@ -84,18 +88,22 @@ impl<'a> Counter<'a> {
 
 /// The library with the broker that takes mail: the one whose socket was asked for; else the system's, if there is one
 /// for this user; else the user's own, started if none runs.
-pub(crate) fn connect(context: &Context, label: Option<&str>) -> Result<(Mapi, Broker), Error> {
+pub(crate) fn connect(
+    context: &Context,
+    label: Option<&str>,
+    visit: Visit,
+) -> Result<(Mapi, Broker), Error> {
     let program = label.map(program).filter(|label| !label.is_empty());
     let program = program.as_deref().unwrap_or(PROGRAM);
     if let Some(system) = context.paths.host_socket.as_deref().filter(|path| path.exists()) {
         let paths = Paths { socket: system.to_owned(), ..context.paths.clone() };
-        match context.connect(program, &paths, Autostart::No) {
+        match context.connect(program, &paths, Autostart::No, visit) {
             Ok(mapi) => return Ok((mapi, Broker::Systems)),
             Err(error) if nobody_is_there(&error) => warn_if_locked_out(&error, system),
             Err(error) => return Err(error),
         }
     }
-    let mapi = context.connect(program, context.own()?, Autostart::Yes)?;
+    let mapi = context.connect(program, context.own()?, Autostart::Yes, visit)?;
     Ok((mapi, Broker::Own))
 }
 

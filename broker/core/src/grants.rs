@@ -5,6 +5,7 @@
 //! grant's revocation, or with the granter.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -36,14 +37,22 @@ const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
-/// What is kept of a token.
-type Hash = [u8; 32];
+/// What is kept of a token: its sum by SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TokenSum([u8; 32]);
+
+/// Eight bytes of such a sum tell as much as all for a place in a map.
+impl Hash for TokenSum {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
+    }
+}
 
 /// Grants and references of the whole broker.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
-    tokens: HashMap<Hash, Issued>,
+    tokens: HashMap<TokenSum, Issued>,
     held: NumberMap<MemberId, Reference>,
 }
 
@@ -72,7 +81,7 @@ struct Grant {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Reference {
-    hash: Hash,
+    token: TokenSum,
     granter: MemberId,
     /// The granter's process.
     owner: ProcessId,
@@ -103,8 +112,8 @@ impl Grants {
     }
 }
 
-fn hash(token: Token) -> Hash {
-    Sha256::digest(token.0.to_le_bytes()).into()
+fn sum(token: Token) -> TokenSum {
+    TokenSum(Sha256::digest(token.0.to_le_bytes()).into())
 }
 
 impl Broker {
@@ -136,7 +145,7 @@ impl Broker {
             let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
-        let key = hash(token);
+        let key = sum(token);
         if self.grants.tokens.contains_key(&key) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
         }
@@ -170,7 +179,7 @@ impl Broker {
     ) -> Result<(), Fault> {
         let connection = self.connections.get(&asker.connection).expect("who asks is connected");
         let process = connection.process;
-        let key = hash(token);
+        let key = sum(token);
         let state = self.processes.get(process).expect("it is connected");
         let (uid, pid) = (state.uid, state.peer.pid);
         self.check_quota(process, Quota::Objects)?;
@@ -194,7 +203,7 @@ impl Broker {
         owner.references.insert(member);
         owner.waiting_grants -= 1;
         let reference = Reference {
-            hash: key,
+            token: key,
             granter,
             owner: owner.process,
             session: owner.session,
@@ -221,7 +230,7 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         self.member(asker, id)?;
-        let key = hash(token);
+        let key = sum(token);
         let held = match self.grants.tokens.get(&key) {
             Some(Issued::Waiting(grant)) if grant.granter == id => None,
             Some(Issued::Held(held)) if self.grants.held[held].granter == id => Some(*held),
@@ -296,7 +305,7 @@ impl Broker {
     /// A reference is not held any more.
     fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
         let reference = self.grants.held.remove(&id)?;
-        self.grants.tokens.remove(&reference.hash);
+        self.grants.tokens.remove(&reference.token);
         self.processes.pay_back(reference.process, Quota::Objects, 1);
         if let Some(connection) = self.connections.get_mut(&reference.connection) {
             connection.references.remove(&id);

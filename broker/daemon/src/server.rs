@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use sundown_protocol::reply::{End, FromBroker, Previous};
 use sundown_protocol::{Code, Fault, SessionId};
 use sundown_providers::Registry;
 
+use crate::alarm::Alarm;
 use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
@@ -33,6 +34,7 @@ use crate::workers::Workers;
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
+const ALARM: Token = Token(3);
 /// A connection's token is twice its id, the token of its process one more.
 const FIRST: u64 = 2;
 
@@ -156,7 +158,11 @@ pub struct Server {
     now: Instant,
     /// The same for the core, by both clocks.
     tick: Tick,
-    alarm: Option<Duration>,
+    /// When the wall's clock was looked at.
+    wall_read: Instant,
+    /// When the core wants to look again.
+    look_again: Option<Duration>,
+    alarm: Alarm,
     /// Links with something to write.
     dirty: Vec<ConnectionId>,
     /// Links with more to read.
@@ -221,6 +227,10 @@ impl Server {
             Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
         let waker = Arc::new(waker);
         let signals = Signals::install(&poll).map_err(system("catch signals"))?;
+        let alarm = Alarm::new().map_err(system("make a timer"))?;
+        poll.registry()
+            .register(&mut SourceFd(&alarm.as_fd().as_raw_fd()), ALARM, Interest::READABLE)
+            .map_err(system("watch a timer"))?;
         let listener = place.as_fd().as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&listener), LISTENER, Interest::READABLE)
@@ -278,7 +288,9 @@ impl Server {
             began,
             now: began,
             tick: Tick { boot: Duration::ZERO, wall: SystemTime::now(), seed: seed()? },
-            alarm: None,
+            wall_read: began,
+            look_again: None,
+            alarm,
             dirty: Vec::new(),
             unread: Vec::new(),
             full: false,
@@ -327,8 +339,7 @@ impl Server {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(system("wait for events"))?,
             }
-            self.now = Instant::now();
-            self.tick = Tick { boot: self.now - self.began, wall: SystemTime::now(), ..self.tick };
+            self.look_at_clocks();
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept_all(),
@@ -337,6 +348,7 @@ impl Server {
                         self.tell_figures();
                     }
                     SIGNALS => self.take_signals(),
+                    ALARM => self.alarm.rang(),
                     Token(token) if token % 2 == 1 => self.process_ended(Token(token)),
                     Token(token) => {
                         let id = ConnectionId(token as u64 / 2);
@@ -367,11 +379,24 @@ impl Server {
         Ok(())
     }
 
+    /// The wall's clock is looked at once in a millisecond: nothing shows it finer.
+    fn look_at_clocks(&mut self) {
+        self.now = Instant::now();
+        self.tick.boot = self.now - self.began;
+        if self.now.duration_since(self.wall_read) >= Duration::from_millis(1) {
+            self.wall_read = self.now;
+            self.tick.wall = SystemTime::now();
+        }
+    }
+
     /// Waits until there is something to do. For a while, if the settings say so, without sleeping: who asks in that time is
     /// answered sooner, at the price of a busy processor.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = self.timeout();
-        let busy = timeout.map_or(self.loaded.busy_poll, |most| most.min(self.loaded.busy_poll));
+        if !self.unread.is_empty() {
+            return self.poll.poll(events, Some(Duration::ZERO));
+        }
+        self.alarm.by(self.soonest(), self.now)?;
+        let busy = self.loaded.busy_poll;
         if !busy.is_zero() {
             let began = Instant::now();
             while began.elapsed() < busy {
@@ -381,28 +406,21 @@ impl Server {
                 }
             }
         }
-        self.poll.poll(events, timeout)
+        self.poll.poll(events, None)
     }
 
-    fn timeout(&self) -> Option<Duration> {
-        if !self.unread.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let now = self.now;
-        let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
-        let again = self.accept_again.map(|at| at.saturating_duration_since(now));
-        let hello = self.greeting.front().map(|(at, _)| at.saturating_duration_since(now));
-        let watchdog = self.manager.next().map(|at| at.saturating_duration_since(now));
-        // The kernel rounds down; a millisecond more saves a turn that comes too early.
-        let soonest = [alarm, again, hello, watchdog].into_iter().flatten().min();
-        soonest.map(|wait| wait + Duration::from_millis(1))
+    /// When there is something to do though nobody says anything.
+    fn soonest(&self) -> Option<Instant> {
+        let look_again = self.look_again.map(|at| self.began + at);
+        let hello = self.greeting.front().map(|(at, _)| *at);
+        [look_again, self.accept_again, hello, self.manager.next()].into_iter().flatten().min()
     }
 
     fn tell_time(&mut self) {
         let now = self.now;
         self.manager.turn(now);
-        if self.alarm.is_some_and(|at| self.began + at <= now) {
-            self.alarm = None;
+        if self.look_again.is_some_and(|at| self.began + at <= now) {
+            self.look_again = None;
             self.apply(Event::Timer);
         }
         if self.accept_again.is_some_and(|at| at <= now) {
@@ -476,7 +494,7 @@ impl Server {
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
-            Effect::Arm(at) => self.alarm = Some(at),
+            Effect::Arm(at) => self.look_again = Some(at),
             Effect::Stopped => self.over = true,
         }
     }
