@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) wants: Interest,
     /// Whether the loop has it on its list of those with more to read.
     pub(crate) unread: bool,
+    /// Whether the peer says nothing more behind what the socket has.
+    pub(crate) said_all: bool,
     /// Whether it has something that was not tried to be written.
     pub(crate) dirty: bool,
     /// The process at the other end, once it has said hello.
@@ -47,7 +49,7 @@ pub(crate) struct Link {
     /// How much of the inbox was used.
     used: usize,
     pub(crate) outbox: Outbox,
-    /// Bytes of the answer to the hello, and of a goodbye to one who never said any: they are nobody's.
+    /// Bytes of the answer to one who may not stay, or never said hello: they are nobody's.
     raw: Vec<u8>,
 }
 
@@ -89,6 +91,7 @@ impl Link {
             state: LinkState::AwaitHello(now + HELLO),
             wants: Interest::READABLE,
             unread: false,
+            said_all: false,
             dirty: false,
             process: None,
             inbox: Vec::new(),
@@ -122,8 +125,13 @@ impl Link {
                     );
                     return Intake::Ended;
                 }
-                // A short read has emptied the socket; an end that follows is an event of its own.
-                if n < READ { Intake::Drained } else { Intake::More }
+                // A short read has emptied the socket. An end that follows is an event of its own, one that is there already
+                // is not.
+                match n {
+                    READ => Intake::More,
+                    _ if self.said_all => Intake::Ended,
+                    _ => Intake::Drained,
+                }
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => Intake::Drained,
             Err(e) if e.kind() == ErrorKind::Interrupted => Intake::More,
@@ -188,7 +196,8 @@ impl Link {
             requests: limits.requests,
             bytes: limits.request_bytes,
         };
-        codec::encode_into(&Answer::Welcome(welcome), &mut self.raw).expect("it is small");
+        // With it goes the answer to what came behind the hello.
+        self.outbox.greet(&Answer::Welcome(welcome));
     }
 
     /// Says why, and ends when that is written.

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::{Code, Event, Fault, MemberId, Notification, codec};
 
@@ -77,6 +78,13 @@ impl Outbox {
             begun: None,
             spare: Vec::new(),
         }
+    }
+
+    /// Puts the answer to a hello in front of everything. It is nobody's: a process whose account is full hears it too.
+    pub(crate) fn greet(&mut self, welcome: &Answer) {
+        let mut buffer = std::mem::take(&mut self.spare);
+        codec::encode_into(welcome, &mut buffer).expect("it is small");
+        self.frames.push_back((buffer, Charge::new(&self.account, 0)));
     }
 
     /// So much came from the connection that is no whole request yet: the process pays for that too, however many connections
