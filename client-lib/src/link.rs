@@ -2,15 +2,16 @@
 //!
 //! Whoever waits for an answer reads the socket itself: that saves a thread change on every call. The others wait for
 //! the one who reads. When nobody waits, the *watch* does: a thread that sleeps until something arrives unasked. It is
-//! armed only while nobody else reads, so that an answer wakes one thread and not two.
+//! armed only while nobody calls, so that an answer wakes one thread and not two: a call takes it off before it asks, as
+//! the answer may be there before the asking has returned.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
@@ -25,6 +26,7 @@ use sundown_protocol::{
 };
 
 use crate::error::Error;
+use crate::mapi::lock;
 
 type Outcome = Result<Reply, Fault>;
 
@@ -45,10 +47,12 @@ pub(crate) struct Link {
     stream: Stream,
     /// One writer at a time.
     writing: Mutex<()>,
+    /// A buffer for a small request.
+    spare: Mutex<Vec<u8>>,
     state: Mutex<State>,
     changed: Condvar,
     /// Of whoever reads.
-    scratch: Mutex<Box<[u8]>>,
+    inbox: Mutex<Inbox>,
     watch: OwnedFd,
     welcome: Welcome,
     /// As which copy of the library it said hello.
@@ -63,9 +67,10 @@ struct State {
     requests: u32,
     bytes: u64,
     reading: Reading,
+    /// Calls that are being made: one of them reads, or will. Without any the watch is armed.
+    callers: usize,
     /// How many threads wait for a change.
     waiters: usize,
-    inbox: Inbox,
     /// The broker has said that it stops for good.
     stopping: bool,
     dead: Option<String>,
@@ -73,7 +78,6 @@ struct State {
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Nobody; the watch is armed.
     #[default]
     Nobody,
     Somebody,
@@ -87,9 +91,41 @@ struct Waiting {
     abandoned: bool,
 }
 
-#[derive(Default)]
+/// What was read: frames, and the beginning of one.
 struct Inbox {
-    bytes: VecDeque<u8>,
+    bytes: Vec<u8>,
+    /// How many of them were read.
+    have: usize,
+}
+
+/// How much is read at once. For longer frames more room is made.
+const READ: usize = 16 << 10;
+/// A buffer for requests is kept up to this size.
+const SPARE: usize = 4 << 10;
+
+impl Inbox {
+    /// Reads once.
+    fn read(&mut self, mut stream: &Stream) -> io::Result<usize> {
+        if self.have == self.bytes.len() {
+            self.bytes.resize(2 * self.have, 0);
+        }
+        loop {
+            match stream.read(&mut self.bytes[self.have..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(n) => {
+                    self.have += n;
+                    return Ok(n);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The first bytes were handed out.
+    fn forget(&mut self, used: usize) {
+        self.bytes.copy_within(used..self.have, 0);
+        self.have -= used;
+    }
 }
 
 /// Whoever could put a socket in place of the broker's would be told everything that is sent. Root may be behind it, oneself, or
@@ -131,9 +167,10 @@ impl Link {
         Ok(Self {
             stream,
             writing: Mutex::new(()),
+            spare: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
-            scratch: Mutex::new(vec![0; 64 << 10].into_boxed_slice()),
+            inbox: Mutex::new(Inbox { bytes: vec![0; READ], have: 0 }),
             watch,
             welcome,
             library,
@@ -142,7 +179,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether the broker has said that it stops for good: the end of this connection is no accident.
@@ -166,9 +203,32 @@ impl Link {
         request: Request,
         hook: Option<Hook>,
     ) -> Result<Result<Reply, Refusal>, Error> {
-        let id = self.send(request, hook)?;
+        self.enter(&mut self.lock());
+        let outcome = self.send(request, hook).and_then(|id| Ok((id, self.wait(id)?)));
+        self.leave(&mut self.lock());
+        let (id, outcome) = outcome?;
         let correlation = Correlation::new(&self.library, id);
-        Ok(self.wait(id)?.map_err(|fault| Refusal { fault, correlation }))
+        Ok(outcome.map_err(|fault| Refusal { fault, correlation }))
+    }
+
+    /// A call begins: it will read.
+    fn enter(&self, state: &mut State) {
+        state.callers += 1;
+        if state.callers == 1 {
+            self.set_watch(OFF);
+        }
+    }
+
+    /// A call has ended.
+    fn leave(&self, state: &mut State) {
+        state.callers -= 1;
+        if state.callers == 0 {
+            self.set_watch(ARMED);
+        }
+    }
+
+    fn set_watch(&self, flags: epoll::EventFlags) {
+        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), flags);
     }
 
     /// Asks, and does not care for the answer.
@@ -183,13 +243,18 @@ impl Link {
     fn send(&self, request: Request, hook: Option<Hook>) -> Result<RequestId, Error> {
         let free = request.is_free();
         let id = next_number();
-        let frame = codec::encode(&Asked { id, request })
+        let mut frame = std::mem::take(&mut *lock(&self.spare));
+        codec::encode_into(&Asked { id, request }, &mut frame)
             .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
         self.book(id, cost, hook)?;
-        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = lock(&self.writing);
         let written = frame::write(&mut &self.stream, &frame);
         drop(writing);
+        if frame.capacity() <= SPARE {
+            frame.clear();
+            *lock(&self.spare) = frame;
+        }
         if let Err(error) = written {
             self.die(&error.to_string());
             return Err(Error::disconnected(error.to_string()));
@@ -212,7 +277,9 @@ impl Link {
                 state.bytes += cost;
                 break;
             }
+            self.enter(&mut state);
             state = self.read_or_wait(state);
+            self.leave(&mut state);
         }
         let waiting = Waiting { cost, hook, outcome: None, abandoned: false };
         state.waiting.insert(id, waiting);
@@ -236,7 +303,7 @@ impl Link {
         }
     }
 
-    /// Reads once, if nobody does; else waits until whoever does has read something.
+    /// Reads once, if nobody does; else waits until whoever does has read something. It takes one that calls.
     fn read_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if state.reading == Reading::Somebody {
             state.waiters += 1;
@@ -244,57 +311,41 @@ impl Link {
             state.waiters -= 1;
             return state;
         }
-        state.reading = Reading::Somebody;
-        drop(state);
-        // Disarmed, an answer does not wake the watch too.
-        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), OFF);
-        self.read_once();
-        let state = self.lock();
-        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
-        state
+        self.read_once(state)
     }
 
-    /// Reads what is there, waiting for it, and hands it out. Whoever calls it has taken the reading.
-    fn read_once(&self) {
-        let mut buffer = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = loop {
-            match (&self.stream).read(&mut buffer[..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
+    /// Reads what is there, waiting for it, and hands it out.
+    fn read_once<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.reading = Reading::Somebody;
+        drop(state);
+        let mut inbox = lock(&self.inbox);
+        let read = inbox.read(&self.stream);
         let mut state = self.lock();
         match read {
             Ok(0) => {
                 state.dead.get_or_insert_with(|| "the broker closed it".into());
             }
-            Ok(n) => {
-                state.inbox.bytes.extend(&buffer[..n]);
-                drop(buffer);
-                self.hand_out(&mut state);
-            }
+            Ok(_) => self.hand_out(&mut inbox, &mut state),
             Err(error) => {
                 state.dead.get_or_insert_with(|| error.to_string());
             }
         }
         state.reading = Reading::Nobody;
-        let waiters = state.waiters;
-        drop(state);
         // Waking nobody is a call of the system, too.
-        if waiters > 0 {
+        if state.waiters > 0 {
             self.changed.notify_all();
         }
+        state
     }
 
-    fn hand_out(&self, state: &mut State) {
+    fn hand_out(&self, inbox: &mut Inbox, state: &mut State) {
+        let mut used = 0;
         loop {
-            let bytes = state.inbox.bytes.make_contiguous();
-            let message = match frame::cut(bytes) {
-                Ok(None) => return,
+            let message = match frame::cut(&inbox.bytes[used..inbox.have]) {
+                Ok(None) => break,
                 Ok(Some((payload, taken))) => {
-                    let message = codec::decode::<FromBroker>(payload).map_err(|e| e.to_string());
-                    state.inbox.bytes.drain(..taken);
-                    message
+                    used += taken;
+                    codec::decode::<FromBroker>(payload).map_err(|e| e.to_string())
                 }
                 Err(error) => Err(error.to_string()),
             };
@@ -314,6 +365,7 @@ impl Link {
                 }
             }
         }
+        inbox.forget(used);
     }
 
     /// Sleeps until something arrives that nobody waits for, hands it out, and returns when the connection has ended.
@@ -323,26 +375,25 @@ impl Link {
             events.clear();
             let _ = epoll::wait(&self.watch, rustix::buffer::spare_capacity(&mut events), None);
             let mut state = self.lock();
+            if state.callers == 0 && state.dead.is_none() {
+                state = self.read_once(state);
+            }
             if state.dead.is_some() {
                 return;
             }
-            if state.reading == Reading::Somebody {
-                // Whoever reads arms the watch again.
-                continue;
+            // Otherwise the last one who calls arms it.
+            if state.callers == 0 {
+                self.set_watch(ARMED);
             }
-            state.reading = Reading::Somebody;
-            drop(state);
-            self.read_once();
-            let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), ARMED);
         }
     }
 
     /// Waits until the connection has ended. Whether it has in time.
     pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
-        let until = std::time::Instant::now() + patience;
+        let until = Instant::now() + patience;
         let mut state = self.lock();
         while state.dead.is_none() {
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
