@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Privileges, Whose};
-use sundown_client::{Error, Mapi, Options};
+use sundown_client::{Error, Mapi, Options, Session};
 
 use crate::examples;
 
@@ -509,11 +509,27 @@ impl Context {
         self.start(options(program, paths), autostart)
     }
 
+    /// The same, logged on: for those who always do both.
+    pub(crate) fn log_on(
+        &self,
+        program: &str,
+        paths: &Paths,
+        autostart: Autostart,
+    ) -> Result<(Mapi, Session), Error> {
+        let options = self.starting(options(program, paths), autostart);
+        Mapi::initialize_and_logon(options, self.logon())
+    }
+
     fn start(&self, options: Options, autostart: Autostart) -> Result<Mapi, Error> {
+        Mapi::initialize(self.starting(options, autostart))
+    }
+
+    /// Options that say what starts a broker.
+    fn starting(&self, options: Options, autostart: Autostart) -> Options {
         let own = std::env::current_exe().ok().filter(|_| self.autostart);
         match own.filter(|_| autostart == Autostart::Yes) {
-            Some(own) => Mapi::initialize(options.start_with(own)),
-            None => Mapi::initialize(options.no_autostart()),
+            Some(own) => options.start_with(own),
+            None => options.no_autostart(),
         }
     }
 

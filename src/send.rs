@@ -15,8 +15,7 @@ use crate::progress::{Progress, Step};
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
     let message = compose(read(arguments)?, arguments);
-    let mapi = context.initialize(Autostart::Yes)?;
-    let session = mapi.logon(context.logon())?;
+    let (mapi, session) = context.log_on("sundown", &context.paths, Autostart::Yes)?;
     let submitted = session.submit(&message)?;
     let state = match arguments.wait {
         None => {

@@ -76,6 +76,26 @@ struct State {
     dead: Option<String>,
 }
 
+impl State {
+    /// Books the request that goes with the hello, and appends its frame.
+    fn begin_with(
+        &mut self,
+        request: Request,
+        hook: Hook,
+        frame: &mut Vec<u8>,
+    ) -> io::Result<RequestId> {
+        let (id, free) = (next_number(), request.is_free());
+        codec::encode_into(&Asked { id, request }, frame).map_err(io::Error::other)?;
+        let cost = (!free).then_some(frame.len() as u64);
+        self.requests = u32::from(!free);
+        self.bytes = cost.unwrap_or_default();
+        self.callers = 1;
+        let waiting = Waiting { cost, hook: Some(hook), outcome: None, abandoned: false };
+        self.waiting.insert(id, waiting);
+        Ok(id)
+    }
+}
+
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     #[default]
@@ -147,35 +167,42 @@ fn refuse_strangers(stream: &Stream, socket: &Path) -> io::Result<()> {
 }
 
 impl Link {
-    /// Connects and says hello, and waits so long for each.
+    /// Connects and says hello, and waits so long for each. The first request may go with the hello: its call has begun then,
+    /// and [`answer`](Self::answer) ends it.
     pub(crate) fn connect(
         socket: &Path,
         program: &str,
         library: [u8; 16],
         patience: Duration,
         deliver: Deliver,
-    ) -> io::Result<Self> {
+        first: Option<(Request, Hook)>,
+    ) -> io::Result<(Self, Option<RequestId>)> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
         let stream = ConnectOptions::new()
             .name(name)
             .wait_mode(ConnectWaitMode::Timeout(patience))
             .connect_sync()?;
         refuse_strangers(&stream, socket)?;
-        let welcome = say_hello(&stream, program, library, patience)?;
+        let (mut state, mut behind) = (State::default(), Vec::new());
+        let first = first.map(|(request, hook)| state.begin_with(request, hook, &mut behind));
+        let first = first.transpose()?;
+        let welcome = say_hello(&stream, program, library, patience, &behind)?;
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), ARMED)?;
-        Ok(Self {
+        let armed = if state.callers == 0 { ARMED } else { OFF };
+        epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), armed)?;
+        let link = Self {
             stream,
             writing: Mutex::new(()),
             spare: Mutex::default(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             inbox: Mutex::new(Inbox { bytes: vec![0; READ], have: 0 }),
             watch,
             welcome,
             library,
             deliver,
-        })
+        };
+        Ok((link, first))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -204,11 +231,21 @@ impl Link {
         hook: Option<Hook>,
     ) -> Result<Result<Reply, Refusal>, Error> {
         self.enter(&mut self.lock());
-        let outcome = self.send(request, hook).and_then(|id| Ok((id, self.wait(id)?)));
+        match self.send(request, hook) {
+            Ok(id) => self.answer(id),
+            Err(error) => {
+                self.leave(&mut self.lock());
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer to a request whose call has begun, which ends with it.
+    pub(crate) fn answer(&self, id: RequestId) -> Result<Result<Reply, Refusal>, Error> {
+        let outcome = self.wait(id);
         self.leave(&mut self.lock());
-        let (id, outcome) = outcome?;
         let correlation = Correlation::new(&self.library, id);
-        Ok(outcome.map_err(|fault| Refusal { fault, correlation }))
+        Ok(outcome?.map_err(|fault| Refusal { fault, correlation }))
     }
 
     /// A call begins: it will read.
@@ -457,6 +494,7 @@ fn say_hello(
     program: &str,
     library: [u8; 16],
     patience: Duration,
+    behind: &[u8],
 ) -> io::Result<Welcome> {
     let hello = Hello {
         magic: MAGIC,
@@ -467,7 +505,8 @@ fn say_hello(
         program: program.to_owned(),
     };
     let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
-    let bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
+    let mut bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
+    bytes.extend_from_slice(behind);
     stream.set_recv_timeout(Some(patience))?;
     frame::write(&mut &*stream, &bytes)?;
     let mut payload = Vec::new();
