@@ -148,7 +148,7 @@ pub struct Server {
     watched: FxHashMap<Token, ProcessKey>,
     refusals: Refusals,
     /// How many connections each user has, those included that have not said hello.
-    users: HashMap<u32, usize>,
+    users: FxHashMap<u32, usize>,
     made: u64,
     pid: u32,
     began: Instant,
@@ -284,7 +284,7 @@ impl Server {
             processes: HashMap::new(),
             watched: FxHashMap::default(),
             refusals: Refusals::default(),
-            users: HashMap::new(),
+            users: FxHashMap::default(),
             made: FIRST,
             pid: broker.pid,
             began,
