@@ -51,7 +51,7 @@ pub(crate) fn sendmail(home: &Path) -> Command {
 /// A broker of its own, which ends with the run.
 pub(crate) struct Broker {
     child: Child,
-    home: PathBuf,
+    socket: PathBuf,
 }
 
 impl Broker {
@@ -82,11 +82,11 @@ impl Broker {
         let output = child.stdout.take().expect("it was asked for");
         BufReader::new(output).read_line(&mut said).expect("it says something");
         assert_eq!(said.trim_end(), "ready");
-        Self { child, home: home.to_owned() }
+        Self { child, socket: home.join(SOCKET) }
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.home.join(SOCKET)
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -102,7 +102,7 @@ impl Link {
     }
 
     /// Who has said this hello.
-    pub(crate) fn identity(&mut self, id: ConnectionId, hello: &Hello) -> PeerIdentity {
+    pub(crate) fn identity(&mut self, id: ConnectionId, hello: Hello) -> PeerIdentity {
         self.credentials.identity(self.socket.as_fd(), id, hello)
     }
 

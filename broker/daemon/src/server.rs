@@ -665,7 +665,7 @@ impl Server {
             let Some(link) = self.links.get_mut(&id) else { return };
             match link.next() {
                 Ok(None) => return,
-                Ok(Some(Incoming::Hello(hello, version))) => self.open(id, &hello, version),
+                Ok(Some(Incoming::Hello(hello, version))) => self.open(id, hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
                     self.apply(Event::Request { connection: id, asked, bytes });
                 }
@@ -683,7 +683,7 @@ impl Server {
     fn open(
         &mut self,
         id: ConnectionId,
-        hello: &sundown_protocol::hello::Hello,
+        hello: sundown_protocol::hello::Hello,
         version: sundown_protocol::Version,
     ) {
         let link = self.links.get_mut(&id).expect("it said hello just now");
