@@ -24,7 +24,7 @@ pub(crate) struct Cli {
 }
 
 /// Options of every subcommand; each has an environment twin.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of every subcommand")]
 pub(crate) struct Global {
     /// The broker's socket [env: SUNDOWN_SOCKET]
@@ -376,13 +376,22 @@ impl Cli {
             Some(SENDMAIL) => None,
             Some("mailq") => Some("-bp"),
             Some("newaliases") => Some("-bi"),
+            // As most programs call it: nothing of it is ours to read.
+            _ if words.get(1).is_some_and(|word| word == SENDMAIL) => {
+                return Self::sendmail(words.split_off(2));
+            }
             _ => {
                 let behind = words.split_off(end_of_ours(&words));
                 return Self::parse_from(words).with_words(behind);
             }
         };
-        let behind = mode.map(OsString::from).into_iter().chain(words.drain(1..)).collect();
-        Self::parse_from(["sundown", SENDMAIL]).with_words(behind)
+        Self::sendmail(mode.map(OsString::from).into_iter().chain(words.drain(1..)).collect())
+    }
+
+    /// Without options of ours.
+    fn sendmail(words: Vec<OsString>) -> Self {
+        let command = Command::Sendmail(SendmailArguments { words });
+        Self { options: Global::default(), command }
     }
 
     fn with_words(mut self, words: Vec<OsString>) -> Self {
@@ -395,6 +404,9 @@ impl Cli {
 
 /// How many words are ours to read: all of them, or those up to `sendmail`.
 fn end_of_ours(words: &[OsString]) -> usize {
+    if !words.iter().any(|word| word == SENDMAIL) {
+        return words.len();
+    }
     let command = Cli::command();
     let takes_value = |word: &str| {
         let mut options = command.get_arguments().filter(|a| a.get_action().takes_values());
@@ -483,6 +495,15 @@ pub(crate) enum Autostart {
     No,
 }
 
+/// How long a subcommand uses the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// For a few calls in a row.
+    Brief,
+    /// Until somebody else has nothing more to say.
+    Long,
+}
+
 impl Context {
     /// Where the user's own broker is, or the one that was asked for.
     pub(crate) fn own(&self) -> Result<&Paths, Error> {
@@ -505,8 +526,9 @@ impl Context {
         program: &str,
         paths: &Paths,
         autostart: Autostart,
+        visit: Visit,
     ) -> Result<Mapi, Error> {
-        self.start(options(program, paths), autostart)
+        self.start(with_visit(options(program, paths), visit), autostart)
     }
 
     /// The same, logged on: for those who always do both.
@@ -515,8 +537,9 @@ impl Context {
         program: &str,
         paths: &Paths,
         autostart: Autostart,
+        visit: Visit,
     ) -> Result<(Mapi, Session), Error> {
-        let options = self.starting(options(program, paths), autostart);
+        let options = self.starting(with_visit(options(program, paths), visit), autostart);
         Mapi::initialize_and_logon(options, self.logon())
     }
 
@@ -526,10 +549,10 @@ impl Context {
 
     /// Options that say what starts a broker.
     fn starting(&self, options: Options, autostart: Autostart) -> Options {
-        let own = std::env::current_exe().ok().filter(|_| self.autostart);
-        match own.filter(|_| autostart == Autostart::Yes) {
-            Some(own) => options.start_with(own),
-            None => options.no_autostart(),
+        let may_start = self.autostart && autostart == Autostart::Yes;
+        match may_start.then(std::env::current_exe) {
+            Some(Ok(own)) => options.start_with(own),
+            _ => options.no_autostart(),
         }
     }
 
@@ -553,6 +576,13 @@ fn options(program: &str, paths: &Paths) -> Options {
         }
     }
     options
+}
+
+fn with_visit(options: Options, visit: Visit) -> Options {
+    match visit {
+        Visit::Brief => options.brief(),
+        Visit::Long => options,
+    }
 }
 
 /// Seconds as the options give them.

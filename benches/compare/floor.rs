@@ -46,6 +46,8 @@ impl Floor {
 
     /// Does what [`FLOOR`] says, until it is killed.
     pub(crate) fn serve(words: &str) {
+        // As the broker and the peers.
+        rustix::process::setsid().expect("it leads none");
         let (does, path) = words.split_once(' ').expect("two words");
         let path = Path::new(path);
         if does == "echo" {

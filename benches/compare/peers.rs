@@ -108,10 +108,18 @@ pub(crate) fn port() -> u16 {
     listener.local_addr().expect("it has one").port()
 }
 
+/// A program in a session of its own, as service managers start them and as the broker makes itself one: Linux schedules what
+/// shares a session otherwise.
+fn server(program: &str) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(program);
+    command
+}
+
 /// `redis-server`, which keeps nothing on the disk.
 pub(crate) fn redis(home: &Path) -> Option<Peer> {
     let socket = home.join("redis.sock");
-    let mut command = Command::new("redis-server");
+    let mut command = server("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
     command.current_dir(home).stdin(Stdio::null());
     Peer::start("redis-server", &mut command, Address::Socket(socket))
@@ -122,7 +130,7 @@ pub(crate) fn nats(home: &Path) -> Option<Peer> {
     let port = port();
     let settings = home.join("nats.conf");
     std::fs::write(&settings, format!("listen: 127.0.0.1:{port}\nping_interval: \"1h\"\n")).ok()?;
-    let mut command = Command::new("nats-server");
+    let mut command = server("nats-server");
     command.arg("--config").arg(settings);
     command.current_dir(home).stdin(Stdio::null());
     Peer::start("nats-server", &mut command, Address::Port(port))
@@ -147,7 +155,7 @@ fn bus_settings(file: &Path, socket: &Path) -> std::io::Result<()> {
 pub(crate) fn bus(home: &Path) -> Option<Peer> {
     let (socket, settings) = (home.join("bus.sock"), home.join("bus.conf"));
     bus_settings(&settings, &socket).ok()?;
-    let mut command = Command::new("dbus-daemon");
+    let mut command = server("dbus-daemon");
     command.arg("--nofork").arg("--nopidfile").arg("--config-file").arg(&settings);
     Peer::start("dbus-daemon", command.stdin(Stdio::null()), Address::Socket(socket))
 }
@@ -163,7 +171,7 @@ pub(crate) fn dbus_broker(home: &Path) -> Option<Peer> {
     let journal = UnixDatagram::bind("/run/systemd/journal/socket").ok()?;
     std::thread::spawn(move || while journal.recv(&mut [0; 4096]).is_ok() {});
     let listener = UnixListener::bind(&socket).ok()?;
-    let mut command = Command::new("sh");
+    let mut command = server("sh");
     let passed = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
     command.args(["-c", passed, "sh", "dbus-broker-launch", "--scope", "user", "--config-file"]);
     command.arg(&settings).stdin(OwnedFd::from(listener));

@@ -3,7 +3,8 @@
 //! Whoever waits for an answer reads the socket itself: that saves a thread change on every call. The others wait for
 //! the one who reads. When nobody waits, the *watch* does: a thread that sleeps until something arrives unasked. It is
 //! armed only while nobody calls, so that an answer wakes one thread and not two: a call takes it off before it asks, as
-//! the answer may be there before the asking has returned.
+//! the answer may be there before the asking has returned. A brief program has no such thread
+//! ([`Watching::Callers`]).
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -53,11 +54,21 @@ pub(crate) struct Link {
     changed: Condvar,
     /// Of whoever reads.
     inbox: Mutex<Inbox>,
-    watch: OwnedFd,
+    /// What the watch sleeps on, if there is one.
+    watch: Option<OwnedFd>,
     welcome: Welcome,
     /// As which copy of the library it said hello.
     library: [u8; 16],
     deliver: Deliver,
+}
+
+/// Who reads what arrives while nobody waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// A thread, at once.
+    Thread,
+    /// Whoever calls next.
+    Callers,
 }
 
 #[derive(Default)]
@@ -118,8 +129,8 @@ struct Inbox {
     have: usize,
 }
 
-/// How much is read at once. For longer frames more room is made.
-const READ: usize = 16 << 10;
+/// How much is read at once at first, as answers are small. Where more comes, or longer frames, more room is made.
+const READ: usize = 4 << 10;
 /// A buffer for requests is kept up to this size.
 const SPARE: usize = 4 << 10;
 
@@ -174,6 +185,7 @@ impl Link {
         program: &str,
         library: [u8; 16],
         patience: Duration,
+        watching: Watching,
         deliver: Deliver,
         first: Option<(Request, Hook)>,
     ) -> io::Result<(Self, Option<RequestId>)> {
@@ -187,9 +199,11 @@ impl Link {
         let first = first.map(|(request, hook)| state.begin_with(request, hook, &mut behind));
         let first = first.transpose()?;
         let welcome = say_hello(&stream, program, library, patience, &behind)?;
-        let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let armed = if state.callers == 0 { ARMED } else { OFF };
-        epoll::add(&watch, as_fd(&stream), epoll::EventData::new_u64(0), armed)?;
+        let watch = match watching {
+            Watching::Thread if state.callers == 0 => Some(sleep_on(&stream, ARMED)?),
+            Watching::Thread => Some(sleep_on(&stream, OFF)?),
+            Watching::Callers => None,
+        };
         let link = Self {
             stream,
             writing: Mutex::new(()),
@@ -265,7 +279,9 @@ impl Link {
     }
 
     fn set_watch(&self, flags: epoll::EventFlags) {
-        let _ = epoll::modify(&self.watch, self.as_fd(), epoll::EventData::new_u64(0), flags);
+        if let Some(watch) = &self.watch {
+            let _ = epoll::modify(watch, self.as_fd(), epoll::EventData::new_u64(0), flags);
+        }
     }
 
     /// Asks, and does not care for the answer.
@@ -293,6 +309,10 @@ impl Link {
             *lock(&self.spare) = frame;
         }
         if let Err(error) = written {
+            if self.watch.is_none() {
+                // What the broker said before it went was read by nobody yet.
+                self.wait_for_end(Instant::now() + LAST_WORDS);
+            }
             self.die(&error.to_string());
             return Err(Error::disconnected(error.to_string()));
         }
@@ -367,12 +387,17 @@ impl Link {
                 state.dead.get_or_insert_with(|| error.to_string());
             }
         }
+        self.stop_reading(&mut state);
+        state
+    }
+
+    /// Lets somebody else read.
+    fn stop_reading(&self, state: &mut State) {
         state.reading = Reading::Nobody;
         // Waking nobody is a call of the system, too.
         if state.waiters > 0 {
             self.changed.notify_all();
         }
-        state
     }
 
     fn hand_out(&self, inbox: &mut Inbox, state: &mut State) {
@@ -407,10 +432,11 @@ impl Link {
 
     /// Sleeps until something arrives that nobody waits for, hands it out, and returns when the connection has ended.
     pub(crate) fn watch(&self) {
+        let Some(watch) = &self.watch else { return };
         let mut events = Vec::with_capacity(1);
         loop {
             events.clear();
-            let _ = epoll::wait(&self.watch, rustix::buffer::spare_capacity(&mut events), None);
+            let _ = epoll::wait(watch, rustix::buffer::spare_capacity(&mut events), None);
             let mut state = self.lock();
             if state.callers == 0 && state.dead.is_none() {
                 state = self.read_once(state);
@@ -426,13 +452,24 @@ impl Link {
     }
 
     /// Waits until the connection has ended. Whether it has in time.
-    pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+    pub(crate) fn wait_for_end(&self, until: Instant) -> bool {
         let mut state = self.lock();
         while state.dead.is_none() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
+            }
+            if self.watch.is_none() && state.reading == Reading::Nobody {
+                state.reading = Reading::Somebody;
+                drop(state);
+                let readable = wait_readable(self.as_fd(), left);
+                state = self.lock();
+                if readable {
+                    state = self.read_once(state);
+                } else {
+                    self.stop_reading(&mut state);
+                }
+                continue;
             }
             state.waiters += 1;
             let waited = self.changed.wait_timeout(state, left);
@@ -460,8 +497,26 @@ fn next_number() -> RequestId {
     RequestId(ASKED.fetch_add(1, Ordering::Relaxed))
 }
 
+/// How long the end of a connection may take to be read, when it can be written to no more. It is there already.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 const OFF: epoll::EventFlags = epoll::EventFlags::ONESHOT;
+
+/// What a watch sleeps on.
+fn sleep_on(stream: &Stream, flags: epoll::EventFlags) -> io::Result<OwnedFd> {
+    let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&watch, as_fd(stream), epoll::EventData::new_u64(0), flags)?;
+    Ok(watch)
+}
+
+/// Waits until a descriptor is readable. Whether it became so in time.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec::try_from(patience).ok();
+    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
+}
 
 fn as_fd(stream: &Stream) -> BorrowedFd<'_> {
     let Stream::UdSocket(stream) = stream;

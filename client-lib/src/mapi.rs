@@ -1,14 +1,14 @@
 //! The library itself: initialized, used, uninitialized; and its way to the broker.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{BrokerStatus, Deletion, Previous, QueueRow, Status};
@@ -16,7 +16,7 @@ use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, RequestId, Token, Version};
 
 use crate::error::Error;
-use crate::link::{Hook, Link, SharedLink};
+use crate::link::{Hook, Link, SharedLink, Watching, wait_readable};
 use crate::notify::{self, News, Told};
 use crate::paths::{Arguments, Environment, Paths, Whose};
 use crate::reference::{Reference, ReferenceState};
@@ -41,6 +41,7 @@ pub struct Options {
     start: Option<PathBuf>,
     patience: Duration,
     host_key: Option<u128>,
+    watching: Watching,
 }
 
 impl Options {
@@ -54,6 +55,7 @@ impl Options {
             start,
             patience: PATIENCE,
             host_key: None,
+            watching: Watching::Thread,
         }
     }
 
@@ -100,6 +102,15 @@ impl Options {
         self
     }
 
+    /// For a program that makes a few calls and leaves: the library starts no threads while nothing asks for one. What comes
+    /// between two calls is noticed by the next one: notifications, and the end of the broker, from which a session comes
+    /// back only then.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        self.watching = Watching::Callers;
+        self
+    }
+
     /// Start no broker (`SUNDOWN_NO_AUTOSTART=1`).
     #[must_use]
     pub fn no_autostart(mut self) -> Self {
@@ -129,9 +140,9 @@ pub(crate) struct Library {
     memory: Arc<Memory>,
     /// It was shut down in the traditional way.
     left: AtomicBool,
-    notices: Sender<Told>,
-    /// The thread that calls sinks.
-    teller: OnceLock<thread::ThreadId>,
+    notices: (Sender<Told>, Receiver<Told>),
+    /// The thread that calls sinks, once there is one.
+    teller: Mutex<Option<thread::ThreadId>>,
 }
 
 /// What is asked together with the hello.
@@ -187,7 +198,9 @@ impl Mapi {
         let mut libraries = lock(&LIBRARIES);
         libraries.retain(|library| library.strong_count() > 0);
         let here = |library: &Arc<Library>| {
-            library.paths.socket == paths.socket && library.check_alive().is_ok()
+            library.paths.socket == paths.socket
+                && library.options.watching == options.watching
+                && library.check_alive().is_ok()
         };
         if let Some(library) = libraries.iter().filter_map(Weak::upgrade).find(here) {
             *lock(&library.initialized) += 1;
@@ -378,7 +391,7 @@ impl Mapi {
         // Where the process cannot be watched the end of the connection must do.
         let ended = match process {
             Some(process) => wait_readable(process.as_fd(), patience),
-            None => link.wait_for_end(patience),
+            None => link.wait_for_end(Instant::now() + patience),
         };
         self.library.end("the broker was stopped");
         if ended {
@@ -491,7 +504,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Library {
     fn new(options: Options, paths: Paths) -> Result<Arc<Self>, Error> {
-        let (notices, notifications) = crossbeam_channel::unbounded();
         let memory = Memory::of(&paths.socket);
         let library = Arc::new(Self {
             options,
@@ -504,26 +516,47 @@ impl Library {
             references: Mutex::default(),
             memory,
             left: AtomicBool::new(false),
-            notices,
-            teller: OnceLock::new(),
+            notices: crossbeam_channel::unbounded(),
+            teller: Mutex::default(),
         });
+        if library.options.watching == Watching::Thread {
+            library.start_teller()?;
+        }
+        Ok(library)
+    }
+
+    /// Starts the thread that calls sinks, if it does not run yet.
+    pub(crate) fn start_teller(&self) -> Result<(), Error> {
+        let mut teller = lock(&self.teller);
+        if teller.is_some() {
+            return Ok(());
+        }
+        let notices = self.notices.1.clone();
         let spawned = thread::Builder::new()
             .name("sundown-notify".into())
-            .spawn(move || notify::serve(&notifications));
-        let teller =
+            .spawn(move || notify::serve(&notices));
+        let thread =
             spawned.map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
-        let _ = library.teller.set(teller.thread().id());
-        Ok(library)
+        *teller = Some(thread.thread().id());
+        Ok(())
+    }
+
+    /// Has the notify thread tell somebody something.
+    fn tell(&self, told: Told) {
+        // The thread lives as long as the library; where none could be started, it waits for the next attempt.
+        let _ = self.notices.0.send(told);
+        let _ = self.start_teller();
     }
 
     /// Waits until everything that has come was told, unless this is the thread that tells it. A sink that takes its time is
     /// not waited for without end.
     pub(crate) fn tell_all(&self) {
-        if self.teller.get() == Some(&thread::current().id()) {
+        let teller = *lock(&self.teller);
+        if teller.is_none_or(|teller| teller == thread::current().id()) {
             return;
         }
         let (waits, told) = crossbeam_channel::bounded(1);
-        let _ = self.notices.send(Told::Until(waits));
+        let _ = self.notices.0.send(Told::Until(waits));
         let _ = told.recv_timeout(TELLING);
     }
 
@@ -565,7 +598,7 @@ impl Library {
     /// References end with their connection, and whoever holds them is told.
     fn lose_references(&self) {
         for (_, reference) in lock(&self.references).drain() {
-            let _ = self.notices.send(Told::Reference(reference, reference_lost()));
+            self.tell(Told::Reference(reference, reference_lost()));
         }
     }
 
@@ -639,8 +672,9 @@ impl Library {
             }
         };
         let (deliver, first) = (Box::new(deliver), first.map(|make| make()));
-        let (link, asked) = Link::connect(socket, program, key, patience, deliver, first)?;
-        Ok((Arc::new(link), asked))
+        let watching = self.options.watching;
+        let link = Link::connect(socket, program, key, patience, watching, deliver, first);
+        link.map(|(link, asked)| (Arc::new(link), asked))
     }
 
     /// Has the notify thread tell whomever a notification is for.
@@ -650,8 +684,7 @@ impl Library {
             (None, Some(session)) => Told::Session(session, notification),
             (None, None) => return,
         };
-        // The thread lives as long as the library.
-        let _ = self.notices.send(told);
+        self.tell(told);
     }
 
     fn unreachable(&self, error: std::io::Error) -> Error {
@@ -672,9 +705,18 @@ impl Library {
         Error::unreachable(what, Some(error))
     }
 
-    /// A new connection is there: from now on a thread watches it.
+    /// A new connection is there: from now on a thread watches it, unless the program is brief.
     fn up(self: &Arc<Self>, link: SharedLink) -> Result<(), Error> {
-        let (library, watched) = (Arc::downgrade(self), Arc::clone(&link));
+        if self.options.watching == Watching::Thread {
+            self.start_watch(&link)?;
+        }
+        *lock(&self.connection) = Connection::Up(link);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn start_watch(self: &Arc<Self>, link: &SharedLink) -> Result<(), Error> {
+        let (library, watched) = (Arc::downgrade(self), Arc::clone(link));
         thread::Builder::new()
             .name("sundown-watch".into())
             .spawn(move || {
@@ -684,8 +726,6 @@ impl Library {
                 }
             })
             .map_err(|e| Error::fault(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))?;
-        *lock(&self.connection) = Connection::Up(link);
-        self.changed.notify_all();
         Ok(())
     }
 
@@ -752,7 +792,7 @@ impl Library {
         let previous = previous(link);
         for (session, lost_drafts) in back {
             let news = News::Reconnected { lost_drafts, previous: previous.clone() };
-            let _ = self.notices.send(Told::News(Arc::clone(session), news));
+            self.tell(Told::News(Arc::clone(session), news));
         }
         Ok(())
     }
@@ -775,7 +815,7 @@ impl Library {
             by: None,
             grace: None,
         });
-        let _ = self.notices.send(Told::News(session, news));
+        self.tell(Told::News(session, news));
     }
 
     fn end_sessions(&self, reason: EndReason) {
@@ -846,7 +886,10 @@ impl Library {
     }
 
     /// Waits until this connection is not the one that is used any more.
-    fn wait_for_another(&self, old: &SharedLink, until: Instant) {
+    fn wait_for_another(self: &Arc<Self>, old: &SharedLink, until: Instant) {
+        if self.options.watching == Watching::Callers && old.wait_for_end(until) {
+            self.lost(old);
+        }
         let mut connection = lock(&self.connection);
         while matches!(&*connection, Connection::Up(now) if Arc::ptr_eq(now, old)) {
             let wait = until.saturating_duration_since(Instant::now());
@@ -927,14 +970,6 @@ fn reference_lost() -> Event {
         by: None,
         grace: None,
     }
-}
-
-/// Waits until a descriptor is readable. Whether it became so in time.
-fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let timeout = Timespec::try_from(patience).ok();
-    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
 }
 
 /// Whether the error says that nobody listens.

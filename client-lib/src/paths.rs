@@ -351,24 +351,8 @@ impl Privileges {
     pub fn of_this_process() -> Self {
         let ids_differ = rustix::process::getuid() != rustix::process::geteuid()
             || rustix::process::getgid() != rustix::process::getegid();
-        let secure = ids_differ
-            || match std::fs::read("/proc/self/auxv") {
-                Ok(vector) => at_secure(&vector),
-                // The kernel hides this file from a program with raised privileges; without /proc nobody knows.
-                Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-            };
-        if secure { Self::Raised } else { Self::Ordinary }
+        if ids_differ || crate::process::is_secure() { Self::Raised } else { Self::Ordinary }
     }
-}
-
-/// Whether an auxiliary vector, pairs of words, has `AT_SECURE` set.
-fn at_secure(vector: &[u8]) -> bool {
-    const AT_SECURE: usize = 23;
-    const WORD: usize = size_of::<usize>();
-    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
-    vector
-        .chunks_exact(2 * WORD)
-        .any(|pair| word(&pair[..WORD]) == AT_SECURE && word(&pair[WORD..]) != 0)
 }
 
 #[cfg(test)]
@@ -467,13 +451,7 @@ mod tests {
         let paths = paths.expect("paths");
         assert_eq!(paths.data, Path::new("/home/anna/.local/share/sundown"));
         assert_eq!(paths.config, None);
-        assert!(at_secure(&words(&[3, 1, 23, 1, 0, 0])));
-        assert!(!at_secure(&words(&[3, 23, 23, 0, 0, 0])) && !at_secure(&[]));
         assert_eq!(Privileges::of_this_process(), Privileges::Ordinary);
-    }
-
-    fn words(words: &[usize]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
     #[test]

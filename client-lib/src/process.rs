@@ -1,4 +1,5 @@
-//! What there is once in a process: the name of its program image, and whether it was forked.
+//! What there is once in a process: the name of its program image, whether its privileges are raised, and whether it was
+//! forked.
 #![allow(unsafe_code)]
 
 use std::ptr::null_mut;
@@ -23,6 +24,12 @@ pub(crate) fn image() -> [u8; 16] {
         bytes = unsafe { at_random.read_unaligned() };
         mix(u128::from_le_bytes(bytes)).to_le_bytes()
     })
+}
+
+/// Whether the kernel has raised the privileges of this program image, by set-user-id or the like (`AT_SECURE`).
+pub(crate) fn is_secure() -> bool {
+    // SAFETY: it only reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// One way: two rounds of a 64-bit finalizer over each half, each half then folded into both.

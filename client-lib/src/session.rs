@@ -520,6 +520,7 @@ impl SessionState {
         sink: &SinkFunction,
     ) -> Result<Sink, Error> {
         state.alive()?;
+        state.library()?.start_teller()?;
         let connection = state.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let hook = || state.advised_hook(connection, source.cloned(), events, Arc::clone(sink));
         let library = state.library()?;

@@ -3,7 +3,7 @@
 use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message, Session};
 
-use crate::cli::{Autostart, Context};
+use crate::cli::{Autostart, Context, Visit};
 
 use super::status::Failure;
 
@@ -29,8 +29,12 @@ pub(crate) enum Broker {
 
 impl<'a> Counter<'a> {
     /// Finds the broker, and logs on.
-    pub(crate) fn open(context: &'a Context, label: Option<&str>) -> Result<Self, Failure> {
-        let log_on = |program: &_, paths: &_, start| context.log_on(program, paths, start);
+    pub(crate) fn open(
+        context: &'a Context,
+        label: Option<&str>,
+        visit: Visit,
+    ) -> Result<Self, Failure> {
+        let log_on = |program: &_, paths: &_, start| context.log_on(program, paths, start, visit);
         let reached = reach(context, label, log_on).map_err(|e| Failure::before(&e))?;
         let ((mapi, session), broker) = reached;
         Ok(Self { context, mapi, broker, session: Some(session) })
@@ -84,7 +88,8 @@ impl<'a> Counter<'a> {
 
 /// The library with the broker that takes mail.
 pub(crate) fn connect(context: &Context) -> Result<Mapi, Error> {
-    let connect = |program: &_, paths: &_, start| context.connect(program, paths, start);
+    let connect =
+        |program: &_, paths: &_, start| context.connect(program, paths, start, Visit::Brief);
     reach(context, None, connect).map(|(mapi, _)| mapi)
 }
 

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 use sundown_client::{Error, Message};
 
-use crate::cli::Context;
+use crate::cli::{Context, Visit};
 use crate::queue;
 
 use arguments::{Head, Invocation, Mode, Verbosity};
@@ -99,7 +99,7 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     if message.recipients().is_empty() {
         return Err(nobody("the message has no To, Cc or Bcc, and the command line names none"));
     }
-    let mut counter = Counter::open(context, invocation.label.as_deref())?;
+    let mut counter = Counter::open(context, invocation.label.as_deref(), Visit::Brief)?;
     let message = signed(message, invocation, &mut counter)?;
     let entry = counter.submit(&message)?;
     if invocation.verbosity == Verbosity::Verbose {
@@ -143,7 +143,7 @@ fn signed(
 
 fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    let mut counter = match Counter::open(context, invocation.label.as_deref()) {
+    let mut counter = match Counter::open(context, invocation.label.as_deref(), Visit::Long) {
         Ok(counter) => counter,
         Err(failure) => {
             smtp::turn_away(output);

@@ -233,6 +233,37 @@ fn a_program_that_was_told_is_logged_off() {
     assert!(told.try_recv().is_err() && also.try_recv().is_err(), "once");
 }
 
+/// A brief program has no thread that watches. Its next call finds out what has come since: that the session ends, that the
+/// broker is another one, and that it was stopped.
+///
+/// NOTIF-16, design §5
+#[test]
+fn a_brief_program_finds_out_at_its_next_call() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let options = Options::new("brief").socket(home.socket()).data_dir(home.data());
+    let mapi = Mapi::initialize(options.no_autostart().brief()).expect("a broker runs");
+    let session = log_on(&mapi, Logon::shared());
+    home.run(&["logoff", "--shared", "--force"]).ok();
+    assert!(session.events().try_recv().is_err(), "nobody has looked");
+    session.submit(&message("first")).expect("it may go on");
+    let notice = session.events().recv_timeout(DEADLINE).expect("it is told");
+    assert!(is_critical(&notice), "{notice:?}");
+    session.logoff(Logoff::now()).expect("it leaves by itself");
+
+    let session = log_on(&mapi, Logon::shared());
+    broker.kill();
+    let broker = home.serve();
+    session.submit(&message("second")).expect("it comes back");
+    let notice = session.events().recv_timeout(DEADLINE).expect("it is told");
+    assert!(matches!(notice.news, News::Reconnected { .. }), "{notice:?}");
+    broker.until("both", || home.maildir("default").count() == 2);
+
+    home.run(&["stop"]).ok();
+    let error = session.submit(&message("third")).expect_err("nobody is there");
+    assert!(error.is_end_of_session() && error.to_string().contains("was stopped"), "{error}");
+}
+
 /// Errors answer questions, and know the code, what was refused and why.
 ///
 /// design §5

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
@@ -70,9 +71,17 @@ pub struct Broker {
     pub(crate) giving_up: GivingUp,
     /// Sessions that could not start, by profile and user, as `status` shows them until one can.
     pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
-    /// How far the wall clock is ahead of the timers', in milliseconds, as of the last event.
-    clock: Option<i64>,
+    /// As of the last event.
+    clocks: Option<Clocks>,
     made: u64,
+}
+
+/// What the clocks showed, and how many milliseconds the wall's is ahead of that of the timers.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    boot: Duration,
+    wall: SystemTime,
+    ahead: i64,
 }
 
 /// Whether a call that is lost had reached its provider.
@@ -229,7 +238,7 @@ impl Broker {
             doomed: BTreeMap::new(),
             giving_up: GivingUp::default(),
             failed: BTreeMap::new(),
-            clock: None,
+            clocks: None,
             made: 0,
         }
     }
@@ -281,8 +290,13 @@ impl Broker {
     /// Notices when the wall clock was set back. What waits for a time on it would wait so much longer. When it was set
     /// forward, what waits is only due sooner.
     fn look_at_clock(&mut self, tick: Tick) {
+        let Tick { boot, wall, .. } = tick;
+        // Many events happen at once.
+        if self.clocks.is_some_and(|clocks| (clocks.boot, clocks.wall) == (boot, wall)) {
+            return;
+        }
         let ahead = tick.millis() as i64 - tick.boot.as_millis() as i64;
-        let before = self.clock.replace(ahead).unwrap_or(ahead);
+        let before = self.clocks.replace(Clocks { boot, wall, ahead }).map_or(ahead, |c| c.ahead);
         if let Ok(back) = u64::try_from(before - ahead)
             && back >= SET_BACK
         {

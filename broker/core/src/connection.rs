@@ -1,6 +1,6 @@
 //! Connections: who may ask how much at once, and whom to answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId};
@@ -24,8 +24,8 @@ pub(crate) struct Connection {
     pub(crate) library: [u8; 16],
     /// Objects of other processes' sessions that are held through it.
     pub(crate) references: BTreeSet<MemberId>,
-    /// Those that were taken away.
-    pub(crate) lost: BTreeSet<MemberId>,
+    /// Those that were taken away, in order.
+    pub(crate) lost: VecDeque<MemberId>,
     /// Members that did not leave by themselves.
     pub(crate) gone: NumberMap<MemberId, LeaveReason>,
     requests: u32,
@@ -80,7 +80,7 @@ impl Broker {
             members: BTreeSet::new(),
             library,
             references: BTreeSet::new(),
-            lost: BTreeSet::new(),
+            lost: VecDeque::new(),
             gone: NumberMap::default(),
             requests: 0,
             bytes: 0,

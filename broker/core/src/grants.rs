@@ -5,6 +5,7 @@
 //! grant's revocation, or with the granter.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -36,15 +37,32 @@ const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
-/// What is kept of a token.
-type Hash = [u8; 32];
+/// What is kept of a token: its sum by SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TokenSum([u8; 32]);
+
+/// Eight bytes of such a sum tell as much as all for a place in a map.
+impl Hash for TokenSum {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
+    }
+}
 
 /// Grants and references of the whole broker.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
-    waiting: HashMap<Hash, Grant>,
+    tokens: HashMap<TokenSum, Issued>,
     held: NumberMap<MemberId, Reference>,
+}
+
+/// What became of a token.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+enum Issued {
+    Waiting(Grant),
+    /// The reference of whoever redeemed it.
+    Held(MemberId),
 }
 
 /// An object that waits for somebody with the token.
@@ -63,7 +81,7 @@ struct Grant {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Reference {
-    hash: Hash,
+    token: TokenSum,
     granter: MemberId,
     /// The granter's process.
     owner: ProcessId,
@@ -77,18 +95,25 @@ pub(crate) struct Reference {
 #[cfg(test)]
 impl Grants {
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.held.is_empty()
+        self.tokens.is_empty() && self.held.is_empty()
     }
 
     /// Whose objects wait for somebody or are held.
     pub(crate) fn granters(&self) -> impl Iterator<Item = MemberId> {
-        let waiting = self.waiting.values().map(|grant| grant.granter);
-        waiting.chain(self.held.values().map(|reference| reference.granter))
+        self.waiting().chain(self.held.values().map(|reference| reference.granter))
+    }
+
+    /// Whose tokens wait, each as often as it has some.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = MemberId> {
+        self.tokens.values().filter_map(|issued| match issued {
+            Issued::Waiting(grant) => Some(grant.granter),
+            Issued::Held(_) => None,
+        })
     }
 }
 
-fn hash(token: Token) -> Hash {
-    Sha256::digest(token.0.to_le_bytes()).into()
+fn sum(token: Token) -> TokenSum {
+    TokenSum(Sha256::digest(token.0.to_le_bytes()).into())
 }
 
 impl Broker {
@@ -116,17 +141,18 @@ impl Broker {
             }
         };
         let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
-        if self.grants.waiting.values().filter(|g| g.granter == id).count() >= MAX_GRANTS {
+        if member.waiting_grants >= MAX_GRANTS {
             let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
-        let key = hash(token);
-        if self.grants.waiting.contains_key(&key) {
+        let key = sum(token);
+        if self.grants.tokens.contains_key(&key) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
         }
         let expires = turn.tick.boot + VALID;
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
-        self.grants.waiting.insert(key, grant);
+        self.grants.tokens.insert(key, Issued::Waiting(grant));
+        self.members.get_mut(&id).expect("looked at before").waiting_grants += 1;
         self.timers.set(expires, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
         Ok(())
@@ -134,7 +160,15 @@ impl Broker {
 
     /// Tokens that nobody came for.
     pub(crate) fn expire_grants(&mut self, turn: &Turn) {
-        self.grants.waiting.retain(|_, grant| grant.expires > turn.tick.boot);
+        let members = &mut self.members;
+        self.grants.tokens.retain(|_, issued| {
+            let Issued::Waiting(grant) = issued else { return true };
+            let valid = grant.expires > turn.tick.boot;
+            if let Some(granter) = members.get_mut(&grant.granter).filter(|_| !valid) {
+                granter.waiting_grants -= 1;
+            }
+            valid
+        });
     }
 
     pub(crate) fn redeem(
@@ -145,39 +179,45 @@ impl Broker {
     ) -> Result<(), Fault> {
         let connection = self.connections.get(&asker.connection).expect("who asks is connected");
         let process = connection.process;
-        let key = hash(token);
+        let key = sum(token);
         let state = self.processes.get(process).expect("it is connected");
         let (uid, pid) = (state.uid, state.peer.pid);
         self.check_quota(process, Quota::Objects)?;
-        let fits = |g: &Grant| {
-            g.expires > turn.tick.boot && g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid)
+        let fits = |issued: &&Issued| match issued {
+            Issued::Waiting(g) => {
+                let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
+                meant && g.expires > turn.tick.boot
+            }
+            Issued::Held(_) => false,
         };
-        if !self.grants.waiting.get(&key).is_some_and(fits) {
+        let Some(Issued::Waiting(grant)) = self.grants.tokens.get(&key).filter(fits) else {
             let message =
                 "no such token: it was used, revoked, is too old, or is meant for another process";
             let why = Fault::new(Code::E_NOT_FOUND, message);
             self.log_refusal(asker, &why, turn);
             return Err(why);
-        }
-        let grant = self.grants.waiting.remove(&key).expect("looked at just before");
+        };
+        let Grant { granter, store, granted, .. } = *grant;
         let member = MemberId(self.number());
-        let granter = self.members.get_mut(&grant.granter).expect("grants end with their granter");
-        granter.references.insert(member);
+        let owner = self.members.get_mut(&granter).expect("grants end with their granter");
+        owner.references.insert(member);
+        owner.waiting_grants -= 1;
         let reference = Reference {
-            hash: key,
-            granter: grant.granter,
-            owner: granter.process,
-            session: granter.session,
+            token: key,
+            granter,
+            owner: owner.process,
+            session: owner.session,
             connection: asker.connection,
             process,
-            store: grant.store,
-            granted: grant.granted,
+            store,
+            granted,
         };
+        self.grants.tokens.insert(key, Issued::Held(member));
         self.grants.held.insert(member, reference);
         self.processes.charge(process, Quota::Objects, 1);
         let connection = self.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
-        let redeemed = Reply::Redeemed { member, object: OBJECT, granted: grant.granted };
+        let redeemed = Reply::Redeemed { member, object: OBJECT, granted };
         self.answer(asker, Ok(redeemed), turn);
         Ok(())
     }
@@ -189,25 +229,23 @@ impl Broker {
         token: Token,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let member = self.member(asker, id)?;
-        let key = hash(token);
-        let held: Vec<_> = member
-            .references
-            .iter()
-            .copied()
-            .filter(|r| self.grants.held.get(r).is_some_and(|r| r.hash == key))
-            .collect();
-        let waiting = self.grants.waiting.get(&key).is_some_and(|g| g.granter == id);
-        if held.is_empty() && !waiting {
-            let message = "this session has granted nothing by this token, or it is over already";
-            return Err(Fault::new(Code::E_NOT_FOUND, message));
-        }
-        if waiting {
-            self.grants.waiting.remove(&key);
-        }
+        self.member(asker, id)?;
+        let key = sum(token);
+        let held = match self.grants.tokens.get(&key) {
+            Some(Issued::Waiting(grant)) if grant.granter == id => None,
+            Some(Issued::Held(held)) if self.grants.held[held].granter == id => Some(*held),
+            _ => {
+                let message =
+                    "this session has granted nothing by this token, or it is over already";
+                return Err(Fault::new(Code::E_NOT_FOUND, message));
+            }
+        };
         self.answer(asker, Ok(Reply::Done), turn);
-        for reference in held {
+        if let Some(reference) = held {
             self.disconnect(reference, turn);
+        } else {
+            self.grants.tokens.remove(&key);
+            self.members.get_mut(&id).expect("looked at before").waiting_grants -= 1;
         }
         Ok(())
     }
@@ -220,8 +258,8 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<bool, Fault> {
         let Some(id) = request.member() else { return Ok(false) };
-        let lost = self.connections.get(&asker.connection).is_some_and(|c| c.lost.contains(&id));
-        if lost {
+        let connection = self.connections.get(&asker.connection);
+        if connection.is_some_and(|c| c.lost.binary_search(&id).is_ok()) {
             let message = "whoever granted this object has left, or has taken it back";
             return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
         }
@@ -267,6 +305,7 @@ impl Broker {
     /// A reference is not held any more.
     fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
         let reference = self.grants.held.remove(&id)?;
+        self.grants.tokens.remove(&reference.token);
         self.processes.pay_back(reference.process, Quota::Objects, 1);
         if let Some(connection) = self.connections.get_mut(&reference.connection) {
             connection.references.remove(&id);
@@ -285,9 +324,11 @@ impl Broker {
             return;
         }
         let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
-        connection.lost.insert(id);
+        // Numbers grow, and most objects are lost in the order in which they came.
+        let place = connection.lost.partition_point(|lost| *lost < id);
+        connection.lost.insert(place, id);
         if connection.lost.len() > LOST {
-            connection.lost.pop_first();
+            connection.lost.pop_front();
         }
         let by = self.processes.get(reference.owner).map(|p| p.peer.clone());
         let event = News::CriticalError {
@@ -304,10 +345,16 @@ impl Broker {
     pub(crate) fn end_grants(
         &mut self,
         granter: MemberId,
+        waiting: usize,
         held: BTreeSet<MemberId>,
         turn: &mut Turn,
     ) {
-        self.grants.waiting.retain(|_, grant| grant.granter != granter);
+        // Most have none, and must not look through those of all others.
+        if waiting > 0 {
+            self.grants.tokens.retain(
+                |_, issued| !matches!(issued, Issued::Waiting(grant) if grant.granter == granter),
+            );
+        }
         for reference in held {
             self.disconnect(reference, turn);
         }

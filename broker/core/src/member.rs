@@ -38,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) drafts: BTreeSet<ObjectId>,
     /// What other processes hold of it.
     pub(crate) references: BTreeSet<MemberId>,
+    /// Tokens that it has granted something by and nobody redeemed yet.
+    pub(crate) waiting_grants: usize,
     pub(crate) advises: BTreeMap<AdviseId, Advise>,
     pub(crate) advised: u32,
     pub(crate) uploads: BTreeMap<UploadId, Upload>,

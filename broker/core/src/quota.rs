@@ -67,7 +67,7 @@ impl Quota {
     fn code(self, whose: Whose) -> Code {
         match (self, whose) {
             (Self::Members, _) => Code::E_SESSION_LIMIT,
-            (Self::Connections, _) | (_, Whose::User) => Code::E_NOT_ENOUGH_RESOURCES,
+            (Self::Connections, _) | (_, Whose::User(_)) => Code::E_NOT_ENOUGH_RESOURCES,
             (Self::Objects | Self::Registrations | Self::RequestBytes, Whose::Process) => {
                 Code::E_BUSY
             }
@@ -79,7 +79,27 @@ impl Quota {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
     Process,
-    User,
+    User(u32),
+}
+
+/// What is answered beyond a limit: which, and what helps.
+#[cold]
+fn too_much(what: Quota, whose: Whose, limits: &Limits) -> Fault {
+    let (things, remedy) = what.words();
+    let message = match whose {
+        Whose::Process => {
+            let (key, most) = what.of_process(limits);
+            format!("this process has {most} {things}, its limit ({key}); {remedy}")
+        }
+        Whose::User(uid) => {
+            let (key, most) = what.of_user(limits);
+            format!(
+                "user {uid} has {most} {things} in all its processes, its limit ({key}); {remedy}, or in another of \
+                 its programs"
+            )
+        }
+    };
+    Fault::new(what.code(whose), message)
 }
 
 impl Used {
@@ -113,21 +133,14 @@ impl Broker {
 
     fn check_room(&self, process: ProcessId, what: Quota, more: usize) -> Result<(), Fault> {
         let Some(process) = self.processes.get(process) else { return Ok(()) };
-        let (limits, (things, remedy)) = (&self.settings.limits, what.words());
-        let (key, most) = what.of_process(limits);
-        if process.used.of(what) + more > most {
-            let message = format!("this process has {most} {things}, its limit ({key}); {remedy}");
-            return Err(Fault::new(what.code(Whose::Process), message));
+        let limits = &self.settings.limits;
+        if process.used.of(what) + more > what.of_process(limits).1 {
+            return Err(too_much(what, Whose::Process, limits));
         }
-        let (key, most) = what.of_user(limits);
-        if self.is_bound(process.uid) && self.processes.used_by(process.uid).of(what) + more > most
-        {
-            let uid = process.uid;
-            let message = format!(
-                "user {uid} has {most} {things} in all its processes, its limit ({key}); {remedy}, or in another of \
-                 its programs"
-            );
-            return Err(Fault::new(what.code(Whose::User), message));
+        let uid = process.uid;
+        let bound = self.is_bound(uid);
+        if bound && self.processes.used_by(uid).of(what) + more > what.of_user(limits).1 {
+            return Err(too_much(what, Whose::User(uid), limits));
         }
         Ok(())
     }

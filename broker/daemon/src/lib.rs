@@ -7,6 +7,7 @@
 //! | file | story |
 //! |---|---|
 //! | [`server`] | the loop |
+//! | `alarm` | when the loop wakes by itself |
 //! | [`socket`] | the socket, its directory, and the lock that keeps a second broker out |
 //! | [`service`] | what a service manager gives and hears |
 //! | `last_exit` | how the broker before this one ended, and how this one does |
@@ -26,6 +27,7 @@ pub mod settings;
 pub mod socket;
 pub mod workers;
 
+mod alarm;
 mod last_exit;
 mod link;
 mod outbox;

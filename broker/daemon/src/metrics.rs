@@ -17,7 +17,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use sundown_core::{DEPARTURES, Figures};
@@ -147,7 +147,7 @@ impl Metrics {
 
 /// From a tenth of a millisecond to some hundred seconds.
 fn histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_1, 4.0, 11))
+    Histogram::new(std::iter::successors(Some(0.000_1), |bound| Some(bound * 4.0)).take(11))
 }
 
 impl Seen {

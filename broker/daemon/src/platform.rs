@@ -4,6 +4,13 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+// What unwinds the stack is linked into the program. Else libgcc_s is loaded at each start of it, also as `sendmail`, which
+// costs a tenth of what it costs to start `true` (decision 0015). Whatever compiles with the one has the other.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+// SAFETY: nothing is declared; it only names the library.
+#[link(name = "gcc_eh")]
+unsafe extern "C" {}
+
 /// The process at the other end of a socket, as a descriptor that becomes readable when it ends. `None` where the
 /// kernel does not know the option (before Linux 6.5) or the process is not in this pid namespace.
 pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {

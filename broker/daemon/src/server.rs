@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use sundown_protocol::reply::{End, FromBroker, Previous};
 use sundown_protocol::{Code, Fault, SessionId};
 use sundown_providers::Registry;
 
+use crate::alarm::Alarm;
 use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
@@ -35,6 +36,7 @@ use crate::workers::Workers;
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
+const ALARM: Token = Token(3);
 /// A connection's token is twice its id, the token of its process one more.
 const FIRST: u64 = 2;
 
@@ -152,9 +154,15 @@ pub struct Server {
     made: u64,
     pid: u32,
     began: Instant,
-    /// When this turn of the loop began, by both clocks: what happens in a turn happens at once.
-    now: (Instant, SystemTime),
-    alarm: Option<Duration>,
+    /// When this turn of the loop began: what happens in a turn happens at once.
+    now: Instant,
+    /// The same for the core, by both clocks.
+    tick: Tick,
+    /// When the wall's clock was looked at.
+    wall_read: Instant,
+    /// When the core wants to look again.
+    look_again: Option<Duration>,
+    alarm: Alarm,
     /// Links with something to write.
     dirty: Vec<ConnectionId>,
     /// Links with more to read.
@@ -174,7 +182,6 @@ pub struct Server {
     to_load: VecDeque<(SessionId, String)>,
     /// Profiles that nobody uses any more.
     to_delete: VecDeque<String>,
-    seed: u64,
     scratch: Vec<u8>,
     over: bool,
 }
@@ -234,6 +241,10 @@ impl Server {
             Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
         let waker = Arc::new(waker);
         let signals = Signals::install(&poll).map_err(system("catch signals"))?;
+        let alarm = Alarm::new().map_err(system("make a timer"))?;
+        poll.registry()
+            .register(&mut SourceFd(&alarm.as_fd().as_raw_fd()), ALARM, Interest::READABLE)
+            .map_err(system("watch a timer"))?;
         // Unlike the others, and unlike what mio does, it is told as long as somebody is there: one that was accepted may be
         // the only one, and asking whether there are more is a call of the system.
         let (listener, token) = (place.as_fd(), epoll::EventData::new_u64(LISTENER.0 as u64));
@@ -288,8 +299,11 @@ impl Server {
             made: FIRST,
             pid: broker.pid,
             began,
-            now: (began, SystemTime::now()),
-            alarm: None,
+            now: began,
+            tick: Tick { boot: Duration::ZERO, wall: SystemTime::now(), seed: seed()? },
+            wall_read: began,
+            look_again: None,
+            alarm,
             dirty: Vec::new(),
             unread: Vec::new(),
             came: false,
@@ -300,7 +314,6 @@ impl Server {
             effects: Vec::new(),
             to_load: VecDeque::new(),
             to_delete: VecDeque::new(),
-            seed: seed()?,
             scratch: Vec::new(),
             over: false,
         };
@@ -339,7 +352,7 @@ impl Server {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(system("wait for events"))?,
             }
-            self.now = (Instant::now(), SystemTime::now());
+            self.look_at_clocks();
             let came = std::mem::take(&mut self.came);
             for event in &events {
                 match event.token() {
@@ -352,6 +365,7 @@ impl Server {
                         self.tell_figures();
                     }
                     SIGNALS => self.take_signals(),
+                    ALARM => self.alarm.rang(),
                     Token(token) if token % 2 == 1 => self.process_ended(Token(token)),
                     Token(token) => {
                         let id = ConnectionId(token as u64 / 2);
@@ -386,11 +400,24 @@ impl Server {
         Ok(())
     }
 
+    /// The wall's clock is looked at once in a millisecond: nothing shows it finer.
+    fn look_at_clocks(&mut self) {
+        self.now = Instant::now();
+        self.tick.boot = self.now - self.began;
+        if self.now.duration_since(self.wall_read) >= Duration::from_millis(1) {
+            self.wall_read = self.now;
+            self.tick.wall = SystemTime::now();
+        }
+    }
+
     /// Waits until there is something to do. For a while, if the settings say so, without sleeping: who asks in that time is
     /// answered sooner, at the price of a busy processor.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = self.timeout();
-        let busy = timeout.map_or(self.loaded.busy_poll, |most| most.min(self.loaded.busy_poll));
+        if !self.unread.is_empty() {
+            return self.poll.poll(events, Some(Duration::ZERO));
+        }
+        self.alarm.by(self.soonest(), self.now)?;
+        let busy = self.loaded.busy_poll;
         if !busy.is_zero() {
             let began = Instant::now();
             while began.elapsed() < busy {
@@ -400,28 +427,21 @@ impl Server {
                 }
             }
         }
-        self.poll.poll(events, timeout)
+        self.poll.poll(events, None)
     }
 
-    fn timeout(&self) -> Option<Duration> {
-        if !self.unread.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let (now, _) = self.now;
-        let alarm = self.alarm.map(|at| (self.began + at).saturating_duration_since(now));
-        let again = self.accept_again.map(|at| at.saturating_duration_since(now));
-        let hello = self.greeting.front().map(|(at, _)| at.saturating_duration_since(now));
-        let watchdog = self.manager.next().map(|at| at.saturating_duration_since(now));
-        // The kernel rounds down; a millisecond more saves a turn that comes too early.
-        let soonest = [alarm, again, hello, watchdog].into_iter().flatten().min();
-        soonest.map(|wait| wait + Duration::from_millis(1))
+    /// When there is something to do though nobody says anything.
+    fn soonest(&self) -> Option<Instant> {
+        let look_again = self.look_again.map(|at| self.began + at);
+        let hello = self.greeting.front().map(|(at, _)| *at);
+        [look_again, self.accept_again, hello, self.manager.next()].into_iter().flatten().min()
     }
 
     fn tell_time(&mut self) {
-        let (now, _) = self.now;
+        let now = self.now;
         self.manager.turn(now);
-        if self.alarm.is_some_and(|at| self.began + at <= now) {
-            self.alarm = None;
+        if self.look_again.is_some_and(|at| self.began + at <= now) {
+            self.look_again = None;
             self.apply(Event::Timer);
         }
         if self.accept_again.is_some_and(|at| at <= now) {
@@ -444,7 +464,9 @@ impl Server {
 
     /// Applies one event and carries out what follows from it.
     fn apply(&mut self, event: Event) {
-        let tick = self.tick();
+        // Drawn out by the core; the beginning comes from the system.
+        self.tick.seed = self.tick.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
+        let tick = self.tick;
         let mut effects = std::mem::take(&mut self.effects);
         self.broker.apply(tick, event, &mut effects);
         for effect in effects.drain(..) {
@@ -470,13 +492,6 @@ impl Server {
         self.apply(Event::ProfileDeleted { name, result });
     }
 
-    fn tick(&mut self) -> Tick {
-        // Drawn out by the core; the beginning comes from the system.
-        self.seed = self.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
-        let (now, wall) = self.now;
-        Tick { boot: now - self.began, wall, seed: self.seed }
-    }
-
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Answer { connection, request, result } => {
@@ -496,7 +511,7 @@ impl Server {
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
-            Effect::Arm(at) => self.alarm = Some(at),
+            Effect::Arm(at) => self.look_again = Some(at),
             Effect::Stopped => self.over = true,
         }
     }
@@ -570,7 +585,7 @@ impl Server {
                         tracing::warn!(%error, "no connection can be accepted for the moment");
                     }
                     self.watch_listener(epoll::EventFlags::empty());
-                    self.accept_again = Some(self.now.0 + Duration::from_millis(100));
+                    self.accept_again = Some(self.now + Duration::from_millis(100));
                     return;
                 }
             }
@@ -585,7 +600,7 @@ impl Server {
     fn accepted(&mut self, socket: OwnedFd) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let mut link = Link::new(socket, self.now.0, self.loaded.settings.limits.outbox_bytes)?;
+        let mut link = Link::new(socket, self.now, self.loaded.settings.limits.outbox_bytes)?;
         if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);

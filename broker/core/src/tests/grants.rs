@@ -190,6 +190,8 @@ fn a_token_works_once_and_soon() {
 
     world.done(member.at, grant(member, folder, 6));
     assert_eq!(world.refused(member.at, grant(member, folder, 6)), Code::E_COLLISION);
+    // Nor is a token free that somebody has redeemed: taking it back is about one object.
+    assert_eq!(world.refused(member.at, grant(member, folder, 5)), Code::E_COLLISION);
 }
 
 /// Design §3.11: only messages and folders; only what is open; not by somebody else; not without end.

@@ -34,6 +34,7 @@ fn is_dropped(field: &str) -> bool {
             | "since"
             | "subject"
             | "submitted"
+            | "wall"
     )
 }
 

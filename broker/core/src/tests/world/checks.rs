@@ -123,6 +123,10 @@ impl World {
             let here = broker.members.contains_key(&granter);
             assert!(here, "what {granter} granted outlives it");
         }
+        for (id, member) in &broker.members {
+            let waiting = broker.grants.waiting().filter(|granter| granter == id).count();
+            assert_eq!(member.waiting_grants, waiting, "tokens of {id} that wait");
+        }
     }
 
     /// When a session closes, a kind of provider is logged off when the earlier kinds are (design §10.3).
