@@ -45,6 +45,7 @@ pub(crate) struct Link {
     pub(crate) dirty: bool,
     /// The process at the other end, once it has said hello.
     pub(crate) process: Option<ProcessKey>,
+    /// What was read and not used: requests that are not whole yet, and those that wait for the connection's next turn.
     inbox: Vec<u8>,
     /// How much of the inbox was used.
     used: usize,
@@ -110,47 +111,32 @@ impl Link {
         self.socket.as_fd()
     }
 
-    /// Reads once.
-    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> Intake {
+    /// Reads once: how many bytes, and whether there may be more.
+    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> (usize, Intake) {
         scratch.resize(READ, 0);
         match (&self.socket).read(scratch) {
-            Ok(0) => Intake::Ended,
-            Ok(n) => {
-                self.inbox.drain(..self.used);
-                self.used = 0;
-                self.inbox.extend_from_slice(&scratch[..n]);
-                if self.hold().is_err() {
-                    tracing::warn!(
-                        "a process has begun more requests than may wait for it; disconnected"
-                    );
-                    return Intake::Ended;
-                }
-                // A short read has emptied the socket. An end that follows is an event of its own, one that is there already
-                // is not.
-                match n {
-                    READ => Intake::More,
-                    _ if self.said_all => Intake::Ended,
-                    _ => Intake::Drained,
-                }
-            }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => Intake::Drained,
-            Err(e) if e.kind() == ErrorKind::Interrupted => Intake::More,
-            Err(_) => Intake::Ended,
+            Ok(0) => (0, Intake::Ended),
+            Ok(READ) => (READ, Intake::More),
+            // A short read has emptied the socket. An end that follows is an event of its own, one that is there already
+            // is not.
+            Ok(n) => (n, if self.said_all { Intake::Ended } else { Intake::Drained }),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => (0, Intake::Drained),
+            Err(e) if e.kind() == ErrorKind::Interrupted => (0, Intake::More),
+            Err(_) => (0, Intake::Ended),
         }
     }
 
-    /// Has the process pay for what it has sent. What a connection has in any case is not looked at.
-    fn hold(&mut self) -> Result<(), TooSlow> {
-        let bytes = self.inbox.len() - self.used;
-        self.outbox.hold(if bytes > FREE { bytes } else { 0 })
-    }
-
-    /// The next whole frame, decoded as what this connection may say now.
-    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Fault> {
+    /// The next whole frame, decoded as what this connection may say now. It is looked for in what waits and then in what
+    /// was read just now, so that a request that came whole is not copied before it is decoded.
+    pub(crate) fn next(&mut self, read: &mut &[u8]) -> Result<Option<Incoming>, Fault> {
         if self.state == LinkState::Closing {
             return Ok(None);
         }
-        let cut = frame::cut(&self.inbox[self.used..]).map_err(|e| protocol_fault(&e))?;
+        if !self.inbox.is_empty() {
+            self.inbox.extend_from_slice(std::mem::take(read));
+        }
+        let bytes = if self.inbox.is_empty() { *read } else { &self.inbox[self.used..] };
+        let cut = frame::cut(bytes).map_err(|e| protocol_fault(&e))?;
         let Some((payload, taken)) = cut else { return Ok(None) };
         let incoming = if let LinkState::Open(version) = self.state {
             let asked: Asked = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
@@ -163,9 +149,22 @@ impl Link {
             let version = agree(&hello)?;
             Incoming::Hello(hello, version)
         };
-        self.used += taken;
-        self.shrink();
+        if self.inbox.is_empty() {
+            *read = &read[taken..];
+        } else {
+            self.used += taken;
+            self.shrink();
+        }
         Ok(Some(incoming))
+    }
+
+    /// Keeps what was read and not used, and has the process pay for it. What a connection has in any case is not looked at.
+    pub(crate) fn keep(&mut self, read: &[u8]) -> Result<(), TooSlow> {
+        self.inbox.drain(..self.used);
+        self.used = 0;
+        self.inbox.extend_from_slice(read);
+        let bytes = self.inbox.len();
+        self.outbox.hold(if bytes > FREE { bytes } else { 0 })
     }
 
     /// An idle connection keeps no buffer.
@@ -174,8 +173,6 @@ impl Link {
             self.used = 0;
             self.inbox.clear();
             self.inbox.shrink_to(512);
-            let nothing = self.hold();
-            debug_assert_eq!(nothing, Ok(()));
         }
     }
 
@@ -267,4 +264,78 @@ fn too_new(request: &Request, version: Version) -> String {
 
 fn protocol_fault(error: &impl std::fmt::Display) -> Fault {
     Fault::new(Code::E_CORRUPT_DATA, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sundown_protocol::{MemberId, RequestId};
+
+    struct Ends {
+        link: Link,
+        peer: UnixStream,
+        scratch: Vec<u8>,
+    }
+
+    impl Ends {
+        fn new() -> Self {
+            let (near, peer) = UnixStream::pair().expect("a pair");
+            near.set_nonblocking(true).expect("set");
+            let mut link = Link::new(near.into(), Instant::now(), 1 << 20).expect("a link");
+            link.state = LinkState::Open(Version::NEWEST);
+            Self { link, peer, scratch: Vec::new() }
+        }
+
+        /// The numbers of at most so many requests that come now.
+        fn hear(&mut self, most: usize) -> Vec<u64> {
+            let (read, _) = self.link.read(&mut self.scratch);
+            let mut read = &self.scratch[..read];
+            let mut heard = Vec::new();
+            while heard.len() < most
+                && let Some(Incoming::Request(asked, _)) = self.link.next(&mut read).expect("sound")
+            {
+                heard.push(asked.id.0);
+            }
+            self.link.keep(read).expect("it is paid for");
+            heard
+        }
+    }
+
+    fn three_requests() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for id in 1..=3 {
+            let asked =
+                Asked { id: RequestId(id), request: Request::Flush { member: MemberId(7) } };
+            codec::encode_into(&asked, &mut bytes).expect("it fits");
+        }
+        bytes
+    }
+
+    #[test]
+    fn requests_may_be_cut_anywhere() {
+        let bytes = three_requests();
+        for first in 0..=bytes.len() {
+            for second in first..=bytes.len() {
+                let mut ends = Ends::new();
+                let mut heard = Vec::new();
+                for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
+                    ends.peer.write_all(piece).expect("written");
+                    heard.extend(ends.hear(usize::MAX));
+                }
+                assert_eq!(heard, [1, 2, 3], "cut at {first} and {second}");
+                assert!(ends.link.inbox.is_empty(), "nothing waits");
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_for_its_turn_comes_before_what_is_read_then() {
+        let mut ends = Ends::new();
+        ends.peer.write_all(&three_requests()).expect("written");
+        assert_eq!(ends.hear(1), [1]);
+        ends.peer.write_all(&three_requests()).expect("written");
+        assert_eq!(ends.hear(3), [2, 3, 1]);
+        assert_eq!(ends.hear(usize::MAX), [2, 3]);
+        assert_eq!(ends.hear(usize::MAX), [0; 0]);
+    }
 }

@@ -182,6 +182,8 @@ pub struct Server {
     to_load: VecDeque<(SessionId, String)>,
     /// Profiles that nobody uses any more.
     to_delete: VecDeque<String>,
+    /// Calls that were answered at once.
+    answered: VecDeque<(CallId, Result<ProviderAnswer, ProviderError>)>,
     scratch: Vec<u8>,
     over: bool,
 }
@@ -314,6 +316,7 @@ impl Server {
             effects: Vec::new(),
             to_load: VecDeque::new(),
             to_delete: VecDeque::new(),
+            answered: VecDeque::new(),
             scratch: Vec::new(),
             over: false,
         };
@@ -480,6 +483,9 @@ impl Server {
         while let Some(name) = self.to_delete.pop_front() {
             self.delete_profile(name);
         }
+        while let Some((call, result)) = self.answered.pop_front() {
+            self.apply(Event::Answered { call, result });
+        }
     }
 
     fn delete_profile(&mut self, name: String) {
@@ -507,7 +513,9 @@ impl Server {
             Effect::OpenLane(spec) => self.workers.open(*spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
             Effect::Call { lane, call, behalf, provider } => {
-                self.workers.call(lane, call, *behalf, provider);
+                if let Some(result) = self.workers.call(lane, call, *behalf, provider) {
+                    self.answered.push_back((call, result));
+                }
             }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
@@ -653,33 +661,41 @@ impl Server {
     /// Reads one piece of every connection that has something, and applies what it asks.
     fn read_some(&mut self) {
         let mut unread = std::mem::take(&mut self.unread);
+        let mut scratch = std::mem::take(&mut self.scratch);
         for id in unread.drain(..) {
             let Some(link) = self.links.get_mut(&id) else { continue };
             link.unread = false;
-            let intake = match link.state {
-                LinkState::Closing => Intake::Ended,
-                _ => link.read(&mut self.scratch),
+            let (read, intake) = match link.state {
+                LinkState::Closing => (0, Intake::Ended),
+                _ => link.read(&mut scratch),
             };
             if intake == Intake::More {
                 self.mark_unread(id);
             }
-            self.take_requests(id);
+            let kept = self.take_requests(id, &scratch[..read]);
+            if kept.is_err() {
+                tracing::warn!(
+                    "a process has begun more requests than may wait for it; disconnected"
+                );
+            }
             // One write for all that this piece has asked; nobody waits until others had their turn.
             self.write(id);
-            if intake == Intake::Ended {
+            if intake == Intake::Ended || kept.is_err() {
                 self.remove(id);
             }
         }
+        self.scratch = scratch;
         if self.unread.is_empty() {
             self.unread = unread;
         }
     }
 
-    fn take_requests(&mut self, id: ConnectionId) {
+    /// Applies what was asked for by what waits and what was read just now, and keeps the rest.
+    fn take_requests(&mut self, id: ConnectionId, mut read: &[u8]) -> Result<(), TooSlow> {
         for _ in 0..TURN {
-            let Some(link) = self.links.get_mut(&id) else { return };
-            match link.next() {
-                Ok(None) => return,
+            let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+            match link.next(&mut read) {
+                Ok(None) => return link.keep(read),
                 Ok(Some(Incoming::Hello(hello, version))) => self.open(id, hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
                     self.apply(Event::Request { connection: id, asked, bytes });
@@ -688,11 +704,12 @@ impl Server {
                     let process = link.process.take();
                     self.close(id, why);
                     self.disconnected(id, process);
-                    return;
+                    return Ok(());
                 }
             }
         }
         self.mark_unread(id);
+        self.links.get_mut(&id).map_or(Ok(()), |link| link.keep(read))
     }
 
     fn open(

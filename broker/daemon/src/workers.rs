@@ -196,16 +196,23 @@ impl Workers {
         });
     }
 
-    /// Hands a call to a worker.
-    pub fn call(&self, lane: LaneId, call: CallId, behalf: Behalf, provider: ProviderCall) {
+    /// Hands a call to a worker, or answers it at once: the loop need not be woken for what it does itself.
+    pub fn call(
+        &self,
+        lane: LaneId,
+        call: CallId,
+        behalf: Behalf,
+        provider: ProviderCall,
+    ) -> Option<Answer> {
         let work = Work { from: Whoever::Core(call), behalf, provider };
         let mut carefree = Carefree;
         if let Some(desk) = self.carefree.get(&lane).filter(|_| is_shutdown(&work)) {
-            let answer = desk.shutdown_call(&work, || Some(&mut carefree));
-            desk.answers.send([(work.from, answer)]);
-        } else if let Some(lane) = self.lanes.get(&lane) {
+            return Some(desk.shutdown_call(&work, || Some(&mut carefree)));
+        }
+        if let Some(lane) = self.lanes.get(&lane) {
             let _ = lane.send(work);
         }
+        None
     }
 
     /// Lets a worker end when it has done what it was given. One that hangs is left behind.

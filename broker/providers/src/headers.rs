@@ -120,17 +120,19 @@ impl<'a> Head<'a> {
 
     /// `Subject`, decoded, in one line.
     pub fn subject(&self) -> String {
-        self.shown("subject", |message| message.subject().map(str::to_owned))
+        self.shown("subject", is_plain_text, |message| message.subject().map(str::to_owned))
     }
 
     /// `From`, decoded, as `Name <address>`.
     pub fn from(&self) -> String {
-        self.shown("from", |message| message.from().map(|from| listed(from, full)))
+        self.shown("from", is_plain_address, |message| {
+            message.from().map(|from| listed(from, full))
+        })
     }
 
     /// `To`, decoded: the names, or addresses where there are none.
     pub fn to(&self) -> String {
-        self.shown("to", |message| message.to().map(|to| listed(to, short)))
+        self.shown("to", is_plain_address, |message| message.to().map(|to| listed(to, short)))
     }
 
     /// Which needed fields are not there.
@@ -141,7 +143,7 @@ impl<'a> Head<'a> {
     /// The lines to put in front so that nothing needed is missing; empty if nothing is.
     pub fn additions(&self, facts: &Facts<'_>) -> Vec<u8> {
         let end = self.line_end.as_str();
-        let mut lines = String::new();
+        let mut lines = String::with_capacity(256);
         for needed in self.missing() {
             if let Some(value) = facts.value(needed) {
                 lines.extend([needed.name(), ": ", &value, end]);
@@ -157,11 +159,16 @@ impl<'a> Head<'a> {
         self.fields[place_of(name.as_bytes()).expect("only known fields are asked for")]
     }
 
-    fn shown<F>(&self, name: &str, decode: F) -> String
+    /// Most fields are one line of letters and mean themselves; the others need a parser, which takes thousands of
+    /// instructions for each.
+    fn shown<F>(&self, name: &str, is_plain: fn(&str) -> bool, decode: F) -> String
     where
         F: FnOnce(&mail_parser::Message<'_>) -> Option<String>,
     {
         let Some(raw) = self.field(name) else { return String::new() };
+        if let Some(value) = value_in_one_line(raw).filter(|value| is_plain(value)) {
+            return clean(value);
+        }
         let alone = [raw, b"\r\n\r\n"].concat();
         let text = MessageParser::new().parse_headers(&alone).and_then(|m| decode(&m));
         clean(&text.unwrap_or_default())
@@ -189,10 +196,40 @@ impl Facts<'_> {
     }
 }
 
-/// A time in milliseconds since 1970 as a `Date` field has it.
+/// A time in milliseconds since 1970 as a `Date` field has it. Every submit asks for one; formatting it by pieces of a
+/// format string takes ten times as long.
 pub fn date(milliseconds: u64) -> String {
-    let seconds = i64::try_from(milliseconds / 1000).unwrap_or(0);
-    DateTime::from_timestamp(seconds).to_rfc822()
+    let seconds = (milliseconds / 1000).min(LAST_SECOND);
+    let date = DateTime::from_timestamp(seconds.cast_signed());
+    let mut text = String::with_capacity("Thu, 01 Jan 1970 00:00:00 +0000".len());
+    text.push_str(DAYS[(seconds / (24 * 3600)) as usize % DAYS.len()]);
+    push_number(&mut text, date.day.into(), if date.day < 10 { 1 } else { 2 });
+    text.push_str(MONTHS[usize::from(date.month) - 1]);
+    push_number(&mut text, date.year, 4);
+    for (before, number) in [(' ', date.hour), (':', date.minute), (':', date.second)] {
+        text.push(before);
+        push_number(&mut text, number.into(), 2);
+    }
+    text.push_str(" +0000");
+    text
+}
+
+/// The last second of the year 9999: a `Date` has four digits for it.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// From the first of January 1970 on.
+const DAYS: [&str; 7] = ["Thu, ", "Fri, ", "Sat, ", "Sun, ", "Mon, ", "Tue, ", "Wed, "];
+
+const MONTHS: [&str; 12] = [
+    " Jan ", " Feb ", " Mar ", " Apr ", " May ", " Jun ", " Jul ", " Aug ", " Sep ", " Oct ",
+    " Nov ", " Dec ",
+];
+
+/// The last so many digits of a number.
+fn push_number(text: &mut String, number: u16, digits: u32) {
+    for place in (0..digits).rev() {
+        text.push(char::from(b'0' + (number / 10_u16.pow(place) % 10) as u8));
+    }
 }
 
 /// The host of an address, or `localhost`.
@@ -205,6 +242,9 @@ pub fn host_of(address: &str) -> &str {
 
 /// A text in one line, without control characters and not too long to show.
 pub fn clean(text: &str) -> String {
+    if text.len() <= MAX_SHOWN && text.bytes().all(is_printable) {
+        return text.trim().to_owned();
+    }
     let one = |c: char| match c {
         '\t' | '\r' | '\n' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
@@ -227,6 +267,32 @@ fn full(one: &mail_parser::Addr<'_>) -> String {
 
 fn short(one: &mail_parser::Addr<'_>) -> String {
     one.name().or(one.address()).unwrap_or_default().to_owned()
+}
+
+fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
+}
+
+/// What stands behind the colon, if that is one line of printable characters.
+fn value_in_one_line(field: &[u8]) -> Option<&str> {
+    let line = field.strip_suffix(b"\n")?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (_, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+    value.bytes().all(is_printable).then_some(value)
+}
+
+/// Whether a text without structure means what it says.
+fn is_plain_text(value: &str) -> bool {
+    !value.contains("=?")
+}
+
+/// Whether this is one address and nothing else: no name, no comment, no second one.
+fn is_plain_address(value: &str) -> bool {
+    let in_address = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    let parts = value.trim().split_once('@');
+    parts.is_some_and(|parts| {
+        [parts.0, parts.1].iter().all(|p| !p.is_empty() && p.bytes().all(in_address))
+    })
 }
 
 /// A field's place among the known ones.
@@ -608,6 +674,79 @@ mod tests {
         assert_eq!(lines(b"no head\nat all"), lf.clone() + "\n");
         assert_eq!(lines(b"\nbody"), lf);
         assert_eq!(lines(b"date: x\nFROM : y\nmessage-id: z\n\n"), "");
+    }
+
+    /// What is found without the parser is what the parser finds.
+    #[test]
+    fn plain_fields_mean_what_the_parser_says() {
+        let parsed = |name: &str, raw: &str| {
+            let raw = format!("{raw}\r\n\r\n");
+            let message = MessageParser::new().parse_headers(raw.as_bytes()).expect("a head");
+            let found = match name {
+                "subject" => message.subject().map(str::to_owned),
+                "from" => message.from().map(|from| listed(from, full)),
+                _ => message.to().map(|to| listed(to, short)),
+            };
+            clean(&found.unwrap_or_default())
+        };
+        let values = [
+            "",
+            " ",
+            "x",
+            " x",
+            "  two  words ",
+            " a@b",
+            "a@b ",
+            " anna.b-c_d+e@mail.example.org",
+            " @",
+            "@b",
+            "a@",
+            "a@b@c",
+            " a b@c",
+            " A <a@b>",
+            " a@b, c@d",
+            " a: b",
+            ":",
+            " a:b@c",
+            " =?utf-8?q?x?=",
+            " = ?",
+            " (a) b@c",
+            " \"a\" <b@c>",
+            " ~!#$%^&*()_+{}|[]:;'<>,./?",
+            "\tx",
+            " a\tb",
+            " ü",
+            " a@ü",
+            " \u{7f}",
+            " x\r",
+        ];
+        for name in ["subject", "from", "to"] {
+            for value in values {
+                for (before, after) in
+                    [("", "\n"), ("", "\r\n"), (" ", "\n"), ("", "\n folded\n"), ("", "")]
+                {
+                    let raw = format!("{name}{before}:{value}{after}");
+                    let head = Head::of(raw.as_bytes());
+                    let shown = match name {
+                        "subject" => head.subject(),
+                        "from" => head.from(),
+                        _ => head.to(),
+                    };
+                    assert_eq!(shown, parsed(name, &raw), "{raw:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let days = (0..30_000).map(|day| day * 24 * 3600);
+        let seconds = (0..3 * 24 * 3600).step_by(7).map(|second| 951_700_000 + second);
+        for second in days.chain(seconds).chain([LAST_SECOND]) {
+            let told = DateTime::from_timestamp(second.cast_signed()).to_rfc822();
+            assert_eq!(date(second * 1000 + 999), told);
+        }
+        assert_eq!(date(u64::MAX), "Fri, 31 Dec 9999 23:59:59 +0000");
     }
 
     #[test]

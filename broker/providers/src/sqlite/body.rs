@@ -34,7 +34,7 @@ pub(super) fn number_of(id: u64) -> u64 {
 pub(super) fn insert(connection: &Connection, body: u64, part: u64, bytes: &[u8]) -> Result<()> {
     let sql = "INSERT INTO body (id, bytes, sum) VALUES (?1, ?2, ?3)";
     let id = id(body, part);
-    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(By::Words, id, bytes)))?;
+    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(By::Lanes, id, bytes)))?;
     Ok(())
 }
 

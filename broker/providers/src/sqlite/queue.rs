@@ -20,23 +20,36 @@ use crate::notice::{self, Notice};
 /// The most rows that one purge removes, so that it never holds a commit up for long.
 const PURGE: u32 = 10_000;
 
-/// A message that was written, and has no row yet.
+/// A message that was looked at, and has no row yet.
 struct Placed {
     body: u64,
     size: u64,
     shown: Shown,
+    rest: Rest,
+}
+
+/// What of a message must still be written.
+enum Rest {
+    /// All of it, with the lines in front that it lacks.
+    Whole(Vec<u8>),
+    /// It was uploaded and stands already: the lines in front become a part of their own.
+    Front(Vec<u8>),
 }
 
 impl Writer {
     pub(super) fn submit(&mut self, submission: &Submission, content: &MessageContent) -> Answer {
-        if let Some(known) = self.known(submission.record)? {
-            return self.submitted_before(submission.record, &known, content);
+        let record = submission.record;
+        // A repeat may name an upload that was used long ago.
+        if let MessageContent::Uploaded(_) = content
+            && let Some(known) = self.known(record)?
+        {
+            return self.submitted_before(record, &known, content);
         }
-        let Placed { body, size, shown } = self.place_submission(submission, content)?;
+        let Placed { body, size, shown, rest } = self.place_submission(submission, content)?;
         let stored = Submission { subject: shown.subject.clone(), size, ..submission.clone() };
-        let order = self.enter(&Entry {
+        let entered = self.enter(&Entry {
             body,
-            record: submission.record,
+            record,
             folder: Folder::Outbox,
             shown,
             size,
@@ -44,12 +57,20 @@ impl Writer {
             recovered: false,
             submission: Some(submission),
         })?;
+        let Some(order) = entered else {
+            let known = self.known(record)?.ok_or_else(collision)?;
+            return self.submitted_before(record, &known, content);
+        };
+        match rest {
+            Rest::Whole(bytes) => self.write_body(body, &bytes)?,
+            Rest::Front(front) if front.is_empty() => {}
+            Rest::Front(front) => body::insert(&self.connection, body, body::FRONT, &front)?,
+        }
         let submission = Box::new(Submission { order, ..stored });
         Ok(ProviderAnswer::Submitted { submission, new: true })
     }
 
-    /// Writes a message, with the lines in front that it lacks. What was uploaded stands already, so there they become a
-    /// part of their own.
+    /// Finds out what a message will be, without writing any of it: a repeat is noticed only when its row is entered.
     fn place_submission(
         &mut self,
         submission: &Submission,
@@ -57,26 +78,20 @@ impl Writer {
     ) -> Result<Placed, Failure> {
         let Submission { record, submitted, .. } = *submission;
         let facts = Facts { record, from: &submission.from, submitted };
-        match content {
+        let (body, size) = self.place_content(content)?;
+        let beginning = self.beginning(body, content)?;
+        let head = Head::of(&beginning);
+        let shown = shown_of_submission(&head, submission);
+        let mut front = head.additions(&facts);
+        let size = size + front.len() as u64;
+        let rest = match content {
             MessageContent::Inline(bytes) => {
-                let head = Head::of(bytes);
-                let front = head.additions(&facts);
-                let shown = shown_of_submission(&head, submission);
-                let whole = [front.as_slice(), bytes].concat();
-                Ok(Placed { body: self.place(&whole)?, size: whole.len() as u64, shown })
+                front.extend_from_slice(bytes);
+                Rest::Whole(front)
             }
-            MessageContent::Uploaded(_) => {
-                let (body, size) = self.place_content(content)?;
-                let beginning = body::beginning(&self.connection, body, MAX_HEAD)?;
-                let head = Head::of(&beginning);
-                let front = head.additions(&facts);
-                if !front.is_empty() {
-                    body::insert(&self.connection, body, body::FRONT, &front)?;
-                }
-                let shown = shown_of_submission(&head, submission);
-                Ok(Placed { body, size: size + front.len() as u64, shown })
-            }
-        }
+            MessageContent::Uploaded(_) => Rest::Front(front),
+        };
+        Ok(Placed { body, size, shown, rest })
     }
 
     fn submitted_before(&self, record: u128, known: &Known, content: &MessageContent) -> Answer {
@@ -129,7 +144,7 @@ impl Writer {
             submission.last_error,
             submission.state().is_final(),
             update.now as i64,
-            envelope_sum(By::Words, submission, &recipients),
+            envelope_sum(By::Lanes, submission, &recipients),
         ])?;
         let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
         if changed == 0 { Err(missing()) } else { Ok(()) }
@@ -147,7 +162,8 @@ impl Writer {
         if self.known(record)?.is_none() {
             let text = self.compose_notice(update)?;
             let (subject, from, to) = notice::shown(&text);
-            let body = self.place(&text)?;
+            let body = self.take_body();
+            self.write_body(body, &text)?;
             self.enter(&Entry {
                 body,
                 record,

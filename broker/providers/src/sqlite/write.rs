@@ -110,7 +110,7 @@ impl Writer {
         self.next_seq - 1
     }
 
-    fn take_body(&mut self) -> u64 {
+    pub(super) fn take_body(&mut self) -> u64 {
         self.next_body += 1;
         self.next_body - 1
     }
@@ -194,20 +194,34 @@ impl Writer {
         recovered: bool,
         now: u64,
     ) -> Answer {
-        if let Some(known) = self.known(record)? {
-            if known.state.is_some() {
-                return Err(collision());
-            }
-            self.drop_content(content)?;
-            return Ok(self.saved(record, known.folder.unwrap_or(Folder::Deleted), false));
+        // A repeat may name an upload that was used long ago.
+        if let MessageContent::Uploaded(_) = content
+            && let Some(known) = self.known(record)?
+        {
+            return self.saved_before(record, &known, content);
         }
         let (body, size) = self.place_content(content)?;
         let beginning = self.beginning(body, content)?;
         let shown = shown(&Head::of(&beginning));
         let folder = Folder::Drafts;
         let (received, submission) = (now, None);
-        self.enter(&Entry { body, record, folder, shown, size, received, recovered, submission })?;
+        let entry = Entry { body, record, folder, shown, size, received, recovered, submission };
+        if self.enter(&entry)?.is_none() {
+            let known = self.known(record)?.ok_or_else(collision)?;
+            return self.saved_before(record, &known, content);
+        }
+        if let MessageContent::Inline(bytes) = content {
+            self.write_body(body, bytes)?;
+        }
         Ok(self.saved(record, folder, true))
+    }
+
+    fn saved_before(&self, record: u128, known: &Known, content: &MessageContent) -> Answer {
+        if known.state.is_some() {
+            return Err(collision());
+        }
+        self.drop_content(content)?;
+        Ok(self.saved(record, known.folder.unwrap_or(Folder::Deleted), false))
     }
 
     fn saved(&self, record: u128, folder: Folder, new: bool) -> ProviderAnswer {
@@ -215,13 +229,14 @@ impl Writer {
         ProviderAnswer::Saved { place, new }
     }
 
-    /// Where a message's bytes are and how many; writes them unless they were uploaded.
+    /// Where a message's bytes are or will be, and how many. What comes at once is written when its row is entered:
+    /// it may be a repeat.
     pub(super) fn place_content(
         &mut self,
         content: &MessageContent,
     ) -> Result<(u64, u64), Failure> {
         match content {
-            MessageContent::Inline(bytes) => Ok((self.place(bytes)?, bytes.len() as u64)),
+            MessageContent::Inline(bytes) => Ok((self.take_body(), bytes.len() as u64)),
             MessageContent::Uploaded(upload) => {
                 let unknown = || {
                     let text = "there is no such upload; hand the message over again";
@@ -233,12 +248,11 @@ impl Writer {
         }
     }
 
-    pub(super) fn place(&mut self, bytes: &[u8]) -> rusqlite::Result<u64> {
-        let number = self.take_body();
+    pub(super) fn write_body(&self, number: u64, bytes: &[u8]) -> rusqlite::Result<()> {
         for (part, bytes) in (body::FIRST..).zip(bytes.chunks(PART)) {
             body::insert(&self.connection, number, part, bytes)?;
         }
-        Ok(number)
+        Ok(())
     }
 
     /// A repeat brings its bytes again; they are not needed.
@@ -262,19 +276,21 @@ impl Writer {
         }
     }
 
-    /// Everything at once: a row that grows later would be written twice, and found in its indexes again.
-    pub(super) fn enter(&mut self, entry: &Entry<'_>) -> rusqlite::Result<u64> {
+    /// Everything at once: a row that grows later would be written twice, and found in its indexes again. `None` if the
+    /// record is known; to ask for that before would search the index twice.
+    pub(super) fn enter(&mut self, entry: &Entry<'_>) -> rusqlite::Result<Option<u64>> {
         let seq = self.take_seq();
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
                        size, received, recovered, body_sum, state, due, attempts, profile, uid,
                        envelope_from, envelope_to, no_mail, submitted, last_error, report,
                        envelope_sum)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                       ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+                       ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+                   ON CONFLICT (record) DO NOTHING";
         let queued = entry.submission;
         let recipients = queued.map(|s| encode_recipients(&s.recipients));
         let envelope = queued.zip(recipients.as_deref());
-        self.connection.prepare_cached(sql)?.execute(params![
+        let entered = self.connection.prepare_cached(sql)?.execute(params![
             seq,
             key(entry.record),
             folder_number(entry.folder),
@@ -285,7 +301,7 @@ impl Writer {
             entry.size,
             entry.received as i64,
             entry.recovered,
-            body_sum(By::Words, entry.record, entry.body, entry.size),
+            body_sum(By::Lanes, entry.record, entry.body, entry.size),
             queued.map(|s| state_number(s.state())),
             queued.map(|s| s.due as i64),
             queued.map(|s| s.attempts),
@@ -297,9 +313,9 @@ impl Writer {
             queued.map(|s| s.submitted as i64),
             queued.and_then(|s| s.last_error.as_ref()),
             queued.map(|s| encode_report(s.report)),
-            envelope.map(|(s, recipients)| envelope_sum(By::Words, s, recipients)),
+            envelope.map(|(s, recipients)| envelope_sum(By::Lanes, s, recipients)),
         ])?;
-        Ok(seq)
+        Ok((entered > 0).then_some(seq))
     }
 
     pub(super) fn known(&self, record: u128) -> rusqlite::Result<Option<Known>> {
