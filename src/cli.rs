@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Privileges, Whose};
-use sundown_client::{Error, Mapi, Options};
+use sundown_client::{Error, Mapi, Options, Session};
 
 use crate::examples;
 
@@ -528,18 +528,31 @@ impl Context {
         autostart: Autostart,
         visit: Visit,
     ) -> Result<Mapi, Error> {
-        let options = options(program, paths);
-        match visit {
-            Visit::Brief => self.start(options.brief(), autostart),
-            Visit::Long => self.start(options, autostart),
-        }
+        self.start(with_visit(options(program, paths), visit), autostart)
+    }
+
+    /// The same, logged on: for those who always do both.
+    pub(crate) fn log_on(
+        &self,
+        program: &str,
+        paths: &Paths,
+        autostart: Autostart,
+        visit: Visit,
+    ) -> Result<(Mapi, Session), Error> {
+        let options = self.starting(with_visit(options(program, paths), visit), autostart);
+        Mapi::initialize_and_logon(options, self.logon())
     }
 
     fn start(&self, options: Options, autostart: Autostart) -> Result<Mapi, Error> {
+        Mapi::initialize(self.starting(options, autostart))
+    }
+
+    /// Options that say what starts a broker.
+    fn starting(&self, options: Options, autostart: Autostart) -> Options {
         let may_start = self.autostart && autostart == Autostart::Yes;
         match may_start.then(std::env::current_exe) {
-            Some(Ok(own)) => Mapi::initialize(options.start_with(own)),
-            _ => Mapi::initialize(options.no_autostart()),
+            Some(Ok(own)) => options.start_with(own),
+            _ => options.no_autostart(),
         }
     }
 
@@ -563,6 +576,13 @@ fn options(program: &str, paths: &Paths) -> Options {
         }
     }
     options
+}
+
+fn with_visit(options: Options, visit: Visit) -> Options {
+    match visit {
+        Visit::Brief => options.brief(),
+        Visit::Long => options,
+    }
 }
 
 /// Seconds as the options give them.

@@ -9,14 +9,14 @@ use sundown_client::{
     Code, Error, Logoff, Mapi, Message, QueueRow, Session, SubmissionState, Submitted, addresses,
 };
 
-use crate::cli::{Autostart, Context, SendArguments, seconds};
+use crate::cli::{Autostart, Context, SendArguments, Visit, seconds};
 use crate::output::{self, NOT_FINAL};
 use crate::progress::{Progress, Step};
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
     let message = compose(read(arguments)?, arguments);
-    let mapi = context.initialize(Autostart::Yes)?;
-    let session = mapi.logon(context.logon())?;
+    let visit = if arguments.wait.is_some() { Visit::Long } else { Visit::Brief };
+    let (mapi, session) = context.log_on("sundown", &context.paths, Autostart::Yes, visit)?;
     let submitted = session.submit(&message)?;
     let state = match arguments.wait {
         None => {

@@ -51,7 +51,7 @@ pub(crate) fn sendmail(home: &Path) -> Command {
 /// A broker of its own, which ends with the run.
 pub(crate) struct Broker {
     child: Child,
-    home: PathBuf,
+    socket: PathBuf,
 }
 
 impl Broker {
@@ -82,11 +82,11 @@ impl Broker {
         let output = child.stdout.take().expect("it was asked for");
         BufReader::new(output).read_line(&mut said).expect("it says something");
         assert_eq!(said.trim_end(), "ready");
-        Self { child, home: home.to_owned() }
+        Self { child, socket: home.join(SOCKET) }
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.home.join(SOCKET)
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -102,6 +102,24 @@ impl Broker {
 
     /// A client that is a process of its own as far as the broker knows.
     pub(crate) fn connect(&self) -> Client {
+        let mut client = self.greet();
+        client.write();
+        client.welcome();
+        client
+    }
+
+    /// The same, logged on with the hello, as `Mapi::initialize_and_logon` does it.
+    pub(crate) fn connect_and_log_on(&self, flags: LogonFlags) -> (Client, MemberId) {
+        let mut client = self.greet();
+        client.put(Request::Logon(Logon { profile: None, flags }));
+        client.write();
+        client.welcome();
+        let member = client.logged_on();
+        (client, member)
+    }
+
+    /// A client whose hello is to be written.
+    fn greet(&self) -> Client {
         let stream = UnixStream::connect(self.socket()).expect("the broker accepts");
         let hello = Hello {
             magic: MAGIC,
@@ -111,15 +129,8 @@ impl Broker {
             library: [0; 16],
             program: "bench".into(),
         };
-        let mut client =
-            Client { stream, asked: 0, inbox: Vec::new(), have: 0, used: 0, frame: Vec::new() };
-        let hello = codec::encode(&hello).expect("it is small");
-        frame::write(&mut &client.stream, &hello).expect("written");
-        let answer = client.read();
-        match codec::decode(&client.inbox[answer]).expect("an answer") {
-            Answer::Welcome(_) => client,
-            Answer::Refused(why) => panic!("refused: {}", why.message),
-        }
+        let frame = codec::encode(&hello).expect("it is small");
+        Client { stream, asked: 0, inbox: Vec::new(), have: 0, used: 0, frame }
     }
 }
 
@@ -156,9 +167,22 @@ impl Client {
 
     pub(crate) fn log_on_to(&mut self, profile: Option<&str>, flags: LogonFlags) -> MemberId {
         let profile = profile.map(str::to_owned);
-        match self.ask(Request::Logon(Logon { profile, flags })) {
+        self.send(Request::Logon(Logon { profile, flags }));
+        self.logged_on()
+    }
+
+    fn logged_on(&mut self) -> MemberId {
+        match self.answer() {
             Ok(Reply::LoggedOn(facts)) => facts.member,
             other => panic!("no logon: {other:?}"),
+        }
+    }
+
+    fn welcome(&mut self) {
+        let answer = self.read();
+        match codec::decode(&self.inbox[answer]).expect("an answer") {
+            Answer::Welcome(_) => {}
+            Answer::Refused(why) => panic!("refused: {}", why.message),
         }
     }
 
@@ -177,11 +201,20 @@ impl Client {
 
     /// Sends, without waiting.
     pub(crate) fn send(&mut self, request: Request) {
+        self.put(request);
+        self.write();
+    }
+
+    /// Puts a request behind what is to be written.
+    fn put(&mut self, request: Request) {
         self.asked += 1;
-        self.frame.clear();
         let asked = Asked { id: RequestId(self.asked), request };
         codec::encode_into(&asked, &mut self.frame).expect("it fits");
+    }
+
+    fn write(&mut self) {
         frame::write(&mut &self.stream, &self.frame).expect("written");
+        self.frame.clear();
     }
 
     /// Reads until something comes that is not an answer.

@@ -2,10 +2,11 @@
 //!
 //! Whoever waits for an answer reads the socket itself: that saves a thread change on every call. The others wait for
 //! the one who reads. When nobody waits, the *watch* does: a thread that sleeps until something arrives unasked. It is
-//! armed only while nobody else reads, so that an answer wakes one thread and not two. A brief program has no such thread
+//! armed only while nobody calls, so that an answer wakes one thread and not two: a call takes it off before it asks, as
+//! the answer may be there before the asking has returned. A brief program has no such thread
 //! ([`Watching::Callers`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -26,6 +27,7 @@ use sundown_protocol::{
 };
 
 use crate::error::Error;
+use crate::mapi::lock;
 
 type Outcome = Result<Reply, Fault>;
 
@@ -46,10 +48,12 @@ pub(crate) struct Link {
     stream: Stream,
     /// One writer at a time.
     writing: Mutex<()>,
+    /// A buffer for a small request.
+    spare: Mutex<Vec<u8>>,
     state: Mutex<State>,
     changed: Condvar,
     /// Of whoever reads.
-    scratch: Mutex<Vec<u8>>,
+    inbox: Mutex<Inbox>,
     /// What the watch sleeps on, if there is one.
     watch: Option<OwnedFd>,
     welcome: Welcome,
@@ -74,17 +78,37 @@ struct State {
     requests: u32,
     bytes: u64,
     reading: Reading,
+    /// Calls that are being made: one of them reads, or will. Without any the watch is armed.
+    callers: usize,
     /// How many threads wait for a change.
     waiters: usize,
-    inbox: Inbox,
     /// The broker has said that it stops for good.
     stopping: bool,
     dead: Option<String>,
 }
 
+impl State {
+    /// Books the request that goes with the hello, and appends its frame.
+    fn begin_with(
+        &mut self,
+        request: Request,
+        hook: Hook,
+        frame: &mut Vec<u8>,
+    ) -> io::Result<RequestId> {
+        let (id, free) = (next_number(), request.is_free());
+        codec::encode_into(&Asked { id, request }, frame).map_err(io::Error::other)?;
+        let cost = (!free).then_some(frame.len() as u64);
+        self.requests = u32::from(!free);
+        self.bytes = cost.unwrap_or_default();
+        self.callers = 1;
+        let waiting = Waiting { cost, hook: Some(hook), outcome: None, abandoned: false };
+        self.waiting.insert(id, waiting);
+        Ok(id)
+    }
+}
+
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Nobody; the watch is armed.
     #[default]
     Nobody,
     Somebody,
@@ -98,9 +122,41 @@ struct Waiting {
     abandoned: bool,
 }
 
-#[derive(Default)]
+/// What was read: frames, and the beginning of one.
 struct Inbox {
-    bytes: VecDeque<u8>,
+    bytes: Vec<u8>,
+    /// How many of them were read.
+    have: usize,
+}
+
+/// How much is read at once at first, as answers are small. Where more comes, or longer frames, more room is made.
+const READ: usize = 4 << 10;
+/// A buffer for requests is kept up to this size.
+const SPARE: usize = 4 << 10;
+
+impl Inbox {
+    /// Reads once.
+    fn read(&mut self, mut stream: &Stream) -> io::Result<usize> {
+        if self.have == self.bytes.len() {
+            self.bytes.resize(2 * self.have, 0);
+        }
+        loop {
+            match stream.read(&mut self.bytes[self.have..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(n) => {
+                    self.have += n;
+                    return Ok(n);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The first bytes were handed out.
+    fn forget(&mut self, used: usize) {
+        self.bytes.copy_within(used..self.have, 0);
+        self.have -= used;
+    }
 }
 
 /// Whoever could put a socket in place of the broker's would be told everything that is sent. Root may be behind it, oneself, or
@@ -122,7 +178,8 @@ fn refuse_strangers(stream: &Stream, socket: &Path) -> io::Result<()> {
 }
 
 impl Link {
-    /// Connects and says hello, and waits so long for each.
+    /// Connects and says hello, and waits so long for each. The first request may go with the hello: its call has begun then,
+    /// and [`answer`](Self::answer) ends it.
     pub(crate) fn connect(
         socket: &Path,
         program: &str,
@@ -130,33 +187,40 @@ impl Link {
         patience: Duration,
         watching: Watching,
         deliver: Deliver,
-    ) -> io::Result<Self> {
+        first: Option<(Request, Hook)>,
+    ) -> io::Result<(Self, Option<RequestId>)> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
         let stream = ConnectOptions::new()
             .name(name)
             .wait_mode(ConnectWaitMode::Timeout(patience))
             .connect_sync()?;
         refuse_strangers(&stream, socket)?;
-        let welcome = say_hello(&stream, program, library, patience)?;
+        let (mut state, mut behind) = (State::default(), Vec::new());
+        let first = first.map(|(request, hook)| state.begin_with(request, hook, &mut behind));
+        let first = first.transpose()?;
+        let welcome = say_hello(&stream, program, library, patience, &behind)?;
         let watch = match watching {
-            Watching::Thread => Some(armed(&stream)?),
+            Watching::Thread if state.callers == 0 => Some(sleep_on(&stream, ARMED)?),
+            Watching::Thread => Some(sleep_on(&stream, OFF)?),
             Watching::Callers => None,
         };
-        Ok(Self {
+        let link = Self {
             stream,
             writing: Mutex::new(()),
-            state: Mutex::default(),
+            spare: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
-            scratch: Mutex::new(vec![0; SCRATCH.start]),
+            inbox: Mutex::new(Inbox { bytes: vec![0; READ], have: 0 }),
             watch,
             welcome,
             library,
             deliver,
-        })
+        };
+        Ok((link, first))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether the broker has said that it stops for good: the end of this connection is no accident.
@@ -180,9 +244,44 @@ impl Link {
         request: Request,
         hook: Option<Hook>,
     ) -> Result<Result<Reply, Refusal>, Error> {
-        let id = self.send(request, hook)?;
+        self.enter(&mut self.lock());
+        match self.send(request, hook) {
+            Ok(id) => self.answer(id),
+            Err(error) => {
+                self.leave(&mut self.lock());
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer to a request whose call has begun, which ends with it.
+    pub(crate) fn answer(&self, id: RequestId) -> Result<Result<Reply, Refusal>, Error> {
+        let outcome = self.wait(id);
+        self.leave(&mut self.lock());
         let correlation = Correlation::new(&self.library, id);
-        Ok(self.wait(id)?.map_err(|fault| Refusal { fault, correlation }))
+        Ok(outcome?.map_err(|fault| Refusal { fault, correlation }))
+    }
+
+    /// A call begins: it will read.
+    fn enter(&self, state: &mut State) {
+        state.callers += 1;
+        if state.callers == 1 {
+            self.set_watch(OFF);
+        }
+    }
+
+    /// A call has ended.
+    fn leave(&self, state: &mut State) {
+        state.callers -= 1;
+        if state.callers == 0 {
+            self.set_watch(ARMED);
+        }
+    }
+
+    fn set_watch(&self, flags: epoll::EventFlags) {
+        if let Some(watch) = &self.watch {
+            let _ = epoll::modify(watch, self.as_fd(), epoll::EventData::new_u64(0), flags);
+        }
     }
 
     /// Asks, and does not care for the answer.
@@ -197,13 +296,18 @@ impl Link {
     fn send(&self, request: Request, hook: Option<Hook>) -> Result<RequestId, Error> {
         let free = request.is_free();
         let id = next_number();
-        let frame = codec::encode(&Asked { id, request })
+        let mut frame = std::mem::take(&mut *lock(&self.spare));
+        codec::encode_into(&Asked { id, request }, &mut frame)
             .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
         self.book(id, cost, hook)?;
-        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = lock(&self.writing);
         let written = frame::write(&mut &self.stream, &frame);
         drop(writing);
+        if frame.capacity() <= SPARE {
+            frame.clear();
+            *lock(&self.spare) = frame;
+        }
         if let Err(error) = written {
             if self.watch.is_none() {
                 // What the broker said before it went was read by nobody yet.
@@ -230,7 +334,9 @@ impl Link {
                 state.bytes += cost;
                 break;
             }
+            self.enter(&mut state);
             state = self.read_or_wait(state);
+            self.leave(&mut state);
         }
         let waiting = Waiting { cost, hook, outcome: None, abandoned: false };
         state.waiting.insert(id, waiting);
@@ -254,7 +360,7 @@ impl Link {
         }
     }
 
-    /// Reads once, if nobody does; else waits until whoever does has read something.
+    /// Reads once, if nobody does; else waits until whoever does has read something. It takes one that calls.
     fn read_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if state.reading == Reading::Somebody {
             state.waiters += 1;
@@ -262,71 +368,46 @@ impl Link {
             state.waiters -= 1;
             return state;
         }
+        self.read_once(state)
+    }
+
+    /// Reads what is there, waiting for it, and hands it out.
+    fn read_once<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.reading = Reading::Somebody;
         drop(state);
-        // Disarmed, an answer does not wake the watch too.
-        self.set_watch(OFF);
-        self.read_once();
-        let state = self.lock();
-        self.set_watch(ARMED);
-        state
-    }
-
-    fn set_watch(&self, flags: epoll::EventFlags) {
-        if let Some(watch) = &self.watch {
-            let _ = epoll::modify(watch, self.as_fd(), epoll::EventData::new_u64(0), flags);
-        }
-    }
-
-    /// Reads what is there, waiting for it, and hands it out. Whoever calls it has taken the reading.
-    fn read_once(&self) {
-        let mut buffer = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = loop {
-            match (&self.stream).read(&mut buffer[..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
+        let mut inbox = lock(&self.inbox);
+        let read = inbox.read(&self.stream);
         let mut state = self.lock();
         match read {
             Ok(0) => {
                 state.dead.get_or_insert_with(|| "the broker closed it".into());
             }
-            Ok(n) => {
-                state.inbox.bytes.extend(&buffer[..n]);
-                if n == buffer.len() && n < SCRATCH.end {
-                    buffer.resize(2 * n, 0);
-                }
-                drop(buffer);
-                self.hand_out(&mut state);
-            }
+            Ok(_) => self.hand_out(&mut inbox, &mut state),
             Err(error) => {
                 state.dead.get_or_insert_with(|| error.to_string());
             }
         }
-        self.stop_reading(state);
+        self.stop_reading(&mut state);
+        state
     }
 
     /// Lets somebody else read.
-    fn stop_reading(&self, mut state: MutexGuard<'_, State>) {
+    fn stop_reading(&self, state: &mut State) {
         state.reading = Reading::Nobody;
-        let waiters = state.waiters;
-        drop(state);
         // Waking nobody is a call of the system, too.
-        if waiters > 0 {
+        if state.waiters > 0 {
             self.changed.notify_all();
         }
     }
 
-    fn hand_out(&self, state: &mut State) {
+    fn hand_out(&self, inbox: &mut Inbox, state: &mut State) {
+        let mut used = 0;
         loop {
-            let bytes = state.inbox.bytes.make_contiguous();
-            let message = match frame::cut(bytes) {
-                Ok(None) => return,
+            let message = match frame::cut(&inbox.bytes[used..inbox.have]) {
+                Ok(None) => break,
                 Ok(Some((payload, taken))) => {
-                    let message = codec::decode::<FromBroker>(payload).map_err(|e| e.to_string());
-                    state.inbox.bytes.drain(..taken);
-                    message
+                    used += taken;
+                    codec::decode::<FromBroker>(payload).map_err(|e| e.to_string())
                 }
                 Err(error) => Err(error.to_string()),
             };
@@ -346,6 +427,7 @@ impl Link {
                 }
             }
         }
+        inbox.forget(used);
     }
 
     /// Sleeps until something arrives that nobody waits for, hands it out, and returns when the connection has ended.
@@ -356,17 +438,16 @@ impl Link {
             events.clear();
             let _ = epoll::wait(watch, rustix::buffer::spare_capacity(&mut events), None);
             let mut state = self.lock();
+            if state.callers == 0 && state.dead.is_none() {
+                state = self.read_once(state);
+            }
             if state.dead.is_some() {
                 return;
             }
-            if state.reading == Reading::Somebody {
-                // Whoever reads arms the watch again.
-                continue;
+            // Otherwise the last one who calls arms it.
+            if state.callers == 0 {
+                self.set_watch(ARMED);
             }
-            state.reading = Reading::Somebody;
-            drop(state);
-            self.read_once();
-            self.set_watch(ARMED);
         }
     }
 
@@ -381,12 +462,13 @@ impl Link {
             if self.watch.is_none() && state.reading == Reading::Nobody {
                 state.reading = Reading::Somebody;
                 drop(state);
-                if wait_readable(self.as_fd(), left) {
-                    self.read_once();
-                } else {
-                    self.stop_reading(self.lock());
-                }
+                let readable = wait_readable(self.as_fd(), left);
                 state = self.lock();
+                if readable {
+                    state = self.read_once(state);
+                } else {
+                    self.stop_reading(&mut state);
+                }
                 continue;
             }
             state.waiters += 1;
@@ -418,16 +500,13 @@ fn next_number() -> RequestId {
 /// How long the end of a connection may take to be read, when it can be written to no more. It is there already.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How many bytes are read at once: few at first, as answers are small, and more where more comes.
-const SCRATCH: std::ops::Range<usize> = 4 << 10..64 << 10;
-
 const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 const OFF: epoll::EventFlags = epoll::EventFlags::ONESHOT;
 
 /// What a watch sleeps on.
-fn armed(stream: &Stream) -> io::Result<OwnedFd> {
+fn sleep_on(stream: &Stream, flags: epoll::EventFlags) -> io::Result<OwnedFd> {
     let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&watch, as_fd(stream), epoll::EventData::new_u64(0), ARMED)?;
+    epoll::add(&watch, as_fd(stream), epoll::EventData::new_u64(0), flags)?;
     Ok(watch)
 }
 
@@ -470,6 +549,7 @@ fn say_hello(
     program: &str,
     library: [u8; 16],
     patience: Duration,
+    behind: &[u8],
 ) -> io::Result<Welcome> {
     let hello = Hello {
         magic: MAGIC,
@@ -480,7 +560,8 @@ fn say_hello(
         program: program.to_owned(),
     };
     let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
-    let bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
+    let mut bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
+    bytes.extend_from_slice(behind);
     stream.set_recv_timeout(Some(patience))?;
     frame::write(&mut &*stream, &bytes)?;
     let mut payload = Vec::new();

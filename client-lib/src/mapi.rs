@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{BrokerStatus, Deletion, Previous, QueueRow, Status};
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
-use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, Token, Version};
+use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, RequestId, Token, Version};
 
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink, Watching, wait_readable};
@@ -145,6 +145,12 @@ pub(crate) struct Library {
     teller: Mutex<Option<thread::ThreadId>>,
 }
 
+/// What is asked together with the hello.
+pub(crate) type First<'a> = dyn Fn() -> (Request, Hook) + 'a;
+
+/// A new connection, and what was asked together with its hello.
+type Greeted = (SharedLink, Option<RequestId>);
+
 enum Connection {
     Up(SharedLink),
     /// The library looks for the broker, until then.
@@ -168,6 +174,21 @@ impl Mapi {
     /// `MAPIInitialize`: connects to the broker, and starts the user's own if none runs. Later initializations of one process
     /// with the same broker share the first one's connection and its program name.
     pub fn initialize(options: Options) -> Result<Self, Error> {
+        let mapi = Self::of(options)?;
+        mapi.library.connect_now(None)?;
+        Ok(mapi)
+    }
+
+    /// Both at once (`MAPILogon` of Simple MAPI): what [`initialize`](Self::initialize) and [`logon`](Self::logon) do, with one
+    /// question to the broker instead of two. When it fails nothing is initialized.
+    pub fn initialize_and_logon(options: Options, logon: Logon) -> Result<(Self, Session), Error> {
+        let mapi = Self::of(options)?;
+        let session = Session::begin(&mapi.library, logon)?;
+        Ok((mapi, session))
+    }
+
+    /// One initialization more, without a connection if it is the first.
+    fn of(options: Options) -> Result<Self, Error> {
         let environment = Environment::of_this_process();
         let paths = Paths::of_program(&options.arguments, &environment)
             .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
@@ -183,17 +204,11 @@ impl Mapi {
         };
         if let Some(library) = libraries.iter().filter_map(Weak::upgrade).find(here) {
             *lock(&library.initialized) += 1;
-            drop(libraries);
-            let mapi = Self { library };
-            mapi.library.connect_now()?;
-            return Ok(mapi);
+            return Ok(Self { library });
         }
         let library = Library::new(options, paths)?;
         libraries.push(Arc::downgrade(&library));
-        drop(libraries);
-        let mapi = Self { library };
-        mapi.library.connect_now()?;
-        Ok(mapi)
+        Ok(Self { library })
     }
 
     /// `MAPILogonEx`: joins the profile's shared session, or makes one.
@@ -597,13 +612,16 @@ impl Library {
         Err(Error::fault(Code::E_NOT_INITIALIZED, message))
     }
 
-    /// Connects if there is no connection, starting a broker if that is allowed.
-    fn connect_now(self: &Arc<Self>) -> Result<(), Error> {
+    /// Connects if there is no connection, starting a broker if that is allowed. The first request goes with the hello then.
+    pub(crate) fn connect_now(
+        self: &Arc<Self>,
+        first: Option<&First>,
+    ) -> Result<Option<(SharedLink, RequestId)>, Error> {
         if let Connection::Up(_) | Connection::Down(_) = &*lock(&self.connection) {
-            return Ok(());
+            return Ok(None);
         }
-        match self.greet() {
-            Ok(link) => self.up(link),
+        let (link, asked) = match self.greet(first) {
+            Ok(greeted) => greeted,
             Err(error) => {
                 let Some(program) = self.starts() else {
                     return Err(self.unreachable(error));
@@ -612,9 +630,11 @@ impl Library {
                     return Err(self.unreachable(error));
                 }
                 autostart::start(program, &self.paths, || self.connect().is_ok())?;
-                self.connect().map_err(|e| self.unreachable(e)).and_then(|link| self.up(link))
+                self.connect_within(WELCOME, first).map_err(|e| self.unreachable(e))?
             }
-        }
+        };
+        self.up(Arc::clone(&link))?;
+        Ok(asked.map(|asked| (link, asked)))
     }
 
     /// The program that starts a broker, if this one may be started: the host's is its service manager's.
@@ -623,11 +643,11 @@ impl Library {
     }
 
     /// Connects. Where a service manager listens, a broker that ends before it has said welcome is followed by the next.
-    fn greet(self: &Arc<Self>) -> std::io::Result<SharedLink> {
+    fn greet(self: &Arc<Self>, first: Option<&First>) -> std::io::Result<Greeted> {
         let until = Instant::now() + self.options.patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.connect_within(left.max(LOOK)) {
+            match self.connect_within(left.max(LOOK), first) {
                 Err(error) if was_cut_off(&error) && Instant::now() < until => thread::sleep(LOOK),
                 other => return other,
             }
@@ -635,10 +655,14 @@ impl Library {
     }
 
     fn connect(self: &Arc<Self>) -> std::io::Result<SharedLink> {
-        self.connect_within(WELCOME)
+        self.connect_within(WELCOME, None).map(|(link, _)| link)
     }
 
-    fn connect_within(self: &Arc<Self>, patience: Duration) -> std::io::Result<SharedLink> {
+    fn connect_within(
+        self: &Arc<Self>,
+        patience: Duration,
+        first: Option<&First>,
+    ) -> std::io::Result<Greeted> {
         let (socket, program) = (&self.paths.socket, &self.options.program);
         let key = self.key().to_le_bytes();
         let library = Arc::downgrade(self);
@@ -647,8 +671,10 @@ impl Library {
                 library.deliver(notification);
             }
         };
+        let (deliver, first) = (Box::new(deliver), first.map(|make| make()));
         let watching = self.options.watching;
-        Ok(Arc::new(Link::connect(socket, program, key, patience, watching, Box::new(deliver))?))
+        let link = Link::connect(socket, program, key, patience, watching, deliver, first);
+        link.map(|(link, asked)| (Arc::new(link), asked))
     }
 
     /// Has the notify thread tell whomever a notification is for.

@@ -193,29 +193,25 @@ struct Registered {
 
 impl Session {
     pub(crate) fn log_on(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
-        let request = LogonRequest { profile: logon.profile, flags: logon.flags };
-        let state = Arc::new(SessionState {
-            library: Arc::downgrade(library),
-            logon: request.clone(),
-            on_end: logon.on_end,
-            inner: Mutex::new(Inner {
-                facts: nobody(),
-                epoch: 0,
-                ended: None,
-                sinks: BTreeMap::new(),
-                retained: BTreeMap::new(),
-                drafts: BTreeSet::new(),
-            }),
-            events: crossbeam_channel::unbounded(),
-            connections: AtomicU32::new(0),
-            uploads: AtomicU32::new(0),
-        });
-        let hook = || state.logged_on_hook(library);
-        let reply = library.call(Some(&hook), |_| Ok(Request::Logon(request.clone())))?;
-        match reply {
-            Reply::LoggedOn(_) => Ok(Self { state }),
-            _ => Err(unexpected()),
+        let state = SessionState::new(library, logon);
+        state.log_on(library)?;
+        Ok(Self { state })
+    }
+
+    /// Connects, and logs on together with the hello; where there is a connection it only logs on.
+    pub(crate) fn begin(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
+        let state = SessionState::new(library, logon);
+        let first = || (Request::Logon(state.logon.clone()), state.logged_on_hook(library));
+        let asked = library.connect_now(Some(&first))?;
+        match asked.map(|(link, asked)| link.answer(asked)) {
+            Some(Ok(Ok(Reply::LoggedOn(_)))) => return Ok(Self { state }),
+            Some(Ok(Err(refusal))) if refusal.fault.code != Code::E_WAIT => {
+                return Err(refusal.into());
+            }
+            // There was one already, or the broker has gone away since: it is asked as always.
+            _ => state.log_on(library)?,
         }
+        Ok(Self { state })
     }
 
     /// The session's number with this broker.
@@ -404,6 +400,33 @@ impl Drop for Session {
 }
 
 impl SessionState {
+    fn new(library: &Arc<Library>, logon: Logon) -> Arc<Self> {
+        Arc::new(Self {
+            library: Arc::downgrade(library),
+            logon: LogonRequest { profile: logon.profile, flags: logon.flags },
+            on_end: logon.on_end,
+            inner: Mutex::new(Inner {
+                facts: nobody(),
+                epoch: 0,
+                ended: None,
+                sinks: BTreeMap::new(),
+                retained: BTreeMap::new(),
+                drafts: BTreeSet::new(),
+            }),
+            events: crossbeam_channel::unbounded(),
+            connections: AtomicU32::new(0),
+            uploads: AtomicU32::new(0),
+        })
+    }
+
+    fn log_on(self: &Arc<Self>, library: &Arc<Library>) -> Result<(), Error> {
+        let hook = || self.logged_on_hook(library);
+        match library.call(Some(&hook), |_| Ok(Request::Logon(self.logon.clone())))? {
+            Reply::LoggedOn(_) => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
     /// Lists the session before anything that follows its logon can arrive.
     fn logged_on_hook(self: &Arc<Self>, library: &Arc<Library>) -> Hook {
         let (state, library) = (Arc::clone(self), Arc::downgrade(library));

@@ -18,9 +18,11 @@ pub struct Hello {
     pub newest: u16,
     /// Sixteen bytes that name the program image, the same for every copy of a library in it and another one after
     /// `exec`. On Linux the kernel's `AT_RANDOM` bytes, hashed.
+    #[serde(with = "sixteen")]
     pub image: [u8; 16],
     /// Sixteen bytes by chance that name the copy of the library. The first copy in a program image speaks for the
     /// program when it comes to shutting down (SEED-15).
+    #[serde(with = "sixteen")]
     pub library: [u8; 16],
     /// The program's name, for people.
     pub program: String,
@@ -55,6 +57,19 @@ pub struct Refused {
     pub code: u32,
     /// What is wrong and what to do, in words.
     pub message: String,
+}
+
+/// Sixteen bytes are the same on the wire as one little-endian number, which is read at once and not byte by byte.
+mod sixteen {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        u128::from_le_bytes(*bytes).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        u128::deserialize(from).map(u128::to_le_bytes)
+    }
 }
 
 #[cfg(test)]

@@ -34,10 +34,10 @@ impl<'a> Counter<'a> {
         label: Option<&str>,
         visit: Visit,
     ) -> Result<Self, Failure> {
-        let (mapi, broker) = connect(context, label, visit).map_err(|e| Failure::before(&e))?;
-        let mut counter = Self { context, mapi, broker, session: None };
-        counter.session().map_err(|e| Failure::before(&e))?;
-        Ok(counter)
+        let log_on = |program: &_, paths: &_, start| context.log_on(program, paths, start, visit);
+        let reached = reach(context, label, log_on).map_err(|e| Failure::before(&e))?;
+        let ((mapi, session), broker) = reached;
+        Ok(Self { context, mapi, broker, session: Some(session) })
     }
 
     /// The session. Another one if somebody has ended it since.
@@ -86,25 +86,31 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// The library with the broker that takes mail: the one whose socket was asked for; else the system's, if there is one
-/// for this user; else the user's own, started if none runs.
-pub(crate) fn connect(
+/// The library with the broker that takes mail.
+pub(crate) fn connect(context: &Context) -> Result<Mapi, Error> {
+    let connect =
+        |program: &_, paths: &_, start| context.connect(program, paths, start, Visit::Brief);
+    reach(context, None, connect).map(|(mapi, _)| mapi)
+}
+
+/// Reaches the broker that takes mail: the one whose socket was asked for; else the system's, if there is one for this
+/// user; else the user's own, started if none runs.
+fn reach<T>(
     context: &Context,
     label: Option<&str>,
-    visit: Visit,
-) -> Result<(Mapi, Broker), Error> {
+    try_at: impl Fn(&str, &Paths, Autostart) -> Result<T, Error>,
+) -> Result<(T, Broker), Error> {
     let program = label.map(program).filter(|label| !label.is_empty());
     let program = program.as_deref().unwrap_or(PROGRAM);
     if let Some(system) = context.paths.host_socket.as_deref().filter(|path| path.exists()) {
         let paths = Paths { socket: system.to_owned(), ..context.paths.clone() };
-        match context.connect(program, &paths, Autostart::No, visit) {
-            Ok(mapi) => return Ok((mapi, Broker::Systems)),
+        match try_at(program, &paths, Autostart::No) {
+            Ok(reached) => return Ok((reached, Broker::Systems)),
             Err(error) if nobody_is_there(&error) => warn_if_locked_out(&error, system),
             Err(error) => return Err(error),
         }
     }
-    let mapi = context.connect(program, context.own()?, Autostart::Yes, visit)?;
-    Ok((mapi, Broker::Own))
+    Ok((try_at(program, context.own()?, Autostart::Yes)?, Broker::Own))
 }
 
 /// Whether no broker listens there, or none that this user may talk to. One that is there and does not answer is not

@@ -159,7 +159,7 @@ fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
 fn list(context: &Context) -> Result<(), Failure> {
     let failed =
         |error: &Error| Failure::new(status::meaning(error.code()).exit, error.to_string());
-    let (mapi, _) = counter::connect(context, None, Visit::Brief).map_err(|e| failed(&e))?;
+    let mapi = counter::connect(context).map_err(|e| failed(&e))?;
     let rows = mapi.queue(context.profile.as_deref(), false).map_err(|e| failed(&e))?;
     let text = if context.json {
         format!("{}\n", rows.iter().map(queue::value).collect::<Value>())

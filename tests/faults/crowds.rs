@@ -58,6 +58,23 @@ fn ten_thousand_come_at_once_and_go_at_once() {
     bystander.leaves(&home);
 }
 
+/// A process that begins one program after the other is as many processes, and none of them costs anything once it is gone.
+///
+/// design §3
+#[test]
+fn programs_that_come_and_go_in_one_process_leave_nothing() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    for image in 0..100 {
+        assert!(matches!(Stranger::connect(&home).hello_as([image; 16]), Answer::Welcome(_)));
+    }
+    before.come_back(&home, &broker);
+    bystander.leaves(&home);
+}
+
 /// One that opens a million objects gets as many as its quota, and a clear answer for each of the others; leaving gives all
 /// of them back.
 ///

@@ -31,10 +31,14 @@ impl Stranger {
 
     /// It says hello and waits for the answer.
     pub(crate) fn hello(&mut self) -> Answer {
+        self.hello_as([7; 16])
+    }
+
+    /// The same, as this program image of the process.
+    pub(crate) fn hello_as(&mut self, image: [u8; 16]) -> Answer {
         let (oldest, newest) = (Version::OLDEST as u16, Version::NEWEST as u16);
         let program = "stranger".into();
-        let hello =
-            Hello { magic: MAGIC, oldest, newest, image: [7; 16], library: [7; 16], program };
+        let hello = Hello { magic: MAGIC, oldest, newest, image, library: [7; 16], program };
         self.say(&codec::encode(&hello).expect("it encodes"));
         codec::decode(&self.payload().expect("an answer")).expect("an answer to a hello")
     }

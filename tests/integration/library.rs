@@ -68,6 +68,39 @@ fn what_says_nothing_is_given_up() {
     drop(listener);
 }
 
+/// Initializing and logging on at once is both: it fails as the one or as the other, and then nothing is initialized.
+///
+/// INIT-1
+#[test]
+fn initializing_and_logging_on_at_once_is_both() {
+    let home = Home::new();
+    let options = || {
+        let options = Options::new("report").socket(home.socket()).data_dir(home.data());
+        options.no_autostart()
+    };
+    let unreachable = Mapi::initialize(options()).expect_err("nobody").to_string();
+    let error = Mapi::initialize_and_logon(options(), Logon::shared()).expect_err("nobody");
+    assert_eq!(error.to_string(), unreachable);
+
+    let _broker = home.serve();
+    let elsewhere = Logon::shared().profile("elsewhere");
+    let error = Mapi::initialize_and_logon(options(), elsewhere).expect_err("no such profile");
+    assert_eq!(error.code(), Code::E_NOT_FOUND);
+
+    let (first, session) = Mapi::initialize_and_logon(options(), Logon::shared()).expect("both");
+    assert_eq!((first.initialized(), members(&home)), (1, 1));
+    session.flush().expect("it is logged on");
+    let (second, other) = Mapi::initialize_and_logon(options(), Logon::shared()).expect("again");
+    assert_eq!((second.initialized(), members(&home)), (2, 2));
+    assert_eq!(other.id(), session.id());
+    assert_ne!(other.member(), session.member());
+    for session in [session, other] {
+        session.logoff(Logoff::now()).expect("logged off");
+    }
+    second.uninitialize().expect("uninitialized");
+    assert_eq!(first.initialized(), 1);
+}
+
 /// Initializations are counted: with the last one everything that is still logged on is logged off, not before.
 ///
 /// INIT-1, INIT-3, INIT-14, A-1

@@ -1,8 +1,10 @@
 //! Strangers at the socket: what they say ends their own connection and nobody else's.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use rustix::process::Signal;
 use serde_json::json;
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::reply::FromBroker;
@@ -30,17 +32,20 @@ impl Stranger {
         let _ = self.0.write_all(bytes);
     }
 
-    fn hello(&mut self) -> Answer {
+    fn greeting() -> Hello {
         let (oldest, newest) = (Version::OLDEST as u16, Version::NEWEST as u16);
-        let hello = Hello {
+        Hello {
             magic: MAGIC,
             oldest,
             newest,
             image: [7; 16],
             library: [7; 16],
             program: "stranger".into(),
-        };
-        self.say(&codec::encode(&hello).expect("it encodes"));
+        }
+    }
+
+    fn hello(&mut self) -> Answer {
+        self.say(&codec::encode(&Self::greeting()).expect("it encodes"));
         let payload = self.payload().expect("an answer");
         codec::decode(&payload).expect("an answer to a hello")
     }
@@ -175,6 +180,45 @@ fn a_silent_stranger_is_sent_away() {
     // One that has said hello may be silent as long as it likes.
     let nothing = Request::Flush { member: MemberId(1) };
     assert_eq!(opened.fault(nothing), Code::E_INVALID_OBJECT);
+}
+
+/// One that stops in the middle of a request and says nothing more is gone, also where the broker hears of both at once.
+///
+/// design §1
+#[test]
+fn who_ends_in_the_middle_of_a_request_is_gone() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut stranger = Stranger::connect(&home);
+    assert!(matches!(stranger.hello(), Answer::Welcome(_)));
+    broker.signal(Signal::STOP);
+    stranger.say(&[200, 0, 0, 0, b'S', b'N']);
+    stranger.0.shutdown(Shutdown::Write).expect("it is connected");
+    broker.signal(Signal::CONT);
+    assert_eq!(stranger.payload(), None, "the connection ends");
+}
+
+/// What follows a hello at once is answered behind the welcome, and who says nothing more behind it is answered, too.
+///
+/// design §4
+#[test]
+fn what_comes_with_a_hello_is_answered_with_the_welcome() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut stranger = Stranger::connect(&home);
+    broker.signal(Signal::STOP);
+    let status = Asked { id: RequestId(1), request: Request::Status };
+    let status = codec::encode(&status).expect("it encodes");
+    let both = [codec::encode(&Stranger::greeting()).expect("it encodes"), status].concat();
+    stranger.say(&both);
+    stranger.0.shutdown(Shutdown::Write).expect("it is connected");
+    broker.signal(Signal::CONT);
+    let welcome = stranger.payload().expect("a welcome");
+    assert!(matches!(codec::decode(&welcome).expect("a welcome"), Answer::Welcome(_)));
+    let answer = stranger.payload().expect("an answer");
+    let answer = codec::decode(&answer).expect("an answer");
+    assert!(matches!(answer, FromBroker::Answer { id: RequestId(1), result: Ok(_) }));
+    assert_eq!(stranger.payload(), None, "the connection ends");
 }
 
 /// More requests than were granted end the connection that made them.

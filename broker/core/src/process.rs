@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 
+use crate::broker::Broker;
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
@@ -48,6 +49,13 @@ pub(crate) enum Departure {
     Doing,
     /// It takes no calls any more.
     Done,
+}
+
+impl Broker {
+    /// Whether there is such a process: with a connection, or with something that must be remembered of it until it ends.
+    pub fn remembers(&self, process: &ProcessKey) -> bool {
+        self.processes.find(process).is_some()
+    }
 }
 
 impl Process {

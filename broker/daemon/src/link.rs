@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) wants: Interest,
     /// Whether the loop has it on its list of those with more to read.
     pub(crate) unread: bool,
+    /// Whether the peer says nothing more behind what the socket has.
+    pub(crate) said_all: bool,
     /// Whether it has something that was not tried to be written.
     pub(crate) dirty: bool,
     /// The process at the other end, once it has said hello.
@@ -48,7 +50,7 @@ pub(crate) struct Link {
     /// How much of the inbox was used.
     used: usize,
     pub(crate) outbox: Outbox,
-    /// Bytes of the answer to the hello, and of a goodbye to one who never said any: they are nobody's.
+    /// Bytes of the answer to one who may not stay, or never said hello: they are nobody's.
     raw: Vec<u8>,
 }
 
@@ -90,6 +92,7 @@ impl Link {
             state: LinkState::AwaitHello(now + HELLO),
             wants: Interest::READABLE,
             unread: false,
+            said_all: false,
             dirty: false,
             process: None,
             inbox: Vec::new(),
@@ -100,7 +103,7 @@ impl Link {
     }
 
     /// Who has said this hello.
-    pub(crate) fn identity(&mut self, id: ConnectionId, hello: &Hello) -> PeerIdentity {
+    pub(crate) fn identity(&mut self, id: ConnectionId, hello: Hello) -> PeerIdentity {
         self.credentials.identity(self.socket.as_fd(), id, hello)
     }
 
@@ -113,8 +116,10 @@ impl Link {
         scratch.resize(READ, 0);
         match (&self.socket).read(scratch) {
             Ok(0) => (0, Intake::Ended),
-            // A short read has emptied the socket; an end that follows is an event of its own.
-            Ok(n) => (n, if n < READ { Intake::Drained } else { Intake::More }),
+            Ok(READ) => (READ, Intake::More),
+            // A short read has emptied the socket. An end that follows is an event of its own, one that is there already
+            // is not.
+            Ok(n) => (n, if self.said_all { Intake::Ended } else { Intake::Drained }),
             Err(e) if e.kind() == ErrorKind::WouldBlock => (0, Intake::Drained),
             Err(e) if e.kind() == ErrorKind::Interrupted => (0, Intake::More),
             Err(_) => (0, Intake::Ended),
@@ -188,7 +193,8 @@ impl Link {
             requests: limits.requests,
             bytes: limits.request_bytes,
         };
-        codec::encode_into(&Answer::Welcome(welcome), &mut self.raw).expect("it is small");
+        // With it goes the answer to what came behind the hello.
+        self.outbox.greet(&Answer::Welcome(welcome));
     }
 
     /// Says why, and ends when that is written.

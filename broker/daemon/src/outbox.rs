@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::{Code, Event, Fault, MemberId, Notification, codec};
 
@@ -79,6 +80,19 @@ impl Outbox {
         }
     }
 
+    /// Puts the answer to a hello in front of everything. It is nobody's: a process whose account is full hears it too.
+    pub(crate) fn greet(&mut self, welcome: &Answer) {
+        codec::encode_into(welcome, self.fresh()).expect("it is small");
+    }
+
+    /// A buffer behind all others.
+    fn fresh(&mut self) -> &mut Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.spare);
+        buffer.reserve(ROOM);
+        self.frames.push_back((buffer, Charge::new(&self.account, 0)));
+        &mut self.frames.back_mut().expect("it was put there").0
+    }
+
     /// So much came from the connection that is no whole request yet: the process pays for that too, however many connections
     /// it has.
     pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), TooSlow> {
@@ -129,8 +143,7 @@ impl Outbox {
         let shared = self.written == 0
             && self.frames.back().is_some_and(|(last, _)| last.len() + SMALL <= SHARED);
         if !shared {
-            let nothing = Charge::new(&self.account, 0);
-            self.frames.push_back((std::mem::take(&mut self.spare), nothing));
+            self.fresh();
         }
         let (buffer, charge) = self.frames.back_mut().expect("there is one now");
         let before = buffer.len();
@@ -177,6 +190,8 @@ impl Outbox {
 const SHARED: usize = 16 << 10;
 /// What a frame that is put to others is taken to have at most; few have more.
 const SMALL: usize = 256;
+/// A buffer begins with room for a welcome and a short answer behind it.
+const ROOM: usize = 128;
 /// A connection keeps a buffer of so many bytes for its next answer.
 const SPARE: usize = 512;
 

@@ -30,7 +30,7 @@ impl Credentials {
         &mut self,
         socket: BorrowedFd<'_>,
         connection: ConnectionId,
-        hello: &Hello,
+        hello: Hello,
     ) -> PeerIdentity {
         self.pidfd = platform::peer_pidfd(socket);
         let mut key = [0; 32];
@@ -39,8 +39,11 @@ impl Credentials {
         key[1..8].copy_from_slice(&more.to_le_bytes()[..7]);
         key[8..16].copy_from_slice(&number.to_le_bytes());
         key[16..].copy_from_slice(&hello.image);
-        let program: String =
-            hello.program.chars().filter(|c| !c.is_control()).take(MAX_PROGRAM).collect();
+        let mut program = hello.program;
+        program.retain(|c| !c.is_control());
+        if let Some((end, _)) = program.char_indices().nth(MAX_PROGRAM) {
+            program.truncate(end);
+        }
         PeerIdentity {
             key: ProcessKey(key),
             peer: Peer { pid: self.pid, program },
@@ -99,7 +102,7 @@ mod tests {
         };
         let identity = |socket: &std::os::unix::net::UnixStream, connection, image| {
             let mut credentials = Credentials::of(socket.as_fd()).expect("the kernel says");
-            credentials.identity(socket.as_fd(), ConnectionId(connection), &hello(image))
+            credentials.identity(socket.as_fd(), ConnectionId(connection), hello(image))
         };
         assert_eq!(identity(&a, 1, 7), identity(&b, 2, 7));
         assert_ne!(identity(&a, 1, 7).key, identity(&b, 2, 8).key);

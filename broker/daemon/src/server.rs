@@ -1,11 +1,12 @@
 //! The loop: one thread that waits for sockets, signals, workers and the clock, and owns everything that decides.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustc_hash::FxHashMap;
+use rustix::event::epoll;
 use sundown_core::provider::{ProviderAnswer, ProviderError};
 use sundown_core::settings::BrokerFacts;
 use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, Figures, ProcessKey, Stop, Tick};
@@ -143,14 +145,12 @@ pub struct Server {
     links: FxHashMap<ConnectionId, Link>,
     /// Connections in their order, and until when each must have said hello.
     greeting: VecDeque<(Instant, ConnectionId)>,
-    processes: HashMap<ProcessKey, ProcessWatch>,
-    watched: HashMap<Token, ProcessKey>,
-    /// Processes that ended with their last connection, to be told to the core behind that.
-    ended: Vec<ProcessKey>,
-    accounts: HashMap<ProcessKey, Weak<Account>>,
+    /// Those with connections, and those of which the core remembers something as long as they live.
+    processes: HashMap<ProcessKey, Process>,
+    watched: FxHashMap<Token, ProcessKey>,
     refusals: Refusals,
     /// How many connections each user has, those included that have not said hello.
-    users: HashMap<u32, usize>,
+    users: FxHashMap<u32, usize>,
     made: u64,
     pid: u32,
     began: Instant,
@@ -167,6 +167,8 @@ pub struct Server {
     dirty: Vec<ConnectionId>,
     /// Links with more to read.
     unread: Vec<ConnectionId>,
+    /// Whether somebody came in the turn before this one.
+    came: bool,
     /// Whether there are no descriptors for another connection.
     full: bool,
     /// Processes that may be watched: half of the descriptors are for connections.
@@ -186,10 +188,24 @@ pub struct Server {
     over: bool,
 }
 
-/// The kernel's word on when a process ends, and its connections.
-struct ProcessWatch {
-    pidfd: Option<OwnedFd>,
+/// How many are to be accepted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coming {
+    /// One: another one is told in the next turn.
+    One,
+    /// All there are: somebody came in the turn before, too.
+    Crowd,
+}
+
+/// One process.
+#[derive(Default)]
+struct Process {
+    /// The kernel's word on when it ends, and the token that says so.
+    watch: Option<(Token, OwnedFd)>,
+    /// How many connections it has.
     links: usize,
+    /// Who pays for what waits on them.
+    account: Rc<Account>,
 }
 
 /// Signals as bytes in a pipe.
@@ -231,10 +247,11 @@ impl Server {
         poll.registry()
             .register(&mut SourceFd(&alarm.as_fd().as_raw_fd()), ALARM, Interest::READABLE)
             .map_err(system("watch a timer"))?;
-        let listener = place.as_fd().as_raw_fd();
-        poll.registry()
-            .register(&mut SourceFd(&listener), LISTENER, Interest::READABLE)
-            .map_err(system("watch the socket"))?;
+        // Unlike the others, and unlike what mio does, it is told as long as somebody is there: one that was accepted may be
+        // the only one, and asking whether there are more is a call of the system.
+        let (listener, token) = (place.as_fd(), epoll::EventData::new_u64(LISTENER.0 as u64));
+        epoll::add(poll.registry(), listener, token, epoll::EventFlags::IN)
+            .map_err(|error| system("watch the socket")(error.into()))?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let broker = BrokerFacts {
             pid: std::process::id(),
@@ -278,11 +295,9 @@ impl Server {
             links: FxHashMap::default(),
             greeting: VecDeque::new(),
             processes: HashMap::new(),
-            watched: HashMap::new(),
-            ended: Vec::new(),
-            accounts: HashMap::new(),
+            watched: FxHashMap::default(),
             refusals: Refusals::default(),
-            users: HashMap::new(),
+            users: FxHashMap::default(),
             made: FIRST,
             pid: broker.pid,
             began,
@@ -293,6 +308,7 @@ impl Server {
             alarm,
             dirty: Vec::new(),
             unread: Vec::new(),
+            came: false,
             full: false,
             watchable,
             descriptors: descriptors - (descriptors / 4).min(RESERVE),
@@ -340,9 +356,13 @@ impl Server {
                 other => other.map_err(system("wait for events"))?,
             }
             self.look_at_clocks();
+            let came = std::mem::take(&mut self.came);
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept_all(),
+                    LISTENER => {
+                        self.came = true;
+                        self.accept(if came { Coming::Crowd } else { Coming::One });
+                    }
                     WAKER => {
                         self.take_answers();
                         self.tell_figures();
@@ -352,6 +372,11 @@ impl Server {
                     Token(token) if token % 2 == 1 => self.process_ended(Token(token)),
                     Token(token) => {
                         let id = ConnectionId(token as u64 / 2);
+                        if event.is_read_closed()
+                            && let Some(link) = self.links.get_mut(&id)
+                        {
+                            link.said_all = true;
+                        }
                         if event.is_readable() || event.is_read_closed() || event.is_error() {
                             self.mark_unread(id);
                         }
@@ -366,7 +391,6 @@ impl Server {
             self.tell_time();
             self.read_some();
             self.write_all();
-            self.tell_ends();
             if self.broker.is_stopping() {
                 self.manager.stopping();
             }
@@ -425,7 +449,8 @@ impl Server {
         }
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
-            self.accept_all();
+            self.watch_listener(epoll::EventFlags::IN);
+            self.accept(Coming::Crowd);
         }
         while let Some((_, id)) = self.greeting.front().copied().filter(|(at, _)| *at <= now) {
             self.greeting.pop_front();
@@ -548,13 +573,16 @@ impl Server {
         self.mark_dirty(connection);
     }
 
-    fn accept_all(&mut self) {
+    fn accept(&mut self, coming: Coming) {
         loop {
             match self.place.accept() {
                 Ok(stream) => {
                     self.full = false;
                     if let Err(error) = self.accepted(stream) {
                         tracing::warn!(%error, "a connection could not be taken");
+                    }
+                    if coming == Coming::One {
+                        return;
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -564,11 +592,17 @@ impl Server {
                     if !std::mem::replace(&mut self.full, true) {
                         tracing::warn!(%error, "no connection can be accepted for the moment");
                     }
+                    self.watch_listener(epoll::EventFlags::empty());
                     self.accept_again = Some(self.now + Duration::from_millis(100));
                     return;
                 }
             }
         }
+    }
+
+    fn watch_listener(&self, what: epoll::EventFlags) {
+        let token = epoll::EventData::new_u64(LISTENER.0 as u64);
+        let _ = epoll::modify(self.poll.registry(), self.place.as_fd(), token, what);
     }
 
     fn accepted(&mut self, socket: OwnedFd) -> io::Result<()> {
@@ -644,11 +678,10 @@ impl Server {
                     "a process has begun more requests than may wait for it; disconnected"
                 );
             }
+            // One write for all that this piece has asked; nobody waits until others had their turn.
+            self.write(id);
             if intake == Intake::Ended || kept.is_err() {
                 self.remove(id);
-            } else {
-                // One write for all that this piece has asked; nobody waits until others had their turn.
-                self.write(id);
             }
         }
         self.scratch = scratch;
@@ -663,14 +696,14 @@ impl Server {
             let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
             match link.next(&mut read) {
                 Ok(None) => return link.keep(read),
-                Ok(Some(Incoming::Hello(hello, version))) => self.open(id, &hello, version),
+                Ok(Some(Incoming::Hello(hello, version))) => self.open(id, hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
                     self.apply(Event::Request { connection: id, asked, bytes });
                 }
                 Err(why) => {
+                    let process = link.process.take();
                     self.close(id, why);
-                    self.forget_process(id);
-                    self.apply(Event::Disconnected { connection: id });
+                    self.disconnected(id, process);
                     return Ok(());
                 }
             }
@@ -682,7 +715,7 @@ impl Server {
     fn open(
         &mut self,
         id: ConnectionId,
-        hello: &sundown_protocol::hello::Hello,
+        hello: sundown_protocol::hello::Hello,
         version: sundown_protocol::Version,
     ) {
         let link = self.links.get_mut(&id).expect("it said hello just now");
@@ -693,64 +726,65 @@ impl Server {
         let Some(link) = self.links.get_mut(&id).filter(|l| l.state != LinkState::Closing) else {
             return;
         };
-        let account = self.accounts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
-        self.accounts.insert(key.clone(), Rc::downgrade(&account));
-        link.welcome(key.clone(), version, account, (self.pid, &self.loaded.settings.limits));
+        let process = self.processes.entry(key.clone()).or_default();
+        process.links += 1;
+        let account = Rc::clone(&process.account);
         let pidfd = link.credentials.pidfd.take().filter(|_| self.watched.len() < self.watchable);
-        let token = Token(id.0 as usize * 2 + 1);
-        if let Some(watch) = self.processes.get_mut(&key) {
-            watch.links += 1;
-        } else {
-            if let Some(pidfd) = &pidfd {
-                let (raw, ends) = (pidfd.as_raw_fd(), Interest::READABLE);
-                let _ = self.poll.registry().register(&mut SourceFd(&raw), token, ends);
-                self.watched.insert(token, key.clone());
-            }
-            self.processes.insert(key, ProcessWatch { pidfd, links: 1 });
+        if let Some(pidfd) = pidfd.filter(|_| process.links == 1 && process.watch.is_none()) {
+            let (token, raw) = (Token(id.0 as usize * 2 + 1), pidfd.as_raw_fd());
+            let ends = Interest::READABLE;
+            let _ = self.poll.registry().register(&mut SourceFd(&raw), token, ends);
+            self.watched.insert(token, key.clone());
+            process.watch = Some((token, pidfd));
         }
+        link.welcome(key, version, account, (self.pid, &self.loaded.settings.limits));
         self.mark_dirty(id);
     }
 
     fn process_ended(&mut self, token: Token) {
-        let Some(process) = self.watched.remove(&token) else { return };
-        if let Some(watch) = self.processes.get_mut(&process)
-            && let Some(pidfd) = watch.pidfd.take()
-        {
-            let raw = pidfd.as_raw_fd();
-            let _ = self.poll.registry().deregister(&mut SourceFd(&raw));
-            if watch.links == 0 {
-                self.processes.remove(&process);
-            }
-        }
-        self.apply(Event::ProcessEnded { process });
-    }
-
-    fn tell_ends(&mut self) {
-        while let Some(process) = self.ended.pop() {
-            self.apply(Event::ProcessEnded { process });
-        }
-    }
-
-    /// A connection's process has one connection less.
-    fn forget_process(&mut self, id: ConnectionId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(key) = link.process.take() else { return };
-        let Some(watch) = self.processes.get_mut(&key) else { return };
-        watch.links -= 1;
-        if watch.links == 0 {
-            self.accounts.remove(&key);
-            // What is known of a process holds as long as it lives. One that cannot be watched ends with its last
-            // connection.
-            if watch.pidfd.is_none() {
+        let Some(key) = self.watched.remove(&token) else { return };
+        if let Some(process) = self.processes.get_mut(&key) {
+            // With the descriptor goes that it is watched.
+            process.watch = None;
+            if process.links == 0 {
                 self.processes.remove(&key);
-                self.ended.push(key);
             }
+        }
+        self.apply(Event::ProcessEnded { process: key });
+    }
+
+    /// A process has one connection less, as the core knows. With the last one it is forgotten, unless the core remembers
+    /// something of it; that holds as long as it lives.
+    fn forget_process(&mut self, key: ProcessKey) {
+        let Entry::Occupied(mut process) = self.processes.entry(key) else { return };
+        process.get_mut().links -= 1;
+        if process.get().links > 0 {
+            return;
+        }
+        let remembered = self.broker.remembers(process.key());
+        if remembered && process.get().watch.is_some() {
+            return;
+        }
+        let (key, process) = process.remove_entry();
+        if let Some((token, _)) = process.watch {
+            self.watched.remove(&token);
+        }
+        if remembered {
+            // One that cannot be watched ends with its last connection.
+            self.apply(Event::ProcessEnded { process: key });
+        }
+    }
+
+    /// Tells the core that a connection is gone, and then what that means for its process.
+    fn disconnected(&mut self, id: ConnectionId, process: Option<ProcessKey>) {
+        self.apply(Event::Disconnected { connection: id });
+        if let Some(key) = process {
+            self.forget_process(key);
         }
     }
 
     fn remove(&mut self, id: ConnectionId) {
-        self.forget_process(id);
-        let Some(link) = self.links.remove(&id) else { return };
+        let Some(mut link) = self.links.remove(&id) else { return };
         // Who is gone, or has said hello, need not any more. Crowds that come and go would else wait here for their time to
         // be over.
         while self.greeting.front().is_some_and(|(_, id)| !self.awaits_hello(*id)) {
@@ -762,9 +796,10 @@ impl Server {
                 self.users.remove(&link.credentials.uid);
             }
         }
+        let process = link.process.take();
         // Nobody else has this descriptor: with it goes that it is watched.
         drop(link);
-        self.apply(Event::Disconnected { connection: id });
+        self.disconnected(id, process);
     }
 
     /// Writes to everybody who has something. One that ends tells others, who are written to, too.
