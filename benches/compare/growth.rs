@@ -103,6 +103,7 @@ impl Bench<'_> {
         let mut growth = Growth::of("growth-objects", "Leaving", "open objects");
         let places = self.places(&[1, 10, 100, 1_000, 10_000, 100_000], usize::MAX);
         let many = *places.last().expect("there are some");
+        let _keeper = self.keeper();
         for objects in places {
             let mut floor = self.leave_floor(&format!("leave-{objects}.db"));
             let ours = Side::new("DoFastShutdown", || self.leave_with(objects, many));
