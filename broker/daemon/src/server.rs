@@ -680,6 +680,8 @@ impl Server {
             }
             // One write for all that this piece has asked; nobody waits until others had their turn.
             self.write(id);
+            // It came to the end of that list by this, and need not be looked for again.
+            self.dirty.pop_if(|last| *last == id);
             if intake == Intake::Ended || kept.is_err() {
                 self.remove(id);
             }
