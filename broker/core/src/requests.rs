@@ -5,7 +5,7 @@ use sundown_protocol::request::{AdviseSource, Asked, Request};
 use sundown_protocol::{Code, Fault, MemberId, Reply};
 
 use crate::broker::{Broker, Caller};
-use crate::connection::Asker;
+use crate::connection::{Asker, Connection};
 use crate::event::{ConnectionId, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Member;
@@ -143,12 +143,12 @@ impl Broker {
     /// The member, if it is one of this connection's; else the code its handles answer (design §3.12).
     pub(crate) fn member(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
         let member = self.members.get(&id).filter(|m| m.connection == asker.connection);
-        member.ok_or_else(|| self.why_gone(asker, id))
+        member.ok_or_else(|| why_gone(self.connections.get(&asker.connection), id))
     }
 
     pub(crate) fn member_mut(&mut self, asker: Asker, id: MemberId) -> Result<&mut Member, Fault> {
-        self.member(asker, id)?;
-        Ok(self.members.get_mut(&id).expect("looked at just before"))
+        let member = self.members.get_mut(&id).filter(|m| m.connection == asker.connection);
+        member.ok_or_else(|| why_gone(self.connections.get(&asker.connection), id))
     }
 
     /// The same member, if it may begin something new.
@@ -159,22 +159,6 @@ impl Broker {
             return Err(Fault::new(Code::E_BUSY, message));
         }
         Ok(member)
-    }
-
-    fn why_gone(&self, asker: Asker, id: MemberId) -> Fault {
-        let connection = self.connections.get(&asker.connection);
-        match connection.and_then(|c| c.gone.get(&id)) {
-            Some(LeaveReason::Evicted) => Fault::new(
-                Code::E_END_OF_SESSION,
-                "the shared session was ended and its grace is over; log on again",
-            ),
-            Some(LeaveReason::FastShutdown) => shut_down(),
-            Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),
-            None => Fault::new(
-                Code::E_INVALID_OBJECT,
-                "no such session: it was logged off, or it belongs to another connection",
-            ),
-        }
     }
 
     /// A member's session.
@@ -236,6 +220,23 @@ impl Broker {
     /// The user and process id behind a request.
     pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::process::Process> {
         self.processes.get(self.connections.get(&asker.connection)?.process)
+    }
+}
+
+/// What a member's handles answer that this connection does not have.
+#[cold]
+fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
+    match connection.and_then(|c| c.gone.get(&id)) {
+        Some(LeaveReason::Evicted) => Fault::new(
+            Code::E_END_OF_SESSION,
+            "the shared session was ended and its grace is over; log on again",
+        ),
+        Some(LeaveReason::FastShutdown) => shut_down(),
+        Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),
+        None => Fault::new(
+            Code::E_INVALID_OBJECT,
+            "no such session: it was logged off, or it belongs to another connection",
+        ),
     }
 }
 

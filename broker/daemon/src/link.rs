@@ -167,6 +167,11 @@ impl Link {
         self.outbox.hold(if bytes > FREE { bytes } else { 0 })
     }
 
+    /// Whether nothing waits that was read, nor is paid for.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.inbox.is_empty() && !self.outbox.holds()
+    }
+
     /// An idle connection keeps no buffer.
     fn shrink(&mut self) {
         if self.used == self.inbox.len() {

@@ -108,6 +108,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether anything that came is paid for.
+    pub(crate) fn holds(&self) -> bool {
+        self.begun.is_some()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

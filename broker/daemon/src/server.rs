@@ -700,7 +700,11 @@ impl Server {
                 Ok(None) => return link.keep(read),
                 Ok(Some(Incoming::Hello(hello, version))) => self.open(id, hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
+                    let last = read.is_empty() && link.keeps_nothing();
                     self.apply(Event::Request { connection: id, asked, bytes });
+                    if last {
+                        return Ok(());
+                    }
                 }
                 Err(why) => {
                     let process = link.process.take();
