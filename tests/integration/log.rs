@@ -150,3 +150,20 @@ fn a_service_manager_is_told_when_the_broker_is_ready() {
     broker.terminate();
     assert_eq!(broker.log_length(), 0);
 }
+
+/// A program that has left in order and then ended has closed its connection itself: nothing is to be said of that, and what
+/// it said last is heard however soon it ended.
+///
+/// design §8
+#[test]
+fn who_leaves_in_order_is_not_closed() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    for _ in 0..20 {
+        home.run(&["status"]).ok();
+    }
+    broker.terminate();
+    let log = broker.log();
+    let closed = log.iter().find(|l| l["message"] == "a connection is closed");
+    assert_eq!(closed, None);
+}

@@ -148,6 +148,8 @@ pub struct Server {
     /// Those with connections, and those of which the core remembers something as long as they live.
     processes: HashMap<ProcessKey, Process>,
     watched: FxHashMap<Token, ProcessKey>,
+    /// Those of them that ended in this turn.
+    ended: Vec<Token>,
     refusals: Refusals,
     /// How many connections each user has, those included that have not said hello.
     users: FxHashMap<u32, usize>,
@@ -296,6 +298,7 @@ impl Server {
             greeting: VecDeque::new(),
             processes: HashMap::new(),
             watched: FxHashMap::default(),
+            ended: Vec::new(),
             refusals: Refusals::default(),
             users: FxHashMap::default(),
             made: FIRST,
@@ -369,7 +372,7 @@ impl Server {
                     }
                     SIGNALS => self.take_signals(),
                     ALARM => self.alarm.rang(),
-                    Token(token) if token % 2 == 1 => self.process_ended(Token(token)),
+                    Token(token) if token % 2 == 1 => self.ended.push(Token(token)),
                     Token(token) => {
                         let id = ConnectionId(token as u64 / 2);
                         if event.is_read_closed()
@@ -390,6 +393,7 @@ impl Server {
             self.write_all();
             self.tell_time();
             self.read_some();
+            self.tell_ends();
             self.write_all();
             if self.broker.is_stopping() {
                 self.manager.stopping();
@@ -745,6 +749,14 @@ impl Server {
         }
         link.welcome(key, version, account, (self.pid, &self.loaded.settings.limits));
         self.mark_dirty(id);
+    }
+
+    /// Tells of processes that ended, behind what they have said before: most have left in order and closed what they had, and
+    /// nothing is to be cut off.
+    fn tell_ends(&mut self) {
+        for token in std::mem::take(&mut self.ended) {
+            self.process_ended(token);
+        }
     }
 
     fn process_ended(&mut self, token: Token) {
