@@ -369,7 +369,8 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// The message without its `Bcc` fields; everything else passes through as it is, of any size and shape.
+/// The message without its `Bcc` fields; everything else passes through as it is, of any size and shape. Only lines that
+/// mean nothing go with a `Bcc` that stands in front of everything: a head that began with them would be none.
 ///
 /// ```
 /// use std::io::Read;
@@ -385,7 +386,7 @@ pub fn without_bcc<R: Read>(message: R) -> impl Read {
         filter: Filter {
             at: At::LineStart,
             field: Fate::Keep,
-            lines: Lines::None,
+            seen: Seen::Nothing,
             held: Vec::new(),
             ready: Vec::new(),
         },
@@ -451,7 +452,7 @@ struct Filter {
     at: At,
     /// What happens to the field that a continuation line belongs to.
     field: Fate,
-    lines: Lines,
+    seen: Seen,
     /// The beginning of a line that is not understood yet.
     held: Vec<u8>,
     ready: Vec<u8>,
@@ -470,11 +471,13 @@ enum Fate {
     Drop,
 }
 
-/// How many lines were seen.
+/// What was seen of a head.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lines {
-    None,
-    Some,
+enum Seen {
+    Nothing,
+    /// Hidden fields, and nothing that passes.
+    Hidden,
+    Field,
 }
 
 impl Filter {
@@ -509,19 +512,20 @@ impl Filter {
 
     fn judge(&mut self) {
         let Some(start) = start_of_line(&self.held) else { return };
-        let first = self.lines == Lines::None;
-        self.lines = Lines::Some;
-        self.at = match start {
-            LineStart::Field(name) => {
-                self.field = if is_hidden(name) { Fate::Drop } else { Fate::Keep };
+        self.at = match (start, self.seen) {
+            (LineStart::Field(name), seen) => {
+                let hidden = is_hidden(name);
+                self.field = if hidden { Fate::Drop } else { Fate::Keep };
+                self.seen = if hidden && seen != Seen::Field { Seen::Hidden } else { Seen::Field };
                 At::Line(self.field)
             }
-            LineStart::Empty => At::Body,
-            LineStart::Continuation | LineStart::Other if first => At::Body,
-            LineStart::Continuation => At::Line(self.field),
-            LineStart::Other => {
-                self.field = Fate::Keep;
-                At::Line(Fate::Keep)
+            (LineStart::Empty, _) | (LineStart::Continuation | LineStart::Other, Seen::Nothing) => {
+                At::Body
+            }
+            (LineStart::Continuation, _) => At::Line(self.field),
+            (LineStart::Other, seen) => {
+                self.field = if seen == Seen::Hidden { Fate::Drop } else { Fate::Keep };
+                At::Line(self.field)
             }
         };
         self.release();
@@ -569,6 +573,20 @@ mod tests {
             assert_eq!(seen, whole, "pieces of {step} bytes differ");
         }
         whole
+    }
+
+    /// Lines that mean nothing would make a body of what follows them, if they came to stand in front.
+    #[test]
+    fn what_stands_behind_a_bcc_stays_a_head() {
+        let cases = [
+            ("Bcc: a@b\nodd\n folded\nBcc: c@d\nodd\nFrom: e@f\nodd\n\nx", "From: e@f\nodd\n\nx"),
+            ("Bcc: a@b\nodd\n\nbody", "\nbody"),
+            ("To: a@b\nBcc: c@d\nodd\n\nx", "To: a@b\nodd\n\nx"),
+            ("odd\nBcc: a@b\n", "odd\nBcc: a@b\n"),
+        ];
+        for (message, seen) in cases {
+            assert_eq!(filtered_text(message), seen, "of {message:?}");
+        }
     }
 
     fn filtered_text(message: &str) -> String {
