@@ -255,7 +255,8 @@ fn without_spaces(written: &[u8]) -> Vec<u8> {
 /// A user of this host without quotes: `"anna"` is anna, and `"Anna Smith"` is a name and no user.
 fn unquoted(spec: Vec<u8>) -> Vec<u8> {
     match &spec[..] {
-        [b'"', inner @ .., b'"'] if !spec.contains(&b'@') => inner.to_vec(),
+        // Quotes around nothing are shown as they are, and refused: nobody has no name.
+        [b'"', inner @ .., b'"'] if !inner.is_empty() && !spec.contains(&b'@') => inner.to_vec(),
         _ => spec,
     }
 }
@@ -305,7 +306,7 @@ mod tests {
             ("(open a@b, c@d", &["(open a@b, c@d"]),
             ("<a@b, c@d", &["<a@b, c@d"]),
             ("a@b>", &["a@b>"]),
-            ("Anna <>, \"\"", &["Anna <>", ""]),
+            ("Anna <>, \"\"", &["Anna <>", "\"\""]),
             ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
             ("<a@b> <c@d>", &["<a@b> <c@d>"]),
             ("g: h: a@b;", &["h: a@b"]),

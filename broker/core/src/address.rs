@@ -32,6 +32,19 @@ impl fmt::Display for InvalidAddress {
     }
 }
 
+/// Whether quotes are around all of it, and none is within that is not escaped.
+fn is_quoted(mailbox: &str) -> bool {
+    let inner = mailbox.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let Some(inner) = inner else { return false };
+    let mut escaped = false;
+    let ends = |c: char| {
+        let ends = !escaped && c == '"';
+        escaped = !escaped && c == '\\';
+        ends
+    };
+    !inner.contains(ends) && !escaped
+}
+
 /// Splits an address into mailbox and domain. Without an `@` the domain is empty: a user of this host.
 ///
 /// ```
@@ -58,7 +71,7 @@ pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {
     if mailbox.is_empty() {
         return Err(InvalidAddress::NoMailbox);
     }
-    let quoted = mailbox.len() >= 2 && mailbox.starts_with('"') && mailbox.ends_with('"');
+    let quoted = is_quoted(mailbox);
     let special = |c: char| {
         matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | ',' | '@' | '"' | '\\')
     };
@@ -182,6 +195,9 @@ mod tests {
             "\u{7f}@b",
             "a@b\u{3000}c",
             "a@b\u{85}",
+            "\"a\"b\"@c",
+            "\"a\\\"@b",
+            "\"",
         ];
         for text in bad {
             assert!(split(text).is_err(), "{text:?} was taken");
@@ -196,6 +212,7 @@ mod tests {
             "a@b",
             "a.b+c@d.example",
             "\"a b@c\"@d",
+            "\"a \\\" b\\\\\"@c",
             "ü@ö.example",
             "a@[127.0.0.1]",
             "a@[IPv6:::1]",
