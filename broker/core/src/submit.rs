@@ -148,6 +148,8 @@ impl Broker {
         }
         if let Some(state) = self.engines.get_mut(&engine) {
             state.accepted -= 1;
+            // A session without members may have stayed for this alone, also where it was refused.
+            state.stirred = true;
         }
         let entry = EntryId { store: self.store_uid(engine), record };
         if let Some(member) = self.members.get_mut(&id) {
