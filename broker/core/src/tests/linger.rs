@@ -51,6 +51,21 @@ fn an_idle_session_does_not_stay() {
     assert_eq!(world.sessions(), [""; 0]);
 }
 
+/// design §3.5: a session that stayed for a submission alone ends when its store refuses that.
+#[test]
+fn a_refused_submission_keeps_no_session() {
+    let mut world = with(Linger::UntilEmpty);
+    let member = world.member(1);
+    world.hold("store", "SubmitMessage");
+    world.submit_deferred(member, "b@x");
+    world.apply(Event::Disconnected { connection: member.at });
+    assert_eq!(world.sessions(), ["memberless"]);
+    let failures = vec![Code::E_NOT_ENOUGH_DISK];
+    world.store("default").failures.insert("SubmitMessage", failures.into());
+    world.let_go("store");
+    assert_eq!(world.sessions(), [""; 0]);
+}
+
 /// design §3.5, SEED-2 `"off"`: mail waits for a logon.
 #[test]
 fn without_linger_mail_waits_for_a_logon() {
