@@ -22,6 +22,7 @@ mod objects;
 mod profiles;
 mod queue;
 mod quotas;
+mod renewal;
 mod shared_logoff;
 mod shutdown;
 mod spooler;
