@@ -1,6 +1,7 @@
-//! A store between sessions: how long it stays open, and that nothing is asked of one that opens or closes.
+//! Providers that are not there: a store between sessions, one that opens or closes, a transport that was left behind.
 
 use sundown_protocol::Reply;
+use sundown_protocol::reply::Resource;
 use sundown_protocol::request::{LogonFlags, QueueAction, QueueChange, Request};
 
 use super::fakes::Step;
@@ -76,4 +77,28 @@ fn what_is_given_up_keeps_who_had_it() {
         assert!(changed.is_ok(), "{changed:?}");
         assert_eq!(world.submission(entry).recipients[0].intent.is_some(), keeps, "{change:?}");
     }
+}
+
+/// LOGON-13: a transport that never answered its logon was left behind. It is not called any more: `ValidateState` says at
+/// once what is wrong. A flush gives it another worker, and that one delivers.
+#[test]
+fn what_was_left_behind_is_not_called() {
+    let mut world = World::new();
+    world.hold("relay", "Logon");
+    let at = world.connect(1);
+    let asked = world.ask(at, logon_request(None, LogonFlags::default()));
+    world.advance(secs(31));
+    let Some(Ok(Reply::LoggedOn(on))) = world.answer(at, asked) else { panic!("logged on") };
+    let validate = Request::ValidateState {
+        member: on.member,
+        kind: Resource::TransportProvider,
+        provider: "relay".into(),
+    };
+    let fault = world.call(at, validate).expect_err("it does not work");
+    assert!(fault.message.contains("no answer"), "{fault:?}");
+    world.clear_holds();
+    flush(&mut world, at);
+    let member = world.member(2);
+    world.submit(member, "b@x");
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
 }
