@@ -30,4 +30,6 @@ mod stop;
 mod store_logoff;
 mod stores;
 mod submit;
+mod sweeps;
+mod tickets;
 mod wording;

@@ -73,6 +73,7 @@ impl Broker {
             settings: vec![root.path().join("sundown.toml")],
             profiles: vec![root.path().join("profiles")],
             home: None,
+            runtime: None,
         };
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
