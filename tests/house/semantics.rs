@@ -46,7 +46,7 @@ const PLACES: &[(&str, &str)] = &[
     ("document", "protocol/tests/document.rs"),
     ("round_trip", "protocol/tests/round_trip.rs"),
     ("docs", "broker/daemon/tests/docs.rs"),
-    ("providers", "broker/daemon/tests/providers.rs"),
+    ("providers", "broker/daemon/tests/providers"),
 ];
 
 /// The rows: statement, summary, proof.

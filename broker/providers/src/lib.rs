@@ -11,7 +11,7 @@
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To bring one of your own, implement its trait and enter a constructor into a [`Registry`] under the word that
-//! profiles use for `kind`.
+//! profiles use for `kind`. [`conformance`] checks it, in a test, against what the founding texts ask of a provider.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,6 +28,7 @@ mod fault;
 mod files;
 
 pub mod address_book;
+pub mod conformance;
 pub mod headers;
 pub mod maildir;
 pub mod notice;

@@ -691,6 +691,12 @@ impl World {
         self.fire();
     }
 
+    /// The broker is woken before the time that it wanted.
+    pub(super) fn early_wake(&mut self) {
+        self.fire();
+        self.settle();
+    }
+
     /// Asks under a number that is the same whatever happened before.
     pub(super) fn ask_as(&mut self, at: ConnectionId, id: RequestId, request: Request) {
         let made = std::mem::replace(&mut self.made, id.0 - 1);
@@ -991,6 +997,11 @@ impl World {
 
     pub(super) fn closed(&self, connection: ConnectionId) -> Option<Code> {
         self.clients[&connection].closed.as_ref().map(|why| why.code)
+    }
+
+    /// What the client of a connection was told when it was closed.
+    pub(super) fn why_closed(&self, connection: ConnectionId) -> Fault {
+        self.clients[&connection].closed.clone().expect("it was closed with a reason")
     }
 
     pub(super) fn heard(&mut self, connection: ConnectionId) -> Vec<Heard> {

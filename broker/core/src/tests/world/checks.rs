@@ -132,6 +132,9 @@ impl World {
             let waiting = broker.grants.waiting().filter(|granter| granter == id).count();
             assert_eq!(member.waiting_grants, waiting, "tokens of {id} that wait");
         }
+        for owner in broker.engines.values().flat_map(|engine| engine.owners.values().flatten()) {
+            assert!(broker.members.contains_key(owner), "a message is {owner}'s, which has left");
+        }
     }
 
     /// When a session closes, a kind of provider is logged off when the earlier kinds are (design §10.3).
