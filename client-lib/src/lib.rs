@@ -35,7 +35,7 @@
 //! | `ScInitMapiUtil`, `DeinitMapiUtil` | [`Utilities`] |
 //! | `OleInitialize`, `OleUninitialize` | [`Mapi::companion`] |
 //! | `MAPILogonEx` | [`Mapi::logon`] |
-//! | `IMAPISession::Logoff` | [`Session::logoff`] |
+//! | `IMAPISession::Logoff` | [`Session::logoff`]; with `MAPI_LOGOFF_UI` [`Session::logoff_asking`] |
 //! | `Advise`, `Unadvise` | [`Session::advise`], [`Folder::advise`], [`Sink::unadvise`] |
 //! | `IUnknown::Release` | dropping an object |
 //! | `IMAPIClientShutdown` | [`Session::client_shutdown`], [`Mapi::shut_down`] |
@@ -48,6 +48,7 @@ mod autostart;
 mod error;
 mod head;
 mod link;
+mod logoff;
 mod mapi;
 mod message;
 mod notify;
@@ -59,12 +60,13 @@ mod shutdown;
 
 pub use addresses::addresses;
 pub use error::Error;
+pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
 pub use mapi::{Companion, Mapi, Options, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};
 pub use reference::{Reference, Referenced};
-pub use session::{LoggedOff, Logoff, Logon, OnEndOfSession, Session};
+pub use session::{Logon, OnEndOfSession, Session};
 pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};

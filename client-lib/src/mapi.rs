@@ -17,6 +17,7 @@ use sundown_protocol::{Code, EntryId, MemberId, Notification, Reply, RequestId, 
 
 use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink, Watching, wait_readable};
+use crate::logoff::Logoff;
 use crate::notify::{self, News, Told};
 use crate::paths::{Arguments, Environment, Paths, Whose};
 use crate::reference::{Reference, ReferenceState};
@@ -284,31 +285,20 @@ impl Mapi {
 
     /// What the broker is doing.
     pub fn status(&self) -> Result<Status, Error> {
-        match self.library.call(None, |_| Ok(Request::Status))? {
-            Reply::Status(status) => Ok(*status),
-            _ => Err(unexpected()),
-        }
+        self.library.status()
     }
 
     /// The outgoing queue of a profile; without one of the default profile and all that have a session. With `all` also
     /// what is final.
     pub fn queue(&self, profile: Option<&str>, all: bool) -> Result<Vec<QueueRow>, Error> {
         let mut rows = Vec::new();
-        let mut after = 0;
-        loop {
-            let action = QueueAction::List { all, after, limit: 64 };
-            let (page, next) = self.queue_page(profile, &action)?;
-            rows.extend(page);
-            match next {
-                Some(next) => after = next,
-                None => return Ok(rows),
-            }
-        }
+        self.library.each_queued(profile, all, |row| rows.push(row))?;
+        Ok(rows)
     }
 
     /// One entry of the outgoing queue, with all its recipients.
     pub fn queue_entry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
-        let (rows, _) = self.queue_page(profile, &QueueAction::Show(entry))?;
+        let (rows, _) = self.library.queue_page(profile, &QueueAction::Show(entry))?;
         rows.into_iter().next().ok_or_else(unexpected)
     }
 
@@ -340,7 +330,7 @@ impl Mapi {
         entry: EntryId,
         change: QueueChange,
     ) -> Result<QueueRow, Error> {
-        let (rows, _) = self.queue_page(profile, &QueueAction::Change(entry, change))?;
+        let (rows, _) = self.library.queue_page(profile, &QueueAction::Change(entry, change))?;
         rows.into_iter().next().ok_or_else(unexpected)
     }
 
@@ -364,20 +354,6 @@ impl Mapi {
             self.library.call(None, |_| Ok(Request::DeleteProfile { name: name.to_owned() }))?;
         match reply {
             Reply::ProfileDeleted(deletion) => Ok(deletion),
-            _ => Err(unexpected()),
-        }
-    }
-
-    fn queue_page(
-        &self,
-        profile: Option<&str>,
-        action: &QueueAction,
-    ) -> Result<(Vec<QueueRow>, Option<u64>), Error> {
-        let reply = self.library.call(None, |_| {
-            Ok(Request::Queue { profile: profile.map(str::to_owned), action: action.clone() })
-        })?;
-        match reply {
-            Reply::Queue { rows, next } => Ok((rows, next)),
             _ => Err(unexpected()),
         }
     }
@@ -901,6 +877,46 @@ impl Library {
         }
     }
 
+    pub(crate) fn status(self: &Arc<Self>) -> Result<Status, Error> {
+        match self.call(None, |_| Ok(Request::Status))? {
+            Reply::Status(status) => Ok(*status),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// The outgoing queue of a profile, row by row.
+    pub(crate) fn each_queued(
+        self: &Arc<Self>,
+        profile: Option<&str>,
+        all: bool,
+        mut each: impl FnMut(QueueRow),
+    ) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let action = QueueAction::List { all, after, limit: 64 };
+            let (page, next) = self.queue_page(profile, &action)?;
+            page.into_iter().for_each(&mut each);
+            match next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn queue_page(
+        self: &Arc<Self>,
+        profile: Option<&str>,
+        action: &QueueAction,
+    ) -> Result<(Vec<QueueRow>, Option<u64>), Error> {
+        let reply = self.call(None, |_| {
+            Ok(Request::Queue { profile: profile.map(str::to_owned), action: action.clone() })
+        })?;
+        match reply {
+            Reply::Queue { rows, next } => Ok((rows, next)),
+            _ => Err(unexpected()),
+        }
+    }
+
     pub(crate) fn add_session(&self, member: MemberId, session: Arc<SessionState>) {
         lock(&self.sessions).insert(member, session);
     }
@@ -916,7 +932,7 @@ impl Library {
     fn log_everything_off(self: &Arc<Self>) -> Result<(), Error> {
         let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
         for session in sessions {
-            match session.log_off(&crate::session::Logoff::now()) {
+            match session.log_off(&Logoff::now()) {
                 Err(error) if error.is_temporary() || error.code() == Code::E_DISK_ERROR => {
                     return Err(error);
                 }

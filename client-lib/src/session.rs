@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Events};
-use sundown_protocol::reply::{LoggedOn, Peer, Resource};
+use sundown_protocol::reply::{LoggedOn, Resource};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
-    LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
-    Submit,
+    Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, Token,
@@ -21,6 +19,7 @@ use sundown_protocol::{
 
 use crate::error::Error;
 use crate::link::{Hook, SharedLink};
+use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
 use crate::mapi::{Library, lock, new_key};
 use crate::message::{Message, Submitted};
 use crate::notify::{self, News, Notice, Sink, SinkFunction};
@@ -85,64 +84,6 @@ impl Logon {
     }
 }
 
-/// How to log off (`IMAPISession::Logoff`).
-#[derive(Debug, Clone, Copy)]
-pub struct Logoff {
-    flags: LogoffFlags,
-    drain: Option<Duration>,
-}
-
-impl Logoff {
-    /// At once. What was handed over stays in the queue and is sent.
-    pub fn now() -> Self {
-        Self { flags: LogoffFlags::default(), drain: None }
-    }
-
-    /// After this session's outbound mail was processed, or at the deadline.
-    pub fn after_outbound(deadline: Duration) -> Self {
-        Self { drain: Some(deadline), ..Self::now() }
-    }
-
-    /// Because of a critical error: at once, whatever else was said.
-    pub fn critical_error() -> Self {
-        Self { flags: LogoffFlags::CRITICAL, ..Self::now() }
-    }
-
-    /// And end the shared session for everybody (`MAPI_LOGOFF_SHARED`).
-    #[must_use]
-    pub fn shared(mut self) -> Self {
-        self.flags = self.flags.with(LogoffFlags::SHARED);
-        self
-    }
-
-    /// Also as one who does not own the shared session; takes the right *admin*.
-    #[must_use]
-    pub fn force(mut self) -> Self {
-        self.flags = self.flags.with(LogoffFlags::FORCE);
-        self
-    }
-
-    /// Return when the others have left, or were put out.
-    #[must_use]
-    pub fn wait(mut self) -> Self {
-        self.flags = self.flags.with(LogoffFlags::WAIT);
-        self
-    }
-}
-
-/// How a logoff went.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoggedOff {
-    /// Objects that were still open and are invalid now.
-    pub invalidated: u64,
-    /// Unsaved drafts that were thrown away.
-    pub discarded: u64,
-    /// This session's submissions that are not final; they stay in the queue.
-    pub queued: u64,
-    /// With [`Logoff::wait`]: who was put out.
-    pub stayed: Vec<Peer>,
-}
-
 /// One logon to a session (`IMAPISession`). Dropping it logs off.
 pub struct Session {
     pub(crate) state: Arc<SessionState>,
@@ -175,6 +116,8 @@ struct Inner {
     retained: BTreeMap<u128, Submit>,
     /// Unsaved drafts that are open, by their number.
     drafts: BTreeSet<u32>,
+    /// What this member submitted, for the question before a logoff.
+    submissions: Submissions,
 }
 
 #[derive(Clone)]
@@ -388,8 +331,37 @@ impl Session {
 
     /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
     /// could not be made durable, or a shared logoff was refused, the session stays logged on and can be used again.
+    ///
+    /// Nobody is asked; [`logoff_asking`](Self::logoff_asking) asks.
     pub fn logoff(&self, how: Logoff) -> Result<LoggedOff, Error> {
         self.state.log_off(&how)
+    }
+
+    /// Logs off with `MAPI_LOGOFF_UI`: `ask` is called first, on this thread, before anything has happened, and may call the
+    /// library. After [`LogoffAnswer::Cancel`] nothing has changed: the error is `MAPI_E_USER_CANCEL`, and the session goes on.
+    /// After [`LogoffAnswer::LogOff`] it is [`logoff`](Self::logoff), which asks nobody again, also when the broker is
+    /// restarted meanwhile.
+    ///
+    /// ```no_run
+    /// # use sundown_client::{Error, Logoff, LogoffAnswer, Session};
+    /// # fn leave(session: &Session) -> Result<(), Error> {
+    /// session.logoff_asking(Logoff::now().shared(), |question| match question.others() {
+    ///     Ok(others) if others.is_empty() => LogoffAnswer::LogOff,
+    ///     _ => LogoffAnswer::Cancel, // somebody else still works here
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn logoff_asking(
+        &self,
+        how: Logoff,
+        ask: impl FnOnce(&LogoffQuestion<'_>) -> LogoffAnswer,
+    ) -> Result<LoggedOff, Error> {
+        self.state.alive()?;
+        match ask(&LogoffQuestion::new(&self.state, how)) {
+            LogoffAnswer::LogOff => self.state.log_off(&how.asked()),
+            LogoffAnswer::Cancel => Err(crate::logoff::cancelled()),
+        }
     }
 }
 
@@ -412,6 +384,7 @@ impl SessionState {
                 sinks: BTreeMap::new(),
                 retained: BTreeMap::new(),
                 drafts: BTreeSet::new(),
+                submissions: Submissions::default(),
             }),
             events: crossbeam_channel::unbounded(),
             connections: AtomicU32::new(0),
@@ -447,11 +420,21 @@ impl SessionState {
         lock(&self.inner).facts.member
     }
 
+    /// What the broker said of the session at the last logon.
+    pub(crate) fn facts(&self) -> LoggedOn {
+        lock(&self.inner).facts.clone()
+    }
+
+    /// Whether this member submitted it, as far as that is remembered.
+    pub(crate) fn has_submitted(&self, entry: EntryId) -> bool {
+        lock(&self.inner).submissions.contains(entry)
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         lock(&self.inner).epoch
     }
 
-    fn library(&self) -> Result<Arc<Library>, Error> {
+    pub(crate) fn library(&self) -> Result<Arc<Library>, Error> {
         self.library
             .upgrade()
             .ok_or_else(|| Error::fault(Code::E_NOT_INITIALIZED, "the library was uninitialized"))
@@ -679,9 +662,12 @@ impl SessionState {
         let reply = self.retrying(|link, member| Ok(Request::Submit(request(link, member)?)));
         match reply {
             Ok(Reply::Submitted { entry, state }) => {
+                let mut inner = lock(&self.inner);
+                inner.submissions.add(entry);
                 if state != sundown_protocol::reply::SubmissionState::Accepted {
-                    lock(&self.inner).retained.remove(&key.0);
+                    inner.retained.remove(&key.0);
                 }
+                drop(inner);
                 Ok(Submitted { entry, state })
             }
             Ok(_) => Err(unexpected()),

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod asking;
 mod autostart;
 mod bad_input;
 mod commands;
