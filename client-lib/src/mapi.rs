@@ -22,7 +22,7 @@ use crate::notify::{self, News, Told};
 use crate::paths::{Arguments, Environment, Paths, Whose};
 use crate::reference::{Reference, ReferenceState};
 use crate::session::{Logon, Session, SessionState, unexpected};
-use crate::shutdown::{ClientShutdown, ExitPath, Memory};
+use crate::shutdown::{ClientShutdown, ExitPath, Memory, Process};
 use crate::{autostart, process};
 
 /// How long the library looks for a broker that went away.
@@ -138,6 +138,7 @@ pub(crate) struct Library {
     changed: Condvar,
     sessions: Mutex<HashMap<MemberId, Arc<SessionState>>>,
     references: Mutex<HashMap<MemberId, Arc<ReferenceState>>>,
+    process: Arc<Process>,
     memory: Arc<Memory>,
     /// It was shut down in the traditional way.
     left: AtomicBool,
@@ -193,10 +194,12 @@ impl Mapi {
         let environment = Environment::of_this_process();
         let paths = Paths::of_program(&options.arguments, &environment)
             .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
-        if Memory::of(&paths.socket).is_done() {
+        let process = Process::this();
+        let mut libraries = lock(&LIBRARIES);
+        // Whether the process has left is decided with the same list in hand.
+        if process.is_done() || process.memory(&paths.socket).is_done() {
             return Err(left());
         }
-        let mut libraries = lock(&LIBRARIES);
         libraries.retain(|library| library.strong_count() > 0);
         let here = |library: &Arc<Library>| {
             library.paths.socket == paths.socket
@@ -207,7 +210,7 @@ impl Mapi {
             *lock(&library.initialized) += 1;
             return Ok(Self { library });
         }
-        let library = Library::new(options, paths)?;
+        let library = Library::new(options, paths, process)?;
         libraries.push(Arc::downgrade(&library));
         Ok(Self { library })
     }
@@ -228,8 +231,8 @@ impl Mapi {
     }
 
     /// Leaves in the right way, whatever that is: query, notify, and do when every provider supports it; otherwise, or when
-    /// doing it fails, the traditional steps. It fails only when something could not be made durable; nothing is shut down
-    /// then.
+    /// doing it fails, the traditional steps. It is about every broker that this process is connected to. It fails only when
+    /// something could not be made durable; what is still logged on can be used then.
     pub fn shut_down(self) -> Result<ExitPath, Error> {
         self.begin_shut_down()
     }
@@ -242,10 +245,17 @@ impl Mapi {
         if fast && exit.try_fast_shutdown().is_ok() {
             return Ok(ExitPath::Fast);
         }
-        self.library.check_alive()?;
-        self.library.log_everything_off()?;
-        self.library.left.store(true, Ordering::Release);
-        self.library.end("the process was shut down");
+        let libraries = alive();
+        if libraries.is_empty() {
+            return Err(left());
+        }
+        for library in &libraries {
+            library.log_everything_off()?;
+        }
+        for library in &libraries {
+            library.left.store(true, Ordering::Release);
+            library.end("the process was shut down");
+        }
         Ok(ExitPath::Traditional)
     }
 
@@ -479,8 +489,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Library {
-    fn new(options: Options, paths: Paths) -> Result<Arc<Self>, Error> {
-        let memory = Memory::of(&paths.socket);
+    fn new(options: Options, paths: Paths, process: Arc<Process>) -> Result<Arc<Self>, Error> {
+        let memory = process.memory(&paths.socket);
         let library = Arc::new(Self {
             options,
             paths,
@@ -490,6 +500,7 @@ impl Library {
             changed: Condvar::new(),
             sessions: Mutex::default(),
             references: Mutex::default(),
+            process,
             memory,
             left: AtomicBool::new(false),
             notices: crossbeam_channel::unbounded(),
@@ -540,6 +551,19 @@ impl Library {
         &self.memory
     }
 
+    pub(crate) fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.paths.socket
+    }
+
+    /// Whether there is a connection to its broker, or may be one again.
+    fn is_connected(&self) -> bool {
+        matches!(&*lock(&self.connection), Connection::Up(_) | Connection::Down(_))
+    }
+
     /// What names this copy of the library, unless the host has handed on its own.
     fn key(&self) -> u128 {
         static OWN: OnceLock<u128> = OnceLock::new();
@@ -549,7 +573,8 @@ impl Library {
     /// Whether calls may be made: not in a forked child, and not after a fast shutdown.
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         self.check_fork()?;
-        if self.memory.is_done() || self.left.load(Ordering::Acquire) {
+        let done = self.process.is_done() || self.memory.is_done();
+        if done || self.left.load(Ordering::Acquire) {
             return Err(left());
         }
         Ok(())
@@ -972,8 +997,41 @@ fn previous(link: &SharedLink) -> Option<Previous> {
     }
 }
 
+/// The libraries of this process that take calls.
+fn alive() -> Vec<Arc<Library>> {
+    let libraries = lock(&LIBRARIES);
+    let takes_calls = |library: &Arc<Library>| library.check_alive().is_ok();
+    libraries.iter().filter_map(Weak::upgrade).filter(takes_calls).collect()
+}
+
+/// One library for each broker that this process is connected to, in the order in which it was initialized; without any the
+/// one that asks, which knows why.
+pub(crate) fn connected(asking: &Arc<Library>) -> Vec<Arc<Library>> {
+    let mut found: Vec<Arc<Library>> = Vec::new();
+    for library in alive().into_iter().filter(|library| library.is_connected()) {
+        match found.iter_mut().find(|other| other.paths.socket == library.paths.socket) {
+            Some(other) if Arc::ptr_eq(&library, asking) => *other = library,
+            Some(_) => {}
+            None => found.push(library),
+        }
+    }
+    if found.is_empty() && asking.check_alive().is_ok() {
+        found.push(Arc::clone(asking));
+    }
+    found
+}
+
+/// The process has left if every broker that it is connected to is done.
+pub(crate) fn leave_if_all_done(process: &Process) {
+    let libraries = lock(&LIBRARIES);
+    let remains = |library: &Arc<Library>| library.check_alive().is_ok() && library.is_connected();
+    if !libraries.iter().filter_map(Weak::upgrade).any(|library| remains(&library)) {
+        process.done();
+    }
+}
+
 /// What every call answers when the process has left.
-fn left() -> Error {
+pub(crate) fn left() -> Error {
     let message = "this process was shut down; it takes no calls any more";
     Error::fault(Code::E_NOT_INITIALIZED, message)
 }

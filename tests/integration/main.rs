@@ -9,6 +9,7 @@ mod asking;
 mod autostart;
 mod bad_input;
 mod commands;
+mod copies;
 mod departures;
 mod descriptions;
 mod doctor;
