@@ -45,8 +45,10 @@ pub mod paths;
 
 mod addresses;
 mod autostart;
+mod connection;
 mod error;
 mod head;
+mod library;
 mod link;
 mod logoff;
 mod mapi;

@@ -27,7 +27,7 @@ use sundown_protocol::{
 };
 
 use crate::error::Error;
-use crate::mapi::lock;
+use crate::library::lock;
 
 type Outcome = Result<Reply, Fault>;
 

@@ -11,8 +11,8 @@ use sundown_protocol::request::{ReadSource, Request};
 use sundown_protocol::{Code, MemberId, ObjectId, Reply, Token};
 
 use crate::error::Error;
+use crate::library::Library;
 use crate::link::SharedLink;
-use crate::mapi::Library;
 use crate::notify::{News, Notice};
 use crate::session::{read_whole, unexpected};
 

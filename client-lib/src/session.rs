@@ -18,9 +18,10 @@ use sundown_protocol::{
 };
 
 use crate::error::Error;
+use crate::library::{Library, lock};
 use crate::link::{Hook, SharedLink};
 use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
-use crate::mapi::{Library, lock, new_key};
+use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
 use crate::notify::{self, News, Notice, Sink, SinkFunction};
 use crate::object::{AddressBook, Draft, Folder, ObjectState, OpenMessage, StatusTable, Store};
@@ -587,13 +588,9 @@ impl SessionState {
     }
 
     fn end_with(&self, why: &str) {
-        let member = {
-            let mut inner = lock(&self.inner);
-            inner.ended.get_or_insert_with(|| Ended::By(why.to_owned()));
-            inner.facts.member
-        };
+        lock(&self.inner).ended.get_or_insert_with(|| Ended::By(why.to_owned()));
         if let Ok(library) = self.library() {
-            library.remove_session(member);
+            library.remove_session(self);
         }
     }
 
@@ -612,15 +609,14 @@ impl SessionState {
         let Reply::LoggedOff(account) = reply else { return Err(unexpected()) };
         // What came before the answer is told before this returns; nothing is afterwards.
         self.library()?.tell_all();
-        let member = {
+        {
             let mut inner = lock(&self.inner);
             inner.ended = Some(Ended::LoggedOff);
             inner.retained.clear();
             inner.sinks.clear();
-            inner.facts.member
-        };
+        }
         if let Ok(library) = self.library() {
-            library.remove_session(member);
+            library.remove_session(self);
         }
         Ok(LoggedOff {
             invalidated: account.invalidated,

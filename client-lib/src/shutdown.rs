@@ -16,7 +16,8 @@ use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Fault, FaultDetail, Reply};
 
 use crate::error::Error;
-use crate::mapi::{self, Library, lock};
+use crate::library::{Library, left, lock};
+use crate::mapi;
 
 /// Controls the shutdown of this process, with all its sessions, also those with other brokers; any session gives it
 /// ([`Session::client_shutdown`](crate::Session::client_shutdown)), and all of them are the same.
@@ -204,7 +205,7 @@ impl ClientShutdown {
     pub(crate) fn try_fast_shutdown(&self) -> Result<(), Error> {
         let process = Arc::clone(self.library.process());
         if process.is_done() {
-            return Err(mapi::left());
+            return Err(left());
         }
         let _one = lock(&process.doing);
         // Who has waited for another one is done with it.
@@ -264,7 +265,7 @@ impl ClientShutdown {
         self.library.check_fork()?;
         let brokers = Brokers(mapi::connected(&self.library));
         if brokers.0.is_empty() || self.library.process().is_done() {
-            return Err(mapi::left());
+            return Err(left());
         }
         Ok(brokers)
     }

@@ -1,7 +1,7 @@
 //! The client library within a program, with a broker beside it.
 
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use sundown_client::{
@@ -436,4 +436,81 @@ fn a_provider_says_whether_it_works() {
     assert!(error.to_string().contains("port 9"), "{error}");
     let error = session.validate_state(Resource::TransportProvider, "nobody").expect_err("none");
     assert_eq!(error.code(), Code::E_NOT_FOUND);
+}
+
+/// Threads that initialize at the same time use one connection: each has its session, none is lost, and with the last
+/// everything is logged off.
+///
+/// INIT-1, INIT-11, design §5
+#[test]
+fn threads_that_initialize_at_once_share_a_connection() {
+    let home = Home::new();
+    let _broker = home.serve();
+    for _ in 0..20 {
+        let begin = Barrier::new(8);
+        let (mapis, sessions): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|n| {
+                    let (home, begin) = (&home, &begin);
+                    scope.spawn(move || {
+                        begin.wait();
+                        let options = Options::new("report").socket(home.socket());
+                        let options = options.data_dir(home.data()).no_autostart();
+                        if n % 2 == 0 {
+                            return Mapi::initialize_and_logon(options, Logon::shared());
+                        }
+                        let mapi = Mapi::initialize(options)?;
+                        let session = mapi.logon(Logon::shared())?;
+                        Ok((mapi, session))
+                    })
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| thread.join().expect("it returned"));
+            joined.map(|both| both.expect("a broker runs")).unzip()
+        });
+        for session in &sessions {
+            session.flush().expect("its member is known");
+        }
+        assert_eq!((mapis[0].initialized(), members(&home)), (8, 8));
+        let connections = mapis[0].broker_status().expect("it says").expect("it knows");
+        let connections = connections.limits.into_iter().find(|l| l.name == "connections");
+        // One of this process, and the one that asks for the members above, which may not be gone yet.
+        let used = connections.expect("it is limited").used.expect("it is counted");
+        assert!(used <= 2, "{used} connections");
+        drop((sessions, mapis));
+        assert_eq!(members(&home), 0);
+    }
+}
+
+/// Who initializes the library while another thread uninitializes it gets one that works: nobody joins what ends.
+///
+/// INIT-1, STICK-5
+#[test]
+fn nobody_joins_a_library_that_ends() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut ends = initialize(&home);
+    for round in 0..100 {
+        let session = log_on(&ends, Logon::shared());
+        let begin = Barrier::new(2);
+        let next = std::thread::scope(|scope| {
+            let joins = scope.spawn(|| {
+                begin.wait();
+                initialize(&home)
+            });
+            begin.wait();
+            if round % 2 == 0 {
+                ends.uninitialize().expect("everything is durable");
+            } else {
+                drop(ends);
+            }
+            joins.join().expect("it returned")
+        });
+        drop(session);
+        log_on(&next, Logon::shared()).flush().expect("it works");
+        assert_eq!(next.initialized(), 1);
+        ends = next;
+    }
+    drop(ends);
+    assert_eq!(members(&home), 0);
 }
