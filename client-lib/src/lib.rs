@@ -20,7 +20,8 @@
 //!
 //! sink.unadvise()?;
 //! session.logoff(Logoff::after_outbound(Duration::from_secs(30)))?;
-//! mapi.uninitialize()
+//! mapi.uninitialize()?;
+//! Ok(())
 //! # }
 //! ```
 //!
@@ -46,6 +47,7 @@ pub mod paths;
 mod addresses;
 mod autostart;
 mod connection;
+mod deferred;
 mod error;
 mod head;
 mod library;
@@ -63,7 +65,7 @@ mod shutdown;
 pub use addresses::addresses;
 pub use error::Error;
 pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
-pub use mapi::{Companion, Mapi, Options, Utilities};
+pub use mapi::{Companion, Mapi, Options, Unfinished, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};

@@ -202,6 +202,11 @@ impl Library {
         *initialized == 0
     }
 
+    /// The last initialization could not be taken back.
+    pub(crate) fn stay(&self) {
+        *lock(&self.initialized) += 1;
+    }
+
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
     }
@@ -609,15 +614,29 @@ impl Library {
         lock(&self.sessions).here.get(&member).cloned()
     }
 
+    /// Submits again what stores could not keep of any session.
+    pub(crate) fn repeat_lost(&self) -> Result<(), Error> {
+        let sessions = lock(&self.sessions).all();
+        sessions.iter().try_for_each(|session| session.repeat_lost())
+    }
+
+    /// The broker says what its stores could not keep, of whichever session.
+    pub(crate) fn note_lost(&self, error: &Error) {
+        let sessions = lock(&self.sessions).all();
+        for session in sessions {
+            session.note_lost(error);
+        }
+    }
+
     /// Logs every session off. When it fails those that could not be logged off can still be used.
     pub(crate) fn log_everything_off(self: &Arc<Self>) -> Result<(), Error> {
         let sessions = lock(&self.sessions).all();
         for session in sessions {
             match session.log_off(&Logoff::now()) {
-                Err(error) if error.is_temporary() || error.code() == Code::E_DISK_ERROR => {
-                    return Err(error);
-                }
-                _ => {}
+                Ok(_) => {}
+                // There is nothing left to log off.
+                Err(error) if error.is_dead_handle() || error.is_end_of_session() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -110,6 +110,62 @@ impl Options {
 #[derive(Debug)]
 pub struct Mapi {
     library: Arc<Library>,
+    /// It was taken back already: dropping it does nothing.
+    taken_back: bool,
+}
+
+/// An end that could not be made, because something could not be made durable: why, and the library, which is as it was.
+///
+/// ```no_run
+/// # fn leave(mapi: sundown_client::Mapi) -> Result<(), sundown_client::Error> {
+/// if let Err(unfinished) = mapi.uninitialize() {
+///     eprintln!("{}", unfinished.error()); // a full disk: make room, and try again
+///     unfinished.into_mapi().uninitialize()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// As an [`Error`], by `?`, it gives the library up: what cannot be made durable is lost then.
+#[derive(Debug)]
+pub struct Unfinished {
+    mapi: Mapi,
+    error: Error,
+}
+
+impl Unfinished {
+    /// Why.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The library.
+    pub fn into_mapi(self) -> Mapi {
+        self.mapi
+    }
+
+    /// Both.
+    pub fn into_parts(self) -> (Mapi, Error) {
+        (self.mapi, self.error)
+    }
+}
+
+impl std::fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Unfinished {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.error)
+    }
+}
+
+impl From<Unfinished> for Error {
+    fn from(unfinished: Unfinished) -> Self {
+        unfinished.error
+    }
 }
 
 /// Libraries of this process by their socket.
@@ -151,11 +207,11 @@ impl Mapi {
                 && library.join()
         };
         if let Some(library) = libraries.iter().filter_map(Weak::upgrade).find(here) {
-            return Ok(Self { library });
+            return Ok(Self { library, taken_back: false });
         }
         let library = Library::new(options, paths, process)?;
         libraries.push(Arc::downgrade(&library));
-        Ok(Self { library })
+        Ok(Self { library, taken_back: false })
     }
 
     /// `MAPILogonEx`: joins the profile's shared session, or makes one.
@@ -175,9 +231,12 @@ impl Mapi {
 
     /// Leaves in the right way, whatever that is: query, notify, and do when every provider supports it; otherwise, or when
     /// doing it fails, the traditional steps. It is about every broker that this process is connected to. It fails only when
-    /// something could not be made durable; what is still logged on can be used then.
-    pub fn shut_down(self) -> Result<ExitPath, Error> {
-        self.begin_shut_down()
+    /// something could not be made durable; what is still logged on can be used then, and the error gives the library back.
+    pub fn shut_down(self) -> Result<ExitPath, Unfinished> {
+        match self.begin_shut_down() {
+            Ok(path) => Ok(path),
+            Err(error) => Err(Unfinished { mapi: self, error }),
+        }
     }
 
     /// The same for a program that keeps its guards. After it every call fails with `MAPI_E_NOT_INITIALIZED`.
@@ -347,19 +406,31 @@ impl Mapi {
     }
 
     /// `MAPIUninitialize`: logs off what this was the last initialization of. Deferred submissions are made durable first;
-    /// if that fails it says so, and nothing is uninitialized.
-    pub fn uninitialize(self) -> Result<(), Error> {
-        self.library.check_alive()?;
-        if self.library.initialized() == 1 {
-            self.library.log_everything_off()?;
+    /// if that fails nothing is uninitialized: the error says so, and gives the library back. Where the process has left it fails
+    /// with `MAPI_E_NOT_INITIALIZED`.
+    pub fn uninitialize(mut self) -> Result<(), Unfinished> {
+        match self.take_back() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Unfinished { mapi: self, error }),
         }
+    }
+
+    fn take_back(&mut self) -> Result<(), Error> {
+        self.library.check_alive()?;
+        if self.library.leave() {
+            // Another initialization makes a library of its own meanwhile.
+            self.library.log_everything_off().inspect_err(|_| self.library.stay())?;
+            self.library.end("the library was uninitialized");
+        }
+        self.taken_back = true;
         Ok(())
     }
 }
 
 impl Drop for Mapi {
+    /// Nobody is told what fails here, and it does not stop the end: that is what [`uninitialize`](Self::uninitialize) is for.
     fn drop(&mut self) {
-        if self.library.check_alive().is_err() {
+        if self.taken_back || self.library.check_alive().is_err() {
             return;
         }
         if self.library.leave() {

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Events};
-use sundown_protocol::reply::{LoggedOn, Resource};
+use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
     Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, Token,
-    UploadId, frame,
+    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SubmitKey,
+    Token, UploadId, frame,
 };
 
+use crate::deferred::{Deferred, Submission};
 use crate::error::Error;
 use crate::library::{Library, lock};
 use crate::link::{Hook, SharedLink};
@@ -114,7 +115,7 @@ struct Inner {
     ended: Option<Ended>,
     sinks: BTreeMap<u32, Registered>,
     /// Deferred submissions the broker did not say are durable.
-    retained: BTreeMap<u128, Submit>,
+    deferred: Deferred,
     /// Unsaved drafts that are open, by their number.
     drafts: BTreeSet<u32>,
     /// What this member submitted, for the question before a logoff.
@@ -254,11 +255,10 @@ impl Session {
         self.state.submit(0, message, Durability::Deferred)
     }
 
-    /// Makes everything durable that this session handed over. It fails if something of it was lost, and says what.
+    /// Makes everything durable that this session handed over. It fails if something of it could not be stored, and says what:
+    /// that is kept in this process, and the next flush or logoff tries again.
     pub fn flush(&self) -> Result<(), Error> {
-        self.state.done(|member| Request::Flush { member })?;
-        lock(&self.state.inner).retained.clear();
-        Ok(())
+        self.state.flush()
     }
 
     /// `AbortSubmit`: done, or `MAPI_E_UNABLE_TO_ABORT` when a transport has it, or `MAPI_E_NOT_IN_QUEUE`.
@@ -383,7 +383,7 @@ impl SessionState {
                 epoch: 0,
                 ended: None,
                 sinks: BTreeMap::new(),
-                retained: BTreeMap::new(),
+                deferred: Deferred::default(),
                 drafts: BTreeSet::new(),
                 submissions: Submissions::default(),
             }),
@@ -563,10 +563,7 @@ impl SessionState {
     }
 
     pub(crate) fn durable(&self, entries: &[EntryId]) {
-        let mut inner = lock(&self.inner);
-        for entry in entries {
-            inner.retained.remove(&entry.record);
-        }
+        lock(&self.inner).deferred.durable(entries);
     }
 
     pub(crate) fn evicted(&self) {
@@ -603,16 +600,19 @@ impl SessionState {
     }
 
     pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
+        self.repeat_lost()?;
         let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         let reply =
-            self.call(|member| Request::Logoff(LogoffRequest { member, flags: how.flags, drain }))?;
-        let Reply::LoggedOff(account) = reply else { return Err(unexpected()) };
+            self.call(|member| Request::Logoff(LogoffRequest { member, flags: how.flags, drain }));
+        let Reply::LoggedOff(account) = reply.inspect_err(|error| self.note_lost(error))? else {
+            return Err(unexpected());
+        };
         // What came before the answer is told before this returns; nothing is afterwards.
         self.library()?.tell_all();
         {
             let mut inner = lock(&self.inner);
             inner.ended = Some(Ended::LoggedOff);
-            inner.retained.clear();
+            inner.deferred.clear();
             inner.sinks.clear();
         }
         if let Ok(library) = self.library() {
@@ -633,45 +633,92 @@ impl SessionState {
         when: Durability,
     ) -> Result<Submitted, Error> {
         let key = message.key.unwrap_or_else(new_key);
-        let request = |link: &SharedLink, member| -> Result<Submit, Error> {
-            let content = self.content(link, member, store, &message.bytes)?;
-            Ok(Submit {
-                member,
-                store,
-                key,
-                from: message.from.clone(),
-                recipients: message.recipients.clone(),
-                content,
-                when,
-                report: message.report,
-            })
-        };
-        let small = message.bytes.len() <= frame::MAX_BLOB;
-        if when == Durability::Deferred && small {
-            let member = self.alive()?;
-            let content = Content::Inline(Blob(message.bytes.clone()));
-            let (from, recipients) = (message.from.clone(), message.recipients.clone());
-            let report = message.report;
-            let kept = Submit { member, store, key, from, recipients, content, when, report };
-            lock(&self.inner).retained.insert(key.0, kept);
+        if when == Durability::Durable {
+            return self.submit_as((message, store, key), when);
         }
-        let reply = self.retrying(|link, member| Ok(Request::Submit(request(link, member)?)));
-        match reply {
-            Ok(Reply::Submitted { entry, state }) => {
-                let mut inner = lock(&self.inner);
-                inner.submissions.add(entry);
-                if state != sundown_protocol::reply::SubmissionState::Accepted {
-                    inner.retained.remove(&key.0);
-                }
-                drop(inner);
-                Ok(Submitted { entry, state })
+        self.alive()?;
+        let message = Arc::new(message.clone());
+        let submission = Submission { message: Arc::clone(&message), store, key };
+        lock(&self.inner).deferred.begin(submission);
+        let submitted = self.submit_as((&message, store, key), when);
+        let mut inner = lock(&self.inner);
+        match &submitted {
+            Ok(submitted) if submitted.state == SubmissionState::Accepted => {
+                inner.deferred.accepted(key);
             }
-            Ok(_) => Err(unexpected()),
-            Err(error) => {
-                lock(&self.inner).retained.remove(&key.0);
-                Err(error)
-            }
+            // It is durable, or the caller knows that it is not here.
+            Ok(_) | Err(_) => inner.deferred.forget(key),
         }
+        drop(inner);
+        submitted
+    }
+
+    fn submit_as(
+        &self,
+        (message, store, key): (&Message, u16, SubmitKey),
+        when: Durability,
+    ) -> Result<Submitted, Error> {
+        let reply = self.retrying(|link, member| {
+            Ok(Request::Submit(self.submission(link, member, (message, store, key), when)?))
+        })?;
+        let Reply::Submitted { entry, state } = reply else { return Err(unexpected()) };
+        lock(&self.inner).submissions.add(entry);
+        Ok(Submitted { entry, state })
+    }
+
+    /// A submission as it is asked for; a long message is handed over before.
+    fn submission(
+        &self,
+        link: &SharedLink,
+        member: MemberId,
+        (message, store, key): (&Message, u16, SubmitKey),
+        when: Durability,
+    ) -> Result<Submit, Error> {
+        Ok(Submit {
+            member,
+            store,
+            key,
+            from: message.from.clone(),
+            recipients: message.recipients.clone(),
+            content: self.content(link, member, store, &message.bytes)?,
+            when,
+            report: message.report,
+        })
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.repeat_lost()?;
+        let covered = lock(&self.inner).deferred.covered();
+        let flushed = self.done(|member| Request::Flush { member });
+        flushed.inspect_err(|error| self.note_lost(error))?;
+        let deferred = &mut lock(&self.inner).deferred;
+        for key in covered {
+            deferred.forget(key);
+        }
+        Ok(())
+    }
+
+    /// The broker says, once, what its stores could not keep. It is still here, and is repeated.
+    pub(crate) fn note_lost(&self, error: &Error) {
+        if let FaultDetail::Entries(entries) = error.detail() {
+            lock(&self.inner).deferred.lost(entries);
+        }
+    }
+
+    /// Submits again what stores could not keep. As long as it may be stored another time it stays here; what is refused for good is
+    /// said once.
+    pub(crate) fn repeat_lost(&self) -> Result<(), Error> {
+        let lost = lock(&self.inner).deferred.to_repeat();
+        let mut refused = Ok(());
+        for Submission { message, store, key } in lost {
+            match self.submit_as((&message, store, key), Durability::Durable) {
+                Ok(_) => {}
+                Err(error) if may_be_stored_later(&error) => return Err(error),
+                Err(error) => refused = refused.and(Err(error)),
+            }
+            lock(&self.inner).deferred.forget(key);
+        }
+        refused
     }
 
     /// A message's bytes as a request carries them: within it, or streamed before it.
@@ -703,6 +750,27 @@ impl SessionState {
         let hook = self.logged_on_hook(library);
         link.call(Request::Logon(self.logon.clone()), Some(hook))??;
         let member = self.member();
+        self.register_again(link, member)?;
+        let deferred = lock(&self.inner).deferred.to_bring_back();
+        for Submission { message, store, key } in deferred {
+            // Durable this time: nothing is left to repeat.
+            let again = self.submission(link, member, (&message, store, key), Durability::Durable);
+            let answer = again.and_then(|again| Ok(link.call(Request::Submit(again), None)??));
+            match answer {
+                Ok(_) => lock(&self.inner).deferred.forget(key),
+                Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
+                    return Err(error);
+                }
+                // It goes on without; the next flush or logoff tries again, and says so.
+                Err(_) => lock(&self.inner).deferred.refused(key),
+            }
+        }
+        Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+    }
+
+    /// Registers every sink again. One that is refused, or whose object is not there any more, is none any more: its number may be
+    /// somebody else's now.
+    fn register_again(&self, link: &SharedLink, member: MemberId) -> Result<(), Error> {
         let sinks: Vec<_> = {
             let inner = lock(&self.inner);
             let source = |r: &Registered| (r.source.clone(), r.events);
@@ -710,29 +778,28 @@ impl SessionState {
         };
         for (connection, (source, events)) in sinks {
             let source = match source {
-                None => AdviseSource::Session,
-                Some(object) => match object.come_back(link, member) {
-                    Ok(object) => AdviseSource::Object(object),
-                    Err(error) if error.is_disconnected() => return Err(error),
-                    Err(_) => continue,
-                },
+                None => Ok(AdviseSource::Session),
+                Some(object) => object.come_back(link, member).map(AdviseSource::Object),
             };
-            let answer = link.call(Request::Advise { member, source, events }, None)?;
-            if let (Ok(Reply::Advised(advise)), Some(registered)) =
-                (answer, lock(&self.inner).sinks.get_mut(&connection))
-            {
-                registered.advise = advise;
+            let advise = |source| -> Result<AdviseId, Error> {
+                match link.call(Request::Advise { member, source, events }, None)?? {
+                    Reply::Advised(advise) => Ok(advise),
+                    _ => Err(unexpected()),
+                }
+            };
+            let advised = source.and_then(advise);
+            let sinks = &mut lock(&self.inner).sinks;
+            match advised {
+                Ok(advise) => {
+                    if let Some(registered) = sinks.get_mut(&connection) {
+                        registered.advise = advise;
+                    }
+                }
+                Err(error) if error.is_disconnected() => return Err(error),
+                Err(_) => drop(sinks.remove(&connection)),
             }
         }
-        let retained: Vec<_> = lock(&self.inner).retained.values().cloned().collect();
-        for submit in retained {
-            // Durable this time: nothing is left to repeat.
-            let key = submit.key;
-            let again = Submit { member, when: Durability::Durable, ..submit };
-            link.call(Request::Submit(again), None)??;
-            lock(&self.inner).retained.remove(&key.0);
-        }
-        Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+        Ok(())
     }
 
     /// An unsaved draft is open from now on.
@@ -758,6 +825,14 @@ impl SessionState {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// Whether a store that could not keep something may do so another time.
+fn may_be_stored_later(error: &Error) -> bool {
+    error.is_temporary()
+        || error.is_disconnected()
+        || error.is_unreachable()
+        || error.code() == Code::E_DISK_ERROR
 }
 
 fn nobody() -> LoggedOn {

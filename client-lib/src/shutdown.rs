@@ -233,7 +233,9 @@ impl ClientShutdown {
             }
         }
         for broker in brokers.iter() {
-            match broker.done(|| Request::DoFastShutdown { remembered }) {
+            broker.repeat_lost().map_err(|error| self.after(brokers.blamed(broker, error)))?;
+            let done = broker.done(|| Request::DoFastShutdown { remembered });
+            match done.inspect_err(|error| broker.note_lost(error)) {
                 Ok(()) => {}
                 // It is done already: by another way to the same socket, or its answer was lost.
                 Err(error) if error.code() == Code::E_NOT_INITIALIZED => broker.check_fork()?,

@@ -262,3 +262,30 @@ fn a_broker_with_two_names_is_told_once() {
     copies.fails(0, "logon a", "MAPI_E_NOT_INITIALIZED");
     broker.until("Do", || calls(&broker, "DoFastShutdown", copies.pid()) == 3);
 }
+
+/// What was deferred is kept until it is durable, however long it is: it is repeated when the broker comes back, also when a flush
+/// was under way.
+///
+/// design §3.16
+#[test]
+fn what_is_deferred_outlives_its_broker() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut copies = Copies::start(&home, 1);
+    log_on(&mut copies, &[&home]);
+    for round in 0..6 {
+        // 10 bytes, and more than fits into a request.
+        let lines = if round % 2 == 0 { 2 } else { 100_000 };
+        copies.ok(0, &format!("defer a round-{round} {lines}"));
+        let flush = (round >= 3).then(|| copies.tell(0, "flush a"));
+        broker.kill();
+        broker = home.serve();
+        match flush {
+            None => drop(copies.ok(0, "flush a")),
+            Some(number) => assert_eq!(copies.answer(number), "ok"),
+        }
+    }
+    broker.until("all mail", || home.maildir("default").count() == 6);
+    let tally = home.maildir("default").tally("Subject");
+    assert!(tally.len() == 6 && tally.values().all(|n| *n == 1), "{tally:?}");
+}

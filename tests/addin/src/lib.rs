@@ -73,11 +73,20 @@ fn carry_out(words: &[&str]) -> Result<String, Error> {
             used.session = Some(used.mapi.logon(Logon::shared())?);
             Ok(String::new())
         }
+        ["logon-without-mail", name, profile] => {
+            let used = uses.get_mut(name).ok_or_else(|| senseless(name))?;
+            used.session = Some(used.mapi.logon(Logon::shared().no_mail().profile(profile))?);
+            Ok(String::new())
+        }
         ["submit", name, subject] => {
-            let text = format!("To: anna@localhost\nSubject: {subject}\n\nbody\n");
-            let submitted = session(&uses, name)?.submit(&Message::parse(text))?;
+            Ok(session(&uses, name)?.submit(&message(subject, 1))?.entry.to_string())
+        }
+        ["defer", name, subject, lines] => {
+            let lines = lines.parse().map_err(|_| senseless(lines))?;
+            let submitted = session(&uses, name)?.submit_deferred(&message(subject, lines))?;
             Ok(submitted.entry.to_string())
         }
+        ["flush", name] => session(&uses, name)?.flush().map(nothing),
         ["wait-for-return", name] => {
             // Brokers may be restarted in front of a program whose session has other notices.
             loop {
@@ -99,10 +108,22 @@ fn carry_out(words: &[&str]) -> Result<String, Error> {
             session(&uses, name)?.logoff(Logoff::now())?;
             Ok(String::new())
         }
-        ["uninitialize", name] => {
-            let used = uses.remove(name).ok_or_else(|| senseless(name))?;
-            drop(used.session);
-            used.mapi.uninitialize().map(nothing)
+        ["log-everything-off", name] => {
+            let used = uses.get(name).ok_or_else(|| senseless(name))?;
+            used.mapi.log_everything_off().map(nothing)
+        }
+        [how @ ("uninitialize" | "shut-down-for-good"), name] => {
+            let Use { session, mapi } = uses.remove(name).ok_or_else(|| senseless(name))?;
+            let ended = if how == "uninitialize" {
+                mapi.uninitialize()
+            } else {
+                mapi.shut_down().map(drop)
+            };
+            ended.map(nothing).map_err(|unfinished| {
+                let (mapi, error) = unfinished.into_parts();
+                uses.insert(name.to_owned(), Use { session, mapi });
+                error
+            })
         }
         ["key", name] => {
             let used = uses.get(name).ok_or_else(|| senseless(name))?;
@@ -110,6 +131,11 @@ fn carry_out(words: &[&str]) -> Result<String, Error> {
         }
         _ => Err(senseless(&words.join(" "))),
     }
+}
+
+fn message(subject: &str, lines: usize) -> Message {
+    let body = "body\n".repeat(lines);
+    Message::parse(format!("To: anna@localhost\nSubject: {subject}\n\n{body}"))
 }
 
 fn session<'uses>(uses: &'uses BTreeMap<String, Use>, name: &str) -> Result<&'uses Session, Error> {
