@@ -214,6 +214,8 @@ impl World {
             peer: Peer { pid: self.processes as u32, program: "mail-notifier".to_owned() },
             uid: OWNER,
             library: [3; 16],
+            since: std::time::Duration::ZERO,
+            served_before: false,
         };
         let connection = ConnectionId(self.processes);
         (connection, Event::Connected { connection, identity })

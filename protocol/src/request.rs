@@ -238,6 +238,13 @@ pub enum Request {
     },
     /// What the broker has come from, and how much of its limits is used → [`Reply::Broker`](crate::Reply::Broker). From version 2 on.
     Broker,
+    /// What the broker knows of this process and a later broker cannot → [`Reply::Ticket`](crate::Reply::Ticket). Each change of
+    /// it is told to this connection from then on, by [`Event::Ticket`](crate::Event::Ticket), before the answer that shows the
+    /// change. From version 3 on.
+    Ticket {
+        /// The newest ticket that this program image holds, should an earlier broker have given it one.
+        shown: Option<Ticket>,
+    },
 }
 
 /// Arguments of `MAPILogonEx`.
@@ -549,6 +556,24 @@ impl fmt::Debug for Blob {
     }
 }
 
+/// What one broker says of a process to the next broker with the same runtime directory: which copy of the library is the
+/// host, the answer to `QueryFastShutdown`, whether the process gave notice, whether it was shut down. It is signed for that
+/// process and worth nothing to another. Clients keep it and do not look into it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket(pub Blob);
+
+impl Ticket {
+    /// The most bytes a ticket has, in any version.
+    pub const MAX: usize = 256;
+}
+
+impl fmt::Debug for Ticket {
+    /// It is a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(…)")
+    }
+}
+
 impl Serialize for Blob {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
@@ -599,6 +624,7 @@ impl Request {
     pub fn since(&self) -> Version {
         match self {
             Self::Broker => Version::V2,
+            Self::Ticket { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -634,6 +660,7 @@ impl Request {
             | Self::Status
             | Self::DeleteProfile { .. }
             | Self::Broker
+            | Self::Ticket { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
         }
@@ -670,6 +697,7 @@ impl Request {
             Self::StoreLogoff { .. } => "StoreLogoff",
             Self::DeleteProfile { .. } => "DeleteProfile",
             Self::Broker => "Broker",
+            Self::Ticket { .. } => "Ticket",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

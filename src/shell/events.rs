@@ -79,6 +79,8 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
             json!({ "event": "durable", "session": session, "entries": entries })
         }
+        // The library keeps it and tells no sink.
+        Event::Ticket(_) => json!({ "event": "ticket", "session": session }),
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
-use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
+use sundown_protocol::{
+    Code, Correlation, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId,
+};
 
 use crate::connection::{Asker, Connection};
 use crate::engine::Engine;
@@ -98,6 +100,8 @@ pub(crate) struct Call {
     lane: LaneId,
     session: Option<SessionId>,
     errand: Errand,
+    /// What is called.
+    name: &'static str,
     then: Then,
 }
 
@@ -271,6 +275,7 @@ impl Broker {
                 self.adopt(SessionKey { user, profile }, turn);
             }
             Event::Answered { call, result } => self.answered(call, result, turn),
+            Event::Withdrawn { call } => self.withdrawn(call, turn),
             Event::Timer => {
                 self.timers.fired();
                 while let Some(timer) = self.timers.due(turn.tick.boot) {
@@ -340,8 +345,7 @@ impl Broker {
             Timer::Due(engine) => self.due(engine),
             Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
-            Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
-            Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
+            Timer::Sweep(sweep, phase) => self.share_over(sweep, phase, turn),
             Timer::TearDown(process) => self.tear_down(process, turn),
             Timer::Grants => self.expire_grants(turn),
             Timer::Stop => self.stop_tick(turn),
@@ -354,7 +358,7 @@ impl Broker {
         self.made
     }
 
-    /// Calls a provider, as soon as there is a place for the call.
+    /// Calls a provider, as soon as there is a place for the call. `None` when its lane is closed.
     pub(crate) fn call(
         &mut self,
         lane: LaneId,
@@ -362,14 +366,15 @@ impl Broker {
         provider: ProviderCall,
         then: Then,
         turn: &mut Turn,
-    ) {
+    ) -> Option<CallId> {
         if !self.lanes.is_open(lane) {
             self.lost.push_back((then, Called::Never));
-            return;
+            return None;
         }
         let call = CallId(self.number());
         let (session, errand) = (caller.session, turn.errand);
-        self.calls.insert(call, Call { lane, session, errand, then });
+        let name = provider.name();
+        self.calls.insert(call, Call { lane, session, errand, name, then });
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered += 1;
         }
@@ -380,6 +385,39 @@ impl Broker {
         let outgoing = Outgoing { call, behalf, provider };
         let payer = caller.process.map_or(Payer::Broker, Payer::Process);
         self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
+        Some(call)
+    }
+
+    /// Takes a call back that its provider has not begun. What waited for it is told nothing. The name of the call, and the
+    /// request that led to it.
+    pub(crate) fn withdraw(
+        &mut self,
+        call: CallId,
+        turn: &mut Turn,
+    ) -> Option<(&'static str, Option<Correlation>)> {
+        let Call { lane, session, errand, name, .. } = self.calls.get(&call)?;
+        let (lane, session, named) = (*lane, *session, (*name, errand.correlation));
+        if self.lanes.withdraw(lane, call) {
+            self.calls.remove(&call);
+            if let Some(provider) = self.provider_at(session, lane) {
+                provider.unanswered -= 1;
+            }
+        } else {
+            turn.emit(Effect::Withdraw { lane, call });
+        }
+        Some(named)
+    }
+
+    /// A worker has not begun a call that was taken back: its place is free.
+    fn withdrawn(&mut self, call: CallId, turn: &mut Turn) {
+        let Some(Call { lane, session, .. }) = self.calls.remove(&call) else { return };
+        if let Some(provider) = self.provider_at(session, lane) {
+            provider.unanswered -= 1;
+        }
+        self.lanes.answered(lane, turn);
+        if let Some(session) = session {
+            self.advance_phase(session, turn);
+        }
     }
 
     fn answered(
@@ -388,10 +426,15 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(Call { lane, session, errand, then }) = self.calls.remove(&call) else { return };
+        let Some(Call { lane, session, errand, then, .. }) = self.calls.remove(&call) else {
+            return;
+        };
         turn.errand = errand;
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered -= 1;
+            if provider.lane == lane {
+                provider.late = None;
+            }
         }
         self.lanes.answered(lane, turn);
         if let Err(error) = &result

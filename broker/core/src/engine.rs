@@ -18,6 +18,7 @@ use crate::giving_up::Unsent;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreRead, Submission,
 };
+use crate::shutdown::Stance;
 use crate::timers::Timer;
 
 /// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
@@ -71,6 +72,8 @@ pub(crate) struct Engine {
     pub(crate) unrecorded: Vec<u128>,
     /// What was found damaged first since it was opened.
     pub(crate) damage: Option<String>,
+    /// The store object's first answer to `QueryFastShutdown`, for its life and every session that uses it (SEED-17).
+    pub(crate) stance: Option<Stance>,
     /// Until when it is left alone.
     rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
@@ -337,6 +340,7 @@ impl Broker {
             changing: HashSet::new(),
             unrecorded: Vec::new(),
             damage: None,
+            stance: None,
             rests_until: None,
             stirred: false,
             alarm: None,

@@ -26,6 +26,7 @@
 //! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
+//! | `ticket` | what a process keeps over a restart of the broker |
 //! | `grants` | one object in the hands of another process |
 //! | `stop`, `status`, `timers`, `numbers` | as they say |
 
@@ -60,6 +61,7 @@ mod status;
 mod stop;
 mod store_logoff;
 mod submit;
+mod ticket;
 mod timers;
 
 #[cfg(test)]
@@ -71,3 +73,4 @@ pub use event::{
     ProcessKey, Stop, Tick,
 };
 pub use figures::{DEPARTURES, Figures};
+pub use ticket::TicketKey;

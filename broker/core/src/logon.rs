@@ -10,6 +10,7 @@ use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
+use crate::process::Held;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
 };
@@ -464,6 +465,12 @@ impl Broker {
         if self.peer_of(asker).is_none() {
             return;
         }
+        if self.is_doing(asker.process)
+            && let Some(session) = self.sessions.get(&id)
+        {
+            let (key, sharing) = (session.key.clone(), session.sharing);
+            return self.hold(Held::Logon { key, sharing, waiting });
+        }
         let quota = match waiting {
             Waiting::Logon(..) => self.check_member_quota(asker),
             Waiting::Queue(..) => Ok(()),
@@ -482,6 +489,25 @@ impl Broker {
                     self.answer(asker, Err(fault), turn);
                 }
             }
+        }
+    }
+
+    /// Lets a logon go on that waited for the outcome of its process's Do. Its session may have ended meanwhile.
+    pub(crate) fn admit_held(
+        &mut self,
+        key: SessionKey,
+        sharing: Sharing,
+        waiting: Waiting,
+        turn: &mut Turn,
+    ) {
+        let asker = waiting.asker();
+        let free = self.refuse_departed(asker).and_then(|()| self.refuse_while_stopping());
+        if let Err(fault) = free.and_then(|()| self.refuse_doomed(&key.profile)) {
+            return self.answer(asker, Err(fault), turn);
+        }
+        match sharing {
+            Sharing::Shared => self.with_session(key, waiting, turn),
+            Sharing::Private => self.start_session(key, Sharing::Private, Some(waiting), turn),
         }
     }
 
@@ -565,6 +591,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         state: ProviderState::Configured,
         fast_shutdown: spec.fast_shutdown,
         stance: None,
+        late: None,
         in_flight: 0,
         window: facts.window,
         most_recipients: facts.recipients,

@@ -255,6 +255,7 @@ impl Broker {
             settings: Vec::new(),
             profiles: vec![root.path().join("profiles")],
             home: None,
+            runtime: None,
         };
         let registry = registry(&log, transport);
         let (ready, is_ready) = std::sync::mpsc::channel();

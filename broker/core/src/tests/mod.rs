@@ -28,3 +28,5 @@ mod spooler;
 mod stop;
 mod store_logoff;
 mod submit;
+mod sweeps;
+mod tickets;
