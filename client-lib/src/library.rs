@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{Previous, QueueRow, Status};
 use sundown_protocol::request::{QueueAction, Request};
-use sundown_protocol::{Code, MemberId, Notification, Reply, RequestId, Version};
+use sundown_protocol::{Code, Fault, MemberId, Notification, Reply, RequestId, Version};
 
 use crate::autostart::{self, NotStarted};
 use crate::connection::{Connection, Lost, Seeker, Turn, Wants};
@@ -288,6 +288,8 @@ impl Library {
             Turn::Ended(why) => Err(Error::fault(Code::E_END_OF_SESSION, why)),
             Turn::TimedOut => Err(self.unreachable(io::ErrorKind::TimedOut.into())),
             Turn::Connect(connector) => {
+                // A ticket comes before anything else.
+                let first = first.filter(|_| self.memory.ticket().is_none());
                 let (link, asked) = self.greet(first)?;
                 self.made(&link, connector.made(&link))?;
                 Ok(asked.map(|asked| (link, asked)))
@@ -351,12 +353,33 @@ impl Library {
         };
         let (deliver, first) = (Box::new(deliver), first.map(|make| make()));
         let watching = self.options.watching;
-        let link = Link::connect(socket, program, key, patience, watching, deliver, first);
-        link.map(|(link, asked)| (Arc::new(link), asked))
+        let connected = Link::connect(socket, program, key, patience, watching, deliver, first);
+        let (link, asked) = connected?;
+        self.show_ticket(&link);
+        Ok((Arc::new(link), asked))
     }
 
-    /// Has the notify thread tell whomever a notification is for.
+    /// Shows the broker what an earlier one has said of this process, and asks for what this one says, before anything else is
+    /// asked over this connection; nobody waits for the answer. A brief program leaves before another broker comes.
+    fn show_ticket(&self, link: &Link) {
+        if self.options.watching == Watching::Callers || !link.speaks(Version::V3) {
+            return;
+        }
+        let (memory, shown) = (Arc::clone(&self.memory), self.memory.ticket());
+        let hook = move |outcome: &Result<Reply, Fault>| match outcome {
+            Ok(Reply::Ticket(ticket)) => memory.keep_ticket(ticket.clone()),
+            // It is not believed. The next broker is asked without it.
+            Err(fault) if fault.code == Code::E_NO_ACCESS => memory.forget_ticket(),
+            Ok(_) | Err(_) => {}
+        };
+        link.tell(Request::Ticket { shown }, Some(Box::new(hook)));
+    }
+
+    /// Has the notify thread tell whomever a notification is for. A ticket is for the library.
     fn deliver(&self, notification: Notification) {
+        if let Event::Ticket(ticket) = notification.event {
+            return self.memory.keep_ticket(ticket);
+        }
         let told = match (self.reference(notification.member), self.session(notification.member)) {
             (Some(reference), _) => Told::Reference(reference, notification.event),
             (None, Some(session)) => Told::Session(session, notification),

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use sundown_protocol::reply::{LoggedOn, MemberStatus, Peer, QueueRow};
 use sundown_protocol::request::LogoffFlags;
-use sundown_protocol::{Code, EntryId, MemberId, SessionId};
+use sundown_protocol::{Code, EntryId, MemberId, SessionId, Version};
 
 use crate::error::Error;
+use crate::link::SharedLink;
 use crate::session::SessionState;
 
 /// How to log off (`IMAPISession::Logoff`).
@@ -57,8 +58,15 @@ impl Logoff {
     }
 
     /// The program was asked, and said yes (`MAPI_LOGOFF_UI`).
-    pub(crate) fn asked(self) -> Self {
+    pub(crate) fn asked(mut self) -> Self {
+        self.flags = self.flags.with(LogoffFlags::UI);
         self
+    }
+
+    /// The flags as this broker knows them.
+    pub(crate) fn flags_for(self, link: &SharedLink) -> LogoffFlags {
+        let LogoffFlags(flags) = self.flags;
+        if link.speaks(Version::V3) { self.flags } else { LogoffFlags(flags & !LogoffFlags::UI.0) }
     }
 }
 

@@ -115,7 +115,7 @@ impl Drop for Reference {
         library.remove_reference(&self.state);
         if library.check_alive().is_ok() && !self.state.lost.load(Ordering::Relaxed) {
             let (member, object) = (self.state.member, self.state.object);
-            self.state.link.tell(Request::Release { member, object });
+            self.state.link.tell(Request::Release { member, object }, None);
         }
     }
 }

@@ -486,7 +486,7 @@ impl SessionState {
             && library.check_alive().is_ok()
             && let Some(link) = library.link_if_up()
         {
-            link.tell(request(member));
+            link.tell(request(member), None);
         }
     }
 
@@ -602,8 +602,10 @@ impl SessionState {
     pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
         self.repeat_lost()?;
         let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        let reply =
-            self.call(|member| Request::Logoff(LogoffRequest { member, flags: how.flags, drain }));
+        let reply = self.retrying(|link, member| {
+            let flags = how.flags_for(link);
+            Ok(Request::Logoff(LogoffRequest { member, flags, drain }))
+        });
         let Reply::LoggedOff(account) = reply.inspect_err(|error| self.note_lost(error))? else {
             return Err(unexpected());
         };

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sundown_protocol::request::Request;
+use sundown_protocol::request::{Request, Ticket};
 use sundown_protocol::{Code, Fault, FaultDetail, Reply};
 
 use crate::error::Error;
@@ -83,6 +83,8 @@ type Verdict = Result<(), Fault>;
 pub(crate) struct Memory {
     said: Mutex<Option<Verdict>>,
     done: AtomicBool,
+    /// The newest ticket: what the next broker believes of this process.
+    ticket: Mutex<Option<Ticket>>,
 }
 
 /// What this process, and no child of it, remembers.
@@ -137,6 +139,18 @@ impl Memory {
 
     fn done(&self) {
         self.done.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        lock(&self.ticket).clone()
+    }
+
+    pub(crate) fn keep_ticket(&self, ticket: Ticket) {
+        *lock(&self.ticket) = Some(ticket);
+    }
+
+    pub(crate) fn forget_ticket(&self) {
+        *lock(&self.ticket) = None;
     }
 
     fn said(&self) -> Option<Verdict> {

@@ -289,3 +289,130 @@ fn what_is_deferred_outlives_its_broker() {
     let tally = home.maildir("default").tally("Subject");
     assert!(tally.len() == 6 && tally.values().all(|n| *n == 1), "{tally:?}");
 }
+
+/// How a broker is replaced.
+#[derive(Debug, Clone, Copy)]
+enum Restart {
+    Killed,
+    Stopped,
+}
+
+impl Restart {
+    const BOTH: [Self; 2] = [Self::Killed, Self::Stopped];
+
+    fn of(self, broker: Broker, home: &Home) -> Broker {
+        let mut broker = broker;
+        match self {
+            Self::Killed => broker.kill(),
+            Self::Stopped => broker.terminate(),
+        }
+        drop(broker);
+        home.serve()
+    }
+}
+
+const HOST: usize = 0;
+const ADD_IN: usize = 1;
+
+/// A program and an add-in, the program first.
+fn host_and_add_in(home: &Home) -> Copies {
+    let mut copies = Copies::start(home, 2);
+    for copy in [HOST, ADD_IN] {
+        copies.ok(copy, &format!("initialize a {}", home.socket().display()));
+    }
+    copies
+}
+
+/// Whichever copy of the library comes back first after a restart, the first copy is the host again, and the other one may not shut
+/// the process down.
+///
+/// SEED-15, design §3.14
+#[test]
+fn the_host_is_the_host_after_a_restart() {
+    for restart in Restart::BOTH {
+        for first in [HOST, ADD_IN] {
+            let home = Home::new();
+            let mut broker = home.serve();
+            let mut copies = host_and_add_in(&home);
+            // Only who has a session comes back by itself.
+            copies.ok(first, "logon a");
+            for _ in 0..3 {
+                broker = restart.of(broker, &home);
+                copies.ok(first, "wait-for-return a");
+                for call in ["query a", "notify a", "do a"] {
+                    copies.fails(ADD_IN, call, "MAPI_E_NO_ACCESS");
+                }
+                copies.ok(HOST, "notify a");
+            }
+            copies.ok(HOST, "query a");
+            copies.ok(HOST, "do a");
+            copies.fails(ADD_IN, "logon a", "MAPI_E_NOT_INITIALIZED");
+        }
+    }
+}
+
+/// Both copies have sessions and come back at the same time: the host is the host, however often.
+///
+/// SEED-15, design §3.14
+#[test]
+fn the_host_is_the_host_whoever_is_faster() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let mut copies = host_and_add_in(&home);
+    for copy in [HOST, ADD_IN] {
+        copies.ok(copy, "logon a");
+    }
+    for round in 0..10 {
+        broker = Restart::BOTH[round % 2].of(broker, &home);
+        for copy in [HOST, ADD_IN] {
+            copies.ok(copy, "wait-for-return a");
+        }
+        copies.fails(ADD_IN, "query a", "MAPI_E_NO_ACCESS");
+        copies.ok(HOST, "notify a");
+    }
+    copies.ok(HOST, "query a");
+    copies.ok(HOST, "do a");
+}
+
+/// A verdict is what it was after a restart, whatever the providers say by then and whoever asks; the ticket outlives the library's
+/// own end, too. A yes is acted on, a no cannot be got around.
+///
+/// SEED-12, design §3.6
+#[test]
+fn a_verdict_is_what_it_was_after_a_restart() {
+    let refuses = "[[address_book]]\nfast_shutdown = \"refused\"\n";
+    for restart in Restart::BOTH {
+        for (before, after) in [("", refuses), (refuses, "")] {
+            let home = Home::new();
+            home.profile("default", before);
+            let mut broker = home.serve();
+            let mut copies = host_and_add_in(&home);
+            // Another copy that speaks for the host knows of the answer by the broker alone.
+            let key = copies.ok(HOST, "key a");
+            copies.ok(HOST, "logon a");
+            copies.ok(ADD_IN, "uninitialize a");
+            let initialize = format!("initialize a {} {key}", home.socket().display());
+            copies.ok(ADD_IN, &initialize);
+            let said = copies.ask(HOST, "query a");
+            assert_eq!(said == "ok", before.is_empty(), "{said}");
+            home.profile("default", after);
+            broker = restart.of(broker, &home);
+            copies.ok(HOST, "wait-for-return a");
+            copies.ok(HOST, "uninitialize a");
+            copies.ok(HOST, &initialize);
+            copies.ok(HOST, "logon a");
+            for copy in [ADD_IN, HOST] {
+                let again = copies.ask(copy, "query a");
+                assert_eq!(again == "ok", said == "ok", "{copy}: {again}");
+            }
+            let pid = copies.pid();
+            if before.is_empty() {
+                copies.ok(HOST, "do a");
+                continue;
+            }
+            copies.fails(ADD_IN, "do a", "MAPI_E_NO_SUPPORT");
+            copies.fails(HOST, "do a", "MAPI_E_NO_SUPPORT");
+            assert_eq!(calls(&broker, "DoFastShutdown", pid), 0);
+        }
+    }
+}

@@ -283,12 +283,14 @@ fn errors_answer_questions() {
     let error = mapi.logon(Logon::shared().profile("nobody")).expect_err("there is none");
     assert_eq!(error.code(), Code::E_NOT_FOUND);
     assert!(!error.is_temporary() && !error.is_unreachable(), "{error:?}");
+    let mut elsewhere = home.shell();
+    elsewhere.ok("logon");
     let owner = log_on(&mapi, Logon::shared());
     let session = log_on(&mapi, Logon::shared());
     let refused = session.logoff(Logoff::now().shared()).expect_err("it is not the owner");
     assert_eq!(refused.code(), Code::E_NO_ACCESS);
     let FaultDetail::Owner(peer) = refused.detail() else { panic!("{refused:?}") };
-    assert_eq!((peer.pid, peer.program.as_str()), (std::process::id(), "report"));
+    assert_eq!((peer.pid, peer.program.as_str()), (elsewhere.pid(), "sundown"));
     let far = Message::parse("To: far@example.org\n\n");
     let error = session.submit(&far).expect_err("no transport takes it");
     let FaultDetail::Addresses(addresses) = error.detail() else { panic!("{error:?}") };
