@@ -55,6 +55,7 @@ mod link;
 mod logoff;
 mod mapi;
 mod message;
+mod notices;
 mod notify;
 mod object;
 mod process;

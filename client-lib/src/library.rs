@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{Previous, QueueRow, Status};
 use sundown_protocol::request::{QueueAction, Request};
@@ -20,6 +19,7 @@ use crate::error::Error;
 use crate::link::{Hook, Link, SharedLink, Watching};
 use crate::logoff::Logoff;
 use crate::mapi::Options;
+use crate::notices::{self, Notices};
 use crate::notify::{self, News, Told};
 use crate::paths::{Paths, Whose};
 use crate::process;
@@ -55,7 +55,7 @@ pub(crate) struct Library {
     memory: Arc<Memory>,
     /// It was shut down in the traditional way.
     left: AtomicBool,
-    notices: (Sender<Told>, Receiver<Told>),
+    notices: Arc<Notices<Told>>,
     /// The thread that calls sinks, once there is one.
     teller: Mutex<Option<thread::ThreadId>>,
 }
@@ -138,7 +138,7 @@ impl Library {
             process,
             memory,
             left: AtomicBool::new(false),
-            notices: crossbeam_channel::unbounded(),
+            notices: Arc::new(Notices::new(notices::ROOM)),
             teller: Mutex::default(),
         });
         if library.options.watching == Watching::Thread {
@@ -153,7 +153,7 @@ impl Library {
         if teller.is_some() {
             return Ok(());
         }
-        let notices = self.notices.1.clone();
+        let notices = Arc::clone(&self.notices);
         let spawned = thread::Builder::new()
             .name("sundown-notify".into())
             .spawn(move || notify::serve(&notices));
@@ -166,7 +166,7 @@ impl Library {
     /// Has the notify thread tell somebody something.
     fn tell(&self, told: Told) {
         // The thread lives as long as the library; where none could be started, it waits for the next attempt.
-        let _ = self.notices.0.send(told);
+        self.notices.push(told);
         let _ = self.start_teller();
     }
 
@@ -178,7 +178,7 @@ impl Library {
             return;
         }
         let (waits, told) = crossbeam_channel::bounded(1);
-        let _ = self.notices.0.send(Told::Until(waits));
+        self.notices.push(Told::Until(waits));
         let _ = told.recv_timeout(TELLING);
     }
 
@@ -377,15 +377,19 @@ impl Library {
 
     /// Has the notify thread tell whomever a notification is for. A ticket is for the library.
     fn deliver(&self, notification: Notification) {
+        let member = notification.member;
         if let Event::Ticket(ticket) = notification.event {
             return self.memory.keep_ticket(ticket);
         }
-        let told = match (self.reference(notification.member), self.session(notification.member)) {
-            (Some(reference), _) => Told::Reference(reference, notification.event),
-            (None, Some(session)) => Told::Session(session, notification),
-            (None, None) => return,
-        };
-        self.tell(told);
+        if let Some(reference) = self.reference(member) {
+            return self.tell(Told::Reference(reference, notification.event));
+        }
+        let Some(session) = self.session(member) else { return };
+        match &notification.event {
+            // It is for the library, and must not wait behind a sink.
+            Event::Durable(entries) => session.durable(entries),
+            _ => self.tell(Told::Session(session, notification)),
+        }
     }
 
     fn unreachable(&self, error: std::io::Error) -> Error {
@@ -681,6 +685,12 @@ impl Library {
         if let Some(link) = self.connection.end(why) {
             link.die(why);
         }
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        self.notices.close();
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crossbeam_channel::{Receiver, Sender};
-use sundown_protocol::notification::{EndReason, Events};
+use sundown_protocol::notification::{EndReason, Event, Events};
 use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
@@ -97,6 +97,12 @@ impl fmt::Debug for Session {
     }
 }
 
+/// How many notices wait in a default event queue at most.
+const EVENTS: usize = 1_024;
+/// How many of these places are kept for the end of the session: it is told once, by whoever ends it, and once more when its grace
+/// is over.
+const RESERVED: usize = 16;
+
 /// What a session, its objects and its sinks share.
 pub(crate) struct SessionState {
     library: Weak<Library>,
@@ -104,6 +110,8 @@ pub(crate) struct SessionState {
     pub(crate) on_end: OnEndOfSession,
     inner: Mutex<Inner>,
     events: (Sender<Notice>, Receiver<Notice>),
+    /// How many notices had no room there.
+    missed: Mutex<u64>,
     connections: AtomicU32,
     uploads: AtomicU32,
 }
@@ -184,7 +192,8 @@ impl Session {
         lock(&self.state.inner).facts.identity.clone()
     }
 
-    /// The default event queue: notices that must reach the program and that it registered no sink for.
+    /// The default event queue: notices that must reach the program and that it registered no sink for. It holds 1,024; of what has
+    /// no room the next one says how many were missed ([`Event::Lagged`](crate::Event::Lagged)). The end of the session always has.
     pub fn events(&self) -> &Receiver<Notice> {
         &self.state.events.1
     }
@@ -387,7 +396,8 @@ impl SessionState {
                 drafts: BTreeSet::new(),
                 submissions: Submissions::default(),
             }),
-            events: crossbeam_channel::unbounded(),
+            events: crossbeam_channel::bounded(EVENTS),
+            missed: Mutex::default(),
             connections: AtomicU32::new(0),
             uploads: AtomicU32::new(0),
         })
@@ -549,8 +559,27 @@ impl SessionState {
         asked.map(|(connection, r)| (*connection, Arc::clone(&r.sink))).collect()
     }
 
+    /// Puts a notice into the default event queue. A program that does not look there must not grow by it: ordinary ones are counted
+    /// then, and the end of the session has a place.
     pub(crate) fn queue(&self, notice: Notice) {
-        let _ = self.events.0.send(notice);
+        let must =
+            matches!(notice.news, News::Broker(Event::CriticalError { .. } | Event::Evicted));
+        let events = &self.events.0;
+        let mut missed = lock(&self.missed);
+        let room = events.len() < EVENTS - RESERVED;
+        if *missed > 0 && room {
+            let lagged = News::Broker(Event::Lagged { missed: *missed });
+            *missed = 0;
+            let _ = events.try_send(Notice::queued(lagged));
+        }
+        if !must && !room {
+            *missed += match notice.news {
+                News::Broker(Event::Lagged { missed }) => missed,
+                _ => 1,
+            };
+            return;
+        }
+        let _ = events.try_send(notice);
     }
 
     /// Tells the program something that the library has to say: its session sinks, or the default event queue.

@@ -16,6 +16,14 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
                 "previous": previous.as_ref().map(output::previous),
             });
         }
+        News::SinkPanicked { connection, message } => {
+            return json!({
+                "event": "sink-panicked",
+                "session": session,
+                "connection": connection,
+                "message": message,
+            });
+        }
         News::Broker(event) => event,
     };
     match event {

@@ -516,3 +516,86 @@ fn nobody_joins_a_library_that_ends() {
     drop(ends);
     assert_eq!(members(&home), 0);
 }
+
+/// A sink that panics ends neither the thread that calls sinks nor the sinks after it; the program is told, an end that no sink has
+/// taken is in the default event queue and the session stays, and nothing waits for the sink.
+///
+/// NOTIF-33, design §5
+#[test]
+fn a_sink_that_panics_costs_nobody_a_notice() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let panics = session.advise(Events::EXTENDED, |_| panic!("on purpose")).expect("advised");
+    let other = log_on(&mapi, Logon::shared());
+    let (told, also) = sink();
+    let _after = other.advise(Events::EXTENDED, told).expect("advised");
+    let third = log_on(&mapi, Logon::shared());
+    let member = third.member();
+    third.logoff(Logoff::now()).expect("logged off");
+    let left = News::Broker(Event::MemberLeft { member, reason: LeaveReason::LoggedOff });
+    assert_eq!(next(&also).news, left);
+    let said = session.events().recv_timeout(DEADLINE).expect("it is told");
+    let connection = panics.connection();
+    assert_eq!(said.news, News::SinkPanicked { connection, message: "on purpose".into() });
+
+    home.run(&["logoff", "--shared", "--force"]).ok();
+    // The command's own departure comes first or last; the end itself is not lost.
+    let notices: Vec<_> = std::iter::from_fn(|| session.events().recv_timeout(DEADLINE).ok())
+        .take_while(|notice| !is_critical(notice))
+        .collect();
+    assert!(notices.iter().all(|n| matches!(n.news, News::SinkPanicked { .. })), "{notices:?}");
+    session.flush().expect("nobody has taken the end: the program leaves by itself");
+    session.logoff(Logoff::now()).expect("logged off");
+}
+
+/// A sink that takes its time does not make the program grow: what has no room is counted and said, in its place. The end of the
+/// session is told in any case.
+///
+/// NOTIF-21, design §5
+#[test]
+fn a_slow_sink_is_told_what_it_has_missed() {
+    const MANY: usize = 5_000;
+    let home = Home::with_settings("[shutdown]\nshared_logoff = \"any\"\n");
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let stay = || Logon::shared().on_end_of_session(OnEndOfSession::Stay);
+    let (slow, busy) = (log_on(&mapi, stay()), log_on(&mapi, stay()));
+    let (told, notices) = sink();
+    let (goes, waits) = mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let store = slow.default_store().expect("opened");
+    let created = store
+        .advise(Events::OBJECT_CREATED, move |notice| {
+            told(notice);
+            // Until the test lets it go.
+            let _ = waits.lock().expect("one sink").recv();
+        })
+        .expect("advised");
+    for n in 0..MANY {
+        busy.submit_deferred(&message(&n.to_string())).expect("submitted");
+    }
+    busy.flush().expect("all of it is durable");
+    // It ends the session, and tells the slow one, which has not returned from its first notice yet.
+    let other = log_on(&mapi, stay());
+    other.logoff(Logoff::now().shared()).expect("ended");
+    drop(goes);
+    let (mut missed, mut ends) = (0, 0);
+    while missed == 0 || ends == 0 {
+        match slow.events().recv_timeout(DEADLINE).expect("it is told").news {
+            News::Broker(Event::Lagged { missed: more }) => missed += more as usize,
+            News::Broker(Event::CriticalError { .. }) => ends += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(missed < MANY, "{missed} were missed");
+    for _ in missed..MANY {
+        let notice = next(&notices);
+        assert!(matches!(notice.news, News::Broker(Event::Created(_))), "{notice:?}");
+    }
+    created.unadvise().expect("unadvised");
+    assert!(notices.try_recv().is_err(), "each is seen or counted");
+}
