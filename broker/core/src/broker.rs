@@ -533,7 +533,7 @@ impl Broker {
             Then::LoggedOn(session, provider) => {
                 self.provider_logged_on(session, provider, result, turn);
             }
-            Then::Renewed(lane, session) => self.renewed(lane, session, result, turn),
+            Then::Renewed(lane, session) => self.renewed(lane, session, &result, turn),
             Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
             Then::EngineOpened(engine) => self.engine_logged_on(engine, result.as_ref(), turn),
             Then::EngineClosed(engine) => self.engine_closed(engine, turn),

@@ -115,16 +115,16 @@ impl Broker {
         &mut self,
         by: LaneId,
         session: Option<SessionId>,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: &Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
         self.renewals.doubted.retain(|_, writer| *writer != by);
         let waiting = self.renewals.waiting.remove(&by).unwrap_or_default();
-        if let Ok(ProviderAnswer::TransportReady(facts)) = &result {
+        if let Ok(ProviderAnswer::TransportReady(facts)) = result {
             self.transport_ready(session, by, *facts);
         }
         for Again { lane, caller, call, then } in waiting {
-            match &result {
+            match result {
                 Ok(_) => {
                     self.call(lane, caller, call, then, turn);
                 }
