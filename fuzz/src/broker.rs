@@ -484,7 +484,8 @@ impl World {
 /// Whether a call may fail without the provider being at fault: what ends something does not.
 fn may_fail(call: &ProviderCall) -> bool {
     match call {
-        ProviderCall::Logoff
+        ProviderCall::Renew
+        | ProviderCall::Logoff
         | ProviderCall::Transport(TransportCall::Cancel { .. } | TransportCall::Complete { .. }) => {
             false
         }
