@@ -282,13 +282,16 @@ pub struct Logoff {
     pub drain: Option<u64>,
 }
 
-/// Flags of a logoff; the first has MAPI's number.
+/// Flags of a logoff; the first two have MAPI's numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogoffFlags(pub u32);
 
 impl LogoffFlags {
     /// `MAPI_LOGOFF_SHARED`: end the shared session and tell everybody in it.
     pub const SHARED: Self = Self(0x1);
+    /// `MAPI_LOGOFF_UI`: the program may ask before it logs off, and has done so. Brokers pass over it: the question is the
+    /// program's. From version 3 on; earlier brokers do not know it.
+    pub const UI: Self = Self(0x2);
     /// Also as one who does not own the session; takes the right *admin*.
     pub const FORCE: Self = Self(0x100);
     /// Reply only when the others have left or were evicted; the reply names who was still there at the end.
@@ -296,7 +299,8 @@ impl LogoffFlags {
     /// Because of a critical error: what was asked of a drain is skipped, whatever else is said.
     pub const CRITICAL: Self = Self(0x400);
     /// Every bit that means something.
-    pub const KNOWN: u32 = Self::SHARED.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
+    pub const KNOWN: u32 =
+        Self::SHARED.0 | Self::UI.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
 }
 
 /// What a registration is for.

@@ -11,6 +11,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("sundown-providers", "broker/providers", &["sundown-core", "sundown-protocol"]),
     ("sundown-daemon", "broker/daemon", &["sundown-core", "sundown-protocol", "sundown-providers"]),
     ("sundown-client", "client-lib", &["sundown-protocol"]),
+    ("sundown-test-addin", "tests/addin", &["sundown-client"]),
     ("sundown", ".", &["sundown-client", "sundown-daemon", "sundown-providers"]),
 ];
 

@@ -54,6 +54,15 @@ fn unknown_flags_are_refused() {
     world.logoff(member);
 }
 
+/// LOGOFF-3: the flag that allows dialogs is known, and passed over: whoever asks does so in its own program.
+#[test]
+fn a_flag_for_dialogs_asks_nobody() {
+    let mut world = World::new();
+    let (member, other) = (world.member(1), world.member(2));
+    world.try_logoff(member, LogoffFlags::UI).expect("it is known");
+    world.try_logoff(other, LogoffFlags::SHARED.with(LogoffFlags::UI)).expect("it is known");
+}
+
 /// SEED-2, QUEUE-10: a logoff now loses nothing: what was submitted is still queued, and goes out.
 #[test]
 fn logoff_now_loses_nothing() {

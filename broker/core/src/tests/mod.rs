@@ -23,6 +23,7 @@ mod pages;
 mod profiles;
 mod queue;
 mod quotas;
+mod renewal;
 mod shared_logoff;
 mod shutdown;
 mod spooler;

@@ -120,6 +120,10 @@ pub(super) struct World {
     closed: BTreeSet<LaneId>,
     loads: VecDeque<(SessionId, String)>,
     deletions: VecDeque<String>,
+    /// Providers that shut down for good at a Do, by name.
+    pub(super) literal: BTreeSet<String>,
+    /// Those of them that are over until they are made anew, by lane; a store's is its writer's.
+    over: BTreeSet<LaneId>,
     /// How often each provider carried out each shutdown call.
     carried_out: BTreeMap<String, usize>,
     /// Calls that were taken back in this event.
@@ -230,6 +234,8 @@ impl World {
             loads: VecDeque::new(),
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
+            literal: BTreeSet::new(),
+            over: BTreeSet::new(),
             carried_out: BTreeMap::new(),
             deleted: Vec::new(),
             clients: BTreeMap::new(),
@@ -289,6 +295,7 @@ impl World {
         self.ended.clear();
         self.flying.clear();
         self.sweeping.clear();
+        self.over.clear();
         self.seen = Seen::default();
         self.held.clear();
         self.silent.clear();
@@ -533,7 +540,17 @@ impl World {
         if is_shutdown(&provider) {
             *self.carried_out.entry(format!("{}.{name}", lane.name)).or_default() += 1;
         }
+        let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
+        let over = self.over.contains(&view);
+        if provider == ProviderCall::DoFastShutdown && self.literal.contains(&lane.name) {
+            self.over.insert(view);
+        } else if provider == ProviderCall::Renew {
+            self.over.remove(&view);
+        }
         let answer = match (&mut lane.worker, provider) {
+            (_, provider) if over && !is_shutdown(&provider) && provider != ProviderCall::Renew => {
+                Err(error(Code::E_NOT_INITIALIZED))
+            }
             (worker, provider) if is_shutdown(&provider) => {
                 let interface = self.interfaces.get(&lane.name).copied();
                 let store = match worker {
@@ -553,6 +570,7 @@ impl World {
                 let store = self.stores.get_mut(path).expect("there is such a store");
                 match provider {
                     ProviderCall::Logon => store.logon(),
+                    ProviderCall::Renew => Ok(store.facts()),
                     ProviderCall::Logoff => store.logoff(),
                     ProviderCall::Write(write) => store.write(name, write),
                     ProviderCall::Read(question) => store.read(name, question),
@@ -563,11 +581,11 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
-            (worker, ProviderCall::Logon | ProviderCall::Logoff) => {
+            (worker, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
                 let key = format!("{}.{name}", lane.name);
                 match (self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front), worker) {
                     (Some(Step::Refuses), _) => Err(error(Code::E_FAILONEPROVIDER)),
-                    (_, Worker::Transport(_)) if name == "Logon" => {
+                    (_, Worker::Transport(_)) if name != "Logoff" => {
                         Ok(ProviderAnswer::TransportReady(self.wire.facts))
                     }
                     _ => Ok(ProviderAnswer::Done),
@@ -1229,6 +1247,11 @@ impl World {
         let id = self.ask(at, Request::NotifyProcessShutdown);
         self.advance(secs(1));
         assert_eq!(self.answer(at, id), Some(Ok(Reply::Done)));
+    }
+
+    /// Whether a provider of that name has shut down for good.
+    pub(super) fn is_over(&self, provider: &str) -> bool {
+        self.over.iter().any(|lane| self.lanes.get(lane).is_some_and(|l| l.name == provider))
     }
 
     /// Providers that were told that a process leaves, in order.

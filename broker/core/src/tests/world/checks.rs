@@ -198,8 +198,11 @@ impl World {
                 assert!(!changing, "a message departs that somebody is about to change");
                 for (place, _) in &transmission.recipients {
                     let key = (transmission.record, *place);
-                    let other = self.flying.insert(key, (transmission.id, lane));
-                    assert_eq!(other, None, "a recipient is with two transports");
+                    let flight = (transmission.id, lane);
+                    let other = self.flying.insert(key, flight);
+                    // A transport that was made anew is asked the same again.
+                    let same = other.is_none_or(|other| other == flight);
+                    assert!(same, "a recipient is with two transports: {other:?}");
                 }
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
@@ -276,6 +279,7 @@ impl World {
         assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
         assert!(broker.engine_of.is_empty(), "paths of engines are left");
         assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
+        assert!(broker.renewals.is_empty(), "renewals are left: {:?}", broker.renewals);
         assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
         assert!(broker.sweeps.is_empty(), "sweeps are left: {:?}", broker.sweeps);
         assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);
