@@ -165,6 +165,13 @@ fn submitted(answer: Result<ProviderAnswer>) -> (Submission, bool) {
     }
 }
 
+/// `SQLite` 3.7.0 to 3.51.2 can damage a database when the log starts over beside a checkpoint of another connection, which
+/// is how this store checkpoints.
+#[test]
+fn the_bundled_sqlite_is_without_the_fault_of_a_log_that_starts_over() {
+    assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
+}
+
 #[test]
 fn a_submission_is_complete_when_it_is_answered() {
     let mut fixture = Fixture::new();
