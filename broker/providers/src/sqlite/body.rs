@@ -157,7 +157,9 @@ impl<'a> BodyReader<'a> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         };
         self.next = id + 1;
-        self.left = self.left.saturating_sub(part.len() as u64);
+        // A message whose parts were deleted must not be read from those of another one.
+        let left = self.left.checked_sub(part.len() as u64);
+        self.left = left.ok_or_else(|| io::Error::other(damaged()))?;
         self.part = part;
         self.given = 0;
         Ok(())

@@ -203,10 +203,12 @@ impl Engine {
         self.run("SAVEPOINT w").map_err(|error| self.give_up(&error))?;
         let answer = self.writer.apply(write);
         if self.writer.connection.is_autocommit() {
+            self.undo();
             return Err(Lost::Undone);
         }
         if answer.is_err() {
             self.run("ROLLBACK TO w").map_err(|error| self.give_up(&error))?;
+            self.writer.undone();
         }
         self.run("RELEASE w").map_err(|error| self.give_up(&error))?;
         Ok(answer.map_err(|failure| failure.told(&self.path)))
@@ -236,7 +238,8 @@ impl Engine {
         self.writer.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    fn undo(&self) {
+    fn undo(&mut self) {
+        self.writer.undone();
         if self.writer.connection.is_autocommit() {
             return;
         }
@@ -246,7 +249,7 @@ impl Engine {
         }
     }
 
-    fn give_up(&self, error: &rusqlite::Error) -> Lost {
+    fn give_up(&mut self, error: &rusqlite::Error) -> Lost {
         self.undo();
         self.lost(error)
     }

@@ -6,6 +6,7 @@
 mod body;
 mod checkpoint;
 mod engine;
+mod numbers;
 mod queue;
 mod reader;
 mod rows;

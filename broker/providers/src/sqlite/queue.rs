@@ -162,7 +162,7 @@ impl Writer {
         if self.known(record)?.is_none() {
             let text = self.compose_notice(update)?;
             let (subject, from, to) = notice::shown(&text);
-            let body = self.take_body();
+            let body = self.take_body()?;
             self.write_body(body, &text)?;
             self.enter(&Entry {
                 body,
@@ -226,11 +226,7 @@ impl Writer {
         );
         let remove = format!("DELETE FROM message WHERE folder = {GONE} AND {old}");
         self.connection.execute(&forget, [before])?;
-        if self.connection.execute(&remove, [before])? > 0 {
-            // The highest of all may have gone; without this a later start would use its number again.
-            let sql = "UPDATE meta SET value = ?1 WHERE name = 'seq'";
-            self.connection.execute(sql, [self.last_seq()])?;
-        }
+        self.connection.execute(&remove, [before])?;
         Ok(())
     }
 

@@ -1,8 +1,11 @@
 //! The store as its callers see it, on real files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
+use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use rusqlite::Connection;
 use sundown_core::provider::{
     Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState, SubmissionUpdate,
@@ -383,7 +386,124 @@ fn a_cursor_never_meets_a_number_again() {
     assert_eq!(fixture.sql("SELECT count(*) FROM message"), 0);
     fixture.reopen();
     fixture.write(save(2, inline("x"))).expect("it is saved");
-    assert_eq!(fixture.sql("SELECT seq FROM message"), 2);
+    assert!(fixture.sql("SELECT seq FROM message") > 1);
+}
+
+/// A draft of no bytes has a body's number and no body. Without its row in `meta` the number would be given out again.
+#[test]
+fn deleting_an_empty_draft_spares_other_messages() {
+    let mut fixture = Fixture::new();
+    fixture.write(save(1, inline(""))).expect("it is saved");
+    fixture.reopen();
+    fixture.write(submit(2, inline(MESSAGE))).expect("it is submitted");
+    for _ in 0..2 {
+        fixture.write(StoreWrite::Delete { record: 1 }).expect("it is deleted");
+    }
+    assert_eq!(fixture.content(2), MESSAGE);
+}
+
+/// A store of schema 5 in which the numbers of bodies were given out twice.
+#[test]
+fn messages_that_share_a_number_are_parted() {
+    let mut fixture = Fixture::new();
+    for (record, content) in [(1, ""), (2, MESSAGE), (3, ""), (4, "longer than it was"), (5, "new")]
+    {
+        fixture.write(save(record, inline(content))).expect("it is saved");
+    }
+    // 1 and 3 are empty and share the number of 2. The body of 4 was deleted, and 5 has its number since.
+    let share = |record: u128, body: u64| {
+        let writer = fixture.writer();
+        let key = rows::key(record);
+        let select = "SELECT size FROM message WHERE record = ?1";
+        let size: u64 = writer.query_row(select, [key], |row| row.get(0)).expect("a row");
+        let sum = rows::body_sum(By::Lanes, record, body, size);
+        let sql = "UPDATE message SET body = ?2, body_sum = ?3 WHERE record = ?1";
+        writer.execute(sql, (key, body, sum)).expect("it is as it was");
+    };
+    for (record, body) in [(1, 2), (3, 2), (4, 5)] {
+        share(record, body);
+    }
+    let older = "DELETE FROM body WHERE id >> 20 = 4;
+        DELETE FROM meta WHERE name = 'body';
+        UPDATE meta SET value = 0 WHERE name = 'seq';
+        PRAGMA user_version = 5;";
+    fixture.writer().execute_batch(older).expect("it is as it was");
+    fixture.reopen();
+    assert_eq!(fixture.sql("SELECT count(DISTINCT body) FROM message"), 5);
+    for record in [1, 3] {
+        assert_eq!(fixture.content(record), "");
+        for _ in 0..2 {
+            fixture.write(StoreWrite::Delete { record }).expect("it is deleted");
+        }
+    }
+    assert_eq!((fixture.content(2), fixture.content(5)), (MESSAGE.to_owned(), "new".to_owned()));
+    let piece = fixture.read(&StoreRead::Piece { record: 4, offset: 0, limit: 100 });
+    assert_eq!(code(&piece), Some(Code::E_CORRUPT_STORE));
+    fixture.write(save(6, inline("after"))).expect("it is saved");
+    assert!(fixture.sql("SELECT max(seq) FROM message") > 5);
+    assert_eq!(fixture.sql("SELECT count(DISTINCT body) FROM message WHERE folder <> 0"), 4);
+}
+
+/// Whatever is saved, submitted, refused, deleted and forgotten, and however often the broker starts: every message keeps
+/// its bytes, and no number is given out twice.
+#[test]
+fn no_number_is_given_out_twice() {
+    for seed in 0..8 {
+        let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+        let mut fixture = Fixture::new();
+        let mut held: BTreeMap<u128, String> = BTreeMap::new();
+        let mut given: BTreeMap<(&str, u64), u128> = BTreeMap::new();
+        for record in 1..60 {
+            let text = ["", "x", MESSAGE][random.next_u32() as usize % 3];
+            let some = held.keys().nth(random.next_u32() as usize % held.len().max(1)).copied();
+            match random.next_u32() % 7 {
+                0 | 1 => {
+                    fixture.write(save(record, inline(text))).expect("it is saved");
+                    held.insert(record, text.to_owned());
+                }
+                2 => {
+                    fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+                    fixture.write(update(record, SubmissionState::Sent)).expect("it is sent");
+                    held.insert(record, MESSAGE.to_owned());
+                }
+                3 => {
+                    // What a batch takes that is undone stays unused.
+                    let batch = vec![
+                        save(record, inline(text)),
+                        submit(record, inline(MESSAGE)),
+                        StoreWrite::Delete { record: 1_000 },
+                    ];
+                    let answers = fixture.batch(batch);
+                    assert_eq!(code(&answers[1]), Some(Code::E_COLLISION));
+                    held.insert(record, text.to_owned());
+                }
+                4 | 5 if let Some(some) = some => {
+                    fixture.write(StoreWrite::Delete { record: some }).expect("it is deleted");
+                    fixture.write(StoreWrite::Delete { record: some }).expect("it is gone");
+                    held.remove(&some);
+                }
+                _ => {
+                    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+                    writer.purge(u64::MAX >> 2).expect("it purges");
+                    fixture.reopen();
+                }
+            }
+            for (record, text) in &held {
+                assert_eq!(fixture.content(*record), *text, "seed {seed}");
+            }
+            let mut statement =
+                fixture.writer().prepare("SELECT record, seq, body FROM message").expect("SQL");
+            let mut rows = statement.query([]).expect("rows");
+            while let Some(row) = rows.next().expect("a row") {
+                let record = u128::from_be_bytes(row.get(0).expect("a record"));
+                for (place, kind) in [(1, "seq"), (2, "body")] {
+                    let number = row.get(place).expect("a number");
+                    let owner = *given.entry((kind, number)).or_insert(record);
+                    assert_eq!(owner, record, "seed {seed}: {kind} {number}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -734,7 +854,7 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 5);
+    assert_eq!(version, 6);
 }
 
 /// The sums of schemas 3 and 4 are others than today's, and still tell what is damaged.
