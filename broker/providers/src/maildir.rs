@@ -444,9 +444,9 @@ fn directory_id(path: &Path) -> io::Result<String> {
         Err(error) => return Err(error),
     }
     let id = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
-    let made = path.join("tmp").join(format!("{id}{OURS}"));
+    let made = path.join(format!("{ID_FILE}.new"));
     let mut options = OpenOptions::new();
-    let mut opened = options.write(true).create_new(true).mode(0o600).open(&made)?;
+    let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(&made)?;
     writeln!(opened, "{id}")?;
     opened.sync_all()?;
     fs::rename(&made, &file)?;

@@ -5,6 +5,10 @@
 //! them, make `SQLite` undo the whole transaction; then every write is done once more in a transaction of its own, so that
 //! what fits is kept. Nothing is answered before the commit that holds it.
 //!
+//! A write or a sync that fails closes the store for good, wherever it happens: in a write, in a commit, in a checkpoint or in
+//! a purge. Nobody knows then what the disk holds, and a later sync that succeeds would prove nothing. What was refused by
+//! that is not tried again, and of the commit itself it is said that its outcome is unknown.
+//!
 //! With `synchronous=FULL` a commit syncs the write-ahead log, with `NORMAL` it does not; a sync covers the whole
 //! file and thereby every commit before it.
 
@@ -188,11 +192,14 @@ impl Engine {
     }
 
     fn unless_refused(&mut self, write: &StoreWrite) -> std::result::Result<ProviderAnswer, Lost> {
-        self.writer.apply(write).map_err(|_| {
+        self.writer.apply(write).map_err(|failure| {
             let undone = self.writer.connection.is_autocommit();
-            let lost = if undone { Lost::Undone } else { Lost::Refused };
             self.undo();
-            lost
+            match self.told(failure) {
+                error if self.health.is_failed() => Lost::Failed(error),
+                _ if undone => Lost::Undone,
+                _ => Lost::Refused,
+            }
         })
     }
 
@@ -201,7 +208,13 @@ impl Engine {
         write: &StoreWrite,
     ) -> std::result::Result<Result<ProviderAnswer>, Lost> {
         self.run("SAVEPOINT w").map_err(|error| self.give_up(&error))?;
-        let answer = self.writer.apply(write);
+        let answer = self.writer.apply(write).map_err(|failure| self.told(failure));
+        if let Err(error) = &answer
+            && self.health.is_failed()
+        {
+            self.undo();
+            return Err(Lost::Failed(error.clone()));
+        }
         if self.writer.connection.is_autocommit() {
             self.undo();
             return Err(Lost::Undone);
@@ -211,7 +224,7 @@ impl Engine {
             self.writer.undone();
         }
         self.run("RELEASE w").map_err(|error| self.give_up(&error))?;
-        Ok(answer.map_err(|failure| failure.told(&self.path)))
+        Ok(answer)
     }
 
     fn one_by_one(&mut self, batch: &[StoreWrite]) -> Answers {
@@ -222,16 +235,30 @@ impl Engine {
         if self.health.is_failed() {
             return Err(self.failed());
         }
-        self.run("BEGIN IMMEDIATE").map_err(|error| fault::sql(&self.path, &error))?;
-        let answer = self.writer.apply(write);
+        self.run("BEGIN IMMEDIATE").map_err(|error| self.told(error.into()))?;
+        let answer = self.writer.apply(write).map_err(|failure| self.told(failure));
         if answer.is_err() {
             self.undo();
         } else if let Err(error) = self.run("COMMIT") {
             self.undo();
-            self.not_committed(&error);
-            return Err(fault::sql(&self.path, &error));
+            return Err(self.commit_error(&error));
         }
-        answer.map_err(|failure| failure.told(&self.path))
+        answer
+    }
+
+    /// What a caller is told of a failure that is not one of a commit.
+    fn told(&self, failure: Failure) -> ProviderError {
+        if let Failure::Sql(error) = &failure {
+            self.look_at(error);
+        }
+        failure.told(&self.path)
+    }
+
+    fn look_at(&self, error: &rusqlite::Error) {
+        if fault::is_untrustworthy(error) && !self.health.is_failed() {
+            tracing::error!(path = %self.path.display(), %error, "the store failed");
+        }
+        self.health.look_at(error);
     }
 
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
@@ -255,21 +282,31 @@ impl Engine {
     }
 
     fn lost(&self, error: &rusqlite::Error) -> Lost {
+        self.look_at(error);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Lost::Undone,
             _ => Lost::Failed(fault::sql(&self.path, error)),
         }
     }
 
-    /// What a commit that failed means. A full disk and a lock say so before anything is synced; after anything else
-    /// nobody knows what the disk holds, and a later sync that succeeds would prove nothing.
     fn not_committed(&self, error: &rusqlite::Error) -> Lost {
-        let harmless = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
-        if !error.sqlite_error_code().is_some_and(|code| harmless.contains(&code)) {
-            tracing::error!(path = %self.path.display(), %error, "the store failed");
-            self.health.fail();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Lost::Undone,
+            _ => Lost::Failed(self.commit_error(error)),
         }
-        self.lost(error)
+    }
+
+    /// What a commit that failed means. A full disk and a lock say so before anything is synced; after anything else
+    /// it is not known whether the disk holds the commit.
+    fn commit_error(&self, error: &rusqlite::Error) -> ProviderError {
+        let told = fault::sql(&self.path, error);
+        let harmless = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+        if error.sqlite_error_code().is_some_and(|code| harmless.contains(&code)) {
+            return told;
+        }
+        tracing::error!(path = %self.path.display(), %error, "the store failed");
+        self.health.fail();
+        told.effect_unknown()
     }
 
     fn failed(&self) -> ProviderError {
@@ -286,9 +323,14 @@ impl Engine {
         self.checkpointer.finish(&self.writer.connection);
         if self.purged.elapsed() > PURGE_EVERY {
             self.purged = Instant::now();
-            if let Err(error) = self.writer.purge(wall()) {
-                tracing::warn!(path = %self.path.display(), %error, "a purge failed");
-            }
+            self.purge(wall());
+        }
+    }
+
+    pub(super) fn purge(&self, now: u64) {
+        if let Err(error) = self.writer.purge(now) {
+            tracing::warn!(path = %self.path.display(), %error, "a purge failed");
+            self.look_at(&error);
         }
     }
 }

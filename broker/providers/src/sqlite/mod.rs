@@ -16,6 +16,8 @@ mod torn;
 mod write;
 
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::path::PathBuf;

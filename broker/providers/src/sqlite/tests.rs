@@ -17,9 +17,9 @@ use super::sum::By;
 use super::*;
 
 /// A store in a directory of its own.
-struct Fixture {
+pub(super) struct Fixture {
     dir: TempDir,
-    store: SqliteStore,
+    pub(super) store: SqliteStore,
 }
 
 fn spec(path: PathBuf) -> ProviderSpec {
@@ -27,22 +27,22 @@ fn spec(path: PathBuf) -> ProviderSpec {
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = TempDir::new().expect("a directory");
         let mut store = SqliteStore::new(&spec(dir.path().join("deep/store.db")));
         store.logon().expect("it logs on");
         Self { dir, store }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.dir.path().join("deep/store.db")
     }
 
-    fn write(&mut self, write: StoreWrite) -> Result<ProviderAnswer> {
+    pub(super) fn write(&mut self, write: StoreWrite) -> Result<ProviderAnswer> {
         self.batch(vec![write]).remove(0)
     }
 
-    fn batch(&mut self, batch: Vec<StoreWrite>) -> Vec<Result<ProviderAnswer>> {
+    pub(super) fn batch(&mut self, batch: Vec<StoreWrite>) -> Vec<Result<ProviderAnswer>> {
         self.store.commit(batch, Sync::Full)
     }
 
@@ -85,7 +85,7 @@ impl Fixture {
         connection.query_row(sql, [], |row| row.get(0)).expect("it is a number")
     }
 
-    fn writer(&self) -> &Connection {
+    pub(super) fn writer(&self) -> &Connection {
         &self.store.engine.as_ref().expect("it is open").writer.connection
     }
 }
@@ -115,10 +115,10 @@ pub(crate) fn submission(record: u128) -> Submission {
     }
 }
 
-const MESSAGE: &str = "Date: x\nMessage-ID: <y>\nFrom: Anna <anna@example.org>\nTo: Bob <bob@localhost>\n\
+pub(super) const MESSAGE: &str = "Date: x\nMessage-ID: <y>\nFrom: Anna <anna@example.org>\nTo: Bob <bob@localhost>\n\
      Bcc: eve@localhost\nSubject: Hello\n\nbody\n";
 
-fn inline(text: &str) -> MessageContent {
+pub(super) fn inline(text: &str) -> MessageContent {
     MessageContent::Inline(text.as_bytes().to_vec())
 }
 
@@ -126,11 +126,11 @@ fn submit_of(submission: Submission, content: MessageContent) -> StoreWrite {
     StoreWrite::Submit { submission: Box::new(submission), content, deferred: false }
 }
 
-fn submit(record: u128, content: MessageContent) -> StoreWrite {
+pub(super) fn submit(record: u128, content: MessageContent) -> StoreWrite {
     StoreWrite::Submit { submission: Box::new(submission(record)), content, deferred: false }
 }
 
-fn save(record: u128, content: MessageContent) -> StoreWrite {
+pub(super) fn save(record: u128, content: MessageContent) -> StoreWrite {
     StoreWrite::Save { record, content, recovered: false, now: 7_000 }
 }
 
@@ -139,7 +139,7 @@ fn append(upload: u64, bytes: &[u8]) -> StoreWrite {
 }
 
 /// The submission as it stands when every recipient has come to this state.
-fn update(record: u128, state: SubmissionState) -> StoreWrite {
+pub(super) fn update(record: u128, state: SubmissionState) -> StoreWrite {
     let mut submission = submission(record);
     let mut bounced = Vec::new();
     for (place, recipient) in submission.recipients.iter_mut().enumerate() {
@@ -153,11 +153,11 @@ fn update(record: u128, state: SubmissionState) -> StoreWrite {
     StoreWrite::Update(Box::new(SubmissionUpdate { submission, bounced, notice, now: wall() }))
 }
 
-fn wall() -> u64 {
+pub(super) fn wall() -> u64 {
     super::write::wall()
 }
 
-fn code(answer: &Result<ProviderAnswer>) -> Option<Code> {
+pub(super) fn code(answer: &Result<ProviderAnswer>) -> Option<Code> {
     answer.as_ref().err().map(|error| error.code)
 }
 
