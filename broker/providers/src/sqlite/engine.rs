@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use sundown_core::provider::{
     MessageContent, ProviderAnswer, ProviderError, StoreFacts, StoreWrite,
@@ -182,7 +183,7 @@ impl Engine {
                 Savepoints::No => Ok(self.unless_refused(write)?),
             });
         }
-        match self.run("COMMIT") {
+        match self.end() {
             Ok(()) => Ok(answers),
             Err(error) => {
                 self.undo();
@@ -239,7 +240,7 @@ impl Engine {
         let answer = self.writer.apply(write).map_err(|failure| self.told(failure));
         if answer.is_err() {
             self.undo();
-        } else if let Err(error) = self.run("COMMIT") {
+        } else if let Err(error) = self.end() {
             self.undo();
             return Err(self.commit_error(&error));
         }
@@ -259,6 +260,14 @@ impl Engine {
             tracing::error!(path = %self.path.display(), %error, "the store failed");
         }
         self.health.look_at(error);
+    }
+
+    /// Ends the transaction. Without a sync it says so in the log.
+    fn end(&self) -> rusqlite::Result<()> {
+        if self.synchronous == Sync::None {
+            self.run("UPDATE unsynced SET commits = commits + 1")?;
+        }
+        self.run("COMMIT")
     }
 
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
@@ -323,7 +332,10 @@ impl Engine {
         self.checkpointer.finish(&self.writer.connection);
         if self.purged.elapsed() > PURGE_EVERY {
             self.purged = Instant::now();
-            self.purge(wall());
+            // A commit that says nothing else counts as synced.
+            if self.synchronize(Sync::Full).is_ok() {
+                self.purge(wall());
+            }
         }
     }
 
@@ -342,10 +354,17 @@ fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Whatever fails from here on, the log stays as it is: to close a database moves its log into it.
+    let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(keeps_log, true)?;
+    // Before anything is written.
+    if schema::is_ours(&connection)? {
+        torn::keep_damaged_log(&connection, path).map_err(Failure::Refused)?;
+    }
     // Before the log: that would already change a file that is none of ours.
     schema::prepare(&connection)?;
     use_log(&connection)?;
-    torn::keep_damaged_log(&connection, path);
+    connection.set_db_config(keeps_log, false)?;
     // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
     // settles that before anything new relies on it.
     checkpoint::truncate(&connection)?;

@@ -6,6 +6,8 @@
 //! * `body`: the bytes, in parts as they came. The key is the body's number and the part's; part 0 holds the header
 //!   lines that the store put in front. Bodies are in no other row, so that a list never reads them.
 //! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
+//! * `unsynced`: one row, which each commit without a sync changes, and no other commit: the log shows by its page which
+//!   commits a power cut may have torn.
 //! * `setting`: profile sections.
 //! * `meta`: the store's number; the lowest `seq` and the lowest body's number that were never reserved.
 //!
@@ -26,7 +28,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// The newest schema.
 ///
 /// 6: `meta` has the lowest numbers that were never reserved; what is older derived them from the rows that were there, and
-/// may have given out a body's number twice.
+/// may have given out a body's number twice. `unsynced`.
 /// 5: sums of words in four rows, which an older broker takes for damage.
 /// 4: sums of words; what is older has sums of bytes. The index on due times asks for a range of states: for a list of
 /// them `SQLite` makes a table of its own with every row that it enters.
@@ -56,8 +58,14 @@ DROP INDEX message_due;
 CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
 ",
     "",
-    "",
+    UNSYNCED,
 ];
+
+/// Said so that it can be repeated: what was saved of a damaged store may have the table, and is of schema 3.
+const UNSYNCED: &str = "
+CREATE TABLE IF NOT EXISTS unsynced (commits INTEGER NOT NULL);
+INSERT INTO unsynced SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM unsynced);
+";
 
 /// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
 pub(super) const PART_BITS: u32 = 20;
@@ -121,6 +129,11 @@ CREATE TABLE setting (
 ) WITHOUT ROWID;
 ";
 
+/// Whether the database says that it is a store of ours.
+pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(pragma(connection, "application_id")? == APPLICATION)
+}
+
 /// Makes the tables unless they are there; refuses what is not ours or is newer than we are.
 pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     let application: i32 = pragma(connection, "application_id")?;
@@ -158,6 +171,7 @@ fn create(connection: &Connection) -> Result<(), Failure> {
     let script = format!(
         "BEGIN IMMEDIATE;
          {TABLES}
+         {UNSYNCED}
          INSERT INTO meta VALUES ('seq', 1), ('body', 1), ('touched', 0);
          INSERT INTO meta SELECT 'uid', 1 + abs(random() % 4294967294);
          PRAGMA application_id = {APPLICATION};

@@ -1023,6 +1023,130 @@ fn a_flush_syncs_what_was_not() {
     assert_eq!(fixture.sql(touched), 1);
 }
 
+/// A store as a crash leaves it, with a log of some commits.
+struct Crashed {
+    dir: TempDir,
+    log: Vec<u8>,
+    /// Where the frames of each commit begin and end.
+    commits: Vec<(usize, usize)>,
+}
+
+/// In front of everything, in front of each page, and a page.
+const LOG_SIZES: (usize, usize, usize) = (32, 24, 4096);
+
+impl Crashed {
+    fn of(fixture: &Fixture) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let log = fs::read(fixture.path().with_file_name("store.db-wal")).expect("a log");
+        fs::copy(fixture.path(), dir.path().join("store.db")).expect("copied");
+        let (head, frame, page) = LOG_SIZES;
+        let (mut commits, mut begin) = (Vec::new(), head);
+        for at in (head..log.len()).step_by(frame + page) {
+            if log[at + 4..at + 8] != [0; 4] {
+                commits.push((begin, at + frame + page));
+                begin = at + frame + page;
+            }
+        }
+        Self { dir, log, commits }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("store.db")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Changes a byte in the first page of a commit, counted from the last one.
+    fn damage(&mut self, from_last: usize) {
+        let (begin, _) = self.commits[self.commits.len() - 1 - from_last];
+        self.log[begin + LOG_SIZES.1 + 100] ^= 1;
+        fs::write(self.file("store.db-wal"), &self.log).expect("written");
+    }
+
+    fn open(&self) -> (SqliteStore, Result<StoreFacts>) {
+        let mut store = SqliteStore::new(&spec(self.path()));
+        let facts = store.logon();
+        (store, facts)
+    }
+
+    fn is_called_damaged(&self) -> bool {
+        let (_store, facts) = self.open();
+        let damaged = facts.expect("it opens").damage.is_some();
+        assert_eq!(self.file("store.db-wal.damaged").exists(), damaged);
+        damaged
+    }
+}
+
+fn with_commits(count: u128) -> Fixture {
+    let mut fixture = Fixture::new();
+    for record in 1..=count {
+        fixture.write(save(record, inline("x"))).expect("it is saved");
+    }
+    fixture
+}
+
+/// A power cut tears what was not synced. Only what was answered behind it shows that something else did that.
+#[test]
+fn a_torn_end_of_a_log_is_no_damage_and_a_torn_middle_is() {
+    for (from_last, damaged) in [(0, false), (1, true), (3, true)] {
+        let mut crashed = Crashed::of(&with_commits(6));
+        crashed.damage(from_last);
+        assert_eq!(crashed.is_called_damaged(), damaged, "{from_last} commits before the last");
+        if damaged {
+            let kept = fs::read(crashed.file("store.db-wal.damaged")).expect("it is kept");
+            assert!(kept == crashed.log, "it is kept as it was");
+        }
+    }
+}
+
+/// Pieces of uploads are not synced: any of them may be missing, and the commit that follows them as well.
+#[test]
+fn torn_commits_without_a_sync_are_no_damage() {
+    for (synced_behind, damaged) in [(0, false), (1, false), (2, true)] {
+        let mut fixture = with_commits(1);
+        for piece in 0..4 {
+            fixture.store.commit(vec![append(piece, &[b'x'; 9_000])], Sync::None);
+        }
+        for record in 0..synced_behind {
+            fixture.write(save(100 + record, inline("x"))).expect("it is saved");
+        }
+        let mut crashed = Crashed::of(&fixture);
+        crashed.damage(2 + synced_behind as usize);
+        assert_eq!(crashed.is_called_damaged(), damaged, "{synced_behind} commits behind them");
+    }
+}
+
+/// A log of which no copy can be made stays as it is, and the store closed. A second one does not take the place of a first.
+#[test]
+fn a_damaged_log_is_copied_before_it_is_overwritten() {
+    let mut fixture = with_commits(4);
+    // A change of the schema would write, too.
+    let older = "DELETE FROM meta WHERE name = 'body'; PRAGMA user_version = 5;
+        PRAGMA wal_checkpoint(TRUNCATE);";
+    fixture.writer().execute_batch(older).expect("it is as it was");
+    for record in 11..=14 {
+        fixture.write(save(record, inline("x"))).expect("it is saved");
+    }
+    let mut crashed = Crashed::of(&fixture);
+    crashed.damage(2);
+    let before = fs::read(crashed.path()).expect("it reads");
+    fs::create_dir(crashed.file("store.db-wal.damaged.part")).expect("it is in the way");
+    let (_, facts) = crashed.open();
+    assert!(facts.is_err(), "{facts:?}");
+    assert!(fs::read(crashed.file("store.db-wal")).expect("it is there") == crashed.log);
+    assert!(fs::read(crashed.path()).expect("it is there") == before);
+
+    fs::remove_dir(crashed.file("store.db-wal.damaged.part")).expect("it is away");
+    fs::write(crashed.file("store.db-wal.damaged"), "the first").expect("written");
+    let (store, facts) = crashed.open();
+    assert!(facts.expect("it opens").damage.is_some());
+    drop(store);
+    assert_eq!(fs::read(crashed.file("store.db-wal.damaged")).expect("kept"), b"the first");
+    assert!(fs::read(crashed.file("store.db-wal.damaged.2")).expect("kept") == crashed.log);
+}
+
 #[test]
 fn checkpoints_run_beside_commits() {
     let mut fixture = Fixture::new();
