@@ -45,6 +45,13 @@ pub(crate) fn is_untrustworthy(error: &rusqlite::Error) -> bool {
     cause.code == ErrorCode::SystemIoFailure && !read.contains(&cause.extended_code)
 }
 
+/// Whether a database's error means that one of its pages is damaged or cannot be read; other pages may be sound.
+pub(crate) fn is_damaged_page(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(cause, _) = error else { return false };
+    let read = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ];
+    cause.code == ErrorCode::DatabaseCorrupt || read.contains(&cause.extended_code)
+}
+
 /// A database's failure in MAPI's words.
 pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
     let path = path.display();

@@ -335,13 +335,17 @@ impl Engine {
             // A commit that says nothing else counts as synced.
             if self.synchronize(Sync::Full).is_ok() {
                 self.purge(wall());
+                if let Err(failure) = give_up_damaged(&mut self.writer, &self.path) {
+                    let error = self.told(failure);
+                    tracing::warn!(path = %self.path.display(), %error, "damaged messages stay");
+                }
             }
         }
     }
 
     pub(super) fn purge(&self, now: u64) {
         if let Err(error) = self.writer.purge(now) {
-            tracing::warn!(path = %self.path.display(), %error, "a purge failed");
+            warn_of_purge(&self.path, &error);
             self.look_at(&error);
         }
     }
@@ -368,9 +372,33 @@ fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
     // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
     // settles that before anything new relies on it.
     checkpoint::truncate(&connection)?;
-    let writer = Writer::new(connection)?;
-    writer.purge(wall())?;
+    let mut writer = Writer::new(connection)?;
+    // A damaged page keeps old rows where they are, and nothing else.
+    match writer.purge(wall()) {
+        Err(error) if fault::is_damaged_page(&error) => warn_of_purge(path, &error),
+        done => done?,
+    }
+    give_up_damaged(&mut writer, path)?;
     Ok(writer)
+}
+
+fn warn_of_purge(path: &Path, error: &rusqlite::Error) {
+    tracing::warn!(path = %path.display(), %error, "a purge failed");
+}
+
+fn give_up_damaged(writer: &mut Writer, path: &Path) -> std::result::Result<(), Failure> {
+    match writer.give_up_damaged(wall()) {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            tracing::warn!(path = %path.display(), count, "damaged messages were given up");
+            Ok(())
+        }
+        Err(Failure::Sql(error)) if fault::is_damaged_page(&error) => {
+            tracing::warn!(path = %path.display(), %error, "damaged messages cannot be given up");
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 fn use_log(connection: &Connection) -> std::result::Result<(), Failure> {

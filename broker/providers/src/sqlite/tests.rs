@@ -826,6 +826,122 @@ fn a_damaged_store_is_named() {
     assert!(error.message.contains("move it away"), "{error}");
 }
 
+/// Changes a recipient of a submission behind the store's back.
+fn damage_envelope(fixture: &Fixture, record: u128) {
+    let sql =
+        "UPDATE message SET envelope_to = replace(envelope_to, 'bob', 'rob') WHERE record = ?1";
+    let changed = fixture.writer().execute(sql, [rows::key(record)]).expect("it is damaged");
+    assert_eq!(changed, 1);
+}
+
+fn shown(fixture: &Fixture, all: bool) -> Vec<Submission> {
+    match fixture.read(&StoreRead::Queue { all, after: 0, limit: 100 }) {
+        Ok(ProviderAnswer::Queue { rows, next: None }) => rows,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A damaged submission is not sent and not hidden; when it is old it is given up, and the Inbox says so.
+#[test]
+fn a_damaged_submission_is_shown_and_given_up() {
+    let mut fixture = Fixture::new();
+    let now = wall();
+    let young = |record| Submission { submitted: now, ..submission(record) };
+    fixture.write(submit_of(young(1), inline(MESSAGE))).expect("it is submitted");
+    fixture.write(submit_of(young(2), inline(MESSAGE))).expect("it is submitted");
+    damage_envelope(&fixture, 1);
+    fixture.reopen();
+    let rows = shown(&fixture, false);
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].record, rows[0].state()), (1, SubmissionState::Unknown));
+    assert!(rows[0].last_error.as_ref().is_some_and(|error| error.contains("damaged")));
+    assert_eq!((rows[0].subject.as_str(), rows[0].submitted), ("Hello", now));
+
+    let age = "UPDATE message SET submitted = submitted - 6 * 24 * 3600 * 1000";
+    fixture.writer().execute(age, []).expect("time passes");
+    let facts = fixture.reopen();
+    assert_eq!(facts.queue.iter().sum::<u64>(), 1);
+    let rows = shown(&fixture, false);
+    assert_eq!((rows[0].record, rows[0].state()), (1, SubmissionState::Bounced));
+    assert_eq!((rows[1].record, rows[1].state()), (2, SubmissionState::Queued));
+    let inbox = StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 };
+    let Ok(ProviderAnswer::Messages { rows, next: None }) = fixture.read(&inbox) else {
+        panic!("a list")
+    };
+    assert_eq!(rows.len(), 1);
+    let notice = fixture.content(rows[0].entry.record);
+    assert!(
+        notice.contains("damaged in the store") && notice.contains("Subject: Hello"),
+        "{notice}"
+    );
+    fixture.reopen();
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder = 1"), 1);
+
+    fixture.write(StoreWrite::Delete { record: rows[0].entry.record }).expect("it is read");
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(wall() + (8 << 30)).expect("it purges");
+    assert_eq!(shown(&fixture, true).iter().map(|row| row.record).collect::<Vec<_>>(), [2]);
+}
+
+/// However many damaged submissions stand in front, what is behind them is found.
+#[test]
+fn damaged_submissions_do_not_hide_the_queue_behind_them() {
+    let mut fixture = Fixture::new();
+    for record in 1..=5 {
+        fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+    }
+    (1..=3).for_each(|record| damage_envelope(&fixture, record));
+    let answer = fixture.read(&StoreRead::Due { after: None, limit: 1 });
+    let Ok(ProviderAnswer::Due { submissions, more: true, damaged: 3 }) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(submissions[0].record, 4);
+}
+
+/// A page of the table is overwritten: what is on it is not sent, and everything else is.
+#[test]
+fn a_damaged_page_does_not_hide_the_queue_behind_it() {
+    let mut fixture = Fixture::new();
+    for record in 1..=60 {
+        fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+    }
+    let leaves = "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf'
+        ORDER BY pageno LIMIT 1 OFFSET 1";
+    let page = fixture.sql(leaves) as u64;
+    fixture.store.logoff().expect("everything is in the database");
+    let file = fs::File::options().write(true).open(fixture.path()).expect("it opens");
+    file.write_all_at(&[0xA5; 4096], (page - 1) * 4096).expect("it is damaged");
+    fixture.reopen();
+    let (mut found, mut after, mut more) = (Vec::new(), None, true);
+    while more {
+        let answer = fixture.read(&StoreRead::Due { after, limit: 5 });
+        let Ok(ProviderAnswer::Due { submissions, more: left, .. }) = answer else {
+            panic!("{answer:?}")
+        };
+        after = submissions.last().map(|last| (last.due, last.order));
+        found.extend(submissions.iter().map(|found| found.record));
+        more = left;
+    }
+    assert!(found.len() >= 40 && found.len() < 60, "{found:?}");
+    assert_eq!(found.last(), Some(&60));
+    let listed: Vec<_> = shown(&fixture, false).iter().map(|row| row.record).collect();
+    assert_eq!(listed, found);
+    fixture.write(update(60, SubmissionState::Sent)).expect("it is sent");
+}
+
+/// What cannot be read of a message does not keep its sender from being told that it failed.
+#[test]
+fn a_message_with_a_damaged_body_can_bounce() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    fixture.writer().execute("UPDATE body SET sum = sum + 1", []).expect("it is damaged");
+    let answer = fixture.write(update(1, SubmissionState::Bounced));
+    let Ok(ProviderAnswer::Updated { notice: Some(notice), .. }) = answer else {
+        panic!("{answer:?}")
+    };
+    assert!(fixture.content(notice).contains("550 5.1.1"));
+}
+
 /// A store of the first schema is brought to this one, with everything that is in it.
 #[test]
 fn an_older_store_is_brought_up_to_date() {

@@ -17,7 +17,7 @@ use super::reader::{no_message, setting};
 use super::rows::{body_sum, encode_recipients, encode_report, envelope_sum, is_of, key};
 use super::schema::{self, FIRST_FINAL, GONE, folder_number, state_number};
 use super::sum::By;
-use crate::fault::Failure;
+use crate::fault::{self, Failure};
 use crate::headers::{Head, MAX_HEAD};
 
 pub(super) type Answer = Result<ProviderAnswer, Failure>;
@@ -392,13 +392,20 @@ struct Upload {
 
 /// Uploads do not outlive the broker that took them.
 fn forget_uploads(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
     let mut statement = connection.prepare("SELECT body FROM upload")?;
     let bodies = statement.query_map([], |row| row.get(0))?;
-    for body in bodies.collect::<rusqlite::Result<Vec<u64>>>()? {
-        body::delete(connection, body)?;
-    }
+    let bodies = bodies.collect::<rusqlite::Result<Vec<u64>>>()?;
     connection.execute("DELETE FROM upload", [])?;
-    Ok(())
+    for body in bodies {
+        match body::delete(connection, body) {
+            // It is in nobody's way.
+            Err(error) if fault::is_damaged_page(&error) => {}
+            done => done?,
+        }
+    }
+    drop(statement);
+    transaction.commit()
 }
 
 pub(super) fn shown(head: &Head<'_>) -> Shown {
