@@ -9,7 +9,7 @@ use rusqlite::{Connection, Result, params};
 
 use super::body::{self, Layout};
 use super::rows::body_sum;
-use super::sum::{self, By};
+use super::sum::{self, By, Stored};
 
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 1024;
@@ -95,7 +95,7 @@ struct Sharer {
     seq: u64,
     record: [u8; 16],
     size: u64,
-    sum: Option<i64>,
+    sum: Option<Stored>,
 }
 
 /// The messages of each number that several have, in order of arrival.
@@ -124,7 +124,7 @@ fn renumber(connection: &Connection, message: &Sharer, from: u64, to: u64) -> Re
     let record = u128::from_be_bytes(message.record);
     let sum_at = |by, body| body_sum(by, record, body, message.size);
     let sound = sum::check(message.sum, |by| sum_at(by, from)).is_ok();
-    let sum = if sound { message.sum.map(|_| sum_at(By::Lanes, to)) } else { message.sum };
+    let sum = if sound { message.sum.map(|_| sum_at(By::Xxh3, to)) } else { message.sum };
     let sql = "UPDATE message SET body = ?2, body_sum = ?3 WHERE seq = ?1";
     connection.execute(sql, params![message.seq, to, sum])?;
     Ok(())

@@ -150,7 +150,7 @@ impl Writer {
             submission.last_error,
             submission.state().is_final(),
             update.now as i64,
-            envelope_sum(By::Lanes, submission, &recipients),
+            envelope_sum(By::Xxh3, submission, &recipients),
         ])?;
         let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
         if changed == 0 { Err(missing()) } else { Ok(()) }

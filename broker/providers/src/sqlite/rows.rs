@@ -101,7 +101,7 @@ const UNREADABLE: &str = "(its recipients cannot be read)";
 
 /// The sum over whom a message is from and for, and what became of it: mail for somebody else, or sent twice, is worse than
 /// mail that waits.
-pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) -> i64 {
+pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) -> sum::Stored {
     Sum::new(by)
         .number(submission.record)
         .number(submission.uid.into())
@@ -113,7 +113,7 @@ pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) ->
 }
 
 /// The sum over where a message's bytes are and how many.
-pub(super) fn body_sum(by: By, record: u128, body: u64, size: u64) -> i64 {
+pub(super) fn body_sum(by: By, record: u128, body: u64, size: u64) -> sum::Stored {
     Sum::new(by).number(record).number(body.into()).number(size.into()).value()
 }
 

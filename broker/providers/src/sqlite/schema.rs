@@ -28,7 +28,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// The newest schema.
 ///
 /// 6: `meta` has the lowest numbers that were never reserved; what is older derived them from the rows that were there, and
-/// may have given out a body's number twice. `unsynced`.
+/// may have given out a body's number twice. `unsynced`. Sums name their format.
 /// 5: sums of words in four rows, which an older broker takes for damage.
 /// 4: sums of words; what is older has sums of bytes. The index on due times asks for a range of states: for a list of
 /// them `SQLite` makes a table of its own with every row that it enters.

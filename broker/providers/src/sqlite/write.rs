@@ -296,7 +296,7 @@ impl Writer {
             entry.size,
             entry.received as i64,
             entry.recovered,
-            body_sum(By::Lanes, entry.record, entry.body, entry.size),
+            body_sum(By::Xxh3, entry.record, entry.body, entry.size),
             queued.map(|s| state_number(s.state())),
             queued.map(|s| s.due as i64),
             queued.map(|s| s.attempts),
@@ -308,7 +308,7 @@ impl Writer {
             queued.map(|s| s.submitted as i64),
             queued.and_then(|s| s.last_error.as_ref()),
             queued.map(|s| encode_report(s.report)),
-            envelope.map(|(s, recipients)| envelope_sum(By::Lanes, s, recipients)),
+            envelope.map(|(s, recipients)| envelope_sum(By::Xxh3, s, recipients)),
         ])?;
         Ok((entered > 0).then_some(seq))
     }
