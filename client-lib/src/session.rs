@@ -141,6 +141,8 @@ struct Registered {
     source: Option<Arc<ObjectState>>,
     events: Events,
     advise: AdviseId,
+    /// The logon that it belongs to.
+    epoch: u64,
     sink: SinkFunction,
 }
 
@@ -272,7 +274,14 @@ impl Session {
 
     /// `AbortSubmit`: done, or `MAPI_E_UNABLE_TO_ABORT` when a transport has it, or `MAPI_E_NOT_IN_QUEUE`.
     pub fn abort_submit(&self, entry: EntryId) -> Result<(), Error> {
-        self.state.done(|member| Request::AbortSubmit { member, entry })
+        let aborted = self.state.done(|member| Request::AbortSubmit { member, entry });
+        aborted.or_else(|error| {
+            let library = self.state.library()?;
+            let done = error.repeat_says(Code::E_NOT_IN_QUEUE)
+                && library.submission_state(&self.profile(), entry)
+                    == Some(SubmissionState::Aborted);
+            if done { Ok(()) } else { Err(error) }
+        })
     }
 
     /// `IMAPIStatus::ValidateState` of a provider of this session, by its name: a transport really connects and says who it
@@ -284,7 +293,10 @@ impl Session {
         })
     }
 
-    /// Deletes a message: into Deleted, or for good if it is there.
+    /// Deletes a message: into Deleted, or for good if it is there. It is not repeated, as the repeat would delete for good what the
+    /// first one moved: if the broker goes away before it answers, the outcome is unknown
+    /// ([`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown)). Whoever knows the folder has
+    /// [`Folder::delete`](crate::Folder::delete).
     pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
         self.state.done(|member| Request::Delete { member, entry })
     }
@@ -336,7 +348,8 @@ impl Session {
 
     /// Takes back what was granted by this token, used or not. Whoever holds it is told.
     pub fn revoke(&self, token: Token) -> Result<(), Error> {
-        self.state.done(|member| Request::Revoke { member, token })
+        let revoked = self.state.done(|member| Request::Revoke { member, token });
+        revoked.or_else(|error| done_before(error, Code::E_NOT_FOUND))
     }
 
     /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
@@ -543,14 +556,17 @@ impl SessionState {
         let state = Arc::clone(self);
         Box::new(move |outcome| {
             if let Ok(Reply::Advised(advise)) = outcome {
-                let registered = Registered { source, events, advise: *advise, sink };
-                lock(&state.inner).sinks.insert(connection, registered);
+                let mut inner = lock(&state.inner);
+                let (advise, epoch) = (*advise, inner.epoch);
+                let registered = Registered { source, events, advise, epoch, sink };
+                inner.sinks.insert(connection, registered);
             }
         })
     }
 
-    pub(crate) fn forget_sink(&self, connection: u32) -> Option<AdviseId> {
-        lock(&self.inner).sinks.remove(&connection).map(|r| r.advise)
+    /// Its number, and the logon that it belongs to: another one gives out the same numbers again.
+    pub(crate) fn forget_sink(&self, connection: u32) -> Option<(AdviseId, u64)> {
+        lock(&self.inner).sinks.remove(&connection).map(|r| (r.advise, r.epoch))
     }
 
     pub(crate) fn sinks_of(&self, advises: &[AdviseId]) -> Vec<(u32, SinkFunction)> {
@@ -819,15 +835,15 @@ impl SessionState {
                 }
             };
             let advised = source.and_then(advise);
-            let sinks = &mut lock(&self.inner).sinks;
-            match advised {
-                Ok(advise) => {
-                    if let Some(registered) = sinks.get_mut(&connection) {
-                        registered.advise = advise;
-                    }
+            let inner = &mut *lock(&self.inner);
+            match (advised, inner.sinks.get_mut(&connection)) {
+                (Ok(advise), Some(registered)) => {
+                    (registered.advise, registered.epoch) = (advise, inner.epoch);
                 }
-                Err(error) if error.is_disconnected() => return Err(error),
-                Err(_) => drop(sinks.remove(&connection)),
+                // It was cancelled meanwhile.
+                (Ok(advise), None) => link.tell(Request::Unadvise { member, advise }, None),
+                (Err(error), _) if error.is_disconnected() => return Err(error),
+                (Err(_), _) => drop(inner.sinks.remove(&connection)),
             }
         }
         Ok(())
@@ -858,9 +874,15 @@ impl SessionState {
     }
 }
 
+/// A repeat that is refused with this code says that it was done the first time.
+pub(crate) fn done_before(error: Error, code: Code) -> Result<(), Error> {
+    if error.repeat_says(code) { Ok(()) } else { Err(error) }
+}
+
 /// Whether a store that could not keep something may do so another time.
 fn may_be_stored_later(error: &Error) -> bool {
     error.is_temporary()
+        || error.is_outcome_unknown()
         || error.is_disconnected()
         || error.is_unreachable()
         || error.code() == Code::E_DISK_ERROR

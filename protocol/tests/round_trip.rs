@@ -252,6 +252,11 @@ fn message_request() -> impl Strategy<Value = Request> {
         text().prop_map(|name| Request::DeleteProfile { name }),
         Just(Request::Broker),
         proptest::option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
+        (member(), entry(), folder()).prop_map(|(member, entry, from)| Request::DeleteFrom {
+            member,
+            entry,
+            from
+        }),
     ]
 }
 

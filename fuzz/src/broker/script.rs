@@ -387,6 +387,7 @@ fn a_request(
             }
             1 | 2 => Request::DeleteProfile { name: a_profile(script)? },
             3 => Request::Ticket { shown: None },
+            6 => Request::DeleteFrom { member, entry, from: *script.choose(&Folder::ALL)? },
             4 | 5 => Request::Ticket { shown: Some(a_ticket(script, world)?) },
             _ => Request::Broker,
         },
