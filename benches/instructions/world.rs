@@ -133,7 +133,12 @@ impl World {
                 ProviderType::Store => {
                     let mut queue = [0; 9];
                     queue[SubmissionState::Deferred as usize] = self.queue;
-                    ProviderAnswer::StoreOpened(StoreFacts { uid: STORE, queue, damage: None })
+                    ProviderAnswer::StoreOpened(StoreFacts {
+                        uid: STORE,
+                        queue,
+                        no_mail: 0,
+                        damage: None,
+                    })
                 }
                 ProviderType::Transport => {
                     ProviderAnswer::TransportReady(TransportFacts::default())

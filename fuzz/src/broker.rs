@@ -277,6 +277,7 @@ impl World {
             ProviderCall::Transport(_) => lane.kind == ProviderType::Transport,
             ProviderCall::Address(_) => lane.kind == ProviderType::AddressBook,
             ProviderCall::Logon
+            | ProviderCall::Renew
             | ProviderCall::Logoff
             | ProviderCall::QueryFastShutdown
             | ProviderCall::NotifyProcessShutdown
@@ -329,7 +330,9 @@ impl World {
             (Worker::Transport(_), ProviderCall::Logon) => {
                 Ok(ProviderAnswer::TransportReady(self.wire.facts))
             }
-            (_, ProviderCall::Logon | ProviderCall::Logoff) => Ok(ProviderAnswer::Done),
+            (_, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
+                Ok(ProviderAnswer::Done)
+            }
             (_, other) => panic!("{other:?} to the wrong provider"),
         };
         lane.done.push_back((call, answer));
@@ -481,7 +484,8 @@ impl World {
 /// Whether a call may fail without the provider being at fault: what ends something does not.
 fn may_fail(call: &ProviderCall) -> bool {
     match call {
-        ProviderCall::Logoff
+        ProviderCall::Renew
+        | ProviderCall::Logoff
         | ProviderCall::Transport(TransportCall::Cancel { .. } | TransportCall::Complete { .. }) => {
             false
         }

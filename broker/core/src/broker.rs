@@ -11,7 +11,7 @@ use sundown_protocol::{
 };
 
 use crate::connection::{Asker, Connection};
-use crate::engine::Engine;
+use crate::engine::{ClosedStore, Engine};
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
 };
@@ -22,6 +22,7 @@ use crate::member::{Failed, Member};
 use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
+use crate::renewal::Renewals;
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
 use crate::shutdown::{Sweep, Visit};
@@ -55,8 +56,11 @@ pub struct Broker {
     pub(crate) members: NumberMap<MemberId, Member>,
     pub(crate) engines: BTreeMap<EngineId, Engine>,
     pub(crate) engine_of: HashMap<PathBuf, EngineId>,
+    /// What is in the queues of stores that are not open.
+    pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
     pub(crate) flights: NumberMap<u64, Flight>,
     pub(crate) lanes: Lanes,
+    pub(crate) renewals: Renewals,
     pub(crate) calls: NumberMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
     pub(crate) lost: VecDeque<(Then, Called)>,
@@ -102,6 +106,8 @@ pub(crate) struct Call {
     errand: Errand,
     /// What is called.
     name: &'static str,
+    /// The call itself and who made it, should it have to be made again.
+    again: Option<Box<(Caller, ProviderCall)>>,
     then: Then,
 }
 
@@ -124,6 +130,8 @@ pub(crate) enum Then {
     },
     LoggedOn(SessionId, usize),
     LoggedOff(SessionId, usize),
+    /// A provider was made anew by this lane, for this session.
+    Renewed(LaneId, Option<SessionId>),
     EngineOpened(EngineId),
     EngineClosed(EngineId),
     Found {
@@ -229,8 +237,10 @@ impl Broker {
             members: NumberMap::default(),
             engines: BTreeMap::new(),
             engine_of: HashMap::new(),
+            closed: BTreeMap::new(),
             flights: NumberMap::default(),
             lanes: Lanes::default(),
+            renewals: Renewals::default(),
             calls: NumberMap::default(),
             lost: VecDeque::new(),
             timers: Timers::default(),
@@ -322,7 +332,12 @@ impl Broker {
                         (Code::E_CANCEL, "the provider was left behind before it was called")
                     }
                 };
-                self.go_on(then, Err(ProviderError::new(code, message)), turn);
+                let error = ProviderError::new(code, message);
+                let error = match called {
+                    Called::Yes => error.effect_unknown(),
+                    Called::Never => error,
+                };
+                self.go_on(then, Err(error), turn);
             }
             self.pump_all(turn);
             self.stop_if_over(turn);
@@ -374,7 +389,9 @@ impl Broker {
         let call = CallId(self.number());
         let (session, errand) = (caller.session, turn.errand);
         let name = provider.name();
-        self.calls.insert(call, Call { lane, session, errand, name, then });
+        let kept = self.renewals.keeps(lane, &provider);
+        let again = kept.then(|| Box::new((caller, provider.clone())));
+        self.calls.insert(call, Call { lane, session, errand, name, again, then });
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered += 1;
         }
@@ -426,7 +443,7 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(Call { lane, session, errand, then, .. }) = self.calls.remove(&call) else {
+        let Some(Call { lane, session, errand, again, then, .. }) = self.calls.remove(&call) else {
             return;
         };
         turn.errand = errand;
@@ -437,6 +454,13 @@ impl Broker {
             }
         }
         self.lanes.answered(lane, turn);
+        let (then, result) = match again {
+            Some(again) => match self.judge(lane, *again, (then, result), turn) {
+                Some(judged) => judged,
+                None => return,
+            },
+            None => (then, result),
+        };
         if let Err(error) = &result
             && error.code == Code::E_CORRUPT_STORE
         {
@@ -472,6 +496,7 @@ impl Broker {
     /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
     pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
         let never = self.lanes.close(id, turn);
+        self.drop_renewals(id);
         let mut lost: Vec<_> = self.calls.extract_if(|_, call| call.lane == id).collect();
         lost.sort_unstable_by_key(|(call, _)| *call);
         for (call, Call { session, then, .. }) in lost {
@@ -513,6 +538,7 @@ impl Broker {
             Then::LoggedOn(session, provider) => {
                 self.provider_logged_on(session, provider, result, turn);
             }
+            Then::Renewed(lane, session) => self.renewed(lane, session, &result, turn),
             Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
             Then::EngineOpened(engine) => self.engine_logged_on(engine, result.as_ref(), turn),
             Then::EngineClosed(engine) => self.engine_closed(engine, turn),

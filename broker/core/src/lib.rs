@@ -26,6 +26,7 @@
 //! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
+//! | `renewal` | providers that are made anew for others after one process's Do |
 //! | `ticket` | what a process keeps over a restart of the broker |
 //! | `grants` | one object in the hands of another process |
 //! | `stop`, `status`, `timers`, `numbers` | as they say |
@@ -53,6 +54,7 @@ mod process;
 mod profiles;
 mod queue;
 mod quota;
+mod renewal;
 mod requests;
 mod session;
 mod shutdown;

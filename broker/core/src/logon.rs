@@ -308,8 +308,7 @@ impl Broker {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
                 if let ProviderAnswer::TransportReady(facts) = &answer {
-                    provider.window = facts.window.clamp(1, MOST_AT_ONCE);
-                    provider.most_recipients = facts.recipients.max(1);
+                    provider.is_ready(*facts);
                 }
                 if let Some(engine) = engine {
                     self.engine_works(engine, &answer, turn);
@@ -333,6 +332,20 @@ impl Broker {
             self.log_on_next(id, turn);
         } else {
             self.provider_changed(id, place, turn);
+        }
+    }
+
+    /// A transport that was made anew says how it wants to be used.
+    pub(crate) fn transport_ready(
+        &mut self,
+        session: Option<SessionId>,
+        lane: LaneId,
+        facts: TransportFacts,
+    ) {
+        let session = session.and_then(|id| self.sessions.get_mut(&id));
+        let mut providers = session.into_iter().flat_map(|s| &mut s.providers);
+        if let Some(provider) = providers.find(|p| p.lane == lane) {
+            provider.is_ready(facts);
         }
     }
 
@@ -567,6 +580,13 @@ impl Broker {
                 self.unpark(engine);
             }
         }
+    }
+}
+
+impl Provider {
+    fn is_ready(&mut self, facts: TransportFacts) {
+        self.window = facts.window.clamp(1, MOST_AT_ONCE);
+        self.most_recipients = facts.recipients.max(1);
     }
 }
 

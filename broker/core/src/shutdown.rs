@@ -65,8 +65,17 @@ pub(crate) struct Visit {
     sweep: u64,
     session: SessionId,
     place: usize,
-    /// Whether it is a query; a sweep that does asks younger providers first.
-    asks: bool,
+    call: Visits,
+}
+
+/// What a provider is called for in a sweep. A Do asks providers first that are younger than the verdict, and has stores write
+/// that are not told to shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visits {
+    Query,
+    Notify,
+    Do,
+    Flush,
 }
 
 /// One of the three calls, on its way through the providers of a process.
@@ -378,23 +387,28 @@ impl Broker {
         let is_store = provider.kind == ProviderType::Store;
         let told = self.processes.get(process).is_some_and(|p| p.told_do.contains(&(id, place)));
         let call = match (what, self.stance(provider)) {
-            (What::Query, _) | (What::Do, None) => ProviderCall::QueryFastShutdown,
-            (What::Notify, _) => ProviderCall::NotifyProcessShutdown,
-            (What::Do, Some(Stance::Supports)) if !told => ProviderCall::DoFastShutdown,
+            (What::Query, _) | (What::Do, None) => Visits::Query,
+            (What::Notify, _) => Visits::Notify,
+            (What::Do, Some(Stance::Supports)) if !told => Visits::Do,
             // The provider answered an earlier Do of this process, or is logged off with its session in the ordinary way. What
             // the process handed over is made durable in any case.
-            (What::Do, Some(_)) if is_store => ProviderCall::Write(StoreWrite::Flush),
-            (What::Do, Some(_)) => {
-                let visit = Visit { sweep: number, session: id, place, asks: false };
-                return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
-            }
+            (What::Do, Some(_)) => Visits::Flush,
         };
-        let asks = call == ProviderCall::QueryFastShutdown;
+        let visit = Visit { sweep: number, session: id, place, call };
+        if call == Visits::Flush && !is_store {
+            return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
+        }
         // A store must have done what the process asked before; the others are asked in front of all that.
-        let covers = what == What::Do && is_store && !asks;
+        let covers = is_store && matches!(call, Visits::Do | Visits::Flush);
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
-        let then = Then::Swept(Visit { sweep: number, session: id, place, asks });
+        let call = match call {
+            Visits::Query => ProviderCall::QueryFastShutdown,
+            Visits::Notify => ProviderCall::NotifyProcessShutdown,
+            Visits::Do => ProviderCall::DoFastShutdown,
+            Visits::Flush => ProviderCall::Write(StoreWrite::Flush),
+        };
+        let then = Then::Swept(visit);
         let lane = provider.lane;
         let call = self.call(lane, caller, call, then, turn);
         let leg = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id));
@@ -424,17 +438,20 @@ impl Broker {
     /// A provider answered.
     pub(crate) fn swept(
         &mut self,
-        Visit { sweep: number, session: id, place, asks }: Visit,
+        Visit { sweep: number, session: id, place, call }: Visit,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        if asks {
+        if call == Visits::Query {
             let said = match &result {
                 Ok(ProviderAnswer::Unaware) => Stance::Unaware,
                 Ok(_) => Stance::Supports,
                 Err(_) => Stance::Refuses,
             };
             self.note_stance(id, place, said);
+        }
+        if call == Visits::Do && result.is_ok() {
+            self.doubt(id, place);
         }
         let Some(session) = self.sessions.get(&id) else {
             return self.lose_leg(number, id, turn);
@@ -461,7 +478,8 @@ impl Broker {
                 }
             }
             What::Do
-                if asks && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
+                if call == Visits::Query
+                    && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
             {
                 // Asked only now, because its session is younger than the verdict.
                 return self.call_swept((number, What::Do, process), id, place, turn);

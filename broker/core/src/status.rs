@@ -96,7 +96,7 @@ impl Broker {
             started: facts.started,
             sessions: started.chain(failed.map(|(_, status)| status.clone())).collect(),
             queue: self.queue_counts(),
-            waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
+            waiting_for_mail_member: self.waiting_for_mail(),
         }
     }
 

@@ -207,14 +207,16 @@ impl Workers {
                     self.carefree.insert(lane, desk.clone());
                 }
                 let support: Arc<dyn Support> = Arc::new(self.stores.clone());
-                spawn("transport", &spec, move || desk.serve_transport(made, &support));
+                let remake = maker(&self.registry.transports, &spec);
+                spawn("transport", &spec, move || desk.serve_transport(made, &support, &remake));
             }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
                 if made.as_ref().is_ok_and(|book| book.has_nothing_to_save()) {
                     self.carefree.insert(lane, desk.clone());
                 }
-                spawn("address-book", &spec, move || desk.serve_address_book(made));
+                let remake = maker(&self.registry.address_books, &spec);
+                spawn("address-book", &spec, move || desk.serve_address_book(made, &remake));
             }
         }
     }
@@ -231,8 +233,9 @@ impl Workers {
         let reading = Desk { calls: reads, ..desk.clone() };
         spawn("store-read", spec, move || reading.serve_reads(&readers));
         let stores = self.stores.clone();
+        let remake = maker(&self.registry.stores, spec);
         spawn("store-write", spec, move || {
-            Writer { desk, stores, way, hand_over, open: None }.serve(made);
+            Writer { desk, stores, way, hand_over, open: None }.serve(made, &remake);
         });
     }
 
@@ -299,6 +302,20 @@ fn make<P: ?Sized>(
     constructor(spec)
 }
 
+/// Makes the same provider anew, for a worker whose provider says that it is over.
+fn maker<P: ?Sized + 'static>(
+    kinds: &HashMap<String, sundown_providers::Constructor<P>>,
+    spec: &ProviderSpec,
+) -> impl Fn() -> Result<Box<P>, ProviderError> + Send + 'static {
+    let kinds: HashMap<_, _> = kinds
+        .iter()
+        .filter(|(kind, _)| **kind == spec.kind)
+        .map(|(k, c)| (k.clone(), Arc::clone(c)))
+        .collect();
+    let spec = spec.clone();
+    move || make(&kinds, &spec)
+}
+
 fn spawn(what: &str, spec: &ProviderSpec, work: impl FnOnce() + Send + 'static) {
     let name = format!("{what} {}", spec.name);
     let spawned = thread::Builder::new().name(name).spawn(work);
@@ -331,7 +348,7 @@ impl Desk {
 
     fn panicked(&self) -> ProviderError {
         let message = format!("the provider {} failed inside; its log may say why", self.name);
-        ProviderError::new(Code::E_CALL_FAILED, message)
+        ProviderError::new(Code::E_CALL_FAILED, message).effect_unknown()
     }
 
     fn log_call(&self, behalf: &Behalf, call: &'static str, answer: &Answer, took: Duration) {
@@ -392,6 +409,7 @@ impl Desk {
         self,
         mut made: Result<Box<dyn TransportProvider>, ProviderError>,
         support: &Arc<dyn Support>,
+        remake: &dyn Fn() -> Result<Box<dyn TransportProvider>, ProviderError>,
     ) {
         for work in &self.calls {
             if !work.begin() {
@@ -399,6 +417,13 @@ impl Desk {
             } else if is_shutdown(&work) {
                 let answer =
                     self.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()));
+                self.answers.send([(work.from, answer)]);
+            } else if work.provider == ProviderCall::Renew {
+                let answer = self.make_call(&work, || {
+                    made = remake();
+                    let transport = made.as_mut().map_err(|e| e.clone())?;
+                    transport.logon(Arc::clone(support)).map(ProviderAnswer::TransportReady)
+                });
                 self.answers.send([(work.from, answer)]);
             } else {
                 self.call_transport(&mut made, work, support);
@@ -452,7 +477,11 @@ impl Desk {
         }));
     }
 
-    fn serve_address_book(self, mut made: Result<Box<dyn AddressBookProvider>, ProviderError>) {
+    fn serve_address_book(
+        self,
+        mut made: Result<Box<dyn AddressBookProvider>, ProviderError>,
+        remake: &dyn Fn() -> Result<Box<dyn AddressBookProvider>, ProviderError>,
+    ) {
         for work in &self.calls {
             if !work.begin() {
                 self.answers.withdrawn(&work);
@@ -462,6 +491,9 @@ impl Desk {
                 self.shutdown_call(&work, || made.as_mut().ok().and_then(|b| b.shutdown()))
             } else {
                 self.make_call(&work, || {
+                    if work.provider == ProviderCall::Renew {
+                        made = remake();
+                    }
                     let book = made.as_mut().map_err(|e| e.clone())?;
                     call_address_book(book.as_mut(), &work.provider)
                 })
@@ -535,7 +567,7 @@ impl Drop for Slip {
 
 fn call_address_book(book: &mut dyn AddressBookProvider, call: &ProviderCall) -> Answer {
     match call {
-        ProviderCall::Logon => book.logon().map(|()| ProviderAnswer::Done),
+        ProviderCall::Logon | ProviderCall::Renew => book.logon().map(|()| ProviderAnswer::Done),
         ProviderCall::Logoff => book.logoff().map(|()| ProviderAnswer::Done),
         ProviderCall::Address(call) => book.call(call),
         _ => Err(misdirected()),
@@ -567,7 +599,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn serve(mut self, mut made: Result<Box<dyn StoreProvider>, ProviderError>) {
+    fn serve(
+        mut self,
+        mut made: Result<Box<dyn StoreProvider>, ProviderError>,
+        remake: &dyn Fn() -> Result<Box<dyn StoreProvider>, ProviderError>,
+    ) {
         while let Some(batch) = self.next_batch() {
             let (mut writes, mut done) = (Vec::new(), Vec::new());
             for work in batch {
@@ -583,6 +619,9 @@ impl Writer {
                 if !is_shutdown(&work) {
                     // It opens or closes files: what is done need not wait for that.
                     self.desk.answers.send(done.drain(..));
+                }
+                if work.provider == ProviderCall::Renew {
+                    made = remake();
                 }
                 let answer = self.session_call(&mut made, &work);
                 done.push((work.from, answer));
@@ -674,6 +713,7 @@ impl Writer {
             let store = made.as_mut().map_err(|e| e.clone())?;
             match work.provider {
                 ProviderCall::Logon => self.log_on(store.as_mut()),
+                ProviderCall::Renew => self.renew(store.as_mut()),
                 ProviderCall::Logoff => self.log_off(store.as_mut()),
                 _ => Err(misdirected()),
             }
@@ -692,6 +732,16 @@ impl Writer {
         }
         self.open = Some((facts.uid, sessions + 1));
         Ok(ProviderAnswer::StoreOpened(facts))
+    }
+
+    /// Logs a store that was made anew on as often as the one before it was.
+    fn renew(&mut self, store: &mut dyn StoreProvider) -> Answer {
+        let sessions = self.open.take().map_or(1, |(_, sessions)| sessions.max(1));
+        let mut answer = self.log_on(store)?;
+        for _ in 1..sessions {
+            answer = self.log_on(store)?;
+        }
+        Ok(answer)
     }
 
     /// What a broker before this one has left in the queue.

@@ -40,6 +40,8 @@ pub(super) struct Store {
     pub(super) notices: Vec<(u128, Vec<String>)>,
     /// Which calls fail, by name, how often and with what.
     pub(super) failures: HashMap<&'static str, VecDeque<Code>>,
+    /// Which calls fail without a word of whether they were done.
+    pub(super) unknown: HashMap<&'static str, VecDeque<Code>>,
     /// Every state each submission was ever stored in.
     pub(super) history: Vec<(u128, SubmissionState)>,
     made: u64,
@@ -53,7 +55,9 @@ impl Store {
     }
 
     pub(super) fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
-        self.failures.get_mut(call)?.pop_front().map(error)
+        let next = |of: &mut HashMap<_, VecDeque<_>>| of.get_mut(call)?.pop_front().map(error);
+        let unknown = next(&mut self.unknown).map(ProviderError::effect_unknown);
+        unknown.or_else(|| next(&mut self.failures))
     }
 
     pub(super) fn logoff(&mut self) -> Answer {
@@ -66,11 +70,18 @@ impl Store {
             return Err(error);
         }
         self.logons += 1;
+        Ok(self.facts())
+    }
+
+    /// What it says when it is opened.
+    pub(super) fn facts(&self) -> ProviderAnswer {
         let mut queue = [0; 9];
         for submission in self.submissions.values().filter(|s| !s.state().is_final()) {
             queue[submission.state() as usize] += 1;
         }
-        Ok(ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue, damage: None }))
+        let no_mail = self.submissions.values().filter(|s| s.no_mail && !s.state().is_final());
+        let no_mail = no_mail.count() as u64;
+        ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue, no_mail, damage: None })
     }
 
     /// Puts a submission there as an earlier broker left it.

@@ -143,6 +143,8 @@ pub(super) enum Act {
     Broken(usize),
     /// A transport does not know any more what became of what it was handed over.
     Mute(bool),
+    /// A provider shuts down for good at the next Do, as its interface's letter allows.
+    Literal(usize),
     /// The broker dies, and another one takes its place.
     Restart,
     /// It dies when providers have carried out what they were called for, and have not said so.
@@ -237,6 +239,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2usize, any()).prop_map(|(profile, call)| Act::Panic { profile, call }),
         2 => (0..4usize).prop_map(Act::Broken),
         1 => prop::bool::ANY.prop_map(Act::Mute),
+        1 => (0..4usize).prop_map(Act::Literal),
         1 => Just(Act::Restart),
         1 => Just(Act::LateRestart),
         2 => any().prop_map(Act::Reload),
@@ -582,6 +585,9 @@ impl Model {
                 world.wire.mute.insert("relay".into());
             }
             Act::Mute(false) => world.wire.mute.clear(),
+            Act::Literal(provider) => {
+                world.literal.insert(PROVIDERS[provider % PROVIDERS.len()].into());
+            }
             Act::Restart => self.restart(),
             Act::LateRestart => {
                 world.carry_out_everything();
@@ -760,8 +766,11 @@ impl Model {
         }
         for (pid, verdict) in &self.verdicts {
             let process = self.world.broker.processes.find(&World::key(*pid));
-            // After a restart it is known as soon as a copy of the library has shown its ticket.
-            if let Some(process) = process.filter(|p| p.host != Host::Unproven) {
+            // After a restart it is known as soon as the host has shown its ticket: it has the newest.
+            let Some(process) = process else { continue };
+            let is_host = |library| matches!(process.host, Host::Copy { library: host, .. } if host == library);
+            let mut own = self.connections.iter().filter(|at| self.world.peer(**at).pid == *pid);
+            if own.any(|at| is_host(self.world.library(*at))) {
                 assert_eq!(process.verdict, Some(*verdict), "the verdict of process {pid} is kept");
             }
         }

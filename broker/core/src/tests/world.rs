@@ -120,6 +120,10 @@ pub(super) struct World {
     closed: BTreeSet<LaneId>,
     loads: VecDeque<(SessionId, String)>,
     deletions: VecDeque<String>,
+    /// Providers that shut down for good at a Do, by name.
+    pub(super) literal: BTreeSet<String>,
+    /// Those of them that are over until they are made anew, by lane; a store's is its writer's.
+    over: BTreeSet<LaneId>,
     /// How often each provider carried out each shutdown call.
     carried_out: BTreeMap<String, usize>,
     /// Calls that were taken back in this event.
@@ -230,6 +234,8 @@ impl World {
             loads: VecDeque::new(),
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
+            literal: BTreeSet::new(),
+            over: BTreeSet::new(),
             carried_out: BTreeMap::new(),
             deleted: Vec::new(),
             clients: BTreeMap::new(),
@@ -289,6 +295,7 @@ impl World {
         self.ended.clear();
         self.flying.clear();
         self.sweeping.clear();
+        self.over.clear();
         self.seen = Seen::default();
         self.held.clear();
         self.silent.clear();
@@ -347,7 +354,7 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let mut effects = Vec::new();
-        let staying = self.staying();
+        let (staying, members) = (self.staying(), self.broker.members.len());
         self.broker.apply(self.tick(), event, &mut effects);
         let mut evicted = Vec::new();
         for effect in effects {
@@ -362,6 +369,7 @@ impl World {
         }
         self.check_torn_down(&staying, &evicted);
         self.check_state();
+        self.check_owners(members);
         while let Some(call) = self.withdrawn.pop_front() {
             self.apply(Event::Withdrawn { call });
         }
@@ -533,7 +541,17 @@ impl World {
         if is_shutdown(&provider) {
             *self.carried_out.entry(format!("{}.{name}", lane.name)).or_default() += 1;
         }
+        let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
+        let over = self.over.contains(&view);
+        if provider == ProviderCall::DoFastShutdown && self.literal.contains(&lane.name) {
+            self.over.insert(view);
+        } else if provider == ProviderCall::Renew {
+            self.over.remove(&view);
+        }
         let answer = match (&mut lane.worker, provider) {
+            (_, provider) if over && !is_shutdown(&provider) && provider != ProviderCall::Renew => {
+                Err(error(Code::E_NOT_INITIALIZED))
+            }
             (worker, provider) if is_shutdown(&provider) => {
                 let interface = self.interfaces.get(&lane.name).copied();
                 let store = match worker {
@@ -553,6 +571,7 @@ impl World {
                 let store = self.stores.get_mut(path).expect("there is such a store");
                 match provider {
                     ProviderCall::Logon => store.logon(),
+                    ProviderCall::Renew => Ok(store.facts()),
                     ProviderCall::Logoff => store.logoff(),
                     ProviderCall::Write(write) => store.write(name, write),
                     ProviderCall::Read(question) => store.read(name, question),
@@ -563,11 +582,11 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
-            (worker, ProviderCall::Logon | ProviderCall::Logoff) => {
+            (worker, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
                 let key = format!("{}.{name}", lane.name);
                 match (self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front), worker) {
                     (Some(Step::Refuses), _) => Err(error(Code::E_FAILONEPROVIDER)),
-                    (_, Worker::Transport(_)) if name == "Logon" => {
+                    (_, Worker::Transport(_)) if name != "Logoff" => {
                         Ok(ProviderAnswer::TransportReady(self.wire.facts))
                     }
                     _ => Ok(ProviderAnswer::Done),
@@ -671,6 +690,12 @@ impl World {
     pub(super) fn wake(&mut self) {
         self.boot = self.armed.map_or(self.boot, |at| at.max(self.boot));
         self.fire();
+    }
+
+    /// The broker is woken before the time that it wanted.
+    pub(super) fn early_wake(&mut self) {
+        self.fire();
+        self.settle();
     }
 
     /// Asks under a number that is the same whatever happened before.
@@ -975,6 +1000,11 @@ impl World {
         self.clients[&connection].closed.as_ref().map(|why| why.code)
     }
 
+    /// What the client of a connection was told when it was closed.
+    pub(super) fn why_closed(&self, connection: ConnectionId) -> Fault {
+        self.clients[&connection].closed.clone().expect("it was closed with a reason")
+    }
+
     pub(super) fn heard(&mut self, connection: ConnectionId) -> Vec<Heard> {
         std::mem::take(&mut self.clients.get_mut(&connection).expect("a client").heard)
     }
@@ -1218,6 +1248,11 @@ impl World {
         let id = self.ask(at, Request::NotifyProcessShutdown);
         self.advance(secs(1));
         assert_eq!(self.answer(at, id), Some(Ok(Reply::Done)));
+    }
+
+    /// Whether a provider of that name has shut down for good.
+    pub(super) fn is_over(&self, provider: &str) -> bool {
+        self.over.iter().any(|lane| self.lanes.get(lane).is_some_and(|l| l.name == provider))
     }
 
     /// Providers that were told that a process leaves, in order.

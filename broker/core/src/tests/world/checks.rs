@@ -134,6 +134,17 @@ impl World {
         }
     }
 
+    /// When a member has left, no message is its any more.
+    pub(super) fn check_owners(&self, members_before: usize) {
+        let broker = &self.broker;
+        if broker.members.len() >= members_before {
+            return;
+        }
+        for owner in broker.engines.values().flat_map(|engine| engine.owners.values().flatten()) {
+            assert!(broker.members.contains_key(owner), "a message is {owner}'s, which has left");
+        }
+    }
+
     /// When a session closes, a kind of provider is logged off when the earlier kinds are (design §10.3).
     pub(super) fn check_logoff(&self, called: &Called) {
         let session = called.session.and_then(|id| self.broker.sessions.get(&id));
@@ -187,8 +198,11 @@ impl World {
                 assert!(!changing, "a message departs that somebody is about to change");
                 for (place, _) in &transmission.recipients {
                     let key = (transmission.record, *place);
-                    let other = self.flying.insert(key, (transmission.id, lane));
-                    assert_eq!(other, None, "a recipient is with two transports");
+                    let flight = (transmission.id, lane);
+                    let other = self.flying.insert(key, flight);
+                    // A transport that was made anew is asked the same again.
+                    let same = other.is_none_or(|other| other == flight);
+                    assert!(same, "a recipient is with two transports: {other:?}");
                 }
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
@@ -265,6 +279,7 @@ impl World {
         assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
         assert!(broker.engine_of.is_empty(), "paths of engines are left");
         assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
+        assert!(broker.renewals.is_empty(), "renewals are left: {:?}", broker.renewals);
         assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
         assert!(broker.sweeps.is_empty(), "sweeps are left: {:?}", broker.sweeps);
         assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);
