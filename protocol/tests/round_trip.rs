@@ -259,6 +259,11 @@ fn message_request() -> impl Strategy<Value = Request> {
                 told,
             }
         ),
+        (member(), entry(), folder()).prop_map(|(member, entry, from)| Request::DeleteFrom {
+            member,
+            entry,
+            from
+        }),
     ]
 }
 

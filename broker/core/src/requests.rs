@@ -116,7 +116,10 @@ impl Broker {
                 Ok(())
             }
             Request::Save { member, object, key } => self.save(asker, member, object, key, turn),
-            Request::Delete { member, entry } => self.delete(asker, member, entry, turn),
+            Request::Delete { member, entry } => self.delete(asker, member, entry, None, turn),
+            Request::DeleteFrom { member, entry, from } => {
+                self.delete(asker, member, entry, Some(from), turn)
+            }
             Request::Setting { member, section, name, change } => {
                 self.setting(asker, member, (section, name), change, turn)
             }

@@ -40,7 +40,7 @@ names!(REQUESTS, request_name, Request:
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
-    Broker {..}, Ticket {..}, Return {..});
+    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
@@ -126,7 +126,7 @@ fn peer() -> Peer {
     Peer { pid: 4242, program: "tray".into() }
 }
 
-fn requests() -> Vec<Request> {
+pub(crate) fn requests() -> Vec<Request> {
     vec![
         Request::Logon(Logon { profile: Some("work".into()), flags: LogonFlags::NO_MAIL }),
         Request::Logoff(Logoff { member: MEMBER, flags: LogoffFlags::SHARED, drain: Some(30_000) }),
@@ -198,6 +198,7 @@ fn requests() -> Vec<Request> {
             tag: SessionTag(ENTRY.record),
             told: true,
         },
+        Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::Inbox },
     ]
 }
 
