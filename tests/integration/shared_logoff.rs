@@ -290,3 +290,62 @@ fn mail_of_a_session_that_was_ended_still_goes_out() {
     other.ok("logoff session=1");
     broker.until("both messages", || home.maildir("default").count() == 2);
 }
+
+/// A restart of the broker within the grace, in order or by SIGKILL, undoes nothing: a member that was told is back in the same ending
+/// session in silence, works on, and is put out when the grace is over; whoever logs on meanwhile is in a fresh one.
+///
+/// SEED-4, design §3.2
+#[test]
+fn a_restart_within_the_grace_undoes_nothing() {
+    const RECONNECTED: &[(&str, &str)] = &[("event", "reconnected")];
+    for kills in [false, true] {
+        let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"6s\"\n");
+        let mut broker = home.serve();
+        let (mut owner, mut other) = (member(&home), member(&home));
+        other.ok("advise session=1 events=extended");
+        owner.ok("logoff session=1 shared");
+        other.event("the end of the session", says(CRITICAL));
+        if kills {
+            broker.kill()
+        } else {
+            broker.terminate()
+        }
+        let _broker = home.serve();
+        other.event("being back", says(RECONNECTED));
+        other.ok("open session=1 what=inbox");
+        let status = home.status();
+        assert_eq!(status["sessions"][0]["state"], "ending", "{status}");
+        assert_eq!(status["sessions"][0]["members"][0]["pid"], other.pid(), "{status}");
+        let mut fresh = member(&home);
+        let status = home.status();
+        assert_eq!(status["sessions"].as_array().map(Vec::len), Some(2), "{status}");
+        other.event("being put out", says(EVICTED));
+        other.fails("open session=1 what=inbox", "MAPI_E_END_OF_SESSION");
+        assert_eq!(other.events(says(CRITICAL)).len(), 1, "told once");
+        assert_eq!(fresh.events(says(CRITICAL)), Vec::<Value>::new());
+        fresh.ok("open session=1 what=inbox");
+    }
+}
+
+/// When the grace is over before a broker is there again, the member is out, and in no fresh session.
+///
+/// SEED-4, design §3.2
+#[test]
+fn after_the_grace_nobody_comes_back() {
+    let home = Home::with_settings("[shutdown]\nshared_logoff_grace = \"1s\"\n");
+    let mut broker = home.serve();
+    let (mut owner, mut other) = (member(&home), member(&home));
+    owner.ok("logoff session=1 shared");
+    other.event("the end of the session", says(CRITICAL));
+    broker.kill();
+    // The grace is over when it was in another broker's life.
+    let ended = home.path("run/sundown/broker.sock.ends");
+    let text = std::fs::read_to_string(&ended).expect("the end is written down");
+    let mut value: Value = serde_json::from_str(&text).expect("it is JSON");
+    value["ends"][0]["until"] = json!(1);
+    std::fs::write(&ended, value.to_string()).expect("written");
+    let _broker = home.serve();
+    other.event("being put out", says(EVICTED));
+    other.fails("open session=1 what=inbox", "MAPI_E_END_OF_SESSION");
+    assert_eq!(home.status()["sessions"], json!([]));
+}

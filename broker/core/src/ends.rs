@@ -87,6 +87,10 @@ impl Broker {
     pub(crate) fn end_closed(&mut self, tag: SessionTag, turn: &mut Turn) {
         if let Some(kept) = self.ends.get_mut(&tag) {
             kept.session = None;
+            if self.stopping.is_some() {
+                // Its members come back to the next broker.
+                return;
+            }
             // No member is left that could stay.
             kept.end.until = Some(turn.tick.boot);
             turn.emit(Effect::KeepEnd(Box::new(kept.end.clone())));
