@@ -26,6 +26,7 @@ fn objects_die_with_their_member() {
     let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
     world.open(member, Opening::AddressBook);
     world.open(member, Opening::StatusTable);
+    let advise = world.advise(member, Events::EXTENDED);
     let off = world.logoff(member);
     assert_eq!((off.invalidated, off.discarded, off.queued), (3, 0, 0));
     assert!(off.stayed.is_empty());
@@ -33,6 +34,7 @@ fn objects_die_with_their_member() {
     let calls = [
         Request::List { member: id, object: folder, after: 0, limit: 1 },
         Request::Release { member: id, object: folder },
+        Request::Unadvise { member: id, advise },
         Request::Open { member: id, what: Opening::Store(0) },
         Request::Flush { member: id },
         Request::Read { member: id, source: ReadSource::Object(folder), offset: 0 },
