@@ -49,15 +49,18 @@ impl Renewals {
             return false;
         }
         match call {
-            ProviderCall::Write(_) | ProviderCall::Read(_) | ProviderCall::Address(_) => true,
+            // A store is one object for all sessions: the next one finds it as the last one has left it.
+            ProviderCall::Logon
+            | ProviderCall::Write(_)
+            | ProviderCall::Read(_)
+            | ProviderCall::Address(_) => true,
             ProviderCall::Transport(call) => match call {
                 TransportCall::Prepare(_)
                 | TransportCall::Recover { .. }
                 | TransportCall::Validate => true,
                 TransportCall::Complete { .. } | TransportCall::Cancel { .. } => false,
             },
-            ProviderCall::Logon
-            | ProviderCall::Logoff
+            ProviderCall::Logoff
             | ProviderCall::Renew
             | ProviderCall::QueryFastShutdown
             | ProviderCall::NotifyProcessShutdown

@@ -81,3 +81,19 @@ fn what_cannot_be_made_anew_fails_and_is_tried_again() {
     world.advance(secs(60));
     world.assert_empty();
 }
+
+/// SEED-9: nobody else is there when the process leaves. The next one logs on before the store is closed, and finds it made
+/// anew.
+#[test]
+fn the_next_process_finds_a_store_that_is_whole() {
+    let mut world = literal("store");
+    let leaves = world.member(1);
+    world.leave_fast(leaves.at);
+    world.disconnect(leaves.at);
+    world.advance(secs(1));
+    assert!(world.is_over("store"));
+    let next = world.member(2);
+    assert!(!world.is_over("store"), "it was made anew");
+    world.submit(next, "b@x");
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
+}

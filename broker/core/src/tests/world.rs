@@ -369,6 +369,7 @@ impl World {
         }
         self.check_torn_down(&staying, &evicted);
         self.check_state();
+        self.check_owners(members);
         while let Some(call) = self.withdrawn.pop_front() {
             self.apply(Event::Withdrawn { call });
         }
