@@ -1,6 +1,7 @@
 //! The rules of the house, checked on its own sources and documents.
 
 mod documents;
+mod native;
 mod semantics;
 mod sources;
 

@@ -7,7 +7,8 @@
  *   SUNDOWN_POWER_ROOT   files below this directory are recorded; so is all that goes through sockets
  *   SUNDOWN_POWER_LOG    the record is appended to this file
  *   SUNDOWN_POWER_FAULT  CALL|WORDS|N|WHAT: at the Nth CALL (0: each) whose path or bytes contain WORDS (with ^ in front:
- *                        begin with) do WHAT: "skip" (of a sync: say that it is done), "before" or "after" (SIGKILL)
+ *                        begin with) do WHAT: "skip" (of a sync: say that it is done), "fail" (of a sync or a write: EIO), "before" or
+ *                        "after" (SIGKILL)
  *
  * A record is a head and two runs of bytes. A write to a file is made and recorded under one lock, so that the order of
  * the records is the order on the disk. A sync has two records, one before and one after the call: it covers what stands
@@ -256,6 +257,10 @@ static ssize_t put(int fd, const void *bytes, size_t n, long call, int flags, of
         leave();
     } else if (what == IN_ROOT) {
         place = is_the_place("write", path, strlen(path));
+        if (place && strcmp(fault_what, "fail") == 0) {
+            errno = EIO;
+            return -1;
+        }
         die_if(place, "before");
     }
     if (what == IN_ROOT || what == PEER)
@@ -319,6 +324,10 @@ static int sync_file(int fd, long call)
     int place = is_the_place("sync", path, strlen(path));
     if (place && strcmp(fault_what, "skip") == 0)
         return 0;
+    if (place && strcmp(fault_what, "fail") == 0) {
+        errno = EIO;
+        return -1;
+    }
     die_if(place, "before");
     enter();
     uint64_t mine = ++syncs;

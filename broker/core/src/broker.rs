@@ -332,7 +332,12 @@ impl Broker {
                         (Code::E_CANCEL, "the provider was left behind before it was called")
                     }
                 };
-                self.go_on(then, Err(ProviderError::new(code, message)), turn);
+                let error = ProviderError::new(code, message);
+                let error = match called {
+                    Called::Yes => error.effect_unknown(),
+                    Called::Never => error,
+                };
+                self.go_on(then, Err(error), turn);
             }
             self.pump_all(turn);
             self.stop_if_over(turn);

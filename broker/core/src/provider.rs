@@ -94,12 +94,29 @@ pub struct ProviderError {
     pub code: Code,
     /// What happened to what, and what to do.
     pub message: String,
+    /// What the call has done although it failed.
+    pub effect: Effect,
+}
+
+/// What a call that failed has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it was refused.
+    Nothing,
+    /// Nothing or all of it. A commit whose sync failed may be there after a restart.
+    Unknown,
 }
 
 impl ProviderError {
-    /// An error of that code.
+    /// An error of that code. The call has done nothing.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), effect: Effect::Nothing }
+    }
+
+    /// The same error of a call that may have been done.
+    #[must_use]
+    pub fn effect_unknown(self) -> Self {
+        Self { effect: Effect::Unknown, ..self }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::engine::{Engine, Entry, Try};
 use crate::event::{EngineId, LaneId, Turn};
 use crate::giving_up::Unsent;
 use crate::provider::{
-    Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, Recipient,
+    Effect, Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, Recipient,
     RecipientResult, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
 };
 use crate::session::{Provider, ProviderState, Session};
@@ -392,7 +392,8 @@ impl Broker {
                 if let Some(entry) = entry {
                     entry.untold.extend(bounced);
                 }
-                if !left {
+                // An intent that may be durable names what was prepared: after a restart the transport looks for that.
+                if !left && error.effect == Effect::Nothing {
                     let call = TransportCall::Cancel { id: flight };
                     self.call_transport(flight, call, Then::Nothing, turn);
                 }

@@ -15,7 +15,7 @@
 //! Facts only grow: a ticket that is older than what the broker knows takes nothing back. Where two tickets name two hosts,
 //! the earlier one is right: the later one was given while the first copy was away.
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
 use std::time::Duration;

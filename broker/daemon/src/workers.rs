@@ -348,7 +348,7 @@ impl Desk {
 
     fn panicked(&self) -> ProviderError {
         let message = format!("the provider {} failed inside; its log may say why", self.name);
-        ProviderError::new(Code::E_CALL_FAILED, message)
+        ProviderError::new(Code::E_CALL_FAILED, message).effect_unknown()
     }
 
     fn log_call(&self, behalf: &Behalf, call: &'static str, answer: &Answer, took: Duration) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
@@ -34,6 +34,22 @@ impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
+}
+
+/// Whether a database's error leaves it open what the disk holds: a write or a sync that failed. After that a later sync that
+/// succeeds proves nothing. A page that cannot be read is none of these, nor is a full disk, which says so before anything
+/// is synced.
+pub(crate) fn is_untrustworthy(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(cause, _) = error else { return false };
+    let read = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ];
+    cause.code == ErrorCode::SystemIoFailure && !read.contains(&cause.extended_code)
+}
+
+/// Whether a database's error means that one of its pages is damaged or cannot be read; other pages may be sound.
+pub(crate) fn is_damaged_page(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(cause, _) = error else { return false };
+    let read = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ];
+    cause.code == ErrorCode::DatabaseCorrupt || read.contains(&cause.extended_code)
 }
 
 /// A database's failure in MAPI's words.
@@ -82,4 +98,32 @@ pub(crate) fn words(error: &io::Error) -> (Code, String) {
         _ => (Code::E_DISK_ERROR, "check the path and the disk"),
     };
     (code, format!("{advice} ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_or_sync_is_untrustworthy() {
+        let is =
+            |code| is_untrustworthy(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        let failed = [
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_TRUNCATE,
+        ];
+        assert!(failed.into_iter().all(is));
+        let harmless = [
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_IOERR_SHORT_READ,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_CORRUPT,
+        ];
+        assert!(!harmless.into_iter().any(is));
+        assert!(!is_untrustworthy(&rusqlite::Error::QueryReturnedNoRows));
+    }
 }

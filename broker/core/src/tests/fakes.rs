@@ -40,6 +40,8 @@ pub(super) struct Store {
     pub(super) notices: Vec<(u128, Vec<String>)>,
     /// Which calls fail, by name, how often and with what.
     pub(super) failures: HashMap<&'static str, VecDeque<Code>>,
+    /// Which calls fail without a word of whether they were done.
+    pub(super) unknown: HashMap<&'static str, VecDeque<Code>>,
     /// Every state each submission was ever stored in.
     pub(super) history: Vec<(u128, SubmissionState)>,
     made: u64,
@@ -53,7 +55,9 @@ impl Store {
     }
 
     pub(super) fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
-        self.failures.get_mut(call)?.pop_front().map(error)
+        let next = |of: &mut HashMap<_, VecDeque<_>>| of.get_mut(call)?.pop_front().map(error);
+        let unknown = next(&mut self.unknown).map(ProviderError::effect_unknown);
+        unknown.or_else(|| next(&mut self.failures))
     }
 
     pub(super) fn logoff(&mut self) -> Answer {

@@ -86,6 +86,18 @@ fn an_intent_that_cannot_be_stored_cancels() {
     assert_eq!(world.wire.delivered_to("b@x"), 1);
 }
 
+/// design §3.17: an intent of which is not known whether it was stored cancels nothing, because it may be found after a
+/// restart and names what was prepared.
+#[test]
+fn an_intent_that_may_be_stored_cancels_nothing() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.store("default").unknown.insert("UpdateSubmission", [Code::E_DISK_ERROR].into());
+    let entry = world.submit(member, "b@x");
+    assert_eq!(world.calls_of("relay"), ["Logon", "SubmitMessage"]);
+    assert_eq!(world.state(entry), SubmissionState::Deferred);
+}
+
 /// design §3.17: a result that cannot be stored is stored again, at leisure, and never sent again.
 #[test]
 fn a_result_that_cannot_be_stored_is_not_sent_again() {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::schema::PART_BITS;
-use super::sum::{self, By, Sum, damaged};
+use super::sum::{self, By, Stored, Sum, damaged};
 
 /// The part that the store writes in front of what it was given.
 pub(super) const FRONT: u64 = 0;
@@ -34,16 +34,16 @@ pub(super) fn number_of(id: u64) -> u64 {
 pub(super) fn insert(connection: &Connection, body: u64, part: u64, bytes: &[u8]) -> Result<()> {
     let sql = "INSERT INTO body (id, bytes, sum) VALUES (?1, ?2, ?3)";
     let id = id(body, part);
-    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(By::Lanes, id, bytes)))?;
+    connection.prepare_cached(sql)?.execute((id, bytes, sum_of(By::Xxh3, id, bytes)))?;
     Ok(())
 }
 
-pub(super) fn sum_of(by: By, id: u64, bytes: &[u8]) -> i64 {
+pub(super) fn sum_of(by: By, id: u64, bytes: &[u8]) -> Stored {
     Sum::new(by).number(id.into()).bytes(bytes).value()
 }
 
 /// Refuses a part that is not what was written.
-fn check(id: u64, bytes: &[u8], sum: Option<i64>) -> Result<()> {
+fn check(id: u64, bytes: &[u8], sum: Option<Stored>) -> Result<()> {
     sum::check(sum, |by| sum_of(by, id, bytes))
 }
 
@@ -157,7 +157,9 @@ impl<'a> BodyReader<'a> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         };
         self.next = id + 1;
-        self.left = self.left.saturating_sub(part.len() as u64);
+        // A message whose parts were deleted must not be read from those of another one.
+        let left = self.left.checked_sub(part.len() as u64);
+        self.left = left.ok_or_else(|| io::Error::other(damaged()))?;
         self.part = part;
         self.given = 0;
         Ok(())

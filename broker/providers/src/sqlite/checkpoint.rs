@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use sundown_core::provider::ProviderError;
 
 use crate::fault;
@@ -44,6 +44,13 @@ impl Health {
     /// Whether a sync failed. It stays so until the store is opened anew.
     pub(super) fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    /// Notes an error after which the disk cannot be trusted any more.
+    pub(super) fn look_at(&self, error: &rusqlite::Error) {
+        if fault::is_untrustworthy(error) {
+            self.fail();
+        }
     }
 
     pub(super) fn fail(&self) {
@@ -140,9 +147,7 @@ fn passive(connection: &Connection, health: &Health) -> Option<Moved> {
         Ok(moved) => moved,
         Err(error) => {
             tracing::warn!(%error, "a checkpoint failed");
-            if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-                health.fail();
-            }
+            health.look_at(&error);
             None
         }
     }

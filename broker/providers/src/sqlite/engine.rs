@@ -5,6 +5,10 @@
 //! them, make `SQLite` undo the whole transaction; then every write is done once more in a transaction of its own, so that
 //! what fits is kept. Nothing is answered before the commit that holds it.
 //!
+//! A write or a sync that fails closes the store for good, wherever it happens: in a write, in a commit, in a checkpoint or in
+//! a purge. Nobody knows then what the disk holds, and a later sync that succeeds would prove nothing. What was refused by
+//! that is not tried again, and of the commit itself it is said that its outcome is unknown.
+//!
 //! With `synchronous=FULL` a commit syncs the write-ahead log, with `NORMAL` it does not; a sync covers the whole
 //! file and thereby every commit before it.
 
@@ -12,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use sundown_core::provider::{
     MessageContent, ProviderAnswer, ProviderError, StoreFacts, StoreWrite,
@@ -180,7 +185,7 @@ impl Engine {
                 Savepoints::No => Ok(self.unless_refused(write)?),
             });
         }
-        match self.run("COMMIT") {
+        match self.end() {
             Ok(()) => Ok(answers),
             Err(error) => {
                 self.undo();
@@ -190,11 +195,14 @@ impl Engine {
     }
 
     fn unless_refused(&mut self, write: &StoreWrite) -> std::result::Result<ProviderAnswer, Lost> {
-        self.writer.apply(write).map_err(|_| {
+        self.writer.apply(write).map_err(|failure| {
             let undone = self.writer.connection.is_autocommit();
-            let lost = if undone { Lost::Undone } else { Lost::Refused };
             self.undo();
-            lost
+            match self.told(failure) {
+                error if self.health.is_failed() => Lost::Failed(error),
+                _ if undone => Lost::Undone,
+                _ => Lost::Refused,
+            }
         })
     }
 
@@ -203,15 +211,23 @@ impl Engine {
         write: &StoreWrite,
     ) -> std::result::Result<Result<ProviderAnswer>, Lost> {
         self.run("SAVEPOINT w").map_err(|error| self.give_up(&error))?;
-        let answer = self.writer.apply(write);
+        let answer = self.writer.apply(write).map_err(|failure| self.told(failure));
+        if let Err(error) = &answer
+            && self.health.is_failed()
+        {
+            self.undo();
+            return Err(Lost::Failed(error.clone()));
+        }
         if self.writer.connection.is_autocommit() {
+            self.undo();
             return Err(Lost::Undone);
         }
         if answer.is_err() {
             self.run("ROLLBACK TO w").map_err(|error| self.give_up(&error))?;
+            self.writer.undone();
         }
         self.run("RELEASE w").map_err(|error| self.give_up(&error))?;
-        Ok(answer.map_err(|failure| failure.told(&self.path)))
+        Ok(answer)
     }
 
     fn one_by_one(&mut self, batch: &[StoreWrite]) -> Answers {
@@ -222,23 +238,46 @@ impl Engine {
         if self.health.is_failed() {
             return Err(self.failed());
         }
-        self.run("BEGIN IMMEDIATE").map_err(|error| fault::sql(&self.path, &error))?;
-        let answer = self.writer.apply(write);
+        self.run("BEGIN IMMEDIATE").map_err(|error| self.told(error.into()))?;
+        let answer = self.writer.apply(write).map_err(|failure| self.told(failure));
         if answer.is_err() {
             self.undo();
-        } else if let Err(error) = self.run("COMMIT") {
+        } else if let Err(error) = self.end() {
             self.undo();
-            self.not_committed(&error);
-            return Err(fault::sql(&self.path, &error));
+            return Err(self.commit_error(&error));
         }
-        answer.map_err(|failure| failure.told(&self.path))
+        answer
+    }
+
+    /// What a caller is told of a failure that is not one of a commit.
+    fn told(&self, failure: Failure) -> ProviderError {
+        if let Failure::Sql(error) = &failure {
+            self.look_at(error);
+        }
+        failure.told(&self.path)
+    }
+
+    fn look_at(&self, error: &rusqlite::Error) {
+        if fault::is_untrustworthy(error) && !self.health.is_failed() {
+            tracing::error!(path = %self.path.display(), %error, "the store failed");
+        }
+        self.health.look_at(error);
+    }
+
+    /// Ends the transaction. Without a sync it says so in the log.
+    fn end(&self) -> rusqlite::Result<()> {
+        if self.synchronous == Sync::None {
+            self.run("UPDATE unsynced SET commits = commits + 1")?;
+        }
+        self.run("COMMIT")
     }
 
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
         self.writer.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    fn undo(&self) {
+    fn undo(&mut self) {
+        self.writer.undone();
         if self.writer.connection.is_autocommit() {
             return;
         }
@@ -248,27 +287,37 @@ impl Engine {
         }
     }
 
-    fn give_up(&self, error: &rusqlite::Error) -> Lost {
+    fn give_up(&mut self, error: &rusqlite::Error) -> Lost {
         self.undo();
         self.lost(error)
     }
 
     fn lost(&self, error: &rusqlite::Error) -> Lost {
+        self.look_at(error);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Lost::Undone,
             _ => Lost::Failed(fault::sql(&self.path, error)),
         }
     }
 
-    /// What a commit that failed means. A full disk and a lock say so before anything is synced; after anything else
-    /// nobody knows what the disk holds, and a later sync that succeeds would prove nothing.
     fn not_committed(&self, error: &rusqlite::Error) -> Lost {
-        let harmless = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
-        if !error.sqlite_error_code().is_some_and(|code| harmless.contains(&code)) {
-            tracing::error!(path = %self.path.display(), %error, "the store failed");
-            self.health.fail();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Lost::Undone,
+            _ => Lost::Failed(self.commit_error(error)),
         }
-        self.lost(error)
+    }
+
+    /// What a commit that failed means. A full disk and a lock say so before anything is synced; after anything else
+    /// it is not known whether the disk holds the commit.
+    fn commit_error(&self, error: &rusqlite::Error) -> ProviderError {
+        let told = fault::sql(&self.path, error);
+        let harmless = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+        if error.sqlite_error_code().is_some_and(|code| harmless.contains(&code)) {
+            return told;
+        }
+        tracing::error!(path = %self.path.display(), %error, "the store failed");
+        self.health.fail();
+        told.effect_unknown()
     }
 
     fn failed(&self) -> ProviderError {
@@ -285,9 +334,21 @@ impl Engine {
         self.checkpointer.finish(&self.writer.connection);
         if self.purged.elapsed() > PURGE_EVERY {
             self.purged = Instant::now();
-            if let Err(error) = self.writer.purge(wall()) {
-                tracing::warn!(path = %self.path.display(), %error, "a purge failed");
+            // A commit that says nothing else counts as synced.
+            if self.synchronize(Sync::Full).is_ok() {
+                self.purge(wall());
+                if let Err(failure) = give_up_damaged(&mut self.writer, &self.path) {
+                    let error = self.told(failure);
+                    tracing::warn!(path = %self.path.display(), %error, "damaged messages stay");
+                }
             }
+        }
+    }
+
+    pub(super) fn purge(&self, now: u64) {
+        if let Err(error) = self.writer.purge(now) {
+            warn_of_purge(&self.path, &error);
+            self.look_at(&error);
         }
     }
 }
@@ -299,16 +360,47 @@ fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Whatever fails from here on, the log stays as it is: to close a database moves its log into it.
+    let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(keeps_log, true)?;
+    // Before anything is written.
+    if schema::is_ours(&connection)? {
+        torn::keep_damaged_log(&connection, path).map_err(Failure::Refused)?;
+    }
     // Before the log: that would already change a file that is none of ours.
     schema::prepare(&connection)?;
     use_log(&connection)?;
-    torn::keep_damaged_log(&connection, path);
+    connection.set_db_config(keeps_log, false)?;
     // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
     // settles that before anything new relies on it.
     checkpoint::truncate(&connection)?;
-    let writer = Writer::new(connection)?;
-    writer.purge(wall())?;
+    let mut writer = Writer::new(connection)?;
+    // A damaged page keeps old rows where they are, and nothing else.
+    match writer.purge(wall()) {
+        Err(error) if fault::is_damaged_page(&error) => warn_of_purge(path, &error),
+        done => done?,
+    }
+    give_up_damaged(&mut writer, path)?;
     Ok(writer)
+}
+
+fn warn_of_purge(path: &Path, error: &rusqlite::Error) {
+    tracing::warn!(path = %path.display(), %error, "a purge failed");
+}
+
+fn give_up_damaged(writer: &mut Writer, path: &Path) -> std::result::Result<(), Failure> {
+    match writer.give_up_damaged(wall()) {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            tracing::warn!(path = %path.display(), count, "damaged messages were given up");
+            Ok(())
+        }
+        Err(Failure::Sql(error)) if fault::is_damaged_page(&error) => {
+            tracing::warn!(path = %path.display(), %error, "damaged messages cannot be given up");
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 fn use_log(connection: &Connection) -> std::result::Result<(), Failure> {

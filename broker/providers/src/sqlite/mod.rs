@@ -6,6 +6,7 @@
 mod body;
 mod checkpoint;
 mod engine;
+mod numbers;
 mod queue;
 mod reader;
 mod rows;
@@ -14,6 +15,8 @@ mod sum;
 mod torn;
 mod write;
 
+#[cfg(test)]
+mod failing;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -9,7 +9,7 @@ use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
 use super::reader::{NOT_READ, submission_of};
-use super::rows::{encode_recipients, envelope_sum, key};
+use super::rows::{self, encode_recipients, envelope_sum, key};
 use super::schema::{GONE, KEPT, folder_number, state_number};
 use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
@@ -19,6 +19,12 @@ use crate::notice::{self, Notice};
 
 /// The most rows that one purge removes, so that it never holds a commit up for long.
 const PURGE: u32 = 10_000;
+
+/// How old a damaged submission becomes before it is given up, in milliseconds: 5 days, as by default in profiles.
+const MAX_AGE: u64 = 5 * 24 * 3600 * 1000;
+
+/// The most rows of a state that are looked at for damage at once.
+const LOOKED_AT: usize = 1_000;
 
 /// A message that was looked at, and has no row yet.
 struct Placed {
@@ -144,7 +150,7 @@ impl Writer {
             submission.last_error,
             submission.state().is_final(),
             update.now as i64,
-            envelope_sum(By::Lanes, submission, &recipients),
+            envelope_sum(By::Xxh3, submission, &recipients),
         ])?;
         let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
         if changed == 0 { Err(missing()) } else { Ok(()) }
@@ -161,19 +167,7 @@ impl Writer {
         let record = update.notice;
         if self.known(record)?.is_none() {
             let text = self.compose_notice(update)?;
-            let (subject, from, to) = notice::shown(&text);
-            let body = self.take_body();
-            self.write_body(body, &text)?;
-            self.enter(&Entry {
-                body,
-                record,
-                folder: Folder::Inbox,
-                shown: Shown { subject, from, to },
-                size: text.len() as u64,
-                received: update.now,
-                recovered: false,
-                submission: None,
-            })?;
+            self.enter_notice(record, &text, update.now)?;
         }
         let sql = "UPDATE message SET notice = ?2 WHERE record = ?1";
         let parameters = (key(update.submission.record), key(record));
@@ -181,12 +175,107 @@ impl Writer {
         Ok(record)
     }
 
+    fn enter_notice(&mut self, record: u128, text: &[u8], now: u64) -> Result<(), Failure> {
+        let (subject, from, to) = notice::shown(text);
+        let body = self.take_body()?;
+        self.write_body(body, text)?;
+        self.enter(&Entry {
+            body,
+            record,
+            folder: Folder::Inbox,
+            shown: Shown { subject, from, to },
+            size: text.len() as u64,
+            received: now,
+            recovered: false,
+            submission: None,
+        })?;
+        Ok(())
+    }
+
+    /// The beginning of a message; nothing if it is damaged, which must not keep anything from being said of it.
+    fn original(&self, record: u128) -> Vec<u8> {
+        let known = self.known(record).ok().flatten();
+        let read = known.map(|known| body::beginning(&self.connection, known.body, MAX_HEAD));
+        read.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Gives up damaged submissions that are old: they are bounces from then on, and a notification in the Inbox says so.
+    /// Who may send them, and for how long, cannot be trusted, so it is the age limit that profiles have by default. The
+    /// oldest of each state are looked at. The caller is in no transaction.
+    pub(super) fn give_up_damaged(&mut self, now: u64) -> Result<usize, Failure> {
+        let mut given_up = 0;
+        for damaged in self.old_and_damaged(now.saturating_sub(MAX_AGE))? {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            let done = self.give_up(&damaged, now);
+            let ended = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            self.connection.execute_batch(ended).inspect_err(|_| self.undone())?;
+            if let Err(failure) = done {
+                self.undone();
+                return Err(failure);
+            }
+            given_up += 1;
+        }
+        Ok(given_up)
+    }
+
+    fn old_and_damaged(&self, before: u64) -> rusqlite::Result<Vec<Submission>> {
+        let columns = rows::SUBMISSION;
+        let sql = format!("SELECT {columns}, state FROM message WHERE state = ?1 ORDER BY seq");
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut found = Vec::new();
+        for state in SubmissionState::ALL.into_iter().filter(|state| !state.is_final()) {
+            let mut rows = statement.query([state_number(state)])?;
+            for _ in 0..LOOKED_AT {
+                let Some(row) = rows.next()? else { break };
+                if row.get::<_, i64>(11).is_ok_and(|submitted| submitted as u64 > before) {
+                    break;
+                }
+                match rows::submission(row) {
+                    Err(error) if error.sqlite_error_code().is_none() => {
+                        found.push(rows::damaged_submission(row)?);
+                    }
+                    read => drop(read?),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn give_up(&mut self, damaged: &Submission, now: u64) -> Result<(), Failure> {
+        let record = u128::from(random()?) << 64 | u128::from(random()?);
+        let failures = damaged.recipients.iter().map(|recipient| notice::Failure {
+            address: &recipient.address,
+            reply: recipient.reply.as_deref().unwrap_or_default(),
+        });
+        let text = Notice {
+            record,
+            to: &damaged.from,
+            subject: &damaged.subject,
+            submitted: damaged.submitted,
+            now,
+            failures: &failures.collect::<Vec<_>>(),
+            original: &self.original(damaged.record),
+        }
+        .compose();
+        self.enter_notice(record, &text, now)?;
+        let sql = "UPDATE message SET state = ?2, folder = ?3, final_at = ?4, notice = ?5
+                   WHERE seq = ?1";
+        self.connection.execute(
+            sql,
+            params![
+                damaged.order,
+                state_number(SubmissionState::Bounced),
+                folder_number(Folder::Sent),
+                now as i64,
+                key(record),
+            ],
+        )?;
+        Ok(())
+    }
+
     fn compose_notice(&self, update: &SubmissionUpdate) -> Result<Vec<u8>, Failure> {
         let submission = &update.submission;
-        let original = match self.known(submission.record)? {
-            Some(known) => body::beginning(&self.connection, known.body, MAX_HEAD)?,
-            None => Vec::new(),
-        };
+        let original = self.original(submission.record);
         let stored = submission_of(&self.connection, submission.record)?;
         let failures: Vec<_> = update
             .bounced
@@ -226,11 +315,7 @@ impl Writer {
         );
         let remove = format!("DELETE FROM message WHERE folder = {GONE} AND {old}");
         self.connection.execute(&forget, [before])?;
-        if self.connection.execute(&remove, [before])? > 0 {
-            // The highest of all may have gone; without this a later start would use its number again.
-            let sql = "UPDATE meta SET value = ?1 WHERE name = 'seq'";
-            self.connection.execute(sql, [self.last_seq()])?;
-        }
+        self.connection.execute(&remove, [before])?;
         Ok(())
     }
 
@@ -251,6 +336,11 @@ impl Writer {
         let sql = format!("SELECT count(*) FROM message WHERE {}", super::schema::NO_MAIL);
         self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
     }
+}
+
+fn random() -> Result<u64, Failure> {
+    let failed = |error| Failure::refused(Code::E_CALL_FAILED, format!("no random bytes: {error}"));
+    getrandom::u64().map_err(failed)
 }
 
 /// Where a message goes when its submission is final. What was withdrawn can be changed and sent again.

@@ -210,25 +210,63 @@ pub(super) fn setting(
     connection.prepare_cached(sql)?.query_row([section, name], |row| row.get(0)).optional()
 }
 
+/// Due time and order of a submission: its place in the queue. They are in the index, too, and are not summed.
+type DueKey = (i64, i64);
+
+/// Goes on behind pages on which everything is damaged: the caller has a sound submission to go on from, or the end.
 fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer {
     let limit = limit.max(1);
-    let sql = what_is_due();
-    let (due, order) = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
-    let parameters = (due, order, u64::from(limit) + 1);
-    let page = page(connection, &sql, parameters, limit, sound)?;
-    let found = page.rows.len();
-    let submissions: Vec<_> = page.rows.into_iter().flatten().collect();
-    if submissions.is_empty() && page.more {
-        // There is nothing to go on from.
-        return Err(damaged().into());
+    let mut after = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
+    let mut damaged = 0;
+    loop {
+        let page = due_page(connection, after, limit)?;
+        let found = page.rows.len();
+        after = page.rows.last().map_or(after, |(key, _)| *key);
+        let submissions: Vec<_> = page.rows.into_iter().filter_map(|(_, row)| row).collect();
+        damaged += found - submissions.len();
+        if !submissions.is_empty() || !page.more {
+            return Ok(ProviderAnswer::Due { submissions, more: page.more, damaged });
+        }
     }
-    let damaged = found - submissions.len();
-    Ok(ProviderAnswer::Due { submissions, more: page.more, damaged })
 }
 
-/// The index is named: the other one, on states, would have to sort the whole queue for each page.
-fn what_is_due() -> String {
+fn due_page(
+    connection: &Connection,
+    after: DueKey,
+    limit: u32,
+) -> rusqlite::Result<Page<(DueKey, Option<Submission>)>> {
+    let parameters = (after.0, after.1, u64::from(limit) + 1);
+    let row = |row: &Row<'_>| Ok(((row.get(10)?, row.get(7)?), sound(row)?));
+    let read = page(connection, &what_is_due(rows::SUBMISSION), parameters, limit, row);
+    let error = match read {
+        Err(error) if fault::is_damaged_page(&error) => error,
+        read => return read,
+    };
+    tracing::error!(%error, "a page of the queue is damaged; what is on it is not sent");
+    let key = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let keys = page(connection, &what_is_due("due, seq"), parameters, limit, key)?;
+    let one = |key: DueKey| Ok((key, one_by_one(connection, key.1, sound)?.flatten()));
+    let rows = keys.rows.into_iter().map(one).collect::<rusqlite::Result<_>>()?;
+    Ok(Page { rows, more: keys.more })
+}
+
+/// A row of the queue by its order; `None` if its page is damaged.
+fn one_by_one<T>(
+    connection: &Connection,
+    order: i64,
+    decode: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
     let columns = rows::SUBMISSION;
+    let sql = format!("SELECT {columns}, state FROM message WHERE seq = ?1");
+    match connection.prepare_cached(&sql)?.query_row([order], decode).optional() {
+        Err(error) if fault::is_damaged_page(&error) => Ok(None),
+        read => read,
+    }
+}
+
+/// The index is named: the other one, on states, would have to sort the whole queue for each page. Due times and orders
+/// alone are read from it without the rows.
+fn what_is_due(columns: &str) -> String {
     format!(
         "SELECT {columns} FROM message INDEXED BY message_due
          WHERE {DUE} AND (due, seq) > (?1, ?2) ORDER BY due, seq LIMIT ?3"
@@ -237,9 +275,14 @@ fn what_is_due() -> String {
 
 fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     let limit = limit.max(1);
-    let sql = if all { in_states(rows::SUBMISSION, |_| true) } else { open_queue() };
+    let columns = format!("{}, state", rows::SUBMISSION);
+    let sql = if all { in_states(&columns, |_| true) } else { open_queue(&columns) };
     let parameters = (cursor(after), u64::from(limit) + 1);
-    let page = page(connection, &sql, parameters, limit, |row| Ok((row.get(7)?, sound(row)?)))?;
+    let row = |row: &Row<'_>| Ok((row.get(7)?, Some(shown(row)?)));
+    let page = match page(connection, &sql, parameters, limit, row) {
+        Err(error) if fault::is_damaged_page(&error) => queue_one_by_one(connection, after, limit)?,
+        read => read?,
+    };
     let next = page.rows.last().filter(|_| page.more).map(|(order, _)| *order);
     Ok(ProviderAnswer::Queue {
         rows: page.rows.into_iter().filter_map(|(_, row)| row).collect(),
@@ -247,7 +290,30 @@ fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     })
 }
 
-/// One damaged submission must not hold up the others. It stays where it is, and whoever reads the log knows.
+/// The queue without what is on damaged pages. Also what was sent is in it: to leave that out its rows would have to be
+/// read first.
+fn queue_one_by_one(
+    connection: &Connection,
+    after: u64,
+    limit: u32,
+) -> rusqlite::Result<Page<(u64, Option<Submission>)>> {
+    let parameters = (cursor(after), u64::from(limit) + 1);
+    let sql = in_states("seq", |_| true);
+    let keys = page(connection, &sql, parameters, limit, |row| row.get::<_, i64>(0))?;
+    let one = |order: i64| Ok((order as u64, one_by_one(connection, order, shown)?));
+    let rows = keys.rows.into_iter().map(one).collect::<rusqlite::Result<_>>()?;
+    Ok(Page { rows, more: keys.more })
+}
+
+/// A row for people to see: of a damaged one what can be read.
+fn shown(row: &Row<'_>) -> rusqlite::Result<Submission> {
+    match rows::submission(row) {
+        Err(error) if error.sqlite_error_code().is_none() => rows::damaged_submission(row),
+        read => read,
+    }
+}
+
+/// One damaged submission must not hold up the others. It stays where it is until it is given up, and the log names it.
 fn sound(row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
     match rows::submission(row) {
         Ok(found) => Ok(Some(found)),
@@ -261,9 +327,9 @@ fn sound(row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
     }
 }
 
-fn open_queue() -> String {
+fn open_queue(columns: &str) -> String {
     let unlisted = [SubmissionState::Sent, SubmissionState::Aborted];
-    let sql = in_states(rows::SUBMISSION, |state| !unlisted.contains(&state));
+    let sql = in_states(columns, |state| !unlisted.contains(&state));
     let bounced = format!("state = {}", state_number(SubmissionState::Bounced));
     sql.replace(&bounced, &format!("{bounced}{NOT_READ}"))
 }
@@ -330,8 +396,8 @@ mod tests {
     #[test]
     fn questions_follow_their_indexes() {
         for plan in [
-            plan(&what_is_due(), (0, 0, 1)),
-            plan(&open_queue(), (0, 1)),
+            plan(&what_is_due(rows::SUBMISSION), (0, 0, 1)),
+            plan(&open_queue(rows::SUBMISSION), (0, 1)),
             plan(&in_states(rows::SUBMISSION, |_| true), (0, 1)),
             plan(&in_folder(Folder::Inbox), (0, 1)),
             plan(FIRST_OF_STATE, (0,)),

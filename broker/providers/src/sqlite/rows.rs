@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Error, Result, Row};
 use serde::{Deserialize, Serialize};
 use sundown_core::provider::{Intent, Recipient, Submission, SubmissionState};
@@ -10,6 +10,7 @@ use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
 use sundown_protocol::request::{Notify, Report, Returned};
 
+use super::schema::state_number;
 use super::sum::{self, By, Sum, damaged};
 
 /// The columns that [`submission`] reads, in its order.
@@ -54,9 +55,53 @@ pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
     Ok(found)
 }
 
+/// What can be read of a row that is damaged, for people to see: nothing is sent by it. Behind the columns of a submission
+/// stands its state.
+pub(super) fn damaged_submission(row: &Row<'_>) -> Result<Submission> {
+    let text = |place| match row.get_ref(place) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+        _ => String::new(),
+    };
+    let number = |place| row.get::<_, i64>(place).unwrap_or_default();
+    let state = match row.get::<_, u8>(15) {
+        Ok(state) if state == state_number(SubmissionState::Bounced) => SubmissionState::Bounced,
+        _ => SubmissionState::Unknown,
+    };
+    let unreadable = || vec![UNREADABLE.to_owned()];
+    let addresses = decode_recipients(&text(4)).filter(|recipients| !recipients.is_empty());
+    let addresses = addresses
+        .map_or_else(unreadable, |known| known.into_iter().map(|known| known.address).collect());
+    let recipient =
+        |address| Recipient { address, state, intent: None, reply: Some(DAMAGED.to_owned()) };
+    Ok(Submission {
+        record: row.get(0).map_or(0, u128::from_be_bytes),
+        profile: text(1),
+        uid: number(2) as u32,
+        from: text(3),
+        recipients: addresses.into_iter().map(recipient).collect(),
+        subject: text(5),
+        size: number(6) as u64,
+        order: row.get(7)?,
+        no_mail: false,
+        attempts: number(9) as u32,
+        due: number(10) as u64,
+        submitted: number(11) as u64,
+        last_error: Some(DAMAGED.to_owned()),
+        report: Report::default(),
+    })
+}
+
+/// What is said of a recipient of a damaged row.
+const DAMAGED: &str = "the message is damaged in the store and is not sent";
+
+/// Stands for recipients that cannot be read.
+const UNREADABLE: &str = "(its recipients cannot be read)";
+
 /// The sum over whom a message is from and for, and what became of it: mail for somebody else, or sent twice, is worse than
 /// mail that waits.
-pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) -> i64 {
+pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) -> sum::Stored {
     Sum::new(by)
         .number(submission.record)
         .number(submission.uid.into())
@@ -68,7 +113,7 @@ pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) ->
 }
 
 /// The sum over where a message's bytes are and how many.
-pub(super) fn body_sum(by: By, record: u128, body: u64, size: u64) -> i64 {
+pub(super) fn body_sum(by: By, record: u128, body: u64, size: u64) -> sum::Stored {
     Sum::new(by).number(record).number(body.into()).number(size.into()).value()
 }
 

@@ -6,8 +6,10 @@
 //! * `body`: the bytes, in parts as they came. The key is the body's number and the part's; part 0 holds the header
 //!   lines that the store put in front. Bodies are in no other row, so that a list never reads them.
 //! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
+//! * `unsynced`: one row, which each commit without a sync changes, and no other commit: the log shows by its page which
+//!   commits a power cut may have torn.
 //! * `setting`: profile sections.
-//! * `meta`: the store's number; the highest `seq` of a row that was forgotten.
+//! * `meta`: the store's number; the lowest `seq` and the lowest body's number that were never reserved.
 //!
 //! A submit is one row and as few index entries as can be, for each page that a commit changes is written and synced
 //! whole. So the Outbox has no entries in the index on folders: it is what is not final, and found by state.
@@ -17,6 +19,7 @@ use sundown_core::provider::{ProviderError, SubmissionState};
 use sundown_protocol::Code;
 use sundown_protocol::request::Folder;
 
+use super::numbers::{self, Mended};
 use crate::fault::Failure;
 
 /// `Sdwn`: says that the database is a store of ours.
@@ -24,13 +27,18 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 6: `meta` has the lowest numbers that were never reserved; what is older derived them from the rows that were there, and
+/// may have given out a body's number twice. `unsynced`. Sums name their format.
 /// 5: sums of words in four rows, which an older broker takes for damage.
 /// 4: sums of words; what is older has sums of bytes. The index on due times asks for a range of states: for a list of
 /// them `SQLite` makes a table of its own with every row that it enters.
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 5;
+const VERSION: i32 = 6;
+
+/// The first schema with numbers that were given out once.
+const NUMBERED: i32 = 6;
 
 /// What leads from each schema to the next.
 const STEPS: [&str; VERSION as usize - 1] = [
@@ -50,7 +58,14 @@ DROP INDEX message_due;
 CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
 ",
     "",
+    UNSYNCED,
 ];
+
+/// Said so that it can be repeated: what was saved of a damaged store may have the table, and is of schema 3.
+const UNSYNCED: &str = "
+CREATE TABLE IF NOT EXISTS unsynced (commits INTEGER NOT NULL);
+INSERT INTO unsynced SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM unsynced);
+";
 
 /// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
 pub(super) const PART_BITS: u32 = 20;
@@ -117,6 +132,11 @@ CREATE TABLE setting (
 ) WITHOUT ROWID;
 ";
 
+/// Whether the database says that it is a store of ours.
+pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(pragma(connection, "application_id")? == APPLICATION)
+}
+
 /// Makes the tables unless they are there; refuses what is not ours or is newer than we are.
 pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     let application: i32 = pragma(connection, "application_id")?;
@@ -161,7 +181,8 @@ fn create(connection: &Connection) -> Result<(), Failure> {
     let script = format!(
         "BEGIN IMMEDIATE;
          {TABLES}
-         INSERT INTO meta VALUES ('seq', 0), ('touched', 0);
+         {UNSYNCED}
+         INSERT INTO meta VALUES ('seq', 1), ('body', 1), ('touched', 0);
          INSERT INTO meta SELECT 'uid', 1 + abs(random() % 4294967294);
          PRAGMA application_id = {APPLICATION};
          PRAGMA user_version = {VERSION};
@@ -176,13 +197,27 @@ fn create(connection: &Connection) -> Result<(), Failure> {
 
 /// All steps or none: a crash in between leaves the older schema.
 fn upgrade(connection: &Connection, version: i32) -> Result<(), Failure> {
-    let steps = STEPS[version as usize - 1..].concat();
-    let script = format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;");
-    let made = connection.execute_batch(&script);
+    let made = step_up(connection, version);
     if made.is_err() && !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
     }
-    Ok(made?)
+    let mended = made?;
+    if mended != Mended::default() {
+        let Mended { empty, lost } = mended;
+        tracing::warn!(
+            path = ?connection.path(), empty, lost,
+            "messages shared the number of a body; those that are counted as lost cannot be read"
+        );
+    }
+    Ok(())
+}
+
+fn step_up(connection: &Connection, version: i32) -> rusqlite::Result<Mended> {
+    let steps = STEPS[version as usize - 1..].concat();
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {steps}"))?;
+    let mended = if version < NUMBERED { numbers::mend(connection)? } else { Mended::default() };
+    connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    Ok(mended)
 }
 
 /// The store's number.

@@ -1,16 +1,22 @@
 //! Sums over what must not change unseen: `SQLite` notices damage to its own structures, and not to what is in them.
 //!
-//! A wrong byte in a message or an envelope would otherwise go out as if somebody had written it. Each way to sum notices
-//! every change within one word, and of others all but about one in 2⁶⁴; they are no secret and keep nobody from forging
-//! anything.
+//! A wrong byte in a message or an envelope would otherwise go out as if somebody had written it. Each way to sum notices all
+//! but about one change in 2⁶⁴; they are no secret and keep nobody from forging anything.
+//!
+//! A sum is stored with a byte in front that names its format. What schemas 3 to 5 wrote are plain numbers, made in three
+//! ways of their own; they are still read, and become a sum of today when their row is written again.
 
 use rusqlite::Error;
-use rusqlite::types::Type;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
+use twox_hash::XxHash3_64;
 
 /// How a sum is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
+    /// XXH3 with 64 bits. What was summed before is the seed of what comes next.
+    Xxh3,
     /// Eight bytes at a time, in four rows: the next word of one need not wait until that of another is multiplied.
+    /// Rows of schema 5 have it.
     Lanes,
     /// Eight bytes at a time, in one row: a quarter of a microsecond for each kilobyte. Rows of schema 4 have it.
     Words,
@@ -18,8 +24,41 @@ pub(super) enum By {
     Bytes,
 }
 
-/// All of them, the newest first.
-const BY: [By; 3] = [By::Lanes, By::Words, By::Bytes];
+/// The ways of the schemas whose sums do not name theirs, the newest first.
+const UNNAMED: [By; 3] = [By::Lanes, By::Words, By::Bytes];
+
+/// The format byte of [`By::Xxh3`].
+const XXH3: u8 = 1;
+
+/// A sum as it stands in the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// Its format, and its number in little-endian order.
+    Named([u8; 9]),
+    /// One of schemas 3 to 5.
+    Number(i64),
+}
+
+impl ToSql for Stored {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Named(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+            Self::Number(number) => ToSqlOutput::from(*number),
+        })
+    }
+}
+
+impl FromSql for Stored {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Integer(number) => Ok(Self::Number(number)),
+            ValueRef::Blob(bytes) => {
+                Ok(Self::Named(bytes.try_into().map_err(|_| FromSqlError::InvalidType)?))
+            }
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
 
 /// A sum in the making.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +76,11 @@ impl Sum {
     #[must_use]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let begun = self.number(bytes.len() as u128);
-        if self.by == By::Bytes {
-            return bytes.iter().fold(begun, |sum, byte| sum.byte(*byte));
-        }
         let (begun, bytes) = match self.by {
+            By::Xxh3 => return begun.hash(bytes),
+            By::Bytes => return bytes.iter().fold(begun, |sum, byte| sum.byte(*byte)),
             By::Lanes => begun.blocks(bytes),
-            By::Words | By::Bytes => (begun, bytes),
+            By::Words => (begun, bytes),
         };
         let (words, rest) = bytes.as_chunks();
         let mut last = [0; 8];
@@ -67,6 +105,7 @@ impl Sum {
     #[must_use]
     pub(super) fn number(self, number: u128) -> Self {
         match self.by {
+            By::Xxh3 => self.hash(&number.to_le_bytes()),
             By::Lanes | By::Words => self.word(number as u64).word((number >> 64) as u64),
             By::Bytes => number.to_le_bytes().into_iter().fold(self, Self::byte),
         }
@@ -83,16 +122,32 @@ impl Sum {
         Self { value: (self.value ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3), ..self }
     }
 
+    fn hash(self, bytes: &[u8]) -> Self {
+        Self { value: XxHash3_64::oneshot_with_seed(self.value, bytes), ..self }
+    }
+
     /// As it stands in the tables.
-    pub(super) fn value(self) -> i64 {
-        self.value as i64
+    pub(super) fn value(self) -> Stored {
+        match self.by {
+            By::Xxh3 => {
+                let mut bytes = [XXH3; 9];
+                bytes[1..].copy_from_slice(&self.value.to_le_bytes());
+                Stored::Named(bytes)
+            }
+            By::Lanes | By::Words | By::Bytes => Stored::Number(self.value as i64),
+        }
     }
 }
 
 /// Refuses what is not what was summed. What is older than schema 3 has no sum.
-pub(super) fn check(stored: Option<i64>, sum: impl Fn(By) -> i64) -> rusqlite::Result<()> {
-    let right = |stored| BY.into_iter().any(|by| sum(by) == stored);
-    if stored.is_none_or(right) { Ok(()) } else { Err(damaged()) }
+pub(super) fn check(stored: Option<Stored>, sum: impl Fn(By) -> Stored) -> rusqlite::Result<()> {
+    let right = match stored {
+        None => true,
+        Some(Stored::Named([XXH3, ..])) => stored == Some(sum(By::Xxh3)),
+        Some(Stored::Named(_)) => false,
+        Some(Stored::Number(_)) => UNNAMED.into_iter().any(|by| Some(sum(by)) == stored),
+    };
+    if right { Ok(()) } else { Err(damaged()) }
 }
 
 /// What is said of a row whose sum is wrong.
@@ -103,6 +158,8 @@ pub(super) fn damaged() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BY: [By; 4] = [By::Xxh3, By::Lanes, By::Words, By::Bytes];
 
     #[test]
     fn every_changed_byte_is_noticed() {
@@ -161,10 +218,16 @@ mod tests {
     #[test]
     fn sums_stay_what_they_are() {
         let sum = |by| Sum::new(by).number(7).bytes(b"From: a@b\n").value();
-        let told = (-8_626_829_610_391_179_571, 2_290_734_947_868_933_843);
-        assert_eq!((sum(By::Words), sum(By::Bytes)), told);
+        let told = [-8_626_829_610_391_179_571, 2_290_734_947_868_933_843].map(Stored::Number);
+        assert_eq!([sum(By::Words), sum(By::Bytes)], told);
         let text: Vec<u8> = (0..200).collect();
-        assert_eq!(Sum::new(By::Lanes).number(7).bytes(&text).value(), -3_489_295_075_008_823_851);
+        let told = Stored::Number(-3_489_295_075_008_823_851);
+        assert_eq!(Sum::new(By::Lanes).number(7).bytes(&text).value(), told);
+        let told = Stored::Named([1, 121, 193, 69, 33, 160, 101, 253, 224]);
+        assert_eq!(sum(By::Xxh3), told);
+        let text = [b'x'; 300];
+        let told = Stored::Named([1, 131, 24, 111, 70, 186, 254, 69, 73]);
+        assert_eq!(Sum::new(By::Xxh3).number(7).bytes(&text).value(), told);
     }
 
     #[test]
@@ -173,6 +236,11 @@ mod tests {
         for stored in BY.map(sum).into_iter().map(Some).chain([None]) {
             assert!(check(stored, sum).is_ok(), "{stored:?}");
         }
-        assert!(check(Some(1), sum).is_err());
+        let Stored::Named(right) = sum(By::Xxh3) else { panic!("it names its format") };
+        let mut other_format = right;
+        other_format[0] = 2;
+        for wrong in [Stored::Number(1), Stored::Named([0; 9]), Stored::Named(other_format)] {
+            assert!(check(Some(wrong), sum).is_err(), "{wrong:?}");
+        }
     }
 }

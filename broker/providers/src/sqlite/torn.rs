@@ -1,49 +1,77 @@
 //! A log that is damaged in the middle: `SQLite` takes it for one that ends there.
 //!
-//! A crash tears the log off in its last commit, which nobody was told of. If whole commits of the same log follow behind
-//! the place where `SQLite` stopped, something else has damaged it, and what they hold was acknowledged. It cannot be put
-//! back in order, but it must not be overwritten either, and somebody must know.
+//! A power cut tears the log in what no sync has covered, and keeps any part of that: commits without a sync, and at most
+//! one with a sync behind them, which was not answered. Whole commits behind the place where `SQLite` stopped are therefore no
+//! damage by themselves. But what follows a commit with a sync was written after that sync had returned: if such a commit is
+//! behind the place, and another one behind it, something else has damaged the log, and what it hides was acknowledged. It
+//! cannot be put back in order, but it must not be overwritten before there is a copy, and its owner must know.
+//!
+//! A commit without a sync changes the page of the table `unsynced`, and no other commit does: so the log tells which is
+//! which.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
+use sundown_core::provider::ProviderError;
+
+use crate::fault;
+use crate::files::sync_dir;
 
 /// In front of everything: magic, format, page size, number, two salts, two sums.
 const HEAD: usize = 32;
 /// In front of each page: its number, the size of the database if a commit ends with it, two salts, two sums.
 const FRAME: usize = 24;
+/// What a disk writes whole.
+const SECTOR: u64 = 512;
+/// The magic of a log whose sums are made of words in big-endian order; without the last bit they are little-endian.
+const BIG_ENDIAN: u32 = 0x377F_0683;
 
-/// Keeps a copy of a log whose damage hides commits, and says so. Nothing has been written since the log was read.
-pub(super) fn keep_damaged_log(connection: &Connection, path: &Path) {
+/// Makes a copy of a log whose damage hides acknowledged commits, and logs that. Nothing has been written since the log was
+/// read. If there is no copy in the end, the store must not be opened: its first commit would overwrite the log.
+pub(super) fn keep_damaged_log(connection: &Connection, path: &Path) -> Result<(), ProviderError> {
     // What cannot be asked fails by itself.
-    let Ok(seen) = frames_seen(connection) else { return };
+    let Ok(seen) = frames_seen(connection) else { return Ok(()) };
     let log = with_suffix(path, "-wal");
-    let hidden = match hidden_commits(&log, seen) {
-        Ok(0) => return,
-        Ok(hidden) => hidden,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => {
-            tracing::warn!(log = %log.display(), %error, "the store's log cannot be looked at");
-            return;
-        }
+    let hidden = match Log::open(&log) {
+        Ok(Some(log)) => log.hidden(seen, page_of_unsynced(connection)),
+        Ok(None) => return Ok(()),
+        Err(error) => Err(error),
     };
-    let kept = kept_log(path);
-    // The first one has the most: it is not overwritten.
-    let copied = if kept.exists() { Ok(0) } else { std::fs::copy(&log, &kept) };
+    let hidden = hidden.map_err(|error| fault::io(&log, &error))?;
+    if hidden == 0 {
+        return Ok(());
+    }
+    let kept = copy(path, &log).map_err(|error| fault::io(&log, &error))?;
     tracing::error!(
-        path = %path.display(), commits = hidden, kept = %kept.display(), copied = copied.is_ok(),
+        path = %path.display(), commits = hidden, kept = %kept.display(),
         "the store's log is damaged, and messages behind the damage are missing; check the disk, and see \"A damaged \
          store\" in docs/operations.md"
     );
+    Ok(())
+}
+
+/// Copies the log beside itself, onto the disk. Each damaged log gets a name of its own.
+fn copy(path: &Path, log: &Path) -> io::Result<PathBuf> {
+    let part = with_suffix(path, "-wal.damaged.part");
+    fs::copy(log, &part)?;
+    File::open(&part)?.sync_all()?;
+    let mut number = 1;
+    while kept_log(path, number).exists() {
+        number += 1;
+    }
+    let kept = kept_log(path, number);
+    fs::rename(&part, &kept)?;
+    sync_dir(folder(path))?;
+    Ok(kept)
 }
 
 /// What is to be said of a store beside which a damaged log is kept: nobody has looked at it yet.
 pub(super) fn kept(path: &Path) -> Option<String> {
-    let kept = kept_log(path);
-    kept.exists().then(|| {
+    let kept = kept_logs(path).into_iter().next();
+    kept.map(|kept| {
         format!(
             "{}: its log was damaged, and messages behind the damage are missing; {} has them. \"A damaged store\" in \
              docs/operations.md says what to do; move that file away when it is done",
@@ -53,8 +81,29 @@ pub(super) fn kept(path: &Path) -> Option<String> {
     })
 }
 
-fn kept_log(path: &Path) -> PathBuf {
-    with_suffix(path, "-wal.damaged")
+/// The copies that are there, in order of their names.
+fn kept_logs(path: &Path) -> Vec<PathBuf> {
+    let first = kept_log(path, 1);
+    let name = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_copy = |entry: &fs::DirEntry| {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        found.starts_with(&name) && Path::new(&found).extension() != Some("part".as_ref())
+    };
+    let entries = fs::read_dir(folder(path)).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.filter(is_copy).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+fn kept_log(path: &Path, number: usize) -> PathBuf {
+    match number {
+        1 => with_suffix(path, "-wal.damaged"),
+        _ => with_suffix(path, &format!("-wal.damaged.{number}")),
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -63,33 +112,120 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// How many frames of the log `SQLite` takes for good.
+/// How many frames of the log `SQLite` takes for good. This writes nothing.
 fn frames_seen(connection: &Connection) -> rusqlite::Result<u64> {
-    let seen: i64 = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
+    let seen: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
     Ok(u64::try_from(seen).unwrap_or(0))
 }
 
-/// How many commits of this log stand behind so many frames. What an earlier round of the log left has other salts.
-fn hidden_commits(log: &Path, seen: u64) -> io::Result<u64> {
-    let mut file = File::open(log)?;
-    let length = file.metadata()?.len();
-    let mut head = [0; HEAD];
-    if length < HEAD as u64 {
-        return Ok(0);
+/// The page that each commit without a sync changes. An older store has none: each of its commits counts as synced.
+fn page_of_unsynced(connection: &Connection) -> Option<u32> {
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'unsynced'";
+    connection.query_row(sql, [], |row| row.get(0)).optional().ok().flatten()
+}
+
+/// A log whose head says what it is.
+struct Log {
+    file: File,
+    length: u64,
+    page: usize,
+    salts: [u8; 8],
+    big_endian: bool,
+}
+
+/// What is in front of a page in the log, if it belongs to this round of the log: one of an earlier round has other salts.
+struct Frame {
+    number: u32,
+    ends_commit: bool,
+    sums: [u32; 2],
+    /// Whether its number and its mark are what was written: they are in one sector with the salts, or its sums are right.
+    is_sure: bool,
+}
+
+impl Log {
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        let mut head = [0; HEAD];
+        if length < HEAD as u64 {
+            return Ok(None);
+        }
+        file.read_exact_at(&mut head, 0)?;
+        let page = word(&head, 8);
+        if !page.is_power_of_two() || !(512..=65_536).contains(&page) {
+            return Ok(None);
+        }
+        let mut salts = [0; 8];
+        salts.copy_from_slice(&head[16..24]);
+        let big_endian = word(&head, 0) == BIG_ENDIAN;
+        Ok(Some(Self { file, length, page: page as usize, salts, big_endian }))
     }
-    file.read_exact(&mut head)?;
-    let page = u64::from(u32::from_be_bytes([head[8], head[9], head[10], head[11]]));
-    if !page.is_power_of_two() || !(512..=65_536).contains(&page) {
-        return Ok(0);
+
+    /// How many commits stand behind so many frames although the first of them, with a sync, was answered: zero if a
+    /// power cut can have left them.
+    fn hidden(&self, seen: u64, unsynced: Option<u32>) -> io::Result<usize> {
+        let mut frame = vec![0; FRAME + self.page];
+        let (mut commits, mut first_synced) = (0, None);
+        let (mut surely_synced, mut before) = (true, None);
+        for place in seen.. {
+            let at = HEAD as u64 + place.saturating_mul(frame.len() as u64);
+            if at.saturating_add(frame.len() as u64) > self.length {
+                break;
+            }
+            self.file.read_exact_at(&mut frame, at)?;
+            let Some(found) = self.frame(&frame, at, before) else {
+                (surely_synced, before) = (false, None);
+                continue;
+            };
+            before = Some(found.sums);
+            surely_synced &= found.is_sure && Some(found.number) != unsynced;
+            if found.ends_commit {
+                commits += 1;
+                if surely_synced {
+                    first_synced.get_or_insert(commits);
+                }
+                surely_synced = true;
+            }
+        }
+        let answered = first_synced.is_some_and(|first| first < commits);
+        Ok(if answered { commits } else { 0 })
     }
-    let size = FRAME as u64 + page;
-    let mut hidden = 0;
-    let mut at = (HEAD as u64).saturating_add(seen.saturating_mul(size));
-    let mut frame = [0; FRAME];
-    while at.saturating_add(size) <= length {
-        file.read_exact_at(&mut frame, at)?;
-        hidden += u64::from(frame[8..16] == head[16..24] && frame[4..8] != [0; 4]);
-        at += size;
+
+    fn frame(&self, bytes: &[u8], at: u64, before: Option<[u32; 2]>) -> Option<Frame> {
+        if bytes[8..16] != self.salts {
+            return None;
+        }
+        let sums = [word(bytes, 16), word(bytes, 20)];
+        let in_one_sector = at / SECTOR == (at + 15) / SECTOR;
+        let is_right = || before.is_some_and(|before| self.sums(before, bytes) == sums);
+        Some(Frame {
+            number: word(bytes, 0),
+            ends_commit: word(bytes, 4) != 0,
+            sums,
+            is_sure: in_one_sector || is_right(),
+        })
     }
-    Ok(hidden)
+
+    /// The sums of a frame behind one with these.
+    fn sums(&self, before: [u32; 2], bytes: &[u8]) -> [u32; 2] {
+        let read = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        let pairs = [&bytes[..8], &bytes[FRAME..]].map(|part| part.as_chunks::<8>().0);
+        let all = pairs.into_iter().flatten().map(|pair| {
+            let (words, _) = pair.as_chunks::<4>();
+            [read(words[0]), read(words[1])]
+        });
+        all.fold(before, |[first, second], [a, b]| {
+            let first = first.wrapping_add(a).wrapping_add(second);
+            [first, second.wrapping_add(b).wrapping_add(first)]
+        })
+    }
+}
+
+/// A number of the log: big-endian, whatever its sums are.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

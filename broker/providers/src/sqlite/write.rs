@@ -12,11 +12,12 @@ use sundown_protocol::request::{Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use super::body;
+use super::numbers::Numbers;
 use super::reader::{no_message, setting};
 use super::rows::{body_sum, encode_recipients, encode_report, envelope_sum, is_of, key};
 use super::schema::{self, FIRST_FINAL, GONE, folder_number, state_number};
 use super::sum::By;
-use crate::fault::Failure;
+use crate::fault::{self, Failure};
 use crate::headers::{Head, MAX_HEAD};
 
 pub(super) type Answer = Result<ProviderAnswer, Failure>;
@@ -33,8 +34,8 @@ const RESERVE: u64 = 4 << 20;
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) uid: u32,
-    next_seq: u64,
-    next_body: u64,
+    seqs: Numbers,
+    bodies: Numbers,
     /// Whether something was committed that no sync covers yet.
     pub(super) unsynced: Unsynced,
 }
@@ -80,9 +81,9 @@ impl Writer {
     pub(super) fn new(connection: Connection) -> Result<Self, Failure> {
         let uid = schema::uid(&connection)?;
         forget_uploads(&connection)?;
-        let next_seq = highest_seq(&connection)? + 1;
-        let next_body = highest_body(&connection)? + 1;
-        Ok(Self { connection, uid, next_seq, next_body, unsynced: Unsynced::Nothing })
+        let seqs = Numbers::load(&connection, "seq")?;
+        let bodies = Numbers::load(&connection, "body")?;
+        Ok(Self { connection, uid, seqs, bodies, unsynced: Unsynced::Nothing })
     }
 
     pub(super) fn apply(&mut self, write: &StoreWrite) -> Answer {
@@ -104,20 +105,14 @@ impl Writer {
         }
     }
 
-    /// A number that no message had. What a failed write took stays unused.
-    fn take_seq(&mut self) -> u64 {
-        self.next_seq += 1;
-        self.next_seq - 1
+    pub(super) fn take_body(&mut self) -> rusqlite::Result<u64> {
+        self.bodies.take(&self.connection)
     }
 
-    pub(super) fn take_body(&mut self) -> u64 {
-        self.next_body += 1;
-        self.next_body - 1
-    }
-
-    /// The highest number that a message had.
-    pub(super) fn last_seq(&self) -> u64 {
-        self.next_seq - 1
+    /// What the last writes did is undone.
+    pub(super) fn undone(&mut self) {
+        self.seqs.undone();
+        self.bodies.undone();
     }
 
     fn append(&mut self, upload: u64, bytes: &[u8]) -> Answer {
@@ -158,7 +153,7 @@ impl Writer {
     }
 
     fn begin_upload(&mut self, upload: u64) -> Result<u64, Failure> {
-        let body = self.take_body();
+        let body = self.take_body()?;
         let sql = "INSERT INTO upload (number, body, parts, size) VALUES (?1, ?2, 0, 0)";
         self.connection.prepare_cached(sql)?.execute((upload as i64, body))?;
         Ok(body)
@@ -236,7 +231,7 @@ impl Writer {
         content: &MessageContent,
     ) -> Result<(u64, u64), Failure> {
         match content {
-            MessageContent::Inline(bytes) => Ok((self.take_body(), bytes.len() as u64)),
+            MessageContent::Inline(bytes) => Ok((self.take_body()?, bytes.len() as u64)),
             MessageContent::Uploaded(upload) => {
                 let unknown = || {
                     let text = "there is no such upload; hand the message over again";
@@ -279,7 +274,7 @@ impl Writer {
     /// Everything at once: a row that grows later would be written twice, and found in its indexes again. `None` if the
     /// record is known; to ask for that before would search the index twice.
     pub(super) fn enter(&mut self, entry: &Entry<'_>) -> rusqlite::Result<Option<u64>> {
-        let seq = self.take_seq();
+        let seq = self.seqs.take(&self.connection)?;
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
                        size, received, recovered, body_sum, state, due, attempts, profile, uid,
                        envelope_from, envelope_to, no_mail, submitted, last_error, report,
@@ -301,7 +296,7 @@ impl Writer {
             entry.size,
             entry.received as i64,
             entry.recovered,
-            body_sum(By::Lanes, entry.record, entry.body, entry.size),
+            body_sum(By::Xxh3, entry.record, entry.body, entry.size),
             queued.map(|s| state_number(s.state())),
             queued.map(|s| s.due as i64),
             queued.map(|s| s.attempts),
@@ -313,7 +308,7 @@ impl Writer {
             queued.map(|s| s.submitted as i64),
             queued.and_then(|s| s.last_error.as_ref()),
             queued.map(|s| encode_report(s.report)),
-            envelope.map(|(s, recipients)| envelope_sum(By::Lanes, s, recipients)),
+            envelope.map(|(s, recipients)| envelope_sum(By::Xxh3, s, recipients)),
         ])?;
         Ok((entered > 0).then_some(seq))
     }
@@ -397,28 +392,20 @@ struct Upload {
 
 /// Uploads do not outlive the broker that took them.
 fn forget_uploads(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
     let mut statement = connection.prepare("SELECT body FROM upload")?;
     let bodies = statement.query_map([], |row| row.get(0))?;
-    for body in bodies.collect::<rusqlite::Result<Vec<u64>>>()? {
-        body::delete(connection, body)?;
-    }
+    let bodies = bodies.collect::<rusqlite::Result<Vec<u64>>>()?;
     connection.execute("DELETE FROM upload", [])?;
-    Ok(())
-}
-
-fn highest_seq(connection: &Connection) -> rusqlite::Result<u64> {
-    let there = highest(connection, "SELECT max(seq) FROM message")?;
-    let forgotten = highest(connection, "SELECT value FROM meta WHERE name = 'seq'")?;
-    Ok(there.max(forgotten))
-}
-
-fn highest_body(connection: &Connection) -> rusqlite::Result<u64> {
-    Ok(body::number_of(highest(connection, "SELECT max(id) FROM body")?))
-}
-
-fn highest(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
-    let found: Option<u64> = connection.query_row(sql, [], |row| row.get(0))?;
-    Ok(found.unwrap_or(0))
+    for body in bodies {
+        match body::delete(connection, body) {
+            // It is in nobody's way.
+            Err(error) if fault::is_damaged_page(&error) => {}
+            done => done?,
+        }
+    }
+    drop(statement);
+    transaction.commit()
 }
 
 pub(super) fn shown(head: &Head<'_>) -> Shown {

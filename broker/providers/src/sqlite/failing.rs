@@ -1,0 +1,100 @@
+//! Writes to the disk that fail, in a process of its own: its files must not grow for a while.
+
+use std::fs;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sundown_core::provider::{Effect, SubmissionState};
+
+use super::tests::*;
+use super::*;
+
+/// Says to the process that it is the one in which writes fail.
+const INSIDE: &str = "SUNDOWN_TEST_FILES_MUST_NOT_GROW";
+
+/// Runs a test again in a process in which a file that is too large is an error and no signal.
+fn inside(name: &str, test: fn()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let name = format!("sqlite::failing::{name}");
+    let output = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$0" --exact "$1" --nocapture"#])
+        .arg(std::env::current_exe().expect("it runs"))
+        .arg(name)
+        .env(INSIDE, "1")
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Does something while no file may be larger than the store's log is now, and a bit.
+fn without_room<T>(fixture: &mut Fixture, more: u64, act: impl FnOnce(&mut Fixture) -> T) -> T {
+    let log = fixture.path().with_file_name("store.db-wal");
+    let size = fs::metadata(log).expect("a log").len();
+    let before = getrlimit(Resource::Fsize);
+    let limit = Rlimit { current: Some(size + more), ..before };
+    setrlimit(Resource::Fsize, limit).expect("less is allowed");
+    let done = act(fixture);
+    setrlimit(Resource::Fsize, before).expect("the limit of before");
+    done
+}
+
+/// Nothing is taken any more, although the disk works again, until the store is opened anew.
+fn is_closed_for_good(fixture: &mut Fixture) {
+    let answer = fixture.write(save(900, inline("x")));
+    assert_eq!(code(&answer), Some(Code::E_DISK_ERROR));
+    let error = answer.expect_err("it is refused");
+    assert_eq!(error.effect, Effect::Nothing, "{error}");
+    fixture.store.logoff().expect("it closes");
+    fixture.store.logon().expect("it opens anew");
+    fixture.write(save(900, inline("x"))).expect("it is saved");
+}
+
+#[test]
+fn a_write_that_fails_closes_the_store() {
+    inside("a_write_that_fails_closes_the_store", || {
+        let mut fixture = Fixture::new();
+        fixture.write(save(1, inline("x"))).expect("it is saved");
+        // More than the cache holds, so that pages are written before the commit.
+        let large = || inline(&"x".repeat(8 << 20));
+        for batch in [vec![save(2, large())], vec![save(3, large()), save(4, inline("x"))]] {
+            let answers = without_room(&mut fixture, 64 << 10, |fixture| fixture.batch(batch));
+            for answer in &answers {
+                assert_eq!(code(answer), Some(Code::E_DISK_ERROR));
+                assert_eq!(answer.as_ref().map_err(|error| error.effect), Err(Effect::Nothing));
+            }
+            is_closed_for_good(&mut fixture);
+        }
+    });
+}
+
+#[test]
+fn a_commit_that_fails_closes_the_store_and_may_be_there() {
+    inside("a_commit_that_fails_closes_the_store_and_may_be_there", || {
+        let mut fixture = Fixture::new();
+        fixture.write(save(1, inline("x"))).expect("it is saved");
+        for batch in [vec![save(2, inline("x"))], vec![save(3, inline("x")), save(4, inline("x"))]]
+        {
+            let answers = without_room(&mut fixture, 0, |fixture| fixture.batch(batch));
+            assert_eq!(code(&answers[0]), Some(Code::E_DISK_ERROR));
+            let effect = answers[0].as_ref().map_err(|error| error.effect);
+            assert_eq!(effect, Err(Effect::Unknown));
+            is_closed_for_good(&mut fixture);
+        }
+    });
+}
+
+#[test]
+fn a_purge_that_fails_closes_the_store() {
+    inside("a_purge_that_fails_closes_the_store", || {
+        let mut fixture = Fixture::new();
+        fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+        fixture.write(update(1, SubmissionState::Sent)).expect("it is sent");
+        without_room(&mut fixture, 0, |fixture| {
+            fixture.store.engine.as_ref().expect("it is open").purge(wall() + (8 << 30));
+        });
+        is_closed_for_good(&mut fixture);
+    });
+}
