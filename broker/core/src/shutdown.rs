@@ -450,7 +450,8 @@ impl Broker {
             };
             self.note_stance(id, place, said);
         }
-        if call == Visits::Do && result.is_ok() {
+        // A notice may end it for good, too (SEED-19).
+        if matches!(call, Visits::Notify | Visits::Do) && result == Ok(ProviderAnswer::Done) {
             self.doubt(id, place);
         }
         let Some(session) = self.sessions.get(&id) else {

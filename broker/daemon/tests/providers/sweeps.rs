@@ -222,3 +222,21 @@ fn a_provider_that_is_over_serves_the_next_process() {
         assert!(next.lists_people());
     }
 }
+
+/// SEED-19, SEED-9: also one that shuts down for good at a notice; the process that gave it may go on, too.
+#[test]
+fn a_provider_that_a_notice_ends_is_made_anew() {
+    for name in ["transport", "book", "store"] {
+        let plan = Plan::default().on(Call::Notify, [Act::IsOver]);
+        let broker = Broker::with(&Probes::of(name, plan), PROFILE);
+        let (mut notifies, mut stays) = together(&broker);
+        notifies.done(Request::NotifyProcessShutdown);
+        for client in [&mut stays, &mut notifies] {
+            works(client, &broker);
+            assert!(client.lists_people(), "{name}");
+        }
+        assert_eq!(notifies.query(), Ok(Reply::Done), "{name}");
+        assert_eq!(notifies.do_fast(), Ok(Reply::Done), "{name}");
+        works(&mut stays, &broker);
+    }
+}

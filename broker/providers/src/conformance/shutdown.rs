@@ -1,6 +1,6 @@
 //! What every type of provider owes a process that leaves, and the processes beside it.
 //!
-//! A provider may be over after the Do of one process. It says so by the code of its answers, and the broker makes a new object
+//! A provider may be over after a notice or the Do of one process. It says so by the code of its answers, and the broker makes a new object
 //! in its place (`renewal.rs` of the core). Nothing that it was handed before may be lost by that.
 
 use sundown_core::provider::ProviderError;
@@ -210,19 +210,9 @@ impl<'a, S: Subject> Exam<'a, S> {
         matches!(done, Some(Ok(())))
     }
 
-    /// Another process uses the provider, now or after a new logon, and finds what was handed over.
+    /// Another process uses the provider, which may be over by a notice or a Do: then the broker makes it anew, without a
+    /// logoff. Everything that was handed over is there.
     fn others_go_on(&mut self, sentence: Sentence) -> Verdict {
-        if self.work(sentence).is_err() {
-            self.steps.note("(it fails)");
-            self.logoff();
-            self.logon(sentence)?;
-            self.work(sentence)?;
-        }
-        self.is_kept(NO_DATA_LOSS)
-    }
-
-    /// The same after a Do: a provider that is over is made anew by the broker, without a logoff.
-    fn others_go_on_after_do(&mut self, sentence: Sentence) -> Verdict {
         self.steps.note("work");
         if let Err(failure) = self.subject.work() {
             self.is_over(&failure)?;
@@ -334,9 +324,9 @@ fn do_leaves_others_alone<S: Subject>(subject: &mut S, steps: &Steps) -> Verdict
     exam.query();
     exam.notify(Who::Leaves);
     exam.does(Who::Leaves);
-    exam.others_go_on_after_do(NEIGHBOURS_UNAFFECTED)?;
+    exam.others_go_on(NEIGHBOURS_UNAFFECTED)?;
     exam.does(Who::Stays);
-    exam.others_go_on_after_do(NEIGHBOURS_UNAFFECTED)
+    exam.others_go_on(NEIGHBOURS_UNAFFECTED)
 }
 
 /// SEED-20: a process that ends at once after a Do, and a broker that does, too.
@@ -373,7 +363,7 @@ fn do_comes_twice<S: Subject>(subject: &mut S, steps: &Steps) -> Verdict {
     let mut exam = Exam::begin(subject, steps)?;
     exam.does(Who::Leaves);
     exam.does(Who::Leaves);
-    exam.others_go_on_after_do(CALLED_SEVERAL_TIMES)?;
+    exam.others_go_on(CALLED_SEVERAL_TIMES)?;
     all_is_kept_by_another(&mut exam)
 }
 

@@ -421,7 +421,6 @@ const OF_ALL: &[(Mistake, &str, Sentence)] = &[
     (ChangesItsMind, "the first answer holds", conformance::ANSWER_HOLDS),
     (ForgetsItsInterface, "the first answer holds", conformance::ANSWER_HOLDS),
     (ShutsDownAtQuery, "a query changes nothing", conformance::QUERY_ONLY_ASKS),
-    (NotifyEndsItForGood, "a notice needs no query", conformance::NOTIFY_ANY_TIME),
     (PanicsAtQuery, "a query changes nothing", conformance::NEVER_PANICS),
     (PanicsAtNotify, "life goes on after a notice", conformance::NEVER_PANICS),
     (PanicsAtDo, "nothing is lost by a do", conformance::NEVER_PANICS),
@@ -433,13 +432,7 @@ const OF_ALL: &[(Mistake, &str, Sentence)] = &[
 #[test]
 fn mistakes_of_every_type_are_found() {
     for &(mistake, check, sentence) in OF_ALL {
-        // A store is asked for more after a notice: it goes on saving without a new logon.
-        let of_store = if mistake == NotifyEndsItForGood {
-            conformance::NOTIFY_KEEPS_SAVING
-        } else {
-            sentence
-        };
-        finds(&store(mistake), mistake, check, of_store);
+        finds(&store(mistake), mistake, check, sentence);
         finds(&transport(mistake), mistake, check, sentence);
         finds(&book(mistake), mistake, check, sentence);
     }
@@ -473,6 +466,7 @@ fn the_letter_of_the_text_conforms() {
 fn mistakes_of_stores_are_found() {
     let found = [
         (ShutsDownAtNotify, "a notice needs no query", conformance::NOTIFY_KEEPS_SAVING),
+        (NotifyEndsItForGood, "a notice needs no query", conformance::NOTIFY_KEEPS_SAVING),
         (LosesWhatIsNotSynced, "what was not finished outlives a do", conformance::NO_DATA_LOSS),
         (AnswersTooFewWrites, "each write is answered", conformance::EACH_WRITE),
         (ClosesWithTheFirstSession, "sessions share a store", conformance::LAST_SESSION_CLOSES),
@@ -487,7 +481,7 @@ fn mistakes_of_stores_are_found() {
     }
 }
 
-/// A transport may stop at a notice, for good as far as this process is concerned (SEED-19): a new logon mends it.
+/// A transport or an address book may stop at a notice, for good (SEED-19): the broker makes it anew.
 #[test]
 fn mistakes_of_transports_are_found() {
     let found = [
@@ -512,8 +506,10 @@ fn mistakes_of_transports_are_found() {
     for (mistake, check, sentence) in found {
         finds(&transport(mistake), mistake, check, sentence);
     }
-    let stops = transport(ShutsDownAtNotify);
-    assert!(stops.holds(), "{stops}");
+    for stops in [ShutsDownAtNotify, NotifyEndsItForGood] {
+        let reports = [transport(stops), book(stops)];
+        assert!(reports.iter().all(Report::holds), "{stops:?}: {reports:?}");
+    }
 }
 
 #[test]
