@@ -205,7 +205,7 @@ impl Client {
     ) {
         let what = request.name();
         let promises = match (request, result) {
-            (Request::Logon(_), Ok(Reply::LoggedOn(on))) => {
+            (Request::Logon(_) | Request::Return { .. }, Ok(Reply::LoggedOn(on))) => {
                 self.profiles.insert(key(&on.member), on.profile);
                 return;
             }

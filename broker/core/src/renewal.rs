@@ -1,8 +1,9 @@
 //! New incarnations of providers. A provider written to the letter of its interface is over after `DoFastShutdown`, though
-//! that was about one process and its neighbours go on (SEED-9).
+//! that was about one process and its neighbours go on (SEED-9). What it stops at `NotifyProcessShutdown` it may stop for good
+//! as well (SEED-19).
 //!
 //! ```text
-//!  sound ──answers a Do──► doubted ──answers anything else──► sound
+//!  sound ──answers a Do or a notice──► doubted ──answers anything else──► sound
 //!                             └──says that it is over──► renewing ──logged on again──► sound
 //! ```
 //!
@@ -22,7 +23,7 @@ use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, TransportCall
 /// What a provider answers that is over: it says so, or it panics.
 const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
 
-/// Providers that have answered a Do, and those that are made anew.
+/// Providers that have answered a notice or a Do, and those that are made anew.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Renewals {
@@ -49,15 +50,18 @@ impl Renewals {
             return false;
         }
         match call {
-            ProviderCall::Write(_) | ProviderCall::Read(_) | ProviderCall::Address(_) => true,
+            // A store is one object for all sessions: the next one finds it as the last one has left it.
+            ProviderCall::Logon
+            | ProviderCall::Write(_)
+            | ProviderCall::Read(_)
+            | ProviderCall::Address(_) => true,
             ProviderCall::Transport(call) => match call {
                 TransportCall::Prepare(_)
                 | TransportCall::Recover { .. }
                 | TransportCall::Validate => true,
                 TransportCall::Complete { .. } | TransportCall::Cancel { .. } => false,
             },
-            ProviderCall::Logon
-            | ProviderCall::Logoff
+            ProviderCall::Logoff
             | ProviderCall::Renew
             | ProviderCall::QueryFastShutdown
             | ProviderCall::NotifyProcessShutdown
@@ -72,7 +76,8 @@ impl Renewals {
 }
 
 impl Broker {
-    /// A provider has answered a Do, in whatever way: whether it goes on for its other processes is seen at its next answer.
+    /// A provider has answered a notice or a Do, in whatever way: whether it goes on for its other processes is seen at its next
+    /// answer.
     pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
         let Some(provider) = self.sessions.get(&session).map(|s| &s.providers[place]) else {
             return;

@@ -450,7 +450,9 @@ impl Broker {
             };
             self.note_stance(id, place, said);
         }
-        if call == Visits::Do {
+        // A notice may end it for good, too (SEED-19).
+        let called = !matches!(result, Ok(ProviderAnswer::Unaware));
+        if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
         }
         let Some(session) = self.sessions.get(&id) else {

@@ -256,7 +256,8 @@ pub trait ProviderShutdown {
     fn query_fast_shutdown(&mut self) -> Result<()>;
 
     /// The process is going to leave, in one way or the other: what is not needed to save its data may stop, for good if
-    /// need be. An ordinary life, a logoff or [`do_fast_shutdown`](Self::do_fast_shutdown) may follow (SEED-19).
+    /// need be. An ordinary life, a logoff or [`do_fast_shutdown`](Self::do_fast_shutdown) may follow (SEED-19). A transport or
+    /// address book that is over by it says so as after a Do.
     fn notify_process_shutdown(&mut self, process: LeavingProcess) -> Result<()>;
 
     /// The process leaves. When this returns, whatever the process handed over is on the disk. Transports and address

@@ -271,6 +271,8 @@ fn a_grant_can_be_taken_back() {
     assert_eq!(world.refused(member.at, revoke(member, 1)), Code::E_NOT_FOUND);
 
     let reference = handed_over(&mut world, member, at, 2);
+    assert_eq!(world.refused(sibling.at, revoke(sibling, 2)), Code::E_NOT_FOUND);
+    assert!(world.call(at, reference.list()).is_ok(), "it is the granter's to take back");
     world.done(member.at, revoke(member, 2));
     assert_lost(&mut world, reference, &by);
     assert_eq!(world.refused(member.at, revoke(member, 2)), Code::E_NOT_FOUND);
@@ -573,4 +575,58 @@ fn a_token_is_never_shown() {
     assert!(!shown(format!("{:?}", world.broker)));
     let refused = world.call(at, Request::Redeem { token }).expect_err("once");
     assert!(!shown(format!("{refused:?} {refused}")));
+}
+
+/// Design §3.11: each token has a minute of its own. That an older one has expired changes nothing for a younger one.
+#[test]
+fn tokens_expire_one_by_one() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let at = world.connect(2);
+    for token in 1..=3 {
+        world.done(member.at, grant(member, folder, token));
+        world.advance(secs(25));
+    }
+    // They are 75, 50 and 25 seconds old.
+    assert_eq!(redeem(&mut world, at, 1).expect_err("expired").code, Code::E_NOT_FOUND);
+    assert!(redeem(&mut world, at, 2).is_ok());
+    world.advance(secs(30));
+    assert!(redeem(&mut world, at, 3).is_ok());
+    world.done(member.at, grant(member, folder, 4));
+    // The minute is over although the broker was not woken yet.
+    world.oversleep(secs(60));
+    assert_eq!(redeem(&mut world, at, 4).expect_err("expired").code, Code::E_NOT_FOUND);
+}
+
+/// Design §3.12: a connection remembers 4,096 references that it has lost, and answers for those with the right code.
+#[test]
+fn lost_references_are_remembered() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let at = world.connect(2);
+    let references: Vec<_> =
+        (1..=4_097).map(|token| handed_over(&mut world, member, at, token)).collect();
+    world.logoff(member);
+    let codes: Vec<_> =
+        references.iter().map(|reference| world.refused(at, reference.list())).collect();
+    assert_ne!(codes[0], Code::RPC_E_DISCONNECTED, "the oldest is forgotten");
+    assert!(codes[1..].iter().all(|code| *code == Code::RPC_E_DISCONNECTED));
+}
+
+/// Design §3.12: whoever uses a reference that another process holds is refused, and the log says so. What its own process has
+/// lost is no such thing.
+#[test]
+fn the_use_of_a_strangers_reference_is_noted() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let (at, stranger) = (world.connect(2), world.connect(3));
+    let reference = handed_over(&mut world, member, at, 1);
+    let before = world.refusals.len();
+    assert!(world.call(stranger, reference.list()).is_err());
+    assert_eq!(world.refusals[before..].len(), 1);
+    assert_eq!(world.refusals[before].0, 3, "the stranger's process");
+    world.done(at, reference.release());
+    assert!(world.call(at, reference.list()).is_err());
+    assert_eq!(world.refusals.len(), before + 1);
 }

@@ -6,6 +6,7 @@ use sundown_protocol::{Code, Events};
 
 use super::fakes::Interface;
 use super::world::{World, secs};
+use crate::provider::ProviderCall;
 
 fn literal(provider: &str) -> World {
     let mut world = World::new();
@@ -93,4 +94,46 @@ fn what_cannot_be_made_anew_fails_and_is_tried_again() {
     world.logoff(stays);
     world.advance(secs(60));
     world.assert_empty();
+}
+
+/// SEED-9: nobody else is there when the process leaves. The next one logs on before the store is closed, and finds it made
+/// anew.
+#[test]
+fn the_next_process_finds_a_store_that_is_whole() {
+    let mut world = literal("store");
+    let leaves = world.member(1);
+    world.leave_fast(leaves.at);
+    world.disconnect(leaves.at);
+    world.advance(secs(1));
+    assert!(world.is_over("store"));
+    let next = world.member(2);
+    assert!(!world.is_over("store"), "it was made anew");
+    world.submit(next, "b@x");
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
+}
+
+/// SEED-19, SEED-9: what a transport or an address book stops for good at a notice it stops for the process that gave it. The
+/// neighbours go on, and so does that process until it leaves.
+#[test]
+fn a_notice_may_end_a_provider_too() {
+    for provider in ["relay", "people", "store"] {
+        let mut world = literal(provider);
+        world.over_at = ProviderCall::NotifyProcessShutdown;
+        let (notifies, stays) = (world.member(1), world.member(2));
+        let book = world.open(stays, Opening::AddressBook);
+        world.notify(notifies.at);
+        assert!(world.is_over(provider));
+        for (n, member) in [(1, stays), (2, notifies)] {
+            world.submit(member, "b@x");
+            assert_eq!(world.wire.delivered_to("b@x"), n, "{provider}");
+        }
+        let action = AddressAction::Add { name: "bo".into(), addresses: vec!["bo@x".into()] };
+        let add = Request::AddressBook { member: stays.id, object: book, action };
+        assert!(matches!(world.call(stays.at, add), Ok(Reply::Added(_))), "{provider}");
+        assert!(!world.is_over(provider), "{provider} was made anew");
+        world.leave_fast(notifies.at);
+        world.logoff(stays);
+        world.advance(secs(60));
+        world.assert_empty();
+    }
 }

@@ -123,6 +123,8 @@ pub(super) struct World {
     deletions: VecDeque<String>,
     /// Providers that shut down for good at a Do, by name.
     pub(super) literal: BTreeSet<String>,
+    /// The call at which they are over: `DoFastShutdown`, or `NotifyProcessShutdown`.
+    pub(super) over_at: ProviderCall,
     /// Those of them that are over until they are made anew, by lane; a store's is its writer's.
     over: BTreeSet<LaneId>,
     /// How often each provider carried out each shutdown call.
@@ -240,6 +242,7 @@ impl World {
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
             literal: BTreeSet::new(),
+            over_at: ProviderCall::DoFastShutdown,
             over: BTreeSet::new(),
             carried_out: BTreeMap::new(),
             deleted: Vec::new(),
@@ -563,7 +566,7 @@ impl World {
         }
         let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
         let over = self.over.contains(&view);
-        if provider == ProviderCall::DoFastShutdown && self.literal.contains(&lane.name) {
+        if provider == self.over_at && self.literal.contains(&lane.name) {
             self.over.insert(view);
         } else if provider == ProviderCall::Renew {
             self.over.remove(&view);

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use sundown_daemon::{Locations, Options, Registry, Server};
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{
-    Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Request,
+    Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Opening, Request,
     SettingChange, Stopping, Submit,
 };
 use sundown_protocol::{
@@ -215,7 +216,7 @@ impl Client {
         let submit = Submit {
             member: self.member,
             store: 0,
-            key: SubmitKey(u128::from(self.asked) + 0xABC),
+            key: SubmitKey(next_key()),
             from: None,
             recipients: vec![to.into()],
             content: Content::Inline(Blob(text.as_bytes().to_vec())),
@@ -239,6 +240,14 @@ impl Client {
         }
     }
 
+    /// Whether the address book can be listed.
+    pub(crate) fn lists_people(&mut self) -> bool {
+        let member = self.member;
+        let open = Request::Open { member, what: Opening::AddressBook };
+        let Ok(Reply::Opened(object)) = self.call(open) else { return false };
+        self.call(Request::List { member, object, after: 0, limit: 10 }).is_ok()
+    }
+
     /// `QueryFastShutdown`.
     pub(crate) fn query(&mut self) -> std::result::Result<Reply, Fault> {
         self.call(Request::QueryFastShutdown)
@@ -255,6 +264,12 @@ impl Client {
         let off = self.call(Request::Logoff(Logoff { member, flags, drain: None }));
         assert!(off.is_ok(), "{off:?}");
     }
+}
+
+/// A key for a submission that no other client of the test has.
+fn next_key() -> u128 {
+    static MADE: AtomicU64 = AtomicU64::new(1);
+    u128::from(MADE.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The providers that refuse a fast shutdown, by an answer that says so.

@@ -6,6 +6,7 @@
 //! | `broker` | a broker with such providers, and its clients |
 //! | `shutdowns` | stories of Query, Notify and Do with providers that answer |
 //! | `misbehaviour` | one provider of each type misbehaves in each of the three calls |
+//! | `sweeps` | the order of a sweep when a provider hangs, what it costs other processes, and what is said meanwhile |
 //! | `floods` | providers that answer too much |
 
 mod broker;
@@ -13,3 +14,4 @@ mod floods;
 mod misbehaviour;
 mod probe;
 mod shutdowns;
+mod sweeps;

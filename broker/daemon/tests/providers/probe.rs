@@ -60,6 +60,10 @@ pub(crate) enum Act {
     Panics,
     /// It does not return before the gate is open; then it succeeds.
     Hangs(Gate),
+    /// It hangs until the gate is open, and does the rest then.
+    Waits(Gate, Box<Act>),
+    /// It succeeds, and is over: every later call but the three fails.
+    IsOver,
 }
 
 /// Whether a provider has the shutdown interface.
@@ -238,7 +242,7 @@ impl Probes {
         let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = plans.get(&spec.name).cloned().unwrap_or_default();
         let (name, log) = (spec.name.clone(), self.log.clone());
-        Probe { name, log, plan, calls: HashMap::new() }
+        Probe { name, log, plan, calls: HashMap::new(), is_over: false }
     }
 }
 
@@ -249,11 +253,22 @@ struct Probe {
     plan: Plan,
     /// How often it was called.
     calls: HashMap<Call, usize>,
+    is_over: bool,
 }
 
 impl Probe {
     fn note(&self, what: &str) {
         self.log.note(format!("{} {what}", self.name));
+    }
+
+    fn log_on(&self) -> Result<()> {
+        self.note("logon");
+        self.works()
+    }
+
+    fn works(&self) -> Result<()> {
+        let text = format!("{} has shut down", self.name);
+        if self.is_over { Err(ProviderError::new(Code::E_NOT_INITIALIZED, text)) } else { Ok(()) }
     }
 
     /// Whether it has the interface.
@@ -285,6 +300,11 @@ impl Probe {
             }
             Act::Panics => panic!("{} fails inside", self.name),
             Act::Hangs(gate) => gate.pass(),
+            Act::Waits(gate, then) => {
+                gate.pass();
+                return self.perform(*then);
+            }
+            Act::IsOver => self.is_over = true,
         }
         Ok(())
     }
@@ -332,11 +352,14 @@ struct ProbeStore {
 
 impl StoreProvider for ProbeStore {
     fn logon(&mut self) -> Result<StoreFacts> {
-        self.probe.note("logon");
+        self.probe.log_on()?;
         self.inner.logon()
     }
 
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>> {
+        if let Err(error) = self.probe.works() {
+            return batch.iter().map(|_| Err(error.clone())).collect();
+        }
         for write in &batch {
             match write {
                 StoreWrite::Setting { name, .. } => self.probe.note(&format!("keeps {name}")),
@@ -388,7 +411,7 @@ impl ProbeTransport {
 
 impl TransportProvider for ProbeTransport {
     fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
-        self.probe.note("logon");
+        self.probe.log_on()?;
         self.support = Some(support);
         Ok(TransportFacts::default())
     }
@@ -396,10 +419,13 @@ impl TransportProvider for ProbeTransport {
     fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>) {
         self.last = Some((transmission.store, transmission.record));
         let prepared = Prepared { marker: "m".into(), refused: Vec::new() };
-        reply.send(Ok(prepared));
+        reply.send(self.probe.works().map(|()| prepared));
     }
 
     fn complete(&mut self, _: u64, reply: Reply<Vec<RecipientResult>>) {
+        if let Err(error) = self.probe.works() {
+            return reply.send(Err(error));
+        }
         self.probe.log.note("sent");
         let result =
             RecipientResult { recipient: 0, outcome: Outcome::Sent, reply: "taken".into() };
@@ -446,11 +472,11 @@ struct ProbeBook(Probe);
 
 impl AddressBookProvider for ProbeBook {
     fn logon(&mut self) -> Result<()> {
-        self.0.note("logon");
-        Ok(())
+        self.0.log_on()
     }
 
     fn call(&mut self, _: &AddressCall) -> Result<ProviderAnswer> {
+        self.0.works()?;
         self.0.note("called");
         Ok(ProviderAnswer::Addresses { rows: Vec::new(), next: None })
     }

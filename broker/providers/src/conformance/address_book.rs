@@ -9,7 +9,7 @@ use sundown_protocol::request::AddressAction;
 use crate::{AddressBookProvider, ProviderShutdown, Result};
 
 use super::runner::{Check, Steps, Verdict, broken};
-use super::shutdown::{self, Subject, Used};
+use super::shutdown::{self, Failure, Subject, Used};
 use super::{LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, WORKS, unique};
 
 type Make = Arc<dyn Fn() -> Result<Box<dyn AddressBookProvider>> + Send + Sync>;
@@ -59,7 +59,8 @@ impl AddressBook {
                 Ok(())
             }
             Err(error) if [Code::E_NO_SUPPORT, Code::E_NO_ACCESS].contains(&error.code) => Ok(()),
-            other => Err(format!("adding a name fails: {other:?}")),
+            Err(error) => Err(Failure::of("adding a name", &error)),
+            other => Err(format!("adding a name answers {other:?}").into()),
         }
     }
 
@@ -67,13 +68,17 @@ impl AddressBook {
         let listed = self.object().and_then(|b| b.call(&AddressCall::List { after: 0, limit: 10 }));
         match listed {
             Ok(ProviderAnswer::Addresses { .. }) => Ok(()),
-            other => Err(format!("listing fails: {other:?}")),
+            Err(error) => Err(Failure::of("listing", &error)),
+            other => Err(format!("listing answers {other:?}").into()),
         }
     }
 
     fn has_names(&mut self) -> Used {
         for name in self.names.clone() {
-            resolves(self.object().map_err(|error| error.to_string())?.as_mut(), &name)?;
+            resolves(
+                self.object().map_err(|error| Failure::of("a call", &error))?.as_mut(),
+                &name,
+            )?;
         }
         Ok(())
     }
@@ -83,7 +88,8 @@ fn resolves(book: &mut dyn AddressBookProvider, name: &str) -> Used {
     let action = AddressAction::Resolve { name: name.to_owned() };
     match book.call(&AddressCall::Act(action)) {
         Ok(ProviderAnswer::Address(row)) if row.name == name => Ok(()),
-        other => Err(format!("a name that was added is not resolved: {other:?}")),
+        Err(error) => Err(Failure::of("resolving a name that was added", &error)),
+        other => Err(format!("a name that was added is not resolved: {other:?}").into()),
     }
 }
 
@@ -124,7 +130,7 @@ impl Subject for AddressBook {
     }
 
     fn is_kept_beside(&mut self) -> Used {
-        let told = |error: ProviderError| format!("a second object fails: {error}");
+        let told = |error: ProviderError| Failure::of("a second object", &error);
         let mut second = (self.make)().map_err(told)?;
         if second.logon().is_err() {
             return Ok(());

@@ -2,7 +2,8 @@
 //!
 //! The texts describe providers that live in the process that leaves. Here a provider lives in the broker and outlives that
 //! process: other processes use the same object. A provider that follows the texts to the letter and shuts down at Do must
-//! therefore not break its neighbours (SEED-9). The kit calls a provider as the broker does, in the orders that the texts
+//! therefore not break its neighbours (SEED-9): it answers them that it is not initialized, and a new object in its place
+//! is whole. The kit calls a provider as the broker does, in the orders that the texts
 //! allow, and reports each sentence that the provider breaks.
 //!
 //! A test of a provider calls the function for its type with a constructor, and [`Report::assert_holds`] on the result. Each
@@ -107,6 +108,11 @@ pub const CALLED_SEVERAL_TIMES: Sentence = Sentence {
 pub const NEIGHBOURS_UNAFFECTED: Sentence = Sentence {
     id: "SEED-9",
     text: "Fast Shutdown will not affect MAPI sessions in other processes, including any shared sessions.",
+};
+/// How the broker knows that a provider has shut down.
+pub const SAYS_IT_IS_OVER: Sentence = Sentence {
+    id: "ProviderShutdown::do_fast_shutdown",
+    text: "One that shuts down for good answers their calls with MAPI_E_NOT_INITIALIZED, or fails inside.",
 };
 /// Do loses nothing.
 pub const NO_DATA_LOSS: Sentence = Sentence {

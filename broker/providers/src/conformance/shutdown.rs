@@ -1,19 +1,63 @@
 //! What every type of provider owes a process that leaves, and the processes beside it.
 //!
-//! A provider may fail after the Do of one process, cleanly: the broker logs it on again. Until then nothing that it was
-//! handed may be lost.
+//! A provider may be over after a notice or the Do of one process. It says so by the code of its answers, and the broker makes a new object
+//! in its place (`renewal.rs` of the core). Nothing that it was handed before may be lost by that.
+
+use sundown_core::provider::ProviderError;
+use sundown_protocol::Code;
 
 use crate::{LeavingProcess, ProviderShutdown, Result};
 
 use super::runner::{Check, Steps, Verdict, broken};
 use super::{
     ANSWER_HOLDS, CALLED_SEVERAL_TIMES, LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, NO_DATA_LOSS,
-    NORMAL_SHUTDOWN, NOTIFY_ANY_TIME, NOTIFY_KEEPS_SAVING, QUERY_ONLY_ASKS, STORE_IS_OPERATIONAL,
-    Sentence, WORKS,
+    NORMAL_SHUTDOWN, NOTIFY_ANY_TIME, NOTIFY_KEEPS_SAVING, QUERY_ONLY_ASKS, SAYS_IT_IS_OVER,
+    STORE_IS_OPERATIONAL, Sentence, WORKS,
 };
 
-/// How one use of a provider ended; an error in words.
-pub(super) type Used = std::result::Result<(), String>;
+/// How one use of a provider ended.
+pub(super) type Used<T = ()> = std::result::Result<T, Failure>;
+
+/// What went wrong in a use of a provider.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The provider's code, if it answered an error.
+    code: Option<Code>,
+    what: String,
+}
+
+impl Failure {
+    /// An error of the provider.
+    pub(super) fn of(call: &str, error: &ProviderError) -> Self {
+        Self { code: Some(error.code), what: format!("{call} fails: {error}") }
+    }
+
+    /// What the provider says by it, if it has shut down: that it is over.
+    fn is_over(&self) -> bool {
+        self.code.is_some_and(|code| OVER.contains(&code))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Self {
+        Self { code: None, what }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(what: &str) -> Self {
+        what.to_owned().into()
+    }
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.what
+    }
+}
+
+/// What a provider answers that has shut down: the broker makes it anew.
+const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
 
 /// A provider object and what it was handed.
 pub(super) trait Subject: Send {
@@ -56,7 +100,6 @@ pub(super) trait Subject: Send {
 pub(super) fn checks<S: Subject>() -> Vec<Check<S>> {
     vec![
         Check { name: "works without a shutdown", run: works },
-        Check { name: "the first answer holds", run: first_answer_holds },
         Check { name: "a query changes nothing", run: query_changes_nothing },
         Check {
             name: "life goes on after a notice",
@@ -67,6 +110,7 @@ pub(super) fn checks<S: Subject>() -> Vec<Check<S>> {
         Check { name: "nothing is lost by a do", run: do_loses_nothing },
         Check { name: "what was not finished outlives a do", run: unfinished_outlives_a_do },
         Check { name: "a do may come twice", run: do_comes_twice },
+        Check { name: "the first answer holds", run: first_answer_holds },
         Check { name: "a logoff and a logon follow a do", run: normal_shutdown_follows_a_do },
         Check { name: "a logon follows a logoff", run: logon_follows_logoff },
     ]
@@ -166,15 +210,37 @@ impl<'a, S: Subject> Exam<'a, S> {
         matches!(done, Some(Ok(())))
     }
 
-    /// Another process uses the provider, now or after a new logon, and finds what was handed over.
+    /// Another process uses the provider, which may be over by a notice or a Do: then the broker makes it anew, without a
+    /// logoff. Everything that was handed over is there.
     fn others_go_on(&mut self, sentence: Sentence) -> Verdict {
-        if self.work(sentence).is_err() {
-            self.steps.note("(it fails)");
-            self.logoff();
-            self.logon(sentence)?;
+        self.steps.note("work");
+        if let Err(failure) = self.subject.work() {
+            self.is_over(&failure)?;
+            self.made_anew(sentence)?;
             self.work(sentence)?;
         }
         self.is_kept(NO_DATA_LOSS)
+    }
+
+    /// The broker knows by the code that a provider is over.
+    fn is_over(&self, failure: &Failure) -> Verdict {
+        self.steps.note("(it fails)");
+        if failure.is_over() { Ok(()) } else { broken(SAYS_IT_IS_OVER, failure.what.clone()) }
+    }
+
+    fn made_anew(&mut self, sentence: Sentence) -> Verdict {
+        self.steps.note("a new object in its place");
+        let made = self.subject.renew();
+        made.or_else(|error| broken(sentence, format!("no new object: {error}")))?;
+        self.logon(sentence)
+    }
+
+    /// Logs the object on that was logged off after a Do, or another one if it is over.
+    fn logon_after_do(&mut self, sentence: Sentence) -> Verdict {
+        self.steps.note("logon");
+        let Err(error) = self.subject.logon() else { return Ok(()) };
+        self.is_over(&Failure::of("the logon", &error))?;
+        self.made_anew(sentence)
     }
 }
 
@@ -307,7 +373,7 @@ fn normal_shutdown_follows_a_do<S: Subject>(subject: &mut S, steps: &Steps) -> V
     exam.notify(Who::Leaves);
     exam.does(Who::Leaves);
     exam.logoff();
-    exam.logon(NORMAL_SHUTDOWN)?;
+    exam.logon_after_do(NORMAL_SHUTDOWN)?;
     exam.work(NORMAL_SHUTDOWN)?;
     exam.is_kept(NO_DATA_LOSS)
 }

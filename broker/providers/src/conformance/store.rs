@@ -13,7 +13,7 @@ use sundown_protocol::request::{Report, SettingChange};
 use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader, Sync};
 
 use super::runner::{Check, Steps, Verdict, broken};
-use super::shutdown::{self, Subject, Used};
+use super::shutdown::{self, Failure, Subject, Used};
 use super::{
     EACH_WRITE, LAST_SESSION_CLOSES, LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, WORKS, now, unique,
 };
@@ -60,8 +60,8 @@ pub(super) fn checks() -> Vec<Check<Store>> {
 }
 
 /// An answer that was expected, or words about it.
-fn told<T>(what: &str, answer: Result<T>) -> std::result::Result<T, String> {
-    answer.map_err(|error| format!("{what} fails: {error}"))
+fn told<T>(what: &str, answer: Result<T>) -> Used<T> {
+    answer.map_err(|error| Failure::of(what, &error))
 }
 
 fn closed() -> ProviderError {
@@ -114,7 +114,7 @@ impl Store {
         let count = batch.len();
         let answers = told("a new object", self.object())?.commit(batch, sync);
         if answers.len() != count {
-            return Err(format!("{count} writes have {} answers", answers.len()));
+            return Err(format!("{count} writes have {} answers", answers.len()).into());
         }
         answers.into_iter().try_for_each(|answer| told("a write", answer).map(drop))
     }
@@ -130,7 +130,7 @@ impl Store {
         (record, bytes)
     }
 
-    fn reader(&mut self) -> std::result::Result<Box<dyn StoreReader>, String> {
+    fn reader(&mut self) -> Used<Box<dyn StoreReader>> {
         let store = self.made.as_ref().ok_or_else(|| closed().to_string())?;
         told("a reader", store.reader())
     }
@@ -143,7 +143,7 @@ impl Store {
         let question = StoreRead::Setting { section: SECTION.into(), name };
         match told("reading a setting", reader.read(&question))? {
             ProviderAnswer::Setting(Some(found)) if found == value => Ok(()),
-            other => Err(format!("a setting that was made is not there: {other:?}")),
+            other => Err(format!("a setting that was made is not there: {other:?}").into()),
         }
     }
 }
@@ -153,7 +153,7 @@ impl Message {
         let record = self.record;
         let found = told("finding a message", reader.read(&StoreRead::Find { record }))?;
         if !matches!(found, ProviderAnswer::Found { .. }) {
-            return Err(format!("a message that was committed is not found: {found:?}"));
+            return Err(format!("a message that was committed is not found: {found:?}").into());
         }
         let mut bytes = Vec::new();
         let mut body = told("opening a message", reader.open(record))?;
@@ -280,25 +280,16 @@ fn each_write_is_answered(store: &mut Store, steps: &Steps) -> Verdict {
     store.is_kept().or_else(|why| broken(EACH_WRITE, why))
 }
 
-/// The object is one for all sessions: the end of one, and a Do in one, leave the other alone.
+/// The object is one for all sessions: the end of one leaves the other alone.
 fn sessions_share_a_store(store: &mut Store, steps: &Steps) -> Verdict {
     for session in ["logon of a session", "logon of a second session"] {
         steps.note(session);
         store.logon().or_else(|error| broken(WORKS, error.to_string()))?;
         store.work().or_else(|why| broken(WORKS, why))?;
     }
-    steps.note("do in one");
-    if let Some(interface) = store.interface() {
-        let _ = interface.do_fast_shutdown(LeavingProcess { pid: std::process::id(), session: 1 });
-    }
     steps.note("logoff of one");
     let _ = store.logoff();
-    if store.work().is_err() {
-        steps.note("(it fails), logoff and logon");
-        let _ = store.logoff();
-        store.logon().or_else(|error| broken(NEIGHBOURS_UNAFFECTED, error.to_string()))?;
-        store.work().or_else(|why| broken(LAST_SESSION_CLOSES, why))?;
-    }
+    store.work().or_else(|why| broken(LAST_SESSION_CLOSES, why))?;
     store.is_kept().or_else(|why| broken(LAST_SESSION_CLOSES, why))
 }
 
@@ -317,8 +308,8 @@ fn a_reader_outlives_a_do(store: &mut Store, steps: &Steps) -> Verdict {
     if store.is_readable(reader.as_mut()).is_ok() {
         return Ok(());
     }
-    steps.note("(it fails), logoff and logon");
-    let _ = store.logoff();
+    steps.note("(it fails), a new object in its place, logon");
+    store.renew().or_else(|error| broken(NEIGHBOURS_UNAFFECTED, error.to_string()))?;
     store.logon().or_else(|error| broken(NEIGHBOURS_UNAFFECTED, error.to_string()))?;
     store.is_kept().or_else(|why| broken(NEIGHBOURS_UNAFFECTED, why))
 }

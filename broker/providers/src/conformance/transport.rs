@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::runner::{Broken, Check, Steps, Verdict, broken};
-use super::shutdown::{self, Subject, Used};
+use super::shutdown::{self, Failure, Subject, Used};
 use super::{
     ALWAYS_ANSWERS, CANCEL_FORGETS, LOGON_AGAIN, MARKER_IS_SHORT, NEIGHBOURS_UNAFFECTED,
     ONE_RESULT_EACH, RECOVER_FINDS_OUT, WORKS, unique,
@@ -145,9 +145,9 @@ fn way<T: Send + 'static>() -> (Reply<T>, Answer<T>) {
 }
 
 /// Waits for an answer. The runner's deadline is over a check; a reply that is kept for ever would block it.
-fn get<T>(call: &str, answer: &Answer<T>) -> std::result::Result<T, String> {
+fn get<T>(call: &str, answer: &Answer<T>) -> Used<T> {
     let result = answer.recv().map_err(|_| format!("{call} has no answer"))?;
-    result.map_err(|error| format!("{call} fails: {error}"))
+    result.map_err(|error| Failure::of(call, &error))
 }
 
 impl Transport {
@@ -186,18 +186,18 @@ impl Transport {
     }
 
     /// Prepares a message of which no recipient is refused.
-    fn prepared(&mut self) -> std::result::Result<(Transmission, String), String> {
+    fn prepared(&mut self) -> Used<(Transmission, String)> {
         let transmission = self.next();
-        let answer = self.prepare(&transmission).map_err(|error| error.to_string())?;
+        let answer = self.prepare(&transmission).map_err(|error| Failure::of("a call", &error))?;
         let Prepared { marker, refused } = get("prepare", &answer)?;
         if !refused.is_empty() {
-            return Err(format!("prepare refuses the kit's recipients: {refused:?}"));
+            return Err(format!("prepare refuses the kit's recipients: {refused:?}").into());
         }
         Ok((transmission, marker))
     }
 
-    fn completed(&mut self, id: u64) -> std::result::Result<Vec<RecipientResult>, String> {
-        let answer = self.complete(id).map_err(|error| error.to_string())?;
+    fn completed(&mut self, id: u64) -> Used<Vec<RecipientResult>> {
+        let answer = self.complete(id).map_err(|error| Failure::of("a call", &error))?;
         get("complete", &answer)
     }
 
@@ -205,8 +205,9 @@ impl Transport {
         &mut self,
         transmission: &Transmission,
         marker: &str,
-    ) -> std::result::Result<Vec<RecipientResult>, String> {
-        let answer = self.recover(transmission, marker).map_err(|error| error.to_string())?;
+    ) -> Used<Vec<RecipientResult>> {
+        let answer =
+            self.recover(transmission, marker).map_err(|error| Failure::of("a call", &error))?;
         get("recover", &answer)
     }
 
@@ -223,8 +224,8 @@ impl Transport {
         {
             return Ok(results);
         }
-        steps.note("(it fails), logoff, logon, recover");
-        let _ = self.logoff();
+        steps.note("(it fails), a new object in its place, logon, recover");
+        self.renew().or_else(|error| broken(NEIGHBOURS_UNAFFECTED, error.to_string()))?;
         self.logon().or_else(|error| broken(NEIGHBOURS_UNAFFECTED, error.to_string()))?;
         self.recovered(transmission, marker).or_else(|why| broken(RECOVER_FINDS_OUT, why))
     }
@@ -252,7 +253,7 @@ fn each_once(transmission: &Transmission, results: &[RecipientResult]) -> Used {
     if wanted == found {
         return Ok(());
     }
-    Err(format!("recipients {wanted:?} have results {results:?}"))
+    Err(format!("recipients {wanted:?} have results {results:?}").into())
 }
 
 impl Subject for Transport {
@@ -283,7 +284,7 @@ impl Subject for Transport {
         let results = self.completed(transmission.id)?;
         each_once(&transmission, &results)?;
         match results.iter().find(|result| result.outcome != Outcome::Sent) {
-            Some(unsent) => Err(format!("a message is not sent: {unsent:?}")),
+            Some(unsent) => Err(format!("a message is not sent: {unsent:?}").into()),
             None => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! Providers that make one mistake each: the kit finds it, by the check and the sentence that it is about.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sundown_core::provider::{
@@ -25,11 +26,14 @@ use crate::{
 enum Mistake {
     /// Nothing: it shuts down at Do for all processes, as the founding text says to the letter, and a logon mends that.
     ShutsDownUntilLogon,
+    /// Nothing: no logon mends this object, and it says so by the code.
+    ShutsDownForGood,
     /// Nothing: it does not know the interface.
     Unaware,
     /// Nothing: it refuses, and each of the three calls is an error.
     Refuses,
-    ShutsDownForGood,
+    ShutsDownForAll,
+    ShutsDownWithoutAWord,
     ChangesItsMind,
     ForgetsItsInterface,
     HasNothingToSaveAndRefuses,
@@ -40,7 +44,6 @@ enum Mistake {
     PanicsAtNotify,
     PanicsAtDo,
     PanicsAtTheSecondDo,
-    TheSecondDoEndsItForGood,
     HangsInDo,
     LogsOnOnce,
     NeverForgivesAFailedLogon,
@@ -74,15 +77,23 @@ struct Bent {
     queries: usize,
     dos: usize,
     logons: usize,
+    /// That all objects over the same data are down.
+    all: Arc<AtomicBool>,
 }
 
 fn error() -> ProviderError {
-    ProviderError::new(Code::E_CALL_FAILED, "it is down")
+    ProviderError::new(Code::E_NOT_INITIALIZED, "it is down")
 }
 
 impl Bent {
-    fn new(mistake: Mistake) -> Self {
-        Self { mistake, down: Down::No, queries: 0, dos: 0, logons: 0 }
+    fn new(mistake: Mistake, all: &Arc<AtomicBool>) -> Self {
+        let all = Arc::clone(all);
+        Self { mistake, down: Down::No, queries: 0, dos: 0, logons: 0, all }
+    }
+
+    fn error(&self) -> ProviderError {
+        let code = if self.is(ShutsDownWithoutAWord) { Code::E_NO_ACCESS } else { error().code };
+        ProviderError { code, ..error() }
     }
 
     fn is(&self, mistake: Mistake) -> bool {
@@ -91,13 +102,15 @@ impl Bent {
 
     /// Whether it works.
     fn up(&self) -> Result<()> {
-        if self.down == Down::No { Ok(()) } else { Err(error()) }
+        let is_down = self.down != Down::No || self.all.load(Ordering::SeqCst);
+        if is_down { Err(self.error()) } else { Ok(()) }
     }
 
     fn logon(&mut self) -> Result<()> {
         self.logons += 1;
-        if self.down == Down::ForGood || (self.is(LogsOnOnce) && self.logons > 1) {
-            return Err(error());
+        let is_down = self.down == Down::ForGood || self.all.load(Ordering::SeqCst);
+        if is_down || (self.is(LogsOnOnce) && self.logons > 1) {
+            return Err(self.error());
         }
         self.down = Down::No;
         Ok(())
@@ -150,9 +163,9 @@ impl ProviderShutdown for Bent {
         match self.mistake {
             PanicsAtDo => panic!("it fails in Do"),
             PanicsAtTheSecondDo => assert!(self.dos < 2, "it fails in the second Do"),
-            TheSecondDoEndsItForGood if self.dos > 1 => self.down = Down::ForGood,
             ShutsDownUntilLogon => self.down = Down::UntilLogon,
-            ShutsDownForGood => self.down = Down::ForGood,
+            ShutsDownForGood | ShutsDownWithoutAWord => self.down = Down::ForGood,
+            ShutsDownForAll => self.all.store(true, Ordering::SeqCst),
             HangsInDo => loop {
                 std::thread::park();
             },
@@ -177,8 +190,8 @@ impl StoreProvider for BadStore {
     }
 
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>> {
-        if self.bent.up().is_err() {
-            return batch.iter().map(|_| Err(error())).collect();
+        if let Err(error) = self.bent.up() {
+            return batch.iter().map(|_| Err(error.clone())).collect();
         }
         match self.bent.mistake {
             LosesWhatIsNotSynced if sync == Sync::None => {
@@ -233,8 +246,8 @@ impl TransportProvider for BadTransport {
 
     fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>) {
         self.last = transmission.id;
-        if self.bent.up().is_err() {
-            return reply.send(Err(error()));
+        if let Err(error) = self.bent.up() {
+            return reply.send(Err(error));
         }
         match self.bent.mistake {
             ForgetsReplies => std::mem::forget(reply),
@@ -282,7 +295,7 @@ impl TransportProvider for BadTransport {
     ) {
         match self.bent.mistake {
             RecoversNothing => reply.send(Ok(Vec::new())),
-            ForgetsFlightsAtDo if self.bent.dos > 0 => reply.send(Err(error())),
+            ForgetsFlightsAtDo => reply.send(Err(error())),
             _ => self.inner.recover(transmission, marker, reply),
         }
     }
@@ -365,8 +378,9 @@ fn kit(mistake: Mistake) -> Kit {
 fn store(mistake: Mistake) -> Report {
     let folder = TempDir::new().expect("a directory");
     let spec = ProviderSpec { path: folder.path().join("s"), ..ProviderSpec::new("sqlite") };
+    let all = Arc::default();
     kit(mistake).store(move || {
-        let (bent, inner) = (Bent::new(mistake), SqliteStore::new(&spec));
+        let (bent, inner) = (Bent::new(mistake, &all), SqliteStore::new(&spec));
         Ok(Box::new(BadStore { bent, inner, unsynced: Vec::new() }))
     })
 }
@@ -374,8 +388,9 @@ fn store(mistake: Mistake) -> Report {
 fn transport(mistake: Mistake) -> Report {
     let folder = TempDir::new().expect("a directory");
     let spec = ProviderSpec { path: folder.path().join("m"), ..ProviderSpec::new("maildir") };
+    let all = Arc::default();
     let make = move || {
-        let (bent, inner) = (Bent::new(mistake), Maildir::new(&spec));
+        let (bent, inner) = (Bent::new(mistake, &all), Maildir::new(&spec));
         Ok(Box::new(BadTransport { bent, inner, last: 0 }) as Box<dyn TransportProvider>)
     };
     kit(mistake).transport(make, Mail::to(&["bob@localhost", "eve@localhost"]))
@@ -384,8 +399,9 @@ fn transport(mistake: Mistake) -> Report {
 fn book(mistake: Mistake) -> Report {
     let folder = TempDir::new().expect("a directory");
     let spec = ProviderSpec { path: folder.path().join("b"), ..ProviderSpec::new("sqlite") };
+    let all = Arc::default();
     kit(mistake).address_book(move || {
-        let (bent, inner) = (Bent::new(mistake), SqliteAddressBook::new(&spec));
+        let (bent, inner) = (Bent::new(mistake, &all), SqliteAddressBook::new(&spec));
         Ok(Box::new(BadBook { bent, inner, last: None }))
     })
 }
@@ -399,14 +415,12 @@ fn finds(report: &Report, mistake: Mistake, check: &str, sentence: Sentence) {
 
 /// Mistakes that providers of all types can make.
 const OF_ALL: &[(Mistake, &str, Sentence)] = &[
-    (ShutsDownForGood, "a do leaves other processes alone", conformance::NEIGHBOURS_UNAFFECTED),
-    (ShutsDownForGood, "a logoff and a logon follow a do", conformance::NORMAL_SHUTDOWN),
-    (ShutsDownForGood, "a do may come twice", conformance::CALLED_SEVERAL_TIMES),
-    (TheSecondDoEndsItForGood, "a do may come twice", conformance::CALLED_SEVERAL_TIMES),
+    (ShutsDownForAll, "a do leaves other processes alone", conformance::NEIGHBOURS_UNAFFECTED),
+    (ShutsDownWithoutAWord, "a do leaves other processes alone", conformance::SAYS_IT_IS_OVER),
+    (ShutsDownWithoutAWord, "a logoff and a logon follow a do", conformance::SAYS_IT_IS_OVER),
     (ChangesItsMind, "the first answer holds", conformance::ANSWER_HOLDS),
     (ForgetsItsInterface, "the first answer holds", conformance::ANSWER_HOLDS),
     (ShutsDownAtQuery, "a query changes nothing", conformance::QUERY_ONLY_ASKS),
-    (NotifyEndsItForGood, "a notice needs no query", conformance::NOTIFY_ANY_TIME),
     (PanicsAtQuery, "a query changes nothing", conformance::NEVER_PANICS),
     (PanicsAtNotify, "life goes on after a notice", conformance::NEVER_PANICS),
     (PanicsAtDo, "nothing is lost by a do", conformance::NEVER_PANICS),
@@ -418,13 +432,7 @@ const OF_ALL: &[(Mistake, &str, Sentence)] = &[
 #[test]
 fn mistakes_of_every_type_are_found() {
     for &(mistake, check, sentence) in OF_ALL {
-        // A store is asked for more after a notice: it goes on saving without a new logon.
-        let of_store = if mistake == NotifyEndsItForGood {
-            conformance::NOTIFY_KEEPS_SAVING
-        } else {
-            sentence
-        };
-        finds(&store(mistake), mistake, check, of_store);
+        finds(&store(mistake), mistake, check, sentence);
         finds(&transport(mistake), mistake, check, sentence);
         finds(&book(mistake), mistake, check, sentence);
     }
@@ -442,11 +450,12 @@ fn a_provider_that_hangs_is_found() {
     }
 }
 
-/// SEED-9: a provider that shuts down at Do, and is whole after a new logon, is one that the broker can live with. So
+/// SEED-9: a provider that shuts down at Do, and is whole after a new logon or as a new object, is one that the broker can
+/// live with. So
 /// are those that refuse, and those that do not know the interface (SEED-10).
 #[test]
 fn the_letter_of_the_text_conforms() {
-    for right in [ShutsDownUntilLogon, Unaware, Refuses] {
+    for right in [ShutsDownUntilLogon, ShutsDownForGood, Unaware, Refuses] {
         for report in [store(right), transport(right), book(right)] {
             assert!(report.holds(), "{right:?}: {report}");
         }
@@ -457,9 +466,10 @@ fn the_letter_of_the_text_conforms() {
 fn mistakes_of_stores_are_found() {
     let found = [
         (ShutsDownAtNotify, "a notice needs no query", conformance::NOTIFY_KEEPS_SAVING),
+        (NotifyEndsItForGood, "a notice needs no query", conformance::NOTIFY_KEEPS_SAVING),
         (LosesWhatIsNotSynced, "what was not finished outlives a do", conformance::NO_DATA_LOSS),
         (AnswersTooFewWrites, "each write is answered", conformance::EACH_WRITE),
-        (ClosesWithTheFirstSession, "sessions share a store", conformance::NEIGHBOURS_UNAFFECTED),
+        (ClosesWithTheFirstSession, "sessions share a store", conformance::LAST_SESSION_CLOSES),
         (
             NeverForgivesAFailedLogon,
             "a logon that failed can be repeated",
@@ -471,7 +481,7 @@ fn mistakes_of_stores_are_found() {
     }
 }
 
-/// A transport may stop at a notice, for good as far as this process is concerned (SEED-19): a new logon mends it.
+/// A transport or an address book may stop at a notice, for good (SEED-19): the broker makes it anew.
 #[test]
 fn mistakes_of_transports_are_found() {
     let found = [
@@ -496,8 +506,10 @@ fn mistakes_of_transports_are_found() {
     for (mistake, check, sentence) in found {
         finds(&transport(mistake), mistake, check, sentence);
     }
-    let stops = transport(ShutsDownAtNotify);
-    assert!(stops.holds(), "{stops}");
+    for stops in [ShutsDownAtNotify, NotifyEndsItForGood] {
+        let reports = [transport(stops), book(stops)];
+        assert!(reports.iter().all(Report::holds), "{stops:?}: {reports:?}");
+    }
 }
 
 #[test]
