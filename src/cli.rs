@@ -214,7 +214,7 @@ pub(crate) struct LogoffArguments {
     /// Return when the others have left or were put out
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Do not ask; on a terminal --shared and --drain show first who else is attached and what is queued
+    /// Do not ask; on a terminal --shared and --drain show first who else is attached and what is queued (MAPI_LOGOFF_UI)
     #[arg(long, short)]
     pub(crate) yes: bool,
 }

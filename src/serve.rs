@@ -1,6 +1,7 @@
 //! `sundown serve`: the broker in the foreground.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sundown_client::paths::Paths;
@@ -59,7 +60,14 @@ pub(crate) fn locations(paths: &Paths) -> Locations {
         settings: paths.settings,
         profiles: paths.profiles,
         home: paths.home,
+        runtime: service_directory(),
     }
+}
+
+/// The runtime directory that a service manager made for this service, the first if it made several.
+fn service_directory() -> Option<PathBuf> {
+    let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
+    std::env::split_paths(&directories).next().filter(|path| path.is_absolute())
 }
 
 /// Whoever started it in the background reads standard output; everybody else standard error.

@@ -133,7 +133,12 @@ impl World {
                 ProviderType::Store => {
                     let mut queue = [0; 9];
                     queue[SubmissionState::Deferred as usize] = self.queue;
-                    ProviderAnswer::StoreOpened(StoreFacts { uid: STORE, queue, damage: None })
+                    ProviderAnswer::StoreOpened(StoreFacts {
+                        uid: STORE,
+                        queue,
+                        no_mail: 0,
+                        damage: None,
+                    })
                 }
                 ProviderType::Transport => {
                     ProviderAnswer::TransportReady(TransportFacts::default())
@@ -214,6 +219,8 @@ impl World {
             peer: Peer { pid: self.processes as u32, program: "mail-notifier".to_owned() },
             uid: OWNER,
             library: [3; 16],
+            since: std::time::Duration::ZERO,
+            served_before: false,
         };
         let connection = ConnectionId(self.processes);
         (connection, Event::Connected { connection, identity })

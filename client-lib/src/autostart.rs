@@ -19,6 +19,23 @@ use crate::paths::Paths;
 /// What a broker says on its standard output when its socket accepts. Before that it says why it does not.
 pub(crate) const READY: &str = "ready";
 
+/// What a broker says that finds another one with its data directory.
+const OCCUPIED: &str = "another broker is running with the data directory";
+
+/// Why none was started.
+pub(crate) enum NotStarted {
+    /// Another one has the data directory, and does not take connections, or not at this socket.
+    Occupied(Error),
+    /// Another attempt would go the same way.
+    Failed(Error),
+}
+
+impl From<Error> for NotStarted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 const LOCK_FILE: &str = "autostart.lock";
 const LOG_FILE: &str = "broker.log";
 
@@ -43,7 +60,7 @@ pub(crate) fn start(
     program: &Path,
     paths: &Paths,
     running: impl Fn() -> bool,
-) -> Result<(), Error> {
+) -> Result<(), NotStarted> {
     let data = &paths.data;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.map_err(|e| cannot("make the data directory", data, e))?;
@@ -56,7 +73,7 @@ pub(crate) fn start(
     }
     let log_path = data.join(LOG_FILE);
     let log = open(&log_path).map_err(|e| cannot("open the log file", &log_path, e))?;
-    spawn(program, paths, log).and_then(|said| {
+    spawn(program, paths, log).map_err(NotStarted::Failed).and_then(|said| {
         if said.trim_end() == READY {
             return Ok(());
         }
@@ -66,7 +83,13 @@ pub(crate) fn start(
             why.trim(),
             log_path.display()
         );
-        Err(Error::unreachable(what, None))
+        let error = Error::unreachable(what, None);
+        // It may be about to end, and have closed its socket already.
+        Err(if why.contains(OCCUPIED) {
+            NotStarted::Occupied(error)
+        } else {
+            NotStarted::Failed(error)
+        })
     })
 }
 

@@ -54,12 +54,24 @@ impl Error {
         Self(Box::new(Kind::Unreachable { what: what.into(), source }))
     }
 
-    /// The broker's own words, if it was the broker who refused.
-    pub(crate) fn into_fault(self) -> Result<Fault, Self> {
+    /// A provider's no to a fast shutdown, which is no failure of the call.
+    pub(crate) fn into_refusal(self) -> Result<Fault, Self> {
         match *self.0 {
-            Kind::Fault(fault, _) => Ok(fault),
+            Kind::Fault(fault, _) if fault.code == Code::E_NO_SUPPORT => Ok(fault),
             other => Err(Self(Box::new(other))),
         }
+    }
+
+    /// The same error in other words.
+    pub(crate) fn said(self, words: impl FnOnce(&str) -> String) -> Self {
+        let kind = match *self.0 {
+            Kind::Fault(fault, at) => {
+                Kind::Fault(Fault { message: words(&fault.message), ..fault }, at)
+            }
+            Kind::Disconnected(why) => Kind::Disconnected(words(&why)),
+            Kind::Unreachable { what, source } => Kind::Unreachable { what: words(&what), source },
+        };
+        Self(Box::new(kind))
     }
 
     /// The MAPI code.

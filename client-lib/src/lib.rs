@@ -20,7 +20,8 @@
 //!
 //! sink.unadvise()?;
 //! session.logoff(Logoff::after_outbound(Duration::from_secs(30)))?;
-//! mapi.uninitialize()
+//! mapi.uninitialize()?;
+//! Ok(())
 //! # }
 //! ```
 //!
@@ -35,7 +36,7 @@
 //! | `ScInitMapiUtil`, `DeinitMapiUtil` | [`Utilities`] |
 //! | `OleInitialize`, `OleUninitialize` | [`Mapi::companion`] |
 //! | `MAPILogonEx` | [`Mapi::logon`] |
-//! | `IMAPISession::Logoff` | [`Session::logoff`] |
+//! | `IMAPISession::Logoff` | [`Session::logoff`]; with `MAPI_LOGOFF_UI` [`Session::logoff_asking`] |
 //! | `Advise`, `Unadvise` | [`Session::advise`], [`Folder::advise`], [`Sink::unadvise`] |
 //! | `IUnknown::Release` | dropping an object |
 //! | `IMAPIClientShutdown` | [`Session::client_shutdown`], [`Mapi::shut_down`] |
@@ -45,11 +46,16 @@ pub mod paths;
 
 mod addresses;
 mod autostart;
+mod connection;
+mod deferred;
 mod error;
 mod head;
+mod library;
 mod link;
+mod logoff;
 mod mapi;
 mod message;
+mod notices;
 mod notify;
 mod object;
 mod process;
@@ -59,12 +65,13 @@ mod shutdown;
 
 pub use addresses::addresses;
 pub use error::Error;
-pub use mapi::{Companion, Mapi, Options, Utilities};
+pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
+pub use mapi::{Companion, Mapi, Options, Unfinished, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};
 pub use reference::{Reference, Referenced};
-pub use session::{LoggedOff, Logoff, Logon, OnEndOfSession, Session};
+pub use session::{Logon, OnEndOfSession, Session};
 pub use shutdown::{ClientShutdown, ExitPath};
 
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};

@@ -27,7 +27,7 @@ use sundown_protocol::{
 };
 
 use crate::error::Error;
-use crate::mapi::lock;
+use crate::library::lock;
 
 type Outcome = Result<Reply, Fault>;
 
@@ -101,7 +101,7 @@ impl State {
         self.requests = u32::from(!free);
         self.bytes = cost.unwrap_or_default();
         self.callers = 1;
-        let waiting = Waiting { cost, hook: Some(hook), outcome: None, abandoned: false };
+        let waiting = Waiting { cost, hook: Some(hook), outcome: None, interest: Interest::Waits };
         self.waiting.insert(id, waiting);
         Ok(id)
     }
@@ -118,8 +118,14 @@ struct Waiting {
     cost: Option<u64>,
     hook: Option<Hook>,
     outcome: Option<Outcome>,
-    /// Nobody wants the answer.
-    abandoned: bool,
+    interest: Interest,
+}
+
+/// Whether somebody waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    Waits,
+    None,
 }
 
 /// What was read: frames, and the beginning of one.
@@ -245,7 +251,7 @@ impl Link {
         hook: Option<Hook>,
     ) -> Result<Result<Reply, Refusal>, Error> {
         self.enter(&mut self.lock());
-        match self.send(request, hook) {
+        match self.send(request, hook, Interest::Waits) {
             Ok(id) => self.answer(id),
             Err(error) => {
                 self.leave(&mut self.lock());
@@ -284,23 +290,25 @@ impl Link {
         }
     }
 
-    /// Asks, and does not care for the answer.
-    pub(crate) fn tell(&self, request: Request) {
-        if let Ok(id) = self.send(request, None)
-            && let Some(waiting) = self.lock().waiting.get_mut(&id)
-        {
-            waiting.abandoned = true;
-        }
+    /// Asks, and does not wait for the answer, which the hook sees.
+    pub(crate) fn tell(&self, request: Request, hook: Option<Hook>) {
+        // Who is not reached has nothing to say.
+        let _ = self.send(request, hook, Interest::None);
     }
 
-    fn send(&self, request: Request, hook: Option<Hook>) -> Result<RequestId, Error> {
+    fn send(
+        &self,
+        request: Request,
+        hook: Option<Hook>,
+        interest: Interest,
+    ) -> Result<RequestId, Error> {
         let free = request.is_free();
         let id = next_number();
         let mut frame = std::mem::take(&mut *lock(&self.spare));
         codec::encode_into(&Asked { id, request }, &mut frame)
             .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
-        self.book(id, cost, hook)?;
+        self.book(id, cost, hook, interest)?;
         let writing = lock(&self.writing);
         let written = frame::write(&mut &self.stream, &frame);
         drop(writing);
@@ -320,7 +328,13 @@ impl Link {
     }
 
     /// Waits until the broker's credit allows one more request.
-    fn book(&self, id: RequestId, cost: Option<u64>, hook: Option<Hook>) -> Result<(), Error> {
+    fn book(
+        &self,
+        id: RequestId,
+        cost: Option<u64>,
+        hook: Option<Hook>,
+        interest: Interest,
+    ) -> Result<(), Error> {
         let mut state = self.lock();
         loop {
             if let Some(why) = &state.dead {
@@ -338,7 +352,7 @@ impl Link {
             state = self.read_or_wait(state);
             self.leave(&mut state);
         }
-        let waiting = Waiting { cost, hook, outcome: None, abandoned: false };
+        let waiting = Waiting { cost, hook, outcome: None, interest };
         state.waiting.insert(id, waiting);
         Ok(())
     }
@@ -533,7 +547,7 @@ fn answered(state: &mut State, id: RequestId, result: Outcome) {
         hook(&result);
     }
     let cost = waiting.cost;
-    if waiting.abandoned {
+    if waiting.interest == Interest::None {
         state.waiting.remove(&id);
     } else {
         waiting.outcome = Some(result);

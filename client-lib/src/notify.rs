@@ -1,14 +1,16 @@
 //! Notifications: sinks, the default event queue, and the thread that calls sinks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use sundown_protocol::notification::Event;
 use sundown_protocol::reply::Previous;
 use sundown_protocol::request::Request;
 use sundown_protocol::{Notification, Reply};
 
 use crate::error::Error;
+use crate::notices::{Notices, Waits};
 use crate::reference::ReferenceState;
 use crate::session::{OnEndOfSession, SessionState};
 
@@ -45,6 +47,14 @@ pub enum News {
         lost_drafts: u64,
         /// How the broker ended that was there before, if this one knows.
         previous: Option<Previous>,
+    },
+    /// A sink panicked while it was called. The others were called, and it will be called again; what it was told may be half
+    /// done. This comes by the default event queue, and so does the end of a session that no sink has taken.
+    SinkPanicked {
+        /// The sink's connection number.
+        connection: u32,
+        /// What it said.
+        message: String,
     },
 }
 
@@ -110,9 +120,59 @@ pub(crate) enum Told {
     Until(Sender<()>),
 }
 
+/// A session, as somebody who misses notices.
+pub(crate) struct Whom(Arc<SessionState>);
+
+impl PartialEq for Whom {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Waits for Told {
+    type Whom = Whom;
+
+    fn may_be_missed_by(&self) -> Option<(Whom, u64)> {
+        let Self::Session(session, notification) = self else { return None };
+        let whom = || Whom(Arc::clone(session));
+        match notification.event {
+            // The broker has not waited for this program either.
+            Event::Lagged { missed } => Some((whom(), missed)),
+            ref event if event.may_be_dropped() => Some((whom(), 1)),
+            _ => None,
+        }
+    }
+
+    fn missed(Whom(session): Whom, missed: u64) -> Self {
+        let (member, event) = (session.member(), Event::Lagged { missed });
+        Self::Session(session, Notification { member, advises: Vec::new(), event })
+    }
+
+    /// A broker may be restarted many times before a sink returns.
+    fn takes_in(&mut self, later: &Self) -> bool {
+        let (Self::News(session, news), Self::News(other, again)) = (self, later) else {
+            return false;
+        };
+        if !Arc::ptr_eq(session, other) {
+            return false;
+        }
+        match (news, again) {
+            (
+                News::Reconnected { lost_drafts, previous },
+                News::Reconnected { lost_drafts: more, previous: newest },
+            ) => {
+                *lost_drafts += more;
+                previous.clone_from(newest);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The thread that calls sinks, in the order in which things came; it ends when the library does.
-pub(crate) fn serve(notices: &Receiver<Told>) {
-    for told in notices {
+pub(crate) fn serve(notices: &Notices<Told>) {
+    while let Some(told) = notices.next() {
         match told {
             Told::Session(session, notification) => dispatch(&session, notification),
             Told::Reference(reference, event) => reference.told(event),
@@ -124,10 +184,8 @@ pub(crate) fn serve(notices: &Receiver<Told>) {
 
 fn dispatch(session: &Arc<SessionState>, notification: Notification) {
     let Notification { advises, event, .. } = notification;
-    match &event {
-        Event::Durable(entries) => return session.durable(entries),
-        Event::Evicted => session.evicted(),
-        _ => {}
+    if event == Event::Evicted {
+        session.evicted();
     }
     let critical = matches!(event, Event::CriticalError { .. });
     let handled = deliver(session, &advises, News::Broker(event));
@@ -136,7 +194,7 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
     }
 }
 
-/// Calls the sinks of these registrations; without any the news goes to the default event queue. Whether a sink ran.
+/// Calls the sinks of these registrations; without any the news goes to the default event queue. Whether a sink ran, to its end.
 pub(crate) fn deliver(
     session: &SessionState,
     advises: &[sundown_protocol::AdviseId],
@@ -154,12 +212,34 @@ pub(crate) fn deliver(
         // Its registration was cancelled meanwhile (NOTIF-8 allows either).
         return false;
     }
-    for (_, sink) in &sinks {
-        sink(&notice);
+    let mut taken = false;
+    for (connection, sink) in &sinks {
+        match call(sink, &notice) {
+            Ok(()) => taken = true,
+            Err(message) => {
+                let connection = *connection;
+                session.queue(Notice::queued(News::SinkPanicked { connection, message }));
+            }
+        }
         notice.first = false;
     }
-    if sinks.is_empty() {
+    // What no sink has taken must not be missed.
+    if sinks.is_empty() || critical && !taken {
+        notice.first = true;
         session.queue(notice);
     }
-    !sinks.is_empty()
+    taken
+}
+
+/// Calls a sink. One that panics ends neither the thread nor the sinks after it; what it said.
+fn call(sink: &SinkFunction, notice: &Notice) -> Result<(), String> {
+    // What it left half done is its own; the library keeps nothing of it.
+    let called = catch_unwind(AssertUnwindSafe(|| sink(notice)));
+    called.map_err(|payload| {
+        let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let said = said.or_else(|| payload.downcast_ref::<String>().cloned());
+        // What was thrown may panic once more when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        said.unwrap_or_else(|| "it said nothing".into())
+    })
 }

@@ -10,8 +10,9 @@ use sundown_protocol::request::{
 use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply, Token};
 
 use crate::error::Error;
+use crate::library::lock;
 use crate::link::SharedLink;
-use crate::mapi::{lock, new_key};
+use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
 use crate::notify::{Notice, Sink, SinkFunction};
 use crate::session::{SessionState, unexpected};

@@ -11,8 +11,8 @@ use sundown_protocol::request::{ReadSource, Request};
 use sundown_protocol::{Code, MemberId, ObjectId, Reply, Token};
 
 use crate::error::Error;
+use crate::library::Library;
 use crate::link::SharedLink;
-use crate::mapi::Library;
 use crate::notify::{News, Notice};
 use crate::session::{read_whole, unexpected};
 
@@ -115,7 +115,7 @@ impl Drop for Reference {
         library.remove_reference(&self.state);
         if library.check_alive().is_ok() && !self.state.lost.load(Ordering::Relaxed) {
             let (member, object) = (self.state.member, self.state.object);
-            self.state.link.tell(Request::Release { member, object });
+            self.state.link.tell(Request::Release { member, object }, None);
         }
     }
 }

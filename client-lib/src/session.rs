@@ -4,24 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use sundown_protocol::notification::{EndReason, Events};
-use sundown_protocol::reply::{LoggedOn, Peer, Resource};
+use sundown_protocol::notification::{EndReason, Event, Events};
+use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
-    LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
-    Submit,
+    Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, SessionId, SubmitKey, Token,
-    UploadId, frame,
+    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SubmitKey,
+    Token, UploadId, frame,
 };
 
+use crate::deferred::{Deferred, Submission};
 use crate::error::Error;
+use crate::library::{Library, lock};
 use crate::link::{Hook, SharedLink};
-use crate::mapi::{Library, lock, new_key};
+use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
+use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
 use crate::notify::{self, News, Notice, Sink, SinkFunction};
 use crate::object::{AddressBook, Draft, Folder, ObjectState, OpenMessage, StatusTable, Store};
@@ -85,64 +86,6 @@ impl Logon {
     }
 }
 
-/// How to log off (`IMAPISession::Logoff`).
-#[derive(Debug, Clone, Copy)]
-pub struct Logoff {
-    flags: LogoffFlags,
-    drain: Option<Duration>,
-}
-
-impl Logoff {
-    /// At once. What was handed over stays in the queue and is sent.
-    pub fn now() -> Self {
-        Self { flags: LogoffFlags::default(), drain: None }
-    }
-
-    /// After this session's outbound mail was processed, or at the deadline.
-    pub fn after_outbound(deadline: Duration) -> Self {
-        Self { drain: Some(deadline), ..Self::now() }
-    }
-
-    /// Because of a critical error: at once, whatever else was said.
-    pub fn critical_error() -> Self {
-        Self { flags: LogoffFlags::CRITICAL, ..Self::now() }
-    }
-
-    /// And end the shared session for everybody (`MAPI_LOGOFF_SHARED`).
-    #[must_use]
-    pub fn shared(mut self) -> Self {
-        self.flags = self.flags.with(LogoffFlags::SHARED);
-        self
-    }
-
-    /// Also as one who does not own the shared session; takes the right *admin*.
-    #[must_use]
-    pub fn force(mut self) -> Self {
-        self.flags = self.flags.with(LogoffFlags::FORCE);
-        self
-    }
-
-    /// Return when the others have left, or were put out.
-    #[must_use]
-    pub fn wait(mut self) -> Self {
-        self.flags = self.flags.with(LogoffFlags::WAIT);
-        self
-    }
-}
-
-/// How a logoff went.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoggedOff {
-    /// Objects that were still open and are invalid now.
-    pub invalidated: u64,
-    /// Unsaved drafts that were thrown away.
-    pub discarded: u64,
-    /// This session's submissions that are not final; they stay in the queue.
-    pub queued: u64,
-    /// With [`Logoff::wait`]: who was put out.
-    pub stayed: Vec<Peer>,
-}
-
 /// One logon to a session (`IMAPISession`). Dropping it logs off.
 pub struct Session {
     pub(crate) state: Arc<SessionState>,
@@ -154,6 +97,12 @@ impl fmt::Debug for Session {
     }
 }
 
+/// How many notices wait in a default event queue at most.
+const EVENTS: usize = 1_024;
+/// How many of these places are kept for the end of the session: it is told once, by whoever ends it, and once more when its grace
+/// is over.
+const RESERVED: usize = 16;
+
 /// What a session, its objects and its sinks share.
 pub(crate) struct SessionState {
     library: Weak<Library>,
@@ -161,6 +110,8 @@ pub(crate) struct SessionState {
     pub(crate) on_end: OnEndOfSession,
     inner: Mutex<Inner>,
     events: (Sender<Notice>, Receiver<Notice>),
+    /// How many notices had no room there.
+    missed: Mutex<u64>,
     connections: AtomicU32,
     uploads: AtomicU32,
 }
@@ -172,9 +123,11 @@ struct Inner {
     ended: Option<Ended>,
     sinks: BTreeMap<u32, Registered>,
     /// Deferred submissions the broker did not say are durable.
-    retained: BTreeMap<u128, Submit>,
+    deferred: Deferred,
     /// Unsaved drafts that are open, by their number.
     drafts: BTreeSet<u32>,
+    /// What this member submitted, for the question before a logoff.
+    submissions: Submissions,
 }
 
 #[derive(Clone)]
@@ -239,7 +192,8 @@ impl Session {
         lock(&self.state.inner).facts.identity.clone()
     }
 
-    /// The default event queue: notices that must reach the program and that it registered no sink for.
+    /// The default event queue: notices that must reach the program and that it registered no sink for. It holds 1,024; of what has
+    /// no room the next one says how many were missed ([`Event::Lagged`](crate::Event::Lagged)). The end of the session always has.
     pub fn events(&self) -> &Receiver<Notice> {
         &self.state.events.1
     }
@@ -310,11 +264,10 @@ impl Session {
         self.state.submit(0, message, Durability::Deferred)
     }
 
-    /// Makes everything durable that this session handed over. It fails if something of it was lost, and says what.
+    /// Makes everything durable that this session handed over. It fails if something of it could not be stored, and says what:
+    /// that is kept in this process, and the next flush or logoff tries again.
     pub fn flush(&self) -> Result<(), Error> {
-        self.state.done(|member| Request::Flush { member })?;
-        lock(&self.state.inner).retained.clear();
-        Ok(())
+        self.state.flush()
     }
 
     /// `AbortSubmit`: done, or `MAPI_E_UNABLE_TO_ABORT` when a transport has it, or `MAPI_E_NOT_IN_QUEUE`.
@@ -388,8 +341,37 @@ impl Session {
 
     /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
     /// could not be made durable, or a shared logoff was refused, the session stays logged on and can be used again.
+    ///
+    /// Nobody is asked; [`logoff_asking`](Self::logoff_asking) asks.
     pub fn logoff(&self, how: Logoff) -> Result<LoggedOff, Error> {
         self.state.log_off(&how)
+    }
+
+    /// Logs off with `MAPI_LOGOFF_UI`: `ask` is called first, on this thread, before anything has happened, and may call the
+    /// library. After [`LogoffAnswer::Cancel`] nothing has changed: the error is `MAPI_E_USER_CANCEL`, and the session goes on.
+    /// After [`LogoffAnswer::LogOff`] it is [`logoff`](Self::logoff), which asks nobody again, also when the broker is
+    /// restarted meanwhile.
+    ///
+    /// ```no_run
+    /// # use sundown_client::{Error, Logoff, LogoffAnswer, Session};
+    /// # fn leave(session: &Session) -> Result<(), Error> {
+    /// session.logoff_asking(Logoff::now().shared(), |question| match question.others() {
+    ///     Ok(others) if others.is_empty() => LogoffAnswer::LogOff,
+    ///     _ => LogoffAnswer::Cancel, // somebody else still works here
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn logoff_asking(
+        &self,
+        how: Logoff,
+        ask: impl FnOnce(&LogoffQuestion<'_>) -> LogoffAnswer,
+    ) -> Result<LoggedOff, Error> {
+        self.state.alive()?;
+        match ask(&LogoffQuestion::new(&self.state, how)) {
+            LogoffAnswer::LogOff => self.state.log_off(&how.asked()),
+            LogoffAnswer::Cancel => Err(crate::logoff::cancelled()),
+        }
     }
 }
 
@@ -410,10 +392,12 @@ impl SessionState {
                 epoch: 0,
                 ended: None,
                 sinks: BTreeMap::new(),
-                retained: BTreeMap::new(),
+                deferred: Deferred::default(),
                 drafts: BTreeSet::new(),
+                submissions: Submissions::default(),
             }),
-            events: crossbeam_channel::unbounded(),
+            events: crossbeam_channel::bounded(EVENTS),
+            missed: Mutex::default(),
             connections: AtomicU32::new(0),
             uploads: AtomicU32::new(0),
         })
@@ -447,11 +431,21 @@ impl SessionState {
         lock(&self.inner).facts.member
     }
 
+    /// What the broker said of the session at the last logon.
+    pub(crate) fn facts(&self) -> LoggedOn {
+        lock(&self.inner).facts.clone()
+    }
+
+    /// Whether this member submitted it, as far as that is remembered.
+    pub(crate) fn has_submitted(&self, entry: EntryId) -> bool {
+        lock(&self.inner).submissions.contains(entry)
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         lock(&self.inner).epoch
     }
 
-    fn library(&self) -> Result<Arc<Library>, Error> {
+    pub(crate) fn library(&self) -> Result<Arc<Library>, Error> {
         self.library
             .upgrade()
             .ok_or_else(|| Error::fault(Code::E_NOT_INITIALIZED, "the library was uninitialized"))
@@ -502,7 +496,7 @@ impl SessionState {
             && library.check_alive().is_ok()
             && let Some(link) = library.link_if_up()
         {
-            link.tell(request(member));
+            link.tell(request(member), None);
         }
     }
 
@@ -565,8 +559,27 @@ impl SessionState {
         asked.map(|(connection, r)| (*connection, Arc::clone(&r.sink))).collect()
     }
 
+    /// Puts a notice into the default event queue. A program that does not look there must not grow by it: ordinary ones are counted
+    /// then, and the end of the session has a place.
     pub(crate) fn queue(&self, notice: Notice) {
-        let _ = self.events.0.send(notice);
+        let must =
+            matches!(notice.news, News::Broker(Event::CriticalError { .. } | Event::Evicted));
+        let events = &self.events.0;
+        let mut missed = lock(&self.missed);
+        let room = events.len() < EVENTS - RESERVED;
+        if *missed > 0 && room {
+            let lagged = News::Broker(Event::Lagged { missed: *missed });
+            *missed = 0;
+            let _ = events.try_send(Notice::queued(lagged));
+        }
+        if !must && !room {
+            *missed += match notice.news {
+                News::Broker(Event::Lagged { missed }) => missed,
+                _ => 1,
+            };
+            return;
+        }
+        let _ = events.try_send(notice);
     }
 
     /// Tells the program something that the library has to say: its session sinks, or the default event queue.
@@ -579,10 +592,7 @@ impl SessionState {
     }
 
     pub(crate) fn durable(&self, entries: &[EntryId]) {
-        let mut inner = lock(&self.inner);
-        for entry in entries {
-            inner.retained.remove(&entry.record);
-        }
+        lock(&self.inner).deferred.durable(entries);
     }
 
     pub(crate) fn evicted(&self) {
@@ -604,13 +614,9 @@ impl SessionState {
     }
 
     fn end_with(&self, why: &str) {
-        let member = {
-            let mut inner = lock(&self.inner);
-            inner.ended.get_or_insert_with(|| Ended::By(why.to_owned()));
-            inner.facts.member
-        };
+        lock(&self.inner).ended.get_or_insert_with(|| Ended::By(why.to_owned()));
         if let Ok(library) = self.library() {
-            library.remove_session(member);
+            library.remove_session(self);
         }
     }
 
@@ -623,21 +629,25 @@ impl SessionState {
     }
 
     pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
+        self.repeat_lost()?;
         let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        let reply =
-            self.call(|member| Request::Logoff(LogoffRequest { member, flags: how.flags, drain }))?;
-        let Reply::LoggedOff(account) = reply else { return Err(unexpected()) };
+        let reply = self.retrying(|link, member| {
+            let flags = how.flags_for(link);
+            Ok(Request::Logoff(LogoffRequest { member, flags, drain }))
+        });
+        let Reply::LoggedOff(account) = reply.inspect_err(|error| self.note_lost(error))? else {
+            return Err(unexpected());
+        };
         // What came before the answer is told before this returns; nothing is afterwards (A-38).
         self.library()?.tell_all();
-        let member = {
+        {
             let mut inner = lock(&self.inner);
             inner.ended = Some(Ended::LoggedOff);
-            inner.retained.clear();
+            inner.deferred.clear();
             inner.sinks.clear();
-            inner.facts.member
-        };
+        }
         if let Ok(library) = self.library() {
-            library.remove_session(member);
+            library.remove_session(self);
         }
         Ok(LoggedOff {
             invalidated: account.invalidated,
@@ -654,42 +664,92 @@ impl SessionState {
         when: Durability,
     ) -> Result<Submitted, Error> {
         let key = message.key.unwrap_or_else(new_key);
-        let request = |link: &SharedLink, member| -> Result<Submit, Error> {
-            let content = self.content(link, member, store, &message.bytes)?;
-            Ok(Submit {
-                member,
-                store,
-                key,
-                from: message.from.clone(),
-                recipients: message.recipients.clone(),
-                content,
-                when,
-                report: message.report,
-            })
-        };
-        let small = message.bytes.len() <= frame::MAX_BLOB;
-        if when == Durability::Deferred && small {
-            let member = self.alive()?;
-            let content = Content::Inline(Blob(message.bytes.clone()));
-            let (from, recipients) = (message.from.clone(), message.recipients.clone());
-            let report = message.report;
-            let kept = Submit { member, store, key, from, recipients, content, when, report };
-            lock(&self.inner).retained.insert(key.0, kept);
+        if when == Durability::Durable {
+            return self.submit_as((message, store, key), when);
         }
-        let reply = self.retrying(|link, member| Ok(Request::Submit(request(link, member)?)));
-        match reply {
-            Ok(Reply::Submitted { entry, state }) => {
-                if state != sundown_protocol::reply::SubmissionState::Accepted {
-                    lock(&self.inner).retained.remove(&key.0);
-                }
-                Ok(Submitted { entry, state })
+        self.alive()?;
+        let message = Arc::new(message.clone());
+        let submission = Submission { message: Arc::clone(&message), store, key };
+        lock(&self.inner).deferred.begin(submission);
+        let submitted = self.submit_as((&message, store, key), when);
+        let mut inner = lock(&self.inner);
+        match &submitted {
+            Ok(submitted) if submitted.state == SubmissionState::Accepted => {
+                inner.deferred.accepted(key);
             }
-            Ok(_) => Err(unexpected()),
-            Err(error) => {
-                lock(&self.inner).retained.remove(&key.0);
-                Err(error)
-            }
+            // It is durable, or the caller knows that it is not here.
+            Ok(_) | Err(_) => inner.deferred.forget(key),
         }
+        drop(inner);
+        submitted
+    }
+
+    fn submit_as(
+        &self,
+        (message, store, key): (&Message, u16, SubmitKey),
+        when: Durability,
+    ) -> Result<Submitted, Error> {
+        let reply = self.retrying(|link, member| {
+            Ok(Request::Submit(self.submission(link, member, (message, store, key), when)?))
+        })?;
+        let Reply::Submitted { entry, state } = reply else { return Err(unexpected()) };
+        lock(&self.inner).submissions.add(entry);
+        Ok(Submitted { entry, state })
+    }
+
+    /// A submission as it is asked for; a long message is handed over before.
+    fn submission(
+        &self,
+        link: &SharedLink,
+        member: MemberId,
+        (message, store, key): (&Message, u16, SubmitKey),
+        when: Durability,
+    ) -> Result<Submit, Error> {
+        Ok(Submit {
+            member,
+            store,
+            key,
+            from: message.from.clone(),
+            recipients: message.recipients.clone(),
+            content: self.content(link, member, store, &message.bytes)?,
+            when,
+            report: message.report,
+        })
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.repeat_lost()?;
+        let covered = lock(&self.inner).deferred.covered();
+        let flushed = self.done(|member| Request::Flush { member });
+        flushed.inspect_err(|error| self.note_lost(error))?;
+        let deferred = &mut lock(&self.inner).deferred;
+        for key in covered {
+            deferred.forget(key);
+        }
+        Ok(())
+    }
+
+    /// The broker says, once, what its stores could not keep. It is still here, and is repeated.
+    pub(crate) fn note_lost(&self, error: &Error) {
+        if let FaultDetail::Entries(entries) = error.detail() {
+            lock(&self.inner).deferred.lost(entries);
+        }
+    }
+
+    /// Submits again what stores could not keep. As long as it may be stored another time it stays here; what is refused for good is
+    /// said once.
+    pub(crate) fn repeat_lost(&self) -> Result<(), Error> {
+        let lost = lock(&self.inner).deferred.to_repeat();
+        let mut refused = Ok(());
+        for Submission { message, store, key } in lost {
+            match self.submit_as((&message, store, key), Durability::Durable) {
+                Ok(_) => {}
+                Err(error) if may_be_stored_later(&error) => return Err(error),
+                Err(error) => refused = refused.and(Err(error)),
+            }
+            lock(&self.inner).deferred.forget(key);
+        }
+        refused
     }
 
     /// A message's bytes as a request carries them: within it, or streamed before it.
@@ -721,6 +781,27 @@ impl SessionState {
         let hook = self.logged_on_hook(library);
         link.call(Request::Logon(self.logon.clone()), Some(hook))??;
         let member = self.member();
+        self.register_again(link, member)?;
+        let deferred = lock(&self.inner).deferred.to_bring_back();
+        for Submission { message, store, key } in deferred {
+            // Durable this time: nothing is left to repeat.
+            let again = self.submission(link, member, (&message, store, key), Durability::Durable);
+            let answer = again.and_then(|again| Ok(link.call(Request::Submit(again), None)??));
+            match answer {
+                Ok(_) => lock(&self.inner).deferred.forget(key),
+                Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
+                    return Err(error);
+                }
+                // It goes on without; the next flush or logoff tries again, and says so.
+                Err(_) => lock(&self.inner).deferred.refused(key),
+            }
+        }
+        Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+    }
+
+    /// Registers every sink again. One that is refused, or whose object is not there any more, is none any more: its number may be
+    /// somebody else's now.
+    fn register_again(&self, link: &SharedLink, member: MemberId) -> Result<(), Error> {
         let sinks: Vec<_> = {
             let inner = lock(&self.inner);
             let source = |r: &Registered| (r.source.clone(), r.events);
@@ -728,29 +809,28 @@ impl SessionState {
         };
         for (connection, (source, events)) in sinks {
             let source = match source {
-                None => AdviseSource::Session,
-                Some(object) => match object.come_back(link, member) {
-                    Ok(object) => AdviseSource::Object(object),
-                    Err(error) if error.is_disconnected() => return Err(error),
-                    Err(_) => continue,
-                },
+                None => Ok(AdviseSource::Session),
+                Some(object) => object.come_back(link, member).map(AdviseSource::Object),
             };
-            let answer = link.call(Request::Advise { member, source, events }, None)?;
-            if let (Ok(Reply::Advised(advise)), Some(registered)) =
-                (answer, lock(&self.inner).sinks.get_mut(&connection))
-            {
-                registered.advise = advise;
+            let advise = |source| -> Result<AdviseId, Error> {
+                match link.call(Request::Advise { member, source, events }, None)?? {
+                    Reply::Advised(advise) => Ok(advise),
+                    _ => Err(unexpected()),
+                }
+            };
+            let advised = source.and_then(advise);
+            let sinks = &mut lock(&self.inner).sinks;
+            match advised {
+                Ok(advise) => {
+                    if let Some(registered) = sinks.get_mut(&connection) {
+                        registered.advise = advise;
+                    }
+                }
+                Err(error) if error.is_disconnected() => return Err(error),
+                Err(_) => drop(sinks.remove(&connection)),
             }
         }
-        let retained: Vec<_> = lock(&self.inner).retained.values().cloned().collect();
-        for submit in retained {
-            // Durable this time: nothing is left to repeat.
-            let key = submit.key;
-            let again = Submit { member, when: Durability::Durable, ..submit };
-            link.call(Request::Submit(again), None)??;
-            lock(&self.inner).retained.remove(&key.0);
-        }
-        Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+        Ok(())
     }
 
     /// An unsaved draft is open from now on.
@@ -776,6 +856,14 @@ impl SessionState {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// Whether a store that could not keep something may do so another time.
+fn may_be_stored_later(error: &Error) -> bool {
+    error.is_temporary()
+        || error.is_disconnected()
+        || error.is_unreachable()
+        || error.code() == Code::E_DISK_ERROR
 }
 
 fn nobody() -> LoggedOn {

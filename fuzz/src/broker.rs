@@ -27,7 +27,7 @@ use sundown_core::{
 use sundown_protocol::codec::{decode, encode};
 use sundown_protocol::frame;
 use sundown_protocol::reply::{LoggedOn, Peer};
-use sundown_protocol::request::{Asked, Request};
+use sundown_protocol::request::{Asked, Request, Ticket};
 use sundown_protocol::{
     AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, RequestId, SessionId,
 };
@@ -77,6 +77,7 @@ struct Seen {
     objects: Vec<(MemberId, ObjectId)>,
     advises: Vec<(MemberId, AdviseId)>,
     entries: Vec<EntryId>,
+    tickets: Vec<Ticket>,
 }
 
 /// A broker with everything around it.
@@ -95,6 +96,7 @@ struct World {
     ended: HashSet<(LaneId, SessionId)>,
     loads: VecDeque<(SessionId, String)>,
     deletions: VecDeque<String>,
+    withdrawn: VecDeque<CallId>,
     clients: BTreeMap<ConnectionId, Client>,
     /// Whose members are where: news may go nowhere else.
     members: HashMap<MemberId, ConnectionId>,
@@ -143,6 +145,7 @@ impl World {
             ended: HashSet::new(),
             loads: VecDeque::new(),
             deletions: VecDeque::new(),
+            withdrawn: VecDeque::new(),
             clients: BTreeMap::new(),
             members: HashMap::new(),
             seen: Seen::default(),
@@ -168,6 +171,9 @@ impl World {
             assert!(!self.stopped, "{effect:?} after the end");
             self.carry_out(effect);
         }
+        while let Some(call) = self.withdrawn.pop_front() {
+            self.apply(Event::Withdrawn { call });
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -186,7 +192,11 @@ impl World {
             }
             Effect::Notify { connection, notification } => {
                 assert!(self.clients.contains_key(&connection), "who is told is there");
-                assert_eq!(self.members.get(&notification.member), Some(&connection));
+                if let sundown_protocol::Event::Ticket(ticket) = &notification.event {
+                    self.seen.tickets.push(ticket.clone());
+                } else {
+                    assert_eq!(self.members.get(&notification.member), Some(&connection));
+                }
                 let said = sundown_protocol::reply::FromBroker::Notify(notification);
                 encode(&said).expect("news fit into a frame");
             }
@@ -202,6 +212,15 @@ impl World {
                 self.lanes.remove(&lane).expect("a lane is closed once");
                 self.closed.insert(lane);
             }
+            Effect::Withdraw { lane, call } => {
+                let Some(lane) = self.lanes.get_mut(&lane) else { return };
+                let before = lane.waiting.len();
+                lane.waiting.retain(|(waiting, _)| *waiting != call);
+                if lane.waiting.len() < before {
+                    self.withdrawn.push_back(call);
+                }
+            }
+            Effect::GaveUp { call, .. } => assert!(!call.is_empty(), "it says nothing"),
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
@@ -220,6 +239,7 @@ impl World {
                 self.seen.members.push((connection, *member));
                 self.seen.objects.push((*member, *object));
             }
+            Reply::Ticket(ticket) => self.seen.tickets.push(ticket.clone()),
             Reply::Submitted { entry, .. } | Reply::Saved(entry) => self.seen.entries.push(*entry),
             Reply::Opened(object) => self.seen.objects.extend(member.map(|m| (m, *object))),
             Reply::Advised(advise) => self.seen.advises.extend(member.map(|m| (m, *advise))),
@@ -257,6 +277,7 @@ impl World {
             ProviderCall::Transport(_) => lane.kind == ProviderType::Transport,
             ProviderCall::Address(_) => lane.kind == ProviderType::AddressBook,
             ProviderCall::Logon
+            | ProviderCall::Renew
             | ProviderCall::Logoff
             | ProviderCall::QueryFastShutdown
             | ProviderCall::NotifyProcessShutdown
@@ -309,7 +330,9 @@ impl World {
             (Worker::Transport(_), ProviderCall::Logon) => {
                 Ok(ProviderAnswer::TransportReady(self.wire.facts))
             }
-            (_, ProviderCall::Logon | ProviderCall::Logoff) => Ok(ProviderAnswer::Done),
+            (_, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
+                Ok(ProviderAnswer::Done)
+            }
             (_, other) => panic!("{other:?} to the wrong provider"),
         };
         lane.done.push_back((call, answer));
@@ -376,7 +399,11 @@ impl World {
         self.clients.insert(connection, Client { asked: HashMap::new(), granted });
         self.pids.insert(pid);
         let peer = Peer { pid, program: format!("program-{pid}") };
-        let identity = PeerIdentity { key: key(pid), peer, uid, library: [library; 16] };
+        let since = self.boot;
+        let served_before = pid.is_multiple_of(3);
+        let key = key(pid);
+        let identity =
+            PeerIdentity { key, peer, uid, library: [library; 16], since, served_before };
         self.apply(Event::Connected { connection, identity });
     }
 
@@ -457,7 +484,8 @@ impl World {
 /// Whether a call may fail without the provider being at fault: what ends something does not.
 fn may_fail(call: &ProviderCall) -> bool {
     match call {
-        ProviderCall::Logoff
+        ProviderCall::Renew
+        | ProviderCall::Logoff
         | ProviderCall::Transport(TransportCall::Cancel { .. } | TransportCall::Complete { .. }) => {
             false
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Code;
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId};
 use crate::reply::{Peer, Place};
+use crate::request::Ticket;
 
 /// One event for one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,9 @@ pub enum Event {
         /// How many.
         missed: u64,
     },
+    /// What the broker knows of the process changed: its newest ticket. It goes to each connection of the process that asked
+    /// by [`Request::Ticket`](crate::Request::Ticket), for member 0. Programs are not told.
+    Ticket(Ticket),
 }
 
 /// A change of a table (`TABLE_NOTIFICATION`).
@@ -256,12 +260,15 @@ impl Event {
             | Self::Evicted
             | Self::BrokerStopping { .. }
             | Self::LogoffProgress { .. } => Some(Events::EXTENDED),
-            Self::Durable(_) | Self::Lagged { .. } => None,
+            Self::Durable(_) | Self::Lagged { .. } | Self::Ticket(_) => None,
         }
     }
 
     /// Whether it may be dropped, and counted in a [`Lagged`](Self::Lagged), when the client does not read.
     pub fn may_be_dropped(&self) -> bool {
-        !matches!(self, Self::CriticalError { .. } | Self::Evicted | Self::Lagged { .. })
+        !matches!(
+            self,
+            Self::CriticalError { .. } | Self::Evicted | Self::Lagged { .. } | Self::Ticket(_)
+        )
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Fault;
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId};
 use crate::notification::Notification;
-use crate::request::{Blob, Folder, StoreLogoff};
+use crate::request::{Blob, Folder, StoreLogoff, Ticket};
 
 /// Everything the broker sends after its hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,8 @@ pub enum Reply {
     ProfileDeleted(Deletion),
     /// To a broker's: what `Status` has no place for.
     Broker(Box<BrokerStatus>),
+    /// To a ticket: the process's own, as it is now.
+    Ticket(Ticket),
 }
 
 /// When a profile goes that was deleted.
@@ -462,7 +464,8 @@ pub struct ProviderStatus {
     pub name: String,
     /// What kind it is.
     pub kind: Resource,
-    /// `starting`, `available`, `failed: why`, `damaged: why`, `logging off`, `logged off`.
+    /// `starting`, `available`, `failed: why`, `damaged: why`, `late: no answer to CALL in time` (it was given up in a fast
+    /// shutdown, and has answered nothing since), `logging off`, `logged off`.
     pub status: String,
     /// `supported`, `refused` or `absent`.
     pub fast_shutdown: String,

@@ -238,6 +238,13 @@ pub enum Request {
     },
     /// What the broker has come from, and how much of its limits is used → [`Reply::Broker`](crate::Reply::Broker). From version 2 on.
     Broker,
+    /// What the broker knows of this process and a later broker cannot → [`Reply::Ticket`](crate::Reply::Ticket). Each change of
+    /// it is told to this connection from then on, by [`Event::Ticket`](crate::Event::Ticket), before the answer that shows the
+    /// change. From version 3 on.
+    Ticket {
+        /// The newest ticket that this program image holds, should an earlier broker have given it one.
+        shown: Option<Ticket>,
+    },
 }
 
 /// Arguments of `MAPILogonEx`.
@@ -275,13 +282,16 @@ pub struct Logoff {
     pub drain: Option<u64>,
 }
 
-/// Flags of a logoff; the first has MAPI's number.
+/// Flags of a logoff; the first two have MAPI's numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogoffFlags(pub u32);
 
 impl LogoffFlags {
     /// `MAPI_LOGOFF_SHARED`: end the shared session and tell everybody in it.
     pub const SHARED: Self = Self(0x1);
+    /// `MAPI_LOGOFF_UI`: the program may ask before it logs off, and has done so. Brokers pass over it: the question is the
+    /// program's. From version 3 on; earlier brokers do not know it.
+    pub const UI: Self = Self(0x2);
     /// Also as one who does not own the session; takes the right *admin*.
     pub const FORCE: Self = Self(0x100);
     /// Reply only when the others have left or were evicted; the reply names who was still there at the end.
@@ -289,7 +299,8 @@ impl LogoffFlags {
     /// Because of a critical error: what was asked of a drain is skipped, whatever else is said.
     pub const CRITICAL: Self = Self(0x400);
     /// Every bit that means something.
-    pub const KNOWN: u32 = Self::SHARED.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
+    pub const KNOWN: u32 =
+        Self::SHARED.0 | Self::UI.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
 }
 
 /// What a registration is for.
@@ -549,6 +560,24 @@ impl fmt::Debug for Blob {
     }
 }
 
+/// What one broker says of a process to the next broker with the same runtime directory: which copy of the library is the
+/// host, the answer to `QueryFastShutdown`, whether the process gave notice, whether it was shut down. It is signed for that
+/// process and worth nothing to another. Clients keep it and do not look into it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket(pub Blob);
+
+impl Ticket {
+    /// The most bytes a ticket has, in any version.
+    pub const MAX: usize = 256;
+}
+
+impl fmt::Debug for Ticket {
+    /// It is a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(…)")
+    }
+}
+
 impl Serialize for Blob {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
@@ -599,6 +628,7 @@ impl Request {
     pub fn since(&self) -> Version {
         match self {
             Self::Broker => Version::V2,
+            Self::Ticket { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -634,6 +664,7 @@ impl Request {
             | Self::Status
             | Self::DeleteProfile { .. }
             | Self::Broker
+            | Self::Ticket { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
         }
@@ -670,6 +701,7 @@ impl Request {
             Self::StoreLogoff { .. } => "StoreLogoff",
             Self::DeleteProfile { .. } => "DeleteProfile",
             Self::Broker => "Broker",
+            Self::Ticket { .. } => "Ticket",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Version {
+    /// [`Request::Ticket`](crate::Request::Ticket): what a process keeps over a restart of the broker. `MAPI_LOGOFF_UI`.
+    V3 = 3,
     /// [`Request::Broker`](crate::Request::Broker): how the broker before this one ended, and limits with what is used of them.
     V2 = 2,
     /// First version: sessions, objects, registrations, submissions, logoff in all its modes.
@@ -12,13 +14,15 @@ pub enum Version {
 
 impl Version {
     /// The newest version spoken here.
-    pub const NEWEST: Self = Self::V2;
+    pub const NEWEST: Self = Self::V3;
     /// The oldest version spoken here.
     pub const OLDEST: Self = Self::V1;
 
     /// The newest version both sides speak, given what the other side offers; `None` when there is none.
     pub fn negotiate(oldest: u16, newest: u16) -> Option<Self> {
-        [Self::V2, Self::V1].into_iter().find(|v| (oldest..=newest).contains(&(*v as u16)))
+        [Self::V3, Self::V2, Self::V1]
+            .into_iter()
+            .find(|v| (oldest..=newest).contains(&(*v as u16)))
     }
 }
 
@@ -29,9 +33,9 @@ mod tests {
     #[test]
     fn the_newest_common_version_wins() {
         assert_eq!(Version::negotiate(1, 1), Some(Version::V1));
-        assert_eq!(Version::negotiate(0, 9), Some(Version::V2));
+        assert_eq!(Version::negotiate(0, 9), Some(Version::V3));
         assert_eq!(Version::negotiate(2, 2), Some(Version::V2));
-        assert_eq!(Version::negotiate(3, 9), None);
+        assert_eq!(Version::negotiate(4, 9), None);
         assert_eq!(Version::negotiate(9, 0), None);
     }
 }

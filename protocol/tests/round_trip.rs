@@ -19,7 +19,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
     Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
-    SettingChange, Stopping, StoreLogoff, Submit,
+    SettingChange, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -56,6 +56,10 @@ fn key() -> impl Strategy<Value = SubmitKey> {
 
 fn token() -> impl Strategy<Value = Token> {
     any::<u128>().prop_map(Token)
+}
+
+fn ticket() -> impl Strategy<Value = Ticket> {
+    blob().prop_map(Ticket)
 }
 
 fn granted() -> impl Strategy<Value = Granted> {
@@ -247,6 +251,7 @@ fn message_request() -> impl Strategy<Value = Request> {
         }),
         text().prop_map(|name| Request::DeleteProfile { name }),
         Just(Request::Broker),
+        proptest::option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
     ]
 }
 
@@ -435,6 +440,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         prop::sample::select(vec![Deletion::Done, Deletion::WhenUnused])
             .prop_map(Reply::ProfileDeleted),
         broker_status().prop_map(|status| Reply::Broker(Box::new(status))),
+        ticket().prop_map(Reply::Ticket),
     ]
 }
 
@@ -480,6 +486,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(waiting, finished)| Event::LogoffProgress { waiting, finished }),
         vec(entry(), 0..3).prop_map(Event::Durable),
         any::<u64>().prop_map(|missed| Event::Lagged { missed }),
+        ticket().prop_map(Event::Ticket),
     ]
 }
 

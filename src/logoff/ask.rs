@@ -1,10 +1,10 @@
-//! Asks before a logoff that concerns others: what MAPI's flag for dialogs is for.
+//! Asks before a logoff that concerns others: the command's answer to MAPI's flag for dialogs.
 //!
-//! Nothing is asked without a terminal, so that no script waits for an answer that nobody gives.
+//! The flag is set on a terminal alone, so that no script waits for an answer that nobody gives.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use sundown_client::{Code, Error, Mapi, QueueRow, Session};
+use sundown_client::{Error, LogoffAnswer, LogoffQuestion, QueueRow, QueuedMail};
 
 use crate::cli::LogoffArguments;
 use crate::output::{self, ago};
@@ -18,8 +18,8 @@ struct Stake {
     profile: String,
     /// Whether it ends for everybody.
     shared: bool,
-    others: Vec<Other>,
-    queue: Result<Vec<QueueRow>, Error>,
+    others: Result<Vec<Other>, Error>,
+    queue: Result<QueuedMail, Error>,
 }
 
 /// Another member of the session.
@@ -29,55 +29,57 @@ struct Other {
     since: u64,
 }
 
-/// Asks, if somebody is there to answer and has not done so yet. A no is `MAPI_E_USER_CANCEL`.
-pub(super) fn first(
-    arguments: &LogoffArguments,
-    mapi: &Mapi,
-    session: &Session,
-) -> Result<(), Error> {
-    let concerns = arguments.shared || arguments.drain.is_some();
-    if !concerns || arguments.yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Ok(());
+/// Whether there is a person to ask, who has not answered beforehand: `MAPI_LOGOFF_UI`.
+pub(super) fn is_wanted(arguments: &LogoffArguments) -> bool {
+    !arguments.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks the person at the terminal, if the logoff concerns anybody else or their mail.
+pub(super) fn person(arguments: &LogoffArguments, question: &LogoffQuestion<'_>) -> LogoffAnswer {
+    if !arguments.shared && arguments.drain.is_none() {
+        return LogoffAnswer::LogOff;
     }
-    let stake = Stake::of(arguments, mapi, session)?;
-    stake.confirm(&mut io::stdin().lock(), &mut io::stderr())
+    let stake = Stake::of(arguments, question);
+    // Without anything to ask on nobody has said yes.
+    stake.confirm(&mut io::stdin().lock(), &mut io::stderr()).unwrap_or(LogoffAnswer::Cancel)
 }
 
 impl Stake {
-    fn of(arguments: &LogoffArguments, mapi: &Mapi, session: &Session) -> Result<Self, Error> {
-        let status = mapi.status()?;
-        let ours = status.sessions.into_iter().find(|other| other.id == session.id());
-        let members = ours.map(|session| session.members).unwrap_or_default();
-        let others = members.into_iter().filter(|member| member.id != session.member());
-        let other =
-            others.map(|m| Other { program: m.peer.program, pid: m.peer.pid, since: m.since });
-        let profile = session.profile();
-        Ok(Self {
-            session: session.id().0,
+    fn of(arguments: &LogoffArguments, question: &LogoffQuestion<'_>) -> Self {
+        let others = question.others().map(|others| {
+            let other = others.into_iter().map(|member| Other {
+                program: member.peer.program,
+                pid: member.peer.pid,
+                since: member.since,
+            });
+            other.collect()
+        });
+        Self {
+            session: question.session().0,
+            profile: question.profile(),
             shared: arguments.shared,
-            others: other.collect(),
-            queue: mapi.queue(Some(&profile), false),
-            profile,
-        })
+            others,
+            queue: question.queued(),
+        }
     }
 
-    /// Shows it and asks until the answer is one. Without an answer nothing is done.
-    fn confirm(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<(), Error> {
+    /// Shows it and asks until the answer is one. The end of the input is a no.
+    fn confirm(
+        &self,
+        input: &mut impl BufRead,
+        output: &mut impl Write,
+    ) -> io::Result<LogoffAnswer> {
         say(output, &self.text())?;
         loop {
             say(output, &format!("{} [y/N] ", self.question()))?;
             let mut answer = String::new();
-            match input.read_line(&mut answer) {
-                Ok(0) => {
-                    say(output, "\n")?;
-                    return Err(cancelled("the input has ended"));
-                }
-                Ok(_) => {}
-                Err(error) => return Err(cancelled(&error.to_string())),
+            if input.read_line(&mut answer)? == 0 {
+                say(output, "\n")?;
+                return Ok(LogoffAnswer::Cancel);
             }
             match answer.trim().to_lowercase().as_str() {
-                "y" | "yes" => return Ok(()),
-                "n" | "no" | "" => return Err(cancelled("the answer was no")),
+                "y" | "yes" => return Ok(LogoffAnswer::LogOff),
+                "n" | "no" | "" => return Ok(LogoffAnswer::Cancel),
                 _ => say(output, "Say y or n.\n")?,
             }
         }
@@ -93,49 +95,49 @@ impl Stake {
     }
 
     fn others(&self) -> String {
-        if self.others.is_empty() {
+        let others = match &self.others {
+            Ok(others) => others,
+            Err(error) => return format!("who else is attached cannot be seen: {error}\n"),
+        };
+        if others.is_empty() {
             return "nobody else is attached\n".to_owned();
         }
         let row =
             |other: &Other| vec![other.program.clone(), other.pid.to_string(), ago(other.since)];
-        let rows: Vec<_> = self.others.iter().map(row).collect();
+        let rows: Vec<_> = others.iter().map(row).collect();
         output::table(&["also attached", "pid", "since"], &rows)
     }
 
     fn queue(&self) -> String {
-        let rows = match &self.queue {
-            Ok(rows) => rows,
+        let queued = match &self.queue {
+            Ok(queued) => queued,
             Err(error) => return format!("what is queued cannot be seen: {error}\n"),
         };
-        if rows.is_empty() {
+        if queued.total == 0 {
             return "nothing is queued\n".to_owned();
         }
         let row = |row: &QueueRow| {
             let to = row.recipients.first().map(|first| first.address.clone());
             vec![row.subject.clone(), to.unwrap_or_default(), row.state.name().to_owned()]
         };
-        let shown: Vec<_> = rows.iter().take(SHOWN).map(row).collect();
+        let shown: Vec<_> = queued.rows.iter().take(SHOWN).map(row).collect();
         let mut text = output::table(&["still queued", "to", "state"], &shown);
-        if rows.len() > SHOWN {
-            text += &format!("and {} more\n", rows.len() - SHOWN);
+        let more = queued.total - shown.len() as u64;
+        if more > 0 {
+            text += &format!("and {more} more\n");
         }
         text + "What is queued stays, and is sent later.\n"
     }
 }
 
-fn say(output: &mut impl Write, text: &str) -> Result<(), Error> {
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-    written.map_err(|error| cancelled(&error.to_string()))
-}
-
-fn cancelled(why: &str) -> Error {
-    let text = format!("nothing was done, the session goes on: {why}");
-    output::error(Code::E_USER_CANCEL, text)
+fn say(output: &mut impl Write, text: &str) -> io::Result<()> {
+    output.write_all(text.as_bytes())?;
+    output.flush()
 }
 
 #[cfg(test)]
 mod tests {
-    use sundown_client::{RecipientRow, SubmissionState};
+    use sundown_client::{Code, RecipientRow, SubmissionState};
 
     use super::*;
 
@@ -162,21 +164,25 @@ mod tests {
 
     fn stake(shared: bool) -> Stake {
         let tray = Other { program: "tray".into(), pid: 4242, since: 0 };
-        let queue = Ok(vec![row("Report")]);
-        Stake { session: 2, profile: "work".into(), shared, others: vec![tray], queue }
+        let queue = Ok(queued(vec![row("Report")]));
+        Stake { session: 2, profile: "work".into(), shared, others: Ok(vec![tray]), queue }
+    }
+
+    fn queued(rows: Vec<QueueRow>) -> QueuedMail {
+        QueuedMail { total: rows.len() as u64, own: 0, rows }
     }
 
     /// What comes of these answers, and what was shown.
-    fn answered(stake: &Stake, answers: &str) -> (Result<(), Error>, String) {
+    fn answered(stake: &Stake, answers: &str) -> (LogoffAnswer, String) {
         let mut output = Vec::new();
-        let result = stake.confirm(&mut answers.as_bytes(), &mut output);
-        (result, String::from_utf8(output).expect("text"))
+        let answer = stake.confirm(&mut answers.as_bytes(), &mut output).expect("it can be shown");
+        (answer, String::from_utf8(output).expect("text"))
     }
 
     #[test]
     fn it_shows_who_is_attached_and_what_is_queued() {
-        let (result, shown) = answered(&stake(true), "y\n");
-        result.expect("a yes");
+        let (answer, shown) = answered(&stake(true), "y\n");
+        assert_eq!(answer, LogoffAnswer::LogOff);
         for words in ["Session 2 of profile work", "tray", "4242", "Report", "deferred"] {
             assert!(shown.contains(words), "{words} is not in\n{shown}");
         }
@@ -188,24 +194,27 @@ mod tests {
     #[test]
     fn only_a_yes_goes_on() {
         for yes in ["y\n", "YES\n", "  yes \n", "perhaps\nwhy\ny\n", "y"] {
-            assert!(answered(&stake(true), yes).0.is_ok(), "{yes:?}");
+            assert_eq!(answered(&stake(true), yes).0, LogoffAnswer::LogOff, "{yes:?}");
         }
         for no in ["n\n", "No\n", "\n", "", "perhaps\n", "yess\nn\n"] {
-            let error = answered(&stake(true), no).0.expect_err(no);
-            assert_eq!(error.code(), Code::E_USER_CANCEL, "{no:?}");
+            assert_eq!(answered(&stake(true), no).0, LogoffAnswer::Cancel, "{no:?}");
         }
         assert_eq!(answered(&stake(true), "what\n").1.matches("[y/N]").count(), 2);
     }
 
     #[test]
     fn it_says_so_when_there_is_nothing_at_stake() {
-        let mut stake = Stake { others: Vec::new(), queue: Ok(Vec::new()), ..stake(true) };
+        let mut stake =
+            Stake { others: Ok(Vec::new()), queue: Ok(queued(Vec::new())), ..stake(true) };
         let shown = answered(&stake, "").1;
         assert!(shown.contains("nobody else") && shown.contains("nothing is queued"), "{shown}");
-        stake.queue = Ok((0..12).map(|n| row(&format!("Subject {n}\x1b[2J"))).collect());
+        let rows = (0..12).map(|n| row(&format!("Subject {n}\x1b[2J"))).collect();
+        stake.queue = Ok(queued(rows));
         let shown = answered(&stake, "").1;
         assert!(shown.contains("Subject 9?[2J") && shown.contains("and 2 more"), "{shown}");
         stake.queue = Err(output::error(Code::E_NO_ACCESS, "not yours"));
-        assert!(answered(&stake, "").1.contains("cannot be seen: not yours"));
+        assert!(answered(&stake, "").1.contains("what is queued cannot be seen: not yours"));
+        stake.others = Err(output::error(Code::E_NO_ACCESS, "not yours"));
+        assert!(answered(&stake, "").1.contains("who else is attached cannot be seen: not yours"));
     }
 }

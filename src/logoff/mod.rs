@@ -6,10 +6,13 @@ mod progress;
 use std::process::ExitCode;
 
 use serde_json::json;
-use sundown_client::{Error, FaultDetail, Logoff, OnEndOfSession};
+use sundown_client::{
+    Error, FaultDetail, LoggedOff, Logoff, LogoffAnswer, OnEndOfSession, Session,
+};
 
 use crate::cli::{Autostart, Context, LogoffArguments, seconds};
 use crate::output;
+use progress::Waiting;
 
 pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<ExitCode, Error> {
     let mut how = match arguments.drain {
@@ -27,11 +30,7 @@ pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<Exit
     }
     let mapi = context.initialize(Autostart::Yes)?;
     let session = mapi.logon(context.logon().no_mail().on_end_of_session(OnEndOfSession::Stay))?;
-    // After a no the session goes on; this command was in it for the question only, and leaves alone.
-    ask::first(arguments, &mapi, &session)?;
-    let progress = progress::of(context, arguments, &session)?;
-    let left = session.logoff(how).map_err(advise)?;
-    drop(progress);
+    let left = leave(context, arguments, &session, how)?;
     let stayed: Vec<_> = left.stayed.iter().map(output::peer).collect();
     let value = json!({
         "invalidated": left.invalidated,
@@ -47,6 +46,31 @@ pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<Exit
         text
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Logs off; on a terminal a person is asked first. After a no the session goes on, and this command, which was in it for the
+/// question only, leaves alone.
+fn leave(
+    context: &Context,
+    arguments: &LogoffArguments,
+    session: &Session,
+    how: Logoff,
+) -> Result<LoggedOff, Error> {
+    let mut progress = progress::of(context, arguments, session)?;
+    if !ask::is_wanted(arguments) {
+        let _shown = progress.map(Waiting::begin);
+        return session.logoff(how).map_err(advise);
+    }
+    let mut shown = None;
+    let left = session.logoff_asking(how, |question| {
+        let answer = ask::person(arguments, question);
+        if answer == LogoffAnswer::LogOff {
+            shown = progress.take().map(Waiting::begin);
+        }
+        answer
+    });
+    drop(shown);
+    left.map_err(advise)
 }
 
 /// Whoever joins last does not own the session; the way out is named.

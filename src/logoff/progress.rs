@@ -8,25 +8,48 @@ use crate::progress::{Progress, Step};
 /// How many names there is room for.
 const NAMED: usize = 3;
 
-/// Shown while the logoff waits; one that waits for nobody has nothing to show.
+/// What is shown while a logoff waits.
+pub(super) struct Waiting {
+    mapi: Mapi,
+    json: bool,
+    stays: &'static str,
+    session: SessionId,
+    member: MemberId,
+    for_others: bool,
+}
+
+/// What can be shown of it; one that waits for nobody has nothing to show.
 pub(super) fn of(
     context: &Context,
     arguments: &LogoffArguments,
     session: &Session,
-) -> Result<Option<Progress>, Error> {
+) -> Result<Option<Waiting>, Error> {
     if arguments.drain.is_none() && !arguments.wait {
         return Ok(None);
     }
-    let mapi = context.initialize(Autostart::No)?;
     let stays = if arguments.shared {
         "the session ends for everybody all the same, and what is queued stays in the queue"
     } else {
         "this command has left the session, and what is queued stays in the queue"
     };
-    let (id, member, waits) = (session.id(), session.member(), arguments.wait);
-    let mut most = 0;
-    let look = move || step(&mapi, id, member, waits, &mut most);
-    Ok(Some(Progress::begin(context.json, stays, look)))
+    Ok(Some(Waiting {
+        mapi: context.initialize(Autostart::No)?,
+        json: context.json,
+        stays,
+        session: session.id(),
+        member: session.member(),
+        for_others: arguments.wait,
+    }))
+}
+
+impl Waiting {
+    /// It waits from now on.
+    pub(super) fn begin(self) -> Progress {
+        let Self { mapi, json, stays, session, member, for_others } = self;
+        let mut most = 0;
+        let look = move || step(&mapi, session, member, for_others, &mut most);
+        Progress::begin(json, stays, look)
+    }
 }
 
 /// While it is a member it waits for mail, or for those who hold what it granted; later for the others.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sundown_client::{
-    AddressBook, Code, Draft, EntryId, Error, Events, Folder, FolderKind, Logoff, Logon, Mapi,
-    Message, MessageRow, Notice, OnEndOfSession, OpenMessage, Reference, Session, Sink,
-    StatusTable, Store, Token,
+    AddressBook, Code, Draft, EntryId, Error, Events, Folder, FolderKind, Logoff, LogoffAnswer,
+    Logon, Mapi, Message, MessageRow, Notice, OnEndOfSession, OpenMessage, Reference, Session,
+    Sink, StatusTable, Store, Token,
 };
 
 use super::line::Words;
@@ -395,9 +395,21 @@ impl Shell {
         if words.flag("shared").map_err(invalid)? {
             how = how.shared();
         }
-        let (_, session) = self.session(words)?;
+        let answer = match words.value("ui").map_err(invalid)?.as_deref() {
+            None => None,
+            Some("yes") => Some(LogoffAnswer::LogOff),
+            Some("no") => Some(LogoffAnswer::Cancel),
+            Some(other) => return Err(invalid(format!("ui={other} is neither yes nor no"))),
+        };
+        let (number, session) = self.session(words)?;
         end(words)?;
-        let left = session.logoff(how)?;
+        let left = match answer {
+            None => session.logoff(how)?,
+            Some(answer) => session.logoff_asking(how, |question| {
+                self.printer.event(&events::question(number, question));
+                answer
+            })?,
+        };
         Ok(json!({
             "invalidated": left.invalidated,
             "discarded": left.discarded,

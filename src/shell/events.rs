@@ -1,7 +1,7 @@
 //! Notifications as lines.
 
 use serde_json::{Value, json};
-use sundown_client::{Event, News, Notice, TableChange};
+use sundown_client::{Event, LogoffQuestion, MemberStatus, News, Notice, TableChange};
 
 use crate::output;
 
@@ -14,6 +14,14 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
                 "session": session,
                 "lost_drafts": lost_drafts,
                 "previous": previous.as_ref().map(output::previous),
+            });
+        }
+        News::SinkPanicked { connection, message } => {
+            return json!({
+                "event": "sink-panicked",
+                "session": session,
+                "connection": connection,
+                "message": message,
             });
         }
         News::Broker(event) => event,
@@ -79,7 +87,27 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
             json!({ "event": "durable", "session": session, "entries": entries })
         }
+        // The library keeps it and tells no sink.
+        Event::Ticket(_) => json!({ "event": "ticket", "session": session }),
     }
+}
+
+/// The question before a logoff, with what is at stake.
+pub(crate) fn question(session: u64, question: &LogoffQuestion<'_>) -> Value {
+    let member = |member: &MemberStatus| {
+        let peer = &member.peer;
+        json!({ "member": member.id.0, "pid": peer.pid, "program": peer.program })
+    };
+    let others = question.others().map(|others| others.iter().map(member).collect::<Vec<_>>());
+    let queued = question.queued();
+    json!({
+        "event": "logoff-question",
+        "session": session,
+        "ends_for_all": question.ends_for_all(),
+        "others": others.ok(),
+        "queued": queued.as_ref().ok().map(|queued| queued.total),
+        "queued_own": queued.as_ref().ok().map(|queued| queued.own),
+    })
 }
 
 /// The end of a granted object, which is of no session.

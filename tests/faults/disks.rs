@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::bystander::{Bystander, Figures};
-use crate::harness::{Broker, Home};
+use crate::harness::{Broker, Copies, Home};
 use crate::{root, skipped};
 
 /// Where the small disk is, in its home.
@@ -71,11 +71,7 @@ fn a_full_disk_costs_only_its_profile() {
     bystander.works(&home, &broker);
     let before = Figures::of(&home, &broker);
     let filler = inside(&home, &broker, "filler");
-    let fill = fs::File::create(&filler).expect("there is room");
-    for size in [64 << 10, 1] {
-        let block = vec![0; size];
-        while (&fill).write_all(&block).is_ok() {}
-    }
+    fill(&filler);
     let body = "0123456789\n".repeat(50_000);
     let big = home.write("big.eml", format!("To: anna@localhost\nSubject: big\n\n{body}"));
     for _ in 0..3 {
@@ -84,13 +80,69 @@ fn a_full_disk_costs_only_its_profile() {
         assert!(["MAPI_E_NOT_ENOUGH_DISK", "MAPI_E_DISK_ERROR"].contains(&code), "{reply}");
         bystander.works(&home, &broker);
     }
-    drop(fill);
     fs::remove_file(filler).expect("removed");
     owner.submit(1, &big);
     bystander.works(&home, &broker);
     before.come_back(&home, &broker);
     owner.ok("logoff session=1");
     bystander.leaves(&home);
+}
+
+/// A file that takes all the room there is.
+fn fill(path: &PathBuf) {
+    let fill = fs::File::create(path).expect("there is room");
+    for size in [64 << 10, 1] {
+        let block = vec![0; size];
+        while (&fill).write_all(&block).is_ok() {}
+    }
+}
+
+/// Whoever handed mail over deferred and wants to leave while the disk is full is told that it cannot be kept, in whatever way
+/// it leaves and however often; nothing is torn down. With room it leaves, and the mail is there, once.
+///
+/// SEED-8, SEED-2, design §3.4, §3.8, §3.16
+#[test]
+fn nobody_leaves_behind_what_a_full_disk_did_not_take() {
+    if !root("a small disk") {
+        return;
+    }
+    let home = Home::new();
+    let Some(broker) = serve(&home, "size=16m,mode=700") else { return };
+    let filler = inside(&home, &broker, "filler");
+    let ways = [
+        "logoff a",
+        "log-everything-off a",
+        "flush a",
+        "uninitialize a",
+        "shut-down a",
+        "shut-down-for-good a",
+        "do a",
+    ];
+    for way in ways {
+        let subject = way.replace(' ', "-");
+        let mut copies = Copies::start(&home, 1);
+        copies.ok(0, &format!("initialize a {}", home.socket().display()));
+        copies.ok(0, "logon-without-mail a small");
+        if way == "do a" {
+            copies.ok(0, "query a");
+        }
+        fill(&filler);
+        copies.ok(0, &format!("defer a {subject} 20000"));
+        for _ in 0..3 {
+            let failed = copies.ask(0, way);
+            let code = failed.split(' ').next().unwrap_or_default();
+            assert!(
+                ["MAPI_E_NOT_ENOUGH_DISK", "MAPI_E_DISK_ERROR"].contains(&code),
+                "{way}: {failed}"
+            );
+        }
+        fs::remove_file(&filler).expect("removed");
+        copies.ok(0, way);
+        let queue = home.run(&["queue", "list", "--profile", "small", "--json"]).ok().json();
+        let rows = queue.as_array().expect("rows");
+        let found = rows.iter().filter(|row| row["subject"] == subject.as_str()).count();
+        assert_eq!(found, 1, "{way}: {queue}");
+    }
 }
 
 /// A disk that may not be written to: its profile cannot be used, and says why; when it may be written to again the next

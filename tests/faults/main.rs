@@ -21,6 +21,15 @@ mod quotas;
 
 use std::io::Write;
 
+/// Copies of the client library, in a process of their own.
+mod copies {
+    /// Not a test of its own: see the other suite.
+    #[test]
+    fn a_process_with_copies() {
+        crate::harness::carry_out_if_asked();
+    }
+}
+
 /// Says why a test proves nothing here. It goes past the capture of tests: a suite that skips must be seen to.
 fn skipped(why: &str) {
     let _ = writeln!(std::io::stdout(), "skipped: {why}");

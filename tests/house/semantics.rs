@@ -46,7 +46,7 @@ const PLACES: &[(&str, &str)] = &[
     ("document", "protocol/tests/document.rs"),
     ("round_trip", "protocol/tests/round_trip.rs"),
     ("docs", "broker/daemon/tests/docs.rs"),
-    ("providers", "broker/daemon/tests/providers.rs"),
+    ("providers", "broker/daemon/tests/providers"),
 ];
 
 /// The rows: statement, summary, proof.
@@ -58,6 +58,9 @@ fn rows() -> BTreeMap<String, (String, String)> {
             continue;
         };
         let cells: Vec<_> = row.split(" | ").collect();
+        if cells.len() == 4 {
+            continue;
+        }
         let [id, summary, proof] = cells[..] else { panic!("three cells: {line}") };
         if id == "id" {
             continue;
@@ -66,6 +69,17 @@ fn rows() -> BTreeMap<String, (String, String)> {
         assert_eq!(before, None, "{id} is listed twice");
     }
     rows
+}
+
+/// The rows of what holds when things go wrong: statement, a provider that hangs, a broker that is restarted, proof.
+fn adversity() -> BTreeMap<String, [String; 3]> {
+    let page = read(&root().join("docs/semantics.md"));
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = rows.map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+    let rows = rows.filter_map(|cells| <[String; 4]>::try_from(cells).ok());
+    rows.filter(|[id, ..]| id != "id")
+        .map(|[id, hangs, restart, proof]| (id, [hangs, restart, proof]))
+        .collect()
 }
 
 /// The file that a test's path leads to: the longest part of the path that is one.
@@ -109,6 +123,25 @@ fn every_statement_is_listed() {
         }
     }
     assert_eq!(rows.len(), all, "a row is about no statement");
+}
+
+/// Each sentence of the founding texts also says what holds when a provider hangs at that point, and when a broker is
+/// restarted there.
+#[test]
+fn the_founding_texts_hold_in_adversity() {
+    let rows = adversity();
+    for number in 1..=21 {
+        let id = format!("SEED-{number}");
+        let [hangs, restart, proof] = rows.get(&id).unwrap_or_else(|| panic!("{id} is not listed"));
+        assert!(hangs.len() > 10 && restart.len() > 10, "{id} says nothing");
+        let tests: Vec<_> =
+            proof.split('`').skip(1).step_by(2).filter(|w| w.contains("::")).collect();
+        assert!(!tests.is_empty(), "{id} has no proof");
+        for test in tests {
+            assert!(is_test(test), "{id}: there is no test {test}");
+        }
+    }
+    assert_eq!(rows.len(), 21, "a row is about no sentence of theirs");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Fast shutdown and external references, with real processes.
 
 use serde_json::Value;
-use sundown_client::{Code, Logon, Mapi, Options};
 
 use crate::harness::{Broker, Home, Shell, says};
 
@@ -346,55 +345,4 @@ fn what_is_lent_ends_with_its_broker() {
     }
     guest.settle();
     assert_eq!(guest.events(says(&[("code", "RPC_E_DISCONNECTED")])).len(), 20);
-}
-
-/// A program that uses the library: a second copy in it may not shut the process down, unless it has the host's key; and a
-/// process that has left stays away, however often it initializes the library and whatever broker answers.
-///
-/// SEED-11, SEED-14, SEED-15, CFS-10, STICK-1, design §3.6, §3.12, §3.14
-#[test]
-fn the_host_leaves_and_stays_away() {
-    let home = Home::new();
-    let mut broker = home.serve();
-    // Each way to the socket is a library of its own.
-    let way = |name: &str| {
-        let path = home.path(name);
-        std::os::unix::fs::symlink(home.socket(), &path).expect("linked");
-        path
-    };
-    let options = || Options::new("host").no_autostart();
-    let host = Mapi::initialize(options().socket(home.socket())).expect("initialized");
-    let session = host.logon(Logon::shared()).expect("logged on");
-    let stranger = options().socket(way("add-in")).host_key(host.host_key() ^ 1);
-    let stranger = Mapi::initialize(stranger).expect("initialized");
-    let trusted = options().socket(way("trusted")).host_key(host.host_key());
-    let trusted = Mapi::initialize(trusted).expect("initialized");
-
-    let add_in = stranger.logon(Logon::shared()).expect("it may log on");
-    let exit = add_in.client_shutdown().expect("it has the interface");
-    for refused in
-        [exit.query_fast_shutdown(), exit.notify_process_shutdown(), exit.do_fast_shutdown()]
-    {
-        assert_eq!(refused.expect_err("it is not the host").code(), Code::E_NO_ACCESS);
-    }
-    trusted.client_shutdown().query_fast_shutdown().expect("yes");
-
-    let exit = session.client_shutdown().expect("it has the interface");
-    exit.query_fast_shutdown().expect("yes");
-    exit.do_fast_shutdown().expect("done");
-    let dead = |result: Result<(), sundown_client::Error>| {
-        assert_eq!(result.expect_err("it has left").code(), Code::E_NOT_INITIALIZED);
-    };
-    dead(session.flush());
-    dead(session.client_shutdown().map(drop));
-    dead(host.logon(Logon::shared()).map(drop));
-    dead(add_in.flush());
-    dead(trusted.client_shutdown().notify_process_shutdown());
-    drop(session);
-    dead(host.uninitialize());
-    dead(Mapi::initialize(options().socket(home.socket())).map(drop));
-    drop((add_in, stranger, trusted));
-    broker.kill();
-    let _broker = home.serve();
-    dead(Mapi::initialize(options().socket(home.socket())).map(drop));
 }

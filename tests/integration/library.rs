@@ -1,7 +1,7 @@
 //! The client library within a program, with a broker beside it.
 
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use sundown_client::{
@@ -283,12 +283,14 @@ fn errors_answer_questions() {
     let error = mapi.logon(Logon::shared().profile("nobody")).expect_err("there is none");
     assert_eq!(error.code(), Code::E_NOT_FOUND);
     assert!(!error.is_temporary() && !error.is_unreachable(), "{error:?}");
+    let mut elsewhere = home.shell();
+    elsewhere.ok("logon");
     let owner = log_on(&mapi, Logon::shared());
     let session = log_on(&mapi, Logon::shared());
     let refused = session.logoff(Logoff::now().shared()).expect_err("it is not the owner");
     assert_eq!(refused.code(), Code::E_NO_ACCESS);
     let FaultDetail::Owner(peer) = refused.detail() else { panic!("{refused:?}") };
-    assert_eq!((peer.pid, peer.program.as_str()), (std::process::id(), "report"));
+    assert_eq!((peer.pid, peer.program.as_str()), (elsewhere.pid(), "sundown"));
     let far = Message::parse("To: far@example.org\n\n");
     let error = session.submit(&far).expect_err("no transport takes it");
     let FaultDetail::Addresses(addresses) = error.detail() else { panic!("{error:?}") };
@@ -436,4 +438,164 @@ fn a_provider_says_whether_it_works() {
     assert!(error.to_string().contains("port 9"), "{error}");
     let error = session.validate_state(Resource::TransportProvider, "nobody").expect_err("none");
     assert_eq!(error.code(), Code::E_NOT_FOUND);
+}
+
+/// Threads that initialize at the same time use one connection: each has its session, none is lost, and with the last
+/// everything is logged off.
+///
+/// INIT-1, INIT-11, design §5
+#[test]
+fn threads_that_initialize_at_once_share_a_connection() {
+    let home = Home::new();
+    let _broker = home.serve();
+    for _ in 0..20 {
+        let begin = Barrier::new(8);
+        let (mapis, sessions): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|n| {
+                    let (home, begin) = (&home, &begin);
+                    scope.spawn(move || {
+                        begin.wait();
+                        let options = Options::new("report").socket(home.socket());
+                        let options = options.data_dir(home.data()).no_autostart();
+                        if n % 2 == 0 {
+                            return Mapi::initialize_and_logon(options, Logon::shared());
+                        }
+                        let mapi = Mapi::initialize(options)?;
+                        let session = mapi.logon(Logon::shared())?;
+                        Ok((mapi, session))
+                    })
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| thread.join().expect("it returned"));
+            joined.map(|both| both.expect("a broker runs")).unzip()
+        });
+        for session in &sessions {
+            session.flush().expect("its member is known");
+        }
+        assert_eq!((mapis[0].initialized(), members(&home)), (8, 8));
+        let connections = mapis[0].broker_status().expect("it says").expect("it knows");
+        let connections = connections.limits.into_iter().find(|l| l.name == "connections");
+        // One of this process, and the one that asks for the members above, which may not be gone yet.
+        let used = connections.expect("it is limited").used.expect("it is counted");
+        assert!(used <= 2, "{used} connections");
+        drop((sessions, mapis));
+        assert_eq!(members(&home), 0);
+    }
+}
+
+/// Who initializes the library while another thread uninitializes it gets one that works: nobody joins what ends.
+///
+/// INIT-1, STICK-5
+#[test]
+fn nobody_joins_a_library_that_ends() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut ends = initialize(&home);
+    for round in 0..100 {
+        let session = log_on(&ends, Logon::shared());
+        let begin = Barrier::new(2);
+        let next = std::thread::scope(|scope| {
+            let joins = scope.spawn(|| {
+                begin.wait();
+                initialize(&home)
+            });
+            begin.wait();
+            if round % 2 == 0 {
+                ends.uninitialize().expect("everything is durable");
+            } else {
+                drop(ends);
+            }
+            joins.join().expect("it returned")
+        });
+        drop(session);
+        log_on(&next, Logon::shared()).flush().expect("it works");
+        assert_eq!(next.initialized(), 1);
+        ends = next;
+    }
+    drop(ends);
+    assert_eq!(members(&home), 0);
+}
+
+/// A sink that panics ends neither the thread that calls sinks nor the sinks after it; the program is told, an end that no sink has
+/// taken is in the default event queue and the session stays, and nothing waits for the sink.
+///
+/// NOTIF-33, design §5
+#[test]
+fn a_sink_that_panics_costs_nobody_a_notice() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let panics = session.advise(Events::EXTENDED, |_| panic!("on purpose")).expect("advised");
+    let other = log_on(&mapi, Logon::shared());
+    let (told, also) = sink();
+    let _after = other.advise(Events::EXTENDED, told).expect("advised");
+    let third = log_on(&mapi, Logon::shared());
+    let member = third.member();
+    third.logoff(Logoff::now()).expect("logged off");
+    let left = News::Broker(Event::MemberLeft { member, reason: LeaveReason::LoggedOff });
+    assert_eq!(next(&also).news, left);
+    let said = session.events().recv_timeout(DEADLINE).expect("it is told");
+    let connection = panics.connection();
+    assert_eq!(said.news, News::SinkPanicked { connection, message: "on purpose".into() });
+
+    home.run(&["logoff", "--shared", "--force"]).ok();
+    // The command's own departure comes first or last; the end itself is not lost.
+    let notices: Vec<_> = std::iter::from_fn(|| session.events().recv_timeout(DEADLINE).ok())
+        .take_while(|notice| !is_critical(notice))
+        .collect();
+    assert!(notices.iter().all(|n| matches!(n.news, News::SinkPanicked { .. })), "{notices:?}");
+    session.flush().expect("nobody has taken the end: the program leaves by itself");
+    session.logoff(Logoff::now()).expect("logged off");
+}
+
+/// A sink that takes its time does not make the program grow: what has no room is counted and said, in its place. The end of the
+/// session is told in any case.
+///
+/// NOTIF-21, design §5
+#[test]
+fn a_slow_sink_is_told_what_it_has_missed() {
+    const MANY: usize = 5_000;
+    let home = Home::with_settings("[shutdown]\nshared_logoff = \"any\"\n");
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
+    home.write(".local/share/sundown/default/blocked", "");
+    let _broker = home.serve();
+    let mapi = initialize(&home);
+    let stay = || Logon::shared().on_end_of_session(OnEndOfSession::Stay);
+    let (slow, busy) = (log_on(&mapi, stay()), log_on(&mapi, stay()));
+    let (told, notices) = sink();
+    let (goes, waits) = mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let store = slow.default_store().expect("opened");
+    let created = store
+        .advise(Events::OBJECT_CREATED, move |notice| {
+            told(notice);
+            // Until the test lets it go.
+            let _ = waits.lock().expect("one sink").recv();
+        })
+        .expect("advised");
+    for n in 0..MANY {
+        busy.submit_deferred(&message(&n.to_string())).expect("submitted");
+    }
+    busy.flush().expect("all of it is durable");
+    // It ends the session, and tells the slow one, which has not returned from its first notice yet.
+    let other = log_on(&mapi, stay());
+    other.logoff(Logoff::now().shared()).expect("ended");
+    drop(goes);
+    let (mut missed, mut ends) = (0, 0);
+    while missed == 0 || ends == 0 {
+        match slow.events().recv_timeout(DEADLINE).expect("it is told").news {
+            News::Broker(Event::Lagged { missed: more }) => missed += more as usize,
+            News::Broker(Event::CriticalError { .. }) => ends += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(missed < MANY, "{missed} were missed");
+    for _ in missed..MANY {
+        let notice = next(&notices);
+        assert!(matches!(notice.news, News::Broker(Event::Created(_))), "{notice:?}");
+    }
+    created.unadvise().expect("unadvised");
+    assert!(notices.try_recv().is_err(), "each is seen or counted");
 }

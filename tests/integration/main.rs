@@ -5,9 +5,11 @@
 
 mod harness;
 
+mod asking;
 mod autostart;
 mod bad_input;
 mod commands;
+mod copies;
 mod departures;
 mod descriptions;
 mod doctor;

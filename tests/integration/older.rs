@@ -1,7 +1,14 @@
-//! An older client and this broker: what a client of version 1 said, byte for byte, and what it must hear.
+//! An older client and this broker: what a client of version 1 said, byte for byte, and what it must hear. An older broker and this
+//! library: what that one is not asked.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use sundown_client::{LogoffAnswer, Logon};
+use sundown_protocol::hello::{Answer, Welcome};
+use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn};
+use sundown_protocol::request::{Asked, Blob, LogoffFlags, Request, Ticket};
+use sundown_protocol::{MemberId, Reply, SessionId, Version, codec, frame};
 
 use crate::harness::{DEADLINE, Home};
 
@@ -119,4 +126,89 @@ fn a_request_of_a_newer_version_ends_the_connection() {
     assert_eq!(older.0.read(&mut [0]).expect("the end"), 0);
     home.run(&["status"]).ok();
     drop(broker);
+}
+
+/// A broker that knows nothing but one version, and what it was asked.
+struct OlderBroker {
+    listener: UnixListener,
+    version: Version,
+}
+
+impl OlderBroker {
+    fn bind(home: &Home, version: Version) -> Self {
+        let folder = home.path("run/sundown");
+        std::fs::create_dir_all(folder).expect("made");
+        let listener = UnixListener::bind(home.socket()).expect("bound");
+        Self { listener, version }
+    }
+
+    /// Serves one connection to its end. What it was asked, in order.
+    fn serve(&self) -> Vec<Request> {
+        let (mut stream, _) = self.listener.accept().expect("a client comes");
+        let (mut payload, mut asked) = (Vec::new(), Vec::new());
+        frame::read(&mut stream, &mut payload).expect("a hello");
+        let (version, pid) = (self.version as u16, std::process::id());
+        let welcome = Welcome { version, pid, requests: 256, bytes: 1 << 20 };
+        say(&stream, &codec::encode(&Answer::Welcome(welcome)).expect("it encodes"));
+        while frame::read(&mut stream, &mut payload).expect("whole frames") {
+            let Asked { id, request } = codec::decode(&payload).expect("a request");
+            let reply = match &request {
+                Request::Logon(_) => Reply::LoggedOn(LoggedOn {
+                    member: MemberId(1),
+                    session: SessionId(1),
+                    profile: "default".into(),
+                    shared: true,
+                    stores: vec!["sqlite".into()],
+                    identity: "me@localhost".into(),
+                }),
+                Request::Logoff(_) => Reply::LoggedOff(LoggedOff::default()),
+                Request::Ticket { .. } => Reply::Ticket(Ticket(Blob(vec![1]))),
+                _ => Reply::Done,
+            };
+            asked.push(request);
+            let answer = FromBroker::Answer { id, result: Ok(reply) };
+            say(&stream, &codec::encode(&answer).expect("it encodes"));
+        }
+        asked
+    }
+}
+
+fn say(mut stream: &UnixStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("the client reads");
+}
+
+/// What an older broker does not know it is not told: the flag that a program was asked, and tickets. One that knows them is shown
+/// the ticket before anything else, the one that the broker before it gave.
+///
+/// LOGOFF-3, design §4
+#[test]
+fn a_broker_is_told_what_its_version_has() {
+    for version in [Version::V1, Version::V2, Version::V3] {
+        let home = Home::new();
+        let broker = OlderBroker::bind(&home, version);
+        for again in [false, true] {
+            let asked = std::thread::scope(|scope| {
+                let serves = scope.spawn(|| broker.serve());
+                let mapi = crate::library::initialize(&home);
+                let session = mapi.logon(Logon::shared()).expect("it answers");
+                let how = sundown_client::Logoff::now().wait();
+                session.logoff_asking(how, |_| LogoffAnswer::LogOff).expect("it answers");
+                mapi.uninitialize().expect("nothing is left");
+                serves.join().expect("it has ended")
+            });
+            let knows = version == Version::V3;
+            let flags = asked.iter().find_map(|request| match request {
+                Request::Logoff(logoff) => Some(logoff.flags),
+                _ => None,
+            });
+            let expected =
+                if knows { LogoffFlags::WAIT.with(LogoffFlags::UI) } else { LogoffFlags::WAIT };
+            assert_eq!(flags, Some(expected), "{version:?}");
+            let shown = again.then(|| Ticket(Blob(vec![1])));
+            let first = Request::Ticket { shown };
+            assert_eq!(asked[0] == first, knows, "{version:?}: {asked:?}");
+            let tickets = asked.iter().filter(|r| matches!(r, Request::Ticket { .. })).count();
+            assert_eq!(tickets, usize::from(knows), "{version:?}: {asked:?}");
+        }
+    }
 }

@@ -266,7 +266,8 @@ fn lines_of_the_shell_fit_their_schemas() {
     reader.ok("logoff session=1 shared drain=1");
     shell.event("the end", |event| event["event"] == "critical-error");
     shell.event("the departure", |event| event["kind"] == "member-left");
-    shell.ok("logoff session=1");
+    shell.fails("logoff session=1 ui=no", "MAPI_E_USER_CANCEL");
+    shell.ok("logoff session=1 ui=yes");
     reader.event("the loss", |event| event["event"] == "critical-error");
     shell.ok("query-fast-shutdown");
     assert_eq!(shell.ok("shut-down")["path"], "fast");
@@ -277,7 +278,14 @@ fn lines_of_the_shell_fit_their_schemas() {
         schemas.fits(schema, &line);
         kinds.insert(line["event"].as_str().unwrap_or_default().to_owned());
     }
-    for kind in ["critical-error", "object-created", "object-moved", "extended", "table-modified"] {
+    for kind in [
+        "critical-error",
+        "object-created",
+        "object-moved",
+        "extended",
+        "table-modified",
+        "logoff-question",
+    ] {
         assert!(kinds.contains(kind), "no {kind} was seen: {kinds:?}");
     }
 }

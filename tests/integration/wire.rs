@@ -284,3 +284,25 @@ fn handles_of_another_process_are_dead() {
     assert_eq!(members.as_array().map(Vec::len), Some(1), "{members}");
     assert_eq!(members[0]["objects"], json!(1));
 }
+
+/// A client's word for a yes is not believed: without a query Do is refused, and without a ticket a process that an earlier broker may
+/// have served may not even ask. No provider is called.
+///
+/// SEED-12, SEED-15, design §3.6
+#[test]
+fn nobody_remembers_a_yes_without_a_ticket() {
+    let home = Home::new();
+    home.profile("default", "[[address_book]]\nfast_shutdown = \"refused\"\n");
+    let logon = || Request::Logon(Logon { profile: None, flags: LogonFlags::default() });
+    let remembered = || Request::DoFastShutdown { remembered: true };
+    for (restarted, code) in [(false, Code::E_NO_SUPPORT), (true, Code::E_NO_ACCESS)] {
+        let broker = home.serve();
+        let mut stranger = Stranger::connect(&home);
+        assert!(matches!(stranger.hello(), Answer::Welcome(_)));
+        stranger.say(&codec::encode(&Asked { id: RequestId(1), request: logon() }).expect("bytes"));
+        assert!(stranger.payload().is_some(), "it is logged on");
+        assert_eq!(stranger.fault(remembered()), code, "restarted: {restarted}");
+        let told = broker.log().iter().any(|line| line["call"] == "DoFastShutdown");
+        assert!(!told, "restarted: {restarted}");
+    }
+}

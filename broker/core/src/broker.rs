@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
-use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
+use sundown_protocol::{
+    Code, Correlation, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId,
+};
 
 use crate::connection::{Asker, Connection};
-use crate::engine::Engine;
+use crate::engine::{ClosedStore, Engine};
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
 };
@@ -20,6 +22,7 @@ use crate::member::{Failed, Member};
 use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
+use crate::renewal::Renewals;
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
 use crate::shutdown::{Sweep, Visit};
@@ -53,8 +56,11 @@ pub struct Broker {
     pub(crate) members: NumberMap<MemberId, Member>,
     pub(crate) engines: BTreeMap<EngineId, Engine>,
     pub(crate) engine_of: HashMap<PathBuf, EngineId>,
+    /// What is in the queues of stores that are not open.
+    pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
     pub(crate) flights: NumberMap<u64, Flight>,
     pub(crate) lanes: Lanes,
+    pub(crate) renewals: Renewals,
     pub(crate) calls: NumberMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
     pub(crate) lost: VecDeque<(Then, Called)>,
@@ -98,6 +104,10 @@ pub(crate) struct Call {
     lane: LaneId,
     session: Option<SessionId>,
     errand: Errand,
+    /// What is called.
+    name: &'static str,
+    /// The call itself and who made it, should it have to be made again.
+    again: Option<Box<(Caller, ProviderCall)>>,
     then: Then,
 }
 
@@ -120,6 +130,8 @@ pub(crate) enum Then {
     },
     LoggedOn(SessionId, usize),
     LoggedOff(SessionId, usize),
+    /// A provider was made anew by this lane, for this session.
+    Renewed(LaneId, Option<SessionId>),
     EngineOpened(EngineId),
     EngineClosed(EngineId),
     Found {
@@ -225,8 +237,10 @@ impl Broker {
             members: NumberMap::default(),
             engines: BTreeMap::new(),
             engine_of: HashMap::new(),
+            closed: BTreeMap::new(),
             flights: NumberMap::default(),
             lanes: Lanes::default(),
+            renewals: Renewals::default(),
             calls: NumberMap::default(),
             lost: VecDeque::new(),
             timers: Timers::default(),
@@ -271,6 +285,7 @@ impl Broker {
                 self.adopt(SessionKey { user, profile }, turn);
             }
             Event::Answered { call, result } => self.answered(call, result, turn),
+            Event::Withdrawn { call } => self.withdrawn(call, turn),
             Event::Timer => {
                 self.timers.fired();
                 while let Some(timer) = self.timers.due(turn.tick.boot) {
@@ -345,8 +360,7 @@ impl Broker {
             Timer::Due(engine) => self.due(engine),
             Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
-            Timer::SweepOn(sweep) => self.sweep_on(sweep, turn),
-            Timer::Sweep(sweep) => self.sweep_over(sweep, turn),
+            Timer::Sweep(sweep, phase) => self.share_over(sweep, phase, turn),
             Timer::TearDown(process) => self.tear_down(process, turn),
             Timer::Grants => self.expire_grants(turn),
             Timer::Stop => self.stop_tick(turn),
@@ -359,7 +373,7 @@ impl Broker {
         self.made
     }
 
-    /// Calls a provider, as soon as there is a place for the call.
+    /// Calls a provider, as soon as there is a place for the call. `None` when its lane is closed.
     pub(crate) fn call(
         &mut self,
         lane: LaneId,
@@ -367,14 +381,17 @@ impl Broker {
         provider: ProviderCall,
         then: Then,
         turn: &mut Turn,
-    ) {
+    ) -> Option<CallId> {
         if !self.lanes.is_open(lane) {
             self.lost.push_back((then, Called::Never));
-            return;
+            return None;
         }
         let call = CallId(self.number());
         let (session, errand) = (caller.session, turn.errand);
-        self.calls.insert(call, Call { lane, session, errand, then });
+        let name = provider.name();
+        let kept = self.renewals.keeps(lane, &provider);
+        let again = kept.then(|| Box::new((caller, provider.clone())));
+        self.calls.insert(call, Call { lane, session, errand, name, again, then });
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered += 1;
         }
@@ -385,6 +402,39 @@ impl Broker {
         let outgoing = Outgoing { call, behalf, provider };
         let payer = caller.process.map_or(Payer::Broker, Payer::Process);
         self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
+        Some(call)
+    }
+
+    /// Takes a call back that its provider has not begun. What waited for it is told nothing. The name of the call, and the
+    /// request that led to it.
+    pub(crate) fn withdraw(
+        &mut self,
+        call: CallId,
+        turn: &mut Turn,
+    ) -> Option<(&'static str, Option<Correlation>)> {
+        let Call { lane, session, errand, name, .. } = self.calls.get(&call)?;
+        let (lane, session, named) = (*lane, *session, (*name, errand.correlation));
+        if self.lanes.withdraw(lane, call) {
+            self.calls.remove(&call);
+            if let Some(provider) = self.provider_at(session, lane) {
+                provider.unanswered -= 1;
+            }
+        } else {
+            turn.emit(Effect::Withdraw { lane, call });
+        }
+        Some(named)
+    }
+
+    /// A worker has not begun a call that was taken back: its place is free.
+    fn withdrawn(&mut self, call: CallId, turn: &mut Turn) {
+        let Some(Call { lane, session, .. }) = self.calls.remove(&call) else { return };
+        if let Some(provider) = self.provider_at(session, lane) {
+            provider.unanswered -= 1;
+        }
+        self.lanes.answered(lane, turn);
+        if let Some(session) = session {
+            self.advance_phase(session, turn);
+        }
     }
 
     fn answered(
@@ -393,12 +443,24 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(Call { lane, session, errand, then }) = self.calls.remove(&call) else { return };
+        let Some(Call { lane, session, errand, again, then, .. }) = self.calls.remove(&call) else {
+            return;
+        };
         turn.errand = errand;
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered -= 1;
+            if provider.lane == lane {
+                provider.late = None;
+            }
         }
         self.lanes.answered(lane, turn);
+        let (then, result) = match again {
+            Some(again) => match self.judge(lane, *again, (then, result), turn) {
+                Some(judged) => judged,
+                None => return,
+            },
+            None => (then, result),
+        };
         if let Err(error) = &result
             && error.code == Code::E_CORRUPT_STORE
         {
@@ -434,6 +496,7 @@ impl Broker {
     /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
     pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
         let never = self.lanes.close(id, turn);
+        self.drop_renewals(id);
         let mut lost: Vec<_> = self.calls.extract_if(|_, call| call.lane == id).collect();
         lost.sort_unstable_by_key(|(call, _)| *call);
         for (call, Call { session, then, .. }) in lost {
@@ -475,6 +538,7 @@ impl Broker {
             Then::LoggedOn(session, provider) => {
                 self.provider_logged_on(session, provider, result, turn);
             }
+            Then::Renewed(lane, session) => self.renewed(lane, session, &result, turn),
             Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
             Then::EngineOpened(engine) => self.engine_logged_on(engine, result.as_ref(), turn),
             Then::EngineClosed(engine) => self.engine_closed(engine, turn),

@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     pub(crate) references: BTreeSet<MemberId>,
     /// Those that were taken away, in order.
     pub(crate) lost: VecDeque<MemberId>,
+    /// Whether it is told of each change of its process's ticket.
+    pub(crate) told_tickets: bool,
     /// Members that did not leave by themselves.
     pub(crate) gone: NumberMap<MemberId, LeaveReason>,
     requests: u32,
@@ -81,6 +83,7 @@ impl Broker {
             library,
             references: BTreeSet::new(),
             lost: VecDeque::new(),
+            told_tickets: false,
             gone: NumberMap::default(),
             requests: 0,
             bytes: 0,
@@ -112,6 +115,20 @@ impl Broker {
         }
         turn.errand.correlation = Some(Correlation::new(&state.library, request));
         Some(Asker { connection, process: state.process, request, bytes })
+    }
+
+    /// Books a free request that has to wait: what waits costs memory, whatever it is. `None` ends the connection, as
+    /// [`charge`](Self::charge) does.
+    pub(crate) fn charge_waiting(
+        &mut self,
+        asker: Asker,
+        bytes: usize,
+        turn: &mut Turn,
+    ) -> Option<Asker> {
+        match asker.bytes {
+            Some(_) => Some(asker),
+            None => self.charge(asker.connection, asker.request, Some(bytes as u64), turn),
+        }
     }
 
     /// What the log calls this request.

@@ -18,6 +18,7 @@ use crate::giving_up::Unsent;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreRead, Submission,
 };
+use crate::shutdown::Stance;
 use crate::timers::Timer;
 
 /// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
@@ -48,6 +49,8 @@ pub(crate) struct Engine {
     /// Durable submissions by state, without the final ones. One that is read before its submit is answered is counted
     /// late; until then a count may be one too low, even below zero.
     pub(crate) counts: [i64; 9],
+    /// Durable submissions of members without mail that are not final; late like the counts.
+    no_mail: i64,
     /// Submissions handed to the store and not answered.
     pub(crate) accepted: u64,
     pub(crate) entries: HashMap<u128, Entry>,
@@ -71,6 +74,8 @@ pub(crate) struct Engine {
     pub(crate) unrecorded: Vec<u128>,
     /// What was found damaged first since it was opened.
     pub(crate) damage: Option<String>,
+    /// The store object's first answer to `QueryFastShutdown`, for its life and every session that uses it (SEED-17).
+    pub(crate) stance: Option<Stance>,
     /// Until when it is left alone.
     rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
@@ -81,6 +86,13 @@ pub(crate) struct Engine {
     /// The engine's own logon, which keeps the store open between sessions.
     own: OwnLogon,
     used: u64,
+}
+
+/// What was in the queue of a store when it was closed. Nothing changes it until it is opened again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClosedStore {
+    pub(crate) queue: [u64; 9],
+    pub(crate) waiting_for_mail: u64,
 }
 
 /// One known submission.
@@ -268,10 +280,22 @@ impl Engine {
             self.counts[before as usize] -= 1;
         }
         if now.is_final() {
+            if !before.is_final() && entry.submission.no_mail {
+                self.no_mail -= 1;
+            }
             return (!before.is_final()).then_some(now);
         }
         self.counts[now as usize] += 1;
         None
+    }
+
+    /// Submissions that wait for a member with mail. The schedule knows only what a present session sends.
+    fn waiting_for_mail(&self) -> u64 {
+        if self.no_mail <= 0 {
+            return 0;
+        }
+        let sent = |entry: &&Entry| entry.submission.no_mail && !entry.shown.is_final();
+        (self.no_mail as u64).saturating_sub(self.entries.values().filter(sent).count() as u64)
     }
 
     /// Durable submissions that a transport could have.
@@ -282,6 +306,12 @@ impl Engine {
 }
 
 impl Broker {
+    /// Submissions in all stores that wait for a member with mail, open or not.
+    pub(crate) fn waiting_for_mail(&self) -> u64 {
+        let open = self.engines.values().map(Engine::waiting_for_mail);
+        open.chain(self.closed.values().map(|closed| closed.waiting_for_mail)).sum()
+    }
+
     /// The engine of a store, opened if it is not, for one more session.
     pub(crate) fn attach_engine(
         &mut self,
@@ -324,6 +354,7 @@ impl Broker {
             uid: None,
             sessions: BTreeSet::new(),
             counts: [0; 9],
+            no_mail: 0,
             accepted: 0,
             entries: HashMap::new(),
             ready: BTreeSet::new(),
@@ -337,6 +368,7 @@ impl Broker {
             changing: HashSet::new(),
             unrecorded: Vec::new(),
             damage: None,
+            stance: None,
             rests_until: None,
             stirred: false,
             alarm: None,
@@ -396,6 +428,8 @@ impl Broker {
         {
             engine.uid = Some(facts.uid);
             engine.counts = facts.queue.map(|count| count as i64);
+            engine.no_mail = facts.no_mail as i64;
+            self.closed.remove(&engine.path);
             engine.damage.clone_from(&facts.damage);
             engine.stirred = true;
         }
@@ -462,6 +496,7 @@ impl Broker {
     pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.counts[submission.state() as usize] += 1;
+        engine.no_mail += i64::from(submission.no_mail);
         engine.stirred = true;
         let key = (submission.due, submission.order);
         if engine.entries.contains_key(&submission.record) {
@@ -605,6 +640,14 @@ impl Broker {
     /// Leaves an engine behind, closed or hung.
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.remove(&id) else { return };
+        if engine.uid.is_some() {
+            let queue = engine.counts.map(|count| count.max(0) as u64);
+            let waiting_for_mail = engine.no_mail.max(0) as u64;
+            let kept = ClosedStore { queue, waiting_for_mail };
+            if kept != ClosedStore::default() {
+                self.closed.insert(engine.path.clone(), kept);
+            }
+        }
         self.engine_of.remove(&engine.path);
         self.close_lane(engine.write, turn);
         self.close_lane(engine.read, turn);

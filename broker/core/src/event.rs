@@ -40,6 +40,10 @@ pub struct PeerIdentity {
     pub uid: u32,
     /// Which copy of the library it is, in a program that may have several.
     pub library: [u8; 16],
+    /// When it said hello, since the machine started: the same clock for each broker of a machine.
+    pub since: Duration,
+    /// Whether an earlier broker may have served the process.
+    pub served_before: bool,
 }
 
 /// Monotonic time for timers, wall time for what is stored, entropy for jitter and ids.
@@ -116,6 +120,11 @@ pub enum Event {
         /// What.
         result: Result<ProviderAnswer, ProviderError>,
     },
+    /// A provider was not called after all: its worker had not begun the call when it was taken back.
+    Withdrawn {
+        /// Which call.
+        call: CallId,
+    },
     /// The time asked for has come.
     Timer,
     /// Somebody watches: figures that stores must be asked for are to be brought up to date.
@@ -189,6 +198,25 @@ pub enum Effect {
         behalf: Box<Behalf>,
         /// The call.
         provider: ProviderCall,
+    },
+    /// Take a call back. If its provider has not begun it, it never does, and [`Event::Withdrawn`] says so; otherwise the call
+    /// is answered as ever.
+    Withdraw {
+        /// Which worker has it.
+        lane: LaneId,
+        /// Which call.
+        call: CallId,
+    },
+    /// Write down that a provider gave no answer within its kind's share of a fast shutdown, and is not waited for.
+    GaveUp {
+        /// The provider.
+        provider: String,
+        /// Its type.
+        provider_type: ProviderType,
+        /// What it was called for.
+        call: &'static str,
+        /// For whom.
+        behalf: Box<Behalf>,
     },
     /// Let a worker end after what it has; a hung one is left behind.
     CloseLane(LaneId),

@@ -75,7 +75,7 @@ impl Broker {
             sessions,
             members,
             queue: self.queue_counts(),
-            waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
+            waiting_for_mail_member: self.waiting_for_mail(),
             oldest: oldest.filter_map(|engine| engine.oldest.submitted).min(),
             departures: self.departures,
             limits: self.broker_status().limits,
@@ -114,6 +114,11 @@ impl Broker {
             queue[SubmissionState::Accepted as usize] += engine.accepted;
             for (sum, count) in queue.iter_mut().zip(engine.counts) {
                 *sum += count.max(0) as u64;
+            }
+        }
+        for closed in self.closed.values() {
+            for (sum, count) in queue.iter_mut().zip(closed.queue) {
+                *sum += count;
             }
         }
         queue

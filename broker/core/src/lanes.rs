@@ -66,6 +66,12 @@ impl Lane {
         Some(outgoing)
     }
 
+    /// How many calls wait for a place.
+    fn waits(&self) -> usize {
+        let queued: usize = self.waiting.values().map(VecDeque::len).sum();
+        self.first.len() + self.last.len() + queued
+    }
+
     /// Calls the worker: one place less is free.
     fn emit(&mut self, id: LaneId, Outgoing { call, behalf, provider }: Outgoing, turn: &mut Turn) {
         self.free -= 1;
@@ -103,6 +109,22 @@ impl Lanes {
         let Some(mut lane) = self.lanes.remove(&id) else { return HashSet::new() };
         turn.emit(Effect::CloseLane(id));
         std::iter::from_fn(|| lane.next()).map(|outgoing| outgoing.call).collect()
+    }
+
+    /// Takes back a call that still waits here for a place. Whether it did.
+    pub(crate) fn withdraw(&mut self, id: LaneId, call: CallId) -> bool {
+        let Some(lane) = self.lanes.get_mut(&id) else { return false };
+        let before = lane.waits();
+        let other = |outgoing: &Outgoing| outgoing.call != call;
+        lane.first.retain(other);
+        lane.last.retain(other);
+        for queue in lane.waiting.values_mut() {
+            queue.retain(other);
+        }
+        lane.waiting.retain(|_, queue| !queue.is_empty());
+        let waiting = &lane.waiting;
+        lane.turns.retain(|payer| waiting.contains_key(payer));
+        lane.waits() < before
     }
 
     pub(crate) fn send(

@@ -26,6 +26,8 @@
 //! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
+//! | `renewal` | providers that are made anew for others after one process's Do |
+//! | `ticket` | what a process keeps over a restart of the broker |
 //! | `grants` | one object in the hands of another process |
 //! | `stop`, `status`, `timers`, `numbers` | as they say |
 
@@ -52,6 +54,7 @@ mod process;
 mod profiles;
 mod queue;
 mod quota;
+mod renewal;
 mod requests;
 mod session;
 mod shutdown;
@@ -60,6 +63,7 @@ mod status;
 mod stop;
 mod store_logoff;
 mod submit;
+mod ticket;
 mod timers;
 
 #[cfg(test)]
@@ -71,3 +75,4 @@ pub use event::{
     ProcessKey, Stop, Tick,
 };
 pub use figures::{DEPARTURES, Figures};
+pub use ticket::TicketKey;

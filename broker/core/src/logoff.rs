@@ -126,9 +126,11 @@ impl Broker {
             }
         }
         let owner = *session.members.first().expect("who asks is one of them");
+        // A process owns the session: with what member of it it asks makes no difference.
+        let owns = self.members[&owner].process == self.members[&id].process;
         match self.settings.shutdown.shared_logoff {
             SharedLogoff::Any => Ok(()),
-            SharedLogoff::Owner if owner == id => Ok(()),
+            SharedLogoff::Owner if owns => Ok(()),
             SharedLogoff::Owner => {
                 let owner = self.peer(owner);
                 let message = format!(

@@ -10,6 +10,7 @@ use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
+use crate::process::Held;
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
 };
@@ -307,8 +308,7 @@ impl Broker {
             Ok(answer) => {
                 provider.state = ProviderState::Available;
                 if let ProviderAnswer::TransportReady(facts) = &answer {
-                    provider.window = facts.window.clamp(1, MOST_AT_ONCE);
-                    provider.most_recipients = facts.recipients.max(1);
+                    provider.is_ready(*facts);
                 }
                 if let Some(engine) = engine {
                     self.engine_works(engine, &answer, turn);
@@ -332,6 +332,20 @@ impl Broker {
             self.log_on_next(id, turn);
         } else {
             self.provider_changed(id, place, turn);
+        }
+    }
+
+    /// A transport that was made anew says how it wants to be used.
+    pub(crate) fn transport_ready(
+        &mut self,
+        session: Option<SessionId>,
+        lane: LaneId,
+        facts: TransportFacts,
+    ) {
+        let session = session.and_then(|id| self.sessions.get_mut(&id));
+        let mut providers = session.into_iter().flat_map(|s| &mut s.providers);
+        if let Some(provider) = providers.find(|p| p.lane == lane) {
+            provider.is_ready(facts);
         }
     }
 
@@ -464,6 +478,12 @@ impl Broker {
         if self.peer_of(asker).is_none() {
             return;
         }
+        if self.is_doing(asker.process)
+            && let Some(session) = self.sessions.get(&id)
+        {
+            let (key, sharing) = (session.key.clone(), session.sharing);
+            return self.hold(Held::Logon { key, sharing, waiting });
+        }
         let quota = match waiting {
             Waiting::Logon(..) => self.check_member_quota(asker),
             Waiting::Queue(..) => Ok(()),
@@ -482,6 +502,25 @@ impl Broker {
                     self.answer(asker, Err(fault), turn);
                 }
             }
+        }
+    }
+
+    /// Lets a logon go on that waited for the outcome of its process's Do. Its session may have ended meanwhile.
+    pub(crate) fn admit_held(
+        &mut self,
+        key: SessionKey,
+        sharing: Sharing,
+        waiting: Waiting,
+        turn: &mut Turn,
+    ) {
+        let asker = waiting.asker();
+        let free = self.refuse_departed(asker).and_then(|()| self.refuse_while_stopping());
+        if let Err(fault) = free.and_then(|()| self.refuse_doomed(&key.profile)) {
+            return self.answer(asker, Err(fault), turn);
+        }
+        match sharing {
+            Sharing::Shared => self.with_session(key, waiting, turn),
+            Sharing::Private => self.start_session(key, Sharing::Private, Some(waiting), turn),
         }
     }
 
@@ -544,6 +583,13 @@ impl Broker {
     }
 }
 
+impl Provider {
+    fn is_ready(&mut self, facts: TransportFacts) {
+        self.window = facts.window.clamp(1, MOST_AT_ONCE);
+        self.most_recipients = facts.recipients.max(1);
+    }
+}
+
 /// A provider is out. The broker leaves it so a while, longer each time.
 fn put_out(provider: &mut Provider, why: &str, profile: Option<&Profile>, turn: &Turn) {
     let queue = profile.map(|p| p.queue.clone()).unwrap_or_default();
@@ -565,6 +611,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         state: ProviderState::Configured,
         fast_shutdown: spec.fast_shutdown,
         stance: None,
+        late: None,
         in_flight: 0,
         window: facts.window,
         most_recipients: facts.recipients,

@@ -542,13 +542,9 @@ impl Broker {
         if let Some((lane, caller)) = next {
             let action = AddressAction::Resolve { name: name.clone() };
             let then = Then::Resolved { asker, member: id, name, tried: tried + 1 };
-            return self.call(
-                lane,
-                caller,
-                ProviderCall::Address(AddressCall::Act(action)),
-                then,
-                turn,
-            );
+            let call = ProviderCall::Address(AddressCall::Act(action));
+            self.call(lane, caller, call, then, turn);
+            return;
         }
         let reply = result.map(|answer| Reply::Resolved(crate::broker::address(answer)));
         self.answer(asker, reply.map_err(Fault::from), turn);

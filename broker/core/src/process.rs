@@ -4,12 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
+use sundown_protocol::request::Request;
 
 use crate::broker::Broker;
+use crate::connection::Asker;
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
 use crate::quota::{Quota, Used};
+use crate::session::{SessionKey, Sharing, Waiting};
+use crate::ticket::Host;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId(pub(crate) u64);
@@ -28,17 +32,48 @@ pub(crate) struct Process {
     pub(crate) unwritten: u64,
     /// Drafts of members that are gone, on their way to a store.
     pub(crate) recovering: usize,
-    /// The copy of the library that came first: it speaks for the process.
-    pub(crate) host: [u8; 16],
+    /// The copy of the library that speaks for the process.
+    pub(crate) host: Host,
     /// The answer to `QueryFastShutdown`, for the life of the process (SEED-12).
     pub(crate) verdict: Option<bool>,
     /// Providers that made it no.
     pub(crate) refusing: BTreeSet<String>,
     /// Sessions whose providers were told by `NotifyProcessShutdown`.
     pub(crate) notified: BTreeSet<SessionId>,
+    /// Whether it said that it will leave, to this broker or an earlier one.
+    pub(crate) gave_notice: bool,
     pub(crate) departure: Departure,
+    /// Providers that have answered a Do of this process with success, should the Do as a whole have failed: by session and place.
+    pub(crate) told_do: BTreeSet<(SessionId, usize)>,
+    /// What it asked while its Do runs, in order.
+    pub(crate) held: Vec<Held>,
     /// What it handed over and is not stored, with no member left to be told: its Do says so.
     pub(crate) lost: Vec<Failed>,
+}
+
+/// Something that waits for the outcome of its process's Do.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum Held {
+    Request {
+        asker: Asker,
+        request: Box<Request>,
+    },
+    /// A session has started meanwhile for this logon.
+    Logon {
+        key: SessionKey,
+        sharing: Sharing,
+        waiting: Waiting,
+    },
+}
+
+impl Held {
+    pub(crate) fn asker(&self) -> Asker {
+        match self {
+            Self::Request { asker, .. } => *asker,
+            Self::Logon { waiting, .. } => waiting.asker(),
+        }
+    }
 }
 
 /// How far a process is with `DoFastShutdown`.
@@ -62,7 +97,7 @@ impl Process {
     /// Whether something must be remembered of it as long as it lives, connected or not.
     fn is_marked(&self) -> bool {
         self.verdict.is_some()
-            || !self.notified.is_empty()
+            || self.gave_notice
             || self.departure == Departure::Done
             || !self.lost.is_empty()
     }
@@ -102,11 +137,18 @@ impl Processes {
             used: Used::default(),
             unwritten: 0,
             recovering: 0,
-            host: identity.library,
+            host: if identity.served_before {
+                Host::Unproven
+            } else {
+                Host::Copy { library: identity.library, since: identity.since }
+            },
             verdict: None,
             refusing: BTreeSet::new(),
             notified: BTreeSet::new(),
+            gave_notice: false,
             departure: Departure::No,
+            told_do: BTreeSet::new(),
+            held: Vec::new(),
             lost: Vec::new(),
         });
         process.connections.insert(connection);

@@ -139,6 +139,9 @@ impl From<ProviderError> for Fault {
 pub enum ProviderCall {
     /// Gets ready for a session (`Logon`, `TransportLogon`). A store's engine is opened by the first.
     Logon,
+    /// Is made anew and logged on again as often as it was: it said that it is over, after the Do of one process. The answer is
+    /// that of a logon.
+    Renew,
     /// Is done with a session (`Logoff`, `TransportLogoff`). It cannot refuse (PLOG-5).
     Logoff,
     /// To a store, in the order given, each whole or not at all.
@@ -162,6 +165,7 @@ impl ProviderCall {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Logon => "Logon",
+            Self::Renew => "Renew",
             Self::Logoff => "Logoff",
             Self::Write(write) => write.name(),
             Self::Read(read) => read.name(),
@@ -287,6 +291,8 @@ pub struct StoreFacts {
     pub uid: u32,
     /// Submissions by state, in the order of [`SubmissionState::ALL`]; final ones are not counted.
     pub queue: [u64; 9],
+    /// How many of them wait for a member with mail.
+    pub no_mail: u64,
     /// What is damaged in it, as far as that is known, and what to do.
     pub damage: Option<String>,
 }

@@ -9,6 +9,7 @@ use crate::connection::{Asker, Connection};
 use crate::event::{ConnectionId, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Member;
+use crate::process::Held;
 use crate::quota::Quota;
 use crate::session::Session;
 use crate::settings::Right;
@@ -24,15 +25,32 @@ impl Broker {
     ) {
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
+        if self.is_doing(asker.process) && !self.is_hosts_do(asker, &request) {
+            if let Some(asker) = self.charge_waiting(asker, bytes, turn) {
+                self.hold(Held::Request { asker, request: Box::new(request) });
+            }
+            return self.note_activity(turn);
+        }
+        self.serve(asker, request, turn);
+    }
+
+    /// Carries out a request, or refuses it.
+    pub(crate) fn serve(&mut self, asker: Asker, request: Request, turn: &mut Turn) {
+        if self.is_doing(asker.process) && !self.is_hosts_do(asker, &request) {
+            return self.hold(Held::Request { asker, request: Box::new(request) });
+        }
+        if !self.connections.contains_key(&asker.connection) {
+            return;
+        }
         let watches = matches!(request, Request::Status | Request::Broker);
         let about = request.member();
         let own = about.and_then(|id| self.members.get(&id));
-        let right = own.filter(|m| m.connection == connection).map(|m| m.right);
+        let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
         let result = self.refuse_departed(asker).and_then(|()| {
             if right.is_none() && self.about_reference(asker, &request, turn)? {
                 return Ok(());
             }
-            if cost.is_some() {
+            if asker.bytes.is_some() {
                 self.check_counted(asker.process, Quota::RequestBytes)?;
             }
             if let Some(right) = right {
@@ -109,9 +127,8 @@ impl Broker {
             }
             Request::QueryFastShutdown => self.query_fast_shutdown(asker, turn),
             Request::NotifyProcessShutdown => self.notify_process_shutdown(asker, turn),
-            Request::DoFastShutdown { remembered } => {
-                self.do_fast_shutdown(asker, remembered, turn)
-            }
+            // What the client remembers is not believed; its ticket is.
+            Request::DoFastShutdown { remembered: _ } => self.do_fast_shutdown(asker, turn),
             Request::Grant { member, object, token, pid } => {
                 self.grant(asker, (member, object), token, pid, turn)
             }
@@ -132,6 +149,7 @@ impl Broker {
                 self.store_logoff(asker, (member, object), flags, turn)
             }
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
+            Request::Ticket { shown } => self.ticket(asker, shown.as_ref(), turn),
             Request::Broker => {
                 let status = Box::new(self.broker_status());
                 self.answer(asker, Ok(Reply::Broker(status)), turn);

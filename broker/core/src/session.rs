@@ -130,8 +130,10 @@ pub(crate) struct Provider {
     pub(crate) transport: usize,
     pub(crate) state: ProviderState,
     pub(crate) fast_shutdown: FastShutdown,
-    /// Its first answer to `QueryFastShutdown`.
+    /// Its first answer to `QueryFastShutdown`; a store's is its engine's.
     pub(crate) stance: Option<Stance>,
+    /// The call that it was last given up for in a fast shutdown, until it answers something.
+    pub(crate) late: Option<&'static str>,
     /// Messages a transport is busy with.
     pub(crate) in_flight: usize,
     /// Messages that a transport may be handed at once.

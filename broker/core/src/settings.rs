@@ -5,6 +5,7 @@ use sundown_protocol::reply::Previous;
 
 use crate::address::Pattern;
 use crate::provider::{FastShutdown, ProviderSpec};
+use crate::ticket::TicketKey;
 
 /// The broker's settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct BrokerFacts {
     pub started: u64,
     /// How the one before it ended.
     pub previous: Option<Previous>,
+    /// Signs what processes keep over a restart.
+    pub ticket_key: TicketKey,
 }
 
 /// `[shutdown]`.
@@ -45,8 +48,8 @@ pub struct Shutdown {
     pub linger: Linger,
     /// `fast_shutdown_behavior`: what it takes for a fast shutdown.
     pub fast_shutdown: FastShutdownBehavior,
-    /// `disable_fast_shutdown`: nobody may do it, whatever the answer was.
-    pub disable_fast_shutdown: bool,
+    /// `disable_fast_shutdown`: programs that may not do it, whatever the answer was (SEED-21).
+    pub disable_fast_shutdown: DisableFastShutdown,
     /// `allow_shutdown_with_external_references`: whether a process may leave while others hold its objects.
     pub external_references: bool,
 }
@@ -62,10 +65,34 @@ pub enum FastShutdownBehavior {
     Disabled,
 }
 
+/// `disable_fast_shutdown`: which programs may not call `DoFastShutdown` (SEED-21). The key of MAPI binds one program, so a
+/// setting of the broker names the programs that it binds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DisableFastShutdown {
+    /// None.
+    #[default]
+    No,
+    /// Every program.
+    All,
+    /// Programs by the names they give in their hello.
+    Programs(Vec<String>),
+}
+
+impl DisableFastShutdown {
+    /// Whether it binds a program of this name.
+    pub fn binds(&self, program: &str) -> bool {
+        match self {
+            Self::No => false,
+            Self::All => true,
+            Self::Programs(names) => names.iter().any(|name| name == program),
+        }
+    }
+}
+
 /// `shared_logoff`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedLogoff {
-    /// The session's owner: who made it or, once that one has left, the oldest member.
+    /// The process that owns the session, with each of its members: the one of the oldest member.
     Owner,
     /// Any member.
     Any,
@@ -152,7 +179,7 @@ impl Default for Shutdown {
             deadline: Duration::from_secs(10),
             linger: Linger::UntilEmpty,
             fast_shutdown: FastShutdownBehavior::OptIn,
-            disable_fast_shutdown: false,
+            disable_fast_shutdown: DisableFastShutdown::No,
             external_references: true,
         }
     }

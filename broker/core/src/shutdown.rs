@@ -9,30 +9,39 @@
 //! ```
 //!
 //! Each of the three is one *sweep* over the sessions of the process, in the order of their creation. Within each session
-//! transports come first, then address books, then stores, and a later kind is not called before the earlier kind has
-//! answered. Sessions do not wait for each other. A sweep has one deadline; providers that a silent one kept from being
-//! asked or told by then are called all the same, and not waited for. Do leaves transports behind when half of its time
-//! is over, address books when half of the rest is: the stores are what it is for.
+//! transports come first, then address books, then stores (SEED-16). A later kind is called only when every provider of the
+//! earlier kind has answered or was given up. Sessions do not wait for each other.
 //!
-//! Do makes durable what the process handed over, answers, and only then tears down: what a process has open does not
-//! make its leaving longer. For everybody else it is a member that left.
+//! ```text
+//!  0 ────────── transports ────────── T/2 ─── address books ─── 3T/4 ─── stores ─── T
+//! ```
+//!
+//! A sweep has a deadline T, of which each kind has a share. A provider that has not answered at the end of its kind's share is
+//! given up for this sweep: its call is withdrawn, so that a provider that was busy until then never gets it, and `status` and
+//! the log name the provider. A call that had reached the provider runs on; its answer comes too late for the sweep.
+//!
+//! While a Do runs, what else the process asks waits for its outcome: after a success it answers `MAPI_E_NOT_INITIALIZED`, after
+//! a failure it is carried out. Do makes durable what the process handed over, answers, and only then tears down: what a
+//! process has open does not make its leaving longer. For every other process it is a member that left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sundown_protocol::notification::LeaveReason;
+use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
-use crate::event::{EngineId, Turn};
+use crate::event::{Behalf, CallId, Effect, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Failed;
 use crate::object::Object;
-use crate::process::{Departure, Process, ProcessId};
+use crate::process::{Departure, Held, Process, ProcessId};
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
+use crate::ticket::Host;
 use crate::timers::Timer;
 
 /// How long providers may think about a query, and about a notice.
@@ -56,8 +65,17 @@ pub(crate) struct Visit {
     sweep: u64,
     session: SessionId,
     place: usize,
-    /// Whether it is a query; a sweep that does asks younger providers first.
-    asks: bool,
+    call: Visits,
+}
+
+/// What a provider is called for in a sweep. A Do asks providers first that are younger than the verdict, and has stores write
+/// that are not told to shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visits {
+    Query,
+    Notify,
+    Do,
+    Flush,
 }
 
 /// One of the three calls, on its way through the providers of a process.
@@ -66,11 +84,12 @@ pub(crate) struct Visit {
 pub(crate) struct Sweep {
     what: What,
     process: ProcessId,
-    until: Duration,
     askers: Vec<Asker>,
     legs: BTreeMap<SessionId, Leg>,
-    /// Providers that said no, or nothing.
+    /// Providers that said no, or gave no answer in time.
     refusing: BTreeSet<String>,
+    /// Stores that gave no answer in time.
+    silent: BTreeSet<String>,
     /// What could not be persisted.
     failed: Option<ProviderError>,
 }
@@ -82,13 +101,23 @@ enum What {
     Do,
 }
 
+/// When the share of a kind of provider ends, in a sweep of this length; kinds are numbered as in
+/// [`ProviderType::SHUTDOWN_ORDER`].
+fn share(deadline: Duration, phase: usize) -> Duration {
+    match phase {
+        0 => deadline / 2,
+        1 => deadline * 3 / 4,
+        _ => deadline,
+    }
+}
+
 /// How far a sweep is in one session.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 struct Leg {
     phase: usize,
-    /// Providers that have not answered, by their place in the session.
-    waiting: BTreeSet<usize>,
+    /// Providers that have not answered, by their place in the session, with the call that each has.
+    waiting: BTreeMap<usize, Option<CallId>>,
     /// Drafts that are being kept.
     saving: usize,
 }
@@ -98,12 +127,25 @@ impl Broker {
     fn host(&self, asker: Asker) -> Result<ProcessId, Fault> {
         let connection = self.connections.get(&asker.connection).expect("who asks is connected");
         let process = self.processes.get(connection.process).expect("it is connected");
-        if connection.library == process.host {
-            return Ok(connection.process);
-        }
-        let message = "this copy of the library was not the first in its program; only the program \
-                       itself may shut its process down, and may hand on its key";
+        let message = match process.host {
+            Host::Copy { library, .. } if library == connection.library => {
+                return Ok(connection.process);
+            }
+            Host::Copy { .. } => {
+                "this copy of the library was not the first in its program; only the program itself may shut its process \
+                 down, and may hand on its key"
+            }
+            Host::Unproven => {
+                "an earlier broker may have served this process, and no copy of the library has shown that broker's ticket: \
+                 log off instead"
+            }
+        };
         Err(Fault::new(Code::E_NO_ACCESS, message))
+    }
+
+    /// Whether a request is the Do of the program itself.
+    pub(crate) fn is_hosts_do(&self, asker: Asker, request: &Request) -> bool {
+        matches!(request, Request::DoFastShutdown { .. }) && self.host(asker).is_ok()
     }
 
     pub(crate) fn query_fast_shutdown(
@@ -113,9 +155,13 @@ impl Broker {
     ) -> Result<(), Fault> {
         let id = self.host(asker)?;
         let process = self.processes.get_mut(id).expect("it is connected");
-        if self.settings.shutdown.fast_shutdown == FastShutdownBehavior::Disabled {
-            process.verdict.get_or_insert(false);
+        if self.settings.shutdown.fast_shutdown == FastShutdownBehavior::Disabled
+            && process.verdict.is_none()
+        {
+            process.verdict = Some(false);
+            self.tell_ticket(id, turn);
         }
+        let process = self.processes.get(id).expect("it is connected");
         if let Some(verdict) = process.verdict {
             let answer = if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) };
             self.answer(asker, answer, turn);
@@ -138,8 +184,12 @@ impl Broker {
         let id = self.host(asker)?;
         let sessions = self.members_of(id).into_keys();
         let process = self.processes.get_mut(id).expect("it is connected");
+        let first = !std::mem::replace(&mut process.gave_notice, true);
         // Once is enough for each session: what a provider stopped may be stopped for good.
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
+        if first {
+            self.tell_ticket(id, turn);
+        }
         if untold.is_empty()
             && let Some(sweep) = self.running(id, What::Notify)
         {
@@ -150,26 +200,22 @@ impl Broker {
         Ok(())
     }
 
-    pub(crate) fn do_fast_shutdown(
-        &mut self,
-        asker: Asker,
-        remembered: bool,
-        turn: &mut Turn,
-    ) -> Result<(), Fault> {
+    pub(crate) fn do_fast_shutdown(&mut self, asker: Asker, turn: &mut Turn) -> Result<(), Fault> {
         let id = self.host(asker)?;
+        if let Some(sweep) = self.running(id, What::Do) {
+            sweep.askers.push(asker);
+            return Ok(());
+        }
+        let process = self.processes.get(id).expect("it is connected");
         let shutdown = &self.settings.shutdown;
         let no = |message: &str| Err(Fault::new(Code::E_NO_SUPPORT, message));
-        if shutdown.disable_fast_shutdown {
-            return no("disable_fast_shutdown is set: log off instead");
+        if shutdown.disable_fast_shutdown.binds(&process.peer.program) {
+            return no("disable_fast_shutdown is set for this program: log off instead");
         }
         if shutdown.fast_shutdown == FastShutdownBehavior::Disabled {
             return no("fast_shutdown_behavior is \"disabled\": log off instead");
         }
         let deadline = shutdown.deadline;
-        let process = self.processes.get_mut(id).expect("it is connected");
-        if remembered {
-            process.verdict.get_or_insert(true);
-        }
         if process.verdict != Some(true) {
             return no(
                 "QueryFastShutdown has not said yes to this process: ask it, or log off instead",
@@ -179,7 +225,9 @@ impl Broker {
         let process = self.processes.get_mut(id).expect("it is connected");
         process.departure = Departure::Doing;
         self.end_notices(id, turn);
-        let sessions = self.members_of(id).into_keys().collect();
+        let sessions: Vec<_> = self.members_of(id).into_keys().collect();
+        let process = self.processes.get_mut(id).expect("it is connected");
+        process.told_do.retain(|(session, _)| sessions.contains(session));
         self.sweep(What::Do, (id, sessions), asker, deadline, turn);
         Ok(())
     }
@@ -194,11 +242,34 @@ impl Broker {
         }
     }
 
-    /// Whether a process has left, or is just about to.
+    /// Refuses what a process asks that has left.
     pub(crate) fn refuse_departed(&self, asker: Asker) -> Result<(), Fault> {
-        match self.processes.get(asker.process).map(|p| p.departure) {
-            Some(Departure::Doing | Departure::Done) => Err(shut_down()),
-            _ => Ok(()),
+        if self.is_done(asker.process) { Err(shut_down()) } else { Ok(()) }
+    }
+
+    /// Whether a process is about to leave: what it asks waits until it is known whether it has.
+    pub(crate) fn is_doing(&self, process: ProcessId) -> bool {
+        self.processes.get(process).is_some_and(|p| p.departure == Departure::Doing)
+    }
+
+    /// Keeps what a process asks while its Do runs. It was charged: waiting costs memory.
+    pub(crate) fn hold(&mut self, held: Held) {
+        if let Some(process) = self.processes.get_mut(held.asker().process) {
+            process.held.push(held);
+        }
+    }
+
+    /// A Do is over: what waited for it is answered or carried out, in its order.
+    fn release_held(&mut self, id: ProcessId, turn: &mut Turn) {
+        let Some(process) = self.processes.get_mut(id) else { return };
+        let held = std::mem::take(&mut process.held);
+        for held in held {
+            match held {
+                Held::Request { asker, request } => self.serve(asker, *request, turn),
+                Held::Logon { key, sharing, waiting } => {
+                    self.admit_held(key, sharing, waiting, turn);
+                }
+            }
         }
     }
 
@@ -264,15 +335,14 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let number = self.number();
-        let now = turn.tick.boot;
-        let (until, askers, refusing) = (now + deadline, vec![asker], BTreeSet::new());
         let legs = sessions.iter().map(|s| (*s, Leg::default())).collect();
-        let sweep = Sweep { what, process, until, askers, legs, refusing, failed: None };
+        let (refusing, silent) = (BTreeSet::new(), BTreeSet::new());
+        let sweep =
+            Sweep { what, process, askers: vec![asker], legs, refusing, silent, failed: None };
         self.sweeps.insert(number, sweep);
-        self.timers.set(until, Timer::Sweep(number));
-        if what == What::Do {
-            // A transport that hangs must not keep the stores from being asked in time.
-            self.timers.set(now + deadline / 2, Timer::SweepOn(number));
+        for phase in 0..ProviderType::SHUTDOWN_ORDER.len() {
+            let until = turn.tick.boot + share(deadline, phase);
+            self.timers.set(until, Timer::Sweep(number, phase));
         }
         for session in sessions {
             self.enter_leg(number, session, turn);
@@ -289,7 +359,7 @@ impl Broker {
             let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(leg.phase).copied() else { return };
             let Some(session) = self.sessions.get(&id) else { return };
             let places = loaded(session, kind);
-            leg.waiting = places.iter().copied().collect();
+            leg.waiting = places.iter().map(|place| (*place, None)).collect();
             if what == What::Do && kind == ProviderType::Store {
                 self.keep_drafts(number, id, turn);
             }
@@ -315,53 +385,85 @@ impl Broker {
     ) {
         let provider = &self.sessions[&id].providers[place];
         let is_store = provider.kind == ProviderType::Store;
-        let call = match (what, provider.stance) {
-            (What::Query, _) | (What::Do, None) => ProviderCall::QueryFastShutdown,
-            (What::Notify, _) => ProviderCall::NotifyProcessShutdown,
-            (What::Do, Some(Stance::Supports)) => ProviderCall::DoFastShutdown,
-            // What the process handed over is made durable in any case; the provider itself is logged off with its
-            // session, in the ordinary way.
-            (What::Do, Some(_)) if is_store => ProviderCall::Write(StoreWrite::Flush),
-            (What::Do, Some(_)) => {
-                let visit = Visit { sweep: number, session: id, place, asks: false };
-                return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
-            }
+        let told = self.processes.get(process).is_some_and(|p| p.told_do.contains(&(id, place)));
+        let call = match (what, self.stance(provider)) {
+            (What::Query, _) | (What::Do, None) => Visits::Query,
+            (What::Notify, _) => Visits::Notify,
+            (What::Do, Some(Stance::Supports)) if !told => Visits::Do,
+            // The provider answered an earlier Do of this process, or is logged off with its session in the ordinary way. What
+            // the process handed over is made durable in any case.
+            (What::Do, Some(_)) => Visits::Flush,
         };
-        let asks = call == ProviderCall::QueryFastShutdown;
+        let visit = Visit { sweep: number, session: id, place, call };
+        if call == Visits::Flush && !is_store {
+            return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
+        }
         // A store must have done what the process asked before; the others are asked in front of all that.
-        let covers = what == What::Do && is_store && !asks;
+        let covers = is_store && matches!(call, Visits::Do | Visits::Flush);
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
-        let then = Then::Swept(Visit { sweep: number, session: id, place, asks });
+        let call = match call {
+            Visits::Query => ProviderCall::QueryFastShutdown,
+            Visits::Notify => ProviderCall::NotifyProcessShutdown,
+            Visits::Do => ProviderCall::DoFastShutdown,
+            Visits::Flush => ProviderCall::Write(StoreWrite::Flush),
+        };
+        let then = Then::Swept(visit);
         let lane = provider.lane;
-        self.call(lane, caller, call, then, turn);
+        let call = self.call(lane, caller, call, then, turn);
+        let leg = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id));
+        if let Some(waits) = leg.and_then(|leg| leg.waiting.get_mut(&place)) {
+            *waits = call;
+        }
+    }
+
+    /// What a provider object said first. A store object is one for all its sessions.
+    pub(crate) fn stance(&self, provider: &Provider) -> Option<Stance> {
+        match provider.engine.and_then(|id| self.engines.get(&id)) {
+            Some(engine) => engine.stance,
+            None => provider.stance,
+        }
+    }
+
+    /// A provider object answered whether it supports fast shutdown: the first answer is its own for its life (SEED-17).
+    fn note_stance(&mut self, id: SessionId, place: usize, said: Stance) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let provider = &mut session.providers[place];
+        match provider.engine.and_then(|id| self.engines.get_mut(&id)) {
+            Some(engine) => engine.stance.get_or_insert(said),
+            None => provider.stance.get_or_insert(said),
+        };
     }
 
     /// A provider answered.
     pub(crate) fn swept(
         &mut self,
-        Visit { sweep: number, session: id, place, asks }: Visit,
+        Visit { sweep: number, session: id, place, call }: Visit,
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return self.lose_leg(number, id, turn);
-        };
-        let provider = &mut session.providers[place];
-        if asks {
-            let stance = match &result {
+        if call == Visits::Query {
+            let said = match &result {
                 Ok(ProviderAnswer::Unaware) => Stance::Unaware,
                 Ok(_) => Stance::Supports,
                 Err(_) => Stance::Refuses,
             };
-            provider.stance.get_or_insert(stance);
+            self.note_stance(id, place, said);
         }
-        let (name, stance, kind) = (provider.name.clone(), provider.stance, provider.kind);
+        if call == Visits::Do && result.is_ok() {
+            self.doubt(id, place);
+        }
+        let Some(session) = self.sessions.get(&id) else {
+            return self.lose_leg(number, id, turn);
+        };
+        let provider = &session.providers[place];
+        let (name, kind) = (provider.name.clone(), provider.kind);
+        let stance = self.stance(provider);
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
         let Some(sweep) = self.sweeps.get_mut(&number) else { return };
         let (what, process) = (sweep.what, sweep.process);
-        // Whoever is not waited for any more was left behind, and a later kind was called since.
-        if !sweep.legs.get(&id).is_some_and(|leg| leg.waiting.contains(&place)) {
+        // A provider that was given up answers too late: a later kind was called since.
+        if !sweep.legs.get(&id).is_some_and(|leg| leg.waiting.contains_key(&place)) {
             return;
         }
         match what {
@@ -376,18 +478,25 @@ impl Broker {
                 }
             }
             What::Do
-                if asks && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
+                if call == Visits::Query
+                    && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
             {
                 // Asked only now, because its session is younger than the verdict.
                 return self.call_swept((number, What::Do, process), id, place, turn);
             }
             // Failures of transports and address books are in the log; only what is not persisted keeps a process here.
-            What::Do if kind == ProviderType::Store => {
-                if let Err(error) = result {
+            What::Do => match result {
+                Ok(_) => {
+                    if let Some(process) = self.processes.get_mut(process) {
+                        process.told_do.insert((id, place));
+                    }
+                }
+                Err(error) if kind == ProviderType::Store => {
                     sweep.failed.get_or_insert(error);
                 }
-            }
-            What::Notify | What::Do => {}
+                Err(_) => {}
+            },
+            What::Notify => {}
         }
         if let Some(leg) = sweep.legs.get_mut(&id) {
             leg.waiting.remove(&place);
@@ -476,62 +585,60 @@ impl Broker {
         self.leg_on(number, session, turn);
     }
 
-    /// Transports that did not answer are not waited for any more; the next time this is said of address books.
-    pub(crate) fn sweep_on(&mut self, number: u64, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
-        let late: Vec<_> =
-            sweep.legs.iter().filter(|(_, leg)| leg.phase < 2).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) {
-                leg.waiting.clear();
-            }
-            self.leg_on(number, id, turn);
-        }
+    /// The share of a kind is over: its providers that have not answered are given up, and the next kind has its turn. With the
+    /// last share the sweep is over.
+    pub(crate) fn share_over(&mut self, number: u64, phase: usize, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get(&number) else { return };
-        if sweep.legs.values().any(|leg| leg.phase < 2) {
-            let now = turn.tick.boot;
-            self.timers.set(now + sweep.until.saturating_sub(now) / 2, Timer::SweepOn(number));
+        let late = sweep.legs.iter().filter(|(_, leg)| leg.phase <= phase).map(|(id, _)| *id);
+        for id in late.collect::<Vec<_>>() {
+            self.give_up_leg(number, id, turn);
+            if phase + 1 < ProviderType::SHUTDOWN_ORDER.len() {
+                self.leg_on(number, id, turn);
+            }
+        }
+        if phase + 1 == ProviderType::SHUTDOWN_ORDER.len() {
+            self.sweep_over(number, turn);
         }
     }
 
-    /// Calls those whom a silent provider kept from being asked or told, and does not wait for them.
-    fn call_the_rest(&mut self, number: u64, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get(&number) else { return };
+    /// Gives up the providers of a session that a sweep still waits for.
+    fn give_up_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
         let (what, process) = (sweep.what, sweep.process);
-        let rest: Vec<_> = sweep.legs.iter().map(|(id, leg)| (*id, leg.phase + 1)).collect();
-        for (id, phase) in rest {
-            for kind in ProviderType::SHUTDOWN_ORDER.into_iter().skip(phase) {
-                let Some(session) = self.sessions.get(&id) else { continue };
-                for place in loaded(session, kind) {
-                    self.call_swept((number, what, process), id, place, turn);
+        let Some(leg) = sweep.legs.get_mut(&id) else { return };
+        let waiting = std::mem::take(&mut leg.waiting);
+        let pid = self.processes.get(process).map(|p| p.peer.pid);
+        for (place, call) in waiting {
+            let called = call.and_then(|call| self.withdraw(call, turn));
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let provider = &mut session.providers[place];
+            let (name, provider_type) = (provider.name.clone(), provider.kind);
+            if let Some(sweep) = self.sweeps.get_mut(&number) {
+                sweep.refusing.insert(name.clone());
+                if what == What::Do && provider_type == ProviderType::Store {
+                    sweep.silent.insert(name.clone());
                 }
             }
+            let Some((called, correlation)) = called else { continue };
+            provider.late = Some(called);
+            let behalf = Box::new(Behalf { session: Some(id), pid, correlation, entry: None });
+            turn.emit(Effect::GaveUp { provider: name, provider_type, call: called, behalf });
         }
     }
 
     /// The time of a sweep is over.
-    pub(crate) fn sweep_over(&mut self, number: u64, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
-        let mut silent = BTreeSet::new();
-        for (id, leg) in &sweep.legs {
-            let Some(session) = self.sessions.get(id) else { continue };
-            silent.extend(leg.waiting.iter().map(|place| session.providers[*place].name.clone()));
-        }
-        let (what, process) = (sweep.what, sweep.process);
+    fn sweep_over(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get(&number) else { return };
         let saving = sweep.legs.values().any(|leg| leg.saving > 0);
-        let unwritten = saving || self.is_unwritten(process);
+        let unwritten = saving || self.is_unwritten(sweep.process);
         let Some(sweep) = self.sweeps.get_mut(&number) else { return };
-        if !silent.is_empty() || unwritten {
-            let names: Vec<_> = silent.iter().map(String::as_str).collect();
+        if !sweep.silent.is_empty() || unwritten {
+            let names: Vec<_> = sweep.silent.iter().map(String::as_str).collect();
             let message = match names.join(", ") {
                 names if names.is_empty() => "not everything was stored in time".into(),
                 names => format!("no answer in time from {names}"),
             };
             sweep.failed.get_or_insert(ProviderError::new(Code::E_TIMEOUT, message));
-        }
-        sweep.refusing.extend(silent);
-        if what != What::Do {
-            self.call_the_rest(number, turn);
         }
         self.finish_sweep(number, turn);
     }
@@ -551,13 +658,22 @@ impl Broker {
             What::Query => {
                 let verdict = *process.verdict.get_or_insert(sweep.refusing.is_empty());
                 process.refusing.extend(sweep.refusing);
-                if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) }
+                let answer =
+                    if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) };
+                self.tell_ticket(sweep.process, turn);
+                answer
             }
             What::Notify => Ok(Reply::Done),
-            What::Do => self.persisted(sweep.process, sweep.failed, &sweep.askers, turn),
+            What::Do => {
+                let silent = sweep.silent.into_iter().collect();
+                self.persisted(sweep.process, (sweep.failed, silent), &sweep.askers, turn)
+            }
         };
         for asker in sweep.askers {
             self.answer(asker, answer.clone(), turn);
+        }
+        if sweep.what == What::Do {
+            self.release_held(sweep.process, turn);
         }
     }
 
@@ -566,7 +682,7 @@ impl Broker {
     fn persisted(
         &mut self,
         id: ProcessId,
-        failed: Option<ProviderError>,
+        (failed, silent): (Option<ProviderError>, Vec<String>),
         askers: &[Asker],
         turn: &mut Turn,
     ) -> Result<Reply, Fault> {
@@ -582,6 +698,7 @@ impl Broker {
         if lost.is_empty() && failed.is_none() {
             process.departure = Departure::Done;
             self.timers.set(turn.tick.boot, Timer::TearDown(id));
+            self.tell_ticket(id, turn);
             return Ok(Reply::Done);
         }
         process.departure = Departure::No;
@@ -592,7 +709,12 @@ impl Broker {
                  try again, or log off",
                 error.message
             );
-            return Err(Fault::new(error.code, message));
+            let fault = Fault::new(error.code, message);
+            let detail = Some(silent).filter(|silent| !silent.is_empty());
+            return Err(match detail {
+                Some(silent) => fault.with(FaultDetail::Providers(silent)),
+                None => fault,
+            });
         }
         if !askers.iter().any(|asker| self.connections.contains_key(&asker.connection)) {
             // Whoever asked is gone: it is said to the next one.
@@ -628,9 +750,11 @@ pub(crate) fn shut_down() -> Fault {
     Fault::new(Code::E_NOT_INITIALIZED, message)
 }
 
+/// What Query answers that says no: who refused, if this broker asked.
 fn refused(providers: &BTreeSet<String>) -> Fault {
     if providers.is_empty() {
-        let message = "fast_shutdown_behavior is \"disabled\": log off instead";
+        let message = "QueryFastShutdown says no to this process, for its life: fast_shutdown_behavior is \"disabled\" or was \
+                       when it asked, or an earlier broker said so; log off instead";
         return Fault::new(Code::E_NO_SUPPORT, message);
     }
     let names: Vec<_> = providers.iter().cloned().collect();

@@ -96,7 +96,7 @@ impl Broker {
             started: facts.started,
             sessions: started.chain(failed.map(|(_, status)| status.clone())).collect(),
             queue: self.queue_counts(),
-            waiting_for_mail_member: self.engines.values().map(|e| e.parked).sum(),
+            waiting_for_mail_member: self.waiting_for_mail(),
         }
     }
 
@@ -147,7 +147,12 @@ impl Broker {
         let damage = engine.map_or(&provider.damage, |e| &e.damage).as_ref();
         let status = match damage.filter(|_| provider.state == ProviderState::Available) {
             Some(damage) => format!("damaged: {damage}"),
-            None => state_text(provider),
+            None => match provider.late {
+                Some(call) if provider.state == ProviderState::Available => {
+                    format!("late: no answer to {call} in time")
+                }
+                _ => state_text(provider),
+            },
         };
         ProviderStatus {
             name: provider.name.clone(),

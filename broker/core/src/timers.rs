@@ -27,10 +27,8 @@ pub(crate) enum Timer {
     GiveUp,
     /// A store nobody used for a while.
     Idle(EngineId, u64),
-    /// A fast shutdown's sweep does not wait for transports and address books any more.
-    SweepOn(u64),
-    /// A fast shutdown's sweep does not wait for anybody any more.
-    Sweep(u64),
+    /// A fast shutdown's sweep does not wait for this kind of provider any more.
+    Sweep(u64, usize),
     /// A process is done and has its answer.
     TearDown(ProcessId),
     /// Tokens may have expired.

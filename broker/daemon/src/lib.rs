@@ -25,6 +25,7 @@ pub mod server;
 pub mod service;
 pub mod settings;
 pub mod socket;
+mod tickets;
 pub mod workers;
 
 mod alarm;

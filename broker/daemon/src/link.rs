@@ -21,6 +21,7 @@ use sundown_protocol::{Code, Fault, Version, codec, frame};
 
 use crate::outbox::{Account, Outbox, TooSlow};
 use crate::peer::Credentials;
+use crate::tickets::Tickets;
 
 /// How long a peer may take for its hello.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
@@ -103,8 +104,13 @@ impl Link {
     }
 
     /// Who has said this hello.
-    pub(crate) fn identity(&mut self, id: ConnectionId, hello: Hello) -> PeerIdentity {
-        self.credentials.identity(self.socket.as_fd(), id, hello)
+    pub(crate) fn identity(
+        &mut self,
+        id: ConnectionId,
+        hello: Hello,
+        tickets: &Tickets,
+    ) -> PeerIdentity {
+        self.credentials.identity(self.socket.as_fd(), id, hello, tickets)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {

@@ -8,6 +8,7 @@ use sundown_protocol::hello::{Hello, MAX_PROGRAM};
 use sundown_protocol::reply::Peer;
 
 use crate::platform;
+use crate::tickets::{self, Tickets};
 
 /// What the kernel says about a peer when it connects.
 pub(crate) struct Credentials {
@@ -31,6 +32,7 @@ impl Credentials {
         socket: BorrowedFd<'_>,
         connection: ConnectionId,
         hello: Hello,
+        tickets: &Tickets,
     ) -> PeerIdentity {
         self.pidfd = platform::peer_pidfd(socket);
         let mut key = [0; 32];
@@ -49,6 +51,8 @@ impl Credentials {
             peer: Peer { pid: self.pid, program },
             uid: self.uid,
             library: hello.library,
+            since: tickets::since_boot(),
+            served_before: tickets.served_before(|| start_time(self.pid)),
         }
     }
 
@@ -100,9 +104,17 @@ mod tests {
             library: [0; 16],
             program: "a\nb".into(),
         };
+        let tickets = Tickets::open(&[], std::path::Path::new("s")).expect("in memory");
         let identity = |socket: &std::os::unix::net::UnixStream, connection, image| {
             let mut credentials = Credentials::of(socket.as_fd()).expect("the kernel says");
-            credentials.identity(socket.as_fd(), ConnectionId(connection), hello(image))
+            let mut identity = credentials.identity(
+                socket.as_fd(),
+                ConnectionId(connection),
+                hello(image),
+                &tickets,
+            );
+            identity.since = std::time::Duration::ZERO;
+            identity
         };
         assert_eq!(identity(&a, 1, 7), identity(&b, 2, 7));
         assert_ne!(identity(&a, 1, 7).key, identity(&b, 2, 8).key);

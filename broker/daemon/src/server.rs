@@ -31,7 +31,8 @@ use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
-use crate::workers::Workers;
+use crate::tickets::Tickets;
+use crate::workers::{Outcome, Workers};
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -60,6 +61,17 @@ pub struct Locations {
     pub profiles: Vec<PathBuf>,
     /// What `~` means in a profile.
     pub home: Option<PathBuf>,
+    /// A directory of the broker's own that lasts as long as the machine runs, if a service manager made one
+    /// (`RUNTIME_DIRECTORY`); the socket's otherwise.
+    pub runtime: Option<PathBuf>,
+}
+
+impl Locations {
+    /// Where things for the next broker may be kept, the best place first.
+    fn runtime_directories(&self) -> Vec<PathBuf> {
+        let sockets = self.socket.parent().map(PathBuf::from);
+        self.runtime.iter().cloned().chain(sockets).chain([self.data.clone()]).collect()
+    }
 }
 
 /// What a broker is made of.
@@ -129,7 +141,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartupError {
 pub struct Server {
     broker: Broker,
     workers: Workers,
-    answers: Receiver<(CallId, Result<ProviderAnswer, ProviderError>)>,
+    answers: Receiver<(CallId, Outcome)>,
     /// What is measured, and those who ask for it; `None` when nobody can.
     metrics: Option<(Arc<Metrics>, Receiver<Sender<Figures>>)>,
     poll: Poll,
@@ -138,6 +150,7 @@ pub struct Server {
     exit: LastExit,
     signals: Signals,
     manager: Manager,
+    tickets: Tickets,
     locations: Locations,
     places: Places,
     loaded: Loaded,
@@ -254,12 +267,15 @@ impl Server {
         let (listener, token) = (place.as_fd(), epoll::EventData::new_u64(LISTENER.0 as u64));
         epoll::add(poll.registry(), listener, token, epoll::EventFlags::IN)
             .map_err(|error| system("watch the socket")(error.into()))?;
+        let tickets = Tickets::open(&locations.runtime_directories(), &locations.socket)
+            .map_err(system("make a key for tickets"))?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let broker = BrokerFacts {
             pid: std::process::id(),
             socket: locations.socket.display().to_string(),
             started: started.as_millis() as u64,
             previous: LastExit::read(&locations.data),
+            ticket_key: tickets.key(),
         };
         if let Some(previous) = &broker.previous {
             tell_of(previous);
@@ -291,6 +307,7 @@ impl Server {
             exit,
             signals,
             manager: Manager::of_this_process(),
+            tickets,
             locations,
             places,
             loaded,
@@ -521,6 +538,22 @@ impl Server {
                     self.answered.push_back((call, result));
                 }
             }
+            Effect::Withdraw { call, .. } => self.workers.withdraw(call),
+            Effect::GaveUp { provider, provider_type, call, behalf } => {
+                let (session, pid) = (behalf.session.map(|s| s.0), behalf.pid);
+                let correlation = behalf.correlation.map(tracing::field::display);
+                let kind = provider_type.name();
+                tracing::warn!(
+                    event = "gave-up",
+                    session,
+                    pid,
+                    provider,
+                    kind,
+                    call,
+                    correlation,
+                    "a provider gave no answer in its share of a fast shutdown's time and is not waited for"
+                );
+            }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
             Effect::Arm(at) => self.look_again = Some(at),
@@ -729,8 +762,11 @@ impl Server {
         version: sundown_protocol::Version,
     ) {
         let link = self.links.get_mut(&id).expect("it said hello just now");
-        let identity = link.identity(id, hello);
+        let identity = link.identity(id, hello, &self.tickets);
         let key = identity.key.clone();
+        if !self.broker.remembers(&key) {
+            self.tickets.note(identity.since);
+        }
         // Who is beyond a quota is refused in place of a welcome: a program sees which, and not a connection that broke.
         self.apply(Event::Connected { connection: id, identity });
         let Some(link) = self.links.get_mut(&id).filter(|l| l.state != LinkState::Closing) else {
@@ -852,8 +888,12 @@ impl Server {
     }
 
     fn take_answers(&mut self) {
-        while let Ok((call, result)) = self.answers.try_recv() {
-            self.apply(Event::Answered { call, result });
+        while let Ok((call, outcome)) = self.answers.try_recv() {
+            self.workers.over(call);
+            self.apply(match outcome {
+                Outcome::Answered(result) => Event::Answered { call, result },
+                Outcome::Withdrawn => Event::Withdrawn { call },
+            });
         }
     }
 

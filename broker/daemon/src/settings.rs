@@ -38,7 +38,7 @@ pub use value::valid_name;
 use crate::metrics::Listen;
 use source::Source;
 use value::{
-    Behavior, BufferSize, BusyPoll, Count, Grace, LingerTime, ListenPlace, PositiveTime,
+    Behavior, BufferSize, BusyPoll, Count, Disabled, Grace, LingerTime, ListenPlace, PositiveTime,
     SharedLogoffWord, Size, Spelled,
 };
 
@@ -91,7 +91,7 @@ struct SettingsFile {
 #[serde(default, deny_unknown_fields, expecting = "a table: [shutdown]")]
 struct ShutdownSection {
     fast_shutdown_behavior: Option<Spelled<Behavior>>,
-    disable_fast_shutdown: Option<bool>,
+    disable_fast_shutdown: Option<Disabled>,
     allow_shutdown_with_external_references: Option<bool>,
     shared_logoff: Option<Spelled<SharedLogoffWord>>,
     shared_logoff_grace: Option<Spelled<Grace>>,
@@ -156,7 +156,7 @@ impl SettingsFile {
 impl ShutdownSection {
     fn apply(self, shutdown: &mut Shutdown) {
         set(&mut shutdown.fast_shutdown, Spelled::of(self.fast_shutdown_behavior));
-        set(&mut shutdown.disable_fast_shutdown, self.disable_fast_shutdown);
+        set(&mut shutdown.disable_fast_shutdown, self.disable_fast_shutdown.map(|d| d.0));
         set(&mut shutdown.external_references, self.allow_shutdown_with_external_references);
         set(&mut shutdown.shared_logoff, Spelled::of(self.shared_logoff));
         set(&mut shutdown.grace, Spelled::of(self.shared_logoff_grace));
@@ -213,7 +213,7 @@ fn find_group(
 
 #[cfg(test)]
 mod tests {
-    use sundown_core::settings::{FastShutdownBehavior, Linger, SharedLogoff};
+    use sundown_core::settings::{DisableFastShutdown, FastShutdownBehavior, Linger, SharedLogoff};
 
     use super::*;
 
@@ -281,7 +281,7 @@ mod tests {
             deadline: Duration::from_millis(500),
             linger: Linger::For(Duration::from_secs(600)),
             fast_shutdown: FastShutdownBehavior::OptOut,
-            disable_fast_shutdown: true,
+            disable_fast_shutdown: DisableFastShutdown::All,
             external_references: false,
         };
         assert_eq!(loaded.settings.shutdown, shutdown);
@@ -354,7 +354,7 @@ mod tests {
                 "[shutdown]\ndisable_fast_shutdown = \"no\"",
                 (2, 25),
                 "shutdown.disable_fast_shutdown",
-                &["no", "boolean"],
+                &["no", "true, false, or a list of program names"],
             ),
             (
                 "[shutdown]\nshutdown_deadline = \"none\"",

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,11 +39,39 @@ const MOST_WORDS: usize = 2_000;
 
 type Answer = Result<ProviderAnswer, ProviderError>;
 
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Answered(Answer),
+    /// It was taken back before its provider had begun it.
+    Withdrawn,
+}
+
 /// One call on its way to a worker.
 struct Work {
     from: Whoever,
     behalf: Behalf,
     provider: ProviderCall,
+    /// Of a call that may be taken back.
+    claim: Option<Arc<Claim>>,
+}
+
+impl Work {
+    /// Begins the call, unless it was taken back.
+    fn begin(&self) -> bool {
+        self.claim.as_ref().is_none_or(|claim| claim.take())
+    }
+}
+
+/// Who had a call first: the worker that begins it, or the core that takes it back.
+#[derive(Debug, Default)]
+struct Claim(AtomicBool);
+
+impl Claim {
+    /// Whether the one that asks is the first.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// Whom a worker answers.
@@ -58,6 +87,8 @@ pub struct Workers {
     lanes: HashMap<LaneId, Arc<Sender<Work>>>,
     /// Desks of providers that need not be called when a process leaves.
     carefree: HashMap<LaneId, Desk>,
+    /// Calls that may be taken back, until they are answered.
+    claims: HashMap<CallId, Arc<Claim>>,
     stores: Stores,
     answers: Answers,
     metrics: Option<Arc<Metrics>>,
@@ -66,7 +97,7 @@ pub struct Workers {
 /// The way back to the loop.
 #[derive(Clone)]
 struct Answers {
-    sender: Sender<(CallId, Answer)>,
+    sender: Sender<(CallId, Outcome)>,
     waker: Arc<Waker>,
 }
 
@@ -75,11 +106,19 @@ impl Answers {
         for (whom, answer) in answers {
             // Nobody listens any more when the loop has ended.
             let _ = match whom {
-                Whoever::Core(call) => self.sender.send((call, answer)).is_ok(),
+                Whoever::Core(call) => self.sender.send((call, Outcome::Answered(answer))).is_ok(),
                 Whoever::Transport(sender) => sender.send(answer).is_ok(),
             };
         }
         let _ = self.waker.wake();
+    }
+
+    /// A call was taken back before it was begun.
+    fn withdrawn(&self, work: &Work) {
+        if let Whoever::Core(call) = work.from {
+            let _ = self.sender.send((call, Outcome::Withdrawn));
+            let _ = self.waker.wake();
+        }
     }
 }
 
@@ -114,7 +153,7 @@ impl Support for Stores {
         let (sender, answer) = bounded(1);
         let (from, provider) = (Whoever::Transport(sender), ProviderCall::Write(write));
         let sent = writer.is_some_and(|writer| {
-            writer.send(Work { from, behalf: Behalf::default(), provider }).is_ok()
+            writer.send(Work { from, behalf: Behalf::default(), provider, claim: None }).is_ok()
         });
         match answer.recv() {
             Ok(answer) if sent => answer.map(drop),
@@ -133,11 +172,12 @@ impl Workers {
         registry: Registry,
         waker: Arc<Waker>,
         metrics: Option<Arc<Metrics>>,
-    ) -> (Self, Receiver<(CallId, Answer)>) {
+    ) -> (Self, Receiver<(CallId, Outcome)>) {
         let (sender, receiver) = unbounded();
         let answers = Answers { sender, waker };
-        let (lanes, carefree) = (HashMap::new(), HashMap::new());
-        (Self { registry, lanes, carefree, stores: Stores::default(), answers, metrics }, receiver)
+        let (lanes, carefree, claims) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let stores = Stores::default();
+        (Self { registry, lanes, carefree, claims, stores, answers, metrics }, receiver)
     }
 
     /// Makes a worker.
@@ -167,14 +207,16 @@ impl Workers {
                     self.carefree.insert(lane, desk.clone());
                 }
                 let support: Arc<dyn Support> = Arc::new(self.stores.clone());
-                spawn("transport", &spec, move || desk.serve_transport(made, &support));
+                let remake = maker(&self.registry.transports, &spec);
+                spawn("transport", &spec, move || desk.serve_transport(made, &support, &remake));
             }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
                 if made.as_ref().is_ok_and(|book| book.has_nothing_to_save()) {
                     self.carefree.insert(lane, desk.clone());
                 }
-                spawn("address-book", &spec, move || desk.serve_address_book(made));
+                let remake = maker(&self.registry.address_books, &spec);
+                spawn("address-book", &spec, move || desk.serve_address_book(made, &remake));
             }
         }
     }
@@ -191,28 +233,47 @@ impl Workers {
         let reading = Desk { calls: reads, ..desk.clone() };
         spawn("store-read", spec, move || reading.serve_reads(&readers));
         let stores = self.stores.clone();
+        let remake = maker(&self.registry.stores, spec);
         spawn("store-write", spec, move || {
-            Writer { desk, stores, way, hand_over, open: None }.serve(made);
+            Writer { desk, stores, way, hand_over, open: None }.serve(made, &remake);
         });
     }
 
     /// Hands a call to a worker, or answers it at once: the loop need not be woken for what it does itself.
     pub fn call(
-        &self,
+        &mut self,
         lane: LaneId,
         call: CallId,
         behalf: Behalf,
         provider: ProviderCall,
     ) -> Option<Answer> {
-        let work = Work { from: Whoever::Core(call), behalf, provider };
+        let mut work = Work { from: Whoever::Core(call), behalf, provider, claim: None };
         let mut carefree = Carefree;
         if let Some(desk) = self.carefree.get(&lane).filter(|_| is_shutdown(&work)) {
             return Some(desk.shutdown_call(&work, || Some(&mut carefree)));
         }
         if let Some(lane) = self.lanes.get(&lane) {
+            if is_shutdown(&work) {
+                let claim = self.claims.entry(call).or_default();
+                work.claim = Some(Arc::clone(claim));
+            }
             let _ = lane.send(work);
         }
         None
+    }
+
+    /// Takes a call back that its worker has not begun. The worker says so when it comes to it.
+    pub fn withdraw(&mut self, call: CallId) {
+        if let Some(claim) = self.claims.remove(&call) {
+            claim.take();
+        }
+    }
+
+    /// A call is over.
+    pub fn over(&mut self, call: CallId) {
+        if !self.claims.is_empty() {
+            self.claims.remove(&call);
+        }
     }
 
     /// Lets a worker end when it has done what it was given. One that hangs is left behind.
@@ -239,6 +300,20 @@ fn make<P: ?Sized>(
         ProviderError::new(Code::E_NOT_FOUND, message)
     })?;
     constructor(spec)
+}
+
+/// Makes the same provider anew, for a worker whose provider says that it is over.
+fn maker<P: ?Sized + 'static>(
+    kinds: &HashMap<String, sundown_providers::Constructor<P>>,
+    spec: &ProviderSpec,
+) -> impl Fn() -> Result<Box<P>, ProviderError> + Send + 'static {
+    let kinds: HashMap<_, _> = kinds
+        .iter()
+        .filter(|(kind, _)| **kind == spec.kind)
+        .map(|(k, c)| (k.clone(), Arc::clone(c)))
+        .collect();
+    let spec = spec.clone();
+    move || make(&kinds, &spec)
 }
 
 fn spawn(what: &str, spec: &ProviderSpec, work: impl FnOnce() + Send + 'static) {
@@ -334,11 +409,21 @@ impl Desk {
         self,
         mut made: Result<Box<dyn TransportProvider>, ProviderError>,
         support: &Arc<dyn Support>,
+        remake: &dyn Fn() -> Result<Box<dyn TransportProvider>, ProviderError>,
     ) {
         for work in &self.calls {
-            if is_shutdown(&work) {
+            if !work.begin() {
+                self.answers.withdrawn(&work);
+            } else if is_shutdown(&work) {
                 let answer =
                     self.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()));
+                self.answers.send([(work.from, answer)]);
+            } else if work.provider == ProviderCall::Renew {
+                let answer = self.make_call(&work, || {
+                    made = remake();
+                    let transport = made.as_mut().map_err(|e| e.clone())?;
+                    transport.logon(Arc::clone(support)).map(ProviderAnswer::TransportReady)
+                });
                 self.answers.send([(work.from, answer)]);
             } else {
                 self.call_transport(&mut made, work, support);
@@ -392,12 +477,23 @@ impl Desk {
         }));
     }
 
-    fn serve_address_book(self, mut made: Result<Box<dyn AddressBookProvider>, ProviderError>) {
+    fn serve_address_book(
+        self,
+        mut made: Result<Box<dyn AddressBookProvider>, ProviderError>,
+        remake: &dyn Fn() -> Result<Box<dyn AddressBookProvider>, ProviderError>,
+    ) {
         for work in &self.calls {
+            if !work.begin() {
+                self.answers.withdrawn(&work);
+                continue;
+            }
             let answer = if is_shutdown(&work) {
                 self.shutdown_call(&work, || made.as_mut().ok().and_then(|b| b.shutdown()))
             } else {
                 self.make_call(&work, || {
+                    if work.provider == ProviderCall::Renew {
+                        made = remake();
+                    }
                     let book = made.as_mut().map_err(|e| e.clone())?;
                     call_address_book(book.as_mut(), &work.provider)
                 })
@@ -444,7 +540,7 @@ struct Slip {
 
 impl Slip {
     fn of(work: Work, desk: &Desk) -> (Self, ProviderCall) {
-        let Work { from, behalf, provider } = work;
+        let Work { from, behalf, provider, .. } = work;
         let (desk, name, from) = (desk.clone(), provider.name(), Some(from));
         (Self { desk, from, behalf, name, began: Instant::now() }, provider)
     }
@@ -471,7 +567,7 @@ impl Drop for Slip {
 
 fn call_address_book(book: &mut dyn AddressBookProvider, call: &ProviderCall) -> Answer {
     match call {
-        ProviderCall::Logon => book.logon().map(|()| ProviderAnswer::Done),
+        ProviderCall::Logon | ProviderCall::Renew => book.logon().map(|()| ProviderAnswer::Done),
         ProviderCall::Logoff => book.logoff().map(|()| ProviderAnswer::Done),
         ProviderCall::Address(call) => book.call(call),
         _ => Err(misdirected()),
@@ -503,7 +599,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn serve(mut self, mut made: Result<Box<dyn StoreProvider>, ProviderError>) {
+    fn serve(
+        mut self,
+        mut made: Result<Box<dyn StoreProvider>, ProviderError>,
+        remake: &dyn Fn() -> Result<Box<dyn StoreProvider>, ProviderError>,
+    ) {
         while let Some(batch) = self.next_batch() {
             let (mut writes, mut done) = (Vec::new(), Vec::new());
             for work in batch {
@@ -511,10 +611,17 @@ impl Writer {
                     writes.push(work);
                     continue;
                 }
+                if !work.begin() {
+                    self.desk.answers.withdrawn(&work);
+                    continue;
+                }
                 self.commit(&mut made, std::mem::take(&mut writes), &mut done);
                 if !is_shutdown(&work) {
                     // It opens or closes files: what is done need not wait for that.
                     self.desk.answers.send(done.drain(..));
+                }
+                if work.provider == ProviderCall::Renew {
+                    made = remake();
                 }
                 let answer = self.session_call(&mut made, &work);
                 done.push((work.from, answer));
@@ -571,7 +678,7 @@ impl Writer {
         };
         let mut slips = Vec::with_capacity(works.len());
         let mut writes = Vec::with_capacity(works.len());
-        for Work { from, behalf, provider } in works {
+        for Work { from, behalf, provider, .. } in works {
             let name = provider.name();
             let ProviderCall::Write(write) = provider else { continue };
             slips.push((from, behalf, name));
@@ -606,6 +713,7 @@ impl Writer {
             let store = made.as_mut().map_err(|e| e.clone())?;
             match work.provider {
                 ProviderCall::Logon => self.log_on(store.as_mut()),
+                ProviderCall::Renew => self.renew(store.as_mut()),
                 ProviderCall::Logoff => self.log_off(store.as_mut()),
                 _ => Err(misdirected()),
             }
@@ -624,6 +732,16 @@ impl Writer {
         }
         self.open = Some((facts.uid, sessions + 1));
         Ok(ProviderAnswer::StoreOpened(facts))
+    }
+
+    /// Logs a store that was made anew on as often as the one before it was.
+    fn renew(&mut self, store: &mut dyn StoreProvider) -> Answer {
+        let sessions = self.open.take().map_or(1, |(_, sessions)| sessions.max(1));
+        let mut answer = self.log_on(store)?;
+        for _ in 1..sessions {
+            answer = self.log_on(store)?;
+        }
+        Ok(answer)
     }
 
     /// What a broker before this one has left in the queue.

@@ -11,7 +11,7 @@
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To bring one of your own, implement its trait and enter a constructor into a [`Registry`] under the word that
-//! profiles use for `kind`.
+//! profiles use for `kind`. [`conformance`] checks it, in a test, against what the founding texts ask of a provider.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,6 +28,7 @@ mod fault;
 mod files;
 
 pub mod address_book;
+pub mod conformance;
 pub mod headers;
 pub mod maildir;
 pub mod notice;
@@ -260,6 +261,11 @@ pub trait ProviderShutdown {
 
     /// The process leaves. When this returns, whatever the process handed over is on the disk. Transports and address
     /// books are called before stores, so that they can still use them (SEED-16).
+    ///
+    /// Other processes go on using the same object (SEED-9). One that shuts down for good answers their calls with
+    /// `MAPI_E_NOT_INITIALIZED`, or fails inside: the broker drops it, makes a new object, logs that on as often as this one
+    /// was, and makes the call again. What it said to the first query stays. A store must not answer so for what it has
+    /// applied, and `complete` is not made again: what became of that message is unknown.
     fn do_fast_shutdown(&mut self, process: LeavingProcess) -> Result<()>;
 }
 

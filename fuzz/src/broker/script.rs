@@ -11,7 +11,7 @@ use sundown_protocol::reply::Resource;
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Logon,
     LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Request, Returned,
-    SettingChange, Stopping, StoreLogoff, Submit,
+    SettingChange, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Events, MemberId, ObjectId, SubmitKey, Token, UploadId,
@@ -173,6 +173,19 @@ fn a_lane(world: &World, script: &mut Unstructured<'_>) -> Result<Option<sundown
 
 fn a_profile(script: &mut Unstructured<'_>) -> Result<String> {
     Ok((*script.choose(&["default", "work", "default", "work", "none"])?).to_owned())
+}
+
+/// One that a process was given, or one that was changed.
+fn a_ticket(script: &mut Unstructured<'_>, world: &World) -> Result<Ticket> {
+    let mut ticket = match world.seen.tickets.is_empty() {
+        true => Ticket(Blob(vec![1; 58])),
+        false => script.choose(&world.seen.tickets)?.clone(),
+    };
+    if script.ratio(1, 4)? {
+        let at = script.int_in_range(0..=57)?;
+        ticket.0.0[at] ^= script.int_in_range(1..=255)?;
+    }
+    Ok(ticket)
 }
 
 fn an_address(script: &mut Unstructured<'_>) -> Result<String> {
@@ -373,6 +386,8 @@ fn a_request(
                 Request::Stop { how: *script.choose(&how)? }
             }
             1 | 2 => Request::DeleteProfile { name: a_profile(script)? },
+            3 => Request::Ticket { shown: None },
+            4 | 5 => Request::Ticket { shown: Some(a_ticket(script, world)?) },
             _ => Request::Broker,
         },
     })

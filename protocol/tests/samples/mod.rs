@@ -13,7 +13,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
     Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
-    SettingChange, Stopping, StoreLogoff, Submit,
+    SettingChange, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -40,14 +40,15 @@ names!(REQUESTS, request_name, Request:
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
-    Broker {..});
+    Broker {..}, Ticket {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
-    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..});
+    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
-    MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..});
+    MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
+    Ticket {..});
 names!(FROM_BROKER, from_broker_name, FromBroker: Answer {..}, Notify {..}, Goodbye {..});
 names!(SOURCES, source_name, AdviseSource: Session {..}, Object {..});
 names!(OPENINGS, opening_name, Opening:
@@ -191,6 +192,7 @@ fn requests() -> Vec<Request> {
         Request::StoreLogoff { member: MEMBER, object: OBJECT, flags: StoreLogoff::PURGE },
         Request::DeleteProfile { name: "work".into() },
         Request::Broker,
+        Request::Ticket { shown: Some(ticket()) },
     ]
 }
 
@@ -229,6 +231,10 @@ fn status() -> Status {
         queue: [0, 1, 2, 3, 4, 5, 6, 7, 8],
         waiting_for_mail_member: 1,
     }
+}
+
+fn ticket() -> Ticket {
+    Ticket(Blob(vec![0xAB; 4]))
 }
 
 fn broker_status() -> BrokerStatus {
@@ -323,6 +329,7 @@ fn replies() -> Vec<Reply> {
         Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
         Reply::ProfileDeleted(Deletion::WhenUnused),
         Reply::Broker(Box::new(broker_status())),
+        Reply::Ticket(ticket()),
     ]
 }
 
@@ -346,6 +353,7 @@ fn events() -> Vec<Event> {
         Event::LogoffProgress { waiting: 2, finished: 1 },
         Event::Durable(vec![ENTRY]),
         Event::Lagged { missed: 12 },
+        Event::Ticket(ticket()),
     ]
 }
 

@@ -6,12 +6,14 @@
 //! shell    `sundown shell --json`: commands, replies and events
 //! maildir  what was delivered
 //! terminal a command at a pseudo terminal: keys, and what is shown
+//! copies   a process with copies of the client library that were loaded into it
 //! lines    what a process has said so far, and waiting for it to say more
 //! ```
 //!
 //! Nothing sleeps: whoever waits is woken by a line, by the end of a process or by the deadline.
 
 mod broker;
+mod copies;
 mod home;
 mod lines;
 mod maildir;
@@ -27,6 +29,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 pub(crate) use broker::Broker;
+pub(crate) use copies::{Copies, carry_out_if_asked};
 pub(crate) use home::{Home, Ran, binary, run};
 pub(crate) use lines::Lines;
 pub(crate) use maildir::Maildir;

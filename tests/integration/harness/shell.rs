@@ -147,6 +147,7 @@ fn hresult(code: &str) -> &'static str {
         "MAPI_E_NOT_ENOUGH_DISK" => "0x8004010D",
         "MAPI_E_NOT_FOUND" => "0x8004010F",
         "MAPI_E_PROFILE_DELETED" => "0x80040204",
+        "MAPI_E_USER_CANCEL" => "0x80040113",
         "MAPI_E_UNCONFIGURED" => "0x8004011C",
         "MAPI_E_END_OF_SESSION" => "0x80040200",
         "MAPI_E_TOO_BIG" => "0x80040305",

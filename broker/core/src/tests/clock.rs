@@ -135,3 +135,16 @@ fn tokens_do_not_look_at_the_wall() {
         assert_eq!(world.refused(other.at, Request::Redeem { token: Token(2) }), Code::E_NOT_FOUND);
     }
 }
+
+/// A wake-up that comes a little early is not the last one: the broker asks for another.
+#[test]
+fn an_early_wake_up_is_repeated() {
+    let mut world = World::new();
+    let member = world.member(1);
+    deferred(&mut world, member);
+    let at = world.armed().expect("the next try");
+    world.early_wake();
+    assert_eq!(world.armed(), Some(at), "it is not due yet");
+    world.advance(secs(120));
+    assert_eq!(world.wire.delivered_to("x@y"), 1);
+}

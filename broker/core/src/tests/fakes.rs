@@ -70,11 +70,18 @@ impl Store {
             return Err(error);
         }
         self.logons += 1;
+        Ok(self.facts())
+    }
+
+    /// What it says when it is opened.
+    pub(super) fn facts(&self) -> ProviderAnswer {
         let mut queue = [0; 9];
         for submission in self.submissions.values().filter(|s| !s.state().is_final()) {
             queue[submission.state() as usize] += 1;
         }
-        Ok(ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue, damage: None }))
+        let no_mail = self.submissions.values().filter(|s| s.no_mail && !s.state().is_final());
+        let no_mail = no_mail.count() as u64;
+        ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue, no_mail, damage: None })
     }
 
     /// Puts a submission there as an earlier broker left it.

@@ -236,3 +236,33 @@ fn profiles_on_one_store_send_their_own() {
     assert_eq!(world.state(theirs), SubmissionState::Sent);
     assert_eq!(world.sessions(), ["active"]);
 }
+
+/// LOGON-15, design §3.5: what waits for a member with mail, and what is queued, is counted by what the store says, also when
+/// the member has left, and when nobody has the store open.
+#[test]
+fn what_waits_is_counted_when_nobody_is_here() {
+    let mut world = World::new();
+    let at = world.connect(1);
+    let member = world.logon_with(at, "default", LogonFlags::NO_MAIL);
+    for _ in 0..3 {
+        world.submit(member, "b@x");
+    }
+    let counts = |world: &mut World| {
+        let status = world.status();
+        (status.waiting_for_mail_member, status.queue[SubmissionState::Queued as usize])
+    };
+    assert_eq!(counts(&mut world), (3, 3));
+    world.logoff(member);
+    assert_eq!(counts(&mut world), (3, 3), "its session has ended");
+    world.advance(secs(60));
+    world.assert_empty();
+    assert_eq!(counts(&mut world), (3, 3), "its store is closed");
+    world.hold("store", "GetOutgoingQueue");
+    let other = world.member(2);
+    assert_eq!(counts(&mut world).1, 3, "and open again");
+    world.let_go("store");
+    assert_eq!(counts(&mut world), (0, 0), "a member with mail sends it");
+    world.logoff(other);
+    world.advance(secs(60));
+    assert_eq!(counts(&mut world), (0, 0));
+}

@@ -26,6 +26,7 @@ fn objects_die_with_their_member() {
     let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
     world.open(member, Opening::AddressBook);
     world.open(member, Opening::StatusTable);
+    let advise = world.advise(member, Events::EXTENDED);
     let off = world.logoff(member);
     assert_eq!((off.invalidated, off.discarded, off.queued), (3, 0, 0));
     assert!(off.stayed.is_empty());
@@ -33,6 +34,7 @@ fn objects_die_with_their_member() {
     let calls = [
         Request::List { member: id, object: folder, after: 0, limit: 1 },
         Request::Release { member: id, object: folder },
+        Request::Unadvise { member: id, advise },
         Request::Open { member: id, what: Opening::Store(0) },
         Request::Flush { member: id },
         Request::Read { member: id, source: ReadSource::Object(folder), offset: 0 },
@@ -52,6 +54,15 @@ fn unknown_flags_are_refused() {
     let refused = world.try_logoff(member, LogoffFlags(0x10)).expect_err("refused");
     assert_eq!(refused.code, Code::E_UNKNOWN_FLAGS);
     world.logoff(member);
+}
+
+/// LOGOFF-3: the flag that allows dialogs is known, and passed over: whoever asks does so in its own program.
+#[test]
+fn a_flag_for_dialogs_asks_nobody() {
+    let mut world = World::new();
+    let (member, other) = (world.member(1), world.member(2));
+    world.try_logoff(member, LogoffFlags::UI).expect("it is known");
+    world.try_logoff(other, LogoffFlags::SHARED.with(LogoffFlags::UI)).expect("it is known");
 }
 
 /// SEED-2, QUEUE-10: a logoff now loses nothing: what was submitted is still queued, and goes out.

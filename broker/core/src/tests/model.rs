@@ -25,19 +25,23 @@ use sundown_protocol::{
 
 use super::fakes::{Interface, Step};
 use super::world::{
-    Member, World, logoff_request, logon_request, millis, secs, settings, transport,
+    Member, OWNER, World, logoff_request, logon_request, millis, secs, settings, transport,
 };
 use crate::event::ConnectionId;
+use crate::member::Member as Logged;
 use crate::process::Departure;
 use crate::provider::{Outcome, Submission};
 use crate::session::{Provider, ProviderState, Session, SessionState};
 use crate::settings::{FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown};
+use crate::ticket::Host;
 use crate::{Event, Stop};
 
 /// One thing that happens. Numbers choose among what is there.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     Connect(u32),
+    /// Another copy of the library in a process connects: no host, whatever happens.
+    AddIn(u32),
     Disconnect(usize),
     EndProcess(u32),
     Logon {
@@ -139,6 +143,8 @@ pub(super) enum Act {
     Broken(usize),
     /// A transport does not know any more what became of what it was handed over.
     Mute(bool),
+    /// A provider shuts down for good at the next Do, as its interface's letter allows.
+    Literal(usize),
     /// The broker dies, and another one takes its place.
     Restart,
     /// It dies when providers have carried out what they were called for, and have not said so.
@@ -146,9 +152,12 @@ pub(super) enum Act {
     Reload(usize),
 }
 
+/// The copy of the library that is no host.
+const ADD_IN: [u8; 16] = [7; 16];
+
 const PROFILES: [&str; 2] = ["default", "work"];
 const PROVIDERS: [&str; 4] = ["store", "relay", "here", "people"];
-const CALLS: [&str; 10] = [
+const CALLS: [&str; 11] = [
     "*",
     "SubmitMessage",
     "EndMessage",
@@ -159,6 +168,7 @@ const CALLS: [&str; 10] = [
     "Logon",
     "QueryFastShutdown",
     "DoFastShutdown",
+    "NotifyProcessShutdown",
 ];
 const INTERFACES: [Interface; 4] = [
     Interface::Supports,
@@ -190,6 +200,7 @@ fn act() -> impl Strategy<Value = Act> {
     let any = || 0..8usize;
     prop_oneof![
         3 => (1..4u32).prop_map(Act::Connect),
+        1 => (1..4u32).prop_map(Act::AddIn),
         1 => any().prop_map(Act::Disconnect),
         2 => (1..4u32).prop_map(Act::EndProcess),
         6 => (any(), 0..2usize, any())
@@ -220,14 +231,15 @@ fn act() -> impl Strategy<Value = Act> {
         8 => prop::collection::vec(0..64usize, 1..12).prop_map(Act::Steps),
         3 => Just(Act::Settle),
         4 => (0..40_000u64).prop_map(Act::Pass),
-        2 => (any(), any()).prop_map(|(provider, call)| Act::Hold { provider, call }),
-        2 => (any(), any()).prop_map(|(provider, call)| Act::Silence { provider, call }),
+        2 => (any(), 0..11usize).prop_map(|(provider, call)| Act::Hold { provider, call }),
+        2 => (any(), 0..11usize).prop_map(|(provider, call)| Act::Silence { provider, call }),
         3 => any().prop_map(Act::LetGo),
         3 => (any(), any()).prop_map(|(to, step)| Act::Script { to, step }),
         3 => (any(), 1..3usize).prop_map(|(call, times)| Act::Fail { call, times }),
         1 => (0..2usize, any()).prop_map(|(profile, call)| Act::Panic { profile, call }),
         2 => (0..4usize).prop_map(Act::Broken),
         1 => prop::bool::ANY.prop_map(Act::Mute),
+        1 => (0..4usize).prop_map(Act::Literal),
         1 => Just(Act::Restart),
         1 => Just(Act::LateRestart),
         2 => any().prop_map(Act::Reload),
@@ -337,7 +349,16 @@ impl Model {
         match act {
             Act::Connect(pid) => {
                 if self.connections.len() < 6 {
-                    self.connections.push(world.connect(pid));
+                    let at = world.connect(pid);
+                    world.ask_ticket(at);
+                    self.connections.push(at);
+                }
+            }
+            Act::AddIn(pid) => {
+                if self.connections.len() < 6 {
+                    let at = world.connect_with(pid, OWNER, ADD_IN);
+                    world.ask_ticket(at);
+                    self.connections.push(at);
                 }
             }
             Act::Disconnect(n) => {
@@ -564,6 +585,9 @@ impl Model {
                 world.wire.mute.insert("relay".into());
             }
             Act::Mute(false) => world.wire.mute.clear(),
+            Act::Literal(provider) => {
+                world.literal.insert(PROVIDERS[provider % PROVIDERS.len()].into());
+            }
             Act::Restart => self.restart(),
             Act::LateRestart => {
                 world.carry_out_everything();
@@ -635,7 +659,9 @@ impl Model {
         let submits = std::mem::take(&mut self.submits);
         let durable = std::mem::take(&mut self.durable);
         let retried = std::mem::take(&mut self.retried);
-        *self = Self { submits, durable, retried, ..Self::around(world, self.rule) };
+        // What a process was answered holds for its life.
+        let verdicts = std::mem::take(&mut self.verdicts);
+        *self = Self { verdicts, submits, durable, retried, ..Self::around(world, self.rule) };
     }
 
     /// A handle works on its own connection as long as its member is here, and says why anywhere else (design §3.12).
@@ -646,10 +672,10 @@ impl Model {
         };
         let world = &mut self.world;
         let process = world.broker.processes.find(&World::key(world.peer(at).pid));
-        let departed = process.is_some_and(|p| p.departure != Departure::No);
+        let departure = process.map_or(Departure::No, |p| p.departure);
         let here = world.broker.members.get(&member.id).filter(|_| at == member.at);
         let wanted = match here {
-            _ if departed => Some(Code::E_NOT_INITIALIZED),
+            _ if departure == Departure::Done => Some(Code::E_NOT_INITIALIZED),
             Some(member) if member.is_leaving() => Some(Code::E_BUSY),
             Some(_) => None,
             None if at == member.at && self.evicted.contains(&member.id) => {
@@ -659,13 +685,21 @@ impl Model {
         };
         let open = Request::Open { member: member.id, what: Opening::StatusTable };
         let id = world.ask(at, open);
+        if departure == Departure::Doing {
+            // It waits for the outcome, and then is answered as ever.
+            assert_eq!(world.answer(at, id), None, "answered during a Do");
+            return;
+        }
         let code = world.answer(at, id).expect("answered at once").err().map(|fault| fault.code);
         assert_eq!(code, wanted, "{member:?} at {at:?}");
     }
 
     fn logoff(&mut self, who: usize, flags: usize, drain: Option<u64>) {
         let Some(member) = pick(&self.members, who) else { return };
+        let process = self.world.broker.members[&member.id].process;
         let flags = match flags {
+            // It would wait for the outcome: whom it is told to then, exploration looks at.
+            0..=3 if self.world.broker.is_doing(process) => LogoffFlags::default(),
             0 | 1 => LogoffFlags::SHARED,
             2 => LogoffFlags::SHARED.with(LogoffFlags::WAIT),
             3 => LogoffFlags::SHARED.with(LogoffFlags::FORCE),
@@ -689,7 +723,9 @@ impl Model {
         };
         let (others, before) = (others(&self.world), ending(&self.world, member.session));
         let session = self.world.broker.sessions.get(&member.session);
-        let owns = session.is_some_and(|s| s.members.first() == Some(&member.id));
+        let process_of = |id| self.world.broker.members.get(id).map(|m: &Logged| m.process);
+        let owner = session.and_then(|s| s.members.first()).and_then(process_of);
+        let owns = owner.is_some() && owner == process_of(&member.id);
         let may = match self.rule {
             _ if flags.contains(LogoffFlags::FORCE) => true,
             SharedLogoff::Owner => owns,
@@ -730,8 +766,13 @@ impl Model {
         }
         for (pid, verdict) in &self.verdicts {
             let process = self.world.broker.processes.find(&World::key(*pid));
-            let kept = process.and_then(|p| p.verdict);
-            assert_eq!(kept, Some(*verdict), "the verdict of process {pid} is kept");
+            // After a restart it is known as soon as the host has shown its ticket: it has the newest.
+            let Some(process) = process else { continue };
+            let is_host = |library| matches!(process.host, Host::Copy { library: host, .. } if host == library);
+            let mut own = self.connections.iter().filter(|at| self.world.peer(**at).pid == *pid);
+            if own.any(|at| is_host(self.world.library(*at))) {
+                assert_eq!(process.verdict, Some(*verdict), "the verdict of process {pid} is kept");
+            }
         }
         self.look_at_departures();
         let mut asked = std::mem::take(&mut self.asked);
@@ -793,8 +834,12 @@ impl Model {
                 self.world.broker.settings.shutdown.fast_shutdown == FastShutdownBehavior::Disabled;
             let code = answer.err().map(|fault| fault.code);
             let (departure, verdict) = (process.departure, process.verdict);
+            let library = self.world.library(at);
+            let is_host =
+                matches!(process.host, Host::Copy { library: host, .. } if host == library);
             let right = match code {
                 None => verdict == Some(true) && departure == Departure::Done,
+                Some(Code::E_NO_ACCESS) => !is_host,
                 Some(Code::E_NO_SUPPORT) => verdict != Some(true) || disabled,
                 Some(Code::E_NOT_INITIALIZED) => departure != Departure::No,
                 Some(Code::E_DISK_ERROR | Code::E_CALL_FAILED | Code::E_TIMEOUT) => {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use sundown_protocol::notification::LeaveReason;
-use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::reply::{Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Content, Folder, LogoffFlags, LogonFlags, Opening, QueueAction,
-    ReadSource, Request, SettingChange, Stopping,
+    ReadSource, Request, SettingChange, Stopping, StoreLogoff,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event as News, Events, Fault, FaultDetail, ObjectId, SubmitKey, Token,
@@ -20,12 +20,15 @@ use super::world::{
 };
 use crate::event::ConnectionId;
 use crate::provider::Outcome;
-use crate::settings::{FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown};
+use crate::settings::{
+    DisableFastShutdown, FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown,
+};
 use crate::{Event, Stop};
 
+use DisableFastShutdown::{All, No};
 use FastShutdownBehavior::{Disabled, OptIn, OptOut};
 
-fn with(shutdown: Shutdown) -> World {
+pub(super) fn with(shutdown: Shutdown) -> World {
     World::with(Settings { shutdown, ..settings() })
 }
 
@@ -37,7 +40,7 @@ fn reload(world: &mut World, shutdown: Shutdown) {
     world.apply(Event::Reload(Box::new(Settings { shutdown, ..settings() })));
 }
 
-fn providers(fault: &Fault) -> Vec<&str> {
+pub(super) fn providers(fault: &Fault) -> Vec<&str> {
     match &fault.detail {
         FaultDetail::Providers(names) => names.iter().map(String::as_str).collect(),
         other => panic!("{other:?} instead of providers"),
@@ -107,7 +110,7 @@ fn policies_and_providers() {
     for (fast_shutdown, disable_fast_shutdown, are, verdict, polled, told) in table {
         let shutdown = Shutdown {
             fast_shutdown: *fast_shutdown,
-            disable_fast_shutdown: *disable_fast_shutdown,
+            disable_fast_shutdown: if *disable_fast_shutdown { All } else { No },
             ..Shutdown::default()
         };
         let case = format!("{fast_shutdown:?}, {disable_fast_shutdown}, {are:?}");
@@ -290,19 +293,21 @@ fn a_providers_first_answer_holds() {
 }
 
 /// A-29, SEED-17, design §3.6: silence is the process's refusal and not the provider's answer. Whoever stood behind the
-/// silent provider is asked all the same.
+/// silent provider is asked all the same, once its share of the time is over.
 #[test]
 fn silence_is_the_process_refusal_only() {
     let mut world = World::new();
     let (first, second) = (world.member(1), world.member(2));
     world.hold("relay", "QueryFastShutdown");
     let id = world.ask(first.at, Request::QueryFastShutdown);
-    world.advance(millis(999));
+    world.advance(millis(499));
     assert_eq!(world.answer(first.at, id), None);
+    assert_eq!(world.swept_words(), "relay.Query");
     world.advance(millis(1));
     let fault = world.answer(first.at, id).expect("answered").expect_err("refused");
     assert_eq!(providers(&fault), ["relay"]);
     assert_eq!(world.swept_words(), POLLED, "everybody is asked");
+    assert_eq!(world.given_up, [("relay".to_owned(), "QueryFastShutdown")]);
     world.let_go("relay");
     assert_eq!(world.query(first.at), Err(fault));
     assert_eq!(world.query(second.at), Ok(Reply::Done));
@@ -451,31 +456,6 @@ fn do_needs_a_yes() {
     assert_eq!(world.do_fast(member.at), Ok(Reply::Done));
 }
 
-/// SEED-12 across a restart, design §3.6: a library that remembers a yes may do, with a broker that was never asked; its
-/// word does not turn a no into a yes, and settings win.
-#[test]
-fn a_remembered_yes_counts() {
-    let remembered = Request::DoFastShutdown { remembered: true };
-    let mut world = World::new();
-    let (yes, no) = (world.member(1), world.member(2));
-    world.interfaces.insert("people".into(), Interface::Refuses(Code::E_NO_SUPPORT));
-    world.query(no.at).expect_err("refused");
-    assert_eq!(world.refused(no.at, remembered.clone()), Code::E_NO_SUPPORT);
-    world.interfaces.clear();
-    world.draft(yes, "unsaved");
-    world.done(yes.at, remembered.clone());
-    assert_eq!(world.in_folder("default", Folder::Drafts), 1);
-    for shutdown in [
-        Shutdown { fast_shutdown: Disabled, ..Shutdown::default() },
-        Shutdown { disable_fast_shutdown: true, ..Shutdown::default() },
-    ] {
-        let mut world = with(shutdown);
-        let member = world.member(1);
-        assert_eq!(world.refused(member.at, remembered.clone()), Code::E_NO_SUPPORT);
-        world.logoff(member);
-    }
-}
-
 /// SEED-8, SEED-14, SEED-20, CFS-1, CFS-15, PFS-5, design §3.8: Do is answered after everything is durable, and torn down
 /// after the answer.
 #[test]
@@ -534,11 +514,20 @@ fn durable_then_answered_then_torn_down() {
 
 /// What every request answers on a connection.
 fn refuse_everything(world: &mut World, at: ConnectionId, member: Member, code: Code) {
+    for request in everything(world, member) {
+        let name = request.name();
+        let answer = world.call(at, request).expect_err(name);
+        assert_eq!(answer.code, code, "{name}");
+    }
+}
+
+/// A request of each kind.
+pub(super) fn everything(world: &mut World, member: Member) -> Vec<Request> {
     let (id, object) = (member.id, ObjectId { place: 0, generation: 0 });
     let entry = EntryId { store: 1, record: 1 };
     let content = || Content::Inline(sundown_protocol::request::Blob(b"x".to_vec()));
     let submit = world.submit_request(member, &["b@x"]);
-    let requests = vec![
+    vec![
         logon_request(None, LogonFlags::default()),
         logoff_request(id, LogoffFlags::default(), None),
         Request::Advise { member: id, source: AdviseSource::Session, events: Events::EXTENDED },
@@ -583,14 +572,16 @@ fn refuse_everything(world: &mut World, at: ConnectionId, member: Member, code: 
             action: QueueAction::List { all: true, after: 0, limit: 1 },
         },
         Request::Stop { how: Stopping::Orderly },
-    ];
-    let mut kinds: BTreeSet<_> = requests.iter().map(Request::name).collect();
-    for request in requests {
-        let name = request.name();
-        assert_eq!(world.refused(at, request), code, "{name}");
-        kinds.insert(name);
-    }
-    assert_eq!(kinds.len(), 26, "every kind of request");
+        Request::ValidateState {
+            member: id,
+            kind: Resource::TransportProvider,
+            provider: "relay".into(),
+        },
+        Request::StoreLogoff { member: id, object, flags: StoreLogoff::QUIET },
+        Request::DeleteProfile { name: "work".into() },
+        Request::Broker,
+        Request::Ticket { shown: None },
+    ]
 }
 
 /// SEED-14, CFS-10, STICK-1, A-26, design §3.12, §10.5: after Do every call of the process fails, of every kind, on every
@@ -824,8 +815,8 @@ fn others_do_not_keep_a_process() {
     assert_eq!(told(&world), ["people", "store"]);
 }
 
-/// Design §3.7: what other connections asked before is covered or refused; a logon that waits for its session is refused;
-/// while Do is under way nothing new is begun, and when it fails life goes on.
+/// Design §3.7: what other connections asked before is covered or refused; a logon that waits for its session waits on and is
+/// refused; while Do is under way nothing new is begun, and when it fails life goes on.
 #[test]
 fn what_meets_a_do() {
     let mut world = World::new();
@@ -843,7 +834,10 @@ fn what_meets_a_do() {
     let open = Request::Open { member: second.id, what: Opening::Message(entry) };
     let open = world.ask(sibling, open);
     let id = world.ask_do(first.at);
-    refuse_everything(&mut world, sibling, second, Code::E_NOT_INITIALIZED);
+    let folder = Request::Open { member: second.id, what: Opening::Folder(0, Folder::Inbox) };
+    let folder = world.ask(sibling, folder);
+    world.settle();
+    assert_eq!(world.answer(sibling, folder), None, "it waits for the outcome");
     world.store("default").failures.insert("DoFastShutdown", vec![Code::E_DISK_ERROR].into());
     world.let_go("store");
     assert_eq!(
@@ -855,6 +849,7 @@ fn what_meets_a_do() {
         world.answer(sibling, open).expect("answered").expect_err("unknown").code,
         Code::E_NOT_FOUND
     );
+    assert!(world.answer(sibling, folder).expect("carried out").is_ok());
     world.open(second, Opening::AddressBook);
     world.hold("store", "OpenEntry");
     let open = Request::Open { member: second.id, what: Opening::Message(entry) };

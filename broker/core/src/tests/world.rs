@@ -16,7 +16,7 @@ use sundown_protocol::notification::TableChange;
 use sundown_protocol::reply::{LoggedOff, LoggedOn, Peer, Reply, Status, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Logon, LogonFlags,
-    Opening, Request, Submit,
+    Opening, Request, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event as News, Events, Fault, FaultDetail, MemberId, Notification,
@@ -92,6 +92,10 @@ struct Client {
     /// Answers and news in the order they came.
     heard: Vec<Heard>,
     closed: Option<Fault>,
+    /// Whether its process has ended.
+    over: bool,
+    /// The copy of the library at its end.
+    library: [u8; 16],
 }
 
 /// What a client heard.
@@ -116,10 +120,23 @@ pub(super) struct World {
     closed: BTreeSet<LaneId>,
     loads: VecDeque<(SessionId, String)>,
     deletions: VecDeque<String>,
+    /// Providers that shut down for good at a Do, by name.
+    pub(super) literal: BTreeSet<String>,
+    /// Those of them that are over until they are made anew, by lane; a store's is its writer's.
+    over: BTreeSet<LaneId>,
+    /// How often each provider carried out each shutdown call.
+    carried_out: BTreeMap<String, usize>,
+    /// Calls that were taken back in this event.
+    withdrawn: VecDeque<CallId>,
     /// Profiles that were deleted.
     pub(super) deleted: Vec<String>,
     clients: BTreeMap<ConnectionId, Client>,
     members: HashMap<MemberId, ConnectionId>,
+    /// The newest ticket of each copy of the library, and which processes a broker has served.
+    tickets: BTreeMap<(u32, [u8; 16]), Ticket>,
+    served: BTreeSet<u32>,
+    /// Providers that were given up in a fast shutdown: provider and call.
+    pub(super) given_up: Vec<(String, &'static str)>,
     /// Every call, in order.
     pub(super) calls: Vec<Called>,
     /// Views that were logged off: no call of that session may follow.
@@ -128,8 +145,8 @@ pub(super) struct World {
     flying: HashMap<(u128, usize), (u64, LaneId)>,
     /// What providers have of the shutdown interface, by name; all support it otherwise.
     pub(super) interfaces: HashMap<String, Interface>,
-    /// Shutdown calls that were not answered, and when they were made.
-    sweeping: Vec<(Duration, CallId, Called)>,
+    /// Shutdown calls that were neither answered nor given up.
+    sweeping: Vec<(CallId, Called)>,
     /// Providers whose calls are not carried out: all (`*`) or those of one name.
     held: HashMap<String, BTreeSet<&'static str>>,
     /// Providers whose answers are not told.
@@ -216,9 +233,16 @@ impl World {
             closed: BTreeSet::new(),
             loads: VecDeque::new(),
             deletions: VecDeque::new(),
+            withdrawn: VecDeque::new(),
+            literal: BTreeSet::new(),
+            over: BTreeSet::new(),
+            carried_out: BTreeMap::new(),
             deleted: Vec::new(),
             clients: BTreeMap::new(),
             members: HashMap::new(),
+            tickets: BTreeMap::new(),
+            served: BTreeSet::new(),
+            given_up: Vec::new(),
             calls: Vec::new(),
             ended: HashSet::new(),
             flying: HashMap::new(),
@@ -259,6 +283,8 @@ impl World {
 
     /// The broker dies; what is stored stays. A new one takes its place.
     pub(super) fn crash(&mut self) {
+        let served = self.clients.values().filter(|c| !c.over).map(|c| c.pid);
+        self.served.extend(served);
         self.broker = Broker::new(self.broker.settings.clone());
         self.armed = None;
         self.lanes.clear();
@@ -269,6 +295,7 @@ impl World {
         self.ended.clear();
         self.flying.clear();
         self.sweeping.clear();
+        self.over.clear();
         self.seen = Seen::default();
         self.held.clear();
         self.silent.clear();
@@ -342,6 +369,9 @@ impl World {
         }
         self.check_torn_down(&staying, &evicted);
         self.check_state();
+        while let Some(call) = self.withdrawn.pop_front() {
+            self.apply(Event::Withdrawn { call });
+        }
         while let Some(name) = self.deletions.pop_front() {
             self.deleted.push(name.clone());
             self.apply(Event::ProfileDeleted { name, result: Ok(()) });
@@ -360,6 +390,9 @@ impl World {
                         Reply::LoggedOn(LoggedOn { member, .. }) | Reply::Redeemed { member, .. },
                     ) => {
                         self.members.insert(*member, connection);
+                    }
+                    Ok(Reply::Ticket(ticket)) => {
+                        self.tickets.insert((client.pid, client.library), ticket.clone());
                     }
                     Ok(Reply::Submitted { entry, state: SubmissionState::Accepted }) => {
                         client.accepted.insert(*entry);
@@ -382,6 +415,12 @@ impl World {
                     self.check_nothing_lost(&process);
                     self.note_left(process);
                 }
+            }
+            Effect::Notify {
+                connection,
+                notification: Notification { event: News::Ticket(ticket), .. },
+            } => {
+                self.keep_ticket(connection, ticket);
             }
             Effect::Notify { connection, notification } => {
                 self.check_told(connection, &notification.event);
@@ -406,16 +445,36 @@ impl World {
                 let closed = self.lanes.remove(&lane).expect("a lane is closed once");
                 let calls = closed.waiting.iter().map(|(call, _)| *call);
                 let calls: Vec<_> = calls.chain(closed.done.iter().map(|(c, ..)| *c)).collect();
-                self.sweeping.retain(|(_, call, _)| !calls.contains(call));
+                self.sweeping.retain(|(call, _)| !calls.contains(call));
                 // A transport that was left behind does not have its messages any more.
                 self.flying.retain(|_, (_, at)| *at != lane);
                 self.closed.insert(lane);
             }
+            Effect::Withdraw { lane, call } => self.take_back(lane, call),
+            Effect::GaveUp { provider, call, .. } => self.given_up.push((provider, call)),
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
             Effect::Stopped => self.stopped += 1,
         }
+    }
+
+    fn keep_ticket(&mut self, connection: ConnectionId, ticket: Ticket) {
+        let client = &self.clients[&connection];
+        assert!(client.open, "a ticket for a connection that ended");
+        self.tickets.insert((client.pid, client.library), ticket);
+    }
+
+    /// A call is taken back: the provider never gets it, unless it has begun it.
+    fn take_back(&mut self, lane: LaneId, call: CallId) {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return };
+        let before = lane.waiting.len();
+        lane.waiting.retain(|(waiting, _)| *waiting != call);
+        if lane.waiting.len() < before {
+            self.withdrawn.push_back(call);
+        }
+        // One that has begun it may go on: nobody waits for it in this sweep any more.
+        self.sweeping.retain(|(sweeping, _)| *sweeping != call);
     }
 
     fn open_lane(&mut self, spec: LaneSpec) {
@@ -478,7 +537,20 @@ impl World {
         let lane = self.lanes.get_mut(&id).expect("a lane");
         let (call, provider) = lane.waiting.pop_front().expect("a call waits");
         let name = provider.name();
+        if is_shutdown(&provider) {
+            *self.carried_out.entry(format!("{}.{name}", lane.name)).or_default() += 1;
+        }
+        let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
+        let over = self.over.contains(&view);
+        if provider == ProviderCall::DoFastShutdown && self.literal.contains(&lane.name) {
+            self.over.insert(view);
+        } else if provider == ProviderCall::Renew {
+            self.over.remove(&view);
+        }
         let answer = match (&mut lane.worker, provider) {
+            (_, provider) if over && !is_shutdown(&provider) && provider != ProviderCall::Renew => {
+                Err(error(Code::E_NOT_INITIALIZED))
+            }
             (worker, provider) if is_shutdown(&provider) => {
                 let interface = self.interfaces.get(&lane.name).copied();
                 let store = match worker {
@@ -498,6 +570,7 @@ impl World {
                 let store = self.stores.get_mut(path).expect("there is such a store");
                 match provider {
                     ProviderCall::Logon => store.logon(),
+                    ProviderCall::Renew => Ok(store.facts()),
                     ProviderCall::Logoff => store.logoff(),
                     ProviderCall::Write(write) => store.write(name, write),
                     ProviderCall::Read(question) => store.read(name, question),
@@ -508,11 +581,11 @@ impl World {
                 transport.call(call, &mut self.wire)
             }
             (Worker::AddressBook(book), ProviderCall::Address(call)) => book.call(call),
-            (worker, ProviderCall::Logon | ProviderCall::Logoff) => {
+            (worker, ProviderCall::Logon | ProviderCall::Renew | ProviderCall::Logoff) => {
                 let key = format!("{}.{name}", lane.name);
                 match (self.wire.steps.get_mut(&key).and_then(VecDeque::pop_front), worker) {
                     (Some(Step::Refuses), _) => Err(error(Code::E_FAILONEPROVIDER)),
-                    (_, Worker::Transport(_)) if name == "Logon" => {
+                    (_, Worker::Transport(_)) if name != "Logoff" => {
                         Ok(ProviderAnswer::TransportReady(self.wire.facts))
                     }
                     _ => Ok(ProviderAnswer::Done),
@@ -526,7 +599,7 @@ impl World {
     fn tell(&mut self, id: LaneId) {
         let lane = self.lanes.get_mut(&id).expect("a lane");
         let (call, _, result) = lane.done.pop_front().expect("an answer waits");
-        self.sweeping.retain(|(_, sweeping, _)| *sweeping != call);
+        self.sweeping.retain(|(sweeping, _)| *sweeping != call);
         self.apply(Event::Answered { call, result });
     }
 
@@ -616,6 +689,12 @@ impl World {
     pub(super) fn wake(&mut self) {
         self.boot = self.armed.map_or(self.boot, |at| at.max(self.boot));
         self.fire();
+    }
+
+    /// The broker is woken before the time that it wanted.
+    pub(super) fn early_wake(&mut self) {
+        self.fire();
+        self.settle();
     }
 
     /// Asks under a number that is the same whatever happened before.
@@ -845,12 +924,44 @@ impl World {
             news: Vec::new(),
             heard: Vec::new(),
             closed: None,
+            over: false,
+            library,
         };
         self.clients.insert(connection, client);
         let peer = Peer { pid, program: format!("program-{pid}") };
-        let identity = PeerIdentity { key, peer, uid, library };
+        let (since, served_before) = (self.boot, self.served.contains(&pid));
+        let identity = PeerIdentity { key, peer, uid, library, since, served_before };
         self.apply(Event::Connected { connection, identity });
         connection
+    }
+
+    /// Asks for the ticket, as a client library does on a new connection, and shows the newest it has.
+    pub(super) fn ticket(&mut self, at: ConnectionId) -> Result<Ticket, Fault> {
+        let client = &self.clients[&at];
+        let shown = self.tickets.get(&(client.pid, client.library)).cloned();
+        match self.call(at, Request::Ticket { shown })? {
+            Reply::Ticket(ticket) => Ok(ticket),
+            other => panic!("{other:?} to a ticket"),
+        }
+    }
+
+    /// The same, and does not wait.
+    pub(super) fn ask_ticket(&mut self, at: ConnectionId) {
+        let client = &self.clients[&at];
+        if client.open {
+            let shown = self.tickets.get(&(client.pid, client.library)).cloned();
+            self.ask(at, Request::Ticket { shown });
+        }
+    }
+
+    /// The copy of the library at the other end.
+    pub(super) fn library(&self, at: ConnectionId) -> [u8; 16] {
+        self.clients[&at].library
+    }
+
+    /// The newest ticket that a copy of the library in a process holds.
+    pub(super) fn kept_ticket(&self, pid: u32, library: [u8; 16]) -> Option<Ticket> {
+        self.tickets.get(&(pid, library)).cloned()
     }
 
     pub(super) fn key(pid: u32) -> ProcessKey {
@@ -873,6 +984,10 @@ impl World {
 
     pub(super) fn end_process(&mut self, pid: u32) {
         self.apply(Event::ProcessEnded { process: Self::key(pid) });
+        // The next one of that number is another one.
+        self.clients.values_mut().filter(|c| c.pid == pid).for_each(|client| client.over = true);
+        self.served.remove(&pid);
+        self.tickets.retain(|(of, _), _| *of != pid);
         self.forget_seen(&Self::key(pid));
     }
 
@@ -882,6 +997,11 @@ impl World {
 
     pub(super) fn closed(&self, connection: ConnectionId) -> Option<Code> {
         self.clients[&connection].closed.as_ref().map(|why| why.code)
+    }
+
+    /// What the client of a connection was told when it was closed.
+    pub(super) fn why_closed(&self, connection: ConnectionId) -> Fault {
+        self.clients[&connection].closed.clone().expect("it was closed with a reason")
     }
 
     pub(super) fn heard(&mut self, connection: ConnectionId) -> Vec<Heard> {
@@ -1120,6 +1240,29 @@ impl World {
     pub(super) fn leave_fast(&mut self, at: ConnectionId) {
         assert_eq!(self.query(at), Ok(Reply::Done));
         assert_eq!(self.do_fast(at), Ok(Reply::Done));
+    }
+
+    /// Notifies, of which some providers hear too late.
+    pub(super) fn notify_late(&mut self, at: ConnectionId) {
+        let id = self.ask(at, Request::NotifyProcessShutdown);
+        self.advance(secs(1));
+        assert_eq!(self.answer(at, id), Some(Ok(Reply::Done)));
+    }
+
+    /// Whether a provider of that name has shut down for good.
+    pub(super) fn is_over(&self, provider: &str) -> bool {
+        self.over.iter().any(|lane| self.lanes.get(lane).is_some_and(|l| l.name == provider))
+    }
+
+    /// Providers that were told that a process leaves, in order.
+    pub(super) fn notified(&self) -> Vec<String> {
+        let swept = self.swept().into_iter().filter(|(_, _, c)| *c == "NotifyProcessShutdown");
+        swept.map(|(_, provider, _)| provider).collect()
+    }
+
+    /// How often a provider carried out a call.
+    pub(super) fn carried_out(&self, provider: &str, call: &str) -> usize {
+        self.carried_out.get(&format!("{provider}.{call}")).copied().unwrap_or_default()
     }
 
     // --- looking ---

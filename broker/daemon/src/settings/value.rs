@@ -7,10 +7,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use sundown_core::address::{self, Pattern};
 use sundown_core::provider::FastShutdown;
-use sundown_core::settings::{FastShutdownBehavior, Linger, OnUnknown, SharedLogoff};
+use sundown_core::settings::{
+    DisableFastShutdown, FastShutdownBehavior, Linger, OnUnknown, SharedLogoff,
+};
 
 use crate::metrics::Listen;
 
@@ -88,6 +90,40 @@ impl<S: Spelling> Visitor<'_> for SpellingVisitor<S> {
 
 fn refused<S: Spelling, E: Error>(value: &str) -> E {
     E::custom(format!("{} is not allowed; expected {}", S::shown(value), S::EXPECTED))
+}
+
+/// `disable_fast_shutdown`: whether, or for which programs.
+pub(super) struct Disabled(pub(super) DisableFastShutdown);
+
+impl<'de> Deserialize<'de> for Disabled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DisabledVisitor;
+
+        impl<'de> Visitor<'de> for DisabledVisitor {
+            type Value = Disabled;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "true, false, or a list of program names such as [\"tray\", \"backup\"]",
+                )
+            }
+
+            fn visit_bool<E: Error>(self, all: bool) -> Result<Disabled, E> {
+                let all = if all { DisableFastShutdown::All } else { DisableFastShutdown::No };
+                Ok(Disabled(all))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Disabled, A::Error> {
+                let mut programs: Vec<String> = Vec::new();
+                while let Some(name) = names.next_element()? {
+                    programs.push(name);
+                }
+                Ok(Disabled(DisableFastShutdown::Programs(programs)))
+            }
+        }
+
+        deserializer.deserialize_any(DisabledVisitor)
+    }
 }
 
 /// A duration, also of no length.

@@ -90,8 +90,10 @@ impl Engine {
 
     pub(super) fn facts(&self) -> Result<StoreFacts> {
         let queue = self.writer.count().map_err(|error| fault::sql(&self.path, &error))?;
+        let no_mail =
+            self.writer.count_no_mail().map_err(|error| fault::sql(&self.path, &error))?;
         let damage = torn::kept(&self.path);
-        Ok(StoreFacts { uid: self.writer.uid, queue, damage })
+        Ok(StoreFacts { uid: self.writer.uid, queue, no_mail, damage })
     }
 
     pub(super) fn commit(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {

@@ -330,6 +330,12 @@ impl Writer {
         }
         Ok(counts)
     }
+
+    /// Submissions that wait for a member with mail.
+    pub(super) fn count_no_mail(&self) -> rusqlite::Result<u64> {
+        let sql = format!("SELECT count(*) FROM message WHERE {}", super::schema::NO_MAIL);
+        self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
+    }
 }
 
 fn random() -> Result<u64, Failure> {

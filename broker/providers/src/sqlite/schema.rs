@@ -77,6 +77,9 @@ pub(super) const KEPT: u64 = 7 * 24 * 3600 * 1000;
 /// index is not used.
 pub(super) const DUE: &str = "state BETWEEN 2 AND 5";
 
+/// Submissions that wait for a member with mail. Spelled the same in the index and in the question.
+pub(super) const NO_MAIL: &str = "no_mail = 1 AND state < 6";
+
 /// The lowest number of a final state; nothing more happens to a submission from there on.
 pub(super) const FIRST_FINAL: u8 = 6;
 
@@ -139,15 +142,22 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     let application: i32 = pragma(connection, "application_id")?;
     let version: i32 = pragma(connection, "user_version")?;
     match (application, version) {
-        (APPLICATION, VERSION) => Ok(()),
-        (APPLICATION, 1..VERSION) => upgrade(connection, version),
+        (APPLICATION, VERSION) => index(connection),
+        (APPLICATION, 1..VERSION) => upgrade(connection, version).and_then(|()| index(connection)),
         (APPLICATION, VERSION..) => Err(Failure::Refused(newer(version))),
-        (0, 0) if is_empty(connection)? => create(connection),
+        (0, 0) if is_empty(connection)? => create(connection).and_then(|()| index(connection)),
         _ => Err(Failure::refused(
             Code::E_CORRUPT_STORE,
             "the database is not a store of Sundown; move it away or name another path",
         )),
     }
+}
+
+/// An index that stores of this schema have had since a later release. It changes nothing that an earlier release reads.
+fn index(connection: &Connection) -> Result<(), Failure> {
+    let index =
+        format!("CREATE INDEX IF NOT EXISTS message_no_mail ON message (state) WHERE {NO_MAIL}");
+    Ok(connection.execute_batch(&index)?)
 }
 
 fn newer(version: i32) -> ProviderError {

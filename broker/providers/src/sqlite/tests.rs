@@ -560,7 +560,10 @@ fn a_restart_sees_the_queue() {
     // What is unknown is given up at its time, which was set by whoever changed it.
     fixture.write(update(4, SubmissionState::Unknown)).expect("it is unknown");
     let facts = fixture.reopen();
-    assert_eq!(facts, StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0], damage: None });
+    assert_eq!(
+        facts,
+        StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0], no_mail: 0, damage: None }
+    );
 
     let mut after = None;
     let mut seen = Vec::new();

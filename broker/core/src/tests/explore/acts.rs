@@ -12,10 +12,11 @@ use sundown_protocol::{
     Code, EntryId, Event as News, Events, Fault, MemberId, RequestId, SubmitKey, Token,
 };
 
-use super::super::world::{Member, World, logoff_request, secs, settings};
+use super::super::world::{Member, OWNER, World, logoff_request, secs, settings};
 use super::fingerprint::{Now, Roles, Side, canonical, fingerprint};
 use crate::Event;
 use crate::event::{ConnectionId, LaneId};
+use crate::session::SessionState;
 use crate::settings::{FastShutdownBehavior, Settings, SharedLogoff, Shutdown};
 
 /// One of the three processes. The second and the third play one role.
@@ -53,17 +54,22 @@ pub(super) enum Act {
     Reload,
     /// Nothing happens until the broker is woken.
     Wake,
+    /// Another copy of the library in process 1 asks whether that may leave fast.
+    AddIn,
     /// The broker dies before stores have carried out what they were called for, and another one takes its place.
     Restart,
     /// It dies after that, and before they said so.
     LateRestart,
 }
 
+/// A copy of the library that is no host.
+pub(super) const ADD_IN: [u8; 16] = [7; 16];
+
 const ONE: Pid = Pid(1);
 const TWO: Pid = Pid(2);
 const THREE: Pid = Pid(3);
 
-pub(super) const ACTS: [Act; 26] = [
+pub(super) const ACTS: [Act; 27] = [
     Act::Do(ONE),
     Act::Do(TWO),
     Act::Do(THREE),
@@ -90,6 +96,7 @@ pub(super) const ACTS: [Act; 26] = [
     Act::Wake,
     Act::Restart,
     Act::LateRestart,
+    Act::AddIn,
 ];
 
 /// How often an act that may be repeated is.
@@ -104,7 +111,7 @@ impl Act {
         match self {
             Do(p) | Query(p) | Notify(p) | Submit(p) | Drain(p) | Shared(p) | Redeem(p)
             | Die(p) => p == pid,
-            Act::Repeat | Act::Break => pid == ONE,
+            Act::Repeat | Act::Break | Act::AddIn => pid == ONE,
             Act::Fail | Act::Hang | Act::Reload | Act::Wake | Act::Restart | Act::LateRestart => {
                 false
             }
@@ -186,6 +193,8 @@ pub(super) struct State {
     wakes: usize,
     asked: Vec<(Act, ConnectionId, RequestId)>,
     pub(super) members: [Member; 5],
+    /// The connection of another copy of the library in process 1.
+    add_in: ConnectionId,
     roles: Roles,
     pub(super) way: Vec<Step>,
 }
@@ -207,6 +216,10 @@ impl State {
         let members = [first, second, archive, other, third];
         for member in members {
             world.advise(member, Events::EXTENDED);
+        }
+        let add_in = world.connect_with(1, OWNER, ADD_IN);
+        for connection in [at, other.at, third.at, add_in] {
+            world.ticket(connection).expect("given");
         }
         for connection in [at, other.at, third.at] {
             assert_eq!(world.query(connection), Ok(Reply::Done));
@@ -249,6 +262,7 @@ impl State {
             wakes: 0,
             asked: Vec::new(),
             members,
+            add_in,
             roles: Roles { pairs, first },
             way: Vec::new(),
         }
@@ -328,6 +342,7 @@ impl State {
             _ if self.did.contains(act) => false,
             Act::Restart | Act::LateRestart | Act::Reload => !self.is_restarted(),
             Act::Fail | Act::Hang => true,
+            Act::AddIn => self.is_open(self.add_in),
             Act::Submit(ONE) | Act::Break => self.is_open(self.members[1].at),
             Act::Repeat => self.did.contains(&Act::Submit(ONE)) && self.is_open(self.members[0].at),
             Act::Die(pid) => !self.is_restarted() && self.is_connected(*pid),
@@ -352,12 +367,14 @@ impl State {
         let mut next = self.clone();
         next.way.push(step);
         let _way = Way(next.way.clone());
+        let here = self.here();
         match step {
             Step::Act(act) => next.act(act),
             Step::Answer(lane) => next.world.answer_next(lane),
             Step::Load => next.world.load_profile(),
             Step::Due => next.world.wake(),
         }
+        next.note_end(&here);
         let happened = next.look();
         (next, happened)
     }
@@ -400,7 +417,12 @@ impl State {
                 let logoff = logoff_request(member.id, LogoffFlags::default(), Some(secs(20)));
                 self.ask(act, member.at, logoff);
             }
-            Act::Shared(pid) => self.shared(act, pid),
+            Act::Shared(pid) => {
+                let member = self.member(pid);
+                let shared = logoff_request(member.id, LogoffFlags::SHARED, None);
+                self.ask(act, member.at, shared);
+            }
+            Act::AddIn => self.ask(act, self.add_in, Request::QueryFastShutdown),
             Act::Redeem(pid) => {
                 self.ask(act, self.member(pid).at, Request::Redeem { token: Token(1) });
             }
@@ -435,29 +457,29 @@ impl State {
         self.world.disconnect(at);
     }
 
-    /// Whom a shared logoff is told to is what anybody would say: all others of the session who have not left.
-    fn shared(&mut self, act: Act, pid: Pid) {
-        let member = self.member(pid);
-        let of_session = |m: &&Member| m.session == member.session && m.id != member.id;
+    /// Members that are logged on and have not left fast.
+    fn here(&self) -> BTreeSet<MemberId> {
         let here = |m: &&Member| {
             let done = self.known.done.contains(&self.process_of(m));
             !done && self.world.broker.members.contains_key(&m.id)
         };
-        let others: Vec<_> =
-            self.members.iter().filter(of_session).filter(here).map(|m| m.id).collect();
-        // Whoever has left, or is about to, ends nothing any more.
-        let leaving = |s: &Self| {
-            let process = s.world.broker.processes.find(&World::key(pid.0));
-            process.is_some_and(|p| p.departure != crate::process::Departure::No)
-        };
-        let attached = self.world.broker.members.get(&member.id).is_some_and(|m| !m.is_leaving());
-        if attached && !leaving(self) && self.known.ended.is_none() {
-            self.known.ended = Some(self.world.now());
-            for other in others {
-                *self.known.told.entry(other).or_default() += 1;
-            }
+        self.members.iter().filter(here).map(|m| m.id).collect()
+    }
+
+    /// A shared logoff that took effect in this step, asked for in it or held by a Do before, is told to every other member of
+    /// the session that was here.
+    fn note_end(&mut self, here: &BTreeSet<MemberId>) {
+        let session = self.world.broker.sessions.get(&self.members[0].session);
+        let Some(SessionState::Ending { by, .. }) = session.map(|s| &s.state) else { return };
+        if self.known.ended.is_some() || self.is_restarted() {
+            return;
         }
-        self.ask(act, member.at, logoff_request(member.id, LogoffFlags::SHARED, None));
+        let by = self.member(Pid(by.pid));
+        self.known.ended = Some(self.world.now());
+        let others = self.members.iter().filter(|m| m.session == by.session && m.id != by.id);
+        for other in others.filter(|m| here.contains(&m.id)).map(|m| m.id) {
+            *self.known.told.entry(other).or_default() += 1;
+        }
     }
 
     fn restart(&mut self) {

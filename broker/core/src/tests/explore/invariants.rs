@@ -10,8 +10,8 @@ use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::{Folder, LogoffFlags, Opening, Request};
 use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId};
 
-use super::super::world::{Member, World, logoff_request, secs};
-use super::acts::{Act, Happened, Pid, State, Step, Way};
+use super::super::world::{Member, OWNER, World, logoff_request, secs};
+use super::acts::{ADD_IN, Act, Happened, Pid, State, Step, Way};
 use crate::event::ConnectionId;
 use crate::process::Departure;
 use crate::provider::ProviderType;
@@ -37,6 +37,7 @@ pub(super) fn check_transition(before: &State, step: Step, happened: &Happened, 
     nobody_else_is_disturbed(before, step, happened, after);
     nobody_else_is_told_of_a_shared_logoff(step, happened, after);
     answers_fit_the_verdict(happened, after);
+    an_add_in_is_refused(happened);
     a_do_keeps_everything_or_changes_nothing(before, happened, after);
 }
 
@@ -151,7 +152,7 @@ fn nobody_else_is_told_of_a_shared_logoff(step: Step, happened: &Happened, after
 /// has passed somebody may have been left behind; who may be, the harness looks at with each call, and at the order in which a
 /// session that closes logs its providers off.
 fn no_later_kind_is_asked_beside_an_earlier_one(state: &State) {
-    let beside = state.world.out_of_order().filter(|_| !state.did.contains(&Act::Wake));
+    let beside = state.world.out_of_order();
     assert!(
         beside.is_none(),
         "an earlier kind has not answered, a later one was called: {beside:?}"
@@ -181,6 +182,14 @@ fn answers_fit_the_verdict(happened: &Happened, after: &State) {
     }
 }
 
+/// SEED-15: only the host speaks for its process.
+fn an_add_in_is_refused(happened: &Happened) {
+    for (act, answer) in happened.answers.iter().filter(|(act, _)| *act == Act::AddIn) {
+        let code = answer.as_ref().expect_err("an add-in is no host").code;
+        assert!([Code::E_NO_ACCESS, Code::E_NOT_INITIALIZED].contains(&code), "{act:?}: {code}");
+    }
+}
+
 fn code_of(world: &mut World, at: ConnectionId, request: Request) -> Option<Code> {
     let id = world.ask(at, request);
     world.answer(at, id)?.err().map(|fault| fault.code)
@@ -193,6 +202,7 @@ fn what_is_dead_takes_no_calls(state: &State) {
     }
     let mut world = state.world.clone();
     let gone = |world: &World, pid| departure(world, pid) != Departure::No;
+    let done = |world: &World, pid| departure(world, pid) == Departure::Done;
     let open = |id: MemberId| Request::Open { member: id, what: Opening::StatusTable };
     for member in &state.members {
         let pid = state.process_of(member);
@@ -206,14 +216,17 @@ fn what_is_dead_takes_no_calls(state: &State) {
             assert!(!free || code.is_none(), "{member:?} is here and is refused: {code:?}");
             continue;
         }
-        let wanted = if gone(&world, pid) {
-            Code::E_NOT_INITIALIZED
+        let wanted = if done(&world, pid) {
+            Some(Code::E_NOT_INITIALIZED)
+        } else if gone(&world, pid) {
+            // It waits for the outcome of the Do.
+            None
         } else if state.known.evicted.contains(&member.id) {
-            Code::E_END_OF_SESSION
+            Some(Code::E_END_OF_SESSION)
         } else {
-            Code::E_INVALID_OBJECT
+            Some(Code::E_INVALID_OBJECT)
         };
-        assert_eq!(code_of(&mut world, member.at, open(member.id)), Some(wanted), "{member:?}");
+        assert_eq!(code_of(&mut world, member.at, open(member.id)), wanted, "{member:?}");
     }
     for (thief, owner) in [(1, 2), (2, 3), (3, 1)].map(|(a, b)| (Pid(a), state.member(Pid(b)))) {
         let at = state.member(thief).at;
@@ -234,7 +247,8 @@ fn what_is_dead_takes_no_calls(state: &State) {
         let holder = PIDS.into_iter().find(|pid| state.member(*pid).at == at);
         let code = code_of(&mut world, at, list);
         let wanted = match state.known.reference_lost {
-            _ if holder.is_some_and(|pid| gone(&world, pid)) => Some(Code::E_NOT_INITIALIZED),
+            _ if holder.is_some_and(|pid| done(&world, pid)) => Some(Code::E_NOT_INITIALIZED),
+            _ if holder.is_some_and(|pid| gone(&world, pid)) => None,
             true => Some(Code::RPC_E_DISCONNECTED),
             false => None,
         };
@@ -305,8 +319,14 @@ fn there_is_a_way_out(state: &State) {
     world.let_all_go();
     world.advance(secs(40));
     if state.is_restarted() {
-        let at = world.connect(1);
-        world.logon(at);
+        let at = if state.did.contains(&Act::Die(Pid(1))) {
+            let at = world.connect(1);
+            world.logon(at);
+            assert!(world.query(at).is_ok() || state.did.contains(&Act::Reload));
+            at
+        } else {
+            come_back(&mut world)
+        };
         let leave = Request::DoFastShutdown { remembered: true };
         let disabled = state.did.contains(&Act::Reload);
         let answer = world.call(at, leave);
@@ -327,6 +347,22 @@ fn there_is_a_way_out(state: &State) {
     mail(state, &world);
     drafts(state, &world);
     world.assert_empty();
+}
+
+/// SEED-12, SEED-15: process 1 comes back to another broker. An add-in that comes first is no host, and a word without a ticket is
+/// worth nothing.
+fn come_back(world: &mut World) -> ConnectionId {
+    let leave = Request::DoFastShutdown { remembered: true };
+    let add_in = world.connect_with(1, OWNER, ADD_IN);
+    let at = world.connect(1);
+    for at in [add_in, at] {
+        assert_eq!(world.refused(at, leave.clone()), Code::E_NO_ACCESS);
+    }
+    world.ticket(at).expect("believed");
+    assert_eq!(world.refused(add_in, leave), Code::E_NO_ACCESS);
+    world.disconnect(add_in);
+    world.logon(at);
+    at
 }
 
 /// Design §10.6: in the end.

@@ -89,12 +89,12 @@ fn explore(first: State, acts: usize) -> Figures {
     figures
 }
 
-fn explore_and_say(how: &str, first: State) -> Figures {
-    let (began, acts) = (Instant::now(), bound());
+fn explore_and_say(how: &str, first: State, acts: usize) -> Figures {
+    let began = Instant::now();
     let figures = explore(first, acts);
     let Figures { states, transitions, merged, at_rest, depth } = figures;
     println!(
-        "explored, references are {how}, {acts} of {} acts: {states} states, \
+        "explored, {how}, {acts} of {} acts: {states} states, \
          {transitions} transitions, {merged} of them merged, {at_rest} states at rest, \
          depth {depth}, {:.1} s",
         ACTS.len(),
@@ -106,7 +106,7 @@ fn explore_and_say(how: &str, first: State) -> Figures {
 /// Design §10.1 to §10.10, where whoever leaves cuts off those who hold something of it.
 #[test]
 fn every_state_where_references_are_cut_off() {
-    let figures = explore_and_say("cut off", State::new(true));
+    let figures = explore_and_say("references are cut off", State::new(true), bound());
     assert!(figures.states > 5_000, "{figures:?}");
 }
 
@@ -115,8 +115,17 @@ fn every_state_where_references_are_cut_off() {
 #[test]
 fn every_state_where_references_are_waited_for() {
     let first = State::new(false).after(Step::Act(Act::Redeem(Pid(2)))).0.settled();
-    let figures = explore_and_say("waited for", first);
+    let figures = explore_and_say("references are waited for", first, bound());
     assert!(figures.states > 100, "{figures:?}");
+}
+
+/// Design §10.1, §10.3, §10.9, §10.10, SEED-16: where the transports hang from the beginning, each kind is called in its turn all
+/// the same, in its share of a sweep's time.
+#[test]
+fn every_state_where_transports_hang() {
+    let first = State::new(true).after(Step::Act(Act::Hang)).0.settled();
+    let figures = explore_and_say("transports hang", first, bound() + 1);
+    assert!(figures.states > 1_000, "{figures:?}");
 }
 
 fn after(acts: &[Act]) -> State {

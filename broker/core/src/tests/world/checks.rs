@@ -7,7 +7,7 @@ use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId, SessionId};
 
-use super::{Called, Store, World, millis, secs};
+use super::{Called, Store, World, secs};
 use crate::engine::Engine;
 use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
 use crate::member::Member;
@@ -24,8 +24,8 @@ pub(super) struct Seen {
     late: HashSet<(ConnectionId, RequestId)>,
     /// When a process must have its answer to one of the three requests to leave.
     due: BTreeMap<(ConnectionId, RequestId), Duration>,
-    /// Of each shutdown call for a process in a session, the kind of provider that got the latest and when the first did.
-    swept: HashMap<(SessionId, u32, &'static str), (ProviderType, Duration)>,
+    /// Of each shutdown call for a process in a session, the kind of provider that got the latest.
+    swept: HashMap<(SessionId, u32, &'static str), ProviderType>,
 }
 
 /// Members of a process that waits to be told that it may end.
@@ -47,6 +47,11 @@ impl World {
             }
             _ => return,
         };
+        // While a Do of the process runs it waits for the outcome first.
+        let process = self.broker.connections.get(&at).map(|c| c.process);
+        let doing = process.is_some_and(|process| self.broker.is_doing(process));
+        let patience =
+            if doing { patience + self.broker.settings.shutdown.deadline } else { patience };
         self.seen.due.insert((at, id), self.boot + patience);
         let pid = client.pid;
         self.seen.swept.retain(|(_, of, call), _| *of != pid || !calls.contains(call));
@@ -127,6 +132,9 @@ impl World {
             let waiting = broker.grants.waiting().filter(|granter| granter == id).count();
             assert_eq!(member.waiting_grants, waiting, "tokens of {id} that wait");
         }
+        for owner in broker.engines.values().flat_map(|engine| engine.owners.values().flatten()) {
+            assert!(broker.members.contains_key(owner), "a message is {owner}'s, which has left");
+        }
     }
 
     /// When a session closes, a kind of provider is logged off when the earlier kinds are (design §10.3).
@@ -138,27 +146,22 @@ impl World {
         }
     }
 
-    /// Within a session a later kind waits for the earlier ones, as long as they may take, and none is called once a
-    /// later one was (SEED-16).
+    /// Within a session a later kind is called when each provider of the earlier kinds has answered or was given up, and none is
+    /// called once a later kind was (SEED-16).
     pub(super) fn check_sweep(&mut self, call: CallId, called: &Called, provider: &ProviderCall) {
         if !is_shutdown(provider) {
             return;
         }
-        let now = self.boot;
-        let patient = |since| now < since + millis(500);
         if let (Some(session), Some(pid)) = (called.session, called.pid) {
-            let sweep = (session, pid, called.call);
-            let (latest, since) = self.seen.swept.entry(sweep).or_insert((called.kind, now));
-            assert!(!patient(*since) || *latest <= called.kind, "{called:?} after {latest:?}");
-            *latest = called.kind.max(*latest);
+            let latest = self.seen.swept.entry((session, pid, called.call)).or_insert(called.kind);
+            assert!(*latest <= called.kind, "{called:?} after {latest:?}");
+            *latest = called.kind;
         }
         let of = |c: &Called| (c.session, c.pid, c.call);
-        let same = self.sweeping.iter().filter(|(_, _, earlier)| of(earlier) == of(called));
-        let patient = same.clone().all(|(since, ..)| patient(*since));
-        for (_, _, earlier) in same {
-            assert!(!patient || earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
+        for (_, earlier) in self.sweeping.iter().filter(|(_, earlier)| of(earlier) == of(called)) {
+            assert!(earlier.kind >= called.kind, "{called:?} beside {earlier:?}");
         }
-        self.sweeping.push((now, call, called.clone()));
+        self.sweeping.push((call, called.clone()));
     }
 
     /// A process was told that it may end: what it handed over is stored.
@@ -187,8 +190,11 @@ impl World {
                 assert!(!changing, "a message departs that somebody is about to change");
                 for (place, _) in &transmission.recipients {
                     let key = (transmission.record, *place);
-                    let other = self.flying.insert(key, (transmission.id, lane));
-                    assert_eq!(other, None, "a recipient is with two transports");
+                    let flight = (transmission.id, lane);
+                    let other = self.flying.insert(key, flight);
+                    // A transport that was made anew is asked the same again.
+                    let same = other.is_none_or(|other| other == flight);
+                    assert!(same, "a recipient is with two transports: {other:?}");
                 }
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
@@ -221,9 +227,9 @@ impl World {
     /// Shutdown calls that wait for an answer beside one of an earlier kind that does.
     pub(in crate::tests) fn out_of_order(&self) -> Option<(&Called, &Called)> {
         let of = |c: &Called| (c.session, c.pid, c.call);
-        let mut calls = self.sweeping.iter().map(|(_, _, called)| called);
+        let mut calls = self.sweeping.iter().map(|(_, called)| called);
         calls.find_map(|later| {
-            let mut same = self.sweeping.iter().map(|(_, _, called)| called);
+            let mut same = self.sweeping.iter().map(|(_, called)| called);
             let earlier = same.find(|other| of(other) == of(later) && other.kind < later.kind);
             earlier.map(|earlier| (earlier, later))
         })
@@ -265,6 +271,7 @@ impl World {
         assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
         assert!(broker.engine_of.is_empty(), "paths of engines are left");
         assert!(broker.flights.is_empty(), "flights are left: {:?}", broker.flights);
+        assert!(broker.renewals.is_empty(), "renewals are left: {:?}", broker.renewals);
         assert!(broker.calls.is_empty(), "calls are left: {:?}", broker.calls);
         assert!(broker.sweeps.is_empty(), "sweeps are left: {:?}", broker.sweeps);
         assert!(broker.grants.is_empty(), "grants are left: {:?}", broker.grants);

@@ -1,0 +1,143 @@
+//! New incarnations of providers. A provider written to the letter of its interface is over after `DoFastShutdown`, though
+//! that was about one process and its neighbours go on (SEED-9).
+//!
+//! ```text
+//!  sound ──answers a Do──► doubted ──answers anything else──► sound
+//!                             └──says that it is over──► renewing ──logged on again──► sound
+//! ```
+//!
+//! While a provider is doubted its calls are kept until they are answered. One that the provider answers with one of
+//! [`OVER`] waits until the worker has made the provider anew, and is made again. What the provider said first of fast shutdown
+//! stays (SEED-17), because the session's view of it does. `EndMessage` is never made twice: what became of that message is
+//! not known.
+
+use std::collections::BTreeMap;
+
+use sundown_protocol::{Code, SessionId};
+
+use crate::broker::{Broker, Called, Caller, Then};
+use crate::event::{LaneId, Turn};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, TransportCall};
+
+/// What a provider answers that is over: it says so, or it panics.
+const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
+
+/// Providers that have answered a Do, and those that are made anew.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Renewals {
+    /// Lanes of providers that are doubted, with the lane by which each is made anew: the writer's, of a store.
+    doubted: BTreeMap<LaneId, LaneId>,
+    /// By that lane, calls that wait for the new incarnation.
+    waiting: BTreeMap<LaneId, Vec<Again>>,
+}
+
+/// A call that is made again.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Again {
+    lane: LaneId,
+    caller: Caller,
+    call: ProviderCall,
+    then: Then,
+}
+
+impl Renewals {
+    /// Whether a call must be kept until it is answered.
+    pub(crate) fn keeps(&self, lane: LaneId, call: &ProviderCall) -> bool {
+        if self.doubted.is_empty() || !self.doubted.contains_key(&lane) {
+            return false;
+        }
+        match call {
+            ProviderCall::Write(_) | ProviderCall::Read(_) | ProviderCall::Address(_) => true,
+            ProviderCall::Transport(call) => match call {
+                TransportCall::Prepare(_)
+                | TransportCall::Recover { .. }
+                | TransportCall::Validate => true,
+                TransportCall::Complete { .. } | TransportCall::Cancel { .. } => false,
+            },
+            ProviderCall::Logon
+            | ProviderCall::Logoff
+            | ProviderCall::Renew
+            | ProviderCall::QueryFastShutdown
+            | ProviderCall::NotifyProcessShutdown
+            | ProviderCall::DoFastShutdown => false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.doubted.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Broker {
+    /// A provider has answered a Do with success: whether it goes on for its other processes is seen at its next answer.
+    pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
+        let Some(provider) = self.sessions.get(&session).map(|s| &s.providers[place]) else {
+            return;
+        };
+        let (lane, reader) = (provider.lane, provider.reader);
+        if self.lanes.is_open(lane) {
+            self.renewals.doubted.extend([lane].into_iter().chain(reader).map(|l| (l, lane)));
+        }
+    }
+
+    /// A provider that is doubted has answered. What is left to go on with; `None` when the call is made again.
+    pub(crate) fn judge(
+        &mut self,
+        lane: LaneId,
+        (caller, call): (Caller, ProviderCall),
+        (then, result): (Then, Result<ProviderAnswer, ProviderError>),
+        turn: &mut Turn,
+    ) -> Option<(Then, Result<ProviderAnswer, ProviderError>)> {
+        let over = result.as_ref().is_err_and(|error| OVER.contains(&error.code));
+        let Some(by) = self.renewals.doubted.get(&lane).copied() else {
+            return Some((then, result));
+        };
+        if !over {
+            self.renewals.doubted.retain(|_, writer| *writer != by);
+            return Some((then, result));
+        }
+        let again = Again { lane, caller, call, then };
+        if let Some(waiting) = self.renewals.waiting.get_mut(&by) {
+            waiting.push(again);
+            return None;
+        }
+        self.renewals.waiting.insert(by, vec![again]);
+        let caller = Caller::broker(caller.session).first();
+        self.call(by, caller, ProviderCall::Renew, Then::Renewed(by, caller.session), turn);
+        None
+    }
+
+    /// A provider was made anew, or could not be: what waited for it is called again, or fails.
+    pub(crate) fn renewed(
+        &mut self,
+        by: LaneId,
+        session: Option<SessionId>,
+        result: &Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        self.renewals.doubted.retain(|_, writer| *writer != by);
+        let waiting = self.renewals.waiting.remove(&by).unwrap_or_default();
+        if let Ok(ProviderAnswer::TransportReady(facts)) = result {
+            self.transport_ready(session, by, *facts);
+        }
+        for Again { lane, caller, call, then } in waiting {
+            match result {
+                Ok(_) => {
+                    self.call(lane, caller, call, then, turn);
+                }
+                Err(error) => self.go_on(then, Err(error.clone()), turn),
+            }
+        }
+    }
+
+    /// A lane is closed: nothing is made anew by it.
+    pub(crate) fn drop_renewals(&mut self, id: LaneId) {
+        self.renewals.doubted.remove(&id);
+        for Again { then, .. } in self.renewals.waiting.remove(&id).unwrap_or_default() {
+            self.lost.push_back((then, Called::Yes));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Providers that shut down for good at one process's Do, as the interface's letter allows: the neighbours go on.
+
+use sundown_protocol::reply::{Reply, TableRows};
+use sundown_protocol::request::{AddressAction, Folder, Opening, Request};
+use sundown_protocol::{Code, Events};
+
+use super::fakes::Interface;
+use super::world::{World, secs};
+
+fn literal(provider: &str) -> World {
+    let mut world = World::new();
+    world.literal.insert(provider.into());
+    world
+}
+
+/// SEED-9: a store that is over after one process's Do is made anew, and the neighbour's submissions, reads and drafts work.
+#[test]
+fn a_store_that_is_over_is_made_anew() {
+    let mut world = literal("store");
+    let (leaves, stays) = (world.member(1), world.member(2));
+    world.advise(stays, Events::NEW_MAIL);
+    let before = world.submit(leaves, "b@x");
+    world.draft(leaves, "unsaved");
+    world.leave_fast(leaves.at);
+    assert!(world.is_over("store"));
+    // A read and a write at once, by two lanes.
+    let list = world.open(stays, Opening::Folder(0, Folder::Drafts));
+    let list = Request::List { member: stays.id, object: list, after: 0, limit: 9 };
+    let read = world.ask(stays.at, list);
+    let submit = world.submit_request(stays, &["c@x"]);
+    let write = world.ask(stays.at, Request::Submit(submit));
+    world.settle();
+    assert!(
+        matches!(world.answer(stays.at, read), Some(Ok(Reply::Rows(rows))) if matches!(&rows.rows, TableRows::Messages(rows) if rows.len() == 1))
+    );
+    assert!(matches!(world.answer(stays.at, write), Some(Ok(Reply::Submitted { .. }))));
+    assert!(!world.is_over("store"), "it was made anew");
+    assert_eq!(world.calls_of("store").iter().filter(|call| **call == "Renew").count(), 1, "once");
+    assert_eq!(world.wire.delivered_to("c@x"), 1);
+    assert_eq!(world.wire.delivered_to("b@x"), 1, "{before}");
+    world.logoff(stays);
+    world.advance(secs(60));
+    world.assert_empty();
+}
+
+/// SEED-9, SEED-17: a transport and an address book likewise; what the provider said first of fast shutdown stays.
+#[test]
+fn others_go_on_and_the_stance_stays() {
+    for provider in ["relay", "people"] {
+        let mut world = literal(provider);
+        let (leaves, stays) = (world.member(1), world.member(2));
+        let book = world.open(stays, Opening::AddressBook);
+        world.leave_fast(leaves.at);
+        world.interfaces.insert(provider.into(), Interface::Refuses(Code::E_NO_SUPPORT));
+        world.submit(stays, "b@x");
+        world.settle();
+        assert_eq!(world.wire.delivered_to("b@x"), 1, "{provider}");
+        let action = AddressAction::Add { name: "bo".into(), addresses: vec!["bo@x".into()] };
+        let add = Request::AddressBook { member: stays.id, object: book, action };
+        assert!(matches!(world.call(stays.at, add), Ok(Reply::Added(_))), "{provider}");
+        assert_eq!(world.query(stays.at), Ok(Reply::Done), "{provider}: its first answer was yes");
+        world.logoff(stays);
+        world.advance(secs(60));
+        world.assert_empty();
+    }
+}
+
+/// A provider that cannot be made anew fails the calls that wait for that, and the next call tries again.
+#[test]
+fn what_cannot_be_made_anew_fails_and_is_tried_again() {
+    let mut world = literal("relay");
+    let (leaves, stays) = (world.member(1), world.member(2));
+    world.leave_fast(leaves.at);
+    world.wire.steps.insert("relay.Renew".into(), vec![super::fakes::Step::Refuses].into());
+    let entry = world.submit(stays, "b@x");
+    world.settle();
+    assert_eq!(world.wire.delivered_to("b@x"), 0);
+    world.advance(secs(3_600));
+    assert_eq!(world.wire.delivered_to("b@x"), 1, "{entry} goes out later");
+    world.logoff(stays);
+    world.advance(secs(60));
+    world.assert_empty();
+}

@@ -1,0 +1,15 @@
+//! Providers that somebody else wrote, in a broker of this process: what they are called, when, and what they may do then.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `probe` | stores, transports and address books that hang, refuse, panic, are slow or lack the interface, as a test says |
+//! | `broker` | a broker with such providers, and its clients |
+//! | `shutdowns` | stories of Query, Notify and Do with providers that answer |
+//! | `misbehaviour` | one provider of each type misbehaves in each of the three calls |
+//! | `floods` | providers that answer too much |
+
+mod broker;
+mod floods;
+mod misbehaviour;
+mod probe;
+mod shutdowns;

@@ -1,0 +1,88 @@
+//! Every provider that ships.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use sundown_core::provider::ProviderSpec;
+use tempfile::TempDir;
+
+use crate::address_book::SqliteAddressBook;
+use crate::conformance::{self, Mail};
+use crate::maildir::Maildir;
+use crate::smtp::{Destinations, Smtp};
+use crate::sqlite::SqliteStore;
+
+fn spec(kind: &str, folder: &TempDir, name: &str) -> ProviderSpec {
+    ProviderSpec { path: folder.path().join(name), ..ProviderSpec::new(kind) }
+}
+
+#[test]
+fn the_sqlite_store_conforms() {
+    let folder = TempDir::new().expect("a directory");
+    let spec = spec("sqlite", &folder, "store.db");
+    let report = conformance::store(move || Ok(Box::new(SqliteStore::new(&spec))));
+    report.assert_holds();
+    assert!(report.checks.len() > 10, "{:?}", report.checks);
+}
+
+#[test]
+fn the_sqlite_address_book_conforms() {
+    let folder = TempDir::new().expect("a directory");
+    let spec = spec("sqlite", &folder, "people.db");
+    conformance::address_book(move || Ok(Box::new(SqliteAddressBook::new(&spec)))).assert_holds();
+}
+
+#[test]
+fn the_maildir_conforms() {
+    let folder = TempDir::new().expect("a directory");
+    let spec = spec("maildir", &folder, "Maildir");
+    let mail = Mail::to(&["bob@localhost", "eve@localhost"]);
+    conformance::transport(move || Ok(Box::new(Maildir::new(&spec))), mail).assert_holds();
+}
+
+#[test]
+fn the_smtp_transport_conforms() {
+    let port = server_that_takes_everything();
+    let options = [("host", "127.0.0.1"), ("port", &port.to_string()), ("security", "none")];
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let spec = ProviderSpec { options, ..ProviderSpec::new("smtp") };
+    let destinations = Destinations::default();
+    let mail = Mail::to(&["bob@localhost", "eve@localhost"]);
+    let make = move || Smtp::new(&spec, &destinations).map(|smtp| Box::new(smtp) as Box<_>);
+    conformance::transport(make, mail).assert_holds();
+}
+
+/// As many connections as come; the scripted server of the transport's tests knows how many beforehand. Its threads end
+/// with the test program.
+fn server_that_takes_everything() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let socket = socket.expect("a client");
+            thread::spawn(move || converse(socket));
+        }
+    });
+    port
+}
+
+/// The client may go at any time.
+fn converse(mut socket: TcpStream) -> Option<()> {
+    socket.write_all(b"220 test ready\r\n").ok()?;
+    let lines = BufReader::new(socket.try_clone().ok()?).lines();
+    let mut in_message = false;
+    for line in lines {
+        let line = line.ok()?;
+        let answer: &[u8] = match line.as_str() {
+            "." => b"250 2.0.0 queued\r\n",
+            _ if in_message => continue,
+            "DATA" => b"354 go on\r\n",
+            "QUIT" => b"221 bye\r\n",
+            _ => b"250 ok\r\n",
+        };
+        in_message = line == "DATA";
+        socket.write_all(answer).ok()?;
+    }
+    None
+}
