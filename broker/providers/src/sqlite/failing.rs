@@ -93,7 +93,7 @@ fn a_purge_that_fails_closes_the_store() {
         fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
         fixture.write(update(1, SubmissionState::Sent)).expect("it is sent");
         without_room(&mut fixture, 0, |fixture| {
-            fixture.store.engine.as_ref().expect("it is open").purge(wall() + (8 << 30));
+            fixture.store.engine.as_mut().expect("it is open").purge(wall() + (8 << 30));
         });
         is_closed_for_good(&mut fixture);
     });
