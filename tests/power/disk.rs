@@ -64,6 +64,8 @@ pub(crate) struct Disk {
     nodes: Vec<Node>,
     /// Files by their inodes; one may be used again.
     inodes: HashMap<u64, usize>,
+    /// Files that end with the machine's run.
+    volatile: HashSet<u64>,
     /// The names as the process sees them.
     seen: BTreeMap<String, usize>,
     durable: BTreeMap<String, usize>,
@@ -138,9 +140,20 @@ impl Disk {
     pub(crate) fn follow(&mut self, record: &Record) {
         match record {
             // Not on the disk, by the meaning of that directory.
-            Record::Made { path, .. } | Record::Removed(path) | Record::Directory(path)
+            Record::Made { path, inode, .. } if path.starts_with("run/") => {
+                self.volatile.insert(*inode);
+            }
+            Record::Removed(path)
+            | Record::Directory(path)
+            | Record::Renamed { from: path, .. }
                 if path.starts_with("run/") => {}
-            Record::Made { path, inode, emptied } => self.make(path, *inode, *emptied),
+            Record::Written { path, .. } if path.starts_with("run/") => {}
+            Record::Written { inode, .. } | Record::Cut { inode, .. }
+                if self.volatile.contains(inode) => {}
+            Record::Made { path, inode, emptied } => {
+                self.volatile.remove(inode);
+                self.make(path, *inode, *emptied);
+            }
             Record::Written { inode, at, bytes, .. } => {
                 self.change(*inode, Change::Write(*at, bytes.clone()));
             }

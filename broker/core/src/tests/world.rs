@@ -354,7 +354,7 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let mut effects = Vec::new();
-        let staying = self.staying();
+        let (staying, members) = (self.staying(), self.broker.members.len());
         self.broker.apply(self.tick(), event, &mut effects);
         let mut evicted = Vec::new();
         for effect in effects {
@@ -369,6 +369,7 @@ impl World {
         }
         self.check_torn_down(&staying, &evicted);
         self.check_state();
+        self.check_owners(members);
         while let Some(call) = self.withdrawn.pop_front() {
             self.apply(Event::Withdrawn { call });
         }
