@@ -58,7 +58,7 @@ impl Writer {
         if let MessageContent::Uploaded(_) = content
             && let Some(known) = self.known(record)?
         {
-            return self.submitted_before(record, &known, content);
+            return self.submitted_before(submission, &known, content);
         }
         let Placed { body, size, shown, rest } = self.place_submission(submission, content)?;
         let stored = Submission { subject: shown.subject.clone(), size, ..submission.clone() };
@@ -74,7 +74,7 @@ impl Writer {
         })?;
         let Some(order) = entered else {
             let known = self.known(record)?.ok_or_else(collision)?;
-            return self.submitted_before(record, &known, content);
+            return self.submitted_before(submission, &known, content);
         };
         match rest {
             Rest::Whole(bytes) => self.write_body(body, &bytes)?,
@@ -109,13 +109,36 @@ impl Writer {
         Ok(Placed { body, size, shown, rest })
     }
 
-    fn submitted_before(&self, record: u128, known: &Known, content: &MessageContent) -> Answer {
+    /// A key is a user's own. Whoever takes another one's, or takes one's own for another message, is refused: the answer
+    /// would be an entry that is not what was handed over.
+    fn submitted_before(
+        &self,
+        submission: &Submission,
+        known: &Known,
+        content: &MessageContent,
+    ) -> Answer {
         if known.state.is_none() {
             return Err(collision());
         }
-        let first = submission_of(&self.connection, record)?.ok_or_else(collision)?;
+        let first = submission_of(&self.connection, submission.record)?.ok_or_else(collision)?;
+        if first.uid != submission.uid || !self.is_repeated(known.body, content)? {
+            return Err(collision());
+        }
         self.drop_content(content)?;
         Ok(ProviderAnswer::Submitted { submission: Box::new(first), new: false })
+    }
+
+    /// Whether a message is what was handed over before, as far as that is still there: the body of a message that was
+    /// deleted is not, and what came in pieces may have been used already.
+    fn is_repeated(&self, body: u64, content: &MessageContent) -> Result<bool, Failure> {
+        let MessageContent::Inline(bytes) = content else { return Ok(true) };
+        match body::beginning(&self.connection, body, usize::MAX) {
+            // The store has put lines in front.
+            Ok(stored) => Ok(stored.is_empty() || stored.ends_with(bytes)),
+            // It is damaged, and nothing can be said.
+            Err(error) if error.sqlite_error_code().is_none() => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes everything deferred due. How many there were.

@@ -264,7 +264,7 @@ fn a_repeated_key_makes_no_second_message() {
     let (first, _) = submitted(fixture.write(submit(1, inline(MESSAGE))));
     fixture.write(append(9, b"again")).expect("it is appended");
     let answers =
-        fixture.batch(vec![submit(1, MessageContent::Uploaded(9)), submit(1, inline("other"))]);
+        fixture.batch(vec![submit(1, MessageContent::Uploaded(9)), submit(1, inline(MESSAGE))]);
     for answer in answers {
         assert_eq!(submitted(answer), (first.clone(), false));
     }
@@ -280,6 +280,25 @@ fn a_repeated_key_makes_no_second_message() {
     assert_eq!(place(fixture.write(save(2, inline("y")))), (2, Folder::Drafts, false));
     assert_eq!(fixture.content(2), "x");
     assert_eq!(code(&fixture.write(submit(2, inline("x")))), Some(Code::E_COLLISION));
+}
+
+/// A key that another user has taken, or that was taken for another message, is no repeat: the answer would be an entry
+/// that is not what was handed over.
+#[test]
+fn a_key_of_another_message_is_refused() {
+    let mut fixture = Fixture::new();
+    let (first, _) = submitted(fixture.write(submit(1, inline("Subject: one\n\nx"))));
+    let stranger = Submission { uid: 1001, ..submission(1) };
+    let refused = [
+        submit_of(stranger, inline("Subject: one\n\nx")),
+        submit(1, inline("Subject: two\n\nx")),
+        submit(1, inline("Subject: one\n\nxx")),
+    ];
+    for write in refused {
+        assert_eq!(code(&fixture.write(write)), Some(Code::E_COLLISION));
+    }
+    let (again, new) = submitted(fixture.write(submit(1, inline("Subject: one\n\nx"))));
+    assert_eq!((again, new), (first, false));
 }
 
 #[test]
