@@ -31,6 +31,8 @@ struct Recording {
     claims: Claims,
     /// What was on the disk before.
     first: Disk,
+    /// The record behind which that is.
+    begin: usize,
 }
 
 /// How much is looked at.
@@ -66,13 +68,22 @@ impl Recording {
         happens();
         let records = recorder.records();
         let claims = Claims::of(&records);
-        Self { records, claims, first }
+        Self { records, claims, first, begin: 0 }
+    }
+
+    /// The same, with all of the claims, and the power cut only behind so many records: `first` is what was on the disk then.
+    fn from(mut self, begin: usize) -> Self {
+        self.begin = begin;
+        self
     }
 
     /// Cuts the power again and again.
     fn replay(&self, plan: Plan, chance: &mut Chance) -> Tally {
         let (mut disk, mut tally) = (self.first.clone(), Tally::default());
         for (place, record) in self.records.iter().enumerate() {
+            if place < self.begin {
+                continue;
+            }
             disk.follow(record);
             let moment = self.moment(place, record);
             let due = match moment {
@@ -119,7 +130,7 @@ impl Recording {
         let kept = |record: &&Record| !matches!(record, Record::Sync(sync) | Record::Synced(sync) if gone(&sync.path, sync.number));
         let records: Vec<_> = self.records.iter().filter(kept).cloned().collect();
         let claims = Claims::of(&records);
-        Self { records, claims, first: self.first.clone() }
+        Self { records, claims, first: self.first.clone(), begin: self.begin }
     }
 
     fn syncs(&self) -> usize {
@@ -407,6 +418,53 @@ fn a_power_cut_in_a_checkpoint_loses_nothing() {
     let busy = recording.claims.acknowledged.iter().filter(|a| a.answered > moved[0]).count();
     assert!(moved.len() > 1500 && busy > 2, "{} pages, {busy} answers meanwhile", moved.len());
     recording.holds("a life with checkpoints", Plan::new([20, 200], [2, 12]));
+}
+
+/// So it is while a store of schema 5 is brought to this one. It has two drafts without bytes that share the number of a message
+/// that is to be sent.
+///
+/// design §3.16
+#[test]
+fn a_power_cut_in_a_change_of_the_schema_loses_nothing() {
+    let Some(recorder) = Recorder::new() else { return };
+    let home = Home::new();
+    let mut broker = recorder.serve(&home, "");
+    let mut shell = home.shell();
+    shell.ok("logon no-mail");
+    for _ in 0..2 {
+        let empty = home.write("empty.eml", "").display().to_string();
+        let draft = shell.ok(&format!("draft session=1 file={empty}"))["object"].clone();
+        shell.ok(&format!("save object={draft}"));
+    }
+    for n in 0..3 {
+        submit(&mut shell, &home, &format!("waits-{n}"), 100, "");
+    }
+    broker.terminate();
+    drop(shell);
+    let begin = recorder.records().len();
+    let store = Connection::open(home.path(DATA).join("default/store.db")).expect("a database");
+    let older = "DROP TABLE unsynced; DROP TABLE recipient;
+        UPDATE message SET body_sum = NULL, body = (SELECT max(body) FROM message) WHERE size = 0;
+        DELETE FROM meta WHERE name = 'body'; UPDATE meta SET value = 0 WHERE name = 'seq';
+        PRAGMA user_version = 5;";
+    store.execute_batch(older).expect("it is as it was");
+    let shared = "SELECT count(*) FROM message WHERE body = (SELECT max(body) FROM message)";
+    let shared: usize = store.query_row(shared, [], |row| row.get(0)).expect("a number");
+    assert_eq!(shared, 3);
+    store.close().expect("closed");
+
+    let recording = Recording::of(&home, &recorder, || {
+        let mut broker = recorder.serve(&home, "");
+        let mut shell = home.shell();
+        shell.ok("logon");
+        submit(&mut shell, &home, "after", 100, "");
+        all_sent(&mut shell);
+        broker.kill();
+    });
+    // What was promised before the change is to be there in every state behind it.
+    let recording = recording.from(begin);
+    assert_eq!(recording.claims.messages.len(), 4);
+    recording.holds("a change of the schema", Plan::new([1, 8], [1, 2]));
 }
 
 /// With a server: a message is not queued any more when its dot leaves, and not sent before; after the cut it is unknown.

@@ -12,7 +12,7 @@ use sundown_protocol::reply::AddressRow;
 use sundown_protocol::request::AddressAction;
 use sundown_protocol::{Code, EntryId};
 
-use crate::fault::Failure;
+use crate::fault::{self, Failure};
 use crate::files::private_file;
 use crate::{AddressBookProvider, NothingToSave, ProviderShutdown, Result};
 
@@ -52,12 +52,21 @@ type Outcome<T> = std::result::Result<T, Failure>;
 pub struct SqliteAddressBook {
     path: PathBuf,
     book: Option<Book>,
+    /// Whether a write or a sync failed since the logon: nothing is changed any more, because a later sync that succeeds
+    /// would prove nothing.
+    health: Health,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Sound,
+    Failed,
 }
 
 impl SqliteAddressBook {
     /// An address book that touches no file before its logon.
     pub fn new(spec: &ProviderSpec) -> Self {
-        Self { path: spec.path.clone(), book: None }
+        Self { path: spec.path.clone(), book: None, health: Health::Sound }
     }
 }
 
@@ -66,6 +75,7 @@ impl AddressBookProvider for SqliteAddressBook {
         private_file(&self.path)?;
         let book = Book::open(&self.path).map_err(|failure| failure.told(&self.path))?;
         self.book = Some(book);
+        self.health = Health::Sound;
         Ok(())
     }
 
@@ -74,7 +84,21 @@ impl AddressBookProvider for SqliteAddressBook {
             let text = format!("{}: no session is logged on to it", self.path.display());
             ProviderError::new(Code::E_NOT_INITIALIZED, text)
         })?;
-        book.call(call).map_err(|failure| failure.told(&self.path))
+        let changes = matches!(
+            call,
+            AddressCall::Act(AddressAction::Add { .. } | AddressAction::Remove { .. })
+        );
+        if changes && self.health == Health::Failed {
+            let path = self.path.display();
+            let text = format!("{path}: writing to the disk failed; check it, then log on again");
+            return Err(ProviderError::new(Code::E_DISK_ERROR, text));
+        }
+        book.call(call).map_err(|failure| {
+            if matches!(&failure, Failure::Sql(error) if fault::is_untrustworthy(error)) {
+                self.health = Health::Failed;
+            }
+            failure.told(&self.path)
+        })
     }
 
     fn logoff(&mut self) -> Result<()> {

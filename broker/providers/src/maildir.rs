@@ -59,8 +59,8 @@ pub struct Maildir {
     looked: HashSet<u32>,
     /// Tells the names of this instance from those of an earlier one, which counted from the same number.
     instance: u64,
-    /// Which directory it is; empty before the logon.
-    id: String,
+    /// Which directory it is, if it has an id: without one what is nowhere after a crash is unknown.
+    id: Option<String>,
     seen: Seen,
 }
 
@@ -121,7 +121,7 @@ impl Maildir {
             left: HashMap::new(),
             looked: HashSet::new(),
             instance: 0,
-            id: String::new(),
+            id: None,
             seen: Seen::default(),
         }
     }
@@ -226,7 +226,7 @@ impl Maildir {
     /// What became of a message that is nowhere.
     fn conclude(&self, marker: Marker<'_>) -> (Outcome, String) {
         let path = self.path.display();
-        if marker.directory != Some(&*self.id) {
+        if marker.directory.is_none() || marker.directory != self.id.as_deref() {
             let text = format!("it is not in {path}, which may be another directory than before");
             return (Outcome::Unknown, text);
         }
@@ -270,7 +270,8 @@ impl Maildir {
         if self.looked.insert(transmission.store) {
             self.remove_forsaken(transmission.store);
         }
-        let marker = format!("{name}{MARKER_SEPARATOR}{}", self.id);
+        let id = self.id.iter().map(|id| format!("{MARKER_SEPARATOR}{id}"));
+        let marker = id.fold(name.clone(), |marker, id| marker + &id);
         self.prepared.insert(transmission.id, Waiting::new(transmission, name));
         Ok(Prepared { marker, refused: Vec::new() })
     }
@@ -340,7 +341,11 @@ impl TransportProvider for Maildir {
         self.seen = Seen::default();
         let random = getrandom::u64();
         self.instance = random.map_err(|error| fault::io(&self.path, &error.into()))?;
-        self.id = directory_id(&self.path).map_err(|error| fault::io(&self.path, &error))?;
+        self.id = directory_id(&self.path)
+            .inspect_err(|error| {
+                tracing::warn!(path = %self.path.display(), %error, "the Maildir gets no id");
+            })
+            .ok();
         self.support = Some(support);
         Ok(TransportFacts::default())
     }
@@ -674,8 +679,9 @@ mod tests {
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, MESSAGE);
         let now = since_1970().as_secs();
+        let id = maildir.id.clone().expect("it has an id");
         let mut found = |seconds: u64| {
-            let marker = format!("{seconds}.{:032x}-7-a{OURS}/{}", 0xAB, maildir.id);
+            let marker = format!("{seconds}.{:032x}-7-a{OURS}/{id}", 0xAB);
             outcomes(&maildir.find_out(&transmission(7), &marker))
         };
         assert_eq!(found(now - STALE.as_secs() - 60), BOTH_UNKNOWN);
@@ -688,12 +694,27 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_id() {
         let dir = TempDir::new().expect("a directory");
-        let first = maildir(&dir, MESSAGE).id;
-        assert_eq!(maildir(&dir, MESSAGE).id, first);
+        let id = || maildir(&dir, MESSAGE).id.expect("it has an id");
+        let first = id();
+        assert_eq!(id(), first);
         fs::write(dir.path().join("Maildir").join(ID_FILE), &first[..9]).expect("it is cut off");
-        let second = maildir(&dir, MESSAGE).id;
+        let second = id();
         assert!(second != first && second.len() == 32, "{second}");
-        assert_eq!(maildir(&dir, MESSAGE).id, second);
+        assert_eq!(id(), second);
+    }
+
+    /// Without an id it delivers all the same; what is nowhere after a crash is unknown then.
+    #[test]
+    fn a_directory_without_an_id_delivers() {
+        let dir = TempDir::new().expect("a directory");
+        fs::create_dir_all(dir.path().join("Maildir").join(ID_FILE)).expect("it is in the way");
+        let mut maildir = maildir(&dir, MESSAGE);
+        let marker = maildir.put_into_tmp(&transmission(7)).expect("it is prepared").marker;
+        assert_eq!(outcomes(&complete(&mut maildir, 7)), BOTH_SENT);
+        fs::remove_file(maildir.folder("new").join(&marker)).expect("a reader deletes it");
+        for marker in [marker.clone(), format!("{marker}/")] {
+            assert_eq!(outcomes(&maildir.find_out(&transmission(7), &marker)), BOTH_UNKNOWN);
+        }
     }
 
     /// What this instance handed over itself is found, however often it looked before.

@@ -24,6 +24,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use super::checkpoint::{self, Checkpointer, Health};
+use super::queue::Purge;
 use super::schema;
 use super::torn;
 use super::write::{Unsynced, Writer, wall};
@@ -49,6 +50,8 @@ pub(super) struct Engine {
     pub(super) health: Arc<Health>,
     path: PathBuf,
     synchronous: Sync,
+    /// Whether the purge that was begun last has come to its end, and when its last slice was done.
+    purge: Purge,
     purged: Instant,
     _lock: Lock,
 }
@@ -74,7 +77,7 @@ impl Engine {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let lock = Lock::take(path)?;
         private_file(path)?;
-        let writer = open_writer(path).map_err(|failure| failure.told(path))?;
+        let (writer, purge) = open_writer(path).map_err(|failure| failure.told(path))?;
         let health = Arc::new(Health::default());
         let checkpointer = Checkpointer::start(path, Arc::clone(&health))?;
         Ok(Self {
@@ -83,6 +86,7 @@ impl Engine {
             health,
             path: path.to_owned(),
             synchronous: Sync::Full,
+            purge,
             purged: Instant::now(),
             _lock: lock,
         })
@@ -332,28 +336,33 @@ impl Engine {
             return;
         }
         self.checkpointer.finish(&self.writer.connection);
-        if self.purged.elapsed() > PURGE_EVERY {
+        if self.purge == Purge::More || self.purged.elapsed() > PURGE_EVERY {
             self.purged = Instant::now();
             // A commit that says nothing else counts as synced.
             if self.synchronize(Sync::Full).is_ok() {
                 self.purge(wall());
-                if let Err(failure) = give_up_damaged(&mut self.writer, &self.path) {
-                    let error = self.told(failure);
-                    tracing::warn!(path = %self.path.display(), %error, "damaged messages stay");
-                }
+            }
+            if self.purge == Purge::Done
+                && !self.health.is_failed()
+                && let Err(failure) = give_up_damaged(&mut self.writer, &self.path)
+            {
+                let error = self.told(failure);
+                tracing::warn!(path = %self.path.display(), %error, "damaged messages stay");
             }
         }
     }
 
-    pub(super) fn purge(&self, now: u64) {
-        if let Err(error) = self.writer.purge(now) {
+    /// One slice of it; the next one follows the next batch.
+    pub(super) fn purge(&mut self, now: u64) {
+        self.purge = self.writer.purge(now).unwrap_or_else(|error| {
             warn_of_purge(&self.path, &error);
             self.look_at(&error);
-        }
+            Purge::Done
+        });
     }
 }
 
-fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
+fn open_writer(path: &Path) -> std::result::Result<(Writer, Purge), Failure> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -376,12 +385,15 @@ fn open_writer(path: &Path) -> std::result::Result<Writer, Failure> {
     checkpoint::truncate(&connection)?;
     let mut writer = Writer::new(connection)?;
     // A damaged page keeps old rows where they are, and nothing else.
-    match writer.purge(wall()) {
-        Err(error) if fault::is_damaged_page(&error) => warn_of_purge(path, &error),
+    let purge = match writer.purge(wall()) {
+        Err(error) if fault::is_damaged_page(&error) => {
+            warn_of_purge(path, &error);
+            Purge::Done
+        }
         done => done?,
-    }
+    };
     give_up_damaged(&mut writer, path)?;
-    Ok(writer)
+    Ok((writer, purge))
 }
 
 fn warn_of_purge(path: &Path, error: &rusqlite::Error) {

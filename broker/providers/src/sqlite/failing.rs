@@ -4,10 +4,13 @@ use std::fs;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sundown_core::provider::{Effect, SubmissionState};
+use sundown_core::provider::{AddressCall, Effect, SubmissionState};
+use sundown_protocol::request::AddressAction;
 
 use super::tests::*;
 use super::*;
+use crate::AddressBookProvider;
+use crate::address_book::SqliteAddressBook;
 
 /// Says to the process that it is the one in which writes fail.
 const INSIDE: &str = "SUNDOWN_TEST_FILES_MUST_NOT_GROW";
@@ -87,13 +90,38 @@ fn a_commit_that_fails_closes_the_store_and_may_be_there() {
 }
 
 #[test]
+fn an_address_book_that_failed_changes_nothing_more() {
+    inside("an_address_book_that_failed_changes_nothing_more", || {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let spec = ProviderSpec { path: dir.path().join("book.db"), ..ProviderSpec::new("sqlite") };
+        let mut book = SqliteAddressBook::new(&spec);
+        book.logon().expect("it logs on");
+        let mut act = |action| book.call(&AddressCall::Act(action));
+        let add = |name: &str| AddressAction::Add {
+            name: name.to_owned(),
+            addresses: vec![format!("{name}@x")],
+        };
+        act(add("anna")).expect("she is added");
+        let before = getrlimit(Resource::Fsize);
+        setrlimit(Resource::Fsize, Rlimit { current: Some(0), ..before }).expect("less is allowed");
+        let failed = act(add("bob"));
+        setrlimit(Resource::Fsize, before).expect("the limit of before");
+        assert_eq!(code(&failed), Some(Code::E_DISK_ERROR));
+        assert_eq!(code(&act(add("bob"))), Some(Code::E_DISK_ERROR));
+        act(AddressAction::Resolve { name: "anna".to_owned() }).expect("she is found");
+        book.logon().expect("it logs on again");
+        book.call(&AddressCall::Act(add("bob"))).expect("he is added");
+    });
+}
+
+#[test]
 fn a_purge_that_fails_closes_the_store() {
     inside("a_purge_that_fails_closes_the_store", || {
         let mut fixture = Fixture::new();
         fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
         fixture.write(update(1, SubmissionState::Sent)).expect("it is sent");
         without_room(&mut fixture, 0, |fixture| {
-            fixture.store.engine.as_ref().expect("it is open").purge(wall() + (8 << 30));
+            fixture.store.engine.as_mut().expect("it is open").purge(wall() + (8 << 30));
         });
         is_closed_for_good(&mut fixture);
     });

@@ -9,6 +9,7 @@ mod engine;
 mod numbers;
 mod queue;
 mod reader;
+mod recipients;
 mod rows;
 mod schema;
 mod sum;

@@ -1,6 +1,6 @@
 //! The outgoing queue: what submits and updates do to the tables, and what is forgotten in the end.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use sundown_core::provider::{
     MessageContent, ProviderAnswer, Submission, SubmissionState, SubmissionUpdate,
 };
@@ -9,7 +9,8 @@ use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
 use super::reader::{NOT_READ, submission_of};
-use super::rows::{self, encode_recipients, envelope_sum, key};
+use super::recipients::{self, Envelope, MANY};
+use super::rows::{self, envelope_sum, key};
 use super::schema::{GONE, KEPT, folder_number, state_number};
 use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
@@ -17,8 +18,16 @@ use crate::fault::Failure;
 use crate::headers::{Facts, Head, MAX_HEAD, clean};
 use crate::notice::{self, Notice};
 
-/// The most rows that one purge removes, so that it never holds a commit up for long.
-const PURGE: u32 = 10_000;
+/// The most rows that one slice of a purge forgets, so that it holds no commit up for long.
+const PURGE: usize = 500;
+
+/// Whether a purge has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purge {
+    /// There may be more to forget.
+    More,
+    Done,
+}
 
 /// How old a damaged submission becomes before it is given up, in milliseconds: 5 days, as by default in profiles.
 const MAX_AGE: u64 = 5 * 24 * 3600 * 1000;
@@ -49,7 +58,7 @@ impl Writer {
         if let MessageContent::Uploaded(_) = content
             && let Some(known) = self.known(record)?
         {
-            return self.submitted_before(record, &known, content);
+            return self.submitted_before(submission, &known, content);
         }
         let Placed { body, size, shown, rest } = self.place_submission(submission, content)?;
         let stored = Submission { subject: shown.subject.clone(), size, ..submission.clone() };
@@ -65,7 +74,7 @@ impl Writer {
         })?;
         let Some(order) = entered else {
             let known = self.known(record)?.ok_or_else(collision)?;
-            return self.submitted_before(record, &known, content);
+            return self.submitted_before(submission, &known, content);
         };
         match rest {
             Rest::Whole(bytes) => self.write_body(body, &bytes)?,
@@ -100,13 +109,36 @@ impl Writer {
         Ok(Placed { body, size, shown, rest })
     }
 
-    fn submitted_before(&self, record: u128, known: &Known, content: &MessageContent) -> Answer {
+    /// A key is a user's own. Whoever takes another one's, or takes one's own for another message, is refused: the answer
+    /// would be an entry that is not what was handed over.
+    fn submitted_before(
+        &self,
+        submission: &Submission,
+        known: &Known,
+        content: &MessageContent,
+    ) -> Answer {
         if known.state.is_none() {
             return Err(collision());
         }
-        let first = submission_of(&self.connection, record)?.ok_or_else(collision)?;
+        let first = submission_of(&self.connection, submission.record)?.ok_or_else(collision)?;
+        if first.uid != submission.uid || !self.is_repeated(known.body, content)? {
+            return Err(collision());
+        }
         self.drop_content(content)?;
         Ok(ProviderAnswer::Submitted { submission: Box::new(first), new: false })
+    }
+
+    /// Whether a message is what was handed over before, as far as that is still there: the body of a message that was
+    /// deleted is not, and what came in pieces may have been used already.
+    fn is_repeated(&self, body: u64, content: &MessageContent) -> Result<bool, Failure> {
+        let MessageContent::Inline(bytes) = content else { return Ok(true) };
+        match body::beginning(&self.connection, body, usize::MAX) {
+            // The store has put lines in front.
+            Ok(stored) => Ok(stored.is_empty() || stored.ends_with(bytes)),
+            // It is damaged, and nothing can be said.
+            Err(error) if error.sqlite_error_code().is_none() => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes everything deferred due. How many there were.
@@ -133,27 +165,41 @@ impl Writer {
         Ok(ProviderAnswer::Updated { moved, notice })
     }
 
-    fn overwrite(&self, update: &SubmissionUpdate) -> Result<(), Failure> {
+    /// What is to stand for the recipients in the row of their message. Those with rows of their own are written.
+    fn change_recipients(&mut self, submission: &Submission) -> Result<Envelope, Failure> {
+        let Submission { record, recipients, .. } = submission;
+        if recipients.len() < MANY {
+            return Ok(Envelope::of(*record, recipients));
+        }
+        let sql = "SELECT seq, envelope_to FROM message WHERE record = ?1 AND state IS NOT NULL";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?));
+        let found =
+            self.connection.prepare_cached(sql)?.query_row([key(*record)], row).optional()?;
+        let (order, before) = found.ok_or_else(not_in_queue)?;
+        let place = (order, *record, &*before);
+        Ok(recipients::change(&self.connection, &mut self.changed_last, place, recipients)?)
+    }
+
+    fn overwrite(&mut self, update: &SubmissionUpdate) -> Result<(), Failure> {
         let submission = &update.submission;
         let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, envelope_to = ?5,
                        no_mail = ?6, last_error = ?7, envelope_sum = ?10,
                        final_at = CASE WHEN ?8 THEN coalesce(final_at, ?9) END
                    WHERE record = ?1 AND state IS NOT NULL";
-        let recipients = encode_recipients(&submission.recipients);
+        let envelope = self.change_recipients(submission)?;
         let changed = self.connection.prepare_cached(sql)?.execute(params![
             key(submission.record),
             state_number(submission.state()),
             submission.due as i64,
             submission.attempts,
-            recipients,
+            envelope.text,
             submission.no_mail,
             submission.last_error,
             submission.state().is_final(),
             update.now as i64,
-            envelope_sum(By::Xxh3, submission, &recipients),
+            envelope_sum(By::Xxh3, submission, &envelope),
         ])?;
-        let missing = || Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue");
-        if changed == 0 { Err(missing()) } else { Ok(()) }
+        if changed == 0 { Err(not_in_queue()) } else { Ok(()) }
     }
 
     fn leave_outbox(&self, record: u128, folder: Folder) -> rusqlite::Result<Option<Folder>> {
@@ -230,9 +276,9 @@ impl Writer {
                 if row.get::<_, i64>(11).is_ok_and(|submitted| submitted as u64 > before) {
                     break;
                 }
-                match rows::submission(row) {
+                match rows::submission(&self.connection, row) {
                     Err(error) if error.sqlite_error_code().is_none() => {
-                        found.push(rows::damaged_submission(row)?);
+                        found.push(rows::damaged_submission(&self.connection, row)?);
                     }
                     read => drop(read?),
                 }
@@ -300,23 +346,35 @@ impl Writer {
 
     /// Forgets what became of submissions, and keys, a week after: a message stays as one like any other, a row of what
     /// was deleted goes. A bounce stays while its notification does.
-    pub(super) fn purge(&self, now: u64) -> rusqlite::Result<()> {
+    ///
+    /// One slice of it, in a transaction of its own.
+    pub(super) fn purge(&self, now: u64) -> rusqlite::Result<Purge> {
         let before = now.saturating_sub(KEPT) as i64;
         let bounced = state_number(SubmissionState::Bounced);
         let old = format!(
-            "seq IN (SELECT seq FROM message WHERE final_at < ?1
+            "SELECT seq, folder FROM message WHERE final_at < ?1
                 AND NOT (state IS {bounced} AND notice IS NOT NULL{NOT_READ})
-                LIMIT {PURGE})"
+                LIMIT {PURGE}"
         );
-        let forget = format!(
-            "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
-                 notice = NULL, final_at = NULL
-             WHERE folder <> {GONE} AND {old}"
-        );
-        let remove = format!("DELETE FROM message WHERE folder = {GONE} AND {old}");
-        self.connection.execute(&forget, [before])?;
-        self.connection.execute(&remove, [before])?;
-        Ok(())
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut statement = transaction.prepare_cached(&old)?;
+        let found = statement.query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found = found.collect::<rusqlite::Result<Vec<(u64, u8)>>>()?;
+        drop(statement);
+        for (seq, folder) in &found {
+            recipients::forget(&transaction, *seq)?;
+            let sql = match *folder {
+                GONE => "DELETE FROM message WHERE seq = ?1",
+                _ => {
+                    "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
+                         notice = NULL, final_at = NULL
+                     WHERE seq = ?1"
+                }
+            };
+            transaction.prepare_cached(sql)?.execute([seq])?;
+        }
+        transaction.commit()?;
+        Ok(if found.len() < PURGE { Purge::Done } else { Purge::More })
     }
 
     /// Submissions by state, without the final ones. One question for each takes half the time of one for all.
@@ -341,6 +399,10 @@ impl Writer {
 fn random() -> Result<u64, Failure> {
     let failed = |error| Failure::refused(Code::E_CALL_FAILED, format!("no random bytes: {error}"));
     getrandom::u64().map_err(failed)
+}
+
+fn not_in_queue() -> Failure {
+    Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue")
 }
 
 /// Where a message goes when its submission is final. What was withdrawn can be changed and sent again.

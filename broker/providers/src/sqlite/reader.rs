@@ -236,7 +236,7 @@ fn due_page(
     limit: u32,
 ) -> rusqlite::Result<Page<(DueKey, Option<Submission>)>> {
     let parameters = (after.0, after.1, u64::from(limit) + 1);
-    let row = |row: &Row<'_>| Ok(((row.get(10)?, row.get(7)?), sound(row)?));
+    let row = |row: &Row<'_>| Ok(((row.get(10)?, row.get(7)?), sound(connection, row)?));
     let read = page(connection, &what_is_due(rows::SUBMISSION), parameters, limit, row);
     let error = match read {
         Err(error) if fault::is_damaged_page(&error) => error,
@@ -245,7 +245,9 @@ fn due_page(
     tracing::error!(%error, "a page of the queue is damaged; what is on it is not sent");
     let key = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let keys = page(connection, &what_is_due("due, seq"), parameters, limit, key)?;
-    let one = |key: DueKey| Ok((key, one_by_one(connection, key.1, sound)?.flatten()));
+    let one = |key: DueKey| {
+        Ok((key, one_by_one(connection, key.1, |row| sound(connection, row))?.flatten()))
+    };
     let rows = keys.rows.into_iter().map(one).collect::<rusqlite::Result<_>>()?;
     Ok(Page { rows, more: keys.more })
 }
@@ -278,7 +280,7 @@ fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     let columns = format!("{}, state", rows::SUBMISSION);
     let sql = if all { in_states(&columns, |_| true) } else { open_queue(&columns) };
     let parameters = (cursor(after), u64::from(limit) + 1);
-    let row = |row: &Row<'_>| Ok((row.get(7)?, Some(shown(row)?)));
+    let row = |row: &Row<'_>| Ok((row.get(7)?, Some(shown(connection, row)?)));
     let page = match page(connection, &sql, parameters, limit, row) {
         Err(error) if fault::is_damaged_page(&error) => queue_one_by_one(connection, after, limit)?,
         read => read?,
@@ -300,22 +302,26 @@ fn queue_one_by_one(
     let parameters = (cursor(after), u64::from(limit) + 1);
     let sql = in_states("seq", |_| true);
     let keys = page(connection, &sql, parameters, limit, |row| row.get::<_, i64>(0))?;
-    let one = |order: i64| Ok((order as u64, one_by_one(connection, order, shown)?));
+    let one = |order: i64| {
+        Ok((order as u64, one_by_one(connection, order, |row| shown(connection, row))?))
+    };
     let rows = keys.rows.into_iter().map(one).collect::<rusqlite::Result<_>>()?;
     Ok(Page { rows, more: keys.more })
 }
 
 /// A row for people to see: of a damaged one what can be read.
-fn shown(row: &Row<'_>) -> rusqlite::Result<Submission> {
-    match rows::submission(row) {
-        Err(error) if error.sqlite_error_code().is_none() => rows::damaged_submission(row),
+fn shown(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Submission> {
+    match rows::submission(connection, row) {
+        Err(error) if error.sqlite_error_code().is_none() => {
+            rows::damaged_submission(connection, row)
+        }
         read => read,
     }
 }
 
 /// One damaged submission must not hold up the others. It stays where it is until it is given up, and the log names it.
-fn sound(row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
-    match rows::submission(row) {
+fn sound(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
+    match rows::submission(connection, row) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.sqlite_error_code().is_some() => Err(error),
         Err(error) => {
@@ -367,7 +373,7 @@ pub(super) fn submission_of(
     let columns = rows::SUBMISSION;
     let sql = format!("SELECT {columns} FROM message WHERE record = ?1 AND state IS NOT NULL");
     let row = |row: &Row<'_>| {
-        let found = rows::submission(row)?;
+        let found = rows::submission(connection, row)?;
         rows::is_of(key(found.record), record)?;
         Ok(found)
     };

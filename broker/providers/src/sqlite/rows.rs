@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Error, Result, Row};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Result, Row};
 use serde::{Deserialize, Serialize};
 use sundown_core::provider::{Intent, Recipient, Submission, SubmissionState};
 use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
 use sundown_protocol::request::{Notify, Report, Returned};
 
+use super::recipients::{self, Envelope};
 use super::schema::state_number;
 use super::sum::{self, By, Sum, damaged};
 
@@ -31,16 +32,15 @@ pub(super) fn is_of(found: [u8; 16], record: u128) -> Result<()> {
     if found == key(record) { Ok(()) } else { Err(damaged()) }
 }
 
-pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
-    let recipients: String = row.get(4)?;
-    let decoded = decode_recipients(&recipients)
-        .ok_or_else(|| Error::InvalidColumnType(4, "recipients".into(), Type::Text))?;
+pub(super) fn submission(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
+    let record = u128::from_be_bytes(row.get(0)?);
+    let (recipients, envelope) = recipients::load(connection, row.get(7)?, record, row.get(4)?)?;
     let found = Submission {
-        record: u128::from_be_bytes(row.get(0)?),
+        record,
         profile: row.get(1)?,
         uid: row.get(2)?,
         from: row.get(3)?,
-        recipients: decoded,
+        recipients,
         subject: row.get(5)?,
         size: row.get(6)?,
         order: row.get(7)?,
@@ -51,13 +51,13 @@ pub(super) fn submission(row: &Row<'_>) -> Result<Submission> {
         last_error: row.get(12)?,
         report: decode_report(row.get(13)?),
     };
-    sum::check(row.get(14)?, |by| envelope_sum(by, &found, &recipients))?;
+    sum::check(row.get(14)?, |by| envelope_sum(by, &found, &envelope))?;
     Ok(found)
 }
 
 /// What can be read of a row that is damaged, for people to see: nothing is sent by it. Behind the columns of a submission
 /// stands its state.
-pub(super) fn damaged_submission(row: &Row<'_>) -> Result<Submission> {
+pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
     let text = |place| match row.get_ref(place) {
         Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
             String::from_utf8_lossy(bytes).into_owned()
@@ -70,20 +70,23 @@ pub(super) fn damaged_submission(row: &Row<'_>) -> Result<Submission> {
         _ => SubmissionState::Unknown,
     };
     let unreadable = || vec![UNREADABLE.to_owned()];
-    let addresses = decode_recipients(&text(4)).filter(|recipients| !recipients.is_empty());
-    let addresses = addresses
-        .map_or_else(unreadable, |known| known.into_iter().map(|known| known.address).collect());
+    let record = row.get(0).map_or(0, u128::from_be_bytes);
+    let order = row.get(7)?;
+    let known = recipients::load(connection, order, record, text(4)).ok();
+    let addresses = known.map(|(known, _)| known.into_iter().map(|known| known.address).collect());
+    let addresses = addresses.filter(|known: &Vec<_>| !known.is_empty());
+    let addresses = addresses.unwrap_or_else(unreadable);
     let recipient =
         |address| Recipient { address, state, intent: None, reply: Some(DAMAGED.to_owned()) };
     Ok(Submission {
-        record: row.get(0).map_or(0, u128::from_be_bytes),
+        record,
         profile: text(1),
         uid: number(2) as u32,
         from: text(3),
         recipients: addresses.into_iter().map(recipient).collect(),
         subject: text(5),
         size: number(6) as u64,
-        order: row.get(7)?,
+        order,
         no_mail: false,
         attempts: number(9) as u32,
         due: number(10) as u64,
@@ -101,15 +104,15 @@ const UNREADABLE: &str = "(its recipients cannot be read)";
 
 /// The sum over whom a message is from and for, and what became of it: mail for somebody else, or sent twice, is worse than
 /// mail that waits.
-pub(super) fn envelope_sum(by: By, submission: &Submission, recipients: &str) -> sum::Stored {
-    Sum::new(by)
+pub(super) fn envelope_sum(by: By, submission: &Submission, envelope: &Envelope) -> sum::Stored {
+    let sum = Sum::new(by)
         .number(submission.record)
         .number(submission.uid.into())
         .bytes(submission.profile.as_bytes())
         .bytes(submission.from.as_bytes())
-        .bytes(recipients.as_bytes())
-        .number(encode_report(submission.report).into())
-        .value()
+        .bytes(envelope.text.as_bytes())
+        .number(encode_report(submission.report).into());
+    envelope.rows.map_or(sum, |rows| sum.number(rows.into())).value()
 }
 
 /// The sum over where a message's bytes are and how many.
@@ -179,7 +182,16 @@ pub(super) fn encode_recipients(recipients: &[Recipient]) -> String {
     serde_json::to_string(&stored).expect("text has a JSON form")
 }
 
-fn decode_recipients(text: &str) -> Option<Vec<Recipient>> {
+/// One recipient as text.
+pub(super) fn encode_one(recipient: &Recipient) -> String {
+    serde_json::to_string(&Stored::from(recipient)).expect("text has a JSON form")
+}
+
+pub(super) fn decode_one(text: &str) -> Option<Recipient> {
+    decode_recipient(serde_json::from_str(text).ok()?)
+}
+
+pub(super) fn decode_recipients(text: &str) -> Option<Vec<Recipient>> {
     let stored: Vec<Stored<'_>> = serde_json::from_str(text).ok()?;
     stored.into_iter().map(decode_recipient).collect()
 }

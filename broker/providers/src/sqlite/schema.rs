@@ -8,6 +8,7 @@
 //! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
 //! * `unsynced`: one row, which each commit without a sync changes, and no other commit: the log shows by its page which
 //!   commits a power cut may have torn.
+//! * `recipient`: a row for each recipient of a submission that has many; a few stand in the row of their message.
 //! * `setting`: profile sections.
 //! * `meta`: the store's number; the lowest `seq` and the lowest body's number that were never reserved.
 //!
@@ -28,7 +29,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// The newest schema.
 ///
 /// 6: `meta` has the lowest numbers that were never reserved; what is older derived them from the rows that were there, and
-/// may have given out a body's number twice. `unsynced`. Sums name their format.
+/// may have given out a body's number twice. `unsynced`, `recipient`. Sums name their format.
 /// 5: sums of words in four rows, which an older broker takes for damage.
 /// 4: sums of words; what is older has sums of bytes. The index on due times asks for a range of states: for a list of
 /// them `SQLite` makes a table of its own with every row that it enters.
@@ -58,13 +59,19 @@ DROP INDEX message_due;
 CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
 ",
     "",
-    UNSYNCED,
+    ADDED,
 ];
 
-/// Said so that it can be repeated: what was saved of a damaged store may have the table, and is of schema 3.
-const UNSYNCED: &str = "
+/// Said so that it can be repeated: what was saved of a damaged store may have the tables, and is of schema 3.
+const ADDED: &str = "
 CREATE TABLE IF NOT EXISTS unsynced (commits INTEGER NOT NULL);
 INSERT INTO unsynced SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM unsynced);
+CREATE TABLE IF NOT EXISTS recipient (
+    message INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (message, place)
+) WITHOUT ROWID;
 ";
 
 /// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
@@ -181,7 +188,7 @@ fn create(connection: &Connection) -> Result<(), Failure> {
     let script = format!(
         "BEGIN IMMEDIATE;
          {TABLES}
-         {UNSYNCED}
+         {ADDED}
          INSERT INTO meta VALUES ('seq', 1), ('body', 1), ('touched', 0);
          INSERT INTO meta SELECT 'uid', 1 + abs(random() % 4294967294);
          PRAGMA application_id = {APPLICATION};

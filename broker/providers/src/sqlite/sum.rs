@@ -126,6 +126,11 @@ impl Sum {
         Self { value: XxHash3_64::oneshot_with_seed(self.value, bytes), ..self }
     }
 
+    /// As a part of another sum.
+    pub(super) fn number64(self) -> u64 {
+        self.value
+    }
+
     /// As it stands in the tables.
     pub(super) fn value(self) -> Stored {
         match self.by {

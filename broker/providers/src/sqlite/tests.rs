@@ -264,7 +264,7 @@ fn a_repeated_key_makes_no_second_message() {
     let (first, _) = submitted(fixture.write(submit(1, inline(MESSAGE))));
     fixture.write(append(9, b"again")).expect("it is appended");
     let answers =
-        fixture.batch(vec![submit(1, MessageContent::Uploaded(9)), submit(1, inline("other"))]);
+        fixture.batch(vec![submit(1, MessageContent::Uploaded(9)), submit(1, inline(MESSAGE))]);
     for answer in answers {
         assert_eq!(submitted(answer), (first.clone(), false));
     }
@@ -280,6 +280,25 @@ fn a_repeated_key_makes_no_second_message() {
     assert_eq!(place(fixture.write(save(2, inline("y")))), (2, Folder::Drafts, false));
     assert_eq!(fixture.content(2), "x");
     assert_eq!(code(&fixture.write(submit(2, inline("x")))), Some(Code::E_COLLISION));
+}
+
+/// A key that another user has taken, or that was taken for another message, is no repeat: the answer would be an entry
+/// that is not what was handed over.
+#[test]
+fn a_key_of_another_message_is_refused() {
+    let mut fixture = Fixture::new();
+    let (first, _) = submitted(fixture.write(submit(1, inline("Subject: one\n\nx"))));
+    let stranger = Submission { uid: 1001, ..submission(1) };
+    let refused = [
+        submit_of(stranger, inline("Subject: one\n\nx")),
+        submit(1, inline("Subject: two\n\nx")),
+        submit(1, inline("Subject: one\n\nxx")),
+    ];
+    for write in refused {
+        assert_eq!(code(&fixture.write(write)), Some(Code::E_COLLISION));
+    }
+    let (again, new) = submitted(fixture.write(submit(1, inline("Subject: one\n\nx"))));
+    assert_eq!((again, new), (first, false));
 }
 
 #[test]
@@ -962,6 +981,173 @@ fn a_message_with_a_damaged_body_can_bounce() {
     assert!(fixture.content(notice).contains("550 5.1.1"));
 }
 
+/// A submission with so many recipients.
+fn to_many(record: u128, count: usize) -> Submission {
+    let one = submission(record).recipients[0].clone();
+    let recipient = |n| Recipient { address: format!("recipient-{n}@example.org"), ..one.clone() };
+    Submission { recipients: (0..count).map(recipient).collect(), ..submission(record) }
+}
+
+fn change(submission: &Submission) -> StoreWrite {
+    let update = SubmissionUpdate {
+        submission: submission.clone(),
+        bounced: Vec::new(),
+        notice: submission.record + 1_000_000,
+        now: wall(),
+    };
+    StoreWrite::Update(Box::new(update))
+}
+
+fn stored(fixture: &Fixture, record: u128) -> Submission {
+    match fixture.read(&StoreRead::Submission { record }) {
+        Ok(ProviderAnswer::Queue { rows, .. }) => rows[0].clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// However many recipients there are, every change of any of them is kept, over restarts and refused writes as well.
+#[test]
+fn recipients_keep_what_became_of_them() {
+    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
+    let mut fixture = Fixture::new();
+    let mut messages: Vec<Submission> = Vec::new();
+    for (record, count) in (1..).zip([1, 31, 32, 33, 200]) {
+        let (entered, _) =
+            submitted(fixture.write(submit_of(to_many(record, count), inline(MESSAGE))));
+        messages.push(entered);
+    }
+    for round in 0..60 {
+        let one = random.next_u32() as usize % messages.len();
+        let mut changed = messages[one].clone();
+        for _ in 0..=random.next_u32() % 4 {
+            let place = random.next_u32() as usize % changed.recipients.len();
+            let recipient = &mut changed.recipients[place];
+            let marker = format!("round {round}");
+            recipient.state = SubmissionState::Transmitting;
+            recipient.intent = Some(Intent { transport: "here".into(), marker });
+            recipient.reply = Some(format!("250 {round}"));
+        }
+        changed.attempts += 1;
+        match random.next_u32() % 4 {
+            // The second is refused, and undoes nothing of the first.
+            0 => {
+                let answers =
+                    fixture.batch(vec![change(&changed), StoreWrite::Delete { record: 99 }]);
+                assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
+                messages[one] = changed;
+            }
+            1 => drop(fixture.reopen()),
+            _ => {
+                fixture.write(change(&changed)).expect("it is changed");
+                messages[one] = changed;
+            }
+        }
+        for message in &messages {
+            assert_eq!(stored(&fixture, message.record), *message, "round {round}");
+        }
+    }
+    assert_eq!(fixture.sql("SELECT count(DISTINCT message) FROM recipient"), 3);
+    for mut message in messages {
+        message.recipients.iter_mut().for_each(|one| one.state = SubmissionState::Sent);
+        fixture.write(change(&message)).expect("it is sent");
+    }
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    writer.purge(wall() + (8 << 30)).expect("it purges");
+    assert_eq!(fixture.sql("SELECT count(*) FROM recipient"), 0);
+}
+
+/// A message to many that was submitted when all of them stood in its row.
+#[test]
+fn recipients_of_an_older_store_get_rows() {
+    let mut fixture = Fixture::new();
+    let (mut message, _) = submitted(fixture.write(submit_of(to_many(1, 40), inline(MESSAGE))));
+    let text = rows::encode_recipients(&message.recipients);
+    let envelope = recipients::Envelope { text: text.clone(), rows: None };
+    let sum = rows::envelope_sum(By::Lanes, &message, &envelope);
+    let writer = fixture.writer();
+    let older = "UPDATE message SET envelope_to = ?1, envelope_sum = ?2";
+    writer.execute(older, (text, sum)).expect("it is as it was");
+    writer.execute_batch("DROP TABLE recipient; PRAGMA user_version = 5").expect("as it was");
+    fixture.reopen();
+    assert_eq!(stored(&fixture, 1), message);
+    message.recipients[7].state = SubmissionState::Sent;
+    fixture.write(change(&message)).expect("it is changed");
+    fixture.reopen();
+    assert_eq!(stored(&fixture, 1), message);
+    assert_eq!(fixture.sql("SELECT count(*) FROM recipient"), 40);
+}
+
+/// A recipient that is changed, lost, exchanged or given to another message behind the store's back: the message is not sent.
+#[test]
+fn a_damaged_recipient_is_noticed() {
+    for damage in [
+        "UPDATE recipient SET content = replace(content, 'recipient-3@', 'recipient-4@') WHERE place = 3",
+        "UPDATE recipient SET content = replace(content, 'sent', 'queued') WHERE place = 3",
+        "DELETE FROM recipient WHERE place = 3",
+        "DELETE FROM recipient WHERE place = 39",
+        "DELETE FROM recipient",
+        "UPDATE recipient SET place = CASE place WHEN 3 THEN 103 ELSE place END",
+        "UPDATE message SET envelope_to = 'rows 39'",
+    ] {
+        let mut fixture = Fixture::new();
+        let mut message = to_many(1, 40);
+        fixture.write(submit_of(message.clone(), inline(MESSAGE))).expect("it is submitted");
+        message.recipients[3].state = SubmissionState::Sent;
+        fixture.write(change(&message)).expect("it is changed");
+        assert!(fixture.writer().execute(damage, []).expect("it is damaged") > 0, "{damage}");
+        let answer = fixture.read(&StoreRead::Due { after: None, limit: 9 });
+        let Ok(ProviderAnswer::Due { submissions, damaged: 1, .. }) = answer else {
+            panic!("{damage}: {answer:?}")
+        };
+        assert!(submissions.is_empty(), "{damage}");
+    }
+}
+
+/// A change of a few of many recipients writes a few pages.
+#[test]
+fn a_change_writes_what_changed() {
+    let mut fixture = Fixture::new();
+    let (mut message, _) = submitted(fixture.write(submit_of(to_many(1, 10_000), inline(MESSAGE))));
+    let log = fixture.path().with_file_name("store.db-wal");
+    let written = |fixture: &Fixture| {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let truncate = || fixture.writer().query_row(sql, [], |_| Ok(())).expect("it is moved");
+        let size = fs::metadata(&log).expect("a log").len();
+        truncate();
+        size
+    };
+    written(&fixture);
+    for first in (0..10_000).step_by(1_000) {
+        for recipient in &mut message.recipients[first..first + 50] {
+            recipient.state = SubmissionState::Sent;
+        }
+        fixture.write(change(&message)).expect("it is changed");
+        let bytes = written(&fixture);
+        assert!(bytes < 128 << 10, "{bytes} bytes for 50 recipients");
+    }
+    assert_eq!(stored(&fixture, 1), message);
+}
+
+/// A purge is done in slices until nothing is left, however much there was.
+#[test]
+fn a_purge_comes_to_its_end() {
+    let mut fixture = Fixture::new();
+    for record in 1..=1_200 {
+        fixture.store.commit(vec![save(record, inline("x"))], Sync::None);
+    }
+    let old = "UPDATE message SET final_at = 1, folder = 0";
+    fixture.writer().execute(old, []).expect("they are old");
+    fixture.reopen();
+    let left = |fixture: &Fixture| fixture.sql("SELECT count(*) FROM message");
+    assert_eq!(left(&fixture), 700, "a start forgets one slice");
+    let mut slices = 0;
+    while left(&fixture) > 0 && slices < 9 {
+        fixture.store.tidy();
+        slices += 1;
+    }
+    assert_eq!((left(&fixture), slices), (0, 2));
+}
+
 /// A store of the first schema is brought to this one, with everything that is in it.
 #[test]
 fn an_older_store_is_brought_up_to_date() {
@@ -1013,8 +1199,8 @@ fn understands_sums(schema: i32, by: By) {
     let bytes = body::sum_of(by, id, MESSAGE.as_bytes());
     writer.execute("UPDATE body SET sum = ?1", [bytes]).expect("it is as it was");
     let place = rows::body_sum(by, 1, body, stored.size);
-    let recipients = rows::encode_recipients(&stored.recipients);
-    let envelope = rows::envelope_sum(by, &stored, &recipients);
+    let envelope = recipients::Envelope::of(1, &stored.recipients);
+    let envelope = rows::envelope_sum(by, &stored, &envelope);
     writer
         .execute("UPDATE message SET body_sum = ?1, envelope_sum = ?2", [place, envelope])
         .expect("it is as it was");

@@ -14,7 +14,8 @@ use sundown_protocol::{Code, EntryId};
 use super::body;
 use super::numbers::Numbers;
 use super::reader::{no_message, setting};
-use super::rows::{body_sum, encode_recipients, encode_report, envelope_sum, is_of, key};
+use super::recipients::{self, Envelope, Rows};
+use super::rows::{body_sum, encode_report, envelope_sum, is_of, key};
 use super::schema::{self, FIRST_FINAL, GONE, folder_number, state_number};
 use super::sum::By;
 use crate::fault::{self, Failure};
@@ -36,6 +37,8 @@ pub(super) struct Writer {
     pub(super) uid: u32,
     seqs: Numbers,
     bodies: Numbers,
+    /// The recipients that were changed last, if they have rows of their own: a message to many is changed many times.
+    pub(super) changed_last: Option<Rows>,
     /// Whether something was committed that no sync covers yet.
     pub(super) unsynced: Unsynced,
 }
@@ -83,7 +86,7 @@ impl Writer {
         forget_uploads(&connection)?;
         let seqs = Numbers::load(&connection, "seq")?;
         let bodies = Numbers::load(&connection, "body")?;
-        Ok(Self { connection, uid, seqs, bodies, unsynced: Unsynced::Nothing })
+        Ok(Self { connection, uid, seqs, bodies, changed_last: None, unsynced: Unsynced::Nothing })
     }
 
     pub(super) fn apply(&mut self, write: &StoreWrite) -> Answer {
@@ -114,6 +117,7 @@ impl Writer {
     pub(super) fn undone(&mut self) {
         self.seqs.undone();
         self.bodies.undone();
+        self.changed_last = None;
     }
 
     fn append(&mut self, upload: u64, bytes: &[u8]) -> Answer {
@@ -284,8 +288,7 @@ impl Writer {
                        ?17, ?18, ?19, ?20, ?21, ?22, ?23)
                    ON CONFLICT (record) DO NOTHING";
         let queued = entry.submission;
-        let recipients = queued.map(|s| encode_recipients(&s.recipients));
-        let envelope = queued.zip(recipients.as_deref());
+        let envelope = queued.map(|s| (s, Envelope::of(s.record, &s.recipients)));
         let entered = self.connection.prepare_cached(sql)?.execute(params![
             seq,
             key(entry.record),
@@ -304,14 +307,20 @@ impl Writer {
             queued.map(|s| &s.profile),
             queued.map(|s| s.uid),
             queued.map(|s| &s.from),
-            recipients,
+            envelope.as_ref().map(|(_, envelope)| &envelope.text),
             queued.map(|s| s.no_mail),
             queued.map(|s| s.submitted as i64),
             queued.and_then(|s| s.last_error.as_ref()),
             queued.map(|s| encode_report(s.report)),
-            envelope.map(|(s, recipients)| envelope_sum(By::Xxh3, s, recipients)),
+            envelope.as_ref().map(|(s, envelope)| envelope_sum(By::Xxh3, s, envelope)),
         ])?;
-        Ok((entered > 0).then_some(seq))
+        if entered == 0 {
+            return Ok(None);
+        }
+        if let Some(submission) = queued {
+            recipients::insert(&self.connection, seq, &submission.recipients)?;
+        }
+        Ok(Some(seq))
     }
 
     pub(super) fn known(&self, record: u128) -> rusqlite::Result<Option<Known>> {

@@ -1,0 +1,166 @@
+//! The recipients of a submission.
+//!
+//! A few stand as text in the row of their message, so that a change of their states writes a page or two. Many have a row
+//! each, so that a change writes those that changed and not all of them: a message to ten thousand is sent in hundreds of
+//! transmissions, each of which changes some. The message's row then says how many there are, and its sum covers theirs: none can
+//! be lost or changed unseen.
+
+use rusqlite::{Connection, Result, params};
+use sundown_core::provider::Recipient;
+
+use super::rows::{decode_one, decode_recipients, encode_one, encode_recipients};
+use super::sum::{By, Sum, damaged};
+
+/// From how many on each recipient has a row.
+pub(super) const MANY: usize = 32;
+
+/// In front of the number of recipients that have a row each, where else their text would stand.
+const ROWS: &str = "rows ";
+
+/// What stands for the recipients in the row of their message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Envelope {
+    pub(super) text: String,
+    /// The sum over their own rows, if they have some.
+    pub(super) rows: Option<u64>,
+}
+
+impl Envelope {
+    /// That of a submission that is new.
+    pub(super) fn of(record: u128, recipients: &[Recipient]) -> Self {
+        match recipients.len() {
+            ..MANY => Self { text: encode_recipients(recipients), rows: None },
+            _ => Rows::new(0, record, recipients).envelope(),
+        }
+    }
+}
+
+/// Recipients with a row each, as they stand in the tables, and the sum of each row.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// The order of their message.
+    pub(super) order: u64,
+    record: u128,
+    each: Vec<(Recipient, u64)>,
+}
+
+impl Rows {
+    fn new(order: u64, record: u128, recipients: &[Recipient]) -> Self {
+        let sum = |(place, one): (usize, &Recipient)| {
+            (one.clone(), row_sum(record, place, &encode_one(one)))
+        };
+        Self { order, record, each: recipients.iter().enumerate().map(sum).collect() }
+    }
+
+    /// Reads what stands in the tables; `None` if the text of the message's row is the recipients themselves.
+    fn load(connection: &Connection, order: u64, record: u128, text: &str) -> Result<Option<Self>> {
+        let Some(count) = text.strip_prefix(ROWS) else { return Ok(None) };
+        let count: usize = count.parse().map_err(|_| damaged())?;
+        let sql = "SELECT place, content FROM recipient WHERE message = ?1 ORDER BY place";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut found = statement.query([order])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            let content = row.get_ref(1)?.as_str()?;
+            if row.get::<_, usize>(0)? != rows.len() {
+                return Err(damaged());
+            }
+            let recipient = decode_one(content).ok_or_else(damaged)?;
+            rows.push((recipient, row_sum(record, rows.len(), content)));
+        }
+        if rows.len() != count {
+            return Err(damaged());
+        }
+        Ok(Some(Self { order, record, each: rows }))
+    }
+
+    fn envelope(&self) -> Envelope {
+        let text = format!("{ROWS}{}", self.each.len());
+        // Each sum has the place in it, so that two that change places are noticed.
+        let rows = self.each.iter().fold(0, |sum, (_, row)| sum ^ row);
+        Envelope { text, rows: Some(rows) }
+    }
+
+    /// Writes those that are not as they stand in the tables.
+    fn change(&mut self, connection: &Connection, recipients: &[Recipient]) -> Result<()> {
+        if recipients.len() != self.each.len() {
+            return Err(damaged());
+        }
+        for (place, (row, new)) in self.each.iter_mut().zip(recipients).enumerate() {
+            if row.0 != *new {
+                let content = encode_one(new);
+                write(connection, self.order, place, &content)?;
+                *row = (new.clone(), row_sum(self.record, place, &content));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the rows of a submission that is new, or that had none.
+pub(super) fn insert(connection: &Connection, order: u64, recipients: &[Recipient]) -> Result<()> {
+    if recipients.len() < MANY {
+        return Ok(());
+    }
+    let write_one =
+        |(place, one): (usize, &Recipient)| write(connection, order, place, &encode_one(one));
+    recipients.iter().enumerate().try_for_each(write_one)
+}
+
+/// Brings the recipients of a message to what they are to be. `before` is what its row says of them; `known` are the rows
+/// that were changed last, which need not be read again.
+pub(super) fn change(
+    connection: &Connection,
+    known: &mut Option<Rows>,
+    (order, record, before): (u64, u128, &str),
+    recipients: &[Recipient],
+) -> Result<Envelope> {
+    let rows = match known.take().filter(|rows| rows.order == order) {
+        Some(rows) => Some(rows),
+        None => Rows::load(connection, order, record, before)?,
+    };
+    let rows = if let Some(mut rows) = rows {
+        rows.change(connection, recipients)?;
+        rows
+    } else {
+        // It was submitted when each message had all of them in its row.
+        insert(connection, order, recipients)?;
+        Rows::new(order, record, recipients)
+    };
+    let envelope = rows.envelope();
+    *known = Some(rows);
+    Ok(envelope)
+}
+
+/// The recipients of a message, by what its row says of them.
+pub(super) fn load(
+    connection: &Connection,
+    order: u64,
+    record: u128,
+    text: String,
+) -> Result<(Vec<Recipient>, Envelope)> {
+    if let Some(rows) = Rows::load(connection, order, record, &text)? {
+        let envelope = rows.envelope();
+        return Ok((rows.each.into_iter().map(|(recipient, _)| recipient).collect(), envelope));
+    }
+    let recipients = decode_recipients(&text).ok_or_else(damaged)?;
+    Ok((recipients, Envelope { text, rows: None }))
+}
+
+/// Forgets the rows of a message.
+pub(super) fn forget(connection: &Connection, order: u64) -> Result<()> {
+    let sql = "DELETE FROM recipient WHERE message = ?1";
+    connection.prepare_cached(sql)?.execute([order])?;
+    Ok(())
+}
+
+fn write(connection: &Connection, order: u64, place: usize, content: &str) -> Result<()> {
+    let sql = "INSERT INTO recipient (message, place, content) VALUES (?1, ?2, ?3)
+               ON CONFLICT DO UPDATE SET content = excluded.content";
+    connection.prepare_cached(sql)?.execute(params![order, place, content])?;
+    Ok(())
+}
+
+fn row_sum(record: u128, place: usize, content: &str) -> u64 {
+    Sum::new(By::Xxh3).number(record).number(place as u128).bytes(content.as_bytes()).number64()
+}
