@@ -34,7 +34,7 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// How long a logoff waits for sinks that are being called.
 const TELLING: Duration = Duration::from_secs(5);
 /// How often it looks. A broker that is restarted is back within a few of these.
-const LOOK: Duration = Duration::from_millis(25);
+pub(crate) const LOOK: Duration = Duration::from_millis(25);
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -463,13 +463,16 @@ impl Library {
     }
 
     fn look_for_broker(self: &Arc<Self>, seeker: Seeker<'_, Link>) {
+        let mut may_start = self.options.watching == Watching::Callers;
         while seeker.goes_on() {
-            if let Ok(link) = self.connect() {
-                match self.come_back(&link) {
+            match self.connect() {
+                Ok(link) => match self.come_back(&link) {
                     Ok(back) => return self.back(&link, seeker.found(&link), back),
                     // Those that are back already leave with it, and come again over the next one.
                     Err(error) => link.die(&error.to_string()),
-                }
+                },
+                Err(error) if may_start && looks_absent(&error) => may_start = self.start_another(),
+                Err(_) => {}
             }
             if Instant::now() >= seeker.until() {
                 if seeker.give_up() {
@@ -478,6 +481,16 @@ impl Library {
                 return;
             }
             thread::sleep(LOOK);
+        }
+    }
+
+    /// Starts a broker for a brief program, which wants one call answered and leaves; others wait for whoever starts the next.
+    /// Whether that may be tried again.
+    fn start_another(self: &Arc<Self>) -> bool {
+        let Some(program) = self.starts() else { return false };
+        match autostart::start(program, &self.paths, || self.connect().is_ok()) {
+            Ok(()) | Err(NotStarted::Occupied(_)) => true,
+            Err(NotStarted::Failed(_)) => false,
         }
     }
 
@@ -538,7 +551,7 @@ impl Library {
     }
 
     /// The connection, waiting for it while the broker is away, and made anew if there is none. Only an initialization starts a
-    /// broker.
+    /// broker, and what looks for one on behalf of a brief program.
     pub(crate) fn link(self: &Arc<Self>) -> Result<SharedLink, Error> {
         self.check_alive()?;
         // Who looks for the broker gives up before that.
@@ -613,7 +626,7 @@ impl Library {
     }
 
     /// Waits until this connection is not the one that is used any more.
-    fn wait_for_another(self: &Arc<Self>, old: &SharedLink, until: Instant) {
+    pub(crate) fn wait_for_another(self: &Arc<Self>, old: &SharedLink, until: Instant) {
         if self.options.watching == Watching::Callers && old.wait_for_end(until) {
             self.lost(old);
         }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Event, Events};
@@ -19,7 +21,7 @@ use sundown_protocol::{
 
 use crate::deferred::{Deferred, Submission};
 use crate::error::Error;
-use crate::library::{Library, lock};
+use crate::library::{LOOK, Library, PATIENCE, lock};
 use crate::link::{Hook, SharedLink};
 use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
 use crate::mapi::new_key;
@@ -156,17 +158,21 @@ impl Session {
     /// Connects, and logs on together with the hello; where there is a connection it only logs on.
     pub(crate) fn begin(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
         let state = SessionState::new(library, logon);
-        let first = || (Request::Logon(state.logon.clone()), state.logged_on_hook(library));
-        let asked = library.connect_now(Some(&first))?;
-        match asked.map(|(link, asked)| link.answer(asked)) {
-            Some(Ok(Ok(Reply::LoggedOn(_)))) => return Ok(Self { state }),
-            Some(Ok(Err(refusal))) if refusal.fault.code != Code::E_WAIT => {
-                return Err(refusal.into());
+        let until = Instant::now() + PATIENCE;
+        let mut was_here = false;
+        loop {
+            let error = match state.begin_once(library, until, &mut was_here) {
+                Ok(()) => return Ok(Self { state }),
+                Err(error) => error,
+            };
+            let is_gone =
+                error.is_disconnected() || error.is_unreachable() || error.is_end_of_session();
+            if !was_here || !is_gone || Instant::now() >= until {
+                return Err(error);
             }
-            // There was one already, or the broker has gone away since: it is asked as always.
-            _ => state.log_on(library)?,
+            // It was stopped or has crashed in front of this one: another is started, or comes.
+            thread::sleep(LOOK);
         }
-        Ok(Self { state })
     }
 
     /// The session's number with this broker.
@@ -414,6 +420,33 @@ impl SessionState {
             connections: AtomicU32::new(0),
             uploads: AtomicU32::new(0),
         })
+    }
+
+    /// Connects, and logs on together with the hello. Whether a broker was there.
+    fn begin_once(
+        self: &Arc<Self>,
+        library: &Arc<Library>,
+        until: Instant,
+        was_here: &mut bool,
+    ) -> Result<(), Error> {
+        let first = || (Request::Logon(self.logon.clone()), self.logged_on_hook(library));
+        let asked = library.connect_now(Some(&first))?;
+        *was_here = true;
+        // There may be a connection already: it is asked as always.
+        let Some((link, asked)) = asked else { return self.log_on(library) };
+        match link.answer(asked) {
+            Ok(Ok(Reply::LoggedOn(_))) => Ok(()),
+            Ok(Ok(_)) => Err(unexpected()),
+            Ok(Err(refusal)) if refusal.fault.code == Code::E_WAIT => {
+                library.wait_for_another(&link, until);
+                Err(Error::not_asked(refusal.fault.message))
+            }
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(error) => {
+                library.wait_for_another(&link, until);
+                Err(error)
+            }
+        }
     }
 
     fn log_on(self: &Arc<Self>, library: &Arc<Library>) -> Result<(), Error> {

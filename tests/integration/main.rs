@@ -20,6 +20,7 @@ mod log;
 mod metrics;
 mod objects;
 mod older;
+mod outcomes;
 mod pictures;
 mod places;
 mod profiles;
