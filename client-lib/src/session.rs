@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Event, Events};
 use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
-    Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
+    LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
+    Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SubmitKey,
@@ -22,11 +23,12 @@ use sundown_protocol::{
 use crate::deferred::{Deferred, Submission};
 use crate::error::Error;
 use crate::library::{LOOK, Library, PATIENCE, lock};
+use crate::limits::within;
 use crate::link::{Hook, SharedLink};
 use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
 use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
-use crate::notify::{self, News, Notice, Sink, SinkFunction};
+use crate::notify::{self, News, Notice, Sink, SinkFunction, Told};
 use crate::object::{AddressBook, Draft, Folder, ObjectState, OpenMessage, StatusTable, Store};
 use crate::shutdown::ClientShutdown;
 
@@ -88,7 +90,10 @@ impl Logon {
     }
 }
 
-/// One logon to a session (`IMAPISession`). Dropping it logs off.
+/// How long dropping a session may take.
+const DROPPING: Duration = Duration::from_secs(1);
+
+/// One logon to a session (`IMAPISession`). Dropping it logs off; for that it waits a second at most, and the library does the rest.
 pub struct Session {
     pub(crate) state: Arc<SessionState>,
 }
@@ -128,6 +133,8 @@ struct Inner {
     deferred: Deferred,
     /// Unsaved drafts that are open, by their number.
     drafts: BTreeSet<u32>,
+    /// Nobody uses it any more: it leaves as soon as it can.
+    unwanted: bool,
     /// What this member submitted, for the question before a logoff.
     submissions: Submissions,
 }
@@ -396,7 +403,11 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = self.state.log_off(&Logoff::now());
+        if let Err(error) = within(DROPPING, || self.state.log_off(&Logoff::now()))
+            && error.has_given_up()
+        {
+            self.state.leave_later();
+        }
     }
 }
 
@@ -413,6 +424,7 @@ impl SessionState {
                 sinks: BTreeMap::new(),
                 deferred: Deferred::default(),
                 drafts: BTreeSet::new(),
+                unwanted: false,
                 submissions: Submissions::default(),
             }),
             events: crossbeam_channel::bounded(EVENTS),
@@ -442,6 +454,10 @@ impl SessionState {
                 Err(Error::not_asked(refusal.fault.message))
             }
             Ok(Err(refusal)) => Err(refusal.into()),
+            Err(error) if error.has_given_up() => {
+                self.is_unwanted();
+                Err(error)
+            }
             Err(error) => {
                 library.wait_for_another(&link, until);
                 Err(error)
@@ -451,10 +467,51 @@ impl SessionState {
 
     fn log_on(self: &Arc<Self>, library: &Arc<Library>) -> Result<(), Error> {
         let hook = || self.logged_on_hook(library);
-        match library.call(Some(&hook), |_| Ok(Request::Logon(self.logon.clone())))? {
-            Reply::LoggedOn(_) => Ok(()),
-            _ => Err(unexpected()),
+        match library.call(Some(&hook), |_| Ok(Request::Logon(self.logon.clone()))) {
+            Ok(Reply::LoggedOn(_)) => Ok(()),
+            Ok(_) => Err(unexpected()),
+            Err(error) => {
+                if error.has_given_up() {
+                    self.is_unwanted();
+                }
+                Err(error)
+            }
         }
+    }
+
+    /// Whoever asked for the logon has gone; it may succeed all the same, or have done so.
+    fn is_unwanted(&self) {
+        let logged_on = {
+            let mut inner = lock(&self.inner);
+            inner.unwanted = true;
+            inner.epoch > 0
+        };
+        if logged_on {
+            self.leave_later();
+        }
+    }
+
+    /// Logs off without waiting: at once, or when the broker is back and has what was deferred.
+    pub(crate) fn leave_later(&self) {
+        let Ok(library) = self.library() else { return };
+        let member = {
+            let mut inner = lock(&self.inner);
+            inner.unwanted = true;
+            inner.ended.get_or_insert(Ended::LoggedOff);
+            inner.sinks.clear();
+            inner.facts.member
+        };
+        if let Some(link) = library.link_if_up() {
+            let flags = LogoffFlags::default();
+            let logoff = LogoffRequest { member, flags, drain: None };
+            link.tell(Request::Logoff(logoff), None);
+            library.remove_session(self);
+        }
+    }
+
+    /// Whether it leaves as soon as the broker is back.
+    pub(crate) fn is_leaving(&self) -> bool {
+        lock(&self.inner).unwanted
     }
 
     /// Lists the session before anything that follows its logon can arrive.
@@ -468,8 +525,12 @@ impl SessionState {
             let mut inner = lock(&state.inner);
             inner.facts = facts.clone();
             inner.epoch += 1;
+            let unwanted = inner.unwanted && inner.epoch == 1;
             drop(inner);
             library.add_session(member, Arc::clone(&state));
+            if unwanted {
+                library.tell(Told::Unwanted(state));
+            }
         })
     }
 
@@ -562,7 +623,11 @@ impl SessionState {
         state.alive()?;
         state.library()?.start_teller()?;
         let connection = state.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let hook = || state.advised_hook(connection, source.cloned(), events, Arc::clone(sink));
+        let wanted = Arc::new(AtomicBool::new(true));
+        let hook = || {
+            let registered = (source.cloned(), events, Arc::clone(sink));
+            state.advised_hook(connection, registered, Arc::clone(&wanted))
+        };
         let library = state.library()?;
         let reply = library.call(Some(&hook), |_| {
             let source = match &source {
@@ -574,21 +639,31 @@ impl SessionState {
         match reply {
             Ok(Reply::Advised(_)) => Ok(Sink::new(Arc::clone(state), connection)),
             Ok(_) => Err(unexpected()),
-            Err(error) => Err(state.alive().err().unwrap_or(error)),
+            Err(error) => {
+                // It may come all the same: no sink is called that the program does not know of.
+                wanted.store(false, Ordering::Release);
+                if let Some((advise, epoch)) = state.forget_sink(connection)
+                    && epoch == state.epoch()
+                {
+                    state.tell(|member| Request::Unadvise { member, advise });
+                }
+                Err(state.alive().err().unwrap_or(error))
+            }
         }
     }
 
-    /// Lists the sink before anything it is for can arrive.
+    /// Lists the sink before anything it is for can arrive, as long as somebody wants it.
     fn advised_hook(
         self: &Arc<Self>,
         connection: u32,
-        source: Option<Arc<ObjectState>>,
-        events: Events,
-        sink: SinkFunction,
+        (source, events, sink): (Option<Arc<ObjectState>>, Events, SinkFunction),
+        wanted: Arc<AtomicBool>,
     ) -> Hook {
         let state = Arc::clone(self);
         Box::new(move |outcome| {
-            if let Ok(Reply::Advised(advise)) = outcome {
+            if let Ok(Reply::Advised(advise)) = outcome
+                && wanted.load(Ordering::Acquire)
+            {
                 let mut inner = lock(&state.inner);
                 let (advise, epoch) = (*advise, inner.epoch);
                 let registered = Registered { source, events, advise, epoch, sink };

@@ -16,6 +16,7 @@ mod doctor;
 mod durability;
 mod fast_shutdown;
 mod library;
+mod limits;
 mod log;
 mod metrics;
 mod objects;
