@@ -404,6 +404,11 @@ impl Library {
         match &notification.event {
             // It is for the library, and must not wait behind a sink.
             Event::Durable(entries) => session.durable(entries),
+            Event::Session(tag) => session.is_called(*tag),
+            Event::CriticalError { reason: EndReason::SharedLogoff, .. } => {
+                session.end_is_known();
+                self.tell(Told::Session(session, notification));
+            }
             _ => self.tell(Told::Session(session, notification)),
         }
     }
@@ -524,6 +529,7 @@ impl Library {
                 Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
                     return Err(error);
                 }
+                Err(error) if error.code() == Code::E_END_OF_SESSION => self.is_over(session),
                 Err(_) => self.lose(session),
             }
         }
@@ -570,6 +576,19 @@ impl Library {
             grace: None,
         });
         self.tell(Told::News(session, news));
+    }
+
+    /// A shared session that was ended, and its grace is over: its program is told, unless it was before.
+    fn is_over(&self, session: Arc<SessionState>) {
+        let known = session.end_is_known();
+        session.evicted();
+        if !known {
+            let (code, reason) = (Code::E_END_OF_SESSION, EndReason::SharedLogoff);
+            let news =
+                News::Broker(Event::CriticalError { code, reason, by: None, grace: Some(0) });
+            self.tell(Told::News(Arc::clone(&session), news));
+        }
+        self.tell(Told::News(session, News::Broker(Event::Evicted)));
     }
 
     fn end_sessions(&self, reason: EndReason) {

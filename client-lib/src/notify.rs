@@ -198,6 +198,8 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
         session.evicted();
     }
     let critical = matches!(event, Event::CriticalError { .. });
+    // Told while the session came back, before its sinks were registered again.
+    let advises = if critical && advises.is_empty() { session.session_advises() } else { advises };
     let handled = deliver(session, &advises, News::Broker(event));
     if critical && handled && session.on_end == OnEndOfSession::LogOff {
         session.leave_because_of_error();

@@ -16,8 +16,8 @@ use sundown_protocol::request::{
     Submit,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SubmitKey,
-    Token, UploadId, frame,
+    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SessionTag,
+    SubmitKey, Token, UploadId, Version, frame,
 };
 
 use crate::deferred::{Deferred, Submission};
@@ -137,6 +137,10 @@ struct Inner {
     unwanted: bool,
     /// What this member submitted, for the question before a logoff.
     submissions: Submissions,
+    /// By which name the session can be returned to, with a broker that knows such names.
+    tag: Option<SessionTag>,
+    /// Whether the end of the session is known here: it was told, or this member ended it.
+    end_known: bool,
 }
 
 #[derive(Clone)]
@@ -426,6 +430,8 @@ impl SessionState {
                 drafts: BTreeSet::new(),
                 unwanted: false,
                 submissions: Submissions::default(),
+                tag: None,
+                end_known: false,
             }),
             events: crossbeam_channel::bounded(EVENTS),
             missed: Mutex::default(),
@@ -708,11 +714,13 @@ impl SessionState {
 
     /// Tells the program something that the library has to say: its session sinks, or the default event queue.
     pub(crate) fn tell_news(&self, news: &News) {
-        let of_session: Vec<_> = {
-            let inner = lock(&self.inner);
-            inner.sinks.values().filter(|r| r.source.is_none()).map(|r| r.advise).collect()
-        };
-        notify::deliver(self, &of_session, news.clone());
+        notify::deliver(self, &self.session_advises(), news.clone());
+    }
+
+    /// The registrations on the session itself.
+    pub(crate) fn session_advises(&self) -> Vec<AdviseId> {
+        let inner = lock(&self.inner);
+        inner.sinks.values().filter(|r| r.source.is_none()).map(|r| r.advise).collect()
     }
 
     pub(crate) fn durable(&self, entries: &[EntryId]) {
@@ -754,11 +762,16 @@ impl SessionState {
 
     pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
         self.repeat_lost()?;
+        // A member that ends the session is not told of that, also by the broker that finishes it.
+        let known = how.flags.contains(LogoffFlags::SHARED).then(|| self.end_is_known());
         let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         let reply = self.retrying(|link, member| {
             let flags = how.flags_for(link);
             Ok(Request::Logoff(LogoffRequest { member, flags, drain }))
         });
+        if let (Err(_), Some(known)) = (&reply, known) {
+            lock(&self.inner).end_known = known;
+        }
         let Reply::LoggedOff(account) = reply.inspect_err(|error| self.note_lost(error))? else {
             return Err(unexpected());
         };
@@ -903,7 +916,7 @@ impl SessionState {
         link: &SharedLink,
     ) -> Result<u64, Error> {
         let hook = self.logged_on_hook(library);
-        link.call(Request::Logon(self.logon.clone()), Some(hook))??;
+        link.call(self.logon_again(link), Some(hook))??;
         let member = self.member();
         self.register_again(link, member)?;
         let deferred = lock(&self.inner).deferred.to_bring_back();
@@ -921,6 +934,29 @@ impl SessionState {
             }
         }
         Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+    }
+
+    /// A logon to the session that this member was in, as far as the broker can tell which one that is.
+    fn logon_again(&self, link: &SharedLink) -> Request {
+        let inner = lock(&self.inner);
+        match inner.tag {
+            Some(tag) if link.speaks(Version::V3) => {
+                Request::Return { logon: self.logon.clone(), tag, told: inner.end_known }
+            }
+            _ => Request::Logon(self.logon.clone()),
+        }
+    }
+
+    /// The broker says how the session is called.
+    pub(crate) fn is_called(&self, tag: SessionTag) {
+        let mut inner = lock(&self.inner);
+        inner.end_known &= inner.tag == Some(tag);
+        inner.tag = Some(tag);
+    }
+
+    /// The broker says that somebody has ended the session for everybody. Whether that was known before.
+    pub(crate) fn end_is_known(&self) -> bool {
+        std::mem::replace(&mut lock(&self.inner).end_known, true)
     }
 
     /// Registers every sink again. One that is refused, or whose object is not there any more, is none any more: its number may be

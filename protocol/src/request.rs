@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId};
+use crate::id::{
+    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionTag, SubmitKey, Token, UploadId,
+};
 use crate::notification::Events;
 use crate::reply::Resource;
 use crate::version::Version;
@@ -244,6 +246,17 @@ pub enum Request {
     Ticket {
         /// The newest ticket that this program image holds, should an earlier broker have given it one.
         shown: Option<Ticket>,
+    },
+    /// Logs on again to a session that the client was in before, with this broker or an earlier one →
+    /// [`Reply::LoggedOn`](crate::Reply::LoggedOn). If the session was ended for everybody, the member gets into the same ending
+    /// session for the grace that remains, or `MAPI_E_END_OF_SESSION` after it; if it was not, this is a logon. From version 3 on.
+    Return {
+        /// As for a logon.
+        logon: Logon,
+        /// The session, by [`Event::Session`](crate::Event::Session).
+        tag: SessionTag,
+        /// Whether the client was told of the end, or caused it.
+        told: bool,
     },
     /// Deletes a message if it is in this folder: into Deleted, or for good from there → [`Reply::Done`](crate::Reply::Done). Where
     /// it is elsewhere it is `MAPI_E_NOT_FOUND`: a repeat does not delete for good what the first one moved. From version 3 on.
@@ -665,6 +678,7 @@ impl Request {
         match self {
             // What belongs to a member or a connection has ended with it.
             Self::Logon(_)
+            | Self::Return { .. }
             | Self::Logoff(_)
             | Self::Advise { .. }
             | Self::Unadvise { .. }
@@ -723,7 +737,7 @@ impl Request {
     pub fn since(&self) -> Version {
         match self {
             Self::Broker => Version::V2,
-            Self::Ticket { .. } | Self::DeleteFrom { .. } => Version::V3,
+            Self::Ticket { .. } | Self::Return { .. } | Self::DeleteFrom { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -761,6 +775,7 @@ impl Request {
             | Self::DeleteProfile { .. }
             | Self::Broker
             | Self::Ticket { .. }
+            | Self::Return { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
         }
@@ -798,6 +813,7 @@ impl Request {
             Self::DeleteProfile { .. } => "DeleteProfile",
             Self::Broker => "Broker",
             Self::Ticket { .. } => "Ticket",
+            Self::Return { .. } => "Return",
             Self::DeleteFrom { .. } => "DeleteFrom",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",

@@ -72,7 +72,7 @@ impl Renewals {
 }
 
 impl Broker {
-    /// A provider has answered a Do with success: whether it goes on for its other processes is seen at its next answer.
+    /// A provider has answered a Do, in whatever way: whether it goes on for its other processes is seen at its next answer.
     pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
         let Some(provider) = self.sessions.get(&session).map(|s| &s.providers[place]) else {
             return;

@@ -152,6 +152,7 @@ impl Broker {
                 self.store_logoff(asker, (member, object), flags, turn)
             }
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
+            Request::Return { logon, tag, told } => self.return_to(asker, logon, (tag, told), turn),
             Request::Ticket { shown } => self.ticket(asker, shown.as_ref(), turn),
             Request::Broker => {
                 let status = Box::new(self.broker_status());

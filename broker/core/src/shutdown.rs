@@ -450,7 +450,7 @@ impl Broker {
             };
             self.note_stance(id, place, said);
         }
-        if call == Visits::Do && result.is_ok() {
+        if call == Visits::Do {
             self.doubt(id, place);
         }
         let Some(session) = self.sessions.get(&id) else {
