@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Privileges, Whose};
-use sundown_client::{Error, Mapi, Options, Session};
+use sundown_client::{Error, Mapi, Options, Session, SubmitKey};
 
 use crate::examples;
 
@@ -138,6 +138,17 @@ pub(crate) struct SendArguments {
     /// Stay until the message is final, at most so many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) wait: Option<u64>,
+    /// Makes a repeat harmless: 32 hexadecimal digits by chance, the same for the same message
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub(crate) key: Option<SubmitKey>,
+}
+
+/// A key has all of its 128 bits: a shorter one is no key by chance, and may be somebody else's.
+fn key(text: &str) -> Result<SubmitKey, String> {
+    match text.parse() {
+        Ok(key) if text.len() == 32 => Ok(key),
+        _ => Err("a key is 32 hexadecimal digits".into()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod cli;
 mod completions;
 mod doctor;
 mod examples;
+mod handover;
 mod logoff;
 mod man;
 mod output;

@@ -10,17 +10,30 @@ use sundown_client::{
 };
 
 use crate::cli::{Autostart, Context, SendArguments, Visit, seconds};
+use crate::handover::{self, may_be_stored};
 use crate::output::{self, NOT_FINAL};
 use crate::progress::{Progress, Step};
+use crate::terminal;
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
     let message = compose(read(arguments)?, arguments);
+    let message = match arguments.key {
+        Some(key) => message.key(key),
+        None => message.keyed(),
+    };
     let visit = if arguments.wait.is_some() { Visit::Long } else { Visit::Brief };
-    let (mapi, session) = context.log_on("sundown", &context.paths, Autostart::Yes, visit)?;
-    let submitted = session.submit(&message)?;
+    let log_on = || context.log_on("sundown", &context.paths, Autostart::Yes, visit);
+    let mut logged_on = log_on()?;
+    let submitted = match handover::submit(&mut logged_on, &message, log_on) {
+        Ok(submitted) => submitted,
+        Err(error) if may_be_stored(&error) => return Ok(unknown(context, &error, &message)),
+        Err(error) => return Err(error),
+    };
+    let (mapi, session) = logged_on;
     let state = match arguments.wait {
         None => {
-            session.logoff(Logoff::now())?;
+            // It is durable: what comes of leaving changes nothing.
+            let _ = session.logoff(Logoff::now());
             submitted.state
         }
         Some(limit) => wait(context, &mapi, &session, submitted, seconds(limit))?,
@@ -33,6 +46,24 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
         SubmissionState::Bounced | SubmissionState::Aborted => ExitCode::FAILURE,
         _ => ExitCode::from(NOT_FINAL),
     })
+}
+
+/// Nobody knows whether the message is stored, which is no failure: it says so, and how a repeat is harmless.
+fn unknown(context: &Context, error: &Error, message: &Message) -> ExitCode {
+    let key = message.submit_key().map(|key| format!("{:032x}", key.0)).unwrap_or_default();
+    let message = format!(
+        "{error}; whether the message was stored is not known: the same message with `--key {key}` is stored once"
+    );
+    if context.json {
+        let mut value = output::error_value(error);
+        value["message"] = json!(message);
+        value["outcome"] = json!("unknown");
+        value["key"] = json!(key);
+        println!("{}", json!({ "error": value }));
+    } else {
+        eprintln!("{}", terminal::for_stderr(&format!("sundown: {message}")));
+    }
+    ExitCode::from(NOT_FINAL)
 }
 
 fn read(arguments: &SendArguments) -> Result<Vec<u8>, Error> {

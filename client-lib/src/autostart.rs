@@ -10,10 +10,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use crate::error::Error;
+use crate::library::LOOK;
+use crate::limits::Limits;
+use crate::link::wait_readable_within;
 use crate::paths::Paths;
 
 /// What a broker says on its standard output when its socket accepts. Before that it says why it does not.
@@ -66,8 +70,7 @@ pub(crate) fn start(
     made.map_err(|e| cannot("make the data directory", data, e))?;
     let lock_path = data.join(LOCK_FILE);
     let lock = open(&lock_path).map_err(|e| cannot("open", &lock_path, e))?;
-    rustix::fs::flock(lock.as_fd(), FlockOperation::LockExclusive)
-        .map_err(|e| cannot("lock", &lock_path, e.into()))?;
+    wait_for_turn(&lock).map_err(|e| e.unwrap_or_else(|e| cannot("lock", &lock_path, e)))?;
     if running() {
         return Ok(());
     }
@@ -93,6 +96,24 @@ pub(crate) fn start(
     })
 }
 
+/// Waits until nobody else starts one, as long as the program lets calls take.
+fn wait_for_turn(lock: &File) -> Result<(), Result<Error, io::Error>> {
+    let limits = Limits::of_this_thread();
+    if limits.are_none() {
+        let locked = rustix::fs::flock(lock.as_fd(), FlockOperation::LockExclusive);
+        return locked.map_err(|e| Err(e.into()));
+    }
+    loop {
+        match rustix::fs::flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(Err(error.into())),
+        }
+        limits.check().map_err(Ok)?;
+        std::thread::sleep(LOOK.min(limits.next_wait()));
+    }
+}
+
 fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
     let mut command = Command::new(program);
     command.arg("serve").arg("--detached");
@@ -106,6 +127,11 @@ fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
     let mut child = command.spawn().map_err(|e| cannot("start", program, e))?;
     let mut said = String::new();
     if let Some(output) = child.stdout.take() {
+        if !Limits::of_this_thread().are_none() {
+            // Whoever gives up leaves it to itself: it comes up, or not, without this program.
+            let until = Instant::now() + Duration::from_secs(3600);
+            wait_readable_within(output.as_fd(), until)?;
+        }
         // It says one line and closes the pipe, or it ends.
         let _ = output.take(4096).read_to_string(&mut said);
     }

@@ -26,7 +26,9 @@ enum Kind {
     /// The connection ended before anything was asked, or what was asked may be asked again.
     Disconnected(String, Asked),
     /// What was asked may or may not have happened, and must not be asked again.
-    Unknown(String),
+    Unknown(String, Code),
+    /// The program did not want to wait any longer.
+    GaveUp(Code, String, Asked),
     /// No broker could be reached.
     Unreachable { what: String, source: Option<io::Error> },
 }
@@ -69,12 +71,33 @@ impl Error {
 
     /// Whether the broker may have carried out what it was asked although there is no answer.
     pub(crate) fn may_be_done(&self) -> bool {
-        matches!(*self.0, Kind::Disconnected(_, Asked::Perhaps))
+        matches!(
+            *self.0,
+            Kind::Disconnected(_, Asked::Perhaps) | Kind::GaveUp(_, _, Asked::Perhaps)
+        )
     }
 
     /// Nobody knows what became of what was asked.
     pub(crate) fn outcome_unknown(self) -> Self {
-        Self(Box::new(Kind::Unknown(self.to_string())))
+        let code = if self.has_given_up() { self.code() } else { Code::E_NETWORK_ERROR };
+        Self(Box::new(Kind::Unknown(self.to_string(), code)))
+    }
+
+    /// The program wants to wait no longer; nothing was asked.
+    pub(crate) fn gave_up(code: Code, why: impl Into<String>) -> Self {
+        Self(Box::new(Kind::GaveUp(code, why.into(), Asked::No)))
+    }
+
+    /// The same while an answer is waited for.
+    pub(crate) fn while_asked(self) -> Self {
+        match *self.0 {
+            Kind::GaveUp(code, why, _) => Self(Box::new(Kind::GaveUp(code, why, Asked::Perhaps))),
+            other => Self(Box::new(other)),
+        }
+    }
+
+    pub(crate) fn has_given_up(&self) -> bool {
+        matches!(*self.0, Kind::GaveUp(..))
     }
 
     /// The refusal is one of a repeat.
@@ -121,7 +144,8 @@ impl Error {
                 Kind::Repeated(Fault { message: words(&fault.message), ..fault }, at)
             }
             Kind::Disconnected(why, asked) => Kind::Disconnected(words(&why), asked),
-            Kind::Unknown(why) => Kind::Unknown(words(&why)),
+            Kind::Unknown(why, code) => Kind::Unknown(words(&why), code),
+            Kind::GaveUp(code, why, asked) => Kind::GaveUp(code, words(&why), asked),
             Kind::Unreachable { what, source } => Kind::Unreachable { what: words(&what), source },
         };
         Self(Box::new(kind))
@@ -137,7 +161,8 @@ impl Error {
             {
                 Code::E_NOT_ENOUGH_RESOURCES
             }
-            Kind::Unreachable { .. } | Kind::Unknown(_) => Code::E_NETWORK_ERROR,
+            Kind::Unknown(_, code) | Kind::GaveUp(code, ..) => *code,
+            Kind::Unreachable { .. } => Code::E_NETWORK_ERROR,
         }
     }
 
@@ -167,7 +192,7 @@ impl Error {
     /// what would do more than was asked for, and repeats everything else as long as a broker comes. This is not a failure: look, or
     /// repeat what has a key.
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(*self.0, Kind::Unknown(_))
+        matches!(*self.0, Kind::Unknown(..))
     }
 
     /// No broker runs, or none could be started.
@@ -216,7 +241,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             Kind::Fault(fault, _) | Kind::Repeated(fault, _) => f.write_str(&fault.message),
-            Kind::Unknown(why) => write!(f, "whether it was done is not known: {why}"),
+            Kind::GaveUp(_, why, _) => f.write_str(why),
+            Kind::Unknown(why, _) => write!(f, "whether it was done is not known: {why}"),
             Kind::Disconnected(why, _) => write!(f, "the connection to the broker ended: {why}"),
             Kind::Unreachable { what, .. } => f.write_str(what),
         }

@@ -28,7 +28,8 @@
 //! Calls block, may be made from several threads, and many may be under way at once. When the broker is restarted the
 //! library comes back by itself: it logs on and registers again, and repeats with the same keys what was not yet
 //! durable ([`News::Reconnected`]). Errors answer questions ([`Error::is_end_of_session`]) and carry the MAPI code and
-//! its number. Dropping a guard does the orderly thing. In a forked child every call fails and dropping does nothing.
+//! its number. A thread gives its calls a deadline ([`within`]), and may let another interrupt them ([`Interrupt`]). Dropping a
+//! guard does the orderly thing, and does not take long. In a forked child every call fails and dropping does nothing.
 //!
 //! | MAPI | here |
 //! |---|---|
@@ -51,6 +52,7 @@ mod deferred;
 mod error;
 mod head;
 mod library;
+mod limits;
 mod link;
 mod logoff;
 mod mapi;
@@ -65,6 +67,7 @@ mod shutdown;
 
 pub use addresses::addresses;
 pub use error::Error;
+pub use limits::{Interrupt, within};
 pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
 pub use mapi::{Companion, Mapi, Options, Unfinished, Utilities};
 pub use message::{Message, Submitted};

@@ -16,6 +16,7 @@ use sundown_protocol::{Code, EntryId, Fault, MemberId, Notification, Reply, Requ
 use crate::autostart::{self, NotStarted};
 use crate::connection::{Connection, Lost, Seeker, Turn, Wants};
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::link::{Hook, Link, Refusal, SharedLink, Watching};
 use crate::logoff::Logoff;
 use crate::mapi::Options;
@@ -34,7 +35,10 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// How long a logoff waits for sinks that are being called.
 const TELLING: Duration = Duration::from_secs(5);
 /// How often it looks. A broker that is restarted is back within a few of these.
-const LOOK: Duration = Duration::from_millis(25);
+pub(crate) const LOOK: Duration = Duration::from_millis(25);
+
+/// No time at all is no time limit to the system.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,7 +168,7 @@ impl Library {
     }
 
     /// Has the notify thread tell somebody something.
-    fn tell(&self, told: Told) {
+    pub(crate) fn tell(&self, told: Told) {
         // The thread lives as long as the library; where none could be started, it waits for the next attempt.
         self.notices.push(told);
         let _ = self.start_teller();
@@ -179,7 +183,13 @@ impl Library {
         }
         let (waits, told) = crossbeam_channel::bounded(1);
         self.notices.push(Told::Until(waits));
-        let _ = told.recv_timeout(TELLING);
+        let (limits, until) = (Limits::of_this_thread(), Instant::now() + TELLING);
+        while limits.check().is_ok() && Instant::now() < until {
+            match told.recv_deadline(limits.next_look(until)) {
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
+                _ => return,
+            }
+        }
     }
 
     /// Initializes it once more, unless it ends.
@@ -283,7 +293,7 @@ impl Library {
         first: Option<&First>,
     ) -> Result<Option<(SharedLink, RequestId)>, Error> {
         let until = Instant::now() + self.options.patience.max(LOOK);
-        match self.connection.turn(Wants::Initialization, until) {
+        match self.turn(Wants::Initialization, until)? {
             Turn::Up(_) | Turn::Down => Ok(None),
             Turn::Ended(why) => Err(Error::fault(Code::E_END_OF_SESSION, why)),
             Turn::TimedOut => Err(self.unreachable(io::ErrorKind::TimedOut.into())),
@@ -291,7 +301,9 @@ impl Library {
                 // A ticket comes before anything else.
                 let first = first.filter(|_| self.memory.ticket().is_none());
                 let (link, asked) = self.greet(first)?;
+                let back = self.come_back(&link).inspect_err(|e| link.die(&e.to_string()))?;
                 self.made(&link, connector.made(&link))?;
+                self.say_who_is_back(&link, back);
                 Ok(asked.map(|asked| (link, asked)))
             }
         }
@@ -305,14 +317,17 @@ impl Library {
     /// Connects; for as long as it may take. Where a service manager listens, a broker that ends before it has said welcome is
     /// followed by the next. Where none listens one is started, if that is allowed: also behind one that is about to end.
     fn greet(self: &Arc<Self>, first: Option<&First>) -> Result<Greeted, Error> {
+        let limits = Limits::of_this_thread();
         let until = Instant::now() + self.options.patience;
         let mut was_here = false;
         loop {
+            limits.check()?;
             let left = until.saturating_duration_since(Instant::now());
             let error = match self.connect_within(left.max(LOOK), first) {
                 Ok(greeted) => return Ok(greeted),
                 Err(error) => error,
             };
+            limits.check()?;
             was_here |= was_cut_off(&error);
             let again = match self.starts() {
                 Some(program) if looks_absent(&error) => {
@@ -353,6 +368,7 @@ impl Library {
         };
         let (deliver, first) = (Box::new(deliver), first.map(|make| make()));
         let watching = self.options.watching;
+        let patience = Limits::of_this_thread().at_most(patience).max(SHORTEST);
         let connected = Link::connect(socket, program, key, patience, watching, deliver, first);
         let (link, asked) = connected?;
         self.show_ticket(&link);
@@ -468,13 +484,18 @@ impl Library {
     }
 
     fn look_for_broker(self: &Arc<Self>, seeker: Seeker<'_, Link>) {
-        while seeker.goes_on() {
-            if let Ok(link) = self.connect() {
-                match self.come_back(&link) {
+        let mut may_start = self.options.watching == Watching::Callers;
+        // Where a caller looks, it is the caller's time; the next one looks on.
+        let limits = Limits::of_this_thread();
+        while seeker.goes_on() && limits.check().is_ok() {
+            match self.connect() {
+                Ok(link) => match self.come_back(&link) {
                     Ok(back) => return self.back(&link, seeker.found(&link), back),
                     // Those that are back already leave with it, and come again over the next one.
                     Err(error) => link.die(&error.to_string()),
-                }
+                },
+                Err(error) if may_start && looks_absent(&error) => may_start = self.start_another(),
+                Err(_) => {}
             }
             if Instant::now() >= seeker.until() {
                 if seeker.give_up() {
@@ -483,6 +504,16 @@ impl Library {
                 return;
             }
             thread::sleep(LOOK);
+        }
+    }
+
+    /// Starts a broker for a brief program, which wants one call answered and leaves; others wait for whoever starts the next.
+    /// Whether that may be tried again.
+    fn start_another(self: &Arc<Self>) -> bool {
+        let Some(program) = self.starts() else { return false };
+        match autostart::start(program, &self.paths, || self.connect().is_ok()) {
+            Ok(()) | Err(NotStarted::Occupied(_)) => true,
+            Err(NotStarted::Failed(_)) => false,
         }
     }
 
@@ -507,11 +538,22 @@ impl Library {
 
     /// The sessions are back, if nothing has ended meanwhile.
     fn back(self: &Arc<Self>, link: &SharedLink, used: Result<(), String>, back: Vec<Back>) {
-        if self.made(link, used).is_err() {
+        if self.made(link, used).is_ok() {
+            self.say_who_is_back(link, back);
+        }
+    }
+
+    /// Tells the programs of sessions that are back; those that nobody uses any more leave.
+    fn say_who_is_back(self: &Arc<Self>, link: &SharedLink, back: Vec<Back>) {
+        if back.is_empty() {
             return;
         }
         let previous = previous(link);
         for (session, lost_drafts) in back {
+            if session.is_leaving() {
+                session.leave_later();
+                continue;
+            }
             let news = News::Reconnected { lost_drafts, previous: previous.clone() };
             self.tell(Told::News(session, news));
         }
@@ -557,19 +599,39 @@ impl Library {
     }
 
     /// The connection, waiting for it while the broker is away, and made anew if there is none. Only an initialization starts a
-    /// broker.
+    /// broker, and what looks for one on behalf of a brief program.
     pub(crate) fn link(self: &Arc<Self>) -> Result<SharedLink, Error> {
         self.check_alive()?;
         // Who looks for the broker gives up before that.
         let until = Instant::now() + PATIENCE + WELCOME;
-        match self.connection.turn(Wants::Call, until) {
+        match self.turn(Wants::Call, until)? {
             Turn::Up(link) => Ok(link),
             Turn::Ended(why) => Err(Error::fault(Code::E_END_OF_SESSION, why)),
             Turn::Down | Turn::TimedOut => Err(self.unreachable(io::ErrorKind::TimedOut.into())),
             Turn::Connect(connector) => {
-                let link = self.connect().map_err(|e| self.unreachable(e))?;
+                let connected = self.connect();
+                if connected.is_err() {
+                    // The program's own impatience is not the broker's silence.
+                    Limits::of_this_thread().check()?;
+                }
+                let link = connected.map_err(|e| self.unreachable(e))?;
+                // Who looked for the broker may not have had the time to find it.
+                let back = self.come_back(&link).inspect_err(|e| link.die(&e.to_string()))?;
                 self.made(&link, connector.made(&link))?;
+                self.say_who_is_back(&link, back);
                 Ok(link)
+            }
+        }
+    }
+
+    /// The connection or the task to make it, waiting for it as long as the program does.
+    fn turn(&self, wants: Wants, until: Instant) -> Result<Turn<'_, Link>, Error> {
+        let limits = Limits::of_this_thread();
+        loop {
+            limits.check()?;
+            match self.connection.turn(wants, limits.next_look(until)) {
+                Turn::TimedOut if Instant::now() < until => {}
+                turn => return Ok(turn),
             }
         }
     }
@@ -600,6 +662,10 @@ impl Library {
                     return Err(Error::from(refusal).of_a_repeat());
                 }
                 Ok(Err(refusal)) => return Err(refusal.into()),
+                Err(error) if error.has_given_up() => {
+                    let asked = error.may_be_done().then_some(repeat);
+                    return Err(unknown_if(before.or(asked), error));
+                }
                 Err(error) if error.is_disconnected() => {
                     let known = before.is_some_and(|before| before != Repeat::Harmless);
                     if error.may_be_done() && !known {
@@ -632,11 +698,20 @@ impl Library {
     }
 
     /// Waits until this connection is not the one that is used any more.
-    fn wait_for_another(self: &Arc<Self>, old: &SharedLink, until: Instant) {
-        if self.options.watching == Watching::Callers && old.wait_for_end(until) {
-            self.lost(old);
+    pub(crate) fn wait_for_another(self: &Arc<Self>, old: &SharedLink, until: Instant) {
+        let limits = Limits::of_this_thread();
+        while self.is_used(old) && Instant::now() < until && limits.check().is_ok() {
+            let next = limits.next_look(until);
+            if self.options.watching == Watching::Callers && old.wait_for_end(next) {
+                self.lost(old);
+            }
+            self.connection.wait_for_another(old, next);
         }
-        self.connection.wait_for_another(old, until);
+    }
+
+    /// Whether calls use this connection.
+    fn is_used(&self, link: &SharedLink) -> bool {
+        self.connection.up().is_some_and(|now| Arc::ptr_eq(&now, link))
     }
 
     pub(crate) fn status(self: &Arc<Self>) -> Result<Status, Error> {

@@ -11,13 +11,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::FromBroker;
@@ -28,6 +30,7 @@ use sundown_protocol::{
 
 use crate::error::Error;
 use crate::library::lock;
+use crate::limits::Limits;
 
 type Outcome = Result<Reply, Fault>;
 
@@ -120,6 +123,22 @@ struct Waiting {
     outcome: Option<Outcome>,
     interest: Interest,
 }
+
+/// Why a frame was not written.
+enum NotWritten {
+    Failed(io::Error),
+    /// The program does not wait any longer.
+    Late(Error, Written),
+}
+
+/// How much of a frame was written.
+enum Written {
+    Nothing,
+    Half,
+}
+
+/// How soon it is looked again whether another thread has written its request.
+const NEXT_WRITER: Duration = Duration::from_millis(5);
 
 /// Whether somebody waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,14 +328,20 @@ impl Link {
             .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
         self.book(id, cost, hook, interest)?;
-        let writing = lock(&self.writing);
-        let written = frame::write(&mut &self.stream, &frame);
-        drop(writing);
+        let written = self.write(&frame);
         if frame.capacity() <= SPARE {
             frame.clear();
             *lock(&self.spare) = frame;
         }
-        if let Err(error) = written {
+        if let Err(NotWritten::Late(error, how_much)) = written {
+            match how_much {
+                Written::Nothing => self.unbook(id),
+                // What follows half a frame would be taken for its rest.
+                Written::Half => self.die("a request was given up half written"),
+            }
+            return Err(error);
+        }
+        if let Err(NotWritten::Failed(error)) = written {
             if self.watch.is_none() {
                 // What the broker said before it went was read by nobody yet.
                 self.wait_for_end(Instant::now() + LAST_WORDS);
@@ -328,6 +353,54 @@ impl Link {
         Ok(id)
     }
 
+    /// Writes a frame, as soon as nobody else writes; with limits no longer than they allow.
+    fn write(&self, frame: &[u8]) -> Result<(), NotWritten> {
+        let limits = Limits::of_this_thread();
+        if limits.are_none() {
+            let _writing = lock(&self.writing);
+            return frame::write(&mut &self.stream, frame).map_err(NotWritten::Failed);
+        }
+        let mut written = 0;
+        let late = |error, written| match written {
+            0 => NotWritten::Late(error, Written::Nothing),
+            _ => NotWritten::Late(error, Written::Half),
+        };
+        let _writing = loop {
+            match self.writing.try_lock() {
+                Ok(writing) => break writing,
+                Err(TryLockError::Poisoned(writing)) => break writing.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    limits.check().map_err(|error| late(error, 0))?;
+                    std::thread::sleep(NEXT_WRITER.min(limits.next_wait()));
+                }
+            }
+        };
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        while written < frame.len() {
+            match send(self.as_fd(), &frame[written..], flags) {
+                Ok(more) => written += more,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    limits.check().map_err(|error| late(error, written))?;
+                    wait_for(self.as_fd(), PollFlags::OUT, limits.next_wait());
+                }
+                Err(error) => return Err(NotWritten::Failed(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// A request that was booked is not asked.
+    fn unbook(&self, id: RequestId) {
+        let mut state = self.lock();
+        if let Some(Waiting { cost: Some(cost), .. }) = state.waiting.remove(&id) {
+            state.requests -= 1;
+            state.bytes -= cost;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// Waits until the broker's credit allows one more request.
     fn book(
         &self,
@@ -336,6 +409,7 @@ impl Link {
         hook: Option<Hook>,
         interest: Interest,
     ) -> Result<(), Error> {
+        let limits = Limits::of_this_thread();
         let mut state = self.lock();
         loop {
             if let Some(why) = &state.dead {
@@ -349,8 +423,9 @@ impl Link {
                 state.bytes += cost;
                 break;
             }
+            limits.check()?;
             self.enter(&mut state);
-            state = self.read_or_wait(state);
+            state = self.read_or_wait(state, &limits);
             self.leave(&mut state);
         }
         let waiting = Waiting { cost, hook, outcome: None, interest };
@@ -359,6 +434,7 @@ impl Link {
     }
 
     fn wait(&self, id: RequestId) -> Result<Outcome, Error> {
+        let limits = Limits::of_this_thread();
         let mut state = self.lock();
         loop {
             let entry = state.waiting.get_mut(&id).expect("who waits is listed");
@@ -371,19 +447,56 @@ impl Link {
                 state.waiting.remove(&id);
                 return Err(error);
             }
-            state = self.read_or_wait(state);
+            if let Err(error) = limits.check() {
+                // Its answer may still come; whoever gave the hook is told of it.
+                if let Some(entry) = state.waiting.get_mut(&id) {
+                    entry.interest = Interest::None;
+                }
+                return Err(error.while_asked());
+            }
+            state = self.read_or_wait(state, &limits);
         }
     }
 
     /// Reads once, if nobody does; else waits until whoever does has read something. It takes one that calls.
-    fn read_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    /// With limits it waits no longer than until they are to be looked at again.
+    fn read_or_wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        limits: &Limits,
+    ) -> MutexGuard<'a, State> {
         if state.reading == Reading::Somebody {
             state.waiters += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = if limits.are_none() {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let waited = self.changed.wait_timeout(state, limits.next_wait());
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            };
             state.waiters -= 1;
             return state;
         }
-        self.read_once(state)
+        if limits.are_none() {
+            return self.read_once(state);
+        }
+        self.read_within(state, limits.next_wait())
+    }
+
+    /// Reads once, if there is something to be read in time.
+    fn read_within<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.reading = Reading::Somebody;
+        drop(state);
+        let readable = wait_readable(self.as_fd(), patience);
+        let mut state = self.lock();
+        if readable {
+            return self.read_once(state);
+        }
+        self.stop_reading(&mut state);
+        state
     }
 
     /// Reads what is there, waiting for it, and hands it out.
@@ -475,15 +588,7 @@ impl Link {
                 return false;
             }
             if self.watch.is_none() && state.reading == Reading::Nobody {
-                state.reading = Reading::Somebody;
-                drop(state);
-                let readable = wait_readable(self.as_fd(), left);
-                state = self.lock();
-                if readable {
-                    state = self.read_once(state);
-                } else {
-                    self.stop_reading(&mut state);
-                }
+                state = self.read_within(state, left);
                 continue;
             }
             state.waiters += 1;
@@ -527,9 +632,27 @@ fn sleep_on(stream: &Stream, flags: epoll::EventFlags) -> io::Result<OwnedFd> {
 
 /// Waits until a descriptor is readable. Whether it became so in time.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    wait_for(fd, PollFlags::IN, patience)
+}
+
+/// The same within what the program lets calls take.
+pub(crate) fn wait_readable_within(fd: BorrowedFd<'_>, until: Instant) -> Result<bool, Error> {
+    let limits = Limits::of_this_thread();
+    loop {
+        limits.check()?;
+        let next = limits.next_look(until).saturating_duration_since(Instant::now());
+        if wait_readable(fd, next) {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+    }
+}
+
+fn wait_for(fd: BorrowedFd<'_>, what: PollFlags, patience: Duration) -> bool {
     let timeout = Timespec::try_from(patience).ok();
-    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let mut watched = [PollFd::from_borrowed_fd(fd, what)];
     matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
 }
 
@@ -579,6 +702,16 @@ fn say_hello(
     bytes.extend_from_slice(behind);
     stream.set_recv_timeout(Some(patience))?;
     frame::write(&mut &*stream, &bytes)?;
+    let (limits, until) = (Limits::of_this_thread(), Instant::now() + patience);
+    while !limits.are_none() && limits.check().is_ok() && Instant::now() < until {
+        let next = limits.next_look(until).saturating_duration_since(Instant::now());
+        if wait_readable(as_fd(stream), next) {
+            break;
+        }
+    }
+    if limits.check().is_err() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let mut payload = Vec::new();
     if !frame::read(&mut &*stream, &mut payload)? {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -12,7 +12,8 @@ use sundown_protocol::{Code, EntryId, Reply, Token, Version};
 
 use crate::error::Error;
 use crate::library::{Library, PATIENCE, left, lock};
-use crate::link::{Watching, wait_readable};
+use crate::limits::within;
+use crate::link::{Watching, wait_readable_within};
 use crate::paths::{Arguments, Environment, Paths};
 use crate::process;
 use crate::reference::Reference;
@@ -382,7 +383,7 @@ impl Mapi {
         link.call(Request::Stop { how }, None)??;
         // Where the process cannot be watched the end of the connection must do.
         let ended = match process {
-            Some(process) => wait_readable(process.as_fd(), patience),
+            Some(process) => wait_readable_within(process.as_fd(), Instant::now() + patience)?,
             None => link.wait_for_end(Instant::now() + patience),
         };
         self.library.end("the broker was stopped");
@@ -442,11 +443,14 @@ impl Drop for Mapi {
             return;
         }
         if self.library.leave() {
-            let _ = self.library.log_everything_off();
+            let _ = within(DROPPING, || self.library.log_everything_off());
             self.library.end("the library was uninitialized");
         }
     }
 }
+
+/// How long dropping the library may take.
+const DROPPING: Duration = Duration::from_secs(5);
 
 /// A companion library (`OleInitialize`), uninitialized on drop.
 pub struct Companion<'mapi> {

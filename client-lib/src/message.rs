@@ -131,6 +131,18 @@ impl Message {
         self
     }
 
+    /// With a key by chance, if it has none: for a program that may have to submit it once more.
+    #[must_use]
+    pub fn keyed(mut self) -> Self {
+        self.key.get_or_insert_with(crate::mapi::new_key);
+        self
+    }
+
+    /// Its key, if it has one.
+    pub fn submit_key(&self) -> Option<SubmitKey> {
+        self.key
+    }
+
     /// The key that makes a repeat harmless. Without one each submit makes its own.
     #[must_use]
     pub fn key(mut self, key: SubmitKey) -> Self {

@@ -123,6 +123,8 @@ pub(crate) enum Told {
     Reference(Arc<ReferenceState>, Event),
     /// The library itself has something to say.
     News(Arc<SessionState>, News),
+    /// A logon that nobody waited for has succeeded.
+    Unwanted(Arc<SessionState>),
     /// Somebody waits until everything before it was told.
     Until(Sender<()>),
 }
@@ -184,6 +186,7 @@ pub(crate) fn serve(notices: &Notices<Told>) {
             Told::Session(session, notification) => dispatch(&session, notification),
             Told::Reference(reference, event) => reference.told(event),
             Told::News(session, news) => session.tell_news(&news),
+            Told::Unwanted(session) => session.leave_later(),
             Told::Until(waits) => drop(waits),
         }
     }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use sundown_protocol::notification::{EndReason, Event, Events};
@@ -20,12 +22,13 @@ use sundown_protocol::{
 
 use crate::deferred::{Deferred, Submission};
 use crate::error::Error;
-use crate::library::{Library, lock};
+use crate::library::{LOOK, Library, PATIENCE, lock};
+use crate::limits::within;
 use crate::link::{Hook, SharedLink};
 use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
 use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
-use crate::notify::{self, News, Notice, Sink, SinkFunction};
+use crate::notify::{self, News, Notice, Sink, SinkFunction, Told};
 use crate::object::{AddressBook, Draft, Folder, ObjectState, OpenMessage, StatusTable, Store};
 use crate::shutdown::ClientShutdown;
 
@@ -87,7 +90,10 @@ impl Logon {
     }
 }
 
-/// One logon to a session (`IMAPISession`). Dropping it logs off.
+/// How long dropping a session may take.
+const DROPPING: Duration = Duration::from_secs(1);
+
+/// One logon to a session (`IMAPISession`). Dropping it logs off; for that it waits a second at most, and the library does the rest.
 pub struct Session {
     pub(crate) state: Arc<SessionState>,
 }
@@ -127,6 +133,8 @@ struct Inner {
     deferred: Deferred,
     /// Unsaved drafts that are open, by their number.
     drafts: BTreeSet<u32>,
+    /// Nobody uses it any more: it leaves as soon as it can.
+    unwanted: bool,
     /// What this member submitted, for the question before a logoff.
     submissions: Submissions,
     /// By which name the session can be returned to, with a broker that knows such names.
@@ -161,17 +169,21 @@ impl Session {
     /// Connects, and logs on together with the hello; where there is a connection it only logs on.
     pub(crate) fn begin(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
         let state = SessionState::new(library, logon);
-        let first = || (Request::Logon(state.logon.clone()), state.logged_on_hook(library));
-        let asked = library.connect_now(Some(&first))?;
-        match asked.map(|(link, asked)| link.answer(asked)) {
-            Some(Ok(Ok(Reply::LoggedOn(_)))) => return Ok(Self { state }),
-            Some(Ok(Err(refusal))) if refusal.fault.code != Code::E_WAIT => {
-                return Err(refusal.into());
+        let until = Instant::now() + PATIENCE;
+        let mut was_here = false;
+        loop {
+            let error = match state.begin_once(library, until, &mut was_here) {
+                Ok(()) => return Ok(Self { state }),
+                Err(error) => error,
+            };
+            let is_gone =
+                error.is_disconnected() || error.is_unreachable() || error.is_end_of_session();
+            if !was_here || !is_gone || Instant::now() >= until {
+                return Err(error);
             }
-            // There was one already, or the broker has gone away since: it is asked as always.
-            _ => state.log_on(library)?,
+            // It was stopped or has crashed in front of this one: another is started, or comes.
+            thread::sleep(LOOK);
         }
-        Ok(Self { state })
     }
 
     /// The session's number with this broker.
@@ -395,7 +407,11 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = self.state.log_off(&Logoff::now());
+        if let Err(error) = within(DROPPING, || self.state.log_off(&Logoff::now()))
+            && error.has_given_up()
+        {
+            self.state.leave_later();
+        }
     }
 }
 
@@ -412,6 +428,7 @@ impl SessionState {
                 sinks: BTreeMap::new(),
                 deferred: Deferred::default(),
                 drafts: BTreeSet::new(),
+                unwanted: false,
                 submissions: Submissions::default(),
                 tag: None,
                 end_known: false,
@@ -423,12 +440,84 @@ impl SessionState {
         })
     }
 
+    /// Connects, and logs on together with the hello. Whether a broker was there.
+    fn begin_once(
+        self: &Arc<Self>,
+        library: &Arc<Library>,
+        until: Instant,
+        was_here: &mut bool,
+    ) -> Result<(), Error> {
+        let first = || (Request::Logon(self.logon.clone()), self.logged_on_hook(library));
+        let asked = library.connect_now(Some(&first))?;
+        *was_here = true;
+        // There may be a connection already: it is asked as always.
+        let Some((link, asked)) = asked else { return self.log_on(library) };
+        match link.answer(asked) {
+            Ok(Ok(Reply::LoggedOn(_))) => Ok(()),
+            Ok(Ok(_)) => Err(unexpected()),
+            Ok(Err(refusal)) if refusal.fault.code == Code::E_WAIT => {
+                library.wait_for_another(&link, until);
+                Err(Error::not_asked(refusal.fault.message))
+            }
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(error) if error.has_given_up() => {
+                self.is_unwanted();
+                Err(error)
+            }
+            Err(error) => {
+                library.wait_for_another(&link, until);
+                Err(error)
+            }
+        }
+    }
+
     fn log_on(self: &Arc<Self>, library: &Arc<Library>) -> Result<(), Error> {
         let hook = || self.logged_on_hook(library);
-        match library.call(Some(&hook), |_| Ok(Request::Logon(self.logon.clone())))? {
-            Reply::LoggedOn(_) => Ok(()),
-            _ => Err(unexpected()),
+        match library.call(Some(&hook), |_| Ok(Request::Logon(self.logon.clone()))) {
+            Ok(Reply::LoggedOn(_)) => Ok(()),
+            Ok(_) => Err(unexpected()),
+            Err(error) => {
+                if error.has_given_up() {
+                    self.is_unwanted();
+                }
+                Err(error)
+            }
         }
+    }
+
+    /// Whoever asked for the logon has gone; it may succeed all the same, or have done so.
+    fn is_unwanted(&self) {
+        let logged_on = {
+            let mut inner = lock(&self.inner);
+            inner.unwanted = true;
+            inner.epoch > 0
+        };
+        if logged_on {
+            self.leave_later();
+        }
+    }
+
+    /// Logs off without waiting: at once, or when the broker is back and has what was deferred.
+    pub(crate) fn leave_later(&self) {
+        let Ok(library) = self.library() else { return };
+        let member = {
+            let mut inner = lock(&self.inner);
+            inner.unwanted = true;
+            inner.ended.get_or_insert(Ended::LoggedOff);
+            inner.sinks.clear();
+            inner.facts.member
+        };
+        if let Some(link) = library.link_if_up() {
+            let flags = LogoffFlags::default();
+            let logoff = LogoffRequest { member, flags, drain: None };
+            link.tell(Request::Logoff(logoff), None);
+            library.remove_session(self);
+        }
+    }
+
+    /// Whether it leaves as soon as the broker is back.
+    pub(crate) fn is_leaving(&self) -> bool {
+        lock(&self.inner).unwanted
     }
 
     /// Lists the session before anything that follows its logon can arrive.
@@ -442,8 +531,12 @@ impl SessionState {
             let mut inner = lock(&state.inner);
             inner.facts = facts.clone();
             inner.epoch += 1;
+            let unwanted = inner.unwanted && inner.epoch == 1;
             drop(inner);
             library.add_session(member, Arc::clone(&state));
+            if unwanted {
+                library.tell(Told::Unwanted(state));
+            }
         })
     }
 
@@ -536,7 +629,11 @@ impl SessionState {
         state.alive()?;
         state.library()?.start_teller()?;
         let connection = state.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let hook = || state.advised_hook(connection, source.cloned(), events, Arc::clone(sink));
+        let wanted = Arc::new(AtomicBool::new(true));
+        let hook = || {
+            let registered = (source.cloned(), events, Arc::clone(sink));
+            state.advised_hook(connection, registered, Arc::clone(&wanted))
+        };
         let library = state.library()?;
         let reply = library.call(Some(&hook), |_| {
             let source = match &source {
@@ -548,21 +645,31 @@ impl SessionState {
         match reply {
             Ok(Reply::Advised(_)) => Ok(Sink::new(Arc::clone(state), connection)),
             Ok(_) => Err(unexpected()),
-            Err(error) => Err(state.alive().err().unwrap_or(error)),
+            Err(error) => {
+                // It may come all the same: no sink is called that the program does not know of.
+                wanted.store(false, Ordering::Release);
+                if let Some((advise, epoch)) = state.forget_sink(connection)
+                    && epoch == state.epoch()
+                {
+                    state.tell(|member| Request::Unadvise { member, advise });
+                }
+                Err(state.alive().err().unwrap_or(error))
+            }
         }
     }
 
-    /// Lists the sink before anything it is for can arrive.
+    /// Lists the sink before anything it is for can arrive, as long as somebody wants it.
     fn advised_hook(
         self: &Arc<Self>,
         connection: u32,
-        source: Option<Arc<ObjectState>>,
-        events: Events,
-        sink: SinkFunction,
+        (source, events, sink): (Option<Arc<ObjectState>>, Events, SinkFunction),
+        wanted: Arc<AtomicBool>,
     ) -> Hook {
         let state = Arc::clone(self);
         Box::new(move |outcome| {
-            if let Ok(Reply::Advised(advise)) = outcome {
+            if let Ok(Reply::Advised(advise)) = outcome
+                && wanted.load(Ordering::Acquire)
+            {
                 let mut inner = lock(&state.inner);
                 let (advise, epoch) = (*advise, inner.epoch);
                 let registered = Registered { source, events, advise, epoch, sink };

@@ -1,9 +1,10 @@
 //! Where mail is handed over: the broker that takes it, and one session with it.
 
 use sundown_client::paths::{Environment, Paths};
-use sundown_client::{EntryId, Error, Logoff, Mapi, Message, Session};
+use sundown_client::{EntryId, Error, Logoff, Mapi, Message};
 
 use crate::cli::{Autostart, Context, Visit};
+use crate::handover::{self, LoggedOn};
 
 use super::status::Failure;
 
@@ -12,10 +13,10 @@ const PROGRAM: &str = "sendmail";
 
 /// A session with the broker that takes mail.
 pub(crate) struct Counter<'a> {
-    context: &'a Context,
-    mapi: Mapi,
+    logged_on: LoggedOn,
     broker: Broker,
-    session: Option<Session>,
+    /// Reaches a broker once more.
+    again: Box<dyn Fn() -> Result<LoggedOn, Error> + 'a>,
 }
 
 /// Whose broker it is.
@@ -34,55 +35,41 @@ impl<'a> Counter<'a> {
         label: Option<&str>,
         visit: Visit,
     ) -> Result<Self, Failure> {
-        let log_on = |program: &_, paths: &_, start| context.log_on(program, paths, start, visit);
+        let log_on =
+            move |program: &_, paths: &_, start| context.log_on(program, paths, start, visit);
         let reached = reach(context, label, log_on).map_err(|e| Failure::before(&e))?;
-        let ((mapi, session), broker) = reached;
-        Ok(Self { context, mapi, broker, session: Some(session) })
-    }
-
-    /// The session. Another one if somebody has ended it since.
-    fn session(&mut self) -> Result<&Session, Error> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.mapi.logon(self.context.logon())?,
-        };
-        Ok(self.session.insert(session))
+        let (logged_on, broker) = reached;
+        let label = label.map(str::to_owned);
+        let again = move || reach(context, label.as_deref(), log_on).map(|(reached, _)| reached);
+        Ok(Self { logged_on, broker, again: Box::new(again) })
     }
 
     /// The address of the user. A broker of all users has an identity of its own, of which only the domain is theirs.
-    pub(crate) fn user(&mut self) -> Result<String, Failure> {
-        let broker = self.broker;
-        let identity = self.session().map_err(|e| Failure::before(&e))?.identity();
-        let user = match broker {
+    pub(crate) fn user(&self) -> String {
+        let identity = self.logged_on.1.identity();
+        let user = match self.broker {
             Broker::Own => None,
             Broker::Systems => Environment::of_this_process().user_name(),
         };
-        Ok(match (user, identity.rsplit_once('@')) {
+        match (user, identity.rsplit_once('@')) {
             (Some(user), Some((_, domain))) => format!("{user}@{domain}"),
             (Some(user), None) => user,
             (None, _) => identity,
-        })
+        }
     }
 
-    /// Hands a message over. When this returns it is durable.
-    pub(crate) fn submit(&mut self, message: &Message) -> Result<EntryId, Failure> {
-        let session = self.session().map_err(|e| Failure::before(&e))?;
-        match session.submit(message) {
+    /// Hands a message over, over another session if somebody has ended this one since. When this returns it is durable.
+    pub(crate) fn submit(&mut self, message: Message) -> Result<EntryId, Failure> {
+        let submitted = handover::submit(&mut self.logged_on, &message.keyed(), &self.again);
+        match submitted {
             Ok(submitted) => Ok(submitted.entry),
-            Err(error) => {
-                if error.is_end_of_session() {
-                    self.session = None;
-                }
-                Err(Failure::while_submitting(&error))
-            }
+            Err(error) => Err(Failure::while_submitting(&error)),
         }
     }
 
     /// Leaves. What was handed over stays so, whatever comes of this.
     pub(crate) fn close(self) {
-        if let Some(session) = &self.session {
-            let _ = session.logoff(Logoff::now());
-        }
+        let _ = self.logged_on.1.logoff(Logoff::now());
     }
 }
 

@@ -100,10 +100,11 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
         return Err(nobody("the message has no To, Cc or Bcc, and the command line names none"));
     }
     let mut counter = Counter::open(context, invocation.label.as_deref(), Visit::Brief)?;
-    let message = signed(message, invocation, &mut counter)?;
-    let entry = counter.submit(&message)?;
+    let message = signed(message, invocation, &counter);
+    let recipients = message.recipients().join(", ");
+    let entry = counter.submit(message)?;
     if invocation.verbosity == Verbosity::Verbose {
-        say(&format!("{entry} is stored, for {}", message.recipients().join(", ")));
+        say(&format!("{entry} is stored, for {recipients}"));
     }
     counter.close();
     Ok(())
@@ -123,12 +124,8 @@ fn addressed(bytes: Vec<u8>, invocation: &Invocation) -> Message {
 }
 
 /// The message from its sender, who is that of the command line or else the user.
-fn signed(
-    message: Message,
-    invocation: &Invocation,
-    counter: &mut Counter<'_>,
-) -> Result<Message, Failure> {
-    let user = counter.user()?;
+fn signed(message: Message, invocation: &Invocation, counter: &Counter<'_>) -> Message {
+    let user = counter.user();
     let sender = invocation.sender.as_ref().unwrap_or(&user);
     let message = match &invocation.full_name {
         Some(name) => {
@@ -138,7 +135,7 @@ fn signed(
         }
         None => message,
     };
-    Ok(message.sender(sender).report(invocation.report))
+    message.sender(sender).report(invocation.report)
 }
 
 fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
@@ -151,7 +148,7 @@ fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
         }
     };
     // The dialogue has said who the sender is.
-    let done = smtp::serve(input, output, |message| counter.submit(&message));
+    let done = smtp::serve(input, output, |message| counter.submit(message));
     counter.close();
     done.map_err(|error| Failure::new(Exit::Input, format!("the dialogue broke off: {error}")))
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use sundown_client::{Code, Error};
 
 use super::arguments::Usage;
+use crate::handover::may_be_stored;
 
 /// Exit statuses as `sysexits.h` numbers them. 0 is only ever said when the broker has made the message durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,10 +111,7 @@ impl Failure {
     /// While the message was being handed over.
     pub(crate) fn while_submitting(error: &Error) -> Self {
         // What the broker had done by then, nobody knows. The key that would tell ends with this process.
-        let vague = error.is_end_of_session()
-            || error.is_unreachable()
-            || matches!(error.code(), Code::E_DISK_ERROR | Code::E_TIMEOUT);
-        if !vague {
+        if !may_be_stored(error) {
             return Self::before(error);
         }
         let meaning = meaning(error.code());
@@ -192,7 +190,7 @@ mod tests {
         let error = |code| Error::new(code, "two\r\nlines");
         let before = Failure::before(&error(Code::E_BUSY)).to_string();
         assert_eq!(before, "two  lines; nothing was stored");
-        let vague = Failure::while_submitting(&error(Code::E_END_OF_SESSION));
+        let vague = Failure::while_submitting(&error(Code::E_TIMEOUT));
         assert!(vague.to_string().ends_with("is not known"), "{vague}");
         let refused = Failure::while_submitting(&error(Code::E_NO_ACCESS));
         assert_eq!(refused.reply(), "554 5.7.1 two  lines");

@@ -1,6 +1,7 @@
 //! A broker is started when none runs, once, and left alone when nobody wants one.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
@@ -149,4 +150,66 @@ fn a_broker_that_cannot_start_tells_its_client_why() {
         assert!(message.contains(word), "{message}");
     }
     assert!(home.brokers().is_empty());
+}
+
+/// A broker that is stopped, told to end or killed in front of those who hand mail over costs none of them their message: another one
+/// is started, or waited for, and each message is there once.
+///
+/// design §3.16, §3.21
+#[test]
+fn a_broker_that_ends_in_front_of_a_sender_costs_no_message() {
+    const SENDERS: usize = 4;
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    run(home.bare(&["send", "--to", "anna@localhost", "--subject", "first"]), "hi\n").ok();
+    let done = AtomicUsize::new(0);
+    let ways: [&[&str]; 4] = [&["stop"], &["stop", "--fast"], &["TERM"], &["KILL"]];
+    let sent = thread::scope(|scope| {
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let (home, done) = (&home, &done);
+                scope.spawn(move || {
+                    let mut sent = 0;
+                    while done.load(Ordering::Acquire) == 0 {
+                        let subject = format!("{sender}.{sent}");
+                        let mail = format!("To: anna@localhost\nSubject: {subject}\n\nhi\n");
+                        let command =
+                            if sent % 2 == 0 { &["send"][..] } else { &["sendmail", "-t"] };
+                        run(home.bare(command), mail).ok();
+                        sent += 1;
+                    }
+                    sent
+                })
+            })
+            .collect();
+        for round in 0..3 {
+            for way in ways {
+                match way {
+                    ["stop", ..] => drop(run(home.bare(way), "")),
+                    _ => {
+                        for broker in home.brokers() {
+                            let mut kill = Command::new("kill");
+                            kill.arg(format!("-{}", way[0])).arg(broker.to_string());
+                            let _ = kill.stderr(Stdio::null()).status();
+                        }
+                    }
+                }
+                // Somebody has started the next one.
+                let subject = format!("{round} {}", way.join(" "));
+                let next = ["send", "--to", "anna@localhost", "--subject", &subject];
+                run(home.bare(&next), "hi\n").ok();
+            }
+        }
+        done.store(1, Ordering::Release);
+        senders.into_iter().map(|sender| sender.join().expect("it sent")).sum::<usize>()
+    });
+    let all = 1 + 3 * ways.len() + sent;
+    let wait = ["send", "--to", "anna@localhost", "--subject", "last", "--wait=60"];
+    run(home.bare(&wait), "hi\n").ok();
+    home.status_until("nothing waits", |s| {
+        s["queue"]["queued"] == 0 && s["queue"]["transmitting"] == 0
+    });
+    let tally = home.maildir("default").tally("Subject");
+    assert!(tally.values().all(|n| *n == 1), "{tally:?}");
+    assert_eq!(tally.len(), all + 1, "{tally:?}");
 }
