@@ -306,9 +306,9 @@ fn a_restart_within_the_grace_undoes_nothing() {
         owner.ok("logoff session=1 shared");
         other.event("the end of the session", says(CRITICAL));
         if kills {
-            broker.kill()
+            broker.kill();
         } else {
-            broker.terminate()
+            broker.terminate();
         }
         let _broker = home.serve();
         other.event("being back", says(RECONNECTED));
