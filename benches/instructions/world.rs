@@ -153,7 +153,7 @@ impl World {
             ProviderCall::Write(StoreWrite::Update(_)) => {
                 ProviderAnswer::Updated { moved: None, notice: None }
             }
-            ProviderCall::Write(StoreWrite::Delete { .. }) => {
+            ProviderCall::Write(StoreWrite::Delete { .. } | StoreWrite::DeleteFrom { .. }) => {
                 ProviderAnswer::Removed { from: Folder::Inbox, to: Some(Folder::Deleted) }
             }
             ProviderCall::Read(StoreRead::Due { after, limit }) => {

@@ -21,10 +21,21 @@ pub struct Error(Box<Kind>);
 enum Kind {
     /// The broker understood and refused.
     Fault(Fault, Option<Correlation>),
-    /// The connection ended; what was asked may or may not have happened.
-    Disconnected(String),
+    /// The broker refused what it was asked once more; the first time may have been carried out.
+    Repeated(Fault, Option<Correlation>),
+    /// The connection ended before anything was asked, or what was asked may be asked again.
+    Disconnected(String, Asked),
+    /// What was asked may or may not have happened, and must not be asked again.
+    Unknown(String),
     /// No broker could be reached.
     Unreachable { what: String, source: Option<io::Error> },
+}
+
+/// Whether the broker may have been asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Perhaps,
+    No,
 }
 
 impl Error {
@@ -38,6 +49,7 @@ impl Error {
     pub fn with_detail(self, detail: FaultDetail) -> Self {
         match *self.0 {
             Kind::Fault(fault, at) => Self(Box::new(Kind::Fault(fault.with(detail), at))),
+            Kind::Repeated(fault, at) => Self(Box::new(Kind::Repeated(fault.with(detail), at))),
             other => Self(Box::new(other)),
         }
     }
@@ -47,7 +59,40 @@ impl Error {
     }
 
     pub(crate) fn disconnected(why: impl Into<String>) -> Self {
-        Self(Box::new(Kind::Disconnected(why.into())))
+        Self(Box::new(Kind::Disconnected(why.into(), Asked::Perhaps)))
+    }
+
+    /// The connection ended before the broker could be asked.
+    pub(crate) fn not_asked(why: impl Into<String>) -> Self {
+        Self(Box::new(Kind::Disconnected(why.into(), Asked::No)))
+    }
+
+    /// Whether the broker may have carried out what it was asked although there is no answer.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(*self.0, Kind::Disconnected(_, Asked::Perhaps))
+    }
+
+    /// Nobody knows what became of what was asked.
+    pub(crate) fn outcome_unknown(self) -> Self {
+        Self(Box::new(Kind::Unknown(self.to_string())))
+    }
+
+    /// The refusal is one of a repeat.
+    pub(crate) fn of_a_repeat(self) -> Self {
+        match *self.0 {
+            Kind::Fault(fault, at) => Self(Box::new(Kind::Repeated(fault, at))),
+            other => Self(Box::new(other)),
+        }
+    }
+
+    /// Whether a repeat was refused.
+    pub(crate) fn is_of_a_repeat(&self) -> bool {
+        matches!(&*self.0, Kind::Repeated(..))
+    }
+
+    /// Whether a repeat was refused with this code, which may say that it was done the first time.
+    pub(crate) fn repeat_says(&self, code: Code) -> bool {
+        matches!(&*self.0, Kind::Repeated(fault, _) if fault.code == code)
     }
 
     pub(crate) fn unreachable(what: impl Into<String>, source: Option<io::Error>) -> Self {
@@ -57,7 +102,11 @@ impl Error {
     /// A provider's no to a fast shutdown, which is no failure of the call.
     pub(crate) fn into_refusal(self) -> Result<Fault, Self> {
         match *self.0 {
-            Kind::Fault(fault, _) if fault.code == Code::E_NO_SUPPORT => Ok(fault),
+            Kind::Fault(fault, _) | Kind::Repeated(fault, _)
+                if fault.code == Code::E_NO_SUPPORT =>
+            {
+                Ok(fault)
+            }
             other => Err(Self(Box::new(other))),
         }
     }
@@ -68,7 +117,11 @@ impl Error {
             Kind::Fault(fault, at) => {
                 Kind::Fault(Fault { message: words(&fault.message), ..fault }, at)
             }
-            Kind::Disconnected(why) => Kind::Disconnected(words(&why)),
+            Kind::Repeated(fault, at) => {
+                Kind::Repeated(Fault { message: words(&fault.message), ..fault }, at)
+            }
+            Kind::Disconnected(why, asked) => Kind::Disconnected(words(&why), asked),
+            Kind::Unknown(why) => Kind::Unknown(words(&why)),
             Kind::Unreachable { what, source } => Kind::Unreachable { what: words(&what), source },
         };
         Self(Box::new(kind))
@@ -77,21 +130,21 @@ impl Error {
     /// The MAPI code.
     pub fn code(&self) -> Code {
         match &*self.0 {
-            Kind::Fault(fault, _) => fault.code,
-            Kind::Disconnected(_) => Code::E_END_OF_SESSION,
+            Kind::Fault(fault, _) | Kind::Repeated(fault, _) => fault.code,
+            Kind::Disconnected(..) => Code::E_END_OF_SESSION,
             Kind::Unreachable { source: Some(error), .. }
                 if error.kind() == io::ErrorKind::QuotaExceeded =>
             {
                 Code::E_NOT_ENOUGH_RESOURCES
             }
-            Kind::Unreachable { .. } => Code::E_NETWORK_ERROR,
+            Kind::Unreachable { .. } | Kind::Unknown(_) => Code::E_NETWORK_ERROR,
         }
     }
 
     /// What programs may want to know beside the code.
     pub fn detail(&self) -> &FaultDetail {
         match &*self.0 {
-            Kind::Fault(fault, _) => &fault.detail,
+            Kind::Fault(fault, _) | Kind::Repeated(fault, _) => &fault.detail,
             _ => &FaultDetail::None,
         }
     }
@@ -100,14 +153,21 @@ impl Error {
     /// `None` when no broker said it.
     pub fn correlation(&self) -> Option<Correlation> {
         match *self.0 {
-            Kind::Fault(_, correlation) => correlation,
+            Kind::Fault(_, correlation) | Kind::Repeated(_, correlation) => correlation,
             _ => None,
         }
     }
 
     /// The broker went away while the call was under way.
     pub fn is_disconnected(&self) -> bool {
-        matches!(*self.0, Kind::Disconnected(_))
+        matches!(*self.0, Kind::Disconnected(..))
+    }
+
+    /// The broker went away before it answered, and nobody knows whether it has done what it was asked; the library does not repeat
+    /// what would do more than was asked for, and repeats everything else as long as a broker comes. This is not a failure: look, or
+    /// repeat what has a key.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(*self.0, Kind::Unknown(_))
     }
 
     /// No broker runs, or none could be started.
@@ -127,15 +187,16 @@ impl Error {
 
     /// Trying again later may help.
     pub fn is_temporary(&self) -> bool {
-        matches!(
-            self.code(),
-            Code::E_BUSY
-                | Code::E_WAIT
-                | Code::E_TIMEOUT
-                | Code::E_NETWORK_ERROR
-                | Code::E_NOT_ENOUGH_DISK
-                | Code::E_NOT_ENOUGH_RESOURCES
-        )
+        !self.is_outcome_unknown()
+            && matches!(
+                self.code(),
+                Code::E_BUSY
+                    | Code::E_WAIT
+                    | Code::E_TIMEOUT
+                    | Code::E_NETWORK_ERROR
+                    | Code::E_NOT_ENOUGH_DISK
+                    | Code::E_NOT_ENOUGH_RESOURCES
+            )
     }
 }
 
@@ -154,8 +215,9 @@ impl From<Refusal> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Kind::Fault(fault, _) => f.write_str(&fault.message),
-            Kind::Disconnected(why) => write!(f, "the connection to the broker ended: {why}"),
+            Kind::Fault(fault, _) | Kind::Repeated(fault, _) => f.write_str(&fault.message),
+            Kind::Unknown(why) => write!(f, "whether it was done is not known: {why}"),
+            Kind::Disconnected(why, _) => write!(f, "the connection to the broker ended: {why}"),
             Kind::Unreachable { what, .. } => f.write_str(what),
         }
     }
@@ -170,7 +232,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.0 {
-            Kind::Fault(fault, _) => Some(fault),
+            Kind::Fault(fault, _) | Kind::Repeated(fault, _) => Some(fault),
             Kind::Unreachable { source: Some(source), .. } => Some(source),
             _ => None,
         }

@@ -9,14 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sundown_protocol::notification::{EndReason, Event};
-use sundown_protocol::reply::{Previous, QueueRow, Status};
-use sundown_protocol::request::{QueueAction, Request};
-use sundown_protocol::{Code, Fault, MemberId, Notification, Reply, RequestId, Version};
+use sundown_protocol::reply::{Previous, QueueRow, Status, SubmissionState};
+use sundown_protocol::request::{QueueAction, Repeat, Request};
+use sundown_protocol::{Code, EntryId, Fault, MemberId, Notification, Reply, RequestId, Version};
 
 use crate::autostart::{self, NotStarted};
 use crate::connection::{Connection, Lost, Seeker, Turn, Wants};
 use crate::error::Error;
-use crate::link::{Hook, Link, SharedLink, Watching};
+use crate::link::{Hook, Link, Refusal, SharedLink, Watching};
 use crate::logoff::Logoff;
 use crate::mapi::Options;
 use crate::notices::{self, Notices};
@@ -388,6 +388,11 @@ impl Library {
         match &notification.event {
             // It is for the library, and must not wait behind a sink.
             Event::Durable(entries) => session.durable(entries),
+            Event::Session(tag) => session.is_called(*tag),
+            Event::CriticalError { reason: EndReason::SharedLogoff, .. } => {
+                session.end_is_known();
+                self.tell(Told::Session(session, notification));
+            }
             _ => self.tell(Told::Session(session, notification)),
         }
     }
@@ -493,6 +498,7 @@ impl Library {
                 Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
                     return Err(error);
                 }
+                Err(error) if error.code() == Code::E_END_OF_SESSION => self.is_over(session),
                 Err(_) => self.lose(session),
             }
         }
@@ -530,6 +536,19 @@ impl Library {
         self.tell(Told::News(session, news));
     }
 
+    /// A shared session that was ended, and its grace is over: its program is told, unless it was before.
+    fn is_over(&self, session: Arc<SessionState>) {
+        let known = session.end_is_known();
+        session.evicted();
+        if !known {
+            let (code, reason) = (Code::E_END_OF_SESSION, EndReason::SharedLogoff);
+            let news =
+                News::Broker(Event::CriticalError { code, reason, by: None, grace: Some(0) });
+            self.tell(Told::News(Arc::clone(&session), news));
+        }
+        self.tell(Told::News(session, News::Broker(Event::Evicted)));
+    }
+
     fn end_sessions(&self, reason: EndReason) {
         let sessions = lock(&self.sessions).take_all();
         for session in sessions {
@@ -555,30 +574,61 @@ impl Library {
         }
     }
 
-    /// Asks; and asks again when the broker was away meanwhile. What is asked must bear a repetition.
+    /// Asks; and asks again when the broker was away meanwhile, if the request bears a repetition.
     pub(crate) fn call(
         self: &Arc<Self>,
         hook: Option<&dyn Fn() -> Hook>,
         request: impl Fn(&SharedLink) -> Result<Request, Error>,
     ) -> Result<Reply, Error> {
         let until = Instant::now() + PATIENCE;
+        // What was asked, and may have been carried out.
+        let mut before = None;
         loop {
-            let link = self.link()?;
-            let asked = request(&link);
-            let answer = asked.and_then(|asked| link.call(asked, hook.map(|make| make())));
+            let (asked, answer) = match self.ask_once(hook, &request) {
+                Ok(asked) => asked,
+                Err(error) => return Err(unknown_if(before, error)),
+            };
+            let (link, repeat) = asked;
             match answer {
                 Ok(Err(refusal))
                     if refusal.fault.code == Code::E_WAIT && Instant::now() < until =>
                 {
                     self.wait_for_another(&link, until);
                 }
-                Ok(result) => return Ok(result?),
-                Err(error) if error.is_disconnected() && Instant::now() < until => {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(refusal)) if before.is_some() => {
+                    return Err(Error::from(refusal).of_a_repeat());
+                }
+                Ok(Err(refusal)) => return Err(refusal.into()),
+                Err(error) if error.is_disconnected() => {
+                    let known = before.is_some_and(|before| before != Repeat::Harmless);
+                    if error.may_be_done() && !known {
+                        before = Some(repeat);
+                    }
+                    if before == Some(Repeat::Never) || Instant::now() >= until {
+                        return Err(unknown_if(before, error));
+                    }
                     self.wait_for_another(&link, until);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(unknown_if(before, error)),
             }
         }
+    }
+
+    /// Asks over the connection that there is, and how the request may be repeated. An error is one of those before it is asked.
+    #[allow(clippy::type_complexity)]
+    fn ask_once(
+        self: &Arc<Self>,
+        hook: Option<&dyn Fn() -> Hook>,
+        request: impl Fn(&SharedLink) -> Result<Request, Error>,
+    ) -> Result<((SharedLink, Repeat), Result<Result<Reply, Refusal>, Error>), Error> {
+        let link = self.link()?;
+        let (repeat, answer) = match request(&link) {
+            Ok(asked) => (asked.repeat(), link.call(asked, hook.map(|make| make()))),
+            // What comes before it, as the pieces of a long message, may be asked again.
+            Err(error) => (Repeat::Harmless, Err(error)),
+        };
+        Ok(((link, repeat), answer))
     }
 
     /// Waits until this connection is not the one that is used any more.
@@ -613,6 +663,16 @@ impl Library {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// What the queue says of a message.
+    pub(crate) fn submission_state(
+        self: &Arc<Self>,
+        profile: &str,
+        entry: EntryId,
+    ) -> Option<SubmissionState> {
+        let (rows, _) = self.queue_page(Some(profile), &QueueAction::Show(entry)).ok()?;
+        rows.first().map(|row| row.state)
     }
 
     pub(crate) fn queue_page(
@@ -685,6 +745,14 @@ impl Library {
         if let Some(link) = self.connection.end(why) {
             link.die(why);
         }
+    }
+}
+
+/// The error of a request that is not asked again. What it would have changed may be changed.
+fn unknown_if(before: Option<Repeat>, error: Error) -> Error {
+    match before {
+        Some(Repeat::Keyed | Repeat::Settled | Repeat::Never) => error.outcome_unknown(),
+        Some(Repeat::Harmless) | None => error,
     }
 }
 

@@ -322,7 +322,8 @@ impl Link {
                 self.wait_for_end(Instant::now() + LAST_WORDS);
             }
             self.die(&error.to_string());
-            return Err(Error::disconnected(error.to_string()));
+            // A frame that was not written whole is none.
+            return Err(Error::not_asked(error.to_string()));
         }
         Ok(id)
     }
@@ -338,7 +339,7 @@ impl Link {
         let mut state = self.lock();
         loop {
             if let Some(why) = &state.dead {
-                return Err(Error::disconnected(why.clone()));
+                return Err(Error::not_asked(why.clone()));
             }
             let Some(cost) = cost else { break };
             let fits = state.requests < self.welcome.requests

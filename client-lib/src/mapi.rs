@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use sundown_protocol::reply::{BrokerStatus, Deletion, QueueRow, Status};
+use sundown_protocol::reply::{BrokerStatus, Deletion, QueueRow, Status, SubmissionState};
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, Reply, Token, Version};
 
@@ -16,7 +16,7 @@ use crate::link::{Watching, wait_readable};
 use crate::paths::{Arguments, Environment, Paths};
 use crate::process;
 use crate::reference::Reference;
-use crate::session::{Logon, Session, unexpected};
+use crate::session::{Logon, Session, done_before, unexpected};
 use crate::shutdown::{ClientShutdown, ExitPath, Process};
 
 /// How to initialize the library.
@@ -338,8 +338,15 @@ impl Mapi {
         entry: EntryId,
         change: QueueChange,
     ) -> Result<QueueRow, Error> {
-        let (rows, _) = self.library.queue_page(profile, &QueueAction::Change(entry, change))?;
-        rows.into_iter().next().ok_or_else(unexpected)
+        match self.library.queue_page(profile, &QueueAction::Change(entry, change)) {
+            Ok((rows, _)) => rows.into_iter().next().ok_or_else(unexpected),
+            // Where it stands says whether it was done the first time.
+            Err(error) if error.is_of_a_repeat() => {
+                let row = self.queue_entry(profile, entry).ok();
+                row.filter(|row| is_as_wanted(row.state, change)).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// `IMAPIStatus::FlushQueues`: tries everything deferred at once, through transports that were disabled too. How many
@@ -359,10 +366,11 @@ impl Mapi {
     /// data stays. Takes the right *admin*.
     pub fn delete_profile(&self, name: &str) -> Result<Deletion, Error> {
         let reply =
-            self.library.call(None, |_| Ok(Request::DeleteProfile { name: name.to_owned() }))?;
+            self.library.call(None, |_| Ok(Request::DeleteProfile { name: name.to_owned() }));
         match reply {
-            Reply::ProfileDeleted(deletion) => Ok(deletion),
-            _ => Err(unexpected()),
+            Ok(Reply::ProfileDeleted(deletion)) => Ok(deletion),
+            Ok(_) => Err(unexpected()),
+            Err(error) => done_before(error, Code::E_NOT_FOUND).map(|()| Deletion::Done),
         }
     }
 
@@ -486,6 +494,17 @@ impl Utilities {
     #[allow(clippy::unused_self)]
     pub fn parse(&self, bytes: impl Into<Vec<u8>>) -> crate::Message {
         crate::Message::parse(bytes)
+    }
+}
+
+/// Whether an entry of the queue is as a change would have it.
+fn is_as_wanted(state: SubmissionState, change: QueueChange) -> bool {
+    match change {
+        QueueChange::Hold => state == SubmissionState::Held,
+        QueueChange::Release => state != SubmissionState::Held,
+        QueueChange::Abort => state == SubmissionState::Aborted,
+        // It is not repeated.
+        QueueChange::Retry => false,
     }
 }
 

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use sundown_protocol::notification::Event;
 use sundown_protocol::reply::Previous;
 use sundown_protocol::request::Request;
-use sundown_protocol::{Notification, Reply};
+use sundown_protocol::{Code, Notification, Reply};
 
 use crate::error::Error;
 use crate::notices::{Notices, Waits};
@@ -88,13 +88,19 @@ impl Sink {
     /// `Unadvise`. A sink that is being called at this moment still returns from that (NOTIF-6).
     pub fn unadvise(mut self) -> Result<(), Error> {
         self.live = false;
-        let Some(advise) = self.session.forget_sink(self.connection) else {
+        let Some((advise, epoch)) = self.session.forget_sink(self.connection) else {
             return Ok(());
         };
-        let answer = self.session.call(|member| Request::Unadvise { member, advise });
+        let answer = self.session.retrying(|_, member| {
+            if self.session.epoch() != epoch {
+                return Err(Error::fault(Code::E_INVALID_OBJECT, "it ended with its connection"));
+            }
+            Ok(Request::Unadvise { member, advise })
+        });
         match answer {
             Ok(Reply::Done) => Ok(()),
             Ok(_) => Err(crate::session::unexpected()),
+            Err(_) if self.session.epoch() != epoch => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -103,7 +109,8 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         if self.live
-            && let Some(advise) = self.session.forget_sink(self.connection)
+            && let Some((advise, epoch)) = self.session.forget_sink(self.connection)
+            && epoch == self.session.epoch()
         {
             self.session.tell(|member| Request::Unadvise { member, advise });
         }
@@ -188,6 +195,8 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
         session.evicted();
     }
     let critical = matches!(event, Event::CriticalError { .. });
+    // Told while the session came back, before its sinks were registered again.
+    let advises = if critical && advises.is_empty() { session.session_advises() } else { advises };
     let handled = deliver(session, &advises, News::Broker(event));
     if critical && handled && session.on_end == OnEndOfSession::LogOff {
         session.leave_because_of_error();

@@ -7,7 +7,7 @@ use sundown_protocol::reply::{AddressRow, MessageRow, StatusRow, TableRows};
 use sundown_protocol::request::{
     AddressAction, Durability, Folder as FolderKind, Opening, ReadSource, Request, StoreLogoff,
 };
-use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply, Token};
+use sundown_protocol::{Code, EntryId, MemberId, ObjectId, Reply, SubmitKey, Token, Version};
 
 use crate::error::Error;
 use crate::library::lock;
@@ -15,7 +15,7 @@ use crate::link::SharedLink;
 use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
 use crate::notify::{Notice, Sink, SinkFunction};
-use crate::session::{SessionState, unexpected};
+use crate::session::{SessionState, done_before, unexpected};
 
 /// An open object. After the broker was away it is opened again when it is used; an unsaved draft cannot be.
 pub(crate) struct ObjectState {
@@ -48,8 +48,7 @@ impl ObjectState {
             return Ok(object);
         }
         let Some(what) = &self.what else {
-            let message = "the unsaved draft was lost when the broker was away; look into Drafts";
-            return Err(Error::fault(Code::E_INVALID_OBJECT, message));
+            return Err(draft_is_lost());
         };
         match self.session.call(|member| Request::Open { member, what: what.clone() })? {
             Reply::Opened(object) => {
@@ -197,6 +196,25 @@ impl Folder {
         Ok(messages)
     }
 
+    /// Deletes a message that is in this folder: into Deleted, or for good from there. One that is elsewhere is `MAPI_E_NOT_FOUND`. It
+    /// is repeated if the broker goes away before it answers, and deletes once; a broker of wire version 2 and older knows
+    /// [`Session::delete`](crate::Session::delete) only, which is called then.
+    pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
+        let from = self.kind;
+        let deleted = self.object.session.retrying(|link, member| {
+            Ok(if link.speaks(Version::V3) {
+                Request::DeleteFrom { member, entry, from }
+            } else {
+                Request::Delete { member, entry }
+            })
+        });
+        match deleted {
+            Ok(Reply::Done) => Ok(()),
+            Ok(_) => Err(unexpected()),
+            Err(error) => done_before(error, Code::E_NOT_FOUND),
+        }
+    }
+
     /// Registers for what happens to its messages or, with [`Events::TABLE_MODIFIED`], to its rows.
     pub fn advise(
         &self,
@@ -293,9 +311,22 @@ impl Draft {
 
     /// Saves it in Drafts (`IMAPIProp::SaveChanges`). It is durable when this returns; the object is that message then.
     pub fn save(&self) -> Result<EntryId, Error> {
-        let entry = self.object.session.save(|| self.object.id(), new_key())?;
+        let key = new_key();
+        let saved = self.object.session.save(|| self.object.id(), key);
+        let entry = saved.or_else(|error| self.saved_before(key, error))?;
         self.object.session.remove_draft(self.number);
         Ok(entry)
+    }
+
+    /// A save cannot be repeated where the draft went with its broker; but its key says what it has become.
+    fn saved_before(&self, key: SubmitKey, error: Error) -> Result<EntryId, Error> {
+        if !error.is_outcome_unknown() {
+            return Err(error);
+        }
+        let drafts = self.object.session.open(Opening::Folder(0, FolderKind::Drafts))?;
+        let drafts = Folder { object: drafts, kind: FolderKind::Drafts }.messages()?;
+        let saved = drafts.into_iter().find(|message| message.entry.record == key.0);
+        saved.map(|message| message.entry).ok_or_else(draft_is_lost)
     }
 }
 
@@ -304,6 +335,11 @@ impl Drop for Draft {
         // What the program throws away is not what a restart lost.
         self.object.session.remove_draft(self.number);
     }
+}
+
+fn draft_is_lost() -> Error {
+    let message = "the unsaved draft was lost when the broker was away; look into Drafts";
+    Error::fault(Code::E_INVALID_OBJECT, message)
 }
 
 /// The open address book (`IAddrBook`).
@@ -326,16 +362,23 @@ impl AddressBook {
     /// Adds a person, or with several addresses a list.
     pub fn add(&self, name: &str, addresses: &[&str]) -> Result<EntryId, Error> {
         let addresses: Vec<_> = addresses.iter().map(|a| (*a).to_owned()).collect();
-        let action = AddressAction::Add { name: name.to_owned(), addresses };
-        match self.act(&action)? {
-            Reply::Added(entry) => Ok(entry),
-            _ => Err(unexpected()),
+        let action = AddressAction::Add { name: name.to_owned(), addresses: addresses.clone() };
+        match self.act(&action) {
+            Ok(Reply::Added(entry)) => Ok(entry),
+            Ok(_) => Err(unexpected()),
+            // The first time it was added, or it was there before.
+            Err(error) if error.repeat_says(Code::E_COLLISION) => {
+                let is_it = |row: &AddressRow| row.name == name && row.addresses == addresses;
+                self.resolve(name).ok().filter(is_it).map(|row| row.entry).ok_or(error)
+            }
+            Err(error) => Err(error),
         }
     }
 
     /// Removes a person or list by its display name.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
-        self.act(&AddressAction::Remove { name: name.to_owned() }).map(drop)
+        let removed = self.act(&AddressAction::Remove { name: name.to_owned() });
+        removed.map(drop).or_else(|error| done_before(error, Code::E_NOT_FOUND))
     }
 
     /// What a name stands for (`ResolveName`): `MAPI_E_NOT_FOUND` for nobody, `MAPI_E_AMBIGUOUS_RECIP` for several.

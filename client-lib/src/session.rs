@@ -10,11 +10,12 @@ use sundown_protocol::notification::{EndReason, Event, Events};
 use sundown_protocol::reply::{LoggedOn, Resource, SubmissionState};
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, Folder as FolderKind, Logoff as LogoffRequest,
-    Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange, Submit,
+    LogoffFlags, Logon as LogonRequest, LogonFlags, Opening, ReadSource, Request, SettingChange,
+    Submit,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SubmitKey,
-    Token, UploadId, frame,
+    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SessionTag,
+    SubmitKey, Token, UploadId, Version, frame,
 };
 
 use crate::deferred::{Deferred, Submission};
@@ -128,6 +129,10 @@ struct Inner {
     drafts: BTreeSet<u32>,
     /// What this member submitted, for the question before a logoff.
     submissions: Submissions,
+    /// By which name the session can be returned to, with a broker that knows such names.
+    tag: Option<SessionTag>,
+    /// Whether the end of the session is known here: it was told, or this member ended it.
+    end_known: bool,
 }
 
 #[derive(Clone)]
@@ -141,6 +146,8 @@ struct Registered {
     source: Option<Arc<ObjectState>>,
     events: Events,
     advise: AdviseId,
+    /// The logon that it belongs to.
+    epoch: u64,
     sink: SinkFunction,
 }
 
@@ -272,7 +279,14 @@ impl Session {
 
     /// `AbortSubmit`: done, or `MAPI_E_UNABLE_TO_ABORT` when a transport has it, or `MAPI_E_NOT_IN_QUEUE`.
     pub fn abort_submit(&self, entry: EntryId) -> Result<(), Error> {
-        self.state.done(|member| Request::AbortSubmit { member, entry })
+        let aborted = self.state.done(|member| Request::AbortSubmit { member, entry });
+        aborted.or_else(|error| {
+            let library = self.state.library()?;
+            let done = error.repeat_says(Code::E_NOT_IN_QUEUE)
+                && library.submission_state(&self.profile(), entry)
+                    == Some(SubmissionState::Aborted);
+            if done { Ok(()) } else { Err(error) }
+        })
     }
 
     /// `IMAPIStatus::ValidateState` of a provider of this session, by its name: a transport really connects and says who it
@@ -284,7 +298,10 @@ impl Session {
         })
     }
 
-    /// Deletes a message: into Deleted, or for good if it is there.
+    /// Deletes a message: into Deleted, or for good if it is there. It is not repeated, as the repeat would delete for good what the
+    /// first one moved: if the broker goes away before it answers, the outcome is unknown
+    /// ([`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown)). Whoever knows the folder has
+    /// [`Folder::delete`](crate::Folder::delete).
     pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
         self.state.done(|member| Request::Delete { member, entry })
     }
@@ -336,7 +353,8 @@ impl Session {
 
     /// Takes back what was granted by this token, used or not. Whoever holds it is told.
     pub fn revoke(&self, token: Token) -> Result<(), Error> {
-        self.state.done(|member| Request::Revoke { member, token })
+        let revoked = self.state.done(|member| Request::Revoke { member, token });
+        revoked.or_else(|error| done_before(error, Code::E_NOT_FOUND))
     }
 
     /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
@@ -395,6 +413,8 @@ impl SessionState {
                 deferred: Deferred::default(),
                 drafts: BTreeSet::new(),
                 submissions: Submissions::default(),
+                tag: None,
+                end_known: false,
             }),
             events: crossbeam_channel::bounded(EVENTS),
             missed: Mutex::default(),
@@ -543,14 +563,17 @@ impl SessionState {
         let state = Arc::clone(self);
         Box::new(move |outcome| {
             if let Ok(Reply::Advised(advise)) = outcome {
-                let registered = Registered { source, events, advise: *advise, sink };
-                lock(&state.inner).sinks.insert(connection, registered);
+                let mut inner = lock(&state.inner);
+                let (advise, epoch) = (*advise, inner.epoch);
+                let registered = Registered { source, events, advise, epoch, sink };
+                inner.sinks.insert(connection, registered);
             }
         })
     }
 
-    pub(crate) fn forget_sink(&self, connection: u32) -> Option<AdviseId> {
-        lock(&self.inner).sinks.remove(&connection).map(|r| r.advise)
+    /// Its number, and the logon that it belongs to: another one gives out the same numbers again.
+    pub(crate) fn forget_sink(&self, connection: u32) -> Option<(AdviseId, u64)> {
+        lock(&self.inner).sinks.remove(&connection).map(|r| (r.advise, r.epoch))
     }
 
     pub(crate) fn sinks_of(&self, advises: &[AdviseId]) -> Vec<(u32, SinkFunction)> {
@@ -584,11 +607,13 @@ impl SessionState {
 
     /// Tells the program something that the library has to say: its session sinks, or the default event queue.
     pub(crate) fn tell_news(&self, news: &News) {
-        let of_session: Vec<_> = {
-            let inner = lock(&self.inner);
-            inner.sinks.values().filter(|r| r.source.is_none()).map(|r| r.advise).collect()
-        };
-        notify::deliver(self, &of_session, news.clone());
+        notify::deliver(self, &self.session_advises(), news.clone());
+    }
+
+    /// The registrations on the session itself.
+    pub(crate) fn session_advises(&self) -> Vec<AdviseId> {
+        let inner = lock(&self.inner);
+        inner.sinks.values().filter(|r| r.source.is_none()).map(|r| r.advise).collect()
     }
 
     pub(crate) fn durable(&self, entries: &[EntryId]) {
@@ -630,11 +655,16 @@ impl SessionState {
 
     pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
         self.repeat_lost()?;
+        // A member that ends the session is not told of that, also by the broker that finishes it.
+        let known = how.flags.contains(LogoffFlags::SHARED).then(|| self.end_is_known());
         let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         let reply = self.retrying(|link, member| {
             let flags = how.flags_for(link);
             Ok(Request::Logoff(LogoffRequest { member, flags, drain }))
         });
+        if let (Err(_), Some(known)) = (&reply, known) {
+            lock(&self.inner).end_known = known;
+        }
         let Reply::LoggedOff(account) = reply.inspect_err(|error| self.note_lost(error))? else {
             return Err(unexpected());
         };
@@ -779,7 +809,7 @@ impl SessionState {
         link: &SharedLink,
     ) -> Result<u64, Error> {
         let hook = self.logged_on_hook(library);
-        link.call(Request::Logon(self.logon.clone()), Some(hook))??;
+        link.call(self.logon_again(link), Some(hook))??;
         let member = self.member();
         self.register_again(link, member)?;
         let deferred = lock(&self.inner).deferred.to_bring_back();
@@ -797,6 +827,29 @@ impl SessionState {
             }
         }
         Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
+    }
+
+    /// A logon to the session that this member was in, as far as the broker can tell which one that is.
+    fn logon_again(&self, link: &SharedLink) -> Request {
+        let inner = lock(&self.inner);
+        match inner.tag {
+            Some(tag) if link.speaks(Version::V3) => {
+                Request::Return { logon: self.logon.clone(), tag, told: inner.end_known }
+            }
+            _ => Request::Logon(self.logon.clone()),
+        }
+    }
+
+    /// The broker says how the session is called.
+    pub(crate) fn is_called(&self, tag: SessionTag) {
+        let mut inner = lock(&self.inner);
+        inner.end_known &= inner.tag == Some(tag);
+        inner.tag = Some(tag);
+    }
+
+    /// The broker says that somebody has ended the session for everybody. Whether that was known before.
+    pub(crate) fn end_is_known(&self) -> bool {
+        std::mem::replace(&mut lock(&self.inner).end_known, true)
     }
 
     /// Registers every sink again. One that is refused, or whose object is not there any more, is none any more: its number may be
@@ -819,15 +872,15 @@ impl SessionState {
                 }
             };
             let advised = source.and_then(advise);
-            let sinks = &mut lock(&self.inner).sinks;
-            match advised {
-                Ok(advise) => {
-                    if let Some(registered) = sinks.get_mut(&connection) {
-                        registered.advise = advise;
-                    }
+            let inner = &mut *lock(&self.inner);
+            match (advised, inner.sinks.get_mut(&connection)) {
+                (Ok(advise), Some(registered)) => {
+                    (registered.advise, registered.epoch) = (advise, inner.epoch);
                 }
-                Err(error) if error.is_disconnected() => return Err(error),
-                Err(_) => drop(sinks.remove(&connection)),
+                // It was cancelled meanwhile.
+                (Ok(advise), None) => link.tell(Request::Unadvise { member, advise }, None),
+                (Err(error), _) if error.is_disconnected() => return Err(error),
+                (Err(_), _) => drop(inner.sinks.remove(&connection)),
             }
         }
         Ok(())
@@ -858,9 +911,15 @@ impl SessionState {
     }
 }
 
+/// A repeat that is refused with this code says that it was done the first time.
+pub(crate) fn done_before(error: Error, code: Code) -> Result<(), Error> {
+    if error.repeat_says(code) { Ok(()) } else { Err(error) }
+}
+
 /// Whether a store that could not keep something may do so another time.
 fn may_be_stored_later(error: &Error) -> bool {
     error.is_temporary()
+        || error.is_outcome_unknown()
         || error.is_disconnected()
         || error.is_unreachable()
         || error.code() == Code::E_DISK_ERROR

@@ -29,7 +29,7 @@ use sundown_protocol::frame;
 use sundown_protocol::reply::{LoggedOn, Peer};
 use sundown_protocol::request::{Asked, Request, Ticket};
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, RequestId, SessionId,
+    AdviseId, Code, EntryId, Fault, MemberId, ObjectId, Reply, RequestId, SessionId, SessionTag,
 };
 
 use fakes::{AddressBook, Answer, Store, Transport, Wire, error};
@@ -78,6 +78,7 @@ struct Seen {
     advises: Vec<(MemberId, AdviseId)>,
     entries: Vec<EntryId>,
     tickets: Vec<Ticket>,
+    tags: Vec<SessionTag>,
 }
 
 /// A broker with everything around it.
@@ -192,6 +193,9 @@ impl World {
             }
             Effect::Notify { connection, notification } => {
                 assert!(self.clients.contains_key(&connection), "who is told is there");
+                if let sundown_protocol::Event::Session(tag) = &notification.event {
+                    self.seen.tags.push(*tag);
+                }
                 if let sundown_protocol::Event::Ticket(ticket) = &notification.event {
                     self.seen.tickets.push(ticket.clone());
                 } else {
@@ -220,6 +224,8 @@ impl World {
                     self.withdrawn.push_back(call);
                 }
             }
+            Effect::KeepEnd(end) => assert!(!end.profile.is_empty(), "it names its profile"),
+            Effect::ForgetEnd(_) => {}
             Effect::GaveUp { call, .. } => assert!(!call.is_empty(), "it says nothing"),
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),

@@ -77,6 +77,11 @@ impl FromStr for SubmitKey {
     }
 }
 
+/// A shared session's name for brokers to come: 128 bits by chance. A client that was in the session returns to it by this name,
+/// should it have been ended meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionTag(pub u128);
+
 /// A one-time token for one object of a session, made by the one who grants it. It is a secret: it is never shown by
 /// `Debug`, and the broker keeps only a hash of it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

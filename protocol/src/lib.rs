@@ -20,8 +20,8 @@ pub mod version;
 
 pub use code::{Code, Fault, FaultDetail};
 pub use id::{
-    AdviseId, Correlation, EntryId, MemberId, ObjectId, RequestId, SessionId, SubmitKey, Token,
-    UploadId,
+    AdviseId, Correlation, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag,
+    SubmitKey, Token, UploadId,
 };
 pub use notification::{Event, Events, Notification};
 pub use reply::Reply;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::id::{AdviseId, EntryId, MemberId, ObjectId};
+use crate::id::{AdviseId, EntryId, MemberId, ObjectId, SessionTag};
 use crate::reply::{Peer, Place};
 use crate::request::Ticket;
 
@@ -84,6 +84,9 @@ pub enum Event {
     /// What the broker knows of the process changed: its newest ticket. It goes to each connection of the process that asked
     /// by [`Request::Ticket`](crate::Request::Ticket), for member 0. Programs are not told.
     Ticket(Ticket),
+    /// How the member's shared session is called in [`Request::Return`](crate::Request::Return). It goes to members of connections
+    /// that asked for tickets, behind the answer to their logon. Programs are not told.
+    Session(SessionTag),
 }
 
 /// A change of a table (`TABLE_NOTIFICATION`).
@@ -260,7 +263,7 @@ impl Event {
             | Self::Evicted
             | Self::BrokerStopping { .. }
             | Self::LogoffProgress { .. } => Some(Events::EXTENDED),
-            Self::Durable(_) | Self::Lagged { .. } | Self::Ticket(_) => None,
+            Self::Durable(_) | Self::Lagged { .. } | Self::Ticket(_) | Self::Session(_) => None,
         }
     }
 
@@ -268,7 +271,11 @@ impl Event {
     pub fn may_be_dropped(&self) -> bool {
         !matches!(
             self,
-            Self::CriticalError { .. } | Self::Evicted | Self::Lagged { .. } | Self::Ticket(_)
+            Self::CriticalError { .. }
+                | Self::Evicted
+                | Self::Lagged { .. }
+                | Self::Ticket(_)
+                | Self::Session(_)
         )
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId};
+use crate::id::{
+    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionTag, SubmitKey, Token, UploadId,
+};
 use crate::notification::Events;
 use crate::reply::Resource;
 use crate::version::Version;
@@ -245,6 +247,53 @@ pub enum Request {
         /// The newest ticket that this program image holds, should an earlier broker have given it one.
         shown: Option<Ticket>,
     },
+    /// Logs on again to a session that the client was in before, with this broker or an earlier one →
+    /// [`Reply::LoggedOn`](crate::Reply::LoggedOn). If the session was ended for everybody, the member gets into the same ending
+    /// session for the grace that remains, or `MAPI_E_END_OF_SESSION` after it; if it was not, this is a logon. From version 3 on.
+    Return {
+        /// As for a logon.
+        logon: Logon,
+        /// The session, by [`Event::Session`](crate::Event::Session).
+        tag: SessionTag,
+        /// Whether the client was told of the end, or caused it.
+        told: bool,
+    },
+    /// Deletes a message if it is in this folder: into Deleted, or for good from there → [`Reply::Done`](crate::Reply::Done). Where
+    /// it is elsewhere it is `MAPI_E_NOT_FOUND`: a repeat does not delete for good what the first one moved. From version 3 on.
+    DeleteFrom {
+        /// Who deletes.
+        member: MemberId,
+        /// What.
+        entry: EntryId,
+        /// Where it is.
+        from: Folder,
+    },
+}
+
+/// What a client may do when the connection has ended before a request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// Ask again: it changes nothing, what it changed ended with the connection, or twice is once.
+    Harmless,
+    /// Ask again with the same key: what the first one made is found.
+    Keyed,
+    /// Ask again. If the first one was carried out the second one is refused and changes nothing, and where things stand says that
+    /// it is done.
+    Settled,
+    /// Do not: it would do more than was asked for. Whether it was carried out is not known.
+    Never,
+}
+
+impl Repeat {
+    /// The word in `PROTOCOL.md`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Harmless => "harmless",
+            Self::Keyed => "by its key",
+            Self::Settled => "settled",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// Arguments of `MAPILogonEx`.
@@ -624,11 +673,71 @@ impl Request {
         )
     }
 
+    /// What may be done when the connection has ended before it was answered.
+    pub fn repeat(&self) -> Repeat {
+        match self {
+            // What belongs to a member or a connection has ended with it.
+            Self::Logon(_)
+            | Self::Return { .. }
+            | Self::Logoff(_)
+            | Self::Advise { .. }
+            | Self::Unadvise { .. }
+            | Self::Open { .. }
+            | Self::Release { .. }
+            | Self::Draft { .. }
+            | Self::Grant { .. }
+            | Self::StoreLogoff { .. }
+            // What only looks.
+            | Self::List { .. }
+            | Self::Read { .. }
+            | Self::Status
+            | Self::ValidateState { .. }
+            | Self::Broker
+            | Self::Ticket { .. }
+            // Twice is once.
+            | Self::Setting { .. }
+            | Self::Flush { .. }
+            | Self::QueryFastShutdown
+            | Self::NotifyProcessShutdown
+            | Self::DoFastShutdown { .. } => Repeat::Harmless,
+            Self::Submit(_) | Self::Save { .. } => Repeat::Keyed,
+            Self::AbortSubmit { .. }
+            | Self::Revoke { .. }
+            | Self::DeleteProfile { .. }
+            | Self::DeleteFrom { .. } => Repeat::Settled,
+            Self::AddressBook { action, .. } => match action {
+                AddressAction::Resolve { .. } => Repeat::Harmless,
+                AddressAction::Add { .. } | AddressAction::Remove { .. } => Repeat::Settled,
+            },
+            Self::Queue { action, .. } => match action {
+                QueueAction::List { .. } | QueueAction::Show(_) | QueueAction::Flush => {
+                    Repeat::Harmless
+                }
+                QueueAction::Change(_, QueueChange::Retry) => {
+                    // What may have gone out would go out once more.
+                    Repeat::Never
+                }
+                QueueAction::Change(
+                    _,
+                    QueueChange::Hold | QueueChange::Release | QueueChange::Abort,
+                ) => Repeat::Settled,
+            },
+            // The pieces before it have ended with the connection.
+            Self::Upload { .. }
+            // What the first one moved into Deleted the second one deletes for good.
+            | Self::Delete { .. }
+            // The token is good once, and what it gave has ended with the connection.
+            | Self::Redeem { .. }
+            // It would stop the next broker.
+            | Self::Stop { .. } => Repeat::Never,
+        }
+    }
+
     /// The first version that knows it.
     pub fn since(&self) -> Version {
         match self {
             Self::Broker => Version::V2,
-            Self::Ticket { .. } => Version::V3,
+            Self::Ticket { .. } | Self::Return { .. } | Self::DeleteFrom { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -648,6 +757,7 @@ impl Request {
             | Self::Draft { member, .. }
             | Self::Save { member, .. }
             | Self::Delete { member, .. }
+            | Self::DeleteFrom { member, .. }
             | Self::Setting { member, .. }
             | Self::AbortSubmit { member, .. }
             | Self::Flush { member }
@@ -665,6 +775,7 @@ impl Request {
             | Self::DeleteProfile { .. }
             | Self::Broker
             | Self::Ticket { .. }
+            | Self::Return { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
         }
@@ -702,6 +813,8 @@ impl Request {
             Self::DeleteProfile { .. } => "DeleteProfile",
             Self::Broker => "Broker",
             Self::Ticket { .. } => "Ticket",
+            Self::Return { .. } => "Return",
+            Self::DeleteFrom { .. } => "DeleteFrom",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

@@ -10,8 +10,8 @@ use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::EndReason;
 use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn, Peer, SubmissionState};
 use sundown_protocol::request::{
-    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Report,
-    Submit,
+    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Repeat,
+    Report, Submit,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, MemberId, Notification, Reply, Request, RequestId,
@@ -192,6 +192,26 @@ fn every_message_is_described_with_its_tag() {
             assert!(found, "PROTOCOL.md does not describe {of}::{variant} with tag {tag}");
         }
     }
+}
+
+/// Of each request the document says whether it may be repeated.
+#[test]
+fn every_repeat_is_described() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("PROTOCOL.md is there");
+    let table = document.split("#### Repeats").nth(1).expect("there is such a section");
+    let table = table.split("\n**").next().expect("it ends").to_owned();
+    let rows: Vec<Vec<_>> =
+        table.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
+    for request in samples::requests() {
+        let name = format!("`{}`", request.name());
+        let of_it = rows.iter().filter(|row| row.len() > 3 && row[1].contains(&name));
+        let said: Vec<_> = of_it.map(|row| row[2]).collect();
+        assert!(said.contains(&request.repeat().name()), "{name} is {:?}", request.repeat());
+    }
+    let word = |repeat: Repeat| rows.iter().any(|row| row.len() > 3 && row[2] == repeat.name());
+    assert!(
+        [Repeat::Harmless, Repeat::Keyed, Repeat::Settled, Repeat::Never].map(word) == [true; 4]
+    );
 }
 
 /// The first four bytes of a payload, or those behind a request's id, are the tag that the document shows.

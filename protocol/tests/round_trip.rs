@@ -23,7 +23,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
-    Reply, Request, RequestId, SessionId, SubmitKey, Token, UploadId,
+    Reply, Request, RequestId, SessionId, SessionTag, SubmitKey, Token, UploadId,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -251,7 +251,19 @@ fn message_request() -> impl Strategy<Value = Request> {
         }),
         text().prop_map(|name| Request::DeleteProfile { name }),
         Just(Request::Broker),
-        proptest::option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
+        option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
+        (option::of(text()), any::<u32>(), any::<u128>(), any::<bool>()).prop_map(
+            |(profile, flags, tag, told)| Request::Return {
+                logon: Logon { profile, flags: LogonFlags(flags) },
+                tag: SessionTag(tag),
+                told,
+            }
+        ),
+        (member(), entry(), folder()).prop_map(|(member, entry, from)| Request::DeleteFrom {
+            member,
+            entry,
+            from
+        }),
     ]
 }
 
@@ -487,6 +499,7 @@ fn event() -> impl Strategy<Value = Event> {
         vec(entry(), 0..3).prop_map(Event::Durable),
         any::<u64>().prop_map(|missed| Event::Lagged { missed }),
         ticket().prop_map(Event::Ticket),
+        any::<u128>().prop_map(|tag| Event::Session(SessionTag(tag))),
     ]
 }
 

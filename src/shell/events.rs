@@ -88,7 +88,7 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             json!({ "event": "durable", "session": session, "entries": entries })
         }
         // The library keeps it and tells no sink.
-        Event::Ticket(_) => json!({ "event": "ticket", "session": session }),
+        Event::Ticket(_) | Event::Session(_) => json!({ "event": "ticket", "session": session }),
     }
 }
 

@@ -24,6 +24,7 @@ mod pictures;
 mod places;
 mod profiles;
 mod queue;
+mod repeats;
 mod schemas;
 mod screens;
 mod sendmail;

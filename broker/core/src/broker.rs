@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
 use sundown_protocol::request::Folder;
 use sundown_protocol::{
-    Code, Correlation, EntryId, Fault, MemberId, ObjectId, SessionId, UploadId,
+    Code, Correlation, EntryId, Fault, MemberId, ObjectId, SessionId, SessionTag, UploadId,
 };
 
 use crate::connection::{Asker, Connection};
+use crate::ends::Kept;
 use crate::engine::{ClosedStore, Engine};
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
@@ -53,6 +54,8 @@ pub struct Broker {
     pub(crate) processes: Processes,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
+    /// Shared sessions that were ended, as long as a member may come back to one.
+    pub(crate) ends: BTreeMap<SessionTag, Kept>,
     pub(crate) members: NumberMap<MemberId, Member>,
     pub(crate) engines: BTreeMap<EngineId, Engine>,
     pub(crate) engine_of: HashMap<PathBuf, EngineId>,
@@ -234,6 +237,7 @@ impl Broker {
             processes: Processes::default(),
             sessions: BTreeMap::new(),
             joinable: BTreeMap::new(),
+            ends: BTreeMap::new(),
             members: NumberMap::default(),
             engines: BTreeMap::new(),
             engine_of: HashMap::new(),
@@ -279,6 +283,7 @@ impl Broker {
                 self.drop_sweeps();
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
+            Event::Ends(ends) => self.ends_found(ends, turn),
             Event::ProfileDeleted { name, result } => self.profile_deleted(&name, &result, turn),
             Event::Adopt { profile } => {
                 let user = self.settings.owner;
@@ -363,6 +368,7 @@ impl Broker {
             Timer::Sweep(sweep, phase) => self.share_over(sweep, phase, turn),
             Timer::TearDown(process) => self.tear_down(process, turn),
             Timer::Grants => self.expire_grants(turn),
+            Timer::End(tag) => self.forget_end(tag, turn),
             Timer::Stop => self.stop_tick(turn),
         }
     }

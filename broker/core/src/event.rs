@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use sundown_protocol::reply::{Peer, Reply};
 use sundown_protocol::request::Asked;
-use sundown_protocol::{Correlation, EntryId, Fault, Notification, RequestId, SessionId};
+use sundown_protocol::{
+    Correlation, EntryId, Fault, Notification, RequestId, SessionId, SessionTag,
+};
 
+use crate::ends::End;
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
 use crate::settings::{Profile, Settings};
 
@@ -106,6 +109,8 @@ pub enum Event {
         /// The profile's name.
         profile: String,
     },
+    /// Shared sessions that were ending when an earlier broker ended. Said once at start.
+    Ends(Vec<End>),
     /// A profile was deleted, or could not be.
     ProfileDeleted {
         /// Its name.
@@ -218,6 +223,10 @@ pub enum Effect {
         /// For whom.
         behalf: Box<Behalf>,
     },
+    /// Write down for the next broker that a shared session ends. What is said of it afterwards waits for that.
+    KeepEnd(Box<End>),
+    /// It need not be known any more.
+    ForgetEnd(SessionTag),
     /// Let a worker end after what it has; a hung one is left behind.
     CloseLane(LaneId),
     /// Read a profile's settings.

@@ -27,6 +27,7 @@
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
 //! | `renewal` | providers that are made anew for others after one process's Do |
+//! | `ends` | shared logoffs over a restart of the broker |
 //! | `ticket` | what a process keeps over a restart of the broker |
 //! | `grants` | one object in the hands of another process |
 //! | `stop`, `status`, `timers`, `numbers` | as they say |
@@ -38,6 +39,7 @@ pub mod settings;
 mod advise;
 mod broker;
 mod connection;
+mod ends;
 mod engine;
 mod event;
 mod figures;
@@ -70,6 +72,7 @@ mod timers;
 mod tests;
 
 pub use broker::Broker;
+pub use ends::End;
 pub use event::{
     Behalf, CallId, ConnectionId, Effect, EngineId, Event, LaneId, LaneSpec, PeerIdentity,
     ProcessKey, Stop, Tick,

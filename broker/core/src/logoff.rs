@@ -105,6 +105,7 @@ impl Broker {
         if let Some(deadline) = deadline {
             self.timers.set(deadline, Timer::Grace(session_id));
         }
+        self.keep_end(session_id, turn);
         for other in others {
             let news = News::CriticalError {
                 code: Code::E_END_OF_SESSION,
@@ -492,6 +493,7 @@ impl Broker {
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.remove(&id).expect("it was closing");
+        self.end_closed(session.tag, turn);
         if session.mail == MailAfter::Waits {
             self.remember_what_waits(&session, turn);
         }

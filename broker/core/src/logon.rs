@@ -2,7 +2,7 @@
 
 use sundown_protocol::reply::{LoggedOn, Reply};
 use sundown_protocol::request::{Logon, LogonFlags};
-use sundown_protocol::{Code, Fault, MemberId, SessionId};
+use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
@@ -62,7 +62,7 @@ impl Broker {
         let key = SessionKey { user: self.session_user(process.uid), profile };
         let waiting = Waiting::Logon(asker, flags);
         if flags.contains(LogonFlags::NEW_SESSION) {
-            self.start_session(key, Sharing::Private, Some(waiting), turn);
+            self.start_session((key, None), Sharing::Private, Some(waiting), turn);
             return Ok(());
         }
         if flags.contains(LogonFlags::TIMEOUT_SHORT) && self.is_starting(&key) {
@@ -91,7 +91,7 @@ impl Broker {
     /// Goes on with the joinable session of this key, made if there is none.
     pub(crate) fn with_session(&mut self, key: SessionKey, waiting: Waiting, turn: &mut Turn) {
         let Some(id) = self.joinable.get(&key).copied() else {
-            self.start_session(key, Sharing::Shared, Some(waiting), turn);
+            self.start_session((key, None), Sharing::Shared, Some(waiting), turn);
             return;
         };
         let session = self.sessions.get_mut(&id).expect("a joinable session exists");
@@ -106,24 +106,26 @@ impl Broker {
     /// up what is too old.
     pub(crate) fn adopt(&mut self, key: SessionKey, turn: &mut Turn) {
         if self.stopping.is_none() && !self.joinable.contains_key(&key) {
-            self.start_session(key, Sharing::Shared, None, turn);
+            self.start_session((key, None), Sharing::Shared, None, turn);
         }
     }
 
-    fn start_session(
+    /// Begins a session; one that was ended before has its tag already, and is joined by nobody else.
+    pub(crate) fn start_session(
         &mut self,
-        key: SessionKey,
+        (key, ended): (SessionKey, Option<SessionTag>),
         sharing: Sharing,
         waiting: Option<Waiting>,
         turn: &mut Turn,
-    ) {
+    ) -> SessionId {
         let id = SessionId(self.number());
         turn.emit(Effect::LoadProfile { session: id, name: key.profile.clone() });
-        if sharing == Sharing::Shared {
+        if sharing == Sharing::Shared && ended.is_none() {
             self.joinable.insert(key.clone(), id);
         }
         let session = Session {
             id,
+            tag: ended.unwrap_or_else(|| SessionTag(turn.record())),
             key,
             sharing,
             state: SessionState::Starting,
@@ -141,6 +143,7 @@ impl Broker {
             mail: MailAfter::Waits,
         };
         self.sessions.insert(id, session);
+        id
     }
 
     pub(crate) fn profile_loaded(
@@ -191,7 +194,9 @@ impl Broker {
         let session = &self.sessions[&id];
         let needed = match waiting {
             // With less than the right session a member can submit and little else.
-            Waiting::Logon(..) | Waiting::Queue(_, Some(_), _) => Right::Submit,
+            Waiting::Logon(..) | Waiting::Return { .. } | Waiting::Queue(_, Some(_), _) => {
+                Right::Submit
+            }
             // It is not about this profile; whose rows are shown is looked at then.
             Waiting::Queue(_, None, _) => Right::None,
         };
@@ -442,6 +447,7 @@ impl Broker {
         self.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
         let engines: Vec<_> = session.engines().collect();
+        self.goes_on_ending(id, turn);
         for (_, engine) in engines {
             self.unpark(engine);
         }
@@ -473,7 +479,7 @@ impl Broker {
     }
 
     /// Lets somebody who waited for a session go on, now that it has started.
-    fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
+    pub(crate) fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
         if self.peer_of(asker).is_none() {
             return;
@@ -485,7 +491,7 @@ impl Broker {
             return self.hold(Held::Logon { key, sharing, waiting });
         }
         let quota = match waiting {
-            Waiting::Logon(..) => self.check_member_quota(asker),
+            Waiting::Logon(..) | Waiting::Return { .. } => self.check_member_quota(asker),
             Waiting::Queue(..) => Ok(()),
         };
         let allowed = self.refuse_departed(asker).and(quota);
@@ -493,7 +499,15 @@ impl Broker {
             return self.answer(asker, Err(fault), turn);
         }
         match waiting {
-            Waiting::Logon(asker, flags) => self.add_member(id, asker, flags, turn),
+            Waiting::Logon(asker, flags) => {
+                self.add_member(id, asker, flags, turn);
+            }
+            Waiting::Return { asker, flags, told } => {
+                let member = self.add_member(id, asker, flags, turn);
+                if !told {
+                    self.tell_end(member, turn);
+                }
+            }
             Waiting::Queue(asker, Some(profile), action) => {
                 self.queue_of(asker, Some(profile), &action, turn);
             }
@@ -520,11 +534,19 @@ impl Broker {
         }
         match sharing {
             Sharing::Shared => self.with_session(key, waiting, turn),
-            Sharing::Private => self.start_session(key, Sharing::Private, Some(waiting), turn),
+            Sharing::Private => {
+                self.start_session((key, None), Sharing::Private, Some(waiting), turn);
+            }
         }
     }
 
-    fn add_member(&mut self, id: SessionId, asker: Asker, flags: LogonFlags, turn: &mut Turn) {
+    fn add_member(
+        &mut self,
+        id: SessionId,
+        asker: Asker,
+        flags: LogonFlags,
+        turn: &mut Turn,
+    ) -> MemberId {
         let member = MemberId(self.number());
         let connection =
             self.connections.get_mut(&asker.connection).expect("who asks is connected");
@@ -574,12 +596,14 @@ impl Broker {
         };
         self.members.insert(member, new);
         self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
+        self.tell_tag(member, turn);
         if first_with_mail {
             let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
             for engine in engines {
                 self.unpark(engine);
             }
         }
+        member
     }
 }
 

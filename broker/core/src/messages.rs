@@ -1,7 +1,9 @@
 //! Objects of a session and what is in them: open, list, read, upload, drafts, settings, address books.
 
 use sundown_protocol::reply::{Reply, Rows, TableRows};
-use sundown_protocol::request::{AddressAction, Content, Opening, ReadSource, SettingChange};
+use sundown_protocol::request::{
+    AddressAction, Content, Folder, Opening, ReadSource, SettingChange,
+};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SubmitKey, UploadId, frame};
 
 use crate::advise::{StoreNews, dead_object};
@@ -430,11 +432,16 @@ impl Broker {
         asker: Asker,
         id: MemberId,
         entry: EntryId,
+        from: Option<Folder>,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let member = self.attached(asker, id)?;
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
-        let call = ProviderCall::Write(StoreWrite::Delete { record: entry.record });
+        let record = entry.record;
+        let call = ProviderCall::Write(match from {
+            None => StoreWrite::Delete { record },
+            Some(from) => StoreWrite::DeleteFrom { record, from },
+        });
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
         self.call(lane, caller, call, Then::Deleted { asker, engine, entry }, turn);
         Ok(())

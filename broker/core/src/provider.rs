@@ -370,6 +370,13 @@ pub enum StoreWrite {
         /// Its record.
         record: u128,
     },
+    /// The same of a message that is in this folder; one that is elsewhere is not found.
+    DeleteFrom {
+        /// Its record.
+        record: u128,
+        /// Where it is.
+        from: Folder,
+    },
     /// Changes a profile section.
     Setting {
         /// The section.
@@ -413,7 +420,7 @@ impl StoreWrite {
             Self::Update(_) => "UpdateSubmission",
             Self::Hasten { .. } => "FlushQueues",
             Self::Seen { .. } => "SetReadFlag",
-            Self::Delete { .. } => "DeleteMessage",
+            Self::Delete { .. } | Self::DeleteFrom { .. } => "DeleteMessage",
             Self::Setting { .. } => "SetProps",
             Self::Flush => "Flush",
         }

@@ -76,7 +76,8 @@ impl Renewals {
 }
 
 impl Broker {
-    /// A provider has answered a notice or a Do with success: whether it goes on for its other processes is seen at its next answer.
+    /// A provider has answered a notice or a Do, in whatever way: whether it goes on for its other processes is seen at its next
+    /// answer.
     pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
         let Some(provider) = self.sessions.get(&session).map(|s| &s.providers[place]) else {
             return;

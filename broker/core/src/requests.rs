@@ -116,7 +116,10 @@ impl Broker {
                 Ok(())
             }
             Request::Save { member, object, key } => self.save(asker, member, object, key, turn),
-            Request::Delete { member, entry } => self.delete(asker, member, entry, turn),
+            Request::Delete { member, entry } => self.delete(asker, member, entry, None, turn),
+            Request::DeleteFrom { member, entry, from } => {
+                self.delete(asker, member, entry, Some(from), turn)
+            }
             Request::Setting { member, section, name, change } => {
                 self.setting(asker, member, (section, name), change, turn)
             }
@@ -149,6 +152,7 @@ impl Broker {
                 self.store_logoff(asker, (member, object), flags, turn)
             }
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
+            Request::Return { logon, tag, told } => self.return_to(asker, logon, (tag, told), turn),
             Request::Ticket { shown } => self.ticket(asker, shown.as_ref(), turn),
             Request::Broker => {
                 let status = Box::new(self.broker_status());

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use sundown_protocol::reply::{LoggedOff, Peer};
 use sundown_protocol::request::{LogonFlags, QueueAction};
-use sundown_protocol::{MemberId, SessionId};
+use sundown_protocol::{MemberId, SessionId, SessionTag};
 
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId};
@@ -36,6 +36,8 @@ pub(crate) struct SessionKey {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
+    /// Its name for brokers to come.
+    pub(crate) tag: SessionTag,
     pub(crate) key: SessionKey,
     pub(crate) sharing: Sharing,
     pub(crate) state: SessionState,
@@ -103,6 +105,12 @@ pub(crate) enum SessionState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Waiting {
     Logon(Asker, LogonFlags),
+    /// A client that was in this session before it was ended; whether it was told of that.
+    Return {
+        asker: Asker,
+        flags: LogonFlags,
+        told: bool,
+    },
     /// Of one profile or, without one, of all stores that are open.
     Queue(Asker, Option<String>, QueueAction),
 }
@@ -110,7 +118,7 @@ pub(crate) enum Waiting {
 impl Waiting {
     pub(crate) fn asker(&self) -> Asker {
         match self {
-            Self::Logon(asker, _) | Self::Queue(asker, ..) => *asker,
+            Self::Logon(asker, _) | Self::Return { asker, .. } | Self::Queue(asker, ..) => *asker,
         }
     }
 }

@@ -451,7 +451,7 @@ impl Broker {
             self.note_stance(id, place, said);
         }
         // A notice may end it for good, too (SEED-19).
-        if matches!(call, Visits::Notify | Visits::Do) && result == Ok(ProviderAnswer::Done) {
+        if matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
         }
         let Some(session) = self.sessions.get(&id) else {

@@ -154,6 +154,10 @@ impl Broker {
         connection.told_tickets = true;
         let ticket = self.sealed(id);
         self.answer(asker, Ok(Reply::Ticket(ticket)), turn);
+        let members = self.connections.get(&asker.connection).map(|c| c.members.clone());
+        for member in members.unwrap_or_default() {
+            self.tell_tag(member, turn);
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sundown_protocol::{MemberId, SessionId};
+use sundown_protocol::{MemberId, SessionId, SessionTag};
 
 use crate::event::EngineId;
 use crate::process::ProcessId;
@@ -33,6 +33,8 @@ pub(crate) enum Timer {
     TearDown(ProcessId),
     /// Tokens may have expired.
     Grants,
+    /// An end was kept long enough.
+    End(SessionTag),
     /// A stopping broker looks whether it is quiet.
     Stop,
 }

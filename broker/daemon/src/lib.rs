@@ -29,6 +29,7 @@ mod tickets;
 pub mod workers;
 
 mod alarm;
+mod ends;
 mod last_exit;
 mod link;
 mod outbox;

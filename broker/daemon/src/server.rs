@@ -23,6 +23,7 @@ use sundown_protocol::{Code, Fault, SessionId};
 use sundown_providers::Registry;
 
 use crate::alarm::Alarm;
+use crate::ends::Ends;
 use crate::last_exit::LastExit;
 use crate::link::{Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
@@ -31,7 +32,7 @@ use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
-use crate::tickets::Tickets;
+use crate::tickets::{self, Tickets};
 use crate::workers::{Outcome, Workers};
 
 const LISTENER: Token = Token(0);
@@ -151,6 +152,7 @@ pub struct Server {
     signals: Signals,
     manager: Manager,
     tickets: Tickets,
+    ends: Ends,
     locations: Locations,
     places: Places,
     loaded: Loaded,
@@ -169,6 +171,8 @@ pub struct Server {
     made: u64,
     pid: u32,
     began: Instant,
+    /// The same, since the machine started: the core's times are of that clock, which each broker has.
+    began_at: Duration,
     /// When this turn of the loop began: what happens in a turn happens at once.
     now: Instant,
     /// The same for the core, by both clocks.
@@ -269,6 +273,7 @@ impl Server {
             .map_err(|error| system("watch the socket")(error.into()))?;
         let tickets = Tickets::open(&locations.runtime_directories(), &locations.socket)
             .map_err(system("make a key for tickets"))?;
+        let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let broker = BrokerFacts {
             pid: std::process::id(),
@@ -295,7 +300,7 @@ impl Server {
         };
         let measured = metrics.as_ref().map(|(metrics, _)| Arc::clone(metrics));
         let (workers, answers) = Workers::new(registry, waker, measured);
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), tickets::since_boot());
         let mut server = Self {
             broker: Broker::new(sundown_core::settings::Settings::default()),
             workers,
@@ -308,6 +313,7 @@ impl Server {
             signals,
             manager: Manager::of_this_process(),
             tickets,
+            ends,
             locations,
             places,
             loaded,
@@ -321,8 +327,9 @@ impl Server {
             made: FIRST,
             pid: broker.pid,
             began,
+            began_at,
             now: began,
-            tick: Tick { boot: Duration::ZERO, wall: SystemTime::now(), seed: seed()? },
+            tick: Tick { boot: began_at, wall: SystemTime::now(), seed: seed()? },
             wall_read: began,
             look_again: None,
             alarm,
@@ -341,6 +348,7 @@ impl Server {
             over: false,
         };
         server.broker = Broker::new(server.core_settings(broker));
+        server.apply(Event::Ends(known_ends));
         for profile in settings::profile_names(&server.places) {
             if server.has_store(&profile) {
                 server.apply(Event::Adopt { profile });
@@ -427,7 +435,7 @@ impl Server {
     /// The wall's clock is looked at once in a millisecond: nothing shows it finer.
     fn look_at_clocks(&mut self) {
         self.now = Instant::now();
-        self.tick.boot = self.now - self.began;
+        self.tick.boot = self.began_at + (self.now - self.began);
         if self.now.duration_since(self.wall_read) >= Duration::from_millis(1) {
             self.wall_read = self.now;
             self.tick.wall = SystemTime::now();
@@ -456,15 +464,20 @@ impl Server {
 
     /// When there is something to do though nobody says anything.
     fn soonest(&self) -> Option<Instant> {
-        let look_again = self.look_again.map(|at| self.began + at);
+        let look_again = self.look_again.map(|at| self.instant(at));
         let hello = self.greeting.front().map(|(at, _)| *at);
         [look_again, self.accept_again, hello, self.manager.next()].into_iter().flatten().min()
+    }
+
+    /// A time of the core's as one of the loop's.
+    fn instant(&self, at: Duration) -> Instant {
+        self.began + at.saturating_sub(self.began_at)
     }
 
     fn tell_time(&mut self) {
         let now = self.now;
         self.manager.turn(now);
-        if self.look_again.is_some_and(|at| self.began + at <= now) {
+        if self.look_again.is_some_and(|at| self.instant(at) <= now) {
             self.look_again = None;
             self.apply(Event::Timer);
         }
@@ -538,6 +551,8 @@ impl Server {
                     self.answered.push_back((call, result));
                 }
             }
+            Effect::KeepEnd(end) => self.ends.keep(&end),
+            Effect::ForgetEnd(tag) => self.ends.forget(tag),
             Effect::Withdraw { call, .. } => self.workers.withdraw(call),
             Effect::GaveUp { provider, provider_type, call, behalf } => {
                 let (session, pid) = (behalf.session.map(|s| s.0), behalf.pid);

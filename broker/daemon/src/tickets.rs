@@ -134,10 +134,7 @@ fn read(path: &Path) -> io::Result<Option<Found>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    let about = file.metadata()?;
-    let ours = about.is_file()
-        && about.uid() == rustix::process::geteuid().as_raw()
-        && about.mode().trailing_zeros() >= 6;
+    let ours = is_ours(&file.metadata()?);
     let mut bytes = [0; LENGTH];
     if !ours || io::Read::read_exact(&mut file, &mut bytes).is_err() || !bytes.starts_with(MAGIC) {
         return Ok(None);
@@ -149,19 +146,26 @@ fn read(path: &Path) -> io::Result<Option<Found>> {
     Ok(Some(Found { boot: boot.trim_end_matches('\0').to_owned(), key, stamp }))
 }
 
+/// Whether something is a file of this user alone.
+pub(crate) fn is_ours(about: &fs::Metadata) -> bool {
+    about.is_file()
+        && about.uid() == rustix::process::geteuid().as_raw()
+        && about.mode().trailing_zeros() >= 6
+}
+
 fn open(path: &Path, how: &mut fs::OpenOptions) -> io::Result<File> {
     let no_links = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
     how.read(true).write(true).mode(0o600).custom_flags(no_links).open(path)
 }
 
 /// The kernel's name for this run of the machine; empty where the broker may not see it.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim_end().to_owned()
 }
 
 /// Whether a file is gone when the machine is.
-fn on_tmpfs(path: &Path) -> bool {
+pub(crate) fn on_tmpfs(path: &Path) -> bool {
     const TMPFS_MAGIC: u64 = 0x0102_1994;
     rustix::fs::statfs(path).is_ok_and(|system| system.f_type as u64 == TMPFS_MAGIC)
 }

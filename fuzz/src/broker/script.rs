@@ -387,6 +387,12 @@ fn a_request(
             }
             1 | 2 => Request::DeleteProfile { name: a_profile(script)? },
             3 => Request::Ticket { shown: None },
+            5 if !world.seen.tags.is_empty() => {
+                let tag = *script.choose(&world.seen.tags)?;
+                let logon = Logon { profile: Some(a_profile(script)?), flags: LogonFlags(0) };
+                Request::Return { logon, tag, told: script.arbitrary()? }
+            }
+            6 => Request::DeleteFrom { member, entry, from: *script.choose(&Folder::ALL)? },
             4 | 5 => Request::Ticket { shown: Some(a_ticket(script, world)?) },
             _ => Request::Broker,
         },

@@ -17,7 +17,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
-    Reply, Request, RequestId, SessionId, SubmitKey, Token, UploadId, codec,
+    Reply, Request, RequestId, SessionId, SessionTag, SubmitKey, Token, UploadId, codec,
 };
 
 /// One line of the golden file: a name, and the frame.
@@ -40,7 +40,7 @@ names!(REQUESTS, request_name, Request:
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
-    Broker {..}, Ticket {..});
+    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
@@ -48,7 +48,7 @@ names!(REPLIES, reply_name, Reply:
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
-    Ticket {..});
+    Ticket {..}, Session {..});
 names!(FROM_BROKER, from_broker_name, FromBroker: Answer {..}, Notify {..}, Goodbye {..});
 names!(SOURCES, source_name, AdviseSource: Session {..}, Object {..});
 names!(OPENINGS, opening_name, Opening:
@@ -126,7 +126,7 @@ fn peer() -> Peer {
     Peer { pid: 4242, program: "tray".into() }
 }
 
-fn requests() -> Vec<Request> {
+pub(crate) fn requests() -> Vec<Request> {
     vec![
         Request::Logon(Logon { profile: Some("work".into()), flags: LogonFlags::NO_MAIL }),
         Request::Logoff(Logoff { member: MEMBER, flags: LogoffFlags::SHARED, drain: Some(30_000) }),
@@ -193,6 +193,12 @@ fn requests() -> Vec<Request> {
         Request::DeleteProfile { name: "work".into() },
         Request::Broker,
         Request::Ticket { shown: Some(ticket()) },
+        Request::Return {
+            logon: Logon { profile: Some("work".into()), flags: LogonFlags::NO_MAIL },
+            tag: SessionTag(ENTRY.record),
+            told: true,
+        },
+        Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::Inbox },
     ]
 }
 
@@ -354,6 +360,7 @@ fn events() -> Vec<Event> {
         Event::Durable(vec![ENTRY]),
         Event::Lagged { missed: 12 },
         Event::Ticket(ticket()),
+        Event::Session(SessionTag(ENTRY.record)),
     ]
 }
 

@@ -169,6 +169,24 @@ fn deletes_are_told() {
     assert_eq!(news.len(), 2);
 }
 
+/// A deletion that names the folder deletes from there alone: a repeat deletes nothing for good. Who was told once is told no more.
+#[test]
+fn a_repeated_deletion_destroys_nothing() {
+    let mut world = World::new();
+    let (member, other) = (world.member(1), world.member(2));
+    world.advise(other, Events::OBJECT_MOVED | Events::OBJECT_DELETED);
+    let entry = world.submit(member, "b@x");
+    world.news(other);
+    let delete = |from| Request::DeleteFrom { member: member.id, entry, from };
+    assert_eq!(world.refused(member.at, delete(Folder::Inbox)), Code::E_NOT_FOUND);
+    world.done(member.at, delete(Folder::Sent));
+    assert_eq!(world.refused(member.at, delete(Folder::Sent)), Code::E_NOT_FOUND);
+    let news = world.news(other);
+    assert!(matches!(news[..], [News::Moved(p, Folder::Sent)] if p.folder == Folder::Deleted));
+    world.done(member.at, delete(Folder::Deleted));
+    assert_eq!(world.refused(member.at, delete(Folder::Deleted)), Code::E_NOT_FOUND);
+}
+
 /// NOTIF-11, STAT-5: an address book and the status table tell when they change.
 #[test]
 fn tables_tell_of_their_changes() {

@@ -169,6 +169,13 @@ impl Store {
                 message.folder = Folder::Deleted;
                 Ok(ProviderAnswer::Removed { from, to: Some(Folder::Deleted) })
             }
+            StoreWrite::DeleteFrom { record, from } => {
+                match self.messages.get(&record) {
+                    Some(message) if message.folder == from => {}
+                    _ => return Err(error(Code::E_NOT_FOUND)),
+                }
+                self.write(call, StoreWrite::Delete { record })
+            }
             StoreWrite::Setting { section, name, change } => {
                 let key = (section, name);
                 Ok(ProviderAnswer::Setting(match change {

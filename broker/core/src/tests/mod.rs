@@ -7,6 +7,7 @@ mod access;
 mod advise;
 mod clock;
 mod crash;
+mod ends;
 mod explore;
 mod fairness;
 mod figures;

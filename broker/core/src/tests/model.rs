@@ -288,6 +288,8 @@ struct Model {
     registrations: Vec<(Member, AdviseId)>,
     /// What each process was answered, until it ended.
     verdicts: BTreeMap<u32, bool>,
+    /// The copy of the library that asked first.
+    answered_to: BTreeMap<u32, [u8; 16]>,
     queries: Vec<(ConnectionId, RequestId)>,
     dos: Vec<(ConnectionId, RequestId)>,
     /// Who may end a session for all.
@@ -330,6 +332,7 @@ impl Model {
             handles: Vec::new(),
             registrations: Vec::new(),
             verdicts: BTreeMap::new(),
+            answered_to: BTreeMap::new(),
             queries: Vec::new(),
             dos: Vec::new(),
             rule,
@@ -369,6 +372,7 @@ impl Model {
             Act::EndProcess(pid) => {
                 world.end_process(pid);
                 self.verdicts.remove(&pid);
+                self.answered_to.remove(&pid);
             }
             Act::Query(at) => {
                 if let Some(at) = pick(&self.connections, at) {
@@ -661,7 +665,15 @@ impl Model {
         let retried = std::mem::take(&mut self.retried);
         // What a process was answered holds for its life.
         let verdicts = std::mem::take(&mut self.verdicts);
-        *self = Self { verdicts, submits, durable, retried, ..Self::around(world, self.rule) };
+        let answered_to = std::mem::take(&mut self.answered_to);
+        *self = Self {
+            verdicts,
+            answered_to,
+            submits,
+            durable,
+            retried,
+            ..Self::around(world, self.rule)
+        };
     }
 
     /// A handle works on its own connection as long as its member is here, and says why anywhere else (design §3.12).
@@ -761,16 +773,17 @@ impl Model {
             };
             if self.world.is_open(at) {
                 let first = *self.verdicts.entry(pid).or_insert(verdict);
+                self.answered_to.entry(pid).or_insert(self.world.library(at));
                 assert_eq!(first, verdict, "the verdict of process {pid}");
             }
         }
         for (pid, verdict) in &self.verdicts {
             let process = self.world.broker.processes.find(&World::key(*pid));
-            // After a restart it is known as soon as the host has shown its ticket: it has the newest.
+            // After a restart it is known as soon as the copy that was answered has shown its ticket.
             let Some(process) = process else { continue };
-            let is_host = |library| matches!(process.host, Host::Copy { library: host, .. } if host == library);
+            let answered = self.answered_to.get(pid).copied();
             let mut own = self.connections.iter().filter(|at| self.world.peer(**at).pid == *pid);
-            if own.any(|at| is_host(self.world.library(*at))) {
+            if own.any(|at| Some(self.world.library(*at)) == answered) {
                 assert_eq!(process.verdict, Some(*verdict), "the verdict of process {pid} is kept");
             }
         }

@@ -66,6 +66,19 @@ fn others_go_on_and_the_stance_stays() {
     }
 }
 
+/// A provider that fails in its Do may be over, too.
+#[test]
+fn a_do_that_failed_is_no_better() {
+    let mut world = literal("store");
+    let (fails, stays) = (world.member(1), world.member(2));
+    assert_eq!(world.query(fails.at), Ok(Reply::Done));
+    world.store("default").failures.insert("DoFastShutdown", vec![Code::E_DISK_ERROR].into());
+    assert_eq!(world.do_fast(fails.at).expect_err("it failed").code, Code::E_DISK_ERROR);
+    world.submit(stays, "b@x");
+    world.settle();
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
+}
+
 /// A provider that cannot be made anew fails the calls that wait for that, and the next call tries again.
 #[test]
 fn what_cannot_be_made_anew_fails_and_is_tried_again() {

@@ -581,6 +581,7 @@ pub(super) fn everything(world: &mut World, member: Member) -> Vec<Request> {
         Request::DeleteProfile { name: "work".into() },
         Request::Broker,
         Request::Ticket { shown: None },
+        Request::DeleteFrom { member: id, entry, from: Folder::Inbox },
     ]
 }
 

@@ -20,7 +20,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event as News, Events, Fault, FaultDetail, MemberId, Notification,
-    ObjectId, RequestId, SessionId, SubmitKey,
+    ObjectId, RequestId, SessionId, SessionTag, SubmitKey,
 };
 
 use checks::{Seen, is_shutdown};
@@ -28,6 +28,7 @@ use checks::{Seen, is_shutdown};
 use super::fakes::{AddressBook, Answer, Interface, Step, Store, Transport, Wire, error};
 use crate::address::Pattern;
 use crate::broker::Broker;
+use crate::ends::End;
 use crate::event::{
     Behalf, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop,
     Tick,
@@ -137,6 +138,10 @@ pub(super) struct World {
     /// The newest ticket of each copy of the library, and which processes a broker has served.
     tickets: BTreeMap<(u32, [u8; 16]), Ticket>,
     served: BTreeSet<u32>,
+    /// What was written down of ended sessions.
+    pub(super) ends: BTreeMap<SessionTag, End>,
+    /// By which name each member can return.
+    tags: HashMap<MemberId, SessionTag>,
     /// Providers that were given up in a fast shutdown: provider and call.
     pub(super) given_up: Vec<(String, &'static str)>,
     /// Every call, in order.
@@ -245,6 +250,8 @@ impl World {
             members: HashMap::new(),
             tickets: BTreeMap::new(),
             served: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            tags: HashMap::new(),
             given_up: Vec::new(),
             calls: Vec::new(),
             ended: HashSet::new(),
@@ -426,6 +433,13 @@ impl World {
             } => {
                 self.keep_ticket(connection, ticket);
             }
+            Effect::Notify {
+                connection,
+                notification: Notification { member, event: News::Session(tag), .. },
+            } => {
+                assert_eq!(self.members.get(&member), Some(&connection), "told of its own session");
+                self.tags.insert(member, tag);
+            }
             Effect::Notify { connection, notification } => {
                 self.check_told(connection, &notification.event);
                 let client = self.clients.get_mut(&connection).expect("news go to clients");
@@ -455,6 +469,12 @@ impl World {
                 self.closed.insert(lane);
             }
             Effect::Withdraw { lane, call } => self.take_back(lane, call),
+            Effect::KeepEnd(end) => {
+                self.ends.insert(end.tag, *end);
+            }
+            Effect::ForgetEnd(tag) => {
+                self.ends.remove(&tag);
+            }
             Effect::GaveUp { provider, call, .. } => self.given_up.push((provider, call)),
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
@@ -947,6 +967,31 @@ impl World {
             Reply::Ticket(ticket) => Ok(ticket),
             other => panic!("{other:?} to a ticket"),
         }
+    }
+
+    /// By which name a member can return to its session.
+    pub(super) fn tag(&self, member: Member) -> SessionTag {
+        self.tags[&member.id]
+    }
+
+    /// Logs on to the session that was called so.
+    pub(super) fn try_return(
+        &mut self,
+        at: ConnectionId,
+        (tag, told): (SessionTag, bool),
+    ) -> Result<Member, Fault> {
+        let logon = Logon { profile: Some("default".into()), flags: LogonFlags::default() };
+        match self.call(at, Request::Return { logon, tag, told })? {
+            Reply::LoggedOn(on) => Ok(Member { at, id: on.member, session: on.session }),
+            other => panic!("{other:?} to a return"),
+        }
+    }
+
+    /// The broker dies, and the next one reads what this one has written down of ended sessions.
+    pub(super) fn crash_and_read(&mut self) {
+        self.crash();
+        let ends = self.ends.values().cloned().collect();
+        self.apply(Event::Ends(ends));
     }
 
     /// The same, and does not wait.

@@ -713,6 +713,23 @@ fn deleting_takes_two_steps_and_spares_the_queue() {
 }
 
 #[test]
+fn a_deletion_from_a_folder_spares_what_is_elsewhere() {
+    let mut fixture = Fixture::new();
+    let delete = |from| StoreWrite::DeleteFrom { record: 1, from };
+    fixture.write(submit(2, inline(MESSAGE))).expect("it is submitted");
+    let queued = StoreWrite::DeleteFrom { record: 2, from: Folder::Outbox };
+    assert_eq!(code(&fixture.write(queued)), Some(Code::E_SUBMITTED));
+    fixture.write(save(1, inline("x"))).expect("it is saved");
+    assert_eq!(code(&fixture.write(delete(Folder::Inbox))), Some(Code::E_NOT_FOUND));
+    let moved = ProviderAnswer::Removed { from: Folder::Drafts, to: Some(Folder::Deleted) };
+    assert_eq!(fixture.write(delete(Folder::Drafts)), Ok(moved));
+    assert_eq!(code(&fixture.write(delete(Folder::Drafts))), Some(Code::E_NOT_FOUND));
+    let gone = ProviderAnswer::Removed { from: Folder::Deleted, to: None };
+    assert_eq!(fixture.write(delete(Folder::Deleted)), Ok(gone));
+    assert_eq!(code(&fixture.write(delete(Folder::Deleted))), Some(Code::E_NOT_FOUND));
+}
+
+#[test]
 fn a_reader_notices_that_a_message_was_deleted() {
     let mut fixture = Fixture::new();
     fixture.write(append(1, &vec![b'a'; 200_000])).expect("it is appended");

@@ -100,6 +100,7 @@ impl Writer {
             StoreWrite::Hasten { profile, uid, now } => self.hasten(profile.as_deref(), *uid, *now),
             StoreWrite::Seen { record } => self.seen(*record),
             StoreWrite::Delete { record } => self.delete(*record),
+            StoreWrite::DeleteFrom { record, from } => self.delete_from(*record, *from),
             StoreWrite::Setting { section, name, change } => self.set(section, name, change),
             StoreWrite::Flush => self.flush(),
         }
@@ -338,6 +339,14 @@ impl Writer {
         let parameters = (known.seq, folder_number(Folder::Deleted));
         self.connection.prepare_cached(sql)?.execute(parameters)?;
         Ok(ProviderAnswer::Removed { from, to: Some(Folder::Deleted) })
+    }
+
+    fn delete_from(&self, record: u128, from: Folder) -> Answer {
+        let known = self.known(record)?.ok_or_else(no_message)?;
+        if known.folder != Some(from) {
+            return Err(no_message());
+        }
+        self.delete(record)
     }
 
     fn seen(&self, record: u128) -> Answer {

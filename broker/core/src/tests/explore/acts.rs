@@ -484,7 +484,7 @@ impl State {
 
     fn restart(&mut self) {
         self.asked.clear();
-        self.world.crash();
+        self.world.crash_and_read();
         self.world.apply(Event::Adopt { profile: "default".into() });
         // Nobody is told anything by a broker that is killed, and everybody has to log on again.
         let durable = std::mem::take(&mut self.known.durable);

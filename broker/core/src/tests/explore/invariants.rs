@@ -327,6 +327,7 @@ fn there_is_a_way_out(state: &State) {
         } else {
             come_back(&mut world)
         };
+        an_end_stays_one(&mut world);
         let leave = Request::DoFastShutdown { remembered: true };
         let disabled = state.did.contains(&Act::Reload);
         let answer = world.call(at, leave);
@@ -347,6 +348,27 @@ fn there_is_a_way_out(state: &State) {
     mail(state, &world);
     drafts(state, &world);
     world.assert_empty();
+}
+
+/// SEED-4: a session that was ended before the restart is not gone on with. Whoever was in it gets back into it within the grace, is
+/// told once, and never gets into the session that others join.
+fn an_end_stays_one(world: &mut World) {
+    let Some(end) = world.ends.values().next().cloned() else { return };
+    let over = end.until.is_some_and(|until| until <= world.now());
+    let at = world.connect(2);
+    let joined = world.logon(at);
+    let joined = (joined.session, world.logoff(joined));
+    match world.try_return(at, (end.tag, false)) {
+        Ok(back) => {
+            assert!(!over, "the grace is over");
+            assert_eq!(world.critical_errors(back), 1, "it is told once");
+            assert_ne!(back.session, joined.0, "an ended session was joined");
+        }
+        Err(fault) => {
+            assert!(over && fault.code == Code::E_END_OF_SESSION, "{fault}");
+        }
+    }
+    world.disconnect(at);
 }
 
 /// SEED-12, SEED-15: process 1 comes back to another broker. An add-in that comes first is no host, and a word without a ticket is

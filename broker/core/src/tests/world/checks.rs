@@ -275,6 +275,10 @@ impl World {
         self.assert_counts();
         assert!(broker.sessions.is_empty(), "sessions are left: {:?}", broker.sessions);
         assert!(broker.joinable.is_empty(), "joinable sessions are left");
+        assert!(
+            broker.ends.values().all(crate::ends::Kept::is_closed),
+            "sessions that ended are left"
+        );
         assert!(broker.members.is_empty(), "members are left");
         assert!(broker.engines.is_empty(), "engines are left: {:?}", broker.engines);
         assert!(broker.engine_of.is_empty(), "paths of engines are left");

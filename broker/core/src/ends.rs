@@ -1,0 +1,182 @@
+//! Ends of shared sessions, kept over a restart of the broker.
+//!
+//! ```text
+//!  shared logoff ──kept, then told──► Ending ──closed──► kept a while ──► forgotten
+//!                                        ▲
+//!        next broker: a member returns ──┘ within the grace; after it, MAPI_E_END_OF_SESSION
+//! ```
+//!
+//! A shared logoff is for good (SEED-4): a broker that dies within the grace must not undo it. So each end is written down in
+//! the runtime directory before the first member is told. A client that comes back names the session by its *tag*, 128 bits by chance, and
+//! says whether it was told. It gets into the same ending session, made anew with the grace that remains, and is told only if it was not. It
+//! never gets into a fresh session by that.
+
+use std::time::Duration;
+
+use sundown_protocol::notification::EndReason;
+use sundown_protocol::reply::Peer;
+use sundown_protocol::request::Logon;
+use sundown_protocol::{Code, Event as News, Fault, MemberId, Notification, SessionId, SessionTag};
+
+use crate::broker::Broker;
+use crate::connection::Asker;
+use crate::event::{Effect, Turn};
+use crate::session::{SessionKey, SessionState, Sharing, Waiting};
+use crate::timers::Timer;
+
+/// How long an end is kept after its session has closed: longer than a client looks for its broker.
+const KEPT: Duration = Duration::from_secs(120);
+
+/// A shared session that was ended for everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The session's name for brokers to come.
+    pub tag: SessionTag,
+    /// Its user.
+    pub user: u32,
+    /// Its profile.
+    pub profile: String,
+    /// Who ended it.
+    pub by: Peer,
+    /// Until when its members may stay, since the machine started; `None` is without a limit.
+    pub until: Option<Duration>,
+}
+
+/// An end, and the session that it is of in this broker, if one is there.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Kept {
+    end: End,
+    session: Option<SessionId>,
+}
+
+impl Kept {
+    /// Whether its session is not here.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.session.is_none()
+    }
+}
+
+impl Broker {
+    /// A shared session ends: that is written down before any member is told.
+    pub(crate) fn keep_end(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let SessionState::Ending { by, deadline } = &session.state else { return };
+        let end = End {
+            tag: session.tag,
+            user: session.key.user,
+            profile: session.key.profile.clone(),
+            by: by.clone(),
+            until: *deadline,
+        };
+        turn.emit(Effect::KeepEnd(Box::new(end.clone())));
+        self.ends.insert(session.tag, Kept { end, session: Some(id) });
+    }
+
+    /// Ends that an earlier broker wrote down.
+    pub(crate) fn ends_found(&mut self, ends: Vec<End>, turn: &mut Turn) {
+        for end in ends {
+            let forgotten = end.until.unwrap_or_default().max(turn.tick.boot) + KEPT;
+            self.timers.set(forgotten, Timer::End(end.tag));
+            self.ends.insert(end.tag, Kept { end, session: None });
+        }
+    }
+
+    /// A session that was ending is closed: who comes back to it now is told that it has ended, for a while.
+    pub(crate) fn end_closed(&mut self, tag: SessionTag, turn: &mut Turn) {
+        if let Some(kept) = self.ends.get_mut(&tag) {
+            kept.session = None;
+            // No member is left that could stay.
+            kept.end.until = Some(turn.tick.boot);
+            turn.emit(Effect::KeepEnd(Box::new(kept.end.clone())));
+            self.timers.set(turn.tick.boot + KEPT, Timer::End(tag));
+        }
+    }
+
+    /// An end was kept long enough, unless its session is here again.
+    pub(crate) fn forget_end(&mut self, tag: SessionTag, turn: &mut Turn) {
+        if self.ends.get(&tag).is_some_and(|kept| kept.session.is_none()) {
+            self.ends.remove(&tag);
+            turn.emit(Effect::ForgetEnd(tag));
+        }
+    }
+
+    /// A logon of a client that was in this session before, with this broker or an earlier one.
+    pub(crate) fn return_to(
+        &mut self,
+        asker: Asker,
+        logon: Logon,
+        (tag, told): (SessionTag, bool),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let Some(kept) = self.ends.get(&tag) else { return self.logon(asker, logon, turn) };
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let same_profile = logon.profile.as_deref().unwrap_or("default") == kept.end.profile;
+        if self.session_user(uid) != kept.end.user || !same_profile {
+            let message = "this session is another user's, or of another profile; log on again";
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        self.refuse_while_stopping()?;
+        let closed = |id| {
+            let state = self.sessions.get(&id).map(|s| &s.state);
+            !matches!(state, Some(SessionState::Starting | SessionState::Ending { .. }))
+        };
+        let over = kept.end.until.is_some_and(|until| until <= turn.tick.boot);
+        if over || kept.session.is_some_and(closed) {
+            let Peer { pid, program } = &kept.end.by;
+            let message = format!(
+                "the shared session was ended by {program} (pid {pid}) and its grace is over; log on again"
+            );
+            return Err(Fault::new(Code::E_END_OF_SESSION, message));
+        }
+        let waiting = Waiting::Return { asker, flags: logon.flags, told };
+        match kept.session {
+            Some(id) if self.sessions[&id].state == SessionState::Starting => {
+                let session = self.sessions.get_mut(&id).expect("looked at just before");
+                session.waiting.push(waiting);
+            }
+            Some(id) => self.admit(id, waiting, turn),
+            None => {
+                let key = SessionKey { user: kept.end.user, profile: kept.end.profile.clone() };
+                let id = self.start_session((key, Some(tag)), Sharing::Shared, Some(waiting), turn);
+                self.ends.get_mut(&tag).expect("looked at before").session = Some(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session that has just started was ended in an earlier broker: it goes on ending.
+    pub(crate) fn goes_on_ending(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(kept) = self.ends.get(&session.tag) else { return };
+        let End { by, until, .. } = kept.end.clone();
+        session.state = SessionState::Ending { by, deadline: until };
+        if let Some(until) = until {
+            self.timers.set(until.max(turn.tick.boot), Timer::Grace(id));
+        }
+    }
+
+    /// A member that returned and was not told of the end is told now.
+    pub(crate) fn tell_end(&mut self, member: MemberId, turn: &mut Turn) {
+        let session = self.members.get(&member).and_then(|m| self.sessions.get(&m.session));
+        let Some(SessionState::Ending { by, deadline }) = session.map(|s| s.state.clone()) else {
+            return;
+        };
+        let grace = deadline.map(|until| until.saturating_sub(turn.tick.boot).as_millis() as u64);
+        let (code, reason, by) = (Code::E_END_OF_SESSION, EndReason::SharedLogoff, Some(by));
+        self.tell_always(member, News::CriticalError { code, reason, by, grace }, turn);
+    }
+
+    /// Says by which name a member can return to its session, on a connection that keeps what outlives a broker.
+    pub(crate) fn tell_tag(&self, id: MemberId, turn: &mut Turn) {
+        let Some(member) = self.members.get(&id) else { return };
+        let keeps = self.connections.get(&member.connection).is_some_and(|c| c.told_tickets);
+        let session = &self.sessions[&member.session];
+        if keeps && session.is_shared() {
+            let event = News::Session(session.tag);
+            let notification = Notification { member: id, advises: Vec::new(), event };
+            turn.emit(Effect::Notify { connection: member.connection, notification });
+        }
+    }
+}
