@@ -1,7 +1,7 @@
 //! Logons: joining a session, and starting one.
 
 use sundown_protocol::reply::{LoggedOn, Reply};
-use sundown_protocol::request::{Logon, LogonFlags};
+use sundown_protocol::request::{Logon, LogonFlags, Request};
 use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 
 use crate::broker::{Broker, Caller, Then};
@@ -10,7 +10,7 @@ use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
-use crate::process::Held;
+use crate::process::{Departure, Held};
 use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
 };
@@ -19,6 +19,7 @@ use crate::session::{
     MailAfter, Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
 };
 use crate::settings::{Profile, Right};
+use crate::shutdown::shut_down;
 use crate::timers::Timer;
 
 /// `cchProfileNameMax`.
@@ -484,17 +485,28 @@ impl Broker {
         if self.peer_of(asker).is_none() {
             return;
         }
-        if self.is_doing(asker.process)
+        let departure = self.departure(asker.process);
+        if departure == Departure::Doing
             && let Some(session) = self.sessions.get(&id)
         {
             let (key, sharing) = (session.key.clone(), session.sharing);
-            return self.hold(Held::Logon { key, sharing, waiting });
+            let held = match waiting {
+                // Its session may have ended by then.
+                Waiting::Return { asker, flags, told } => {
+                    let logon = Logon { profile: Some(key.profile), flags };
+                    let request = Box::new(Request::Return { logon, tag: session.tag, told });
+                    Held::Request { asker, request }
+                }
+                waiting => Held::Logon { key, sharing, waiting },
+            };
+            return self.hold(held);
         }
         let quota = match waiting {
             Waiting::Logon(..) | Waiting::Return { .. } => self.check_member_quota(asker),
             Waiting::Queue(..) => Ok(()),
         };
-        let allowed = self.refuse_departed(asker).and(quota);
+        let here = if departure == Departure::Done { Err(shut_down()) } else { Ok(()) };
+        let allowed = here.and(quota);
         if let Err(fault) = allowed.and_then(|()| self.check_right(id, &waiting)) {
             return self.answer(asker, Err(fault), turn);
         }
@@ -551,6 +563,7 @@ impl Broker {
         let connection =
             self.connections.get_mut(&asker.connection).expect("who asks is connected");
         connection.members.insert(member);
+        let keeps = connection.told_tickets;
         let process = connection.process;
         self.processes.charge(process, Quota::Members, 1);
         let uid = self.processes.get(process).expect("it is connected").uid;
@@ -596,7 +609,9 @@ impl Broker {
         };
         self.members.insert(member, new);
         self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
-        self.tell_tag(member, turn);
+        if keeps {
+            self.tell_tag(member, turn);
+        }
         if first_with_mail {
             let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
             for engine in engines {

@@ -9,7 +9,7 @@ use crate::connection::{Asker, Connection};
 use crate::event::{ConnectionId, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Member;
-use crate::process::Held;
+use crate::process::{Departure, Held};
 use crate::quota::Quota;
 use crate::session::Session;
 use crate::settings::Right;
@@ -25,28 +25,38 @@ impl Broker {
     ) {
         let cost = (!request.is_free()).then_some(bytes as u64);
         let Some(asker) = self.charge(connection, id, cost, turn) else { return };
-        if self.is_doing(asker.process) && !self.is_hosts_do(asker, &request) {
-            if let Some(asker) = self.charge_waiting(asker, bytes, turn) {
-                self.hold(Held::Request { asker, request: Box::new(request) });
+        match self.departure(asker.process) {
+            Departure::Doing if !self.is_hosts_do(asker, &request) => {
+                if let Some(asker) = self.charge_waiting(asker, bytes, turn) {
+                    self.hold(Held::Request { asker, request: Box::new(request) });
+                }
+                self.note_activity(turn);
             }
-            return self.note_activity(turn);
+            departure => self.carry_out(asker, request, departure, turn),
         }
-        self.serve(asker, request, turn);
     }
 
-    /// Carries out a request, or refuses it.
-    pub(crate) fn serve(&mut self, asker: Asker, request: Request, turn: &mut Turn) {
-        if self.is_doing(asker.process) && !self.is_hosts_do(asker, &request) {
-            return self.hold(Held::Request { asker, request: Box::new(request) });
-        }
+    /// A request that waited for the outcome of a Do is carried out, refused, or waits for another Do.
+    pub(crate) fn serve(&mut self, asker: Asker, request: Box<Request>, turn: &mut Turn) {
         if !self.connections.contains_key(&asker.connection) {
             return;
         }
+        match self.departure(asker.process) {
+            Departure::Doing if !self.is_hosts_do(asker, &request) => {
+                self.hold(Held::Request { asker, request });
+            }
+            departure => self.carry_out(asker, *request, departure, turn),
+        }
+    }
+
+    #[inline]
+    fn carry_out(&mut self, asker: Asker, request: Request, departure: Departure, turn: &mut Turn) {
         let watches = matches!(request, Request::Status | Request::Broker);
         let about = request.member();
         let own = about.and_then(|id| self.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
-        let result = self.refuse_departed(asker).and_then(|()| {
+        let here = if departure == Departure::Done { Err(shut_down()) } else { Ok(()) };
+        let result = here.and_then(|()| {
             if right.is_none() && self.about_reference(asker, &request, turn)? {
                 return Ok(());
             }

@@ -247,9 +247,9 @@ impl Broker {
         if self.is_done(asker.process) { Err(shut_down()) } else { Ok(()) }
     }
 
-    /// Whether a process is about to leave: what it asks waits until it is known whether it has.
-    pub(crate) fn is_doing(&self, process: ProcessId) -> bool {
-        self.processes.get(process).is_some_and(|p| p.departure == Departure::Doing)
+    /// How far a process is with its Do. While one runs, what the process asks waits until it is known whether it has left.
+    pub(crate) fn departure(&self, process: ProcessId) -> Departure {
+        self.processes.get(process).map_or(Departure::No, |p| p.departure)
     }
 
     /// Keeps what a process asks while its Do runs. It was charged: waiting costs memory.
@@ -265,7 +265,7 @@ impl Broker {
         let held = std::mem::take(&mut process.held);
         for held in held {
             match held {
-                Held::Request { asker, request } => self.serve(asker, *request, turn),
+                Held::Request { asker, request } => self.serve(asker, request, turn),
                 Held::Logon { key, sharing, waiting } => {
                     self.admit_held(key, sharing, waiting, turn);
                 }

@@ -711,7 +711,9 @@ impl Model {
         let process = self.world.broker.members[&member.id].process;
         let flags = match flags {
             // It would wait for the outcome: whom it is told to then, exploration looks at.
-            0..=3 if self.world.broker.is_doing(process) => LogoffFlags::default(),
+            0..=3 if self.world.broker.departure(process) == Departure::Doing => {
+                LogoffFlags::default()
+            }
             0 | 1 => LogoffFlags::SHARED,
             2 => LogoffFlags::SHARED.with(LogoffFlags::WAIT),
             3 => LogoffFlags::SHARED.with(LogoffFlags::FORCE),

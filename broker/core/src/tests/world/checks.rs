@@ -11,6 +11,7 @@ use super::{Called, Store, World, secs};
 use crate::engine::Engine;
 use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
 use crate::member::Member;
+use crate::process::Departure;
 use crate::provider::{ProviderCall, ProviderType, StoreWrite, TransportCall};
 use crate::quota::{Quota, Used};
 use crate::session::ProviderState;
@@ -49,7 +50,8 @@ impl World {
         };
         // While a Do of the process runs it waits for the outcome first.
         let process = self.broker.connections.get(&at).map(|c| c.process);
-        let doing = process.is_some_and(|process| self.broker.is_doing(process));
+        let doing =
+            process.is_some_and(|process| self.broker.departure(process) == Departure::Doing);
         let patience =
             if doing { patience + self.broker.settings.shutdown.deadline } else { patience };
         self.seen.due.insert((at, id), self.boot + patience);
