@@ -173,9 +173,7 @@ impl Broker {
     /// A connection is gone: its members are, as by a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
         let Some(state) = self.connections.remove(&connection) else { return };
-        for member in state.members {
-            self.remove_member(member, LeaveReason::Disconnected, turn);
-        }
+        self.remove_members(state.members.into_iter().collect(), LeaveReason::Disconnected, turn);
         self.drop_references(state.references, turn);
         self.processes.pay_back(state.process, Quota::RequestBytes, state.bytes as usize);
         self.processes.disconnect(state.process, connection);

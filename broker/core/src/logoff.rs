@@ -313,15 +313,35 @@ impl Broker {
         }
         for member in session.members.clone() {
             self.check_leaving(member, turn);
-            if !self.members.contains_key(&member) {
-                continue;
-            }
-            let peer = self.peer(member);
+        }
+        let Some(session) = self.sessions.get(&id) else { return };
+        let stay: Vec<_> = session.members.iter().copied().collect();
+        for member in &stay {
+            let peer = self.peer(*member);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.evicted.push(peer);
             }
-            self.tell_always(member, News::Evicted, turn);
-            self.remove_member(member, LeaveReason::Evicted, turn);
+            self.tell_always(*member, News::Evicted, turn);
+        }
+        self.remove_members(stay, LeaveReason::Evicted, turn);
+    }
+
+    /// Takes members out that leave at once. None of them is told that another one leaves: it leaves itself, and what
+    /// thousands are told of thousands would fill the memory.
+    pub(crate) fn remove_members(
+        &mut self,
+        members: Vec<MemberId>,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) {
+        for id in &members {
+            let session = self.members.get(id).map(|member| member.session);
+            if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
+                session.curious.remove(id);
+            }
+        }
+        for id in members {
+            self.remove_member(id, reason, turn);
         }
     }
 

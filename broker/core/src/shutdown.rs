@@ -727,9 +727,8 @@ impl Broker {
 
     /// A process is done and has its answer: its members leave.
     pub(crate) fn tear_down(&mut self, id: ProcessId, turn: &mut Turn) {
-        for member in self.members_of(id).into_values().flatten() {
-            self.remove_member(member, LeaveReason::FastShutdown, turn);
-        }
+        let members = self.members_of(id).into_values().flatten().collect();
+        self.remove_members(members, LeaveReason::FastShutdown, turn);
         let connections = self.processes.get(id).map(|p| p.connections.clone());
         for connection in connections.unwrap_or_default() {
             let held =

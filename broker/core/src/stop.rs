@@ -185,9 +185,7 @@ impl Broker {
         stopping.phase = Phase::Closing;
         let mut members: Vec<_> = self.members.keys().copied().collect();
         members.sort_unstable();
-        for member in members {
-            self.remove_member(member, LeaveReason::BrokerStopped, turn);
-        }
+        self.remove_members(members, LeaveReason::BrokerStopped, turn);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
             let waiting = self.sessions.get_mut(&session).map(|s| std::mem::take(&mut s.waiting));

@@ -1,6 +1,6 @@
 //! Shared logoffs: one ends a session for everybody, and everybody is told why.
 
-use sundown_protocol::notification::{EndReason, LeaveReason};
+use sundown_protocol::notification::EndReason;
 use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, Request};
 use sundown_protocol::{Code, Event as News, Events, FaultDetail};
 
@@ -121,8 +121,7 @@ fn who_stays_is_evicted() {
     world.news(asked);
     world.advance(secs(30));
     assert_eq!(world.news(stays), [News::Evicted]);
-    let departed = News::MemberLeft { member: stays.id, reason: LeaveReason::Evicted };
-    assert_eq!(world.news(asked), [departed, News::Evicted]);
+    assert_eq!(world.news(asked), [News::Evicted], "who is put out is not told of others");
     for member in [stays, asked] {
         let dead = world.try_open(member, Opening::Store(0)).expect_err("it is gone");
         assert_eq!(dead.code, Code::E_END_OF_SESSION);
@@ -317,4 +316,27 @@ fn who_dies_during_the_end_is_gone() {
     assert_eq!(world.closed(dies.at), Some(Code::E_NOT_FOUND));
     world.advance(secs(60));
     world.assert_empty();
+}
+
+/// LOGOFF-11, design §3.2: who is put out is not told that others are: the notices of a crowd grow with the crowd, not with its
+/// square. A member of another session, which is not put out, hears nothing either.
+#[test]
+fn the_end_of_a_crowd_is_told_to_each_once() {
+    let mut world = World::new();
+    let owner = world.member(1);
+    let crowd: Vec<_> = (2..202).map(|pid| world.member(pid)).collect();
+    for member in &crowd {
+        world.advise(*member, Events::EXTENDED);
+    }
+    world.logoff_shared(owner);
+    for member in &crowd {
+        world.news(*member);
+    }
+    world.worked = 0;
+    world.advance(secs(31));
+    let effects = world.worked;
+    for member in &crowd {
+        assert_eq!(world.news(*member), [News::Evicted]);
+    }
+    assert!(effects < 10 * crowd.len() as u64, "{effects} effects");
 }
