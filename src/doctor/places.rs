@@ -40,6 +40,13 @@ pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
     }
 }
 
+/// What a data directory is that may be a link of the user's own or root's, as a broker looks at it.
+fn look_through_link(directory: &Path) -> std::io::Result<Metadata> {
+    let found = fs::symlink_metadata(directory)?;
+    let followed = found.is_symlink() && [user(), 0].contains(&found.uid());
+    if followed { fs::metadata(directory) } else { Ok(found) }
+}
+
 /// A broker of the system has a socket directory of its own, which is in order when the socket is that user's too.
 fn socket_owner(socket: &Path) -> u32 {
     let owner = fs::symlink_metadata(socket).ok().map(|found| found.uid());
@@ -151,7 +158,7 @@ pub(super) fn data(paths: &Paths) -> Vec<Finding> {
         return [Finding::ok("data", text)].into_iter().chain(room(directory)).collect();
     }
     let mut findings = Vec::new();
-    match fs::symlink_metadata(directory) {
+    match look_through_link(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let text = format!("{} is not there; a broker makes it", directory.display());
             findings.push(Finding::ok("data", text));

@@ -145,6 +145,7 @@ pub struct DataLock {
 impl DataLock {
     /// Takes the data directory, made if it is not there, for a broker that will listen on `socket`.
     pub fn take(data: &Path, socket: &Path) -> Result<Self, PlaceError> {
+        let data = &followed(data)?;
         make_durable(data).map_err(io_error("make the directory", data))?;
         // Others may look into a data directory that is there already: what is in it is closed to them.
         make_private(data, 0o700, 0o755)?;
@@ -301,6 +302,18 @@ fn wrong_kind(fd: BorrowedFd<'_>) -> io::Result<Option<&'static str>> {
     Ok(is)
 }
 
+/// Where a data directory is that may be a link: people move their data to another disk and leave one. A link is followed if the
+/// user or root made it.
+fn followed(directory: &Path) -> Result<PathBuf, PlaceError> {
+    let owner = rustix::process::geteuid().as_raw();
+    match fs::symlink_metadata(directory) {
+        Ok(found) if found.is_symlink() && [owner, 0].contains(&found.uid()) => {
+            fs::canonicalize(directory).map_err(io_error("follow the link", directory))
+        }
+        _ => Ok(directory.to_owned()),
+    }
+}
+
 /// Makes a directory and those above it, unless they are there, so that they outlive a power cut: whatever is synced
 /// in a directory whose own name is lost is lost with it.
 fn make_durable(directory: &Path) -> io::Result<()> {
@@ -356,6 +369,22 @@ mod tests {
         assert!(second.to_string().contains("broker.sock"), "{second}");
         drop(lock);
         DataLock::take(&data, &socket).expect("free again");
+    }
+
+    #[test]
+    fn a_link_to_a_data_directory_is_followed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (moved, link) = (home.path().join("disk2/sundown"), home.path().join("sundown"));
+        make_durable(&moved).expect("made");
+        make_private(&moved, 0o700, 0o700).expect("made");
+        std::os::unix::fs::symlink(&moved, &link).expect("linked");
+        let _lock = DataLock::take(&link, Path::new("/run/broker.sock")).expect("followed");
+        assert!(moved.join(LOCK_FILE).exists());
+        DataLock::take(&moved, Path::new("s")).expect_err("it is the same place");
+        fs::remove_file(&link).expect("removed");
+        std::os::unix::fs::symlink(home.path().join("nowhere"), &link).expect("linked");
+        let refused = DataLock::take(&link, Path::new("s")).expect_err("it leads nowhere");
+        assert!(refused.to_string().contains("follow the link"), "{refused}");
     }
 
     #[test]
