@@ -493,6 +493,23 @@ impl Broker {
         }
     }
 
+    /// Checks that what is counted of calls agrees with the calls: what each provider has not answered for its sessions, and the
+    /// places of each lane.
+    #[cfg(test)]
+    pub(crate) fn check_calls(&self) {
+        for session in self.sessions.values() {
+            for provider in &session.providers {
+                let of_it = |c: &&Call| {
+                    c.session == Some(session.id)
+                        && (c.lane == provider.lane || provider.reader == Some(c.lane))
+                };
+                let unanswered = self.calls.values().filter(of_it).count();
+                assert_eq!(provider.unanswered, unanswered, "calls of {}", provider.name);
+            }
+        }
+        self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
+    }
+
     /// A session's view on the provider behind a lane.
     fn provider_at(&mut self, session: Option<SessionId>, lane: LaneId) -> Option<&mut Provider> {
         let session = self.sessions.get_mut(&session?)?;

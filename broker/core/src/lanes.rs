@@ -153,6 +153,14 @@ impl Lanes {
         }
     }
 
+    /// Checks that each lane has as many calls, with a worker or waiting for a place, as are known of it.
+    #[cfg(test)]
+    pub(crate) fn check(&self, calls: impl Fn(LaneId) -> usize) {
+        for (id, lane) in &self.lanes {
+            assert_eq!(PLACES - lane.free + lane.waits(), calls(*id), "calls of {id:?}");
+        }
+    }
+
     /// A call was answered: its place is free.
     pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
         if let Some(lane) = self.lanes.get_mut(&id) {

@@ -71,6 +71,12 @@ fn each_kind_has_its_share() {
         for provider in ["relay", "people", "store"] {
             assert_eq!(world.waiting_calls(provider), 0, "{call}: a call of {provider} is late");
         }
+        // Each has its places back, and nothing of the sweep is left.
+        world.let_all_go();
+        world.disconnect(member.at);
+        world.end_process(1);
+        world.advance(secs(60));
+        world.assert_empty();
     }
 }
 
