@@ -1,6 +1,6 @@
 //! Processes: all connections of one operating-system process are one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
@@ -14,6 +14,9 @@ use crate::numbers::NumberMap;
 use crate::quota::{Quota, Used};
 use crate::session::{SessionKey, Sharing, Waiting};
 use crate::ticket::Host;
+
+/// Of how many processes without connections the host is remembered, whoever they belong to.
+const FORMER: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId(pub(crate) u64);
@@ -43,6 +46,8 @@ pub(crate) struct Process {
     /// Whether it said that it will leave, to this broker or an earlier one.
     pub(crate) gave_notice: bool,
     pub(crate) departure: Departure,
+    /// Whether a copy of the library in it keeps a ticket.
+    pub(crate) has_ticket: bool,
     /// Providers that have answered a Do of this process with success, should the Do as a whole have failed: by session and place.
     pub(crate) told_do: BTreeSet<(SessionId, usize)>,
     /// What it asked while its Do runs, in order.
@@ -113,6 +118,9 @@ impl Process {
 pub(crate) struct Processes {
     by_id: NumberMap<ProcessId, Process>,
     by_key: HashMap<ProcessKey, ProcessId>,
+    /// Hosts of processes that have no connection any more and may come back, the last of them. A copy of the library that comes
+    /// while the host is away is no host.
+    former: VecDeque<(ProcessKey, Host)>,
     /// What all processes of a user use.
     users: NumberMap<u32, Used>,
     made: u64,
@@ -129,6 +137,8 @@ impl Processes {
             self.made += 1;
             ProcessId(self.made)
         });
+        let former = self.former.iter().position(|(key, _)| *key == identity.key);
+        let former = former.and_then(|place| self.former.remove(place)).map(|(_, host)| host);
         let process = self.by_id.entry(id).or_insert_with(|| Process {
             key: identity.key,
             peer: identity.peer,
@@ -137,16 +147,17 @@ impl Processes {
             used: Used::default(),
             unwritten: 0,
             recovering: 0,
-            host: if identity.served_before {
-                Host::Unproven
-            } else {
-                Host::Copy { library: identity.library, since: identity.since }
+            host: match former {
+                Some(host) => host,
+                None if identity.served_before => Host::Unproven,
+                None => Host::Copy { library: identity.library, since: identity.since },
             },
             verdict: None,
             refusing: BTreeSet::new(),
             notified: BTreeSet::new(),
             gave_notice: false,
             departure: Departure::No,
+            has_ticket: false,
             told_do: BTreeSet::new(),
             held: Vec::new(),
             lost: Vec::new(),
@@ -168,6 +179,12 @@ impl Processes {
     pub(crate) fn forget_if_over(&mut self, id: ProcessId) {
         let over = |p: &&Process| p.connections.is_empty() && !p.is_marked() && !p.is_unwritten();
         if let Some(process) = self.by_id.get(&id).filter(over) {
+            if process.has_ticket {
+                if self.former.len() == FORMER {
+                    self.former.pop_front();
+                }
+                self.former.push_back((process.key.clone(), process.host));
+            }
             self.by_key.remove(&process.key);
             self.by_id.remove(&id);
         }
@@ -175,6 +192,7 @@ impl Processes {
 
     /// The process has ended.
     pub(crate) fn end(&mut self, key: &ProcessKey) {
+        self.former.retain(|(former, _)| former != key);
         let gone = |p: &Process| p.connections.is_empty();
         if let Some(id) = self.by_key.get(key).copied()
             && self.by_id.get(&id).is_some_and(gone)

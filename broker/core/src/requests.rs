@@ -28,7 +28,11 @@ impl Broker {
         match self.departure(asker.process) {
             Departure::Doing if !self.is_hosts_do(asker, &request) => {
                 if let Some(asker) = self.charge_waiting(asker, bytes, turn) {
-                    self.hold(Held::Request { asker, request: Box::new(request) });
+                    // What waits is bounded as what is carried out is.
+                    match self.check_counted(asker.process, Quota::RequestBytes) {
+                        Ok(()) => self.hold(Held::Request { asker, request: Box::new(request) }),
+                        Err(fault) => self.answer(asker, Err(fault), turn),
+                    }
                 }
                 self.note_activity(turn);
             }
@@ -55,7 +59,10 @@ impl Broker {
         let about = request.member();
         let own = about.and_then(|id| self.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
-        let here = if departure == Departure::Done { Err(shut_down()) } else { Ok(()) };
+        // A copy of the library keeps that the process was shut down, so that the next broker knows.
+        let keeps = matches!(request, Request::Ticket { .. });
+        let gone = departure == Departure::Done && !keeps;
+        let here = if gone { Err(shut_down()) } else { Ok(()) };
         let result = here.and_then(|()| {
             if right.is_none() && self.about_reference(asker, &request, turn)? {
                 return Ok(());

@@ -47,6 +47,9 @@ use crate::timers::Timer;
 /// How long providers may think about a query, and about a notice.
 const THINK: Duration = Duration::from_secs(1);
 
+/// What a request that joins a sweep is charged, in bytes: about what it takes until it is answered.
+const JOINING: usize = 256;
+
 /// Of how many messages that are not stored a process is told.
 const MAX_LOST: usize = 1_024;
 
@@ -167,8 +170,7 @@ impl Broker {
             self.answer(asker, answer, turn);
             return Ok(());
         }
-        if let Some(sweep) = self.running(id, What::Query) {
-            sweep.askers.push(asker);
+        if self.joins(id, What::Query, asker, turn) {
             return Ok(());
         }
         let sessions = self.members_of(id).into_keys().collect();
@@ -190,10 +192,7 @@ impl Broker {
         if first {
             self.tell_ticket(id, turn);
         }
-        if untold.is_empty()
-            && let Some(sweep) = self.running(id, What::Notify)
-        {
-            sweep.askers.push(asker);
+        if untold.is_empty() && self.joins(id, What::Notify, asker, turn) {
             return Ok(());
         }
         self.sweep(What::Notify, (id, untold), asker, THINK, turn);
@@ -202,8 +201,7 @@ impl Broker {
 
     pub(crate) fn do_fast_shutdown(&mut self, asker: Asker, turn: &mut Turn) -> Result<(), Fault> {
         let id = self.host(asker)?;
-        if let Some(sweep) = self.running(id, What::Do) {
-            sweep.askers.push(asker);
+        if self.joins(id, What::Do, asker, turn) {
             return Ok(());
         }
         let process = self.processes.get(id).expect("it is connected");
@@ -310,6 +308,20 @@ impl Broker {
     /// Nobody is asked or told any more for a process that is gone.
     pub(crate) fn drop_sweeps(&mut self) {
         self.sweeps.retain(|_, sweep| self.processes.get(sweep.process).is_some());
+    }
+
+    /// Whether a request joins a sweep that runs already. It is charged: what waits costs memory, and whoever asks without end
+    /// loses that connection.
+    fn joins(&mut self, process: ProcessId, what: What, asker: Asker, turn: &mut Turn) -> bool {
+        if self.running(process, what).is_none() {
+            return false;
+        }
+        if let Some(asker) = self.charge_waiting(asker, JOINING, turn)
+            && let Some(sweep) = self.running(process, what)
+        {
+            sweep.askers.push(asker);
+        }
+        true
     }
 
     fn running(&mut self, process: ProcessId, what: What) -> Option<&mut Sweep> {

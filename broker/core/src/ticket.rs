@@ -152,6 +152,9 @@ impl Broker {
         let connection =
             self.connections.get_mut(&asker.connection).expect("who asks is connected");
         connection.told_tickets = true;
+        if let Some(process) = self.processes.get_mut(id) {
+            process.has_ticket = true;
+        }
         let ticket = self.sealed(id);
         self.answer(asker, Ok(Reply::Ticket(ticket)), turn);
         let members = self.connections.get(&asker.connection).map(|c| c.members.clone());

@@ -59,9 +59,10 @@ impl Credentials {
     fn process(&self, connection: ConnectionId) -> (u8, u64, u64) {
         let inode = self.pidfd.as_ref().and_then(unique_inode);
         match inode {
-            Some(inode) => (1, inode, 0),
+            // A process that changes its user is another one: it has other rights.
+            Some(inode) => (1, inode, u64::from(self.uid)),
             None => match start_time(self.pid) {
-                Some(started) => (2, u64::from(self.pid), started),
+                Some(started) => (2, u64::from(self.pid) | u64::from(self.uid) << 32, started),
                 // A process that the kernel cannot name is one per connection.
                 None => (3, connection.0, 0),
             },
@@ -118,6 +119,19 @@ mod tests {
         };
         assert_eq!(identity(&a, 1, 7), identity(&b, 2, 7));
         assert_ne!(identity(&a, 1, 7).key, identity(&b, 2, 8).key);
+        let mut other_user = Credentials::of(a.as_fd()).expect("the kernel says");
+        other_user.uid += 1;
+        let other_user = other_user.identity(
+            a.as_fd(),
+            ConnectionId(1),
+            hello(7),
+            &Tickets::open(&[], std::path::Path::new("s")).expect("in memory"),
+        );
+        assert_ne!(
+            other_user.key,
+            identity(&a, 1, 7).key,
+            "a process that changed its user is another one"
+        );
         let identity = identity(&a, 1, 7);
         assert_eq!(identity.peer, Peer { pid: std::process::id(), program: "ab".into() });
     }

@@ -578,6 +578,9 @@ impl Server {
 
     fn send(&mut self, connection: ConnectionId, message: &FromBroker) {
         let Some(link) = self.links.get_mut(&connection) else { return };
+        if link.state == LinkState::Closing {
+            return;
+        }
         let pushed = link.outbox.push(message);
         if let Some((metrics, _)) = &self.metrics {
             match (message, pushed) {

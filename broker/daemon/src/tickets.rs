@@ -46,23 +46,42 @@ impl Tickets {
     pub(crate) fn open(directories: &[PathBuf], socket: &Path) -> io::Result<Self> {
         let mut name = socket.file_name().map(OsString::from).unwrap_or_default();
         name.push(".tickets");
-        let mut refused = None;
+        let (mut refused, mut strange) = (None, false);
         for directory in directories {
             match Self::open_file(&directory.join(&name)) {
-                Ok(tickets) => return Ok(tickets),
-                Err(error) => refused = Some((directory, error)),
+                Ok(mut tickets) => {
+                    if strange {
+                        tickets.earlier = Some(ticks(since_boot()));
+                    }
+                    return Ok(tickets);
+                }
+                Err(error) => {
+                    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+                    // Something is in the file's place and cannot be read: what an earlier broker knew is lost.
+                    strange |= match error.kind() {
+                        NotFound | ReadOnlyFilesystem => false,
+                        PermissionDenied => fs::symlink_metadata(directory.join(&name)).is_ok(),
+                        _ => true,
+                    };
+                    refused = Some((directory, error));
+                }
             }
         }
+        let refused_any = refused.is_some();
         if let Some((directory, error)) = refused {
             tracing::warn!(%error, directory = %directory.display(),
                 "nothing can be kept there for the next broker; programs must log off instead of shutting down fast after it");
         }
-        Ok(Self { file: None, key: new_key()?, earlier: None, stamp: 0 })
+        let earlier = refused_any.then(|| ticks(since_boot()));
+        Ok(Self { file: None, key: new_key()?, earlier, stamp: 0 })
     }
 
     fn open_file(path: &Path) -> io::Result<Self> {
         let here = boot_id();
-        if let Some(found) = read(path)? {
+        let found = read(path)?;
+        // A file that is not believed was a broker's: which processes that served is not known, so it may have been any.
+        let lost = matches!(found, Found::Strange);
+        if let Found::Ours(found) = found {
             let same_run = on_tmpfs(path) || (!here.is_empty() && found.boot == here);
             if same_run {
                 let file = open(path, &mut File::options())?;
@@ -82,7 +101,8 @@ impl Tickets {
         open(&new, File::options().create_new(true))?.write_all(&bytes)?;
         fs::rename(&new, path)?;
         let file = open(path, &mut File::options())?;
-        Ok(Self { file: Some(file), key, earlier: None, stamp: 0 })
+        let earlier = lost.then(|| ticks(since_boot()));
+        Ok(Self { file: Some(file), key, earlier, stamp: 0 })
     }
 
     pub(crate) fn key(&self) -> TicketKey {
@@ -122,28 +142,35 @@ fn ticks(time: Duration) -> u64 {
     time.as_secs() * a_second + u64::from(time.subsec_nanos()) * a_second / 1_000_000_000
 }
 
-struct Found {
+enum Found {
+    Nothing,
+    /// Something that is no such file of this user's alone.
+    Strange,
+    Ours(Contents),
+}
+
+struct Contents {
     boot: String,
     key: TicketKey,
     stamp: u64,
 }
 
-/// What is in the file; `None` when there is none, or none of this form that belongs to this user alone.
-fn read(path: &Path) -> io::Result<Option<Found>> {
+/// What is in the file.
+fn read(path: &Path) -> io::Result<Found> {
     let mut file = match open(path, &mut File::options()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         other => other?,
     };
     let ours = is_ours(&file.metadata()?);
     let mut bytes = [0; LENGTH];
     if !ours || io::Read::read_exact(&mut file, &mut bytes).is_err() || !bytes.starts_with(MAGIC) {
-        return Ok(None);
+        return Ok(Found::Strange);
     }
     let boot = String::from_utf8_lossy(&bytes[MAGIC.len()..KEY_AT]);
     let mut key = TicketKey::default();
     key.0.copy_from_slice(&bytes[KEY_AT..STAMP_AT]);
     let stamp = u64::from_le_bytes(bytes[STAMP_AT..].try_into().expect("eight bytes"));
-    Ok(Some(Found { boot: boot.trim_end_matches('\0').to_owned(), key, stamp }))
+    Ok(Found::Ours(Contents { boot: boot.trim_end_matches('\0').to_owned(), key, stamp }))
 }
 
 /// Whether something is a file of this user alone.
@@ -212,7 +239,13 @@ mod tests {
         assert_ne!(anew.key().0, key.0);
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
         fs::write(&path, "sundown1 and no more").expect("written");
-        assert_ne!(open_in(home.path()).key().0, anew.key().0);
+        let damaged = open_in(home.path());
+        assert_ne!(damaged.key().0, anew.key().0);
+        // Any process may have been served by the broker whose file it was, but none that starts from now on.
+        let now = ticks(since_boot());
+        assert!(
+            damaged.served_before(|| Some(now - 1)) && !damaged.served_before(|| Some(now + 2))
+        );
     }
 
     #[test]

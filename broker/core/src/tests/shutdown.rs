@@ -516,6 +516,10 @@ fn durable_then_answered_then_torn_down() {
 fn refuse_everything(world: &mut World, at: ConnectionId, member: Member, code: Code) {
     for request in everything(world, member) {
         let name = request.name();
+        // A copy of the library may learn that the process was shut down, for the next broker.
+        if matches!(request, Request::Ticket { .. }) {
+            continue;
+        }
         let answer = world.call(at, request).expect_err(name);
         assert_eq!(answer.code, code, "{name}");
     }

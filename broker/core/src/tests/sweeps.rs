@@ -175,6 +175,8 @@ fn what_is_asked_during_a_do_that_succeeds_is_refused_then() {
         let answer = world.answer(sibling, id).expect(name);
         if joins {
             assert_eq!(answer, Ok(Reply::Done), "a second Do joins the first");
+        } else if name == "Ticket" {
+            assert!(answer.is_ok(), "it says that the process was shut down");
         } else {
             assert_eq!(answer.expect_err(name).code, Code::E_NOT_INITIALIZED, "{name}");
         }
@@ -317,4 +319,38 @@ fn an_upload_waits_for_a_do() {
     let draft = Request::Draft { member: member.id, store: 0, content };
     assert!(matches!(world.call(at, draft), Ok(Reply::Opened(_))));
     world.open(member, Opening::Store(0));
+}
+
+/// Design §1: what waits for a Do is bound by the quotas of its process and user, over all its connections, and so is what joins a
+/// sweep.
+#[test]
+fn what_waits_is_bound_over_all_connections() {
+    let limits = Limits { process_request_bytes: 1_000, requests: 8, ..Limits::default() };
+    let mut world = World::with(Settings { limits, ..settings() });
+    let leaves = world.member(1);
+    assert_eq!(world.query(leaves.at), Ok(Reply::Done));
+    world.hold("store", "DoFastShutdown");
+    let id = world.ask_do(leaves.at);
+    let mut held = 0;
+    for _ in 0..10 {
+        let at = world.connect(1);
+        for _ in 0..3 {
+            let flush = world.ask(at, Request::Flush { member: leaves.id });
+            match world.answer(at, flush) {
+                None => held += 1,
+                Some(answer) => assert_eq!(answer.expect_err("too much").code, Code::E_BUSY),
+            }
+        }
+    }
+    assert_eq!(held, 10, "of 100 bytes each");
+    let joins = world.connect(1);
+    for _ in 0..9 {
+        if world.is_open(joins) {
+            world.ask_do(joins);
+        }
+    }
+    assert_eq!(world.closed(joins), Some(Code::E_TOO_BIG));
+    world.let_go("store");
+    assert_eq!(world.answer(leaves.at, id), Some(Ok(Reply::Done)));
+    world.assert_counts();
 }

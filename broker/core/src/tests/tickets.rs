@@ -173,18 +173,49 @@ fn an_older_ticket_takes_nothing_back() {
     let shown = world.call(member.at, show.clone());
     assert_eq!(shown, Ok(Reply::Ticket(world.kept_ticket(1, [0; 16]).expect("the newest"))));
     assert_eq!(world.do_fast(member.at), Ok(Reply::Done));
-    // The host went away entirely, an add-in came, and the host is back.
+}
+
+/// SEED-15: while the host has no connection an add-in is no host either, with this broker as with the next one; and the host is
+/// the host when it comes back.
+#[test]
+fn the_host_is_away_for_a_moment() {
+    for restarts in [false, true] {
+        let mut world = World::new();
+        let host = world.connect(1);
+        world.ticket(host).expect("given");
+        world.disconnect(host);
+        if restarts {
+            world.crash();
+        }
+        let add_in = world.connect_with(1, OWNER, ADD_IN);
+        world.ticket(add_in).expect("given");
+        for request in [Request::QueryFastShutdown, Request::NotifyProcessShutdown, DO] {
+            assert_eq!(world.refused(add_in, request), Code::E_NO_ACCESS);
+        }
+        let host = world.connect(1);
+        world.ticket(host).expect("believed");
+        assert_eq!(world.query(host), Ok(Reply::Done));
+        // Another process of that number begins anew.
+        world.disconnect(host);
+        world.disconnect(add_in);
+        world.end_process(1);
+        let next = world.connect_with(1, OWNER, ADD_IN);
+        assert_eq!(world.query(next), Ok(Reply::Done));
+    }
+}
+
+/// SEED-14: a copy that had no ticket before its process was shut down gets one that says so.
+#[test]
+fn a_late_copy_learns_that_it_is_over() {
     let mut world = World::new();
-    let host = world.connect(1);
-    world.ticket(host).expect("given");
-    world.disconnect(host);
-    world.advance(super::world::secs(1));
-    let add_in = world.connect_with(1, OWNER, ADD_IN);
-    world.ticket(add_in).expect("given");
-    let host = world.connect(1);
-    world.ticket(host).expect("believed");
-    assert_eq!(world.refused(add_in, Request::QueryFastShutdown), Code::E_NO_ACCESS);
-    assert_eq!(world.query(host), Ok(Reply::Done));
+    let (member, late) = (world.member(1), world.connect_with(1, OWNER, ADD_IN));
+    world.leave_fast(member.at);
+    world.ticket(late).expect("given");
+    world.crash();
+    let late = world.connect_with(1, OWNER, ADD_IN);
+    world.ticket(late).expect("believed");
+    let logon = super::world::logon_request(None, sundown_protocol::request::LogonFlags::default());
+    assert_eq!(world.refused(late, logon), Code::E_NOT_INITIALIZED);
 }
 
 /// A connection that did not ask is told of no ticket: older clients do not know the event.

@@ -36,7 +36,8 @@ impl World {
     /// Somebody asks.
     pub(super) fn note_asked(&mut self, at: ConnectionId, id: RequestId, request: &Request) {
         let client = &self.clients[&at];
-        if self.seen.left.contains(&client.process) {
+        let keeps = matches!(request, Request::Ticket { .. });
+        if self.seen.left.contains(&client.process) && !keeps {
             self.seen.late.insert((at, id));
         }
         let (patience, calls): (_, &[&str]) = match request {
