@@ -1,7 +1,7 @@
 //! Other users, other people's handles, tokens and sockets: refused, and written down.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -147,7 +147,8 @@ fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Directories that are symbolic links are refused: who may change the link decides where things are.
+/// Who may change a link decides where things are: the socket's directory is never behind one, and the data behind another user's
+/// link are not opened. The user's own link to data is followed, for data that have moved to another disk.
 ///
 /// design §8
 #[test]
@@ -162,16 +163,22 @@ fn directories_behind_links_are_refused() {
     let ran = home.run(&["serve"]).exits(1);
     assert!(ran.errors.contains("run/sundown") && ran.errors.contains("directory"), "{ran:?}");
     fs::remove_file(home.path("run/sundown")).expect("removed");
+    assert_eq!(fs::read_dir(&elsewhere).expect("there").count(), 0, "nothing was made there");
     let data = home.path("data");
-    let ran = home.run(&["serve", "--data-dir", data.to_str().expect("text")]).exits(1);
-    assert!(ran.errors.contains("data") && ran.errors.contains("directory"), "{ran:?}");
-    assert_eq!(fs::read_dir(elsewhere).expect("there").count(), 0, "nothing was made there");
-    if root("somebody else's directory") {
-        fs::create_dir(home.path("run/sundown")).expect("made");
+    if root("somebody else's link and directory") {
+        lchown(&data, Some(OTHER), None).expect("given away");
+        let ran = home.run(&["serve", "--data-dir", data.to_str().expect("text")]).exits(1);
+        assert!(ran.errors.contains("data") && ran.errors.contains("directory"), "{ran:?}");
+        assert_eq!(fs::read_dir(&elsewhere).expect("there").count(), 0, "nothing was made there");
+        fs::create_dir_all(home.path("run/sundown")).expect("made");
         chown(home.path("run/sundown"), Some(OTHER), None).expect("given away");
         let ran = home.run(&["serve"]).exits(1);
         assert!(ran.errors.contains("65534"), "{ran:?}");
+        fs::remove_dir(home.path("run/sundown")).expect("removed");
+        lchown(&data, Some(uid()), None).expect("taken back");
     }
+    let _broker = Broker::start(&home, &["--data-dir", data.to_str().expect("text")]);
+    assert_ne!(fs::read_dir(&elsewhere).expect("there").count(), 0, "one's own link is followed");
 }
 
 /// A socket that somebody else put in place of the broker's is refused before anything is said there.
