@@ -137,8 +137,13 @@ impl Processes {
             self.made += 1;
             ProcessId(self.made)
         });
-        let former = self.former.iter().position(|(key, _)| *key == identity.key);
-        let former = former.and_then(|place| self.former.remove(place)).map(|(_, host)| host);
+        // Another connection of a process that is here looks for nothing.
+        let former = if self.by_id.contains_key(&id) {
+            None
+        } else {
+            let place = self.former.iter().position(|(key, _)| *key == identity.key);
+            place.and_then(|place| self.former.remove(place)).map(|(_, host)| host)
+        };
         let process = self.by_id.entry(id).or_insert_with(|| Process {
             key: identity.key,
             peer: identity.peer,
