@@ -22,6 +22,19 @@ pub(crate) enum Does {
     Echo,
     /// Acknowledges it, and tells another client.
     Relay,
+    /// Commits so many messages of that many bytes together, and acknowledges each.
+    Store { together: usize, bytes: usize },
+}
+
+impl Does {
+    /// The words that tell a floor to do this.
+    fn words(self) -> String {
+        match self {
+            Self::Echo => "echo ".to_owned(),
+            Self::Relay => "relay ".to_owned(),
+            Self::Store { together, bytes } => format!("store {together} {bytes} "),
+        }
+    }
 }
 
 /// A process that does as little as can be done.
@@ -33,28 +46,39 @@ pub(crate) struct Floor {
 impl Floor {
     pub(crate) fn start(does: Does, path: &Path) -> Self {
         let own = std::env::current_exe().expect("this program");
-        let mut words =
-            std::ffi::OsString::from(if does == Does::Echo { "echo " } else { "relay " });
+        let mut words = std::ffi::OsString::from(does.words());
         words.push(path);
-        let child = Command::new(own).env(FLOOR, words).spawn().expect("it starts");
-        let floor = Self { child, path: path.to_owned() };
+        let mut child = Command::new(own).env(FLOOR, words).spawn().expect("it starts");
         while UnixStream::connect(path).is_err() {
+            assert!(child.try_wait().expect("a child").is_none(), "the floor has ended");
             std::thread::sleep(Duration::from_millis(1));
         }
-        floor
+        Self { child, path: path.to_owned() }
     }
 
     /// Does what [`FLOOR`] says, until it is killed.
     pub(crate) fn serve(words: &str) {
         // As the broker and the peers.
         rustix::process::setsid().expect("it leads none");
-        let (does, path) = words.split_once(' ').expect("two words");
-        let path = Path::new(path);
-        if does == "echo" {
-            serve(path, |clients, token, bytes| clients.get(token).write_all(bytes).is_ok());
-        } else {
-            let mut relay = Relay::default();
-            serve(path, move |clients, token, bytes| relay.read(clients, token, bytes));
+        let (does, rest) = words.split_once(' ').expect("two words");
+        match does {
+            "echo" => serve(Path::new(rest), |clients, token, bytes| {
+                clients.get(token).write_all(bytes).is_ok()
+            }),
+            "relay" => {
+                let mut relay = Relay::default();
+                serve(Path::new(rest), move |clients, token, bytes| {
+                    relay.read(clients, token, bytes)
+                });
+            }
+            _ => {
+                let mut words = rest.splitn(3, ' ');
+                let mut word = || words.next().expect("a word");
+                let (together, bytes) = (number(word()), number(word()));
+                let path = Path::new(word());
+                let mut store = Store::open(&path.with_extension("db"), together, bytes);
+                serve(path, move |clients, token, bytes| store.read(clients, token, bytes));
+            }
         }
     }
 
@@ -147,6 +171,48 @@ impl Relay {
     }
 }
 
+fn number(word: &str) -> usize {
+    word.parse().expect("a number")
+}
+
+/// As long as our answer to a submit, with its length.
+pub(crate) const ANSWER: usize = 60;
+
+/// Takes messages, commits so many together, and then acknowledges each: what a broker that stores mail cannot do without.
+struct Store {
+    sqlite: SqliteFloor,
+    together: usize,
+    bytes: usize,
+    /// What came of the message of each client.
+    come: std::collections::HashMap<usize, Vec<u8>>,
+    whole: Vec<usize>,
+}
+
+impl Store {
+    fn open(path: &Path, together: usize, bytes: usize) -> Self {
+        let (come, whole) = (std::collections::HashMap::new(), Vec::new());
+        Self { sqlite: SqliteFloor::open(path), together, bytes, come, whole }
+    }
+
+    fn read(&mut self, clients: &mut Served, token: usize, bytes: &[u8]) -> bool {
+        let message = self.come.entry(token).or_default();
+        message.extend_from_slice(bytes);
+        if message.len() < self.bytes {
+            return true;
+        }
+        self.whole.push(token);
+        if self.whole.len() < self.together {
+            return true;
+        }
+        let Self { sqlite, whole, come, .. } = self;
+        sqlite.commit_all(whole.iter().map(|token| &*come[token]));
+        whole.drain(..).all(|token| {
+            come.get_mut(&token).expect("it came").clear();
+            clients.get(token).write_all(&[0; ANSWER]).is_ok()
+        })
+    }
+}
+
 /// Frames of the size of a small request and its answer.
 pub(crate) struct EchoSpeech<'a>(pub(crate) &'a Floor);
 
@@ -233,10 +299,19 @@ impl SqliteFloor {
 
     /// So many inserts, one commit.
     pub(crate) fn commit_together(&mut self, bytes: &[u8], messages: usize) {
+        self.commit_all(std::iter::repeat_n(bytes, messages));
+    }
+
+    /// One commit of all of them.
+    fn commit_all<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>) {
         self.connection.execute_batch("BEGIN").expect("begun");
-        (0..messages).for_each(|_| self.insert(bytes));
+        let bytes = messages.map(|bytes| {
+            self.insert(bytes);
+            bytes.len()
+        });
+        let bytes = bytes.sum();
         self.connection.execute_batch("COMMIT").expect("committed");
-        self.wrote(bytes.len() * messages);
+        self.wrote(bytes);
     }
 
     pub(crate) fn commit(&mut self, bytes: &[u8]) {

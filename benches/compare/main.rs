@@ -181,7 +181,7 @@ impl Bench<'_> {
             ("logon and logoff", Self::logon_and_logoff),
             ("fast shutdown", Self::fast_shutdown),
             ("durable submit, 1 client", Self::submit_alone),
-            ("durable submit, many clients", Self::submit_together),
+            ("durable submits, many clients", Self::submit_together),
             ("sendmail", Self::sendmail),
             ("SMTP hand-over", Self::smtp),
             ("slowest hundredth of everybody else", Self::bystanders),

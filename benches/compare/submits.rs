@@ -5,9 +5,9 @@ use std::time::Instant;
 use sundown_protocol::request::LogonFlags;
 
 use crate::Bench;
-use crate::floor::{AppendFloor, SqliteFloor};
+use crate::floor::{ANSWER, AppendFloor, Does, Floor, SqliteFloor};
 use crate::measure::{Cost, Goal, Line, Measure, Side, one_by_one};
-use crate::wire::{body, submit};
+use crate::wire::{Keys, body, submit, submit_as};
 
 /// Messages that are submitted in a round.
 const MESSAGES: usize = 64;
@@ -38,8 +38,14 @@ impl Bench<'_> {
     }
 
     pub(crate) fn submit_together(&self) -> Vec<Line> {
+        let ordered =
+            [1, 4, 16, 64].into_iter().flat_map(|n| self.submitted_at_once(n, Keys::OfTime));
+        ordered.chain(self.submitted_at_once(64, Keys::ByChance)).collect()
+    }
+
+    /// So many clients, each of which hands over a message and then waits.
+    fn submitted_at_once(&self, count: usize, keys: Keys) -> Vec<Line> {
         let body = body();
-        let count = 64;
         let mut clients: Vec<_> = (0..count)
             .map(|_| {
                 let mut client = self.broker.connect();
@@ -47,26 +53,45 @@ impl Bench<'_> {
                 (client, member)
             })
             .collect();
-        let mut sqlite = SqliteFloor::open(&self.home.join("together.db"));
-        let bytes = body.clone();
+        let file = |end: &str| self.home.join(format!("at-once-{count}-{keys:?}.{end}"));
+        let stores = Does::Store { together: count, bytes: body.len() };
+        let store = Floor::start(stores, &file("sock"));
+        let mut plain: Vec<_> = (0..count).map(|_| store.connect()).collect();
+        let mut sqlite = SqliteFloor::open(&file("alone"));
+        let (bytes, sent) = (body.clone(), body.clone());
         let ours = move || {
             let began = Instant::now();
             for (client, member) in &mut clients {
-                client.send(submit(*member, &body));
+                client.send(submit_as(*member, keys.make(), &body));
             }
             for (client, _) in &mut clients {
                 client.answer().expect("submitted");
             }
             Cost::of(began.elapsed(), count)
         };
-        let floor = move || {
+        let stored = move || {
+            let began = Instant::now();
+            plain.iter_mut().for_each(|client| client.write(&sent));
+            plain.iter_mut().for_each(|client| client.read(ANSWER));
+            Cost::of(began.elapsed(), count)
+        };
+        let committed = move || {
             let began = Instant::now();
             sqlite.commit_together(&bytes, count);
             Cost::of(began.elapsed(), count)
         };
-        let measure =
-            Measure::new("durable submit of 4 kB, 64 clients", Side::new("sundown", ours))
-                .beside(Side::new("SQLite, one commit of 64", floor), Goal::Times(0.8));
-        measure.run(self.asked.rounds)
+        let goal = match (count, keys) {
+            (64, Keys::OfTime) => Goal::AtMost(1.25),
+            _ => Goal::None,
+        };
+        let clients = if count == 1 { "client" } else { "clients" };
+        let kind = if keys == Keys::ByChance { ", keys by chance" } else { "" };
+        let name = format!("durable submits of 4 kB at once, {count} {clients}{kind}");
+        let measure = Measure::new(name, Side::new("sundown", ours))
+            .beside(Side::new("epoll, one SQLite commit, answers", stored), goal)
+            .beside(Side::new("one SQLite commit alone", committed), Goal::None);
+        let lines = measure.run(self.asked.rounds);
+        drop(store);
+        lines
     }
 }

@@ -1,10 +1,12 @@
 //! A broker process, and clients that speak the protocol and do nothing else.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::reply::FromBroker;
@@ -73,9 +75,13 @@ impl Broker {
 
     /// One where there was one before.
     pub(crate) fn again(home: &Path) -> Self {
+        // At the level it has by default, into a file as a broker's log goes.
+        let log = File::options().append(true).create(true).open(home.join("broker.log"));
+        let log = log.expect("opened");
         let mut child = program(home, "serve")
-            .args(["--detached", "--log-level", "warn"])
+            .arg("--detached")
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the broker starts");
         let mut said = String::new();
@@ -294,17 +300,45 @@ pub(crate) fn body() -> Vec<u8> {
     format!("To: you@localhost\nSubject: x\n\n{}", line.repeat(50)).into_bytes()
 }
 
+/// How a client makes the keys of its submits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// As the client library does: 48 bits of milliseconds, and 80 by chance.
+    OfTime,
+    /// All bits by chance.
+    ByChance,
+}
+
+impl Keys {
+    pub(crate) fn make(self) -> SubmitKey {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+        SubmitKey(match self {
+            Self::OfTime => now.as_millis() << 80 | chance() >> 48,
+            Self::ByChance => chance(),
+        })
+    }
+}
+
 /// That message, to be answered when it is durable.
 pub(crate) fn submit(member: MemberId, body: &[u8]) -> Request {
-    submit_content(member, Content::Inline(Blob(body.to_vec())))
+    submit_as(member, Keys::OfTime.make(), body)
+}
+
+/// The same, with this key.
+pub(crate) fn submit_as(member: MemberId, key: SubmitKey, body: &[u8]) -> Request {
+    submission(member, key, Content::Inline(Blob(body.to_vec())))
 }
 
 /// A message that is here or was streamed before, to be answered when it is durable.
 pub(crate) fn submit_content(member: MemberId, content: Content) -> Request {
+    submission(member, Keys::OfTime.make(), content)
+}
+
+fn submission(member: MemberId, key: SubmitKey, content: Content) -> Request {
     Request::Submit(Submit {
         member,
         store: 0,
-        key: SubmitKey(chance()),
+        key,
         from: None,
         recipients: vec!["you@localhost".into()],
         content,

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sundown_protocol::reply::{BrokerStatus, Deletion, QueueRow, Status, SubmissionState};
@@ -545,7 +545,36 @@ pub(crate) fn leave_if_all_done(process: &Process) {
     }
 }
 
-/// A key that nobody else makes.
+/// A key that no other client makes: the time in milliseconds since 1970 in its highest 48 bits, and 80 bits by chance.
+///
+/// Keys of one time are neighbours in a store's index, so that a commit of many messages writes few pages of it. No reader may
+/// take a time out of a key: another client may make keys by chance alone.
 pub(crate) fn new_key() -> sundown_protocol::SubmitKey {
-    sundown_protocol::SubmitKey(process::chance())
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    sundown_protocol::SubmitKey(key_of(since, process::chance()))
+}
+
+fn key_of(since_1970: Duration, chance: u128) -> u128 {
+    (since_1970.as_millis() << CHANCE_BITS) | (chance >> (u128::BITS - CHANCE_BITS))
+}
+
+/// The bits of a key that are by chance.
+const CHANCE_BITS: u32 = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_lie_in_the_order_of_their_times() {
+        let at = |millis, chance| key_of(Duration::from_millis(millis), chance);
+        assert!(at(1, u128::MAX) < at(2, 0));
+        assert_eq!(at(1, 5 << 48), 1 << 80 | 5, "the rest is by chance");
+        assert_eq!(
+            at(u64::MAX, 0) >> 80,
+            (1 << 48) - 1,
+            "a time too late for 48 bits loses the highest"
+        );
+        assert_ne!(new_key(), new_key());
+    }
 }
