@@ -178,7 +178,6 @@ pub(crate) enum Then {
     EntryFound(crate::queue::Wish),
     EntryChanged(crate::queue::Wish),
     Hastened(crate::queue::Flushing),
-    Purged(EngineId),
     Validated(Asker, SessionId, usize),
     Queue {
         asker: Asker,
@@ -594,10 +593,7 @@ impl Broker {
             Then::Flushed(member) => self.written(member, turn),
             Then::EntryFound(wish) => self.entry_found(wish, result, turn),
             Then::EntryChanged(wish) => self.entry_changed(wish, result, turn),
-            Then::Hastened(flushing) => self.hastened(flushing, &result, turn),
-            Then::Purged(engine) => {
-                let _ = self.hastened_engine(engine, &result);
-            }
+            Then::Hastened(flushing) => self.hastened(flushing, result, turn),
             Then::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }

@@ -212,8 +212,13 @@ pub enum ProviderAnswer {
         /// The notification's record.
         notice: Option<u128>,
     },
-    /// To a hasten: how many were made due.
-    Hastened(u64),
+    /// To a slice of a hasten.
+    Hastened {
+        /// How many were made due.
+        found: u64,
+        /// Where to go on, if there may be more.
+        next: Option<u64>,
+    },
     /// To a delete: the folder it was in, and the one it is in now.
     Removed {
         /// Where it was.
@@ -351,12 +356,14 @@ pub enum StoreWrite {
     /// Puts a submission into another state. A final one leaves the Outbox; one with recipients that bounced puts a
     /// delivery status notification into the Inbox, unless its sender is empty.
     Update(Box<SubmissionUpdate>),
-    /// Makes everything deferred due now.
+    /// Makes what is deferred due now, one slice of it.
     Hasten {
         /// Only of this profile.
         profile: Option<String>,
         /// Only what this user submitted.
         uid: Option<u32>,
+        /// Only what is behind this order.
+        after: u64,
         /// Wall time in milliseconds since 1970.
         now: u64,
     },

@@ -44,17 +44,27 @@ pub(crate) struct Wish {
     change: QueueChange,
 }
 
-/// A flush on its way through the open stores.
+/// A flush on its way through a store, slice by slice.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Flushing {
-    asker: Asker,
-    profile: Option<String>,
+    pub(crate) whose: Flush,
+    pub(crate) profile: Option<String>,
     /// Only what this user submitted.
-    uid: Option<u32>,
-    engine: EngineId,
-    /// Messages found so far.
-    found: u64,
+    pub(crate) uid: Option<u32>,
+    pub(crate) engine: EngineId,
+    /// Messages found so far in this store.
+    pub(crate) found: u64,
+}
+
+/// Who flushes.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum Flush {
+    /// Somebody who waits for an answer; all open stores have their turn. How many were found in those before.
+    All { asker: Asker, found: u64 },
+    /// A member that is done with its store.
+    Store,
 }
 
 impl Broker {
@@ -272,56 +282,68 @@ impl Broker {
             }
         }
         let (uid, engine) = ((!all).then_some(user), EngineId(0));
-        self.flush_next(Flushing { asker, profile, uid, engine, found: 0 }, turn);
+        let whose = Flush::All { asker, found: 0 };
+        self.flush_next(Flushing { whose, profile, uid, engine, found: 0 }, turn);
     }
 
     fn flush_next(&mut self, flushing: Flushing, turn: &mut Turn) {
         let behind = (std::ops::Bound::Excluded(flushing.engine), std::ops::Bound::Unbounded);
         let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.is_open());
-        let Some((engine, lane)) = next.map(|e| (e.id, e.write)) else {
-            return self.flushed(flushing, turn);
-        };
+        match next.map(|e| e.id) {
+            Some(engine) => self.hasten(Flushing { engine, found: 0, ..flushing }, 0, turn),
+            None => self.flushed(flushing, turn),
+        }
+    }
+
+    /// One slice of a store: other writes have their turn between two.
+    pub(crate) fn hasten(&mut self, flushing: Flushing, after: u64, turn: &mut Turn) {
+        let Some(lane) = self.engines.get(&flushing.engine).map(|e| e.write) else { return };
         let (profile, uid) = (flushing.profile.clone(), flushing.uid);
-        let write = StoreWrite::Hasten { profile, uid, now: turn.tick.millis() };
-        let then = Then::Hastened(Flushing { engine, ..flushing });
+        let write = StoreWrite::Hasten { profile, uid, after, now: turn.tick.millis() };
+        let then = Then::Hastened(flushing);
         self.call(lane, Caller::broker(None), ProviderCall::Write(write), then, turn);
     }
 
     pub(crate) fn hastened(
         &mut self,
         mut flushing: Flushing,
-        result: &Result<ProviderAnswer, ProviderError>,
+        result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        match self.hastened_engine(flushing.engine, result) {
-            Ok(found) => flushing.found += found,
-            Err(error) => return self.answer(flushing.asker, Err(error.clone().into()), turn),
-        }
-        self.flush_next(flushing, turn);
-    }
-
-    /// What was made due in a store is read from it again. How much it was.
-    pub(crate) fn hastened_engine<'a>(
-        &mut self,
-        engine: EngineId,
-        result: &'a Result<ProviderAnswer, ProviderError>,
-    ) -> Result<u64, &'a ProviderError> {
-        let found = match result {
-            Ok(ProviderAnswer::Hastened(found)) => *found,
-            Ok(_) => 0,
-            Err(error) => return Err(error),
+        let (failed, next) = match result {
+            Ok(ProviderAnswer::Hastened { found, next }) => {
+                flushing.found += found;
+                (None, next)
+            }
+            Ok(_) => (None, None),
+            Err(error) => (Some(error), None),
         };
-        if let Some(engine) = self.engines.get_mut(&engine).filter(|_| found > 0) {
+        if let Some(after) = next.filter(|_| self.engines.contains_key(&flushing.engine)) {
+            return self.hasten(flushing, after, turn);
+        }
+        if let Some(engine) = self.engines.get_mut(&flushing.engine).filter(|_| flushing.found > 0)
+        {
             engine.start_over();
         }
-        Ok(found)
+        match (&mut flushing.whose, failed) {
+            (Flush::Store, _) => {}
+            (Flush::All { asker, .. }, Some(error)) => {
+                let asker = *asker;
+                self.answer(asker, Err(error.into()), turn);
+            }
+            (Flush::All { found, .. }, None) => {
+                *found += flushing.found;
+                self.flush_next(flushing, turn);
+            }
+        }
     }
 
     fn flushed(&mut self, flushing: Flushing, turn: &mut Turn) {
-        if let Some(profile) = flushing.profile.filter(|_| flushing.found > 0) {
+        let Flush::All { asker, found } = flushing.whose else { return };
+        if let Some(profile) = flushing.profile.filter(|_| found > 0) {
             self.adopt_profile(profile, turn);
         }
-        self.answer(flushing.asker, Ok(Reply::Flushed(flushing.found)), turn);
+        self.answer(asker, Ok(Reply::Flushed(found)), turn);
     }
 
     pub(crate) fn queue(

@@ -9,12 +9,12 @@ use sundown_protocol::request::StoreLogoff;
 use sundown_protocol::{Code, Fault, MemberId, ObjectId};
 
 use crate::advise::dead_object;
-use crate::broker::{Broker, Caller, Then};
+use crate::broker::Broker;
 use crate::connection::Asker;
 use crate::event::{EngineId, Turn};
 use crate::member::Member;
 use crate::object::Object;
-use crate::provider::{ProviderCall, StoreWrite};
+use crate::queue::{Flush, Flushing};
 
 impl Broker {
     pub(crate) fn store_logoff(
@@ -50,26 +50,13 @@ impl Broker {
             let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
             // Mail of others is tried at once only for those who administer it.
             let whose = (!self.administers(uid, &profile)).then_some(uid);
-            self.hasten_engine(engine, profile, whose, turn);
+            let (profile, uid, whose) = (Some(profile), whose, Flush::Store);
+            self.hasten(Flushing { whose, profile, uid, engine, found: 0 }, 0, turn);
         }
         self.remove_object(id, object);
         let reply = Reply::StoreLoggedOff(activity.with(StoreLogoff::COMPLETE));
         self.answer(asker, Ok(reply), turn);
         Ok(())
-    }
-
-    fn hasten_engine(
-        &mut self,
-        engine: EngineId,
-        profile: String,
-        uid: Option<u32>,
-        turn: &mut Turn,
-    ) {
-        let Some(lane) = self.engines.get(&engine).map(|e| e.write) else { return };
-        let (profile, now) = (Some(profile), turn.tick.millis());
-        let write = StoreWrite::Hasten { profile, uid, now };
-        let then = Then::Purged(engine);
-        self.call(lane, Caller::broker(None), ProviderCall::Write(write), then, turn);
     }
 
     /// Whether another process is logged on to a session with this store.

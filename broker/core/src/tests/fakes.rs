@@ -186,15 +186,21 @@ impl Store {
                     _ => self.settings.remove(&key),
                 }))
             }
-            StoreWrite::Hasten { profile, uid, now } => {
+            // One at a time, so that every flush takes several slices.
+            StoreWrite::Hasten { profile, uid, after, now } => {
                 let waits = |s: &&mut Submission| {
                     s.state() == SubmissionState::Deferred
                         && s.due > now
+                        && s.order > after
                         && profile.as_ref().is_none_or(|p| *p == s.profile)
                         && uid.is_none_or(|uid| uid == s.uid)
                 };
-                let found = self.submissions.values_mut().filter(waits).map(|s| s.due = now);
-                Ok(ProviderAnswer::Hastened(found.count() as u64))
+                let first = self.submissions.values_mut().filter(waits).min_by_key(|s| s.order);
+                let next = first.map(|s| {
+                    s.due = now;
+                    s.order
+                });
+                Ok(ProviderAnswer::Hastened { found: u64::from(next.is_some()), next })
             }
             StoreWrite::Seen { .. } | StoreWrite::Flush => Ok(ProviderAnswer::Done),
         }

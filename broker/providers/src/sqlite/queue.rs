@@ -21,6 +21,9 @@ use crate::notice::{self, Notice};
 /// The most rows that one slice of a purge forgets, so that it holds no commit up for long.
 const PURGE: usize = 500;
 
+/// The most rows that one slice of a flush looks at.
+const HASTEN: usize = 500;
+
 /// Whether a purge has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purge {
@@ -141,15 +144,27 @@ impl Writer {
         }
     }
 
-    /// Makes everything deferred due. How many there were.
-    pub(super) fn hasten(&self, profile: Option<&str>, uid: Option<u32>, now: u64) -> Answer {
-        let sql = "UPDATE message SET due = ?1
-                   WHERE state = ?2 AND due > ?1 AND profile = coalesce(?3, profile)
-                       AND uid = coalesce(?4, uid)";
+    /// Makes what is deferred due, as far as one slice of it goes. A flush of a long queue holds no other commit up.
+    pub(super) fn hasten(
+        &self,
+        (profile, uid): (Option<&str>, Option<u32>),
+        after: u64,
+        now: u64,
+    ) -> Answer {
         let deferred = state_number(SubmissionState::Deferred);
-        let parameters = (now as i64, deferred, profile, uid);
-        let changed = self.connection.prepare_cached(sql)?.execute(parameters)?;
-        Ok(ProviderAnswer::Hastened(changed as u64))
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let last = "SELECT seq FROM message WHERE state = ?1 AND seq > ?2
+                    ORDER BY seq LIMIT 1 OFFSET ?3";
+        let parameters = (deferred, after, HASTEN - 1);
+        let mut statement = self.connection.prepare_cached(last)?;
+        let last = statement.query_row(parameters, |row| row.get(0)).optional()?;
+        let sql = "UPDATE message SET due = ?1
+                   WHERE state = ?2 AND seq > ?3 AND seq <= ?4 AND due > ?1
+                       AND profile = coalesce(?5, profile) AND uid = coalesce(?6, uid)";
+        let behind = last.unwrap_or(i64::MAX);
+        let parameters = (now as i64, deferred, after, behind, profile, uid);
+        let found = self.connection.prepare_cached(sql)?.execute(parameters)? as u64;
+        Ok(ProviderAnswer::Hastened { found, next: last.map(|last| last as u64) })
     }
 
     pub(super) fn update(&mut self, update: &SubmissionUpdate) -> Answer {

@@ -1238,16 +1238,42 @@ fn what_is_deferred_can_be_hastened() {
     let hasten = |profile: Option<&str>, uid| StoreWrite::Hasten {
         profile: profile.map(str::to_owned),
         uid,
+        after: 0,
         now: 6_000,
     };
-    let found = |answer| match answer {
-        Ok(ProviderAnswer::Hastened(found)) => found,
+    assert_eq!(hastened(fixture.write(hasten(Some("default"), Some(1000)))), (1, None));
+    assert_eq!(hastened(fixture.write(hasten(Some("default"), None))), (1, None));
+    assert_eq!(hastened(fixture.write(hasten(None, None))), (1, None));
+    assert_eq!(hastened(fixture.write(hasten(None, None))), (0, None));
+}
+
+fn hastened(answer: Result<ProviderAnswer>) -> (u64, Option<u64>) {
+    match answer {
+        Ok(ProviderAnswer::Hastened { found, next }) => (found, next),
         answer => panic!("{answer:?}"),
-    };
-    assert_eq!(found(fixture.write(hasten(Some("default"), Some(1000)))), 1);
-    assert_eq!(found(fixture.write(hasten(Some("default"), None))), 1);
-    assert_eq!(found(fixture.write(hasten(None, None))), 1);
-    assert_eq!(found(fixture.write(hasten(None, None))), 0);
+    }
+}
+
+/// However long the queue is, a flush changes some hundred rows in a commit, and in the end all.
+#[test]
+fn a_flush_goes_in_slices() {
+    let mut fixture = Fixture::new();
+    let many = 1_203;
+    let batch = (1..=many).map(|record| submit(record, inline("x"))).collect();
+    assert!(fixture.batch(batch).iter().all(Result::is_ok));
+    let deferred = "UPDATE message SET state = 4, due = 9_000, envelope_sum = NULL";
+    fixture.writer().execute(deferred, []).expect("they are deferred");
+    let (mut after, mut slices, mut all) = (Some(0), 0, 0);
+    while let Some(behind) = after {
+        let (profile, uid) = (None, None);
+        let answer = fixture.write(StoreWrite::Hasten { profile, uid, after: behind, now: 6_000 });
+        let (found, next) = hastened(answer);
+        assert!(found <= 500, "{found} at once");
+        assert!(next.is_none_or(|next| next > behind), "it goes on");
+        (after, slices, all) = (next, slices + 1, all + found);
+    }
+    assert_eq!((slices, u128::from(all)), (3, many));
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE due = 6000"), many as i64);
 }
 
 /// Who wants to hear nothing of failures does not.

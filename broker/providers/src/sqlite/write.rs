@@ -100,7 +100,9 @@ impl Writer {
                 self.save(*record, content, *recovered, *now)
             }
             StoreWrite::Update(update) => self.update(update),
-            StoreWrite::Hasten { profile, uid, now } => self.hasten(profile.as_deref(), *uid, *now),
+            StoreWrite::Hasten { profile, uid, after, now } => {
+                self.hasten((profile.as_deref(), *uid), *after, *now)
+            }
             StoreWrite::Seen { record } => self.seen(*record),
             StoreWrite::Delete { record } => self.delete(*record),
             StoreWrite::DeleteFrom { record, from } => self.delete_from(*record, *from),
