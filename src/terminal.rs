@@ -44,7 +44,9 @@ impl Tone {
     fn of(state: &str) -> Self {
         match state.split([':', ' ']).next().unwrap_or_default() {
             "failed" | "damaged" | "unknown" | "bounced" | "problem" => Self::Red,
-            "deferred" | "held" | "ending" | "draining" | "waiting" | "warning" => Self::Yellow,
+            "deferred" | "held" | "ending" | "draining" | "waiting" | "unreachable" | "warning" => {
+                Self::Yellow
+            }
             _ => Self::Plain,
         }
     }
@@ -192,6 +194,7 @@ mod tests {
     fn only_what_somebody_should_look_at_has_a_colour() {
         assert_eq!(Tone::of("failed: no such host"), Tone::Red);
         assert_eq!(Tone::of("deferred"), Tone::Yellow);
+        assert_eq!(Tone::of("unreachable"), Tone::Yellow);
         assert_eq!(Tone::of("available"), Tone::Plain);
         assert_eq!(plain("a\x1b[2Jb\n"), "a?[2Jb?");
     }

@@ -65,6 +65,18 @@ pub(super) fn providers(status: &Status) -> Vec<Finding> {
             count += 1;
             let (kind, name) = (provider.kind.name(), &provider.name);
             let (profile, status) = (&session.profile, &provider.status);
+            if status == "unreachable" {
+                let advice = format!(
+                    "its mail waits and goes out by itself when it can be reached; `sundown profile check {profile}` \
+                     says what is wrong, `sundown queue flush` tries at once"
+                );
+                failed.push(Finding::warning(
+                    "provider",
+                    format!("{kind} {name} of profile {profile} is unreachable"),
+                    advice,
+                ));
+                continue;
+            }
             let advice = if status.starts_with("failed") {
                 format!("`sundown profile check {profile}` tries it again, in a new session")
             } else if status.starts_with("damaged") {

@@ -179,6 +179,7 @@ pub(crate) enum Then {
     EntryChanged(crate::queue::Wish),
     Hastened(crate::queue::Flushing),
     Validated(Asker, SessionId, usize),
+    Reached(SessionId, usize),
     Queue {
         asker: Asker,
         engine: EngineId,
@@ -362,6 +363,7 @@ impl Broker {
             Timer::Logon(session, place, logon) => self.logon_over(session, place, logon, turn),
             Timer::Closing(session, phase) => self.phase_over(session, phase, turn),
             Timer::Due(engine) => self.due(engine),
+            Timer::Reach(session, place) => self.ask_reach(session, place, turn),
             Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine, since) => self.idle(engine, since, turn),
             Timer::Sweep(sweep, phase) => self.share_over(sweep, phase, turn),
@@ -594,6 +596,9 @@ impl Broker {
             Then::EntryFound(wish) => self.entry_found(wish, result, turn),
             Then::EntryChanged(wish) => self.entry_changed(wish, result, turn),
             Then::Hastened(flushing) => self.hastened(flushing, result, turn),
+            Then::Reached(session, place) => {
+                self.reach_answered((session, place), &result, turn);
+            }
             Then::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }

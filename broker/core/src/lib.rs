@@ -56,6 +56,7 @@ mod process;
 mod profiles;
 mod queue;
 mod quota;
+mod reach;
 mod renewal;
 mod requests;
 mod session;

@@ -15,6 +15,7 @@ use crate::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
 };
 use crate::quota::Quota;
+use crate::reach::Reach;
 use crate::session::{
     MailAfter, Provider, ProviderState, Session, SessionKey, SessionState, Sharing, Waiting,
 };
@@ -356,7 +357,7 @@ impl Broker {
     }
 
     /// A provider of a session that has started works, or does so no more.
-    fn provider_changed(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    pub(crate) fn provider_changed(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let session = &self.sessions[&id];
         let name = session.providers[place].name.clone();
         for (_, engine) in session.engines() {
@@ -390,6 +391,7 @@ impl Broker {
 
     /// Transports that were out get another chance, because somebody wants it.
     pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
+        self.try_reaching(id, turn);
         for place in self.failed_transports(id) {
             self.revive(id, place, turn);
         }
@@ -654,6 +656,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         in_flight: 0,
         window: facts.window,
         most_recipients: facts.recipients,
+        reach: Reach::Yes,
         refusals: 0,
         outages: 0,
         rests_until: std::time::Duration::ZERO,

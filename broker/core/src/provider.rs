@@ -108,6 +108,11 @@ pub enum Effect {
 }
 
 impl ProviderError {
+    /// Whether there was no network, or nobody at its other end.
+    pub(crate) fn is_of_the_network(&self) -> bool {
+        matches!(self.code, Code::E_NETWORK_ERROR | Code::E_OFFLINE)
+    }
+
     /// An error of that code. The call has done nothing.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), effect: Effect::Nothing }

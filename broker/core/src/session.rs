@@ -21,6 +21,7 @@ use sundown_protocol::{MemberId, SessionId, SessionTag};
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId};
 use crate::provider::{FastShutdown, ProviderType};
+use crate::reach::Reach;
 use crate::settings::Profile;
 use crate::shutdown::Stance;
 
@@ -148,6 +149,8 @@ pub(crate) struct Provider {
     pub(crate) window: usize,
     /// The most recipients that a transport takes at once.
     pub(crate) most_recipients: usize,
+    /// Whether a transport can be reached.
+    pub(crate) reach: Reach,
     /// How often a transport's account was refused since it worked last.
     pub(crate) refusals: u32,
     /// How often it was put out since it worked last.
@@ -176,16 +179,6 @@ pub(crate) enum ProviderState {
     Failed(String),
     LoggingOff,
     Gone,
-}
-
-impl Provider {
-    /// How many more messages a transport may be handed; none while it logs on again.
-    pub(crate) fn room(&self) -> usize {
-        match self.state {
-            ProviderState::LoggingOn(_) => 0,
-            _ => self.window.saturating_sub(self.in_flight),
-        }
-    }
 }
 
 impl Session {

@@ -322,6 +322,7 @@ impl Broker {
             }
             Ok(ProviderAnswer::Prepared { marker, refused }) => {
                 self.accepted_by(session, provider);
+                self.reached(session, provider, turn);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 state.recipients.retain(|r| !refused_by.contains(r));
@@ -334,12 +335,19 @@ impl Broker {
             Ok(_) => self.all_later(flight, "the transport gave no answer", Outcome::Later, turn),
             Err(error) => {
                 let outcome = match error.code {
-                    Code::E_NETWORK_ERROR | Code::E_OFFLINE => Outcome::Offline,
+                    _ if error.is_of_the_network() => {
+                        self.not_reached(session, provider, turn);
+                        Outcome::Offline
+                    }
                     Code::E_LOGON_FAILED => {
+                        self.reached(session, provider, turn);
                         self.refused_by(session, provider, &error.message, turn);
                         Outcome::Offline
                     }
-                    _ => Outcome::Later,
+                    _ => {
+                        self.reached(session, provider, turn);
+                        Outcome::Later
+                    }
                 };
                 self.all_later(flight, &error.message, outcome, turn);
             }
@@ -694,6 +702,7 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
     let expired = given_up(submission, &profile.queue) <= now;
     // A try that is not through with everybody does not begin again with those who were late.
     let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
+    let mut out_of_reach = None;
     for (index, recipient) in submission.recipients.iter().enumerate() {
         use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
         if recipient.state == Unknown && expired {
@@ -716,6 +725,17 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
             }
         };
         match found {
+            // What others of its recipients need does not wait for this transport.
+            Some((place, provider))
+                if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>
+            {
+                out_of_reach = Some(place);
+            }
+            Some((_, provider)) if provider.is_out_of_reach() && recipient.intent.is_none() => {
+                let reply = format!("transport {} cannot be reached", provider.name);
+                let outcome = Outcome::Offline;
+                plan.lost.push(RecipientResult { recipient: index, outcome, reply });
+            }
             Some((place, provider))
                 if matches!(
                     provider.state,
@@ -768,6 +788,9 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
                 plan.lost.push(RecipientResult { recipient: index, outcome, reply });
             }
         }
+    }
+    if plan.groups.is_empty() && plan.lost.is_empty() {
+        plan.full = plan.full.or(out_of_reach);
     }
     plan
 }
@@ -857,7 +880,7 @@ pub(crate) fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
 
 /// How long to wait after so many tries, in milliseconds: doubling, up to the longest, and up to a fifth less by chance so
 /// that what failed together does not come back together.
-fn backoff(attempts: u32, policy: &QueuePolicy, turn: &mut Turn) -> u64 {
+pub(crate) fn backoff(attempts: u32, policy: &QueuePolicy, turn: &mut Turn) -> u64 {
     let (min, max) = (policy.retry_min.as_millis() as u64, policy.retry_max.as_millis() as u64);
     let doubled = min.saturating_mul(1 << attempts.saturating_sub(1).min(32));
     let wait = doubled.min(max.max(min));

@@ -69,6 +69,7 @@ impl Broker {
         let works = reply.is_ok();
         self.answer(asker, reply, turn);
         if works {
+            self.try_reaching(session, turn);
             self.revive(session, place, turn);
         }
     }
@@ -252,6 +253,7 @@ fn code(provider: &Provider) -> u32 {
 fn state_text(provider: &Provider) -> String {
     match &provider.state {
         ProviderState::Configured | ProviderState::LoggingOn(_) => "starting".into(),
+        ProviderState::Available if provider.reach.waits() => "unreachable".into(),
         ProviderState::Available => "available".into(),
         ProviderState::Failed(why) => format!("failed: {why}"),
         ProviderState::LoggingOff => "logging off".into(),

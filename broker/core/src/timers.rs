@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Logon(SessionId, usize, u64),
     /// The providers of a closing session had time enough for this phase.
     Closing(SessionId, u32),
+    /// A transport that could not be reached is asked again.
+    Reach(SessionId, usize),
     /// Something in a store's queue may be due.
     Due(EngineId),
     /// Messages of profiles without a session may have to be given up.

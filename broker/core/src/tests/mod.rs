@@ -24,6 +24,7 @@ mod pages;
 mod profiles;
 mod queue;
 mod quotas;
+mod reach;
 mod renewal;
 mod shared_logoff;
 mod shutdown;

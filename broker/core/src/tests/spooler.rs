@@ -307,7 +307,7 @@ fn offline_does_not_count() {
     assert_eq!(world.state(entry), SubmissionState::Deferred);
     assert_eq!(world.submission(entry).attempts, 0);
     world.wire.broken.clear();
-    world.advance(secs(30));
+    world.advance(secs(301));
     assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 

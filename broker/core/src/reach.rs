@@ -1,0 +1,179 @@
+//! Whether a transport can be reached.
+//!
+//! ```text
+//!            a message could not be begun: no network, no server
+//!    Yes ──────────────────────────────────────────────► No ◄─────────────┐
+//!     ▲                                                   │ its time       │ not reached
+//!     │ it answered something else                        ▼                │
+//!     └───────────────── Trying ◄─── it works ──────── Asked ──────────────┤
+//!                           └──────────── not reached ─────────────────────┘
+//! ```
+//!
+//! Being offline costs nothing: while a transport cannot be reached, its messages stay where they are. None is read and none is
+//! written. Once in a while the transport is asked whether it works, which needs no message, and then it is handed one. Messages
+//! whose age limit comes meanwhile are given up.
+
+use std::time::Duration;
+
+use sundown_protocol::SessionId;
+
+use crate::broker::{Broker, Caller, Then};
+use crate::event::{EngineId, Turn};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, TransportCall};
+use crate::session::{Provider, ProviderState, Session};
+use crate::settings::QueuePolicy;
+use crate::spooler::{backoff, given_up};
+use crate::timers::Timer;
+
+/// The longest time between two questions whether a transport can be reached: mail leaves soon after a network is back.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// How long it may take for a transport to say whether it works, before it is handed a message without that.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whether a transport can be reached. The number counts the tries since it was reached last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// As far as is known.
+    Yes,
+    /// It is left alone until then, since the machine started.
+    No { tries: u32, until: Duration },
+    /// It was asked whether it works, and may take until then for an answer.
+    Asked { tries: u32, until: Duration },
+    /// It is handed one message.
+    Trying { tries: u32 },
+}
+
+impl Reach {
+    /// Messages wait until it is tried again.
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Self::No { .. } | Self::Asked { .. })
+    }
+
+    fn tries(self) -> u32 {
+        match self {
+            Self::Yes => 0,
+            Self::No { tries, .. } | Self::Asked { tries, .. } | Self::Trying { tries } => tries,
+        }
+    }
+}
+
+impl Provider {
+    /// How many more messages a transport may be handed; none while it logs on again or cannot be reached.
+    pub(crate) fn room(&self) -> usize {
+        let window = match (&self.state, self.reach) {
+            (ProviderState::LoggingOn(_), _) => 0,
+            (ProviderState::Available, reach) if reach.waits() => 0,
+            (ProviderState::Available, Reach::Trying { .. }) => 1,
+            _ => self.window,
+        };
+        window.saturating_sub(self.in_flight)
+    }
+
+    /// Whether its messages wait because it cannot be reached.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        self.state == ProviderState::Available && self.reach.waits()
+    }
+}
+
+impl Broker {
+    /// A transport could not be reached. It is asked again later, each time after a longer while.
+    pub(crate) fn not_reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
+        let provider = &mut session.providers[place];
+        if matches!(provider.reach, Reach::No { .. }) {
+            return;
+        }
+        let tries = provider.reach.tries() + 1;
+        let wait = Duration::from_millis(backoff(tries, &policy, turn)).min(LONGEST);
+        let until = turn.tick.boot + wait;
+        provider.reach = Reach::No { tries, until };
+        self.timers.set(until, Timer::Reach(id, place));
+        self.wake_overdue((id, place), &policy, turn);
+        self.provider_changed(id, place, turn);
+    }
+
+    /// A transport answered something: it is there.
+    pub(crate) fn reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        self.set_reach(id, place, Reach::Yes, turn);
+    }
+
+    /// Somebody wants its messages to be tried now.
+    pub(crate) fn try_reaching(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let waits = |(place, p): (usize, &Provider)| {
+            p.reach.waits().then_some((place, Reach::Trying { tries: p.reach.tries() }))
+        };
+        let waiting: Vec<_> = session.providers.iter().enumerate().filter_map(waits).collect();
+        for (place, reach) in waiting {
+            self.set_reach(id, place, reach, turn);
+        }
+    }
+
+    fn set_reach(&mut self, id: SessionId, place: usize, reach: Reach, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let provider = &mut session.providers[place];
+        if std::mem::replace(&mut provider.reach, reach) != reach {
+            self.provider_changed(id, place, turn);
+        }
+    }
+
+    /// Its time has come: asks a transport whether it works.
+    pub(crate) fn ask_reach(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.may_send()) else { return };
+        let provider = &mut session.providers[place];
+        let (Reach::No { tries, until } | Reach::Asked { tries, until }) = provider.reach else {
+            return;
+        };
+        if until > turn.tick.boot {
+            return;
+        }
+        let answers =
+            self.lanes.is_open(provider.lane) && matches!(provider.reach, Reach::No { .. });
+        if !answers || provider.state != ProviderState::Available {
+            // It did not say whether it works; or its state says what becomes of its messages.
+            return self.set_reach(id, place, Reach::Trying { tries }, turn);
+        }
+        let until = turn.tick.boot + PATIENCE;
+        provider.reach = Reach::Asked { tries, until };
+        self.timers.set(until, Timer::Reach(id, place));
+        let (lane, then) = (provider.lane, Then::Reached(id, place));
+        let call = ProviderCall::Transport(TransportCall::Validate);
+        self.call(lane, Caller::broker(Some(id)), call, then, turn);
+    }
+
+    /// A transport said whether it works. Whatever it says but that it cannot be reached, a message finds out more.
+    pub(crate) fn reach_answered(
+        &mut self,
+        (id, place): (SessionId, usize),
+        result: &Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let reach = self.sessions.get(&id).map(|s| s.providers[place].reach);
+        let Some(Reach::Asked { tries, .. }) = reach else { return };
+        match result {
+            Err(error) if error.is_of_the_network() => self.not_reached(id, place, turn),
+            _ => self.set_reach(id, place, Reach::Trying { tries }, turn),
+        }
+    }
+
+    /// Messages that wait for a transport, and whose age limit is over, are looked at: they are given up.
+    fn wake_overdue(&mut self, key: (SessionId, usize), policy: &QueuePolicy, turn: &mut Turn) {
+        let engines = self.sessions.get(&key.0).into_iter().flat_map(Session::engines);
+        let engines: Vec<EngineId> = engines.map(|(_, engine)| engine).collect();
+        let now = turn.tick.millis();
+        for engine in engines {
+            let Some(engine) = self.engines.get_mut(&engine) else { continue };
+            let Some(keys) = engine.full.get_mut(&key) else { continue };
+            let over = |(_, _, record): &(u64, u64, u128)| {
+                given_up(&engine.entries[record].submission, policy) <= now
+            };
+            let overdue: Vec<_> = keys.iter().copied().filter(over).collect();
+            for key in overdue {
+                keys.remove(&key);
+                engine.ready.insert(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Transports that cannot be reached: nothing is read or written for what waits, and everything goes out when they can.
+
+use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::request::{QueueAction, Request};
+use sundown_protocol::{Code, EntryId};
+
+use super::world::{Member, World, secs, transport};
+
+const MANY: usize = 40;
+
+/// A world whose transport cannot be reached, and messages that wait for it; the first of them has been tried.
+fn offline() -> (World, Member, Vec<EntryId>) {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+    let entries = (0..MANY).map(|_| world.submit(member, "b@x")).collect();
+    (world, member, entries)
+}
+
+fn states(world: &World, entries: &[EntryId]) -> Vec<SubmissionState> {
+    entries.iter().map(|entry| world.state(*entry)).collect()
+}
+
+fn calls(world: &World, provider: &str, call: &str) -> usize {
+    world.calls_of(provider).into_iter().filter(|made| *made == call).count()
+}
+
+fn status_of(world: &mut World, provider: &str) -> String {
+    let status = world.status();
+    let mut providers = status.sessions.iter().flat_map(|s| &s.providers);
+    providers.find(|p| p.name == provider).expect("it is there").status.clone()
+}
+
+/// One message finds out that there is no network. From then on no message is read, and none is written.
+#[test]
+fn being_offline_costs_nothing() {
+    let (mut world, _, entries) = offline();
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), 1);
+    assert_eq!(status_of(&mut world, "relay"), "unreachable");
+    let written = calls(&world, "store", "UpdateSubmission");
+    world.advance(secs(24 * 3_600));
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), 1);
+    assert_eq!(calls(&world, "store", "UpdateSubmission"), written);
+    let asked = calls(&world, "relay", "ValidateState");
+    assert!((200..=400).contains(&asked), "it is asked every five minutes: {asked} times");
+    assert!(!states(&world, &entries).contains(&SubmissionState::Sent));
+}
+
+/// It is handed one message, and when that is taken all others.
+#[test]
+fn all_goes_out_when_it_can_be_reached() {
+    let (mut world, _, entries) = offline();
+    world.advance(secs(3_600));
+    world.wire.broken.clear();
+    world.hold("relay", "SubmitMessage");
+    world.advance(secs(301));
+    assert_eq!(world.waiting_calls("relay"), 1, "one is tried");
+    world.let_go("relay");
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+    assert_eq!(world.wire.delivered_to("b@x"), MANY);
+    assert_eq!(status_of(&mut world, "relay"), "available");
+}
+
+/// That it works says little: a network that is lost again takes one message more.
+#[test]
+fn one_message_is_tried_each_time() {
+    let (mut world, _, _) = offline();
+    for tried in 2..10 {
+        world.wire.broken.clear();
+        world.hold("relay", "SubmitMessage");
+        world.advance(secs(301));
+        assert_eq!(world.waiting_calls("relay"), 1);
+        world.wire.broken.insert("relay".into(), Code::E_OFFLINE);
+        world.let_go("relay");
+        assert_eq!(calls(&world, "relay", "SubmitMessage"), tried);
+    }
+}
+
+/// A transport that does not say whether it works is handed a message all the same.
+#[test]
+fn a_transport_that_says_nothing_is_tried() {
+    let (mut world, _, entries) = offline();
+    world.wire.broken.clear();
+    world.silence("relay", "ValidateState");
+    world.advance(secs(60));
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), 1);
+    world.clear_holds();
+    world.advance(secs(121));
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+}
+
+/// What waits is given up at its age limit, and its sender is told.
+#[test]
+fn what_waits_too_long_bounces() {
+    let (mut world, _, entries) = offline();
+    world.advance(secs(5 * 24 * 3_600 + 700));
+    assert_eq!(states(&world, &entries), [SubmissionState::Bounced; MANY]);
+    assert_eq!(world.store("default").notices.len(), MANY);
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), 1);
+}
+
+/// Another transport's recipients of the same message go out, and other messages do.
+#[test]
+fn other_transports_go_on() {
+    let mut world = World::new();
+    world.profile("default").transports =
+        vec![transport("far", &["*@x"]), transport("near", &["*"])];
+    let member = world.member(1);
+    world.wire.broken.insert("far".into(), Code::E_NETWORK_ERROR);
+    world.submit(member, "b@x");
+    let both = world.try_submit(member, &["b@x", "c@y"]).expect("submitted");
+    let other = world.submit(member, "d@y");
+    assert_eq!(world.state(other), SubmissionState::Sent);
+    assert_eq!(world.wire.delivered_to("c@y"), 1);
+    assert_eq!(calls(&world, "far", "SubmitMessage"), 1);
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    assert_eq!(world.state(both), SubmissionState::Sent);
+    assert_eq!((world.wire.delivered_to("b@x"), world.wire.delivered_to("c@y")), (2, 1));
+}
+
+/// Who flushes the queue does not wait.
+#[test]
+fn a_flush_tries_at_once() {
+    let (mut world, member, entries) = offline();
+    world.wire.broken.clear();
+    let flush = Request::Queue { profile: Some("default".into()), action: QueueAction::Flush };
+    let reply = world.call(member.at, flush);
+    reply.expect("it is flushed");
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+}
+
+/// What waits keeps its session as long as other mail does, and a session that ends takes nothing along.
+#[test]
+fn a_session_that_lingers_sends_it_later() {
+    let (mut world, member, entries) = offline();
+    world.logoff(member);
+    world.advance(secs(3_600));
+    assert_eq!(world.sessions().len(), 1);
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+    world.advance(secs(60));
+    world.assert_empty();
+}
