@@ -38,6 +38,11 @@ pub const KINDS: &[Kind] = &[
             NAME,
             KIND,
             key("path", "store.db; of a second store NAME.db", "its file"),
+            key(
+                "keep_sent",
+                "30d; of a store that was made before there was this key, forever",
+                "how long what was sent stays in Sent: a time, `forever`, or `off` for not at all",
+            ),
             FAST_SHUTDOWN,
         ],
     },

@@ -26,8 +26,8 @@ use toml::Spanned;
 use super::accounts::Accounts;
 use super::source::{SettingsError, Source};
 use super::value::{
-    FastShutdownWord, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled, Time,
-    User, valid_name,
+    FastShutdownWord, KeepSent, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled,
+    Time, User, valid_name,
 };
 use transport::TransportSection;
 
@@ -225,7 +225,7 @@ fn check_kinds(source: &Source, known: &KnownKinds) -> Result<(), SettingsError>
 #[serde(default, deny_unknown_fields)]
 struct ProfileFile {
     identity: Option<Spelled<MailAddress>>,
-    store: Vec<Spanned<ProviderSection>>,
+    store: Vec<Spanned<StoreSection>>,
     transport: Vec<Spanned<TransportSection>>,
     address_book: Vec<Spanned<ProviderSection>>,
     queue: QueueSection,
@@ -239,6 +239,26 @@ struct ProviderSection {
     kind: Option<String>,
     path: Option<Spanned<Spelled<PathText>>>,
     fast_shutdown: Option<Spelled<FastShutdownWord>>,
+}
+
+/// A store has what each provider has, and a key of its own.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+struct StoreSection {
+    name: Option<Spanned<Spelled<Name>>>,
+    kind: Option<String>,
+    path: Option<Spanned<Spelled<PathText>>>,
+    keep_sent: Option<Spelled<KeepSent>>,
+    fast_shutdown: Option<Spelled<FastShutdownWord>>,
+}
+
+impl StoreSection {
+    /// What each provider has, and its options.
+    fn parted(self) -> (ProviderSection, Vec<(String, String)>) {
+        let Self { name, kind, path, keep_sent, fast_shutdown } = self;
+        let keep_sent = keep_sent.map(|word| ("keep_sent".to_owned(), word.0));
+        (ProviderSection { name, kind, path, fast_shutdown }, keep_sent.into_iter().collect())
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -268,7 +288,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn profile(&self, file: ProfileFile) -> Result<Profile, SettingsError> {
         let mut databases = BTreeMap::new();
-        let stores = self.databases(ProviderType::Store, file.store, &mut databases)?;
+        let stores = self.stores(file.store, &mut databases)?;
         let address_books =
             self.databases(ProviderType::AddressBook, file.address_book, &mut databases)?;
         Ok(Profile {
@@ -286,6 +306,21 @@ impl Reader<'_> {
     fn identity(&self) -> String {
         let Places { user, hostname, .. } = self.places;
         if hostname.is_empty() { user.clone() } else { format!("{user}@{hostname}") }
+    }
+
+    fn stores(
+        &self,
+        sections: Vec<Spanned<StoreSection>>,
+        paths: &mut BTreeMap<PathBuf, String>,
+    ) -> Result<Vec<ProviderSpec>, SettingsError> {
+        let parted = sections.into_iter().map(|section| {
+            let (span, (section, options)) = (section.span(), section.into_inner().parted());
+            (Spanned::new(span, section), options)
+        });
+        let (sections, options): (Vec<_>, Vec<_>) = parted.unzip();
+        let mut stores = self.databases(ProviderType::Store, sections, paths)?;
+        stores.iter_mut().zip(options).for_each(|(store, options)| store.options = options);
+        Ok(stores)
     }
 
     /// Stores or address books. `paths` has the databases of this profile, by path; what is in one would be read as the
@@ -641,6 +676,13 @@ mod tests {
             ),
             ("\nidentity = \"anna@\"", 2, "identity", &["anna@example.org"]),
             ("[[store]]\npath = \"\"", 2, "store[0].path", &["a path"]),
+            ("[[store]]\nkeep_sent = \"0d\"", 2, "store[0].keep_sent", &["off", "forever", "30d"]),
+            (
+                "[[address_book]]\nkeep_sent = \"1d\"",
+                2,
+                "address_book[0].keep_sent",
+                &["unknown key"],
+            ),
             ("[[store]]\nfast_shutdown = \"no\"", 2, "store[0].fast_shutdown", &["refused"]),
             ("[queue]\nretry_min = \"0s\"", 2, "queue.retry_min", &["above zero"]),
             ("[queue]\nretry_min = \"2h\"", 2, "queue.retry_min", &["retry_max", "shorter"]),
@@ -702,6 +744,16 @@ mod tests {
         assert!(shown.contains("user/home.toml") && shown.contains("default, work"), "{shown}");
         for name in ["", "..", "a/b", "../work"] {
             assert_eq!(fixture.load(name), Err(ProfileError::Name(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_store_is_told_how_long_to_keep_what_was_sent() {
+        for (word, told) in [("off", "off"), ("forever", "forever"), ("2d", "172800000")] {
+            let fixture = fixture();
+            fixture.write("user/work.toml", &format!("[[store]]\nkeep_sent = \"{word}\"\n"));
+            let profile = load_profile("work", &fixture.places).expect("it is right");
+            assert_eq!(profile.stores[0].options, [("keep_sent".to_owned(), told.to_owned())]);
         }
     }
 

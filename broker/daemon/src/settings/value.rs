@@ -185,6 +185,22 @@ impl Spelling for BusyPoll {
     }
 }
 
+/// `keep_sent`: how long what was sent is kept, as the store's option says it.
+pub(super) enum KeepSent {}
+
+impl Spelling for KeepSent {
+    type Value = String;
+    const EXPECTED: &'static str = "\"off\", \"forever\", or a whole number above zero with a unit (ms, s, m, h or d) \
+                                    such as \"30d\", at most \"3650d\"";
+
+    fn text(text: &str) -> Option<String> {
+        match text {
+            "off" | "forever" => Some(text.to_owned()),
+            text => PositiveTime::text(text).map(|time| time.as_millis().to_string()),
+        }
+    }
+}
+
 /// `shared_logoff_grace`: a duration, or `none` for one without an end.
 pub(super) enum Grace {}
 

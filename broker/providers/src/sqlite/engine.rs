@@ -24,7 +24,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use super::checkpoint::{self, Checkpointer, Health};
-use super::queue::Purge;
+use super::purge::{self, KeepSent, Purge};
 use super::schema;
 use super::torn;
 use super::write::{Unsynced, Writer, wall};
@@ -34,8 +34,12 @@ use crate::{Result, Sync};
 
 type Answers = Vec<Result<ProviderAnswer>>;
 
-/// How often a store that stays open forgets what is older than a week.
-const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How long a store that is closed goes on giving free pages back.
+const LAST_ROOM: Duration = Duration::from_millis(500);
+
+/// Pages that the writer remembers, in kibibytes with a minus sign: with fewer the index on keys of a hundred thousand messages does
+/// not fit, and keys by chance lie anywhere in it.
+const CACHE: i64 = -8 << 10;
 
 /// About what a commit puts into the log beside its bytes: eight pages of tables and indexes.
 const COMMIT_COST: u64 = 32 << 10;
@@ -50,8 +54,7 @@ pub(super) struct Engine {
     pub(super) health: Arc<Health>,
     path: PathBuf,
     synchronous: Sync,
-    /// Whether the purge that was begun last has come to its end, and when its last slice was done.
-    purge: Purge,
+    /// When the last slice of a purge was done.
     purged: Instant,
     _lock: Lock,
 }
@@ -74,10 +77,10 @@ enum Lost {
 }
 
 impl Engine {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path, keep_sent: KeepSent) -> Result<Self> {
         let lock = Lock::take(path)?;
         private_file(path)?;
-        let (writer, purge) = open_writer(path).map_err(|failure| failure.told(path))?;
+        let writer = open_writer(path, keep_sent).map_err(|failure| failure.told(path))?;
         let health = Arc::new(Health::default());
         let checkpointer = Checkpointer::start(path, Arc::clone(&health))?;
         Ok(Self {
@@ -86,7 +89,6 @@ impl Engine {
             health,
             path: path.to_owned(),
             synchronous: Sync::Full,
-            purge,
             purged: Instant::now(),
             _lock: lock,
         })
@@ -137,7 +139,12 @@ impl Engine {
 
     /// Checkpoints everything and closes the file.
     pub(super) fn close(self) -> Result<()> {
-        let Self { checkpointer, writer, path, _lock, .. } = self;
+        let Self { checkpointer, writer, health, path, _lock, .. } = self;
+        let began = Instant::now();
+        while !health.is_failed()
+            && began.elapsed() < LAST_ROOM
+            && matches!(writer.give_back(), Ok(Purge::More))
+        {}
         drop(checkpointer);
         let told = |error: rusqlite::Error| fault::sql(&path, &error);
         let truncated = checkpoint::truncate(&writer.connection).map_err(told);
@@ -336,36 +343,50 @@ impl Engine {
             return;
         }
         self.checkpointer.finish(&self.writer.connection);
-        if self.purge == Purge::More || self.purged.elapsed() > PURGE_EVERY {
+        let every = Duration::from_millis(self.writer.keep_sent.purge_every());
+        if self.writer.purge == Purge::More || self.purged.elapsed() > every {
             self.purged = Instant::now();
             // A commit that says nothing else counts as synced.
             if self.synchronize(Sync::Full).is_ok() {
                 self.purge(wall());
             }
-            if self.purge == Purge::Done
+            if self.writer.purge == Purge::Done
                 && !self.health.is_failed()
                 && let Err(failure) = give_up_damaged(&mut self.writer, &self.path)
             {
                 let error = self.told(failure);
                 tracing::warn!(path = %self.path.display(), %error, "damaged messages stay");
             }
+        } else if self.writer.room == Purge::More && self.synchronize(Sync::Full).is_ok() {
+            self.give_back();
         }
     }
 
-    /// One slice of it; the next one follows the next batch.
-    pub(super) fn purge(&mut self, now: u64) {
-        self.purge = self.writer.purge(now).unwrap_or_else(|error| {
-            warn_of_purge(&self.path, &error);
+    /// One slice of the pages that are free. They are looked at again when something was forgotten.
+    fn give_back(&mut self) {
+        self.writer.room = self.writer.give_back().unwrap_or_else(|error| {
+            tracing::warn!(path = %self.path.display(), %error, "free pages stay in the store");
             self.look_at(&error);
             Purge::Done
         });
     }
+
+    /// One slice of it; the next one follows the next batch.
+    pub(super) fn purge(&mut self, now: u64) {
+        self.writer.purge = self.writer.purge(now).unwrap_or_else(|error| {
+            warn_of_purge(&self.path, &error);
+            self.look_at(&error);
+            Purge::Done
+        });
+        self.writer.room = Purge::More;
+    }
 }
 
-fn open_writer(path: &Path) -> std::result::Result<(Writer, Purge), Failure> {
+fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, Failure> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "cache_size", CACHE)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -383,9 +404,10 @@ fn open_writer(path: &Path) -> std::result::Result<(Writer, Purge), Failure> {
     // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
     // settles that before anything new relies on it.
     checkpoint::truncate(&connection)?;
-    let mut writer = Writer::new(connection)?;
+    write_anew(&connection, path)?;
+    let mut writer = Writer::new(connection, keep_sent)?;
     // A damaged page keeps old rows where they are, and nothing else.
-    let purge = match writer.purge(wall()) {
+    writer.purge = match writer.purge(wall()) {
         Err(error) if fault::is_damaged_page(&error) => {
             warn_of_purge(path, &error);
             Purge::Done
@@ -393,7 +415,22 @@ fn open_writer(path: &Path) -> std::result::Result<(Writer, Purge), Failure> {
         done => done?,
     };
     give_up_damaged(&mut writer, path)?;
-    Ok((writer, purge))
+    Ok(writer)
+}
+
+/// What keeps a store from being written anew keeps it from nothing else. The log must not show it: each page is in it, and so that
+/// of the commits without a sync.
+fn write_anew(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    match purge::write_anew(connection) {
+        Ok(false) => return Ok(()),
+        Ok(true) => {
+            tracing::info!(path = %path.display(), "a store with many free pages was written anew");
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a store keeps its free pages");
+        }
+    }
+    checkpoint::truncate(connection)
 }
 
 fn warn_of_purge(path: &Path, error: &rusqlite::Error) {

@@ -7,6 +7,7 @@ mod body;
 mod checkpoint;
 mod engine;
 mod numbers;
+mod purge;
 mod queue;
 mod reader;
 mod recipients;
@@ -28,12 +29,14 @@ use sundown_protocol::Code;
 
 use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader, Sync};
 use engine::Engine;
+use purge::KeepSent;
 use reader::SqliteReader;
 
 /// A store in a `SQLite` database. The spec's path is the database file.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
+    keep_sent: KeepSent,
     engine: Option<Engine>,
     sessions: usize,
 }
@@ -41,7 +44,8 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// A store that is opened by its first logon.
     pub fn new(spec: &ProviderSpec) -> Self {
-        Self { path: spec.path.clone(), engine: None, sessions: 0 }
+        let keep_sent = KeepSent::of(spec);
+        Self { path: spec.path.clone(), keep_sent, engine: None, sessions: 0 }
     }
 
     fn closed(&self) -> ProviderError {
@@ -54,7 +58,7 @@ impl StoreProvider for SqliteStore {
     fn logon(&mut self) -> Result<StoreFacts> {
         let engine = match self.engine.take() {
             Some(engine) => engine,
-            None => Engine::open(&self.path)?,
+            None => Engine::open(&self.path, self.keep_sent)?,
         };
         let facts = self.engine.insert(engine).facts();
         if facts.is_ok() {

@@ -8,29 +8,19 @@ use sundown_protocol::Code;
 use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
-use super::reader::{NOT_READ, submission_of};
+use super::purge::{KeepSent, Purge};
+use super::reader::submission_of;
 use super::recipients::{self, Envelope, MANY};
 use super::rows::{self, envelope_sum, key};
-use super::schema::{GONE, KEPT, folder_number, state_number};
+use super::schema::{folder_number, state_number};
 use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
 use crate::headers::{Facts, Head, MAX_HEAD, clean};
 use crate::notice::{self, Notice};
 
-/// The most rows that one slice of a purge forgets, so that it holds no commit up for long.
-const PURGE: usize = 500;
-
 /// The most rows that one slice of a flush looks at.
 const HASTEN: usize = 500;
-
-/// Whether a purge has come to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purge {
-    /// There may be more to forget.
-    More,
-    Done,
-}
 
 /// How old a damaged submission becomes before it is given up, in milliseconds: 5 days, as by default in profiles.
 const MAX_AGE: u64 = 5 * 24 * 3600 * 1000;
@@ -174,6 +164,9 @@ impl Writer {
             Some(folder) => self.leave_outbox(submission.record, folder)?,
             None => None,
         };
+        if moved == Some(Folder::Sent) && self.keep_sent == KeepSent::Off {
+            self.purge = Purge::More;
+        }
         let wanted = submission.report.notify.contains(Notify::FAILURE);
         let told = !update.bounced.is_empty() && !submission.from.is_empty() && wanted;
         let notice = if told { Some(self.put_notice(update)?) } else { None };
@@ -357,39 +350,6 @@ impl Writer {
             original: &original,
         }
         .compose())
-    }
-
-    /// Forgets what became of submissions, and keys, a week after: a message stays as one like any other, a row of what
-    /// was deleted goes. A bounce stays while its notification does.
-    ///
-    /// One slice of it, in a transaction of its own.
-    pub(super) fn purge(&self, now: u64) -> rusqlite::Result<Purge> {
-        let before = now.saturating_sub(KEPT) as i64;
-        let bounced = state_number(SubmissionState::Bounced);
-        let old = format!(
-            "SELECT seq, folder FROM message WHERE final_at < ?1
-                AND NOT (state IS {bounced} AND notice IS NOT NULL{NOT_READ})
-                LIMIT {PURGE}"
-        );
-        let transaction = self.connection.unchecked_transaction()?;
-        let mut statement = transaction.prepare_cached(&old)?;
-        let found = statement.query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let found = found.collect::<rusqlite::Result<Vec<(u64, u8)>>>()?;
-        drop(statement);
-        for (seq, folder) in &found {
-            recipients::forget(&transaction, *seq)?;
-            let sql = match *folder {
-                GONE => "DELETE FROM message WHERE seq = ?1",
-                _ => {
-                    "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
-                         notice = NULL, final_at = NULL
-                     WHERE seq = ?1"
-                }
-            };
-            transaction.prepare_cached(sql)?.execute([seq])?;
-        }
-        transaction.commit()?;
-        Ok(if found.len() < PURGE { Purge::Done } else { Purge::More })
     }
 
     /// Submissions by state, without the final ones. One question for each takes half the time of one for all.

@@ -21,6 +21,7 @@ use sundown_protocol::Code;
 use sundown_protocol::request::Folder;
 
 use super::numbers::{self, Mended};
+use super::purge::{GIVES_BACK, KEEP_SENT};
 use crate::fault::Failure;
 
 /// `Sdwn`: says that the database is a store of ours.
@@ -185,11 +186,14 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
 
 /// All or nothing: a crash in between leaves an empty database, not half a store.
 fn create(connection: &Connection) -> Result<(), Failure> {
+    // It must be said before there is a table.
+    connection.pragma_update(None, "auto_vacuum", GIVES_BACK)?;
     let script = format!(
         "BEGIN IMMEDIATE;
          {TABLES}
          {ADDED}
          INSERT INTO meta VALUES ('seq', 1), ('body', 1), ('touched', 0);
+         INSERT INTO meta VALUES ('keep_sent', {KEEP_SENT});
          INSERT INTO meta SELECT 'uid', 1 + abs(random() % 4294967294);
          PRAGMA application_id = {APPLICATION};
          PRAGMA user_version = {VERSION};

@@ -22,8 +22,10 @@ pub(super) struct Fixture {
     pub(super) store: SqliteStore,
 }
 
+/// Messages of these tests came in 1970, and stay in Sent.
 fn spec(path: PathBuf) -> ProviderSpec {
-    ProviderSpec { path, ..ProviderSpec::new("sqlite") }
+    let options = vec![("keep_sent".to_owned(), "forever".to_owned())];
+    ProviderSpec { path, options, ..ProviderSpec::new("sqlite") }
 }
 
 impl Fixture {
@@ -328,10 +330,9 @@ fn a_key_outlives_its_message_for_a_week() {
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder <> 0"), 0);
     assert_eq!(fixture.queue(true), [1]);
 
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(wall() + 6 * 24 * 3600 * 1000).expect("it purges");
+    purge_all(&mut fixture, wall() + 6 * 24 * 3600 * 1000);
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE state IS NOT NULL"), 1);
-    writer.purge(wall() + 8 * 24 * 3600 * 1000).expect("it purges");
+    purge_all(&mut fixture, wall() + 8 * 24 * 3600 * 1000);
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE state IS NOT NULL"), 0);
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder = 0"), 0);
 }
@@ -400,8 +401,7 @@ fn a_cursor_never_meets_a_number_again() {
     fixture.write(save(1, inline("x"))).expect("it is saved");
     fixture.write(StoreWrite::Delete { record: 1 }).expect("it is deleted");
     fixture.write(StoreWrite::Delete { record: 1 }).expect("it is gone");
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(u64::MAX >> 2).expect("it purges");
+    purge_all(&mut fixture, u64::MAX >> 2);
     assert_eq!(fixture.sql("SELECT count(*) FROM message"), 0);
     fixture.reopen();
     fixture.write(save(2, inline("x"))).expect("it is saved");
@@ -502,8 +502,7 @@ fn no_number_is_given_out_twice() {
                     held.remove(&some);
                 }
                 _ => {
-                    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-                    writer.purge(u64::MAX >> 2).expect("it purges");
+                    purge_all(&mut fixture, u64::MAX >> 2);
                     fixture.reopen();
                 }
             }
@@ -530,8 +529,7 @@ fn what_was_sent_is_a_message_like_any_other_after_a_week() {
     let mut fixture = Fixture::new();
     fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
     fixture.write(update(1, SubmissionState::Sent)).expect("it is sent");
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(wall() + 8 * 24 * 3600 * 1000).expect("it purges");
+    purge_all(&mut fixture, wall() + 8 * 24 * 3600 * 1000);
     assert!(fixture.queue(true).is_empty());
     assert_eq!(fixture.folder(1), Some(Folder::Sent));
     assert_eq!(fixture.content(1), MESSAGE);
@@ -684,14 +682,12 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
     assert_eq!(rows[0].subject, crate::notice::SUBJECT);
     assert_eq!(rows[0].size, text.len() as u64);
 
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(u64::MAX >> 2).expect("it purges");
+    purge_all(&mut fixture, u64::MAX >> 2);
     assert_eq!(fixture.queue(false), [3]);
     fixture.write(StoreWrite::Delete { record: notice }).expect("it is deleted");
     assert!(fixture.queue(false).is_empty());
     assert_eq!(fixture.queue(true), [3]);
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(u64::MAX >> 2).expect("it purges");
+    purge_all(&mut fixture, u64::MAX >> 2);
     assert!(fixture.queue(true).is_empty());
 }
 
@@ -917,8 +913,7 @@ fn a_damaged_submission_is_shown_and_given_up() {
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder = 1"), 1);
 
     fixture.write(StoreWrite::Delete { record: rows[0].entry.record }).expect("it is read");
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(wall() + (8 << 30)).expect("it purges");
+    purge_all(&mut fixture, wall() + (8 << 30));
     assert_eq!(shown(&fixture, true).iter().map(|row| row.record).collect::<Vec<_>>(), [2]);
 }
 
@@ -1051,8 +1046,7 @@ fn recipients_keep_what_became_of_them() {
         message.recipients.iter_mut().for_each(|one| one.state = SubmissionState::Sent);
         fixture.write(change(&message)).expect("it is sent");
     }
-    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    writer.purge(wall() + (8 << 30)).expect("it purges");
+    purge_all(&mut fixture, wall() + (8 << 30));
     assert_eq!(fixture.sql("SELECT count(*) FROM recipient"), 0);
 }
 
@@ -1535,4 +1529,149 @@ fn the_log_starts_over_under_a_load_that_never_pauses() {
         }
         assert!(began.elapsed() < std::time::Duration::from_secs(60), "it goes on and on");
     }
+}
+
+/// A day in milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
+
+fn purge_all(fixture: &mut Fixture, now: u64) {
+    let writer = &mut fixture.store.engine.as_mut().expect("it is open").writer;
+    while writer.purge(now).expect("it purges") == purge::Purge::More {}
+}
+
+/// Messages that were sent, one that bounced, and a draft.
+fn sent(fixture: &mut Fixture, count: u128) {
+    for record in 1..=count {
+        fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+        fixture.write(update(record, SubmissionState::Sent)).expect("it is sent");
+    }
+    fixture.write(submit(900, inline(MESSAGE))).expect("it is submitted");
+    fixture.write(update(900, SubmissionState::Bounced)).expect("it bounced");
+    let sql = "UPDATE message SET received = ?1";
+    fixture.writer().execute(sql, [wall() as i64]).expect("they came now");
+    fixture.write(save(901, inline(MESSAGE))).expect("it is saved");
+}
+
+fn in_sent(fixture: &Fixture) -> i64 {
+    fixture.sql("SELECT count(*) FROM message WHERE folder = 3")
+}
+
+#[test]
+fn a_new_store_keeps_what_was_sent_for_30_days() {
+    let mut fixture = Fixture::new();
+    keeping(&mut fixture, None);
+    sent(&mut fixture, 3);
+    purge_all(&mut fixture, wall() + 29 * DAY);
+    assert_eq!(in_sent(&fixture), 4);
+    purge_all(&mut fixture, wall() + 31 * DAY);
+    assert_eq!(in_sent(&fixture), 1, "of what bounced somebody is still to be told");
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 3, "that, its notice and the draft");
+    assert_eq!(fixture.folder(901), Some(Folder::Drafts));
+}
+
+/// A store that was made before there was a limit keeps what was sent for ever, unless its profile says something else.
+#[test]
+fn an_older_store_keeps_what_was_sent_for_ever() {
+    let mut fixture = Fixture::new();
+    sent(&mut fixture, 3);
+    fixture.writer().execute("DELETE FROM meta WHERE name = 'keep_sent'", []).expect("older");
+    keeping(&mut fixture, None);
+    purge_all(&mut fixture, wall() + 4_000 * DAY);
+    assert_eq!(in_sent(&fixture), 4);
+    keeping(&mut fixture, Some("86400000"));
+    purge_all(&mut fixture, wall() + 2 * DAY);
+    assert_eq!(in_sent(&fixture), 1);
+}
+
+/// Opens the store again with a word of its profile, or none.
+fn keeping(fixture: &mut Fixture, keep_sent: Option<&str>) {
+    fixture.store.logoff().expect("it closes");
+    let said = keep_sent.map(|word| ("keep_sent".to_owned(), word.to_owned()));
+    let options = said.into_iter().collect();
+    fixture.store = SqliteStore::new(&ProviderSpec { options, ..spec(fixture.path()) });
+    fixture.store.logon().expect("it opens");
+}
+
+/// `keep_sent = "off"`: what was sent goes with the next look around, its key stays for a week, and what bounced is kept.
+#[test]
+fn what_was_sent_goes_at_once() {
+    let mut fixture = Fixture::new();
+    keeping(&mut fixture, Some("off"));
+    sent(&mut fixture, 3);
+    assert_eq!(in_sent(&fixture), 4);
+    fixture.store.tidy();
+    assert_eq!(in_sent(&fixture), 1);
+    assert_eq!(fixture.sql("SELECT count(*) FROM body"), 3);
+    let (_, new) = submitted(fixture.write(submit(1, inline(MESSAGE))));
+    assert!(!new, "its key is known");
+    purge_all(&mut fixture, wall() + 8 * DAY);
+    assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder = 0"), 0);
+}
+
+/// However many go, each slice takes some hundred rows, and none twice.
+#[test]
+fn a_purge_of_sent_goes_in_slices() {
+    let mut fixture = Fixture::new();
+    keeping(&mut fixture, Some("1000"));
+    let many = 1_203;
+    let batch = (1..=many).map(|record| submit(record, inline("x"))).collect();
+    assert!(fixture.batch(batch).iter().all(Result::is_ok));
+    let sent = "UPDATE message SET folder = 3, state = NULL, final_at = NULL";
+    fixture.writer().execute(sent, []).expect("they were sent long ago");
+    let now = wall() + 31 * DAY;
+    let writer = &mut fixture.store.engine.as_mut().expect("it is open").writer;
+    let mut slices = 1;
+    while writer.purge(now).expect("it purges") == purge::Purge::More {
+        slices += 1;
+    }
+    assert_eq!(slices, 3);
+    assert_eq!(fixture.sql("SELECT count(*) FROM message"), 0);
+}
+
+/// Pages that are free go back to the file system, some at a time, and the rest when the store is closed.
+#[test]
+fn free_pages_are_given_back() {
+    let mut fixture = Fixture::new();
+    let large = "x".repeat(200 << 10);
+    for record in 1..=100 {
+        fixture.write(save(record, inline(&large))).expect("it is saved");
+    }
+    fixture.write(save(101, inline("small"))).expect("it is saved");
+    let size = |fixture: &Fixture| fixture.sql("SELECT page_count FROM pragma_page_count()");
+    let full = size(&fixture);
+    for record in (1..=100).chain(1..=100) {
+        fixture.write(StoreWrite::Delete { record }).expect("it is deleted");
+    }
+    assert_eq!(size(&fixture), full, "a deletion moves nothing");
+    fixture.store.tidy();
+    let less = full - size(&fixture);
+    assert!((512..520).contains(&less), "{less} pages at once, and those that say where they were");
+    keeping(&mut fixture, None);
+    assert!(size(&fixture) < full / 4, "{} of {full} pages", size(&fixture));
+    assert_eq!(fixture.content(101), "small");
+}
+
+/// A store that was made before pages could be given back is written anew when much of it is free.
+#[test]
+fn an_older_store_with_much_room_is_written_anew() {
+    let mut fixture = Fixture::new();
+    fixture.writer().execute_batch("PRAGMA auto_vacuum = 0; VACUUM").expect("as it was");
+    let large = "x".repeat(200 << 10);
+    for record in 1..=100 {
+        fixture.write(save(record, inline(&large))).expect("it is saved");
+    }
+    fixture.reopen();
+    let before = fixture.sql("SELECT page_count FROM pragma_page_count()");
+    assert_eq!(fixture.sql("SELECT auto_vacuum FROM pragma_auto_vacuum()"), 0);
+    for record in (2..=100).chain(2..=100) {
+        fixture.write(StoreWrite::Delete { record }).expect("it is deleted");
+    }
+    fixture.reopen();
+    assert_eq!(fixture.sql("SELECT auto_vacuum FROM pragma_auto_vacuum()"), 2);
+    assert!(fixture.sql("SELECT page_count FROM pragma_page_count()") < before / 10);
+    assert_eq!(fixture.content(1), large);
+    assert_eq!(
+        fixture.sql("SELECT count(*) FROM pragma_integrity_check() WHERE integrity_check = 'ok'"),
+        1
+    );
 }

@@ -13,6 +13,7 @@ use sundown_protocol::{Code, EntryId};
 
 use super::body;
 use super::numbers::Numbers;
+use super::purge::{KeepSent, Purge};
 use super::reader::{no_message, setting};
 use super::recipients::{self, Envelope, Rows};
 use super::rows::{body_sum, encode_report, envelope_sum, is_of, key};
@@ -41,6 +42,13 @@ pub(super) struct Writer {
     pub(super) changed_last: Option<Rows>,
     /// Whether something was committed that no sync covers yet.
     pub(super) unsynced: Unsynced,
+    pub(super) keep_sent: KeepSent,
+    /// Whether there is something to forget.
+    pub(super) purge: Purge,
+    /// How far the purge of Sent is.
+    pub(super) purged_to: u64,
+    /// Whether there are pages to give back.
+    pub(super) room: Purge,
 }
 
 /// Whether something was committed that no sync covers yet.
@@ -81,12 +89,24 @@ pub(super) struct Entry<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection) -> Result<Self, Failure> {
+    pub(super) fn new(connection: Connection, keep_sent: KeepSent) -> Result<Self, Failure> {
         let uid = schema::uid(&connection)?;
         forget_uploads(&connection)?;
         let seqs = Numbers::load(&connection, "seq")?;
         let bodies = Numbers::load(&connection, "body")?;
-        Ok(Self { connection, uid, seqs, bodies, changed_last: None, unsynced: Unsynced::Nothing })
+        let keep_sent = keep_sent.or_stored(&connection)?;
+        Ok(Self {
+            connection,
+            uid,
+            seqs,
+            bodies,
+            changed_last: None,
+            unsynced: Unsynced::Nothing,
+            keep_sent,
+            purge: Purge::More,
+            purged_to: 0,
+            room: Purge::More,
+        })
     }
 
     pub(super) fn apply(&mut self, write: &StoreWrite) -> Answer {
@@ -366,7 +386,7 @@ impl Writer {
         Ok(ProviderAnswer::Done)
     }
 
-    fn delete_for_good(&self, known: &Known) -> rusqlite::Result<()> {
+    pub(super) fn delete_for_good(&self, known: &Known) -> rusqlite::Result<()> {
         body::delete(&self.connection, known.body)?;
         let sql = "UPDATE message SET folder = ?2, final_at = coalesce(final_at, ?3)
                    WHERE seq = ?1";
@@ -410,22 +430,23 @@ struct Upload {
     size: u64,
 }
 
-/// Uploads do not outlive the broker that took them.
+/// Uploads do not outlive the broker that took them. Each goes in a transaction of its own: together they may be large.
 fn forget_uploads(connection: &Connection) -> rusqlite::Result<()> {
-    let transaction = connection.unchecked_transaction()?;
-    let mut statement = connection.prepare("SELECT body FROM upload")?;
-    let bodies = statement.query_map([], |row| row.get(0))?;
-    let bodies = bodies.collect::<rusqlite::Result<Vec<u64>>>()?;
-    connection.execute("DELETE FROM upload", [])?;
-    for body in bodies {
+    let mut statement = connection.prepare("SELECT number, body FROM upload")?;
+    let uploads = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let uploads = uploads.collect::<rusqlite::Result<Vec<(i64, u64)>>>()?;
+    drop(statement);
+    for (number, body) in uploads {
+        let transaction = connection.unchecked_transaction()?;
+        connection.execute("DELETE FROM upload WHERE number = ?1", [number])?;
         match body::delete(connection, body) {
             // It is in nobody's way.
             Err(error) if fault::is_damaged_page(&error) => {}
             done => done?,
         }
+        transaction.commit()?;
     }
-    drop(statement);
-    transaction.commit()
+    Ok(())
 }
 
 pub(super) fn shown(head: &Head<'_>) -> Shown {

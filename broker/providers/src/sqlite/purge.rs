@@ -1,0 +1,228 @@
+//! What a store forgets, and the room that it gives back. All of it goes in slices, between two batches.
+//!
+//! A week after a message is final its submission and its key are forgotten. What was sent stays in Sent as long as the profile's
+//! `keep_sent` says, or else the store: 30 days in one that is new, and for ever in one that was made before there was a limit. Pages
+//! that are free go back to the file system when there are many.
+
+use rusqlite::{Connection, OptionalExtension};
+use sundown_core::provider::{ProviderSpec, SubmissionState};
+use sundown_protocol::request::Folder;
+
+use super::body;
+use super::reader::NOT_READ;
+use super::recipients;
+use super::schema::{GONE, KEPT, folder_number, state_number};
+use super::write::{Known, Writer};
+
+/// The most rows that one slice of a purge forgets, so that it holds no commit up for long.
+const PURGE: usize = 500;
+
+/// Pages that one slice gives back: 2 MiB are moved at most, and as many written to the log.
+const PAGES: u64 = 512;
+
+/// Fewer free pages than these, 4 MiB, stay for what comes.
+const FEW: u64 = 1 << 10;
+
+/// So much of the file, as a divisor, is few too.
+const FEW_OF_ALL: u64 = 8;
+
+/// The largest store that is written anew to give room back, in pages: 1 GiB, some seconds.
+const WRITTEN_ANEW: u64 = 1 << 18;
+
+/// How long a new store keeps what was sent, in milliseconds: 30 days.
+pub(super) const KEEP_SENT: u64 = 30 * 24 * 3600 * 1000;
+
+/// The most time between two purges, in milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
+
+/// How long what was sent stays in Sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeepSent {
+    /// As the store says.
+    Unsaid,
+    /// It goes as soon as it is sent.
+    Off,
+    /// So many milliseconds after it was handed over.
+    For(u64),
+    Forever,
+}
+
+impl KeepSent {
+    /// What the profile says: `off`, `forever` or milliseconds.
+    pub(super) fn of(spec: &ProviderSpec) -> Self {
+        let said = spec.options.iter().find(|(key, _)| key == "keep_sent");
+        match said.map(|(_, value)| value.as_str()) {
+            None => Self::Unsaid,
+            Some("off") => Self::Off,
+            Some(number) => number.parse().map_or(Self::Forever, Self::For),
+        }
+    }
+
+    /// That, or what the store says.
+    pub(super) fn or_stored(self, connection: &Connection) -> rusqlite::Result<Self> {
+        if self != Self::Unsaid {
+            return Ok(self);
+        }
+        let sql = "SELECT value FROM meta WHERE name = 'keep_sent'";
+        let stored = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+        Ok(stored.map_or(Self::Forever, Self::For))
+    }
+
+    /// How often it is looked whether something has been there for long enough, in milliseconds.
+    pub(super) fn purge_every(self) -> u64 {
+        match self {
+            Self::For(time) => (time / 8).clamp(60_000, DAY),
+            Self::Unsaid | Self::Off | Self::Forever => DAY,
+        }
+    }
+}
+
+/// Whether a purge has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purge {
+    /// There may be more to forget.
+    More,
+    Done,
+}
+
+impl Writer {
+    /// One slice of what is to be forgotten, in a transaction of its own.
+    pub(super) fn purge(&mut self, now: u64) -> rusqlite::Result<Purge> {
+        if self.purge_submissions(now)? == Purge::More {
+            return Ok(Purge::More);
+        }
+        self.purge_sent(now)
+    }
+
+    /// Forgets what became of submissions, and keys: a message stays as one like any other, a row of what was deleted goes. A
+    /// bounce stays while its notification does.
+    fn purge_submissions(&mut self, now: u64) -> rusqlite::Result<Purge> {
+        let before = now.saturating_sub(KEPT) as i64;
+        let bounced = state_number(SubmissionState::Bounced);
+        let old = format!(
+            "SELECT seq, folder FROM message WHERE final_at < ?1
+                AND NOT (state IS {bounced} AND notice IS NOT NULL{NOT_READ})
+                LIMIT {PURGE}"
+        );
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut statement = transaction.prepare_cached(&old)?;
+        let found = statement.query_map([before], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found = found.collect::<rusqlite::Result<Vec<(u64, u8)>>>()?;
+        drop(statement);
+        for (seq, folder) in &found {
+            recipients::forget(&transaction, *seq)?;
+            let sql = match *folder {
+                GONE => FORGET,
+                _ => {
+                    "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
+                         notice = NULL, final_at = NULL
+                     WHERE seq = ?1"
+                }
+            };
+            transaction.prepare_cached(sql)?.execute([seq])?;
+        }
+        transaction.commit()?;
+        Ok(if found.len() < PURGE { Purge::Done } else { Purge::More })
+    }
+
+    /// Takes out of Sent what was there for long enough. Messages lie in the order in which they came, so it ends at the first that
+    /// is too young. What bounced stays as long as that is known of it; a key is remembered for its week in any case.
+    fn purge_sent(&mut self, now: u64) -> rusqlite::Result<Purge> {
+        let before = match self.keep_sent {
+            KeepSent::Off => u64::MAX,
+            KeepSent::For(time) => now.saturating_sub(time),
+            KeepSent::Unsaid | KeepSent::Forever => return Ok(Purge::Done),
+        };
+        let sql = format!(
+            "SELECT seq, body, state, received FROM message WHERE folder = {} AND seq > ?1
+             ORDER BY seq LIMIT {PURGE}",
+            folder_number(Folder::Sent)
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let row = |row: &rusqlite::Row<'_>| {
+            let old: Old = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok((old, row.get::<_, i64>(3)? as u64))
+        };
+        let found = statement.query_map([self.purged_to], row)?;
+        let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+        drop(statement);
+        let old: Vec<Old> =
+            found.iter().take_while(|(_, at)| *at < before).map(|(old, _)| *old).collect();
+        if !old.is_empty() {
+            let transaction = self.connection.unchecked_transaction()?;
+            old.iter().try_for_each(|old| self.take_out_of_sent(*old))?;
+            transaction.commit()?;
+        }
+        if old.len() < PURGE {
+            self.purged_to = 0;
+            return Ok(Purge::Done);
+        }
+        self.purged_to = old.last().map_or(0, |(seq, ..)| *seq);
+        Ok(Purge::More)
+    }
+
+    fn take_out_of_sent(&self, (seq, body, state): Old) -> rusqlite::Result<()> {
+        let sent = state_number(SubmissionState::Sent);
+        match state {
+            // Its submission was forgotten, and its key may be.
+            None => {
+                body::delete(&self.connection, body)?;
+                self.connection.prepare_cached(FORGET)?.execute([seq])?;
+                Ok(())
+            }
+            Some(state) if state == sent => {
+                self.delete_for_good(&Known { seq, body, folder: None, state: Some(state) })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Gives a slice of free pages back, if there are many. Whether there are more.
+    pub(super) fn give_back(&self) -> rusqlite::Result<Purge> {
+        if !has_much_room(&self.connection)? {
+            return Ok(Purge::Done);
+        }
+        let before = pages(&self.connection, "freelist_count")?;
+        // Each step gives one page back.
+        let sql = format!("PRAGMA incremental_vacuum({PAGES})");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut steps = statement.query([])?;
+        while steps.next()?.is_some() {}
+        drop(steps);
+        // In a store that cannot give pages back one by one nothing changes.
+        let less = pages(&self.connection, "freelist_count")? < before;
+        Ok(if less { Purge::More } else { Purge::Done })
+    }
+}
+
+/// Order, body and state of a message that was sent.
+type Old = (u64, u64, Option<u8>);
+
+const FORGET: &str = "DELETE FROM message WHERE seq = ?1";
+
+fn pages(connection: &Connection, pragma: &str) -> rusqlite::Result<u64> {
+    connection.pragma_query_value(None, pragma, |row| row.get(0))
+}
+
+fn has_much_room(connection: &Connection) -> rusqlite::Result<bool> {
+    let free = pages(connection, "freelist_count")?;
+    Ok(free > FEW && free > pages(connection, "page_count")? / FEW_OF_ALL)
+}
+
+/// A store that was made when pages could not be given back one by one, and has many that are free, is written anew. That is one
+/// transaction: a crash leaves it as it was. Whether it was.
+pub(super) fn write_anew(connection: &Connection) -> rusqlite::Result<bool> {
+    let gives_back = pages(connection, "auto_vacuum")? != 0;
+    if gives_back || !has_much_room(connection)? {
+        return Ok(false);
+    }
+    let used = pages(connection, "page_count")? - pages(connection, "freelist_count")?;
+    if used > WRITTEN_ANEW {
+        return Ok(false);
+    }
+    connection.execute_batch(&format!("PRAGMA auto_vacuum = {GIVES_BACK}; VACUUM"))?;
+    Ok(true)
+}
+
+/// A store whose free pages can be given back one by one.
+pub(super) const GIVES_BACK: u8 = 2;
