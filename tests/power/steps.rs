@@ -36,25 +36,25 @@ impl Left {
     }
 }
 
-/// A step of a delivery into a Maildir. The log of a store that is opened again is begun by three writes and two syncs; then
+/// A step of a delivery into a Maildir. The log of a store that is opened again is begun by a write and a sync; then
 /// it is synced by the submit, by the intent, and by what came of it.
 const MAILDIR: &[(&str, &str, Left)] = &[
-    ("the submit is to be written", "write|store.db-wal|4|before", Left::Nothing),
-    ("a part of it is written", "write|store.db-wal|5|after", Left::Nothing),
-    ("it is to be synced", "sync|store.db-wal|3|before", Left::Queued),
-    ("it is synced and not acknowledged", "sync|store.db-wal|3|after", Left::Queued),
+    ("the submit is to be written", "write|store.db-wal|2|before", Left::Nothing),
+    ("a part of it is written", "write|store.db-wal|3|after", Left::Nothing),
+    ("it is to be synced", "sync|store.db-wal|2|before", Left::Queued),
+    ("it is synced and not acknowledged", "sync|store.db-wal|2|after", Left::Queued),
     ("the message in tmp is to be synced", "sync|Maildir/tmp/|1|before", Left::Queued),
     ("the message in tmp is synced", "sync|Maildir/tmp/|1|after", Left::Queued),
     ("its name in tmp is synced", "sync|Maildir/tmp|2|after", Left::Queued),
-    ("the intent is to be synced", "sync|store.db-wal|4|before", Left::Transmitting),
-    ("the intent is synced", "sync|store.db-wal|4|after", Left::Transmitting),
+    ("the intent is to be synced", "sync|store.db-wal|3|before", Left::Transmitting),
+    ("the intent is synced", "sync|store.db-wal|3|after", Left::Transmitting),
     ("it is to be handed over", "rename|Maildir/new|1|before", Left::Transmitting),
     ("it is handed over", "rename|Maildir/new|1|after", Left::Transmitting),
     ("its name in new is to be synced", "sync|Maildir/new|1|before", Left::Transmitting),
     ("its name in new is synced", "sync|Maildir/new|1|after", Left::Transmitting),
     ("its name in tmp is gone durably", "sync|Maildir/tmp|3|after", Left::Transmitting),
-    ("Sent is to be synced", "sync|store.db-wal|5|before", Left::Sent),
-    ("Sent is synced", "sync|store.db-wal|5|after", Left::Sent),
+    ("Sent is to be synced", "sync|store.db-wal|4|before", Left::Sent),
+    ("Sent is synced", "sync|store.db-wal|4|after", Left::Sent),
 ];
 
 /// A step of a conversation with a server; what the store says after the crash; in the end; how often the server has it.
@@ -64,8 +64,8 @@ const SMTP: &[(&str, &str, Left, &str, usize)] = &[
     ("RCPT is to leave", "send|^RCPT|1|before", Left::Queued, "sent", 1),
     ("RCPT has left", "send|^RCPT|1|after", Left::Queued, "sent", 1),
     ("RCPT is answered", "recv|250 rcpt|1|after", Left::Queued, "sent", 1),
-    ("the intent is to be synced", "sync|store.db-wal|4|before", Left::Transmitting, "unknown", 0),
-    ("the intent is synced", "sync|store.db-wal|4|after", Left::Transmitting, "unknown", 0),
+    ("the intent is to be synced", "sync|store.db-wal|3|before", Left::Transmitting, "unknown", 0),
+    ("the intent is synced", "sync|store.db-wal|3|after", Left::Transmitting, "unknown", 0),
     ("DATA is to leave", "send|^DATA|1|before", Left::Transmitting, "unknown", 0),
     ("DATA has left", "send|^DATA|1|after", Left::Transmitting, "unknown", 0),
     ("DATA is answered", "recv|354|1|after", Left::Transmitting, "unknown", 0),
@@ -74,8 +74,8 @@ const SMTP: &[(&str, &str, Left, &str, usize)] = &[
     ("the dot is to leave", "send|^.\r\n|1|before", Left::Transmitting, "unknown", 0),
     ("the dot has left", "send|^.\r\n|1|after", Left::Transmitting, "unknown", 1),
     ("the dot is answered", "recv|250 taken|1|after", Left::Transmitting, "unknown", 1),
-    ("Sent is to be synced", "sync|store.db-wal|5|before", Left::Sent, "sent", 1),
-    ("Sent is synced", "sync|store.db-wal|5|after", Left::Sent, "sent", 1),
+    ("Sent is to be synced", "sync|store.db-wal|4|before", Left::Sent, "sent", 1),
+    ("Sent is synced", "sync|store.db-wal|4|after", Left::Sent, "sent", 1),
 ];
 
 /// What becomes of the process that submits.

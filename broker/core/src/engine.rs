@@ -108,6 +108,31 @@ pub(crate) struct Entry {
     pub(crate) tried: Try,
     /// Recipients that bounced, and no update yet that tells the sender.
     pub(crate) untold: Vec<usize>,
+    /// Recipients that the store has otherwise.
+    pub(crate) changed: Changed,
+}
+
+/// Recipients of a submission, by their place, that are not in the store as they are here.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum Changed {
+    Some(Vec<usize>),
+    /// It is not known which: an update has failed.
+    All,
+}
+
+impl Default for Changed {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+impl Changed {
+    pub(crate) fn note(&mut self, place: usize) {
+        if let Self::Some(places) = self {
+            places.push(place);
+        }
+    }
 }
 
 /// How far a try of a message is. It may take many transactions, and more than a transport takes at once.
@@ -541,7 +566,14 @@ impl Broker {
         }
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.ready.insert((submission.due, submission.order, submission.record));
-        let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold: Vec::new() };
+        let entry = Entry {
+            submission,
+            shown,
+            flights: 0,
+            tried: Try::Over,
+            untold: Vec::new(),
+            changed: Changed::default(),
+        };
         engine.entries.insert(entry.submission.record, entry);
         engine.stirred = true;
     }

@@ -330,8 +330,9 @@ impl Broker {
                 put_out(provider, &error.message, session.profile.as_deref(), turn);
                 let default_store = session.engines().next().map(|(_, engine)| engine);
                 if starts && engine.is_some() && engine == default_store {
-                    let message = format!("the profile's default store: {}", error.message);
-                    return self.fail_session(id, &Fault::new(error.code, message), turn);
+                    let Fault { code, message: why, .. } = error.into();
+                    let message = format!("the profile's default store: {why}");
+                    return self.fail_session(id, &Fault::new(code, message), turn);
                 }
             }
         }

@@ -133,9 +133,15 @@ impl fmt::Display for ProviderError {
 
 impl std::error::Error for ProviderError {}
 
+/// What a process is told. That it has left, or that its session has ended, is said by the broker alone: a provider that says
+/// so speaks of itself.
 impl From<ProviderError> for Fault {
     fn from(error: ProviderError) -> Self {
-        Fault::new(error.code, error.message)
+        let code = match error.code {
+            Code::E_NOT_INITIALIZED | Code::E_END_OF_SESSION => Code::E_CALL_FAILED,
+            code => code,
+        };
+        Fault::new(code, error.message)
     }
 }
 
@@ -576,6 +582,26 @@ pub struct Intent {
 }
 
 impl Submission {
+    /// The same with other recipients.
+    fn with(&self, recipients: Vec<Recipient>) -> Self {
+        Self {
+            record: self.record,
+            profile: self.profile.clone(),
+            uid: self.uid,
+            from: self.from.clone(),
+            recipients,
+            subject: self.subject.clone(),
+            size: self.size,
+            order: self.order,
+            no_mail: self.no_mail,
+            attempts: self.attempts,
+            due: self.due,
+            submitted: self.submitted,
+            last_error: self.last_error.clone(),
+            report: self.report,
+        }
+    }
+
     /// The state of its least finished recipient. Among those that are final a bounce counts first, because somebody may
     /// have to do something about it.
     pub fn state(&self) -> SubmissionState {
@@ -614,12 +640,56 @@ impl Submission {
 pub struct SubmissionUpdate {
     /// The submission as it is to be. `subject`, `size` and `order` do not change.
     pub submission: Submission,
-    /// Recipients, by their place, whose final failure is to be told to the sender.
+    /// Which recipients `submission` has, by their place; `None` for all. A message to ten thousand is sent in hundreds of
+    /// transmissions, each of which changes some.
+    pub places: Option<Vec<usize>>,
+    /// The state of the whole submission.
+    pub state: SubmissionState,
+    /// Recipients, by their place, whose final failure is to be told to the sender. The submission has them.
     pub bounced: Vec<usize>,
     /// The record for the notification, if there is to be one.
     pub notice: u128,
     /// Wall time in milliseconds since 1970.
     pub now: u64,
+}
+
+impl SubmissionUpdate {
+    /// One that has all recipients.
+    pub fn whole(submission: Submission, bounced: Vec<usize>, notice: u128, now: u64) -> Self {
+        let state = submission.state();
+        Self { submission, places: None, state, bounced, notice, now }
+    }
+
+    /// One that has these recipients alone, and those that bounced.
+    pub fn part(
+        submission: &Submission,
+        mut places: Vec<usize>,
+        bounced: Vec<usize>,
+        (notice, now): (u128, u64),
+    ) -> Self {
+        places.extend(&bounced);
+        places.sort_unstable();
+        places.dedup();
+        let recipients = places.iter().map(|place| submission.recipients[*place].clone()).collect();
+        let state = submission.state();
+        let submission = submission.with(recipients);
+        Self { submission, places: Some(places), state, bounced, notice, now }
+    }
+
+    /// The recipients that it has, and their places.
+    pub fn recipients(&self) -> impl Iterator<Item = (usize, &Recipient)> {
+        let place = |n| self.places.as_ref().map_or(n, |places| places[n]);
+        self.submission.recipients.iter().enumerate().map(move |(n, one)| (place(n), one))
+    }
+
+    /// The recipient at a place, if it has it.
+    pub fn recipient(&self, place: usize) -> Option<&Recipient> {
+        let n = match &self.places {
+            None => place,
+            Some(places) => places.binary_search(&place).ok()?,
+        };
+        self.submission.recipients.get(n)
+    }
 }
 
 /// One message on its way through one transport.

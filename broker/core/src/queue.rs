@@ -15,7 +15,7 @@ use sundown_protocol::{Code, EntryId, Fault, MemberId};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::connection::Asker;
-use crate::engine::{Engine, Entry, Try};
+use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::provider::{
@@ -174,11 +174,12 @@ impl Broker {
             flights: 1,
             tried: Try::Over,
             untold: Vec::new(),
+            changed: Changed::All,
         };
         state.entries.insert(wish.record, entry);
         let lane = state.write;
         let now = turn.tick.millis();
-        let update = SubmissionUpdate { submission, bounced: Vec::new(), notice: 0, now };
+        let update = SubmissionUpdate::whole(submission, Vec::new(), 0, now);
         let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
         self.call(lane, caller, write, Then::EntryChanged(wish), turn);
         Ok(())

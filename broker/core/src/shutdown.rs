@@ -717,13 +717,12 @@ impl Broker {
         }
         process.departure = Departure::No;
         if lost.is_empty() {
-            let error = failed.expect("something failed");
+            let Fault { code, message: why, .. } = failed.expect("something failed").into();
             let message = format!(
-                "not everything could be made durable, and nothing was torn down: {}; \
-                 try again, or log off",
-                error.message
+                "not everything could be made durable, and nothing was torn down: {why}; \
+                 try again, or log off"
             );
-            let fault = Fault::new(error.code, message);
+            let fault = Fault::new(code, message);
             let detail = Some(silent).filter(|silent| !silent.is_empty());
             return Err(match detail {
                 Some(silent) => fault.with(FaultDetail::Providers(silent)),

@@ -18,7 +18,7 @@ use sundown_protocol::{Code, EntryId, SessionId};
 
 use crate::advise::StoreNews;
 use crate::broker::{Bounced, Broker, Caller, Then};
-use crate::engine::{Engine, Entry, Try};
+use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, LaneId, Turn};
 use crate::giving_up::Unsent;
 use crate::provider::{
@@ -36,6 +36,8 @@ const UNKNOWN_STATUS: &str = "4.4.2";
 const EXPIRED_STATUS: &str = "4.4.7";
 /// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
+/// From so many recipients on, those that changed are written alone.
+const MANY: usize = 32;
 /// The longest marker, in bytes. It is stored once for each recipient.
 const MAX_MARKER: usize = 4 << 10;
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
@@ -243,8 +245,11 @@ impl Broker {
         if entry.tried == Try::Over {
             entry.tried = Try::Begun;
             let late = entry.submission.recipients.iter_mut();
-            let late = late.filter(|r| r.state == SubmissionState::Deferred);
-            late.for_each(|r| r.state = SubmissionState::Queued);
+            let late = late.enumerate().filter(|(_, r)| r.state == SubmissionState::Deferred);
+            for (place, recipient) in late {
+                recipient.state = SubmissionState::Queued;
+                entry.changed.note(place);
+            }
         }
         let mut calls = Vec::new();
         for (place, recipients) in plan.groups {
@@ -365,8 +370,9 @@ impl Broker {
         let engine = self.engines.get_mut(&id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         settle(entry, refused, &policy, turn);
-        for recipient in recipients {
-            let recipient = &mut entry.submission.recipients[recipient];
+        for place in recipients {
+            entry.changed.note(place);
+            let recipient = &mut entry.submission.recipients[place];
             recipient.state = SubmissionState::Transmitting;
             recipient.intent =
                 Some(Intent { transport: transport.clone(), marker: marker.to_owned() });
@@ -399,6 +405,7 @@ impl Broker {
                 let entry = self.engines.get_mut(&id).and_then(|e| e.entries.get_mut(&record));
                 if let Some(entry) = entry {
                     entry.untold.extend(bounced);
+                    entry.changed = Changed::All;
                 }
                 // An intent that may be durable names what was prepared: after a restart the transport looks for that.
                 if !left && error.effect == Effect::Nothing {
@@ -500,11 +507,13 @@ impl Broker {
         let engine = self.engines.get_mut(&id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         let bounced = std::mem::take(&mut entry.untold);
-        let update = SubmissionUpdate {
-            submission: entry.submission.clone(),
-            bounced: bounced.clone(),
-            notice: turn.record(),
-            now: turn.tick.millis(),
+        let (notice, now) = (turn.record(), turn.tick.millis());
+        let (submission, told) = (&entry.submission, bounced.clone());
+        let update = match std::mem::take(&mut entry.changed) {
+            Changed::Some(places) if submission.recipients.len() >= MANY => {
+                SubmissionUpdate::part(submission, places, told, (notice, now))
+            }
+            _ => SubmissionUpdate::whole(submission.clone(), told, notice, now),
         };
         let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
         let lane = engine.write;
@@ -527,6 +536,7 @@ impl Broker {
             // It was handed over, and that could not be written down. Nothing more happens to it until it is.
             if let Some(entry) = engine.entries.get_mut(&record) {
                 entry.untold.extend(bounced);
+                entry.changed = Changed::All;
                 engine.unrecorded.push(record);
             }
             return self.rest(id, turn);
@@ -821,12 +831,13 @@ fn unavailable(provider: &Provider) -> String {
 
 /// Puts results into a submission, and notes whose final failure the sender is to be told.
 fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, turn: &mut Turn) {
-    let Entry { submission, untold, tried, .. } = entry;
+    let Entry { submission, untold, tried, changed, .. } = entry;
     let now = turn.tick.millis();
     let expired = given_up(submission, policy) < now;
     let (mut again, mut counts) = (false, false);
     for result in results {
         let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
+        changed.note(result.recipient);
         recipient.reply = Some(short(&result.reply));
         recipient.intent = recipient.intent.take().filter(|_| result.outcome == Outcome::Unknown);
         recipient.state = match result.outcome {

@@ -228,7 +228,7 @@ impl Broker {
 
     /// Says which accepted submissions were lost, and why.
     pub(crate) fn failed_fault(failed: Vec<Failed>) -> Fault {
-        let why = failed[0].why.clone();
+        let why = Fault::from(failed[0].why.clone());
         let message =
             format!("{} messages that were accepted are not stored: {}", failed.len(), why.message);
         let entries = failed.into_iter().map(|f| f.entry).collect();

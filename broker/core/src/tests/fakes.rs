@@ -36,6 +36,8 @@ pub(super) struct Store {
     pub(super) submissions: BTreeMap<u128, Submission>,
     pub(super) uploads: HashMap<u64, Vec<u8>>,
     pub(super) settings: HashMap<(String, String), String>,
+    /// How many recipients each update has brought.
+    pub(super) written: Vec<usize>,
     /// Records of delivery status notifications, and the addresses each one names.
     pub(super) notices: Vec<(u128, Vec<String>)>,
     /// Which calls fail, by name, how often and with what.
@@ -120,12 +122,15 @@ impl Store {
             }
             StoreWrite::Update(update) => {
                 let record = update.submission.record;
-                let state = update.submission.state();
+                let state = update.state;
                 self.history.push((record, state));
                 let Some(stored) = self.submissions.get_mut(&record) else {
                     return Err(error(Code::E_NOT_IN_QUEUE));
                 };
-                for (before, now) in stored.recipients.iter().zip(&update.submission.recipients) {
+                self.written.push(update.submission.recipients.len());
+                let mut recipients = stored.recipients.clone();
+                for (place, now) in update.recipients() {
+                    let before = std::mem::replace(&mut recipients[place], now.clone());
                     let kept = !before.state.is_final() || before.state == now.state;
                     assert!(kept, "a final recipient changes: {before:?} {now:?}");
                 }
@@ -133,8 +138,10 @@ impl Store {
                     order: stored.order,
                     size: stored.size,
                     subject: stored.subject.clone(),
+                    recipients,
                     ..update.submission
                 };
+                assert_eq!(stored.state(), state, "the state is that of all recipients");
                 let wanted = stored.report.notify.contains(Notify::FAILURE);
                 let told: Vec<_> =
                     update.bounced.iter().map(|r| stored.recipients[*r].address.clone()).collect();

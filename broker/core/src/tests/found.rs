@@ -2,7 +2,11 @@
 //!
 //! Seeds of `proptest-regressions/` lead to other cases when the model learns another act; these stay what they are.
 
+use sundown_protocol::Code;
+use sundown_protocol::request::Request;
+
 use super::model::{Act, play, play_and_stop};
+use super::world::World;
 use crate::Stop;
 use crate::settings::{Linger, SharedLogoff};
 
@@ -179,4 +183,30 @@ fn what_failed_once_holds() {
             Act::Submit { who: 0, to: 0, deferred: false },
         ],
     );
+}
+
+/// A process takes these two for the broker's word that it has left, or that its session has ended. A provider that says so
+/// speaks of itself: a submit, a flush, a Do and a logon fail like any other.
+#[test]
+fn what_a_provider_says_of_itself_is_not_said_of_the_process() {
+    for said in [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION] {
+        let mut world = World::new();
+        let member = world.member(1);
+        let fail = |world: &mut World| {
+            world.store("default").failures.insert("SubmitMessage", [said].into());
+        };
+        fail(&mut world);
+        let told = world.try_submit(member, &["b@x"]).expect_err("it is refused");
+        assert_eq!(told.code, Code::E_CALL_FAILED);
+        fail(&mut world);
+        world.submit_deferred(member, "b@x");
+        let told = world.call(member.at, Request::Flush { member: member.id });
+        assert_eq!(told.expect_err("it was not stored").code, Code::E_CALL_FAILED);
+        world.query(member.at).expect("it may");
+        fail(&mut world);
+        world.submit_deferred(member, "b@x");
+        let told = world.do_fast(member.at).expect_err("it was not stored");
+        assert_eq!(told.code, Code::E_CALL_FAILED);
+        world.submit(member, "b@x");
+    }
 }

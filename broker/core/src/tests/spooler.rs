@@ -590,3 +590,37 @@ fn profiles_have_their_own_policies() {
     assert_eq!(world.state(quick), SubmissionState::Sent);
     assert!(world.now() > Duration::ZERO);
 }
+
+/// A message to many is sent in many transmissions. What is written of each is about its own recipients.
+#[test]
+fn a_change_of_some_recipients_is_written_alone() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { recipients: 10, window: 1 };
+    let member = world.member(1);
+    let addresses: Vec<_> = (0..1_000).map(|n| format!("a{n}@x")).collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    let entry = world.try_submit(member, &addresses).expect("submitted");
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert_eq!(world.wire.delivered.len(), 1_000);
+    let written = &world.store("default").written;
+    assert!(written.len() >= 200, "an intent and an outcome for each transmission");
+    assert!(written.iter().all(|recipients| *recipients <= 20), "{written:?}");
+}
+
+/// What a refused write was to say is said by the next one, of all recipients.
+#[test]
+fn a_refused_change_is_written_with_the_next() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { recipients: 10, window: 1 };
+    let member = world.member(1);
+    let addresses: Vec<_> = (0..100).map(|n| format!("a{n}@x")).collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    world.hold("relay", "EndMessage");
+    let entry = world.try_submit(member, &addresses).expect("submitted");
+    let failures = [Code::E_DISK_ERROR; 2];
+    world.store("default").failures.insert("UpdateSubmission", failures.into());
+    world.let_go("relay");
+    world.advance(secs(60));
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert_eq!(world.wire.delivered.len(), 100);
+}

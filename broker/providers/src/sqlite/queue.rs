@@ -160,7 +160,7 @@ impl Writer {
     pub(super) fn update(&mut self, update: &SubmissionUpdate) -> Answer {
         self.overwrite(update)?;
         let submission = &update.submission;
-        let moved = match folder_after(submission.state()) {
+        let moved = match folder_after(update.state) {
             Some(folder) => self.leave_outbox(submission.record, folder)?,
             None => None,
         };
@@ -174,9 +174,9 @@ impl Writer {
     }
 
     /// What is to stand for the recipients in the row of their message. Those with rows of their own are written.
-    fn change_recipients(&mut self, submission: &Submission) -> Result<Envelope, Failure> {
-        let Submission { record, recipients, .. } = submission;
-        if recipients.len() < MANY {
+    fn change_recipients(&mut self, update: &SubmissionUpdate) -> Result<Envelope, Failure> {
+        let Submission { record, recipients, .. } = &update.submission;
+        if update.places.is_none() && recipients.len() < MANY {
             return Ok(Envelope::of(*record, recipients));
         }
         let sql = "SELECT seq, envelope_to FROM message WHERE record = ?1 AND state IS NOT NULL";
@@ -185,7 +185,7 @@ impl Writer {
             self.connection.prepare_cached(sql)?.query_row([key(*record)], row).optional()?;
         let (order, before) = found.ok_or_else(not_in_queue)?;
         let place = (order, *record, &*before);
-        Ok(recipients::change(&self.connection, &mut self.changed_last, place, recipients)?)
+        Ok(recipients::change(&self.connection, &mut self.changed_last, place, update)?)
     }
 
     fn overwrite(&mut self, update: &SubmissionUpdate) -> Result<(), Failure> {
@@ -194,16 +194,16 @@ impl Writer {
                        no_mail = ?6, last_error = ?7, envelope_sum = ?10,
                        final_at = CASE WHEN ?8 THEN coalesce(final_at, ?9) END
                    WHERE record = ?1 AND state IS NOT NULL";
-        let envelope = self.change_recipients(submission)?;
+        let envelope = self.change_recipients(update)?;
         let changed = self.connection.prepare_cached(sql)?.execute(params![
             key(submission.record),
-            state_number(submission.state()),
+            state_number(update.state),
             submission.due as i64,
             submission.attempts,
             envelope.text,
             submission.no_mail,
             submission.last_error,
-            submission.state().is_final(),
+            update.state.is_final(),
             update.now as i64,
             envelope_sum(By::Xxh3, submission, &envelope),
         ])?;
@@ -334,7 +334,7 @@ impl Writer {
         let failures: Vec<_> = update
             .bounced
             .iter()
-            .filter_map(|place| submission.recipients.get(*place))
+            .filter_map(|place| update.recipient(*place))
             .map(|recipient| notice::Failure {
                 address: &recipient.address,
                 reply: recipient.reply.as_deref().unwrap_or_default(),

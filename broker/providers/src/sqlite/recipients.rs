@@ -6,7 +6,7 @@
 //! be lost or changed unseen.
 
 use rusqlite::{Connection, Result, params};
-use sundown_core::provider::Recipient;
+use sundown_core::provider::{Recipient, SubmissionUpdate};
 
 use super::rows::{decode_one, decode_recipients, encode_one, encode_recipients};
 use super::sum::{By, Sum, damaged};
@@ -82,11 +82,12 @@ impl Rows {
     }
 
     /// Writes those that are not as they stand in the tables.
-    fn change(&mut self, connection: &Connection, recipients: &[Recipient]) -> Result<()> {
-        if recipients.len() != self.each.len() {
+    fn change(&mut self, connection: &Connection, update: &SubmissionUpdate) -> Result<()> {
+        if update.places.is_none() && update.submission.recipients.len() != self.each.len() {
             return Err(damaged());
         }
-        for (place, (row, new)) in self.each.iter_mut().zip(recipients).enumerate() {
+        for (place, new) in update.recipients() {
+            let row = self.each.get_mut(place).ok_or_else(damaged)?;
             if row.0 != *new {
                 let content = encode_one(new);
                 write(connection, self.order, place, &content)?;
@@ -113,20 +114,27 @@ pub(super) fn change(
     connection: &Connection,
     known: &mut Option<Rows>,
     (order, record, before): (u64, u128, &str),
-    recipients: &[Recipient],
+    update: &SubmissionUpdate,
 ) -> Result<Envelope> {
     let rows = match known.take().filter(|rows| rows.order == order) {
         Some(rows) => Some(rows),
         None => Rows::load(connection, order, record, before)?,
     };
-    let rows = if let Some(mut rows) = rows {
-        rows.change(connection, recipients)?;
+    let mut rows = if let Some(rows) = rows {
         rows
     } else {
         // It was submitted when each message had all of them in its row.
-        insert(connection, order, recipients)?;
-        Rows::new(order, record, recipients)
+        let mut recipients = decode_recipients(before).ok_or_else(damaged)?;
+        if recipients.len() < MANY {
+            for (place, new) in update.recipients() {
+                new.clone_into(recipients.get_mut(place).ok_or_else(damaged)?);
+            }
+            return Ok(Envelope::of(record, &recipients));
+        }
+        insert(connection, order, &recipients)?;
+        Rows::new(order, record, &recipients)
     };
+    rows.change(connection, update)?;
     let envelope = rows.envelope();
     *known = Some(rows);
     Ok(envelope)

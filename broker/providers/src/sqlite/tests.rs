@@ -152,7 +152,7 @@ pub(super) fn update(record: u128, state: SubmissionState) -> StoreWrite {
         }
     }
     let notice = record + 1_000_000;
-    StoreWrite::Update(Box::new(SubmissionUpdate { submission, bounced, notice, now: wall() }))
+    StoreWrite::Update(Box::new(SubmissionUpdate::whole(submission, bounced, notice, wall())))
 }
 
 pub(super) fn wall() -> u64 {
@@ -623,12 +623,12 @@ fn an_update_keeps_what_it_says() {
         Some(Intent { transport: "here".into(), marker: "a/b \"c\"".into() });
     changed.recipients[1].state = SubmissionState::Sent;
     changed.recipients[1].reply = Some("250 ok".into());
-    let answer = fixture.write(StoreWrite::Update(Box::new(SubmissionUpdate {
-        submission: changed.clone(),
-        bounced: Vec::new(),
-        notice: 0,
-        now: 1,
-    })));
+    let answer = fixture.write(StoreWrite::Update(Box::new(SubmissionUpdate::whole(
+        changed.clone(),
+        Vec::new(),
+        0,
+        1,
+    ))));
     assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: None, notice: None }));
     fixture.reopen();
     let rows = fixture.read(&StoreRead::Submission { record: 1 });
@@ -704,7 +704,7 @@ fn nobody_is_told_of_a_bounced_bounce() {
     fixture.write(write).expect("it is submitted");
     null.recipients[0].state = SubmissionState::Bounced;
     null.recipients[1].state = SubmissionState::Bounced;
-    let update = SubmissionUpdate { submission: null, bounced: vec![0, 1, 7], notice: 9, now: 1 };
+    let update = SubmissionUpdate::whole(null, vec![0, 1, 7], 9, 1);
     let answer = fixture.write(StoreWrite::Update(Box::new(update)));
     assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: None }));
     assert_eq!(fixture.folder(9), None);
@@ -984,12 +984,12 @@ fn to_many(record: u128, count: usize) -> Submission {
 }
 
 fn change(submission: &Submission) -> StoreWrite {
-    let update = SubmissionUpdate {
-        submission: submission.clone(),
-        bounced: Vec::new(),
-        notice: submission.record + 1_000_000,
-        now: wall(),
-    };
+    let update = SubmissionUpdate::whole(
+        submission.clone(),
+        Vec::new(),
+        submission.record + 1_000_000,
+        wall(),
+    );
     StoreWrite::Update(Box::new(update))
 }
 
@@ -1014,8 +1014,10 @@ fn recipients_keep_what_became_of_them() {
     for round in 0..60 {
         let one = random.next_u32() as usize % messages.len();
         let mut changed = messages[one].clone();
+        let mut places = Vec::new();
         for _ in 0..=random.next_u32() % 4 {
             let place = random.next_u32() as usize % changed.recipients.len();
+            places.push(place);
             let recipient = &mut changed.recipients[place];
             let marker = format!("round {round}");
             recipient.state = SubmissionState::Transmitting;
@@ -1023,17 +1025,24 @@ fn recipients_keep_what_became_of_them() {
             recipient.reply = Some(format!("250 {round}"));
         }
         changed.attempts += 1;
+        let write = match random.next_u32() % 2 {
+            0 => change(&changed),
+            _ => {
+                let notice = (changed.record + 1_000_000, wall());
+                let part = SubmissionUpdate::part(&changed, places, Vec::new(), notice);
+                StoreWrite::Update(Box::new(part))
+            }
+        };
         match random.next_u32() % 4 {
             // The second is refused, and undoes nothing of the first.
             0 => {
-                let answers =
-                    fixture.batch(vec![change(&changed), StoreWrite::Delete { record: 99 }]);
+                let answers = fixture.batch(vec![write, StoreWrite::Delete { record: 99 }]);
                 assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
                 messages[one] = changed;
             }
             1 => drop(fixture.reopen()),
             _ => {
-                fixture.write(change(&changed)).expect("it is changed");
+                fixture.write(write).expect("it is changed");
                 messages[one] = changed;
             }
         }
@@ -1278,7 +1287,7 @@ fn a_bounce_is_told_only_to_those_who_want_it() {
     quiet.report.notify = sundown_protocol::request::Notify::NEVER;
     fixture.write(submit_of(quiet.clone(), inline(MESSAGE))).expect("it is submitted");
     quiet.recipients.iter_mut().for_each(|r| r.state = SubmissionState::Bounced);
-    let update = SubmissionUpdate { submission: quiet, bounced: vec![0, 1], notice: 99, now: 1 };
+    let update = SubmissionUpdate::whole(quiet, vec![0, 1], 99, 1);
     let answer = fixture.write(StoreWrite::Update(Box::new(update)));
     assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: None }));
     let inbox = fixture.read(&StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 });
