@@ -16,7 +16,8 @@ use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
 use crate::figures::Oldest;
 use crate::giving_up::Unsent;
 use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, StoreRead, Submission,
+    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, Recipient, StoreRead,
+    Submission,
 };
 use crate::shutdown::Stance;
 use crate::timers::Timer;
@@ -117,17 +118,19 @@ pub(crate) struct Entry {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum Changed {
     Some(Vec<usize>),
-    /// It is not known which: an update has failed.
+    /// It is not known which, because an update has failed; or there are so few that all are written.
     All,
 }
 
-impl Default for Changed {
-    fn default() -> Self {
-        Self::Some(Vec::new())
-    }
-}
+/// From so many recipients on, those that changed are written alone.
+const MANY: usize = 32;
 
 impl Changed {
+    /// None of these.
+    pub(crate) fn none_of(recipients: &[Recipient]) -> Self {
+        if recipients.len() < MANY { Self::All } else { Self::Some(Vec::new()) }
+    }
+
     pub(crate) fn note(&mut self, place: usize) {
         if let Self::Some(places) = self {
             places.push(place);
@@ -566,14 +569,8 @@ impl Broker {
         }
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.ready.insert((submission.due, submission.order, submission.record));
-        let entry = Entry {
-            submission,
-            shown,
-            flights: 0,
-            tried: Try::Over,
-            untold: Vec::new(),
-            changed: Changed::default(),
-        };
+        let (untold, changed) = (Vec::new(), Changed::none_of(&submission.recipients));
+        let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold, changed };
         engine.entries.insert(entry.submission.record, entry);
         engine.stirred = true;
     }

@@ -369,12 +369,14 @@ impl Broker {
         self.status_changed(id, &name, turn);
     }
 
-    /// A transport could use its account.
-    pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            let provider = &mut session.providers[place];
-            provider.refusals = 0;
-            provider.outages = 0;
+    /// A transport was reached, and could use its account.
+    pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let provider = &mut session.providers[place];
+        provider.refusals = 0;
+        provider.outages = 0;
+        if provider.reach != Reach::Yes {
+            self.reached(id, place, turn);
         }
     }
 

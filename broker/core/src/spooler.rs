@@ -36,8 +36,6 @@ const UNKNOWN_STATUS: &str = "4.4.2";
 const EXPIRED_STATUS: &str = "4.4.7";
 /// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
-/// From so many recipients on, those that changed are written alone.
-const MANY: usize = 32;
 /// The longest marker, in bytes. It is stored once for each recipient.
 const MAX_MARKER: usize = 4 << 10;
 /// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
@@ -326,8 +324,7 @@ impl Broker {
                 self.all_later(flight, &why, Outcome::Later, turn);
             }
             Ok(ProviderAnswer::Prepared { marker, refused }) => {
-                self.accepted_by(session, provider);
-                self.reached(session, provider, turn);
+                self.accepted_by(session, provider, turn);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 state.recipients.retain(|r| !refused_by.contains(r));
@@ -509,11 +506,12 @@ impl Broker {
         let bounced = std::mem::take(&mut entry.untold);
         let (notice, now) = (turn.record(), turn.tick.millis());
         let (submission, told) = (&entry.submission, bounced.clone());
-        let update = match std::mem::take(&mut entry.changed) {
-            Changed::Some(places) if submission.recipients.len() >= MANY => {
+        let unchanged = Changed::none_of(&submission.recipients);
+        let update = match std::mem::replace(&mut entry.changed, unchanged) {
+            Changed::Some(places) => {
                 SubmissionUpdate::part(submission, places, told, (notice, now))
             }
-            _ => SubmissionUpdate::whole(submission.clone(), told, notice, now),
+            Changed::All => SubmissionUpdate::whole(submission.clone(), told, notice, now),
         };
         let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
         let lane = engine.write;
