@@ -8,6 +8,7 @@ mod harness;
 mod asking;
 mod autostart;
 mod bad_input;
+mod closing;
 mod commands;
 mod copies;
 mod departures;

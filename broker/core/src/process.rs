@@ -96,6 +96,11 @@ impl Broker {
     pub fn remembers(&self, process: &ProcessKey) -> bool {
         self.processes.find(process).is_some()
     }
+
+    /// The connections of a process.
+    pub fn connections_of(&self, process: &ProcessKey) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.processes.find(process).into_iter().flat_map(|p| p.connections.iter().copied())
+    }
 }
 
 impl Process {

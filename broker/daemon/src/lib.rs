@@ -12,6 +12,7 @@
 //! | [`service`] | what a service manager gives and hears |
 //! | `last_exit` | how the broker before this one ended, and how this one does |
 //! | `link` | one connection: bytes in, frames out |
+//! | `inbox` | frames of what comes in, however it was cut |
 //! | `outbox` | what waits for a client that does not read, and who pays for it |
 //! | `peer` | who is at the other end, as the kernel says it |
 //! | [`workers`] | the threads that call providers |
@@ -30,6 +31,7 @@ pub mod workers;
 
 mod alarm;
 mod ends;
+mod inbox;
 mod last_exit;
 mod link;
 mod outbox;

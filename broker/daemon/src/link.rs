@@ -1,9 +1,15 @@
-//! One connection: bytes come in and are cut into frames; frames go out. This stair knows lengths and the hello.
+//! One connection: bytes come in and are cut into frames; frames go out. This stair knows lengths, the hello, and how a connection ends.
 //!
 //! ```text
-//!  AwaitHello ──hello──► Open ──goodbye──► Closing ──everything written──► gone
-//!      └──not a hello, too late, another version──► Closing
+//!  AwaitHello ──hello──► Open ──goodbye──► Closing ──everything written, or deadline──► gone
+//!      │                  ├──the peer's end, everything answered and written, or deadline──► gone
+//!      │                  └──beyond its account──► Overdrawn ──► gone
+//!      ├──not a hello, too late, another version──► Closing
+//!      └──the peer's end──► gone
 //! ```
+//!
+//! A peer can close each direction. When it closes the one in which it sends, everything it sent before is applied and answered. When
+//! it closes the one in which it reads, answers are dropped.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,16 +23,20 @@ use sundown_core::{ConnectionId, PeerIdentity, ProcessKey};
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Refused, Welcome};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{Asked, Request};
-use sundown_protocol::{Code, Fault, Version, codec, frame};
+use sundown_protocol::{Code, Fault, Version, codec};
 
-use crate::outbox::{Account, Outbox, TooSlow};
+use crate::inbox::{Came, Inbox};
+use crate::outbox::{Account, Outbox, Pushed, TooSlow};
 use crate::peer::Credentials;
 use crate::tickets::Tickets;
 
 /// How long a peer may take for its hello.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
+/// How long a connection may take to end: to answer what was asked before the peer closed its sending end, or to write a goodbye. A
+/// logoff that waits out the default grace of a shared session, 30 s, is answered within it.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(60);
 /// Read at once. A connection that sends more takes turns with the others.
-const READ: usize = 64 << 10;
+pub(crate) const READ: usize = 64 << 10;
 /// So much of requests that are not whole yet costs nothing: most reads bring whole ones.
 const FREE: usize = 4 << 10;
 
@@ -40,19 +50,20 @@ pub(crate) struct Link {
     pub(crate) wants: Interest,
     /// Whether the loop has it on its list of those with more to read.
     pub(crate) unread: bool,
-    /// Whether the peer says nothing more behind what the socket has.
-    pub(crate) said_all: bool,
     /// Whether it has something that was not tried to be written.
     pub(crate) dirty: bool,
     /// The process at the other end, once it has said hello.
     pub(crate) process: Option<ProcessKey>,
-    /// What was read and not used: requests that are not whole yet, and those that wait for the connection's next turn.
-    inbox: Vec<u8>,
-    /// How much of the inbox was used.
-    used: usize,
+    /// The deadline of a connection that is ending.
+    pub(crate) until: Option<Instant>,
+    inbox: Inbox,
+    /// How many requests were applied and not answered.
+    unanswered: usize,
     pub(crate) outbox: Outbox,
     /// Bytes of the answer to one who may not stay, or never said hello: they are nobody's.
     raw: Vec<u8>,
+    /// Whether the peer has closed its reading end: what is written does not arrive.
+    output_closed: bool,
 }
 
 /// Where a connection is in its life.
@@ -62,8 +73,11 @@ pub(crate) enum LinkState {
     AwaitHello(Instant),
     /// Both sides speak this version.
     Open(Version),
-    /// What waits is written, and then it ends.
+    /// It ends when the outbox is written. What the peer still sends is read and dropped: a peer that blocks in a write would else
+    /// never read the goodbye.
     Closing,
+    /// The account of its process is full. It ends at once.
+    Overdrawn,
 }
 
 /// One frame of a peer.
@@ -80,8 +94,6 @@ pub(crate) enum Intake {
     Drained,
     /// There may be more; others have their turn first.
     More,
-    /// The peer has ended.
-    Ended,
 }
 
 impl Link {
@@ -93,13 +105,14 @@ impl Link {
             state: LinkState::AwaitHello(now + HELLO),
             wants: Interest::READABLE,
             unread: false,
-            said_all: false,
             dirty: false,
             process: None,
-            inbox: Vec::new(),
-            used: 0,
+            until: None,
+            inbox: Inbox::default(),
+            unanswered: 0,
             outbox: Outbox::new(Rc::default(), limit),
             raw: Vec::new(),
+            output_closed: false,
         })
     }
 
@@ -117,59 +130,84 @@ impl Link {
         self.socket.as_fd()
     }
 
-    /// Reads once: how many bytes, and whether there may be more.
-    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> (usize, Intake) {
-        scratch.resize(READ, 0);
-        match (&self.socket).read(scratch) {
-            Ok(0) => (0, Intake::Ended),
-            Ok(READ) => (READ, Intake::More),
-            // A short read has emptied the socket. An end that follows is an event of its own, one that is there already
-            // is not.
-            Ok(n) => (n, if self.said_all { Intake::Ended } else { Intake::Drained }),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => (0, Intake::Drained),
-            Err(e) if e.kind() == ErrorKind::Interrupted => (0, Intake::More),
-            Err(_) => (0, Intake::Ended),
+    /// The peer has closed its sending end: what the socket has is read, and nothing comes behind it.
+    pub(crate) fn expect_end(&mut self) {
+        self.inbox.ends();
+    }
+
+    /// The peer has closed its reading end: what waits for it, and what would, is dropped.
+    pub(crate) fn close_output(&mut self) {
+        self.output_closed = true;
+        self.raw.clear();
+        self.outbox.clear();
+    }
+
+    /// The peer's process has ended: of what comes, only the bytes that the socket has now are its own and are read. Returns whether
+    /// all requests in them were applied.
+    pub(crate) fn process_ended(&mut self) -> bool {
+        match self.state {
+            LinkState::Closing | LinkState::Overdrawn => true,
+            LinkState::AwaitHello(_) | LinkState::Open(_) => {
+                let waits = || rustix::io::ioctl_fionread(&self.socket).unwrap_or(0) as usize;
+                self.inbox.ends_after(waits);
+                self.inbox.is_over()
+            }
         }
     }
 
-    /// The next whole frame, decoded as what this connection may say now. It is looked for in what waits and then in what
-    /// was read just now, so that a request that came whole is not copied before it is decoded.
-    pub(crate) fn next(&mut self, read: &mut &[u8]) -> Result<Option<Incoming>, Fault> {
-        if self.state == LinkState::Closing {
-            return Ok(None);
-        }
-        if !self.inbox.is_empty() {
-            self.inbox.extend_from_slice(std::mem::take(read));
-        }
-        let bytes = if self.inbox.is_empty() { *read } else { &self.inbox[self.used..] };
-        let cut = frame::cut(bytes).map_err(|e| protocol_fault(&e))?;
-        let Some((payload, taken)) = cut else { return Ok(None) };
-        let incoming = if let LinkState::Open(version) = self.state {
-            let asked: Asked = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
-            if asked.request.since() > version {
-                return Err(protocol_fault(&too_new(&asked.request, version)));
-            }
-            Incoming::Request(asked, taken)
-        } else {
-            let hello: Hello = codec::decode(payload).map_err(|e| protocol_fault(&e))?;
-            let version = agree(&hello)?;
-            Incoming::Hello(hello, version)
+    /// Reads once: how many bytes, and whether there may be more. While the connection closes, [`next`](Self::next) ignores them.
+    pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> (usize, Intake) {
+        scratch.resize(READ, 0);
+        let room = match self.state {
+            LinkState::AwaitHello(_) | LinkState::Open(_) => self.inbox.room(READ),
+            LinkState::Closing => READ,
+            LinkState::Overdrawn => 0,
         };
-        if self.inbox.is_empty() {
-            *read = &read[taken..];
-        } else {
-            self.used += taken;
-            self.shrink();
+        if room == 0 {
+            // The socket may have more behind the requests that wait.
+            return (0, if self.inbox.has_frame() { Intake::More } else { Intake::Drained });
         }
-        Ok(Some(incoming))
+        let came = match (&self.socket).read(&mut scratch[..room]) {
+            Ok(0) => Came::End,
+            Ok(n) => Came::Bytes(n),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Came::NothingNow,
+            Err(e) if e.kind() == ErrorKind::Interrupted => return (0, Intake::More),
+            Err(_) => {
+                self.close_output();
+                Came::End
+            }
+        };
+        self.inbox.note(came);
+        let read = if let Came::Bytes(n) = came { n } else { 0 };
+        // A short read has emptied the socket. The poll tells of an end that follows, but not again of one that it told before.
+        let more = read == READ || self.inbox.expects_more();
+        (read, if more { Intake::More } else { Intake::Drained })
+    }
+
+    /// The next whole frame of what waits and of what was read just now, decoded as what this connection may say now.
+    pub(crate) fn next(&mut self, read: &mut &[u8]) -> Result<Option<Incoming>, Fault> {
+        let version = match self.state {
+            LinkState::AwaitHello(_) => None,
+            LinkState::Open(version) => Some(version),
+            LinkState::Closing | LinkState::Overdrawn => return Ok(None),
+        };
+        let decode = |payload: &[u8], taken| match version {
+            Some(version) => request(payload, version).map(|asked| Incoming::Request(asked, taken)),
+            None => hello(payload),
+        };
+        let next = self.inbox.next(read, decode).map_err(|NotSaid(why)| why)?;
+        if let Some(Incoming::Request(..)) = next {
+            self.unanswered += 1;
+        }
+        Ok(next)
     }
 
     /// Keeps what was read and not used, and has the process pay for it. What a connection has in any case is not looked at.
     pub(crate) fn keep(&mut self, read: &[u8]) -> Result<(), TooSlow> {
-        self.inbox.drain(..self.used);
-        self.used = 0;
-        self.inbox.extend_from_slice(read);
-        let bytes = self.inbox.len();
+        if !self.is_active() {
+            return Ok(());
+        }
+        let bytes = self.inbox.keep(read);
         self.outbox.hold(if bytes > FREE { bytes } else { 0 })
     }
 
@@ -178,12 +216,35 @@ impl Link {
         self.inbox.is_empty() && !self.outbox.holds()
     }
 
-    /// An idle connection keeps no buffer.
-    fn shrink(&mut self) {
-        if self.used == self.inbox.len() {
-            self.used = 0;
-            self.inbox.clear();
-            self.inbox.shrink_to(512);
+    /// Queues a message, or drops it where the peer has closed its reading end.
+    pub(crate) fn push(&mut self, message: &FromBroker) -> Result<Pushed, TooSlow> {
+        if let FromBroker::Answer { .. } = message {
+            self.unanswered -= 1;
+        }
+        if self.output_closed { Ok(Pushed::Discarded) } else { self.outbox.push(message) }
+    }
+
+    /// Whether requests of the peer are applied and messages are queued for it.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.state, LinkState::AwaitHello(_) | LinkState::Open(_))
+    }
+
+    /// Whether no more requests will be applied.
+    pub(crate) fn is_ending(&self) -> bool {
+        !self.is_active() || self.inbox.has_ended()
+    }
+
+    /// Whether nothing is left to do for it. A peer that has closed its sending end can ask for nothing more, so its connection ends
+    /// with the last answer.
+    pub(crate) fn is_over(&self) -> bool {
+        let written = self.output_closed || self.is_flushed();
+        match self.state {
+            LinkState::AwaitHello(_) => self.inbox.has_ended(),
+            LinkState::Open(_) => {
+                self.inbox.has_ended() && (self.output_closed || written && self.unanswered == 0)
+            }
+            LinkState::Closing => written,
+            LinkState::Overdrawn => true,
         }
     }
 
@@ -216,40 +277,63 @@ impl Link {
                 codec::encode_into(&Answer::Refused(refused), &mut self.raw).is_ok()
             }
             LinkState::Open(_) => self.outbox.push(&FromBroker::Goodbye(why)).is_ok(),
-            LinkState::Closing => true,
+            LinkState::Closing | LinkState::Overdrawn => return,
         };
         if !said {
             self.raw.clear();
         }
+        // Requests that wait are not applied, so the process no longer pays for them.
+        self.inbox = Inbox::default();
+        let _ = self.outbox.hold(0);
         self.state = LinkState::Closing;
     }
 
-    /// Writes what the socket takes. Whether everything is written; an error ends the connection.
-    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+    /// Writes what the socket takes. Whether everything is written.
+    pub(crate) fn flush(&mut self) -> Result<bool, TooSlow> {
         self.dirty = false;
-        let too_slow = |TooSlow| io::Error::from(ErrorKind::OutOfMemory);
-        while !self.raw.is_empty() {
-            match (&self.socket).write(&self.raw) {
+        if self.output_closed {
+            self.close_output();
+        }
+        loop {
+            let waits = if self.raw.is_empty() { self.outbox.front() } else { Some(&self.raw[..]) };
+            let Some(waits) = waits else { return Ok(true) };
+            match (&self.socket).write(waits) {
+                Ok(n) if self.raw.is_empty() => self.outbox.advance(n)?,
                 Ok(n) => drop(self.raw.drain(..n)),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                // What the peer sent before is still read.
+                Err(_) => self.close_output(),
             }
         }
-        while let Some(front) = self.outbox.front() {
-            match (&self.socket).write(front) {
-                Ok(n) => self.outbox.advance(n).map_err(too_slow)?,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
     }
 
-    pub(crate) fn is_flushed(&self) -> bool {
+    fn is_flushed(&self) -> bool {
         self.raw.is_empty() && self.outbox.is_empty()
     }
+}
+
+/// Why a frame is not a hello or a request that this connection may send.
+struct NotSaid(Fault);
+
+impl<E: std::fmt::Display> From<E> for NotSaid {
+    fn from(error: E) -> Self {
+        Self(Fault::new(Code::E_CORRUPT_DATA, error.to_string()))
+    }
+}
+
+fn request(payload: &[u8], version: Version) -> Result<Asked, NotSaid> {
+    let asked: Asked = codec::decode(payload)?;
+    if asked.request.since() > version {
+        return Err(too_new(&asked.request, version).into());
+    }
+    Ok(asked)
+}
+
+fn hello(payload: &[u8]) -> Result<Incoming, NotSaid> {
+    let hello: Hello = codec::decode(payload)?;
+    let version = agree(&hello).map_err(NotSaid)?;
+    Ok(Incoming::Hello(hello, version))
 }
 
 /// The version both sides speak.
@@ -271,10 +355,6 @@ fn agree(hello: &Hello) -> Result<Version, Fault> {
 
 fn too_new(request: &Request, version: Version) -> String {
     format!("version {} has no request {}", version as u16, request.name())
-}
-
-fn protocol_fault(error: &impl std::fmt::Display) -> Fault {
-    Fault::new(Code::E_CORRUPT_DATA, error.to_string())
 }
 
 #[cfg(test)]
@@ -334,7 +414,7 @@ mod tests {
                     heard.extend(ends.hear(usize::MAX));
                 }
                 assert_eq!(heard, [1, 2, 3], "cut at {first} and {second}");
-                assert!(ends.link.inbox.is_empty(), "nothing waits");
+                assert!(ends.link.keeps_nothing(), "nothing waits");
             }
         }
     }
@@ -345,8 +425,73 @@ mod tests {
         ends.peer.write_all(&three_requests()).expect("written");
         assert_eq!(ends.hear(1), [1]);
         ends.peer.write_all(&three_requests()).expect("written");
-        assert_eq!(ends.hear(3), [2, 3, 1]);
-        assert_eq!(ends.hear(usize::MAX), [2, 3]);
+        assert_eq!(ends.hear(3), [2, 3]);
+        assert_eq!(ends.hear(2), [1, 2]);
+        assert_eq!(ends.hear(usize::MAX), [3]);
         assert_eq!(ends.hear(usize::MAX), [0; 0]);
+    }
+
+    /// However the end is met: the poll tells of it before the last bytes are read, or a read meets it.
+    #[test]
+    fn it_is_over_when_what_came_before_the_end_is_used_and_answered() {
+        let bytes = three_requests();
+        for sent in 0..=bytes.len() {
+            for told in [false, true] {
+                let mut ends = Ends::new();
+                ends.peer.write_all(&bytes[..sent]).expect("written");
+                ends.peer.shutdown(std::net::Shutdown::Write).expect("it is connected");
+                if told {
+                    ends.link.expect_end();
+                }
+                let mut heard = Vec::new();
+                for _ in 0..5 {
+                    heard.extend(ends.hear(1));
+                }
+                let whole = sent * 3 / bytes.len();
+                assert_eq!(heard, (1..=whole as u64).collect::<Vec<_>>(), "{sent} bytes");
+                assert!(ends.link.is_ending());
+                for id in heard {
+                    assert!(!ends.link.is_over(), "{id} is not answered");
+                    let (id, result) = (RequestId(id), Ok(sundown_protocol::Reply::Done));
+                    ends.link.push(&FromBroker::Answer { id, result }).expect("room");
+                }
+                assert_eq!(ends.link.is_over(), whole == 0, "answers are not written");
+                assert!(ends.link.flush().expect("room") && ends.link.is_over());
+            }
+        }
+    }
+
+    #[test]
+    fn behind_a_goodbye_nothing_is_active_and_nothing_kept() {
+        let mut ends = Ends::new();
+        ends.peer.write_all(&three_requests()).expect("written");
+        ends.peer
+            .write_all(&[&(10_000u32).to_le_bytes()[..], &[0; 9_000]].concat())
+            .expect("written");
+        assert_eq!(ends.hear(1), [1]);
+        assert!(!ends.link.keeps_nothing());
+        ends.link.say_goodbye(Fault::new(Code::E_CORRUPT_DATA, "wrong"));
+        assert!(ends.link.keeps_nothing(), "it is not paid for any more");
+        ends.peer.write_all(&three_requests()).expect("written");
+        assert_eq!(ends.hear(usize::MAX), [0; 0]);
+        assert!(ends.link.keeps_nothing() && !ends.link.is_over());
+        assert!(ends.link.flush().expect("room") && ends.link.is_over());
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_still_heard() {
+        let mut ends = Ends::new();
+        ends.peer.write_all(&three_requests()).expect("written");
+        drop(std::mem::replace(&mut ends.peer, UnixStream::pair().expect("a pair").0));
+        assert_eq!(ends.hear(1), [1]);
+        let answer =
+            FromBroker::Answer { id: RequestId(1), result: Ok(sundown_protocol::Reply::Done) };
+        assert_eq!(ends.link.push(&answer), Ok(Pushed::Queued));
+        assert_eq!(ends.link.flush(), Ok(true), "there is nobody to write to");
+        assert!(!ends.link.is_over());
+        assert_eq!(ends.hear(1), [2]);
+        assert_eq!(ends.link.push(&answer), Ok(Pushed::Discarded));
+        assert_eq!((ends.hear(1), ends.hear(1)), (vec![3], vec![]));
+        assert!(ends.link.is_over(), "what is not answered is not waited for");
     }
 }

@@ -65,6 +65,8 @@ pub(crate) enum Pushed {
     Queued,
     /// It may be missed, and there was no room.
     Dropped,
+    /// The peer has closed its reading end.
+    Discarded,
 }
 
 impl Outbox {
@@ -115,6 +117,13 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// Drops what waits.
+    pub(crate) fn clear(&mut self) {
+        self.frames.clear();
+        self.written = 0;
+        self.missed.clear();
     }
 
     /// Queues a message, or drops and counts it.

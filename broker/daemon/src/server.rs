@@ -1,7 +1,7 @@
 //! The loop: one thread that waits for sockets, signals, workers and the clock, and owns everything that decides.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -25,7 +25,7 @@ use sundown_providers::Registry;
 use crate::alarm::Alarm;
 use crate::ends::Ends;
 use crate::last_exit::LastExit;
-use crate::link::{Incoming, Intake, Link, LinkState};
+use crate::link::{FAREWELL, Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
 use crate::outbox::{Account, Pushed, TooSlow};
 use crate::refusals::Refusals;
@@ -34,6 +34,9 @@ use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
 use crate::tickets::{self, Tickets};
 use crate::workers::{Outcome, Workers};
+
+#[cfg(test)]
+mod tests;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -160,10 +163,12 @@ pub struct Server {
     links: FxHashMap<ConnectionId, Link>,
     /// Connections in their order, and until when each must have said hello.
     greeting: VecDeque<(Instant, ConnectionId)>,
+    /// Connections that are ending, with their deadlines.
+    ending: BTreeSet<(Instant, ConnectionId)>,
     /// Those with connections, and those of which the core remembers something as long as they live.
     processes: HashMap<ProcessKey, Process>,
     watched: FxHashMap<Token, ProcessKey>,
-    /// Those of them that ended in this turn.
+    /// Those of them that have ended and may have sent requests that are not applied yet.
     ended: Vec<Token>,
     refusals: Refusals,
     /// How many connections each user has, those included that have not said hello.
@@ -319,6 +324,7 @@ impl Server {
             loaded,
             links: FxHashMap::default(),
             greeting: VecDeque::new(),
+            ending: BTreeSet::new(),
             processes: HashMap::new(),
             watched: FxHashMap::default(),
             ended: Vec::new(),
@@ -384,42 +390,7 @@ impl Server {
                 other => other.map_err(system("wait for events"))?,
             }
             self.look_at_clocks();
-            let came = std::mem::take(&mut self.came);
-            for event in &events {
-                match event.token() {
-                    LISTENER => {
-                        self.came = true;
-                        self.accept(if came { Coming::Crowd } else { Coming::One });
-                    }
-                    WAKER => {
-                        self.take_answers();
-                        self.tell_figures();
-                    }
-                    SIGNALS => self.take_signals(),
-                    ALARM => self.alarm.rang(),
-                    Token(token) if token % 2 == 1 => self.ended.push(Token(token)),
-                    Token(token) => {
-                        let id = ConnectionId(token as u64 / 2);
-                        if event.is_read_closed()
-                            && let Some(link) = self.links.get_mut(&id)
-                        {
-                            link.said_all = true;
-                        }
-                        if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            self.mark_unread(id);
-                        }
-                        if event.is_writable() {
-                            self.mark_dirty(id);
-                        }
-                    }
-                }
-            }
-            // An answer goes out before anything else is begun: what follows a fast shutdown waits for no one.
-            self.write_all();
-            self.tell_time();
-            self.read_some();
-            self.tell_ends();
-            self.write_all();
+            self.turn(&events);
             if self.broker.is_stopping() {
                 self.manager.stopping();
             }
@@ -430,6 +401,53 @@ impl Server {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, events: &Events) {
+        let came = std::mem::take(&mut self.came);
+        for event in events {
+            match event.token() {
+                LISTENER => {
+                    self.came = true;
+                    self.accept(if came { Coming::Crowd } else { Coming::One });
+                }
+                WAKER => {
+                    self.take_answers();
+                    self.tell_figures();
+                }
+                SIGNALS => self.take_signals(),
+                ALARM => self.alarm.rang(),
+                Token(token) if token % 2 == 1 => self.ended.push(Token(token)),
+                Token(token) => self.note_event(ConnectionId(token as u64 / 2), event),
+            }
+        }
+        // An answer goes out before anything else is begun: what follows a fast shutdown waits for no one.
+        self.write_all();
+        self.tell_time();
+        self.read_some();
+        self.tell_ends();
+        self.write_all();
+    }
+
+    /// Notes what the poll says of a connection.
+    fn note_event(&mut self, id: ConnectionId, event: &mio::event::Event) {
+        if (event.is_read_closed() || event.is_write_closed())
+            && let Some(link) = self.links.get_mut(&id)
+        {
+            if event.is_read_closed() {
+                link.expect_end();
+            }
+            if event.is_write_closed() {
+                link.close_output();
+            }
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.mark_unread(id);
+        }
+        if event.is_writable() {
+            self.mark_dirty(id);
+        }
     }
 
     /// The wall's clock is looked at once in a millisecond: nothing shows it finer.
@@ -466,7 +484,8 @@ impl Server {
     fn soonest(&self) -> Option<Instant> {
         let look_again = self.look_again.map(|at| self.instant(at));
         let hello = self.greeting.front().map(|(at, _)| *at);
-        [look_again, self.accept_again, hello, self.manager.next()].into_iter().flatten().min()
+        let end = self.ending.first().map(|(at, _)| *at);
+        [look_again, self.accept_again, hello, end, self.manager.next()].into_iter().flatten().min()
     }
 
     /// A time of the core's as one of the loop's.
@@ -492,6 +511,11 @@ impl Server {
                 let fault = Fault::new(Code::E_TIMEOUT, "no hello came in time");
                 self.close(id, fault);
             }
+        }
+        while self.ending.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, id)) = self.ending.pop_first() else { return };
+            tracing::info!(connection = id.0, "a connection took too long to end; disconnected");
+            self.remove(id);
         }
     }
 
@@ -577,22 +601,19 @@ impl Server {
     }
 
     fn send(&mut self, connection: ConnectionId, message: &FromBroker) {
-        let Some(link) = self.links.get_mut(&connection) else { return };
-        if link.state == LinkState::Closing {
+        let Some(link) = self.links.get_mut(&connection).filter(|link| link.is_active()) else {
             return;
-        }
-        let pushed = link.outbox.push(message);
+        };
+        let pushed = link.push(message);
         if let Some((metrics, _)) = &self.metrics {
             match (message, pushed) {
-                (_, Err(TooSlow)) => metrics.too_slow.inc(),
                 (_, Ok(Pushed::Dropped)) => metrics.lagged.inc(),
                 (FromBroker::Notify(_), Ok(Pushed::Queued)) => metrics.notifications.inc(),
                 _ => 0,
             };
         }
         if pushed == Err(TooSlow) {
-            tracing::warn!(connection = connection.0, "a client does not read; disconnected");
-            self.drop_link(connection);
+            self.overdrawn(connection);
         } else if !std::mem::replace(&mut link.dirty, true) {
             self.dirty.push(connection);
         }
@@ -620,10 +641,14 @@ impl Server {
         self.mark_dirty(connection);
     }
 
-    /// A connection is gone. The core is told in a turn of its own.
-    fn drop_link(&mut self, connection: ConnectionId) {
+    /// Ends a connection at once because the account of its process is full. The core is told in a turn of its own.
+    fn overdrawn(&mut self, connection: ConnectionId) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        link.state = LinkState::Closing;
+        tracing::warn!(connection = connection.0, "a client does not read; disconnected");
+        if let Some((metrics, _)) = &self.metrics {
+            metrics.too_slow.inc();
+        }
+        link.state = LinkState::Overdrawn;
         self.mark_unread(connection);
         self.mark_dirty(connection);
     }
@@ -720,10 +745,7 @@ impl Server {
         for id in unread.drain(..) {
             let Some(link) = self.links.get_mut(&id) else { continue };
             link.unread = false;
-            let (read, intake) = match link.state {
-                LinkState::Closing => (0, Intake::Ended),
-                _ => link.read(&mut scratch),
-            };
+            let (read, intake) = link.read(&mut scratch);
             if intake == Intake::More {
                 self.mark_unread(id);
             }
@@ -737,9 +759,10 @@ impl Server {
             self.write(id);
             // It came to the end of that list by this, and need not be looked for again.
             self.dirty.pop_if(|last| *last == id);
-            if intake == Intake::Ended || kept.is_err() {
+            if kept.is_err() {
                 self.remove(id);
             }
+            self.end_if_over(id);
         }
         self.scratch = scratch;
         if self.unread.is_empty() {
@@ -762,9 +785,9 @@ impl Server {
                     }
                 }
                 Err(why) => {
-                    let process = link.process.take();
                     self.close(id, why);
-                    self.disconnected(id, process);
+                    // The process keeps the connection on its account until the goodbye is written.
+                    self.apply(Event::Disconnected { connection: id });
                     return Ok(());
                 }
             }
@@ -787,9 +810,7 @@ impl Server {
         }
         // Who is beyond a quota is refused in place of a welcome: a program sees which, and not a connection that broke.
         self.apply(Event::Connected { connection: id, identity });
-        let Some(link) = self.links.get_mut(&id).filter(|l| l.state != LinkState::Closing) else {
-            return;
-        };
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.is_active()) else { return };
         let process = self.processes.entry(key.clone()).or_default();
         process.links += 1;
         let account = Rc::clone(&process.account);
@@ -805,12 +826,29 @@ impl Server {
         self.mark_dirty(id);
     }
 
-    /// Tells of processes that ended, behind what they have said before: most have left in order and closed what they had, and
-    /// nothing is to be cut off.
+    /// Tells the core of processes that have ended, behind everything that they had sent, however many turns that takes.
     fn tell_ends(&mut self) {
         for token in std::mem::take(&mut self.ended) {
-            self.process_ended(token);
+            if self.is_drained(token) {
+                self.process_ended(token);
+            } else {
+                self.ended.push(token);
+            }
         }
+    }
+
+    /// Whether everything was applied that a process had sent on all its connections when it ended.
+    fn is_drained(&mut self, token: Token) -> bool {
+        let Some(key) = self.watched.get(&token) else { return true };
+        let connections: Vec<_> = self.broker.connections_of(key).collect();
+        let mut all = true;
+        for id in connections {
+            if self.links.get_mut(&id).is_some_and(|link| !link.process_ended()) {
+                self.mark_unread(id);
+                all = false;
+            }
+        }
+        all
     }
 
     fn process_ended(&mut self, token: Token) {
@@ -847,16 +885,22 @@ impl Server {
         }
     }
 
-    /// Tells the core that a connection is gone, and then what that means for its process.
-    fn disconnected(&mut self, id: ConnectionId, process: Option<ProcessKey>) {
-        self.apply(Event::Disconnected { connection: id });
-        if let Some(key) = process {
-            self.forget_process(key);
+    /// Ends a connection for which nothing is left to do. One that is ending gets its deadline, once.
+    fn end_if_over(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.is_ending()) else { return };
+        if link.is_over() {
+            return self.remove(id);
         }
+        let until = *link.until.get_or_insert(self.now + FAREWELL);
+        self.ending.insert((until, id));
     }
 
+    /// A connection is gone. The core is told, and then what that means for its process.
     fn remove(&mut self, id: ConnectionId) {
         let Some(mut link) = self.links.remove(&id) else { return };
+        if let Some(until) = link.until {
+            self.ending.remove(&(until, id));
+        }
         // Who is gone, or has said hello, need not any more. Crowds that come and go would else wait here for their time to
         // be over.
         while self.greeting.front().is_some_and(|(_, id)| !self.awaits_hello(*id)) {
@@ -871,7 +915,10 @@ impl Server {
         let process = link.process.take();
         // Nobody else has this descriptor: with it goes that it is watched.
         drop(link);
-        self.disconnected(id, process);
+        self.apply(Event::Disconnected { connection: id });
+        if let Some(key) = process {
+            self.forget_process(key);
+        }
     }
 
     /// Writes to everybody who has something. One that ends tells others, who are written to, too.
@@ -899,10 +946,10 @@ impl Server {
             let (fd, token) = (link.as_fd().as_raw_fd(), Token(id.0 as usize * 2));
             let _ = self.poll.registry().reregister(&mut SourceFd(&fd), token, wants);
         }
-        let ended = link.state == LinkState::Closing && link.is_flushed();
-        if ended || flushed.is_err() {
-            self.remove(id);
+        if flushed.is_err() {
+            self.overdrawn(id);
         }
+        self.end_if_over(id);
     }
 
     fn take_answers(&mut self) {

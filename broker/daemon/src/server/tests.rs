@@ -1,0 +1,683 @@
+//! The loop by hand: its turns, its reads and its clock are the test's, so that bytes come in the pieces that a test wants.
+
+use std::io::{ErrorKind, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use sundown_protocol::hello::{Answer, Hello, MAGIC};
+use sundown_protocol::request::{
+    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Report,
+    Request, Submit,
+};
+use sundown_protocol::{
+    Events as Told, MemberId, ObjectId, Reply, RequestId, SubmitKey, Version, codec, frame,
+};
+
+use super::*;
+use crate::link::READ;
+
+/// How long anything may take. A test that passes does not wait for it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Mail to this profile's recipients waits for a retry.
+const STUCK: &str = "[[transport]]\nkind = \"maildir\"\npath = \"/dev/null/nowhere\"\n";
+
+/// A request that is free and refused.
+const NOTHING_TO_RELEASE: Request =
+    Request::Release { member: MemberId(u64::MAX), object: ObjectId { place: 0, generation: 0 } };
+
+/// A broker whose loop turns when the test says so.
+struct ByHand {
+    server: Server,
+    events: Events,
+    socket: PathBuf,
+    _root: tempfile::TempDir,
+}
+
+impl ByHand {
+    fn new() -> Self {
+        Self::with_settings("")
+    }
+
+    fn with_settings(settings: &str) -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| root.path().join(name);
+        std::fs::create_dir(path("profiles")).expect("made");
+        std::fs::write(path("profiles/default.toml"), STUCK).expect("written");
+        std::fs::write(path("sundown.toml"), settings).expect("written");
+        let locations = Locations {
+            socket: path("run/broker.sock"),
+            data: path("data"),
+            settings: vec![path("sundown.toml")],
+            profiles: vec![path("profiles")],
+            home: None,
+            runtime: None,
+        };
+        let (socket, registry) = (locations.socket.clone(), Registry::shipped());
+        let server = Server::start(Options { locations, registry, passed: Vec::new() });
+        let (server, events) = (server.expect("it starts"), Events::with_capacity(1024));
+        Self { server, events, socket, _root: root }
+    }
+
+    /// One turn of the loop, which waits for something to do.
+    fn turn(&mut self) {
+        self.turn_within(DEADLINE);
+    }
+
+    /// One turn of the loop with what there is to do.
+    fn turn_now(&mut self) {
+        self.turn_within(Duration::ZERO);
+    }
+
+    fn turn_within(&mut self, patience: Duration) {
+        let waits = if self.server.unread.is_empty() { patience } else { Duration::ZERO };
+        self.server.poll.poll(&mut self.events, Some(waits)).expect("it can be waited for");
+        assert!(waits < DEADLINE || !self.events.is_empty(), "nothing happens");
+        self.server.look_at_clocks();
+        self.server.turn(&self.events);
+    }
+
+    fn turn_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let since = Instant::now();
+        while !holds(self) {
+            assert!(since.elapsed() < DEADLINE, "waiting for {what}");
+            self.turn();
+        }
+    }
+
+    /// One that connects and says nothing.
+    fn connect(&self) -> Peer {
+        let socket = UnixStream::connect(&self.socket).expect("it listens");
+        socket.set_nonblocking(true).expect("set");
+        Peer { socket, heard: Vec::new(), asked: 0, ended: false, member: MemberId(0) }
+    }
+
+    /// A process, one for each image, that has said hello.
+    fn process(&mut self, image: u8) -> Peer {
+        let mut peer = self.connect();
+        self.say(&mut peer, &hello(image));
+        while peer.welcomes() == 0 {
+            self.turn();
+            peer.hear();
+        }
+        peer.heard.remove(0);
+        peer
+    }
+
+    /// A member of the shared session.
+    fn member(&mut self, image: u8) -> Peer {
+        let mut peer = self.process(image);
+        let asked = peer.asks(logon());
+        self.say(&mut peer, &asked);
+        match self.answer(&mut peer) {
+            Ok(Reply::LoggedOn(on)) => peer.member = on.member,
+            other => panic!("{other:?}"),
+        }
+        peer
+    }
+
+    /// A peer says something, however much of it the socket takes at once.
+    fn say(&mut self, peer: &mut Peer, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match peer.socket.write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.turn_now(),
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    /// The next answer to a peer.
+    fn answer(&mut self, peer: &mut Peer) -> std::result::Result<Reply, Fault> {
+        loop {
+            let is_answer = |m: &FromBroker| matches!(m, FromBroker::Answer { .. });
+            if let Some(place) = peer.messages().iter().position(is_answer) {
+                let FromBroker::Answer { result, .. } = peer.messages().remove(place) else {
+                    unreachable!("it was looked at")
+                };
+                peer.heard.drain(..=place);
+                return result;
+            }
+            assert!(!peer.ended, "the connection has ended");
+            self.turn();
+            peer.hear();
+        }
+    }
+
+    /// Everything that a peer is told until the connection ends.
+    fn until_end(&mut self, peer: &mut Peer) {
+        peer.hear();
+        while !peer.ended {
+            self.turn();
+            peer.hear();
+        }
+    }
+
+    /// What of the broker's queue is stored.
+    fn queued(&self) -> u64 {
+        self.server.broker.figures().queue.iter().sum()
+    }
+
+    fn members(&self) -> u64 {
+        self.server.broker.figures().members.values().sum()
+    }
+}
+
+/// A connection to it.
+struct Peer {
+    socket: UnixStream,
+    /// Frames that it was sent.
+    heard: Vec<Vec<u8>>,
+    asked: u64,
+    /// Whether the broker has closed its end.
+    ended: bool,
+    member: MemberId,
+}
+
+impl Peer {
+    /// A request as bytes.
+    fn asks(&mut self, request: Request) -> Vec<u8> {
+        self.asked += 1;
+        codec::encode(&Asked { id: RequestId(self.asked), request }).expect("it encodes")
+    }
+
+    /// So many requests for the status, which are free.
+    fn asks_for_status(&mut self, times: usize) -> Vec<u8> {
+        (0..times).flat_map(|_| self.asks(Request::Status)).collect()
+    }
+
+    fn asks_to_submit(&mut self, key: u128) -> Vec<u8> {
+        let request = Request::Submit(Submit {
+            member: self.member,
+            store: 0,
+            key: SubmitKey(key),
+            from: None,
+            recipients: vec!["anna@localhost".into()],
+            content: Content::Inline(Blob(b"Subject: x\n\nx\n".to_vec())),
+            when: Durability::Durable,
+            report: Report::default(),
+        });
+        self.asks(request)
+    }
+
+    fn asks_to_leave(&mut self, drain: Option<u64>) -> Vec<u8> {
+        let (member, flags) = (self.member, LogoffFlags::default());
+        self.asks(Request::Logoff(Logoff { member, flags, drain }))
+    }
+
+    /// Reads what there is.
+    fn hear(&mut self) {
+        let mut bytes = Vec::new();
+        match (&self.socket).read_to_end(&mut bytes) {
+            Ok(_) => self.ended = true,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => self.ended = true,
+            Err(e) => panic!("{e}"),
+        }
+        let begun = self.heard.pop_if(|last| !matches!(frame::cut(last), Ok(Some(_))));
+        let bytes = [begun.unwrap_or_default(), bytes].concat();
+        let mut rest = &bytes[..];
+        while let Some((_, taken)) = frame::cut(rest).expect("frames") {
+            self.heard.push(rest[..taken].to_vec());
+            rest = &rest[taken..];
+        }
+        if !rest.is_empty() {
+            self.heard.push(rest.to_vec());
+        }
+    }
+
+    fn whole(&self) -> impl Iterator<Item = &[u8]> {
+        self.heard.iter().map_while(|bytes| Some(frame::cut(bytes).ok()??.0))
+    }
+
+    fn welcomes(&self) -> usize {
+        let welcome = |payload: &&[u8]| matches!(codec::decode(payload), Ok(Answer::Welcome(_)));
+        self.whole().filter(welcome).count()
+    }
+
+    /// What it was told since its welcome.
+    fn messages(&self) -> Vec<FromBroker> {
+        self.whole().map(|payload| codec::decode(payload).expect("a message")).collect()
+    }
+
+    /// The numbers of the requests that were answered, sorted.
+    fn answered(&self) -> Vec<u64> {
+        let number = |message| match message {
+            FromBroker::Answer { id, .. } => Some(id.0),
+            FromBroker::Notify(_) | FromBroker::Goodbye(_) => None,
+        };
+        let mut answered: Vec<_> = self.messages().into_iter().filter_map(number).collect();
+        answered.sort_unstable();
+        answered
+    }
+
+    fn goodbye(&self) -> Option<Code> {
+        self.messages().into_iter().find_map(|message| match message {
+            FromBroker::Goodbye(why) => Some(why.code),
+            FromBroker::Answer { .. } | FromBroker::Notify(_) => None,
+        })
+    }
+
+    fn closes_half(&self) {
+        self.socket.shutdown(Shutdown::Write).expect("it is connected");
+    }
+}
+
+fn hello(image: u8) -> Vec<u8> {
+    let (oldest, newest) = (Version::OLDEST as u16, Version::NEWEST as u16);
+    let (image, library) = ([image; 16], [image; 16]);
+    let hello = Hello { magic: MAGIC, oldest, newest, image, library, program: "test".into() };
+    codec::encode(&hello).expect("it encodes")
+}
+
+fn logon() -> Request {
+    Request::Logon(Logon { profile: None, flags: LogonFlags::default() })
+}
+
+/// Numbers by chance, the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as usize % most
+    }
+}
+
+/// However many requests stand in front of it, a submission is stored whose peer has closed both ends.
+#[test]
+fn what_was_sent_before_a_close_is_applied() {
+    let mut broker = ByHand::new();
+    let _stays = broker.member(1);
+    for count in 0..=200 {
+        let mut peer = broker.member(2);
+        let mut bytes = peer.asks_for_status(count);
+        bytes.extend(peer.asks_to_submit(count as u128 + 1));
+        broker.say(&mut peer, &bytes);
+        drop(peer);
+        broker.turn_until("the peer's end", |broker| broker.server.links.len() == 1);
+        broker.turn_until("its submission", |broker| broker.queued() == count as u64 + 1);
+    }
+    assert_eq!(broker.members(), 1);
+}
+
+/// A peer that has closed its sending end is answered everything it asked, also what takes a disk, and then the connection ends.
+#[test]
+fn what_was_asked_before_a_half_close_is_answered() {
+    let mut broker = ByHand::new();
+    for count in 0..=200 {
+        let mut peer = broker.member(2);
+        let mut bytes = peer.asks_for_status(count);
+        bytes.extend(peer.asks_to_submit(count as u128 + 1));
+        broker.say(&mut peer, &bytes);
+        peer.closes_half();
+        broker.until_end(&mut peer);
+        assert_eq!(peer.answered(), (2..=peer.asked).collect::<Vec<_>>(), "{count} in front");
+        assert_eq!((broker.queued(), broker.members()), (count as u64 + 1, 0));
+        assert!(broker.server.ending.is_empty() && broker.server.links.is_empty());
+    }
+}
+
+/// The same bytes, hello and all, lead to the same answers, wherever they are cut and whenever the end is met.
+#[test]
+fn cuts_change_nothing() {
+    let mut broker = ByHand::new();
+    let none = MemberId(u64::MAX);
+    let mut unconnected = broker.connect();
+    let mut bytes = hello(3);
+    let source = AdviseSource::Session;
+    for request in [
+        Request::Flush { member: none },
+        Request::Advise { member: none, source, events: Told::CRITICAL_ERROR },
+        Request::QueryFastShutdown,
+    ] {
+        bytes.extend(unconnected.asks(request));
+    }
+    let whole: Vec<_> = {
+        broker.say(&mut unconnected, &bytes);
+        unconnected.closes_half();
+        broker.until_end(&mut unconnected);
+        unconnected.heard
+    };
+    assert_eq!(whole.len(), 4, "a welcome and three answers");
+    for cut in 0..=bytes.len() {
+        for ends_with_the_last in [false, true] {
+            let mut peer = broker.connect();
+            for piece in [&bytes[..cut], &bytes[cut..]] {
+                broker.say(&mut peer, piece);
+                if !(ends_with_the_last && piece.len() == bytes.len() - cut) {
+                    broker.turn_now();
+                    broker.turn_now();
+                }
+            }
+            peer.closes_half();
+            broker.until_end(&mut peer);
+            assert_eq!(peer.heard, whole, "cut at {cut}");
+        }
+    }
+}
+
+/// The same of many requests in many pieces, cut by chance, of which some are as long as one read takes.
+#[test]
+fn pieces_by_chance_change_nothing() {
+    let mut broker = ByHand::new();
+    let request = Request::Flush { member: MemberId(u64::MAX) };
+    let long = |n: usize| Request::DeleteProfile { name: "/".repeat(n) };
+    let mut chance = Chance(7);
+    for round in 0..30 {
+        let mut peer = broker.process(4);
+        let mut bytes = Vec::new();
+        while bytes.len() < 3 * READ {
+            let many = chance.below(200);
+            bytes.extend((0..many).flat_map(|_| peer.asks(request.clone())));
+            bytes.extend(peer.asks(long(chance.below(2 * READ))));
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let size = match chance.below(4) {
+                0 => READ,
+                1 => READ + 1 - chance.below(3),
+                2 => 1 + chance.below(40),
+                _ => 1 + chance.below(100_000),
+            };
+            let (now, later) = rest.split_at(size.min(rest.len()));
+            broker.say(&mut peer, now);
+            (0..chance.below(3)).for_each(|_| broker.turn_now());
+            peer.hear();
+            rest = later;
+        }
+        peer.closes_half();
+        broker.until_end(&mut peer);
+        assert_eq!(peer.answered(), (1..=peer.asked).collect::<Vec<_>>(), "round {round}");
+    }
+}
+
+/// As many bytes as one read takes, exactly, with the end behind them: told with them, or later.
+#[test]
+fn an_end_behind_a_full_read_is_met() {
+    let mut broker = ByHand::new();
+    for (reads, ends_with_the_last) in [(1, true), (1, false), (2, true), (2, false)] {
+        let mut peer = broker.process(5);
+        let mut bytes = peer.asks_for_status(70);
+        let room = reads * READ - bytes.len() - peer.asks(long_name(0)).len();
+        peer.asked -= 1;
+        bytes.extend(peer.asks(long_name(room)));
+        assert_eq!(bytes.len(), reads * READ);
+        broker.say(&mut peer, &bytes);
+        if !ends_with_the_last {
+            (0..5).for_each(|_| broker.turn_now());
+        }
+        peer.closes_half();
+        broker.until_end(&mut peer);
+        assert_eq!(peer.answered(), (1..=71).collect::<Vec<_>>(), "{reads} reads");
+    }
+}
+
+/// A request that is refused, of a length of choice.
+fn long_name(length: usize) -> Request {
+    Request::DeleteProfile { name: "/".repeat(length) }
+}
+
+/// A connection that was closed before the broker accepted it is heard to its end, hello and all.
+#[test]
+fn a_connection_that_ended_before_it_was_accepted_is_active() {
+    let mut broker = ByHand::new();
+    let _stays = broker.member(1);
+    let mut peer = broker.connect();
+    let bytes = [hello(2), peer.asks_for_status(100), peer.asks(logon())].concat();
+    broker.say(&mut peer, &bytes);
+    drop(peer);
+    let disconnected = |broker: &ByHand| broker.server.broker.figures().departures[2];
+    broker.turn_until("its member's departure", |broker| disconnected(broker) == 1);
+    assert_eq!(broker.members(), 1);
+}
+
+/// Descriptors that a peer sends beside its bytes cut reads short, and so does a byte out of band. What stands behind is met at the
+/// end at the latest.
+#[test]
+fn what_cuts_reads_short_hides_nothing() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
+    let mut broker = ByHand::new();
+    for out_of_band in [false, true] {
+        let mut peer = broker.process(2);
+        let asks: Vec<_> = (0..4).map(|_| peer.asks_for_status(50)).collect();
+        for (place, bytes) in asks.iter().enumerate() {
+            if out_of_band {
+                broker.say(&mut peer, bytes);
+                if place == 1 {
+                    // It is no part of the stream, as long as no other one follows.
+                    send(&peer.socket, b"!", SendFlags::OOB).expect("sent");
+                }
+                continue;
+            }
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut beside = SendAncillaryBuffer::new(&mut space);
+            let passed = [peer.socket.as_fd()];
+            assert!(beside.push(SendAncillaryMessage::ScmRights(&passed)));
+            let pieces = [io::IoSlice::new(bytes)];
+            let sent = sendmsg(&peer.socket, &pieces, &mut beside, SendFlags::empty());
+            assert_eq!(sent.expect("sent"), bytes.len());
+        }
+        peer.closes_half();
+        broker.until_end(&mut peer);
+        assert_eq!(peer.answered(), (1..=200).collect::<Vec<_>>(), "out of band: {out_of_band}");
+    }
+}
+
+/// A half-closed connection is kept for the answer to what takes long, hears what its member is told meanwhile, and is given up at
+/// its deadline. Its member is gone then, as by a disconnect.
+#[test]
+fn an_answer_that_takes_long_is_waited_for_until_the_deadline() {
+    let mut broker = ByHand::new();
+    let mut peer = broker.member(2);
+    let (member, source) = (peer.member, AdviseSource::Session);
+    let mut bytes = peer.asks(Request::Advise { member, source, events: Told::EXTENDED });
+    bytes.extend(peer.asks_to_submit(1));
+    bytes.extend(peer.asks_to_leave(Some(3_600_000)));
+    broker.say(&mut peer, &bytes);
+    peer.closes_half();
+    while peer.answered().len() < 2 {
+        broker.turn();
+        peer.hear();
+    }
+    // Another one logs on and leaves, of which this one is told.
+    let told = peer.messages().len();
+    let mut other = broker.member(3);
+    let leaves = other.asks_to_leave(None);
+    broker.say(&mut other, &leaves);
+    broker.answer(&mut other).expect("it logs off");
+    peer.hear();
+    assert!(peer.messages().len() > told && !peer.ended);
+    drop(other);
+    let until = broker.server.ending.first().expect("it has a deadline").0;
+    broker.turn_until("the other's end", |broker| broker.server.links.len() == 1);
+    broker.server.now = until.checked_sub(Duration::from_millis(1)).expect("a time");
+    broker.server.tell_time();
+    assert_eq!(broker.members(), 1);
+    broker.server.now = until;
+    broker.server.tell_time();
+    assert_eq!(broker.members(), 0);
+    assert!(broker.server.links.is_empty() && broker.server.ending.is_empty());
+    peer.hear();
+    assert_eq!((peer.answered(), peer.ended), (vec![2, 3], true), "the logoff is not answered");
+    assert_eq!(broker.server.broker.figures().departures, [1, 0, 1, 0, 0]);
+}
+
+/// Who closes the sending end and then the other one, too, has had enough of answers that take long.
+#[test]
+fn the_other_half_ends_what_waits_for_an_answer() {
+    let mut broker = ByHand::new();
+    let mut peer = broker.member(2);
+    let bytes = [peer.asks_to_submit(1), peer.asks_to_leave(Some(3_600_000))].concat();
+    broker.say(&mut peer, &bytes);
+    peer.closes_half();
+    while peer.answered().is_empty() {
+        broker.turn();
+        peer.hear();
+    }
+    assert_eq!((broker.members(), broker.server.ending.len()), (1, 1));
+    drop(peer);
+    broker.turn();
+    assert_eq!((broker.members(), broker.server.ending.len()), (0, 0));
+    assert!(broker.server.links.is_empty() && broker.server.processes.is_empty());
+}
+
+/// A half-closed connection with nothing to be answered ends at once: no member of a program that died is kept.
+#[test]
+fn with_nothing_to_be_answered_a_half_close_is_the_end() {
+    let mut broker = ByHand::new();
+    let mut peer = broker.member(2);
+    peer.closes_half();
+    broker.turn();
+    assert_eq!(broker.members(), 0);
+    peer.hear();
+    assert!(peer.ended);
+}
+
+/// A peer that has closed its reading end, and only that, is heard: answers are dropped, requests are applied.
+#[test]
+fn a_peer_that_only_sends_is_active() {
+    let mut broker = ByHand::new();
+    let mut peer = broker.member(2);
+    peer.socket.shutdown(Shutdown::Read).expect("it is connected");
+    for key in 1..=3 {
+        let bytes = [peer.asks_for_status(100), peer.asks_to_submit(key)].concat();
+        broker.say(&mut peer, &bytes);
+        broker.turn_until("the submission", |broker| broker.queued() == key as u64);
+    }
+    assert_eq!(broker.members(), 1);
+    peer.closes_half();
+    broker.turn();
+    assert_eq!(broker.members(), 0);
+}
+
+/// A connection that has ended gets one turn in each round, as any other: one that asks meanwhile is answered in the round in which
+/// it asks. A thousand requests of each of twenty such connections are applied nevertheless.
+#[test]
+fn a_crowd_that_has_ended_takes_turns() {
+    let mut broker = ByHand::new();
+    let mut bystander = broker.member(1);
+    let mut crowd: Vec<_> = (0..20).map(|_| broker.member(2)).collect();
+    for (key, peer) in crowd.iter_mut().enumerate() {
+        let flush = Request::Flush { member: MemberId(u64::MAX) };
+        let bytes: Vec<u8> = (0..1_000).flat_map(|_| peer.asks(NOTHING_TO_RELEASE)).collect();
+        let bytes = [bytes, peer.asks(flush), peer.asks_to_submit(key as u128 + 1)].concat();
+        peer.socket.set_nonblocking(false).expect("set");
+        peer.socket.write_all(&bytes).expect("it fits into the socket");
+    }
+    drop(crowd);
+    let mut rounds = 0;
+    while broker.server.links.len() > 1 {
+        let status = bystander.asks(Request::Status);
+        broker.say(&mut bystander, &status);
+        broker.turn_now();
+        bystander.hear();
+        rounds += 1;
+        assert_eq!(bystander.answered().len(), rounds, "it is answered in its round");
+    }
+    assert!(rounds > 10, "they were done in {rounds} rounds");
+    broker.turn_until("all submissions", |broker| broker.queued() == 20);
+    assert_eq!(broker.members(), 1);
+}
+
+/// Requests that wait for their turn stay in the socket, so that a peer is not disconnected because it asked faster than its turns
+/// came.
+#[test]
+fn a_flood_of_free_requests_waits_in_the_socket() {
+    let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
+    let mut peer = broker.process(2);
+    for _ in 0..100 {
+        let flood: Vec<u8> = (0..1_000).flat_map(|_| peer.asks(NOTHING_TO_RELEASE)).collect();
+        broker.say(&mut peer, &flood);
+        peer.hear();
+    }
+    peer.closes_half();
+    broker.until_end(&mut peer);
+    assert_eq!((peer.goodbye(), peer.answered().len()), (None, 100_000));
+}
+
+/// A goodbye is read by a peer that goes on sending until nothing more fits, and then looks.
+#[test]
+fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
+    let mut broker = ByHand::new();
+    let mut peer = broker.process(2);
+    // The answers fill the socket, so that the goodbye does not fit.
+    let mut asked = 0;
+    while broker.server.links.values().all(|link| link.wants == Interest::READABLE) {
+        let bytes = peer.asks_for_status(64);
+        broker.say(&mut peer, &bytes);
+        broker.turn_now();
+        asked += 64;
+    }
+    broker.say(&mut peer, &[0; 8]);
+    broker.turn_now();
+    assert!(broker.server.links.values().all(|link| link.state == LinkState::Closing));
+    for _ in 0..100 {
+        broker.say(&mut peer, &[7; 10_000]);
+    }
+    broker.until_end(&mut peer);
+    assert_eq!((peer.goodbye(), peer.answered().len()), (Some(Code::E_CORRUPT_DATA), asked));
+}
+
+/// A goodbye that is not read is kept until its deadline and not longer. Meanwhile its process pays, also when it comes again.
+#[test]
+fn a_goodbye_that_close_output_is_paid_for() {
+    let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
+    let mut peer = broker.process(2);
+    while broker.server.links.values().all(|link| link.wants == Interest::READABLE) {
+        let bytes = peer.asks_for_status(64);
+        broker.say(&mut peer, &bytes);
+        broker.turn_now();
+    }
+    broker.say(&mut peer, &[0; 8]);
+    broker.turn_now();
+    let _again = broker.process(2);
+    let connections: Vec<_> = broker.server.processes.values().map(|p| p.links).collect();
+    assert_eq!((broker.server.links.len(), connections), (2, vec![2]));
+    let until = broker.server.ending.first().expect("it has a deadline").0;
+    assert!(until - broker.server.now <= FAREWELL);
+    broker.server.now = until.checked_sub(Duration::from_millis(1)).expect("a time");
+    broker.server.tell_time();
+    assert_eq!(broker.server.links.len(), 2);
+    assert_eq!(broker.server.soonest(), Some(until), "the loop wakes for that");
+    broker.server.now = until;
+    broker.server.tell_time();
+    assert_eq!((broker.server.links.len(), broker.server.ending.len()), (1, 0));
+}
+
+/// Bytes beyond the account end a connection at once, though it has closed its sending end and waits for an answer. What a
+/// peer began and can never finish is not kept.
+#[test]
+fn an_overdraft_ends_at_once() {
+    let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
+    let begun = [&frame::MAX_PAYLOAD.to_le_bytes()[..], &vec![0; 60_000]].concat();
+    let most = (1 << 20) / begun.len();
+    for closes in [false, true] {
+        let mut peers: Vec<_> = (0..30).map(|_| broker.member(2)).collect();
+        for (key, peer) in peers.iter_mut().enumerate() {
+            let key = key as u128 + if closes { 1_000 } else { 1 };
+            let waits = [peer.asks_to_submit(key), peer.asks_to_leave(Some(3_600_000))].concat();
+            broker.say(peer, &waits);
+            while peer.answered().is_empty() {
+                broker.turn();
+                peer.hear();
+            }
+            broker.say(peer, &begun);
+            if closes {
+                peer.closes_half();
+            }
+        }
+        (0..5).for_each(|_| broker.turn_now());
+        let left = broker.server.links.len();
+        if closes {
+            assert_eq!(left, 30, "none of them holds what it began");
+        } else {
+            assert!((1..=most).contains(&left), "{left} are left");
+        }
+        drop(peers);
+        broker.turn_until("all ends", |broker| broker.server.links.is_empty());
+        assert_eq!((broker.members(), broker.server.ending.len()), (0, 0));
+    }
+}
