@@ -342,10 +342,8 @@ impl Link {
             return Err(error);
         }
         if let Err(NotWritten::Failed(error)) = written {
-            if self.watch.is_none() {
-                // What the broker said before it went was read by nobody yet.
-                self.wait_for_end(Instant::now() + LAST_WORDS);
-            }
+            // Answers, the goodbye and what else the broker said before it closed may not have been read yet.
+            self.wait_for_end(Instant::now() + LAST_WORDS);
             self.die(&error.to_string());
             // A frame that was not written whole is none.
             return Err(Error::not_asked(error.to_string()));
@@ -579,15 +577,16 @@ impl Link {
         }
     }
 
-    /// Waits until the connection has ended. Whether it has in time.
+    /// Reads until the connection has ended. Whether it has in time.
     pub(crate) fn wait_for_end(&self, until: Instant) -> bool {
         let mut state = self.lock();
+        self.enter(&mut state);
         while state.dead.is_none() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                break;
             }
-            if self.watch.is_none() && state.reading == Reading::Nobody {
+            if state.reading == Reading::Nobody {
                 state = self.read_within(state, left);
                 continue;
             }
@@ -596,7 +595,8 @@ impl Link {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.waiters -= 1;
         }
-        true
+        self.leave(&mut state);
+        state.dead.is_some()
     }
 
     /// Ends the connection from this side.
@@ -701,7 +701,7 @@ fn say_hello(
     let mut bytes = codec::encode(&hello).map_err(|e| invalid(e.to_string()))?;
     bytes.extend_from_slice(behind);
     stream.set_recv_timeout(Some(patience))?;
-    frame::write(&mut &*stream, &bytes)?;
+    let written = frame::write(&mut &*stream, &bytes);
     let (limits, until) = (Limits::of_this_thread(), Instant::now() + patience);
     while !limits.are_none() && limits.check().is_ok() && Instant::now() < until {
         let next = limits.next_look(until).saturating_duration_since(Instant::now());
@@ -713,7 +713,12 @@ fn say_hello(
         return Err(io::ErrorKind::TimedOut.into());
     }
     let mut payload = Vec::new();
-    if !frame::read(&mut &*stream, &mut payload)? {
+    let read = frame::read(&mut &*stream, &mut payload);
+    // A broker that refuses a connection when it accepts it has said why, though it takes no hello any more.
+    if !matches!(read, Ok(true)) {
+        written?;
+    }
+    if !read? {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     stream.set_recv_timeout(None)?;
@@ -729,3 +734,143 @@ fn say_hello(
 
 /// A link that several threads use.
 pub(crate) type SharedLink = Arc<Link>;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use sundown_protocol::MemberId;
+    use sundown_protocol::hello::Refused;
+
+    use super::*;
+
+    /// A link, and the broker's end of it.
+    struct Ends {
+        link: Link,
+        broker: UnixStream,
+        told: Arc<Mutex<Vec<Notification>>>,
+    }
+
+    impl Ends {
+        fn new(watching: Watching) -> Self {
+            let (near, broker) = UnixStream::pair().expect("a pair");
+            let stream = stream(near);
+            let watch = match watching {
+                Watching::Thread => Some(sleep_on(&stream, ARMED).expect("watched")),
+                Watching::Callers => None,
+            };
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let tell = Arc::clone(&told);
+            let link = Link {
+                stream,
+                writing: Mutex::new(()),
+                spare: Mutex::default(),
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                inbox: Mutex::new(Inbox { bytes: vec![0; READ], have: 0 }),
+                watch,
+                welcome: Welcome { version: 3, pid: 1, requests: 10, bytes: 1 << 20 },
+                library: [0; 16],
+                deliver: Box::new(move |notification| lock(&tell).push(notification)),
+            };
+            Self { link, broker, told }
+        }
+
+        /// Asks for something, without waiting for the answer.
+        fn ask(&self) -> RequestId {
+            let request = Request::Flush { member: MemberId(1) };
+            self.link.send(request, None, Interest::Waits).expect("it is asked")
+        }
+
+        fn reads(&self) {
+            drop(self.link.read_once(self.link.lock()));
+        }
+    }
+
+    fn stream(socket: UnixStream) -> Stream {
+        Stream::UdSocket(OwnedFd::from(socket).into())
+    }
+
+    fn done(id: RequestId) -> Vec<u8> {
+        codec::encode(&FromBroker::Answer { id, result: Ok(Reply::Done) }).expect("encoded")
+    }
+
+    fn notice() -> Notification {
+        let event = Event::CriticalError {
+            code: Code::E_END_OF_SESSION,
+            reason: EndReason::BrokerStopped,
+            by: None,
+            grace: None,
+        };
+        Notification { member: MemberId(1), advises: Vec::new(), event }
+    }
+
+    fn goodbye() -> Vec<u8> {
+        let why = Fault::new(Code::E_TOO_BIG, "too much");
+        codec::encode(&FromBroker::Goodbye(why)).expect("encoded")
+    }
+
+    #[test]
+    fn what_a_broker_says_may_be_cut_anywhere() {
+        let notify = codec::encode(&FromBroker::Notify(notice())).expect("encoded");
+        let length = done(RequestId(0)).len() * 2 + notify.len() + goodbye().len();
+        for cut in 0..=length {
+            let mut ends = Ends::new(Watching::Callers);
+            let ids = [ends.ask(), ends.ask()];
+            let said = [done(ids[1]), notify.clone(), done(ids[0]), goodbye()].concat();
+            for piece in [&said[..cut], &said[cut..]] {
+                if !piece.is_empty() {
+                    ends.broker.write_all(piece).expect("written");
+                    ends.reads();
+                }
+            }
+            for id in ids {
+                assert_eq!(ends.link.wait(id).expect("answered"), Ok(Reply::Done), "cut at {cut}");
+            }
+            assert_eq!(*lock(&ends.told), [notice()], "cut at {cut}");
+            assert!(ends.link.lock().dead.as_ref().is_some_and(|why| why.contains("too much")));
+        }
+    }
+
+    /// A request that cannot be written any more does not hide the answers that came before, nor the reason for the end.
+    #[test]
+    fn what_was_said_before_the_end_is_read_though_a_write_fails() {
+        for watching in [Watching::Thread, Watching::Callers] {
+            let mut ends = Ends::new(watching);
+            let answered = ends.ask();
+            let notify = codec::encode(&FromBroker::Notify(notice())).expect("encoded");
+            let said = [done(answered), notify, goodbye()].concat();
+            ends.broker.write_all(&said).expect("written");
+            // What the client asks is not read, so that its end is a reset.
+            ends.broker = UnixStream::pair().expect("a pair").0;
+            let request = Request::Flush { member: MemberId(1) };
+            let error = ends.link.call(request, None).expect_err("it is not asked");
+            assert!(!error.is_outcome_unknown(), "{error}");
+            assert_eq!(ends.link.wait(answered).expect("answered"), Ok(Reply::Done));
+            assert!(ends.link.is_stopping(), "it was told so");
+            assert!(ends.link.lock().dead.as_ref().is_some_and(|why| why.contains("too much")));
+            assert_eq!(ends.link.lock().callers, 0);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_read_though_the_hello_cannot_be_written() {
+        let (near, mut broker) = UnixStream::pair().expect("a pair");
+        let code = Code::E_NOT_ENOUGH_RESOURCES.0;
+        let refused = Answer::Refused(Refused { code, message: "no room".into() });
+        broker.write_all(&codec::encode(&refused).expect("encoded")).expect("written");
+        drop(broker);
+        let error = say_hello(&stream(near), "test", [0; 16], LAST_WORDS, &[]);
+        let error = error.expect_err("it is refused");
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (io::ErrorKind::QuotaExceeded, "no room".into())
+        );
+
+        let (near, broker) = UnixStream::pair().expect("a pair");
+        drop(broker);
+        let error = say_hello(&stream(near), "test", [0; 16], LAST_WORDS, &[]);
+        assert_eq!(error.expect_err("nobody is there").kind(), io::ErrorKind::BrokenPipe);
+    }
+}
