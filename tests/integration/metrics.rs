@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
-use crate::harness::{Broker, DEADLINE, Home};
+use crate::harness::{Broker, DEADLINE, Home, left};
 
 const ANY_PORT: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -36,6 +37,18 @@ fn figures(broker: &Broker) -> String {
     body
 }
 
+/// Asks until the figures fit: not everything that they show is a line of the log.
+fn figures_until(what: &str, broker: &Broker, fit: impl Fn(&str) -> bool) {
+    let since = Instant::now();
+    loop {
+        let text = figures(broker);
+        if fit(&text) {
+            return;
+        }
+        assert!(!left(since).is_zero(), "waiting for {what}:\n{text}");
+    }
+}
+
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|l| l == line)
 }
@@ -64,10 +77,7 @@ fn what_happens_is_in_the_figures() {
         "sundown_provider_calls_total{provider=\"maildir\",kind=\"transport\",call=\"EndMessage\",result=\"S_OK\"} 1"
             .to_owned(),
     ];
-    broker.until("all of it", || {
-        let text = figures(&broker);
-        lines.iter().all(|line| has(&text, line))
-    });
+    figures_until("all of it", &broker, |text| lines.iter().all(|line| has(text, line)));
     let (status, body) = ask(connect(&broker), "/healthz");
     assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "ok\n"));
     for (path, wanted) in [("/", "404"), ("/metrics/more", "404")] {
@@ -87,13 +97,34 @@ fn what_waits_has_an_age() {
     let mut shell = home.shell();
     shell.ok("logon");
     shell.submit(1, &home.message("waits"));
-    broker.until("an age", || {
-        let text = figures(&broker);
+    figures_until("an age", &broker, |text| {
         let age = text.lines().find_map(|l| l.strip_prefix("sundown_queue_oldest_seconds "));
         let waits =
             ["queued", "deferred"].map(|state| format!("sundown_queue{{state=\"{state}\"}} 1"));
-        waits.iter().any(|line| has(&text, line)) && age.is_some_and(|age| age != "0")
+        waits.iter().any(|line| has(text, line)) && age.is_some_and(|age| age != "0")
     });
+}
+
+/// What comes beside a request is no reason to lose the answer: a body, or a head that is too long. The connection ends in order.
+///
+/// design §1
+#[test]
+fn an_answer_is_not_lost_to_what_is_not_read() {
+    let home = Home::with_settings(ANY_PORT);
+    let broker = home.serve();
+    // More than the sockets hold.
+    let more = "x".repeat(16 << 20);
+    for (request, wanted) in [
+        (format!("POST /metrics HTTP/1.1\r\n\r\n{more}"), "HTTP/1.1 405"),
+        (format!("GET /healthz HTTP/1.1\r\n\r\n{more}"), "HTTP/1.1 200"),
+        (format!("GET /healthz HTTP/1.1\r\nX: {more}\r\n\r\n"), "HTTP/1.1 431"),
+    ] {
+        let mut stream = connect(&broker);
+        stream.write_all(request.as_bytes()).expect("all of it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, and its end");
+        assert!(answer.starts_with(wanted), "{answer}");
+    }
 }
 
 /// Somebody who connects and says nothing, or nonsense, or too much, is answered or left, and the others are not held up

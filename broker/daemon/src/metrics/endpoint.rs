@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -92,17 +92,27 @@ enum Listener {
 /// One connection.
 trait Stream: Read + Write + Send {
     fn limit(&self, time: Duration) -> io::Result<()>;
+    /// Says that nothing more is written.
+    fn end(&self) -> io::Result<()>;
 }
 
 impl Stream for TcpStream {
     fn limit(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time)).and_then(|()| self.set_write_timeout(Some(time)))
     }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
 }
 
 impl Stream for UnixStream {
     fn limit(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time)).and_then(|()| self.set_write_timeout(Some(time)))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
     }
 }
 
@@ -195,7 +205,8 @@ enum Asked {
 }
 
 fn answer(stream: &mut dyn Stream, metrics: &Metrics, asking: &Asking) -> io::Result<()> {
-    let asked = read(stream)?;
+    let until = Instant::now() + PATIENCE;
+    let asked = read(stream, until)?;
     let plain = "text/plain; charset=utf-8";
     let (status, kind, body) = match (&asked, asking.ask()) {
         (Asked::Else(status), _) => (*status, plain, format!("{status}\n")),
@@ -214,32 +225,44 @@ fn answer(stream: &mut dyn Stream, metrics: &Metrics, asking: &Asking) -> io::Re
         stream,
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )?;
-    stream.flush()
+    stream.flush()?;
+    stream.end()?;
+    // A connection that is closed with bytes unread is reset: a peer that still writes would not read the answer.
+    let mut piece = vec![0; 64 << 10];
+    while read_piece(stream, &mut piece, until)? > 0 {}
+    Ok(())
 }
 
 /// Reads one request, as far as its head goes.
-fn read(stream: &mut dyn Stream) -> io::Result<Asked> {
-    let until = Instant::now() + PATIENCE;
+fn read(stream: &mut dyn Stream, until: Instant) -> io::Result<Asked> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
+    loop {
+        let room = piece.len().min(LONGEST - head.len());
+        let length = read_piece(stream, &mut piece[..room], until)?;
+        head.extend_from_slice(&piece[..length]);
+        match asked(&head) {
+            Some(asked) => return Ok(asked),
+            None if length == 0 => return Err(ErrorKind::UnexpectedEof.into()),
+            None if head.len() == LONGEST => {
+                return Ok(Asked::Else("431 Request Header Fields Too Large"));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Reads once, until the deadline of the connection.
+fn read_piece(stream: &mut dyn Stream, piece: &mut [u8], until: Instant) -> io::Result<usize> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
         stream.limit(left)?;
-        let length = match stream.read(&mut piece) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        head.extend_from_slice(&piece[..length]);
-        match asked(&head) {
-            Some(asked) => return Ok(asked),
-            None if length == 0 => return Err(ErrorKind::UnexpectedEof.into()),
-            None if head.len() > LONGEST => {
-                return Ok(Asked::Else("431 Request Header Fields Too Large"));
-            }
-            None => {}
+        match stream.read(piece) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
@@ -265,6 +288,8 @@ fn asked(head: &[u8]) -> Option<Asked> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     #[test]
@@ -289,6 +314,71 @@ mod tests {
         let refused = |head| matches!(of(head), Some(Asked::Else(_)));
         assert!(refused("GET / HTTP/1.1\r\n\r\n") && refused("POST /metrics HTTP/1.1\r\n\r\n"));
         assert!(refused("\u{1}\u{2}\r\n\r\n"));
+    }
+
+    /// A connection whose bytes come in these pieces.
+    struct Pieces<'a>(VecDeque<&'a [u8]>);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.pop_front() else { return Ok(0) };
+            let (now, later) = piece.split_at(piece.len().min(into.len()));
+            if !later.is_empty() {
+                self.0.push_front(later);
+            }
+            into[..now.len()].copy_from_slice(now);
+            Ok(now.len())
+        }
+    }
+
+    impl Write for Pieces<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Pieces<'_> {
+        fn limit(&self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn end(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn asked_in(pieces: &[&[u8]]) -> io::Result<Asked> {
+        // An empty piece would be an end.
+        let pieces = pieces.iter().copied().filter(|piece| !piece.is_empty()).collect();
+        read(&mut Pieces(pieces), Instant::now() + PATIENCE)
+    }
+
+    #[test]
+    fn a_request_may_be_cut_anywhere() {
+        let head = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nmore";
+        for cut in 0..=head.len() {
+            let asked = asked_in(&[&head[..cut], &head[cut..]]).expect("a request");
+            assert_eq!(asked, Asked::Metrics, "cut at {cut}");
+        }
+        let end = asked_in(&[&head[..20], &head[20..30]]).expect_err("its end does not come");
+        assert_eq!(end.kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_head_is_too_long_in_whatever_pieces_it_comes() {
+        for (length, fits) in [(LONGEST - 1, true), (LONGEST, true), (LONGEST + 1, false)] {
+            let [front, back] = ["GET /metrics HTTP/1.1\r\nX: ", "\r\n\r\n"];
+            let head = [front, &"x".repeat(length - front.len() - back.len()), back].concat();
+            for size in [1, 7, 1_000, 1_024, 4_000, length] {
+                let pieces: Vec<_> = head.as_bytes().chunks(size).collect();
+                let asked = asked_in(&pieces).expect("a request");
+                assert_eq!(asked == Asked::Metrics, fits, "{length} bytes in pieces of {size}");
+            }
+        }
     }
 
     #[test]
