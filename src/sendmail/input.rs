@@ -63,6 +63,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_may_come_in_any_pieces() {
+        let input = "From anna\r\n>From x\nTo: x\r\n\r\n..\n.x\nFrom here\n.\nmore\n";
+        for end in [End::Dot, End::Input] {
+            let whole = message(input, end);
+            for size in 1..input.len() {
+                let mut pieces = io::BufReader::with_capacity(size, input.as_bytes());
+                let read = read(&mut pieces, end).expect("memory can be read");
+                assert_eq!(String::from_utf8(read).expect("text"), whole, "pieces of {size} bytes");
+            }
+        }
+    }
+
+    #[test]
     fn from_lines_in_front_are_dropped() {
         let cases = [
             ("From anna Mon Nov 22\nTo: x\n\nFrom here on\n", "To: x\n\nFrom here on\n"),

@@ -165,6 +165,30 @@ fn a_shell_answers_whatever_it_is_told() {
     assert!(replies.eq(1..=33), "exactly one reply each, in order");
 }
 
+/// Commands may come in any pieces, and the end of the input in place of the last line's end.
+///
+/// design §8
+#[test]
+fn a_shell_reads_whatever_pieces_its_commands_come_in() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let input = "logon\nopen session=1 what=inbox\r\n\nlist object=1\nunadvise connection=99";
+    let whole = home.run_with(&["shell", "--json"], input).ok().output;
+    assert_eq!(whole.lines().count(), 4, "{whole}");
+    let mut shell = home.shell();
+    for byte in input.chars() {
+        shell.write(byte.encode_utf8(&mut [0; 4]));
+    }
+    assert!(shell.end().success());
+    let told = |line: &serde_json::Value| (line["reply"].clone(), line["ok"].clone());
+    let whole: Vec<_> = whole.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let pieces = shell.lines();
+    assert_eq!(
+        pieces.iter().map(told).collect::<Vec<_>>(),
+        whole.iter().map(told).collect::<Vec<_>>()
+    );
+}
+
 /// After `uninitialize` nothing goes any more, and the shell still ends only when its input does.
 ///
 /// INIT-2, INIT-13, STICK-5, design §8
