@@ -2,10 +2,13 @@
 
 use std::process::Command;
 
+use serde_json::Value;
 use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::Reply;
-use sundown_protocol::request::{Blob, Content, Folder, Opening, ReadSource, Request};
-use sundown_protocol::{Code, SubmitKey, frame};
+use sundown_protocol::request::{
+    AdviseSource, Blob, Content, Folder, Logoff, LogoffFlags, Opening, ReadSource, Request,
+};
+use sundown_protocol::{Code, Events, SubmitKey, frame};
 
 use crate::bystander::{Bystander, Figures, memory};
 use crate::harness::{Broker, Home};
@@ -151,6 +154,34 @@ fn one_that_never_reads_is_disconnected() {
     before.come_back(&home, &broker);
     drop(deaf);
     bystander.leaves(&home);
+}
+
+/// A client that does not read is one line of the log, however much more it would be told in the same turn.
+///
+/// design §1
+#[test]
+fn one_that_never_reads_is_one_line() {
+    let home = Home::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
+    let broker = home.serve();
+    // Who ends the session is in each notice, so that a thousand of them are more than the account takes.
+    let mut owner = Stranger::connect(&home);
+    let program = "\u{10348}".repeat(255);
+    assert!(matches!(owner.hello_as_program([1; 16], &program), Answer::Welcome(_)));
+    let member = owner.joins();
+    let mut deaf = Stranger::connect(&home);
+    assert!(matches!(deaf.hello(), Answer::Welcome(_)));
+    for _ in 0..1_020 {
+        let member = deaf.joins();
+        let (source, events) = (AdviseSource::Session, Events::CRITICAL_ERROR);
+        deaf.ask(Request::Advise { member, source, events }).expect("registered");
+    }
+    let shared = Logoff { member, flags: LogoffFlags::SHARED, drain: None };
+    owner.tell(Request::Logoff(shared));
+    home.status_until("the end of all", |status| status["limits"]["members"]["used"] == 0);
+    let does_not_read =
+        |line: &&Value| line["message"].as_str().is_some_and(|m| m.contains("does not read"));
+    let lines = broker.log().iter().filter(does_not_read).count();
+    assert_eq!(lines, 1, "{lines} lines");
 }
 
 /// Many that begin a frame and never finish it hold what they have sent, and nobody up.

@@ -36,8 +36,13 @@ impl Stranger {
 
     /// The same, as this program image of the process.
     pub(crate) fn hello_as(&mut self, image: [u8; 16]) -> Answer {
+        self.hello_as_program(image, "stranger")
+    }
+
+    /// The same, as a program of that name.
+    pub(crate) fn hello_as_program(&mut self, image: [u8; 16], program: &str) -> Answer {
         let (oldest, newest) = (Version::OLDEST as u16, Version::NEWEST as u16);
-        let program = "stranger".into();
+        let program = program.to_owned();
         let hello = Hello { magic: MAGIC, oldest, newest, image, library: [7; 16], program };
         self.say(&codec::encode(&hello).expect("it encodes"));
         codec::decode(&self.payload().expect("an answer")).expect("an answer to a hello")
@@ -88,6 +93,11 @@ impl Stranger {
     /// It joins the shared session.
     pub(crate) fn logon(&mut self) -> MemberId {
         assert!(matches!(self.hello(), Answer::Welcome(_)));
+        self.joins()
+    }
+
+    /// It joins the shared session, having said hello.
+    pub(crate) fn joins(&mut self) -> MemberId {
         let logon = Logon { profile: None, flags: LogonFlags::default() };
         match self.ask(Request::Logon(logon)) {
             Ok(Reply::LoggedOn(on)) => on.member,
