@@ -248,6 +248,64 @@ mod tests {
         );
     }
 
+    /// Opens the tickets as a user whose rights the modes of files limit. They do not limit root, for which a thread of its own
+    /// becomes another user. `None` where it cannot.
+    fn open_without_rights(directories: &[PathBuf]) -> Option<Tickets> {
+        use rustix::process::{Gid, Uid};
+        use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+        const OTHER: u32 = 65_534;
+        let open = || Tickets::open(directories, Path::new("/run/broker.sock")).expect("opens");
+        if !rustix::process::geteuid().is_root() {
+            return Some(open());
+        }
+        let opened = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let (gid, uid) = (Gid::from_raw(OTHER), Uid::from_raw(OTHER));
+                set_thread_res_gid(gid, gid, gid).ok()?;
+                set_thread_res_uid(uid, uid, uid).ok()?;
+                Some(open())
+            });
+            other.join()
+        });
+        opened.expect("it does not panic")
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_was_a_brokers() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
+        };
+        let home = tempfile::tempdir().expect("a directory");
+        mode(home.path(), 0o755);
+        let [refused, own] = ["refused", "own"].map(|name| home.path().join(name));
+        [&refused, &own].into_iter().for_each(|path| fs::create_dir(path).expect("made"));
+        mode(&own, 0o777);
+        let key = open_in(&refused).key();
+        let file = refused.join("broker.sock.tickets");
+        mode(&file, 0o000);
+        mode(&refused, 0o555);
+        let now = ticks(since_boot());
+        let Some(opened) = open_without_rights(&[refused.clone(), own.clone()]) else {
+            // Past the capture of tests: it must be seen.
+            let _ = writeln!(io::stdout(), "skipped: this root cannot become another user");
+            return;
+        };
+        assert_ne!(opened.key().0, key.0, "it was not read");
+        assert!(own.join("broker.sock.tickets").exists(), "the next broker finds the new key");
+        // Any process may have been served by the broker whose file it is, but none that starts from now on.
+        assert!(opened.served_before(|| Some(now)));
+        assert!(!opened.served_before(|| Some(ticks(since_boot()) + 2)));
+
+        // Where nothing is, and nothing may be made, there was no broker.
+        fs::remove_file(own.join("broker.sock.tickets")).expect("removed");
+        mode(&refused, 0o755);
+        fs::remove_file(file).expect("removed");
+        mode(&refused, 0o555);
+        let opened = open_without_rights(&[refused, own]).expect("as before");
+        assert!(!opened.served_before(|| Some(0)));
+    }
+
     #[test]
     fn another_run_of_the_machine_has_another_key() {
         let home = tempfile::tempdir().expect("a directory");
