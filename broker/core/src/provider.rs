@@ -774,6 +774,9 @@ pub enum Outcome {
     Offline,
     /// It may have gone out; nobody knows.
     Unknown,
+    /// Only of a recovery: the message was certainly not handed over, and will not be by what was prepared then. It is queued
+    /// again, and the try does not count.
+    NotSent,
 }
 
 /// A call of an address book.

@@ -59,6 +59,8 @@ enum Stage {
     Preparing,
     Marking,
     Completing,
+    /// Its transport finds out what became of it before a crash.
+    Recovering,
     /// What became of it is being stored.
     Recording,
     /// Its transport was left behind while the intent was being stored.
@@ -279,7 +281,7 @@ impl Broker {
                 }
                 Some(marker) => (
                     TransportCall::Recover { transmission, marker },
-                    Stage::Completing,
+                    Stage::Recovering,
                     Then::Completed(flight),
                 ),
             };
@@ -323,7 +325,8 @@ impl Broker {
                 let why = format!("the transport's marker is longer than {MAX_MARKER} bytes");
                 self.all_later(flight, &why, Outcome::Later, turn);
             }
-            Ok(ProviderAnswer::Prepared { marker, refused }) => {
+            Ok(ProviderAnswer::Prepared { marker, mut refused }) => {
+                only_a_recovery_says_not_sent(&mut refused);
                 self.accepted_by(session, provider, turn);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
@@ -445,6 +448,9 @@ impl Broker {
         // Whatever it answers: each recipient of this flight has one result, the first.
         let mut open: HashSet<_> = state.recipients.iter().copied().collect();
         results.retain(|r| open.remove(&r.recipient));
+        if state.stage != Stage::Recovering {
+            only_a_recovery_says_not_sent(&mut results);
+        }
         for recipient in &state.recipients {
             if open.contains(recipient) {
                 let reply = "the transport did not say what became of it".to_owned();
@@ -827,6 +833,13 @@ fn unavailable(provider: &Provider) -> String {
     }
 }
 
+/// Another call that says so is taken for one that did not reach the other side: a message that is queued again at once, try after
+/// try, would keep the broker busy.
+fn only_a_recovery_says_not_sent(results: &mut [RecipientResult]) {
+    let wrong = results.iter_mut().filter(|result| result.outcome == Outcome::NotSent);
+    wrong.for_each(|result| result.outcome = Outcome::Offline);
+}
+
 /// Puts results into a submission, and notes whose final failure the sender is to be told.
 fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, turn: &mut Turn) {
     let Entry { submission, untold, tried, changed, .. } = entry;
@@ -841,6 +854,7 @@ fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, 
         recipient.state = match result.outcome {
             Outcome::Sent => SubmissionState::Sent,
             Outcome::Failed => SubmissionState::Bounced,
+            Outcome::NotSent => SubmissionState::Queued,
             Outcome::Unknown if policy.on_unknown == OnUnknown::Hold => SubmissionState::Unknown,
             Outcome::Later | Outcome::Offline | Outcome::Unknown if expired => {
                 SubmissionState::Bounced
@@ -857,7 +871,7 @@ fn settle(entry: &mut Entry, results: &[RecipientResult], policy: &QueuePolicy, 
             submission.last_error = recipient.reply.clone();
         }
         again |= recipient.state == SubmissionState::Deferred;
-        counts |= result.outcome != Outcome::Offline;
+        counts |= !matches!(result.outcome, Outcome::Offline | Outcome::NotSent);
     }
     // However many transactions it takes, and whether the server refused somebody early or late: it is one try.
     if counts && *tried != Try::Counted {

@@ -351,6 +351,8 @@ pub(super) enum Step {
     SentButUnknown,
     /// It refuses the recipient while preparing.
     Refuses,
+    /// The same, with something else to say of it than that it failed.
+    RefusesAs(Outcome),
 }
 
 /// What a transport did, for everybody who uses one of that name.
@@ -416,6 +418,7 @@ impl Transport {
                 for (place, address) in &transmission.recipients {
                     match wire.step(address) {
                         Step::Refuses => refused.push(result(*place, Outcome::Failed)),
+                        Step::RefusesAs(outcome) => refused.push(result(*place, outcome)),
                         step => {
                             steps.insert(*place, step);
                         }
@@ -436,7 +439,7 @@ impl Transport {
                     let outcome = match step {
                         Step::Says(outcome) => *outcome,
                         Step::SentButUnknown => Outcome::Unknown,
-                        Step::Refuses => unreachable!("it was refused before"),
+                        Step::Refuses | Step::RefusesAs(_) => unreachable!("it was refused before"),
                     };
                     if outcome == Outcome::Sent || *step == Step::SentButUnknown {
                         wire.deliver(&self.name, transmission.record, address);
@@ -463,6 +466,8 @@ impl Transport {
                     let outcome = match wire.recover {
                         Some(outcome) => outcome,
                         None if known => Outcome::Sent,
+                        // It may say that nothing was sent, or send it now.
+                        None if transmission.record % 2 == 1 => Outcome::NotSent,
                         None => {
                             wire.deliver(&self.name, transmission.record, address);
                             Outcome::Sent

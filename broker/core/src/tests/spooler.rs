@@ -365,6 +365,41 @@ fn an_intent_found_at_start_is_recovered() {
     let _ = member;
 }
 
+/// design §3.17: what a transport certainly has not handed over before a crash is queued again at once, and the try does not count.
+#[test]
+fn what_a_crash_left_unsent_is_queued_again() {
+    let mut world = World::new();
+    world.wire.recover = Some(Outcome::NotSent);
+    let now = world.wall();
+    world.store("default").leave(left(7, SubmissionState::Transmitting, "b@x", now));
+    world.hold("relay", "SubmitMessage");
+    world.apply(crate::Event::Adopt { profile: "default".into() });
+    world.settle();
+    assert_eq!(world.calls_of("relay"), ["Logon", "Recover", "SubmitMessage"]);
+    let queued = world.submission(entry(7)).clone();
+    assert_eq!(queued.recipients[0].state, SubmissionState::Queued);
+    assert_eq!((&queued.recipients[0].intent, queued.attempts, queued.due), (&None, 0, now));
+    world.let_go("relay");
+    assert_eq!(world.state(entry(7)), SubmissionState::Sent);
+    assert_eq!(world.submission(entry(7)).attempts, 1);
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
+}
+
+/// design §3.17, §3.18: a transport that says so of a message it did not recover is waited for like one that is offline.
+#[test]
+fn only_a_recovery_queues_again_at_once() {
+    for step in [Step::Says(Outcome::NotSent), Step::RefusesAs(Outcome::NotSent)] {
+        let mut world = World::new();
+        let member = world.member(1);
+        world.script("b@x", &[step]);
+        let entry = world.submit(member, "b@x");
+        assert_eq!(world.state(entry), SubmissionState::Deferred, "{step:?}");
+        assert_eq!(world.submission(entry).attempts, 0, "{step:?}");
+        world.advance(secs(31));
+        assert_eq!(world.state(entry), SubmissionState::Sent, "{step:?}");
+    }
+}
+
 /// design §3.17: only the transport that had a message can say what became of it. While it does not work nothing
 /// happens; when it is gone from the profile the outcome is unknown. Nobody else sends it.
 #[test]

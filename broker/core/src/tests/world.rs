@@ -150,6 +150,8 @@ pub(super) struct World {
     ended: HashSet<(LaneId, SessionId)>,
     /// Recipients with a transport, by record and place; the flight that has them.
     flying: HashMap<(u128, usize), (u64, LaneId)>,
+    /// Flights of these that find out what became of a message.
+    recovering: BTreeSet<u64>,
     /// What providers have of the shutdown interface, by name; all support it otherwise.
     pub(super) interfaces: HashMap<String, Interface>,
     /// Shutdown calls that were neither answered nor given up.
@@ -256,6 +258,7 @@ impl World {
             calls: Vec::new(),
             ended: HashSet::new(),
             flying: HashMap::new(),
+            recovering: BTreeSet::new(),
             interfaces: HashMap::new(),
             sweeping: Vec::new(),
             held: HashMap::new(),
@@ -304,6 +307,7 @@ impl World {
         self.members.clear();
         self.ended.clear();
         self.flying.clear();
+        self.recovering.clear();
         self.sweeping.clear();
         self.over.clear();
         self.seen = Seen::default();

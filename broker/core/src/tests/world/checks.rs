@@ -202,6 +202,9 @@ impl World {
                 let engine = self.broker.engines.values().find(of_it);
                 let changing = engine.is_some_and(|e| e.changing.contains(&transmission.record));
                 assert!(!changing, "a message departs that somebody is about to change");
+                if matches!(provider, ProviderCall::Transport(TransportCall::Recover { .. })) {
+                    self.recovering.insert(transmission.id);
+                }
                 for (place, _) in &transmission.recipients {
                     let key = (transmission.record, *place);
                     let flight = (transmission.id, lane);
@@ -227,10 +230,16 @@ impl World {
                 // What is settled is not with a transport any more; what was refused never was.
                 let submission = &update.submission;
                 for (place, recipient) in submission.recipients.iter().enumerate() {
-                    if recipient.state != SubmissionState::Transmitting
-                        && recipient.state != SubmissionState::Queued
-                    {
-                        self.flying.remove(&(submission.record, place));
+                    let key = (submission.record, place);
+                    // What is prepared is queued still; what a recovery says is queued was not sent.
+                    let recovered = || {
+                        let flight = self.flying.get(&key).map(|(flight, _)| flight);
+                        flight.is_some_and(|flight| self.recovering.contains(flight))
+                    };
+                    match recipient.state {
+                        SubmissionState::Transmitting => {}
+                        SubmissionState::Queued if !recovered() => {}
+                        _ => drop(self.flying.remove(&key)),
                     }
                 }
             }
