@@ -17,6 +17,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sundown_protocol::reply::{End, Previous};
 
+use crate::tickets::boot_id;
+
 const FILE: &str = "last-exit.json";
 
 /// The record of the broker that runs.
@@ -57,7 +59,7 @@ impl LastExit {
     pub(crate) fn read(data: &Path) -> Option<Previous> {
         let text = fs::read(data.join(FILE)).ok()?;
         match serde_json::from_slice(&text) {
-            Ok(record) => Some(judge(record, &boot())),
+            Ok(record) => Some(judge(record, &boot_id())),
             Err(error) => {
                 tracing::warn!(%error, file = FILE, "what the last broker left cannot be read");
                 None
@@ -67,7 +69,7 @@ impl LastExit {
 
     /// Records that this broker is ready.
     pub(crate) fn ready(data: &Path, started: u64) -> Self {
-        let record = Record { pid: std::process::id(), started, boot: boot(), outcome: None };
+        let record = Record { pid: std::process::id(), started, boot: boot_id(), outcome: None };
         let exit = Self { path: data.join(FILE), record };
         if let Err(error) = exit.write() {
             tracing::warn!(%error, file = %exit.path.display(), "the next broker will not know how this one ended");
@@ -119,15 +121,14 @@ fn judge(record: Record, boot: &str) -> Previous {
     let (end, ended, why) = match record.outcome {
         Some(Outcome { ended, end: Word::Stopped, why }) => (End::Stopped, Some(ended), why),
         Some(Outcome { ended, end: Word::Failed, why }) => (End::Failed, Some(ended), why),
+        // Where the kernel does not say which run of the machine this is, it may have been either.
+        None if boot.is_empty() || record.boot.is_empty() => {
+            (End::Killed, None, "it was killed, it crashed, or the machine went down".into())
+        }
         None if record.boot == boot => (End::Killed, None, "it was killed, or it crashed".into()),
         None => (End::MachineDown, None, "the machine went down".into()),
     };
     Previous { pid: record.pid, started: record.started, ended, end, why }
-}
-
-fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim_end().to_owned()
 }
 
 fn now() -> u64 {
@@ -175,7 +176,13 @@ mod tests {
     fn another_boot_means_that_the_machine_went_down() {
         let record = Record { pid: 1, started: 2, boot: "before".into(), outcome: None };
         assert_eq!(judge(record.clone(), "before").end, End::Killed);
-        assert_eq!(judge(record, "after").end, End::MachineDown);
+        assert_eq!(judge(record.clone(), "after").end, End::MachineDown);
+        // Two ids that are hidden are not known to be equal.
+        for (before, after) in [("", ""), ("before", ""), ("", "after")] {
+            let found = judge(Record { boot: before.into(), ..record.clone() }, after);
+            assert_eq!(found.end, End::Killed);
+            assert!(found.why.contains("or the machine went down"), "{}", found.why);
+        }
     }
 
     #[test]
