@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, access, statfs, statvfs};
 use rustix::net::sockopt::socket_peercred;
 use sundown_client::Error;
 use sundown_client::paths::{Paths, Whose};
@@ -18,6 +18,13 @@ const TOO_LITTLE: u64 = 64 << 20;
 
 /// With less, somebody should look at it.
 const LITTLE: u64 = 512 << 20;
+
+/// File systems in memory, as `statfs` calls them.
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58f6;
+
+/// The kernel's name for this run of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Whose directory the socket is in, and who may enter it: a group too, if settings name one.
 pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
@@ -38,6 +45,33 @@ pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
         Ok(found) => wrong("socket", directory, &found, mode, socket_owner(socket))
             .unwrap_or_else(|| Finding::ok("socket", closed(directory, &found))),
     }
+}
+
+/// Whether what a broker keeps beside its socket outlives it and not the machine: only then it is known after a crash of the broker
+/// what a server was just given.
+pub(super) fn runtime(paths: &Paths) -> Option<Finding> {
+    let directory = paths.socket.parent()?;
+    let existing = directory.ancestors().find(|above| above.exists())?;
+    let system = statfs(existing).ok()?;
+    Some(runtime_of(directory, system.f_type as u64, &boot_id()))
+}
+
+fn runtime_of(directory: &Path, file_system: u64, boot_id: &str) -> Finding {
+    let shown = directory.display();
+    let lost = "what a server is given when the broker crashes will be unknown";
+    if ![TMPFS, RAMFS].contains(&file_system) {
+        let advice = "have the socket in memory, below /run: by XDG_RUNTIME_DIR or --socket";
+        return Finding::warning("runtime", format!("{shown} is on a disk: {lost}"), advice);
+    }
+    if boot_id.is_empty() {
+        let advice = "let the broker read it: without ProcSubset=pid in a unit";
+        return Finding::warning("runtime", format!("{BOOT_ID} cannot be read: {lost}"), advice);
+    }
+    Finding::ok("runtime", format!("{shown} is in memory, and outlives a crash"))
+}
+
+fn boot_id() -> String {
+    fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 
 /// What a data directory is that may be a link of the user's own or root's, as a broker looks at it.
@@ -212,6 +246,14 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::super::finding::Health;
     use super::*;
+
+    #[test]
+    fn a_disk_and_a_hidden_boot_id_are_said() {
+        let health = |system, id| runtime_of(Path::new("/d"), system, id).health;
+        assert_eq!(health(TMPFS, "5851"), Health::Ok);
+        assert_eq!(health(0xEF53, "5851"), Health::Warning);
+        assert_eq!(health(TMPFS, ""), Health::Warning);
+    }
 
     #[test]
     fn room_is_judged_before_it_is_gone() {

@@ -46,7 +46,9 @@ fn only(findings: &[Value], check: &str, status: &str, words: &[&str]) {
 /// design §8
 #[test]
 fn a_healthy_home_stays_as_it_is() {
-    let home = Home::new();
+    let Some(home) = Home::with_memory() else {
+        return println!("skipped: /dev/shm is not in memory");
+    };
     let findings = examined(&home, 0);
     assert!(findings.iter().all(|finding| finding["status"] == "ok"), "{findings:#?}");
     only(&findings, "broker", "ok", &["none runs"]);
@@ -67,6 +69,20 @@ fn a_healthy_home_stays_as_it_is() {
     assert_eq!(home.status(), before);
     let text = home.run(&["doctor"]).ok().output;
     assert!(text.ends_with("everything is in order"), "{text}");
+}
+
+/// What a broker keeps for the time after a crash must be in memory. That it is not keeps nothing from working.
+///
+/// design §3.17, §8
+#[test]
+fn a_runtime_directory_on_a_disk_is_said() {
+    let home = Home::new();
+    let (status, words) =
+        if home.has_memory() { ("ok", "is in memory") } else { ("warning", "is on a disk") };
+    only(&examined(&home, 0), "runtime", status, &[words, "run/sundown"]);
+    if let Some(home) = Home::with_memory() {
+        only(&examined(&home, 0), "runtime", "ok", &[home.runtime().to_str().expect("text")]);
+    }
 }
 
 /// Directories that a broker would refuse, and files that it could not read.

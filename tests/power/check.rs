@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
@@ -15,6 +15,8 @@ use sundown_protocol::reply::MessageRow;
 use sundown_protocol::request::{Folder, Report};
 use sundown_providers::address_book::SqliteAddressBook;
 use sundown_providers::maildir::Maildir;
+use sundown_providers::runtime::{BootId, Runtime};
+use sundown_providers::smtp::{Destinations, Dots, Smtp};
 use sundown_providers::sqlite::SqliteStore;
 use sundown_providers::{
     AddressBookProvider, Reply, StoreProvider, StoreReader, Support, TransportProvider,
@@ -156,7 +158,7 @@ fn one_store(
     }
     if profile.ends_with("far") {
         for row in &rows {
-            by_smtp(row, claims, place, wrong);
+            by_smtp(row, claims, (place, profile.parent().expect("profiles are in it")), wrong);
         }
     } else {
         by_maildir(&profile.join("Maildir"), &rows, claims, wrong);
@@ -264,7 +266,7 @@ fn rows(connection: &Connection) -> Vec<Row> {
 }
 
 /// A message whose dot may have left is not queued any more; one whose dot has not left is not sent.
-fn by_smtp(row: &Row, claims: &Claims, place: usize, wrong: &mut Vec<String>) {
+fn by_smtp(row: &Row, claims: &Claims, (place, data): (usize, &Path), wrong: &mut Vec<String>) {
     let message = &claims.messages[&row.record].bytes;
     let name = message.split(|b| *b == b'\n').find(|line| line.starts_with(b"Message-ID:"));
     let name = name.expect("each message has a name");
@@ -279,6 +281,27 @@ fn by_smtp(row: &Row, claims: &Claims, place: usize, wrong: &mut Vec<String>) {
     if !fits {
         wrong.push(format!("{gone} dots have left: {row:?}"));
     }
+    if let Some(marker) = &row.marker
+        && recover(&mut after_the_cut(data), 0, row, marker) != [Outcome::Unknown]
+    {
+        wrong.push(format!("what the power cut off is not unknown: {row:?}"));
+    }
+}
+
+/// The transport as the next broker has it: nothing is left in memory, but what was on the disk. That the boot id is another one
+/// would be enough.
+fn after_the_cut(data: &Path) -> Smtp {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let runtime = Runtime {
+        directories: vec![data.to_owned()],
+        name: "broker.sock".into(),
+        boot: BootId::parse(&boot),
+    };
+    let dots = Arc::new(Dots::new(Arc::new(OnceLock::from(runtime))));
+    let options = [("host", "127.0.0.1"), ("port", "25"), ("security", "none")];
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let spec = ProviderSpec { options, ..spec("smtp", Path::new("")) };
+    Smtp::new(&spec, &Destinations::default(), &dots).expect("settings")
 }
 
 /// Nobody asks it for a store.
@@ -332,7 +355,12 @@ fn by_maildir(path: &Path, rows: &[Row], claims: &Claims, wrong: &mut Vec<String
     }
 }
 
-fn recover(maildir: &mut Maildir, id: u64, row: &Row, marker: &str) -> Vec<Outcome> {
+fn recover(
+    transport: &mut dyn TransportProvider,
+    id: u64,
+    row: &Row,
+    marker: &str,
+) -> Vec<Outcome> {
     let (sender, answer) = std::sync::mpsc::channel();
     let transmission = Transmission {
         id,
@@ -344,7 +372,7 @@ fn recover(maildir: &mut Maildir, id: u64, row: &Row, marker: &str) -> Vec<Outco
         report: Report::default(),
     };
     let reply = Reply::new(move |results| drop(sender.send(results)));
-    maildir.recover(transmission, marker.to_owned(), reply);
+    transport.recover(transmission, marker.to_owned(), reply);
     let results = answer.recv().expect("it answers").expect("for each recipient");
     results.into_iter().map(|result| result.outcome).collect()
 }

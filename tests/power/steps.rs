@@ -12,7 +12,7 @@ use crate::disk::{Disk, Kept};
 use crate::harness::{Home, Shell};
 use crate::queue::{RETRIES, transport};
 use crate::recorder::{Record, Recorder};
-use crate::servers::{Act, Scripted};
+use crate::servers::{Act, Scripted, skipped};
 use crate::{long, tell};
 
 /// What the store says after the crash.
@@ -57,26 +57,53 @@ const MAILDIR: &[(&str, &str, Left)] = &[
     ("Sent is synced", "sync|store.db-wal|4|after", Left::Sent),
 ];
 
-/// A step of a conversation with a server; what the store says after the crash; in the end; how often the server has it.
-const SMTP: &[(&str, &str, Left, &str, usize)] = &[
-    ("MAIL is to leave", "send|^MAIL|1|before", Left::Queued, "sent", 1),
-    ("MAIL has left", "send|^MAIL|1|after", Left::Queued, "sent", 1),
-    ("RCPT is to leave", "send|^RCPT|1|before", Left::Queued, "sent", 1),
-    ("RCPT has left", "send|^RCPT|1|after", Left::Queued, "sent", 1),
-    ("RCPT is answered", "recv|250 rcpt|1|after", Left::Queued, "sent", 1),
-    ("the intent is to be synced", "sync|store.db-wal|3|before", Left::Transmitting, "unknown", 0),
-    ("the intent is synced", "sync|store.db-wal|3|after", Left::Transmitting, "unknown", 0),
-    ("DATA is to leave", "send|^DATA|1|before", Left::Transmitting, "unknown", 0),
-    ("DATA has left", "send|^DATA|1|after", Left::Transmitting, "unknown", 0),
-    ("DATA is answered", "recv|354|1|after", Left::Transmitting, "unknown", 0),
-    ("the message is to leave", "send|X-Body|1|before", Left::Transmitting, "unknown", 0),
-    ("the message has left", "send|X-Body|1|after", Left::Transmitting, "unknown", 0),
-    ("the dot is to leave", "send|^.\r\n|1|before", Left::Transmitting, "unknown", 0),
-    ("the dot has left", "send|^.\r\n|1|after", Left::Transmitting, "unknown", 1),
-    ("the dot is answered", "recv|250 taken|1|after", Left::Transmitting, "unknown", 1),
-    ("Sent is to be synced", "sync|store.db-wal|4|before", Left::Sent, "sent", 1),
-    ("Sent is synced", "sync|store.db-wal|4|after", Left::Sent, "sent", 1),
+/// A step of a conversation with a server; what the store says after the crash; what it says in the end, and how often the server
+/// has the message: where nothing is kept in memory, and where it is.
+const SMTP: &[(&str, &str, Left, End, End)] = &[
+    ("MAIL is to leave", "send|^MAIL|1|before", Left::Queued, SENT, SENT),
+    ("MAIL has left", "send|^MAIL|1|after", Left::Queued, SENT, SENT),
+    ("RCPT is to leave", "send|^RCPT|1|before", Left::Queued, SENT, SENT),
+    ("RCPT has left", "send|^RCPT|1|after", Left::Queued, SENT, SENT),
+    ("RCPT is answered", "recv|250 rcpt|1|after", Left::Queued, SENT, SENT),
+    (
+        "the intent is to be synced",
+        "sync|store.db-wal|3|before",
+        Left::Transmitting,
+        NOT_SENT,
+        SENT,
+    ),
+    ("the intent is synced", "sync|store.db-wal|3|after", Left::Transmitting, NOT_SENT, SENT),
+    ("DATA is to leave", "send|^DATA|1|before", Left::Transmitting, NOT_SENT, SENT),
+    ("DATA has left", "send|^DATA|1|after", Left::Transmitting, NOT_SENT, SENT),
+    ("DATA is answered", "recv|354|1|after", Left::Transmitting, NOT_SENT, SENT),
+    ("the message is to leave", "send|X-Body|1|before", Left::Transmitting, NOT_SENT, SENT),
+    ("a part of it has left", "send|X-Body|1|after", Left::Transmitting, NOT_SENT, SENT),
+    ("its last part is to leave", "send|X-Tail|1|before", Left::Transmitting, NOT_SENT, SENT),
+    ("its last part has left", "send|X-Tail|1|after", Left::Transmitting, NOT_SENT, SENT),
+    // That it begins is written down before it does.
+    ("the dot is to leave", "send|^.\r\n|1|before", Left::Transmitting, NOT_SENT, NOT_SENT),
+    ("the dot has left", "send|^.\r\n|1|after", Left::Transmitting, MAYBE_SENT, MAYBE_SENT),
+    ("the dot is answered", "recv|250 taken|1|after", Left::Transmitting, MAYBE_SENT, MAYBE_SENT),
+    (
+        "Sent is to be written",
+        "write|store.db-wal|OUTCOME|before",
+        Left::Transmitting,
+        MAYBE_SENT,
+        SENT,
+    ),
+    ("Sent is to be synced", "sync|store.db-wal|4|before", Left::Sent, SENT, SENT),
+    ("Sent is synced", "sync|store.db-wal|4|after", Left::Sent, SENT, SENT),
 ];
+
+/// What the store says in the end, and how often the server has the message.
+type End = (&'static str, usize);
+
+const SENT: End = ("sent", 1);
+const MAYBE_SENT: End = ("unknown", 1);
+const NOT_SENT: End = ("unknown", 0);
+
+const SHORT: &str =
+    "From: me@home.test\nTo: anna@localhost\nSubject: one\nMessage-ID: <one@home.test>\n\nX-Body\n";
 
 /// What becomes of the process that submits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,16 +143,18 @@ fn used(profile: &str) -> Disk {
     Disk::of(&home.path(""), ".local")
 }
 
-/// A home with that.
-fn with(disk: &Disk) -> Home {
-    let home = Home::new();
+/// Puts that into a home.
+fn fill(disk: &Disk, home: &Home) {
     disk.leave(&home.path(""), Kept::Nothing, &mut Chance(1));
-    home
 }
 
 /// Has one message submitted by a broker that dies of it. The client, if it stays, and the number of its submit.
-fn submit_and_die(home: &Home, recorder: &Recorder, profile: &str, fault: &str) -> (Shell, u64) {
-    let text = "From: me@home.test\nTo: anna@localhost\nSubject: one\nMessage-ID: <one@home.test>\n\nX-Body\n";
+fn submit_and_die(
+    home: &Home,
+    recorder: &Recorder,
+    profile: &str,
+    (fault, text): (&str, &str),
+) -> (Shell, u64) {
     let file = home.write("one.eml", text);
     let mut broker = recorder.serve(home, fault);
     let mut shell = home.shell();
@@ -150,8 +179,9 @@ fn killed_at_any_step_of_a_delivery_a_message_arrives_once() {
         // Half of them, or all.
         for client in if long() { &clients[..] } else { &clients[n % 2..=n % 2] } {
             kills += 1;
-            let home = with(&used);
-            let (mut shell, asked) = submit_and_die(&home, &recorder, "default", fault);
+            let home = Home::new();
+            fill(&used, &home);
+            let (mut shell, asked) = submit_and_die(&home, &recorder, "default", (fault, SHORT));
             if *client == Client::Dies {
                 shell.kill();
             }
@@ -179,37 +209,78 @@ fn killed_at_any_step_of_a_delivery_a_message_arrives_once() {
     tell(&format!("{kills} kills at {} steps of a delivery", MAILDIR.len()));
 }
 
-/// Wherever the broker dies in a conversation: before the intent the message is sent again and comes once; from then on
-/// it is unknown, and the server has it at most once.
+/// Wherever the broker dies in a conversation: before the intent the message is sent again and comes once. From then on it is
+/// unknown, and the server has it at most once; where what is in memory outlives the broker, only while the server has the dot and
+/// its answer is not read.
 ///
 /// QUEUE-8, design §3.17
 #[test]
 fn killed_at_any_step_of_a_conversation_a_message_is_never_sent_twice() {
     let Some(recorder) = Recorder::new() else { return };
     let used = used("far");
-    for (name, fault, left, end, times) in SMTP {
-        // A word of its own for each answer, so that a step can name it.
-        let server = Scripted::start(|verb, _| {
-            (verb == "RCPT").then(|| Act::Say("250 rcpt\r\n".to_owned()))
-        });
-        let profile = format!("{}{RETRIES}", transport(server.port(), ""));
-        let home = with(&used);
-        home.profile("far", &profile);
-        let (mut shell, _) = submit_and_die(&home, &recorder, "far", fault);
-        shell.kill();
-        assert_eq!(Left::of(state(&home, "far").as_deref()), *left, "{name}: after the crash");
-        let mut broker = home.serve();
-        let mut watching = home.shell();
-        watching.ok("logon profile=far");
-        home.rows_until(name, |rows| {
-            rows.len() == 1
-                && ["sent", "unknown"].contains(&rows[0]["state"].as_str().unwrap_or(""))
-        });
-        broker.terminate();
-        assert_eq!(state(&home, "far").as_deref(), Some(*end), "{name}");
-        assert_eq!(server.taken().len(), *times, "{name}");
+    let outcome = write_of_the_outcome(&used).to_string();
+    let mut kills = 0;
+    for (name, fault, left, on_disk, in_memory) in SMTP {
+        let memory = Home::with_memory();
+        if memory.is_none() {
+            skipped("/dev/shm is not in memory");
+        }
+        let fault = &fault.replace("OUTCOME", &outcome);
+        for home in [Home::new()].into_iter().chain(memory) {
+            kills += 1;
+            fill(&used, &home);
+            let end = if home.has_memory() { in_memory } else { on_disk };
+            conversation(&recorder, &home, (name, fault, *left), *end);
+        }
     }
-    tell(&format!("{} kills at {} steps of a conversation", SMTP.len(), SMTP.len()));
+    tell(&format!("{kills} kills at {} steps of a conversation", SMTP.len()));
+}
+
+/// Which write of a store's log is the first one behind the dot of a message.
+fn write_of_the_outcome(used: &Disk) -> usize {
+    let Some(recorder) = Recorder::new() else { return 0 };
+    let (home, server) = (Home::new(), Scripted::start(|_, _| None));
+    fill(used, &home);
+    home.profile("far", &format!("{}{RETRIES}", transport(server.port(), "")));
+    submit_and_die(&home, &recorder, "far", ("sync|store.db-wal|5|after", &in_parts()));
+    let records = recorder.records();
+    let dot = |record: &Record| matches!(record, Record::Sent { bytes, .. } if bytes == b".\r\n");
+    let dot = records.iter().position(dot).expect("it is sent");
+    let written = |record: &&Record| matches!(record, Record::Written { path, .. } if path.ends_with("store.db-wal"));
+    records[..dot].iter().filter(written).count() + 1
+}
+
+/// A message that is sent in several parts.
+fn in_parts() -> String {
+    let lines = "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789\n".repeat(1000);
+    format!(
+        "From: me@home.test\nTo: anna@localhost\nSubject: one\nMessage-ID: <one@home.test>\n\nX-Body\n{lines}X-Tail\n"
+    )
+}
+
+/// A broker dies at a step of a conversation, and another one follows.
+fn conversation(
+    recorder: &Recorder,
+    home: &Home,
+    (name, fault, left): (&str, &str, Left),
+    end: End,
+) {
+    // A word of its own for each answer, so that a step can name it.
+    let server =
+        Scripted::start(|verb, _| (verb == "RCPT").then(|| Act::Say("250 rcpt\r\n".to_owned())));
+    home.profile("far", &format!("{}{RETRIES}", transport(server.port(), "")));
+    let (mut shell, _) = submit_and_die(home, recorder, "far", (fault, &in_parts()));
+    shell.kill();
+    assert_eq!(Left::of(state(home, "far").as_deref()), left, "{name}: after the crash");
+    let mut broker = home.serve();
+    let mut watching = home.shell();
+    watching.ok("logon profile=far");
+    home.rows_until(name, |rows| {
+        rows.len() == 1 && ["sent", "unknown"].contains(&rows[0]["state"].as_str().unwrap_or(""))
+    });
+    broker.terminate();
+    let found = (state(home, "far").unwrap_or_default(), server.taken().len());
+    assert_eq!((found.0.as_str(), found.1), end, "{name}");
 }
 
 /// A broker that has never run before is killed at each sync by which it makes its store, and of its first delivery: the

@@ -21,6 +21,7 @@ use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, Figures, Process
 use sundown_protocol::reply::{End, FromBroker, Previous};
 use sundown_protocol::{Code, Fault, SessionId};
 use sundown_providers::Registry;
+use sundown_providers::runtime::{BootId, Runtime};
 
 use crate::alarm::Alarm;
 use crate::ends::Ends;
@@ -278,6 +279,8 @@ impl Server {
             .map_err(|error| system("watch the socket")(error.into()))?;
         let tickets = Tickets::open(&locations.runtime_directories(), &locations.socket)
             .map_err(system("make a key for tickets"))?;
+        // A registry that has had a broker before says where that one was.
+        let _ = registry.runtime.set(runtime(&locations));
         let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let broker = BrokerFacts {
@@ -1105,6 +1108,16 @@ fn raise_descriptor_limit() -> usize {
     }
     let now = getrlimit(Resource::Nofile).current;
     now.map_or(usize::MAX, |now| usize::try_from(now).unwrap_or(usize::MAX))
+}
+
+/// Where providers may keep what the next broker needs after a crash.
+fn runtime(locations: &Locations) -> Runtime {
+    let name = locations.socket.file_name().unwrap_or_default();
+    Runtime {
+        directories: locations.runtime_directories(),
+        name: name.to_string_lossy().into_owned(),
+        boot: BootId::parse(&tickets::boot_id()),
+    }
 }
 
 /// Where profiles are, and what they may name.

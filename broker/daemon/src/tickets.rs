@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use sundown_core::TicketKey;
+use sundown_providers::runtime::is_in_memory;
 
 const MAGIC: &[u8; 8] = b"sundown1";
 const BOOT: usize = 36;
@@ -193,8 +194,7 @@ pub(crate) fn boot_id() -> String {
 
 /// Whether a file is gone when the machine is.
 pub(crate) fn on_tmpfs(path: &Path) -> bool {
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
-    rustix::fs::statfs(path).is_ok_and(|system| system.f_type as u64 == TMPFS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|system| is_in_memory(&system))
 }
 
 fn new_key() -> io::Result<TicketKey> {

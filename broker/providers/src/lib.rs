@@ -16,13 +16,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sundown_core::provider::{
     AddressCall, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
     StoreRead, StoreWrite, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
+
+use self::runtime::Runtime;
 
 mod fault;
 mod files;
@@ -32,6 +34,7 @@ pub mod conformance;
 pub mod headers;
 pub mod maildir;
 pub mod notice;
+pub mod runtime;
 pub mod smtp;
 pub mod sqlite;
 
@@ -116,7 +119,11 @@ pub trait TransportProvider: Send {
     /// Forgets a prepared message.
     fn cancel(&mut self, id: u64);
 
-    /// After a crash between prepare and the answer to complete: finds out what became of the message, or finishes it.
+    /// After a crash between prepare and the answer to complete: finds out what became of the message, or finishes it. So it is
+    /// asked, too, when the object that prepared it was left behind with its session, and may be at work: what is
+    /// [`Outcome::NotSent`] then is never handed over by that one, because it is prepared again.
+    ///
+    /// [`Outcome::NotSent`]: sundown_core::provider::Outcome::NotSent
     fn recover(
         &mut self,
         transmission: Transmission,
@@ -308,6 +315,8 @@ pub struct Registry {
     pub transports: HashMap<String, Constructor<dyn TransportProvider>>,
     /// Address books by kind.
     pub address_books: HashMap<String, Constructor<dyn AddressBookProvider>>,
+    /// Where they may keep what lasts as long as the machine runs. The broker says it before it makes the first of them.
+    pub runtime: Arc<OnceLock<Runtime>>,
 }
 
 impl Registry {
@@ -325,10 +334,11 @@ impl Registry {
             ),
         );
         let destinations = smtp::Destinations::default();
+        let dots = Arc::new(smtp::Dots::new(Arc::clone(&registry.runtime)));
         registry.transports.insert(
             "smtp".into(),
             Arc::new(move |spec| {
-                let smtp = smtp::Smtp::new(spec, &destinations)?;
+                let smtp = smtp::Smtp::new(spec, &destinations, &dots)?;
                 Ok(Box::new(smtp) as Box<dyn TransportProvider>)
             }),
         );

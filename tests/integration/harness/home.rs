@@ -14,6 +14,8 @@ use super::{Broker, Lines, Maildir, Shell, left, wait_for_end};
 /// A home that is gone at the end of its test.
 pub(crate) struct Home {
     root: TempDir,
+    /// The runtime directory, where it is not in the home.
+    run: Option<TempDir>,
 }
 
 /// What a command that has ended said.
@@ -47,10 +49,19 @@ impl Home {
     /// An empty one.
     pub(crate) fn new() -> Self {
         let root = tempfile::Builder::new().prefix("sundown-").tempdir().expect("a directory");
-        let home = Self { root };
+        let home = Self { root, run: None };
         fs::create_dir(home.path("run")).expect("made");
         fs::set_permissions(home.path("run"), fs::Permissions::from_mode(0o700)).expect("changed");
         home
+    }
+
+    /// One whose runtime directory is in memory, as on a machine that a service manager has set up; `None` where nothing is.
+    pub(crate) fn with_memory() -> Option<Self> {
+        let memory = Path::new("/dev/shm");
+        is_in_memory(memory).then_some(())?;
+        let run = tempfile::Builder::new().prefix("sundown-run-").tempdir_in(memory).ok()?;
+        fs::set_permissions(run.path(), fs::Permissions::from_mode(0o700)).expect("changed");
+        Some(Self { run: Some(run), ..Self::new() })
     }
 
     /// One with this settings file.
@@ -65,9 +76,19 @@ impl Home {
         self.root.path().join(path)
     }
 
+    /// The runtime directory.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.run.as_ref().map_or_else(|| self.path("run"), |run| run.path().to_owned())
+    }
+
+    /// Whether the runtime directory is gone when the machine is. Where the tests' directories are in memory, each is.
+    pub(crate) fn has_memory(&self) -> bool {
+        is_in_memory(&self.runtime())
+    }
+
     /// Where the broker's socket is.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.path("run/sundown/broker.sock")
+        self.runtime().join("sundown/broker.sock")
     }
 
     /// The data directory.
@@ -115,7 +136,7 @@ impl Home {
     pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).current_dir(self.root.path()).env_clear();
-        command.env("HOME", self.root.path()).env("XDG_RUNTIME_DIR", self.path("run"));
+        command.env("HOME", self.root.path()).env("XDG_RUNTIME_DIR", self.runtime());
         command
     }
 
@@ -174,6 +195,11 @@ impl AsRef<Path> for Home {
     fn as_ref(&self) -> &Path {
         self.root.path()
     }
+}
+
+fn is_in_memory(directory: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::statfs(directory).is_ok_and(|system| system.f_type as u64 == TMPFS)
 }
 
 /// Runs a command to its end.

@@ -158,6 +158,11 @@ pub const RECOVER_FINDS_OUT: Sentence = Sentence {
     text: "After a crash between prepare and the answer to complete: finds out what became of the message, or \
            finishes it.",
 };
+/// What is queued again is not handed over by the one that had it before.
+pub const NOT_SENT_STAYS_SO: Sentence = Sentence {
+    id: "TransportProvider::recover",
+    text: "What is NotSent is never handed over by the object that prepared it, which may be at work.",
+};
 /// Each recipient has one result.
 pub const ONE_RESULT_EACH: Sentence = Sentence {
     id: "TransportProvider::complete",

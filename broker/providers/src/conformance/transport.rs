@@ -19,7 +19,7 @@ use super::runner::{Broken, Check, Steps, Verdict, broken};
 use super::shutdown::{self, Failure, Subject, Used};
 use super::{
     ALWAYS_ANSWERS, CANCEL_FORGETS, LOGON_AGAIN, MARKER_IS_SHORT, NEIGHBOURS_UNAFFECTED,
-    ONE_RESULT_EACH, RECOVER_FINDS_OUT, WORKS, unique,
+    NOT_SENT_STAYS_SO, ONE_RESULT_EACH, RECOVER_FINDS_OUT, WORKS, unique,
 };
 
 type Make = Arc<dyn Fn() -> Result<Box<dyn TransportProvider>> + Send + Sync>;
@@ -130,6 +130,7 @@ pub(super) fn checks() -> Vec<Check<Transport>> {
         Check { name: "cancel forgets", run: cancel_forgets },
         Check { name: "a message in flight outlives a do", run: flight_outlives_a_do },
         Check { name: "what was prepared can be recovered", run: prepared_is_recovered },
+        Check { name: "what is not sent is not sent later", run: not_sent_stays_so },
         Check { name: "every reply is answered", run: every_reply_is_answered },
         Check { name: "calls about unknown messages are answered", run: unknown_is_answered },
         Check { name: "a logon without a store can be repeated", run: a_failed_logon_is_repeated },
@@ -347,6 +348,33 @@ fn prepared_is_recovered(transport: &mut Transport, steps: &Steps) -> Verdict {
         .or_else(|why| broken(RECOVER_FINDS_OUT, why))?;
     each_once(&transmission, &results).or_else(|why| broken(RECOVER_FINDS_OUT, why))?;
     transport.work().or_else(|why| broken(RECOVER_FINDS_OUT, why))
+}
+
+/// The session of the object that prepared a message was left behind, and another session asks.
+fn not_sent_stays_so(transport: &mut Transport, steps: &Steps) -> Verdict {
+    transport.ready(steps)?;
+    steps.note("prepare");
+    let (transmission, marker) = transport.prepared().or_else(|why| broken(WORKS, why))?;
+    steps.note("another object beside it, logon, recover");
+    let behind = transport.made.take();
+    transport.renew().or_else(|error| broken(LOGON_AGAIN, error.to_string()))?;
+    transport.ready(steps)?;
+    let results = transport
+        .recovered(&transmission, &marker)
+        .or_else(|why| broken(RECOVER_FINDS_OUT, why))?;
+    steps.note("complete by the first object");
+    let asked = std::mem::replace(&mut transport.made, behind);
+    let late = transport.completed(transmission.id).unwrap_or_default();
+    transport.made = asked;
+    let twice = late.iter().find(|late| {
+        let of_it = |r: &&RecipientResult| r.recipient == late.recipient;
+        let found = results.iter().find(of_it).map(|result| result.outcome);
+        found == Some(Outcome::NotSent) && late.outcome != Outcome::Later
+    });
+    match twice {
+        Some(late) => broken(NOT_SENT_STAYS_SO, format!("it says {late:?} after NotSent")),
+        None => Ok(()),
+    }
 }
 
 /// Also those that wait when the transport is logged off and dropped.

@@ -13,6 +13,7 @@ use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::answer::{Answer, Inbox, Meaning};
+use super::dots::Leave;
 use super::wire::Stream;
 
 /// How long a server may take to say goodbye. Nothing depends on it.
@@ -183,6 +184,12 @@ impl Connection {
         self.stream.wire().set_deadline(Instant::now() + self.timeout);
         let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
         sent.map_err(|error| Trouble::of(&self.place, &error))
+    }
+
+    /// Sends the dot that ends a message, which nothing else sends. The body before it was sent to its last line end, so its first
+    /// byte leaves by this call.
+    pub(super) fn send_dot(&mut self, _: Leave) -> Result<(), Trouble> {
+        self.send(b".\r\n")
     }
 
     /// Waits for an answer.

@@ -18,6 +18,7 @@ use sundown_protocol::Code;
 
 use super::destinations::Destination;
 use super::dial::Dialer;
+use super::dots::Dots;
 use super::worker::Worker;
 use crate::headers::without_bcc;
 use crate::{Prepared, Reply, Result, Support};
@@ -61,6 +62,8 @@ pub(super) struct Shared {
     pub(super) dialer: Arc<Dialer>,
     /// Allows them.
     pub(super) destination: Arc<Destination>,
+    /// Knows which messages' ends have begun.
+    pub(super) dots: Arc<Dots>,
     support: Arc<dyn Support>,
     words: Mutex<HashMap<u64, (u64, Sender<Word>)>>,
     /// Jobs that are not done.
@@ -128,10 +131,11 @@ impl Crew {
         name: &str,
         dialer: Arc<Dialer>,
         destination: Arc<Destination>,
+        dots: Arc<Dots>,
         support: Arc<dyn Support>,
     ) -> Self {
         let (words, load) = (Mutex::default(), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { dialer, destination, support, words, load });
+        let shared = Arc::new(Shared { dialer, destination, dots, support, words, load });
         let (jobs, queue) = unbounded();
         let (session, over) = bounded(0);
         let (alive, ended) = bounded(0);

@@ -8,11 +8,13 @@
 //! | `answer`, `connection` | the conversation: lines there, answers back |
 //! | `dial`, `auth` | from a host's name to a server that takes messages |
 //! | `envelope`, `body`, `transaction` | one message |
+//! | `dots` | what a crash must not take away: whether a message's end has begun |
 //! | `destinations` | how many connections all sessions of the broker have to one server |
 //! | `crew`, `worker` | the threads that do all this |
 //!
 //! A message's outcome is certain up to the dot that ends it: whatever fails before, the server did not take it. From the
-//! dot's first byte to the server's answer nobody knows, and nothing can be found out later.
+//! dot's first byte to the server's answer nobody knows, and nothing can be found out later. Also after a crash, as long as the
+//! machine runs: `dots` keeps whether the dot has begun.
 
 mod answer;
 mod auth;
@@ -22,6 +24,7 @@ mod connection;
 mod crew;
 mod destinations;
 mod dial;
+mod dots;
 mod envelope;
 mod secret;
 mod settings;
@@ -46,33 +49,59 @@ use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, T
 use self::crew::{Crew, Patience};
 use self::destinations::Destination;
 use self::dial::Dialer;
+use self::dots::{Fate, Marker};
 use self::settings::Settings;
 
 pub use self::destinations::Destinations;
+pub use self::dots::Dots;
 
 /// Hands messages to the submission server of a profile's section.
 pub struct Smtp {
     name: String,
     dialer: Arc<Dialer>,
     destination: Arc<Destination>,
+    dots: Arc<Dots>,
     crew: Option<Crew>,
 }
 
 impl Smtp {
-    /// A transport that touches neither network nor files before its first message. The destinations are those of the
+    /// A transport that touches neither network nor files before its first message. Destinations and dots are those of the
     /// whole broker.
-    pub fn new(spec: &ProviderSpec, destinations: &Destinations) -> Result<Self> {
+    pub fn new(spec: &ProviderSpec, destinations: &Destinations, dots: &Arc<Dots>) -> Result<Self> {
         let settings = Settings::parse(&spec.options).map_err(|e| {
             ProviderError::new(e.code, format!("transport {}: {}", spec.name, e.message))
         })?;
         let destination = destinations.of(&settings);
         let dialer = Arc::new(Dialer::new(settings));
-        Ok(Self { name: spec.name.clone(), dialer, destination, crew: None })
+        let (name, dots) = (spec.name.clone(), Arc::clone(dots));
+        Ok(Self { name, dialer, destination, dots, crew: None })
     }
 
     fn not_logged_on(&self) -> ProviderError {
         let text = format!("{}: no session is logged on to it", self.name);
         ProviderError::new(Code::E_NOT_INITIALIZED, text)
+    }
+
+    /// What became of a message that was cut off.
+    fn found_out(&self, marker: &str) -> (Outcome, String) {
+        let marker = Marker::parse(marker);
+        let place = match marker.place {
+            "" => self.dialer.settings.place(),
+            place => clean(place),
+        };
+        let Some(mark) = marker.mark else { return cut_off(&place) };
+        match self.dots.find_out(&mark) {
+            Ok(Fate::Sent) => (Outcome::Sent, format!("{place} took it before the broker ended")),
+            Ok(Fate::NotSent) => {
+                let words =
+                    format!("the broker ended before {place} had taken it; it is sent again");
+                (Outcome::NotSent, words)
+            }
+            Err(why) => {
+                tracing::info!(server = place, %why, "what became of a message is unknown");
+                cut_off(&place)
+            }
+        }
     }
 
     fn close(&mut self, patience: Patience) {
@@ -87,7 +116,8 @@ impl TransportProvider for Smtp {
         self.close(Patience::None);
         self.dialer.forget();
         let (dialer, destination) = (self.dialer.clone(), self.destination.clone());
-        self.crew = Some(Crew::new(&self.name, dialer, destination, support));
+        let dots = Arc::clone(&self.dots);
+        self.crew = Some(Crew::new(&self.name, dialer, destination, dots, support));
         let settings = &self.dialer.settings;
         // Each connection has one message at work and one behind it, so that it never waits for the queue.
         let window = settings.connections.saturating_mul(2);
@@ -124,13 +154,10 @@ impl TransportProvider for Smtp {
         marker: String,
         reply: Reply<Vec<RecipientResult>>,
     ) {
-        let place = if marker.is_empty() { self.dialer.settings.place() } else { clean(&marker) };
-        let words = format!(
-            "the broker ended while the message was handed over to {place}; it may have gone out"
-        );
+        let (outcome, words) = self.found_out(&marker);
         let one = |(recipient, _): &(usize, String)| RecipientResult {
             recipient: *recipient,
-            outcome: Outcome::Unknown,
+            outcome,
             reply: words.clone(),
         };
         reply.send(Ok(transmission.recipients.iter().map(one).collect()));
@@ -155,6 +182,13 @@ impl TransportProvider for Smtp {
     fn has_nothing_to_save(&self) -> bool {
         true
     }
+}
+
+fn cut_off(place: &str) -> (Outcome, String) {
+    let words = format!(
+        "the broker ended while the message was handed over to {place}; it may have gone out"
+    );
+    (Outcome::Unknown, words)
 }
 
 impl Drop for Smtp {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  begin:   MAIL ─► RCPT … ─► somebody is accepted ── the intent is stored meanwhile ──►
-//!  finish:  DATA ─► the body ─► the dot ─► the last answer
-//!                                 └─ from its first byte on, no answer means that nobody knows
+//!  finish:  DATA ─► the body ─► the mark ─► the dot ─► the last answer
+//!                                             └─ from its first byte on, no answer means that nobody knows
 //! ```
 
 use std::io::Read;
@@ -17,6 +17,7 @@ use super::answer::{Answer, Meaning};
 use super::auth::not_logged_on;
 use super::body::{OnWire, PIECE, Survey, read};
 use super::connection::{Connection, Kind, Trouble};
+use super::dots::{Dot, Fate, Leave};
 use super::envelope::{Envelope, Unfit};
 
 /// Commands that are sent without waiting for an answer to each. Their answers fit into the buffers between us, or both
@@ -180,6 +181,17 @@ impl Finished {
         Self { outcome, words: words.into(), after }
     }
 
+    /// What became of the message, if that is certain.
+    fn fate(&self) -> Option<Fate> {
+        match self.outcome {
+            Outcome::Sent => Some(Fate::Sent),
+            Outcome::Failed | Outcome::Later | Outcome::Offline | Outcome::NotSent => {
+                Some(Fate::NotSent)
+            }
+            Outcome::Unknown => None,
+        }
+    }
+
     /// By an answer, which ends the transaction or leaves it as it was before DATA.
     fn by(answer: &Answer, after: After) -> Self {
         let outcome = match answer.meaning() {
@@ -192,8 +204,12 @@ impl Finished {
     }
 }
 
-/// Hands the message over.
-pub(super) fn finish(connection: &mut Connection, message: impl Read) -> Finished {
+/// Hands the message over. Where the attempt has a slot for its dot, that is begun before the dot is sent.
+pub(super) fn finish(
+    connection: &mut Connection,
+    message: impl Read,
+    dot: Option<&Dot>,
+) -> Finished {
     let answer = match connection.command(&Data.to_string()) {
         Ok(answer) => answer,
         Err(trouble) => {
@@ -208,10 +224,17 @@ pub(super) fn finish(connection: &mut Connection, message: impl Read) -> Finishe
         Meaning::Done => return Finished::new(Outcome::Later, answer.words(), After::Broken),
         Meaning::Later | Meaning::Never => return Finished::by(&answer, After::Unfinished),
     }
-    match send_body(connection, message) {
-        Ok(()) => end(connection),
-        Err(finished) => finished,
+    if let Err(finished) = send_body(connection, message) {
+        return finished;
     }
+    let finished = match Leave::take(dot) {
+        Ok(leave) => end(connection, leave),
+        Err(why) => return Finished::new(Outcome::Later, why.to_string(), After::Broken),
+    };
+    if let (Some(dot), Some(fate)) = (dot, finished.fate()) {
+        dot.answered(fate);
+    }
+    finished
 }
 
 /// The body up to its last line end. If it breaks off, the message was surely not taken: it has no end.
@@ -261,9 +284,9 @@ fn last_words(connection: &mut Connection) -> Result<(), Finished> {
 }
 
 /// The dot. From its first byte on, only an answer tells what became of the message.
-fn end(connection: &mut Connection) -> Finished {
+fn end(connection: &mut Connection, leave: Leave) -> Finished {
     let before = connection.sent();
-    if let Err(trouble) = connection.send(b".\r\n") {
+    if let Err(trouble) = connection.send_dot(leave) {
         if connection.sent() == before {
             return Finished::new(Outcome::Later, trouble.words, After::Broken);
         }

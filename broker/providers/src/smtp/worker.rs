@@ -19,6 +19,7 @@ use super::body::Survey;
 use super::connection::{Connection, Kind};
 use super::crew::{Job, Shared, Word};
 use super::destinations::{IfDown, NoPermit, Permit};
+use super::dots::{Dot, Marker};
 use super::transaction::{self, After, Begun, Finished, NotBegun};
 use crate::{Prepared, Reply, Result};
 
@@ -135,9 +136,12 @@ impl Worker {
             reply.send(Ok(Prepared { marker: String::new(), refused }));
             return self.reset();
         }
-        reply.send(Ok(Prepared { marker: self.shared.dialer.settings.place(), refused }));
+        let place = self.shared.dialer.settings.place();
+        let dot = self.shared.dots.take();
+        let marker = Marker { place: &place, mark: dot.as_ref().map(Dot::mark).copied() };
+        reply.send(Ok(Prepared { marker: marker.to_string(), refused }));
         match word.recv() {
-            Ok(reply) => self.finish(transmission, &accepted, reply),
+            Ok(reply) => self.finish(transmission, &accepted, dot.as_ref(), reply),
             Err(_) => self.reset(),
         }
     }
@@ -207,12 +211,18 @@ impl Worker {
         Ok(())
     }
 
-    fn finish(&mut self, transmission: &Transmission, accepted: &[usize], reply: Word) {
+    fn finish(
+        &mut self,
+        transmission: &Transmission,
+        accepted: &[usize],
+        dot: Option<&Dot>,
+        reply: Word,
+    ) {
         let Some(line) = &mut self.line else { return };
         let connection = &mut line.connection;
         let finished = self
             .shared
-            .read_message(transmission, |message| transaction::finish(connection, message));
+            .read_message(transmission, |message| transaction::finish(connection, message, dot));
         let Finished { outcome, words, after } = finished.unwrap_or_else(|error| Finished {
             outcome: Outcome::Later,
             words: error.message,

@@ -55,6 +55,8 @@ enum Mistake {
     ForgetsReplies,
     LeavesOutRecipients,
     WritesLongMarkers,
+    /// Says that a message was not sent, and lets the object that has it send it.
+    SendsWhatIsNotSent,
     RecoversNothing,
     ForgetsFlightsAtDo,
     TakesUnknownMessages,
@@ -295,6 +297,14 @@ impl TransportProvider for BadTransport {
     ) {
         match self.bent.mistake {
             RecoversNothing => reply.send(Ok(Vec::new())),
+            SendsWhatIsNotSent => {
+                let not_sent = |(recipient, _): &(usize, String)| RecipientResult {
+                    recipient: *recipient,
+                    outcome: sundown_core::provider::Outcome::NotSent,
+                    reply: String::new(),
+                };
+                reply.send(Ok(transmission.recipients.iter().map(not_sent).collect()));
+            }
             ForgetsFlightsAtDo => reply.send(Err(error())),
             _ => self.inner.recover(transmission, marker, reply),
         }
@@ -490,6 +500,7 @@ fn mistakes_of_transports_are_found() {
         (WritesLongMarkers, "what was prepared can be recovered", conformance::MARKER_IS_SHORT),
         (RecoversNothing, "what was prepared can be recovered", conformance::RECOVER_FINDS_OUT),
         (RecoversNothing, "what was not finished outlives a do", conformance::NO_DATA_LOSS),
+        (SendsWhatIsNotSent, "what is not sent is not sent later", conformance::NOT_SENT_STAYS_SO),
         (ForgetsFlightsAtDo, "a message in flight outlives a do", conformance::RECOVER_FINDS_OUT),
         (
             TakesUnknownMessages,

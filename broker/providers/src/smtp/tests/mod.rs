@@ -1,6 +1,7 @@
 //! The whole transport against a server that follows a script.
 
 mod auth;
+mod dots;
 mod outcomes;
 mod pool;
 mod server;
@@ -18,7 +19,7 @@ use sundown_core::provider::{
 use sundown_protocol::request::Report;
 
 use self::server::Server;
-use super::{Destinations, Smtp};
+use super::{Destinations, Dots, Smtp};
 use crate::{Prepared, Reply, Result, StoreReader, Support, TransportProvider};
 
 /// What a server begins with when it offers little.
@@ -108,7 +109,16 @@ impl Client {
         message: &[u8],
         destinations: &Destinations,
     ) -> Self {
-        let mut smtp = Smtp::new(&spec(port, options), destinations).expect("settings");
+        Self::of(&spec(port, options), message, destinations, &Arc::default())
+    }
+
+    fn of(
+        spec: &ProviderSpec,
+        message: &[u8],
+        destinations: &Destinations,
+        dots: &Arc<Dots>,
+    ) -> Self {
+        let mut smtp = Smtp::new(spec, destinations, dots).expect("settings");
         smtp.logon(Arc::new(Message(Arc::new(message.to_vec())))).expect("it logs on");
         Self { smtp }
     }
@@ -123,6 +133,13 @@ impl Client {
         let (reply, answer) = way();
         self.smtp.complete(id, reply);
         answer
+    }
+
+    /// Asks what became of a message that was cut off.
+    fn recover(&mut self, transmission: Transmission, marker: &str) -> Vec<RecipientResult> {
+        let (reply, answer) = way();
+        self.smtp.recover(transmission, marker.into(), reply);
+        get(&answer).expect("results")
     }
 
     fn validate(&mut self) -> Result<()> {

@@ -290,9 +290,7 @@ fn a_logoff_hands_nothing_over() {
 fn after_a_crash_nobody_knows() {
     let server = Server::start(&[]);
     let mut client = Client::new(&server, &[]);
-    let (reply, answer) = way();
-    client.smtp.recover(transmission(1, &["a@x", "b@x"]), "old.example.org:25".into(), reply);
-    let results = get(&answer).expect("results");
+    let results = client.recover(transmission(1, &["a@x", "b@x"]), "old.example.org:25");
     assert_eq!(outcomes(&results), [Outcome::Unknown; 2]);
     assert!(results[0].reply.contains("old.example.org:25"), "{}", results[0].reply);
     server.done();

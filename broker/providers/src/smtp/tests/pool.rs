@@ -157,7 +157,8 @@ fn a_log_off_does_not_wait_for_a_server_that_hangs() {
 
 #[test]
 fn without_a_session_there_is_nothing_to_send() {
-    let mut smtp = Smtp::new(&spec(1, &[]), &Destinations::default()).expect("settings");
+    let mut smtp =
+        Smtp::new(&spec(1, &[]), &Destinations::default(), &Arc::default()).expect("settings");
     let (reply, answer) = way();
     smtp.prepare(to_bob(1), reply);
     assert_eq!(get(&answer).expect_err("no session").code, Code::E_NOT_INITIALIZED);
@@ -169,10 +170,12 @@ fn without_a_session_there_is_nothing_to_send() {
 #[test]
 fn a_session_is_told_how_much_it_may_hand_over() {
     let options = [("connections", "3"), ("max_recipients", "7")];
-    let mut smtp = Smtp::new(&spec(1, &options), &Destinations::default()).expect("settings");
+    let mut smtp =
+        Smtp::new(&spec(1, &options), &Destinations::default(), &Arc::default()).expect("settings");
     let facts = smtp.logon(Arc::new(Message(Arc::default()))).expect("it logs on");
     assert_eq!((facts.window, facts.recipients), (6, 7));
-    let error = Smtp::new(&spec(1, &[("auth", "x")]), &Destinations::default()).err();
+    let error =
+        Smtp::new(&spec(1, &[("auth", "x")]), &Destinations::default(), &Arc::default()).err();
     let error = error.expect("a mistake");
     assert_eq!(error.code, Code::E_UNCONFIGURED);
     assert!(error.message.contains("relay") && error.message.contains("auth"), "{error}");

@@ -2,8 +2,8 @@
 //!
 //! A script has one step in each line: `> X` reads a line that begins with X, `< X` says X (steps of that kind that follow
 //! each other go out at once), `message` reads up to the dot, `body` reads some of a message, `tls` begins TLS, `close`
-//! closes, `hang` says nothing until the client closes, `stall` does not even read until the test is over, `trickle` sends
-//! a byte now and then, and `anything` takes all it is told. After its script a server knows RSET and QUIT.
+//! closes, `hang` says nothing until the client closes, `rest` too and notes what it was told, `stall` does not even read until
+//! the test is over, `trickle` sends a byte now and then, and `anything` takes all it is told. After its script a server knows RSET and QUIT.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
@@ -154,6 +154,7 @@ impl Side {
                     "body" => drop(self.read(&mut [0; 1000])),
                     "tls" => self.begin_tls(),
                     "hang" => while self.read(&mut [0; 1000]) > 0 {},
+                    "rest" => while self.line().is_some() {},
                     "stall" => drop(self.test_over.recv()),
                     "trickle" => self.trickle(),
                     "anything" => self.accept_all(),

@@ -12,6 +12,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sundown_protocol::Code;
 use tempfile::TempDir;
 
+use super::super::dots::tests::{dots_in, memory};
 use super::*;
 
 /// A CA, and where its certificate is.
@@ -96,6 +97,24 @@ fn a_message_goes_over_tls() {
         let (results, _) = over_tls(security, &script, config, &ca.file());
         assert_eq!(outcomes(&results.expect(security)), [Outcome::Sent]);
     }
+}
+
+/// Protected bytes wait in TLS before they are sent: of a dot that may not begin nothing is given to it.
+#[test]
+fn a_dot_that_may_not_begin_is_not_given_to_tls() {
+    let Some(memory) = memory() else { return };
+    let ca = Ca::new();
+    let transaction = "> MAIL\n> RCPT\n< 250 ok\n< 250 ok\n> DATA\n< 354 go on\nrest";
+    let script = format!("{STARTTLS}\n> EHLO\n< 250-test\n< 250 PIPELINING\n{transaction}");
+    let server = Server::with_tls(&[&script], Some(ca.server("localhost", Validity::Now)));
+    let options = [("host", "localhost"), ("security", "starttls"), ("ca_file", &ca.file())];
+    let spec = spec(server.port, &options);
+    let mut client = Client::of(&spec, MESSAGE, &Destinations::default(), &dots_in(memory.path()));
+    let marker = get(&client.prepare(to_bob(1))).expect("prepared").marker;
+    assert_eq!(outcomes(&client.recover(to_bob(2), &marker)), [Outcome::NotSent]);
+    assert_eq!(outcomes(&get(&client.complete(1)).expect("results")), [Outcome::Later]);
+    let told = server.done();
+    assert_eq!(told[0].last().map(String::as_str), Some("..dot"), "{told:?}");
 }
 
 #[test]
