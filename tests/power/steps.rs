@@ -242,7 +242,7 @@ fn write_of_the_outcome(used: &Disk) -> usize {
     let (home, server) = (Home::new(), Scripted::start(|_, _| None));
     fill(used, &home);
     home.profile("far", &format!("{}{RETRIES}", transport(server.port(), "")));
-    submit_and_die(&home, &recorder, "far", ("sync|store.db-wal|5|after", &in_parts()));
+    submit_and_die(&home, &recorder, "far", ("sync|store.db-wal|4|after", &in_parts()));
     let records = recorder.records();
     let dot = |record: &Record| matches!(record, Record::Sent { bytes, .. } if bytes == b".\r\n");
     let dot = records.iter().position(dot).expect("it is sent");

@@ -108,9 +108,10 @@ pub enum Effect {
 }
 
 impl ProviderError {
-    /// Whether there was no network, or nobody at its other end.
+    /// Whether there was no network, or no server at its other end. A transport that rests is `MAPI_E_OFFLINE`: it knows when to try
+    /// again, and a question whether it works would not let it rest.
     pub(crate) fn is_of_the_network(&self) -> bool {
-        matches!(self.code, Code::E_NETWORK_ERROR | Code::E_OFFLINE)
+        self.code == Code::E_NETWORK_ERROR
     }
 
     /// An error of that code. The call has done nothing.

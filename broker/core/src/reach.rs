@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use sundown_protocol::SessionId;
+use sundown_protocol::{Code, SessionId};
 
 use crate::broker::{Broker, Caller, Then};
 use crate::event::{EngineId, Turn};
@@ -154,6 +154,11 @@ impl Broker {
         let Some(Reach::Asked { tries, .. }) = reach else { return };
         match result {
             Err(error) if error.is_of_the_network() => self.not_reached(id, place, turn),
+            // Each question is a try of the password.
+            Err(error) if error.code == Code::E_LOGON_FAILED => {
+                self.set_reach(id, place, Reach::Trying { tries }, turn);
+                self.refused_by(id, place, &error.message, turn);
+            }
             _ => self.set_reach(id, place, Reach::Trying { tries }, turn),
         }
     }

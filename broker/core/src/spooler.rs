@@ -344,6 +344,7 @@ impl Broker {
                         self.not_reached(session, provider, turn);
                         Outcome::Offline
                     }
+                    Code::E_OFFLINE => Outcome::Offline,
                     Code::E_LOGON_FAILED => {
                         self.reached(session, provider, turn);
                         self.refused_by(session, provider, &error.message, turn);

@@ -70,7 +70,7 @@ fn one_message_is_tried_each_time() {
         world.hold("relay", "SubmitMessage");
         world.advance(secs(301));
         assert_eq!(world.waiting_calls("relay"), 1);
-        world.wire.broken.insert("relay".into(), Code::E_OFFLINE);
+        world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
         world.let_go("relay");
         assert_eq!(calls(&world, "relay", "SubmitMessage"), tried);
     }
@@ -142,4 +142,15 @@ fn a_session_that_lingers_sends_it_later() {
     assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
     world.advance(secs(60));
     world.assert_empty();
+}
+
+/// Each question whether it works is a try of the password: one that is refused counts, and the second puts the transport out.
+#[test]
+fn a_refused_password_is_not_tried_for_ever() {
+    let (mut world, _, _) = offline();
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    world.advance(secs(24 * 3_600));
+    let tries = calls(&world, "relay", "ValidateState") + calls(&world, "relay", "SubmitMessage");
+    assert!(tries <= 1 + 2, "{tries} tries");
+    assert!(status_of(&mut world, "relay").starts_with("failed"));
 }
