@@ -71,8 +71,12 @@ impl Bench<'_> {
         };
         let stored = move || {
             let began = Instant::now();
-            plain.iter_mut().for_each(|client| client.write(&sent));
-            plain.iter_mut().for_each(|client| client.read(ANSWER));
+            for client in &mut plain {
+                client.write(&sent);
+            }
+            for client in &mut plain {
+                client.read(ANSWER);
+            }
             Cost::of(began.elapsed(), count)
         };
         let committed = move || {

@@ -279,7 +279,9 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         mode(home.path(), 0o755);
         let [refused, own] = ["refused", "own"].map(|name| home.path().join(name));
-        [&refused, &own].into_iter().for_each(|path| fs::create_dir(path).expect("made"));
+        for path in [&refused, &own] {
+            fs::create_dir(path).expect("made");
+        }
         mode(&own, 0o777);
         let key = open_in(&refused).key();
         let file = refused.join("broker.sock.tickets");

@@ -1025,13 +1025,12 @@ fn recipients_keep_what_became_of_them() {
             recipient.reply = Some(format!("250 {round}"));
         }
         changed.attempts += 1;
-        let write = match random.next_u32() % 2 {
-            0 => change(&changed),
-            _ => {
-                let notice = (changed.record + 1_000_000, wall());
-                let part = SubmissionUpdate::part(&changed, places, Vec::new(), notice);
-                StoreWrite::Update(Box::new(part))
-            }
+        let write = if random.next_u32().is_multiple_of(2) {
+            change(&changed)
+        } else {
+            let notice = (changed.record + 1_000_000, wall());
+            let part = SubmissionUpdate::part(&changed, places, Vec::new(), notice);
+            StoreWrite::Update(Box::new(part))
         };
         match random.next_u32() % 4 {
             // The second is refused, and undoes nothing of the first.
