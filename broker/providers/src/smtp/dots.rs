@@ -131,7 +131,7 @@ impl Ledger {
     fn find_out(&mut self, mark: &Mark) -> Result<Fate, Doubt> {
         let fate = self.slots.fate(mark.slot, mark.attempt)?;
         if self.slots.read(mark.slot).is_ok_and(|(_, state)| state == State::Clear) {
-            self.write(mark, State::Withdrawn).map_err(Doubt::Unreadable)?;
+            self.write(mark, State::Withdrawn)?;
         }
         Ok(fate)
     }
@@ -284,7 +284,7 @@ pub(super) enum Fate {
 }
 
 /// Why what became of a message is not certain.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Doubt {
     /// The broker does not know which run of the machine this is.
     NoBootId,
@@ -301,7 +301,13 @@ pub(super) enum Doubt {
     /// The dot has begun.
     Begun,
     /// The file could not be read, or written.
-    Unreadable(io::Error),
+    Unreadable(String),
+}
+
+impl From<io::Error> for Doubt {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
 }
 
 impl fmt::Display for Doubt {

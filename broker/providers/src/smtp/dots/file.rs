@@ -151,21 +151,19 @@ impl Slots {
             Ok(file) => file,
             Err(Errno::NOENT) => return Err(Doubt::NoFile),
             Err(Errno::LOOP) => return Err(Doubt::Strange),
-            Err(error) => return Err(Doubt::Unreadable(error.into())),
+            Err(error) => return Err(io::Error::from(error).into()),
         };
-        let ours = is_own(directory, 0o022).map_err(Doubt::Unreadable)?
-            && is_own(&file, 0o077).map_err(Doubt::Unreadable)?
-            && in_memory(&file);
+        let ours = is_own(directory, 0o022)? && is_own(&file, 0o077)? && in_memory(&file);
         if !ours {
             return Err(Doubt::Strange);
         }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(Doubt::InUse),
-            Err(error) => return Err(Doubt::Unreadable(error.into())),
+            Err(error) => return Err(io::Error::from(error).into()),
         }
         let (file, mut header) = (File::from(file), [0; HEADER]);
-        file.read_exact_at(&mut header, 0).map_err(Doubt::Unreadable)?;
+        file.read_exact_at(&mut header, 0)?;
         let number =
             |at: usize| u128::from_le_bytes(header[at..at + 16].try_into().expect("sixteen bytes"));
         if !header.starts_with(MAGIC) || number(8) != id {
@@ -193,7 +191,7 @@ impl Slots {
         match self.read(slot) {
             Ok((found, _)) if found != attempt => Err(Doubt::OtherAttempt),
             Ok((_, state)) => state.fate().ok_or(Doubt::Begun),
-            Err(error) => Err(Doubt::Unreadable(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -205,6 +203,13 @@ impl Slots {
         let mut slots = bytes[HEADER..].chunks_exact(SLOT);
         read.is_ok()
             && slots.any(|slot| State::of(u64::from(slot[0])).fate() == Some(Fate::NotSent))
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // A process that was just forked to run a command has the file too, for a moment, and would keep the lock.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -168,6 +168,17 @@ fn another_users_file_is_doubted() {
     assert_eq!(said(&dots_in(memory.path()).find_out(&mark)), "strange");
 }
 
+/// Another user who may change the directory could put another file in its place.
+#[test]
+fn no_file_is_made_where_others_may_change_it() {
+    let Some(memory) = memory() else { return };
+    chmod(memory.path(), 0o730);
+    assert!(dots_in(memory.path()).take().is_none());
+    assert_eq!(files(memory.path()), [] as [PathBuf; 0]);
+    chmod(memory.path(), 0o755);
+    assert!(dots_in(memory.path()).take().is_some());
+}
+
 /// Two ids that are both hidden are not equal, and without one no slot is taken.
 #[test]
 fn without_a_boot_id_nothing_is_known() {
@@ -236,6 +247,7 @@ fn what_cannot_be_written_down_does_not_begin() {
     let dot = Dot { ledger, mark };
     assert!(matches!(Leave::take(Some(&dot)), Err(Withheld::Unwritten(_))));
     assert!(dots.take().is_none(), "a slot that cannot be begun is of no use");
+    assert_eq!(lock(&dot.ledger).free, [5], "none was tried");
     assert_eq!(said(&dots.find_out(&mark)), "unreadable", "nor can it be withdrawn");
 }
 

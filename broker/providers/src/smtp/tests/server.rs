@@ -2,7 +2,7 @@
 //!
 //! A script has one step in each line: `> X` reads a line that begins with X, `< X` says X (steps of that kind that follow
 //! each other go out at once), `message` reads up to the dot, `body` reads some of a message, `tls` begins TLS, `close`
-//! closes, `hang` says nothing until the client closes, `rest` too and notes what it was told, `stall` does not even read until
+//! closes, `hang` says nothing until the client closes, `rest` too and notes the last lines of what it was told, `stall` does not even read until
 //! the test is over, `trickle` sends a byte now and then, and `anything` takes all it is told. After its script a server knows RSET and QUIT.
 
 use std::convert::Infallible;
@@ -154,7 +154,7 @@ impl Side {
                     "body" => drop(self.read(&mut [0; 1000])),
                     "tls" => self.begin_tls(),
                     "hang" => while self.read(&mut [0; 1000]) > 0 {},
-                    "rest" => while self.line().is_some() {},
+                    "rest" => self.rest(),
                     "stall" => drop(self.test_over.recv()),
                     "trickle" => self.trickle(),
                     "anything" => self.accept_all(),
@@ -208,6 +208,20 @@ impl Side {
         let text = String::from_utf8_lossy(&line[..line.len() - 2]).into_owned();
         self.transcript.lock().expect("a lock").push(text.clone());
         Some(text)
+    }
+
+    fn rest(&mut self) {
+        let (mut all, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            match self.read(&mut piece) {
+                0 => break,
+                n => all.extend_from_slice(&piece[..n]),
+            }
+        }
+        let text = String::from_utf8_lossy(&all);
+        let mut last: Vec<_> = text.lines().rev().take(9).map(str::to_owned).collect();
+        last.reverse();
+        self.transcript.lock().expect("a lock").append(&mut last);
     }
 
     fn message(&mut self) {
