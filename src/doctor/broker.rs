@@ -56,7 +56,7 @@ pub(super) fn answers(status: &Status) -> Finding {
     Finding::warning("broker", text, advice)
 }
 
-/// Those that failed or are damaged, with their words.
+/// Those that failed, are damaged or cannot be reached, with their words.
 pub(super) fn providers(status: &Status) -> Vec<Finding> {
     let mut failed = Vec::new();
     let mut count = 0;
@@ -70,11 +70,8 @@ pub(super) fn providers(status: &Status) -> Vec<Finding> {
                     "its mail waits and goes out by itself when it can be reached; `sundown profile check {profile}` \
                      says what is wrong, `sundown queue flush` tries at once"
                 );
-                failed.push(Finding::warning(
-                    "provider",
-                    format!("{kind} {name} of profile {profile} is unreachable"),
-                    advice,
-                ));
+                let text = format!("{kind} {name} of profile {profile} is unreachable");
+                failed.push(Finding::warning("provider", text, advice));
                 continue;
             }
             let advice = if status.starts_with("failed") {

@@ -260,3 +260,53 @@ fn entries_are_changed_by_hand() {
         assert_eq!(other["error"]["code"], "MAPI_E_INVALID_PARAMETER", "{change}");
     }
 }
+
+/// One message finds out that no server is there. The next one waits without being tried; `status` says why, and `doctor` warns.
+///
+/// QUEUE-11, design §3.18
+#[test]
+fn mail_for_a_server_that_is_not_there_waits() {
+    let home = Home::new();
+    let port = {
+        let nothing = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
+        nothing.and_then(|n| n.local_addr()).expect("a port").port()
+    };
+    let profile = format!(
+        "[[transport]]\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\nsecurity = \"none\"\n\
+         accept = [\"*\"]\n[queue]\nretry_min = \"1h\"\n"
+    );
+    home.profile("default", &profile);
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let tried = shell.submit(1, &home.message("tried"));
+    let state = |entry: &str| queue(&home, &["show", entry])["state"].clone();
+    broker.until("the deferral", || state(&tried) == "deferred");
+    let waits = shell.submit(1, &home.message("waits"));
+    let status = home.status();
+    let providers = status["sessions"][0]["providers"].as_array().expect("rows");
+    assert!(providers.iter().any(|p| p["status"] == "unreachable"), "{providers:?}");
+    assert_eq!(queue(&home, &["show", &waits])["attempts"], 0);
+    assert_eq!(state(&waits), "queued");
+    let found = home.run(&["doctor", "--json"]).output;
+    assert!(found.contains("transport smtp of profile default is unreachable"), "{found}");
+}
+
+/// `keep_sent = "off"`: what was sent is not kept, and what became of it is still known.
+#[test]
+fn what_was_sent_is_not_kept_where_the_profile_says_so() {
+    let home = Home::new();
+    home.profile("default", "[[store]]\nkeep_sent = \"off\"\n");
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = shell.submit(1, &home.message("short"));
+    let state = || queue(&home, &["show", &entry])["state"].clone();
+    broker.until("the delivery", || state() == "sent");
+    let sent = shell.ok("open session=1 what=sent")["object"].clone();
+    let rows = std::cell::RefCell::new(shell);
+    let list = || rows.borrow_mut().ok(&format!("list object={sent}"))["rows"].clone();
+    broker.until("an empty folder", || list() == json!([]));
+    assert_eq!(state(), "sent");
+    assert_eq!(home.maildir("default").count(), 1);
+}

@@ -394,7 +394,8 @@ impl Broker {
 
     /// Transports that were out get another chance, because somebody wants it.
     pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
-        self.try_reaching(id, turn);
+        let places = self.sessions.get(&id).map_or(0, |s| s.providers.len());
+        (0..places).for_each(|place| self.try_reaching(id, place, turn));
         for place in self.failed_transports(id) {
             self.revive(id, place, turn);
         }

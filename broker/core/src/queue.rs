@@ -61,7 +61,7 @@ pub(crate) struct Flushing {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum Flush {
-    /// Somebody who waits for an answer; all open stores have their turn. How many were found in those before.
+    /// A user, who waits for an answer; all open stores have their turn. How many were found in those before.
     All { asker: Asker, found: u64 },
     /// A member that is done with its store.
     Store,

@@ -61,13 +61,21 @@ impl Reach {
 impl Provider {
     /// How many more messages a transport may be handed; none while it logs on again or cannot be reached.
     pub(crate) fn room(&self) -> usize {
-        let window = match (&self.state, self.reach) {
-            (ProviderState::LoggingOn(_), _) => 0,
+        let most = match (&self.state, self.reach) {
             (ProviderState::Available, reach) if reach.waits() => 0,
             (ProviderState::Available, Reach::Trying { .. }) => 1,
-            _ => self.window,
+            _ => usize::MAX,
         };
-        window.saturating_sub(self.in_flight)
+        self.room_to_recover().min(most.saturating_sub(self.in_flight))
+    }
+
+    /// How many more messages a transport may be asked about that a crash cut off: what became of one is found out here, and not at
+    /// the other end.
+    pub(crate) fn room_to_recover(&self) -> usize {
+        match self.state {
+            ProviderState::LoggingOn(_) => 0,
+            _ => self.window.saturating_sub(self.in_flight),
+        }
     }
 
     /// Whether its messages wait because it cannot be reached.
@@ -99,15 +107,11 @@ impl Broker {
         self.set_reach(id, place, Reach::Yes, turn);
     }
 
-    /// Somebody wants its messages to be tried now.
-    pub(crate) fn try_reaching(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let waits = |(place, p): (usize, &Provider)| {
-            p.reach.waits().then_some((place, Reach::Trying { tries: p.reach.tries() }))
-        };
-        let waiting: Vec<_> = session.providers.iter().enumerate().filter_map(waits).collect();
-        for (place, reach) in waiting {
-            self.set_reach(id, place, reach, turn);
+    /// A transport is tried now, by one message: a user has asked for it, or it was found to work.
+    pub(crate) fn try_reaching(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let reach = self.sessions.get(&id).map(|s| s.providers[place].reach);
+        if let Some(reach) = reach.filter(|reach| reach.waits()) {
+            self.set_reach(id, place, Reach::Trying { tries: reach.tries() }, turn);
         }
     }
 

@@ -759,7 +759,10 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
             {
                 let intent = &recipient.intent;
                 // What is recovered is one transmission as it was handed over.
-                let most = if intent.is_some() { usize::MAX } else { provider.most_recipients };
+                let (most, room) = match intent {
+                    Some(_) => (usize::MAX, provider.room_to_recover()),
+                    None => (provider.most_recipients, provider.room()),
+                };
                 let same = |(p, group): &&mut (usize, Vec<usize>)| {
                     *p == place
                         && group.len() < most
@@ -768,8 +771,8 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
                 let groups = plan.groups_for(place);
                 match plan.groups.iter_mut().find(same) {
                     Some((_, group)) => group.push(index),
-                    None if provider.room() == 0 => plan.full = Some(place),
-                    None if groups < provider.room() => plan.groups.push((place, vec![index])),
+                    None if room == 0 => plan.full = Some(place),
+                    None if groups < room => plan.groups.push((place, vec![index])),
                     // The others follow when these are done.
                     None => {}
                 }

@@ -69,7 +69,7 @@ impl Broker {
         let works = reply.is_ok();
         self.answer(asker, reply, turn);
         if works {
-            self.try_reaching(session, turn);
+            self.try_reaching(session, place, turn);
             self.revive(session, place, turn);
         }
     }

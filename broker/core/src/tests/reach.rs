@@ -1,9 +1,10 @@
 //! Transports that cannot be reached: nothing is read or written for what waits, and everything goes out when they can.
 
-use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::reply::{Resource, SubmissionState};
 use sundown_protocol::request::{QueueAction, Request};
 use sundown_protocol::{Code, EntryId};
 
+use super::spooler::{OLD, left};
 use super::world::{Member, World, secs, transport};
 
 const MANY: usize = 40;
@@ -153,4 +154,41 @@ fn a_refused_password_is_not_tried_for_ever() {
     let tries = calls(&world, "relay", "ValidateState") + calls(&world, "relay", "SubmitMessage");
     assert!(tries <= 1 + 2, "{tries} tries");
     assert!(status_of(&mut world, "relay").starts_with("failed"));
+}
+
+/// What became of a message that a crash cut off is found out at this end: it does not wait for the network.
+#[test]
+fn what_a_crash_cut_off_is_recovered_meanwhile() {
+    let mut world = World::new();
+    let due = world.wall() + 60_000;
+    world.store("default").leave(left(OLD, SubmissionState::Transmitting, "b@x", due));
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+    let member = world.member(1);
+    world.submit(member, "c@x");
+    assert_eq!(status_of(&mut world, "relay"), "unreachable");
+    world.advance(secs(61));
+    assert_eq!(status_of(&mut world, "relay"), "unreachable");
+    assert_eq!(world.state(EntryId { store: 1, record: OLD }), SubmissionState::Sent);
+}
+
+/// That one transport works says nothing of another.
+#[test]
+fn a_transport_that_works_is_tried_alone() {
+    let mut world = World::new();
+    world.profile("default").transports =
+        vec![transport("far", &["*@x"]), transport("near", &["*"])];
+    let member = world.member(1);
+    for name in ["far", "near"] {
+        world.wire.broken.insert(name.into(), Code::E_NETWORK_ERROR);
+    }
+    world.submit(member, "b@x");
+    world.submit(member, "c@y");
+    world.wire.broken.remove("near");
+    let kind = Resource::TransportProvider;
+    let validate = Request::ValidateState { member: member.id, kind, provider: "near".into() };
+    world.done(member.at, validate);
+    world.submit(member, "d@x");
+    world.submit(member, "e@y");
+    assert_eq!(calls(&world, "far", "SubmitMessage"), 1);
+    assert_eq!(world.wire.delivered_to("e@y"), 1);
 }

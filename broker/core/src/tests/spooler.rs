@@ -12,10 +12,10 @@ use crate::provider::{Intent, Outcome, Recipient, Submission, TransportFacts};
 use crate::settings::OnUnknown;
 
 /// Where the records of earlier brokers begin.
-const OLD: u128 = 1 << 64;
+pub(super) const OLD: u128 = 1 << 64;
 
 /// A submission as an earlier broker left it in the store of the default profile.
-fn left(record: u128, state: SubmissionState, address: &str, now: u64) -> Submission {
+pub(super) fn left(record: u128, state: SubmissionState, address: &str, now: u64) -> Submission {
     let intent = (state == SubmissionState::Transmitting)
         .then(|| Intent { transport: "relay".into(), marker: "mark".into() });
     Submission {
@@ -626,15 +626,19 @@ fn profiles_have_their_own_policies() {
     assert!(world.now() > Duration::ZERO);
 }
 
+fn submit_to_many(world: &mut World, member: Member, count: usize) -> EntryId {
+    let addresses: Vec<_> = (0..count).map(|n| format!("a{n}@x")).collect();
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    world.try_submit(member, &addresses).expect("submitted")
+}
+
 /// A message to many is sent in many transmissions. What is written of each is about its own recipients.
 #[test]
 fn a_change_of_some_recipients_is_written_alone() {
     let mut world = World::new();
     world.wire.facts = TransportFacts { recipients: 10, window: 1 };
     let member = world.member(1);
-    let addresses: Vec<_> = (0..1_000).map(|n| format!("a{n}@x")).collect();
-    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-    let entry = world.try_submit(member, &addresses).expect("submitted");
+    let entry = submit_to_many(&mut world, member, 1_000);
     assert_eq!(world.state(entry), SubmissionState::Sent);
     assert_eq!(world.wire.delivered.len(), 1_000);
     let written = &world.store("default").written;
@@ -648,10 +652,8 @@ fn a_refused_change_is_written_with_the_next() {
     let mut world = World::new();
     world.wire.facts = TransportFacts { recipients: 10, window: 1 };
     let member = world.member(1);
-    let addresses: Vec<_> = (0..100).map(|n| format!("a{n}@x")).collect();
-    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     world.hold("relay", "EndMessage");
-    let entry = world.try_submit(member, &addresses).expect("submitted");
+    let entry = submit_to_many(&mut world, member, 100);
     let failures = [Code::E_DISK_ERROR; 2];
     world.store("default").failures.insert("UpdateSubmission", failures.into());
     world.let_go("relay");

@@ -24,7 +24,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use super::checkpoint::{self, Checkpointer, Health};
-use super::purge::{self, KeepSent, Purge};
+use super::purge::{self, KeepSent, Slices};
 use super::schema;
 use super::torn;
 use super::write::{Unsynced, Writer, wall};
@@ -138,13 +138,16 @@ impl Engine {
     }
 
     /// Checkpoints everything and closes the file.
-    pub(super) fn close(self) -> Result<()> {
-        let Self { checkpointer, writer, health, path, _lock, .. } = self;
+    pub(super) fn close(mut self) -> Result<()> {
         let began = Instant::now();
-        while !health.is_failed()
+        self.writer.room = Slices::More;
+        while !self.health.is_failed()
             && began.elapsed() < LAST_ROOM
-            && matches!(writer.give_back(), Ok(Purge::More))
-        {}
+            && self.writer.room == Slices::More
+        {
+            self.give_back();
+        }
+        let Self { checkpointer, writer, path, _lock, .. } = self;
         drop(checkpointer);
         let told = |error: rusqlite::Error| fault::sql(&path, &error);
         let truncated = checkpoint::truncate(&writer.connection).map_err(told);
@@ -344,20 +347,20 @@ impl Engine {
         }
         self.checkpointer.finish(&self.writer.connection);
         let every = Duration::from_millis(self.writer.keep_sent.purge_every());
-        if self.writer.purge == Purge::More || self.purged.elapsed() > every {
+        if self.writer.purge == Slices::More || self.purged.elapsed() > every {
             self.purged = Instant::now();
             // A commit that says nothing else counts as synced.
             if self.synchronize(Sync::Full).is_ok() {
                 self.purge(wall());
             }
-            if self.writer.purge == Purge::Done
+            if self.writer.purge == Slices::Done
                 && !self.health.is_failed()
                 && let Err(failure) = give_up_damaged(&mut self.writer, &self.path)
             {
                 let error = self.told(failure);
                 tracing::warn!(path = %self.path.display(), %error, "damaged messages stay");
             }
-        } else if self.writer.room == Purge::More && self.synchronize(Sync::Full).is_ok() {
+        } else if self.writer.room == Slices::More && self.synchronize(Sync::Full).is_ok() {
             self.give_back();
         }
     }
@@ -367,7 +370,7 @@ impl Engine {
         self.writer.room = self.writer.give_back().unwrap_or_else(|error| {
             tracing::warn!(path = %self.path.display(), %error, "free pages stay in the store");
             self.look_at(&error);
-            Purge::Done
+            Slices::Done
         });
     }
 
@@ -376,9 +379,9 @@ impl Engine {
         self.writer.purge = self.writer.purge(now).unwrap_or_else(|error| {
             warn_of_purge(&self.path, &error);
             self.look_at(&error);
-            Purge::Done
+            Slices::Done
         });
-        self.writer.room = Purge::More;
+        self.writer.room = Slices::More;
     }
 }
 
@@ -410,7 +413,7 @@ fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, 
     writer.purge = match writer.purge(wall()) {
         Err(error) if fault::is_damaged_page(&error) => {
             warn_of_purge(path, &error);
-            Purge::Done
+            Slices::Done
         }
         done => done?,
     };
@@ -418,14 +421,15 @@ fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, 
     Ok(writer)
 }
 
-/// What keeps a store from being written anew keeps it from nothing else. The log must not show it: each page is in it, and so that
-/// of the commits without a sync.
+/// What keeps a store from being written anew keeps it from nothing else, but for a disk that cannot be trusted any more. The log
+/// must not show it: each page is in it, and so that of the commits without a sync.
 fn write_anew(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     match purge::write_anew(connection) {
         Ok(false) => return Ok(()),
         Ok(true) => {
             tracing::info!(path = %path.display(), "a store with many free pages was written anew");
         }
+        Err(error) if fault::is_untrustworthy(&error) => return Err(error),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "a store keeps its free pages");
         }

@@ -126,3 +126,28 @@ fn a_purge_that_fails_closes_the_store() {
         is_closed_for_good(&mut fixture);
     });
 }
+
+/// A store that is written anew when it is opened is not opened when that fails, and is as it was.
+#[test]
+fn a_store_that_cannot_be_written_anew_is_as_it_was() {
+    inside("a_store_that_cannot_be_written_anew_is_as_it_was", || {
+        let mut fixture = Fixture::new();
+        fixture.writer().execute_batch("PRAGMA auto_vacuum = 0; VACUUM").expect("as it was");
+        let large = "x".repeat(200 << 10);
+        for record in 1..=40 {
+            fixture.write(save(record, inline(&large))).expect("it is saved");
+        }
+        for record in (2..=40).chain(2..=40) {
+            fixture.write(StoreWrite::Delete { record }).expect("it is deleted");
+        }
+        fixture.store.logoff().expect("it closes");
+        let before = getrlimit(Resource::Fsize);
+        let limit = Rlimit { current: Some(100 << 10), ..before };
+        setrlimit(Resource::Fsize, limit).expect("less is allowed");
+        let opened = fixture.store.logon();
+        setrlimit(Resource::Fsize, before).expect("the limit of before");
+        assert_eq!(opened.expect_err("it failed").code, Code::E_DISK_ERROR);
+        fixture.store.logon().expect("it opens");
+        assert_eq!(fixture.content(1), large);
+    });
+}

@@ -77,26 +77,26 @@ impl KeepSent {
     }
 }
 
-/// Whether a purge has come to its end.
+/// Whether work that goes in slices has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purge {
-    /// There may be more to forget.
+pub(super) enum Slices {
+    /// There may be more.
     More,
     Done,
 }
 
 impl Writer {
     /// One slice of what is to be forgotten, in a transaction of its own.
-    pub(super) fn purge(&mut self, now: u64) -> rusqlite::Result<Purge> {
-        if self.purge_submissions(now)? == Purge::More {
-            return Ok(Purge::More);
+    pub(super) fn purge(&mut self, now: u64) -> rusqlite::Result<Slices> {
+        if self.purge_submissions(now)? == Slices::More {
+            return Ok(Slices::More);
         }
         self.purge_sent(now)
     }
 
     /// Forgets what became of submissions, and keys: a message stays as one like any other, a row of what was deleted goes. A
     /// bounce stays while its notification does.
-    fn purge_submissions(&mut self, now: u64) -> rusqlite::Result<Purge> {
+    fn purge_submissions(&mut self, now: u64) -> rusqlite::Result<Slices> {
         let before = now.saturating_sub(KEPT) as i64;
         let bounced = state_number(SubmissionState::Bounced);
         let old = format!(
@@ -122,16 +122,16 @@ impl Writer {
             transaction.prepare_cached(sql)?.execute([seq])?;
         }
         transaction.commit()?;
-        Ok(if found.len() < PURGE { Purge::Done } else { Purge::More })
+        Ok(if found.len() < PURGE { Slices::Done } else { Slices::More })
     }
 
     /// Takes out of Sent what was there for long enough. Messages lie in the order in which they came, so it ends at the first that
     /// is too young. What bounced stays as long as that is known of it; a key is remembered for its week in any case.
-    fn purge_sent(&mut self, now: u64) -> rusqlite::Result<Purge> {
+    fn purge_sent(&mut self, now: u64) -> rusqlite::Result<Slices> {
         let before = match self.keep_sent {
             KeepSent::Off => u64::MAX,
             KeepSent::For(time) => now.saturating_sub(time),
-            KeepSent::Unsaid | KeepSent::Forever => return Ok(Purge::Done),
+            KeepSent::Unsaid | KeepSent::Forever => return Ok(Slices::Done),
         };
         let sql = format!(
             "SELECT seq, body, state, received FROM message WHERE folder = {} AND seq > ?1
@@ -155,10 +155,10 @@ impl Writer {
         }
         if old.len() < PURGE {
             self.purged_to = 0;
-            return Ok(Purge::Done);
+            return Ok(Slices::Done);
         }
         self.purged_to = old.last().map_or(0, |(seq, ..)| *seq);
-        Ok(Purge::More)
+        Ok(Slices::More)
     }
 
     fn take_out_of_sent(&self, (seq, body, state): Old) -> rusqlite::Result<()> {
@@ -178,9 +178,9 @@ impl Writer {
     }
 
     /// Gives a slice of free pages back, if there are many. Whether there are more.
-    pub(super) fn give_back(&self) -> rusqlite::Result<Purge> {
+    pub(super) fn give_back(&self) -> rusqlite::Result<Slices> {
         if !has_much_room(&self.connection)? {
-            return Ok(Purge::Done);
+            return Ok(Slices::Done);
         }
         let before = pages(&self.connection, "freelist_count")?;
         // Each step gives one page back.
@@ -191,7 +191,7 @@ impl Writer {
         drop(steps);
         // In a store that cannot give pages back one by one nothing changes.
         let less = pages(&self.connection, "freelist_count")? < before;
-        Ok(if less { Purge::More } else { Purge::Done })
+        Ok(if less { Slices::More } else { Slices::Done })
     }
 }
 

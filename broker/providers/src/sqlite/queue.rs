@@ -8,7 +8,7 @@ use sundown_protocol::Code;
 use sundown_protocol::request::{Folder, Notify};
 
 use super::body;
-use super::purge::{KeepSent, Purge};
+use super::purge::{KeepSent, Slices};
 use super::reader::submission_of;
 use super::recipients::{self, Envelope, MANY};
 use super::rows::{self, envelope_sum, key};
@@ -165,7 +165,7 @@ impl Writer {
             None => None,
         };
         if moved == Some(Folder::Sent) && self.keep_sent == KeepSent::Off {
-            self.purge = Purge::More;
+            self.purge = Slices::More;
         }
         let wanted = submission.report.notify.contains(Notify::FAILURE);
         let told = !update.bounced.is_empty() && !submission.from.is_empty() && wanted;

@@ -52,7 +52,7 @@ impl Fixture {
         self.store.reader()?.read(question)
     }
 
-    fn content(&self, record: u128) -> String {
+    pub(super) fn content(&self, record: u128) -> String {
         let mut reader = self.store.reader().expect("a reader");
         let mut bytes = Vec::new();
         let mut body = reader.open(record).expect("the message is there");
@@ -1544,7 +1544,7 @@ const DAY: u64 = 24 * 3600 * 1000;
 
 fn purge_all(fixture: &mut Fixture, now: u64) {
     let writer = &mut fixture.store.engine.as_mut().expect("it is open").writer;
-    while writer.purge(now).expect("it purges") == purge::Purge::More {}
+    while writer.purge(now).expect("it purges") == purge::Slices::More {}
 }
 
 /// Messages that were sent, one that bounced, and a draft.
@@ -1629,7 +1629,7 @@ fn a_purge_of_sent_goes_in_slices() {
     let now = wall() + 31 * DAY;
     let writer = &mut fixture.store.engine.as_mut().expect("it is open").writer;
     let mut slices = 1;
-    while writer.purge(now).expect("it purges") == purge::Purge::More {
+    while writer.purge(now).expect("it purges") == purge::Slices::More {
         slices += 1;
     }
     assert_eq!(slices, 3);

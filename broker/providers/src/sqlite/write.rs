@@ -13,7 +13,7 @@ use sundown_protocol::{Code, EntryId};
 
 use super::body;
 use super::numbers::Numbers;
-use super::purge::{KeepSent, Purge};
+use super::purge::{KeepSent, Slices};
 use super::reader::{no_message, setting};
 use super::recipients::{self, Envelope, Rows};
 use super::rows::{body_sum, encode_report, envelope_sum, is_of, key};
@@ -44,11 +44,11 @@ pub(super) struct Writer {
     pub(super) unsynced: Unsynced,
     pub(super) keep_sent: KeepSent,
     /// Whether there is something to forget.
-    pub(super) purge: Purge,
+    pub(super) purge: Slices,
     /// How far the purge of Sent is.
     pub(super) purged_to: u64,
     /// Whether there are pages to give back.
-    pub(super) room: Purge,
+    pub(super) room: Slices,
 }
 
 /// Whether something was committed that no sync covers yet.
@@ -103,9 +103,9 @@ impl Writer {
             changed_last: None,
             unsynced: Unsynced::Nothing,
             keep_sent,
-            purge: Purge::More,
+            purge: Slices::More,
             purged_to: 0,
-            room: Purge::More,
+            room: Slices::More,
         })
     }
 
