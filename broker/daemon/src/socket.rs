@@ -43,6 +43,13 @@ pub enum PlaceError {
         /// What is wrong with it.
         why: String,
     },
+    /// The lock on the data directory cannot be had, and no other broker is the reason.
+    NoLock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// What a service manager has passed is not what a broker can use.
     Passed(PassedError),
     /// The system refused.
@@ -68,6 +75,12 @@ impl fmt::Display for PlaceError {
             Self::Unsafe { directory, why } => {
                 write!(f, "the directory {} {why}; choose another one", directory.display())
             }
+            Self::NoLock { path, error } => write!(
+                f,
+                "{} cannot be locked: {error}; without a lock a second broker could use the same data: choose a \
+                 --data-dir on a file system that has locks, such as a local disk",
+                path.display()
+            ),
             Self::Passed(error) => error.fmt(f),
             Self::Io { what, path, error } => {
                 write!(f, "cannot {what} {}: {error}", path.display())
@@ -79,9 +92,9 @@ impl fmt::Display for PlaceError {
 impl std::error::Error for PlaceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { error, .. } => Some(error),
+            Self::Io { error, .. } | Self::NoLock { error, .. } => Some(error),
             Self::Passed(error) => Some(error),
-            _ => None,
+            Self::Running { .. } | Self::Unsafe { .. } => None,
         }
     }
 }
@@ -158,11 +171,8 @@ impl DataLock {
             .mode(0o600)
             .open(&path)
             .map_err(io_error("open the lock file", &path))?;
-        if rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut held = String::new();
-            let _ = file.read_to_string(&mut held);
-            return Err(PlaceError::Running { data: data.to_owned(), socket: held });
-        }
+        let locked = rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive);
+        judge(locked, &mut file, data, &path)?;
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
@@ -173,7 +183,26 @@ impl DataLock {
     }
 }
 
-/// The listening socket. Dropping it removes the socket's file, if the broker made that.
+/// What an attempt to lock the lock file means. Only a lock that is held is another broker's; a file system without locks
+/// (`ENOLCK`, `EOPNOTSUPP`) is not one.
+fn judge(
+    locked: rustix::io::Result<()>,
+    file: &mut File,
+    data: &Path,
+    path: &Path,
+) -> Result<(), PlaceError> {
+    match locked {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut held = String::new();
+            let _ = file.read_to_string(&mut held);
+            Err(PlaceError::Running { data: data.to_owned(), socket: held })
+        }
+        Err(error) => Err(PlaceError::NoLock { path: path.to_owned(), error: error.into() }),
+    }
+}
+
+/// The listening socket. Dropping it removes the socket's file, if the broker made that and it is still there.
 #[derive(Debug)]
 pub(crate) struct Place {
     listener: Listener,
@@ -184,9 +213,30 @@ pub(crate) struct Place {
 /// Whose the socket's file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SocketFile {
-    Ours,
+    /// This broker made it, and it is this one.
+    Ours(FileId),
     /// A service manager made it, and who may connect is its affair.
     Managers,
+}
+
+/// Which file stands under a name, whatever becomes of the name later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// That of what stands there, a link included.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|found| Self::from(&found))
+    }
+}
+
+impl From<&fs::Metadata> for FileId {
+    fn from(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
+    }
 }
 
 impl Place {
@@ -241,7 +291,8 @@ impl Place {
             .reclaim_name(false)
             .create_sync()
             .map_err(io_error("listen on", path))?;
-        let place = Self { listener, path: path.to_owned(), file: SocketFile::Ours };
+        let file = SocketFile::Ours(FileId::of(path).map_err(io_error("look at", path))?);
+        let place = Self { listener, path: path.to_owned(), file };
         // The directory keeps everybody else out until the mode is right.
         place.open_to(group).map_err(io_error("set the mode of", path))?;
         Ok(place)
@@ -278,7 +329,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.file == SocketFile::Ours {
+        // Another broker may have put its own there, after somebody had removed this one.
+        let there = FileId::of(&self.path).ok().map(SocketFile::Ours);
+        if there == Some(self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -369,6 +422,47 @@ mod tests {
         assert!(second.to_string().contains("broker.sock"), "{second}");
         drop(lock);
         DataLock::take(&data, &socket).expect("free again");
+    }
+
+    /// A file system without locks (`ENOLCK` of NFS, `EOPNOTSUPP`) is not called another broker.
+    #[test]
+    fn only_a_lock_that_is_held_is_another_brokers() {
+        use rustix::io::Errno;
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join(LOCK_FILE);
+        fs::write(&path, "/run/other.sock").expect("written");
+        let judged = |error: Errno| {
+            let mut file = File::open(&path).expect("there");
+            judge(Err(error), &mut file, home.path(), &path).expect_err("no lock")
+        };
+        for error in [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::IO, Errno::INTR] {
+            let refused = judged(error);
+            assert!(matches!(refused, PlaceError::NoLock { .. }), "{refused}");
+            let said = refused.to_string();
+            assert!(
+                said.contains("cannot be locked") && !said.contains("another broker"),
+                "{said}"
+            );
+        }
+        let refused = judged(Errno::WOULDBLOCK);
+        assert!(
+            matches!(&refused, PlaceError::Running { socket, .. } if socket == "/run/other.sock"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_successors_socket_is_left_alone() {
+        let home = tempfile::tempdir().expect("a directory");
+        let socket = home.path().join("s/broker.sock");
+        let lock = DataLock::take(&home.path().join("data"), &socket).expect("free");
+        let first = Place::listen(&socket, None, &lock).expect("it listens");
+        fs::remove_file(&socket).expect("removed");
+        let second = Place::listen(&socket, None, &lock).expect("it listens, too");
+        drop(first);
+        assert!(socket.exists(), "it is the second one's");
+        drop(second);
+        assert!(!socket.exists());
     }
 
     #[test]

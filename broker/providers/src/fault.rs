@@ -64,8 +64,11 @@ pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             (Code::E_NO_ACCESS, "it cannot be written; check its owner and permissions")
         }
+        // SQLite also says busy where a file system has no locks (ENOLCK).
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            (Code::E_NO_ACCESS, "another program keeps it locked; end that program")
+            let advice = "another program keeps it locked, or its file system has no locks; end that program, or keep it on a \
+                          local disk";
+            (Code::E_NO_ACCESS, advice)
         }
         Some(ErrorCode::OutOfMemory) => (Code::E_NOT_ENOUGH_MEMORY, "there is no memory left"),
         Some(ErrorCode::TooBig) => (Code::E_TOO_BIG, "that is too big for it"),

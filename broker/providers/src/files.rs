@@ -53,17 +53,48 @@ impl Lock {
         name.push(".lock");
         let lock = PathBuf::from(name);
         let file = private_file(&lock)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(ProviderError::new(
-                Code::E_NO_ACCESS,
-                format!(
-                    "{} is in use by another broker, which holds {}; stop that one first",
-                    path.display(),
-                    lock.display()
-                ),
-            )),
-            Err(error) => Err(fault::io(&lock, &error.into())),
+        judge(flock(&file, FlockOperation::NonBlockingLockExclusive), path, &lock)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// What an attempt to lock a file means. Only a lock that is held is another broker's; a file system without locks (`ENOLCK`,
+/// `EOPNOTSUPP`) is not one.
+fn judge(locked: rustix::io::Result<()>, path: &Path, lock: &Path) -> Result<(), ProviderError> {
+    let (path, lock) = (path.display(), lock.display());
+    match locked {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ProviderError::new(
+            Code::E_NO_ACCESS,
+            format!("{path} is in use by another broker, which holds {lock}; stop that one first"),
+        )),
+        Err(error) => Err(ProviderError::new(
+            Code::E_DISK_ERROR,
+            format!(
+                "{lock} cannot be locked ({}); without a lock a second broker could use {path}, too: keep it on a file \
+                 system that has locks, such as a local disk",
+                io::Error::from(error)
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn only_a_lock_that_is_held_is_another_brokers() {
+        let judged = |error| {
+            judge(Err(error), Path::new("/s.db"), Path::new("/s.db.lock")).expect_err("no lock")
+        };
+        for error in [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::IO] {
+            let refused = judged(error);
+            assert_eq!(refused.code, Code::E_DISK_ERROR, "{refused}");
+            assert!(!refused.message.contains("another broker"), "{refused}");
         }
+        assert!(judged(Errno::WOULDBLOCK).message.contains("another broker"));
     }
 }
