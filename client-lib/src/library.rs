@@ -409,6 +409,11 @@ impl Library {
                 session.end_is_known();
                 self.tell(Told::Session(session, notification));
             }
+            // The broker has no member any more.
+            Event::CriticalError { reason: EndReason::StoreLost, .. } => {
+                session.end(EndReason::StoreLost);
+                self.tell(Told::Session(session, notification));
+            }
             _ => self.tell(Told::Session(session, notification)),
         }
     }

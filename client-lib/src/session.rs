@@ -740,6 +740,9 @@ impl SessionState {
             EndReason::SharedLogoff => "the shared session was ended; log on again",
             EndReason::BrokerStopped => "the broker was stopped",
             EndReason::ReferenceLost => "whoever granted it has left",
+            EndReason::StoreLost => {
+                "the files of its store were removed or replaced; log on again, and see `sundown doctor`"
+            }
             EndReason::BrokerLost => "the broker went away and did not come back",
         };
         self.end_with(why);

@@ -9,6 +9,7 @@ use crate::code::Code;
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, SessionTag};
 use crate::reply::{Peer, Place};
 use crate::request::Ticket;
+use crate::version::Version;
 
 /// One event for one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +114,8 @@ pub enum EndReason {
     BrokerLost,
     /// Whoever granted the object has left, or took the grant back. The code is `RPC_E_DISCONNECTED`.
     ReferenceLost,
+    /// The files of one of the session's stores were removed or replaced while they were open. From version 3 on.
+    StoreLost,
 }
 
 impl EndReason {
@@ -123,6 +126,7 @@ impl EndReason {
             Self::BrokerStopped => "broker-stopped",
             Self::BrokerLost => "broker-lost",
             Self::ReferenceLost => "reference-lost",
+            Self::StoreLost => "store-lost",
         }
     }
 }
@@ -249,6 +253,17 @@ impl FromStr for Events {
 }
 
 impl Event {
+    /// The same in the words of a version: what it has no word for is said by the nearest one that it has.
+    #[must_use]
+    pub fn in_version(mut self, version: Version) -> Self {
+        if let Self::CriticalError { reason: reason @ EndReason::StoreLost, .. } = &mut self
+            && version < Version::V3
+        {
+            *reason = EndReason::SharedLogoff;
+        }
+        self
+    }
+
     /// The bit a registration must have to be told, or `None` for what is told to everybody.
     pub fn mask(&self) -> Option<Events> {
         match self {
@@ -277,5 +292,27 @@ impl Event {
                 | Self::Ticket(_)
                 | Self::Session(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client of an earlier version cannot read a reason that its version lacks.
+    #[test]
+    fn an_end_is_told_in_the_words_of_the_clients_version() {
+        let end = |reason| Event::CriticalError {
+            code: Code::E_END_OF_SESSION,
+            reason,
+            by: None,
+            grace: Some(0),
+        };
+        let (lost, shared) = (end(EndReason::StoreLost), end(EndReason::SharedLogoff));
+        assert_eq!(lost.clone().in_version(Version::V3), lost);
+        for version in [Version::V1, Version::V2] {
+            assert_eq!(lost.clone().in_version(version), shared);
+            assert_eq!(Event::Evicted.in_version(version), Event::Evicted);
+        }
     }
 }

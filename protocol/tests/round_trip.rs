@@ -462,6 +462,7 @@ fn event() -> impl Strategy<Value = Event> {
         EndReason::BrokerStopped,
         EndReason::BrokerLost,
         EndReason::ReferenceLost,
+        EndReason::StoreLost,
     ]);
     let leave = prop::sample::select(vec![
         LeaveReason::LoggedOff,

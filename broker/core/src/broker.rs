@@ -22,7 +22,7 @@ use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
 use crate::member::{Failed, Member};
 use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, Scope};
 use crate::renewal::Renewals;
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
@@ -190,6 +190,8 @@ pub(crate) enum Then {
     Due(EngineId),
     Measured(EngineId),
     Prepared(u64),
+    /// Whether the store is still there from which a flight is to be recovered.
+    LookedAt(u64),
     Marked(u64, Bounced),
     Completed(u64),
     Recorded {
@@ -473,7 +475,12 @@ impl Broker {
         {
             self.note_damage((session, lane), &then, &error.message);
         }
+        let lost = result.as_ref().err().filter(|error| error.scope == Scope::Store).cloned();
         self.go_on(then, result, turn);
+        // Whoever asked has its own answer before everybody is told.
+        if let Some(why) = lost {
+            self.lose_store(lane, &why, turn);
+        }
         if let Some(session) = session {
             self.advance_phase(session, turn);
         }
@@ -565,7 +572,7 @@ impl Broker {
             Then::Renewed(lane, session) => self.renewed(lane, session, &result, turn),
             Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
             Then::EngineOpened(engine) => self.engine_logged_on(engine, result.as_ref(), turn),
-            Then::EngineClosed(engine) => self.engine_closed(engine, turn),
+            Then::EngineClosed(engine) => self.engine_closed(engine, result.as_ref().err(), turn),
             Then::Found { asker, member, entry } => self.found(asker, member, entry, result, turn),
             Then::Appended { asker, member, upload, number } => {
                 self.appended(asker, member, (upload, number), result, turn);
@@ -608,6 +615,7 @@ impl Broker {
             Then::Due(engine) => self.due_loaded(engine, result, turn),
             Then::Measured(engine) => self.measured(engine, &result),
             Then::Prepared(flight) => self.prepared(flight, result, turn),
+            Then::LookedAt(flight) => self.looked_at(flight, &result, turn),
             Then::Marked(flight, bounced) => self.marked(flight, bounced, result, turn),
             Then::Completed(flight) => self.completed(flight, result, turn),
             Then::Recorded { engine, record, flight, bounced } => {

@@ -16,10 +16,11 @@ use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
 use crate::figures::Oldest;
 use crate::giving_up::Unsent;
 use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, Recipient, StoreRead,
-    Submission,
+    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, Recipient, Scope,
+    StoreRead, Submission,
 };
 use crate::shutdown::Stance;
+use crate::store_lost::LostStore;
 use crate::timers::Timer;
 
 /// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
@@ -84,6 +85,8 @@ pub(crate) struct Engine {
     /// For which due time the timer is set.
     pub(crate) alarm: Option<u64>,
     state: EngineState,
+    /// Set once its files are known to be lost.
+    pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
     own: OwnLogon,
     used: u64,
@@ -286,7 +289,12 @@ impl Engine {
 
     /// Whether the store is open and stays so for now.
     pub(crate) fn is_open(&self) -> bool {
-        self.uid.is_some() && self.state == EngineState::Open
+        self.uid.is_some() && self.state == EngineState::Open && !self.is_lost()
+    }
+
+    /// Whether its files were removed or replaced: nothing is written to it, and nothing sent from it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// Something of the store is damaged. It goes on with the rest, and `status` says so.
@@ -401,6 +409,7 @@ impl Broker {
             stirred: false,
             alarm: None,
             state: EngineState::Open,
+            lost: None,
             own: OwnLogon::Asked,
             used: 0,
         };
@@ -608,7 +617,7 @@ impl Broker {
         session: &crate::session::Session,
         now: u64,
     ) -> bool {
-        let Some(engine) = self.engines.get(&id) else { return false };
+        let Some(engine) = self.engines.get(&id).filter(|e| !e.is_lost()) else { return false };
         let in_flight = session.providers.iter().any(|p| p.in_flight > 0);
         let known = engine.horizon.is_none();
         let to_send = engine.pending() > 0 && !(known && engine.entries.is_empty());
@@ -627,7 +636,7 @@ impl Broker {
         }
         // Entries are known only to send them, and nobody does now.
         engine.start_over();
-        if engine.uid.is_none() || self.stopping.is_some() {
+        if engine.uid.is_none() || engine.is_lost() || self.stopping.is_some() {
             self.close_engine(id, turn);
         } else {
             self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id, engine.used));
@@ -636,7 +645,7 @@ impl Broker {
 
     pub(crate) fn idle(&mut self, id: EngineId, used: u64, turn: &mut Turn) {
         let Some(engine) = self.engines.get(&id).filter(|e| e.used == used) else { return };
-        if engine.entries.is_empty() {
+        if engine.entries.is_empty() || engine.is_lost() {
             self.close_engine(id, turn);
         } else {
             // Something is still to be written down.
@@ -659,17 +668,35 @@ impl Broker {
         }
     }
 
-    pub(crate) fn engine_closed(&mut self, id: EngineId, turn: &mut Turn) {
+    /// A store has answered the last logoff. One that is lost, and could not save what is in it, is still open.
+    pub(crate) fn engine_closed(
+        &mut self,
+        id: EngineId,
+        failed: Option<&ProviderError>,
+        turn: &mut Turn,
+    ) {
         let Some(engine) = self.engines.get(&id) else { return };
-        if engine.state == EngineState::Closing {
-            self.drop_engine(id, turn);
+        if engine.state != EngineState::Closing {
+            return;
         }
+        match failed.filter(|error| error.scope == Scope::Store) {
+            Some(why) => self.keep_lost_store(id, why, turn),
+            None => self.drop_engine(id, turn),
+        }
+    }
+
+    /// Logs a store off once more, in a while.
+    pub(crate) fn close_again(&mut self, id: EngineId, turn: &mut Turn) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        engine.state = EngineState::Open;
+        let used = engine.used;
+        self.timers.set(turn.tick.boot + REST, Timer::Idle(id, used));
     }
 
     /// Leaves an engine behind, closed or hung.
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.remove(&id) else { return };
-        if engine.uid.is_some() {
+        if engine.uid.is_some() && !engine.is_lost() {
             let queue = engine.counts.map(|count| count.max(0) as u64);
             let waiting_for_mail = engine.no_mail.max(0) as u64;
             let kept = ClosedStore { queue, waiting_for_mail };
@@ -680,5 +707,6 @@ impl Broker {
         self.engine_of.remove(&engine.path);
         self.close_lane(engine.write, turn);
         self.close_lane(engine.read, turn);
+        self.start_waiting(engine.lost, turn);
     }
 }

@@ -88,7 +88,9 @@ impl Broker {
             s.profile == *profile && state != SubmissionState::Held && !state.is_final()
         };
         let mut first = None;
-        for engine in session.engines().filter_map(|(_, engine)| self.engines.get(&engine)) {
+        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
+        // What waited in a lost store waits there no more.
+        for engine in engines.filter(|engine| !engine.is_lost()) {
             let known = engine.entries.values().map(|e| &e.submission).filter(waits);
             let known = known.map(|s| given_up(s, policy)).min();
             // What was not read may be older than anything.

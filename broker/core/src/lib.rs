@@ -65,6 +65,7 @@ mod spooler;
 mod status;
 mod stop;
 mod store_logoff;
+mod store_lost;
 mod submit;
 mod ticket;
 mod timers;

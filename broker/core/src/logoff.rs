@@ -374,6 +374,10 @@ impl Broker {
     }
 
     fn lingers(&self, session: &Session, now: u64) -> bool {
+        let is_lost = |engine| self.engines.get(&engine).is_some_and(Engine::is_lost);
+        if session.engines().any(|(_, engine)| is_lost(engine)) {
+            return false;
+        }
         // One that was opened for its queue reads it, to give up what is too old, also where it sends nothing.
         (session.adopted || self.settings.shutdown.linger != Linger::Off)
             && session.engines().any(|(_, engine)| self.has_work(engine, session, now))

@@ -160,16 +160,25 @@ impl Broker {
         match result {
             Ok(profile) => {
                 let session = self.sessions.get_mut(&id).expect("looked at before");
-                session.profile = Some(profile.clone());
+                session.profile = Some(profile);
                 let first = session.waiting.first().map(Waiting::asker);
                 turn.errand.correlation = first.and_then(|asker| self.correlation(asker));
                 if self.refuse_strangers(id, turn) {
                     return self.close_session(id, turn);
                 }
-                self.open_providers(id, &profile, turn);
-                self.log_on_next(id, turn);
+                self.start_providers(id, turn);
             }
             Err(fault) => self.fail_session(id, &fault, turn),
+        }
+    }
+
+    /// Opens the providers of a session whose profile was read, and logs them on.
+    pub(crate) fn start_providers(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let profile = session.profile().clone();
+        if !self.waits_for_lost_store(id, &profile) {
+            self.open_providers(id, &profile, turn);
+            self.log_on_next(id, turn);
         }
     }
 
@@ -465,7 +474,7 @@ impl Broker {
         self.check_vacated(id, turn);
     }
 
-    fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
+    pub(crate) fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (profile, user) = (session.key.profile.clone(), session.key.user);
         let adopted = session.adopted;

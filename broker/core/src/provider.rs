@@ -96,6 +96,8 @@ pub struct ProviderError {
     pub message: String,
     /// What the call has done although it failed.
     pub effect: Effect,
+    /// What it is about.
+    pub scope: Scope,
 }
 
 /// What a call that failed has done.
@@ -107,6 +109,16 @@ pub enum Effect {
     Unknown,
 }
 
+/// What a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This call; others may succeed.
+    Call,
+    /// The store: its files were removed or replaced while they were open. It takes nothing more, nothing is sent from it, and the
+    /// sessions that use it end.
+    Store,
+}
+
 impl ProviderError {
     /// Whether there was no network, or no server at its other end. A transport that rests is `MAPI_E_OFFLINE`: it knows when to try
     /// again, and a question whether it works would not let it rest.
@@ -114,15 +126,21 @@ impl ProviderError {
         self.code == Code::E_NETWORK_ERROR
     }
 
-    /// An error of that code. The call has done nothing.
+    /// An error of that code. The call has done nothing, and others may succeed.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), effect: Effect::Nothing }
+        Self { code, message: message.into(), effect: Effect::Nothing, scope: Scope::Call }
     }
 
     /// The same error of a call that may have been done.
     #[must_use]
     pub fn effect_unknown(self) -> Self {
         Self { effect: Effect::Unknown, ..self }
+    }
+
+    /// The same error of a store whose files are lost.
+    #[must_use]
+    pub fn of_lost_store(self) -> Self {
+        Self { scope: Scope::Store, ..self }
     }
 }
 
@@ -135,12 +153,13 @@ impl fmt::Display for ProviderError {
 impl std::error::Error for ProviderError {}
 
 /// What a process is told. That it has left, or that its session has ended, is said by the broker alone: a provider that says
-/// so speaks of itself.
+/// so speaks of itself. A lost store ends its sessions, so it says so of them.
 impl From<ProviderError> for Fault {
     fn from(error: ProviderError) -> Self {
-        let code = match error.code {
-            Code::E_NOT_INITIALIZED | Code::E_END_OF_SESSION => Code::E_CALL_FAILED,
-            code => code,
+        let code = match (error.code, error.scope) {
+            (Code::E_END_OF_SESSION, Scope::Store) => Code::E_END_OF_SESSION,
+            (Code::E_NOT_INITIALIZED | Code::E_END_OF_SESSION, _) => Code::E_CALL_FAILED,
+            (code, _) => code,
         };
         Fault::new(code, error.message)
     }

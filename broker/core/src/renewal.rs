@@ -18,7 +18,7 @@ use sundown_protocol::{Code, SessionId};
 
 use crate::broker::{Broker, Called, Caller, Then};
 use crate::event::{LaneId, Turn};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, TransportCall};
+use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, Scope, TransportCall};
 
 /// What a provider answers that is over: it says so, or it panics.
 const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
@@ -96,7 +96,10 @@ impl Broker {
         (then, result): (Then, Result<ProviderAnswer, ProviderError>),
         turn: &mut Turn,
     ) -> Option<(Then, Result<ProviderAnswer, ProviderError>)> {
-        let over = result.as_ref().is_err_and(|error| OVER.contains(&error.code));
+        // A new object would find other files than the lost ones, which this one has open.
+        let over = result
+            .as_ref()
+            .is_err_and(|error| error.scope == Scope::Call && OVER.contains(&error.code));
         let Some(by) = self.renewals.doubted.get(&lane).copied() else {
             return Some((then, result));
         };

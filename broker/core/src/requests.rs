@@ -268,7 +268,7 @@ fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
     match connection.and_then(|c| c.gone.get(&id)) {
         Some(LeaveReason::Evicted) => Fault::new(
             Code::E_END_OF_SESSION,
-            "the shared session was ended and its grace is over; log on again",
+            "the session was ended, and who stayed in it was put out; log on again",
         ),
         Some(LeaveReason::FastShutdown) => shut_down(),
         Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),

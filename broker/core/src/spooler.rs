@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!  ready ─► Preparing ─► Marking ─► Completing ─► Recording ─► final, or ready again later
-//!              │            │                         ▲
-//!              │            └─ the intent is durable from here on: a crash means Transmitting
-//!              └─ refused, unreachable ───────────────┘
+//!    │         │            │            ▲            ▲
+//!    │         │            └─ the intent is durable from here on: a crash means Transmitting
+//!    │         └─ refused, unreachable ──│────────────┘
+//!    └─ cut off by a crash: Looking ─────┘
 //! ```
 //!
 //! One flight is one message through one transport; a message with recipients of two transports has two. An intent found
-//! at start was cut off by a crash: its transport says what became of it (*Recovering*), before anything is sent again.
+//! at start was cut off by a crash: its transport says what became of it, before anything is sent again. It may hand the
+//! message over then, so the store is looked at first (*Looking*).
 
 use std::collections::HashSet;
 
@@ -57,6 +59,8 @@ pub(crate) struct Flight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
     Preparing,
+    /// It is cut off, and is recovered if its store is still there.
+    Looking,
     Marking,
     Completing,
     /// Its transport finds out what became of it before a crash.
@@ -255,46 +259,31 @@ impl Broker {
         for (place, recipients) in plan.groups {
             entry.flights += 1;
             let first = &entry.submission.recipients[recipients[0]];
-            let marker = first.intent.as_ref().map(|intent| intent.marker.clone());
-            calls.push((place, recipients, marker));
+            let stage = if first.intent.is_some() { Stage::Looking } else { Stage::Preparing };
+            calls.push((place, recipients, stage));
         }
         let (lost, store) = (plan.lost, engine.uid.unwrap_or(0));
         turn.errand.entry = Some(EntryId { store, record });
         // What is lost is written down like what a flight brings.
         entry.flights += usize::from(!lost.is_empty());
-        for (place, recipients, marker) in calls {
+        for (place, recipients, stage) in calls {
             let flight = self.number();
-            let submission = &self.engines[&id].entries[&record].submission;
-            let address = |r: &usize| (*r, submission.recipients[*r].address.clone());
-            let transmission = Box::new(Transmission {
-                id: flight,
-                store,
-                record,
-                from: submission.from.clone(),
-                recipients: recipients.iter().map(address).collect(),
-                size: submission.size,
-                report: submission.report,
-            });
-            let (call, stage, then) = match marker {
-                None => {
-                    (TransportCall::Prepare(transmission), Stage::Preparing, Then::Prepared(flight))
-                }
-                Some(marker) => (
-                    TransportCall::Recover { transmission, marker },
-                    Stage::Recovering,
-                    Then::Completed(flight),
-                ),
-            };
-            let session = plan.session;
-            let provider = place;
+            let fresh = stage == Stage::Preparing;
+            let (session, provider) = (plan.session, place);
             let new = Flight { engine: id, record, session, provider, recipients, stage };
+            let prepare = fresh.then(|| Box::new(self.transmission(flight, &new)));
             self.flights.insert(flight, new);
             let provider = &mut self.sessions.get_mut(&session).expect("it sends").providers[place];
             provider.in_flight += 1;
             let (lane, began) = (provider.lane, provider.in_flight == 1);
             let name = provider.name.clone();
-            let caller = Caller::broker(Some(session));
-            self.call(lane, caller, ProviderCall::Transport(call), then, turn);
+            if let Some(transmission) = prepare {
+                let call = ProviderCall::Transport(TransportCall::Prepare(transmission));
+                let caller = Caller::broker(Some(session));
+                self.call(lane, caller, call, Then::Prepared(flight), turn);
+            } else {
+                self.look_at_store(flight, id, turn);
+            }
             if began {
                 self.status_changed(session, &name, turn);
             }
@@ -303,6 +292,59 @@ impl Broker {
             self.record(id, record, &lost, None, turn);
         }
         turn.errand.entry = None;
+    }
+
+    /// What a transport is told of a flight.
+    fn transmission(&self, id: u64, flight: &Flight) -> Transmission {
+        let engine = &self.engines[&flight.engine];
+        let submission = &engine.entries[&flight.record].submission;
+        let address = |r: &usize| (*r, submission.recipients[*r].address.clone());
+        Transmission {
+            id,
+            store: engine.uid.unwrap_or(0),
+            record: flight.record,
+            from: submission.from.clone(),
+            recipients: flight.recipients.iter().map(address).collect(),
+            size: submission.size,
+            report: submission.report,
+        }
+    }
+
+    /// Asks the store for a flush before a message is recovered, which may hand it over: what a lost store says of it is not
+    /// acted upon. Before a Complete the commit of the mark says as much.
+    fn look_at_store(&mut self, flight: u64, id: EngineId, turn: &mut Turn) {
+        let lane = self.engines[&id].write;
+        let call = ProviderCall::Write(StoreWrite::Flush);
+        self.call(lane, Caller::broker(None), call, Then::LookedAt(flight), turn);
+    }
+
+    /// Has a transport recover a message, if its store is still there. Otherwise nothing happens to the message for a while.
+    pub(crate) fn looked_at(
+        &mut self,
+        id: u64,
+        result: &Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        // Its session may have left it behind meanwhile.
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let (engine, record) = (flight.engine, flight.record);
+        if result.is_err() {
+            self.land(Some(id), turn);
+            self.free(engine, record);
+            let entry = self.engines.get(&engine).and_then(|e| e.entries.get(&record));
+            if entry.is_some_and(|entry| entry.flights == 0) {
+                self.postpone(engine, record, turn);
+            }
+            return;
+        }
+        flight.stage = Stage::Recovering;
+        let flight = &self.flights[&id];
+        let transmission = Box::new(self.transmission(id, flight));
+        let first = &self.engines[&engine].entries[&record].submission.recipients;
+        let intent = first[flight.recipients[0]].intent.as_ref();
+        let marker = intent.map(|intent| intent.marker.clone()).unwrap_or_default();
+        let call = TransportCall::Recover { transmission, marker };
+        self.call_transport(id, call, Then::Completed(id), turn);
     }
 
     pub(crate) fn prepared(
@@ -392,6 +434,8 @@ impl Broker {
         let Some(state) = self.flights.get(&flight) else { return };
         let (id, record, left) = (state.engine, state.record, state.stage == Stage::Left);
         match result {
+            // The store has looked whether its files are still there between that commit and this answer, so what follows is
+            // not done for a mark that nobody will find.
             Ok(answer) => {
                 self.tell_outcome(id, record, &answer, turn);
                 if left {

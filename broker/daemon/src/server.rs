@@ -19,7 +19,7 @@ use sundown_core::provider::{ProviderAnswer, ProviderError};
 use sundown_core::settings::BrokerFacts;
 use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, Figures, ProcessKey, Stop, Tick};
 use sundown_protocol::reply::{End, FromBroker, Previous};
-use sundown_protocol::{Code, Fault, SessionId};
+use sundown_protocol::{Code, Event as News, Fault, Notification, SessionId};
 use sundown_providers::Registry;
 use sundown_providers::runtime::{BootId, Runtime};
 
@@ -564,9 +564,7 @@ impl Server {
             Effect::Answer { connection, request, result } => {
                 self.send(connection, &FromBroker::Answer { id: request, result });
             }
-            Effect::Notify { connection, notification } => {
-                self.send(connection, &FromBroker::Notify(notification));
-            }
+            Effect::Notify { connection, notification } => self.notify(connection, notification),
             Effect::Refused { peer, uid, request, why } => {
                 self.refusals.note(uid, &peer, request, &why);
             }
@@ -601,6 +599,17 @@ impl Server {
             Effect::Arm(at) => self.look_again = Some(at),
             Effect::Stopped => self.over = true,
         }
+    }
+
+    /// Tells a client in words of its version. Only the ends of sessions have words that an earlier one lacks.
+    fn notify(&mut self, connection: ConnectionId, mut notification: Notification) {
+        if let News::CriticalError { .. } = notification.event
+            && let Some(link) = self.links.get(&connection)
+            && let LinkState::Open(version) = link.state
+        {
+            notification.event = notification.event.in_version(version);
+        }
+        self.send(connection, &FromBroker::Notify(notification));
     }
 
     fn send(&mut self, connection: ConnectionId, message: &FromBroker) {

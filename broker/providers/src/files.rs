@@ -1,8 +1,8 @@
 //! Directories and files that only their owner may see.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -34,27 +34,81 @@ pub(crate) fn private_file(path: &Path) -> Result<File, ProviderError> {
     opened.map_err(|error| fault::io(path, &error))
 }
 
+/// Makes a file that is not there.
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// Makes what happened to a directory's entries durable.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Which file stands under a name, whatever becomes of the name later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// That of what a path leads to.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|found| Self::from(&found))
+    }
+
+    /// Whether a path leads to this file, as far as that can be said: a directory that cannot be looked into hides what is in it
+    /// and removes nothing.
+    pub fn is_at(self, path: &Path) -> bool {
+        Self::at(path).map_or_else(|error| !is_absent(&error), |there| there == self)
+    }
+}
+
+/// Whether an error says that there is nothing under a name.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+impl From<&fs::Metadata> for FileId {
+    fn from(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
+    }
 }
 
 /// Proof that nobody else has a file open as its owner. It lasts until it is dropped, or the process ends in whatever
 /// way.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    of: PathBuf,
+    path: PathBuf,
+    file: FileId,
+    _held: File,
 }
 
 impl Lock {
     /// Takes `PATH.lock`, or says at once who cannot have the file.
-    pub(crate) fn take(path: &Path) -> Result<Self, ProviderError> {
-        let mut name = path.as_os_str().to_owned();
+    pub(crate) fn take(of: &Path) -> Result<Self, ProviderError> {
+        let mut name = of.as_os_str().to_owned();
         name.push(".lock");
-        let lock = PathBuf::from(name);
-        let file = private_file(&lock)?;
-        judge(flock(&file, FlockOperation::NonBlockingLockExclusive), path, &lock)?;
-        Ok(Self { _file: file })
+        let path = PathBuf::from(name);
+        let held = private_file(&path)?;
+        judge(flock(&held, FlockOperation::NonBlockingLockExclusive), of, &path)?;
+        let found = held.metadata().map_err(|error| fault::io(&path, &error))?;
+        Ok(Self { of: of.to_owned(), path, file: FileId::from(&found), _held: held })
+    }
+
+    /// Looks whether the lock file is still under its name. One that was removed proves nothing any more, because others make
+    /// one anew: so it is made and locked anew, unless another broker has done so.
+    pub(crate) fn keep(&mut self) -> Result<(), ProviderError> {
+        if self.file.is_at(&self.path) {
+            return Ok(());
+        }
+        let path = self.path.display();
+        tracing::warn!(%path, "the lock file was removed or replaced; it is made and locked anew");
+        *self = Self::take(&self.of)?;
+        Ok(())
     }
 }
 
@@ -96,5 +150,24 @@ mod tests {
             assert!(!refused.message.contains("another broker"), "{refused}");
         }
         assert!(judged(Errno::WOULDBLOCK).message.contains("another broker"));
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_is_locked_anew() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("s.db");
+        let file = home.path().join("s.db.lock");
+        let mut lock = Lock::take(&path).expect("free");
+        lock.keep().expect("it is there");
+        fs::remove_file(&file).expect("removed");
+        lock.keep().expect("nobody else has it");
+        let refused = Lock::take(&path).expect_err("it is held again");
+        assert!(refused.message.contains("another broker"), "{refused}");
+        fs::remove_file(&file).expect("removed");
+        let other = Lock::take(&path).expect("nobody holds this one");
+        let refused = lock.keep().expect_err("it is another one's");
+        assert!(refused.message.contains("another broker"), "{refused}");
+        drop(other);
+        lock.keep().expect("free again");
     }
 }

@@ -34,9 +34,13 @@ pub mod conformance;
 pub mod headers;
 pub mod maildir;
 pub mod notice;
+mod rescue;
 pub mod runtime;
 pub mod smtp;
 pub mod sqlite;
+
+pub use files::FileId;
+pub use rescue::RESCUED;
 
 /// What a provider gives back.
 pub type Result<T> = std::result::Result<T, ProviderError>;
@@ -52,6 +56,9 @@ pub trait StoreProvider: Send {
     /// Applies every write in order, each whole or not at all, and answers each. With [`Sync::Full`] everything that
     /// succeeded is on the disk when it returns; if that fails, every write of the batch answers an error, and so does
     /// every later one: a store whose sync failed is not to be trusted again.
+    ///
+    /// Between the commit and its answers it looks whether its files are still under their names. If they are not, what it has
+    /// committed will not be found: the answers are errors whose [scope](sundown_core::provider::Scope) is the store.
     fn commit(&mut self, batch: Vec<StoreWrite>, sync: Sync) -> Vec<Result<ProviderAnswer>>;
 
     /// Called after the answers to a batch are on their way: for what must be done now and then and nobody waits for.
@@ -61,7 +68,8 @@ pub trait StoreProvider: Send {
     /// A reader of its own, for another thread. It sees what was committed, and never waits for a commit.
     fn reader(&self) -> Result<Box<dyn StoreReader>>;
 
-    /// One session less. After the last one the files are closed.
+    /// One session less. After the last one the files are closed. An error whose scope is the store says that its files are lost
+    /// and that what is in it could not be saved: it stays open, and this is called again.
     fn logoff(&mut self) -> Result<()>;
 
     /// Its shutdown interface, if it has one (`QueryInterface` for `IMAPIProviderShutdown`). Without it, fast shutdown is

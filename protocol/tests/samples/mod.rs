@@ -78,7 +78,7 @@ names!(STATES, state_name, SubmissionState:
 names!(TABLE_CHANGES, table_change_name, TableChange:
     Added {..}, Deleted {..}, Modified {..}, Reload {..});
 names!(END_REASONS, end_reason_name, EndReason: SharedLogoff {..}, BrokerStopped {..}, BrokerLost {..},
-    ReferenceLost {..});
+    ReferenceLost {..}, StoreLost {..});
 names!(LEAVE_REASONS, leave_reason_name, LeaveReason:
     LoggedOff {..}, FastShutdown {..}, Disconnected {..}, Evicted {..}, BrokerStopped {..});
 
@@ -485,7 +485,8 @@ fn parts() -> Vec<Line> {
             EndReason::SharedLogoff,
             EndReason::BrokerStopped,
             EndReason::BrokerLost,
-            EndReason::ReferenceLost
+            EndReason::ReferenceLost,
+            EndReason::StoreLost
         ]
     );
     add!(

@@ -44,6 +44,10 @@ pub(super) struct Store {
     pub(super) failures: HashMap<&'static str, VecDeque<Code>>,
     /// Which calls fail without a word of whether they were done.
     pub(super) unknown: HashMap<&'static str, VecDeque<Code>>,
+    /// Whether its files were removed under it.
+    pub(super) lost: bool,
+    /// How often what is in a lost store cannot be saved when it is to be closed.
+    pub(super) unsaved: usize,
     /// Every state each submission was ever stored in.
     pub(super) history: Vec<(u128, SubmissionState)>,
     made: u64,
@@ -57,13 +61,24 @@ impl Store {
     }
 
     pub(super) fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
+        if self.lost {
+            return Some(error(Code::E_END_OF_SESSION).of_lost_store());
+        }
         let next = |of: &mut HashMap<_, VecDeque<_>>| of.get_mut(call)?.pop_front().map(error);
         let unknown = next(&mut self.unknown).map(ProviderError::effect_unknown);
         unknown.or_else(|| next(&mut self.failures))
     }
 
+    /// A lost store is closed by the last one, once it is saved; the next logon finds what is under its name then.
     pub(super) fn logoff(&mut self) -> Answer {
+        if self.lost && self.logons == 1 && self.unsaved > 0 {
+            self.unsaved -= 1;
+            return Err(error(Code::E_NOT_ENOUGH_DISK).of_lost_store());
+        }
         self.logons -= 1;
+        if self.lost && self.logons == 0 {
+            *self = Self::new(self.uid + 1_000);
+        }
         self.scripted("Logoff").map_or(Ok(ProviderAnswer::Done), Err)
     }
 

@@ -31,6 +31,7 @@ mod shutdown;
 mod spooler;
 mod stop;
 mod store_logoff;
+mod store_lost;
 mod stores;
 mod submit;
 mod sweeps;

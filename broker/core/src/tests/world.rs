@@ -570,7 +570,8 @@ impl World {
         }
         let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
         let over = self.over.contains(&view);
-        if provider == self.over_at && self.literal.contains(&lane.name) {
+        let unaware = self.interfaces.get(&lane.name) == Some(&Interface::Unaware);
+        if provider == self.over_at && self.literal.contains(&lane.name) && !unaware {
             self.over.insert(view);
         } else if provider == ProviderCall::Renew {
             self.over.remove(&view);

@@ -24,6 +24,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use super::checkpoint::{self, Checkpointer, Health};
+use super::moved::Watch;
 use super::purge::{self, KeepSent, Slices};
 use super::schema;
 use super::torn;
@@ -56,7 +57,8 @@ pub(super) struct Engine {
     synchronous: Sync,
     /// When the last slice of a purge was done.
     purged: Instant,
-    _lock: Lock,
+    /// With it the lock.
+    watch: Watch,
 }
 
 /// Whether each write of a transaction can be undone alone.
@@ -81,6 +83,7 @@ impl Engine {
         let lock = Lock::take(path)?;
         private_file(path)?;
         let writer = open_writer(path, keep_sent).map_err(|failure| failure.told(path))?;
+        let watch = Watch::new(path, &writer.connection, lock)?;
         let health = Arc::new(Health::default());
         let checkpointer = Checkpointer::start(path, Arc::clone(&health))?;
         Ok(Self {
@@ -90,7 +93,7 @@ impl Engine {
             path: path.to_owned(),
             synchronous: Sync::Full,
             purged: Instant::now(),
-            _lock: lock,
+            watch,
         })
     }
 
@@ -102,7 +105,21 @@ impl Engine {
         Ok(StoreFacts { uid: self.writer.uid, queue, no_mail, damage })
     }
 
+    /// No answer leaves before it was looked whether what it is about is still under the store's name.
     pub(super) fn commit(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {
+        if let Err(error) = self.watch.before(&self.writer.connection) {
+            self.health.fail();
+            return refuse(batch, &error);
+        }
+        let answers = self.write(batch, sync);
+        let answers = self.watch.behind(&self.writer.connection, answers);
+        if self.watch.is_lost() {
+            self.health.fail();
+        }
+        answers
+    }
+
+    fn write(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {
         let set = self.synchronize(sync);
         let answers = match set {
             Err(error) => refuse(batch, &error),
@@ -115,6 +132,20 @@ impl Engine {
         self.note_synced(batch, &answers, sync);
         self.checkpointer.committed(COMMIT_COST + batch.iter().map(cost).sum::<u64>());
         answers
+    }
+
+    #[cfg(test)]
+    pub(super) fn look_again(&mut self) {
+        self.watch.look_again();
+    }
+
+    pub(super) fn refuse_if_lost(&self) -> Result<()> {
+        self.watch.refuse_if_lost()
+    }
+
+    /// Before the store is closed: has what is in lost files saved. Until that is done it must not be closed.
+    pub(super) fn save_what_is_lost(&mut self) -> Result<()> {
+        self.watch.save(&self.writer.connection)
     }
 
     /// Whether nothing is asked for but a sync, and there is nothing to sync.
@@ -137,20 +168,26 @@ impl Engine {
         }
     }
 
-    /// Checkpoints everything and closes the file.
+    /// Checkpoints everything and closes the file; lost ones are left as they are.
     pub(super) fn close(mut self) -> Result<()> {
         let began = Instant::now();
         self.writer.room = Slices::More;
         while !self.health.is_failed()
+            && !self.watch.is_lost()
             && began.elapsed() < LAST_ROOM
             && self.writer.room == Slices::More
         {
             self.give_back();
         }
-        let Self { checkpointer, writer, path, _lock, .. } = self;
+        let Self { checkpointer, writer, path, watch, .. } = self;
         drop(checkpointer);
         let told = |error: rusqlite::Error| fault::sql(&path, &error);
-        let truncated = checkpoint::truncate(&writer.connection).map_err(told);
+        let truncated = if watch.is_lost() {
+            watch.leave(&writer.connection)
+        } else {
+            checkpoint::truncate(&writer.connection)
+        };
+        let truncated = truncated.map_err(told);
         let closed = writer.connection.close().map_err(|(_, error)| told(error));
         truncated.and(closed)
     }

@@ -6,6 +6,7 @@
 mod body;
 mod checkpoint;
 mod engine;
+mod moved;
 mod numbers;
 mod purge;
 mod queue;
@@ -19,6 +20,8 @@ mod write;
 
 #[cfg(test)]
 mod failing;
+#[cfg(test)]
+mod moving;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -56,6 +59,9 @@ impl SqliteStore {
 
 impl StoreProvider for SqliteStore {
     fn logon(&mut self) -> Result<StoreFacts> {
+        if let Some(engine) = &self.engine {
+            engine.refuse_if_lost()?;
+        }
         let engine = match self.engine.take() {
             Some(engine) => engine,
             None => Engine::open(&self.path, self.keep_sent)?,
@@ -89,10 +95,13 @@ impl StoreProvider for SqliteStore {
 
     fn logoff(&mut self) -> Result<()> {
         self.sessions = self.sessions.saturating_sub(1);
-        match self.engine.take_if(|_| self.sessions == 0) {
-            Some(engine) => engine.close(),
-            None => Ok(()),
+        if self.sessions > 0 {
+            return Ok(());
         }
+        if let Some(engine) = &mut self.engine {
+            engine.save_what_is_lost()?;
+        }
+        self.engine.take().map_or(Ok(()), Engine::close)
     }
 
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {

@@ -18,12 +18,13 @@ use super::*;
 
 /// A store in a directory of its own.
 pub(super) struct Fixture {
-    dir: TempDir,
+    _dir: Option<TempDir>,
+    path: PathBuf,
     pub(super) store: SqliteStore,
 }
 
 /// Messages of these tests came in 1970, and stay in Sent.
-fn spec(path: PathBuf) -> ProviderSpec {
+pub(super) fn spec(path: PathBuf) -> ProviderSpec {
     let options = vec![("keep_sent".to_owned(), "forever".to_owned())];
     ProviderSpec { path, options, ..ProviderSpec::new("sqlite") }
 }
@@ -31,13 +32,19 @@ fn spec(path: PathBuf) -> ProviderSpec {
 impl Fixture {
     pub(super) fn new() -> Self {
         let dir = TempDir::new().expect("a directory");
-        let mut store = SqliteStore::new(&spec(dir.path().join("deep/store.db")));
+        let path = dir.path().join("deep/store.db");
+        Self { _dir: Some(dir), ..Self::at(path) }
+    }
+
+    /// In a directory of somebody else's.
+    pub(super) fn at(path: PathBuf) -> Self {
+        let mut store = SqliteStore::new(&spec(path.clone()));
         store.logon().expect("it logs on");
-        Self { dir, store }
+        Self { _dir: None, path, store }
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.dir.path().join("deep/store.db")
+        self.path.clone()
     }
 
     pub(super) fn write(&mut self, write: StoreWrite) -> Result<ProviderAnswer> {
@@ -48,7 +55,7 @@ impl Fixture {
         self.store.commit(batch, Sync::Full)
     }
 
-    fn read(&self, question: &StoreRead) -> Result<ProviderAnswer> {
+    pub(super) fn read(&self, question: &StoreRead) -> Result<ProviderAnswer> {
         self.store.reader()?.read(question)
     }
 
@@ -67,7 +74,7 @@ impl Fixture {
         }
     }
 
-    fn queue(&self, all: bool) -> Vec<u128> {
+    pub(super) fn queue(&self, all: bool) -> Vec<u128> {
         match self.read(&StoreRead::Queue { all, after: 0, limit: 100 }) {
             Ok(ProviderAnswer::Queue { rows, next: None }) => {
                 rows.iter().map(|row| row.record).collect()
@@ -85,6 +92,15 @@ impl Fixture {
     fn sql(&self, sql: &str) -> i64 {
         let connection = Connection::open(self.path()).expect("the file opens");
         connection.query_row(sql, [], |row| row.get(0)).expect("it is a number")
+    }
+
+    /// Has the store look at its files before the next batch, as if nobody had written for a while.
+    pub(super) fn look_again(&mut self) {
+        self.store.engine.as_mut().expect("it is open").look_again();
+    }
+
+    pub(super) fn writer_mut(&mut self) -> &mut Connection {
+        &mut self.store.engine.as_mut().expect("it is open").writer.connection
     }
 
     pub(super) fn writer(&self) -> &Connection {
@@ -839,7 +855,7 @@ fn only_the_owner_may_look() {
         |path: PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(fixture.path()), 0o600);
     assert_eq!(mode(fixture.path().with_extension("db-wal")), 0o600);
-    assert_eq!(mode(fixture.dir.path().join("deep")), 0o700);
+    assert_eq!(mode(fixture.path().with_file_name("")), 0o700);
 }
 
 #[test]

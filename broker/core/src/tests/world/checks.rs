@@ -198,6 +198,9 @@ impl World {
             ProviderCall::Transport(
                 TransportCall::Prepare(transmission) | TransportCall::Recover { transmission, .. },
             ) => {
+                if let ProviderCall::Transport(TransportCall::Recover { .. }) = provider {
+                    self.check_store_is_there(transmission.id);
+                }
                 let of_it = |e: &&Engine| e.entries.contains_key(&transmission.record);
                 let engine = self.broker.engines.values().find(of_it);
                 let changing = engine.is_some_and(|e| e.changing.contains(&transmission.record));
@@ -215,6 +218,7 @@ impl World {
                 }
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
+                self.check_store_is_there(*id);
                 let flying = self.flying.iter().filter(|(_, (flight, _))| flight == id);
                 for ((record, place), _) in flying {
                     let stored = self.stores.values().find_map(|s| s.submissions.get(record));
@@ -245,6 +249,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What a store said of a message before it was lost is not acted upon.
+    fn check_store_is_there(&self, flight: u64) {
+        let flight = self.broker.flights.get(&flight).expect("it is on its way");
+        let lost = self.broker.engines.get(&flight.engine()).is_none_or(Engine::is_lost);
+        assert!(!lost, "a message of a lost store is handed over");
     }
 
     /// Shutdown calls that wait for an answer beside one of an earlier kind that does.

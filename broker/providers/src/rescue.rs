@@ -1,0 +1,150 @@
+//! Saves what is in a database whose file was removed or replaced while it was open.
+//!
+//! Only its connection has the data then, so it must not be closed before there is a copy. The copy is a whole database beside
+//! the lost file, `rescued-TIME-NAME`, synced with its directory. Nothing opens a file of that name by itself: what was sent
+//! after it was made is in it as not sent, so to take it in is for a person to decide. `sundown doctor` says how.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mail_parser::DateTime;
+use rusqlite::Connection;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use sundown_core::provider::ProviderError;
+
+use crate::fault;
+use crate::files::{new_private_file, private_dir, sync_dir};
+
+/// How the names of copies begin.
+pub const RESCUED: &str = "rescued-";
+
+/// The end of a copy's name that is not whole yet.
+const PART: &str = ".part";
+
+/// Copies a database to where its file was. A directory that is gone is made again; where it cannot be written the one above
+/// takes the copy. Nothing is overwritten.
+pub(crate) fn save(connection: &Connection, path: &Path) -> Result<PathBuf, ProviderError> {
+    let folder = folder(path);
+    save_in(connection, folder, path).or_else(|error| match folder.parent() {
+        Some(above) if above != Path::new("") => {
+            save_in(connection, above, path).map_err(|_| error)
+        }
+        _ => Err(error),
+    })
+}
+
+fn save_in(connection: &Connection, folder: &Path, path: &Path) -> Result<PathBuf, ProviderError> {
+    private_dir(folder)?;
+    let name = path.file_name().unwrap_or(OsStr::new("database"));
+    let (part, saved) = reserve(folder, name).map_err(|error| fault::io(folder, &error))?;
+    let written = copy(connection, &part)
+        .map_err(|error| fault::sql(&part, &error))
+        .and_then(|()| keep(&part, &saved, folder).map_err(|error| fault::io(&saved, &error)));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written.map(|()| saved)
+}
+
+/// An empty file for a copy, and the name that it gets when it is whole. Whoever makes the file has that name.
+fn reserve(folder: &Path, name: &OsStr) -> io::Result<(PathBuf, PathBuf)> {
+    let time = stamp();
+    for number in 1.. {
+        let number = if number == 1 { String::new() } else { format!(".{number}") };
+        let mut whole = OsString::from(format!("{RESCUED}{time}{number}-"));
+        whole.push(name);
+        let saved = folder.join(&whole);
+        whole.push(PART);
+        let part = folder.join(whole);
+        match new_private_file(&part) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(_) if saved.exists() => fs::remove_file(&part)?,
+            Ok(_) => return Ok((part, saved)),
+        }
+    }
+    unreachable!("there are more numbers than files")
+}
+
+fn copy(connection: &Connection, to: &Path) -> rusqlite::Result<()> {
+    // A path need not be text.
+    let to = ToSqlOutput::Borrowed(ValueRef::Text(to.as_os_str().as_bytes()));
+    connection.execute("VACUUM INTO ?1", [to]).map(drop)
+}
+
+fn keep(part: &Path, saved: &Path, folder: &Path) -> io::Result<()> {
+    File::open(part)?.sync_all()?;
+    fs::rename(part, saved)?;
+    sync_dir(folder)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// The time in a name: `20260302T104512Z`.
+fn stamp() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = DateTime::from_timestamp(since.as_secs().cast_signed());
+    let DateTime { year, month, day, hour, minute, second, .. } = now;
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn database(path: &Path) -> Connection {
+        let connection = Connection::open(path).expect("it opens");
+        connection.execute_batch("CREATE TABLE t (n); INSERT INTO t VALUES (7)").expect("written");
+        connection
+    }
+
+    fn number(path: &Path) -> i64 {
+        let connection = Connection::open(path).expect("it opens");
+        connection.query_row("SELECT n FROM t", [], |row| row.get(0)).expect("a number")
+    }
+
+    /// What was removed is saved beside its name, also where the directory is gone; nothing is overwritten, and only its
+    /// owner may read it.
+    #[test]
+    fn a_copy_is_made_where_the_file_was() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("deep/er/mail.db");
+        fs::create_dir_all(folder(&path)).expect("made");
+        let connection = database(&path);
+        fs::remove_dir_all(home.path().join("deep")).expect("removed");
+        let copies = [(); 3].map(|()| save(&connection, &path).expect("saved"));
+        for saved in &copies {
+            assert_eq!(saved.parent(), path.parent());
+            let name = saved.file_name().expect("a name").to_string_lossy();
+            assert!(name.starts_with(RESCUED) && name.ends_with("-mail.db"), "{name}");
+            assert_eq!(number(saved), 7);
+            assert_eq!(fs::metadata(saved).expect("there").permissions().mode() & 0o777, 0o600);
+        }
+        assert!(copies[0] != copies[1] && copies[1] != copies[2], "{copies:?}");
+        let files = fs::read_dir(folder(&path)).expect("there").count();
+        assert_eq!(files, copies.len(), "nothing else is left");
+    }
+
+    /// Where the directory cannot be made again the one above takes the copy; where that cannot be written, nobody does.
+    #[test]
+    fn where_there_is_no_place_the_one_above_is_taken() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("deep/mail.db");
+        fs::create_dir_all(folder(&path)).expect("made");
+        let connection = database(&path);
+        fs::remove_dir_all(folder(&path)).expect("removed");
+        fs::write(folder(&path), "no directory").expect("written");
+        let saved = save(&connection, &path).expect("saved");
+        assert_eq!(saved.parent(), Some(home.path()));
+        let nowhere = home.path().join("deep/est/mail.db");
+        save(&connection, &nowhere).expect_err("there is no place");
+    }
+}

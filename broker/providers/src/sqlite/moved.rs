@@ -1,0 +1,359 @@
+//! Notices when the files of an open store are not under their names any more, and saves what is in them.
+//!
+//! Whoever removes or replaces the files of a store does that to names: the broker's connections go on with the files that
+//! they have open, `SQLite` says nothing, and what is committed is gone with the last connection. So it is looked behind the
+//! commits of each batch, and before any of its answers leaves, whether the database, its log and the index of the log are
+//! there. If nobody has written for a while, it is looked for the database before the batch, too: what comes after a removal is
+//! refused then without a trace. A store that is lost once stays so.
+//!
+//! The database is compared by `SQLITE_FCNTL_HAS_MOVED`, the others by `stat`. None of the files is opened for that: closing
+//! it would drop the locks that `SQLite` holds on it. What happens to a name behind the look is not noticed before the next
+//! one, and what is written into a file from outside is not noticed at all.
+//!
+//! | missing | what is done |
+//! |---|---|
+//! | the database | a copy is made, beside the lost file; its log and index are removed, for they belong to no other database |
+//! | the log | it is moved into the database, and nothing is missing; if another log is in its place a copy is made |
+//! | the index, or the lock of the store is another broker's | nothing: database and log are under their names |
+
+use std::ffi::CStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, FileControl};
+use sundown_core::provider::{ProviderAnswer, ProviderError};
+use sundown_protocol::Code;
+
+use super::torn::with_suffix;
+use crate::files::{FileId, Lock, is_absent};
+use crate::{Result, fault, rescue};
+
+const DATABASE: &CStr = c"main";
+
+/// What follows a look so soon is looked at behind its commits alone.
+const LOOK_BEFORE: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether the lock file is there, while the store is written to.
+const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
+
+/// How long the log may be read or moved by others before a copy is made instead, and how often it is tried meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// The names of an open store's files, and what has become of them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    path: PathBuf,
+    /// What the path leads to, if there are links in it: `SQLite` knows the file by a path without, which may stay while a link
+    /// changes.
+    linked: Option<FileId>,
+    database: PathBuf,
+    log: Watched,
+    index: Watched,
+    lock: Lock,
+    /// From when on a batch is looked at before it, and the lock file with it.
+    look_before: Instant,
+    look_at_lock: Instant,
+    lost: Option<Lost>,
+}
+
+/// One file beside the database.
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    /// `None` until it is seen.
+    file: Option<FileId>,
+}
+
+/// What is not under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Database,
+    Log,
+    Index,
+    Lock,
+}
+
+/// A store whose files are lost.
+#[derive(Debug)]
+struct Lost {
+    missing: Missing,
+    /// Where what was in it is now, or why it is nowhere yet.
+    saved: Result<Saved>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Saved {
+    /// Under the store's own name.
+    InPlace,
+    Copy(PathBuf),
+}
+
+impl Watched {
+    fn new(path: PathBuf) -> Self {
+        let file = FileId::at(&path).ok();
+        Self { path, file }
+    }
+
+    /// Whether the file that was there first is there. One that `SQLite` has not made yet is not missed.
+    fn is_there(&mut self) -> bool {
+        let Some(file) = self.file else {
+            self.file = FileId::at(&self.path).ok();
+            return true;
+        };
+        file.is_at(&self.path)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.file.is_some() && FileId::at(&self.path).ok() == self.file
+    }
+
+    /// Whether nothing is under its name, or nothing that anybody has written.
+    fn is_free(&self) -> bool {
+        fs::metadata(&self.path).map_or(true, |found| found.len() == 0)
+    }
+}
+
+impl Watch {
+    /// Begins with files that were opened just now.
+    pub(super) fn new(path: &Path, connection: &Connection, lock: Lock) -> Result<Self> {
+        // Links in it are resolved, as in the names of the other files.
+        let opened = connection.path().map_or(path, Path::new);
+        let linked = (opened != path).then(|| FileId::at(path)).transpose();
+        Ok(Self {
+            path: path.to_owned(),
+            linked: linked.map_err(|error| fault::io(path, &error))?,
+            database: opened.to_owned(),
+            log: Watched::new(with_suffix(opened, "-wal")),
+            index: Watched::new(with_suffix(opened, "-shm")),
+            lock,
+            look_before: Instant::now(),
+            look_at_lock: Instant::now() + LOOK_AT_LOCK,
+            lost: None,
+        })
+    }
+
+    /// Before a batch: why it is refused as a whole.
+    pub(super) fn before(&mut self, connection: &Connection) -> Result<()> {
+        let now = Instant::now();
+        if self.lost.is_none() && now >= self.look_before {
+            let missing = if self.has_moved(connection) {
+                Some(Missing::Database)
+            } else {
+                self.look_at_lock(now)
+            };
+            self.note(missing, connection);
+        }
+        self.refuse_if_lost()
+    }
+
+    pub(super) fn refuse_if_lost(&self) -> Result<()> {
+        self.lost.as_ref().map_or(Ok(()), |lost| Err(lost.refusal(&self.path)))
+    }
+
+    /// Behind the commits of a batch: its answers, if what they are about is under the store's name.
+    pub(super) fn behind(
+        &mut self,
+        connection: &Connection,
+        answers: Vec<Result<ProviderAnswer>>,
+    ) -> Vec<Result<ProviderAnswer>> {
+        let missing = self.missing(connection);
+        self.note(missing, connection);
+        self.look_before = Instant::now() + LOOK_BEFORE;
+        let Some(lost) = &self.lost else { return answers };
+        let unknown = lost.outcome_unknown(&self.path);
+        answers.into_iter().map(|answer| answer.and(Err(unknown.clone()))).collect()
+    }
+
+    /// Before the store is closed: whether everything in it is somewhere else, too.
+    pub(super) fn save(&mut self, connection: &Connection) -> Result<()> {
+        let missing = match &self.lost {
+            None => self.missing(connection),
+            Some(Lost { missing, saved: Err(_) }) => Some(*missing),
+            Some(Lost { saved: Ok(_), .. }) => None,
+        };
+        self.note(missing, connection);
+        match &self.lost {
+            Some(lost @ Lost { saved: Err(why), .. }) => {
+                let text = lost.refusal(&self.path).message;
+                Err(ProviderError::new(why.code, text).of_lost_store())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the files are lost. What is under their names is not ours to change.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Has `SQLite` leave everything as it is when a lost store is closed: it would move a log into a database and remove files,
+    /// by their names.
+    pub(super) fn leave(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // A log that stays beside another database would be taken for a part of that.
+        let is_copied = |lost: &Lost| matches!(lost.saved, Ok(Saved::Copy(_)));
+        if self.lost.as_ref().is_some_and(is_copied) {
+            for watched in [&self.log, &self.index].into_iter().filter(|w| w.is_ours()) {
+                let _ = fs::remove_file(&watched.path);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_moved(&self, connection: &Connection) -> bool {
+        let mut moved = 0;
+        let asked = connection.file_control(Some(DATABASE), FileControl::HasMoved(&mut moved));
+        // It also says so of what it cannot look at.
+        let has_moved = asked.is_ok() && moved != 0 && !is_hidden(&self.database);
+        has_moved || self.linked.is_some_and(|file| !file.is_at(&self.path))
+    }
+
+    fn missing(&mut self, connection: &Connection) -> Option<Missing> {
+        if self.has_moved(connection) {
+            Some(Missing::Database)
+        } else if !self.log.is_there() {
+            Some(Missing::Log)
+        } else if !self.index.is_there() {
+            Some(Missing::Index)
+        } else {
+            None
+        }
+    }
+
+    /// As if nobody had written for a while.
+    #[cfg(test)]
+    pub(super) fn look_again(&mut self) {
+        self.look_before = Instant::now();
+        self.look_at_lock = Instant::now();
+    }
+
+    fn look_at_lock(&mut self, now: Instant) -> Option<Missing> {
+        if now < self.look_at_lock {
+            return None;
+        }
+        self.look_at_lock = now + LOOK_AT_LOCK;
+        self.lock.keep().is_err().then_some(Missing::Lock)
+    }
+
+    fn note(&mut self, missing: Option<Missing>, connection: &Connection) {
+        let Some(missing) = missing else { return };
+        let saved = self.save_what_is_missing(missing, connection);
+        self.lost = Some(Lost { missing, saved });
+    }
+
+    fn save_what_is_missing(&self, missing: Missing, connection: &Connection) -> Result<Saved> {
+        let in_place = match missing {
+            Missing::Database => false,
+            Missing::Log => self.log.is_free() && moves_log(connection),
+            Missing::Index | Missing::Lock => true,
+        };
+        let saved = if in_place {
+            Ok(Saved::InPlace)
+        } else {
+            rescue::save(connection, &self.path).map(Saved::Copy)
+        };
+        let (path, missing) = (self.path.display(), missing.name());
+        match &saved {
+            Ok(saved) => tracing::error!(
+                %path, missing, saved = %saved.shown(&self.path).display(),
+                "the store's files were removed or replaced under the broker; the store is closed"
+            ),
+            Err(error) => tracing::error!(
+                %path, missing, %error,
+                "the store's files were removed or replaced under the broker, and what is in it cannot be saved; it is \
+                 tried again"
+            ),
+        }
+        saved
+    }
+}
+
+impl Missing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Log => "log",
+            Self::Index => "index of the log",
+            Self::Lock => "lock",
+        }
+    }
+}
+
+impl Saved {
+    fn shown<'a>(&'a self, path: &'a Path) -> &'a Path {
+        match self {
+            Self::InPlace => path,
+            Self::Copy(copy) => copy,
+        }
+    }
+}
+
+impl Lost {
+    /// What is said of a call of which nothing was stored.
+    fn refusal(&self, path: &Path) -> ProviderError {
+        let text = format!(
+            "{}: {}, and the store is closed; nothing of this was stored. {}. Log on again",
+            path.display(),
+            self.cause(),
+            self.whereabouts()
+        );
+        ProviderError::new(Code::E_END_OF_SESSION, text).of_lost_store()
+    }
+
+    /// What is said of a call that was stored in what is lost.
+    fn outcome_unknown(&self, path: &Path) -> ProviderError {
+        let text = format!(
+            "{}: {} while this was stored, and the store is closed; this may be stored. {}. Log on again",
+            path.display(),
+            self.cause(),
+            self.whereabouts()
+        );
+        ProviderError::new(Code::E_DISK_ERROR, text).effect_unknown().of_lost_store()
+    }
+
+    fn cause(&self) -> &'static str {
+        match self.missing {
+            Missing::Database | Missing::Log | Missing::Index => {
+                "its files were removed or replaced under the broker"
+            }
+            Missing::Lock => "its lock was removed, and another broker has it now",
+        }
+    }
+
+    fn whereabouts(&self) -> String {
+        match &self.saved {
+            Ok(Saved::InPlace) => "Nothing that was in it is missing".to_owned(),
+            Ok(Saved::Copy(copy)) => format!(
+                "What was in it is saved in {}: `sundown doctor` says how to take that in",
+                copy.display()
+            ),
+            Err(why) => format!(
+                "What was in it is not saved yet, which is tried again and again: {}",
+                why.message
+            ),
+        }
+    }
+}
+
+/// Whether it cannot be said what is under a name.
+fn is_hidden(path: &Path) -> bool {
+    FileId::at(path).is_err_and(|error| !is_absent(&error))
+}
+
+/// Moves a log without a name into its database. Whether all of it was moved. A checkpoint that runs beside it is waited for:
+/// `SQLite` says at once that it is busy.
+fn moves_log(connection: &Connection) -> bool {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        match connection.query_row(sql, [], |row| row.get(0)) {
+            Ok(0) => return true,
+            Ok(1_i64..) if Instant::now() < until => thread::sleep(AGAIN),
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
