@@ -4,6 +4,7 @@
 //! finding  one thing that was looked at, and how it is printed
 //! places   the socket and the data directory: whose they are, who may use them, how much room there is
 //! broker   what the broker that runs says: its providers, its queue
+//! rescued  what was saved of files that were removed under a broker
 //! log      what a broker in the background left behind
 //! systemd  the unit of the user
 //! ```
@@ -14,6 +15,7 @@ mod broker;
 mod finding;
 mod log;
 mod places;
+mod rescued;
 mod systemd;
 
 use std::process::ExitCode;
@@ -48,6 +50,7 @@ fn examine(context: &Context) -> Vec<Finding> {
         findings.extend(broker::providers(&answer.status));
         findings.extend(broker::queue(answer));
     }
+    findings.extend(rescued::copies(context));
     findings.extend(log::left_behind(&context.paths.data));
     findings.extend(systemd::unit());
     findings

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Accounts, ProfileError};
 
 use crate::cli::Context;
@@ -35,6 +36,15 @@ pub(crate) fn of_settings(context: &Context) -> Result<Settings, String> {
     let loaded = settings::load_settings(&context.paths.settings, &Accounts::system());
     let loaded = loaded.map_err(|error| error.to_string())?;
     Ok(Settings { files: loaded.files, group: loaded.socket_group.is_some() })
+}
+
+/// The files of all stores and address books that profiles name.
+pub(crate) fn databases(context: &Context) -> Vec<PathBuf> {
+    let places = super::places(context);
+    let names = settings::profile_names(&places);
+    let profiles = names.iter().filter_map(|name| settings::load_profile(name, &places).ok());
+    let databases = |profile: Profile| profile.stores.into_iter().chain(profile.address_books);
+    profiles.flat_map(databases).map(|provider| provider.path).collect()
 }
 
 /// All profiles, and the one that was asked for if it is none of them.

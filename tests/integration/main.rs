@@ -19,6 +19,7 @@ mod fast_shutdown;
 mod library;
 mod limits;
 mod log;
+mod lost_files;
 mod metrics;
 mod objects;
 mod older;

@@ -44,4 +44,4 @@ pub use service::{Passed, take_passed};
 pub use socket::PassedError;
 pub use sundown_core::provider::ProviderSpec;
 pub use sundown_core::settings::Profile;
-pub use sundown_providers::Registry;
+pub use sundown_providers::{RESCUED, Registry};

@@ -1,7 +1,7 @@
 //! Saves what is in a database whose file was removed or replaced while it was open.
 //!
 //! Only its connection has the data then, so it must not be closed before there is a copy. The copy is a whole database beside
-//! the lost file, `rescued-TIME-NAME`, synced with its directory. Nothing opens a file of that name by itself: what was sent
+//! the lost file, `rescued-TIME-NAME`, or above, `rescued-TIME-DIRECTORY-NAME`, synced with its directory. Nothing opens a file of that name by itself: what was sent
 //! after it was made is in it as not sent, so to take it in is for a person to decide. `sundown doctor` says how.
 
 use std::ffi::{OsStr, OsString};
@@ -28,18 +28,17 @@ const PART: &str = ".part";
 /// Copies a database to where its file was. A directory that is gone is made again; where it cannot be written the one above
 /// takes the copy. Nothing is overwritten.
 pub(crate) fn save(connection: &Connection, path: &Path) -> Result<PathBuf, ProviderError> {
-    let folder = folder(path);
-    save_in(connection, folder, path).or_else(|error| match folder.parent() {
-        Some(above) if above != Path::new("") => {
-            save_in(connection, above, path).map_err(|_| error)
-        }
-        _ => Err(error),
+    let here = folder_of(path);
+    let mut name = path.file_name().unwrap_or(OsStr::new("database")).to_owned();
+    save_in(connection, here, &name).or_else(|error| {
+        let Some(directory) = here.file_name() else { return Err(error) };
+        name = [directory, OsStr::new("-"), &name].into_iter().collect();
+        save_in(connection, folder_of(here), &name).map_err(|_| error)
     })
 }
 
-fn save_in(connection: &Connection, folder: &Path, path: &Path) -> Result<PathBuf, ProviderError> {
+fn save_in(connection: &Connection, folder: &Path, name: &OsStr) -> Result<PathBuf, ProviderError> {
     private_dir(folder)?;
-    let name = path.file_name().unwrap_or(OsStr::new("database"));
     let (part, saved) = reserve(folder, name).map_err(|error| fault::io(folder, &error))?;
     let written = copy(connection, &part)
         .map_err(|error| fault::sql(&part, &error))
@@ -82,7 +81,7 @@ fn keep(part: &Path, saved: &Path, folder: &Path) -> io::Result<()> {
     sync_dir(folder)
 }
 
-fn folder(path: &Path) -> &Path {
+fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
@@ -117,7 +116,7 @@ mod tests {
     fn a_copy_is_made_where_the_file_was() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("deep/er/mail.db");
-        fs::create_dir_all(folder(&path)).expect("made");
+        fs::create_dir_all(folder_of(&path)).expect("made");
         let connection = database(&path);
         fs::remove_dir_all(home.path().join("deep")).expect("removed");
         let copies = [(); 3].map(|()| save(&connection, &path).expect("saved"));
@@ -129,7 +128,7 @@ mod tests {
             assert_eq!(fs::metadata(saved).expect("there").permissions().mode() & 0o777, 0o600);
         }
         assert!(copies[0] != copies[1] && copies[1] != copies[2], "{copies:?}");
-        let files = fs::read_dir(folder(&path)).expect("there").count();
+        let files = fs::read_dir(folder_of(&path)).expect("there").count();
         assert_eq!(files, copies.len(), "nothing else is left");
     }
 
@@ -138,12 +137,14 @@ mod tests {
     fn where_there_is_no_place_the_one_above_is_taken() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("deep/mail.db");
-        fs::create_dir_all(folder(&path)).expect("made");
+        fs::create_dir_all(folder_of(&path)).expect("made");
         let connection = database(&path);
-        fs::remove_dir_all(folder(&path)).expect("removed");
-        fs::write(folder(&path), "no directory").expect("written");
+        fs::remove_dir_all(folder_of(&path)).expect("removed");
+        fs::write(folder_of(&path), "no directory").expect("written");
         let saved = save(&connection, &path).expect("saved");
         assert_eq!(saved.parent(), Some(home.path()));
+        let name = saved.file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(name.ends_with("-deep-mail.db"), "{name}");
         let nowhere = home.path().join("deep/est/mail.db");
         save(&connection, &nowhere).expect_err("there is no place");
     }

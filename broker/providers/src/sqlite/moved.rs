@@ -2,9 +2,10 @@
 //!
 //! Whoever removes or replaces the files of a store does that to names: the broker's connections go on with the files that
 //! they have open, `SQLite` says nothing, and what is committed is gone with the last connection. So it is looked behind the
-//! commits of each batch, and before any of its answers leaves, whether the database, its log and the index of the log are
-//! there. If nobody has written for a while, it is looked for the database before the batch, too: what comes after a removal is
-//! refused then without a trace. A store that is lost once stays so.
+//! commits of each batch, and before any of its answers leaves, whether the database and its log are there; and before each
+//! batch for the database, so that what comes after a removal is refused without a trace. The index of the log and the lock file
+//! are looked at before a batch once a second: without them nothing is lost, but other programs may write beside this one. A
+//! store that is lost once stays so.
 //!
 //! The database is compared by `SQLITE_FCNTL_HAS_MOVED`, the others by `stat`. None of the files is opened for that: closing
 //! it would drop the locks that `SQLite` holds on it. What happens to a name behind the look is not noticed before the next
@@ -33,11 +34,8 @@ use crate::{Result, fault, rescue};
 
 const DATABASE: &CStr = c"main";
 
-/// What follows a look so soon is looked at behind its commits alone.
-const LOOK_BEFORE: Duration = Duration::from_millis(100);
-
-/// How often it is looked whether the lock file is there, while the store is written to.
-const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
+/// How often it is looked whether what keeps others out is there, while the store is written to.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the log may be read or moved by others before a copy is made instead, and how often it is tried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,9 +52,8 @@ pub(super) struct Watch {
     log: Watched,
     index: Watched,
     lock: Lock,
-    /// From when on a batch is looked at before it, and the lock file with it.
-    look_before: Instant,
-    look_at_lock: Instant,
+    /// When the index and the lock file are looked at next.
+    look_again: Instant,
     lost: Option<Lost>,
 }
 
@@ -130,20 +127,18 @@ impl Watch {
             log: Watched::new(with_suffix(opened, "-wal")),
             index: Watched::new(with_suffix(opened, "-shm")),
             lock,
-            look_before: Instant::now(),
-            look_at_lock: Instant::now() + LOOK_AT_LOCK,
+            look_again: Instant::now() + LOOK_AGAIN,
             lost: None,
         })
     }
 
     /// Before a batch: why it is refused as a whole.
     pub(super) fn before(&mut self, connection: &Connection) -> Result<()> {
-        let now = Instant::now();
-        if self.lost.is_none() && now >= self.look_before {
+        if self.lost.is_none() {
             let missing = if self.has_moved(connection) {
                 Some(Missing::Database)
             } else {
-                self.look_at_lock(now)
+                self.others_may_write()
             };
             self.note(missing, connection);
         }
@@ -162,7 +157,6 @@ impl Watch {
     ) -> Vec<Result<ProviderAnswer>> {
         let missing = self.missing(connection);
         self.note(missing, connection);
-        self.look_before = Instant::now() + LOOK_BEFORE;
         let Some(lost) = &self.lost else { return answers };
         let unknown = lost.outcome_unknown(&self.path);
         answers.into_iter().map(|answer| answer.and(Err(unknown.clone()))).collect()
@@ -171,7 +165,7 @@ impl Watch {
     /// Before the store is closed: whether everything in it is somewhere else, too.
     pub(super) fn save(&mut self, connection: &Connection) -> Result<()> {
         let missing = match &self.lost {
-            None => self.missing(connection),
+            None => self.missing(connection).or_else(|| self.index_is_missing()),
             Some(Lost { missing, saved: Err(_) }) => Some(*missing),
             Some(Lost { saved: Ok(_), .. }) => None,
         };
@@ -217,8 +211,6 @@ impl Watch {
             Some(Missing::Database)
         } else if !self.log.is_there() {
             Some(Missing::Log)
-        } else if !self.index.is_there() {
-            Some(Missing::Index)
         } else {
             None
         }
@@ -227,16 +219,22 @@ impl Watch {
     /// As if nobody had written for a while.
     #[cfg(test)]
     pub(super) fn look_again(&mut self) {
-        self.look_before = Instant::now();
-        self.look_at_lock = Instant::now();
+        self.look_again = Instant::now();
     }
 
-    fn look_at_lock(&mut self, now: Instant) -> Option<Missing> {
-        if now < self.look_at_lock {
+    /// What is missing that keeps others from writing to the same files.
+    fn others_may_write(&mut self) -> Option<Missing> {
+        let now = Instant::now();
+        if now < self.look_again {
             return None;
         }
-        self.look_at_lock = now + LOOK_AT_LOCK;
-        self.lock.keep().is_err().then_some(Missing::Lock)
+        self.look_again = now + LOOK_AGAIN;
+        let taken = |watch: &mut Self| watch.lock.keep().is_err().then_some(Missing::Lock);
+        self.index_is_missing().or_else(|| taken(self))
+    }
+
+    fn index_is_missing(&mut self) -> Option<Missing> {
+        (!self.index.is_there()).then_some(Missing::Index)
     }
 
     fn note(&mut self, missing: Option<Missing>, connection: &Connection) {
