@@ -1,6 +1,9 @@
 //! The address book that ships: people and lists in a `SQLite` database.
 //!
 //! Every session has a connection of its own; `SQLite` keeps them apart. Names are compared without regard to case.
+//!
+//! A file that was removed or replaced while it was open is noticed by the next call, and by a change before it is answered: what
+//! is in it is saved beside its name, the call fails and says where, and the next one opens what is there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use sundown_protocol::{Code, EntryId};
 
 use crate::fault::{self, Failure};
 use crate::files::private_file;
-use crate::{AddressBookProvider, NothingToSave, ProviderShutdown, Result};
+use crate::{AddressBookProvider, NothingToSave, ProviderShutdown, Result, rescue};
 
 /// `SdwA`: says that the database is an address book of ours.
 const APPLICATION: i32 = 0x5364_7741;
@@ -61,6 +64,15 @@ pub struct SqliteAddressBook {
 enum Health {
     Sound,
     Failed,
+    /// Its file was lost, and what was in it is saved.
+    Lost,
+}
+
+/// What a call has done whose file is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Nothing,
+    Perhaps,
 }
 
 impl SqliteAddressBook {
@@ -80,6 +92,66 @@ impl AddressBookProvider for SqliteAddressBook {
     }
 
     fn call(&mut self, call: &AddressCall) -> Result<ProviderAnswer> {
+        if self.health == Health::Lost {
+            self.logon()?;
+        }
+        self.refuse_if_lost(Done::Nothing)?;
+        let answer = self.ask(call);
+        self.refuse_if_lost(Done::Perhaps)?;
+        answer
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        let lost = self.refuse_if_lost(Done::Nothing);
+        self.book = None;
+        lost
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        Some(self)
+    }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
+}
+
+impl SqliteAddressBook {
+    /// Saves what is in a file that is lost, and closes it. As long as that cannot be saved it stays open.
+    fn refuse_if_lost(&mut self, done: Done) -> Result<()> {
+        let Some(book) = self.book.as_ref().filter(|book| rescue::has_moved(&book.connection))
+        else {
+            return Ok(());
+        };
+        let path = self.path.display();
+        let done = match done {
+            Done::Nothing => "nothing of this was done",
+            Done::Perhaps => "it is not known whether this was done",
+        };
+        let text = match rescue::save(&book.connection, &self.path) {
+            Ok(copy) => {
+                let copy = copy.display();
+                tracing::error!(%path, saved = %copy, "the address book was removed or replaced under the broker");
+                let text = format!(
+                    "{path} was removed or replaced under the broker; {done}. What was in it is saved in {copy}: `sundown \
+                     doctor` says how to take that in. What is there now is used from now on"
+                );
+                (self.book, self.health) = (None, Health::Lost);
+                text
+            }
+            Err(error) => {
+                tracing::error!(%path, %error, "the address book was removed or replaced under the broker, and cannot be saved");
+                format!(
+                    "{path} was removed or replaced under the broker; {done}. What was in it cannot be saved, which is tried again \
+                     with each call: {}",
+                    error.message
+                )
+            }
+        };
+        Err(ProviderError::new(Code::E_DISK_ERROR, text))
+    }
+
+    fn ask(&mut self, call: &AddressCall) -> Result<ProviderAnswer> {
         let book = self.book.as_mut().ok_or_else(|| {
             let text = format!("{}: no session is logged on to it", self.path.display());
             ProviderError::new(Code::E_NOT_INITIALIZED, text)
@@ -99,19 +171,6 @@ impl AddressBookProvider for SqliteAddressBook {
             }
             failure.told(&self.path)
         })
-    }
-
-    fn logoff(&mut self) -> Result<()> {
-        self.book = None;
-        Ok(())
-    }
-
-    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
-        Some(self)
-    }
-
-    fn has_nothing_to_save(&self) -> bool {
-        true
     }
 }
 
@@ -440,5 +499,96 @@ mod tests {
         let error = SqliteAddressBook::new(&spec).logon().expect_err("it is a letter");
         assert_eq!(error.code, Code::E_CORRUPT_STORE);
         assert!(error.message.contains("people.db"), "{error}");
+    }
+
+    fn names(book: &mut SqliteAddressBook) -> Result<Vec<String>> {
+        match book.call(&AddressCall::List { after: 0, limit: 9 })? {
+            ProviderAnswer::Addresses { rows, .. } => {
+                Ok(rows.into_iter().map(|row| row.name).collect())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The copies that were made of the one in this directory.
+    fn copies(dir: &TempDir) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir.path()).expect("it is there");
+        let names = entries.map(|entry| entry.expect("an entry").path());
+        let is_copy = |path: &PathBuf| {
+            path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(crate::RESCUED))
+        };
+        names.filter(is_copy).collect()
+    }
+
+    /// A file that is removed or replaced takes no change with it, and nobody's names; what is there is used from the next call
+    /// on.
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_saved() {
+        for by in [None, Some("bob")] {
+            for change in [true, false] {
+                let dir = TempDir::new().expect("a directory");
+                let path = dir.path().join("people.db");
+                let mut book = book(path.clone());
+                add(&mut book, "anna", &["anna@example.org"]).expect("added");
+                if let Some(name) = by {
+                    let mut other = self::book(dir.path().join("other.db"));
+                    add(&mut other, name, &["bob@example.org"]).expect("added");
+                    std::fs::rename(dir.path().join("other.db"), &path).expect("replaced");
+                } else {
+                    std::fs::remove_file(&path).expect("removed");
+                }
+                let refused = if change {
+                    add(&mut book, "eve", &["eve@example.org"]).map(drop)
+                } else {
+                    names(&mut book).map(drop)
+                };
+                let refused = refused.expect_err("its file is lost");
+                assert_eq!(refused.code, Code::E_DISK_ERROR);
+                assert!(refused.message.contains(crate::RESCUED), "{refused}");
+                let [copy] = &copies(&dir)[..] else { panic!("one copy") };
+                assert_eq!(names(&mut self::book(copy.clone())).expect("listed"), ["anna"]);
+                let there: Vec<_> = by.iter().map(|name| (*name).to_owned()).collect();
+                assert_eq!(names(&mut book).expect("listed"), there);
+                add(&mut book, "eve", &["eve@example.org"]).expect("added");
+            }
+        }
+    }
+
+    /// What is removed while a change is committed is not answered as done.
+    #[test]
+    fn a_file_that_is_removed_under_a_change_is_not_answered() {
+        let dir = TempDir::new().expect("a directory");
+        let path = dir.path().join("people.db");
+        let mut book = book(path.clone());
+        add(&mut book, "anna", &["anna@example.org"]).expect("added");
+        let connection = &mut book.book.as_mut().expect("it is open").connection;
+        let hook = move || {
+            let _ = std::fs::remove_file(&path);
+            false
+        };
+        connection.commit_hook(Some(hook)).expect("a hook");
+        let refused = add(&mut book, "eve", &["eve@example.org"]).expect_err("its file is lost");
+        assert!(refused.message.contains("not known"), "{refused}");
+        assert_eq!(copies(&dir).len(), 1);
+    }
+
+    /// What is removed while nobody asks is saved at the end; what cannot be saved is tried again.
+    #[test]
+    fn a_file_that_was_removed_is_saved_at_the_end() {
+        let dir = TempDir::new().expect("a directory");
+        let deep = dir.path().join("deep");
+        let mut book = book(deep.join("er/people.db"));
+        add(&mut book, "anna", &["anna@example.org"]).expect("added");
+        std::fs::remove_dir_all(&deep).expect("removed");
+        std::fs::write(&deep, "no directory").expect("written");
+        for _ in 0..2 {
+            let refused = names(&mut book).expect_err("its file is lost");
+            assert!(refused.message.contains("cannot be saved"), "{refused}");
+        }
+        std::fs::remove_file(&deep).expect("removed");
+        book.logoff().expect_err("it says where it is");
+        let copy = std::fs::read_dir(deep.join("er")).expect("made again").next();
+        let copy = copy.expect("a copy").expect("an entry").path();
+        assert_eq!(names(&mut self::book(copy)).expect("listed"), ["anna"]);
     }
 }

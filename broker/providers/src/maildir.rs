@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use sundown_core::provider::{
 };
 use sundown_protocol::Code;
 
-use crate::files::{private_dir, sync_dir};
+use crate::files::{FileId, private_dir, sync_dir};
 use crate::headers::{LineEnd, clean, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
@@ -110,6 +111,60 @@ impl Waiting {
     }
 }
 
+/// The two directories of a hand-over, open, so that it is known which ones they were.
+struct Folders {
+    path: PathBuf,
+    tmp: File,
+    new: File,
+}
+
+impl Folders {
+    fn open(path: &Path) -> io::Result<Self> {
+        let (tmp, new) = (File::open(path.join("tmp"))?, File::open(path.join("new"))?);
+        Ok(Self { path: path.to_owned(), tmp, new })
+    }
+
+    fn hand_over(&self, name: &str) -> (Outcome, String) {
+        let (from, to) = (self.path.join("tmp").join(name), self.path.join("new").join(name));
+        match fs::rename(&from, to) {
+            Ok(()) => self.settle(name),
+            Err(error) => (Outcome::Later, fault::io(&from, &error).message),
+        }
+    }
+
+    /// Behind the rename: makes it durable, and looks whether the message is where the readers of the Maildir look, and not in a
+    /// directory that was removed or replaced meanwhile.
+    fn settle(&self, name: &str) -> (Outcome, String) {
+        let (path, sent) = (self.path.join("new"), "put into the Maildir".to_owned());
+        let synced = self.new.sync_all().and_then(|()| self.tmp.sync_all());
+        let there = synced.and_then(|()| self.new.metadata());
+        match there.map(|new| FileId::from(&new).is_at(&path)) {
+            Ok(true) => (Outcome::Sent, sent),
+            // The directory was replaced before the rename.
+            Ok(false) if path.join(name).exists() && sync_dir(&path).is_ok() => {
+                (Outcome::Sent, sent)
+            }
+            Ok(false) => self.take_back(name),
+            Err(error) => (Outcome::Unknown, fault::io(&path.join(name), &error).message),
+        }
+    }
+
+    /// A message that was put into a directory without a name is taken out of it. If it is not there any more it was removed, or
+    /// somebody has read it.
+    fn take_back(&self, name: &str) -> (Outcome, String) {
+        let path = self.path.join("new");
+        let what =
+            format!("{} was removed or replaced while the message was put into it", path.display());
+        let open = |folder: &File| {
+            PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
+        };
+        match fs::rename(open(&self.new), open(&self.tmp)) {
+            Ok(()) => (Outcome::Later, what),
+            Err(_) => (Outcome::Unknown, format!("{what}; it may be in the old one")),
+        }
+    }
+}
+
 impl Maildir {
     /// A transport that touches no file before its logon.
     pub fn new(spec: &ProviderSpec) -> Self {
@@ -159,14 +214,9 @@ impl Maildir {
 
     /// The rename is the hand-over: before it nothing has happened, after it the message may be read.
     fn hand_over(&self, name: &str) -> (Outcome, String) {
-        let (from, to) = (self.folder("tmp").join(name), self.folder("new").join(name));
-        if let Err(error) = fs::rename(&from, &to) {
-            return (Outcome::Later, fault::io(&from, &error).message);
-        }
-        let synced = sync_dir(&self.folder("new")).and_then(|()| sync_dir(&self.folder("tmp")));
-        match synced {
-            Ok(()) => (Outcome::Sent, "put into the Maildir".to_owned()),
-            Err(error) => (Outcome::Unknown, fault::io(&to, &error).message),
+        match Folders::open(&self.path) {
+            Ok(folders) => folders.hand_over(name),
+            Err(error) => (Outcome::Later, fault::io(&self.path, &error).message),
         }
     }
 
@@ -655,6 +705,59 @@ mod tests {
         assert_eq!(outcomes(&last.find_out(&transmission(7), &marker)), BOTH_SENT);
         assert_eq!(last.seen.scans, 2);
         assert!(names(&last, "new").is_empty() && names(&last, "tmp").is_empty());
+    }
+
+    /// A directory that is replaced behind the rename has taken the message with it: it does not count as handed over. One that
+    /// is replaced before it has not.
+    #[test]
+    fn a_message_in_a_directory_that_was_replaced_is_taken_back() {
+        for (name, before) in [("", true), ("new", true), ("", false), ("new", false)] {
+            let dir = TempDir::new().expect("a directory");
+            let mut maildir = maildir(&dir, MESSAGE);
+            maildir.put_into_tmp(&transmission(7)).expect("it is prepared");
+            let waiting = maildir.prepared.remove(&7).expect("it waits");
+            let folders = Folders::open(&maildir.path).expect("they are there");
+            let in_tmp = maildir.folder("tmp").join(&waiting.name);
+            if !before {
+                fs::rename(in_tmp, maildir.folder("new").join(&waiting.name)).expect("renamed");
+            }
+            fs::rename(maildir.path.join(name), dir.path().join("old")).expect("replaced");
+            for folder in ["tmp", "new", "cur"] {
+                private_dir(&maildir.folder(folder)).expect("made");
+            }
+            let settled = if before {
+                folders.hand_over(&waiting.name)
+            } else {
+                folders.settle(&waiting.name)
+            };
+            let delivered = before && name == "new";
+            let expected = if delivered { Outcome::Sent } else { Outcome::Later };
+            assert_eq!(settled.0, expected, "{name:?}, {before}: {}", settled.1);
+            assert_eq!(names(&maildir, "new").len(), usize::from(delivered));
+            if delivered {
+                continue;
+            }
+            let old = dir.path().join(if name.is_empty() { "old/new" } else { "old" });
+            assert_eq!(fs::read_dir(old).expect("it is there").count(), 0, "it is taken back");
+            assert_eq!(folders.take_back(&waiting.name).0, Outcome::Unknown, "it is not there");
+            maildir.keep_if_left(waiting, Outcome::Later);
+            maildir.put_into_tmp(&transmission(8)).expect("it is prepared again");
+            assert_eq!(outcomes(&complete(&mut maildir, 8)), BOTH_SENT);
+            assert_eq!(names(&maildir, "new").len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_gets_no_message() {
+        let dir = TempDir::new().expect("a directory");
+        let mut maildir = maildir(&dir, MESSAGE);
+        maildir.put_into_tmp(&transmission(7)).expect("it is prepared");
+        let waiting = maildir.prepared.remove(&7).expect("it waits");
+        let folders = Folders::open(&maildir.path).expect("they are there");
+        fs::remove_dir(maildir.folder("new")).expect("removed");
+        assert_eq!(folders.hand_over(&waiting.name).0, Outcome::Later);
+        assert_eq!(maildir.hand_over(&waiting.name).0, Outcome::Later);
+        assert_eq!(names(&maildir, "tmp"), [waiting.name]);
     }
 
     const BOTH_UNKNOWN: [(usize, Outcome); 2] = [(0, Outcome::Unknown), (2, Outcome::Unknown)];

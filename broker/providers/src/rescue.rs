@@ -4,7 +4,7 @@
 //! the lost file, `rescued-TIME-NAME`, or above, `rescued-TIME-DIRECTORY-NAME`, synced with its directory. Nothing opens a file of that name by itself: what was sent
 //! after it was made is in it as not sent, so to take it in is for a person to decide. `sundown doctor` says how.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,18 +12,32 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mail_parser::DateTime;
-use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, FileControl};
 use sundown_core::provider::ProviderError;
 
 use crate::fault;
-use crate::files::{new_private_file, private_dir, sync_dir};
+use crate::files::{FileId, is_absent, new_private_file, private_dir, sync_dir};
+
+const DATABASE: &CStr = c"main";
 
 /// How the names of copies begin.
 pub const RESCUED: &str = "rescued-";
 
 /// The end of a copy's name that is not whole yet.
 const PART: &str = ".part";
+
+/// Whether an open database is not under its name any more. What cannot be looked at is taken to be there.
+pub(crate) fn has_moved(connection: &Connection) -> bool {
+    let mut moved = 0;
+    let asked = connection.file_control(Some(DATABASE), FileControl::HasMoved(&mut moved));
+    let is_hidden = || {
+        connection
+            .path()
+            .is_some_and(|path| FileId::at(Path::new(path)).is_err_and(|e| !is_absent(&e)))
+    };
+    asked.is_ok() && moved != 0 && !is_hidden()
+}
 
 /// Copies a database to where its file was. A directory that is gone is made again; where it cannot be written the one above
 /// takes the copy. Nothing is overwritten.

@@ -17,22 +17,19 @@
 //! | the log | it is moved into the database, and nothing is missing; if another log is in its place a copy is made |
 //! | the index, or the lock of the store is another broker's | nothing: database and log are under their names |
 
-use std::ffi::CStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, FileControl};
 use sundown_core::provider::{ProviderAnswer, ProviderError};
 use sundown_protocol::Code;
 
 use super::torn::with_suffix;
-use crate::files::{FileId, Lock, is_absent};
+use crate::files::{FileId, Lock};
 use crate::{Result, fault, rescue};
-
-const DATABASE: &CStr = c"main";
 
 /// How often it is looked whether what keeps others out is there, while the store is written to.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -48,7 +45,6 @@ pub(super) struct Watch {
     /// What the path leads to, if there are links in it: `SQLite` knows the file by a path without, which may stay while a link
     /// changes.
     linked: Option<FileId>,
-    database: PathBuf,
     log: Watched,
     index: Watched,
     lock: Lock,
@@ -123,7 +119,6 @@ impl Watch {
         Ok(Self {
             path: path.to_owned(),
             linked: linked.map_err(|error| fault::io(path, &error))?,
-            database: opened.to_owned(),
             log: Watched::new(with_suffix(opened, "-wal")),
             index: Watched::new(with_suffix(opened, "-shm")),
             lock,
@@ -199,11 +194,7 @@ impl Watch {
     }
 
     fn has_moved(&self, connection: &Connection) -> bool {
-        let mut moved = 0;
-        let asked = connection.file_control(Some(DATABASE), FileControl::HasMoved(&mut moved));
-        // It also says so of what it cannot look at.
-        let has_moved = asked.is_ok() && moved != 0 && !is_hidden(&self.database);
-        has_moved || self.linked.is_some_and(|file| !file.is_at(&self.path))
+        rescue::has_moved(connection) || self.linked.is_some_and(|file| !file.is_at(&self.path))
     }
 
     fn missing(&mut self, connection: &Connection) -> Option<Missing> {
@@ -335,11 +326,6 @@ impl Lost {
             ),
         }
     }
-}
-
-/// Whether it cannot be said what is under a name.
-fn is_hidden(path: &Path) -> bool {
-    FileId::at(path).is_err_and(|error| !is_absent(&error))
 }
 
 /// Moves a log without a name into its database. Whether all of it was moved. A checkpoint that runs beside it is waited for:
