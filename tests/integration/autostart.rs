@@ -3,10 +3,11 @@
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::{Home, Shell, run};
+use crate::harness::{Home, Shell, left, run};
 
 /// Ends the broker that clients started in a home.
 struct StopAtEnd<'a>(&'a Home);
@@ -212,4 +213,32 @@ fn a_broker_that_ends_in_front_of_a_sender_costs_no_message() {
     let tally = home.maildir("default").tally("Subject");
     assert!(tally.values().all(|n| *n == 1), "{tally:?}");
     assert_eq!(tally.len(), all + 1, "{tally:?}");
+}
+
+/// A broker in the background whose log is removed or renamed goes on in a new one, and says so.
+///
+/// design §8
+#[test]
+fn a_log_that_was_removed_goes_on() {
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    let log = home.data().join("broker.log");
+    let send = || run(home.bare(&["send", "--to", "anna@localhost"]), "hi\n").ok();
+    send();
+    for how in ["renamed", "removed"] {
+        match how {
+            "renamed" => std::fs::rename(&log, home.data().join("broker.log.1")).expect("renamed"),
+            _ => std::fs::remove_file(&log).expect("removed"),
+        }
+        let since = Instant::now();
+        while !log.exists() {
+            assert!(!left(since).is_zero(), "the log does not go on");
+            send();
+        }
+        let found = || std::fs::read_to_string(&log).expect("it is there");
+        while !found().contains("goes on here") || !found().contains("SubmitMessage") {
+            assert!(!left(since).is_zero(), "{}", found());
+            send();
+        }
+    }
 }

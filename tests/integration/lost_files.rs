@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, Home, binary, run, says};
+use crate::harness::{Broker, Home, binary, left, run, says};
 
 const LOST: &[(&str, &str)] = &[("event", "critical-error"), ("reason", "store-lost")];
 
@@ -189,6 +190,69 @@ fn a_broker_that_stops_saves_what_was_removed() {
             follow(&home, finding);
         }
         let _broker: Broker = home.serve();
+        assert_eq!(delivered(&home), once(&["one"]));
+    }
+}
+
+/// Asks until no broker answers any more.
+fn ask_until_it_is_gone(home: &Home) {
+    let since = Instant::now();
+    while home.run(&["status"]).status.success() {
+        assert!(!left(since).is_zero(), "the broker does not end");
+    }
+}
+
+/// A lock file that somebody takes for a left-over and removes is made and locked anew: no second broker gets the data. Where
+/// one has got it the first one ends, and says why.
+///
+/// design §3.21
+#[test]
+fn a_lock_file_that_was_removed_lets_no_second_broker_in() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    let lock = home.data().join("broker.lock");
+    fs::remove_file(&lock).expect("it is there");
+    home.status_until("the lock file", |_| lock.exists());
+    let elsewhere = home.path("other/broker.sock");
+    let elsewhere = elsewhere.to_str().expect("text");
+    let second = home.run(&["serve", "--socket", elsewhere]).exits(1);
+    assert!(second.errors.contains("another broker is running"), "{second:?}");
+
+    fs::remove_file(&lock).expect("it is there");
+    let mut other = Broker::start(&home, &["--socket", elsewhere]);
+    ask_until_it_is_gone(&home);
+    assert_eq!(broker.wait().code(), Some(1));
+    broker.log_line("why", |line| {
+        line["error"].as_str().is_some_and(|error| error.contains("other/broker.sock"))
+    });
+    assert!(!home.socket().exists());
+    other.terminate();
+    let previous = home.serve();
+    previous.log_line("the end of the second one", |line| line["end"] == "stopped");
+}
+
+/// The data directory is moved away under the broker and made anew: the broker ends, its mail is saved where the next one, and
+/// the doctor, look for it.
+///
+/// design §3.16, §3.21
+#[test]
+fn a_broker_whose_data_was_replaced_ends_and_saves() {
+    for made_anew in [true, false] {
+        let home = blocked();
+        let mut broker = home.serve();
+        queue(&home, "one");
+        fs::rename(home.data(), home.path("aside")).expect("it is there");
+        if made_anew {
+            fs::create_dir(home.data()).expect("made");
+        }
+        ask_until_it_is_gone(&home);
+        assert_eq!(broker.wait().code(), Some(1));
+        broker.log_line("why", |line| {
+            line["error"].as_str().is_some_and(|error| error.contains("removed or replaced"))
+        });
+        let [finding] = &rescued(&home)[..] else { panic!("one copy") };
+        follow(&home, finding);
+        let _broker = home.serve();
         assert_eq!(delivered(&home), once(&["one"]));
     }
 }

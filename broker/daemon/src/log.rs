@@ -11,6 +11,7 @@
 //!
 //! There are no spans here: what a line has to say is in its own fields.
 
+mod file;
 mod journal;
 mod line;
 mod writer;
@@ -26,6 +27,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 pub use writer::Guard;
 
+use file::LogFile;
 use journal::Journal;
 use line::Line;
 use writer::{Queue, ROOM};
@@ -104,14 +106,18 @@ impl std::error::Error for LogError {
 }
 
 impl Options {
-    /// To standard error; what is for the journal, to the journal itself if that is what standard error is.
+    /// To standard error; what is for the journal, to the journal itself if that is what standard error is. A file is followed
+    /// when it is removed or renamed.
     pub fn to_stderr(level: &str, format: Format) -> Self {
         let level = level.to_owned();
         match (format, Journal::of_stderr()) {
             (Format::Journald, Some(journal)) => {
                 Self { level, format: Format::Journal, writer: Box::new(journal) }
             }
-            _ => Self { level, format, writer: Box::new(std::io::stderr()) },
+            _ => match LogFile::of_stderr() {
+                Some(file) => Self { level, format, writer: Box::new(file) },
+                None => Self { level, format, writer: Box::new(std::io::stderr()) },
+            },
         }
     }
 }

@@ -46,6 +46,9 @@ const ALARM: Token = Token(3);
 /// A connection's token is twice its id, the token of its process one more.
 const FIRST: u64 = 2;
 
+/// How often it is looked whether the data directory is still this broker's.
+const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
+
 /// Requests of one connection applied before the others have their turn.
 const TURN: usize = 64;
 
@@ -151,7 +154,11 @@ pub struct Server {
     metrics: Option<(Arc<Metrics>, Receiver<Sender<Figures>>)>,
     poll: Poll,
     place: Place,
-    _lock: DataLock,
+    lock: DataLock,
+    /// When it is looked again whether the data directory is still this broker's.
+    look_at_lock: Instant,
+    /// Why the broker cannot go on, once it is so.
+    no_place: Option<PlaceError>,
     exit: LastExit,
     signals: Signals,
     manager: Manager,
@@ -316,7 +323,9 @@ impl Server {
             metrics,
             poll,
             place,
-            _lock: lock,
+            lock,
+            look_at_lock: began,
+            no_place: None,
             exit,
             signals,
             manager: Manager::of_this_process(),
@@ -374,6 +383,10 @@ impl Server {
     /// Runs until somebody stops it.
     pub fn run(mut self) -> Result<(), StartupError> {
         let over = self.turn_until_over();
+        if let Some(error) = self.no_place.take() {
+            // What stands in the data directory is another broker's.
+            return Err(error.into());
+        }
         match &over {
             Ok(()) => self.exit.stopped(match self.broker.stopped_by() {
                 Some(peer) => format!("asked to by {} (pid {})", peer.program, peer.pid),
@@ -393,6 +406,7 @@ impl Server {
                 other => other.map_err(system("wait for events"))?,
             }
             self.look_at_clocks();
+            self.look_at_place();
             self.turn(&events);
             if self.broker.is_stopping() {
                 self.manager.stopping();
@@ -450,6 +464,22 @@ impl Server {
         }
         if event.is_writable() {
             self.mark_dirty(id);
+        }
+    }
+
+    /// Once a second, while there is something to do, it is looked whether the data directory is still this broker's. If it is not,
+    /// the broker stops in order, as for a restart: another one, or the next one, has what is there now.
+    fn look_at_place(&mut self) {
+        if self.now < self.look_at_lock {
+            return;
+        }
+        self.look_at_lock = self.now + LOOK_AT_LOCK;
+        if self.no_place.is_none()
+            && let Err(error) = self.lock.keep()
+        {
+            tracing::error!(%error, "the broker cannot go on");
+            self.no_place = Some(error);
+            self.apply(Event::Stop(Stop::Restart));
         }
     }
 

@@ -20,6 +20,7 @@ use interprocess::local_socket::{
 use interprocess::os::unix::uds_local_socket::Listener as UnixListener;
 use rustix::fs::FlockOperation;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use sundown_providers::FileId;
 
 use crate::service::Passed;
 use crate::settings::Group;
@@ -35,6 +36,11 @@ pub enum PlaceError {
         data: PathBuf,
         /// Where the other one listens.
         socket: String,
+    },
+    /// The data directory is not the one that was taken.
+    Replaced {
+        /// Its name.
+        data: PathBuf,
     },
     /// A directory belongs to somebody else, or others may write to it.
     Unsafe {
@@ -72,6 +78,11 @@ impl fmt::Display for PlaceError {
                  use it, stop it with `sundown stop`, or choose another --data-dir",
                 data.display()
             ),
+            Self::Replaced { data } => write!(
+                f,
+                "the data directory {} was removed or replaced under the broker; start one again when it is the right one",
+                data.display()
+            ),
             Self::Unsafe { directory, why } => {
                 write!(f, "the directory {} {why}; choose another one", directory.display())
             }
@@ -94,7 +105,7 @@ impl std::error::Error for PlaceError {
         match self {
             Self::Io { error, .. } | Self::NoLock { error, .. } => Some(error),
             Self::Passed(error) => Some(error),
-            Self::Running { .. } | Self::Unsafe { .. } => None,
+            Self::Running { .. } | Self::Replaced { .. } | Self::Unsafe { .. } => None,
         }
     }
 }
@@ -152,16 +163,21 @@ fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
 /// The lock on a data directory. It ends with the process, however that ends.
 #[derive(Debug)]
 pub struct DataLock {
-    _file: File,
+    data: PathBuf,
+    socket: PathBuf,
+    directory: FileId,
+    path: PathBuf,
+    file: FileId,
+    _held: File,
 }
 
 impl DataLock {
     /// Takes the data directory, made if it is not there, for a broker that will listen on `socket`.
     pub fn take(data: &Path, socket: &Path) -> Result<Self, PlaceError> {
-        let data = &followed(data)?;
-        make_durable(data).map_err(io_error("make the directory", data))?;
+        let found = &followed(data)?;
+        make_durable(found).map_err(io_error("make the directory", found))?;
         // Others may look into a data directory that is there already: what is in it is closed to them.
-        make_private(data, 0o700, 0o755)?;
+        make_private(found, 0o700, 0o755)?;
         let path = data.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
@@ -172,14 +188,37 @@ impl DataLock {
             .open(&path)
             .map_err(io_error("open the lock file", &path))?;
         let locked = rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive);
-        judge(locked, &mut file, data, &path)?;
+        judge(locked, &mut file, found, &path)?;
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
-            file.write_all(socket.as_os_str().as_encoded_bytes())
+            file.write_all(socket.as_os_str().as_encoded_bytes())?;
+            file.metadata()
         };
-        write(&mut file).map_err(io_error("write the lock file", &path))?;
-        Ok(Self { _file: file })
+        let written = write(&mut file).map_err(io_error("write the lock file", &path))?;
+        Ok(Self {
+            data: data.to_owned(),
+            socket: socket.to_owned(),
+            directory: FileId::at(data).map_err(io_error("look at", data))?,
+            path,
+            file: FileId::from(&written),
+            _held: file,
+        })
+    }
+
+    /// Looks whether the lock is still what keeps others out. A lock file that was removed is made and locked anew. Where another
+    /// broker has one now, or the directory is another one, this broker has no place any more.
+    pub fn keep(&mut self) -> Result<(), PlaceError> {
+        if self.file.is_at(&self.path) {
+            return Ok(());
+        }
+        if !self.directory.is_at(&self.data) {
+            return Err(PlaceError::Replaced { data: self.data.clone() });
+        }
+        let path = self.path.display();
+        tracing::warn!(%path, "the lock file was removed or replaced; it is made and locked anew");
+        *self = Self::take(&self.data, &self.socket)?;
+        Ok(())
     }
 }
 
@@ -219,24 +258,9 @@ pub(crate) enum SocketFile {
     Managers,
 }
 
-/// Which file stands under a name, whatever becomes of the name later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    /// That of what stands there, a link included.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        fs::symlink_metadata(path).map(|found| Self::from(&found))
-    }
-}
-
-impl From<&fs::Metadata> for FileId {
-    fn from(found: &fs::Metadata) -> Self {
-        Self { device: found.dev(), inode: found.ino() }
-    }
+/// Which file stands under a name; of a link, the link.
+fn file_at(path: &Path) -> io::Result<FileId> {
+    fs::symlink_metadata(path).map(|found| FileId::from(&found))
 }
 
 impl Place {
@@ -291,7 +315,7 @@ impl Place {
             .reclaim_name(false)
             .create_sync()
             .map_err(io_error("listen on", path))?;
-        let file = SocketFile::Ours(FileId::of(path).map_err(io_error("look at", path))?);
+        let file = SocketFile::Ours(file_at(path).map_err(io_error("look at", path))?);
         let place = Self { listener, path: path.to_owned(), file };
         // The directory keeps everybody else out until the mode is right.
         place.open_to(group).map_err(io_error("set the mode of", path))?;
@@ -330,7 +354,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // Another broker may have put its own there, after somebody had removed this one.
-        let there = FileId::of(&self.path).ok().map(SocketFile::Ours);
+        let there = file_at(&self.path).ok().map(SocketFile::Ours);
         if there == Some(self.file) {
             let _ = fs::remove_file(&self.path);
         }
@@ -449,6 +473,57 @@ mod tests {
             matches!(&refused, PlaceError::Running { socket, .. } if socket == "/run/other.sock"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_is_made_anew() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (data, socket) = (home.path().join("data"), home.path().join("run/broker.sock"));
+        let mut lock = DataLock::take(&data, &socket).expect("free");
+        lock.keep().expect("it is there");
+        fs::remove_file(data.join(LOCK_FILE)).expect("removed");
+        lock.keep().expect("nobody else has it");
+        let refused = DataLock::take(&data, &socket).expect_err("it is held again");
+        assert!(refused.to_string().contains("broker.sock"), "{refused}");
+        fs::remove_file(data.join(LOCK_FILE)).expect("removed");
+        let other = home.path().join("run/other.sock");
+        let _other = DataLock::take(&data, &other).expect("nobody holds this one");
+        let refused = lock.keep().expect_err("it is another one's");
+        assert!(refused.to_string().contains("other.sock"), "{refused}");
+    }
+
+    #[test]
+    fn a_data_directory_that_was_replaced_is_no_place() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (link, socket) = (home.path().join("data"), Path::new("/run/broker.sock"));
+        for (ways, is_link) in
+            [(["removed", "made anew"], false), (["dangling", "redirected"], true)]
+        {
+            for way in ways {
+                let disk = if is_link { home.path().join("disk") } else { link.clone() };
+                if is_link {
+                    std::os::unix::fs::symlink("disk", &link).expect("linked");
+                    make_durable(&disk).expect("made");
+                    make_private(&disk, 0o700, 0o700).expect("made");
+                }
+                let mut lock = DataLock::take(&link, socket).expect("free");
+                let moved = home.path().join("moved");
+                fs::rename(if way == "redirected" { &link } else { &disk }, &moved).expect("moved");
+                match way {
+                    "made anew" => fs::create_dir(&disk).expect("made"),
+                    "redirected" => {
+                        fs::create_dir(home.path().join("other")).expect("made");
+                        std::os::unix::fs::symlink("other", &link).expect("linked");
+                    }
+                    _ => {}
+                }
+                let refused = lock.keep().expect_err(way);
+                assert!(matches!(refused, PlaceError::Replaced { .. }), "{way}: {refused}");
+                for path in ["data", "disk", "moved", "other"].map(|name| home.path().join(name)) {
+                    let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+                }
+            }
+        }
     }
 
     #[test]

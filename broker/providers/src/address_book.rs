@@ -92,10 +92,10 @@ impl AddressBookProvider for SqliteAddressBook {
     }
 
     fn call(&mut self, call: &AddressCall) -> Result<ProviderAnswer> {
+        self.refuse_if_lost(Done::Nothing)?;
         if self.health == Health::Lost {
             self.logon()?;
         }
-        self.refuse_if_lost(Done::Nothing)?;
         let answer = self.ask(call);
         self.refuse_if_lost(Done::Perhaps)?;
         answer
@@ -117,38 +117,22 @@ impl AddressBookProvider for SqliteAddressBook {
 }
 
 impl SqliteAddressBook {
-    /// Saves what is in a file that is lost, and closes it. As long as that cannot be saved it stays open.
+    /// Refuses a call whose file is lost, and closes that once it is saved. As long as it cannot be saved it stays open.
     fn refuse_if_lost(&mut self, done: Done) -> Result<()> {
-        let Some(book) = self.book.as_ref().filter(|book| rescue::has_moved(&book.connection))
-        else {
+        let has_moved = |book: &&Book| rescue::has_moved(&book.connection);
+        let Some(book) = self.book.as_ref().filter(has_moved) else { return Ok(()) };
+        if done == Done::Nothing && book.is_empty() {
+            // Nothing is lost.
+            (self.book, self.health) = (None, Health::Lost);
             return Ok(());
-        };
-        let path = self.path.display();
-        let done = match done {
-            Done::Nothing => "nothing of this was done",
-            Done::Perhaps => "it is not known whether this was done",
-        };
-        let text = match rescue::save(&book.connection, &self.path) {
-            Ok(copy) => {
-                let copy = copy.display();
-                tracing::error!(%path, saved = %copy, "the address book was removed or replaced under the broker");
-                let text = format!(
-                    "{path} was removed or replaced under the broker; {done}. What was in it is saved in {copy}: `sundown \
-                     doctor` says how to take that in. What is there now is used from now on"
-                );
-                (self.book, self.health) = (None, Health::Lost);
-                text
-            }
-            Err(error) => {
-                tracing::error!(%path, %error, "the address book was removed or replaced under the broker, and cannot be saved");
-                format!(
-                    "{path} was removed or replaced under the broker; {done}. What was in it cannot be saved, which is tried again \
-                     with each call: {}",
-                    error.message
-                )
-            }
-        };
-        Err(ProviderError::new(Code::E_DISK_ERROR, text))
+        }
+        let saved = rescue::save(&book.connection, &self.path);
+        let error = lost(&self.path, done, &saved);
+        tracing::error!("{}", error.message);
+        if saved.is_ok() {
+            (self.book, self.health) = (None, Health::Lost);
+        }
+        Err(error)
     }
 
     fn ask(&mut self, call: &AddressCall) -> Result<ProviderAnswer> {
@@ -194,6 +178,12 @@ impl Book {
         let select = "SELECT value FROM meta WHERE name = 'uid'";
         let uid = connection.query_row(select, [], |row| row.get(0))?;
         Ok(Self { connection, uid })
+    }
+
+    /// Whether nobody is in it.
+    fn is_empty(&self) -> bool {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM entry)";
+        self.connection.query_row(sql, [], |row| row.get(0)).unwrap_or(false)
     }
 
     fn call(&mut self, call: &AddressCall) -> Outcome<ProviderAnswer> {
@@ -375,6 +365,28 @@ fn check(name: &str, addresses: &[String]) -> Outcome<()> {
     Ok(())
 }
 
+/// What is said of a call whose file was removed or replaced.
+fn lost(path: &Path, done: Done, saved: &Result<PathBuf>) -> ProviderError {
+    let done = match done {
+        Done::Nothing => "nothing of this was done",
+        Done::Perhaps => "it is not known whether this was done",
+    };
+    let saved = match saved {
+        Ok(copy) => format!(
+            "is saved in {}: `sundown doctor` says how to take that in. What is there now is used from now on",
+            copy.display()
+        ),
+        Err(error) => {
+            format!("cannot be saved, which is tried again with each call: {}", error.message)
+        }
+    };
+    let text = format!(
+        "{} was removed or replaced under the broker; {done}. What was in it {saved}",
+        path.display()
+    );
+    ProviderError::new(Code::E_DISK_ERROR, text)
+}
+
 fn unknown(name: &str) -> Failure {
     Failure::refused(Code::E_NOT_FOUND, format!("{name:?} is not in the address book"))
 }
@@ -545,6 +557,7 @@ mod tests {
                 let refused = refused.expect_err("its file is lost");
                 assert_eq!(refused.code, Code::E_DISK_ERROR);
                 assert!(refused.message.contains(crate::RESCUED), "{refused}");
+                assert!(refused.message.contains("nothing of this was done"), "{refused}");
                 let [copy] = &copies(&dir)[..] else { panic!("one copy") };
                 assert_eq!(names(&mut self::book(copy.clone())).expect("listed"), ["anna"]);
                 let there: Vec<_> = by.iter().map(|name| (*name).to_owned()).collect();
@@ -552,6 +565,18 @@ mod tests {
                 add(&mut book, "eve", &["eve@example.org"]).expect("added");
             }
         }
+    }
+
+    /// An empty one that was removed is no loss.
+    #[test]
+    fn an_empty_file_that_was_removed_is_not_missed() {
+        let dir = TempDir::new().expect("a directory");
+        let path = dir.path().join("people.db");
+        let mut book = book(path.clone());
+        std::fs::remove_file(&path).expect("removed");
+        add(&mut book, "anna", &["anna@example.org"]).expect("added");
+        assert_eq!(names(&mut self::book(path)).expect("listed"), ["anna"]);
+        assert_eq!(copies(&dir).len(), 0);
     }
 
     /// What is removed while a change is committed is not answered as done.
