@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sundown_daemon::RESCUED;
-
 use super::finding::Finding;
 use crate::cli::Context;
-use crate::profile::mistakes;
+use crate::profile::mistakes::{self, RESCUED};
 
 /// The end of a copy's name that is not whole yet.
 const PART: &str = ".part";

@@ -7,6 +7,9 @@ use sundown_daemon::settings::{self, Accounts, ProfileError};
 
 use crate::cli::Context;
 
+/// How the names of copies begin that a broker makes of databases whose files were removed.
+pub(crate) use sundown_daemon::RESCUED;
+
 /// What matters of settings that can be read.
 pub(crate) struct Settings {
     /// The files that are there.

@@ -150,6 +150,30 @@ fn a_send_after_a_reset_goes_into_the_new_store() {
     assert_eq!(delivered(&home), once(&["after", "before"]));
 }
 
+/// Who wants what was in both has the copy as a second store, as the page on operations says.
+///
+/// design §3.16
+#[test]
+fn a_copy_is_taken_in_beside_what_is_there() {
+    let home = blocked();
+    let mut broker = home.serve();
+    queue(&home, "before");
+    remove_store(&home);
+    queue(&home, "after");
+    assert_eq!(rescued(&home).len(), 1);
+    broker.terminate();
+    let entries = fs::read_dir(home.data().join("default")).expect("it is there");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let is_copy = |path: &PathBuf| path.to_string_lossy().contains("/rescued-");
+    let copy = paths.into_iter().find(is_copy).expect("a copy");
+    fs::rename(copy, home.data().join("default/rescued.db")).expect("renamed");
+    home.profile("default", &format!("[[store]]\n\n[[store]]\nname = \"rescued\"\n\n{BLOCKED}"));
+    unblock(&home);
+    let _broker = home.serve();
+    assert_eq!(delivered(&home), once(&["after", "before"]));
+    assert_eq!(rescued(&home), [Value::Null; 0]);
+}
+
 fn rows(home: &Home) -> Vec<Value> {
     let listed = home.run(&["queue", "list", "--all", "--json"]).ok().json();
     listed.as_array().expect("rows").clone()

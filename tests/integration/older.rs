@@ -6,9 +6,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use sundown_client::{LogoffAnswer, Logon};
 use sundown_protocol::hello::{Answer, Welcome};
+use sundown_protocol::notification::EndReason;
 use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn};
 use sundown_protocol::request::{Asked, Blob, LogoffFlags, Request, Ticket};
-use sundown_protocol::{MemberId, Reply, SessionId, Version, codec, frame};
+use sundown_protocol::{Code, Event, MemberId, Reply, SessionId, Version, codec, frame};
 
 use crate::harness::{DEADLINE, Home};
 
@@ -107,6 +108,30 @@ fn a_recorded_client_of_version_1_is_served() {
     }
     broker.until("the message", || home.maildir("default").count() == 1);
     assert_eq!(home.maildir("default").only().field("Subject"), ["from an older client"]);
+}
+
+/// The end of a session for a reason that its version has no word for is told in one that it has.
+///
+/// design §4
+#[test]
+fn an_older_client_understands_why_its_session_ends() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut older = Older::connect(&home);
+    older.say(REQUESTS[0]);
+    older.answer();
+    for name in ["store.db", "store.db-wal", "store.db-shm"] {
+        std::fs::remove_file(home.data().join("default").join(name)).expect("it is there");
+    }
+    home.run_with(&["send", "--to", "anna@localhost"], "hi\n").ok();
+    let told = [older.hear(), older.hear()].map(|payload| codec::decode(&payload));
+    let told = told.map(|told| match told.expect("it can read that") {
+        FromBroker::Notify(notification) => notification.event,
+        other => panic!("{other:?}"),
+    });
+    let (code, reason) = (Code::E_END_OF_SESSION, EndReason::SharedLogoff);
+    let end = Event::CriticalError { code, reason, by: None, grace: Some(0) };
+    assert_eq!(told, [end, Event::Evicted]);
 }
 
 /// What a version does not have cannot be asked for in it, also of a broker that knows it.
