@@ -16,7 +16,7 @@ use sundown_protocol::request::AddressAction;
 use sundown_protocol::{Code, EntryId};
 
 use crate::fault::{self, Failure};
-use crate::files::private_file;
+use crate::files::private_database;
 use crate::{AddressBookProvider, NothingToSave, ProviderShutdown, Result, rescue};
 
 /// `SdwA`: says that the database is an address book of ours.
@@ -84,7 +84,7 @@ impl SqliteAddressBook {
 
 impl AddressBookProvider for SqliteAddressBook {
     fn logon(&mut self) -> Result<()> {
-        private_file(&self.path)?;
+        private_database(&self.path)?;
         let book = Book::open(&self.path).map_err(|failure| failure.told(&self.path))?;
         self.book = Some(book);
         self.health = Health::Sound;

@@ -34,6 +34,18 @@ pub(crate) fn private_file(path: &Path) -> Result<File, ProviderError> {
     opened.map_err(|error| fault::io(path, &error))
 }
 
+/// Makes an empty file for a database, and the directory that holds it, unless they are there. A file that is there is not
+/// opened: closing it would drop the locks that `SQLite` holds on it for this process.
+pub(crate) fn private_database(path: &Path) -> Result<(), ProviderError> {
+    if let Some(parent) = path.parent() {
+        private_dir(parent)?;
+    }
+    match new_private_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fault::io(path, &error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Makes a file that is not there.
 pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)

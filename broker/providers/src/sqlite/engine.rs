@@ -30,7 +30,7 @@ use super::schema;
 use super::torn;
 use super::write::{Unsynced, Writer, wall};
 use crate::fault::{self, Failure};
-use crate::files::{Lock, private_file};
+use crate::files::{Lock, private_database};
 use crate::{Result, Sync};
 
 type Answers = Vec<Result<ProviderAnswer>>;
@@ -81,7 +81,7 @@ enum Lost {
 impl Engine {
     pub(super) fn open(path: &Path, keep_sent: KeepSent) -> Result<Self> {
         let lock = Lock::take(path)?;
-        private_file(path)?;
+        private_database(path)?;
         let writer = open_writer(path, keep_sent).map_err(|failure| failure.told(path))?;
         let watch = Watch::new(path, &writer.connection, lock)?;
         let health = Arc::new(Health::default());
