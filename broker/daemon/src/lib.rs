@@ -30,6 +30,7 @@ mod tickets;
 pub mod workers;
 
 mod alarm;
+mod detach;
 mod ends;
 mod inbox;
 mod last_exit;
@@ -40,8 +41,9 @@ mod platform;
 mod readiness;
 mod refusals;
 
+pub use detach::{Detached, detach, let_go_of_output};
 pub use readiness::Starting;
-pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, places};
+pub use server::{Locations, Options, Server, StartupError, places};
 pub use service::{Passed, take_passed};
 pub use socket::PassedError;
 pub use sundown_core::provider::ProviderSpec;
