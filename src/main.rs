@@ -2,6 +2,9 @@
 //!
 //! What scripts rely on, options, `--json` keys and exit statuses, is in `docs/command.md`.
 
+// A closed pipe is an error to be looked at, and these panic.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod bounded;
 mod cli;
 mod completions;

@@ -26,12 +26,17 @@ pub(crate) fn error(code: Code, message: impl Into<String>) -> Error {
 /// Prints an error where it belongs. The exit status.
 pub(crate) fn fail(json: bool, error: &Error) -> ExitCode {
     if json {
-        println!("{}", json!({ "error": error_value(error) }));
+        print(true, &json!({ "error": error_value(error) }), String::new);
     } else {
-        let text = format!("sundown: {error} ({} {})", error.code().name(), error.code());
-        eprintln!("{}", terminal::for_stderr(&text));
+        complain(&format!("{error} ({} {})", error.code().name(), error.code()));
     }
     ExitCode::FAILURE
+}
+
+/// Says something on standard error. Nothing depends on its being read.
+pub(crate) fn complain(text: &str) {
+    let text = terminal::for_stderr(&format!("sundown: {text}"));
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// `{"code","hresult","message"}`, what the broker's log calls the request, and what the error knows beside them.
@@ -73,11 +78,19 @@ pub(crate) fn previous(previous: &Previous) -> Value {
     })
 }
 
-/// Prints one JSON document, or text for people.
+/// Prints what was done, as one JSON document or as text for people. It is done also where it cannot be printed.
 pub(crate) fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
+    let _ = show(json, value, text);
+}
+
+/// The same of what was asked for: that it cannot be printed is a failure, unless its reader went away early.
+pub(crate) fn show(
+    json: bool,
+    value: &Value,
+    text: impl FnOnce() -> String,
+) -> Result<Reader, Error> {
     let text = if json { format!("{value}\n") } else { text() };
-    // Who reads it may go away early; and what was done is done also where nobody can be told.
-    let _ = print_bytes(text.as_bytes());
+    print_bytes(text.as_bytes())
 }
 
 /// Whether somebody still reads what is printed.

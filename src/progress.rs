@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
+use crate::output;
 use crate::output::{span, until};
 use crate::terminal::{self, Size};
 
@@ -120,7 +121,7 @@ impl Line {
         let mut state = self.lock();
         state.clear();
         if !state.over {
-            eprintln!("{}", terminal::for_stderr(&format!("sundown: interrupted; {stays}")));
+            output::complain(&format!("interrupted; {stays}"));
         }
         std::process::exit(INTERRUPTED)
     }

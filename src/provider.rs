@@ -12,14 +12,14 @@ use crate::output;
 pub(crate) fn run(context: &Context, arguments: &ProviderArguments) -> Result<ExitCode, Error> {
     let all: Vec<_> = KINDS.iter().collect();
     match &arguments.action {
-        ProviderAction::List => output::print(context.json, &value(&all), || list(&all)),
+        ProviderAction::List => output::show(context.json, &value(&all), || list(&all))?,
         ProviderAction::Show { kind } => {
             let kinds = named(kind)?;
-            output::print(context.json, &value(&kinds), || {
+            output::show(context.json, &value(&kinds), || {
                 kinds.iter().map(|kind| page(kind)).collect::<Vec<_>>().join("\n")
-            });
+            })?
         }
-    }
+    };
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,7 +15,6 @@ use crate::cli::{Autostart, Context, SendArguments, Visit, seconds};
 use crate::handover::{self, may_be_stored};
 use crate::output::{self, NOT_FINAL};
 use crate::progress::{Progress, Step};
-use crate::terminal;
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
     let message = compose(read(context, arguments)?, arguments);
@@ -61,9 +60,9 @@ fn unknown(context: &Context, error: &Error, message: &Message) -> ExitCode {
         value["message"] = json!(message);
         value["outcome"] = json!("unknown");
         value["key"] = json!(key);
-        println!("{}", json!({ "error": value }));
+        output::print(true, &json!({ "error": value }), String::new);
     } else {
-        eprintln!("{}", terminal::for_stderr(&format!("sundown: {message}")));
+        output::complain(&message);
     }
     ExitCode::from(NOT_FINAL)
 }
@@ -86,7 +85,7 @@ fn read(context: &Context, arguments: &SendArguments) -> Result<Vec<u8>, Error> 
         return read.map_err(|error| cannot(&file.display().to_string(), &error));
     }
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
-        eprintln!("sundown: reading the message from the terminal; end it with Ctrl-D");
+        output::complain("reading the message from the terminal; end it with Ctrl-D");
     }
     all(&mut io::stdin().lock()).map_err(|error| cannot("standard input", &error))
 }

@@ -1,5 +1,6 @@
 //! `sundownd`: the daemon alone, as `sundown serve`, for service managers.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -8,6 +9,6 @@ fn main() -> ExitCode {
     let beside = own.with_file_name("sundown");
     let program = if beside.exists() { beside } else { "sundown".into() };
     let error = Command::new(&program).arg("serve").args(std::env::args_os().skip(1)).exec();
-    eprintln!("sundownd: cannot run {}: {error}", program.display());
+    let _ = writeln!(std::io::stderr(), "sundownd: cannot run {}: {error}", program.display());
     ExitCode::FAILURE
 }

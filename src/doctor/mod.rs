@@ -28,7 +28,9 @@ use finding::{Finding, Health};
 pub(crate) fn run(context: &Context) -> ExitCode {
     let findings = examine(context);
     let value = findings.iter().map(Finding::value).collect();
-    output::print(context.json, &value, || finding::text(&findings));
+    if let Err(error) = output::show(context.json, &value, || finding::text(&findings)) {
+        return output::fail(context.json, &error);
+    }
     let problem = findings.iter().any(|finding| finding.health == Health::Problem);
     if problem { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -27,17 +27,23 @@ use crate::output;
 pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<ExitCode, Error> {
     let places = places(context);
     match &arguments.action {
-        ProfileAction::List => list(context, &places),
+        ProfileAction::List => list(context, &places)?,
         ProfileAction::Show { name } => {
             let profile = load(name, &places)?;
-            output::print(context.json, &show::value(&profile), || show::text(&profile));
+            output::show(context.json, &show::value(&profile), || show::text(&profile))?;
         }
         ProfileAction::Add(arguments) => add::run(context, &places, arguments)?,
         ProfileAction::Check { name } => {
             load(name, &places)?;
             return check::run(context, name);
         }
-        ProfileAction::Remove { name } => remove(context, name)?,
+        ProfileAction::Remove { name } => {
+            // A broker that can only refuse is not started.
+            if let Err(error @ ProfileError::Name(_)) = settings::load_profile(name, &places) {
+                return Err(output::invalid(error.to_string()));
+            }
+            remove(context, name)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -57,15 +63,16 @@ fn load(name: &str, places: &Places) -> Result<Profile, Error> {
     })
 }
 
-fn list(context: &Context, places: &Places) {
+fn list(context: &Context, places: &Places) -> Result<(), Error> {
     let names = settings::profile_names(places);
     let default = context.profile.as_deref().unwrap_or("default");
-    output::print(context.json, &json!(names), || {
+    let shown = output::show(context.json, &json!(names), || {
         let mark = |name: &str| if name == default { "*" } else { "" };
         let row = |name: &String| vec![name.clone(), transports(name, places), mark(name).into()];
         let rows: Vec<_> = names.iter().map(row).collect();
         output::table(&["profile", "transports", "default"], &rows)
     });
+    shown.map(drop)
 }
 
 /// The names of a profile's transports, or why there are none.

@@ -11,17 +11,20 @@ use crate::cli::{Autostart, Context, QueueAction, QueueArguments};
 use crate::output::{self, ago, until};
 
 pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitCode, Error> {
+    let action = arguments.action.as_ref().unwrap_or(&QueueAction::List { all: false });
+    // What makes no sense is refused before a broker is started.
+    check(action)?;
     let mapi = context.initialize(Autostart::Yes)?;
     let profile = context.profile.as_deref();
-    match arguments.action.as_ref().unwrap_or(&QueueAction::List { all: false }) {
+    match action {
         QueueAction::List { all } => {
             let rows = mapi.queue(profile, *all)?;
             let value = rows.iter().map(value).collect();
-            output::print(context.json, &value, || list(&rows));
+            output::show(context.json, &value, || list(&rows))?;
         }
         QueueAction::Show { entry } => {
             let row = mapi.queue_entry(profile, identifier(entry)?)?;
-            output::print(context.json, &whole(&row), || show(&row));
+            output::show(context.json, &whole(&row), || show(&row))?;
         }
         QueueAction::Retry { entry } => changed(context, &mapi.retry(profile, identifier(entry)?)?),
         QueueAction::Hold { entry } => changed(context, &mapi.hold(profile, identifier(entry)?)?),
@@ -32,6 +35,17 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
         QueueAction::Flush { wait } => return flush::run(context, &mapi, *wait),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn check(action: &QueueAction) -> Result<(), Error> {
+    match action {
+        QueueAction::List { .. } | QueueAction::Flush { .. } => Ok(()),
+        QueueAction::Show { entry }
+        | QueueAction::Retry { entry }
+        | QueueAction::Hold { entry }
+        | QueueAction::Release { entry }
+        | QueueAction::Abort { entry } => identifier(entry).map(drop),
+    }
 }
 
 fn identifier(entry: &str) -> Result<EntryId, Error> {

@@ -26,6 +26,7 @@ use sundown_client::{Error, Message};
 
 use crate::bounded::{Bounded, largest_message};
 use crate::cli::{Context, Visit};
+use crate::output;
 use crate::queue;
 
 use arguments::{Head, Invocation, Mode, Verbosity};
@@ -167,7 +168,6 @@ fn list(context: &Context) -> Result<(), Failure> {
     } else {
         queue::list(&rows)
     };
-    // Whoever reads only the first lines has seen what it wanted.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    output::print_bytes(text.as_bytes()).map_err(|e| failed(&e))?;
     Ok(())
 }

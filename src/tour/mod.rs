@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::cli::Context;
+use crate::output;
 use crate::terminal;
 use stage::{Actor, Stage, Trouble};
 
@@ -36,7 +37,7 @@ impl Timeline {
 
     fn title(&self, text: &str) {
         if !self.json {
-            println!("\n{text}");
+            say(&format!("\n{text}"));
         }
     }
 
@@ -44,11 +45,11 @@ impl Timeline {
     fn line(&self, who: &str, what: &str) {
         let millis = self.began.elapsed().as_millis();
         if self.json {
-            println!("{}", json!({ "millis": millis, "who": who, "what": what }));
+            say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
         } else {
             let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - 27);
             let what = terminal::wrapped(what, width).join(&format!("\n{:27}", ""));
-            println!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000);
+            say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
         }
     }
 
@@ -57,23 +58,28 @@ impl Timeline {
         self.checked += 1;
         self.wrong += usize::from(!holds);
         if self.json {
-            println!("{}", json!({ "claim": claim, "holds": holds }));
+            say(&format!("{}", json!({ "claim": claim, "holds": holds })));
         } else {
-            println!("{:>25}{} {claim}", "", if holds { "✓" } else { "✗ NOT TRUE:" });
+            say(&format!("{:>25}{} {claim}", "", if holds { "✓" } else { "✗ NOT TRUE:" }));
         }
     }
 
     fn end(&self) -> ExitCode {
         let (checked, wrong) = (self.checked, self.wrong);
         if self.json {
-            println!("{}", json!({ "checked": checked, "wrong": wrong }));
+            say(&format!("{}", json!({ "checked": checked, "wrong": wrong })));
         } else if wrong == 0 {
-            println!("\n{checked} claims were checked, and all are true.");
+            say(&format!("\n{checked} claims were checked, and all are true."));
         } else {
-            println!("\n{wrong} of {checked} claims are not true.");
+            say(&format!("\n{wrong} of {checked} claims are not true."));
         }
         if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// Prints a line. Whoever reads it may go away early, and the tour goes on.
+fn say(line: &str) {
+    let _ = output::print_bytes(format!("{line}\n").as_bytes());
 }
 
 /// Has an actor do something, and puts it on the timeline.

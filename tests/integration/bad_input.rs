@@ -1,6 +1,6 @@
 //! What makes no sense is refused, with a code and words, and changes nothing.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -266,5 +266,72 @@ fn an_input_without_an_end_is_refused() {
         assert_eq!(error["code"], "MAPI_E_TOO_BIG", "{error}");
         let limit = (120_u64 << 20).to_string();
         assert!(error["message"].as_str().is_some_and(|m| m.contains(&limit)), "{error}");
+    }
+}
+
+/// What every subcommand prints may find nobody who reads it, or no room: the first is no failure, the second is one of what only prints,
+/// and neither is a panic.
+///
+/// design §8
+#[test]
+fn a_closed_or_full_output_is_no_panic() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let entry = home.run_with(&["send", "--to", "anna@localhost", "--json"], "hi\n").ok().json();
+    let entry = entry["entry"].as_str().expect("text");
+    let print: [&[&str]; 9] = [
+        &["status"],
+        &["queue", "list", "--all"],
+        &["queue", "show", entry],
+        &["doctor"],
+        &["profile", "list"],
+        &["profile", "show", "default"],
+        &["provider", "list"],
+        &["provider", "show", "sqlite"],
+        &["man"],
+    ];
+    let others: [&[&str]; 4] = [
+        &["queue", "show", "12"],
+        &["queue", "flush"],
+        &["status", "--socket", "/nowhere"],
+        &["logoff"],
+    ];
+    let ends = |arguments: &[&str], output: Stdio| {
+        let mut command = home.command(arguments);
+        let ran = command.stdin(Stdio::null()).stdout(output).output().expect("it ends");
+        let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+        ran.status.code()
+    };
+    let closed = || Stdio::from(std::io::pipe().expect("a pipe").1);
+    let full =
+        || Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("there"));
+    for json in [&[][..], &["--json"]] {
+        for arguments in print {
+            let arguments = [json, arguments].concat();
+            assert_eq!(ends(&arguments, closed()), Some(0), "{arguments:?}");
+            assert_eq!(ends(&arguments, full()), Some(1), "{arguments:?}");
+        }
+        for arguments in others {
+            let arguments = [json, arguments].concat();
+            let ordinary = ends(&arguments, Stdio::null());
+            assert_eq!(ends(&arguments, closed()), ordinary, "{arguments:?}");
+            assert_eq!(ends(&arguments, full()), ordinary, "{arguments:?}");
+        }
+    }
+}
+
+/// An argument that makes no sense is refused before a broker is started.
+///
+/// design §8
+#[test]
+fn no_broker_is_started_to_refuse_an_argument() {
+    let home = Home::new();
+    for arguments in
+        [&["queue", "show", "12"][..], &["queue", "hold", "x"], &["profile", "remove", "../x"]]
+    {
+        let ran = run(home.bare(&[arguments, &["--json"]].concat()), "").exits(1);
+        assert_eq!(ran.json()["error"]["code"], "MAPI_E_INVALID_PARAMETER", "{arguments:?}");
+        assert!(home.brokers().is_empty() && !home.data().exists(), "{arguments:?}");
     }
 }
