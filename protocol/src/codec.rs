@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use bincode::error::DecodeError;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::frame::{self, HEADER, MAX_PAYLOAD};
@@ -41,10 +42,28 @@ impl std::error::Error for CodecError {}
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::legacy().with_limit::<MAX_DECODED>();
     let (message, used) = bincode::serde::borrow_decode_from_slice(payload, config)
-        .map_err(|e| CodecError::Shape(e.to_string()))?;
+        .map_err(|e| CodecError::Shape(in_words(e)))?;
     match payload.len() - used {
         0 => Ok(message),
         trailing => Err(CodecError::Trailing(trailing)),
+    }
+}
+
+/// What is wrong with the bytes, for people: the codec's own words are those of a debugger.
+fn in_words(error: DecodeError) -> String {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => "it ends too early".to_owned(),
+        DecodeError::LimitExceeded => "it would take too much memory".to_owned(),
+        DecodeError::Utf8 { .. } => "a text is not UTF-8".to_owned(),
+        DecodeError::InvalidBooleanValue(found) => {
+            format!("{found} stands where 0 is no and 1 is yes")
+        }
+        DecodeError::UnexpectedVariant { found, .. } => format!("there is no variant {found}"),
+        DecodeError::OutsideUsizeRange(found) => format!("a length of {found} is too large"),
+        // What this crate's own types say, and serde of them.
+        DecodeError::OtherString(why) => why,
+        DecodeError::Other(why) => why.to_owned(),
+        _ => "its bytes make no sense".to_owned(),
     }
 }
 
@@ -77,4 +96,34 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::with_capacity(64);
     encode_into(message, &mut out)?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hello::Hello;
+    use crate::request::Asked;
+
+    #[test]
+    fn what_is_no_message_is_refused_in_words() {
+        let why = |error: CodecError| error.to_string();
+        let (short, filled) = ([1, 2, 3], [0xFF; 64]);
+        let mut huge = vec![0; 64];
+        huge[..8].fill(0xFE);
+        let said = [
+            why(decode::<Asked>(&short).expect_err("too short")),
+            why(decode::<Asked>(&filled).expect_err("no request")),
+            why(decode::<Hello>(&filled).expect_err("no hello")),
+            why(decode::<Option<bool>>(&[7]).expect_err("no option")),
+            why(decode::<bool>(&[7]).expect_err("no boolean")),
+            why(decode::<String>(&[1, 0, 0, 0, 0, 0, 0, 0, 0xFF]).expect_err("no text")),
+            why(decode::<String>(&[0xFF; 8]).expect_err("too long")),
+            why(decode::<Vec<u8>>(&huge).expect_err("too long")),
+        ];
+        for text in &said {
+            let words = text.strip_prefix("not a message of this protocol: ").expect("why");
+            assert!(words.contains(' ') && !words.contains(['{', '(', '"']), "{text}");
+        }
+        assert!(said[0].ends_with("it ends too early"), "{said:?}");
+    }
 }

@@ -140,6 +140,31 @@ fn a_strangers_mistake_ends_only_the_stranger() {
     assert_eq!(home.status()["sessions"][0]["members"].as_array().map(Vec::len), Some(1));
 }
 
+/// Strangers can make their mistakes as often as they like, and the log does not fill: a user has ten lines a minute about connections
+/// that the broker ended, and the next one says how many were left out. Each is answered all the same, in words.
+///
+/// design §8
+#[test]
+fn mistakes_do_not_fill_the_log() {
+    let home = Home::new();
+    let mut broker = home.serve();
+    for _ in 0..50 {
+        let mut garbage = Stranger::connect(&home);
+        garbage.say(&[8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let (code, why) = garbage.refusal();
+        assert_eq!(code, Code::E_CORRUPT_DATA);
+        assert!(why.ends_with("it ends too early"), "{why}");
+        let mut other = Stranger::connect(&home);
+        let later = Hello { oldest: 60_000, newest: 60_001, ..Stranger::greeting() };
+        other.say(&codec::encode(&later).expect("it encodes"));
+        assert_eq!(other.refusal().0, Code::E_VERSION);
+    }
+    broker.terminate();
+    let log = broker.log();
+    let closed = log.iter().filter(|line| line["message"] == "a connection is closed").count();
+    assert_eq!(closed, 10);
+}
+
 /// One that says nothing, one that stops in the middle of a frame and one that never reads: they wait for themselves only.
 ///
 /// design §1
