@@ -4,6 +4,7 @@
 
 mod stage;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -74,6 +75,16 @@ impl Timeline {
             say(&format!("\n{wrong} of {checked} claims are not true."));
         }
         if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// A path as the shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    if path.contains([' ', '"', '\\', '#', '\t']) {
+        format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        path
     }
 }
 
@@ -151,7 +162,7 @@ fn sending(
 ) -> Result<(), Trouble> {
     t.title("The mail client sends. What is acknowledged is on the disk.");
     let file = stage.file("message.eml", MESSAGE)?;
-    let reply = does(t, client, &format!("submit session=1 file={}", file.display()))?;
+    let reply = does(t, client, &format!("submit session=1 file={}", quoted(&file)))?;
     let entry = reply["entry"].clone();
     let moved = tray.hears(|e| e["event"] == "object-moved" && e["entry"] == entry)?;
     t.line(tray.name, &format!("is told: the message moved to {}", moved["folder"]));
@@ -184,10 +195,10 @@ fn leaving(
     for actor in [&mut *agent, &mut *worker] {
         does(t, actor, "logon")?;
     }
-    does(t, agent, &format!("submit session=1 file={}", report.display()))?;
+    does(t, agent, &format!("submit session=1 file={}", quoted(&report)))?;
     does(t, agent, "open session=1 what=inbox")?;
-    does(t, worker, &format!("submit session=1 deferred file={}", order.display()))?;
-    does(t, worker, &format!("draft session=1 file={}", order.display()))?;
+    does(t, worker, &format!("submit session=1 deferred file={}", quoted(&order)))?;
+    does(t, worker, &format!("draft session=1 file={}", quoted(&order)))?;
     does(t, worker, "query-fast-shutdown")?;
     does(t, worker, "notify-process-shutdown")?;
     t.line(agent.name, "logoff session=1 drain=20");

@@ -1,16 +1,20 @@
 //! The stage: a broker of its own in a fresh directory, and real processes that are told what to do.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sundown_client::paths::check_socket;
 
 /// Nothing of the tour takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the broker listens in there.
+const SOCKET: &str = "run/broker.sock";
 
 /// Where the tour happens.
 pub(super) struct Stage {
@@ -26,8 +30,7 @@ impl Stage {
     /// Starts a broker in a fresh directory and waits until its socket accepts.
     pub(super) fn set() -> Result<Self, Trouble> {
         let program = std::env::current_exe().map_err(|e| format!("which program is this: {e}"))?;
-        let home = tempfile::Builder::new().prefix("sundown-tour-").tempdir();
-        let home = home.map_err(|e| format!("cannot make a directory: {e}"))?.keep();
+        let home = new_home().map_err(|e| format!("cannot make a directory: {e}"))?;
         let config = home.join("config.toml");
         std::fs::write(&config, SETTINGS).map_err(|e| format!("cannot write settings: {e}"))?;
         let log = std::fs::File::create(home.join("broker.log"))
@@ -124,12 +127,24 @@ impl Drop for Stage {
 /// Owners decide, and who does not leave has three seconds.
 const SETTINGS: &str = "[shutdown]\nshared_logoff_grace = \"3s\"\n";
 
+/// A fresh directory: in that of temporary files, or in `/tmp` where the path of a socket below it would be too long.
+fn new_home() -> io::Result<PathBuf> {
+    let make =
+        |directory: &Path| tempfile::Builder::new().prefix("sundown-tour-").tempdir_in(directory);
+    let home = make(&std::env::temp_dir())?;
+    let home = match check_socket(home.path().join(SOCKET)) {
+        Ok(_) => home,
+        Err(_) => make(Path::new("/tmp"))?,
+    };
+    Ok(home.keep())
+}
+
 fn command(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     for name in ["SUNDOWN_SOCKET", "SUNDOWN_DATA_DIR", "SUNDOWN_CONFIG", "SUNDOWN_PROFILE"] {
         command.env_remove(name);
     }
-    command.arg("--socket").arg(home.join("run/broker.sock"));
+    command.arg("--socket").arg(home.join(SOCKET));
     command.arg("--data-dir").arg(home.join("data"));
     command.arg("--config").arg(home.join("config.toml"));
     command

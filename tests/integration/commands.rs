@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Output, Terminal, keys};
+use crate::harness::{Home, Output, Terminal, keys, run};
 
 /// `send` composes from its options what the message lacks, and from the message what it has.
 ///
@@ -239,4 +239,19 @@ fn a_no_on_a_terminal_leaves_the_session() {
     assert_eq!((shown.as_str(), status), ("", Some(0)));
     let event = shell.event("the end of the session", |v| v["event"] == "critical-error");
     assert_eq!(event["reason"], "shared-logoff");
+}
+
+/// Wherever temporary files are: behind a path with spaces, or one that leaves no room for the path of a socket.
+///
+/// design §8
+#[test]
+fn the_tour_is_true_wherever_temporary_files_are() {
+    let home = Home::new();
+    for name in ["t m \"p\"", &"x".repeat(100)] {
+        std::fs::create_dir(home.path(name)).expect("made");
+        let mut tour = home.command(&["tour"]);
+        tour.env("TMPDIR", home.path(name));
+        let ran = run(tour, "").ok();
+        assert!(ran.output.contains("all are true"), "{ran:?}");
+    }
 }
