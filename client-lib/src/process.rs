@@ -25,7 +25,7 @@ pub(crate) fn image() -> [u8; 16] {
         }
         // SAFETY: the kernel promises sixteen bytes there, for the life of the program image.
         bytes = unsafe { at_random.read_unaligned() };
-        mix(u128::from_le_bytes(bytes)).to_le_bytes()
+        mix(bytes)
     })
 }
 
@@ -73,16 +73,20 @@ pub(crate) fn is_secure() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// One way: two rounds of a 64-bit finalizer over each half, each half then folded into both.
-fn mix(bytes: u128) -> u128 {
-    let round = |mut z: u64| {
-        z = (z ^ (z >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-        z = (z ^ (z >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
-        z ^ (z >> 33)
+/// A name that tells nothing of these bytes, the first of which are the program's stack canary: they are the key of a function that is
+/// made so that its key cannot be found from what it says, `SipHash`-2-4, of two constants.
+// It is deprecated for hash maps, whose hasher may change. This one may not: copies that were built apart must agree.
+#[allow(deprecated)]
+fn mix(bytes: [u8; 16]) -> [u8; 16] {
+    use std::hash::{Hasher, SipHasher};
+    let key = u128::from_le_bytes(bytes);
+    let said = |constant: &[u8]| {
+        let mut hasher = SipHasher::new_with_keys(key as u64, (key >> 64) as u64);
+        hasher.write(constant);
+        hasher.finish()
     };
-    let (high, low) = ((bytes >> 64) as u64, bytes as u64);
-    let folded = round(high ^ low.rotate_left(17));
-    u128::from(round(folded ^ 0x53_554E_444F_574E)) << 64 | u128::from(round(folded))
+    let (low, high) = (said(b"sundown image, 1"), said(b"sundown image, 2"));
+    (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
 }
 
 /// A number that is the same for as long as this process lives, and another one in a child that was forked from it, however
@@ -126,6 +130,25 @@ pub(crate) fn chance() -> u128 {
 
 #[cfg(test)]
 mod tests {
+    /// `SipHash`-2-4 of the two constants, with the key of its own test vectors.
+    const KNOWN: u128 = 0x0408_4F99_3228_12DC_A16E_21BC_11EE_32A1;
+
+    /// The same in every build, and without a relation to the bytes that a few operations would show.
+    #[test]
+    fn a_name_is_always_the_same_and_says_nothing_of_the_bytes() {
+        let bytes: [u8; 16] = std::array::from_fn(|n| n as u8);
+        assert_eq!(u128::from_le_bytes(super::mix(bytes)), KNOWN);
+        let (low, high) = (0x0123_4567_89AB_CD00_u64, 0xFEDC_BA98_7654_3210_u64);
+        let name = |low: u64, high: u64| {
+            super::mix((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
+        };
+        for turn in 0..64 {
+            // Whatever the name knew of the two halves by this alone would be the same here.
+            let other = (low ^ 0xFF00, high ^ 0xFF00_u64.rotate_left(turn));
+            assert_ne!(name(low, high), name(other.0, other.1), "{turn}");
+        }
+    }
+
     #[test]
     fn the_parent_of_a_process_is_known() {
         let this = rustix::process::getpid();
