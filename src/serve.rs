@@ -23,7 +23,8 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(format) => format,
         Err(error) => return fail(arguments, &error.to_string()),
     };
-    let _log = match log::init(log::Options::to_stderr(&context.log_level, format)) {
+    let long = if arguments.detached { log::Long::Rotated } else { log::Long::Left };
+    let _log = match log::init(log::Options::to_stderr(&context.log_level, format, long)) {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };

@@ -6,8 +6,7 @@
 //!
 //! The queue is one, so lines stay in order. An ordinary line has to find room in it: when the reader of the log is
 //! slow, lines are dropped and counted, and one line says how many as soon as there is room again. A line whose field
-//! `event` is `provider-call` always has room: scripts count these lines, and there are no more of them than providers
-//! were called.
+//! `event` is `provider-call` has much more room: scripts count these lines, and a reader that only pauses misses none.
 //!
 //! There are no spans here: what a line has to say is in its own fields.
 
@@ -30,7 +29,7 @@ pub use writer::Guard;
 use file::LogFile;
 use journal::Journal;
 use line::Line;
-use writer::{Queue, ROOM};
+use writer::{CALLS_ROOM, Queue, ROOM, Room};
 
 /// The level without an option.
 pub const DEFAULT_LEVEL: &str = "info";
@@ -57,6 +56,15 @@ pub enum Format {
     Journald,
     /// The same as an entry of the journal, with fields of its own. What is written goes to the journal's socket.
     Journal,
+}
+
+/// What becomes of a log in a file that has become long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Long {
+    /// It goes on in a new file, and the one before it is kept under the same name with `.1`. Of two files there are never more.
+    Rotated,
+    /// It is for the administrator who chose the file.
+    Left,
 }
 
 /// Why there is no log.
@@ -108,13 +116,13 @@ impl std::error::Error for LogError {
 impl Options {
     /// To standard error; what is for the journal, to the journal itself if that is what standard error is. A file is followed
     /// when it is removed or renamed.
-    pub fn to_stderr(level: &str, format: Format) -> Self {
+    pub fn to_stderr(level: &str, format: Format, long: Long) -> Self {
         let level = level.to_owned();
         match (format, Journal::of_stderr()) {
             (Format::Journald, Some(journal)) => {
                 Self { level, format: Format::Journal, writer: Box::new(journal) }
             }
-            _ => match LogFile::of_stderr() {
+            _ => match LogFile::of_stderr(long) {
                 Some(file) => Self { level, format, writer: Box::new(file) },
                 None => Self { level, format, writer: Box::new(std::io::stderr()) },
             },
@@ -146,13 +154,13 @@ pub fn init(options: Options) -> Result<Guard, LogError> {
 pub fn subscriber(
     options: Options,
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), LogError> {
-    with_room(options, ROOM)
+    with_room(options, Room { ordinary: ROOM, calls: CALLS_ROOM })
 }
 
-/// Logs with room for so many bytes of lines.
+/// Logs with room for so many bytes of lines that wait.
 fn with_room(
     options: Options,
-    room: usize,
+    room: Room,
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), LogError> {
     let filter = filter(&options.level)?;
     let format = options.format;
@@ -375,7 +383,8 @@ mod tests {
         let sink = Sink::default();
         sink.set_shut(true);
         let options = options("info", Format::Json, &sink);
-        let (subscriber, guard) = with_room(options, 10_000).expect("a log");
+        let room = Room { ordinary: 10_000, calls: 1 << 20 };
+        let (subscriber, guard) = with_room(options, room).expect("a log");
         let logs = || {
             for n in 0..1_000 {
                 tracing::info!(n, "ordinary");
@@ -404,6 +413,31 @@ mod tests {
         assert_eq!(dropped.len(), 1, "one line says how many");
         assert_eq!(dropped[0]["lines"], 1_000 - ordinary.len());
         assert_eq!(dropped[0]["level"], "warn");
+    }
+
+    /// Whatever is logged, what waits for a reader that has stopped has a bound, and it is told what it missed.
+    #[test]
+    fn a_reader_that_has_stopped_costs_no_more_than_the_room_there_is() {
+        let sink = Sink::default();
+        sink.set_shut(true);
+        let room = Room { ordinary: 1_000, calls: 10_000 };
+        let (subscriber, guard) =
+            with_room(options("info", Format::Json, &sink), room).expect("a log");
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("first");
+            sink.wait_for_a_writer();
+            for n in 0..1_000 {
+                tracing::info!(event = "provider-call", n, "call");
+            }
+            let dropped = guard.dropped();
+            assert!(dropped > 900, "{dropped} were dropped");
+            sink.set_shut(false);
+            drop(guard);
+            let lines = sink.lines();
+            assert!(lines.iter().map(String::len).sum::<usize>() < 12_000);
+            let told = format!("\"lines\":{dropped}");
+            assert!(lines.iter().any(|line| line.contains("log-dropped") && line.contains(&told)));
+        });
     }
 
     #[test]

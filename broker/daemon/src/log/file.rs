@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 
 use sundown_providers::FileId;
 
+use super::Long;
+
+/// As long as a file becomes that is rotated.
+const MOST: u64 = 32 << 20;
+
 /// How often it is looked whether the file is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -23,6 +28,10 @@ pub(super) struct LogFile {
     id: FileId,
     look_again: Instant,
     of: Stream,
+    /// When it is rotated, if ever.
+    most: Option<u64>,
+    /// How long it is, but for what others write to it.
+    length: u64,
 }
 
 /// What else is written to the file.
@@ -36,16 +45,33 @@ enum Stream {
 
 impl LogFile {
     /// That of standard error, if it is a file with a name.
-    pub(super) fn of_stderr() -> Option<Self> {
+    pub(super) fn of_stderr(long: Long) -> Option<Self> {
         let file = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?);
         let path = std::fs::read_link("/proc/self/fd/2").ok()?;
-        Self::new(file, path, Stream::Stderr)
+        let most = match long {
+            Long::Rotated => Some(MOST),
+            Long::Left => None,
+        };
+        Self::new(file, path, Stream::Stderr, most)
     }
 
-    fn new(file: File, path: PathBuf, of: Stream) -> Option<Self> {
+    fn new(file: File, path: PathBuf, of: Stream, most: Option<u64>) -> Option<Self> {
         let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
         let id = FileId::from(&found);
-        id.is_at(&path).then(|| Self { file, path, id, look_again: Instant::now(), of })
+        let (look_again, length) = (Instant::now(), found.len());
+        id.is_at(&path).then_some(Self { file, path, id, look_again, of, most, length })
+    }
+
+    /// Puts a file that has become long aside, in the place of the one before it.
+    fn rotate(&mut self) {
+        if self.most.is_none_or(|most| self.length < most) || !self.id.is_at(&self.path) {
+            return;
+        }
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".1");
+        if std::fs::rename(&self.path, &aside).is_ok() {
+            self.look();
+        }
     }
 
     /// Goes on in a new file if the one that was written to has lost its name. Where that cannot be made it is tried again.
@@ -57,12 +83,12 @@ impl LogFile {
         let opened = options.append(true).create(true).mode(0o600).open(&self.path);
         let Some(file) = opened.ok() else { return };
         let Ok(found) = file.metadata() else { return };
-        (self.id, self.file) = (FileId::from(&found), file);
+        (self.id, self.file, self.length) = (FileId::from(&found), file, found.len());
         if self.of == Stream::Stderr {
             let _ = rustix::stdio::dup2_stderr(&self.file);
         }
         // It comes behind what is written now.
-        tracing::warn!(path = %self.path.display(), "the log was removed or replaced, and goes on here");
+        tracing::warn!(path = %self.path.display(), "the log was rotated, removed or replaced, and goes on here");
     }
 }
 
@@ -73,7 +99,10 @@ impl Write for LogFile {
             self.look_again = now + LOOK_AGAIN;
             self.look();
         }
-        self.file.write(bytes)
+        self.rotate();
+        let written = self.file.write(bytes)?;
+        self.length += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -90,7 +119,7 @@ mod tests {
 
     fn log(path: PathBuf) -> LogFile {
         let file = File::options().append(true).create(true).open(&path).expect("opened");
-        LogFile::new(file, path, Stream::Nothing).expect("a file with a name")
+        LogFile::new(file, path, Stream::Nothing, None).expect("a file with a name")
     }
 
     /// Writes a line as if nothing had been written for a while.
@@ -125,6 +154,27 @@ mod tests {
     }
 
     #[test]
+    fn a_long_log_is_rotated_and_two_files_are_kept() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("broker.log");
+        let length = |name: &str| fs::metadata(home.path().join(name)).expect("there").len();
+        let mut log = LogFile { most: Some(100), ..log(path.clone()) };
+        let line = "0123456789\n";
+        for _ in 0..1_000 {
+            log.write_all(line.as_bytes()).expect("written");
+        }
+        assert!(length("broker.log") <= 110 && length("broker.log.1") <= 110);
+        assert_eq!(length("broker.log.1") % line.len() as u64, 0, "no line is cut");
+        assert_eq!(fs::read_dir(home.path()).expect("there").count(), 2);
+        // A broker that starts in front of a long one begins with that.
+        drop(log);
+        fs::write(&path, "x".repeat(200)).expect("written");
+        let mut log = LogFile { most: Some(100), ..super::tests::log(path.clone()) };
+        write(&mut log, line);
+        assert_eq!((length("broker.log"), length("broker.log.1")), (11, 200));
+    }
+
+    #[test]
     fn a_log_whose_directory_is_gone_waits_for_it() {
         let home = tempfile::tempdir().expect("a directory");
         let directory = home.path().join("d");
@@ -143,9 +193,9 @@ mod tests {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
         let pipe = File::from(std::os::fd::OwnedFd::from(writer));
-        assert!(LogFile::new(pipe, PathBuf::from("/nowhere"), Stream::Nothing).is_none());
+        assert!(LogFile::new(pipe, PathBuf::from("/nowhere"), Stream::Nothing, None).is_none());
         let home = tempfile::tempdir().expect("a directory");
         let file = File::create(home.path().join("a")).expect("made");
-        assert!(LogFile::new(file, home.path().join("b"), Stream::Nothing).is_none());
+        assert!(LogFile::new(file, home.path().join("b"), Stream::Nothing, None).is_none());
     }
 }

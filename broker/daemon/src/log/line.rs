@@ -32,13 +32,13 @@ struct Fields {
     others: Vec<(&'static str, Value)>,
 }
 
-/// Whether a line may be dropped when there is no room.
+/// When a line is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// It may.
+    /// When ordinary lines have no room.
     IfRoom,
-    /// It may not.
-    Always,
+    /// When lines of provider calls have no room, and they have much more.
+    Longer,
 }
 
 impl Line {
@@ -60,10 +60,10 @@ impl Line {
         Self { level: Level::WARN, target: module_path!().to_owned(), fields }
     }
 
-    /// Whether it may be dropped.
+    /// When it is dropped.
     pub(super) fn keep(&self) -> Keep {
         match self.fields.event.as_deref() {
-            Some(PROVIDER_CALL) => Keep::Always,
+            Some(PROVIDER_CALL) => Keep::Longer,
             _ => Keep::IfRoom,
         }
     }

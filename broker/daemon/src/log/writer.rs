@@ -1,7 +1,7 @@
 //! The queue of lines, and the thread that writes them.
 //!
-//! The queue has no bound of its own. What bounds it is the room that ordinary lines take up: a line pays for its bytes
-//! when it enters and gets them back when it is written.
+//! The queue has no bound of its own. What bounds it is the room that lines take up, those of provider calls apart: a line pays for its
+//! bytes when it enters and gets them back when it is written.
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
@@ -17,6 +17,10 @@ use super::line::{Keep, Line};
 /// Room for ordinary lines that wait, in bytes: some ten thousand of them.
 pub(super) const ROOM: usize = 4 << 20;
 
+/// Room for lines of provider calls that wait, in bytes: a reader that stops for a while, as a terminal does, costs none of them. One
+/// that has stopped for good costs no more memory than this.
+pub(super) const CALLS_ROOM: usize = 64 << 20;
+
 /// How much is written at once to what takes lines.
 const BATCH: usize = 64 << 10;
 
@@ -30,12 +34,19 @@ const BUSY_WAIT: Duration = Duration::from_millis(5);
 pub(super) struct Queue {
     sender: Sender<Message>,
     account: Arc<Account>,
-    room: usize,
+    room: Room,
+}
+
+/// How many bytes of lines may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) ordinary: usize,
+    pub(super) calls: usize,
 }
 
 enum Message {
-    /// A line, and the room that it gives back.
-    Line(String, usize),
+    /// A line, and of which kind it is.
+    Line(String, Keep),
     /// Nothing behind this is written.
     End,
 }
@@ -43,8 +54,10 @@ enum Message {
 /// What the two ends of the queue know together.
 #[derive(Default)]
 struct Account {
-    /// Room taken up, in bytes.
-    used: AtomicUsize,
+    /// Room taken up by ordinary lines, in bytes.
+    ordinary: AtomicUsize,
+    /// Room taken up by lines of provider calls, in bytes.
+    calls: AtomicUsize,
     /// Lines dropped that no line has told of.
     untold: AtomicU64,
     /// Lines dropped.
@@ -54,27 +67,35 @@ struct Account {
 impl Queue {
     /// Puts a line in, or drops and counts it.
     pub(super) fn push(&self, line: String, keep: Keep) {
-        let size = line.len();
-        let taken = match keep {
-            Keep::Always => Some(0),
-            Keep::IfRoom => self.account.take(size, self.room).then_some(size),
+        let room = match keep {
+            Keep::Longer => self.room.calls,
+            Keep::IfRoom => self.room.ordinary,
         };
-        match taken {
+        if self.account.take(keep, line.len(), room) {
             // After the end there is nobody to write it, and nobody to tell.
-            Some(taken) => drop(self.sender.send(Message::Line(line, taken))),
-            None => self.account.count(),
+            drop(self.sender.send(Message::Line(line, keep)));
+        } else {
+            self.account.count();
         }
     }
 }
 
 impl Account {
-    fn take(&self, size: usize, room: usize) -> bool {
-        let fits = |used: usize| used.checked_add(size).filter(|sum| *sum <= room);
-        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+    fn used(&self, keep: Keep) -> &AtomicUsize {
+        match keep {
+            Keep::Longer => &self.calls,
+            Keep::IfRoom => &self.ordinary,
+        }
     }
 
-    fn give_back(&self, size: usize) {
-        self.used.fetch_sub(size, Ordering::AcqRel);
+    fn take(&self, keep: Keep, size: usize, room: usize) -> bool {
+        let fits = |used: usize| used.checked_add(size).filter(|sum| *sum <= room);
+        self.used(keep).fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok()
+    }
+
+    fn give_back(&self, taken: Room) {
+        self.ordinary.fetch_sub(taken.ordinary, Ordering::AcqRel);
+        self.calls.fetch_sub(taken.calls, Ordering::AcqRel);
     }
 
     fn count(&self) {
@@ -117,7 +138,7 @@ impl Drop for Guard {
 pub(super) fn start(
     writer: Box<dyn Write + Send>,
     format: Format,
-    room: usize,
+    room: Room,
 ) -> std::io::Result<(Queue, Guard)> {
     let (sender, receiver) = unbounded();
     let (alive, done) = bounded(0);
@@ -165,15 +186,18 @@ impl WriterThread {
     }
 
     /// Waits for a line and takes those behind it, as far as they fit. Also says how much room they took.
-    fn fill(&self, batch: &mut String) -> (More, usize) {
-        let mut taken = 0;
+    fn fill(&self, batch: &mut String) -> (More, Room) {
+        let mut taken = Room { ordinary: 0, calls: 0 };
         let mut next = self.receiver.recv().unwrap_or(Message::End);
         loop {
             match next {
                 Message::End => return (More::No, taken),
-                Message::Line(line, size) => {
+                Message::Line(line, keep) => {
                     batch.push_str(&line);
-                    taken += size;
+                    match keep {
+                        Keep::Longer => taken.calls += line.len(),
+                        Keep::IfRoom => taken.ordinary += line.len(),
+                    }
                 }
             }
             if batch.len() >= self.batch {
