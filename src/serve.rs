@@ -62,6 +62,7 @@ pub(crate) fn locations(paths: &Paths) -> Locations {
         socket: paths.socket,
         data: paths.data,
         settings: paths.settings,
+        required: paths.required,
         profiles: paths.profiles,
         home: paths.home,
         runtime: service_directory(),

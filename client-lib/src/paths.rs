@@ -100,8 +100,10 @@ pub struct Paths {
     pub data: PathBuf,
     /// The settings file that was asked for; `None` with the default files.
     pub config: Option<PathBuf>,
-    /// Settings files in the order in which they are read: a later one wins. They need not exist.
+    /// Settings files in the order in which they are read: a later one wins. But for [`required`](Self::required) they need not exist.
     pub settings: Vec<PathBuf>,
+    /// The settings file that must be there: one that was asked for, unless it is the system's, which need not exist.
+    pub required: Option<PathBuf>,
     /// Folders with profiles in the order in which they are searched: an earlier one wins. They need not exist.
     pub profiles: Vec<PathBuf>,
     /// The home directory, if there is one.
@@ -162,13 +164,14 @@ impl Paths {
     }
 
     fn of_host(socket: PathBuf, environment: &Environment<'_>) -> Self {
-        let config = environment.etc.join("sundown").join(SETTINGS_FILE);
+        let config = environment.system_settings();
         Self {
             whose: Whose::Host,
             host_socket: Some(socket.clone()),
             socket,
             data: environment.lib.join("sundown"),
             settings: vec![config.clone()],
+            required: None,
             profiles: vec![config.with_file_name("profiles")],
             config: Some(config),
             home: environment.home(),
@@ -185,6 +188,8 @@ impl Paths {
             Some(file) => vec![file.clone()],
             None => default_settings(environment),
         };
+        let system = environment.system_settings();
+        let required = config.clone().filter(|file| *file != system);
         // The last settings file has the last word, so its profiles come first.
         let profiles = settings.iter().rev().map(|file| file.with_file_name("profiles")).collect();
         Ok(Self {
@@ -194,6 +199,7 @@ impl Paths {
             data: data_directory(arguments, environment)?,
             config,
             settings,
+            required,
             profiles,
             home: environment.home(),
         })
@@ -291,6 +297,10 @@ impl Environment<'_> {
             etc: PathBuf::from("/etc"),
             lib: PathBuf::from("/var/lib"),
         }
+    }
+
+    fn system_settings(&self) -> PathBuf {
+        self.etc.join("sundown").join(SETTINGS_FILE)
     }
 
     fn host_socket(&self) -> PathBuf {
@@ -462,6 +472,10 @@ mod tests {
         assert_eq!(paths.data, Path::new("/here/o"));
         assert_eq!(paths.settings, [PathBuf::from("/o/c.toml")]);
         assert_eq!(paths.profiles, [PathBuf::from("/o/profiles")]);
+        assert_eq!(paths.required.as_deref(), Some(Path::new("/o/c.toml")));
+        let system = options("", "", "/nonexistent/etc/sundown/config.toml");
+        let paths = resolve(&system, TWINS).expect("paths");
+        assert_eq!((paths.settings.len(), paths.required), (1, None));
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub(crate) enum Mistake {
 
 /// The settings, or the first mistake in them.
 pub(crate) fn of_settings(context: &Context) -> Result<Settings, String> {
-    let loaded = settings::load_settings(&context.paths.settings, &Accounts::system());
+    let paths = &context.paths;
+    let loaded = settings::require(paths.required.as_deref())
+        .and_then(|()| settings::load_settings(&paths.settings, &Accounts::system()));
     let loaded = loaded.map_err(|error| error.to_string())?;
     Ok(Settings { files: loaded.files, group: loaded.socket_group.is_some() })
 }

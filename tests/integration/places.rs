@@ -4,7 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{Broker, Home, Ran};
+use rustix::process::Signal;
+
+use crate::harness::{Broker, Home, Ran, run};
 
 /// A broker that must not come up, and says why.
 fn refused(home: &Home, arguments: &[&str], words: &[&str]) -> Ran {
@@ -150,6 +152,30 @@ fn the_socket_of_a_killed_broker_is_taken_over() {
     fs::write(home.socket(), "mine").expect("written");
     refused(&home, &[], &["not a socket"]);
     assert_eq!(fs::read_to_string(home.socket()).expect("there"), "mine");
+}
+
+/// A settings file that was asked for and is not there is a typing mistake, or not mounted yet, and not the default settings: no broker
+/// starts, one that runs keeps the settings that it has, and `doctor` says so.
+///
+/// design §7
+#[test]
+fn a_settings_file_that_was_asked_for_must_be_there() {
+    let home = Home::new();
+    let config = home.path("c.toml");
+    let file = config.to_str().expect("text").to_owned();
+    refused(&home, &["--config", &file], &["c.toml", "not there"]);
+    let ran = run(home.bare(&["send", "--to", "anna", "--config", &file]), "hi\n").exits(1);
+    assert!(ran.errors.contains("c.toml") && home.brokers().is_empty(), "{ran:?}");
+    let ran = home.run(&["doctor", "--config", &file]).exits(1);
+    assert!(ran.output.contains("c.toml: it is not there"), "{ran:?}");
+
+    fs::write(&config, "[shutdown]\nshared_logoff = \"deny\"\n").expect("written");
+    let broker = Broker::start(&home, &["--config", &file]);
+    fs::remove_file(&config).expect("removed");
+    broker.signal(Signal::HUP);
+    let line =
+        broker.log_line("the refusal", |line| line["message"] == "settings stay as they were");
+    assert!(line["error"].as_str().is_some_and(|why| why.contains("c.toml")), "{line}");
 }
 
 /// Options win over their environment twins, and these over the defaults; the settings file brings its profiles along.

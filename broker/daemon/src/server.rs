@@ -65,6 +65,8 @@ pub struct Locations {
     pub data: PathBuf,
     /// Settings files, a later one wins.
     pub settings: Vec<PathBuf>,
+    /// The one of them that must be there, if one must: it was asked for.
+    pub required: Option<PathBuf>,
     /// Folders with profiles, an earlier one wins.
     pub profiles: Vec<PathBuf>,
     /// What `~` means in a profile.
@@ -75,6 +77,11 @@ pub struct Locations {
 }
 
 impl Locations {
+    fn load_settings(&self) -> Result<Loaded, settings::SettingsError> {
+        settings::require(self.required.as_deref())?;
+        settings::load_settings(&self.settings, &Accounts::system())
+    }
+
     /// Where things for the next broker may be kept, the best place first.
     fn runtime_directories(&self) -> Vec<PathBuf> {
         let sockets = self.socket.parent().map(PathBuf::from);
@@ -251,8 +258,7 @@ impl Server {
     /// Takes the data directory, listens, and finds out which profiles may have mail in their queues.
     pub fn start(options: Options) -> Result<Self, StartupError> {
         let Options { mut locations, registry, passed } = options;
-        let loaded = settings::load_settings(&locations.settings, &Accounts::system())
-            .map_err(StartupError::Settings)?;
+        let loaded = locations.load_settings().map_err(StartupError::Settings)?;
         let managers = Place::of_manager(passed)?;
         if let Some(place) = &managers {
             place.path().clone_into(&mut locations.socket);
@@ -1058,7 +1064,7 @@ impl Server {
 
     fn reload(&mut self) {
         self.manager.reloading();
-        match settings::load_settings(&self.locations.settings, &Accounts::system()) {
+        match self.locations.load_settings() {
             Err(error) => {
                 tracing::error!(%error, "settings stay as they were");
                 self.manager.ready(&format!("Settings stay as they were: {error}"));

@@ -19,7 +19,7 @@ mod smtp;
 mod source;
 mod value;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -64,6 +64,15 @@ pub struct Group {
     pub name: String,
     /// Its number.
     pub gid: u32,
+}
+
+/// Refuses to do without a settings file that was asked for.
+pub fn require(file: Option<&Path>) -> Result<(), SettingsError> {
+    match file {
+        // It is not read: a pipe can be read once.
+        Some(file) if !file.exists() => Err(SettingsError::missing(file)),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Reads settings files, an earlier one first. Those that do not exist are passed over.

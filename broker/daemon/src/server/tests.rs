@@ -50,6 +50,7 @@ impl ByHand {
             socket: path("run/broker.sock"),
             data: path("data"),
             settings: vec![path("sundown.toml")],
+            required: None,
             profiles: vec![path("profiles")],
             home: None,
             runtime: None,

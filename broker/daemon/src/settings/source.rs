@@ -27,6 +27,12 @@ pub struct Position {
 }
 
 impl SettingsError {
+    /// Of a file that must be there.
+    pub(super) fn missing(file: &Path) -> Self {
+        let message = "it is not there; make it, or name another one with --config".to_owned();
+        Self { file: file.to_owned(), position: None, key: String::new(), message }
+    }
+
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file

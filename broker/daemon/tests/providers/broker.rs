@@ -72,6 +72,7 @@ impl Broker {
             socket: root.path().join("run/broker.sock"),
             data: root.path().join("data"),
             settings: vec![root.path().join("sundown.toml")],
+            required: None,
             profiles: vec![root.path().join("profiles")],
             home: None,
             runtime: None,
