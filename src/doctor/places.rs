@@ -34,9 +34,12 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
     let socket = paths.socket.as_path();
     let directory = socket.parent().unwrap_or(Path::new("/"));
+    let owner = socket_owner(socket);
     let mode = match paths.whose {
         // Everybody gets to the host's socket; its own mode says who may connect.
         Whose::Host => 0o755,
+        // So it is with another user's: this user does not know the settings of that broker.
+        Whose::Own if owner != user() => 0o755,
         Whose::Own if group => 0o750,
         Whose::Own => 0o700,
     };
@@ -46,7 +49,7 @@ pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
             Finding::ok("socket", text)
         }
         Err(error) => unseen("socket", directory, &error),
-        Ok(found) => wrong("socket", directory, &found, mode, socket_owner(socket))
+        Ok(found) => wrong("socket", directory, &found, mode, owner)
             .unwrap_or_else(|| Finding::ok("socket", closed(directory, &found))),
     }
 }

@@ -308,3 +308,20 @@ fn root_with_a_users_variables_does_not_lock_that_user_out() {
     .output;
     assert!(places.contains(home.path("run").to_str().expect("text")), "{places}");
 }
+
+/// Another user's broker that is open to a group is in order for the members of that group: `doctor` advises nothing that would lock
+/// them out.
+///
+/// design §8
+#[test]
+fn doctor_finds_nothing_wrong_with_the_socket_of_a_group() {
+    let home = opened("");
+    if !other_can_run(&home) {
+        return;
+    }
+    let _broker = home.serve();
+    let ran = runs(&home, &["doctor", "--json"]);
+    let findings: Vec<Value> = serde_json::from_str(&ran.output).expect("a document");
+    let socket = findings.iter().find(|finding| finding["check"] == "socket").expect("a finding");
+    assert_eq!(socket["status"], "ok", "{socket}");
+}
