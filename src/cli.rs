@@ -581,7 +581,11 @@ fn options(program: &str, paths: &Paths) -> Options {
     let mut options = Options::new(program);
     // The library finds the host's by itself, and knows what to say of it.
     if paths.whose == Whose::Own {
-        options = options.socket(&paths.socket).data_dir(&paths.data);
+        options = options.data_dir(&paths.data);
+        // Where none was asked for the library looks where the broker of this data listens.
+        if paths.host_socket.is_none() {
+            options = options.socket(&paths.socket);
+        }
         if let Some(config) = &paths.config {
             options = options.config(config);
         }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,7 +19,7 @@ use crate::error::Error;
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
-use crate::paths::{Paths, Privileges};
+use crate::paths::{Paths, Privileges, Whose};
 
 /// What a broker says on its standard output when its socket accepts. Before that it says why it does not.
 pub(crate) const READY: &str = "ready";
@@ -44,6 +45,8 @@ impl From<Error> for NotStarted {
 const LONGEST: usize = 4096;
 
 const LOCK_FILE: &str = "autostart.lock";
+/// The broker's own, in which it writes where it listens.
+const BROKERS_LOCK: &str = "broker.lock";
 const LOG_FILE: &str = "broker.log";
 
 /// Variables that a broker may see. Secrets that commands fetch need the user's own; nothing else is passed on.
@@ -100,6 +103,15 @@ pub(crate) fn start(
             NotStarted::Failed(error)
         })
     })
+}
+
+/// Where the broker of this data directory listens, as its lock says, if it was started with another environment: by cron, which
+/// has no runtime directory, or before a logout that took that away. Whoever asked for a socket means that one.
+pub(crate) fn elsewhere(paths: &Paths) -> Option<PathBuf> {
+    paths.host_socket.as_ref().filter(|_| paths.whose == Whose::Own)?;
+    let named = fs::read(paths.data.join(BROKERS_LOCK)).ok()?;
+    let other = PathBuf::from(OsString::from_vec(named));
+    (other.is_absolute() && other != paths.socket).then_some(other)
 }
 
 /// Waits until no other program starts a broker, within what the program lets calls take.

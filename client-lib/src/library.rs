@@ -358,7 +358,22 @@ impl Library {
         patience: Duration,
         first: Option<&First>,
     ) -> std::io::Result<Greeted> {
-        let (socket, program) = (&self.paths.socket, &self.options.program);
+        match self.connect_at(&self.paths.socket, patience, first) {
+            Err(error) if looks_absent(&error) => match autostart::elsewhere(&self.paths) {
+                Some(other) => self.connect_at(&other, patience, first).map_err(|_| error),
+                None => Err(error),
+            },
+            connected => connected,
+        }
+    }
+
+    fn connect_at(
+        self: &Arc<Self>,
+        socket: &Path,
+        patience: Duration,
+        first: Option<&First>,
+    ) -> std::io::Result<Greeted> {
+        let program = &self.options.program;
         let key = self.key().to_le_bytes();
         let library = Arc::downgrade(self);
         let deliver = move |notification| {

@@ -96,7 +96,7 @@ fn reach<T>(
     let program = label.map(program).filter(|label| !label.is_empty());
     let program = program.as_deref().unwrap_or(PROGRAM);
     if let Some(system) = context.paths.host_socket.as_deref().filter(|path| path.exists()) {
-        let paths = Paths { socket: system.to_owned(), ..context.paths.clone() };
+        let paths = Paths { socket: system.to_owned(), host_socket: None, ..context.paths.clone() };
         match try_at(program, &paths, Autostart::No) {
             Ok(reached) => return Ok((reached, Broker::Systems)),
             Err(error) if nobody_is_there(&error) => warn_if_locked_out(&error, system),

@@ -166,6 +166,27 @@ fn a_limit_for_files_does_not_end_a_broker() {
     broker.terminate();
 }
 
+/// One broker for the data of a user, wherever it listens: a job with another runtime directory has started it, and a login finds it.
+///
+/// design §8
+#[test]
+fn a_broker_that_was_started_with_another_environment_is_found() {
+    let home = Home::new();
+    let mut job = home.bare(&["send", "--to", "anna@localhost"]);
+    job.env("XDG_RUNTIME_DIR", home.path("another"));
+    run(job, "hi\n").ok();
+    let [broker] = home.brokers()[..] else { panic!("one was started") };
+    let listens = std::fs::read_to_string(home.data().join("broker.lock")).expect("it has a lock");
+    assert_ne!(listens, home.socket().display().to_string());
+    run(home.bare(&["send", "--to", "anna@localhost"]), "hi\n").ok();
+    assert_eq!((pid(&home).as_u64(), home.brokers()), (Some(broker.into()), vec![broker]));
+    // A socket that is asked for is meant.
+    let elsewhere = home.path("run/other.sock");
+    home.run(&["status", "--socket", elsewhere.to_str().expect("text")]).exits(1);
+    home.run(&["stop"]).ok();
+    assert!(home.brokers().is_empty());
+}
+
 /// `--no-autostart` and `SUNDOWN_NO_AUTOSTART=1`: no broker is started, and the error says that none runs.
 ///
 /// design §8
