@@ -359,7 +359,7 @@ impl Library {
         first: Option<&First>,
     ) -> std::io::Result<Greeted> {
         match self.connect_at(&self.paths.socket, patience, first) {
-            Err(error) if looks_absent(&error) => match autostart::elsewhere(&self.paths) {
+            Err(error) if is_not_there(&error) => match autostart::elsewhere(&self.paths) {
                 Some(other) => self.connect_at(&other, patience, first).map_err(|_| error),
                 None => Err(error),
             },
@@ -886,6 +886,11 @@ fn reference_lost() -> Event {
 fn looks_absent(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     matches!(error.kind(), NotFound | ConnectionRefused)
+}
+
+/// The same, or that there cannot be a socket: something else has the place of its directory.
+fn is_not_there(error: &std::io::Error) -> bool {
+    looks_absent(error) || error.kind() == std::io::ErrorKind::NotADirectory
 }
 
 /// Whether nobody said anything in time.

@@ -1,5 +1,7 @@
 //! A broker is started when none runs, once, and left alone when nobody wants one.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -185,6 +187,34 @@ fn a_broker_that_was_started_with_another_environment_is_found() {
     home.run(&["status", "--socket", elsewhere.to_str().expect("text")]).exits(1);
     home.run(&["stop"]).ok();
     assert!(home.brokers().is_empty());
+}
+
+/// A logout takes the runtime directory away, and the socket in it. The broker makes a new socket, there or where that cannot be, and
+/// whoever comes next finds it; who is connected notices nothing.
+///
+/// design §8
+#[test]
+fn a_broker_whose_socket_was_removed_makes_another_one() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    for blocked in [false, true] {
+        fs::remove_dir_all(home.path("run")).expect("removed");
+        if blocked {
+            // Nothing can be made there.
+            fs::write(home.path("run"), "").expect("written");
+        }
+        let from = broker.log_length().saturating_sub(1);
+        broker.log_line_from(from, "a new socket", |line| {
+            let there = line["socket"].as_str().is_some_and(|socket| Path::new(socket).exists());
+            line["message"].as_str().is_some_and(|m| m.contains("a new one was made")) && there
+        });
+        let status = home.status();
+        assert_eq!(status["broker"]["pid"], broker.pid(), "{status}");
+        home.run_with(&["send", "--to", "anna@localhost"], "hi\n").ok();
+        shell.ok("open session=1 what=inbox");
+    }
 }
 
 /// `--no-autostart` and `SUNDOWN_NO_AUTOSTART=1`: no broker is started, and the error says that none runs.

@@ -43,8 +43,9 @@ const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const ALARM: Token = Token(3);
+const PLACE: Token = Token(4);
 /// A connection's token is twice its id, the token of its process one more.
-const FIRST: u64 = 2;
+const FIRST: u64 = 3;
 
 /// How often it is looked whether the data directory is still this broker's.
 const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
@@ -164,6 +165,8 @@ pub struct Server {
     lock: DataLock,
     /// When it is looked again whether the data directory is still this broker's.
     look_at_lock: Instant,
+    /// When another socket is made in place of one that was removed.
+    listen_again: Option<Instant>,
     /// Why the broker cannot go on, once it is so.
     no_place: Option<PlaceError>,
     exit: LastExit,
@@ -286,11 +289,7 @@ impl Server {
         poll.registry()
             .register(&mut SourceFd(&alarm.as_fd().as_raw_fd()), ALARM, Interest::READABLE)
             .map_err(system("watch a timer"))?;
-        // Unlike the others, and unlike what mio does, it is told as long as somebody is there: one that was accepted may be
-        // the only one, and asking whether there are more is a call of the system.
-        let (listener, token) = (place.as_fd(), epoll::EventData::new_u64(LISTENER.0 as u64));
-        epoll::add(poll.registry(), listener, token, epoll::EventFlags::IN)
-            .map_err(|error| system("watch the socket")(error.into()))?;
+        watch_place(&poll, &place).map_err(system("watch the socket"))?;
         let tickets = Tickets::open(&locations.runtime_directories(), &locations.socket)
             .map_err(system("make a key for tickets"))?;
         // A registry that has had a broker before says where that one was.
@@ -332,6 +331,7 @@ impl Server {
             place,
             lock,
             look_at_lock: began,
+            listen_again: None,
             no_place: None,
             exit,
             signals,
@@ -440,6 +440,7 @@ impl Server {
                     self.take_answers();
                     self.tell_figures();
                 }
+                PLACE => self.look_at_socket(),
                 SIGNALS => self.take_signals(),
                 ALARM => self.alarm.rang(),
                 Token(token) if token % 2 == 1 => self.ended.push(Token(token)),
@@ -490,6 +491,42 @@ impl Server {
         }
     }
 
+    /// Something happened to the socket's file. If it is gone another one is made, but not while its directory is being removed.
+    fn look_at_socket(&mut self) {
+        if !self.place.is_there() {
+            self.listen_again.get_or_insert(self.now + LOOK_AT_LOCK);
+        }
+    }
+
+    /// Where the socket's file was removed it is made again, or one in the data directory where that is not possible: the lock says
+    /// which, and clients look there. A broker that nobody can reach would keep the data, so it stops as for a restart.
+    fn listen_again(&mut self) {
+        if self.place.is_there() {
+            return;
+        }
+        self.accept(Coming::Crowd);
+        let group = self.loaded.socket_group.as_ref();
+        let another = self.locations.data.join("run/broker.sock");
+        let place = Place::listen(&self.locations.socket, group, &self.lock)
+            .or_else(|_| Place::listen(&another, None, &self.lock));
+        let listens = place.map_err(StartupError::from).and_then(|place| {
+            watch_place(&self.poll, &place).map_err(system("watch the socket"))?;
+            self.lock.name(place.path()).map_err(system("write where the broker listens"))?;
+            Ok(place)
+        });
+        match listens {
+            Ok(place) => {
+                let socket = place.path().display();
+                tracing::warn!(%socket, "the socket was removed; a new one was made");
+                self.place = place;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the socket was removed, and no other one can be made");
+                self.apply(Event::Stop(Stop::Restart));
+            }
+        }
+    }
+
     /// The wall's clock is looked at once in a millisecond: nothing shows it finer.
     fn look_at_clocks(&mut self) {
         self.now = Instant::now();
@@ -525,7 +562,8 @@ impl Server {
         let look_again = self.look_again.map(|at| self.instant(at));
         let hello = self.greeting.front().map(|(at, _)| *at);
         let end = self.ending.first().map(|(at, _)| *at);
-        [look_again, self.accept_again, hello, end, self.manager.next()].into_iter().flatten().min()
+        let own = [self.accept_again, self.listen_again, self.manager.next()];
+        own.into_iter().chain([look_again, hello, end]).flatten().min()
     }
 
     /// A time of the core's as one of the loop's.
@@ -544,6 +582,10 @@ impl Server {
             self.accept_again = None;
             self.watch_listener(epoll::EventFlags::IN);
             self.accept(Coming::Crowd);
+        }
+        if self.listen_again.is_some_and(|at| at <= now) {
+            self.listen_again = None;
+            self.listen_again();
         }
         while let Some((_, id)) = self.greeting.front().copied().filter(|(at, _)| *at <= now) {
             self.greeting.pop_front();
@@ -1141,6 +1183,16 @@ impl Signals {
         self.stops += new;
         if new == 0 { 0 } else { self.stops }
     }
+}
+
+/// Watches the listening socket, and its file. Unlike the others, and unlike what mio does, the socket is told as long as somebody is
+/// there: one that was accepted may be the only one, and asking whether there are more is a call of the system.
+fn watch_place(poll: &Poll, place: &Place) -> io::Result<()> {
+    let token = epoll::EventData::new_u64(LISTENER.0 as u64);
+    epoll::add(poll.registry(), place.as_fd(), token, epoll::EventFlags::IN)?;
+    let Some(file) = place.watch() else { return Ok(()) };
+    // Told once for each change, and never read: there are few.
+    poll.registry().register(&mut SourceFd(&file.as_raw_fd()), PLACE, Interest::READABLE)
 }
 
 fn drain(pipe: &mut std::os::unix::net::UnixStream) -> u32 {

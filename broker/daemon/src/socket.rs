@@ -18,7 +18,7 @@ use interprocess::local_socket::{
     GenericFilePath, Listener, ListenerNonblockingMode, ListenerOptions, ToFsName,
 };
 use interprocess::os::unix::uds_local_socket::Listener as UnixListener;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
@@ -171,7 +171,7 @@ pub struct DataLock {
     directory: FileId,
     path: PathBuf,
     file: FileId,
-    _held: File,
+    held: File,
 }
 
 impl DataLock {
@@ -205,8 +205,16 @@ impl DataLock {
             directory: FileId::at(data).map_err(io_error("look at", data))?,
             path,
             file: FileId::from(&written),
-            _held: file,
+            held: file,
         })
+    }
+
+    /// Writes down where the broker listens now.
+    pub(crate) fn name(&mut self, socket: &Path) -> io::Result<()> {
+        socket.clone_into(&mut self.socket);
+        self.held.set_len(0)?;
+        self.held.rewind()?;
+        self.held.write_all(socket.as_os_str().as_encoded_bytes())
     }
 
     /// Looks whether the lock is still what keeps others out. A lock file that was removed is made and locked anew. Where another
@@ -250,6 +258,8 @@ pub(crate) struct Place {
     listener: Listener,
     path: PathBuf,
     file: SocketFile,
+    /// Becomes readable when something happens to the socket's file, where the kernel can say so.
+    watch: Option<OwnedFd>,
 }
 
 /// Whose the socket's file is.
@@ -285,7 +295,7 @@ impl Place {
         let path = path.to_owned();
         let listener = Listener::UdSocket(listener);
         listener.set_nonblocking(ListenerNonblockingMode::Both).map_err(PassedError::Io)?;
-        Ok(Some(Self { listener, path, file: SocketFile::Managers }))
+        Ok(Some(Self { listener, path, file: SocketFile::Managers, watch: None }))
     }
 
     /// Listens. The lock proves that no live broker does.
@@ -319,9 +329,10 @@ impl Place {
             .create_sync()
             .map_err(io_error("listen on", path))?;
         let file = SocketFile::Ours(file_at(path).map_err(io_error("look at", path))?);
-        let place = Self { listener, path: path.to_owned(), file };
+        let mut place = Self { listener, path: path.to_owned(), file, watch: None };
         // The directory keeps everybody else out until the mode is right.
         place.open_to(group).map_err(io_error("set the mode of", path))?;
+        place.watch = watch(path).ok();
         Ok(place)
     }
 
@@ -348,6 +359,17 @@ impl Place {
         Ok(rustix::net::accept_with(self.as_fd(), flags)?)
     }
 
+    /// What becomes readable when something happens to the socket's file.
+    pub(crate) fn watch(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Whether the socket's file is where clients look for it. A logout, which takes the runtime directory away, removes it.
+    pub(crate) fn is_there(&self) -> bool {
+        self.file == SocketFile::Managers
+            || file_at(&self.path).is_ok_and(|there| SocketFile::Ours(there) == self.file)
+    }
+
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         let Listener::UdSocket(listener) = &self.listener;
         listener.as_fd()
@@ -362,6 +384,14 @@ impl Drop for Place {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn watch(path: &Path) -> io::Result<OwnedFd> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    // While the broker listens the file itself stays; that it has lost its name is a change of its attributes.
+    let what = inotify::WatchFlags::ATTRIB | inotify::WatchFlags::MOVE_SELF;
+    inotify::add_watch(&watch, path, what)?;
+    Ok(watch)
 }
 
 /// Whether a process listens on a socket, if only with a full backlog, for which a blocking connection would wait without end.
