@@ -104,7 +104,9 @@ impl Broker {
     /// What `sundown status` shows of the broker itself, to everybody.
     pub(crate) fn broker_status(&self) -> BrokerStatus {
         let Limits { connections, requests, request_bytes, .. } = self.settings.limits;
-        let Limits { outbox_bytes, message, recipients, .. } = self.settings.limits;
+        let Limits { outbox_bytes, user_outbox_bytes, total_outbox_bytes, .. } =
+            self.settings.limits;
+        let Limits { message, recipients, .. } = self.settings.limits;
         let limit = |name: &str, most: u64, used: Option<usize>| LimitStatus {
             name: name.into(),
             most,
@@ -125,6 +127,8 @@ impl Broker {
             limit("requests", requests.into(), None),
             limit("request_bytes", request_bytes, None),
             limit("outbox_bytes", outbox_bytes as u64, None),
+            limit("user_outbox_bytes", user_outbox_bytes as u64, None),
+            limit("total_outbox_bytes", total_outbox_bytes as u64, None),
             limit("message", message, None),
             limit("recipients", recipients as u64, None),
         ]);

@@ -6,7 +6,6 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,9 +25,10 @@ use sundown_providers::runtime::{BootId, Runtime};
 use crate::alarm::Alarm;
 use crate::ends::Ends;
 use crate::last_exit::LastExit;
+use crate::ledger::Ledger;
 use crate::link::{FAREWELL, Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
-use crate::outbox::{Account, Pushed, TooSlow};
+use crate::outbox::{Pushed, TooSlow};
 use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
@@ -169,6 +169,8 @@ pub struct Server {
     loaded: Loaded,
     /// Their numbers are the broker's own: nobody can choose some that collide.
     links: FxHashMap<ConnectionId, Link>,
+    /// Who pays for what waits on them.
+    ledger: Ledger,
     /// Connections in their order, and until when each must have said hello.
     greeting: VecDeque<(Instant, ConnectionId)>,
     /// Connections that are ending, with their deadlines.
@@ -236,8 +238,6 @@ struct Process {
     watch: Option<(Token, OwnedFd)>,
     /// How many connections it has.
     links: usize,
-    /// Who pays for what waits on them.
-    account: Rc<Account>,
 }
 
 /// Signals as bytes in a pipe.
@@ -316,6 +316,7 @@ impl Server {
         let measured = metrics.as_ref().map(|(metrics, _)| Arc::clone(metrics));
         let (workers, answers) = Workers::new(registry, waker, measured);
         let (began, began_at) = (Instant::now(), tickets::since_boot());
+        let ledger = Ledger::new(&loaded.settings.limits, rustix::process::geteuid().as_raw());
         let mut server = Self {
             broker: Broker::new(sundown_core::settings::Settings::default()),
             workers,
@@ -335,6 +336,7 @@ impl Server {
             places,
             loaded,
             links: FxHashMap::default(),
+            ledger,
             greeting: VecDeque::new(),
             ending: BTreeSet::new(),
             processes: HashMap::new(),
@@ -656,8 +658,29 @@ impl Server {
         }
         if pushed == Err(TooSlow) {
             self.overdrawn(connection);
-        } else if !std::mem::replace(&mut link.dirty, true) {
+            return;
+        }
+        if !std::mem::replace(&mut link.dirty, true) {
             self.dirty.push(connection);
+        }
+        if self.ledger.is_beyond() {
+            self.make_room();
+        }
+    }
+
+    /// Ends connections on which most waits, while more waits for a user's processes, or for all, than may.
+    #[cold]
+    fn make_room(&mut self) {
+        while let Some(full) = self.ledger.full() {
+            let of_it = self.links.iter().filter(|(_, link)| full.covers(link.credentials.uid));
+            let waits = of_it.map(|(id, link)| (link.outbox.waiting(), *id));
+            let mut waits: Vec<_> = waits.filter(|((_, own), _)| *own > 0).collect();
+            waits.sort_unstable();
+            while !self.ledger.has_room(full)
+                && let Some((_, id)) = waits.pop()
+            {
+                self.overdrawn(id);
+            }
         }
     }
 
@@ -683,14 +706,14 @@ impl Server {
         self.mark_dirty(connection);
     }
 
-    /// Ends a connection at once because the account of its process is full. The core is told in a turn of its own.
+    /// Ends a connection at once because too much waits for it. The core is told in a turn of its own.
     fn overdrawn(&mut self, connection: ConnectionId) {
         let Some(link) = self.links.get_mut(&connection) else { return };
         tracing::warn!(connection = connection.0, "a client does not read; disconnected");
         if let Some((metrics, _)) = &self.metrics {
             metrics.too_slow.inc();
         }
-        link.state = LinkState::Overdrawn;
+        link.overdraw();
         self.mark_unread(connection);
         self.mark_dirty(connection);
     }
@@ -730,7 +753,9 @@ impl Server {
     fn accepted(&mut self, socket: OwnedFd) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let mut link = Link::new(socket, self.now, self.loaded.settings.limits.outbox_bytes)?;
+        let account = |who: &crate::peer::Credentials| self.ledger.of_stranger(who.uid);
+        let limit = self.loaded.settings.limits.outbox_bytes;
+        let mut link = Link::new(socket, self.now, account, limit)?;
         if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);
@@ -855,7 +880,7 @@ impl Server {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.is_active()) else { return };
         let process = self.processes.entry(key.clone()).or_default();
         process.links += 1;
-        let account = Rc::clone(&process.account);
+        let account = self.ledger.of_process(&key, link.credentials.uid);
         let pidfd = link.credentials.pidfd.take().filter(|_| self.watched.len() < self.watchable);
         if let Some(pidfd) = pidfd.filter(|_| process.links == 1 && process.watch.is_none()) {
             let (token, raw) = (Token(id.0 as usize * 2 + 1), pidfd.as_raw_fd());
@@ -954,9 +979,10 @@ impl Server {
                 self.users.remove(&link.credentials.uid);
             }
         }
-        let process = link.process.take();
+        let (process, uid) = (link.process.take(), link.credentials.uid);
         // Nobody else has this descriptor: with it goes that it is watched.
         drop(link);
+        self.ledger.forget(process.as_ref(), uid);
         self.apply(Event::Disconnected { connection: id });
         if let Some(key) = process {
             self.forget_process(key);
@@ -1041,6 +1067,7 @@ impl Server {
                 if loaded.metrics != self.loaded.metrics {
                     tracing::warn!("[metrics] changes when the broker starts again");
                 }
+                self.ledger.set_limits(&loaded.settings.limits);
                 self.loaded = loaded;
                 // What the broker is stays as it was.
                 let settings = self.core_settings(BrokerFacts::default());

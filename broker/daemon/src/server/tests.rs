@@ -129,6 +129,15 @@ impl ByHand {
         }
     }
 
+    /// The same, where the broker may end the connection meanwhile.
+    fn say_or_end(&mut self, peer: &mut Peer, bytes: &[u8]) {
+        match peer.socket.write(bytes) {
+            Ok(n) => assert_eq!(n, bytes.len(), "the broker reads"),
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     /// The next answer to a peer.
     fn answer(&mut self, peer: &mut Peer) -> std::result::Result<Reply, Fault> {
         loop {
@@ -645,6 +654,46 @@ fn a_goodbye_that_close_output_is_paid_for() {
     broker.server.now = until;
     broker.server.tell_time();
     assert_eq!((broker.server.links.len(), broker.server.ending.len()), (1, 0));
+}
+
+/// What waits for all together has a limit. Beyond it those end first that have most waiting, until a quarter is free: one that reads
+/// a little late, and one that reads at once, go on.
+#[test]
+fn who_has_most_waiting_ends_first() {
+    let mut broker = ByHand::with_settings("[limits]\ntotal_outbox_bytes = \"1MiB\"\n");
+    let mut reads = broker.process(1);
+    let mut late = broker.process(2);
+    let most: Vec<_> = (0..3).map(|_| broker.process(3)).collect();
+    let mut asked = 0;
+    let full = |broker: &ByHand| {
+        broker.server.links.values().filter(|link| link.wants != Interest::READABLE).count()
+    };
+    while full(&broker) == 0 {
+        let bytes = late.asks_for_status(64);
+        broker.say(&mut late, &bytes);
+        broker.turn_now();
+        asked += 64;
+    }
+    let mut highest = 0;
+    for mut greedy in most {
+        let before = broker.server.links.len();
+        while broker.server.links.len() == before {
+            let bytes = greedy.asks_for_status(64);
+            broker.say_or_end(&mut greedy, &bytes);
+            broker.turn_now();
+            highest = highest.max(broker.server.ledger.used());
+        }
+    }
+    assert_eq!(broker.server.links.len(), 2);
+    assert!(highest > 1 << 19, "much waited");
+    assert!(highest <= (1 << 20) + frame::MAX_PAYLOAD as usize, "{highest} bytes waited");
+    let status = reads.asks(Request::Status);
+    broker.say(&mut reads, &status);
+    broker.answer(&mut reads).expect("it goes on");
+    late.closes_half();
+    broker.until_end(&mut late);
+    assert_eq!((late.goodbye(), late.answered().len()), (None, asked));
+    broker.turn_until("all is read", |broker| broker.server.ledger.used() == 0);
 }
 
 /// Bytes beyond the account end a connection at once, though it has closed its sending end and waits for an answer. What a
