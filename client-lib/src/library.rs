@@ -414,7 +414,16 @@ impl Library {
                 session.end(EndReason::StoreLost);
                 self.tell(Told::Session(session, notification));
             }
-            _ => self.tell(Told::Session(session, notification)),
+            _ => self.tell_each(&session, notification),
+        }
+    }
+
+    /// Programs are told of each departure by itself, however many came at once.
+    fn tell_each(&self, session: &Arc<SessionState>, notification: Notification) {
+        let Notification { member, advises, event } = notification;
+        for event in event.each() {
+            let notification = Notification { member, advises: advises.clone(), event };
+            self.tell(Told::Session(Arc::clone(session), notification));
         }
     }
 

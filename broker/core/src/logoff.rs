@@ -3,9 +3,10 @@
 //! A session closes in phases: transports, then address books, then stores. A later kind is not called before the
 //! earlier kind has answered or had its time; no answer keeps a session open (PLOG-5).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sundown_protocol::notification::{EndReason, LeaveReason};
+use sundown_protocol::notification::{Departure, EndReason, LeaveReason};
 use sundown_protocol::reply::{LoggedOff, Peer, Reply};
 use sundown_protocol::request::{Logoff, LogoffFlags};
 use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, SessionId};
@@ -27,6 +28,8 @@ use crate::timers::Timer;
 const REFERENCES: Duration = Duration::from_secs(30);
 /// How long a session that was opened for its queue has to read it, once more and once more, when its time is over.
 const READING: Duration = Duration::from_secs(5);
+/// Departures in one notice, so that it is far from what a frame holds.
+const DEPARTURES: usize = 4_096;
 
 impl Broker {
     pub(crate) fn logoff(
@@ -238,7 +241,19 @@ impl Broker {
         reason: LeaveReason,
         turn: &mut Turn,
     ) -> u64 {
-        let Some(mut member) = self.members.remove(&id) else { return 0 };
+        let Some((session, departure, drafts)) = self.take_out(id, reason, turn) else { return 0 };
+        self.tell_departed(session, &[departure], turn);
+        drafts
+    }
+
+    /// Takes a member out of its session: which that was, and what is to be said of it.
+    fn take_out(
+        &mut self,
+        id: MemberId,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) -> Option<(SessionId, Departure, u64)> {
+        let mut member = self.members.remove(&id)?;
         // Whoever is done has left, whatever befalls it before it is torn down.
         let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
         self.departures[reason as usize] += 1;
@@ -274,12 +289,25 @@ impl Broker {
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
         session.curious.remove(&id);
+        Some((member.session, Departure { member: id, reason }, drafts))
+    }
+
+    /// Tells those of a session who asked that members left, and looks whether it has a reason to stay without them.
+    fn tell_departed(&mut self, id: SessionId, departures: &[Departure], turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
         let curious: Vec<_> = session.curious.iter().copied().collect();
-        for other in curious {
-            self.tell_asked(other, &News::MemberLeft { member: id, reason }, turn);
+        for departures in departures.chunks(DEPARTURES) {
+            let news = match departures {
+                [Departure { member, reason }] => {
+                    News::MemberLeft { member: *member, reason: *reason }
+                }
+                many => News::MembersLeft(many.to_vec()),
+            };
+            for other in &curious {
+                self.tell_asked(*other, &news, turn);
+            }
         }
-        self.check_vacated(member.session, turn);
-        drafts
+        self.check_vacated(id, turn);
     }
 
     /// A logoff throws unsaved drafts away, as documented; every other end keeps them (design §3.9).
@@ -327,7 +355,7 @@ impl Broker {
     }
 
     /// Takes members out that leave at once. None of them is told that another one leaves: it leaves itself, and what
-    /// thousands are told of thousands would fill the memory.
+    /// thousands are told of thousands would fill the memory. The others are told of all in one notice.
     pub(crate) fn remove_members(
         &mut self,
         members: Vec<MemberId>,
@@ -340,8 +368,14 @@ impl Broker {
                 session.curious.remove(id);
             }
         }
+        let mut departed: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for id in members {
-            self.remove_member(id, reason, turn);
+            if let Some((session, departure, _)) = self.take_out(id, reason, turn) {
+                departed.entry(session).or_default().push(departure);
+            }
+        }
+        for (session, departures) in departed {
+            self.tell_departed(session, &departures, turn);
         }
     }
 

@@ -112,7 +112,7 @@ impl Outbox {
         if let FromBroker::Notify(notification) = message {
             let room = self.account.used() < self.limit / 2;
             if !room && notification.event.may_be_dropped() {
-                *self.missed.entry(notification.member).or_default() += 1;
+                *self.missed.entry(notification.member).or_default() += notification.event.count();
                 return Ok(Pushed::Dropped);
             }
             if room {

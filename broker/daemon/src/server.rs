@@ -633,13 +633,18 @@ impl Server {
         }
     }
 
-    /// Tells a client in words of its version. Only the ends of sessions have words that an earlier one lacks.
-    fn notify(&mut self, connection: ConnectionId, mut notification: Notification) {
-        if let News::CriticalError { .. } = notification.event
+    /// Tells a client in words of its version. Only ends, of sessions and of members, have words that an earlier one lacks.
+    fn notify(&mut self, connection: ConnectionId, notification: Notification) {
+        if let News::CriticalError { .. } | News::MembersLeft(_) = notification.event
             && let Some(link) = self.links.get(&connection)
             && let LinkState::Open(version) = link.state
         {
-            notification.event = notification.event.in_version(version);
+            let Notification { member, advises, event } = notification;
+            for event in event.in_version(version) {
+                let advises = advises.clone();
+                self.send(connection, &FromBroker::Notify(Notification { member, advises, event }));
+            }
+            return;
         }
         self.send(connection, &FromBroker::Notify(notification));
     }

@@ -89,6 +89,8 @@ struct Client {
     /// Submissions that were answered on acceptance, and not said to be lost.
     accepted: HashSet<EntryId>,
     answers: HashMap<RequestId, Result<Reply, Fault>>,
+    /// Notifications that came, however many events are in each.
+    notified: usize,
     news: Vec<Notification>,
     /// Answers and news in the order they came.
     heard: Vec<Heard>,
@@ -449,8 +451,13 @@ impl World {
                 let client = self.clients.get_mut(&connection).expect("news go to clients");
                 assert!(client.open, "news for a connection that ended");
                 assert_eq!(self.members.get(&notification.member), Some(&connection));
-                client.heard.push(Heard::News(notification.member, notification.event.clone()));
-                client.news.push(notification);
+                client.notified += 1;
+                // As the library tells a program.
+                let Notification { member, advises, event } = notification;
+                for event in event.each() {
+                    client.heard.push(Heard::News(member, event.clone()));
+                    client.news.push(Notification { member, advises: advises.clone(), event });
+                }
             }
             Effect::Refused { peer, uid, why, .. } => self.refusals.push((peer.pid, uid, why.code)),
             Effect::Close { connection, why } => {
@@ -950,6 +957,7 @@ impl World {
             leaving: HashSet::new(),
             accepted: HashSet::new(),
             answers: HashMap::new(),
+            notified: 0,
             news: Vec::new(),
             heard: Vec::new(),
             closed: None,
@@ -1257,6 +1265,11 @@ impl World {
     /// What a member was told since this was asked last.
     pub(super) fn news(&mut self, member: Member) -> Vec<News> {
         self.notifications(member).into_iter().map(|n| n.event).collect()
+    }
+
+    /// How many notifications came to a client, however many events were in each.
+    pub(super) fn notices(&self, at: ConnectionId) -> usize {
+        self.clients[&at].notified
     }
 
     pub(super) fn notifications(&mut self, member: Member) -> Vec<Notification> {

@@ -130,7 +130,7 @@ impl ByHand {
     }
 
     /// The same, where the broker may end the connection meanwhile.
-    fn say_or_end(&mut self, peer: &mut Peer, bytes: &[u8]) {
+    fn say_or_end(peer: &mut Peer, bytes: &[u8]) {
         match peer.socket.write(bytes) {
             Ok(n) => assert_eq!(n, bytes.len(), "the broker reads"),
             Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
@@ -679,7 +679,7 @@ fn who_has_most_waiting_ends_first() {
         let before = broker.server.links.len();
         while broker.server.links.len() == before {
             let bytes = greedy.asks_for_status(64);
-            broker.say_or_end(&mut greedy, &bytes);
+            ByHand::say_or_end(&mut greedy, &bytes);
             broker.turn_now();
             highest = highest.max(broker.server.ledger.used());
         }
