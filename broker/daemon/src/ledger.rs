@@ -11,11 +11,13 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use rustc_hash::FxHashMap;
-use sundown_core::ProcessKey;
 use sundown_core::settings::Limits;
+use sundown_core::{ConnectionId, ProcessKey};
+
+use crate::turns::Waiting;
 
 /// Bytes of a user, or of all.
 #[derive(Debug)]
@@ -24,11 +26,19 @@ struct Sum {
     most: Cell<usize>,
 }
 
-/// One process' account: bytes that wait for it.
+/// One user: bytes that wait for its processes, and those of them that wait for their turn.
+#[derive(Debug)]
+pub(crate) struct User {
+    sum: Sum,
+    pub(crate) waiting: Waiting<Weak<Account>>,
+}
+
+/// One process' account: bytes that wait for it, and connections of it that wait for their turn.
 #[derive(Debug)]
 pub(crate) struct Account {
     used: Cell<usize>,
-    user: Rc<Sum>,
+    pub(crate) waiting: Waiting<ConnectionId>,
+    user: Rc<User>,
     all: Rc<Sum>,
     /// Set when a sum above has come to its limit.
     beyond: Rc<Cell<bool>>,
@@ -45,16 +55,26 @@ pub(crate) struct Charge {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     all: Rc<Sum>,
-    users: FxHashMap<u32, Rc<Sum>>,
+    users: FxHashMap<u32, Rc<User>>,
     processes: HashMap<KernelProcess, Rc<Account>>,
     beyond: Rc<Cell<bool>>,
     user_limit: usize,
     /// Whom the limit of a user does not bind, beside root.
     owner: u32,
+    identity: Identity,
 }
 
 /// What the kernel says of a process: a [`ProcessKey`] without what the client says.
 type KernelProcess = [u8; 16];
+
+/// Whose word on which process it is counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    Kernel,
+    /// A test is one process, and plays several.
+    #[cfg(test)]
+    Client,
+}
 
 /// What has come to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +84,8 @@ pub(crate) enum Full {
 }
 
 impl Sum {
-    fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { used: Cell::new(0), most: Cell::new(most) })
+    fn new(most: usize) -> Self {
+        Self { used: Cell::new(0), most: Cell::new(most) }
     }
 
     fn add(&self, bytes: usize) -> bool {
@@ -79,14 +99,21 @@ impl Sum {
     }
 }
 
+impl User {
+    fn new(most: usize) -> Rc<Self> {
+        Rc::new(Self { sum: Sum::new(most), waiting: Waiting::default() })
+    }
+}
+
 impl Account {
     /// An account of its own, of nobody.
     #[cfg(test)]
     pub(crate) fn alone() -> Rc<Self> {
         Rc::new(Self {
             used: Cell::new(0),
-            user: Sum::new(usize::MAX),
-            all: Sum::new(usize::MAX),
+            waiting: Waiting::default(),
+            user: User::new(usize::MAX),
+            all: Rc::new(Sum::new(usize::MAX)),
             beyond: Rc::default(),
         })
     }
@@ -95,9 +122,14 @@ impl Account {
         self.used.get()
     }
 
+    /// Whose process it is.
+    pub(crate) fn user(&self) -> &Rc<User> {
+        &self.user
+    }
+
     fn add(&self, bytes: usize) {
         self.used.set(self.used.get() + bytes);
-        let (user, all) = (self.user.add(bytes), self.all.add(bytes));
+        let (user, all) = (self.user.sum.add(bytes), self.all.add(bytes));
         if user || all {
             self.beyond.set(true);
         }
@@ -105,7 +137,7 @@ impl Account {
 
     fn take(&self, bytes: usize) {
         self.used.set(self.used.get() - bytes);
-        self.user.take(bytes);
+        self.user.sum.take(bytes);
         self.all.take(bytes);
     }
 }
@@ -136,12 +168,13 @@ impl Drop for Charge {
 impl Ledger {
     pub(crate) fn new(limits: &Limits, owner: u32) -> Self {
         Self {
-            all: Sum::new(limits.total_outbox_bytes),
+            all: Rc::new(Sum::new(limits.total_outbox_bytes)),
             users: FxHashMap::default(),
             processes: HashMap::new(),
             beyond: Rc::default(),
             user_limit: limits.user_outbox_bytes,
             owner,
+            identity: Identity::Kernel,
         }
     }
 
@@ -150,7 +183,7 @@ impl Ledger {
         self.user_limit = limits.user_outbox_bytes;
         self.all.most.set(limits.total_outbox_bytes);
         for (uid, user) in &self.users {
-            user.most.set(self.limit_of(*uid));
+            user.sum.most.set(self.limit_of(*uid));
         }
         self.beyond.set(true);
     }
@@ -163,9 +196,10 @@ impl Ledger {
     /// The account of a connection whose process is not known yet.
     pub(crate) fn of_stranger(&mut self, uid: u32) -> Rc<Account> {
         let limit = self.limit_of(uid);
-        let user = self.users.entry(uid).or_insert_with(|| Sum::new(limit));
+        let user = self.users.entry(uid).or_insert_with(|| User::new(limit));
         Rc::new(Account {
             used: Cell::new(0),
+            waiting: Waiting::default(),
             user: Rc::clone(user),
             all: Rc::clone(&self.all),
             beyond: Rc::clone(&self.beyond),
@@ -174,7 +208,7 @@ impl Ledger {
 
     /// The account of a process.
     pub(crate) fn of_process(&mut self, process: &ProcessKey, uid: u32) -> Rc<Account> {
-        let kernel = kernel_process(process);
+        let kernel = kernel_process(process, self.identity);
         if let Some(account) = self.processes.get(&kernel) {
             return Rc::clone(account);
         }
@@ -183,9 +217,14 @@ impl Ledger {
         account
     }
 
+    #[cfg(test)]
+    pub(crate) fn believe_clients(&mut self) {
+        self.identity = Identity::Client;
+    }
+
     /// A connection has ended: accounts that nobody has any more are forgotten.
     pub(crate) fn forget(&mut self, process: Option<&ProcessKey>, uid: u32) {
-        if let Some(kernel) = process.map(kernel_process)
+        if let Some(kernel) = process.map(|process| kernel_process(process, self.identity))
             && self.processes.get(&kernel).is_some_and(|account| Rc::strong_count(account) == 1)
         {
             self.processes.remove(&kernel);
@@ -207,7 +246,7 @@ impl Ledger {
             return Some(Full::All);
         }
         let user =
-            self.users.iter().find(|(_, user)| is_full(user)).map(|(uid, _)| Full::User(*uid));
+            self.users.iter().find(|(_, user)| is_full(&user.sum)).map(|(uid, _)| Full::User(*uid));
         if user.is_none() {
             self.beyond.set(false);
         }
@@ -217,8 +256,8 @@ impl Ledger {
     /// Whether a quarter of a limit is free again.
     pub(crate) fn has_room(&self, full: Full) -> bool {
         let sum = match full {
-            Full::All => Some(&self.all),
-            Full::User(uid) => self.users.get(&uid),
+            Full::All => Some(&*self.all),
+            Full::User(uid) => self.users.get(&uid).map(|user| &user.sum),
         };
         sum.is_none_or(|sum| sum.used.get() <= sum.most.get() / 4 * 3)
     }
@@ -230,8 +269,13 @@ impl Ledger {
     }
 }
 
-fn kernel_process(process: &ProcessKey) -> KernelProcess {
-    process.0[..16].try_into().expect("sixteen bytes")
+fn kernel_process(process: &ProcessKey, identity: Identity) -> KernelProcess {
+    let bytes = match identity {
+        Identity::Kernel => &process.0[..16],
+        #[cfg(test)]
+        Identity::Client => &process.0[16..],
+    };
+    bytes.try_into().expect("sixteen bytes")
 }
 
 impl Full {

@@ -15,6 +15,7 @@
 //! | `inbox` | frames of what comes in, however it was cut |
 //! | `outbox` | what waits for a client that does not read |
 //! | `ledger` | who pays for it |
+//! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
 //! | [`workers`] | the threads that call providers |
 //! | `platform` | the few calls that need `unsafe` |
@@ -40,6 +41,7 @@ mod outbox;
 mod peer;
 mod platform;
 mod refusals;
+mod turns;
 
 pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, places};
 pub use service::{Passed, take_passed};

@@ -94,6 +94,10 @@ impl Outbox {
         self.frames.is_empty()
     }
 
+    pub(crate) fn account(&self) -> &Rc<Account> {
+        &self.account
+    }
+
     /// How many bytes all connections of the process have waiting, and how many this one has.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let frames = self.frames.iter().map(|(_, charge)| charge.bytes()).sum::<usize>();

@@ -34,6 +34,7 @@ use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
 use crate::tickets::{self, Tickets};
+use crate::turns::{Budget, Round, Turns};
 use crate::workers::{Outcome, Workers};
 
 #[cfg(test)]
@@ -48,9 +49,6 @@ const FIRST: u64 = 2;
 
 /// How often it is looked whether the data directory is still this broker's.
 const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
-
-/// Requests of one connection applied before the others have their turn.
-const TURN: usize = 64;
 
 /// Descriptors that connections may not have: stores, deliveries and servers that mail goes to need some as long as anybody
 /// works, and without them a flood of connections would keep those from working who are here.
@@ -199,8 +197,8 @@ pub struct Server {
     alarm: Alarm,
     /// Links with something to write.
     dirty: Vec<ConnectionId>,
-    /// Links with more to read.
-    unread: Vec<ConnectionId>,
+    /// Links with something to read.
+    turns: Turns,
     /// Whether somebody came in the turn before this one.
     came: bool,
     /// Whether there are no descriptors for another connection.
@@ -354,7 +352,7 @@ impl Server {
             look_again: None,
             alarm,
             dirty: Vec::new(),
-            unread: Vec::new(),
+            turns: Turns::default(),
             came: false,
             full: false,
             watchable,
@@ -498,7 +496,7 @@ impl Server {
     /// Waits until there is something to do. For a while, if the settings say so, without sleeping: who asks in that time is
     /// answered sooner, at the price of a busy processor.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        if !self.unread.is_empty() {
+        if !self.turns.is_empty() {
             return self.poll.poll(events, Some(Duration::ZERO));
         }
         self.alarm.by(self.soonest(), self.now)?;
@@ -699,7 +697,7 @@ impl Server {
     fn mark_unread(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| !link.unread) {
             link.unread = true;
-            self.unread.push(id);
+            self.turns.add(link.outbox.account(), id);
         }
     }
 
@@ -810,62 +808,75 @@ impl Server {
         Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
-    /// Reads one piece of every connection that has something, and applies what it asks.
+    /// Reads of every connection that has something, as far as its turn goes, and applies what it asks.
     fn read_some(&mut self) {
-        let mut unread = std::mem::take(&mut self.unread);
         let mut scratch = std::mem::take(&mut self.scratch);
-        for id in unread.drain(..) {
-            let Some(link) = self.links.get_mut(&id) else { continue };
-            link.unread = false;
-            let (read, intake) = link.read(&mut scratch);
-            if intake == Intake::More {
-                self.mark_unread(id);
-            }
-            let kept = self.take_requests(id, &scratch[..read]);
-            if kept.is_err() {
-                tracing::warn!(
-                    "a process has begun more requests than may wait for it; disconnected"
-                );
-            }
-            // One write for all that this piece has asked; nobody waits until others had their turn.
-            self.write(id);
-            // It came to the end of that list by this, and need not be looked for again.
-            self.dirty.pop_if(|last| *last == id);
-            if kept.is_err() {
-                self.remove(id);
-            }
-            self.end_if_over(id);
+        let mut round = Round::new(&self.turns);
+        let mut applied = 0;
+        while let Some((id, budget)) = round.next(&mut self.turns, applied) {
+            applied = self.read_one(id, &mut scratch, budget);
         }
         self.scratch = scratch;
-        if self.unread.is_empty() {
-            self.unread = unread;
-        }
     }
 
-    /// Applies what was asked for by what waits and what was read just now, and keeps the rest.
-    fn take_requests(&mut self, id: ConnectionId, mut read: &[u8]) -> Result<(), TooSlow> {
-        for _ in 0..TURN {
-            let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+    /// Reads one piece of a connection, and applies what it asks. How many requests that were.
+    fn read_one(&mut self, id: ConnectionId, scratch: &mut Vec<u8>, budget: Budget) -> usize {
+        let Some(link) = self.links.get_mut(&id) else { return 0 };
+        link.unread = false;
+        let (read, intake) = link.read(scratch);
+        if intake == Intake::More {
+            self.mark_unread(id);
+        }
+        let (applied, kept) = self.take_requests(id, &scratch[..read], budget);
+        if kept.is_err() {
+            tracing::warn!("a process has begun more requests than may wait for it; disconnected");
+        }
+        // One write for all that this piece has asked; nobody waits until others had their turn.
+        self.write(id);
+        // It came to the end of that list by this, and need not be looked for again.
+        self.dirty.pop_if(|last| *last == id);
+        if kept.is_err() {
+            self.remove(id);
+        }
+        self.end_if_over(id);
+        applied
+    }
+
+    /// Applies what was asked for by what waits and what was read just now, and keeps the rest. How many requests were applied.
+    fn take_requests(
+        &mut self,
+        id: ConnectionId,
+        mut read: &[u8],
+        mut budget: Budget,
+    ) -> (usize, Result<(), TooSlow>) {
+        let mut applied = 0;
+        loop {
+            let Some(link) = self.links.get_mut(&id) else { return (applied, Ok(())) };
             match link.next(&mut read) {
-                Ok(None) => return link.keep(read),
+                Ok(None) => return (applied, link.keep(read)),
                 Ok(Some(Incoming::Hello(hello, version))) => self.open(id, hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
                     let last = read.is_empty() && link.keeps_nothing();
                     self.apply(Event::Request { connection: id, asked, bytes });
+                    applied += 1;
                     if last {
-                        return Ok(());
+                        return (applied, Ok(()));
+                    }
+                    if !budget.takes_more(applied) {
+                        break;
                     }
                 }
                 Err(why) => {
                     self.close(id, why);
                     // The process keeps the connection on its account until the goodbye is written.
                     self.apply(Event::Disconnected { connection: id });
-                    return Ok(());
+                    return (applied, Ok(()));
                 }
             }
         }
         self.mark_unread(id);
-        self.links.get_mut(&id).map_or(Ok(()), |link| link.keep(read))
+        let kept = self.links.get_mut(&id).map_or(Ok(()), |link| link.keep(read));
+        (applied, kept)
     }
 
     fn open(
@@ -895,6 +906,10 @@ impl Server {
             process.watch = Some((token, pidfd));
         }
         link.welcome(key, version, account, (self.pid, &self.loaded.settings.limits));
+        // It waits with its process from here on.
+        if std::mem::take(&mut link.unread) {
+            self.mark_unread(id);
+        }
         self.mark_dirty(id);
     }
 

@@ -56,7 +56,9 @@ impl ByHand {
         };
         let (socket, registry) = (locations.socket.clone(), Registry::shipped());
         let server = Server::start(Options { locations, registry, passed: Vec::new() });
-        let (server, events) = (server.expect("it starts"), Events::with_capacity(1024));
+        let (mut server, events) = (server.expect("it starts"), Events::with_capacity(1024));
+        server.ledger.believe_clients();
+        server.turns.forget_time();
         Self { server, events, socket, _root: root }
     }
 
@@ -71,7 +73,7 @@ impl ByHand {
     }
 
     fn turn_within(&mut self, patience: Duration) {
-        let waits = if self.server.unread.is_empty() { patience } else { Duration::ZERO };
+        let waits = if self.server.turns.is_empty() { patience } else { Duration::ZERO };
         self.server.poll.poll(&mut self.events, Some(waits)).expect("it can be waited for");
         assert!(waits < DEADLINE || !self.events.is_empty(), "nothing happens");
         self.server.look_at_clocks();
@@ -605,6 +607,31 @@ fn a_flood_of_free_requests_waits_in_the_socket() {
     peer.closes_half();
     broker.until_end(&mut peer);
     assert_eq!((peer.goodbye(), peer.answered().len()), (None, 100_000));
+}
+
+/// However many connections flood, and with whatever, they are one process: another one is answered in each turn of the loop, behind
+/// one share of theirs.
+#[test]
+fn a_flood_of_many_connections_is_one_share() {
+    let mut broker = ByHand::new();
+    let mut bystander = broker.process(1);
+    let mut flood: Vec<_> = (0..40).map(|_| broker.process(2)).collect();
+    for peer in &mut flood {
+        let bytes: Vec<u8> = (0..1_000).flat_map(|_| peer.asks(NOTHING_TO_RELEASE)).collect();
+        peer.socket.write_all(&bytes).expect("it fits into the socket");
+    }
+    for round in 1..=100 {
+        let status = bystander.asks(Request::Status);
+        broker.say(&mut bystander, &status);
+        broker.turn_now();
+        bystander.hear();
+        assert_eq!(bystander.answered().len(), round, "it is answered in its turn");
+        let answered = flood.iter_mut().map(|peer| {
+            peer.hear();
+            peer.answered().len()
+        });
+        assert_eq!(answered.sum::<usize>(), round * 64);
+    }
 }
 
 /// A goodbye is read by a peer that goes on sending until nothing more fits, and then looks.
