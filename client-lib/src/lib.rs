@@ -73,6 +73,7 @@ pub use mapi::{Companion, Mapi, Options, Unfinished, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};
+pub use process::Credentials;
 pub use reference::{Reference, Referenced};
 pub use session::{Logon, OnEndOfSession, Session};
 pub use shutdown::{ClientShutdown, ExitPath};

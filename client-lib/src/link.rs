@@ -20,6 +20,7 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsNa
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
+use rustix::process::Pid;
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::FromBroker;
@@ -31,6 +32,7 @@ use sundown_protocol::{
 use crate::error::Error;
 use crate::library::lock;
 use crate::limits::Limits;
+use crate::process::{Credentials, parent};
 
 type Outcome = Result<Reply, Fault>;
 
@@ -188,7 +190,7 @@ impl Inbox {
 /// whoever owns the directory it is in: that one can do so anyway, and the host's broker is such a user.
 fn refuse_strangers(stream: &Stream, socket: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let broker = rustix::net::sockopt::socket_peercred(as_fd(stream))?.uid.as_raw();
+    let broker = Credentials::of(as_fd(stream))?.uid;
     let user = rustix::process::geteuid().as_raw();
     let directory = socket.parent().filter(|p| !p.as_os_str().is_empty());
     let owner = std::fs::metadata(directory.unwrap_or(Path::new(".")))?.uid();
@@ -253,9 +255,17 @@ impl Link {
         self.lock().stopping
     }
 
-    /// The broker's process id.
+    /// The broker's process id, as it says.
     pub(crate) fn broker(&self) -> u32 {
         self.welcome.pid
+    }
+
+    /// The broker's process id, if the kernel knows that process as the one that listens, or as a child of a service manager that
+    /// does. In another pid namespace the number that the broker says is another process's.
+    pub(crate) fn proven_broker(&self) -> Option<Pid> {
+        let listens = Credentials::of(self.as_fd()).ok()?.pid?;
+        let said = i32::try_from(self.broker()).ok().and_then(Pid::from_raw)?;
+        (said == listens || parent(said) == Some(listens)).then_some(said)
     }
 
     /// Whether the broker speaks that version.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, pidfd_open};
 use sundown_protocol::reply::{BrokerStatus, Deletion, QueueRow, Status, SubmissionState};
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, Reply, Token, Version};
@@ -378,10 +378,10 @@ impl Mapi {
     /// Stops the broker for good, and waits until its process has ended, at most so long (`MAPI_E_TIMEOUT`).
     pub fn stop(&self, how: Stopping, patience: Duration) -> Result<(), Error> {
         let link = self.library.link()?;
-        let pid = i32::try_from(link.broker()).ok().and_then(Pid::from_raw);
-        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let process = link.proven_broker();
+        let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         link.call(Request::Stop { how }, None)??;
-        // Where the process cannot be watched the end of the connection must do.
+        // Where the kernel does not name the process the end of the connection must do.
         let ended = match process {
             Some(process) => wait_readable_within(process.as_fd(), Instant::now() + patience)?,
             None => link.wait_for_end(Instant::now() + patience),

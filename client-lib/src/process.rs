@@ -1,12 +1,15 @@
 //! What there is once in a process: the name of its program image, whether its privileges are raised, and whether it was
-//! forked.
+//! forked; and which process is at the other end of a socket.
 #![allow(unsafe_code)]
 
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::process::Pid;
 
 /// Sixteen bytes that name the program image: the kernel gives each `exec` its own by `AT_RANDOM`, and every copy of
 /// this library in one program finds the same. They are mixed, because other code may use them as a secret.
@@ -24,6 +27,44 @@ pub(crate) fn image() -> [u8; 16] {
         bytes = unsafe { at_random.read_unaligned() };
         mix(u128::from_le_bytes(bytes)).to_le_bytes()
     })
+}
+
+/// What the kernel says of the process at the other end of a socket: the one that connected, or that began to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its id; `None` for a process that the caller's pid namespace does not show.
+    pub pid: Option<Pid>,
+    /// Its user's number.
+    pub uid: u32,
+}
+
+impl Credentials {
+    /// Asks the kernel.
+    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+        let mut said = libc::ucred { pid: 0, uid: 0, gid: 0 };
+        let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+        // SAFETY: the pointers are to live locals of the sizes that are given; the socket is borrowed for the whole call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                (&raw mut said).cast(),
+                &raw mut length,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { pid: Pid::from_raw(said.pid), uid: said.uid })
+    }
+}
+
+/// The parent of a process, which is the field behind the name and the state in its `stat`.
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let behind_name = &stat[stat.rfind(')')? + 1..];
+    Pid::from_raw(behind_name.split_whitespace().nth(1)?.parse().ok()?)
 }
 
 /// Whether the kernel has raised the privileges of this program image, by set-user-id or the like (`AT_SECURE`).
@@ -85,6 +126,12 @@ pub(crate) fn chance() -> u128 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_parent_of_a_process_is_known() {
+        let this = rustix::process::getpid();
+        assert_eq!(super::parent(this), rustix::process::getppid());
+    }
+
     #[test]
     fn an_image_has_one_name() {
         assert_eq!(super::image(), super::image());

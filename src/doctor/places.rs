@@ -7,9 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statfs, statvfs};
-use rustix::net::sockopt::socket_peercred;
-use sundown_client::Error;
 use sundown_client::paths::{Paths, Whose};
+use sundown_client::{Credentials, Error};
 
 use super::finding::Finding;
 
@@ -166,7 +165,8 @@ pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
 
 /// Something accepts, and then says nothing, or nothing that makes sense.
 fn silent(stream: &UnixStream, path: &Path, error: &Error) -> Finding {
-    let pid = socket_peercred(stream).map(|peer| peer.pid.as_raw_nonzero().to_string());
+    let pid = Credentials::of(stream).ok().and_then(|peer| peer.pid);
+    let pid = pid.map(|pid| pid.as_raw_nonzero().to_string());
     let text = format!("what listens on {} does not answer: {error}", path.display());
     let advice = format!(
         "read its log. If it hangs, `kill -9 {}`: what was accepted is durable, and the next broker finds it",

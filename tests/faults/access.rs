@@ -211,3 +211,41 @@ fn a_replaced_socket_is_refused() {
     assert!(status.output.contains("65534"), "{status:?}");
     assert_eq!(theirs.maildir("default").count(), 0);
 }
+
+/// A process in a pid namespace that the broker does not see, as in another container, is served. Its clients come from a
+/// namespace of their own and reach a broker in another one: the kernel has no process id for either of them.
+///
+/// design §2
+#[test]
+fn a_process_of_another_pid_namespace_is_served() {
+    let within = |command: &Command| {
+        let mut inside = Command::new("unshare");
+        inside.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        inside.args(["--pid", "--fork", "--kill-child"]).arg(command.get_program());
+        inside.args(command.get_args());
+        inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        inside
+    };
+    let tried = within(&Command::new("true")).status();
+    if !tried.is_ok_and(|tried| tried.success()) {
+        return crate::skipped("no pid namespace can be made here");
+    }
+    let home = Home::new();
+    let mut broker = Broker::spawn(within(&home.command(&["serve", "--log-format", "json"])));
+    broker.log_line("the broker is ready", |line| line["message"] == "ready");
+    let mut apart = Shell::start(within(&home.command(&["shell", "--json"])));
+    apart.ok("logon");
+    let mut here = home.shell();
+    here.ok("logon");
+    let pids = home.status()["sessions"][0]["members"].clone();
+    let pids: Vec<_> = pids.as_array().expect("members").iter().map(|m| m["pid"].clone()).collect();
+    assert_eq!(pids, [0, 0], "the broker's namespace shows neither");
+    let sent = within(&home.command(&["send", "--to", "anna@localhost"]));
+    run(sent, "hi\n").ok();
+    assert!(apart.end().success() && here.end().success());
+    // The broker says that it is process 1, which is another one here and does not end.
+    home.run(&["stop"]).ok();
+    assert!(broker.wait().success());
+    let text = format!("{:?}", broker.log());
+    assert!(!text.contains("could not be taken"), "{text}");
+}

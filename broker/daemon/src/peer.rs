@@ -12,6 +12,7 @@ use crate::tickets::{self, Tickets};
 
 /// What the kernel says about a peer when it connects.
 pub(crate) struct Credentials {
+    /// 0 for a process that the broker's pid namespace does not show.
     pub(crate) pid: u32,
     pub(crate) uid: u32,
     /// Where the kernel offers it, once it has said hello: who says nothing must not cost another descriptor.
@@ -20,9 +21,8 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     pub(crate) fn of(socket: BorrowedFd<'_>) -> std::io::Result<Self> {
-        let said = rustix::net::sockopt::socket_peercred(socket)?;
-        let pid = said.pid.as_raw_nonzero().get() as u32;
-        Ok(Self { pid, uid: said.uid.as_raw(), pidfd: None })
+        let said = platform::peer_credentials(socket)?;
+        Ok(Self { pid: said.pid.cast_unsigned(), uid: said.uid, pidfd: None })
     }
 
     /// The identity, with what the peer adds to it: its program's name, and the sixteen bytes that tell one program
@@ -84,7 +84,8 @@ fn unique_inode(pidfd: &OwnedFd) -> Option<u64> {
     rustix::fs::fstat(pidfd.as_fd()).ok().map(|s| s.st_ino)
 }
 
-/// When a process started, in clock ticks since the machine did: field 22 of its `stat`.
+/// When a process started, in clock ticks since the machine did: field 22 of its `stat`. `None` for a process that this pid
+/// namespace does not show.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let behind_name = &stat[stat.rfind(')')? + 1..];

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 unsafe extern "C" {}
 
 /// The process at the other end of a socket, as a descriptor that becomes readable when it ends. `None` where the
-/// kernel does not know the option (before Linux 6.5) or the process is not in this pid namespace.
+/// kernel does not know the option (before Linux 6.5). It also names a process of another pid namespace.
 pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     const SO_PEERPIDFD: libc::c_int = 77;
     let mut fd: libc::c_int = -1;
@@ -29,6 +29,24 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     };
     // SAFETY: on success the kernel has made a new descriptor that nobody else knows.
     (result == 0 && fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the kernel says of the process that made the other end of a socket. It gives 0 for the id of a process that this pid
+/// namespace does not show, which a type for process ids cannot hold.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut said = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the pointers are to live locals of the sizes that are given; the socket is borrowed for the whole call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut said).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(said) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Closes every descriptor that was inherited beside the first three.

@@ -1,7 +1,7 @@
-//! What is said in the log of those who want what is not theirs.
+//! What peers make the log say: requests for what is not theirs, refused connections, and connections that the broker ends.
 //!
-//! Whoever is refused can try again at once, as often as it likes. So each user has a few lines a minute; the rest is
-//! counted, and the next line says how many there were.
+//! A peer can repeat its mistake as often as it likes. So each user has a few lines a minute; further ones are counted, and the
+//! user's next line says how many there were.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,11 +15,17 @@ const SPAN: Duration = Duration::from_secs(60);
 
 /// What was said of each user. They are few: who may connect at all has an account here.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(HashMap<u32, Said>);
+pub(crate) struct Refusals {
+    refused: HashMap<u32, Said>,
+    ended: HashMap<u32, Said>,
+    /// Of connections that could not be accepted, for reasons of the system's.
+    untaken: Said,
+}
 
-#[derive(Debug)]
+/// How many lines there were of one user.
+#[derive(Debug, Default)]
 struct Said {
-    since: Instant,
+    since: Option<Instant>,
     lines: u32,
     unsaid: u64,
 }
@@ -27,7 +33,7 @@ struct Said {
 impl Refusals {
     /// Writes down a refusal.
     pub(crate) fn note(&mut self, uid: u32, peer: &Peer, request: Correlation, why: &Fault) {
-        let Some(unsaid) = self.may_say(uid, Instant::now()) else { return };
+        let Some(unsaid) = self.may_say_refused(uid, Instant::now()) else { return };
         let Peer { pid, program } = peer;
         let correlation = request.to_string();
         tracing::warn!(
@@ -44,22 +50,38 @@ impl Refusals {
 
     /// Writes down that a user was turned away at the door.
     pub(crate) fn note_connection(&mut self, uid: u32, pid: u32, why: &Fault) {
-        let Some(unsaid) = self.may_say(uid, Instant::now()) else { return };
+        let Some(unsaid) = self.may_say_refused(uid, Instant::now()) else { return };
         tracing::warn!(event = "refused", uid, pid, %why, unsaid, "a connection was turned away");
     }
 
+    /// Whether a line may say that the broker ends a connection of a user, and how many such lines were left out before it.
+    pub(crate) fn may_say_ended(&mut self, uid: u32) -> Option<u64> {
+        self.ended.entry(uid).or_default().may_say(Instant::now())
+    }
+
+    /// The same of a connection that could not be accepted.
+    pub(crate) fn may_say_untaken(&mut self) -> Option<u64> {
+        self.untaken.may_say(Instant::now())
+    }
+
+    fn may_say_refused(&mut self, uid: u32, now: Instant) -> Option<u64> {
+        self.refused.entry(uid).or_default().may_say(now)
+    }
+}
+
+impl Said {
     /// How many were not said since the last line, if this one may be.
-    fn may_say(&mut self, uid: u32, now: Instant) -> Option<u64> {
-        let said = self.0.entry(uid).or_insert(Said { since: now, lines: 0, unsaid: 0 });
-        if now.duration_since(said.since) >= SPAN {
-            (said.since, said.lines) = (now, 0);
+    fn may_say(&mut self, now: Instant) -> Option<u64> {
+        let since = *self.since.get_or_insert(now);
+        if now.duration_since(since) >= SPAN {
+            (self.since, self.lines) = (Some(now), 0);
         }
-        if said.lines >= LINES {
-            said.unsaid += 1;
+        if self.lines >= LINES {
+            self.unsaid += 1;
             return None;
         }
-        said.lines += 1;
-        Some(std::mem::take(&mut said.unsaid))
+        self.lines += 1;
+        Some(std::mem::take(&mut self.unsaid))
     }
 }
 
@@ -71,13 +93,18 @@ mod tests {
     fn a_user_has_so_many_lines_a_minute_and_the_rest_is_counted() {
         let (mut refusals, start) = (Refusals::default(), Instant::now());
         for _ in 0..LINES {
-            assert_eq!(refusals.may_say(1, start), Some(0));
+            assert_eq!(refusals.may_say_refused(1, start), Some(0));
         }
         for _ in 0..1_000 {
-            assert_eq!(refusals.may_say(1, start), None);
+            assert_eq!(refusals.may_say_refused(1, start), None);
         }
-        assert_eq!(refusals.may_say(2, start), Some(0), "another user has lines of its own");
-        assert_eq!(refusals.may_say(1, start + SPAN), Some(1_000));
-        assert_eq!(refusals.may_say(1, start + SPAN), Some(0));
+        assert_eq!(
+            refusals.may_say_refused(2, start),
+            Some(0),
+            "another user has lines of its own"
+        );
+        assert_eq!(refusals.may_say_ended(1), Some(0), "ends are counted apart from refusals");
+        assert_eq!(refusals.may_say_refused(1, start + SPAN), Some(1_000));
+        assert_eq!(refusals.may_say_refused(1, start + SPAN), Some(0));
     }
 }

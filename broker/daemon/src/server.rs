@@ -547,7 +547,14 @@ impl Server {
         }
         while self.ending.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.ending.pop_first() else { return };
-            tracing::info!(connection = id.0, "a connection took too long to end; disconnected");
+            if let Some(unsaid) = self.may_say_ended(id) {
+                let connection = id.0;
+                tracing::info!(
+                    connection,
+                    unsaid,
+                    "a connection took too long to end; disconnected"
+                );
+            }
             self.remove(id);
         }
     }
@@ -687,6 +694,12 @@ impl Server {
         }
     }
 
+    /// Whether a line may say that a connection ends, and how many such lines of its user were left out before it.
+    fn may_say_ended(&mut self, id: ConnectionId) -> Option<u64> {
+        let uid = self.links.get(&id)?.credentials.uid;
+        self.refusals.may_say_ended(uid)
+    }
+
     fn mark_dirty(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| !link.dirty) {
             link.dirty = true;
@@ -704,7 +717,9 @@ impl Server {
     /// Says goodbye and ends a connection.
     fn close(&mut self, connection: ConnectionId, why: Fault) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        tracing::info!(connection = connection.0, %why, "a connection is closed");
+        if let Some(unsaid) = self.refusals.may_say_ended(link.credentials.uid) {
+            tracing::info!(connection = connection.0, %why, unsaid, "a connection is closed");
+        }
         link.say_goodbye(why);
         self.mark_dirty(connection);
     }
@@ -712,7 +727,13 @@ impl Server {
     /// Ends a connection at once because too much waits for it. The core is told in a turn of its own.
     fn overdrawn(&mut self, connection: ConnectionId) {
         let Some(link) = self.links.get_mut(&connection) else { return };
-        tracing::warn!(connection = connection.0, "a client does not read; disconnected");
+        if let Some(unsaid) = self.refusals.may_say_ended(link.credentials.uid) {
+            tracing::warn!(
+                connection = connection.0,
+                unsaid,
+                "a client does not read; disconnected"
+            );
+        }
         if let Some((metrics, _)) = &self.metrics {
             metrics.too_slow.inc();
         }
@@ -726,8 +747,10 @@ impl Server {
             match self.place.accept() {
                 Ok(stream) => {
                     self.full = false;
-                    if let Err(error) = self.accepted(stream) {
-                        tracing::warn!(%error, "a connection could not be taken");
+                    if let Err(error) = self.accepted(stream)
+                        && let Some(unsaid) = self.refusals.may_say_untaken()
+                    {
+                        tracing::warn!(%error, unsaid, "a connection could not be taken");
                     }
                     if coming == Coming::One {
                         return;
@@ -737,8 +760,10 @@ impl Server {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Said once, and then again only when it has worked in between.
-                    if !std::mem::replace(&mut self.full, true) {
-                        tracing::warn!(%error, "no connection can be accepted for the moment");
+                    if !std::mem::replace(&mut self.full, true)
+                        && let Some(unsaid) = self.refusals.may_say_untaken()
+                    {
+                        tracing::warn!(%error, unsaid, "no connection can be accepted for the moment");
                     }
                     self.watch_listener(epoll::EventFlags::empty());
                     self.accept_again = Some(self.now + Duration::from_millis(100));
@@ -828,8 +853,13 @@ impl Server {
             self.mark_unread(id);
         }
         let (applied, kept) = self.take_requests(id, &scratch[..read], budget);
-        if kept.is_err() {
-            tracing::warn!("a process has begun more requests than may wait for it; disconnected");
+        if kept.is_err()
+            && let Some(unsaid) = self.may_say_ended(id)
+        {
+            tracing::warn!(
+                unsaid,
+                "a process has begun more requests than may wait for it; disconnected"
+            );
         }
         // One write for all that this piece has asked; nobody waits until others had their turn.
         self.write(id);
