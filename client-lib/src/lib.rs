@@ -44,6 +44,7 @@
 //! | an external reference | [`Folder::grant`], [`OpenMessage::grant`], [`Mapi::redeem`] |
 
 pub mod paths;
+pub mod socket;
 
 mod addresses;
 mod autostart;
@@ -73,7 +74,6 @@ pub use mapi::{Companion, Mapi, Options, Unfinished, Utilities};
 pub use message::{Message, Submitted};
 pub use notify::{News, Notice, Sink};
 pub use object::{AddressBook, Draft, Folder, OpenMessage, Outbox, StatusTable, Store};
-pub use process::Credentials;
 pub use reference::{Reference, Referenced};
 pub use session::{Logon, OnEndOfSession, Session};
 pub use shutdown::{ClientShutdown, ExitPath};

@@ -436,9 +436,7 @@ impl Library {
             };
             format!("no broker runs at {socket}; {start}")
         } else if says_nothing(&error) {
-            format!(
-                "what listens at {socket} takes connections and says nothing: `sundown doctor` looks why"
-            )
+            format!("what listens at {socket} does not answer: `sundown doctor` looks why")
         } else {
             format!("the broker at {socket} cannot be reached: {error}")
         };

@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use interprocess::ConnectWaitMode;
+use interprocess::local_socket::Stream;
 use interprocess::local_socket::traits::Stream as _;
-use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -32,7 +31,8 @@ use sundown_protocol::{
 use crate::error::Error;
 use crate::library::lock;
 use crate::limits::Limits;
-use crate::process::{Credentials, parent};
+use crate::process::parent;
+use crate::socket::{Credentials, connect_within};
 
 type Outcome = Result<Reply, Fault>;
 
@@ -216,11 +216,7 @@ impl Link {
         deliver: Deliver,
         first: Option<(Request, Hook)>,
     ) -> io::Result<(Self, Option<RequestId>)> {
-        let name = socket.to_fs_name::<GenericFilePath>()?;
-        let stream = ConnectOptions::new()
-            .name(name)
-            .wait_mode(ConnectWaitMode::Timeout(patience))
-            .connect_sync()?;
+        let stream = Stream::UdSocket(connect_within(socket, patience)?.into());
         refuse_strangers(&stream, socket)?;
         let (mut state, mut behind) = (State::default(), Vec::new());
         let first = first.map(|(request, hook)| state.begin_with(request, hook, &mut behind));

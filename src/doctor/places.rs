@@ -5,10 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, access, statfs, statvfs};
+use sundown_client::Error;
 use sundown_client::paths::{Paths, Whose};
-use sundown_client::{Credentials, Error};
+use sundown_client::socket::{Credentials, connect_within};
 
 use super::finding::Finding;
 
@@ -17,6 +19,9 @@ const TOO_LITTLE: u64 = 64 << 20;
 
 /// With less, somebody should look at it.
 const LITTLE: u64 = 512 << 20;
+
+/// How long a full backlog is waited for: the library has waited before.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// File systems in memory, as `statfs` calls them.
 const TMPFS: u64 = 0x0102_1994;
@@ -83,7 +88,7 @@ fn look_through_link(directory: &Path) -> std::io::Result<Metadata> {
 /// A broker of the system has a socket directory of its own, which is in order when the socket is that user's too.
 fn socket_owner(socket: &Path) -> u32 {
     let owner = fs::symlink_metadata(socket).ok().map(|found| found.uid());
-    owner.filter(|_| UnixStream::connect(socket).is_ok()).unwrap_or_else(user)
+    owner.filter(|_| listens(socket)).unwrap_or_else(user)
 }
 
 fn user() -> u32 {
@@ -147,11 +152,16 @@ pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
             let text = format!("{shown} is not a socket");
             Finding::problem("broker", text, "move it away, or choose another --socket")
         }
-        Ok(_) => match UnixStream::connect(path) {
+        Ok(_) => match connect_within(path, PATIENCE) {
             Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => Finding::warning(
                 "broker",
                 format!("{shown} was left behind by a broker that is gone"),
                 "nothing: the next broker replaces it. Its log may say how the last one ended",
+            ),
+            Err(full) if full.kind() == ErrorKind::TimedOut => Finding::problem(
+                "broker",
+                format!("what listens on {shown} accepts no connections: {full}"),
+                "read its log. If it hangs, end it with `kill -9`: what was accepted is durable, and the next broker finds it",
             ),
             Err(other) => Finding::problem(
                 "broker",
@@ -161,6 +171,12 @@ pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
             Ok(stream) => silent(&stream, path, error),
         },
     }
+}
+
+/// Whether a broker listens there, if only with a full backlog.
+fn listens(socket: &Path) -> bool {
+    let connected = connect_within(socket, PATIENCE);
+    connected.map_or_else(|error| error.kind() == ErrorKind::TimedOut, |_| true)
 }
 
 /// Something accepts, and then says nothing, or nothing that makes sense.
@@ -180,7 +196,7 @@ fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
     let named = fs::read_to_string(paths.data.join("broker.lock")).ok()?;
     let other = PathBuf::from(named);
     let elsewhere = other.is_absolute() && other != paths.socket;
-    (elsewhere && UnixStream::connect(&other).is_ok()).then_some(other)
+    (elsewhere && listens(&other)).then_some(other)
 }
 
 /// Whose the data directory is, whether it can be written to, and how much room there is.

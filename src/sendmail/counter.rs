@@ -104,16 +104,18 @@ fn reach<T>(
 /// passed over: mail would go another way than it always does.
 fn nobody_is_there(error: &Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound, PermissionDenied};
+    matches!(kind(error), Some(ConnectionRefused | NotADirectory | NotFound | PermissionDenied))
+}
+
+/// What the system said.
+fn kind(error: &Error) -> Option<std::io::ErrorKind> {
     let source = std::error::Error::source(error);
-    let kind = source.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    matches!(kind, Some(ConnectionRefused | NotADirectory | NotFound | PermissionDenied))
+    source.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
 }
 
 /// Mail that goes another way than the system's because this user may not use that is worth a word.
 fn warn_if_locked_out(error: &Error, system: &std::path::Path) {
-    let source = std::error::Error::source(error);
-    let kind = source.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    if kind == Some(std::io::ErrorKind::PermissionDenied) {
+    if kind(error) == Some(std::io::ErrorKind::PermissionDenied) {
         super::say(&format!(
             "the system's broker at {} is not for this user; the user's own takes the message",
             system.display()
@@ -131,4 +133,34 @@ fn program(label: &str) -> String {
         name.push(c);
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    use sundown_client::Options;
+    use sundown_client::socket::connect_within;
+
+    use super::*;
+
+    /// Its mail waits for it, and does not go another way.
+    #[test]
+    fn a_broker_with_a_full_backlog_is_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (socket, moment) = (directory.path().join("s"), Duration::from_millis(1));
+        let reach = || {
+            let options = Options::new("test").socket(&socket).data_dir(directory.path());
+            Mapi::initialize(options.patience(moment).no_autostart()).expect_err("no broker")
+        };
+        assert!(nobody_is_there(&reach()));
+        let listener = UnixListener::bind(&socket).expect("bound");
+        rustix::net::listen(&listener, 0).expect("a short backlog");
+        let waiting: Vec<_> = std::iter::from_fn(|| connect_within(&socket, moment).ok()).collect();
+        let error = reach();
+        assert!(!waiting.is_empty() && !nobody_is_there(&error), "{error}");
+        drop(listener);
+        assert!(nobody_is_there(&reach()));
+    }
 }

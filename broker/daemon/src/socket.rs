@@ -19,7 +19,10 @@ use interprocess::local_socket::{
 };
 use interprocess::os::unix::uds_local_socket::Listener as UnixListener;
 use rustix::fs::FlockOperation;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+};
 use sundown_providers::FileId;
 
 use crate::service::Passed;
@@ -232,7 +235,7 @@ fn judge(
 ) -> Result<(), PlaceError> {
     match locked {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(Errno::WOULDBLOCK) => {
             let mut held = String::new();
             let _ = file.read_to_string(&mut held);
             Err(PlaceError::Running { data: data.to_owned(), socket: held })
@@ -296,7 +299,7 @@ impl Place {
         make_private(directory, mode, mode)?;
         match fs::symlink_metadata(path) {
             Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                if listens(path).unwrap_or(false) {
                     let socket = path.display().to_string();
                     return Err(PlaceError::Running { data: directory.to_owned(), socket });
                 }
@@ -361,10 +364,21 @@ impl Drop for Place {
     }
 }
 
+/// Whether a process listens on a socket, if only with a full backlog, for which a blocking connection would wait without end.
+pub(crate) fn listens(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What a descriptor is, if it is no Unix stream socket that listens.
 fn wrong_kind(fd: BorrowedFd<'_>) -> io::Result<Option<&'static str>> {
     let family = match sockopt::socket_domain(fd) {
-        Err(rustix::io::Errno::NOTSOCK) => return Ok(Some("is not a socket")),
+        Err(Errno::NOTSOCK) => return Ok(Some("is not a socket")),
         other => other?,
     };
     let is = if family != AddressFamily::UNIX {
@@ -636,6 +650,22 @@ mod tests {
         let refused = Place::listen(&directory.join("broker.sock"), None, &lock).expect_err("open");
         assert!(refused.to_string().contains("0755"), "{refused}");
         assert_eq!(fs::metadata(&directory).expect("there").mode() & 0o777, 0o755);
+    }
+
+    /// A broker that is stopped accepts nothing, and is one.
+    #[test]
+    fn a_socket_whose_backlog_is_full_is_not_displaced() {
+        let home = tempfile::tempdir().expect("a directory");
+        let socket = home.path().join("s/broker.sock");
+        let lock = DataLock::take(&home.path().join("data"), &socket).expect("free");
+        make_private(&home.path().join("s"), 0o700, 0o700).expect("made");
+        let other = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        rustix::net::listen(&other, 0).expect("a short backlog");
+        let _one = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        let refused = Place::listen(&socket, None, &lock).expect_err("another broker's");
+        assert!(matches!(refused, PlaceError::Running { .. }), "{refused}");
+        drop(other);
+        Place::listen(&socket, None, &lock).expect("left behind");
     }
 
     #[test]

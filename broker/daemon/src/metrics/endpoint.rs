@@ -18,6 +18,7 @@ use mio::Waker;
 use sundown_core::Figures;
 
 use super::Metrics;
+use crate::socket::listens;
 
 /// How long one connection may take, and how long the loop may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -181,9 +182,7 @@ impl Endpoint {
 fn bind(path: &PathBuf) -> io::Result<UnixListener> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let left_behind = UnixStream::connect(path)
-                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if !left_behind {
+            if listens(path).unwrap_or(true) {
                 return Err(error);
             }
             std::fs::remove_file(path)?;
