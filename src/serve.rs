@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use sundown_client::paths::Paths;
 use sundown_daemon::log;
-use sundown_daemon::{Locations, Options, PassedError, Registry, Server, take_passed};
+use sundown_daemon::{Locations, Options, PassedError, Registry, Server, Starting, take_passed};
 
 use crate::cli::{Context, ServeArguments};
 
@@ -32,6 +32,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(paths) => paths,
         Err(error) => return fail(arguments, &error.to_string()),
     };
+    let starting = arguments.detached.then(Starting::begin);
     let server = match Server::start(Options {
         locations: locations(paths),
         registry: Registry::shipped(),
@@ -40,9 +41,9 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(arguments, &error.to_string()),
     };
-    if arguments.detached {
-        println!("ready");
-        let _ = std::io::stdout().flush();
+    if let Some(starting) = starting {
+        starting.ready();
+        say("ready");
         sundown_daemon::let_go_of_output();
     }
     match server.run() {
@@ -73,8 +74,14 @@ fn service_directory() -> Option<PathBuf> {
 /// Whoever started it in the background reads standard output; everybody else standard error.
 fn fail(arguments: &ServeArguments, why: &str) -> ExitCode {
     if arguments.detached {
-        println!("{why}");
+        say(why);
     }
-    eprintln!("sundown: {why}");
+    let _ = writeln!(std::io::stderr(), "sundown: {why}");
     ExitCode::FAILURE
+}
+
+/// Says a line to the program that started it, which may not wait for it any more.
+fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
 }

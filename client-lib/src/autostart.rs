@@ -1,7 +1,7 @@
 //! Starting a broker when none runs: one, however many programs want one at once.
 //!
 //! Whoever gets the lock starts it and waits until its socket accepts; the others wait for the lock and find the broker
-//! running. The broker is detached: a session of its own, a clean environment, nothing inherited, logging to a file.
+//! running, and nothing is waited for without an end. The broker is detached: a session of its own, a clean environment, nothing inherited, logging to a file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,12 +10,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::fs::FlockOperation;
 
 use crate::error::Error;
-use crate::library::LOOK;
+use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
 use crate::paths::Paths;
@@ -39,6 +39,9 @@ impl From<Error> for NotStarted {
         Self::Failed(error)
     }
 }
+
+/// As much as is read of what a broker says that cannot start.
+const LONGEST: usize = 4096;
 
 const LOCK_FILE: &str = "autostart.lock";
 const LOG_FILE: &str = "broker.log";
@@ -70,7 +73,8 @@ pub(crate) fn start(
     made.map_err(|e| cannot("make the data directory", data, e))?;
     let lock_path = data.join(LOCK_FILE);
     let lock = open(&lock_path).map_err(|e| cannot("open", &lock_path, e))?;
-    wait_for_turn(&lock).map_err(|e| e.unwrap_or_else(|e| cannot("lock", &lock_path, e)))?;
+    let turn = wait_for_turn(&lock, Instant::now() + PATIENCE);
+    turn.map_err(|e| e.unwrap_or_else(|e| cannot("lock", &lock_path, e)))?;
     if running() {
         return Ok(());
     }
@@ -96,13 +100,9 @@ pub(crate) fn start(
     })
 }
 
-/// Waits until nobody else starts one, as long as the program lets calls take.
-fn wait_for_turn(lock: &File) -> Result<(), Result<Error, io::Error>> {
+/// Waits until no other program starts a broker, within what the program lets calls take.
+fn wait_for_turn(lock: &File, until: Instant) -> Result<(), Result<Error, io::Error>> {
     let limits = Limits::of_this_thread();
-    if limits.are_none() {
-        let locked = rustix::fs::flock(lock.as_fd(), FlockOperation::LockExclusive);
-        return locked.map_err(|e| Err(e.into()));
-    }
     loop {
         match rustix::fs::flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
@@ -110,7 +110,12 @@ fn wait_for_turn(lock: &File) -> Result<(), Result<Error, io::Error>> {
             Err(error) => return Err(Err(error.into())),
         }
         limits.check().map_err(Ok)?;
-        std::thread::sleep(LOOK.min(limits.next_wait()));
+        let left = limits.next_look(until).saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let what = "no broker runs, and another program that starts one is not done with it";
+            return Err(Ok(Error::unreachable(what.to_owned(), None)));
+        }
+        std::thread::sleep(LOOK.min(left));
     }
 }
 
@@ -125,19 +130,30 @@ fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
     command.env_clear().envs(PASSED_ON.into_iter().filter_map(kept));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().map_err(|e| cannot("start", program, e))?;
-    let mut said = String::new();
-    if let Some(output) = child.stdout.take() {
-        if !Limits::of_this_thread().are_none() {
-            // Whoever gives up leaves it to itself: it comes up, or not, without this program.
-            let until = Instant::now() + Duration::from_secs(3600);
-            wait_readable_within(output.as_fd(), until)?;
-        }
-        // It says one line and closes the pipe, or it ends.
-        let _ = output.take(4096).read_to_string(&mut said);
-    }
-    // A broker that is up is nobody's child to wait for; one that failed is, at once.
+    let output = child.stdout.take();
+    let said = output.map(|output| read_word(output, Instant::now() + PATIENCE));
+    // A broker that is up is nobody's child to wait for; one that failed is, at once. One that is not ready is left to itself: it comes
+    // up later, or ends by its own deadline.
     std::thread::spawn(move || child.wait());
-    Ok(said)
+    said.unwrap_or_else(|| Ok(String::new()))
+}
+
+/// What a broker says of its start: that it is ready, or all that it says until it ends.
+fn read_word(mut output: impl AsFd + Read, until: Instant) -> Result<String, Error> {
+    let mut said = Vec::new();
+    let mut piece = [0; 1024];
+    while said != format!("{READY}\n").as_bytes() && said.len() < LONGEST {
+        if !wait_readable_within(output.as_fd(), until)? {
+            let what = "no broker runs, and the one that was started is not ready in time";
+            return Err(Error::unreachable(what.to_owned(), None));
+        }
+        match output.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+            Ok(more) => said.extend_from_slice(&piece[..more]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -155,4 +171,47 @@ fn cannot(what: &str, path: &Path, error: io::Error) -> Error {
         path.display()
     );
     Error::unreachable(text, Some(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_starts_a_broker_for_ever_is_not_waited_for_so_long() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(LOCK_FILE);
+        let (other, lock) = (open(&path).expect("opened"), open(&path).expect("opened"));
+        rustix::fs::flock(&other, FlockOperation::LockExclusive).expect("locked");
+        let Err(Ok(error)) = wait_for_turn(&lock, Instant::now()) else { panic!("it is locked") };
+        assert!(error.to_string().contains("another program"), "{error}");
+        drop(other);
+        assert!(wait_for_turn(&lock, Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn a_broker_that_says_nothing_is_not_waited_for_without_end() {
+        let (near, mut broker) = UnixStream::pair().expect("a pair");
+        let short = || Instant::now() + Duration::from_millis(1);
+        let error = read_word(&near, short()).expect_err("it said nothing");
+        assert!(error.to_string().contains("not ready"), "{error}");
+        broker.write_all(b"rea").expect("written");
+        read_word(&near, short()).expect_err("it said half a word");
+    }
+
+    #[test]
+    fn a_broker_is_ready_when_it_says_so_and_else_heard_to_its_end() {
+        let far = || Instant::now() + Duration::from_secs(60);
+        let (near, mut broker) = UnixStream::pair().expect("a pair");
+        broker.write_all(b"ready\n").expect("written");
+        assert_eq!(read_word(&near, far()).expect("a word"), "ready\n");
+        broker.write_all(b"two\nlines").expect("written");
+        drop(broker);
+        assert_eq!(read_word(&near, far()).expect("all of it"), "two\nlines");
+        assert_eq!(read_word(&near, far()).expect("its end"), "");
+    }
 }

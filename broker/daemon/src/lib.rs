@@ -40,9 +40,11 @@ mod link;
 mod outbox;
 mod peer;
 mod platform;
+mod readiness;
 mod refusals;
 mod turns;
 
+pub use readiness::Starting;
 pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, places};
 pub use service::{Passed, take_passed};
 pub use socket::PassedError;
