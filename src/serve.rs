@@ -11,11 +11,10 @@ use sundown_daemon::{Locations, Options, PassedError, Registry, Server, Starting
 use crate::cli::{Context, ServeArguments};
 
 pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
-    if arguments.detached
-        && let Err(error) = sundown_daemon::detach()
-    {
-        return fail(arguments, &format!("cannot leave the terminal: {error}"));
-    }
+    let detached = match arguments.detached.then(sundown_daemon::detach).transpose() {
+        Ok(detached) => detached,
+        Err(error) => return fail(arguments, &format!("cannot leave the terminal: {error}")),
+    };
     let passed = match take_passed() {
         Ok(passed) => passed,
         Err(error) => return fail(arguments, &PassedError::Variables(error).to_string()),
@@ -28,6 +27,9 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };
+    if let Some(detached) = detached {
+        detached.note();
+    }
     let paths = match context.own() {
         Ok(paths) => paths,
         Err(error) => return fail(arguments, &error.to_string()),

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Home, Shell, left, run};
+use crate::harness::{Broker, Home, Shell, left, run};
 
 /// Ends the broker that clients started in a home.
 struct StopAtEnd<'a>(&'a Home);
@@ -101,6 +102,68 @@ fn a_started_broker_is_detached() {
         let ok = target.ends_with("dev/null") || target.ends_with("broker.log");
         assert!(ok, "{standard:?}");
     }
+}
+
+/// A broker serves every program of its user, so nothing that the first one had set for itself holds for it: limits, signals that it
+/// blocked or ignored, how patient and how dispensable it was.
+///
+/// design §8
+#[test]
+fn a_started_broker_has_nothing_of_its_clients_state() {
+    let home = Home::new();
+    let _stop = StopAtEnd(&home);
+    let client = home.bare(&["send", "--to", "anna@localhost"]);
+    let mut command = Command::new("/bin/sh");
+    let state = "ulimit -S -f 100; ulimit -S -t 600; echo 500 >/proc/self/oom_score_adj; trap '' CHLD XFSZ; exec \"$@\"";
+    command.args(["-c", state, "sh", "nice", "-n", "7", "env", "--block-signal=TERM,HUP"]);
+    command.arg(client.get_program()).args(client.get_args()).env_clear();
+    command.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", "/usr/bin:/bin");
+    run(command, "hi\n").ok();
+    let pid = pid(&home);
+    let about =
+        |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).expect("it runs");
+    let (limits, status) = (about("limits"), about("status"));
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).expect("a limit");
+        let words: Vec<_> = line[name.len()..].split_whitespace().take(2).collect();
+        assert_eq!(words[0], words[1], "{line}");
+    };
+    limit("Max file size");
+    limit("Max cpu time");
+    let signals = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("signals");
+        u64::from_str_radix(line.trim(), 16).expect("a number")
+    };
+    assert_eq!(signals("SigBlk:"), 0, "{status}");
+    let ignored = |signal: Signal| signals("SigIgn:") >> (signal.as_raw() - 1) & 1;
+    assert_eq!((ignored(Signal::CHILD), ignored(Signal::XFSZ)), (0, 0), "{status}");
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(about("oom_score_adj").trim(), "0");
+        let stat = about("stat");
+        let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        assert_eq!(fields[16], "0", "its nice value: {stat}");
+    }
+}
+
+/// A limit for the size of files is an error of what would go beyond it, and not the end of the broker.
+///
+/// design §8
+#[test]
+fn a_limit_for_files_does_not_end_a_broker() {
+    let home = Home::new();
+    let serve = home.command(&["serve", "--log-format", "json"]);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -f 8192; exec \"$@\"", "sh"]);
+    command.arg(serve.get_program()).args(serve.get_args()).env_clear();
+    command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut broker = Broker::spawn(command);
+    broker.log_line("the broker is ready", |line| line["message"] == "ready");
+    let long = "a line of a long message\n".repeat(1 << 20);
+    let ran = home.run_with(&["send", "--to", "anna@localhost", "--json"], &long);
+    assert!(!ran.status.success(), "{ran:?}");
+    assert_eq!(home.status()["broker"]["pid"], broker.pid(), "it lives");
+    broker.terminate();
 }
 
 /// `--no-autostart` and `SUNDOWN_NO_AUTOSTART=1`: no broker is started, and the error says that none runs.

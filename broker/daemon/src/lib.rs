@@ -32,6 +32,7 @@ mod tickets;
 pub mod workers;
 
 mod alarm;
+mod detach;
 mod ends;
 mod inbox;
 mod last_exit;
@@ -44,8 +45,9 @@ mod readiness;
 mod refusals;
 mod turns;
 
+pub use detach::{Detached, detach, let_go_of_output};
 pub use readiness::Starting;
-pub use server::{Locations, Options, Server, StartupError, detach, let_go_of_output, places};
+pub use server::{Locations, Options, Server, StartupError, places};
 pub use service::{Passed, take_passed};
 pub use socket::PassedError;
 pub use sundown_core::provider::ProviderSpec;

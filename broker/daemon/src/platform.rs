@@ -57,6 +57,46 @@ pub(crate) fn close_inherited() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets every signal through, and has those about children and about long files do what a broker relies on: a child that ends is waited
+/// for, and a file that may not grow is an error of the write instead of the end of the process.
+pub(crate) fn take_signals() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the set is a live local, which `sigemptyset` fills before it is read, and the handler touches nothing. A handler, unlike a
+    // signal that is ignored, is not handed on to commands that the broker starts.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        let handler = nothing as extern "C" fn(libc::c_int);
+        let set = [
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL),
+            libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t),
+        ];
+        let masked =
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        if masked != 0 || set.contains(&libc::SIG_ERR) {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Has the processor's and the disks' schedulers treat this process like any other.
+pub(crate) fn forget_scheduling() {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    const IOPRIO_CLASS_NONE: libc::c_long = 0;
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter is a live local; both calls are about this process and touch no memory of it.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const ordinary);
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            0 as libc::c_long,
+            IOPRIO_CLASS_NONE,
+        );
+    }
+}
+
 /// Takes the descriptors that a service manager has passed, with their names, and `LISTEN_PID`, `LISTEN_FDS` and
 /// `LISTEN_FDNAMES` out of the environment, so that no child believes they were meant for it.
 pub(crate) fn take_listen_fds() -> io::Result<Vec<(OwnedFd, String)>> {

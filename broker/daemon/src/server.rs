@@ -272,6 +272,7 @@ impl Server {
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
         let waker = Arc::new(waker);
+        crate::platform::take_signals().map_err(system("take signals"))?;
         let signals = Signals::install(&poll).map_err(system("catch signals"))?;
         let alarm = Alarm::new().map_err(system("make a timer"))?;
         poll.registry()
@@ -1256,22 +1257,5 @@ pub fn places(locations: &Locations, registry: &Registry) -> Places {
         hostname: rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
         kinds,
         accounts: Accounts::system(),
-    }
-}
-
-/// Closes what was inherited and leaves the terminal that started it: the first thing a broker does that a client
-/// started in the background.
-pub fn detach() -> io::Result<()> {
-    crate::platform::close_inherited()?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // One that leads its session already has nothing to leave.
-    let _ = rustix::process::setsid();
-    std::env::set_current_dir("/")
-}
-
-/// Lets go of standard output, so that whoever waits for its end goes on.
-pub fn let_go_of_output() {
-    if let Ok(nothing) = std::fs::File::options().write(true).open("/dev/null") {
-        let _ = rustix::stdio::dup2_stdout(&nothing);
     }
 }
