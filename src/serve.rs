@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sundown_client::paths::Paths;
+use sundown_client::paths::{Paths, Privileges};
 use sundown_daemon::log;
 use sundown_daemon::{Locations, Options, PassedError, Registry, Server, Starting, take_passed};
 
@@ -69,7 +69,8 @@ pub(crate) fn locations(paths: &Paths) -> Locations {
 
 /// The runtime directory that a service manager made for this service, the first if it made several.
 fn service_directory() -> Option<PathBuf> {
-    let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
+    let directories = std::env::var_os("RUNTIME_DIRECTORY")
+        .filter(|_| Privileges::of_this_process() == Privileges::Ordinary)?;
     std::env::split_paths(&directories).next().filter(|path| path.is_absolute())
 }
 

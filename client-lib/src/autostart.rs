@@ -6,19 +6,19 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags, openat};
 
 use crate::error::Error;
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
-use crate::paths::Paths;
+use crate::paths::{Paths, Privileges};
 
 /// What a broker says on its standard output when its socket accepts. Before that it says why it does not.
 pub(crate) const READY: &str = "ready";
@@ -62,6 +62,9 @@ const PASSED_ON: [&str; 12] = [
     "SSH_AUTH_SOCK",
 ];
 
+/// Where the system's programs are.
+const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// Starts a broker, unless `running` finds one once it is this program's turn.
 pub(crate) fn start(
     program: &Path,
@@ -69,17 +72,16 @@ pub(crate) fn start(
     running: impl Fn() -> bool,
 ) -> Result<(), NotStarted> {
     let data = &paths.data;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
-    made.map_err(|e| cannot("make the data directory", data, e))?;
+    let directory = open_directory(data).map_err(|e| cannot("use the data directory", data, e))?;
     let lock_path = data.join(LOCK_FILE);
-    let lock = open(&lock_path).map_err(|e| cannot("open", &lock_path, e))?;
+    let lock = open(&directory, LOCK_FILE).map_err(|e| cannot("open", &lock_path, e))?;
     let turn = wait_for_turn(&lock, Instant::now() + PATIENCE);
     turn.map_err(|e| e.unwrap_or_else(|e| cannot("lock", &lock_path, e)))?;
     if running() {
         return Ok(());
     }
     let log_path = data.join(LOG_FILE);
-    let log = open(&log_path).map_err(|e| cannot("open the log file", &log_path, e))?;
+    let log = open(&directory, LOG_FILE).map_err(|e| cannot("open the log file", &log_path, e))?;
     spawn(program, paths, log).map_err(NotStarted::Failed).and_then(|said| {
         if said.trim_end() == READY {
             return Ok(());
@@ -126,8 +128,7 @@ fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
     if let Some(config) = &paths.config {
         command.arg("--config").arg(config);
     }
-    let kept = |name: &str| Some((OsString::from(name), std::env::var_os(name)?));
-    command.env_clear().envs(PASSED_ON.into_iter().filter_map(kept));
+    command.env_clear().envs(passed_on(Privileges::of_this_process()));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().map_err(|e| cannot("start", program, e))?;
     let output = child.stdout.take();
@@ -136,6 +137,16 @@ fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
     // up later, or ends by its own deadline.
     std::thread::spawn(move || child.wait());
     said.unwrap_or_else(|| Ok(String::new()))
+}
+
+/// What a broker sees of the environment. A user must not choose what a program with more privileges starts, so that one is looked for
+/// where the system's programs are.
+fn passed_on(privileges: Privileges) -> Vec<(OsString, OsString)> {
+    let kept = |name: &str| Some((OsString::from(name), std::env::var_os(name)?));
+    match privileges {
+        Privileges::Ordinary => PASSED_ON.into_iter().filter_map(kept).collect(),
+        Privileges::Raised => vec![("PATH".into(), SYSTEM_PATH.into())],
+    }
 }
 
 /// What a broker says of its start: that it is ready, or all that it says until it ends.
@@ -156,8 +167,30 @@ fn read_word(mut output: impl AsFd + Read, until: Instant) -> Result<String, Err
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).mode(0o600).open(path)
+/// Opens the data directory, made if it is not there. A broker refuses one that is another user's or that others may write to; so does
+/// this, as what is opened in it may be a link of theirs.
+fn open_directory(data: &Path) -> io::Result<OwnedFd> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+    let user = rustix::process::geteuid().as_raw();
+    let (named, directory) = (fs::symlink_metadata(data)?, File::open(data)?);
+    let found = directory.metadata()?;
+    let why = if named.is_symlink() && ![user, 0].contains(&named.uid()) {
+        format!("it is a link of user {}", named.uid())
+    } else if !found.is_dir() {
+        "it is not a directory".to_owned()
+    } else if found.uid() != user {
+        format!("it belongs to user {}, not to {user}", found.uid())
+    } else if found.mode() & 0o022 != 0 {
+        format!("it has mode {:04o} and can be changed by others", found.mode() & 0o777)
+    } else {
+        return Ok(directory.into());
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+fn open(directory: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::APPEND | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    Ok(openat(directory, name, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 fn last_line(log: &PathBuf) -> String {
@@ -184,13 +217,36 @@ mod tests {
     #[test]
     fn a_program_that_starts_a_broker_for_ever_is_not_waited_for_so_long() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join(LOCK_FILE);
-        let (other, lock) = (open(&path).expect("opened"), open(&path).expect("opened"));
+        let data = open_directory(directory.path()).expect("opened");
+        let open = || open(&data, LOCK_FILE).expect("opened");
+        let (other, lock) = (open(), open());
         rustix::fs::flock(&other, FlockOperation::LockExclusive).expect("locked");
         let Err(Ok(error)) = wait_for_turn(&lock, Instant::now()) else { panic!("it is locked") };
         assert!(error.to_string().contains("another program"), "{error}");
         drop(other);
         assert!(wait_for_turn(&lock, Instant::now()).is_ok());
+    }
+
+    /// A link there could have the log of a privileged program written anywhere.
+    #[test]
+    fn no_link_is_followed_and_no_directory_of_others_used() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let root = tempfile::tempdir().expect("a directory");
+        let (data, elsewhere) = (root.path().join("data"), root.path().join("elsewhere"));
+        let directory = open_directory(&data).expect("made");
+        symlink(&elsewhere, data.join(LOG_FILE)).expect("linked");
+        open(&directory, LOG_FILE).expect_err("a link");
+        assert!(!elsewhere.exists());
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("changed");
+        let error = open_directory(&data).expect_err("open to others");
+        assert!(error.to_string().contains("0777"), "{error}");
+    }
+
+    #[test]
+    fn raised_privileges_pass_no_variable_on() {
+        let passed = passed_on(Privileges::Raised);
+        assert_eq!(passed, [(OsString::from("PATH"), OsString::from(SYSTEM_PATH))]);
+        assert!(passed_on(Privileges::Ordinary).iter().any(|(name, _)| name == "PATH"));
     }
 
     #[test]

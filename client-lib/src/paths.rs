@@ -11,6 +11,9 @@
 //!                                           or ~/.config/sundown/config.toml
 //! ```
 //!
+//! A runtime directory counts if it is the user's and others may not write there. For root, neither XDG directories nor a HOME of
+//! another user count. With raised privileges no variable does.
+//!
 //! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` has for the user: jobs of a service
 //! manager may have no HOME. Mail that is handed over as with `sendmail` first looks for the host's broker,
 //! `/run/sundown/broker.sock`, unless a socket was asked for.
@@ -23,7 +26,7 @@
 //! ```
 //!
 //! Profiles are in the folder `profiles` beside a settings file. Nothing is created here, and nothing of the file
-//! system is looked at but the owner of `/run/user/UID`, `/etc/passwd`, and which sockets and data directories are there. A relative
+//! system is looked at but owners and modes of these directories, `/etc/passwd`, and which sockets and data directories are there. A relative
 //! XDG variable counts as unset, as its specification demands; so does an empty variable or option.
 
 use std::ffi::OsString;
@@ -52,7 +55,7 @@ pub struct Arguments {
 pub struct Environment<'a> {
     /// The environment variable of that name.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// Whether the `SUNDOWN_…` variables count.
+    /// Whether variables count.
     pub privileges: Privileges,
     /// Whose broker it is.
     pub uid: u32,
@@ -66,12 +69,12 @@ pub struct Environment<'a> {
     pub lib: PathBuf,
 }
 
-/// Whether the program can do more than whoever started it, who must then not choose its files.
+/// Whether the program can do more than the user who started it, who must then not choose its files nor the programs that it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privileges {
-    /// It cannot: `SUNDOWN_…` variables count.
+    /// It cannot: variables count.
     Ordinary,
-    /// It can, by set-user-id or the like: they are ignored.
+    /// It can, by set-user-id or the like: no variable counts.
     Raised,
 }
 
@@ -239,7 +242,7 @@ fn default_socket(
     arguments: &Arguments,
     environment: &Environment<'_>,
 ) -> Result<PathBuf, PathsError> {
-    let runtime = environment.absolute("XDG_RUNTIME_DIR").or_else(|| environment.own_run_user());
+    let runtime = environment.runtime_directory().or_else(|| environment.own_run_user());
     match runtime {
         Some(runtime) => Ok(runtime.join("sundown/broker.sock")),
         // Never /tmp: whoever is first there could pretend to be the broker.
@@ -333,8 +336,25 @@ impl Environment<'_> {
         }
     }
 
+    /// A directory that a variable of the user's names. It does not count with raised privileges, nor for root where it is another
+    /// user's, as after `sudo -E`: what root makes there locks that user out, and settings there are not root's.
     fn absolute(&self, variable: &str) -> Option<PathBuf> {
-        (self.variable)(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+        if self.privileges == Privileges::Raised {
+            return None;
+        }
+        let path = (self.variable)(variable).map(PathBuf::from)?;
+        let anothers = || std::fs::metadata(&path).is_ok_and(|found| found.uid() != self.uid);
+        (path.is_absolute() && !(self.uid == 0 && anothers())).then_some(path)
+    }
+
+    /// `$XDG_RUNTIME_DIR`, unless others can make sockets there: mail would go to whoever was first.
+    fn runtime_directory(&self) -> Option<PathBuf> {
+        let path = self.absolute("XDG_RUNTIME_DIR")?;
+        match std::fs::metadata(&path) {
+            Ok(found) => (found.uid() == self.uid && found.mode() & 0o022 == 0).then_some(path),
+            // A broker makes it.
+            Err(_) => Some(path),
+        }
     }
 
     /// `/run/user/UID`, if it is that user's.
@@ -445,13 +465,87 @@ mod tests {
     }
 
     #[test]
-    fn raised_privileges_ignore_the_variables() {
-        let none = Path::new("/nonexistent");
-        let paths = resolve_below(&Arguments::default(), TWINS, none, Privileges::Raised);
-        let paths = paths.expect("paths");
+    fn raised_privileges_ignore_every_variable() {
+        const ALL: Variables = &[
+            ("HOME", "/v/h"),
+            ("XDG_RUNTIME_DIR", "/v/r"),
+            ("XDG_DATA_HOME", "/v/d"),
+            ("XDG_CONFIG_HOME", "/v/c"),
+            ("SUNDOWN_SOCKET", "/v/s"),
+            ("SUNDOWN_DATA_DIR", "/v/d"),
+            ("SUNDOWN_CONFIG", "/v/c.toml"),
+        ];
+        let root = tempfile::tempdir().expect("a directory");
+        let uid = rustix::process::geteuid().as_raw();
+        let list = format!("anna:x:{uid}:7::/home/anna:/bin/sh\n");
+        std::fs::write(root.path().join("passwd"), list).expect("written");
+        let variable =
+            |name: &str| ALL.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into());
+        let environment = Environment {
+            variable: &variable,
+            privileges: Privileges::Raised,
+            run: "/nonexistent".into(),
+            etc: root.path().to_owned(),
+            ..Environment::of_this_process()
+        };
+        let paths = Paths::resolve(&Arguments::default(), &environment).expect("paths");
         assert_eq!(paths.data, Path::new("/home/anna/.local/share/sundown"));
-        assert_eq!(paths.config, None);
+        assert_eq!(paths.socket, paths.data.join("run/broker.sock"));
+        assert_eq!(paths.settings[1], Path::new("/home/anna/.config/sundown/config.toml"));
+        assert_eq!((paths.config, paths.home), (None, Some("/home/anna".into())));
         assert_eq!(Privileges::of_this_process(), Privileges::Ordinary);
+    }
+
+    /// What others may write to does not count as a runtime directory, nor what is not the user's.
+    #[test]
+    fn a_shared_runtime_directory_does_not_count() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().expect("a directory");
+        let runtime = root.path().join("r");
+        std::fs::create_dir(&runtime).expect("made");
+        let found = |uid| {
+            let variable = |name: &str| match name {
+                "XDG_RUNTIME_DIR" => Some(runtime.clone().into()),
+                _ => None,
+            };
+            let environment = Environment {
+                variable: &variable,
+                uid,
+                run: "/nonexistent".into(),
+                ..Environment::of_this_process()
+            };
+            environment.runtime_directory()
+        };
+        let user = rustix::process::geteuid().as_raw();
+        for (mode, counts) in [(0o700, true), (0o755, true), (0o770, false), (0o1777, false)] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&runtime, mode.clone()).expect("changed");
+            assert_eq!(found(user).is_some(), counts, "{mode:?}");
+            assert_eq!(found(user + 1), None, "it is another user's");
+        }
+        std::fs::remove_dir(&runtime).expect("removed");
+        assert!(found(user).is_some(), "a broker makes it");
+    }
+
+    /// After `sudo -E` root has the variables of another user.
+    #[test]
+    fn for_root_the_directories_of_another_user_do_not_count() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: another user's directory needs root");
+        }
+        let root = tempfile::tempdir().expect("a directory");
+        let variable = |_: &str| Some(root.path().to_owned().into());
+        let environment = Environment {
+            variable: &variable,
+            etc: "/nonexistent".into(),
+            ..Environment::of_this_process()
+        };
+        assert_eq!(environment.home().as_deref(), Some(root.path()));
+        std::os::unix::fs::chown(root.path(), Some(7), None).expect("given away");
+        for name in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
+            assert_eq!(environment.absolute(name), None, "{name}");
+        }
+        assert_eq!(Environment { uid: 8, ..environment }.home().as_deref(), Some(root.path()));
     }
 
     #[test]

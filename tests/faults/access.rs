@@ -200,7 +200,7 @@ fn a_replaced_socket_is_refused() {
     let broker = Broker::spawn(serve);
     broker.log_line("the broker is ready", |line| line["message"] == "ready");
     // Root may use it where it is.
-    theirs.run(&["status"]).ok();
+    theirs.run(&["status", "--socket", theirs.socket().to_str().expect("text")]).ok();
 
     let home = Home::new();
     drop(home.serve());
@@ -248,4 +248,63 @@ fn a_process_of_another_pid_namespace_is_served() {
     assert!(broker.wait().success());
     let text = format!("{:?}", broker.log());
     assert!(!text.contains("could not be taken"), "{text}");
+}
+
+/// A set-user-id program does not let the user who starts it choose, by variables, where files are made for it and what it starts.
+///
+/// design §8
+#[test]
+fn a_program_with_raised_privileges_takes_nothing_from_variables() {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    if !root("a set-user-id program") {
+        return;
+    }
+    let home = Home::new();
+    let flags = statvfs(home.path("")).expect("a file system").f_flag;
+    if flags.contains(StatVfsMountFlags::NOSUID) {
+        return crate::skipped("the file system of the tests has no set-user-id programs");
+    }
+    fs::set_permissions(home.path(""), Permissions::from_mode(0o755)).expect("changed");
+    let program = home.path("raised");
+    fs::copy(crate::harness::binary(), &program).expect("copied");
+    chown(&program, Some(OTHER), None).expect("given away");
+    fs::set_permissions(&program, Permissions::from_mode(0o4755)).expect("changed");
+    let chosen = home.path("chosen");
+    fs::create_dir(&chosen).expect("made");
+    // Everybody may make files there, so that only the program's care is what keeps it from that.
+    fs::set_permissions(&chosen, Permissions::from_mode(0o1777)).expect("changed");
+    for data in ["HOME", "XDG_DATA_HOME"] {
+        let mut command = Command::new(&program);
+        command.args(["send", "--to", "anna@localhost"]).env_clear();
+        command.env("HOME", "/").env("XDG_RUNTIME_DIR", &chosen).env(data, &chosen);
+        let ran = run(command, "hi\n");
+        assert!(!ran.errors.contains("chosen"), "{ran:?}");
+        assert_eq!(fs::read_dir(&chosen).expect("there").count(), 0, "{ran:?}");
+    }
+}
+
+/// What root does with the variables of another user, as after `sudo -E`, leaves that user's directories to that user.
+///
+/// design §8
+#[test]
+fn root_with_a_users_variables_does_not_lock_that_user_out() {
+    let home = Home::new();
+    if !other_can_run(&home) {
+        return;
+    }
+    for directory in ["", "run"] {
+        chown(home.path(directory), Some(OTHER), Some(OTHER)).expect("given away");
+    }
+    let places = run(home.command(&["doctor", "--json"]), "").output;
+    assert!(!places.contains(home.path("").to_str().expect("text")), "{places}");
+    let mut users = home.command(&["doctor", "--json"]);
+    let places = run(
+        {
+            users.uid(OTHER).gid(OTHER);
+            users
+        },
+        "",
+    )
+    .output;
+    assert!(places.contains(home.path("run").to_str().expect("text")), "{places}");
 }
