@@ -2,6 +2,7 @@
 //!
 //! What scripts rely on, options, `--json` keys and exit statuses, is in `docs/command.md`.
 
+mod bounded;
 mod cli;
 mod completions;
 mod doctor;

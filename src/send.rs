@@ -1,6 +1,7 @@
 //! `sundown send`: one message from a file or standard input into the queue.
 
-use std::io::{IsTerminal, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use sundown_client::{
     Code, Error, Logoff, Mapi, Message, QueueRow, Session, SubmissionState, Submitted, addresses,
 };
 
+use crate::bounded::{Bounded, largest_message};
 use crate::cli::{Autostart, Context, SendArguments, Visit, seconds};
 use crate::handover::{self, may_be_stored};
 use crate::output::{self, NOT_FINAL};
@@ -16,7 +18,7 @@ use crate::progress::{Progress, Step};
 use crate::terminal;
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
-    let message = compose(read(arguments)?, arguments);
+    let message = compose(read(context, arguments)?, arguments);
     let message = match arguments.key {
         Some(key) => message.key(key),
         None => message.keyed(),
@@ -66,20 +68,27 @@ fn unknown(context: &Context, error: &Error, message: &Message) -> ExitCode {
     ExitCode::from(NOT_FINAL)
 }
 
-fn read(arguments: &SendArguments) -> Result<Vec<u8>, Error> {
-    let cannot = |name: &str| {
-        let name = name.to_owned();
-        move |e| output::error(Code::E_NOT_FOUND, format!("cannot read {name}: {e}"))
+fn read(context: &Context, arguments: &SendArguments) -> Result<Vec<u8>, Error> {
+    let cannot = |name: &str, error: &io::Error| {
+        let code = match error.kind() {
+            ErrorKind::FileTooLarge => Code::E_TOO_BIG,
+            _ => Code::E_NOT_FOUND,
+        };
+        output::error(code, format!("cannot read {name}: {error}"))
+    };
+    let largest = || largest_message(&context.initialize(Autostart::Yes).ok()?);
+    let all = |input: &mut dyn BufRead| {
+        let mut bytes = Vec::new();
+        Bounded::new(input, largest).read_to_end(&mut bytes).map(|_| bytes)
     };
     if let Some(file) = arguments.file.as_ref().filter(|file| file.as_os_str() != "-") {
-        return std::fs::read(file).map_err(cannot(&file.display().to_string()));
+        let read = File::open(file).and_then(|opened| all(&mut BufReader::new(opened)));
+        return read.map_err(|error| cannot(&file.display().to_string(), &error));
     }
-    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
         eprintln!("sundown: reading the message from the terminal; end it with Ctrl-D");
     }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(cannot("standard input"))?;
-    Ok(bytes)
+    all(&mut io::stdin().lock()).map_err(|error| cannot("standard input", &error))
 }
 
 /// The message with what the options say, where it does not say it itself.

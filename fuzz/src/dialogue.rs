@@ -46,7 +46,7 @@ pub fn dialogue(bytes: &[u8]) {
 fn talk(bytes: &[u8], buffer: usize) -> (String, Vec<Message>) {
     let (mut output, mut taken) = (Vec::new(), Vec::new());
     let input = BufReader::with_capacity(buffer, bytes.take(u64::MAX));
-    let done = smtp::serve(input, &mut output, |message| {
+    let done = smtp::serve(input, &mut output, 1 << 20, |message| {
         if message.recipients().iter().any(|to| to == "nobody") {
             return Err(status::Failure);
         }

@@ -3,6 +3,7 @@
 use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message};
 
+use crate::bounded::{UNASKED, largest_message};
 use crate::cli::{Autostart, Context, Visit};
 use crate::handover::{self, LoggedOn};
 
@@ -65,6 +66,11 @@ impl<'a> Counter<'a> {
             Ok(submitted) => Ok(submitted.entry),
             Err(error) => Err(Failure::while_submitting(&error)),
         }
+    }
+
+    /// The largest message that the broker takes.
+    pub(crate) fn largest_message(&self) -> u64 {
+        largest_message(&self.logged_on.0).unwrap_or(UNASKED)
     }
 
     /// Leaves. What was handed over stays so, whatever comes of this.

@@ -18,12 +18,13 @@ mod smtp;
 mod status;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use serde_json::Value;
 use sundown_client::{Error, Message};
 
+use crate::bounded::{Bounded, largest_message};
 use crate::cli::{Context, Visit};
 use crate::queue;
 
@@ -88,12 +89,14 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     if invocation.head == Head::Ignored && invocation.recipients.is_empty() {
         return Err(nobody("name them behind the flags, or say -t if the message does"));
     }
-    let read = input::read(&mut std::io::stdin().lock(), invocation.end);
+    let largest = || largest_message(&counter::connect(context).ok()?);
+    let read = input::read(&mut Bounded::new(std::io::stdin().lock(), largest), invocation.end);
     let bytes = read.map_err(|error| {
-        Failure::new(
-            Exit::Input,
-            format!("the message cannot be read: {error}; nothing was stored"),
-        )
+        let exit = match error.kind() {
+            ErrorKind::FileTooLarge => Exit::Data,
+            _ => Exit::Input,
+        };
+        Failure::new(exit, format!("the message cannot be read: {error}; nothing was stored"))
     })?;
     let message = addressed(bytes, invocation);
     if message.recipients().is_empty() {
@@ -148,7 +151,8 @@ fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
         }
     };
     // The dialogue has said who the sender is.
-    let done = smtp::serve(input, output, |message| counter.submit(message));
+    let done =
+        smtp::serve(input, output, counter.largest_message(), |message| counter.submit(message));
     counter.close();
     done.map_err(|error| Failure::new(Exit::Input, format!("the dialogue broke off: {error}")))
 }

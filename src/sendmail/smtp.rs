@@ -17,20 +17,25 @@ use super::status::Failure;
 /// The longest command with its line end. RFC 5321 asks for 512 bytes, and extensions for some more.
 const MAX_COMMAND: u64 = 4096;
 
+/// As much of a line of a message as is read at once.
+const PIECE: u64 = 64 << 10;
+
 /// Recipients of one message; as many as a broker takes unless it is told otherwise.
 const MAX_RECIPIENTS: usize = 10_000;
 
 /// What the other side of the dialogue may ask for, one word or two each.
 const EXTENSIONS: [&str; 5] = ["PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "ENHANCEDSTATUSCODES"];
 
-/// Speaks until the other side leaves. Each message is given to `submit`, which returns when it is durable.
+/// Speaks until the other side leaves. Each message is given to `submit`, which returns when it is durable; one that is longer than
+/// `largest` is refused, and no more of it kept in memory.
 pub(crate) fn serve(
     input: impl BufRead,
     output: impl Write,
+    largest: u64,
     submit: impl FnMut(Message) -> Result<EntryId, Failure>,
 ) -> io::Result<()> {
     let mut dialogue =
-        Dialogue { input, output, submit, line_end: None, transaction: Transaction::Idle };
+        Dialogue { input, output, largest, submit, line_end: None, transaction: Transaction::Idle };
     match dialogue.run() {
         // Who has left does not want to hear any more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -47,6 +52,7 @@ pub(crate) fn turn_away(mut output: impl Write) {
 struct Dialogue<R, W, S> {
     input: R,
     output: W,
+    largest: u64,
     submit: S,
     line_end: Option<&'static [u8]>,
     transaction: Transaction,
@@ -63,6 +69,15 @@ enum Line {
     TooLong,
     NoText,
     End,
+}
+
+/// What came behind DATA.
+enum Content {
+    Whole(Vec<u8>),
+    /// It is longer than the broker takes, and was passed over up to its dot.
+    TooLong,
+    /// The dot did not come.
+    Unfinished,
 }
 
 /// Whether the dialogue goes on.
@@ -221,31 +236,43 @@ impl<R: BufRead, W: Write, S: FnMut(Message) -> Result<EntryId, Failure>> Dialog
             Some(_) if !rest.is_empty() => self.reply("501 5.5.4 DATA stands alone")?,
             Some(_) => {
                 self.reply("354 end with a line that is a dot")?;
-                let Some(message) = self.message()? else { return Ok(Next::Over) };
-                self.hand_over(message)?;
+                match self.message()? {
+                    Content::Whole(message) => self.hand_over(message)?,
+                    Content::TooLong => {
+                        self.transaction = Transaction::Idle;
+                        let most = self.largest;
+                        self.reply(&format!("552 5.3.4 the message is longer than {most} bytes"))?;
+                    }
+                    Content::Unfinished => return Ok(Next::Over),
+                }
             }
         }
         Ok(Next::More)
     }
 
-    /// The lines up to the dot, without the dots that were put in front of dots. `None` if the dot does not come.
-    fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The lines up to the dot, without the dots that were put in front of dots.
+    fn message(&mut self) -> io::Result<Content> {
         let end = self.line_end.unwrap_or(b"\r\n");
         let mut message = Vec::new();
+        let mut too_long = false;
         loop {
             let start = message.len();
-            if self.input.read_until(b'\n', &mut message)? == 0 {
-                return Ok(None);
+            if (&mut self.input).take(PIECE).read_until(b'\n', &mut message)? == 0 {
+                return Ok(Content::Unfinished);
             }
             let begins_line = start == 0 || message[..start].ends_with(end);
-            if !begins_line || message[start] != b'.' {
-                continue;
+            if begins_line && message[start] == b'.' {
+                if message[start + 1..] == *end {
+                    message.truncate(start);
+                    return Ok(if too_long { Content::TooLong } else { Content::Whole(message) });
+                }
+                message.remove(start);
             }
-            if message[start + 1..] == *end {
-                message.truncate(start);
-                return Ok(Some(message));
+            if message.len() as u64 > self.largest {
+                too_long = true;
+                // What tells whether the next line begins.
+                message.drain(..message.len() - message.len().min(end.len()));
             }
-            message.remove(start);
         }
     }
 
@@ -314,7 +341,7 @@ mod tests {
     /// What is answered, line by line, and what was handed over.
     fn talk(input: &[u8]) -> (Vec<String>, Vec<(String, Message)>) {
         let (mut output, mut taken) = (Vec::new(), Vec::new());
-        serve(input, &mut output, |message| {
+        serve(input, &mut output, 2 << 20, |message| {
             if message.recipients().iter().any(|r| r == "nobody") {
                 return Err(Failure::before(&Error::new(Code::E_UNCONFIGURED, "nowhere\nto go")));
             }
@@ -439,5 +466,18 @@ mod tests {
         let begin = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
         let (_, taken) = talk(format!("{begin}{long}\r\n.\r\n").as_bytes());
         assert_eq!(taken[0].1.bytes().len(), long.len() + 2);
+    }
+
+    #[test]
+    fn messages_are_bounded() {
+        let begin = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
+        let line = format!("{}\r\n", "x".repeat(998));
+        for long in ["x".repeat(3 << 20) + "\r\n", line.repeat(3 << 10)] {
+            let input = format!("{begin}{long}.x\r\n\r\n.\r\n{begin}short\r\n.\r\n");
+            let (replies, taken) = talk(input.as_bytes());
+            assert_eq!(codes(&replies), "220 250 250 354 552 250 250 354 250");
+            assert_eq!(taken.len(), 1);
+            assert_eq!(taken[0].1.bytes(), b"short\r\n");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! What makes no sense is refused, with a code and words, and changes nothing.
 
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::harness::Home;
+use crate::harness::{Home, run};
 
 /// A profile that does not exist, in every command that takes one.
 ///
@@ -240,4 +242,29 @@ fn a_command_refuses_arguments_that_make_no_sense() {
         ran.output.is_empty() && ran.errors.contains("MAPI_E_INVALID_PARAMETER 0x80070057"),
         "{ran:?}"
     );
+}
+
+/// An input without an end is not read into memory: it is refused when it is longer than what the broker takes, also where that is more
+/// than a message usually has.
+///
+/// design §8
+#[test]
+fn an_input_without_an_end_is_refused() {
+    let home = Home::with_settings("[limits]\nmessage = \"120MiB\"\n");
+    let _broker = home.serve();
+    let endless = |arguments: &[&str]| {
+        let client = home.command(arguments);
+        let mut command = Command::new("/bin/sh");
+        // Without a bound it would be memory that ends.
+        command.args(["-c", "ulimit -v 1500000; exec \"$@\" </dev/zero", "sh"]).env_clear();
+        command.arg(client.get_program()).args(client.get_args());
+        command.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(command, "")
+    };
+    for arguments in [&["send", "--to", "anna", "--json"][..], &["send", "/dev/zero", "--json"]] {
+        let error = endless(arguments).exits(1).json()["error"].clone();
+        assert_eq!(error["code"], "MAPI_E_TOO_BIG", "{error}");
+        let limit = (120_u64 << 20).to_string();
+        assert!(error["message"].as_str().is_some_and(|m| m.contains(&limit)), "{error}");
+    }
 }
