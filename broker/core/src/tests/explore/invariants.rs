@@ -35,7 +35,7 @@ pub(super) fn check_state(state: &State) {
 pub(super) fn check_transition(before: &State, step: Step, happened: &Happened, after: &State) {
     let _way = Way(after.way.clone());
     nobody_else_is_disturbed(before, step, happened, after);
-    nobody_else_is_told_of_a_shared_logoff(step, happened, after);
+    nobody_else_is_told_of_a_shared_logoff(before, happened, after);
     answers_fit_the_verdict(happened, after);
     an_add_in_is_refused(happened);
     a_do_keeps_everything_or_changes_nothing(before, happened, after);
@@ -127,13 +127,14 @@ fn every_member_is_told_of_a_shared_logoff_once(state: &State) {
     }
 }
 
-/// Design §10.2: nobody is told at any other time, and the session cannot be joined from then on.
-fn nobody_else_is_told_of_a_shared_logoff(step: Step, happened: &Happened, after: &State) {
+/// Design §10.2: nobody is told at any other time, and the session cannot be joined from then on. A shared logoff that a Do of
+/// its process held takes effect when that Do has failed.
+fn nobody_else_is_told_of_a_shared_logoff(before: &State, happened: &Happened, after: &State) {
+    let ends = before.known.ended.is_none() && after.known.ended.is_some();
     for (member, news) in &happened.news {
         if matches!(news, News::CriticalError { code: Code::E_END_OF_SESSION, .. }) {
-            let ends = matches!(step, Step::Act(act @ Act::Shared(_)) if !act.is_of(after.process_of(member)))
-                || *member != after.member(after.process_of(member));
-            assert!(ends, "{member:?} at {step:?}");
+            let other = after.known.told.contains_key(&member.id);
+            assert!(ends && other, "{member:?} is told of the end");
         }
     }
     if after.known.ended.is_some() && !after.is_restarted() {
@@ -450,6 +451,8 @@ fn a_do_keeps_everything_or_changes_nothing(before: &State, happened: &Happened,
                     before.process_of(m) == *pid
                         && is_here(before, m)
                         && !after.known.evicted.contains(&m.id)
+                        // Its logoff was held by the Do.
+                        && !after.known.logged_off.contains(&m.id)
                 };
                 for member in before.members.iter().filter(stays) {
                     assert!(is_here(after, member), "{member:?} was torn down by a Do that failed");
@@ -461,7 +464,10 @@ fn a_do_keeps_everything_or_changes_nothing(before: &State, happened: &Happened,
     for (act, _) in &happened.answers {
         if let Act::Do(pid) = act {
             let of_it = |m: &&Member| before.process_of(m) == *pid && is_here(before, m);
-            let stays = |m: &Member| is_here(after, m) || after.known.evicted.contains(&m.id);
+            let left = |m: &Member| {
+                after.known.evicted.contains(&m.id) || after.known.logged_off.contains(&m.id)
+            };
+            let stays = |m: &Member| is_here(after, m) || left(m);
             assert!(before.members.iter().filter(of_it).all(stays), "torn down before the answer");
         }
     }
