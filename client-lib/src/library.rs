@@ -25,7 +25,7 @@ use crate::notify::{self, News, Told};
 use crate::paths::{Paths, Whose};
 use crate::process;
 use crate::reference::ReferenceState;
-use crate::session::{SessionState, unexpected};
+use crate::session::{SessionState, go_on, unexpected};
 use crate::shutdown::{Memory, Process};
 
 /// How long the library looks for a broker that went away.
@@ -745,7 +745,7 @@ impl Library {
             let action = QueueAction::List { all, after, limit: 64 };
             let (page, next) = self.queue_page(profile, &action)?;
             page.into_iter().for_each(&mut each);
-            match next {
+            match go_on(after, next)? {
                 Some(next) => after = next,
                 None => return Ok(()),
             }
