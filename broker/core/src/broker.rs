@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sundown_protocol::reply::{AddressRow, Reply, Rows, SessionStatus, TableRows};
+use sundown_protocol::reply::SessionStatus;
 use sundown_protocol::request::Folder;
-use sundown_protocol::{
-    Code, Correlation, EntryId, Fault, MemberId, ObjectId, SessionId, SessionTag, UploadId,
-};
+use sundown_protocol::{Code, Correlation, Fault, MemberId, SessionId, SessionTag};
 
+use crate::answer::{Answer, Ask, wrong_answer};
 use crate::connection::{Asker, Connection};
 use crate::ends::Kept;
 use crate::engine::{ClosedStore, Engine};
@@ -19,16 +18,18 @@ use crate::event::{
 use crate::giving_up::GivingUp;
 use crate::grants::Grants;
 use crate::lanes::{Lanes, Outgoing, Payer, Urgency};
-use crate::member::{Failed, Member};
+use crate::member::Member;
 use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, Scope};
+use crate::provider::{Expected, Known, ProviderAnswer, ProviderCall, ProviderError, Scope, Wrong};
 use crate::renewal::Renewals;
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
-use crate::shutdown::{Sweep, Visit};
+use crate::shutdown::Sweep;
 use crate::spooler::Flight;
+use crate::status::Trouble;
 use crate::stop::Stopping;
+use crate::then::Then;
 use crate::timers::{Timer, Timers};
 
 /// By how much the wall clock must go back at once to have been set, in milliseconds. Less delays nothing that matters.
@@ -109,101 +110,12 @@ pub(crate) struct Call {
     errand: Errand,
     /// What is called.
     name: &'static str,
+    /// What it must be answered with.
+    expected: Expected,
     /// The call itself and who made it, should it have to be made again.
     again: Option<Box<(Caller, ProviderCall)>>,
     then: Then,
 }
-
-/// What to do when a provider has answered.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(crate) enum Then {
-    /// Nothing: there is nobody to tell.
-    Nothing,
-    /// The answer is the reply.
-    Reply(Asker),
-    Read(Asker, EngineId, u128),
-    Added(Asker, SessionId),
-    Removed(Asker, SessionId),
-    Resolved {
-        asker: Asker,
-        member: MemberId,
-        name: String,
-        tried: usize,
-    },
-    LoggedOn(SessionId, usize),
-    LoggedOff(SessionId, usize),
-    /// A provider was made anew by this lane, for this session.
-    Renewed(LaneId, Option<SessionId>),
-    EngineOpened(EngineId),
-    EngineClosed(EngineId),
-    Found {
-        asker: Asker,
-        member: MemberId,
-        entry: EntryId,
-    },
-    Appended {
-        asker: Asker,
-        member: MemberId,
-        upload: UploadId,
-        number: u64,
-    },
-    Submitted(crate::submit::InFlight),
-    Saved {
-        asker: Asker,
-        member: MemberId,
-        object: ObjectId,
-        engine: EngineId,
-        was: u128,
-    },
-    Recovered {
-        engine: EngineId,
-        process: ProcessId,
-        record: u128,
-    },
-    Deleted {
-        asker: Asker,
-        engine: EngineId,
-        entry: EntryId,
-    },
-    Flushed(MemberId),
-    Swept(Visit),
-    Kept {
-        sweep: u64,
-        session: SessionId,
-        member: MemberId,
-        object: ObjectId,
-        engine: EngineId,
-    },
-    EntryFound(crate::queue::Wish),
-    EntryChanged(crate::queue::Wish),
-    Hastened(crate::queue::Flushing),
-    Validated(Asker, SessionId, usize),
-    Reached(SessionId, usize),
-    Queue {
-        asker: Asker,
-        engine: EngineId,
-        profile: Option<String>,
-        /// Of a list, the slot of the store; `None` for a single entry.
-        slot: Option<u64>,
-    },
-    Due(EngineId),
-    Measured(EngineId),
-    Prepared(u64),
-    /// Whether the store is still there from which a flight is to be recovered.
-    LookedAt(u64),
-    Marked(u64, Bounced),
-    Completed(u64),
-    Recorded {
-        engine: EngineId,
-        record: u128,
-        flight: Option<u64>,
-        bounced: Bounced,
-    },
-}
-
-/// Recipients whose failure an update tells the sender of.
-pub(crate) type Bounced = Vec<usize>;
 
 /// Who makes a call: for whom it is logged, and whose turn it takes.
 #[derive(Debug, Clone, Copy)]
@@ -383,7 +295,19 @@ impl Broker {
     }
 
     /// Calls a provider, as soon as there is a place for the call. `None` when its lane is closed.
-    pub(crate) fn call(
+    pub(crate) fn call<A: Answer>(
+        &mut self,
+        lane: LaneId,
+        caller: Caller,
+        ask: Ask<A>,
+        after: A::After,
+        turn: &mut Turn,
+    ) -> Option<CallId> {
+        self.make_call(lane, caller, ask.call, A::then(after), turn)
+    }
+
+    /// The same of a call that goes on with an answer of its kind.
+    pub(crate) fn make_call(
         &mut self,
         lane: LaneId,
         caller: Caller,
@@ -391,16 +315,17 @@ impl Broker {
         then: Then,
         turn: &mut Turn,
     ) -> Option<CallId> {
-        if !self.lanes.is_open(lane) {
+        let Some(provider_type) = self.lanes.provider_type(lane) else {
             self.lost.push_back((then, Called::Never));
             return None;
-        }
+        };
         let call = CallId(self.number());
         let (session, errand) = (caller.session, turn.errand);
         let name = provider.name();
         let kept = self.renewals.keeps(lane, &provider);
         let again = kept.then(|| Box::new((caller, provider.clone())));
-        self.calls.insert(call, Call { lane, session, errand, name, again, then });
+        let expected = provider.expects(provider_type);
+        self.calls.insert(call, Call { lane, session, errand, name, expected, again, then });
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered += 1;
         }
@@ -452,6 +377,14 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
+        let checked = match (&result, self.calls.get(&call)) {
+            (Ok(answer), Some(call)) => call.expected.check(answer, self.known_of(call)),
+            (Err(_), _) | (_, None) => Ok(()),
+        };
+        let result = match checked {
+            Ok(()) => result,
+            Err(wrong) => self.answered_wrongly(call, wrong, turn),
+        };
         let Some(Call { lane, session, errand, again, then, .. }) = self.calls.remove(&call) else {
             return;
         };
@@ -486,6 +419,51 @@ impl Broker {
         }
     }
 
+    /// Of a call that was answered with something that is no answer to it, it is not known what it has done. The log and `status`
+    /// say so.
+    #[cold]
+    fn answered_wrongly(
+        &mut self,
+        call: CallId,
+        wrong: Wrong,
+        turn: &mut Turn,
+    ) -> Result<ProviderAnswer, ProviderError> {
+        let Call { lane, session, errand, name, .. } = &self.calls[&call];
+        let (lane, session, name) = (*lane, *session, *name);
+        let Errand { correlation, entry } = *errand;
+        let trouble = Trouble::WrongAnswer(format!("{name} was {wrong}"));
+        let engine = self.engines.values_mut().find(|e| e.write == lane || e.read == lane);
+        match engine {
+            Some(engine) => Trouble::note(&mut engine.trouble, trouble),
+            None => {
+                if let Some(provider) = self.provider_at(session, lane) {
+                    Trouble::note(&mut provider.trouble, trouble);
+                }
+            }
+        }
+        let provider = self.lanes.provider_name(lane).to_owned();
+        let behalf = Box::new(Behalf { session, pid: None, correlation, entry });
+        let error = wrong_answer(&provider, name, wrong);
+        turn.emit(Effect::WrongAnswer { provider, call: name, wrong, behalf });
+        Err(error)
+    }
+
+    /// What is known of a call that its answer must agree with.
+    fn known_of(&self, call: &Call) -> Known<'_> {
+        let recipients = match &call.then {
+            Then::Prepared(flight) | Then::Results(flight) => {
+                self.flights.get(flight).map(Flight::recipients)
+            }
+            _ => None,
+        };
+        let store = || {
+            let mut engines = self.engines.values();
+            engines.find(|e| e.write == call.lane || e.read == call.lane)?.uid
+        };
+        let store = if call.expected.names_its_store() { store() } else { None };
+        Known { store, recipients }
+    }
+
     /// A store or address book said that it is damaged, or a transport could not read a message for that.
     fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
         let (session, lane) = at;
@@ -494,10 +472,11 @@ impl Broker {
             _ => None,
         };
         let here = |e: &&mut Engine| e.write == lane || e.read == lane || Some(e.id) == of_message;
+        let damage = Trouble::Damage(what.to_owned());
         if let Some(engine) = self.engines.values_mut().find(here) {
-            engine.note_damage(what);
+            Trouble::note(&mut engine.trouble, damage);
         } else if let Some(provider) = self.provider_at(session, lane) {
-            provider.damage.get_or_insert_with(|| what.to_owned());
+            Trouble::note(&mut provider.trouble, damage);
         }
     }
 
@@ -537,119 +516,6 @@ impl Broker {
             let called = if never.contains(&call) { Called::Never } else { Called::Yes };
             self.lost.push_back((then, called));
         }
-    }
-
-    /// Goes on with what waited for a provider.
-    pub(crate) fn go_on(
-        &mut self,
-        then: Then,
-        result: Result<ProviderAnswer, ProviderError>,
-        turn: &mut Turn,
-    ) {
-        match then {
-            Then::Nothing => {}
-            Then::Reply(asker) => {
-                self.answer(asker, result.map(reply_of).map_err(Fault::from), turn);
-            }
-            Then::Read(asker, engine, record) => {
-                self.piece_read(asker, (engine, record), result, turn);
-            }
-            Then::Added(asker, session) => {
-                self.address_book_changed(session, result.as_ref().ok(), turn);
-                let reply = result.map(|answer| Reply::Added(address(answer).entry));
-                self.answer(asker, reply.map_err(Fault::from), turn);
-            }
-            Then::Removed(asker, session) => {
-                self.address_book_changed(session, result.as_ref().ok(), turn);
-                self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
-            }
-            Then::Resolved { asker, member, name, tried } => {
-                self.resolved((asker, member), (name, tried), result, turn);
-            }
-            Then::LoggedOn(session, provider) => {
-                self.provider_logged_on(session, provider, result, turn);
-            }
-            Then::Renewed(lane, session) => self.renewed(lane, session, &result, turn),
-            Then::LoggedOff(session, provider) => self.provider_logged_off(session, provider, turn),
-            Then::EngineOpened(engine) => self.engine_logged_on(engine, result.as_ref(), turn),
-            Then::EngineClosed(engine) => self.engine_closed(engine, result.as_ref().err(), turn),
-            Then::Found { asker, member, entry } => self.found(asker, member, entry, result, turn),
-            Then::Appended { asker, member, upload, number } => {
-                self.appended(asker, member, (upload, number), result, turn);
-            }
-            Then::Submitted(in_flight) => self.submitted(&in_flight, result, turn),
-            Then::Saved { asker, member, object, engine, was } => {
-                self.saved(asker, (member, object), (engine, was), result, turn);
-            }
-            Then::Recovered { engine, process, record } => {
-                self.recovered(engine, result.as_ref().ok(), turn);
-                if let Err(why) = result {
-                    let entry = EntryId { store: self.store_uid(engine), record };
-                    self.note_lost(process, [Failed { entry, why }]);
-                }
-                if let Some(process) = self.processes.get_mut(process) {
-                    process.recovering -= 1;
-                }
-                self.written_of(process, turn);
-            }
-            Then::Deleted { asker, engine, entry } => {
-                self.deleted(asker, (engine, entry), result, turn);
-            }
-            Then::Swept(visit) => self.swept(visit, result, turn),
-            Then::Kept { sweep, session, member, object, engine } => {
-                self.kept((sweep, engine), (session, member, object), result, turn);
-            }
-            Then::Flushed(member) => self.written(member, turn),
-            Then::EntryFound(wish) => self.entry_found(wish, result, turn),
-            Then::EntryChanged(wish) => self.entry_changed(wish, result, turn),
-            Then::Hastened(flushing) => self.hastened(flushing, result, turn),
-            Then::Reached(session, place) => {
-                self.reach_answered((session, place), &result, turn);
-            }
-            Then::Validated(asker, session, place) => {
-                self.validated(asker, (session, place), result, turn);
-            }
-            Then::Queue { asker, engine, profile, slot } => {
-                self.queue_listed(asker, engine, profile.as_deref(), slot, result, turn);
-            }
-            Then::Due(engine) => self.due_loaded(engine, result, turn),
-            Then::Measured(engine) => self.measured(engine, &result),
-            Then::Prepared(flight) => self.prepared(flight, result, turn),
-            Then::LookedAt(flight) => self.looked_at(flight, &result, turn),
-            Then::Marked(flight, bounced) => self.marked(flight, bounced, result, turn),
-            Then::Completed(flight) => self.completed(flight, result, turn),
-            Then::Recorded { engine, record, flight, bounced } => {
-                self.recorded((engine, record), flight, bounced, result, turn);
-            }
-        }
-    }
-}
-
-/// The reply that an answer is.
-pub(crate) fn reply_of(answer: ProviderAnswer) -> Reply {
-    match answer {
-        ProviderAnswer::Setting(value) => Reply::Setting(value),
-        ProviderAnswer::Piece { size, bytes, .. } => {
-            Reply::Piece { size, bytes: sundown_protocol::request::Blob(bytes) }
-        }
-        ProviderAnswer::Messages { rows, next } => {
-            Reply::Rows(Rows { rows: TableRows::Messages(rows), next })
-        }
-        ProviderAnswer::Addresses { rows, next } => {
-            Reply::Rows(Rows { rows: TableRows::Addresses(rows), next })
-        }
-        _ => Reply::Done,
-    }
-}
-
-pub(crate) fn address(answer: ProviderAnswer) -> AddressRow {
-    match answer {
-        ProviderAnswer::Address(row) => row,
-        _ => AddressRow {
-            entry: EntryId { store: 0, record: 0 },
-            name: String::new(),
-            addresses: Vec::new(),
-        },
     }
 }
 

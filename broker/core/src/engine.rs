@@ -11,16 +11,16 @@ use std::time::Duration;
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::{MemberId, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Due, Ready};
+use crate::broker::{Broker, Caller};
 use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
 use crate::figures::Oldest;
 use crate::giving_up::Unsent;
-use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, Recipient, Scope,
-    StoreRead, Submission,
-};
+use crate::provider::{ProviderError, ProviderSpec, ProviderType, Recipient, Scope, Submission};
 use crate::shutdown::Stance;
+use crate::status::Trouble;
 use crate::store_lost::LostStore;
+use crate::then::{AfterDone, AfterLogon};
 use crate::timers::Timer;
 
 /// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
@@ -74,8 +74,8 @@ pub(crate) struct Engine {
     pub(crate) changing: HashSet<u128>,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
-    /// What was found damaged first since it was opened.
-    pub(crate) damage: Option<String>,
+    /// What was found wrong with it first since it was opened.
+    pub(crate) trouble: Option<Trouble>,
     /// The store object's first answer to `QueryFastShutdown`, for its life and every session that uses it (SEED-17).
     pub(crate) stance: Option<Stance>,
     /// Until when it is left alone.
@@ -297,11 +297,6 @@ impl Engine {
         self.lost.is_some()
     }
 
-    /// Something of the store is damaged. It goes on with the rest, and `status` says so.
-    pub(crate) fn note_damage(&mut self, what: &str) {
-        self.damage.get_or_insert_with(|| what.to_owned());
-    }
-
     /// Whether the store may be asked, or is left alone after a failure.
     pub(crate) fn rests(&self, now: Duration) -> bool {
         self.rests_until.is_some_and(|until| now < until)
@@ -371,7 +366,8 @@ impl Broker {
 
     fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
         let id = EngineId(self.number());
-        let (write, read) = (self.lanes.open(), self.lanes.open());
+        let mut lane = || self.lanes.open(ProviderType::Store, &spec.name);
+        let (write, read) = (lane(), lane());
         turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane: write,
             reader: Some(read),
@@ -403,7 +399,7 @@ impl Broker {
             owners: HashMap::new(),
             changing: HashSet::new(),
             unrecorded: Vec::new(),
-            damage: None,
+            trouble: None,
             stance: None,
             rests_until: None,
             stirred: false,
@@ -429,45 +425,44 @@ impl Broker {
         let engine = self.engines.get_mut(&id).expect("who logs it on has it");
         engine.own = OwnLogon::Asked;
         let lane = engine.write;
-        let then = Then::EngineOpened(id);
-        self.call(lane, Caller::broker(None), ProviderCall::Logon, then, turn);
+        let after = AfterLogon::EngineOpened(id);
+        self.call(lane, Caller::broker(None), Ask::logon(), after, turn);
     }
 
     pub(crate) fn engine_logged_on(
         &mut self,
         id: EngineId,
-        result: Result<&ProviderAnswer, &ProviderError>,
+        result: Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
         if let Some(engine) = self.engines.get_mut(&id) {
             engine.own = if result.is_ok() { OwnLogon::Yes } else { OwnLogon::Failed };
         }
-        self.engine_opened(id, result, turn);
+        if let Ok(ready) = result {
+            self.engine_opened(id, ready, turn);
+        }
     }
 
     /// A session's logon to the store worked: the engine's own does too, if it did not before.
-    pub(crate) fn engine_works(&mut self, id: EngineId, answer: &ProviderAnswer, turn: &mut Turn) {
+    pub(crate) fn engine_works(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
         if self.engines.get(&id).is_some_and(|e| e.own == OwnLogon::Failed) {
             self.log_engine_on(id, turn);
         }
-        self.engine_opened(id, Ok(answer), turn);
+        self.engine_opened(id, ready, turn);
     }
 
-    fn engine_opened(
-        &mut self,
-        id: EngineId,
-        result: Result<&ProviderAnswer, &ProviderError>,
-        turn: &mut Turn,
-    ) {
+    fn engine_opened(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
-        if let Ok(ProviderAnswer::StoreOpened(facts)) = result
+        if let Ready::Store(facts) = ready
             && engine.uid.is_none()
         {
             engine.uid = Some(facts.uid);
             engine.counts = facts.queue.map(|count| count as i64);
             engine.no_mail = facts.no_mail as i64;
             self.closed.remove(&engine.path);
-            engine.damage.clone_from(&facts.damage);
+            if let Some(damage) = facts.damage {
+                Trouble::note(&mut engine.trouble, Trouble::Damage(damage));
+            }
             engine.stirred = true;
         }
         self.load_due(id, turn);
@@ -485,30 +480,29 @@ impl Broker {
         }
         engine.loading = Loading::Yes;
         let after = (horizon != (0, 0)).then_some(horizon);
-        let call = ProviderCall::Read(StoreRead::Due { after, limit: PAGE });
         let lane = engine.read;
-        self.call(lane, Caller::broker(None), call, Then::Due(id), turn);
+        self.call(lane, Caller::broker(None), Ask::due(after, PAGE), id, turn);
     }
 
     pub(crate) fn due_loaded(
         &mut self,
         id: EngineId,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Due, ProviderError>,
         turn: &mut Turn,
     ) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         let stale = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Stale;
         let changed = std::mem::take(&mut engine.changed);
         engine.stirred = true;
-        let Ok(ProviderAnswer::Due { submissions, more, damaged }) = result else {
+        let Ok(Due { submissions, more, damaged }) = result else {
             return self.rest(id, turn);
         };
         if stale {
             return;
         }
         if damaged > 0 {
-            engine
-                .note_damage("a message in its queue is damaged and is not sent; the log names it");
+            let what = "a message in its queue is damaged and is not sent; the log names it";
+            Trouble::note(&mut engine.trouble, Trouble::Damage(what.into()));
         }
         let last = submissions.last().map(|last| (last.due, last.order));
         engine.horizon = last.filter(|_| more);
@@ -663,8 +657,8 @@ impl Broker {
         } else if engine.state == EngineState::Open {
             engine.state = EngineState::Closing;
             let lane = engine.write;
-            let then = Then::EngineClosed(id);
-            self.call(lane, Caller::broker(None).last(), ProviderCall::Logoff, then, turn);
+            let after = AfterDone::EngineClosed(id);
+            self.call(lane, Caller::broker(None).last(), Ask::logoff(), after, turn);
         }
     }
 

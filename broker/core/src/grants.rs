@@ -17,15 +17,17 @@ use sundown_protocol::{
 };
 
 use crate::advise::dead_object;
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::Ask;
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{ConnectionId, Effect, Turn};
 use crate::lanes::Urgency;
+use crate::messages::MAX_ROWS;
 use crate::numbers::NumberMap;
 use crate::object::Object;
 use crate::process::ProcessId;
-use crate::provider::{ProviderCall, StoreRead};
 use crate::quota::Quota;
+use crate::then::Reading;
 use crate::timers::Timer;
 
 /// How long a token may be redeemed.
@@ -263,8 +265,22 @@ impl Broker {
             let message = "whoever granted this object has left, or has taken it back";
             return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
         }
-        let held = self.grants.held.get(&id).filter(|r| r.connection == asker.connection);
-        let Some(reference) = held else { return Ok(false) };
+        if self.grants.held.get(&id).is_none_or(|r| r.connection != asker.connection) {
+            return Ok(false);
+        }
+        self.serve_reference(asker, id, request, turn)?;
+        Ok(true)
+    }
+
+    /// Lists, reads or releases what a reference refers to.
+    fn serve_reference(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        request: &Request,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let reference = &self.grants.held[&id];
         let engine = self.sessions.get(&reference.session).and_then(|s| s.engine(reference.store));
         let read = engine.and_then(|e| self.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
             Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
@@ -274,32 +290,30 @@ impl Broker {
             process: Some(reference.process),
             urgency: Urgency::InTurn,
         };
-        let question = match (request, reference.granted) {
+        match (request, reference.granted) {
             (Request::Release { object: OBJECT, .. }, _) => {
                 self.let_go(id, turn);
                 self.answer(asker, Ok(Reply::Done), turn);
-                return Ok(true);
             }
             (Request::List { object: OBJECT, after, limit, .. }, Granted::Folder(folder)) => {
-                StoreRead::List { folder, after: *after, limit: (*limit).clamp(1, 256) }
+                let list = Ask::list(folder, *after, (*limit).clamp(1, MAX_ROWS));
+                self.call(read?, caller, list, asker, turn);
             }
             (
                 Request::Read { source: ReadSource::Object(OBJECT), offset, .. },
                 Granted::Message(entry),
-            ) => StoreRead::Piece {
-                record: entry.record,
-                offset: *offset,
-                limit: sundown_protocol::frame::MAX_BLOB as u32,
-            },
+            ) => {
+                let (piece, after) =
+                    (Ask::piece(entry.record, *offset), Reading { asker, tells: None });
+                self.call(read?, caller, piece, after, turn);
+            }
             _ => {
                 let message = "a granted folder can be listed, a granted message read, and both released; \
                                nothing else can be done with them";
                 return Err(Fault::new(Code::E_NO_ACCESS, message));
             }
-        };
-        let (lane, then) = (read?, Then::Reply(asker));
-        self.call(lane, caller, ProviderCall::Read(question), then, turn);
-        Ok(true)
+        }
+        Ok(())
     }
 
     /// A reference is not held any more.

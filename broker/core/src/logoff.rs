@@ -11,17 +11,19 @@ use sundown_protocol::reply::{LoggedOff, Peer, Reply};
 use sundown_protocol::request::{Logoff, LogoffFlags};
 use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::Ask;
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::engine::Engine;
 use crate::event::Turn;
 use crate::member::{Leaving, Member, MemberState, WaitForOthers};
 use crate::object::Object;
-use crate::provider::{MessageContent, ProviderCall, ProviderType};
+use crate::provider::{MessageContent, ProviderType};
 use crate::quota::Quota;
 use crate::session::{MailAfter, ProviderState, Session, SessionState};
 use crate::settings::{Linger, Right, SharedLogoff};
 use crate::shutdown::shut_down;
+use crate::then::AfterDone;
 use crate::timers::Timer;
 
 /// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
@@ -515,8 +517,8 @@ impl Broker {
             }
         }
         for (lane, place) in calls {
-            let then = Then::LoggedOff(id, place);
-            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logoff, then, turn);
+            let after = AfterDone::LoggedOff(id, place);
+            self.call(lane, Caller::broker(Some(id)), Ask::logoff(), after, turn);
         }
         if !busy {
             self.enter_phase(id, phase + 1, turn);

@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use sundown_protocol::{Code, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Done};
+use crate::broker::{Broker, Caller};
 use crate::event::{EngineId, Turn};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, TransportCall};
+use crate::provider::ProviderError;
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::QueuePolicy;
 use crate::spooler::{backoff, given_up};
+use crate::then::AfterDone;
 use crate::timers::Timer;
 
 /// The longest time between two questions whether a transport can be reached: mail leaves soon after a network is back.
@@ -142,16 +144,15 @@ impl Broker {
         let until = turn.tick.boot + PATIENCE;
         provider.reach = Reach::Asked { tries, until };
         self.timers.set(until, Timer::Reach(id, place));
-        let (lane, then) = (provider.lane, Then::Reached(id, place));
-        let call = ProviderCall::Transport(TransportCall::Validate);
-        self.call(lane, Caller::broker(Some(id)), call, then, turn);
+        let (lane, after) = (provider.lane, AfterDone::Reached(id, place));
+        self.call(lane, Caller::broker(Some(id)), Ask::validate(), after, turn);
     }
 
     /// A transport said whether it works. Whatever it says but that it cannot be reached, a message finds out more.
     pub(crate) fn reach_answered(
         &mut self,
         (id, place): (SessionId, usize),
-        result: &Result<ProviderAnswer, ProviderError>,
+        result: &Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
         let reach = self.sessions.get(&id).map(|s| s.providers[place].reach);

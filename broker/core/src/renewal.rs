@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  sound ──answers a Do or a notice──► doubted ──answers anything else──► sound
-//!                             └──says that it is over──► renewing ──logged on again──► sound
+//!                             ▲      └──says that it is over──► renewing ──logged on again──► sound
+//!                             └────────────could not be made anew──┘
 //! ```
 //!
 //! While a provider is doubted its calls are kept until they are answered. One that the provider answers with one of
@@ -16,9 +17,11 @@ use std::collections::BTreeMap;
 
 use sundown_protocol::{Code, SessionId};
 
-use crate::broker::{Broker, Called, Caller, Then};
+use crate::answer::{Ask, Ready};
+use crate::broker::{Broker, Called, Caller};
 use crate::event::{LaneId, Turn};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, Scope, TransportCall};
+use crate::provider::{Effect, ProviderAnswer, ProviderCall, ProviderError, Scope, TransportCall};
+use crate::then::{AfterLogon, Then};
 
 /// What a provider answers that is over: it says so, or it panics.
 const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
@@ -114,7 +117,8 @@ impl Broker {
         }
         self.renewals.waiting.insert(by, vec![again]);
         let caller = Caller::broker(caller.session).first();
-        self.call(by, caller, ProviderCall::Renew, Then::Renewed(by, caller.session), turn);
+        let after = AfterLogon::Renewed(by, caller.session);
+        self.call(by, caller, Ask::renew(), after, turn);
         None
     }
 
@@ -123,20 +127,27 @@ impl Broker {
         &mut self,
         by: LaneId,
         session: Option<SessionId>,
-        result: &Result<ProviderAnswer, ProviderError>,
+        result: &Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
-        self.renewals.doubted.retain(|_, writer| *writer != by);
+        // One that could not be made anew is doubted on: the next call that finds it over tries again.
+        if result.is_ok() {
+            self.renewals.doubted.retain(|_, writer| *writer != by);
+        }
         let waiting = self.renewals.waiting.remove(&by).unwrap_or_default();
-        if let Ok(ProviderAnswer::TransportReady(facts)) = result {
+        if let Ok(Ready::Transport(facts)) = result {
             self.transport_ready(session, by, *facts);
         }
         for Again { lane, caller, call, then } in waiting {
             match result {
                 Ok(_) => {
-                    self.call(lane, caller, call, then, turn);
+                    self.make_call(lane, caller, call, then, turn);
                 }
-                Err(error) => self.go_on(then, Err(error.clone()), turn),
+                // It was refused by the old incarnation, and the new one never got it.
+                Err(error) => {
+                    let error = ProviderError { effect: Effect::Nothing, ..error.clone() };
+                    self.go_on(then, Err(error), turn);
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::provider::{FastShutdown, ProviderType};
 use crate::reach::Reach;
 use crate::settings::Profile;
 use crate::shutdown::Stance;
+use crate::status::Trouble;
 
 /// Who a shared session is for: the user and the profile.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,8 +162,8 @@ pub(crate) struct Provider {
     pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
     pub(crate) validating: bool,
-    /// What it said first of damage; a store's is its engine's.
-    pub(crate) damage: Option<String>,
+    /// What was found wrong with it first; a store's is its engine's.
+    pub(crate) trouble: Option<Trouble>,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }

@@ -31,16 +31,18 @@ use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Saved, Shutdown};
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{Behalf, CallId, Effect, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Failed;
 use crate::object::Object;
 use crate::process::{Departure, Held, Process, ProcessId};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
+use crate::provider::{ProviderError, ProviderType};
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
+use crate::then::{AfterDone, AfterSave};
 use crate::ticket::Host;
 use crate::timers::Timer;
 
@@ -408,21 +410,19 @@ impl Broker {
         };
         let visit = Visit { sweep: number, session: id, place, call };
         if call == Visits::Flush && !is_store {
-            return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
+            return self.swept(visit, Ok(Shutdown::Unaware), turn);
         }
         // A store must have done what the process asked before; the others are asked in front of all that.
         let covers = is_store && matches!(call, Visits::Do | Visits::Flush);
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
-        let call = match call {
-            Visits::Query => ProviderCall::QueryFastShutdown,
-            Visits::Notify => ProviderCall::NotifyProcessShutdown,
-            Visits::Do => ProviderCall::DoFastShutdown,
-            Visits::Flush => ProviderCall::Write(StoreWrite::Flush),
-        };
-        let then = Then::Swept(visit);
         let lane = provider.lane;
-        let call = self.call(lane, caller, call, then, turn);
+        let call = match call {
+            Visits::Query => self.call(lane, caller, Ask::query_fast_shutdown(), visit, turn),
+            Visits::Notify => self.call(lane, caller, Ask::notify_process_shutdown(), visit, turn),
+            Visits::Do => self.call(lane, caller, Ask::do_fast_shutdown(), visit, turn),
+            Visits::Flush => self.call(lane, caller, Ask::flush(), AfterDone::Swept(visit), turn),
+        };
         let leg = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id));
         if let Some(waits) = leg.and_then(|leg| leg.waiting.get_mut(&place)) {
             *waits = call;
@@ -451,19 +451,19 @@ impl Broker {
     pub(crate) fn swept(
         &mut self,
         Visit { sweep: number, session: id, place, call }: Visit,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Shutdown, ProviderError>,
         turn: &mut Turn,
     ) {
         if call == Visits::Query {
             let said = match &result {
-                Ok(ProviderAnswer::Unaware) => Stance::Unaware,
-                Ok(_) => Stance::Supports,
+                Ok(Shutdown::Unaware) => Stance::Unaware,
+                Ok(Shutdown::Done) => Stance::Supports,
                 Err(_) => Stance::Refuses,
             };
             self.note_stance(id, place, said);
         }
         // A notice may end it for good, too (SEED-19).
-        let called = !matches!(result, Ok(ProviderAnswer::Unaware));
+        let called = !matches!(result, Ok(Shutdown::Unaware));
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
         }
@@ -563,11 +563,11 @@ impl Broker {
         let member = &self.members[&id];
         let caller = Self::caller(member);
         let Ok(engine) = self.engine_for(member, store) else { return false };
-        let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
+        let save = Ask::recover_draft(record, content, turn.tick.millis());
         let lane = self.engines[&engine].write;
         let session = member.session;
-        let then = Then::Kept { sweep: number, session, member: id, object, engine };
-        self.call(lane, caller, ProviderCall::Write(write), then, turn);
+        let after = AfterSave::Kept { sweep: number, session, member: id, object, engine };
+        self.call(lane, caller, save, after, turn);
         true
     }
 
@@ -576,16 +576,16 @@ impl Broker {
         &mut self,
         (number, engine): (u64, EngineId),
         (session, id, object): (SessionId, MemberId, ObjectId),
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Saved, ProviderError>,
         turn: &mut Turn,
     ) {
-        self.recovered(engine, result.as_ref().ok(), turn);
-        if let Ok(ProviderAnswer::Saved { place, .. }) = &result
-            && let Some(member) = self.members.get_mut(&id)
-        {
-            member.drafts.remove(&object);
-            if let Some(kept) = member.objects.get_mut(object) {
-                *kept = Object::Message(place.entry);
+        if let Ok(saved) = &result {
+            self.recovered(engine, saved, turn);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.drafts.remove(&object);
+                if let Some(kept) = member.objects.get_mut(object) {
+                    *kept = Object::Message(saved.place.entry);
+                }
             }
         }
         let Some(sweep) = self.sweeps.get_mut(&number) else { return };

@@ -9,15 +9,15 @@ use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberI
 
 use crate::address;
 use crate::advise::StoreNews;
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, OneSubmission, Submitted};
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{EngineId, Turn};
 use crate::member::{Failed, Waits};
 use crate::process::ProcessId;
-use crate::provider::{
-    MessageContent, ProviderAnswer, ProviderCall, ProviderError, Recipient, StoreWrite, Submission,
-};
+use crate::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
 use crate::settings::Profile;
+use crate::then::{AfterDone, AfterSubmission};
 
 /// A submission on its way to its store.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct InFlight {
     pub(crate) record: u128,
     /// The upload it uses.
     pub(crate) upload: Option<u64>,
+    /// When it was submitted: by that a store's submission is told from an earlier one with this key.
+    pub(crate) submitted: u64,
 }
 
 impl Broker {
@@ -102,14 +104,14 @@ impl Broker {
                 MessageContent::Uploaded(number) => Some(*number),
                 MessageContent::Inline(_) => None,
             },
+            submitted: now,
         };
         if let Some(asker) = later {
             let state = SubmissionState::Accepted;
             self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
         }
-        let submission = Box::new(submission);
-        let write = ProviderCall::Write(StoreWrite::Submit { submission, content, deferred });
-        self.call(lane, caller, write, Then::Submitted(in_flight), turn);
+        let submit = Ask::submit(Box::new(submission), content, deferred);
+        self.call(lane, caller, submit, in_flight, turn);
         Ok(())
     }
 
@@ -139,10 +141,11 @@ impl Broker {
     pub(crate) fn submitted(
         &mut self,
         in_flight: &InFlight,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Submitted, ProviderError>,
         turn: &mut Turn,
     ) {
-        let InFlight { asker, member: id, process, bytes, engine, record, upload } = *in_flight;
+        let InFlight { asker, member: id, process, bytes, engine, record, upload, submitted } =
+            *in_flight;
         if let Some(process) = self.processes.get_mut(process) {
             process.unwritten -= bytes;
         }
@@ -156,7 +159,7 @@ impl Broker {
             member.unwritten -= 1;
         }
         let new = match result {
-            Ok(ProviderAnswer::Submitted { submission, new }) => {
+            Ok(Submitted { submission, new }) => {
                 let state = submission.state();
                 self.own(id, engine, record, state);
                 match asker {
@@ -167,8 +170,10 @@ impl Broker {
                 }
                 new.then_some(submission)
             }
-            Ok(_) => None,
             Err(why) => {
+                if why.effect == Effect::Unknown {
+                    self.find_out(engine, record, submitted, turn);
+                }
                 if let Some(upload) = upload {
                     self.discard_from(Some(engine), Caller::broker(None), upload, turn);
                 }
@@ -193,6 +198,30 @@ impl Broker {
         }
         self.written(id, turn);
         self.written_of(process, turn);
+    }
+
+    /// Of a submit that failed it is not known whether the message is stored. If it is, it goes out like any other.
+    fn find_out(&mut self, engine: EngineId, record: u128, submitted: u64, turn: &mut Turn) {
+        let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read) else {
+            return;
+        };
+        let after = AfterSubmission::Doubted { engine, submitted };
+        self.call(lane, Caller::broker(None), Ask::submission(record), after, turn);
+    }
+
+    /// A message is stored although its submit failed. One that was submitted at another time was known before.
+    pub(crate) fn found_out(
+        &mut self,
+        (engine, submitted): (EngineId, u64),
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if let Ok(OneSubmission(submission)) = result
+            && submission.submitted == submitted
+            && !submission.state().is_final()
+        {
+            self.enqueue(engine, submission, turn);
+        }
     }
 
     /// A submission belongs to a member as long as both last.
@@ -262,8 +291,7 @@ impl Broker {
         let engines: Vec<_> = self.session_of(member).engines().map(|(_, e)| e).collect();
         for engine in engines {
             let lane = self.engines[&engine].write;
-            let then = Then::Flushed(id);
-            self.call(lane, caller, ProviderCall::Write(StoreWrite::Flush), then, turn);
+            self.call(lane, caller, Ask::flush(), AfterDone::Flushed(id), turn);
         }
     }
 }

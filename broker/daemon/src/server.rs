@@ -632,6 +632,17 @@ impl Server {
                     "a provider gave no answer in its share of a fast shutdown's time and is not waited for"
                 );
             }
+            Effect::WrongAnswer { provider, call, wrong, behalf } => {
+                tracing::warn!(
+                    event = "wrong-answer",
+                    session = behalf.session.map(|s| s.0),
+                    provider,
+                    call,
+                    correlation = behalf.correlation.map(tracing::field::display),
+                    entry = behalf.entry.map(tracing::field::display),
+                    "a provider's call was {wrong}, which is no answer to it; what the call has done is not known"
+                );
+            }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
             Effect::Arm(at) => self.look_again = Some(at),

@@ -15,6 +15,7 @@ mod found;
 mod giving_up;
 mod grants;
 mod house;
+mod lies;
 mod linger;
 mod logoff;
 mod logon;

@@ -317,6 +317,7 @@ fn there_is_a_way_out(state: &State) {
     for store in world.stores.values_mut() {
         store.failures.clear();
     }
+    world.lies.clear();
     world.let_all_go();
     world.advance(secs(40));
     if state.is_restarted() {
@@ -396,7 +397,7 @@ fn mail(state: &State, world: &World) {
         assert_eq!(times.count(), 1, "{entry}");
     }
     // What was accepted and not said to be lost is there too, unless the broker died or the store could not write.
-    let may_miss = state.is_restarted() || state.did.contains(&Act::Fail);
+    let may_miss = state.is_restarted() || fails(state);
     for entry in PIDS.into_iter().flat_map(|pid| state.world.accepted_by(pid.0)) {
         let stored = world.stores.values().any(|s| s.submissions.contains_key(&entry.record));
         assert!(may_miss || stored, "{entry} was accepted and is lost");
@@ -413,7 +414,7 @@ fn drafts(state: &State, world: &World) {
             *found.entry(message.bytes.clone()).or_default() += 1;
         }
     }
-    let may_miss = state.is_restarted() || state.did.contains(&Act::Fail);
+    let may_miss = state.is_restarted() || fails(state);
     let logged_off = |m: &Member| state.known.logged_off.contains(&m.id);
     // A logoff that waited for mail went through meanwhile.
     let leaving = |m: &Member| {
@@ -473,10 +474,16 @@ fn a_do_keeps_everything_or_changes_nothing(before: &State, happened: &Happened,
     }
 }
 
+/// Whether the store of the shared session could not write something, or did not say that it has.
+fn fails(state: &State) -> bool {
+    state.did.contains(&Act::Fail) || state.did.contains(&Act::Lie)
+}
+
 fn may_fail(state: &State, code: Code) -> bool {
     let did = |act| state.did.contains(&act);
     match code {
         Code::E_NOT_ENOUGH_DISK => did(Act::Fail),
+        Code::E_CORRUPT_DATA => did(Act::Lie),
         Code::E_BUSY => state.known.reference.is_some(),
         Code::E_TIMEOUT => did(Act::Wake),
         Code::E_NO_SUPPORT => did(Act::Reload),
