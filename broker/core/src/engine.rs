@@ -89,7 +89,6 @@ pub(crate) struct Engine {
     pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
     own: OwnLogon,
-    used: u64,
 }
 
 /// What was in the queue of a store when it was closed. Nothing changes it until it is opened again.
@@ -299,7 +298,12 @@ impl Engine {
 
     /// Whether the store may be asked, or is left alone after a failure.
     pub(crate) fn rests(&self, now: Duration) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
+        self.wakes_at(now).is_some()
+    }
+
+    /// Until when the store is left alone, if it is.
+    pub(crate) fn wakes_at(&self, now: Duration) -> Option<Duration> {
+        self.rests_until.filter(|until| now < *until)
     }
 
     /// Counts an entry under its present state; the final state if it has just become final.
@@ -356,7 +360,7 @@ impl Broker {
         };
         let engine = self.engines.get_mut(&id).expect("listed engines exist");
         engine.sessions.insert(session);
-        engine.used += 1;
+        self.timers.clear(Timer::Idle(id));
         if engine.state == EngineState::Closing {
             engine.state = EngineState::Open;
             self.log_engine_on(id, turn);
@@ -407,7 +411,6 @@ impl Broker {
             state: EngineState::Open,
             lost: None,
             own: OwnLogon::Asked,
-            used: 0,
         };
         self.engines.insert(id, engine);
         self.engine_of.insert(spec.path.clone(), id);
@@ -519,7 +522,7 @@ impl Broker {
         let until = turn.tick.boot + REST;
         if let Some(engine) = self.engines.get_mut(&id) {
             engine.rests_until = Some(until);
-            self.timers.set(until, Timer::Due(id));
+            self.timers.set_no_later(until, Timer::Due(id));
         }
     }
 
@@ -624,7 +627,6 @@ impl Broker {
     pub(crate) fn detach_engine(&mut self, id: EngineId, session: SessionId, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.sessions.remove(&session);
-        engine.used += 1;
         if !engine.sessions.is_empty() {
             return;
         }
@@ -633,17 +635,17 @@ impl Broker {
         if engine.uid.is_none() || engine.is_lost() || self.stopping.is_some() {
             self.close_engine(id, turn);
         } else {
-            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id, engine.used));
+            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }
 
-    pub(crate) fn idle(&mut self, id: EngineId, used: u64, turn: &mut Turn) {
-        let Some(engine) = self.engines.get(&id).filter(|e| e.used == used) else { return };
+    pub(crate) fn idle(&mut self, id: EngineId, turn: &mut Turn) {
+        let Some(engine) = self.engines.get(&id) else { return };
         if engine.entries.is_empty() || engine.is_lost() {
             self.close_engine(id, turn);
         } else {
             // Something is still to be written down.
-            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id, used));
+            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }
 
@@ -683,13 +685,14 @@ impl Broker {
     pub(crate) fn close_again(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.state = EngineState::Open;
-        let used = engine.used;
-        self.timers.set(turn.tick.boot + REST, Timer::Idle(id, used));
+        self.timers.set(turn.tick.boot + REST, Timer::Idle(id));
     }
 
     /// Leaves an engine behind, closed or hung.
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.remove(&id) else { return };
+        self.timers.clear(Timer::Due(id));
+        self.timers.clear(Timer::Idle(id));
         if engine.uid.is_some() && !engine.is_lost() {
             let queue = engine.counts.map(|count| count.max(0) as u64);
             let waiting_for_mail = engine.no_mail.max(0) as u64;

@@ -32,6 +32,8 @@ use crate::timers::Timer;
 
 /// How long a token may be redeemed.
 const VALID: Duration = Duration::from_secs(60);
+/// How often tokens are looked at whether they have expired, while some wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Grants of one member that were not redeemed yet.
 const MAX_GRANTS: usize = 1_024;
 /// How many references that were taken away a connection remembers, to answer for them with the right code.
@@ -65,6 +67,16 @@ enum Issued {
     Waiting(Grant),
     /// The reference of whoever redeemed it.
     Held(MemberId),
+}
+
+impl Issued {
+    /// When it expires, if it waits for somebody with the token.
+    fn expires(&self) -> Option<Duration> {
+        match self {
+            Self::Waiting(grant) => Some(grant.expires),
+            Self::Held(_) => None,
+        }
+    }
 }
 
 /// An object that waits for somebody with the token.
@@ -155,7 +167,7 @@ impl Broker {
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
         self.grants.tokens.insert(key, Issued::Waiting(grant));
         self.members.get_mut(&id).expect("looked at before").waiting_grants += 1;
-        self.timers.set(expires, Timer::Grants);
+        self.timers.set_no_later(expires, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
         Ok(())
     }
@@ -171,6 +183,18 @@ impl Broker {
             }
             valid
         });
+        let waiting = self.grants.tokens.values().filter_map(Issued::expires);
+        if let Some(next) = waiting.min() {
+            // Each time all are looked at; one that is redeemed too late is refused before that, too.
+            self.timers.set(next.max(turn.tick.boot + LOOK_AGAIN), Timer::Grants);
+        }
+    }
+
+    /// Tokens wait no more, or fewer of them.
+    fn fewer_wait(&mut self) {
+        if self.grants.tokens.len() == self.grants.held.len() {
+            self.timers.clear(Timer::Grants);
+        }
     }
 
     pub(crate) fn redeem(
@@ -216,6 +240,7 @@ impl Broker {
         };
         self.grants.tokens.insert(key, Issued::Held(member));
         self.grants.held.insert(member, reference);
+        self.fewer_wait();
         self.processes.charge(process, Quota::Objects, 1);
         let connection = self.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
@@ -248,6 +273,7 @@ impl Broker {
         } else {
             self.grants.tokens.remove(&key);
             self.members.get_mut(&id).expect("looked at before").waiting_grants -= 1;
+            self.fewer_wait();
         }
         Ok(())
     }
@@ -368,6 +394,7 @@ impl Broker {
             self.grants.tokens.retain(
                 |_, issued| !matches!(issued, Issued::Waiting(grant) if grant.granter == granter),
             );
+            self.fewer_wait();
         }
         for reference in held {
             self.disconnect(reference, turn);

@@ -74,13 +74,6 @@ impl Broker {
         });
         self.hurry(id, turn);
         self.check_leaving(id, turn);
-        // Most have left by now, and nothing is to happen when their time would be up.
-        if self.members.contains_key(&id) {
-            self.timers.set(durable, Timer::Leaving(id));
-            if let Some(until) = until {
-                self.timers.set(until, Timer::Leaving(id));
-            }
-        }
         turn.answer_first(before, asker.connection, asker.request);
         Ok(())
     }
@@ -160,11 +153,11 @@ impl Broker {
         let Some(member) = self.members.get_mut(&id) else { return };
         if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
             leaving.drain = leaving.drain.map(|until| until.min(end));
-            self.timers.set(end.max(turn.tick.boot), Timer::Leaving(id));
+            self.timers.set_no_later(end.max(turn.tick.boot), Timer::Leaving(id));
         }
     }
 
-    /// Looks whether a logoff has what it waits for, and finishes it.
+    /// Looks whether a logoff has what it waits for, and finishes it; or until when it waits for it.
     pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
         let held = self.is_held(id);
         // Whoever is done is about to be torn down; its logoff is answered then.
@@ -173,7 +166,7 @@ impl Broker {
         let MemberState::Draining(leaving) = &mut member.state else { return };
         let now = turn.tick.boot;
         if member.unwritten > 0 && now < leaving.durable {
-            return;
+            return self.timers.set(leaving.durable, Timer::Leaving(id));
         }
         if member.unwritten > 0 || !member.failed.is_empty() {
             return self.refuse_leaving(id, turn);
@@ -184,7 +177,8 @@ impl Broker {
         if held {
             return self.timers.set(leaving.references, Timer::Leaving(id));
         }
-        if leaving.drain.is_some_and(|until| now < until) && member.waiting > 0 {
+        if let Some(until) = leaving.drain.filter(|until| now < *until && member.waiting > 0) {
+            self.timers.set(until, Timer::Leaving(id));
             let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
             if std::mem::replace(&mut leaving.told, waiting) != waiting {
                 let finished = began_with - waiting;
@@ -223,6 +217,7 @@ impl Broker {
         let member = self.members.get_mut(&id).expect("it is leaving");
         let state = std::mem::replace(&mut member.state, MemberState::Attached);
         let MemberState::Draining(leaving) = state else { return };
+        self.timers.clear(Timer::Leaving(id));
         let unwritten = member.unwritten > 0;
         let fault = if member.failed.is_empty() && !unwritten {
             crate::grants::held_by(self.holders(id))
@@ -275,10 +270,11 @@ impl Broker {
                 engine.disown(*record, id);
             }
         }
-        if let MemberState::Draining(leaving) = &member.state
-            && reason != LeaveReason::LoggedOff
-        {
-            self.answer(leaving.asker, Err(ended(reason)), turn);
+        if let MemberState::Draining(leaving) = &member.state {
+            self.timers.clear(Timer::Leaving(id));
+            if reason != LeaveReason::LoggedOff {
+                self.answer(leaving.asker, Err(ended(reason)), turn);
+            }
         }
         for asker in std::mem::take(&mut member.flushes) {
             self.answer(asker, Err(ended(reason)), turn);
@@ -397,11 +393,8 @@ impl Broker {
             let session = self.sessions.get_mut(&id).expect("looked at just before");
             if session.state != SessionState::Memberless {
                 session.state = SessionState::Memberless;
-                session.linger_until = None;
                 if let Linger::For(time) = linger {
-                    let until = turn.tick.boot + time;
-                    session.linger_until = Some(until);
-                    self.timers.set(until, Timer::Linger(id));
+                    self.timers.set(turn.tick.boot + time, Timer::Linger(id));
                 }
             }
             return;
@@ -421,9 +414,7 @@ impl Broker {
 
     pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.get(&id) else { return };
-        // Somebody may have been here meanwhile: then it stays so long once more.
-        let over = session.linger_until.is_some_and(|until| until <= turn.tick.boot);
-        if session.state != SessionState::Memberless || !over {
+        if session.state != SessionState::Memberless {
             return;
         }
         // One that was opened for its queue looks into it first.
@@ -449,6 +440,8 @@ impl Broker {
             _ => MailAfter::Waits,
         };
         session.state = SessionState::Closing { phase: 0 };
+        self.timers.clear(Timer::Grace(id));
+        self.timers.clear(Timer::Linger(id));
         for (asker, account) in leavers {
             let account = LoggedOff { stayed: stayed.clone(), ..account };
             self.answer(asker, Ok(Reply::LoggedOff(account)), turn);
@@ -462,7 +455,7 @@ impl Broker {
         session.state = SessionState::Closing { phase };
         if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
             let deadline = turn.tick.boot + self.patience(*kind);
-            self.timers.set(deadline, Timer::Closing(id, phase));
+            self.timers.set(deadline, Timer::Closing(id));
         }
         self.advance_phase(id, turn);
     }
@@ -481,7 +474,7 @@ impl Broker {
             if let SessionState::Closing { phase } = session.state
                 && ProviderType::SHUTDOWN_ORDER[phase as usize] != ProviderType::Store
             {
-                self.timers.set(turn.tick.boot, Timer::Closing(session.id, phase));
+                self.timers.set(turn.tick.boot, Timer::Closing(session.id));
             }
         }
     }
@@ -532,14 +525,16 @@ impl Broker {
     }
 
     /// The providers of a phase had their time: those that did not answer are left behind.
-    pub(crate) fn phase_over(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
+    pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.state != (SessionState::Closing { phase }) {
-            return;
-        }
+        let SessionState::Closing { phase } = session.state else { return };
         let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
         let mut left = Vec::new();
-        for provider in session.providers.iter_mut().filter(|p| p.kind == kind) {
+        for (place, provider) in session.providers.iter_mut().enumerate() {
+            if provider.kind != kind {
+                continue;
+            }
+            self.timers.clear(Timer::Logon(id, place));
             if provider.state != ProviderState::Gone {
                 provider.state = ProviderState::Gone;
                 left.push(provider.lane);
@@ -553,6 +548,10 @@ impl Broker {
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.remove(&id).expect("it was closing");
+        self.timers.clear(Timer::Closing(id));
+        for place in 0..session.providers.len() {
+            self.timers.clear(Timer::Reach(id, place));
+        }
         self.end_closed(session.tag, turn);
         if session.mail == MailAfter::Waits {
             self.remember_what_waits(&session, turn);

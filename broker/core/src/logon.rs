@@ -141,7 +141,6 @@ impl Broker {
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),
             evicted: Vec::new(),
-            linger_until: None,
             mail: MailAfter::Waits,
         };
         self.sessions.insert(id, session);
@@ -282,20 +281,18 @@ impl Broker {
     }
 
     fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let session = self.sessions.get_mut(&id).expect("who logs its providers on has it");
-        let provider = &mut session.providers[place];
-        provider.logons += 1;
-        let (lane, logon) = (provider.lane, provider.logons);
+        let session = self.sessions.get(&id).expect("who logs its providers on has it");
+        let lane = session.providers[place].lane;
         let after = AfterLogon::LoggedOn(id, place);
         self.call(lane, Caller::broker(Some(id)), Ask::logon(), after, turn);
-        self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place, logon));
+        self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
     }
 
     /// A provider that does not answer its logon is out, and nobody waits for it any more.
-    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, logon: u64, turn: &mut Turn) {
+    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let provider = &mut session.providers[place];
-        if !matches!(provider.state, ProviderState::LoggingOn(_)) || provider.logons != logon {
+        if !matches!(provider.state, ProviderState::LoggingOn(_)) {
             return;
         }
         // It had its tries: what comes now decides.
@@ -324,6 +321,7 @@ impl Broker {
         match result {
             Ok(ready) => {
                 provider.state = ProviderState::Available;
+                self.timers.clear(Timer::Logon(id, place));
                 if let Ready::Transport(facts) = ready {
                     provider.is_ready(facts);
                 }
@@ -338,6 +336,7 @@ impl Broker {
             }
             Err(error) => {
                 put_out(provider, &error.message, session.profile.as_deref(), turn);
+                self.timers.clear(Timer::Logon(id, place));
                 let default_store = session.engines().next().map(|(_, engine)| engine);
                 if starts && engine.is_some() && engine == default_store {
                     let Fault { code, message: why, .. } = error.into();
@@ -589,6 +588,7 @@ impl Broker {
         session.adopted = false;
         if session.state == SessionState::Memberless {
             session.state = SessionState::Active;
+            self.timers.clear(Timer::Linger(id));
         }
         let new = Member {
             id: member,
@@ -674,7 +674,6 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         refusals: 0,
         outages: 0,
         rests_until: std::time::Duration::ZERO,
-        logons: 0,
         validating: false,
         trouble: None,
         unanswered: 0,

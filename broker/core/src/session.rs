@@ -62,8 +62,6 @@ pub(crate) struct Session {
     pub(crate) evicted: Vec<Peer>,
     /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
     pub(crate) adopted: bool,
-    /// Until when it stays without a member, if that is limited.
-    pub(crate) linger_until: Option<Duration>,
     /// What becomes of its mail when it has closed.
     pub(crate) mail: MailAfter,
 }
@@ -158,8 +156,6 @@ pub(crate) struct Provider {
     pub(crate) outages: u32,
     /// Until when the broker leaves it out by itself.
     pub(crate) rests_until: Duration,
-    /// How often it was called to log on.
-    pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
     pub(crate) validating: bool,
     /// What was found wrong with it first; a store's is its engine's.

@@ -97,6 +97,11 @@ pub(crate) struct Sweep {
     silent: BTreeSet<String>,
     /// What could not be persisted.
     failed: Option<ProviderError>,
+    /// When it began, and how long it may take.
+    began: Duration,
+    deadline: Duration,
+    /// The kind of provider whose share of that is not over.
+    share: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,13 +356,21 @@ impl Broker {
         let number = self.number();
         let legs = sessions.iter().map(|s| (*s, Leg::default())).collect();
         let (refusing, silent) = (BTreeSet::new(), BTreeSet::new());
-        let sweep =
-            Sweep { what, process, askers: vec![asker], legs, refusing, silent, failed: None };
+        let (askers, failed, began) = (vec![asker], None, turn.tick.boot);
+        let sweep = Sweep {
+            what,
+            process,
+            askers,
+            legs,
+            refusing,
+            silent,
+            failed,
+            began,
+            deadline,
+            share: 0,
+        };
+        self.timers.set(began + share(deadline, 0), Timer::Sweep(number));
         self.sweeps.insert(number, sweep);
-        for phase in 0..ProviderType::SHUTDOWN_ORDER.len() {
-            let until = turn.tick.boot + share(deadline, phase);
-            self.timers.set(until, Timer::Sweep(number, phase));
-        }
         for session in sessions {
             self.enter_leg(number, session, turn);
         }
@@ -601,8 +614,13 @@ impl Broker {
 
     /// The share of a kind is over: its providers that have not answered are given up, and the next kind has its turn. With the
     /// last share the sweep is over.
-    pub(crate) fn share_over(&mut self, number: u64, phase: usize, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get(&number) else { return };
+    pub(crate) fn share_over(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let phase = sweep.share;
+        if phase + 1 < ProviderType::SHUTDOWN_ORDER.len() {
+            sweep.share += 1;
+            self.timers.set(sweep.began + share(sweep.deadline, phase + 1), Timer::Sweep(number));
+        }
         let late = sweep.legs.iter().filter(|(_, leg)| leg.phase <= phase).map(|(id, _)| *id);
         for id in late.collect::<Vec<_>>() {
             self.give_up_leg(number, id, turn);
@@ -667,6 +685,7 @@ impl Broker {
 
     fn finish_sweep(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.remove(&number) else { return };
+        self.timers.clear(Timer::Sweep(number));
         let Some(process) = self.processes.get_mut(sweep.process) else { return };
         let answer = match sweep.what {
             What::Query => {

@@ -758,13 +758,16 @@ impl Broker {
     fn set_alarm(&mut self, id: EngineId, turn: &mut Turn) {
         let now = turn.tick.millis();
         let engine = self.engines.get_mut(&id).expect("it is pumped");
+        if let Some(until) = engine.wakes_at(turn.tick.boot) {
+            self.timers.set_no_later(until, Timer::Due(id));
+        }
         let Some(&(due, ..)) = engine.ready.first() else { return };
         if due <= now || engine.alarm.is_some_and(|alarm| alarm <= due && alarm > now) {
             return;
         }
         engine.alarm = Some(due);
         let sleep = std::time::Duration::from_millis((due - now).min(LONGEST_SLEEP));
-        self.timers.set(turn.tick.boot + sleep, Timer::Due(id));
+        self.timers.set_no_later(turn.tick.boot + sleep, Timer::Due(id));
     }
 
     pub(crate) fn due(&mut self, id: EngineId) {
