@@ -72,6 +72,10 @@ pub(crate) struct Engine {
     pub(crate) owners: HashMap<u128, Vec<MemberId>>,
     /// Entries that somebody is about to change: they do not depart.
     pub(crate) changing: HashSet<u128>,
+    /// Submissions that the store is asked for, because it is not known whether their submit was done.
+    pub(crate) doubted: HashSet<u128>,
+    /// The newest submission that is counted here since the store was opened, by its place in the queue.
+    pub(crate) newest: u64,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
     /// What was found wrong with it first since it was opened.
@@ -309,15 +313,32 @@ impl Engine {
     /// Counts an entry under its present state; the final state if it has just become final.
     pub(crate) fn recount(&mut self, record: u128) -> Option<SubmissionState> {
         let entry = self.entries.get_mut(&record)?;
-        let (before, now) = (entry.shown, entry.state());
-        entry.shown = now;
+        let now = entry.state();
+        let before = std::mem::replace(&mut entry.shown, now);
+        let no_mail = entry.submission.no_mail;
+        self.count(before, now, no_mail)
+    }
+
+    /// Counts a submission, that was counted under this state, as it is stored.
+    pub(crate) fn moved(
+        &mut self,
+        before: SubmissionState,
+        stored: &Submission,
+    ) -> Option<SubmissionState> {
+        self.count(before, stored.state(), stored.no_mail)
+    }
+
+    fn count(
+        &mut self,
+        before: SubmissionState,
+        now: SubmissionState,
+        no_mail: bool,
+    ) -> Option<SubmissionState> {
         if !before.is_final() {
             self.counts[before as usize] -= 1;
         }
         if now.is_final() {
-            if !before.is_final() && entry.submission.no_mail {
-                self.no_mail -= 1;
-            }
+            self.no_mail -= i64::from(!before.is_final() && no_mail);
             return (!before.is_final()).then_some(now);
         }
         self.counts[now as usize] += 1;
@@ -402,6 +423,8 @@ impl Broker {
             parked: 0,
             owners: HashMap::new(),
             changing: HashSet::new(),
+            doubted: HashSet::new(),
+            newest: 0,
             unrecorded: Vec::new(),
             trouble: None,
             stance: None,
@@ -531,6 +554,10 @@ impl Broker {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.counts[submission.state() as usize] += 1;
         engine.no_mail += i64::from(submission.no_mail);
+        engine.newest = engine.newest.max(submission.order);
+        if !engine.doubted.is_empty() {
+            engine.doubted.remove(&submission.record);
+        }
         engine.stirred = true;
         let key = (submission.due, submission.order);
         if engine.entries.contains_key(&submission.record) {

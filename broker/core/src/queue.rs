@@ -19,10 +19,11 @@ use crate::connection::Asker;
 use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
-use crate::provider::{ProviderError, Submission, SubmissionUpdate};
+use crate::provider::{Effect, ProviderError, Submission, SubmissionUpdate};
 use crate::session::{Session, SessionKey, SessionState, Waiting};
 use crate::settings::Right;
 use crate::spooler::Recording;
+use crate::submit::Doubt;
 use crate::then::{AfterSubmission, AfterUpdate, Listing};
 
 /// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
@@ -225,10 +226,14 @@ impl Broker {
         };
         self.answer(asker, reply, turn);
         let Some(state) = self.engines.get_mut(&engine) else { return };
-        if result.is_err() {
+        if let Err(error) = &result {
             // What is stored still stands; it is read again.
-            state.entries.remove(&record);
-            return state.reload();
+            let counted = state.entries.remove(&record).map(|entry| entry.shown);
+            state.reload();
+            if let Some(counted) = counted.filter(|_| error.effect == Effect::Unknown) {
+                self.find_out((engine, record), Doubt::Changed(counted), turn);
+            }
+            return;
         }
         if state.parked > 0 {
             // It may have been one of them.

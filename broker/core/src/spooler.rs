@@ -649,7 +649,19 @@ impl Broker {
         if let Some(now_final) = engine.recount(record) {
             self.finals[now_final as usize] += 1;
         }
-        let Some(state) = engine.entries.get(&record).map(Entry::state) else { return };
+        if let Some(state) = engine.entries.get(&record).map(Entry::state) {
+            self.tell_owners((id, record), state, turn);
+        }
+    }
+
+    /// A submission is in this state now: that may be what its members wait for.
+    pub(crate) fn tell_owners(
+        &mut self,
+        (id, record): (EngineId, u128),
+        state: SubmissionState,
+        turn: &mut Turn,
+    ) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
         let owners = engine.owners.get(&record).cloned().unwrap_or_default();
         if state.is_final() {
             engine.owners.remove(&record);

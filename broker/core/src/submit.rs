@@ -32,8 +32,17 @@ pub(crate) struct InFlight {
     pub(crate) record: u128,
     /// The upload it uses.
     pub(crate) upload: Option<u64>,
-    /// When it was submitted: by that a store's submission is told from an earlier one with this key.
+    /// When it was submitted: that tells a store's submission from an earlier one with this key.
     pub(crate) submitted: u64,
+}
+
+/// What is not known of a submission, after a write that may have been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Whether it is there, submitted at this time and in the queue behind this place.
+    Submitted { at: u64, behind: u64 },
+    /// Whether it is still in the state that it is counted under.
+    Changed(SubmissionState),
 }
 
 impl Broker {
@@ -172,7 +181,7 @@ impl Broker {
             }
             Err(why) => {
                 if why.effect == Effect::Unknown {
-                    self.find_out(engine, record, submitted, turn);
+                    self.doubt_submit((engine, record), submitted, turn);
                 }
                 if let Some(upload) = upload {
                     self.discard_from(Some(engine), Caller::broker(None), upload, turn);
@@ -200,27 +209,62 @@ impl Broker {
         self.written_of(process, turn);
     }
 
-    /// Of a submit that failed it is not known whether the message is stored. If it is, it goes out like any other.
-    fn find_out(&mut self, engine: EngineId, record: u128, submitted: u64, turn: &mut Turn) {
+    /// Of a submit that failed it is not known whether it was done. Where that is being found out of its key already, it was not this
+    /// one that stored the message.
+    fn doubt_submit(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        submitted: u64,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.engines.get_mut(&engine).filter(|e| e.is_open()) else { return };
+        if state.doubted.insert(record) {
+            let doubt = Doubt::Submitted { at: submitted, behind: state.newest };
+            self.find_out((engine, record), doubt, turn);
+        }
+    }
+
+    /// Of a write that failed it is not known whether it was done: the store is asked.
+    pub(crate) fn find_out(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        doubt: Doubt,
+        turn: &mut Turn,
+    ) {
         let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read) else {
             return;
         };
-        let after = AfterSubmission::Doubted { engine, submitted };
+        let after = AfterSubmission::Doubted { engine, record, doubt };
         self.call(lane, Caller::broker(None), Ask::submission(record), after, turn);
     }
 
-    /// A message is stored although its submit failed. One that was submitted at another time was known before.
+    /// What became of a write is known: what is stored goes out and is counted like any other.
     pub(crate) fn found_out(
         &mut self,
-        (engine, submitted): (EngineId, u64),
+        (engine, record): (EngineId, u128),
+        doubt: Doubt,
         result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Ok(OneSubmission(submission)) = result
-            && submission.submitted == submitted
-            && !submission.state().is_final()
-        {
-            self.enqueue(engine, submission, turn);
+        let Some(state) = self.engines.get_mut(&engine) else { return };
+        match (doubt, result) {
+            (Doubt::Submitted { at, behind }, result) => {
+                // Another submit with its key may have stored it meanwhile, and said so.
+                let doubted = state.doubted.remove(&record);
+                let Ok(OneSubmission(submission)) = result else { return };
+                // One from another time, or in front of what was counted then, was counted before.
+                let new = submission.submitted == at && submission.order > behind;
+                if doubted && new && !submission.state().is_final() {
+                    self.enqueue(engine, submission, turn);
+                }
+            }
+            (Doubt::Changed(_), Err(_)) => {}
+            (Doubt::Changed(from), Ok(OneSubmission(submission))) => {
+                if let Some(now_final) = state.moved(from, &submission) {
+                    self.finals[now_final as usize] += 1;
+                }
+                self.tell_owners((engine, record), submission.state(), turn);
+            }
         }
     }
 

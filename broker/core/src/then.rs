@@ -18,7 +18,7 @@ use crate::provider::{ProviderAnswer, ProviderError};
 use crate::queue::{Flushing, Wish};
 use crate::shutdown::Visit;
 use crate::spooler::Recording;
-use crate::submit::InFlight;
+use crate::submit::{Doubt, InFlight};
 
 /// What to do when a provider has answered, by the kind of the answer.
 #[derive(Debug)]
@@ -165,10 +165,11 @@ pub(crate) struct Listing {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum AfterSubmission {
     Wanted(Wish),
-    /// Of a submit it is not known whether it was done.
+    /// Of a write it is not known whether it was done.
     Doubted {
         engine: EngineId,
-        submitted: u64,
+        record: u128,
+        doubt: Doubt,
     },
     Shown {
         asker: Asker,
@@ -349,8 +350,8 @@ impl Broker {
     ) {
         match after {
             AfterSubmission::Wanted(wish) => self.entry_found(wish, result, turn),
-            AfterSubmission::Doubted { engine, submitted } => {
-                self.found_out((engine, submitted), result, turn);
+            AfterSubmission::Doubted { engine, record, doubt } => {
+                self.found_out((engine, record), doubt, result, turn);
             }
             AfterSubmission::Shown { asker, engine, profile } => {
                 self.entry_shown(asker, (engine, profile.as_deref()), result, turn);
