@@ -13,7 +13,7 @@ use crate::connection::{Asker, Connection};
 use crate::ends::Kept;
 use crate::engine::{ClosedStore, Engine};
 use crate::event::{
-    Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, Tick, Turn,
+    Behalf, CallId, ConnectionId, Effect, EngineId, Errand, Event, LaneId, ProcessKey, Tick, Turn,
 };
 use crate::giving_up::GivingUp;
 use crate::grants::Grants;
@@ -67,7 +67,7 @@ pub struct Broker {
     pub(crate) renewals: Renewals,
     pub(crate) calls: NumberMap<CallId, Call>,
     /// What waited for calls that no provider will answer any more.
-    pub(crate) lost: VecDeque<(Then, Called)>,
+    pub(crate) lost: VecDeque<Lost>,
     pub(crate) timers: Timers,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
@@ -99,6 +99,16 @@ struct Clocks {
 pub(crate) enum Called {
     Yes,
     Never,
+}
+
+/// What waited for a call that no provider will answer.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Lost {
+    pub(crate) then: Then,
+    pub(crate) called: Called,
+    /// The session it was made for.
+    pub(crate) session: Option<SessionId>,
 }
 
 /// A call that was not answered yet.
@@ -193,8 +203,7 @@ impl Broker {
                     let why = Fault::new(Code::E_NOT_FOUND, "the process has ended");
                     self.hang_up(connection, why, turn);
                 }
-                self.processes.end(&process);
-                self.drop_sweeps();
+                self.process_ended(&process, turn);
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
             Event::Ends(ends) => self.ends_found(ends, turn),
@@ -221,6 +230,19 @@ impl Broker {
         self.tidy(turn);
     }
 
+    /// A process is no more, and nothing is kept of it.
+    fn process_ended(&mut self, key: &ProcessKey, turn: &mut Turn) {
+        if let Some((id, process)) = self.processes.end(key) {
+            self.timers.clear(Timer::TearDown(id));
+            for session in process.told() {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.kept_by.remove(&id);
+                }
+            }
+        }
+        self.drop_sweeps(turn);
+    }
+
     /// Notices when the wall clock was set back. What waits for a time on it would wait so much longer. When it was set
     /// forward, what waits is only due sooner.
     fn look_at_clock(&mut self, tick: Tick) {
@@ -242,7 +264,7 @@ impl Broker {
     fn tidy(&mut self, turn: &mut Turn) {
         turn.errand = Errand::default();
         loop {
-            while let Some((then, called)) = self.lost.pop_front() {
+            while let Some(Lost { then, called, session }) = self.lost.pop_front() {
                 let (code, message) = match called {
                     Called::Yes => {
                         (Code::E_TIMEOUT, "the provider did not answer and was left behind")
@@ -257,6 +279,10 @@ impl Broker {
                     Called::Never => error,
                 };
                 self.go_on(then, Err(error), turn);
+                // Its closing may have waited for this call alone.
+                if let Some(session) = session {
+                    self.advance_phase(session, turn);
+                }
             }
             self.pump_all(turn);
             self.stop_if_over(turn);
@@ -316,7 +342,8 @@ impl Broker {
         turn: &mut Turn,
     ) -> Option<CallId> {
         let Some(provider_type) = self.lanes.provider_type(lane) else {
-            self.lost.push_back((then, Called::Never));
+            let (called, session) = (Called::Never, caller.session);
+            self.lost.push_back(Lost { then, called, session });
             return None;
         };
         let call = CallId(self.number());
@@ -497,6 +524,15 @@ impl Broker {
         self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
     }
 
+    /// Whether a notice or a Do is on its way to the provider behind a lane.
+    pub(crate) fn is_told_of_leaving(&self, lane: LaneId) -> bool {
+        let tells = |call: &Call| match &call.then {
+            Then::Shutdown(visit) => visit.tells_of_leaving(),
+            _ => false,
+        };
+        self.calls.values().any(|call| call.lane == lane && tells(call))
+    }
+
     /// A session's view on the provider behind a lane.
     fn provider_at(&mut self, session: Option<SessionId>, lane: LaneId) -> Option<&mut Provider> {
         let session = self.sessions.get_mut(&session?)?;
@@ -514,7 +550,7 @@ impl Broker {
                 provider.unanswered -= 1;
             }
             let called = if never.contains(&call) { Called::Never } else { Called::Yes };
-            self.lost.push_back((then, called));
+            self.lost.push_back(Lost { then, called, session });
         }
     }
 }

@@ -197,16 +197,19 @@ impl Broker {
 
     fn answer_leaver(
         &mut self,
-        session: SessionId,
+        id: SessionId,
         asker: Asker,
         wait: WaitForOthers,
         account: LoggedOff,
         turn: &mut Turn,
     ) {
-        let still_there = self.sessions.get_mut(&session).filter(|s| !s.members.is_empty());
+        let still_there = self.sessions.get_mut(&id).filter(|s| !s.members.is_empty());
         match (wait, still_there) {
             (WaitForOthers::Yes, Some(session)) if !session.is_joinable() => {
                 session.leavers.push((asker, account));
+                if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                    connection.leaving.push(id);
+                }
             }
             _ => self.answer(asker, Ok(Reply::LoggedOff(account)), turn),
         }
@@ -443,6 +446,9 @@ impl Broker {
         self.timers.clear(Timer::Grace(id));
         self.timers.clear(Timer::Linger(id));
         for (asker, account) in leavers {
+            if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                connection.leaving.retain(|session| *session != id);
+            }
             let account = LoggedOff { stayed: stayed.clone(), ..account };
             self.answer(asker, Ok(Reply::LoggedOff(account)), turn);
         }
@@ -551,6 +557,11 @@ impl Broker {
         self.timers.clear(Timer::Closing(id));
         for place in 0..session.providers.len() {
             self.timers.clear(Timer::Reach(id, place));
+        }
+        for process in &session.kept_by {
+            if let Some(process) = self.processes.get_mut(*process) {
+                process.forget_session(id);
+            }
         }
         self.end_closed(session.tag, turn);
         if session.mail == MailAfter::Waits {

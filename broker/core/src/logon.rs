@@ -137,6 +137,7 @@ impl Broker {
             with_mail: 0,
             listeners: std::collections::BTreeSet::new(),
             curious: std::collections::BTreeSet::new(),
+            kept_by: std::collections::BTreeSet::new(),
             adopted: waiting.is_none(),
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),

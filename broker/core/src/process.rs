@@ -112,6 +112,17 @@ impl Process {
             || !self.lost.is_empty()
     }
 
+    /// Sessions whose providers were told of its leaving.
+    pub(crate) fn told(&self) -> BTreeSet<SessionId> {
+        self.notified.iter().copied().chain(self.told_do.iter().map(|(id, _)| *id)).collect()
+    }
+
+    /// A session has ended.
+    pub(crate) fn forget_session(&mut self, id: SessionId) {
+        self.notified.remove(&id);
+        self.told_do.retain(|(session, _)| *session != id);
+    }
+
     /// Whether a store still has to answer for something that it handed over: if that is lost, its Do says so.
     pub(crate) fn is_unwritten(&self) -> bool {
         self.unwritten > 0 || self.recovering > 0
@@ -200,16 +211,13 @@ impl Processes {
         }
     }
 
-    /// The process has ended.
-    pub(crate) fn end(&mut self, key: &ProcessKey) {
+    /// The process has ended. What was known of it, if it was.
+    pub(crate) fn end(&mut self, key: &ProcessKey) -> Option<(ProcessId, Process)> {
         self.former.retain(|(former, _)| former != key);
-        let gone = |p: &Process| p.connections.is_empty();
-        if let Some(id) = self.by_key.get(key).copied()
-            && self.by_id.get(&id).is_some_and(gone)
-        {
-            self.by_key.remove(key);
-            self.by_id.remove(&id);
-        }
+        let gone = |id: &ProcessId| self.by_id.get(id).is_some_and(|p| p.connections.is_empty());
+        let id = self.by_key.get(key).copied().filter(gone)?;
+        self.by_key.remove(key);
+        Some((id, self.by_id.remove(&id)?))
     }
 
     /// A process has so many more, and its user too.

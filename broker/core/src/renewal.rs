@@ -3,9 +3,9 @@
 //! as well (SEED-19).
 //!
 //! ```text
-//!  sound ──answers a Do or a notice──► doubted ──answers anything else──► sound
-//!                             ▲      └──says that it is over──► renewing ──logged on again──► sound
-//!                             └────────────could not be made anew──┘
+//!  sound ──gets a Do or a notice──► doubted ──has answered that, and anything else──► sound
+//!                          ▲      └──says that it is over──► renewing ──logged on again──► sound
+//!                          └────────────could not be made anew──┘
 //! ```
 //!
 //! While a provider is doubted its calls are kept until they are answered. One that the provider answers with one of
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use sundown_protocol::{Code, SessionId};
 
 use crate::answer::{Ask, Ready};
-use crate::broker::{Broker, Called, Caller};
+use crate::broker::{Broker, Called, Caller, Lost};
 use crate::event::{LaneId, Turn};
 use crate::provider::{Effect, ProviderAnswer, ProviderCall, ProviderError, Scope, TransportCall};
 use crate::then::{AfterLogon, Then};
@@ -26,7 +26,7 @@ use crate::then::{AfterLogon, Then};
 /// What a provider answers that is over: it says so, or it panics.
 const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
 
-/// Providers that have answered a notice or a Do, and those that are made anew.
+/// Providers that have got a notice or a Do, and those that are made anew.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Renewals {
@@ -79,8 +79,8 @@ impl Renewals {
 }
 
 impl Broker {
-    /// A provider has answered a notice or a Do, in whatever way: whether it goes on for its other processes is seen at its next
-    /// answer.
+    /// A provider gets a notice or a Do, or has answered it, in whatever way: whether it goes on for its other processes is seen at
+    /// its next answer.
     pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
         let Some(provider) = self.sessions.get(&session).map(|s| &s.providers[place]) else {
             return;
@@ -107,7 +107,10 @@ impl Broker {
             return Some((then, result));
         };
         if !over {
-            self.renewals.doubted.retain(|_, writer| *writer != by);
+            // While it has a notice or a Do, an answer to something else says nothing of what comes after that.
+            if !self.is_told_of_leaving(by) {
+                self.renewals.doubted.retain(|_, writer| *writer != by);
+            }
             return Some((then, result));
         }
         let again = Again { lane, caller, call, then };
@@ -155,8 +158,9 @@ impl Broker {
     /// A lane is closed: nothing is made anew by it.
     pub(crate) fn drop_renewals(&mut self, id: LaneId) {
         self.renewals.doubted.remove(&id);
-        for Again { then, .. } in self.renewals.waiting.remove(&id).unwrap_or_default() {
-            self.lost.push_back((then, Called::Yes));
+        for Again { caller, then, .. } in self.renewals.waiting.remove(&id).unwrap_or_default() {
+            let (called, session) = (Called::Yes, caller.session);
+            self.lost.push_back(Lost { then, called, session });
         }
     }
 }

@@ -20,6 +20,7 @@ use sundown_protocol::{MemberId, SessionId, SessionTag};
 
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId};
+use crate::process::ProcessId;
 use crate::provider::{FastShutdown, ProviderType};
 use crate::reach::Reach;
 use crate::settings::Profile;
@@ -54,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) listeners: BTreeSet<MemberId>,
     /// Members who registered for extended events: when thousands leave, the thousands are not all looked at each time.
     pub(crate) curious: BTreeSet<MemberId>,
+    /// Processes that keep something of it: that its providers were told of their leaving.
+    pub(crate) kept_by: BTreeSet<ProcessId>,
     /// Who waits for the session to start.
     pub(crate) waiting: Vec<Waiting>,
     /// Logoffs that wait for everybody to be gone.

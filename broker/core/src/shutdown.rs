@@ -73,6 +73,16 @@ pub(crate) struct Visit {
     call: Visits,
 }
 
+impl Visit {
+    /// Whether the provider may be over by it.
+    pub(crate) fn tells_of_leaving(&self) -> bool {
+        match self.call {
+            Visits::Notify | Visits::Do => true,
+            Visits::Query | Visits::Flush => false,
+        }
+    }
+}
+
 /// What a provider is called for in a sweep. A Do asks providers first that are younger than the verdict, and has stores write
 /// that are not told to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +206,10 @@ impl Broker {
         let first = !std::mem::replace(&mut process.gave_notice, true);
         // Once is enough for each session: what a provider stopped may be stopped for good.
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
+        for session in &untold {
+            let session = self.sessions.get_mut(session).expect("a member's session outlives it");
+            session.kept_by.insert(id);
+        }
         if first {
             self.tell_ticket(id, turn);
         }
@@ -232,7 +246,13 @@ impl Broker {
         self.end_notices(id, turn);
         let sessions: Vec<_> = self.members_of(id).into_keys().collect();
         let process = self.processes.get_mut(id).expect("it is connected");
+        let told = process.told();
         process.told_do.retain(|(session, _)| sessions.contains(session));
+        for left in told.difference(&process.told()) {
+            if let Some(session) = self.sessions.get_mut(left) {
+                session.kept_by.remove(&id);
+            }
+        }
         self.sweep(What::Do, (id, sessions), asker, deadline, turn);
         Ok(())
     }
@@ -297,7 +317,7 @@ impl Broker {
         }
         // It may have been the last thing that was remembered of a process without connections.
         self.processes.forget_if_over(process);
-        self.drop_sweeps();
+        self.drop_sweeps(turn);
     }
 
     /// Something that a process handed over is not stored, and no member is left to be told.
@@ -312,9 +332,18 @@ impl Broker {
         }
     }
 
-    /// Nobody is asked or told any more for a process that is gone.
-    pub(crate) fn drop_sweeps(&mut self) {
-        self.sweeps.retain(|_, sweep| self.processes.get(sweep.process).is_some());
+    /// Nobody is asked or told any more for a process that is gone: what providers have not begun they never get.
+    pub(crate) fn drop_sweeps(&mut self, turn: &mut Turn) {
+        let gone = |sweep: &Sweep| self.processes.get(sweep.process).is_none();
+        let gone = self.sweeps.iter().filter(|(_, sweep)| gone(sweep)).map(|(number, _)| *number);
+        for number in gone.collect::<Vec<_>>() {
+            let Some(sweep) = self.sweeps.remove(&number) else { continue };
+            self.timers.clear(Timer::Sweep(number));
+            let legs = sweep.legs.into_values();
+            for call in legs.flat_map(|leg| leg.waiting.into_values()).flatten() {
+                self.withdraw(call, turn);
+            }
+        }
     }
 
     /// Whether a request joins a sweep that runs already. It is charged: what waits costs memory, and whoever asks without end
@@ -430,6 +459,10 @@ impl Broker {
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
         let lane = provider.lane;
+        if matches!(call, Visits::Notify | Visits::Do) {
+            // What is asked behind it may find it over.
+            self.doubt(id, place);
+        }
         let call = match call {
             Visits::Query => self.call(lane, caller, Ask::query_fast_shutdown(), visit, turn),
             Visits::Notify => self.call(lane, caller, Ask::notify_process_shutdown(), visit, turn),
@@ -475,7 +508,7 @@ impl Broker {
             };
             self.note_stance(id, place, said);
         }
-        // A notice may end it for good, too (SEED-19).
+        // A notice may end it for good, too (SEED-19). What was asked meanwhile may have been answered before.
         let called = !matches!(result, Ok(Shutdown::Unaware));
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
@@ -514,8 +547,11 @@ impl Broker {
             // Failures of transports and address books are in the log; only what is not persisted keeps a process here.
             What::Do => match result {
                 Ok(_) => {
-                    if let Some(process) = self.processes.get_mut(process) {
-                        process.told_do.insert((id, place));
+                    if let (Some(state), Some(session)) =
+                        (self.processes.get_mut(process), self.sessions.get_mut(&id))
+                    {
+                        state.told_do.insert((id, place));
+                        session.kept_by.insert(process);
                     }
                 }
                 Err(error) if kind == ProviderType::Store => {
