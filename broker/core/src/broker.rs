@@ -23,6 +23,8 @@ use crate::numbers::NumberMap;
 use crate::process::{ProcessId, Processes};
 use crate::provider::{Expected, Known, ProviderAnswer, ProviderCall, ProviderError, Scope, Wrong};
 use crate::renewal::Renewals;
+#[cfg(test)]
+use crate::session::SessionState;
 use crate::session::{Provider, Session, SessionKey};
 use crate::settings::Settings;
 use crate::shutdown::Sweep;
@@ -522,6 +524,159 @@ impl Broker {
             }
         }
         self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
+    }
+
+    /// Checks what is kept where nothing is under way: no call is out, no request waits for its answer, and what was due has
+    /// happened. Each table and counter is what its owners account for. A new field does not compile until it is decided here what
+    /// must be true of it.
+    #[cfg(test)]
+    pub(crate) fn check_at_rest(&self) {
+        let Self {
+            connections,
+            processes,
+            sessions,
+            joinable,
+            ends,
+            members,
+            engines,
+            engine_of,
+            closed,
+            flights,
+            lanes,
+            renewals,
+            calls,
+            lost,
+            timers,
+            stopping,
+            sweeps,
+            grants,
+            doomed,
+            giving_up,
+            // What the broker was told, and what counts up in its life.
+            settings: _,
+            finals: _,
+            departures: _,
+            clocks: _,
+            made: _,
+            // Until a session of that profile can start, or the profile is gone.
+            failed: _,
+        } = self;
+        assert!(calls.is_empty() && lost.is_empty() && flights.is_empty() && sweeps.is_empty());
+        processes.check_at_rest(self);
+        for connection in connections.values() {
+            connection.check_at_rest(self);
+        }
+        for session in sessions.values() {
+            session.check_at_rest(self);
+        }
+        for member in members.values() {
+            member.check_at_rest(self);
+        }
+        for engine in engines.values() {
+            engine.check_at_rest(self);
+        }
+        grants.check_at_rest(self);
+        let may_be_joined = sessions.values().filter(|s| s.is_joinable());
+        assert_eq!(joinable.len(), may_be_joined.count(), "{joinable:?}");
+        assert_eq!(engine_of.len(), engines.len(), "{engine_of:?}");
+        let open = |path: &PathBuf| engine_of.get(path).is_some_and(|e| engines[e].uid.is_some());
+        assert!(!closed.keys().any(open), "a store that is open counts as closed: {closed:?}");
+        let views = sessions.values().flat_map(|s| &s.providers).filter(|p| p.engine.is_none());
+        let views = views.map(|p| p.lane).filter(|lane| lanes.is_open(*lane));
+        let used = engines.values().flat_map(|e| [e.write, e.read]).chain(views).collect();
+        lanes.check_at_rest(&used);
+        renewals.check_at_rest(|lane| lanes.is_open(lane));
+        for (profile, waiting) in doomed {
+            let used = sessions.values().any(|s| s.key.profile == *profile);
+            assert!(used && waiting.is_empty(), "profile {profile:?} can go");
+        }
+        timers.check(|timer| self.is_wanted(timer));
+        assert!(timers.is_set(Timer::GiveUp) || !giving_up.waits() || stopping.is_some());
+        assert_eq!(timers.is_set(Timer::Grants), grants.waiting().next().is_some());
+        for (tag, kept) in ends.iter().filter(|_| stopping.is_none()) {
+            assert_eq!(timers.is_set(Timer::End(*tag)), kept.is_closed(), "{kept:?}");
+        }
+    }
+
+    /// Whether something may still happen where nothing is under way.
+    #[cfg(test)]
+    fn is_wanted(&self, timer: Timer) -> bool {
+        let state = |id| self.sessions.get(&id).map(|s| &s.state);
+        match timer {
+            Timer::Grace(id) => {
+                matches!(state(id), Some(SessionState::Ending { deadline: Some(_), .. }))
+            }
+            Timer::Linger(id) => state(id) == Some(&SessionState::Memberless),
+            Timer::Due(engine) => self.engines.contains_key(&engine),
+            Timer::Idle(engine) => self.engines.get(&engine).is_some_and(|e| e.sessions.is_empty()),
+            Timer::GiveUp => self.giving_up.waits(),
+            Timer::Reach(id, place) => {
+                self.sessions.get(&id).is_some_and(|s| s.providers[place].reach.waits())
+            }
+            Timer::Grants => self.grants.waiting().next().is_some(),
+            Timer::End(tag) => self.ends.get(&tag).is_some_and(Kept::is_closed),
+            Timer::Stop => self.stopping.is_some(),
+            // They are of something that is under way.
+            Timer::Leaving(_)
+            | Timer::Logon(..)
+            | Timer::Closing(_)
+            | Timer::Sweep(_)
+            | Timer::TearDown(_) => false,
+        }
+    }
+
+    /// Checks that nothing is left when everybody has left and stores are closed: the broker is what it was at the start.
+    #[cfg(test)]
+    pub(crate) fn check_as_at_the_start(&self) {
+        let Self {
+            connections,
+            processes,
+            sessions,
+            joinable,
+            ends,
+            members,
+            engines,
+            engine_of,
+            flights,
+            lanes,
+            renewals,
+            calls,
+            lost,
+            timers,
+            sweeps,
+            grants,
+            doomed,
+            // What `status` shows of queues and of sessions that could not start.
+            closed: _,
+            failed: _,
+            // When what waits is given up, by profile (design §3.18).
+            giving_up: _,
+            // What the broker was told, what counts up in its life, and whether that is about to end.
+            settings: _,
+            finals: _,
+            departures: _,
+            clocks: _,
+            made: _,
+            stopping: _,
+        } = self;
+        assert!(connections.is_empty(), "connections are left: {connections:?}");
+        assert!(processes.are_gone(), "processes are left: {processes:?}");
+        assert!(sessions.is_empty(), "sessions are left: {sessions:?}");
+        assert!(joinable.is_empty(), "joinable sessions are left: {joinable:?}");
+        // For two minutes: a client may come back to one (SEED-4).
+        assert!(ends.values().all(Kept::is_closed), "sessions that ended are left: {ends:?}");
+        assert!(members.is_empty(), "members are left: {members:?}");
+        assert!(engines.is_empty(), "stores are left: {engines:?}");
+        assert!(engine_of.is_empty(), "paths of stores are left: {engine_of:?}");
+        assert!(flights.is_empty(), "flights are left: {flights:?}");
+        lanes.check_at_rest(&std::collections::BTreeSet::new());
+        renewals.check_at_rest(|_| false);
+        assert!(calls.is_empty() && lost.is_empty(), "calls are left: {calls:?}, {lost:?}");
+        let lasts = |timer| matches!(timer, Timer::GiveUp | Timer::End(_) | Timer::Stop);
+        timers.check(|timer| lasts(timer) && self.is_wanted(timer));
+        assert!(sweeps.is_empty(), "sweeps are left: {sweeps:?}");
+        grants.check_at_rest(self);
+        assert!(grants.waiting().next().is_none() && doomed.is_empty(), "{grants:?}, {doomed:?}");
     }
 
     /// Whether a notice or a Do is on its way to the provider behind a lane.

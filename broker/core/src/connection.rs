@@ -83,6 +83,34 @@ impl Connection {
     }
 }
 
+#[cfg(test)]
+impl Connection {
+    /// Checks what is kept of a connection that waits for no answer.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self {
+            process,
+            members,
+            leaving,
+            references,
+            // The newest of what was taken away, until the connection ends.
+            lost,
+            gone,
+            requests,
+            bytes,
+            // What its hello said, and what it asked for.
+            library: _,
+            told_tickets: _,
+            granted: _,
+        } = self;
+        assert!(broker.processes.get(*process).is_some(), "a connection of no process");
+        assert!(members.iter().all(|m| broker.members.contains_key(m)), "{members:?}");
+        assert!(references.iter().all(|r| broker.grants.holds(*r)), "{references:?}");
+        assert!(leaving.is_empty(), "a logoff waits: {leaving:?}");
+        assert!(lost.len() <= crate::grants::LOST && gone.len() <= REMEMBERED);
+        assert_eq!((*requests, *bytes), (0, 0), "requests that were answered are charged");
+    }
+}
+
 impl Broker {
     pub(crate) fn connected(
         &mut self,

@@ -361,6 +361,92 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+impl Engine {
+    /// Checks what is kept of an open store that nothing is asked.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self {
+            id,
+            path,
+            uid,
+            sessions,
+            accepted,
+            entries,
+            ready,
+            full,
+            loading,
+            changed,
+            oldest,
+            owners,
+            changing,
+            doubted,
+            unrecorded,
+            stirred,
+            alarm,
+            state,
+            lost,
+            own,
+            // Facts of the store, until it is closed.
+            slot: _,
+            newest: _,
+            write: _,
+            read: _,
+            trouble: _,
+            stance: _,
+            // How much of the queue is known, and from when on it may be asked.
+            horizon: _,
+            parked: _,
+            rests_until: _,
+            // They are compared with the store by whoever has it.
+            counts: _,
+            no_mail: _,
+        } = self;
+        assert_eq!(broker.engine_of.get(path), Some(id), "{path:?}");
+        assert!(sessions.iter().all(|s| broker.sessions.contains_key(s)), "{sessions:?}");
+        assert_eq!(*accepted, 0, "submits that were answered");
+        assert_eq!((*loading, *state), (Loading::No, EngineState::Open));
+        assert!(changed.is_empty() && changing.is_empty() && !oldest.is_asked());
+        assert!(doubted.is_empty(), "it is not known what became of {doubted:?}");
+        assert_ne!(*own, OwnLogon::Asked);
+        assert!(lost.is_none() || sessions.is_empty(), "{sessions:?} go on with {path:?}");
+        assert!(!stirred, "what it may let go was let go");
+        assert!(unrecorded.iter().all(|r| entries.contains_key(r)), "{unrecorded:?}");
+        for (record, members) in owners {
+            let own =
+                |m| broker.members.get(m).is_some_and(|m| m.pending.contains_key(&(*id, *record)));
+            assert!(members.iter().all(own), "{record:x} is {members:?}'s, who do not know it");
+        }
+        let scheduled: BTreeSet<_> = full.values().flatten().chain(ready).copied().collect();
+        for (record, entry) in entries {
+            let Entry { submission, shown, flights, changed, tried: _, untold: _ } = entry;
+            let key = (submission.due, submission.order, *record);
+            let written = !unrecorded.contains(record);
+            assert_eq!((*flights == 0, scheduled.contains(&key)), (written, written), "{entry:?}");
+            assert!(!written || *shown == entry.state(), "{entry:?} is counted as it is");
+            let stored = !matches!(changed, Changed::Some(places) if !places.is_empty());
+            assert!(stored, "{entry:?} is not stored as it is");
+        }
+        let known = scheduled.iter().all(|(.., record)| entries.contains_key(record));
+        assert!(
+            known
+                && ready.len() + full.values().map(BTreeSet::len).sum::<usize>() == scheduled.len()
+        );
+        // A broker that stops writes nothing down again: the next one finds out.
+        let wakes = broker.timers.is_set(Timer::Due(*id)) || broker.stopping.is_some();
+        assert!(wakes || (alarm.is_none() && unrecorded.is_empty()), "nothing wakes it");
+        assert_eq!(broker.timers.is_set(Timer::Idle(*id)), sessions.is_empty() && uid.is_some());
+    }
+
+    /// Submissions by state, and those that wait for a member with mail.
+    pub(crate) fn counted(&self) -> ([i64; 9], i64) {
+        (self.counts, self.no_mail)
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+}
+
 impl Broker {
     /// Submissions in all stores that wait for a member with mail, open or not.
     pub(crate) fn waiting_for_mail(&self) -> u64 {

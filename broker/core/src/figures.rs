@@ -54,6 +54,13 @@ pub(crate) struct Oldest {
     asked: bool,
 }
 
+#[cfg(test)]
+impl Oldest {
+    pub(crate) fn is_asked(self) -> bool {
+        self.asked
+    }
+}
+
 impl Broker {
     /// The figures at this moment.
     pub fn figures(&self) -> Figures {

@@ -42,6 +42,16 @@ pub(crate) enum Unsent {
     Waits(Option<u64>),
 }
 
+#[cfg(test)]
+impl GivingUp {
+    /// Whether a message of some profile is to be given up.
+    pub(crate) fn waits(&self) -> bool {
+        // What began is so for the broker's life.
+        let Self { first, began: _ } = self;
+        !first.is_empty()
+    }
+}
+
 impl Broker {
     pub(crate) fn note_begin(&mut self, now: Duration) {
         self.giving_up.began.get_or_insert(now);

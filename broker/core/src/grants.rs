@@ -37,7 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Grants of one member that were not redeemed yet.
 const MAX_GRANTS: usize = 1_024;
 /// How many references that were taken away a connection remembers, to answer for them with the right code.
-const LOST: usize = 4_096;
+pub(crate) const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
@@ -108,8 +108,30 @@ pub(crate) struct Reference {
 
 #[cfg(test)]
 impl Grants {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.held.is_empty()
+    /// Checks that each reference has its token, its granter and its holder.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self { tokens, held } = self;
+        let mut redeemed = 0;
+        for issued in tokens.values() {
+            match issued {
+                Issued::Waiting(grant) => assert!(broker.members.contains_key(&grant.granter)),
+                Issued::Held(id) => {
+                    assert!(held.contains_key(id), "a token of {id} that is held by nothing");
+                    redeemed += 1;
+                }
+            }
+        }
+        assert_eq!(redeemed, held.len(), "each reference has one token");
+        for (id, reference) in held {
+            let granter = &broker.members[&reference.granter];
+            assert!(granter.references.contains(id), "{id} is its granter's");
+            let holder = &broker.connections[&reference.connection];
+            assert!(holder.references.contains(id), "{id} is its holder's");
+        }
+    }
+
+    pub(crate) fn holds(&self, id: MemberId) -> bool {
+        self.held.contains_key(&id)
     }
 
     /// Whose objects wait for somebody or are held.

@@ -177,6 +177,20 @@ impl Lanes {
         }
     }
 
+    /// Checks that these are the open lanes, and that nothing waits in them.
+    #[cfg(test)]
+    pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
+        let Self { lanes, made: _ } = self;
+        let open: std::collections::BTreeSet<_> = lanes.keys().copied().collect();
+        assert_eq!(open, *used, "lanes that are open, and those that lead to something");
+        for (id, lane) in lanes {
+            let Lane { name: _, provider_type: _, free, first, turns, waiting, last } = lane;
+            assert_eq!(*free, PLACES, "places of {id:?}");
+            let idle = first.is_empty() && turns.is_empty() && waiting.is_empty();
+            assert!(idle && last.is_empty(), "calls wait in {id:?}");
+        }
+    }
+
     /// A call was answered: its place is free.
     pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
         if let Some(lane) = self.lanes.get_mut(&id) {

@@ -91,6 +91,71 @@ pub(crate) enum Departure {
     Done,
 }
 
+#[cfg(test)]
+impl Processes {
+    /// Checks what is kept of processes that wait for nothing.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        // What users use is compared with what their processes do elsewhere.
+        let Self { by_id, by_key, former, users: _, made: _ } = self;
+        assert_eq!(by_id.len(), by_key.len(), "{by_key:?}");
+        for (id, process) in by_id {
+            assert_eq!(by_key.get(&process.key), Some(id), "each has its key");
+            process.check_at_rest(*id, broker);
+        }
+        // The last of them, to know them again. Those that are here are known.
+        let here = former.iter().any(|(key, _)| by_key.contains_key(key));
+        assert!(former.len() <= FORMER && !here, "{former:?}");
+    }
+
+    /// Whether nothing is kept of any process but of those that may come back.
+    pub(crate) fn are_gone(&self) -> bool {
+        let Self { by_id, by_key, former: _, users, made: _ } = self;
+        by_id.is_empty() && by_key.is_empty() && users.is_empty()
+    }
+}
+
+#[cfg(test)]
+impl Process {
+    fn check_at_rest(&self, id: ProcessId, broker: &Broker) {
+        let told = self.told();
+        let Self {
+            connections,
+            unwritten,
+            recovering,
+            verdict,
+            refusing,
+            // What its sessions were told: it ends with them.
+            notified: _,
+            told_do: _,
+            departure,
+            held,
+            lost,
+            // What it is, and what holds for its life (SEED-12, SEED-15).
+            key: _,
+            peer: _,
+            uid: _,
+            host: _,
+            gave_notice: _,
+            has_ticket: _,
+            // It is compared with what it has elsewhere.
+            used: _,
+        } = self;
+        let known = |c: &ConnectionId| broker.connections.get(c).is_some_and(|c| c.process == id);
+        assert!(connections.iter().all(known), "{connections:?} of {id:?}");
+        assert!(
+            !connections.is_empty() || self.is_marked(),
+            "nothing is to be remembered of {id:?}"
+        );
+        assert_eq!((*unwritten, *recovering), (0, 0), "writes of {id:?} were answered");
+        assert!(refusing.is_empty() || *verdict == Some(false), "{refusing:?}");
+        let keeps = |s: &SessionId| broker.sessions.get(s).is_some_and(|s| s.kept_by.contains(&id));
+        assert!(told.iter().all(keeps), "{id:?} keeps sessions that have ended: {told:?}");
+        assert_ne!(*departure, Departure::Doing, "no Do is under way");
+        assert!(held.is_empty(), "what was held by a Do of {id:?}: {held:?}");
+        assert!(lost.len() <= crate::shutdown::MAX_LOST);
+    }
+}
+
 impl Broker {
     /// Whether there is such a process: with a connection, or with something that must be remembered of it until it ends.
     pub fn remembers(&self, process: &ProcessKey) -> bool {

@@ -72,9 +72,13 @@ impl Renewals {
         }
     }
 
+    /// Checks that nothing waits for a new incarnation, and that what is doubted is open.
     #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.doubted.is_empty() && self.waiting.is_empty()
+    pub(crate) fn check_at_rest(&self, is_open: impl Fn(LaneId) -> bool) {
+        let Self { doubted, waiting } = self;
+        assert!(waiting.is_empty(), "{waiting:?} wait to be made anew");
+        let lanes = doubted.iter().flat_map(|(lane, by)| [*lane, *by]);
+        assert!(lanes.into_iter().all(is_open), "{doubted:?} are doubted and closed");
     }
 }
 

@@ -53,7 +53,7 @@ const THINK: Duration = Duration::from_secs(1);
 const JOINING: usize = 256;
 
 /// Of how many messages that are not stored a process is told.
-const MAX_LOST: usize = 1_024;
+pub(crate) const MAX_LOST: usize = 1_024;
 
 /// What a provider said first about fast shutdown; it holds for the provider's life (SEED-17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,4 +108,27 @@ impl Timers {
     pub(crate) fn fired(&mut self) {
         self.armed = None;
     }
+
+    /// Checks that what is set is what waits, each for an owner that wants it.
+    #[cfg(test)]
+    pub(crate) fn check(&self, is_wanted: impl Fn(Timer) -> bool) {
+        let Self { waiting, set, made: _, armed: _ } = self;
+        assert_eq!(waiting.len(), set.len(), "{waiting:?} and {set:?}");
+        for (at, timer) in waiting {
+            assert_eq!(set.get(timer), Some(at), "{timer:?} has one time");
+            assert!(is_wanted(*timer), "{timer:?} is set, and of no use any more");
+        }
+    }
+
+    /// How much is to happen.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether something is to happen.
+    #[cfg(test)]
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.set.contains_key(&timer)
+    }
 }

@@ -27,6 +27,7 @@ mod queue;
 mod quotas;
 mod reach;
 mod renewal;
+mod rest;
 mod shared_logoff;
 mod shutdown;
 mod spooler;

@@ -7,6 +7,7 @@
 //! is told that it may end, and it is told in time.
 
 mod checks;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -860,6 +861,7 @@ impl World {
                 }
             }
             if !moved {
+                self.check_at_rest();
                 return self.check_in_time();
             }
         }

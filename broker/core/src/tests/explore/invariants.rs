@@ -44,6 +44,7 @@ pub(super) fn check_transition(before: &State, step: Step, happened: &Happened, 
 /// Checks of where a state leads in which nothing happens by itself.
 pub(super) fn check_rest(state: &State) {
     let _way = Way(state.way.clone());
+    state.world.check_at_rest();
     there_is_a_way_out(state);
     whoever_wants_to_leave_can(state);
 }
