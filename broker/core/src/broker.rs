@@ -426,7 +426,7 @@ impl Broker {
         }
         self.lanes.answered(lane, turn);
         let (then, result) = match again {
-            Some(again) => match self.judge(lane, *again, (then, result), turn) {
+            Some(again) => match self.judge((lane, call), *again, (then, result), turn) {
                 Some(judged) => judged,
                 None => return,
             },
@@ -689,7 +689,11 @@ impl Broker {
     }
 
     /// A session's view on the provider behind a lane.
-    fn provider_at(&mut self, session: Option<SessionId>, lane: LaneId) -> Option<&mut Provider> {
+    pub(crate) fn provider_at(
+        &mut self,
+        session: Option<SessionId>,
+        lane: LaneId,
+    ) -> Option<&mut Provider> {
         let session = self.sessions.get_mut(&session?)?;
         session.providers.iter_mut().find(|p| p.lane == lane || p.reader == Some(lane))
     }

@@ -95,7 +95,7 @@ impl World {
         assert!(late.is_none(), "{late:?} is not answered at {now:?}");
     }
 
-    /// Members of those who wait for the answer to their Do.
+    /// Members of those who wait for the answer to their Do, but for those that log off: their own logoff takes them out.
     pub(super) fn staying(&self) -> Staying {
         let leaving: Vec<_> =
             self.clients.values().filter(|c| c.open && !c.leaving.is_empty()).collect();
@@ -107,6 +107,7 @@ impl World {
             .broker
             .members
             .values()
+            .filter(|m| !m.is_leaving())
             .map(|m| (self.clients[&m.connection].process.clone(), m.id, m.connection));
         staying.filter(|(process, ..)| waits(process)).collect()
     }
