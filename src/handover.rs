@@ -49,5 +49,6 @@ fn is_gone(error: &Error) -> bool {
 
 /// Whether the message may be stored although the error says otherwise. With its key a repeat is harmless.
 pub(crate) fn may_be_stored(error: &Error) -> bool {
-    error.is_outcome_unknown() || matches!(error.code(), Code::E_DISK_ERROR | Code::E_TIMEOUT)
+    let codes = [Code::E_DISK_ERROR, Code::E_TIMEOUT, Code::E_CORRUPT_DATA];
+    error.is_outcome_unknown() || codes.contains(&error.code())
 }

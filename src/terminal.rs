@@ -43,7 +43,7 @@ impl Tone {
     /// That of a state, as the tables have them.
     fn of(state: &str) -> Self {
         match state.split([':', ' ']).next().unwrap_or_default() {
-            "failed" | "damaged" | "unknown" | "bounced" | "problem" => Self::Red,
+            "failed" | "damaged" | "wrong" | "unknown" | "bounced" | "problem" => Self::Red,
             "deferred" | "held" | "ending" | "draining" | "waiting" | "unreachable" | "warning" => {
                 Self::Yellow
             }

@@ -82,6 +82,10 @@ impl Floor {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

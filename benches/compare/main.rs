@@ -11,7 +11,7 @@
 //! ```
 //!
 //! ```text
-//! requests  sessions  notices  submits  sendmail  smtp  bystanders  starts     the measures
+//! requests  sessions  notices  submits  sendmail  smtp  bystanders  flood  starts   the measures
 //! growth    page  plot                                                         how they grow, and what is shown
 //! measure   things that are timed in turns, and what the times say             load   many clients in one loop
 //! wire      our broker       floor   what the machine does without one         peers, bus   programs that do something alike
@@ -21,6 +21,7 @@
 
 mod bus;
 mod bystanders;
+mod flood;
 mod floor;
 mod growth;
 mod load;
@@ -81,6 +82,10 @@ struct Bench<'a> {
 fn main() -> ExitCode {
     if let Ok(words) = std::env::var(floor::FLOOR) {
         Floor::serve(&words);
+        return ExitCode::SUCCESS;
+    }
+    if let Ok(words) = std::env::var(flood::FLOOD) {
+        flood::flood(&words);
         return ExitCode::SUCCESS;
     }
     if let Some(mut again) = peers::again_beside_them() {
@@ -172,7 +177,7 @@ impl Bench<'_> {
     }
 
     fn run(&self) -> Vec<Line> {
-        let all: [(&str, Method<Self, Vec<Line>>); 13] = [
+        let all: [(&str, Method<Self, Vec<Line>>); 14] = [
             ("request round trip", Self::round_trip),
             ("request throughput", Self::throughput),
             ("notification", Self::notices),
@@ -185,6 +190,7 @@ impl Bench<'_> {
             ("sendmail", Self::sendmail),
             ("SMTP hand-over", Self::smtp),
             ("slowest hundredth of everybody else", Self::bystanders),
+            ("beside a flood", Self::floods),
             ("cold start", Self::starts),
         ];
         let only = self.asked.only.as_deref().unwrap_or_default();

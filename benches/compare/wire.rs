@@ -108,10 +108,7 @@ impl Broker {
 
     /// A client that is a process of its own as far as the broker knows.
     pub(crate) fn connect(&self) -> Client {
-        let mut client = self.greet();
-        client.write();
-        client.welcome();
-        client
+        connect(self.socket())
     }
 
     /// The same, logged on with the hello, as `Mapi::initialize_and_logon` does it.
@@ -126,18 +123,30 @@ impl Broker {
 
     /// A client whose hello is to be written.
     fn greet(&self) -> Client {
-        let stream = UnixStream::connect(self.socket()).expect("the broker accepts");
-        let hello = Hello {
-            magic: MAGIC,
-            oldest: Version::OLDEST as u16,
-            newest: Version::NEWEST as u16,
-            image: chance().to_le_bytes(),
-            library: [0; 16],
-            program: "bench".into(),
-        };
-        let frame = codec::encode(&hello).expect("it is small");
-        Client { stream, asked: 0, inbox: Vec::new(), have: 0, used: 0, frame }
+        greet(self.socket())
     }
+}
+
+/// A client of the broker at that socket, a process of its own as far as the broker knows.
+pub(crate) fn connect(socket: &Path) -> Client {
+    let mut client = greet(socket);
+    client.write();
+    client.welcome();
+    client
+}
+
+fn greet(socket: &Path) -> Client {
+    let stream = UnixStream::connect(socket).expect("the broker accepts");
+    let hello = Hello {
+        magic: MAGIC,
+        oldest: Version::OLDEST as u16,
+        newest: Version::NEWEST as u16,
+        image: chance().to_le_bytes(),
+        library: [0; 16],
+        program: "bench".into(),
+    };
+    let frame = codec::encode(&hello).expect("it is small");
+    Client { stream, asked: 0, inbox: Vec::new(), have: 0, used: 0, frame }
 }
 
 impl Drop for Broker {
@@ -149,7 +158,7 @@ impl Drop for Broker {
 
 /// One connection, one thing at a time.
 pub(crate) struct Client {
-    stream: UnixStream,
+    pub(crate) stream: UnixStream,
     asked: u64,
     /// What was read: up to `have`, and up to `used` it was looked at. It is not cleared for each read.
     inbox: Vec<u8>,

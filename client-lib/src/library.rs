@@ -25,7 +25,7 @@ use crate::notify::{self, News, Told};
 use crate::paths::{Paths, Whose};
 use crate::process;
 use crate::reference::ReferenceState;
-use crate::session::{SessionState, unexpected};
+use crate::session::{SessionState, go_on, unexpected};
 use crate::shutdown::{Memory, Process};
 
 /// How long the library looks for a broker that went away.
@@ -429,7 +429,16 @@ impl Library {
                 session.end(EndReason::StoreLost);
                 self.tell(Told::Session(session, notification));
             }
-            _ => self.tell(Told::Session(session, notification)),
+            _ => self.tell_each(&session, notification),
+        }
+    }
+
+    /// Programs are told of each departure by itself, however many came at once.
+    fn tell_each(&self, session: &Arc<SessionState>, notification: Notification) {
+        let Notification { member, advises, event } = notification;
+        for event in event.each() {
+            let notification = Notification { member, advises: advises.clone(), event };
+            self.tell(Told::Session(Arc::clone(session), notification));
         }
     }
 
@@ -751,7 +760,7 @@ impl Library {
             let action = QueueAction::List { all, after, limit: 64 };
             let (page, next) = self.queue_page(profile, &action)?;
             page.into_iter().for_each(&mut each);
-            match next {
+            match go_on(after, next)? {
                 Some(next) => after = next,
                 None => return Ok(()),
             }

@@ -22,7 +22,7 @@ use rustix::net::{SendFlags, send};
 use rustix::process::Pid;
 use sundown_protocol::hello::{Answer, Hello, MAGIC, Welcome};
 use sundown_protocol::notification::{EndReason, Event};
-use sundown_protocol::reply::FromBroker;
+use sundown_protocol::reply::{FromBroker, ReplyKind};
 use sundown_protocol::request::{Asked, Request};
 use sundown_protocol::{
     Code, Correlation, Fault, Notification, Reply, RequestId, Version, codec, frame,
@@ -100,13 +100,14 @@ impl State {
         hook: Hook,
         frame: &mut Vec<u8>,
     ) -> io::Result<RequestId> {
-        let (id, free) = (next_number(), request.is_free());
+        let (id, free, asked) = (next_number(), request.is_free(), what(&request));
         codec::encode_into(&Asked { id, request }, frame).map_err(io::Error::other)?;
         let cost = (!free).then_some(frame.len() as u64);
         self.requests = u32::from(!free);
         self.bytes = cost.unwrap_or_default();
         self.callers = 1;
-        let waiting = Waiting { cost, hook: Some(hook), outcome: None, interest: Interest::Waits };
+        let (hook, interest) = (Some(hook), Interest::Waits);
+        let waiting = Waiting { asked, cost, hook, outcome: None, interest };
         self.waiting.insert(id, waiting);
         Ok(id)
     }
@@ -120,10 +121,18 @@ enum Reading {
 }
 
 struct Waiting {
+    asked: What,
     cost: Option<u64>,
     hook: Option<Hook>,
     outcome: Option<Outcome>,
     interest: Interest,
+}
+
+/// A request's name, and which reply it has.
+type What = (&'static str, ReplyKind);
+
+fn what(request: &Request) -> What {
+    (request.name(), request.reply())
 }
 
 /// Why a frame was not written.
@@ -327,13 +336,13 @@ impl Link {
         hook: Option<Hook>,
         interest: Interest,
     ) -> Result<RequestId, Error> {
-        let free = request.is_free();
+        let (free, asked) = (request.is_free(), what(&request));
         let id = next_number();
         let mut frame = std::mem::take(&mut *lock(&self.spare));
         codec::encode_into(&Asked { id, request }, &mut frame)
             .map_err(|e| Error::fault(sundown_protocol::Code::E_TOO_BIG, e.to_string()))?;
         let cost = (!free).then_some(frame.len() as u64);
-        self.book(id, cost, hook, interest)?;
+        self.book((id, asked), cost, hook, interest)?;
         let written = self.write(&frame);
         if frame.capacity() <= SPARE {
             frame.clear();
@@ -408,7 +417,7 @@ impl Link {
     /// Waits until the broker's credit allows one more request.
     fn book(
         &self,
-        id: RequestId,
+        (id, asked): (RequestId, What),
         cost: Option<u64>,
         hook: Option<Hook>,
         interest: Interest,
@@ -432,7 +441,7 @@ impl Link {
             state = self.read_or_wait(state, &limits);
             self.leave(&mut state);
         }
-        let waiting = Waiting { cost, hook, outcome: None, interest };
+        let waiting = Waiting { asked, cost, hook, outcome: None, interest };
         state.waiting.insert(id, waiting);
         Ok(())
     }
@@ -514,7 +523,12 @@ impl Link {
             Ok(0) => {
                 state.dead.get_or_insert_with(|| "the broker closed it".into());
             }
-            Ok(_) => self.hand_out(&mut inbox, &mut state),
+            Ok(_) => {
+                self.hand_out(&mut inbox, &mut state);
+                if state.dead.is_some() {
+                    self.hang_up();
+                }
+            }
             Err(error) => {
                 state.dead.get_or_insert_with(|| error.to_string());
             }
@@ -544,7 +558,12 @@ impl Link {
                 Err(error) => Err(error.to_string()),
             };
             match message {
-                Ok(FromBroker::Answer { id, result }) => answered(state, id, result),
+                Ok(FromBroker::Answer { id, result }) => {
+                    if let Err(why) = answered(state, id, result) {
+                        state.dead = Some(why);
+                        return;
+                    }
+                }
                 Ok(FromBroker::Notify(notification)) => {
                     state.stopping |= says_stop(&notification.event);
                     (self.deliver)(notification);
@@ -608,8 +627,13 @@ impl Link {
     /// Ends the connection from this side.
     pub(crate) fn die(&self, why: &str) {
         self.lock().dead.get_or_insert_with(|| why.to_owned());
-        let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Both);
+        self.hang_up();
         self.changed.notify_all();
+    }
+
+    /// Ends the connection of which nothing is read any more. It wakes the watch.
+    fn hang_up(&self) {
+        let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Both);
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -671,8 +695,17 @@ fn says_stop(event: &Event) -> bool {
     matches!(event, Event::CriticalError { reason: EndReason::BrokerStopped, .. })
 }
 
-fn answered(state: &mut State, id: RequestId, result: Outcome) {
-    let Some(waiting) = state.waiting.get_mut(&id) else { return };
+/// An answer has come. A reply that is none to its request is an error of that request and, by what this returns, the end of the
+/// connection: what else the broker says over it is worth nothing.
+fn answered(state: &mut State, id: RequestId, result: Outcome) -> Result<(), String> {
+    let Some(waiting) = state.waiting.get_mut(&id) else { return Ok(()) };
+    let (request, expected) = waiting.asked;
+    let wrong = result.as_ref().ok().map(Reply::kind).filter(|kind| *kind != expected);
+    let wrong = wrong.map(|kind| format!("the broker answered {request} with {kind:?}"));
+    let result = match &wrong {
+        Some(why) => Err(does_not_fit(why)),
+        None => result,
+    };
     if let Some(hook) = waiting.hook.take() {
         hook(&result);
     }
@@ -686,6 +719,13 @@ fn answered(state: &mut State, id: RequestId, result: Outcome) {
         state.requests -= 1;
         state.bytes -= cost;
     }
+    wrong.map_or(Ok(()), Err)
+}
+
+/// What a call is told whose answer is none to what it asked.
+pub(crate) fn does_not_fit(why: &str) -> Fault {
+    let message = format!("{why}, which is no answer to it; what it has done of that is not known");
+    Fault::new(Code::E_CORRUPT_DATA, message)
 }
 
 fn say_hello(

@@ -15,7 +15,7 @@ use crate::link::SharedLink;
 use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
 use crate::notify::{Notice, Sink, SinkFunction};
-use crate::session::{SessionState, done_before, unexpected};
+use crate::session::{SessionState, done_before, go_on, unexpected};
 
 /// An open object. After the broker was away it is opened again when it is used; an unsaved draft cannot be.
 pub(crate) struct ObjectState {
@@ -103,7 +103,7 @@ impl ObjectState {
             let list = |member, object| Request::List { member, object, after, limit: 256 };
             let Reply::Rows(page) = self.call(list)? else { return Err(unexpected()) };
             pages.push(page.rows);
-            match page.next {
+            match go_on(after, page.next)? {
                 Some(next) => after = next,
                 None => return Ok(pages),
             }

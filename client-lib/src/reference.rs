@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::library::Library;
 use crate::link::SharedLink;
 use crate::notify::{News, Notice};
-use crate::session::{read_whole, unexpected};
+use crate::session::{go_on, read_whole, unexpected};
 
 /// A granted object ([`Mapi::redeem`](crate::Mapi::redeem)). It takes list, read and release; dropping it releases it.
 ///
@@ -92,7 +92,7 @@ impl Reference {
                 Reply::Rows(page) => {
                     let TableRows::Messages(rows) = page.rows else { return Err(unexpected()) };
                     messages.extend(rows);
-                    match page.next {
+                    match go_on(after, page.next)? {
                         Some(next) => after = next,
                         None => return Ok(messages),
                     }

@@ -16,7 +16,7 @@ use sundown_protocol::request::{
     Submit,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId, SessionTag,
+    AdviseId, Code, EntryId, FaultDetail, MemberId, ObjectId, Reply, SessionId, SessionTag,
     SubmitKey, Token, UploadId, Version, frame,
 };
 
@@ -24,7 +24,7 @@ use crate::deferred::{Deferred, Submission};
 use crate::error::Error;
 use crate::library::{LOOK, Library, PATIENCE, lock};
 use crate::limits::within;
-use crate::link::{Hook, SharedLink};
+use crate::link::{Hook, SharedLink, does_not_fit};
 use crate::logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, Submissions};
 use crate::mapi::new_key;
 use crate::message::{Message, Submitted};
@@ -833,6 +833,9 @@ impl SessionState {
             Ok(Request::Submit(self.submission(link, member, (message, store, key), when)?))
         })?;
         let Reply::Submitted { entry, state } = reply else { return Err(unexpected()) };
+        if entry.record != key.0 {
+            return Err(unexpected());
+        }
         lock(&self.inner).submissions.add(entry);
         Ok(Submitted { entry, state })
     }
@@ -928,12 +931,14 @@ impl SessionState {
             let again = self.submission(link, member, (&message, store, key), Durability::Durable);
             let answer = again.and_then(|again| Ok(link.call(Request::Submit(again), None)??));
             match answer {
-                Ok(_) => lock(&self.inner).deferred.forget(key),
+                Ok(Reply::Submitted { entry, .. }) if entry.record == key.0 => {
+                    lock(&self.inner).deferred.forget(key);
+                }
                 Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
                     return Err(error);
                 }
                 // It goes on without; the next flush or logoff tries again, and says so.
-                Err(_) => lock(&self.inner).deferred.refused(key),
+                Ok(_) | Err(_) => lock(&self.inner).deferred.refused(key),
             }
         }
         Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
@@ -1032,7 +1037,8 @@ fn may_be_stored_later(error: &Error) -> bool {
         || error.is_outcome_unknown()
         || error.is_disconnected()
         || error.is_unreachable()
-        || error.code() == Code::E_DISK_ERROR
+        // Of these it is not known whether it is stored. With its key a repeat is harmless.
+        || matches!(error.code(), Code::E_DISK_ERROR | Code::E_CORRUPT_DATA)
 }
 
 fn nobody() -> LoggedOn {
@@ -1053,14 +1059,22 @@ pub(crate) fn read_whole(ask: impl Fn(u64) -> Result<Reply, Error>) -> Result<Ve
         let Reply::Piece { size, bytes } = ask(whole.len() as u64)? else {
             return Err(unexpected());
         };
-        let end = bytes.0.is_empty();
         whole.extend_from_slice(&bytes.0);
-        if end || whole.len() as u64 >= size {
+        if whole.len() as u64 >= size {
             return Ok(whole);
+        }
+        if bytes.0.is_empty() {
+            return Err(unexpected());
         }
     }
 }
 
+/// An answer of the right kind that says what cannot be.
 pub(crate) fn unexpected() -> Error {
-    Fault::new(Code::E_CALL_FAILED, "the broker's answer does not fit the question").into()
+    does_not_fit("the broker answered with something else than it was asked for").into()
+}
+
+/// Where to go on behind a page of rows. A cursor that does not go on would be asked for without end.
+pub(crate) fn go_on(after: u64, next: Option<u64>) -> Result<Option<u64>, Error> {
+    if next.is_none_or(|next| next > after) { Ok(next) } else { Err(unexpected()) }
 }

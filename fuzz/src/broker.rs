@@ -227,6 +227,9 @@ impl World {
             Effect::KeepEnd(end) => assert!(!end.profile.is_empty(), "it names its profile"),
             Effect::ForgetEnd(_) => {}
             Effect::GaveUp { call, .. } => assert!(!call.is_empty(), "it says nothing"),
+            Effect::WrongAnswer { provider, call, wrong, .. } => {
+                panic!("what {provider} says is so, and {call} was {wrong}")
+            }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),

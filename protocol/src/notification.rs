@@ -88,6 +88,18 @@ pub enum Event {
     /// How the member's shared session is called in [`Request::Return`](crate::Request::Return). It goes to members of connections
     /// that asked for tickets, behind the answer to their logon. Programs are not told.
     Session(SessionTag),
+    /// As many [`MemberLeft`](Self::MemberLeft) as members left at once. A client of an earlier version is told of each by itself, and
+    /// the library tells programs of each by itself.
+    MembersLeft(Vec<Departure>),
+}
+
+/// A member that left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Who.
+    pub member: MemberId,
+    /// Why.
+    pub reason: LeaveReason,
 }
 
 /// A change of a table (`TABLE_NOTIFICATION`).
@@ -255,13 +267,32 @@ impl FromStr for Events {
 impl Event {
     /// The same in the words of a version: what it has no word for is said by the nearest one that it has.
     #[must_use]
-    pub fn in_version(mut self, version: Version) -> Self {
-        if let Self::CriticalError { reason: reason @ EndReason::StoreLost, .. } = &mut self
-            && version < Version::V3
-        {
+    pub fn in_version(mut self, version: Version) -> Vec<Self> {
+        if version >= Version::V3 {
+            return vec![self];
+        }
+        if let Self::CriticalError { reason: reason @ EndReason::StoreLost, .. } = &mut self {
             *reason = EndReason::SharedLogoff;
         }
-        self
+        self.each().collect()
+    }
+
+    /// How many notices a program sees of it.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::MembersLeft(departures) => departures.len() as u64,
+            _ => 1,
+        }
+    }
+
+    /// Each of the notices that a program sees of it.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        let (one, many) = match self {
+            Self::MembersLeft(departures) => (None, departures),
+            one => (Some(one), Vec::new()),
+        };
+        let left = |Departure { member, reason }| Self::MemberLeft { member, reason };
+        one.into_iter().chain(many.into_iter().map(left))
     }
 
     /// The bit a registration must have to be told, or `None` for what is told to everybody.
@@ -275,6 +306,7 @@ impl Event {
             Self::Deleted(_) => Some(Events::OBJECT_DELETED),
             Self::Table { .. } => Some(Events::TABLE_MODIFIED),
             Self::MemberLeft { .. }
+            | Self::MembersLeft(_)
             | Self::Evicted
             | Self::BrokerStopping { .. }
             | Self::LogoffProgress { .. } => Some(Events::EXTENDED),
@@ -309,10 +341,25 @@ mod tests {
             grace: Some(0),
         };
         let (lost, shared) = (end(EndReason::StoreLost), end(EndReason::SharedLogoff));
-        assert_eq!(lost.clone().in_version(Version::V3), lost);
+        assert_eq!(lost.clone().in_version(Version::V3), std::slice::from_ref(&lost));
         for version in [Version::V1, Version::V2] {
-            assert_eq!(lost.clone().in_version(version), shared);
-            assert_eq!(Event::Evicted.in_version(version), Event::Evicted);
+            assert_eq!(lost.clone().in_version(version), std::slice::from_ref(&shared));
+            assert_eq!(Event::Evicted.in_version(version), [Event::Evicted]);
         }
+    }
+
+    /// Many departures in one notice are told one by one to a client of an earlier version, and count as many where they are missed.
+    #[test]
+    fn many_departures_are_as_many_notices() {
+        let left = [3, 7].map(|member| Departure {
+            member: MemberId(member),
+            reason: LeaveReason::Disconnected,
+        });
+        let one = |Departure { member, reason }| Event::MemberLeft { member, reason };
+        let many = Event::MembersLeft(left.to_vec());
+        assert_eq!((many.count(), Event::Evicted.count()), (2, 1));
+        assert_eq!(many.clone().in_version(Version::V3), std::slice::from_ref(&many));
+        assert_eq!(many.clone().in_version(Version::V2), left.map(one));
+        assert_eq!(many.each().collect::<Vec<_>>(), left.map(one));
     }
 }

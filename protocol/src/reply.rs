@@ -90,6 +90,60 @@ pub enum Reply {
     Ticket(Ticket),
 }
 
+/// Which of the replies a reply is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the reply of that name")]
+pub enum ReplyKind {
+    Done,
+    LoggedOn,
+    LoggedOff,
+    Advised,
+    Opened,
+    Rows,
+    Piece,
+    Submitted,
+    Saved,
+    Setting,
+    Added,
+    Resolved,
+    Redeemed,
+    Status,
+    Queue,
+    Flushed,
+    StoreLoggedOff,
+    ProfileDeleted,
+    Broker,
+    Ticket,
+}
+
+impl Reply {
+    /// Which one it is. [`Request::reply`](crate::request::Request::reply) says which one a request has.
+    pub fn kind(&self) -> ReplyKind {
+        match self {
+            Self::Done => ReplyKind::Done,
+            Self::LoggedOn(_) => ReplyKind::LoggedOn,
+            Self::LoggedOff(_) => ReplyKind::LoggedOff,
+            Self::Advised(_) => ReplyKind::Advised,
+            Self::Opened(_) => ReplyKind::Opened,
+            Self::Rows(_) => ReplyKind::Rows,
+            Self::Piece { .. } => ReplyKind::Piece,
+            Self::Submitted { .. } => ReplyKind::Submitted,
+            Self::Saved(_) => ReplyKind::Saved,
+            Self::Setting(_) => ReplyKind::Setting,
+            Self::Added(_) => ReplyKind::Added,
+            Self::Resolved(_) => ReplyKind::Resolved,
+            Self::Redeemed { .. } => ReplyKind::Redeemed,
+            Self::Status(_) => ReplyKind::Status,
+            Self::Queue { .. } => ReplyKind::Queue,
+            Self::Flushed(_) => ReplyKind::Flushed,
+            Self::StoreLoggedOff(_) => ReplyKind::StoreLoggedOff,
+            Self::ProfileDeleted(_) => ReplyKind::ProfileDeleted,
+            Self::Broker(_) => ReplyKind::Broker,
+            Self::Ticket(_) => ReplyKind::Ticket,
+        }
+    }
+}
+
 /// When a profile goes that was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deletion {

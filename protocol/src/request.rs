@@ -8,7 +8,7 @@ use crate::id::{
     AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionTag, SubmitKey, Token, UploadId,
 };
 use crate::notification::Events;
-use crate::reply::Resource;
+use crate::reply::{ReplyKind, Resource};
 use crate::version::Version;
 
 /// Sets of bits.
@@ -730,6 +730,52 @@ impl Request {
             | Self::Redeem { .. }
             // It would stop the next broker.
             | Self::Stop { .. } => Repeat::Never,
+        }
+    }
+
+    /// Which reply it has, unless it is refused.
+    pub fn reply(&self) -> ReplyKind {
+        match self {
+            Self::Logon(_) | Self::Return { .. } => ReplyKind::LoggedOn,
+            Self::Logoff(_) => ReplyKind::LoggedOff,
+            Self::Advise { .. } => ReplyKind::Advised,
+            Self::Open { .. } | Self::Draft { .. } => ReplyKind::Opened,
+            Self::List { .. } => ReplyKind::Rows,
+            Self::Read { .. } => ReplyKind::Piece,
+            Self::Submit(_) => ReplyKind::Submitted,
+            Self::Save { .. } => ReplyKind::Saved,
+            Self::Setting { .. } => ReplyKind::Setting,
+            Self::AddressBook { action, .. } => match action {
+                AddressAction::Add { .. } => ReplyKind::Added,
+                AddressAction::Remove { .. } => ReplyKind::Done,
+                AddressAction::Resolve { .. } => ReplyKind::Resolved,
+            },
+            Self::Redeem { .. } => ReplyKind::Redeemed,
+            Self::Status => ReplyKind::Status,
+            Self::Queue { action, .. } => match action {
+                QueueAction::List { .. } | QueueAction::Show(_) | QueueAction::Change(..) => {
+                    ReplyKind::Queue
+                }
+                QueueAction::Flush => ReplyKind::Flushed,
+            },
+            Self::StoreLogoff { .. } => ReplyKind::StoreLoggedOff,
+            Self::DeleteProfile { .. } => ReplyKind::ProfileDeleted,
+            Self::Broker => ReplyKind::Broker,
+            Self::Ticket { .. } => ReplyKind::Ticket,
+            Self::Unadvise { .. }
+            | Self::Release { .. }
+            | Self::Upload { .. }
+            | Self::Delete { .. }
+            | Self::DeleteFrom { .. }
+            | Self::AbortSubmit { .. }
+            | Self::Flush { .. }
+            | Self::QueryFastShutdown
+            | Self::NotifyProcessShutdown
+            | Self::DoFastShutdown { .. }
+            | Self::Grant { .. }
+            | Self::Revoke { .. }
+            | Self::Stop { .. }
+            | Self::ValidateState { .. } => ReplyKind::Done,
         }
     }
 

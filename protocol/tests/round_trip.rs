@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use sundown_protocol::codec::{self, CodecError};
 use sundown_protocol::frame;
 use sundown_protocol::hello::{Answer, Hello, Refused, Welcome};
-use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
+use sundown_protocol::notification::{Departure, EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LimitStatus, LoggedOff, LoggedOn,
     MemberStatus, MessageRow, Peer, Place, Previous, ProviderStatus, QueueRow, RecipientRow,
@@ -492,7 +492,7 @@ fn event() -> impl Strategy<Value = Event> {
         (place(), folder()).prop_map(|(place, from)| Event::Moved(place, from)),
         place().prop_map(Event::Deleted),
         (object(), change).prop_map(|(object, change)| Event::Table { object, change }),
-        (member(), leave).prop_map(|(member, reason)| Event::MemberLeft { member, reason }),
+        (member(), leave.clone()).prop_map(|(member, reason)| Event::MemberLeft { member, reason }),
         Just(Event::Evicted),
         any::<u64>().prop_map(|within| Event::BrokerStopping { within }),
         any::<(u64, u64)>()
@@ -501,6 +501,10 @@ fn event() -> impl Strategy<Value = Event> {
         any::<u64>().prop_map(|missed| Event::Lagged { missed }),
         ticket().prop_map(Event::Ticket),
         any::<u128>().prop_map(|tag| Event::Session(SessionTag(tag))),
+        vec((member(), leave.clone()), 0..4).prop_map(|left| {
+            let departure = |(member, reason)| Departure { member, reason };
+            Event::MembersLeft(left.into_iter().map(departure).collect())
+        }),
     ]
 }
 

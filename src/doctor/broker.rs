@@ -56,7 +56,7 @@ pub(super) fn answers(status: &Status) -> Finding {
     Finding::warning("broker", text, advice)
 }
 
-/// Those that failed, are damaged or cannot be reached, with their words.
+/// Those that failed, are damaged, cannot be reached or answer wrongly, with their words.
 pub(super) fn providers(status: &Status) -> Vec<Finding> {
     let mut failed = Vec::new();
     let mut count = 0;
@@ -79,6 +79,9 @@ pub(super) fn providers(status: &Status) -> Vec<Finding> {
             } else if status.starts_with("damaged") {
                 "stop the broker and look at the disk; \"A damaged store\" in docs/operations.md says how to save \
                  what is in it"
+                    .to_owned()
+            } else if status.starts_with("wrong") {
+                "the provider has a fault: tell whoever makes it; `event=wrong-answer` in the log names its calls"
                     .to_owned()
             } else {
                 continue;

@@ -87,8 +87,10 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
             json!({ "event": "durable", "session": session, "entries": entries })
         }
-        // The library keeps it and tells no sink.
-        Event::Ticket(_) | Event::Session(_) => json!({ "event": "ticket", "session": session }),
+        // The library keeps these, and tells no sink of them.
+        Event::Ticket(_) | Event::Session(_) | Event::MembersLeft(_) => {
+            json!({ "event": "ticket", "session": session })
+        }
     }
 }
 

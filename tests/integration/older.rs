@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use sundown_client::{LogoffAnswer, Logon};
+use sundown_client::{Events, LeaveReason, LogoffAnswer, Logon, News};
 use sundown_protocol::hello::{Answer, Welcome};
 use sundown_protocol::notification::EndReason;
 use sundown_protocol::reply::{FromBroker, LoggedOff, LoggedOn};
@@ -108,6 +108,41 @@ fn a_recorded_client_of_version_1_is_served() {
     }
     broker.until("the message", || home.maildir("default").count() == 1);
     assert_eq!(home.maildir("default").only().field("Subject"), ["from an older client"]);
+}
+
+/// Members of one connection leave at once, which is one notice since version 3. A program is told of each, and so is a client of
+/// version 1, in frames that it knows.
+#[test]
+fn many_departures_are_told_one_by_one() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mapi = crate::library::initialize(&home);
+    let session = mapi.logon(Logon::shared()).expect("logged on");
+    let (sender, told) = std::sync::mpsc::channel();
+    let _sink = session
+        .advise(Events::EXTENDED, move |notice| drop(sender.send(notice.news.clone())))
+        .expect("advised");
+    let log_on = |older: &mut Older| {
+        older.say(REQUESTS[0]);
+        hex(&older.answer()[20..28])
+    };
+    let mut stays = Older::connect(&home);
+    let member = log_on(&mut stays);
+    stays.say(&REQUESTS[1].replace("MEMBER", &member));
+    stays.answer();
+    let mut leaves = Older::connect(&home);
+    let members = [0, 1].map(|_| log_on(&mut leaves));
+    drop(leaves);
+    for member in members {
+        let notice = stays.hear();
+        // A notification (1), its member, one registration; `MemberLeft` (7) of that member, `Disconnected` (2).
+        assert_eq!(hex(&notice[..4]), "01000000");
+        assert_eq!(hex(&notice[notice.len() - 16..]), format!("07000000{member}02000000"));
+        let number = u64::from_le_bytes(bytes(&member).try_into().expect("eight bytes"));
+        let member = MemberId(number);
+        let left = Event::MemberLeft { member, reason: LeaveReason::Disconnected };
+        assert_eq!(told.recv_timeout(DEADLINE).expect("told"), News::Broker(left));
+    }
 }
 
 /// The end of a session for a reason that its version has no word for is told in one that it has.

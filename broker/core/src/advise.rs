@@ -12,7 +12,6 @@ use crate::connection::Asker;
 use crate::event::{Effect, EngineId, Turn};
 use crate::member::{Advise, Member};
 use crate::object::Object;
-use crate::provider::ProviderAnswer;
 use crate::quota::Quota;
 
 /// What happened to a message in a store.
@@ -159,16 +158,9 @@ impl Broker {
         }
     }
 
-    pub(crate) fn address_book_changed(
-        &mut self,
-        session: SessionId,
-        answer: Option<&ProviderAnswer>,
-        turn: &mut Turn,
-    ) {
-        if answer.is_some() {
-            let is_table = |o: &Object| *o == Object::AddressBook;
-            self.table_news(session, is_table, &TableChange::Reload, turn);
-        }
+    pub(crate) fn address_book_changed(&mut self, session: SessionId, turn: &mut Turn) {
+        let is_table = |o: &Object| *o == Object::AddressBook;
+        self.table_news(session, is_table, &TableChange::Reload, turn);
     }
 
     /// A row of the status table of a session changed.

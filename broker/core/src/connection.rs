@@ -3,11 +3,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use sundown_protocol::notification::LeaveReason;
-use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId};
+use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId, SessionId};
 
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
-use crate::numbers::NumberMap;
 use crate::process::ProcessId;
 use crate::quota::Quota;
 
@@ -22,14 +21,16 @@ pub(crate) struct Connection {
     pub(crate) members: BTreeSet<MemberId>,
     /// The copy of the library at the other end.
     pub(crate) library: [u8; 16],
+    /// Sessions in which a logoff waits for the others.
+    pub(crate) leaving: Vec<SessionId>,
     /// Objects of other processes' sessions that are held through it.
     pub(crate) references: BTreeSet<MemberId>,
     /// Those that were taken away, in order.
     pub(crate) lost: VecDeque<MemberId>,
     /// Whether it is told of each change of its process's ticket.
     pub(crate) told_tickets: bool,
-    /// Members that did not leave by themselves.
-    pub(crate) gone: NumberMap<MemberId, LeaveReason>,
+    /// Members that did not leave by themselves, in order.
+    gone: VecDeque<(MemberId, LeaveReason)>,
     requests: u32,
     pub(crate) bytes: u64,
     /// What its hello granted: a reload changes it for later connections only.
@@ -47,12 +48,66 @@ pub(crate) struct Asker {
 }
 
 impl Connection {
-    /// Remembers why a member is gone.
-    pub(crate) fn remember(&mut self, member: MemberId, reason: LeaveReason) {
-        let asked_for = matches!(reason, LeaveReason::LoggedOff | LeaveReason::Disconnected);
-        if !asked_for && self.gone.len() < REMEMBERED {
-            self.gone.insert(member, reason);
+    fn new(process: ProcessId, library: [u8; 16], granted: (u32, u64)) -> Self {
+        Self {
+            process,
+            members: BTreeSet::new(),
+            library,
+            leaving: Vec::new(),
+            references: BTreeSet::new(),
+            lost: VecDeque::new(),
+            told_tickets: false,
+            gone: VecDeque::new(),
+            requests: 0,
+            bytes: 0,
+            granted,
         }
+    }
+
+    /// Remembers why a member is gone; of many the newest, whose handles are still used most likely.
+    pub(crate) fn remember(&mut self, member: MemberId, reason: LeaveReason) {
+        if matches!(reason, LeaveReason::LoggedOff | LeaveReason::Disconnected) {
+            return;
+        }
+        let place = self.gone.partition_point(|(known, _)| *known < member);
+        self.gone.insert(place, (member, reason));
+        if self.gone.len() > REMEMBERED {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Why a member is gone that did not leave by itself.
+    pub(crate) fn why_gone(&self, member: MemberId) -> Option<LeaveReason> {
+        let place = self.gone.binary_search_by_key(&member, |(known, _)| *known).ok()?;
+        self.gone.get(place).map(|(_, reason)| *reason)
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// Checks what is kept of a connection that waits for no answer.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self {
+            process,
+            members,
+            leaving,
+            references,
+            // The newest of what was taken away, until the connection ends.
+            lost,
+            gone,
+            requests,
+            bytes,
+            // What its hello said, and what it asked for.
+            library: _,
+            told_tickets: _,
+            granted: _,
+        } = self;
+        assert!(broker.processes.get(*process).is_some(), "a connection of no process");
+        assert!(members.iter().all(|m| broker.members.contains_key(m)), "{members:?}");
+        assert!(references.iter().all(|r| broker.grants.holds(*r)), "{references:?}");
+        assert!(leaving.is_empty(), "a logoff waits: {leaving:?}");
+        assert!(lost.len() <= crate::grants::LOST && gone.len() <= REMEMBERED);
+        assert_eq!((*requests, *bytes), (0, 0), "requests that were answered are charged");
     }
 }
 
@@ -77,19 +132,8 @@ impl Broker {
             self.processes.disconnect(process, connection);
             return turn.emit(Effect::Close { connection, why });
         }
-        let new = Connection {
-            process,
-            members: BTreeSet::new(),
-            library,
-            references: BTreeSet::new(),
-            lost: VecDeque::new(),
-            told_tickets: false,
-            gone: NumberMap::default(),
-            requests: 0,
-            bytes: 0,
-            granted: (self.settings.limits.requests, self.settings.limits.request_bytes),
-        };
-        self.connections.insert(connection, new);
+        let granted = (self.settings.limits.requests, self.settings.limits.request_bytes);
+        self.connections.insert(connection, Connection::new(process, library, granted));
     }
 
     /// Books a request. `None` ends the connection: more was asked at once than was granted.
@@ -175,8 +219,31 @@ impl Broker {
         let Some(state) = self.connections.remove(&connection) else { return };
         self.remove_members(state.members.into_iter().collect(), LeaveReason::Disconnected, turn);
         self.drop_references(state.references, turn);
+        for session in &state.leaving {
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.leavers.retain(|(asker, _)| asker.connection != connection);
+            }
+        }
         self.processes.pay_back(state.process, Quota::RequestBytes, state.bytes as usize);
         self.processes.disconnect(state.process, connection);
-        self.drop_sweeps();
+        self.drop_sweeps(turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Design §3.12: of more members than it remembers a connection remembers those that were put out last.
+    #[test]
+    fn the_newest_who_are_gone_are_remembered() {
+        let mut connection = Connection::new(ProcessId(1), [0; 16], (1, 1));
+        let members = || (1..=REMEMBERED as u64 + 2).map(MemberId);
+        for member in members().rev() {
+            connection.remember(member, LeaveReason::Evicted);
+        }
+        connection.remember(MemberId(0), LeaveReason::LoggedOff);
+        let forgotten = members().filter(|m| connection.why_gone(*m).is_none());
+        assert_eq!(forgotten.collect::<Vec<_>>(), [MemberId(1), MemberId(2)]);
     }
 }

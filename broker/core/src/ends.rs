@@ -145,6 +145,7 @@ impl Broker {
                 let key = SessionKey { user: kept.end.user, profile: kept.end.profile.clone() };
                 let id = self.start_session((key, Some(tag)), Sharing::Shared, Some(waiting), turn);
                 self.ends.get_mut(&tag).expect("looked at before").session = Some(id);
+                self.timers.clear(Timer::End(tag));
             }
         }
         Ok(())

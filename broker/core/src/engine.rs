@@ -11,16 +11,16 @@ use std::time::Duration;
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::{MemberId, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Due, Ready};
+use crate::broker::{Broker, Caller};
 use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
 use crate::figures::Oldest;
 use crate::giving_up::Unsent;
-use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, Recipient, Scope,
-    StoreRead, Submission,
-};
+use crate::provider::{ProviderError, ProviderSpec, ProviderType, Recipient, Scope, Submission};
 use crate::shutdown::Stance;
+use crate::status::Trouble;
 use crate::store_lost::LostStore;
+use crate::then::{AfterDone, AfterLogon};
 use crate::timers::Timer;
 
 /// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
@@ -72,10 +72,14 @@ pub(crate) struct Engine {
     pub(crate) owners: HashMap<u128, Vec<MemberId>>,
     /// Entries that somebody is about to change: they do not depart.
     pub(crate) changing: HashSet<u128>,
+    /// Submissions that the store is asked for, because it is not known whether their submit was done.
+    pub(crate) doubted: HashSet<u128>,
+    /// The newest submission that is counted here since the store was opened, by its place in the queue.
+    pub(crate) newest: u64,
     /// Updates that could not be stored, to be tried again.
     pub(crate) unrecorded: Vec<u128>,
-    /// What was found damaged first since it was opened.
-    pub(crate) damage: Option<String>,
+    /// What was found wrong with it first since it was opened.
+    pub(crate) trouble: Option<Trouble>,
     /// The store object's first answer to `QueryFastShutdown`, for its life and every session that uses it (SEED-17).
     pub(crate) stance: Option<Stance>,
     /// Until when it is left alone.
@@ -89,7 +93,6 @@ pub(crate) struct Engine {
     pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
     own: OwnLogon,
-    used: u64,
 }
 
 /// What was in the queue of a store when it was closed. Nothing changes it until it is opened again.
@@ -297,28 +300,45 @@ impl Engine {
         self.lost.is_some()
     }
 
-    /// Something of the store is damaged. It goes on with the rest, and `status` says so.
-    pub(crate) fn note_damage(&mut self, what: &str) {
-        self.damage.get_or_insert_with(|| what.to_owned());
-    }
-
     /// Whether the store may be asked, or is left alone after a failure.
     pub(crate) fn rests(&self, now: Duration) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
+        self.wakes_at(now).is_some()
+    }
+
+    /// Until when the store is left alone, if it is.
+    pub(crate) fn wakes_at(&self, now: Duration) -> Option<Duration> {
+        self.rests_until.filter(|until| now < *until)
     }
 
     /// Counts an entry under its present state; the final state if it has just become final.
     pub(crate) fn recount(&mut self, record: u128) -> Option<SubmissionState> {
         let entry = self.entries.get_mut(&record)?;
-        let (before, now) = (entry.shown, entry.state());
-        entry.shown = now;
+        let now = entry.state();
+        let before = std::mem::replace(&mut entry.shown, now);
+        let no_mail = entry.submission.no_mail;
+        self.count(before, now, no_mail)
+    }
+
+    /// Counts a submission, that was counted under this state, as it is stored.
+    pub(crate) fn moved(
+        &mut self,
+        before: SubmissionState,
+        stored: &Submission,
+    ) -> Option<SubmissionState> {
+        self.count(before, stored.state(), stored.no_mail)
+    }
+
+    fn count(
+        &mut self,
+        before: SubmissionState,
+        now: SubmissionState,
+        no_mail: bool,
+    ) -> Option<SubmissionState> {
         if !before.is_final() {
             self.counts[before as usize] -= 1;
         }
         if now.is_final() {
-            if !before.is_final() && entry.submission.no_mail {
-                self.no_mail -= 1;
-            }
+            self.no_mail -= i64::from(!before.is_final() && no_mail);
             return (!before.is_final()).then_some(now);
         }
         self.counts[now as usize] += 1;
@@ -338,6 +358,92 @@ impl Engine {
     fn pending(&self) -> i64 {
         use SubmissionState::{Deferred, Queued, Transmitting};
         [Queued, Transmitting, Deferred].iter().map(|s| self.counts[*s as usize]).sum()
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Checks what is kept of an open store that nothing is asked.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self {
+            id,
+            path,
+            uid,
+            sessions,
+            accepted,
+            entries,
+            ready,
+            full,
+            loading,
+            changed,
+            oldest,
+            owners,
+            changing,
+            doubted,
+            unrecorded,
+            stirred,
+            alarm,
+            state,
+            lost,
+            own,
+            // Facts of the store, until it is closed.
+            slot: _,
+            newest: _,
+            write: _,
+            read: _,
+            trouble: _,
+            stance: _,
+            // How much of the queue is known, and from when on it may be asked.
+            horizon: _,
+            parked: _,
+            rests_until: _,
+            // They are compared with the store by whoever has it.
+            counts: _,
+            no_mail: _,
+        } = self;
+        assert_eq!(broker.engine_of.get(path), Some(id), "{path:?}");
+        assert!(sessions.iter().all(|s| broker.sessions.contains_key(s)), "{sessions:?}");
+        assert_eq!(*accepted, 0, "submits that were answered");
+        assert_eq!((*loading, *state), (Loading::No, EngineState::Open));
+        assert!(changed.is_empty() && changing.is_empty() && !oldest.is_asked());
+        assert!(doubted.is_empty(), "it is not known what became of {doubted:?}");
+        assert_ne!(*own, OwnLogon::Asked);
+        assert!(lost.is_none() || sessions.is_empty(), "{sessions:?} go on with {path:?}");
+        assert!(!stirred, "what it may let go was let go");
+        assert!(unrecorded.iter().all(|r| entries.contains_key(r)), "{unrecorded:?}");
+        for (record, members) in owners {
+            let own =
+                |m| broker.members.get(m).is_some_and(|m| m.pending.contains_key(&(*id, *record)));
+            assert!(members.iter().all(own), "{record:x} is {members:?}'s, who do not know it");
+        }
+        let scheduled: BTreeSet<_> = full.values().flatten().chain(ready).copied().collect();
+        for (record, entry) in entries {
+            let Entry { submission, shown, flights, changed, tried: _, untold: _ } = entry;
+            let key = (submission.due, submission.order, *record);
+            let written = !unrecorded.contains(record);
+            assert_eq!((*flights == 0, scheduled.contains(&key)), (written, written), "{entry:?}");
+            assert!(!written || *shown == entry.state(), "{entry:?} is counted as it is");
+            let stored = !matches!(changed, Changed::Some(places) if !places.is_empty());
+            assert!(stored, "{entry:?} is not stored as it is");
+        }
+        let known = scheduled.iter().all(|(.., record)| entries.contains_key(record));
+        assert!(
+            known
+                && ready.len() + full.values().map(BTreeSet::len).sum::<usize>() == scheduled.len()
+        );
+        // A broker that stops writes nothing down again: the next one finds out.
+        let wakes = broker.timers.is_set(Timer::Due(*id)) || broker.stopping.is_some();
+        assert!(wakes || (alarm.is_none() && unrecorded.is_empty()), "nothing wakes it");
+        assert_eq!(broker.timers.is_set(Timer::Idle(*id)), sessions.is_empty() && uid.is_some());
+    }
+
+    /// Submissions by state, and those that wait for a member with mail.
+    pub(crate) fn counted(&self) -> ([i64; 9], i64) {
+        (self.counts, self.no_mail)
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
     }
 }
 
@@ -361,7 +467,7 @@ impl Broker {
         };
         let engine = self.engines.get_mut(&id).expect("listed engines exist");
         engine.sessions.insert(session);
-        engine.used += 1;
+        self.timers.clear(Timer::Idle(id));
         if engine.state == EngineState::Closing {
             engine.state = EngineState::Open;
             self.log_engine_on(id, turn);
@@ -371,7 +477,8 @@ impl Broker {
 
     fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
         let id = EngineId(self.number());
-        let (write, read) = (self.lanes.open(), self.lanes.open());
+        let mut lane = || self.lanes.open(ProviderType::Store, &spec.name);
+        let (write, read) = (lane(), lane());
         turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane: write,
             reader: Some(read),
@@ -402,8 +509,10 @@ impl Broker {
             parked: 0,
             owners: HashMap::new(),
             changing: HashSet::new(),
+            doubted: HashSet::new(),
+            newest: 0,
             unrecorded: Vec::new(),
-            damage: None,
+            trouble: None,
             stance: None,
             rests_until: None,
             stirred: false,
@@ -411,7 +520,6 @@ impl Broker {
             state: EngineState::Open,
             lost: None,
             own: OwnLogon::Asked,
-            used: 0,
         };
         self.engines.insert(id, engine);
         self.engine_of.insert(spec.path.clone(), id);
@@ -429,45 +537,44 @@ impl Broker {
         let engine = self.engines.get_mut(&id).expect("who logs it on has it");
         engine.own = OwnLogon::Asked;
         let lane = engine.write;
-        let then = Then::EngineOpened(id);
-        self.call(lane, Caller::broker(None), ProviderCall::Logon, then, turn);
+        let after = AfterLogon::EngineOpened(id);
+        self.call(lane, Caller::broker(None), Ask::logon(), after, turn);
     }
 
     pub(crate) fn engine_logged_on(
         &mut self,
         id: EngineId,
-        result: Result<&ProviderAnswer, &ProviderError>,
+        result: Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
         if let Some(engine) = self.engines.get_mut(&id) {
             engine.own = if result.is_ok() { OwnLogon::Yes } else { OwnLogon::Failed };
         }
-        self.engine_opened(id, result, turn);
+        if let Ok(ready) = result {
+            self.engine_opened(id, ready, turn);
+        }
     }
 
     /// A session's logon to the store worked: the engine's own does too, if it did not before.
-    pub(crate) fn engine_works(&mut self, id: EngineId, answer: &ProviderAnswer, turn: &mut Turn) {
+    pub(crate) fn engine_works(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
         if self.engines.get(&id).is_some_and(|e| e.own == OwnLogon::Failed) {
             self.log_engine_on(id, turn);
         }
-        self.engine_opened(id, Ok(answer), turn);
+        self.engine_opened(id, ready, turn);
     }
 
-    fn engine_opened(
-        &mut self,
-        id: EngineId,
-        result: Result<&ProviderAnswer, &ProviderError>,
-        turn: &mut Turn,
-    ) {
+    fn engine_opened(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
-        if let Ok(ProviderAnswer::StoreOpened(facts)) = result
+        if let Ready::Store(facts) = ready
             && engine.uid.is_none()
         {
             engine.uid = Some(facts.uid);
             engine.counts = facts.queue.map(|count| count as i64);
             engine.no_mail = facts.no_mail as i64;
             self.closed.remove(&engine.path);
-            engine.damage.clone_from(&facts.damage);
+            if let Some(damage) = facts.damage {
+                Trouble::note(&mut engine.trouble, Trouble::Damage(damage));
+            }
             engine.stirred = true;
         }
         self.load_due(id, turn);
@@ -485,30 +592,29 @@ impl Broker {
         }
         engine.loading = Loading::Yes;
         let after = (horizon != (0, 0)).then_some(horizon);
-        let call = ProviderCall::Read(StoreRead::Due { after, limit: PAGE });
         let lane = engine.read;
-        self.call(lane, Caller::broker(None), call, Then::Due(id), turn);
+        self.call(lane, Caller::broker(None), Ask::due(after, PAGE), id, turn);
     }
 
     pub(crate) fn due_loaded(
         &mut self,
         id: EngineId,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Due, ProviderError>,
         turn: &mut Turn,
     ) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         let stale = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Stale;
         let changed = std::mem::take(&mut engine.changed);
         engine.stirred = true;
-        let Ok(ProviderAnswer::Due { submissions, more, damaged }) = result else {
+        let Ok(Due { submissions, more, damaged }) = result else {
             return self.rest(id, turn);
         };
         if stale {
             return;
         }
         if damaged > 0 {
-            engine
-                .note_damage("a message in its queue is damaged and is not sent; the log names it");
+            let what = "a message in its queue is damaged and is not sent; the log names it";
+            Trouble::note(&mut engine.trouble, Trouble::Damage(what.into()));
         }
         let last = submissions.last().map(|last| (last.due, last.order));
         engine.horizon = last.filter(|_| more);
@@ -525,7 +631,7 @@ impl Broker {
         let until = turn.tick.boot + REST;
         if let Some(engine) = self.engines.get_mut(&id) {
             engine.rests_until = Some(until);
-            self.timers.set(until, Timer::Due(id));
+            self.timers.set_no_later(until, Timer::Due(id));
         }
     }
 
@@ -534,6 +640,10 @@ impl Broker {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.counts[submission.state() as usize] += 1;
         engine.no_mail += i64::from(submission.no_mail);
+        engine.newest = engine.newest.max(submission.order);
+        if !engine.doubted.is_empty() {
+            engine.doubted.remove(&submission.record);
+        }
         engine.stirred = true;
         let key = (submission.due, submission.order);
         if engine.entries.contains_key(&submission.record) {
@@ -630,7 +740,6 @@ impl Broker {
     pub(crate) fn detach_engine(&mut self, id: EngineId, session: SessionId, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.sessions.remove(&session);
-        engine.used += 1;
         if !engine.sessions.is_empty() {
             return;
         }
@@ -639,17 +748,17 @@ impl Broker {
         if engine.uid.is_none() || engine.is_lost() || self.stopping.is_some() {
             self.close_engine(id, turn);
         } else {
-            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id, engine.used));
+            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }
 
-    pub(crate) fn idle(&mut self, id: EngineId, used: u64, turn: &mut Turn) {
-        let Some(engine) = self.engines.get(&id).filter(|e| e.used == used) else { return };
+    pub(crate) fn idle(&mut self, id: EngineId, turn: &mut Turn) {
+        let Some(engine) = self.engines.get(&id) else { return };
         if engine.entries.is_empty() || engine.is_lost() {
             self.close_engine(id, turn);
         } else {
             // Something is still to be written down.
-            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id, used));
+            self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }
 
@@ -663,8 +772,8 @@ impl Broker {
         } else if engine.state == EngineState::Open {
             engine.state = EngineState::Closing;
             let lane = engine.write;
-            let then = Then::EngineClosed(id);
-            self.call(lane, Caller::broker(None).last(), ProviderCall::Logoff, then, turn);
+            let after = AfterDone::EngineClosed(id);
+            self.call(lane, Caller::broker(None).last(), Ask::logoff(), after, turn);
         }
     }
 
@@ -689,13 +798,14 @@ impl Broker {
     pub(crate) fn close_again(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.state = EngineState::Open;
-        let used = engine.used;
-        self.timers.set(turn.tick.boot + REST, Timer::Idle(id, used));
+        self.timers.set(turn.tick.boot + REST, Timer::Idle(id));
     }
 
     /// Leaves an engine behind, closed or hung.
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.engines.remove(&id) else { return };
+        self.timers.clear(Timer::Due(id));
+        self.timers.clear(Timer::Idle(id));
         if engine.uid.is_some() && !engine.is_lost() {
             let queue = engine.counts.map(|count| count.max(0) as u64);
             let waiting_for_mail = engine.no_mail.max(0) as u64;

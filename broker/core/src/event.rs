@@ -9,6 +9,7 @@ use sundown_protocol::{
 };
 
 use crate::ends::End;
+use crate::expected::Wrong;
 use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType};
 use crate::settings::{Profile, Settings};
 
@@ -221,6 +222,17 @@ pub enum Effect {
         /// What it was called for.
         call: &'static str,
         /// For whom.
+        behalf: Box<Behalf>,
+    },
+    /// Write down that a provider answered a call with something that is no answer to it.
+    WrongAnswer {
+        /// The provider.
+        provider: String,
+        /// What it was called for.
+        call: &'static str,
+        /// What is wrong with the answer.
+        wrong: Wrong,
+        /// For whom it was called, and about what.
         behalf: Box<Behalf>,
     },
     /// Write down for the next broker that a shared session ends. What is said of it afterwards waits for that.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::reply::{LimitStatus, SubmissionState};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{self, Ask};
+use crate::broker::{Broker, Caller};
 use crate::event::{EngineId, Turn};
 use crate::member::MemberState;
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, StoreRead};
+use crate::provider::ProviderError;
 
 /// What there is at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +54,13 @@ pub(crate) struct Oldest {
     asked: bool,
 }
 
+#[cfg(test)]
+impl Oldest {
+    pub(crate) fn is_asked(self) -> bool {
+        self.asked
+    }
+}
+
 impl Broker {
     /// The figures at this moment.
     pub fn figures(&self) -> Figures {
@@ -90,19 +98,19 @@ impl Broker {
         for id in asked {
             let engine = self.engines.get_mut(&id).expect("it was listed just now");
             engine.oldest.asked = true;
-            let (lane, question) = (engine.read, ProviderCall::Read(StoreRead::Oldest));
-            self.call(lane, Caller::broker(None).last(), question, Then::Measured(id), turn);
+            let lane = engine.read;
+            self.call(lane, Caller::broker(None).last(), Ask::oldest(), id, turn);
         }
     }
 
     pub(crate) fn measured(
         &mut self,
         id: EngineId,
-        result: &Result<ProviderAnswer, ProviderError>,
+        result: &Result<answer::Oldest, ProviderError>,
     ) {
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.oldest.asked = false;
-        if let Ok(ProviderAnswer::Oldest(submitted)) = result {
+        if let Ok(answer::Oldest(submitted)) = result {
             engine.oldest.submitted = *submitted;
         }
     }

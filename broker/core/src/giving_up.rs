@@ -15,6 +15,7 @@ use crate::event::{EngineId, Turn};
 use crate::provider::Submission;
 use crate::session::{Session, SessionKey};
 use crate::spooler::given_up;
+use crate::timers::Timer;
 
 /// The longest time until it is looked again whether something is to be given up: the wall clock may be set meanwhile. As long
 /// a broker leaves what nobody may send alone after its start, for whoever is about to log on.
@@ -28,8 +29,6 @@ const LEFT_ALONE: Duration = Duration::from_secs(3_600);
 pub(crate) struct GivingUp {
     /// When the first is, in milliseconds since 1970.
     first: BTreeMap<String, u64>,
-    /// For which time the timer is set.
-    alarm: Option<Duration>,
     /// The time of the broker's first event.
     began: Option<Duration>,
 }
@@ -41,6 +40,16 @@ pub(crate) enum Unsent {
     GivenUp(SessionId),
     /// It waits, and may be given up then, if that is known here.
     Waits(Option<u64>),
+}
+
+#[cfg(test)]
+impl GivingUp {
+    /// Whether a message of some profile is to be given up.
+    pub(crate) fn waits(&self) -> bool {
+        // What began is so for the broker's life.
+        let Self { first, began: _ } = self;
+        !first.is_empty()
+    }
 }
 
 impl Broker {
@@ -111,24 +120,19 @@ impl Broker {
     /// A profile was deleted, with all that waited in it.
     pub(crate) fn forget_what_waits(&mut self, profile: &str) {
         self.giving_up.first.remove(profile);
+        if self.giving_up.first.is_empty() {
+            self.timers.clear(Timer::GiveUp);
+        }
     }
 
     fn look_again(&mut self, turn: &mut Turn) {
         let Some(first) = self.giving_up.first.values().min() else { return };
         let sleep = Duration::from_millis(first.saturating_sub(turn.tick.millis()));
-        let at = turn.tick.boot + sleep.min(LOOK_AGAIN);
-        if self.giving_up.alarm.is_none_or(|alarm| at < alarm) {
-            self.giving_up.alarm = Some(at);
-            self.timers.set(at, crate::timers::Timer::GiveUp);
-        }
+        self.timers.set_no_later(turn.tick.boot + sleep.min(LOOK_AGAIN), Timer::GiveUp);
     }
 
     /// Lets profiles look into their queues that have something to give up.
     pub(crate) fn give_up(&mut self, turn: &mut Turn) {
-        if self.giving_up.alarm.is_none_or(|alarm| alarm > turn.tick.boot) {
-            return;
-        }
-        self.giving_up.alarm = None;
         let now = turn.tick.millis();
         let first = &mut self.giving_up.first;
         let due: Vec<_> =

@@ -17,23 +17,27 @@ use sundown_protocol::{
 };
 
 use crate::advise::dead_object;
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::Ask;
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{ConnectionId, Effect, Turn};
 use crate::lanes::Urgency;
+use crate::messages::MAX_ROWS;
 use crate::numbers::NumberMap;
 use crate::object::Object;
 use crate::process::ProcessId;
-use crate::provider::{ProviderCall, StoreRead};
 use crate::quota::Quota;
+use crate::then::Reading;
 use crate::timers::Timer;
 
 /// How long a token may be redeemed.
 const VALID: Duration = Duration::from_secs(60);
+/// How often tokens are looked at whether they have expired, while some wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Grants of one member that were not redeemed yet.
 const MAX_GRANTS: usize = 1_024;
 /// How many references that were taken away a connection remembers, to answer for them with the right code.
-const LOST: usize = 4_096;
+pub(crate) const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
@@ -65,6 +69,16 @@ enum Issued {
     Held(MemberId),
 }
 
+impl Issued {
+    /// When it expires, if it waits for somebody with the token.
+    fn expires(&self) -> Option<Duration> {
+        match self {
+            Self::Waiting(grant) => Some(grant.expires),
+            Self::Held(_) => None,
+        }
+    }
+}
+
 /// An object that waits for somebody with the token.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -94,8 +108,30 @@ pub(crate) struct Reference {
 
 #[cfg(test)]
 impl Grants {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.held.is_empty()
+    /// Checks that each reference has its token, its granter and its holder.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self { tokens, held } = self;
+        let mut redeemed = 0;
+        for issued in tokens.values() {
+            match issued {
+                Issued::Waiting(grant) => assert!(broker.members.contains_key(&grant.granter)),
+                Issued::Held(id) => {
+                    assert!(held.contains_key(id), "a token of {id} that is held by nothing");
+                    redeemed += 1;
+                }
+            }
+        }
+        assert_eq!(redeemed, held.len(), "each reference has one token");
+        for (id, reference) in held {
+            let granter = &broker.members[&reference.granter];
+            assert!(granter.references.contains(id), "{id} is its granter's");
+            let holder = &broker.connections[&reference.connection];
+            assert!(holder.references.contains(id), "{id} is its holder's");
+        }
+    }
+
+    pub(crate) fn holds(&self, id: MemberId) -> bool {
+        self.held.contains_key(&id)
     }
 
     /// Whose objects wait for somebody or are held.
@@ -153,7 +189,7 @@ impl Broker {
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
         self.grants.tokens.insert(key, Issued::Waiting(grant));
         self.members.get_mut(&id).expect("looked at before").waiting_grants += 1;
-        self.timers.set(expires, Timer::Grants);
+        self.timers.set_no_later(expires, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
         Ok(())
     }
@@ -169,6 +205,18 @@ impl Broker {
             }
             valid
         });
+        let waiting = self.grants.tokens.values().filter_map(Issued::expires);
+        if let Some(next) = waiting.min() {
+            // Each time all are looked at; one that is redeemed too late is refused before that, too.
+            self.timers.set(next.max(turn.tick.boot + LOOK_AGAIN), Timer::Grants);
+        }
+    }
+
+    /// Tokens wait no more, or fewer of them.
+    fn fewer_wait(&mut self) {
+        if self.grants.tokens.len() == self.grants.held.len() {
+            self.timers.clear(Timer::Grants);
+        }
     }
 
     pub(crate) fn redeem(
@@ -214,6 +262,7 @@ impl Broker {
         };
         self.grants.tokens.insert(key, Issued::Held(member));
         self.grants.held.insert(member, reference);
+        self.fewer_wait();
         self.processes.charge(process, Quota::Objects, 1);
         let connection = self.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
@@ -246,6 +295,7 @@ impl Broker {
         } else {
             self.grants.tokens.remove(&key);
             self.members.get_mut(&id).expect("looked at before").waiting_grants -= 1;
+            self.fewer_wait();
         }
         Ok(())
     }
@@ -263,8 +313,22 @@ impl Broker {
             let message = "whoever granted this object has left, or has taken it back";
             return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
         }
-        let held = self.grants.held.get(&id).filter(|r| r.connection == asker.connection);
-        let Some(reference) = held else { return Ok(false) };
+        if self.grants.held.get(&id).is_none_or(|r| r.connection != asker.connection) {
+            return Ok(false);
+        }
+        self.serve_reference(asker, id, request, turn)?;
+        Ok(true)
+    }
+
+    /// Lists, reads or releases what a reference refers to.
+    fn serve_reference(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        request: &Request,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let reference = &self.grants.held[&id];
         let engine = self.sessions.get(&reference.session).and_then(|s| s.engine(reference.store));
         let read = engine.and_then(|e| self.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
             Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
@@ -274,32 +338,30 @@ impl Broker {
             process: Some(reference.process),
             urgency: Urgency::InTurn,
         };
-        let question = match (request, reference.granted) {
+        match (request, reference.granted) {
             (Request::Release { object: OBJECT, .. }, _) => {
                 self.let_go(id, turn);
                 self.answer(asker, Ok(Reply::Done), turn);
-                return Ok(true);
             }
             (Request::List { object: OBJECT, after, limit, .. }, Granted::Folder(folder)) => {
-                StoreRead::List { folder, after: *after, limit: (*limit).clamp(1, 256) }
+                let list = Ask::list(folder, *after, (*limit).clamp(1, MAX_ROWS));
+                self.call(read?, caller, list, asker, turn);
             }
             (
                 Request::Read { source: ReadSource::Object(OBJECT), offset, .. },
                 Granted::Message(entry),
-            ) => StoreRead::Piece {
-                record: entry.record,
-                offset: *offset,
-                limit: sundown_protocol::frame::MAX_BLOB as u32,
-            },
+            ) => {
+                let (piece, after) =
+                    (Ask::piece(entry.record, *offset), Reading { asker, tells: None });
+                self.call(read?, caller, piece, after, turn);
+            }
             _ => {
                 let message = "a granted folder can be listed, a granted message read, and both released; \
                                nothing else can be done with them";
                 return Err(Fault::new(Code::E_NO_ACCESS, message));
             }
-        };
-        let (lane, then) = (read?, Then::Reply(asker));
-        self.call(lane, caller, ProviderCall::Read(question), then, turn);
-        Ok(true)
+        }
+        Ok(())
     }
 
     /// A reference is not held any more.
@@ -354,6 +416,7 @@ impl Broker {
             self.grants.tokens.retain(
                 |_, issued| !matches!(issued, Issued::Waiting(grant) if grant.granter == granter),
             );
+            self.fewer_wait();
         }
         for reference in held {
             self.disconnect(reference, turn);

@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
 use crate::numbers::NumberMap;
 use crate::process::ProcessId;
-use crate::provider::ProviderCall;
+use crate::provider::{ProviderCall, ProviderType};
 
 /// Calls that a worker may hold at once. A store commits as many together as it holds.
 pub(crate) const PLACES: usize = 256;
@@ -43,6 +43,9 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Lane {
+    /// The provider that it leads to.
+    name: String,
+    provider_type: ProviderType,
     free: usize,
     first: VecDeque<Outgoing>,
     turns: VecDeque<Payer>,
@@ -87,9 +90,12 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn open(&mut self) -> LaneId {
+    /// A lane to this provider.
+    pub(crate) fn open(&mut self, provider_type: ProviderType, name: &str) -> LaneId {
         self.made += 1;
         let lane = Lane {
+            name: name.to_owned(),
+            provider_type,
             free: PLACES,
             first: VecDeque::new(),
             turns: VecDeque::new(),
@@ -102,6 +108,16 @@ impl Lanes {
 
     pub(crate) fn is_open(&self, id: LaneId) -> bool {
         self.lanes.contains_key(&id)
+    }
+
+    /// The type of the provider that an open lane leads to.
+    pub(crate) fn provider_type(&self, id: LaneId) -> Option<ProviderType> {
+        Some(self.lanes.get(&id)?.provider_type)
+    }
+
+    /// The name of the provider that a lane leads to.
+    pub(crate) fn provider_name(&self, id: LaneId) -> &str {
+        self.lanes.get(&id).map_or("a provider", |lane| &lane.name)
     }
 
     /// Closes a lane. What still waited is never called: these calls.
@@ -158,6 +174,20 @@ impl Lanes {
     pub(crate) fn check(&self, calls: impl Fn(LaneId) -> usize) {
         for (id, lane) in &self.lanes {
             assert_eq!(PLACES - lane.free + lane.waits(), calls(*id), "calls of {id:?}");
+        }
+    }
+
+    /// Checks that these are the open lanes, and that nothing waits in them.
+    #[cfg(test)]
+    pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
+        let Self { lanes, made: _ } = self;
+        let open: std::collections::BTreeSet<_> = lanes.keys().copied().collect();
+        assert_eq!(open, *used, "lanes that are open, and those that lead to something");
+        for (id, lane) in lanes {
+            let Lane { name: _, provider_type: _, free, first, turns, waiting, last } = lane;
+            assert_eq!(*free, PLACES, "places of {id:?}");
+            let idle = first.is_empty() && turns.is_empty() && waiting.is_empty();
+            assert!(idle && last.is_empty(), "calls wait in {id:?}");
         }
     }
 

@@ -23,6 +23,7 @@
 //! | `session`, `logon`, `logoff` | sessions and their members, from the first logon to the last departure |
 //! | `member`, `object`, `advise` | what a member owns; who is told |
 //! | `messages`, `submit` | what goes to a store and back |
+//! | `answer`, `expected`, `then` | what a provider must answer to which call, and what goes on with that |
 //! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
 //! | `lanes` | who may call a provider next |
 //! | `shutdown` | fast shutdown: query, notify, do, for one process |
@@ -37,11 +38,13 @@ pub mod provider;
 pub mod settings;
 
 mod advise;
+mod answer;
 mod broker;
 mod connection;
 mod ends;
 mod engine;
 mod event;
+mod expected;
 mod figures;
 mod giving_up;
 mod grants;
@@ -67,6 +70,7 @@ mod stop;
 mod store_logoff;
 mod store_lost;
 mod submit;
+mod then;
 mod ticket;
 mod timers;
 

@@ -3,30 +3,35 @@
 //! A session closes in phases: transports, then address books, then stores. A later kind is not called before the
 //! earlier kind has answered or had its time; no answer keeps a session open (PLOG-5).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sundown_protocol::notification::{EndReason, LeaveReason};
+use sundown_protocol::notification::{Departure, EndReason, LeaveReason};
 use sundown_protocol::reply::{LoggedOff, Peer, Reply};
 use sundown_protocol::request::{Logoff, LogoffFlags};
 use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::Ask;
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::engine::Engine;
 use crate::event::Turn;
 use crate::member::{Leaving, Member, MemberState, WaitForOthers};
 use crate::object::Object;
-use crate::provider::{MessageContent, ProviderCall, ProviderType};
+use crate::provider::{MessageContent, ProviderType};
 use crate::quota::Quota;
 use crate::session::{MailAfter, ProviderState, Session, SessionState};
 use crate::settings::{Linger, Right, SharedLogoff};
 use crate::shutdown::shut_down;
+use crate::then::AfterDone;
 use crate::timers::Timer;
 
 /// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
 const REFERENCES: Duration = Duration::from_secs(30);
 /// How long a session that was opened for its queue has to read it, once more and once more, when its time is over.
 const READING: Duration = Duration::from_secs(5);
+/// Departures in one notice, so that it is far from what a frame holds.
+const DEPARTURES: usize = 4_096;
 
 impl Broker {
     pub(crate) fn logoff(
@@ -69,13 +74,6 @@ impl Broker {
         });
         self.hurry(id, turn);
         self.check_leaving(id, turn);
-        // Most have left by now, and nothing is to happen when their time would be up.
-        if self.members.contains_key(&id) {
-            self.timers.set(durable, Timer::Leaving(id));
-            if let Some(until) = until {
-                self.timers.set(until, Timer::Leaving(id));
-            }
-        }
         turn.answer_first(before, asker.connection, asker.request);
         Ok(())
     }
@@ -155,11 +153,11 @@ impl Broker {
         let Some(member) = self.members.get_mut(&id) else { return };
         if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
             leaving.drain = leaving.drain.map(|until| until.min(end));
-            self.timers.set(end.max(turn.tick.boot), Timer::Leaving(id));
+            self.timers.set_no_later(end.max(turn.tick.boot), Timer::Leaving(id));
         }
     }
 
-    /// Looks whether a logoff has what it waits for, and finishes it.
+    /// Looks whether a logoff has what it waits for, and finishes it; or until when it waits for it.
     pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
         let held = self.is_held(id);
         // Whoever is done is about to be torn down; its logoff is answered then.
@@ -168,7 +166,7 @@ impl Broker {
         let MemberState::Draining(leaving) = &mut member.state else { return };
         let now = turn.tick.boot;
         if member.unwritten > 0 && now < leaving.durable {
-            return;
+            return self.timers.set(leaving.durable, Timer::Leaving(id));
         }
         if member.unwritten > 0 || !member.failed.is_empty() {
             return self.refuse_leaving(id, turn);
@@ -179,7 +177,8 @@ impl Broker {
         if held {
             return self.timers.set(leaving.references, Timer::Leaving(id));
         }
-        if leaving.drain.is_some_and(|until| now < until) && member.waiting > 0 {
+        if let Some(until) = leaving.drain.filter(|until| now < *until && member.waiting > 0) {
+            self.timers.set(until, Timer::Leaving(id));
             let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
             if std::mem::replace(&mut leaving.told, waiting) != waiting {
                 let finished = began_with - waiting;
@@ -198,16 +197,19 @@ impl Broker {
 
     fn answer_leaver(
         &mut self,
-        session: SessionId,
+        id: SessionId,
         asker: Asker,
         wait: WaitForOthers,
         account: LoggedOff,
         turn: &mut Turn,
     ) {
-        let still_there = self.sessions.get_mut(&session).filter(|s| !s.members.is_empty());
+        let still_there = self.sessions.get_mut(&id).filter(|s| !s.members.is_empty());
         match (wait, still_there) {
             (WaitForOthers::Yes, Some(session)) if !session.is_joinable() => {
                 session.leavers.push((asker, account));
+                if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                    connection.leaving.push(id);
+                }
             }
             _ => self.answer(asker, Ok(Reply::LoggedOff(account)), turn),
         }
@@ -218,6 +220,7 @@ impl Broker {
         let member = self.members.get_mut(&id).expect("it is leaving");
         let state = std::mem::replace(&mut member.state, MemberState::Attached);
         let MemberState::Draining(leaving) = state else { return };
+        self.timers.clear(Timer::Leaving(id));
         let unwritten = member.unwritten > 0;
         let fault = if member.failed.is_empty() && !unwritten {
             crate::grants::held_by(self.holders(id))
@@ -238,7 +241,19 @@ impl Broker {
         reason: LeaveReason,
         turn: &mut Turn,
     ) -> u64 {
-        let Some(mut member) = self.members.remove(&id) else { return 0 };
+        let Some((session, departure, drafts)) = self.take_out(id, reason, turn) else { return 0 };
+        self.tell_departed(session, &[departure], turn);
+        drafts
+    }
+
+    /// Takes a member out of its session: which that was, and what is to be said of it.
+    fn take_out(
+        &mut self,
+        id: MemberId,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) -> Option<(SessionId, Departure, u64)> {
+        let mut member = self.members.remove(&id)?;
         // Whoever is done has left, whatever befalls it before it is torn down.
         let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
         self.departures[reason as usize] += 1;
@@ -258,10 +273,11 @@ impl Broker {
                 engine.disown(*record, id);
             }
         }
-        if let MemberState::Draining(leaving) = &member.state
-            && reason != LeaveReason::LoggedOff
-        {
-            self.answer(leaving.asker, Err(ended(reason)), turn);
+        if let MemberState::Draining(leaving) = &member.state {
+            self.timers.clear(Timer::Leaving(id));
+            if reason != LeaveReason::LoggedOff {
+                self.answer(leaving.asker, Err(ended(reason)), turn);
+            }
         }
         for asker in std::mem::take(&mut member.flushes) {
             self.answer(asker, Err(ended(reason)), turn);
@@ -274,12 +290,25 @@ impl Broker {
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
         session.curious.remove(&id);
+        Some((member.session, Departure { member: id, reason }, drafts))
+    }
+
+    /// Tells those of a session who asked that members left, and looks whether it has a reason to stay without them.
+    fn tell_departed(&mut self, id: SessionId, departures: &[Departure], turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
         let curious: Vec<_> = session.curious.iter().copied().collect();
-        for other in curious {
-            self.tell_asked(other, &News::MemberLeft { member: id, reason }, turn);
+        for departures in departures.chunks(DEPARTURES) {
+            let news = match departures {
+                [Departure { member, reason }] => {
+                    News::MemberLeft { member: *member, reason: *reason }
+                }
+                many => News::MembersLeft(many.to_vec()),
+            };
+            for other in &curious {
+                self.tell_asked(*other, &news, turn);
+            }
         }
-        self.check_vacated(member.session, turn);
-        drafts
+        self.check_vacated(id, turn);
     }
 
     /// A logoff throws unsaved drafts away, as documented; every other end keeps them (design §3.9).
@@ -327,7 +356,7 @@ impl Broker {
     }
 
     /// Takes members out that leave at once. None of them is told that another one leaves: it leaves itself, and what
-    /// thousands are told of thousands would fill the memory.
+    /// thousands are told of thousands would fill the memory. The others are told of all in one notice.
     pub(crate) fn remove_members(
         &mut self,
         members: Vec<MemberId>,
@@ -340,8 +369,14 @@ impl Broker {
                 session.curious.remove(id);
             }
         }
+        let mut departed: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for id in members {
-            self.remove_member(id, reason, turn);
+            if let Some((session, departure, _)) = self.take_out(id, reason, turn) {
+                departed.entry(session).or_default().push(departure);
+            }
+        }
+        for (session, departures) in departed {
+            self.tell_departed(session, &departures, turn);
         }
     }
 
@@ -361,11 +396,8 @@ impl Broker {
             let session = self.sessions.get_mut(&id).expect("looked at just before");
             if session.state != SessionState::Memberless {
                 session.state = SessionState::Memberless;
-                session.linger_until = None;
                 if let Linger::For(time) = linger {
-                    let until = turn.tick.boot + time;
-                    session.linger_until = Some(until);
-                    self.timers.set(until, Timer::Linger(id));
+                    self.timers.set(turn.tick.boot + time, Timer::Linger(id));
                 }
             }
             return;
@@ -385,9 +417,7 @@ impl Broker {
 
     pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.get(&id) else { return };
-        // Somebody may have been here meanwhile: then it stays so long once more.
-        let over = session.linger_until.is_some_and(|until| until <= turn.tick.boot);
-        if session.state != SessionState::Memberless || !over {
+        if session.state != SessionState::Memberless {
             return;
         }
         // One that was opened for its queue looks into it first.
@@ -413,7 +443,12 @@ impl Broker {
             _ => MailAfter::Waits,
         };
         session.state = SessionState::Closing { phase: 0 };
+        self.timers.clear(Timer::Grace(id));
+        self.timers.clear(Timer::Linger(id));
         for (asker, account) in leavers {
+            if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                connection.leaving.retain(|session| *session != id);
+            }
             let account = LoggedOff { stayed: stayed.clone(), ..account };
             self.answer(asker, Ok(Reply::LoggedOff(account)), turn);
         }
@@ -426,7 +461,7 @@ impl Broker {
         session.state = SessionState::Closing { phase };
         if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
             let deadline = turn.tick.boot + self.patience(*kind);
-            self.timers.set(deadline, Timer::Closing(id, phase));
+            self.timers.set(deadline, Timer::Closing(id));
         }
         self.advance_phase(id, turn);
     }
@@ -445,7 +480,7 @@ impl Broker {
             if let SessionState::Closing { phase } = session.state
                 && ProviderType::SHUTDOWN_ORDER[phase as usize] != ProviderType::Store
             {
-                self.timers.set(turn.tick.boot, Timer::Closing(session.id, phase));
+                self.timers.set(turn.tick.boot, Timer::Closing(session.id));
             }
         }
     }
@@ -481,8 +516,8 @@ impl Broker {
             }
         }
         for (lane, place) in calls {
-            let then = Then::LoggedOff(id, place);
-            self.call(lane, Caller::broker(Some(id)), ProviderCall::Logoff, then, turn);
+            let after = AfterDone::LoggedOff(id, place);
+            self.call(lane, Caller::broker(Some(id)), Ask::logoff(), after, turn);
         }
         if !busy {
             self.enter_phase(id, phase + 1, turn);
@@ -496,14 +531,16 @@ impl Broker {
     }
 
     /// The providers of a phase had their time: those that did not answer are left behind.
-    pub(crate) fn phase_over(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
+    pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.state != (SessionState::Closing { phase }) {
-            return;
-        }
+        let SessionState::Closing { phase } = session.state else { return };
         let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
         let mut left = Vec::new();
-        for provider in session.providers.iter_mut().filter(|p| p.kind == kind) {
+        for (place, provider) in session.providers.iter_mut().enumerate() {
+            if provider.kind != kind {
+                continue;
+            }
+            self.timers.clear(Timer::Logon(id, place));
             if provider.state != ProviderState::Gone {
                 provider.state = ProviderState::Gone;
                 left.push(provider.lane);
@@ -517,6 +554,15 @@ impl Broker {
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = self.sessions.remove(&id).expect("it was closing");
+        self.timers.clear(Timer::Closing(id));
+        for place in 0..session.providers.len() {
+            self.timers.clear(Timer::Reach(id, place));
+        }
+        for process in &session.kept_by {
+            if let Some(process) = self.processes.get_mut(*process) {
+                process.forget_session(id);
+            }
+        }
         self.end_closed(session.tag, turn);
         if session.mail == MailAfter::Waits {
             self.remember_what_waits(&session, turn);

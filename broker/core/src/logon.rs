@@ -4,16 +4,15 @@ use sundown_protocol::reply::{LoggedOn, Reply};
 use sundown_protocol::request::{Logon, LogonFlags, Request};
 use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Ready};
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
 use crate::object::Objects;
 use crate::process::{Departure, Held};
-use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType, TransportFacts,
-};
+use crate::provider::{ProviderError, ProviderSpec, ProviderType, TransportFacts};
 use crate::quota::Quota;
 use crate::reach::Reach;
 use crate::session::{
@@ -21,6 +20,7 @@ use crate::session::{
 };
 use crate::settings::{Profile, Right};
 use crate::shutdown::shut_down;
+use crate::then::AfterLogon;
 use crate::timers::Timer;
 
 /// `cchProfileNameMax`.
@@ -137,11 +137,11 @@ impl Broker {
             with_mail: 0,
             listeners: std::collections::BTreeSet::new(),
             curious: std::collections::BTreeSet::new(),
+            kept_by: std::collections::BTreeSet::new(),
             adopted: waiting.is_none(),
             waiting: waiting.into_iter().collect(),
             leavers: Vec::new(),
             evicted: Vec::new(),
-            linger_until: None,
             mail: MailAfter::Waits,
         };
         self.sessions.insert(id, session);
@@ -247,7 +247,7 @@ impl Broker {
         spec: &ProviderSpec,
         turn: &mut Turn,
     ) -> LaneId {
-        let lane = self.lanes.open();
+        let lane = self.lanes.open(provider_type, &spec.name);
         turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane,
             reader: None,
@@ -282,19 +282,18 @@ impl Broker {
     }
 
     fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let session = self.sessions.get_mut(&id).expect("who logs its providers on has it");
-        let provider = &mut session.providers[place];
-        provider.logons += 1;
-        let (lane, logon, then) = (provider.lane, provider.logons, Then::LoggedOn(id, place));
-        self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
-        self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place, logon));
+        let session = self.sessions.get(&id).expect("who logs its providers on has it");
+        let lane = session.providers[place].lane;
+        let after = AfterLogon::LoggedOn(id, place);
+        self.call(lane, Caller::broker(Some(id)), Ask::logon(), after, turn);
+        self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
     }
 
     /// A provider that does not answer its logon is out, and nobody waits for it any more.
-    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, logon: u64, turn: &mut Turn) {
+    pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let provider = &mut session.providers[place];
-        if !matches!(provider.state, ProviderState::LoggingOn(_)) || provider.logons != logon {
+        if !matches!(provider.state, ProviderState::LoggingOn(_)) {
             return;
         }
         // It had its tries: what comes now decides.
@@ -312,7 +311,7 @@ impl Broker {
         &mut self,
         id: SessionId,
         place: usize,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -321,22 +320,24 @@ impl Broker {
         let ProviderState::LoggingOn(failed) = provider.state else { return };
         let engine = provider.engine;
         match result {
-            Ok(answer) => {
+            Ok(ready) => {
                 provider.state = ProviderState::Available;
-                if let ProviderAnswer::TransportReady(facts) = &answer {
-                    provider.is_ready(*facts);
+                self.timers.clear(Timer::Logon(id, place));
+                if let Ready::Transport(facts) = ready {
+                    provider.is_ready(facts);
                 }
                 if let Some(engine) = engine {
-                    self.engine_works(engine, &answer, turn);
+                    self.engine_works(engine, ready, turn);
                 }
             }
             Err(_) if starts && failed + 1 < LOGON_TRIES => {
                 provider.state = ProviderState::LoggingOn(failed + 1);
-                let (lane, then) = (provider.lane, Then::LoggedOn(id, place));
-                self.call(lane, Caller::broker(Some(id)), ProviderCall::Logon, then, turn);
+                let (lane, after) = (provider.lane, AfterLogon::LoggedOn(id, place));
+                self.call(lane, Caller::broker(Some(id)), Ask::logon(), after, turn);
             }
             Err(error) => {
                 put_out(provider, &error.message, session.profile.as_deref(), turn);
+                self.timers.clear(Timer::Logon(id, place));
                 let default_store = session.engines().next().map(|(_, engine)| engine);
                 if starts && engine.is_some() && engine == default_store {
                     let Fault { code, message: why, .. } = error.into();
@@ -588,6 +589,7 @@ impl Broker {
         session.adopted = false;
         if session.state == SessionState::Memberless {
             session.state = SessionState::Active;
+            self.timers.clear(Timer::Linger(id));
         }
         let new = Member {
             id: member,
@@ -673,9 +675,8 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         refusals: 0,
         outages: 0,
         rests_until: std::time::Duration::ZERO,
-        logons: 0,
         validating: false,
-        damage: None,
+        trouble: None,
         unanswered: 0,
     }
 }

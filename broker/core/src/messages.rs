@@ -2,25 +2,28 @@
 
 use sundown_protocol::reply::{Reply, Rows, TableRows};
 use sundown_protocol::request::{
-    AddressAction, Content, Folder, Opening, ReadSource, SettingChange,
+    AddressAction, Blob, Content, Folder, Opening, ReadSource, SettingChange,
 };
-use sundown_protocol::{Code, EntryId, Fault, MemberId, ObjectId, SubmitKey, UploadId, frame};
+use sundown_protocol::{
+    Code, EntryId, Fault, MemberId, ObjectId, SessionId, SubmitKey, UploadId, frame,
+};
 
 use crate::advise::{StoreNews, dead_object};
-use crate::broker::{Broker, Caller, DRAFTS, Then, reply_of};
+use crate::answer::{Address, Appended, Ask, Found, Piece, Removed, Saved};
+use crate::broker::{Broker, Caller, DRAFTS};
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId, Turn};
 use crate::member::{Member, Upload};
 use crate::object::{Draft, Object};
-use crate::provider::{
-    AddressCall, MessageContent, ProviderAnswer, ProviderCall, ProviderError, ProviderType,
-    StoreRead, StoreWrite,
-};
+use crate::provider::{MessageContent, ProviderError, ProviderType};
 use crate::quota::Quota;
 use crate::session::{Provider, ProviderState};
+use crate::then::{
+    AfterAddress, AfterDone, AfterSave, Appending, Deleting, Finding, Reading, Resolving,
+};
 
 /// Rows of one page, whatever was asked for: they must fit a frame.
-const MAX_ROWS: u32 = 256;
+pub(crate) const MAX_ROWS: u32 = 256;
 /// A setting's section, name or value.
 const MAX_SETTING: usize = 64 << 10;
 /// Uploads that one member may have begun.
@@ -49,10 +52,9 @@ impl Broker {
             Opening::StatusTable => Object::StatusTable,
             Opening::Message(entry) => {
                 let (_, engine) = self.engine_of_uid(member, entry.store)?;
-                let call = ProviderCall::Read(StoreRead::Find { record: entry.record });
                 let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
-                let then = Then::Found { asker, member: id, entry };
-                self.call(lane, caller, call, then, turn);
+                let after = Finding { asker, member: id, entry };
+                self.call(lane, caller, Ask::find(entry.record), after, turn);
                 return Ok(());
             }
         };
@@ -63,13 +65,11 @@ impl Broker {
 
     pub(crate) fn found(
         &mut self,
-        asker: Asker,
-        id: MemberId,
-        entry: EntryId,
-        result: Result<ProviderAnswer, ProviderError>,
+        Finding { asker, member: id, entry }: Finding,
+        result: Result<Found, ProviderError>,
         turn: &mut Turn,
     ) {
-        let opened = result.map_err(Fault::from).and_then(|_| {
+        let opened = result.map_err(Fault::from).and_then(|Found| {
             self.check_object_quota(self.attached(asker, id)?)?;
             Ok(Reply::Opened(self.insert_object(id, Object::Message(entry))))
         });
@@ -135,14 +135,12 @@ impl Broker {
         match *member.objects.get(object).ok_or_else(dead_object)? {
             Object::Folder(store, folder) => {
                 let engine = self.engine_for(member, store)?;
-                let call = ProviderCall::Read(StoreRead::List { folder, after, limit });
                 let lane = self.engines[&engine].read;
-                self.call(lane, caller, call, Then::Reply(asker), turn);
+                self.call(lane, caller, Ask::list(folder, after, limit), asker, turn);
             }
             Object::AddressBook => {
                 let lane = self.address_book_lane(member)?;
-                let call = ProviderCall::Address(AddressCall::List { after, limit });
-                self.call(lane, caller, call, Then::Reply(asker), turn);
+                self.call(lane, caller, Ask::list_addresses(after, limit), asker, turn);
             }
             Object::StatusTable => {
                 let rows = TableRows::Status(self.status_rows(member));
@@ -178,28 +176,25 @@ impl Broker {
             },
         };
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
-        let limit = frame::MAX_BLOB as u32;
-        let question = StoreRead::Piece { record: entry.record, offset, limit };
         let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
-        let then = Then::Read(asker, engine, entry.record);
-        self.call(lane, caller, ProviderCall::Read(question), then, turn);
+        let after = Reading { asker, tells: Some((engine, entry.record)) };
+        self.call(lane, caller, Ask::piece(entry.record, offset), after, turn);
         Ok(())
     }
 
     /// Whoever reads a notification has been told.
     pub(crate) fn piece_read(
         &mut self,
-        asker: Asker,
-        (engine, record): (EngineId, u128),
-        result: Result<ProviderAnswer, ProviderError>,
+        Reading { asker, tells }: Reading,
+        result: Result<Piece, ProviderError>,
         turn: &mut Turn,
     ) {
-        let unread = matches!(result, Ok(ProviderAnswer::Piece { unread_notice: true, .. }));
-        self.answer(asker, result.map(reply_of).map_err(Fault::from), turn);
-        let open = self.engines.get(&engine).filter(|e| unread && e.is_open()).map(|e| e.write);
-        if let Some(lane) = open {
-            let seen = ProviderCall::Write(StoreWrite::Seen { record });
-            self.call(lane, Caller::broker(None), seen, Then::Nothing, turn);
+        let unread = result.as_ref().is_ok_and(|piece| piece.unread_notice);
+        let reply = |Piece { size, bytes, .. }| Reply::Piece { size, bytes: Blob(bytes) };
+        self.reply(asker, result.map(reply), turn);
+        let Some((engine, record)) = tells.filter(|_| unread) else { return };
+        if let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.write) {
+            self.call(lane, Caller::broker(None), Ask::seen(record), AfterDone::Nothing, turn);
         }
     }
 
@@ -241,18 +236,16 @@ impl Broker {
         let member = self.members.get_mut(&id).expect("looked at before");
         let unanswered = known.map_or(0, |u| u.unanswered) + 1;
         member.uploads.insert(upload, Upload { store, number, size, unanswered });
-        let call = ProviderCall::Write(StoreWrite::Append { upload: number, bytes });
         let lane = self.engines[&engine].write;
-        self.call(lane, caller, call, Then::Appended { asker, member: id, upload, number }, turn);
+        let after = Appending { asker, member: id, upload, number };
+        self.call(lane, caller, Ask::append(number, bytes), after, turn);
         Ok(())
     }
 
     pub(crate) fn appended(
         &mut self,
-        asker: Asker,
-        id: MemberId,
-        (upload, number): (UploadId, u64),
-        result: Result<ProviderAnswer, ProviderError>,
+        Appending { asker, member: id, upload, number }: Appending,
+        result: Result<Appended, ProviderError>,
         turn: &mut Turn,
     ) {
         if let Some(member) = self.members.get_mut(&id)
@@ -268,7 +261,7 @@ impl Broker {
                 self.discard_from(engine.ok(), caller, number, turn);
             }
         }
-        self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
+        self.reply(asker, result.map(|Appended| Reply::Done), turn);
     }
 
     /// Takes the bytes of a message that a client hands over.
@@ -349,9 +342,9 @@ impl Broker {
             // It is one message, with whatever keys it is saved meanwhile.
             record = *draft.saving.get_or_insert(record);
         }
-        let write = StoreWrite::Save { record, content, recovered: false, now: turn.tick.millis() };
-        let then = Then::Saved { asker, member: id, object, engine, was: record };
-        self.call(lane, caller, ProviderCall::Write(write), then, turn);
+        let save = Ask::save(record, content, turn.tick.millis());
+        let after = AfterSave::Saved { asker, member: id, object, engine, record };
+        self.call(lane, caller, save, after, turn);
         Ok(())
     }
 
@@ -360,11 +353,11 @@ impl Broker {
         asker: Asker,
         (id, object): (MemberId, ObjectId),
         (engine, record): (EngineId, u128),
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Saved, ProviderError>,
         turn: &mut Turn,
     ) {
         let entry = EntryId { store: self.store_uid(engine), record };
-        let new = matches!(result, Ok(ProviderAnswer::Saved { new: true, .. }));
+        let new = result.as_ref().is_ok_and(|saved| saved.new);
         if let Some(member) = self.members.get_mut(&id) {
             member.unwritten -= 1;
             if result.is_ok()
@@ -374,8 +367,7 @@ impl Broker {
                 member.drafts.remove(&object);
             }
         }
-        let reply = result.map(|_| Reply::Saved(entry)).map_err(Fault::from);
-        self.answer(asker, reply, turn);
+        self.reply(asker, result.map(|_| Reply::Saved(entry)), turn);
         if new {
             self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
         }
@@ -387,25 +379,19 @@ impl Broker {
         let Draft { store, content, saving } = draft;
         let Ok(engine) = self.engine_for(member, store) else { return };
         let record = saving.unwrap_or_else(|| turn.record());
-        let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
+        let save = Ask::recover_draft(record, content, turn.tick.millis());
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
         if let Some(process) = self.processes.get_mut(member.process) {
             process.recovering += 1;
         }
-        let then = Then::Recovered { engine, process: member.process, record };
-        self.call(lane, caller, ProviderCall::Write(write), then, turn);
+        let after = AfterSave::Recovered { engine, process: member.process, record };
+        self.call(lane, caller, save, after, turn);
     }
 
-    pub(crate) fn recovered(
-        &mut self,
-        engine: EngineId,
-        answer: Option<&ProviderAnswer>,
-        turn: &mut Turn,
-    ) {
-        if let Some(ProviderAnswer::Saved { place, .. }) = answer {
-            let record = place.entry.record;
-            self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
-        }
+    /// A draft was kept for a program that did not save it.
+    pub(crate) fn recovered(&mut self, engine: EngineId, saved: &Saved, turn: &mut Turn) {
+        let record = saved.place.entry.record;
+        self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
     }
 
     /// Forgets an upload of a member that is gone or does not need it.
@@ -422,8 +408,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         if let Some(lane) = engine.and_then(|e| self.engines.get(&e)).map(|e| e.write) {
-            let call = ProviderCall::Write(StoreWrite::Discard { upload });
-            self.call(lane, caller, call, Then::Nothing, turn);
+            self.call(lane, caller, Ask::discard(upload), AfterDone::Nothing, turn);
         }
     }
 
@@ -437,34 +422,25 @@ impl Broker {
     ) -> Result<(), Fault> {
         let member = self.attached(asker, id)?;
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
-        let record = entry.record;
-        let call = ProviderCall::Write(match from {
-            None => StoreWrite::Delete { record },
-            Some(from) => StoreWrite::DeleteFrom { record, from },
-        });
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
-        self.call(lane, caller, call, Then::Deleted { asker, engine, entry }, turn);
+        let after = Deleting { asker, engine, entry };
+        self.call(lane, caller, Ask::delete(entry.record, from), after, turn);
         Ok(())
     }
 
     pub(crate) fn deleted(
         &mut self,
-        asker: Asker,
-        (engine, entry): (EngineId, EntryId),
-        result: Result<ProviderAnswer, ProviderError>,
+        Deleting { asker, engine, entry }: Deleting,
+        result: Result<Removed, ProviderError>,
         turn: &mut Turn,
     ) {
-        let news = match &result {
-            Ok(ProviderAnswer::Removed { from, to: Some(to) }) => {
-                Some(StoreNews::Moved { from: *from, to: *to })
-            }
-            Ok(ProviderAnswer::Removed { from, to: None }) => Some(StoreNews::Deleted(*from)),
-            _ => None,
+        let Removed { from, to } = match result {
+            Ok(removed) => removed,
+            Err(error) => return self.reply(asker, Err(error), turn),
         };
-        self.answer(asker, result.map(|_| Reply::Done).map_err(Fault::from), turn);
-        if let Some(news) = news {
-            self.store_news(engine, entry.record, news, turn);
-        }
+        self.reply(asker, Ok(Reply::Done), turn);
+        let moved = |to| StoreNews::Moved { from, to };
+        self.store_news(engine, entry.record, to.map_or(StoreNews::Deleted(from), moved), turn);
     }
 
     pub(crate) fn setting(
@@ -485,12 +461,12 @@ impl Broker {
         let member = self.attached(asker, id)?;
         let engine = self.engine_for(member, 0)?;
         let (caller, engine) = (Self::caller(member), &self.engines[&engine]);
-        let (lane, call) = if change == SettingChange::Keep {
-            (engine.read, ProviderCall::Read(StoreRead::Setting { section, name }))
+        let (lane, ask) = if change == SettingChange::Keep {
+            (engine.read, Ask::setting(section, name))
         } else {
-            (engine.write, ProviderCall::Write(StoreWrite::Setting { section, name, change }))
+            (engine.write, Ask::change_setting(section, name, change))
         };
-        self.call(lane, caller, call, Then::Reply(asker), turn);
+        self.call(lane, caller, ask, asker, turn);
         Ok(())
     }
 
@@ -515,15 +491,35 @@ impl Broker {
         }
         let (lane, caller) = (self.address_book_lane(member)?, Self::caller(member));
         let session = member.session;
-        let then = match &action {
-            AddressAction::Add { .. } => Then::Added(asker, session),
-            AddressAction::Remove { .. } => Then::Removed(asker, session),
-            AddressAction::Resolve { name } => {
-                Then::Resolved { asker, member: id, name: name.clone(), tried: 1 }
+        match action {
+            AddressAction::Add { name, addresses } => {
+                let after = AfterAddress::Added(asker, session);
+                self.call(lane, caller, Ask::add_address(name, addresses), after, turn);
             }
-        };
-        self.call(lane, caller, ProviderCall::Address(AddressCall::Act(action)), then, turn);
+            AddressAction::Remove { name } => {
+                let after = AfterDone::AddressRemoved(asker, session);
+                self.call(lane, caller, Ask::remove_address(name), after, turn);
+            }
+            AddressAction::Resolve { name } => {
+                let resolving = Resolving { asker, member: id, name: name.clone(), tried: 1 };
+                let after = AfterAddress::Resolved(resolving);
+                self.call(lane, caller, Ask::resolve(name), after, turn);
+            }
+        }
         Ok(())
+    }
+
+    pub(crate) fn address_added(
+        &mut self,
+        asker: Asker,
+        session: SessionId,
+        result: Result<Address, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if result.is_ok() {
+            self.address_book_changed(session, turn);
+        }
+        self.reply(asker, result.map(|Address(row)| Reply::Added(row.entry)), turn);
     }
 
     /// The working address books of a session, in the profile's order. Changes go to the first.
@@ -537,9 +533,8 @@ impl Broker {
     /// A name that one address book does not know is asked of the next.
     pub(crate) fn resolved(
         &mut self,
-        (asker, id): (Asker, MemberId),
-        (name, tried): (String, usize),
-        result: Result<ProviderAnswer, ProviderError>,
+        Resolving { asker, member: id, name, tried }: Resolving,
+        result: Result<Address, ProviderError>,
         turn: &mut Turn,
     ) {
         let unknown = result.as_ref().is_err_and(|e| e.code == Code::E_NOT_FOUND);
@@ -547,14 +542,12 @@ impl Broker {
             Some((self.address_books(member).nth(tried)?, Self::caller(member)))
         });
         if let Some((lane, caller)) = next {
-            let action = AddressAction::Resolve { name: name.clone() };
-            let then = Then::Resolved { asker, member: id, name, tried: tried + 1 };
-            let call = ProviderCall::Address(AddressCall::Act(action));
-            self.call(lane, caller, call, then, turn);
+            let ask = Ask::resolve(name.clone());
+            let resolving = Resolving { asker, member: id, name, tried: tried + 1 };
+            self.call(lane, caller, ask, AfterAddress::Resolved(resolving), turn);
             return;
         }
-        let reply = result.map(|answer| Reply::Resolved(crate::broker::address(answer)));
-        self.answer(asker, reply.map_err(Fault::from), turn);
+        self.reply(asker, result.map(|Address(row)| Reply::Resolved(row)), turn);
     }
 
     fn address_book_lane(&self, member: &Member) -> Result<LaneId, Fault> {

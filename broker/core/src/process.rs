@@ -91,6 +91,71 @@ pub(crate) enum Departure {
     Done,
 }
 
+#[cfg(test)]
+impl Processes {
+    /// Checks what is kept of processes that wait for nothing.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        // What users use is compared with what their processes do elsewhere.
+        let Self { by_id, by_key, former, users: _, made: _ } = self;
+        assert_eq!(by_id.len(), by_key.len(), "{by_key:?}");
+        for (id, process) in by_id {
+            assert_eq!(by_key.get(&process.key), Some(id), "each has its key");
+            process.check_at_rest(*id, broker);
+        }
+        // The last of them, to know them again. Those that are here are known.
+        let here = former.iter().any(|(key, _)| by_key.contains_key(key));
+        assert!(former.len() <= FORMER && !here, "{former:?}");
+    }
+
+    /// Whether nothing is kept of any process but of those that may come back.
+    pub(crate) fn are_gone(&self) -> bool {
+        let Self { by_id, by_key, former: _, users, made: _ } = self;
+        by_id.is_empty() && by_key.is_empty() && users.is_empty()
+    }
+}
+
+#[cfg(test)]
+impl Process {
+    fn check_at_rest(&self, id: ProcessId, broker: &Broker) {
+        let told = self.told();
+        let Self {
+            connections,
+            unwritten,
+            recovering,
+            verdict,
+            refusing,
+            // What its sessions were told: it ends with them.
+            notified: _,
+            told_do: _,
+            departure,
+            held,
+            lost,
+            // What it is, and what holds for its life (SEED-12, SEED-15).
+            key: _,
+            peer: _,
+            uid: _,
+            host: _,
+            gave_notice: _,
+            has_ticket: _,
+            // It is compared with what it has elsewhere.
+            used: _,
+        } = self;
+        let known = |c: &ConnectionId| broker.connections.get(c).is_some_and(|c| c.process == id);
+        assert!(connections.iter().all(known), "{connections:?} of {id:?}");
+        assert!(
+            !connections.is_empty() || self.is_marked(),
+            "nothing is to be remembered of {id:?}"
+        );
+        assert_eq!((*unwritten, *recovering), (0, 0), "writes of {id:?} were answered");
+        assert!(refusing.is_empty() || *verdict == Some(false), "{refusing:?}");
+        let keeps = |s: &SessionId| broker.sessions.get(s).is_some_and(|s| s.kept_by.contains(&id));
+        assert!(told.iter().all(keeps), "{id:?} keeps sessions that have ended: {told:?}");
+        assert_ne!(*departure, Departure::Doing, "no Do is under way");
+        assert!(held.is_empty(), "what was held by a Do of {id:?}: {held:?}");
+        assert!(lost.len() <= crate::shutdown::MAX_LOST);
+    }
+}
+
 impl Broker {
     /// Whether there is such a process: with a connection, or with something that must be remembered of it until it ends.
     pub fn remembers(&self, process: &ProcessKey) -> bool {
@@ -110,6 +175,17 @@ impl Process {
             || self.gave_notice
             || self.departure == Departure::Done
             || !self.lost.is_empty()
+    }
+
+    /// Sessions whose providers were told of its leaving.
+    pub(crate) fn told(&self) -> BTreeSet<SessionId> {
+        self.notified.iter().copied().chain(self.told_do.iter().map(|(id, _)| *id)).collect()
+    }
+
+    /// A session has ended.
+    pub(crate) fn forget_session(&mut self, id: SessionId) {
+        self.notified.remove(&id);
+        self.told_do.retain(|(session, _)| *session != id);
     }
 
     /// Whether a store still has to answer for something that it handed over: if that is lost, its Do says so.
@@ -200,16 +276,13 @@ impl Processes {
         }
     }
 
-    /// The process has ended.
-    pub(crate) fn end(&mut self, key: &ProcessKey) {
+    /// The process has ended. What was known of it, if it was.
+    pub(crate) fn end(&mut self, key: &ProcessKey) -> Option<(ProcessId, Process)> {
         self.former.retain(|(former, _)| former != key);
-        let gone = |p: &Process| p.connections.is_empty();
-        if let Some(id) = self.by_key.get(key).copied()
-            && self.by_id.get(&id).is_some_and(gone)
-        {
-            self.by_key.remove(key);
-            self.by_id.remove(&id);
-        }
+        let gone = |id: &ProcessId| self.by_id.get(id).is_some_and(|p| p.connections.is_empty());
+        let id = self.by_key.get(key).copied().filter(gone)?;
+        self.by_key.remove(key);
+        Some((id, self.by_id.remove(&id)?))
     }
 
     /// A process has so many more, and its user too.

@@ -9,6 +9,7 @@ use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, Recipient
 use sundown_protocol::request::{AddressAction, Folder, Report, SettingChange};
 use sundown_protocol::{Code, Fault};
 
+pub use crate::expected::{Expected, Known, Wrong};
 pub use sundown_protocol::reply::SubmissionState;
 
 /// The three types of providers, in the order in which every phase of a shutdown calls them.
@@ -320,6 +321,35 @@ pub enum ProviderAnswer {
     Address(AddressRow),
 }
 
+impl ProviderAnswer {
+    /// The name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "Done",
+            Self::Unaware => "Unaware",
+            Self::StoreOpened(_) => "StoreOpened",
+            Self::TransportReady(_) => "TransportReady",
+            Self::Appended(_) => "Appended",
+            Self::Submitted { .. } => "Submitted",
+            Self::Saved { .. } => "Saved",
+            Self::Updated { .. } => "Updated",
+            Self::Hastened { .. } => "Hastened",
+            Self::Removed { .. } => "Removed",
+            Self::Setting(_) => "Setting",
+            Self::Messages { .. } => "Messages",
+            Self::Found { .. } => "Found",
+            Self::Piece { .. } => "Piece",
+            Self::Due { .. } => "Due",
+            Self::Queue { .. } => "Queue",
+            Self::Oldest(_) => "Oldest",
+            Self::Prepared { .. } => "Prepared",
+            Self::Results(_) => "Results",
+            Self::Addresses { .. } => "Addresses",
+            Self::Address(_) => "Address",
+        }
+    }
+}
+
 /// What a store's engine says when it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
@@ -449,7 +479,8 @@ impl StoreWrite {
         }
     }
 
-    fn name(&self) -> &'static str {
+    /// The name in the log.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Append { .. } => "Append",
             Self::Discard { .. } => "Discard",

@@ -13,22 +13,25 @@ use sundown_protocol::reply::{QueueRow, RecipientRow, Reply, SubmissionState};
 use sundown_protocol::request::{QueueAction, QueueChange};
 use sundown_protocol::{Code, EntryId, Fault, MemberId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Hastened, OneSubmission, Queue, Updated};
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
-use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderError, StoreRead, StoreWrite, Submission,
-    SubmissionUpdate,
-};
+use crate::provider::{Effect, ProviderError, Submission, SubmissionUpdate};
 use crate::session::{Session, SessionKey, SessionState, Waiting};
 use crate::settings::Right;
+use crate::spooler::Recording;
+use crate::submit::Doubt;
+use crate::then::{AfterSubmission, AfterUpdate, Listing};
 
 /// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
 /// A page's cursor is the slot of a store and the place in its queue.
 const CURSOR_BITS: u32 = 48;
+/// Places in a store's queue are below this.
+pub(crate) const CURSORS: u64 = 1 << CURSOR_BITS;
 
 /// Bytes of a page of the queue: with what frames it, it must fit a frame.
 const PAGE_BYTES: usize = 640 << 10;
@@ -101,8 +104,8 @@ impl Broker {
         state.changing.insert(wish.record);
         let lane = state.read;
         turn.errand.entry = state.uid.map(|store| EntryId { store, record: wish.record });
-        let question = ProviderCall::Read(StoreRead::Submission { record: wish.record });
-        self.call(lane, caller, question, Then::EntryFound(wish), turn);
+        let after = AfterSubmission::Wanted(wish);
+        self.call(lane, caller, Ask::submission(wish.record), after, turn);
         Ok(())
     }
 
@@ -127,7 +130,7 @@ impl Broker {
     pub(crate) fn entry_found(
         &mut self,
         wish: Wish,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) {
         if let Some(state) = self.engines.get_mut(&wish.engine) {
@@ -142,16 +145,13 @@ impl Broker {
     fn change_now(
         &mut self,
         wish: Wish,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         if let Some(id) = wish.member {
             self.member(wish.asker, id)?;
         }
-        let Ok(ProviderAnswer::Queue { rows, .. }) = result else {
-            return Err(not_in_queue());
-        };
-        let stored = rows.into_iter().next().ok_or_else(not_in_queue)?;
+        let OneSubmission(stored) = result?;
         self.refuse_locked(&wish)?;
         let open = self.engines.get(&wish.engine).filter(|e| e.is_open());
         let state = open.ok_or_else(|| locked(wish.change))?;
@@ -180,8 +180,7 @@ impl Broker {
         let lane = state.write;
         let now = turn.tick.millis();
         let update = SubmissionUpdate::whole(submission, Vec::new(), 0, now);
-        let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
-        self.call(lane, caller, write, Then::EntryChanged(wish), turn);
+        self.call(lane, caller, Ask::update(update), AfterUpdate::EntryChanged(wish), turn);
         Ok(())
     }
 
@@ -211,7 +210,7 @@ impl Broker {
     pub(crate) fn entry_changed(
         &mut self,
         wish: Wish,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Updated, ProviderError>,
         turn: &mut Turn,
     ) {
         let Wish { asker, member, engine, record, change } = wish;
@@ -227,16 +226,21 @@ impl Broker {
         };
         self.answer(asker, reply, turn);
         let Some(state) = self.engines.get_mut(&engine) else { return };
-        if result.is_err() {
+        if let Err(error) = &result {
             // What is stored still stands; it is read again.
-            state.entries.remove(&record);
-            return state.reload();
+            let counted = state.entries.remove(&record).map(|entry| entry.shown);
+            state.reload();
+            if let Some(counted) = counted.filter(|_| error.effect == Effect::Unknown) {
+                self.find_out((engine, record), Doubt::Changed(counted), turn);
+            }
+            return;
         }
         if state.parked > 0 {
             // It may have been one of them.
             state.reload();
         }
-        self.recorded((engine, record), None, Vec::new(), result, turn);
+        let recording = Recording { engine, record, flight: None, bounced: Vec::new() };
+        self.recorded(recording, result, turn);
         let goes = matches!(change, QueueChange::Retry | QueueChange::Release);
         if let Some(submission) = submission.filter(|_| goes) {
             self.revive_for(asker, &submission.profile, turn);
@@ -300,23 +304,21 @@ impl Broker {
     pub(crate) fn hasten(&mut self, flushing: Flushing, after: u64, turn: &mut Turn) {
         let Some(lane) = self.engines.get(&flushing.engine).map(|e| e.write) else { return };
         let (profile, uid) = (flushing.profile.clone(), flushing.uid);
-        let write = StoreWrite::Hasten { profile, uid, after, now: turn.tick.millis() };
-        let then = Then::Hastened(flushing);
-        self.call(lane, Caller::broker(None), ProviderCall::Write(write), then, turn);
+        let hasten = Ask::hasten(profile, uid, after, turn.tick.millis());
+        self.call(lane, Caller::broker(None), hasten, flushing, turn);
     }
 
     pub(crate) fn hastened(
         &mut self,
         mut flushing: Flushing,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Hastened, ProviderError>,
         turn: &mut Turn,
     ) {
         let (failed, next) = match result {
-            Ok(ProviderAnswer::Hastened { found, next }) => {
-                flushing.found += found;
+            Ok(Hastened { found, next }) => {
+                flushing.found = flushing.found.saturating_add(found);
                 (None, next)
             }
-            Ok(_) => (None, None),
             Err(error) => (Some(error), None),
         };
         if let Some(after) = next.filter(|_| self.engines.contains_key(&flushing.engine)) {
@@ -330,10 +332,10 @@ impl Broker {
             (Flush::Store, _) => {}
             (Flush::All { asker, .. }, Some(error)) => {
                 let asker = *asker;
-                self.answer(asker, Err(error.into()), turn);
+                self.reply(asker, Err(error), turn);
             }
             (Flush::All { found, .. }, None) => {
-                *found += flushing.found;
+                *found = found.saturating_add(flushing.found);
                 self.flush_next(flushing, turn);
             }
         }
@@ -394,84 +396,117 @@ impl Broker {
         action: &QueueAction,
         turn: &mut Turn,
     ) {
-        let (question, asked) = match action {
+        match action {
             QueueAction::List { all, after, limit } => {
-                let (slot, after) = (after >> CURSOR_BITS, after & ((1 << CURSOR_BITS) - 1));
-                let asked = self.next_open_engine(slot);
-                // The store that was being listed may have closed meanwhile.
-                let after = asked.filter(|e| e.slot == slot).map_or(0, |_| after);
-                let limit = (*limit).clamp(1, MAX_QUEUE_ROWS);
-                (StoreRead::Queue { all: *all, after, limit }, asked)
+                self.list_queue(asker, profile, *all, (*after, *limit), turn);
             }
-            QueueAction::Show(entry) => {
-                let asked = self.open_engines().find(|e| e.uid == Some(entry.store));
-                (StoreRead::Submission { record: entry.record }, asked)
+            QueueAction::Show(entry) => self.show_entry(asker, profile, *entry, turn),
+            QueueAction::Change(entry, change) => self.change(asker, *entry, *change, turn),
+            QueueAction::Flush => self.flush_queues(asker, profile, turn),
+        }
+    }
+
+    fn list_queue(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        all: bool,
+        (after, limit): (u64, u32),
+        turn: &mut Turn,
+    ) {
+        let (slot, after) = (after >> CURSOR_BITS, after & (CURSORS - 1));
+        let Some(asked) = self.next_open_engine(slot) else {
+            return self.answer(asker, Ok(Reply::Queue { rows: Vec::new(), next: None }), turn);
+        };
+        // The store that was being listed may have closed meanwhile.
+        let after = if asked.slot == slot { after } else { 0 };
+        let (engine, lane, slot) = (asked.id, asked.read, asked.slot);
+        let ask = Ask::queue(all, after, limit.clamp(1, MAX_QUEUE_ROWS));
+        let listing = Listing { asker, engine, profile, slot };
+        self.call(lane, Caller::broker(None), ask, listing, turn);
+    }
+
+    fn show_entry(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) {
+        let asked = self.open_engines().find(|e| e.uid == Some(entry.store));
+        let Some((engine, lane)) = asked.map(|e| (e.id, e.read)) else {
+            return self.answer(asker, Err(not_in_queue()), turn);
+        };
+        let after = AfterSubmission::Shown { asker, engine, profile };
+        self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
+    }
+
+    /// Whether a user may see a submission, among those of one profile or of all.
+    fn may_see(&self, asker: Asker, profile: Option<&str>, submission: &Submission) -> bool {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        profile.is_none_or(|p| p == submission.profile)
+            && (submission.uid == uid || self.administers(uid, &submission.profile))
+    }
+
+    pub(crate) fn entry_shown(
+        &mut self,
+        asker: Asker,
+        (engine, profile): (EngineId, Option<&str>),
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let shown = result.map_err(Fault::from).and_then(|OneSubmission(submission)| {
+            if !self.may_see(asker, profile, &submission) {
+                return Err(not_in_queue());
             }
-            QueueAction::Change(entry, change) => return self.change(asker, *entry, *change, turn),
-            QueueAction::Flush => return self.flush_queues(asker, profile, turn),
-        };
-        let Some((engine, lane, slot)) = asked.map(|e| (e.id, e.read, e.slot)) else {
-            let result = match action {
-                QueueAction::List { .. } => Ok(Reply::Queue { rows: Vec::new(), next: None }),
-                _ => Err(not_in_queue()),
-            };
-            return self.answer(asker, result, turn);
-        };
-        let slot = matches!(action, QueueAction::List { .. }).then_some(slot);
-        let then = Then::Queue { asker, engine, profile, slot };
-        self.call(lane, Caller::broker(None), ProviderCall::Read(question), then, turn);
+            // What is known here may be newer, and is not durable.
+            let row = short_enough(submission.row(self.store_uid(engine)));
+            Ok(Reply::Queue { rows: vec![row], next: None })
+        });
+        self.answer(asker, shown, turn);
     }
 
     pub(crate) fn queue_listed(
         &mut self,
-        asker: Asker,
-        engine: EngineId,
-        profile: Option<&str>,
-        slot: Option<u64>,
-        result: Result<ProviderAnswer, ProviderError>,
+        listing: &Listing,
+        result: Result<Queue, ProviderError>,
         turn: &mut Turn,
     ) {
-        let state = self.engines.get(&engine);
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
-        let reply = result.map_err(Fault::from).and_then(|answer| {
-            let (Some(state), ProviderAnswer::Queue { rows, next }) = (state, answer) else {
-                return Err(not_in_queue());
-            };
-            let mine = |s: &Submission| s.uid == uid || self.administers(uid, &s.profile);
-            let shown = |s: Submission| {
-                // What is known here may be newer, and is not durable.
-                s.row(state.uid.unwrap_or(0))
-            };
-            let wanted = |s: &Submission| profile.is_none_or(|p| p == s.profile) && mine(s);
-            let mut last_shown = None;
-            let mut room = PAGE_BYTES;
-            let mut whole = true;
-            let mut page_rows = Vec::new();
-            for row in rows.into_iter().filter(wanted) {
-                let order = row.order;
-                let row = shown(row);
-                let size = wire_size(&row);
-                if size > room && !page_rows.is_empty() {
-                    whole = false;
-                    break;
-                }
-                room = room.saturating_sub(size);
-                last_shown = Some(order);
-                page_rows.push(short_enough(row));
-            }
-            let rows = page_rows;
-            let next = if whole { next } else { last_shown };
-            let Some(slot) = slot else {
-                let found = !rows.is_empty();
-                return found.then_some(Reply::Queue { rows, next: None }).ok_or_else(not_in_queue);
-            };
-            let next = match next {
-                Some(after) => Some(slot << CURSOR_BITS | after),
-                None => self.next_open_engine(slot + 1).map(|e| e.slot << CURSOR_BITS),
-            };
-            Ok(Reply::Queue { rows, next })
-        });
+        let asker = listing.asker;
+        let reply = result.map_err(Fault::from).and_then(|page| self.queue_page(listing, page));
         self.answer(asker, reply, turn);
+    }
+
+    /// As many of a store's rows as fit a frame, and where to go on.
+    fn queue_page(
+        &self,
+        Listing { asker, engine, profile, slot }: &Listing,
+        Queue { rows, next }: Queue,
+    ) -> Result<Reply, Fault> {
+        let uid = self.engines.get(engine).ok_or_else(not_in_queue)?.uid.unwrap_or(0);
+        let mut page = Vec::new();
+        let (mut room, mut last) = (PAGE_BYTES, None);
+        let mut next = next;
+        for submission in rows {
+            if !self.may_see(*asker, profile.as_deref(), &submission) {
+                continue;
+            }
+            // What is known here may be newer, and is not durable.
+            let row = submission.row(uid);
+            let size = wire_size(&row);
+            if size > room && !page.is_empty() {
+                next = last;
+                break;
+            }
+            room = room.saturating_sub(size);
+            last = Some(submission.order);
+            page.push(short_enough(row));
+        }
+        let next = match next {
+            Some(after) => Some(slot << CURSOR_BITS | after),
+            None => self.next_open_engine(slot + 1).map(|e| e.slot << CURSOR_BITS),
+        };
+        Ok(Reply::Queue { rows: page, next })
     }
 }
 

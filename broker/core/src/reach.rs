@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use sundown_protocol::{Code, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Done};
+use crate::broker::{Broker, Caller};
 use crate::event::{EngineId, Turn};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, TransportCall};
+use crate::provider::ProviderError;
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::QueuePolicy;
 use crate::spooler::{backoff, given_up};
+use crate::then::AfterDone;
 use crate::timers::Timer;
 
 /// The longest time between two questions whether a transport can be reached: mail leaves soon after a network is back.
@@ -36,10 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) enum Reach {
     /// As far as is known.
     Yes,
-    /// It is left alone until then, since the machine started.
-    No { tries: u32, until: Duration },
-    /// It was asked whether it works, and may take until then for an answer.
-    Asked { tries: u32, until: Duration },
+    /// It is left alone for a while.
+    No { tries: u32 },
+    /// It was asked whether it works, and may take a while for an answer.
+    Asked { tries: u32 },
     /// It is handed one message.
     Trying { tries: u32 },
 }
@@ -53,7 +55,7 @@ impl Reach {
     fn tries(self) -> u32 {
         match self {
             Self::Yes => 0,
-            Self::No { tries, .. } | Self::Asked { tries, .. } | Self::Trying { tries } => tries,
+            Self::No { tries } | Self::Asked { tries } | Self::Trying { tries } => tries,
         }
     }
 }
@@ -95,9 +97,8 @@ impl Broker {
         }
         let tries = provider.reach.tries() + 1;
         let wait = Duration::from_millis(backoff(tries, &policy, turn)).min(LONGEST);
-        let until = turn.tick.boot + wait;
-        provider.reach = Reach::No { tries, until };
-        self.timers.set(until, Timer::Reach(id, place));
+        provider.reach = Reach::No { tries };
+        self.timers.set(turn.tick.boot + wait, Timer::Reach(id, place));
         self.wake_overdue((id, place), &policy, turn);
         self.provider_changed(id, place, turn);
     }
@@ -119,6 +120,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let provider = &mut session.providers[place];
         if std::mem::replace(&mut provider.reach, reach) != reach {
+            self.timers.clear(Timer::Reach(id, place));
             self.provider_changed(id, place, turn);
         }
     }
@@ -127,35 +129,28 @@ impl Broker {
     pub(crate) fn ask_reach(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
-        let (Reach::No { tries, until } | Reach::Asked { tries, until }) = provider.reach else {
-            return;
-        };
-        if until > turn.tick.boot {
-            return;
-        }
+        let (Reach::No { tries } | Reach::Asked { tries }) = provider.reach else { return };
         let answers =
             self.lanes.is_open(provider.lane) && matches!(provider.reach, Reach::No { .. });
         if !answers || provider.state != ProviderState::Available {
             // It did not say whether it works; or its state says what becomes of its messages.
             return self.set_reach(id, place, Reach::Trying { tries }, turn);
         }
-        let until = turn.tick.boot + PATIENCE;
-        provider.reach = Reach::Asked { tries, until };
-        self.timers.set(until, Timer::Reach(id, place));
-        let (lane, then) = (provider.lane, Then::Reached(id, place));
-        let call = ProviderCall::Transport(TransportCall::Validate);
-        self.call(lane, Caller::broker(Some(id)), call, then, turn);
+        provider.reach = Reach::Asked { tries };
+        self.timers.set(turn.tick.boot + PATIENCE, Timer::Reach(id, place));
+        let (lane, after) = (provider.lane, AfterDone::Reached(id, place));
+        self.call(lane, Caller::broker(Some(id)), Ask::validate(), after, turn);
     }
 
     /// A transport said whether it works. Whatever it says but that it cannot be reached, a message finds out more.
     pub(crate) fn reach_answered(
         &mut self,
         (id, place): (SessionId, usize),
-        result: &Result<ProviderAnswer, ProviderError>,
+        result: &Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
         let reach = self.sessions.get(&id).map(|s| s.providers[place].reach);
-        let Some(Reach::Asked { tries, .. }) = reach else { return };
+        let Some(Reach::Asked { tries }) = reach else { return };
         match result {
             Err(error) if error.is_of_the_network() => self.not_reached(id, place, turn),
             // Each question is a try of the password.

@@ -265,7 +265,7 @@ impl Broker {
 /// What a member's handles answer that this connection does not have.
 #[cold]
 fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
-    match connection.and_then(|c| c.gone.get(&id)) {
+    match connection.and_then(|c| c.why_gone(id)) {
         Some(LeaveReason::Evicted) => Fault::new(
             Code::E_END_OF_SESSION,
             "the session was ended, and who stayed in it was put out; log on again",

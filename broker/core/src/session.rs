@@ -20,10 +20,12 @@ use sundown_protocol::{MemberId, SessionId, SessionTag};
 
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId};
+use crate::process::ProcessId;
 use crate::provider::{FastShutdown, ProviderType};
 use crate::reach::Reach;
 use crate::settings::Profile;
 use crate::shutdown::Stance;
+use crate::status::Trouble;
 
 /// Who a shared session is for: the user and the profile.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) listeners: BTreeSet<MemberId>,
     /// Members who registered for extended events: when thousands leave, the thousands are not all looked at each time.
     pub(crate) curious: BTreeSet<MemberId>,
+    /// Processes that keep something of it: that its providers were told of their leaving.
+    pub(crate) kept_by: BTreeSet<ProcessId>,
     /// Who waits for the session to start.
     pub(crate) waiting: Vec<Waiting>,
     /// Logoffs that wait for everybody to be gone.
@@ -61,8 +65,6 @@ pub(crate) struct Session {
     pub(crate) evicted: Vec<Peer>,
     /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
     pub(crate) adopted: bool,
-    /// Until when it stays without a member, if that is limited.
-    pub(crate) linger_until: Option<Duration>,
     /// What becomes of its mail when it has closed.
     pub(crate) mail: MailAfter,
 }
@@ -157,12 +159,10 @@ pub(crate) struct Provider {
     pub(crate) outages: u32,
     /// Until when the broker leaves it out by itself.
     pub(crate) rests_until: Duration,
-    /// How often it was called to log on.
-    pub(crate) logons: u64,
     /// Whether somebody finds out whether it works.
     pub(crate) validating: bool,
-    /// What it said first of damage; a store's is its engine's.
-    pub(crate) damage: Option<String>,
+    /// What was found wrong with it first; a store's is its engine's.
+    pub(crate) trouble: Option<Trouble>,
     /// Calls made for this session that it has not answered.
     pub(crate) unanswered: usize,
 }

@@ -142,6 +142,10 @@ pub struct Limits {
     pub user_request_bytes: usize,
     /// Bytes waiting for one process to read them; notifications are dropped at half of it.
     pub outbox_bytes: usize,
+    /// The same of one user. Beyond it those connections end first whose processes have most waiting.
+    pub user_outbox_bytes: usize,
+    /// The same of all.
+    pub total_outbox_bytes: usize,
     /// The largest message, in bytes.
     pub message: u64,
     /// Recipients of one message.
@@ -165,6 +169,8 @@ impl Default for Limits {
             process_request_bytes: 256 << 20,
             user_request_bytes: 1 << 30,
             outbox_bytes: 64 << 20,
+            user_outbox_bytes: 256 << 20,
+            total_outbox_bytes: 512 << 20,
             message: 100 << 20,
             recipients: 10_000,
         }

@@ -31,16 +31,18 @@ use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId};
 
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, Saved, Shutdown};
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{Behalf, CallId, Effect, EngineId, Turn};
 use crate::lanes::Urgency;
 use crate::member::Failed;
 use crate::object::Object;
 use crate::process::{Departure, Held, Process, ProcessId};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, StoreWrite};
+use crate::provider::{ProviderError, ProviderType};
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
+use crate::then::{AfterDone, AfterSave};
 use crate::ticket::Host;
 use crate::timers::Timer;
 
@@ -51,7 +53,7 @@ const THINK: Duration = Duration::from_secs(1);
 const JOINING: usize = 256;
 
 /// Of how many messages that are not stored a process is told.
-const MAX_LOST: usize = 1_024;
+pub(crate) const MAX_LOST: usize = 1_024;
 
 /// What a provider said first about fast shutdown; it holds for the provider's life (SEED-17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,16 @@ pub(crate) struct Visit {
     session: SessionId,
     place: usize,
     call: Visits,
+}
+
+impl Visit {
+    /// Whether the provider may be over by it.
+    pub(crate) fn tells_of_leaving(&self) -> bool {
+        match self.call {
+            Visits::Notify | Visits::Do => true,
+            Visits::Query | Visits::Flush => false,
+        }
+    }
 }
 
 /// What a provider is called for in a sweep. A Do asks providers first that are younger than the verdict, and has stores write
@@ -95,6 +107,11 @@ pub(crate) struct Sweep {
     silent: BTreeSet<String>,
     /// What could not be persisted.
     failed: Option<ProviderError>,
+    /// When it began, and how long it may take.
+    began: Duration,
+    deadline: Duration,
+    /// The kind of provider whose share of that is not over.
+    share: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +206,10 @@ impl Broker {
         let first = !std::mem::replace(&mut process.gave_notice, true);
         // Once is enough for each session: what a provider stopped may be stopped for good.
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
+        for session in &untold {
+            let session = self.sessions.get_mut(session).expect("a member's session outlives it");
+            session.kept_by.insert(id);
+        }
         if first {
             self.tell_ticket(id, turn);
         }
@@ -225,7 +246,13 @@ impl Broker {
         self.end_notices(id, turn);
         let sessions: Vec<_> = self.members_of(id).into_keys().collect();
         let process = self.processes.get_mut(id).expect("it is connected");
+        let told = process.told();
         process.told_do.retain(|(session, _)| sessions.contains(session));
+        for left in told.difference(&process.told()) {
+            if let Some(session) = self.sessions.get_mut(left) {
+                session.kept_by.remove(&id);
+            }
+        }
         self.sweep(What::Do, (id, sessions), asker, deadline, turn);
         Ok(())
     }
@@ -290,7 +317,7 @@ impl Broker {
         }
         // It may have been the last thing that was remembered of a process without connections.
         self.processes.forget_if_over(process);
-        self.drop_sweeps();
+        self.drop_sweeps(turn);
     }
 
     /// Something that a process handed over is not stored, and no member is left to be told.
@@ -305,9 +332,18 @@ impl Broker {
         }
     }
 
-    /// Nobody is asked or told any more for a process that is gone.
-    pub(crate) fn drop_sweeps(&mut self) {
-        self.sweeps.retain(|_, sweep| self.processes.get(sweep.process).is_some());
+    /// Nobody is asked or told any more for a process that is gone: what providers have not begun they never get.
+    pub(crate) fn drop_sweeps(&mut self, turn: &mut Turn) {
+        let gone = |sweep: &Sweep| self.processes.get(sweep.process).is_none();
+        let gone = self.sweeps.iter().filter(|(_, sweep)| gone(sweep)).map(|(number, _)| *number);
+        for number in gone.collect::<Vec<_>>() {
+            let Some(sweep) = self.sweeps.remove(&number) else { continue };
+            self.timers.clear(Timer::Sweep(number));
+            let legs = sweep.legs.into_values();
+            for call in legs.flat_map(|leg| leg.waiting.into_values()).flatten() {
+                self.withdraw(call, turn);
+            }
+        }
     }
 
     /// Whether a request joins a sweep that runs already. It is charged: what waits costs memory, and whoever asks without end
@@ -349,13 +385,21 @@ impl Broker {
         let number = self.number();
         let legs = sessions.iter().map(|s| (*s, Leg::default())).collect();
         let (refusing, silent) = (BTreeSet::new(), BTreeSet::new());
-        let sweep =
-            Sweep { what, process, askers: vec![asker], legs, refusing, silent, failed: None };
+        let (askers, failed, began) = (vec![asker], None, turn.tick.boot);
+        let sweep = Sweep {
+            what,
+            process,
+            askers,
+            legs,
+            refusing,
+            silent,
+            failed,
+            began,
+            deadline,
+            share: 0,
+        };
+        self.timers.set(began + share(deadline, 0), Timer::Sweep(number));
         self.sweeps.insert(number, sweep);
-        for phase in 0..ProviderType::SHUTDOWN_ORDER.len() {
-            let until = turn.tick.boot + share(deadline, phase);
-            self.timers.set(until, Timer::Sweep(number, phase));
-        }
         for session in sessions {
             self.enter_leg(number, session, turn);
         }
@@ -408,21 +452,23 @@ impl Broker {
         };
         let visit = Visit { sweep: number, session: id, place, call };
         if call == Visits::Flush && !is_store {
-            return self.swept(visit, Ok(ProviderAnswer::Unaware), turn);
+            return self.swept(visit, Ok(Shutdown::Unaware), turn);
         }
         // A store must have done what the process asked before; the others are asked in front of all that.
         let covers = is_store && matches!(call, Visits::Do | Visits::Flush);
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
-        let call = match call {
-            Visits::Query => ProviderCall::QueryFastShutdown,
-            Visits::Notify => ProviderCall::NotifyProcessShutdown,
-            Visits::Do => ProviderCall::DoFastShutdown,
-            Visits::Flush => ProviderCall::Write(StoreWrite::Flush),
-        };
-        let then = Then::Swept(visit);
         let lane = provider.lane;
-        let call = self.call(lane, caller, call, then, turn);
+        if matches!(call, Visits::Notify | Visits::Do) {
+            // What is asked behind it may find it over.
+            self.doubt(id, place);
+        }
+        let call = match call {
+            Visits::Query => self.call(lane, caller, Ask::query_fast_shutdown(), visit, turn),
+            Visits::Notify => self.call(lane, caller, Ask::notify_process_shutdown(), visit, turn),
+            Visits::Do => self.call(lane, caller, Ask::do_fast_shutdown(), visit, turn),
+            Visits::Flush => self.call(lane, caller, Ask::flush(), AfterDone::Swept(visit), turn),
+        };
         let leg = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id));
         if let Some(waits) = leg.and_then(|leg| leg.waiting.get_mut(&place)) {
             *waits = call;
@@ -451,19 +497,19 @@ impl Broker {
     pub(crate) fn swept(
         &mut self,
         Visit { sweep: number, session: id, place, call }: Visit,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Shutdown, ProviderError>,
         turn: &mut Turn,
     ) {
         if call == Visits::Query {
             let said = match &result {
-                Ok(ProviderAnswer::Unaware) => Stance::Unaware,
-                Ok(_) => Stance::Supports,
+                Ok(Shutdown::Unaware) => Stance::Unaware,
+                Ok(Shutdown::Done) => Stance::Supports,
                 Err(_) => Stance::Refuses,
             };
             self.note_stance(id, place, said);
         }
-        // A notice may end it for good, too (SEED-19).
-        let called = !matches!(result, Ok(ProviderAnswer::Unaware));
+        // A notice may end it for good, too (SEED-19). What was asked meanwhile may have been answered before.
+        let called = !matches!(result, Ok(Shutdown::Unaware));
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
         }
@@ -501,8 +547,11 @@ impl Broker {
             // Failures of transports and address books are in the log; only what is not persisted keeps a process here.
             What::Do => match result {
                 Ok(_) => {
-                    if let Some(process) = self.processes.get_mut(process) {
-                        process.told_do.insert((id, place));
+                    if let (Some(state), Some(session)) =
+                        (self.processes.get_mut(process), self.sessions.get_mut(&id))
+                    {
+                        state.told_do.insert((id, place));
+                        session.kept_by.insert(process);
                     }
                 }
                 Err(error) if kind == ProviderType::Store => {
@@ -563,11 +612,11 @@ impl Broker {
         let member = &self.members[&id];
         let caller = Self::caller(member);
         let Ok(engine) = self.engine_for(member, store) else { return false };
-        let write = StoreWrite::Save { record, content, recovered: true, now: turn.tick.millis() };
+        let save = Ask::recover_draft(record, content, turn.tick.millis());
         let lane = self.engines[&engine].write;
         let session = member.session;
-        let then = Then::Kept { sweep: number, session, member: id, object, engine };
-        self.call(lane, caller, ProviderCall::Write(write), then, turn);
+        let after = AfterSave::Kept { sweep: number, session, member: id, object, engine };
+        self.call(lane, caller, save, after, turn);
         true
     }
 
@@ -576,16 +625,16 @@ impl Broker {
         &mut self,
         (number, engine): (u64, EngineId),
         (session, id, object): (SessionId, MemberId, ObjectId),
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Saved, ProviderError>,
         turn: &mut Turn,
     ) {
-        self.recovered(engine, result.as_ref().ok(), turn);
-        if let Ok(ProviderAnswer::Saved { place, .. }) = &result
-            && let Some(member) = self.members.get_mut(&id)
-        {
-            member.drafts.remove(&object);
-            if let Some(kept) = member.objects.get_mut(object) {
-                *kept = Object::Message(place.entry);
+        if let Ok(saved) = &result {
+            self.recovered(engine, saved, turn);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.drafts.remove(&object);
+                if let Some(kept) = member.objects.get_mut(object) {
+                    *kept = Object::Message(saved.place.entry);
+                }
             }
         }
         let Some(sweep) = self.sweeps.get_mut(&number) else { return };
@@ -601,8 +650,13 @@ impl Broker {
 
     /// The share of a kind is over: its providers that have not answered are given up, and the next kind has its turn. With the
     /// last share the sweep is over.
-    pub(crate) fn share_over(&mut self, number: u64, phase: usize, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get(&number) else { return };
+    pub(crate) fn share_over(&mut self, number: u64, turn: &mut Turn) {
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let phase = sweep.share;
+        if phase + 1 < ProviderType::SHUTDOWN_ORDER.len() {
+            sweep.share += 1;
+            self.timers.set(sweep.began + share(sweep.deadline, phase + 1), Timer::Sweep(number));
+        }
         let late = sweep.legs.iter().filter(|(_, leg)| leg.phase <= phase).map(|(id, _)| *id);
         for id in late.collect::<Vec<_>>() {
             self.give_up_leg(number, id, turn);
@@ -667,6 +721,7 @@ impl Broker {
 
     fn finish_sweep(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.remove(&number) else { return };
+        self.timers.clear(Timer::Sweep(number));
         let Some(process) = self.processes.get_mut(sweep.process) else { return };
         let answer = match sweep.what {
             What::Query => {

@@ -19,17 +19,19 @@ use sundown_protocol::request::Folder;
 use sundown_protocol::{Code, EntryId, SessionId};
 
 use crate::advise::StoreNews;
-use crate::broker::{Bounced, Broker, Caller, Then};
+use crate::answer::{Answer, Ask, Done, Prepared, Results, Updated};
+use crate::broker::{Broker, Caller};
 use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, LaneId, Turn};
 use crate::giving_up::Unsent;
 use crate::provider::{
-    Effect, Intent, Outcome, ProviderAnswer, ProviderCall, ProviderError, ProviderType, Recipient,
-    RecipientResult, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
+    Effect, Intent, Outcome, ProviderError, ProviderType, Recipient, RecipientResult, Submission,
+    SubmissionUpdate, Transmission,
 };
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::{Linger, OnUnknown, QueuePolicy};
 use crate::submit::waits;
+use crate::then::{AfterDone, AfterUpdate, Bounced};
 use crate::timers::Timer;
 
 /// The enhanced status code of what was given up although nobody knows what became of it: bad connection (RFC 3463).
@@ -71,7 +73,24 @@ enum Stage {
     Left,
 }
 
+/// A submission whose new state is being stored.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Recording {
+    pub(crate) engine: EngineId,
+    pub(crate) record: u128,
+    /// The flight that it is the end of.
+    pub(crate) flight: Option<u64>,
+    /// Recipients whose failure the sender is told of with it.
+    pub(crate) bounced: Bounced,
+}
+
 impl Flight {
+    /// The recipients that its transport has.
+    pub(crate) fn recipients(&self) -> &[usize] {
+        &self.recipients
+    }
+
     /// The store that the message is in.
     pub(crate) fn engine(&self) -> EngineId {
         self.engine
@@ -278,9 +297,8 @@ impl Broker {
             let (lane, began) = (provider.lane, provider.in_flight == 1);
             let name = provider.name.clone();
             if let Some(transmission) = prepare {
-                let call = ProviderCall::Transport(TransportCall::Prepare(transmission));
                 let caller = Caller::broker(Some(session));
-                self.call(lane, caller, call, Then::Prepared(flight), turn);
+                self.call(lane, caller, Ask::prepare(transmission), flight, turn);
             } else {
                 self.look_at_store(flight, id, turn);
             }
@@ -314,15 +332,14 @@ impl Broker {
     /// acted upon. Before a Complete the commit of the mark says as much.
     fn look_at_store(&mut self, flight: u64, id: EngineId, turn: &mut Turn) {
         let lane = self.engines[&id].write;
-        let call = ProviderCall::Write(StoreWrite::Flush);
-        self.call(lane, Caller::broker(None), call, Then::LookedAt(flight), turn);
+        self.call(lane, Caller::broker(None), Ask::flush(), AfterDone::LookedAt(flight), turn);
     }
 
     /// Has a transport recover a message, if its store is still there. Otherwise nothing happens to the message for a while.
     pub(crate) fn looked_at(
         &mut self,
         id: u64,
-        result: &Result<ProviderAnswer, ProviderError>,
+        result: &Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
         // Its session may have left it behind meanwhile.
@@ -343,31 +360,25 @@ impl Broker {
         let first = &self.engines[&engine].entries[&record].submission.recipients;
         let intent = first[flight.recipients[0]].intent.as_ref();
         let marker = intent.map(|intent| intent.marker.clone()).unwrap_or_default();
-        let call = TransportCall::Recover { transmission, marker };
-        self.call_transport(id, call, Then::Completed(id), turn);
+        self.call_transport(id, Ask::recover(transmission, marker), id, turn);
     }
 
     pub(crate) fn prepared(
         &mut self,
         flight: u64,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Prepared, ProviderError>,
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get_mut(&flight) else { return };
         let (engine, record) = (state.engine, state.record);
         let (session, provider) = (state.session, state.provider);
         match result {
-            Ok(ProviderAnswer::Prepared { marker, .. }) if marker.len() > MAX_MARKER => {
-                self.call_transport(
-                    flight,
-                    TransportCall::Cancel { id: flight },
-                    Then::Nothing,
-                    turn,
-                );
+            Ok(Prepared { marker, .. }) if marker.len() > MAX_MARKER => {
+                self.cancel(flight, turn);
                 let why = format!("the transport's marker is longer than {MAX_MARKER} bytes");
                 self.all_later(flight, &why, Outcome::Later, turn);
             }
-            Ok(ProviderAnswer::Prepared { marker, mut refused }) => {
+            Ok(Prepared { marker, mut refused }) => {
                 only_a_recovery_says_not_sent(&mut refused);
                 self.accepted_by(session, provider, turn);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
@@ -379,9 +390,14 @@ impl Broker {
                 state.stage = Stage::Marking;
                 self.mark(flight, &marker, &refused, turn);
             }
-            Ok(_) => self.all_later(flight, "the transport gave no answer", Outcome::Later, turn),
             Err(error) => {
                 let outcome = match error.code {
+                    // It was asked to prepare, and it is not known what it did instead.
+                    Code::E_CORRUPT_DATA if error.effect == Effect::Unknown => {
+                        self.reached(session, provider, turn);
+                        self.cancel(flight, turn);
+                        Outcome::Unknown
+                    }
                     _ if error.is_of_the_network() => {
                         self.not_reached(session, provider, turn);
                         Outcome::Offline
@@ -420,7 +436,7 @@ impl Broker {
             recipient.intent =
                 Some(Intent { transport: transport.clone(), marker: marker.to_owned() });
         }
-        self.store(id, record, |bounced| Then::Marked(flight, bounced), turn);
+        self.store(id, record, |bounced| AfterUpdate::Marked(flight, bounced), turn);
         self.noticed(id, record, turn);
     }
 
@@ -428,7 +444,7 @@ impl Broker {
         &mut self,
         flight: u64,
         bounced: Bounced,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Updated, ProviderError>,
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get(&flight) else { return };
@@ -436,15 +452,14 @@ impl Broker {
         match result {
             // The store has looked whether its files are still there between that commit and this answer, so what follows is
             // not done for a mark that nobody will find.
-            Ok(answer) => {
-                self.tell_outcome(id, record, &answer, turn);
+            Ok(updated) => {
+                self.tell_outcome(id, record, &updated, turn);
                 if left {
                     let why = "the session ended before it was handed over";
                     return self.all_later(flight, why, Outcome::Offline, turn);
                 }
                 self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
-                let call = TransportCall::Complete { id: flight };
-                self.call_transport(flight, call, Then::Completed(flight), turn);
+                self.call_transport(flight, Ask::complete(flight), flight, turn);
             }
             Err(error) => {
                 let entry = self.engines.get_mut(&id).and_then(|e| e.entries.get_mut(&record));
@@ -454,8 +469,7 @@ impl Broker {
                 }
                 // An intent that may be durable names what was prepared: after a restart the transport looks for that.
                 if !left && error.effect == Effect::Nothing {
-                    let call = TransportCall::Cancel { id: flight };
-                    self.call_transport(flight, call, Then::Nothing, turn);
+                    self.cancel(flight, turn);
                 }
                 let why = format!("its intent could not be stored: {}", error.message);
                 self.all_later(flight, &why, Outcome::Offline, turn);
@@ -464,25 +478,34 @@ impl Broker {
     }
 
     /// Goes on with a prepared message, in front of those that are not prepared.
-    fn call_transport(&mut self, flight: u64, call: TransportCall, then: Then, turn: &mut Turn) {
+    fn call_transport<A: Answer>(
+        &mut self,
+        flight: u64,
+        ask: Ask<A>,
+        after: A::After,
+        turn: &mut Turn,
+    ) {
         let state = &self.flights[&flight];
         let session = &self.sessions[&state.session];
         let lane = session.providers[state.provider].lane;
         let caller = Caller::broker(Some(session.id)).first();
-        self.call(lane, caller, ProviderCall::Transport(call), then, turn);
+        self.call(lane, caller, ask, after, turn);
+    }
+
+    fn cancel(&mut self, flight: u64, turn: &mut Turn) {
+        self.call_transport(flight, Ask::cancel(flight), AfterDone::Nothing, turn);
     }
 
     pub(crate) fn completed(
         &mut self,
         flight: u64,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Results, ProviderError>,
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get(&flight) else { return };
         let (engine, record) = (state.engine, state.record);
         let mut results = match result {
-            Ok(ProviderAnswer::Results(results)) => results,
-            Ok(_) => Vec::new(),
+            Ok(Results(results)) => results,
             Err(error) => {
                 // What was never called has handed nothing over.
                 let never = error.code == Code::E_CANCEL;
@@ -490,14 +513,13 @@ impl Broker {
                 return self.all_later(flight, &error.message, outcome, turn);
             }
         };
-        // Whatever it answers: each recipient of this flight has one result, the first.
-        let mut open: HashSet<_> = state.recipients.iter().copied().collect();
-        results.retain(|r| open.remove(&r.recipient));
         if state.stage != Stage::Recovering {
             only_a_recovery_says_not_sent(&mut results);
         }
-        for recipient in &state.recipients {
-            if open.contains(recipient) {
+        // It may have left some out. Each recipient of this flight has one result.
+        if results.len() < state.recipients.len() {
+            let said: HashSet<_> = results.iter().map(|r| r.recipient).collect();
+            for recipient in state.recipients.iter().filter(|r| !said.contains(r)) {
                 let reply = "the transport did not say what became of it".to_owned();
                 let outcome = Outcome::Unknown;
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
@@ -540,8 +562,18 @@ impl Broker {
         let mut of_it = self.sessions.values().filter(|s| s.key.profile == *profile);
         let policy = of_it.find_map(|s| s.profile.as_ref()).map(|p| p.queue.clone());
         settle(entry, results, &policy.unwrap_or_default(), turn);
-        let then = |bounced| Then::Recorded { engine: id, record, flight, bounced };
-        self.store(id, record, then, turn);
+        self.store_recording((id, record), flight, turn);
+    }
+
+    fn store_recording(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        flight: Option<u64>,
+        turn: &mut Turn,
+    ) {
+        let recording = |bounced| Recording { engine, record, flight, bounced };
+        let after = |bounced| AfterUpdate::Recorded(recording(bounced));
+        self.store(engine, record, after, turn);
     }
 
     /// Stores an entry as it is known, and tells its sender of the recipients that bounced since it was told last.
@@ -549,7 +581,7 @@ impl Broker {
         &mut self,
         id: EngineId,
         record: u128,
-        then: impl FnOnce(Bounced) -> Then,
+        after: impl FnOnce(Bounced) -> AfterUpdate,
         turn: &mut Turn,
     ) {
         let engine = self.engines.get_mut(&id).expect("flights keep it open");
@@ -564,24 +596,21 @@ impl Broker {
             }
             Changed::All => SubmissionUpdate::whole(submission.clone(), told, notice, now),
         };
-        let write = ProviderCall::Write(StoreWrite::Update(Box::new(update)));
         let lane = engine.write;
-        self.call(lane, Caller::broker(None), write, then(bounced), turn);
+        self.call(lane, Caller::broker(None), Ask::update(update), after(bounced), turn);
     }
 
     /// A submission's new state is durable: everybody may know it.
     pub(crate) fn recorded(
         &mut self,
-        (id, record): (EngineId, u128),
-        flight: Option<u64>,
-        bounced: Bounced,
-        result: Result<ProviderAnswer, ProviderError>,
+        Recording { engine: id, record, flight, bounced }: Recording,
+        result: Result<Updated, ProviderError>,
         turn: &mut Turn,
     ) {
         self.land(flight, turn);
         let Some(engine) = self.engines.get_mut(&id) else { return };
         engine.stirred = true;
-        let Ok(answer) = result else {
+        let Ok(updated) = result else {
             // It was handed over, and that could not be written down. Nothing more happens to it until it is.
             if let Some(entry) = engine.entries.get_mut(&record) {
                 entry.untold.extend(bounced);
@@ -603,7 +632,7 @@ impl Broker {
             engine.ready.insert((key.0, key.1, record));
         }
         self.noticed(id, record, turn);
-        self.tell_outcome(id, record, &answer, turn);
+        self.tell_outcome(id, record, &updated, turn);
         let engine = self.engines.get_mut(&id).expect("looked at before");
         let waits = engine.entries.get(&record).is_some_and(|entry| {
             let s = &entry.submission;
@@ -620,7 +649,19 @@ impl Broker {
         if let Some(now_final) = engine.recount(record) {
             self.finals[now_final as usize] += 1;
         }
-        let Some(state) = engine.entries.get(&record).map(Entry::state) else { return };
+        if let Some(state) = engine.entries.get(&record).map(Entry::state) {
+            self.tell_owners((id, record), state, turn);
+        }
+    }
+
+    /// A submission is in this state now: that may be what its members wait for.
+    pub(crate) fn tell_owners(
+        &mut self,
+        (id, record): (EngineId, u128),
+        state: SubmissionState,
+        turn: &mut Turn,
+    ) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
         let owners = engine.owners.get(&record).cloned().unwrap_or_default();
         if state.is_final() {
             engine.owners.remove(&record);
@@ -637,10 +678,9 @@ impl Broker {
         &mut self,
         id: EngineId,
         record: u128,
-        answer: &ProviderAnswer,
+        Updated { moved, notice }: &Updated,
         turn: &mut Turn,
     ) {
-        let ProviderAnswer::Updated { moved, notice } = answer else { return };
         if let Some(to) = *moved {
             let news = StoreNews::Moved { from: Folder::Outbox, to };
             self.store_news(id, record, news, turn);
@@ -679,8 +719,7 @@ impl Broker {
         }
         for record in std::mem::take(&mut engine.unrecorded) {
             if self.engines[&id].entries.contains_key(&record) {
-                let then = |bounced| Then::Recorded { engine: id, record, flight: None, bounced };
-                self.store(id, record, then, turn);
+                self.store_recording((id, record), None, turn);
             }
         }
     }
@@ -731,13 +770,16 @@ impl Broker {
     fn set_alarm(&mut self, id: EngineId, turn: &mut Turn) {
         let now = turn.tick.millis();
         let engine = self.engines.get_mut(&id).expect("it is pumped");
+        if let Some(until) = engine.wakes_at(turn.tick.boot) {
+            self.timers.set_no_later(until, Timer::Due(id));
+        }
         let Some(&(due, ..)) = engine.ready.first() else { return };
         if due <= now || engine.alarm.is_some_and(|alarm| alarm <= due && alarm > now) {
             return;
         }
         engine.alarm = Some(due);
         let sleep = std::time::Duration::from_millis((due - now).min(LONGEST_SLEEP));
-        self.timers.set(turn.tick.boot + sleep, Timer::Due(id));
+        self.timers.set_no_later(turn.tick.boot + sleep, Timer::Due(id));
     }
 
     pub(crate) fn due(&mut self, id: EngineId) {

@@ -6,14 +6,44 @@ use sundown_protocol::reply::{
 };
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
-use crate::broker::{Broker, Then};
+use crate::answer::{Ask, Done};
+use crate::broker::Broker;
 use crate::connection::Asker;
 use crate::event::Turn;
 use crate::member::{Member, MemberState};
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderError, ProviderType, TransportCall};
+use crate::provider::{ProviderError, ProviderType};
 use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session, SessionState};
 use crate::settings::{Limits, Linger};
+use crate::then::AfterDone;
+
+/// What is wrong with a provider that goes on. The first of a kind is kept; damage counts more than a wrong answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Something in it is damaged.
+    Damage(String),
+    /// It answered a call with something that is no answer to it.
+    WrongAnswer(String),
+}
+
+impl Trouble {
+    pub(crate) fn note(known: &mut Option<Self>, trouble: Self) {
+        let counts = match (&*known, &trouble) {
+            (None, _) | (Some(Self::WrongAnswer(_)), Self::Damage(_)) => true,
+            (Some(_), _) => false,
+        };
+        if counts {
+            *known = Some(trouble);
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Damage(what) => format!("damaged: {what}"),
+            Self::WrongAnswer(what) => format!("wrong: {what}"),
+        }
+    }
+}
 
 impl Broker {
     /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
@@ -42,8 +72,8 @@ impl Broker {
             }
             let state = self.sessions.get_mut(&session).expect("a member's session outlives it");
             state.providers[place].validating = true;
-            let call = ProviderCall::Transport(TransportCall::Validate);
-            self.call(lane, caller, call, Then::Validated(asker, session, place), turn);
+            let after = AfterDone::Validated(asker, session, place);
+            self.call(lane, caller, Ask::validate(), after, turn);
             return Ok(());
         }
         let result = match &provider.state {
@@ -59,15 +89,14 @@ impl Broker {
         &mut self,
         asker: Asker,
         (session, place): (SessionId, usize),
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.providers[place].validating = false;
         }
-        let reply = result.map(|_| Reply::Done).map_err(Fault::from);
-        let works = reply.is_ok();
-        self.answer(asker, reply, turn);
+        let works = result.is_ok();
+        self.reply(asker, result.map(|Done| Reply::Done), turn);
         if works {
             self.try_reaching(session, place, turn);
             self.revive(session, place, turn);
@@ -104,7 +133,9 @@ impl Broker {
     /// What `sundown status` shows of the broker itself, to everybody.
     pub(crate) fn broker_status(&self) -> BrokerStatus {
         let Limits { connections, requests, request_bytes, .. } = self.settings.limits;
-        let Limits { outbox_bytes, message, recipients, .. } = self.settings.limits;
+        let Limits { outbox_bytes, user_outbox_bytes, total_outbox_bytes, .. } =
+            self.settings.limits;
+        let Limits { message, recipients, .. } = self.settings.limits;
         let limit = |name: &str, most: u64, used: Option<usize>| LimitStatus {
             name: name.into(),
             most,
@@ -125,6 +156,8 @@ impl Broker {
             limit("requests", requests.into(), None),
             limit("request_bytes", request_bytes, None),
             limit("outbox_bytes", outbox_bytes as u64, None),
+            limit("user_outbox_bytes", user_outbox_bytes as u64, None),
+            limit("total_outbox_bytes", total_outbox_bytes as u64, None),
             limit("message", message, None),
             limit("recipients", recipients as u64, None),
         ]);
@@ -145,9 +178,9 @@ impl Broker {
 
     fn provider_status(&self, provider: &Provider) -> ProviderStatus {
         let engine = provider.engine.and_then(|engine| self.engines.get(&engine));
-        let damage = engine.map_or(&provider.damage, |e| &e.damage).as_ref();
-        let status = match damage.filter(|_| provider.state == ProviderState::Available) {
-            Some(damage) => format!("damaged: {damage}"),
+        let trouble = engine.map_or(&provider.trouble, |e| &e.trouble).as_ref();
+        let status = match trouble.filter(|_| provider.state == ProviderState::Available) {
+            Some(trouble) => trouble.text(),
             None => match provider.late {
                 Some(call) if provider.state == ProviderState::Available => {
                     format!("late: no answer to {call} in time")

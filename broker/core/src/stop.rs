@@ -223,7 +223,7 @@ impl Broker {
         let closed = self.sessions.is_empty() && self.engines.is_empty() && self.lost.is_empty();
         if stopping.phase == Phase::Closing && closed {
             stopping.phase = Phase::Over;
-            self.timers.clear();
+            self.timers.clear_all();
             turn.emit(Effect::Stopped);
         }
     }

@@ -27,6 +27,14 @@ pub(crate) struct LostStore {
     waiting: Vec<SessionId>,
 }
 
+#[cfg(test)]
+impl LostStore {
+    /// Whether a session starts when it is closed.
+    pub(crate) fn keeps_waiting(&self, id: SessionId) -> bool {
+        self.waiting.contains(&id)
+    }
+}
+
 /// Whether a member knows already that its session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knows {

@@ -9,15 +9,15 @@ use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberI
 
 use crate::address;
 use crate::advise::StoreNews;
-use crate::broker::{Broker, Caller, Then};
+use crate::answer::{Ask, OneSubmission, Submitted};
+use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::event::{EngineId, Turn};
 use crate::member::{Failed, Waits};
 use crate::process::ProcessId;
-use crate::provider::{
-    MessageContent, ProviderAnswer, ProviderCall, ProviderError, Recipient, StoreWrite, Submission,
-};
+use crate::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
 use crate::settings::Profile;
+use crate::then::{AfterDone, AfterSubmission};
 
 /// A submission on its way to its store.
 #[derive(Debug)]
@@ -32,6 +32,17 @@ pub(crate) struct InFlight {
     pub(crate) record: u128,
     /// The upload it uses.
     pub(crate) upload: Option<u64>,
+    /// When it was submitted: that tells a store's submission from an earlier one with this key.
+    pub(crate) submitted: u64,
+}
+
+/// What is not known of a submission, after a write that may have been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Whether it is there, submitted at this time and in the queue behind this place.
+    Submitted { at: u64, behind: u64 },
+    /// Whether it is still in the state that it is counted under.
+    Changed(SubmissionState),
 }
 
 impl Broker {
@@ -102,14 +113,14 @@ impl Broker {
                 MessageContent::Uploaded(number) => Some(*number),
                 MessageContent::Inline(_) => None,
             },
+            submitted: now,
         };
         if let Some(asker) = later {
             let state = SubmissionState::Accepted;
             self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
         }
-        let submission = Box::new(submission);
-        let write = ProviderCall::Write(StoreWrite::Submit { submission, content, deferred });
-        self.call(lane, caller, write, Then::Submitted(in_flight), turn);
+        let submit = Ask::submit(Box::new(submission), content, deferred);
+        self.call(lane, caller, submit, in_flight, turn);
         Ok(())
     }
 
@@ -139,10 +150,11 @@ impl Broker {
     pub(crate) fn submitted(
         &mut self,
         in_flight: &InFlight,
-        result: Result<ProviderAnswer, ProviderError>,
+        result: Result<Submitted, ProviderError>,
         turn: &mut Turn,
     ) {
-        let InFlight { asker, member: id, process, bytes, engine, record, upload } = *in_flight;
+        let InFlight { asker, member: id, process, bytes, engine, record, upload, submitted } =
+            *in_flight;
         if let Some(process) = self.processes.get_mut(process) {
             process.unwritten -= bytes;
         }
@@ -156,7 +168,7 @@ impl Broker {
             member.unwritten -= 1;
         }
         let new = match result {
-            Ok(ProviderAnswer::Submitted { submission, new }) => {
+            Ok(Submitted { submission, new }) => {
                 let state = submission.state();
                 self.own(id, engine, record, state);
                 match asker {
@@ -167,8 +179,10 @@ impl Broker {
                 }
                 new.then_some(submission)
             }
-            Ok(_) => None,
             Err(why) => {
+                if why.effect == Effect::Unknown {
+                    self.doubt_submit((engine, record), submitted, turn);
+                }
                 if let Some(upload) = upload {
                     self.discard_from(Some(engine), Caller::broker(None), upload, turn);
                 }
@@ -193,6 +207,65 @@ impl Broker {
         }
         self.written(id, turn);
         self.written_of(process, turn);
+    }
+
+    /// Of a submit that failed it is not known whether it was done. Where that is being found out of its key already, it was not this
+    /// one that stored the message.
+    fn doubt_submit(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        submitted: u64,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.engines.get_mut(&engine).filter(|e| e.is_open()) else { return };
+        if state.doubted.insert(record) {
+            let doubt = Doubt::Submitted { at: submitted, behind: state.newest };
+            self.find_out((engine, record), doubt, turn);
+        }
+    }
+
+    /// Of a write that failed it is not known whether it was done: the store is asked.
+    pub(crate) fn find_out(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        doubt: Doubt,
+        turn: &mut Turn,
+    ) {
+        let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read) else {
+            return;
+        };
+        let after = AfterSubmission::Doubted { engine, record, doubt };
+        self.call(lane, Caller::broker(None), Ask::submission(record), after, turn);
+    }
+
+    /// What became of a write is known: what is stored goes out and is counted like any other.
+    pub(crate) fn found_out(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        doubt: Doubt,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.engines.get_mut(&engine) else { return };
+        match (doubt, result) {
+            (Doubt::Submitted { at, behind }, result) => {
+                // Another submit with its key may have stored it meanwhile, and said so.
+                let doubted = state.doubted.remove(&record);
+                let Ok(OneSubmission(submission)) = result else { return };
+                // One from another time, or in front of what was counted then, was counted before.
+                let new = submission.submitted == at && submission.order > behind;
+                if doubted && new && !submission.state().is_final() {
+                    self.enqueue(engine, submission, turn);
+                }
+            }
+            (Doubt::Changed(_), Err(_)) => {}
+            (Doubt::Changed(from), Ok(OneSubmission(submission))) => {
+                if let Some(now_final) = state.moved(from, &submission) {
+                    self.finals[now_final as usize] += 1;
+                }
+                self.tell_owners((engine, record), submission.state(), turn);
+            }
+        }
     }
 
     /// A submission belongs to a member as long as both last.
@@ -262,8 +335,7 @@ impl Broker {
         let engines: Vec<_> = self.session_of(member).engines().map(|(_, e)| e).collect();
         for engine in engines {
             let lane = self.engines[&engine].write;
-            let then = Then::Flushed(id);
-            self.call(lane, caller, ProviderCall::Write(StoreWrite::Flush), then, turn);
+            self.call(lane, caller, Ask::flush(), AfterDone::Flushed(id), turn);
         }
     }
 }

@@ -122,10 +122,13 @@ impl Inbox {
 
     /// Keeps what was read and not used. How many bytes wait now.
     pub(crate) fn keep(&mut self, read: &[u8]) -> usize {
-        self.bytes.drain(..self.used);
-        self.used = 0;
+        // What waits is not moved again and again while a flood of small requests has its turns.
+        if !read.is_empty() || self.used > self.bytes.len() / 2 {
+            self.bytes.drain(..self.used);
+            self.used = 0;
+        }
         self.bytes.extend_from_slice(read);
-        self.bytes.len()
+        self.bytes.len() - self.used
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -13,7 +13,9 @@
 //! | `last_exit` | how the broker before this one ended, and how this one does |
 //! | `link` | one connection: bytes in, frames out |
 //! | `inbox` | frames of what comes in, however it was cut |
-//! | `outbox` | what waits for a client that does not read, and who pays for it |
+//! | `outbox` | what waits for a client that does not read |
+//! | `ledger` | who pays for it |
+//! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
 //! | [`workers`] | the threads that call providers |
 //! | `platform` | the few calls that need `unsafe` |
@@ -34,12 +36,14 @@ mod detach;
 mod ends;
 mod inbox;
 mod last_exit;
+mod ledger;
 mod link;
 mod outbox;
 mod peer;
 mod platform;
 mod readiness;
 mod refusals;
+mod turns;
 
 pub use detach::{Detached, detach, let_go_of_output};
 pub use readiness::Starting;

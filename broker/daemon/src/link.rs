@@ -26,7 +26,8 @@ use sundown_protocol::request::{Asked, Request};
 use sundown_protocol::{Code, Fault, Version, codec};
 
 use crate::inbox::{Came, Inbox};
-use crate::outbox::{Account, Outbox, Pushed, TooSlow};
+use crate::ledger::Account;
+use crate::outbox::{Outbox, Pushed, TooSlow};
 use crate::peer::Credentials;
 use crate::tickets::Tickets;
 
@@ -97,8 +98,14 @@ pub(crate) enum Intake {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, now: Instant, limit: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        now: Instant,
+        account: impl FnOnce(&Credentials) -> Rc<Account>,
+        limit: usize,
+    ) -> io::Result<Self> {
         let credentials = Credentials::of(socket.as_fd())?;
+        let outbox = Outbox::new(account(&credentials), limit);
         Ok(Self {
             socket: socket.into(),
             credentials,
@@ -110,7 +117,7 @@ impl Link {
             until: None,
             inbox: Inbox::default(),
             unanswered: 0,
-            outbox: Outbox::new(Rc::default(), limit),
+            outbox,
             raw: Vec::new(),
             output_closed: false,
         })
@@ -140,6 +147,15 @@ impl Link {
         self.output_closed = true;
         self.raw.clear();
         self.outbox.clear();
+    }
+
+    /// It ends at once, and nothing of it is kept.
+    pub(crate) fn overdraw(&mut self) {
+        self.state = LinkState::Overdrawn;
+        self.raw = Vec::new();
+        self.inbox = Inbox::default();
+        self.outbox.clear();
+        let _ = self.outbox.hold(0);
     }
 
     /// The peer's process has ended: of what comes, only the bytes that the socket has now are its own and are read. Returns whether
@@ -372,7 +388,8 @@ mod tests {
         fn new() -> Self {
             let (near, peer) = UnixStream::pair().expect("a pair");
             near.set_nonblocking(true).expect("set");
-            let mut link = Link::new(near.into(), Instant::now(), 1 << 20).expect("a link");
+            let mut link = Link::new(near.into(), Instant::now(), |_| Account::alone(), 1 << 20)
+                .expect("a link");
             link.state = LinkState::Open(Version::NEWEST);
             Self { link, peer, scratch: Vec::new() }
         }

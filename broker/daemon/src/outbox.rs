@@ -1,11 +1,10 @@
-//! What waits for a client to read it, and who pays for it.
+//! What waits for a client to read it.
 //!
-//! All connections of a process pay from one account. At half of it notifications are dropped and counted; one
-//! `lagged` stands in their place as soon as there is room. At the whole of it the connection ends. Replies are bounded
-//! by the credit of their requests, and notices that must never be lost are few, so only a client that does not read
+//! All connections of a process pay from one account of the [ledger](crate::ledger). At half of it notifications are dropped and
+//! counted; one `lagged` stands in their place as soon as there is room. At the whole of it the connection ends. Replies are
+//! bounded by the credit of their requests, and notices that must never be lost are few, so only a client that does not read
 //! gets there.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -13,31 +12,7 @@ use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::{Code, Event, Fault, MemberId, Notification, codec};
 
-/// One process' account: bytes that wait for it.
-#[derive(Debug, Default)]
-pub(crate) struct Account {
-    used: Cell<usize>,
-}
-
-/// Proof that some bytes are paid for. Dropping it gives them back.
-#[derive(Debug)]
-struct Charge {
-    account: Rc<Account>,
-    bytes: usize,
-}
-
-impl Charge {
-    fn new(account: &Rc<Account>, bytes: usize) -> Self {
-        account.used.set(account.used.get() + bytes);
-        Self { account: Rc::clone(account), bytes }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.account.used.set(self.account.used.get() - self.bytes);
-    }
-}
+use crate::ledger::{Account, Charge};
 
 /// Frames on their way to one connection.
 #[derive(Debug)]
@@ -103,7 +78,7 @@ impl Outbox {
         if bytes == 0 {
             return Ok(());
         }
-        if self.account.used.get() + bytes > self.limit {
+        if self.account.used() + bytes > self.limit {
             return Err(TooSlow);
         }
         self.begun = Some(Charge::new(&self.account, bytes));
@@ -119,7 +94,17 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    /// Drops what waits.
+    pub(crate) fn account(&self) -> &Rc<Account> {
+        &self.account
+    }
+
+    /// How many bytes all connections of the process have waiting, and how many this one has.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let frames = self.frames.iter().map(|(_, charge)| charge.bytes()).sum::<usize>();
+        (self.account.used(), frames + self.begun.as_ref().map_or(0, Charge::bytes))
+    }
+
+    /// Drops what waits to be written.
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
         self.written = 0;
@@ -129,9 +114,9 @@ impl Outbox {
     /// Queues a message, or drops and counts it.
     pub(crate) fn push(&mut self, message: &FromBroker) -> Result<Pushed, TooSlow> {
         if let FromBroker::Notify(notification) = message {
-            let room = self.account.used.get() < self.limit / 2;
+            let room = self.account.used() < self.limit / 2;
             if !room && notification.event.may_be_dropped() {
-                *self.missed.entry(notification.member).or_default() += 1;
+                *self.missed.entry(notification.member).or_default() += notification.event.count();
                 return Ok(Pushed::Dropped);
             }
             if room {
@@ -165,15 +150,14 @@ impl Outbox {
             .or_else(|_| codec::encode_into(&too_long(message), buffer));
         encoded.expect("a fault of one line fits a frame");
         let bytes = buffer.len() - before;
-        if self.account.used.get() + bytes > self.limit {
+        if self.account.used() + bytes > self.limit {
             buffer.truncate(before);
             if before == 0 {
                 self.frames.pop_back();
             }
             return Err(TooSlow);
         }
-        self.account.used.set(self.account.used.get() + bytes);
-        charge.bytes += bytes;
+        charge.extend(bytes);
         Ok(())
     }
 
@@ -259,10 +243,10 @@ mod tests {
 
     #[test]
     fn who_does_not_read_is_told_how_much_it_missed_and_loses_no_critical_error() {
-        let account = Rc::new(Account::default());
+        let account = Account::alone();
         let mut outbox = Outbox::new(Rc::clone(&account), 4_096);
         let mut sent = 0u64;
-        while account.used.get() < 2_048 {
+        while account.used() < 2_048 {
             outbox.push(&droppable()).expect("room");
             sent += 1;
         }
@@ -274,12 +258,12 @@ mod tests {
         assert_eq!(messages.len() as u64, sent + 2);
         assert_eq!(messages[sent as usize], reserved());
         assert_eq!(messages[sent as usize + 1], notify(Event::Lagged { missed: 5 }));
-        assert_eq!(account.used.get(), 0);
+        assert_eq!(account.used(), 0);
     }
 
     #[test]
     fn requests_that_are_begun_are_paid_for() {
-        let account = Rc::new(Account::default());
+        let account = Account::alone();
         let [mut first, mut second] = [0, 1].map(|_| Outbox::new(Rc::clone(&account), 4_096));
         first.hold(2_000).expect("room");
         first.hold(3_000).expect("it is the same request");
@@ -287,12 +271,12 @@ mod tests {
         first.hold(0).expect("it is whole");
         second.hold(2_000).expect("room again");
         drop((first, second));
-        assert_eq!(account.used.get(), 0);
+        assert_eq!(account.used(), 0);
     }
 
     #[test]
     fn beyond_the_limit_the_connection_ends() {
-        let account = Rc::new(Account::default());
+        let account = Account::alone();
         let mut outbox = Outbox::new(Rc::clone(&account), 256);
         let reply = FromBroker::Answer { id: RequestId(1), result: Ok(Reply::Done) };
         let mut pushed = Ok(Pushed::Queued);
@@ -304,7 +288,7 @@ mod tests {
         }
         assert_eq!(pushed, Err(TooSlow));
         drop(outbox);
-        assert_eq!(account.used.get(), 0);
+        assert_eq!(account.used(), 0);
         assert!(Events::all().contains(Events::EXTENDED));
     }
 }

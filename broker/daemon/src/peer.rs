@@ -46,6 +46,8 @@ impl Credentials {
         if let Some((end, _)) = program.char_indices().nth(MAX_PROGRAM) {
             program.truncate(end);
         }
+        // What was cut off would be kept as room.
+        program.shrink_to_fit();
         PeerIdentity {
             key: ProcessKey(key),
             peer: Peer { pid: self.pid, program },

@@ -6,7 +6,6 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,14 +25,16 @@ use sundown_providers::runtime::{BootId, Runtime};
 use crate::alarm::Alarm;
 use crate::ends::Ends;
 use crate::last_exit::LastExit;
+use crate::ledger::Ledger;
 use crate::link::{FAREWELL, Incoming, Intake, Link, LinkState};
 use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
-use crate::outbox::{Account, Pushed, TooSlow};
+use crate::outbox::{Pushed, TooSlow};
 use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
 use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
 use crate::tickets::{self, Tickets};
+use crate::turns::{Budget, Round, Turns};
 use crate::workers::{Outcome, Workers};
 
 #[cfg(test)]
@@ -49,9 +50,6 @@ const FIRST: u64 = 3;
 
 /// How often it is looked whether the data directory is still this broker's.
 const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
-
-/// Requests of one connection applied before the others have their turn.
-const TURN: usize = 64;
 
 /// Descriptors that connections may not have: stores, deliveries and servers that mail goes to need some as long as anybody
 /// works, and without them a flood of connections would keep those from working who are here.
@@ -179,6 +177,8 @@ pub struct Server {
     loaded: Loaded,
     /// Their numbers are the broker's own: nobody can choose some that collide.
     links: FxHashMap<ConnectionId, Link>,
+    /// Who pays for what waits on them.
+    ledger: Ledger,
     /// Connections in their order, and until when each must have said hello.
     greeting: VecDeque<(Instant, ConnectionId)>,
     /// Connections that are ending, with their deadlines.
@@ -207,8 +207,8 @@ pub struct Server {
     alarm: Alarm,
     /// Links with something to write.
     dirty: Vec<ConnectionId>,
-    /// Links with more to read.
-    unread: Vec<ConnectionId>,
+    /// Links with something to read.
+    turns: Turns,
     /// Whether somebody came in the turn before this one.
     came: bool,
     /// Whether there are no descriptors for another connection.
@@ -246,8 +246,6 @@ struct Process {
     watch: Option<(Token, OwnedFd)>,
     /// How many connections it has.
     links: usize,
-    /// Who pays for what waits on them.
-    account: Rc<Account>,
 }
 
 /// Signals as bytes in a pipe.
@@ -322,6 +320,7 @@ impl Server {
         let measured = metrics.as_ref().map(|(metrics, _)| Arc::clone(metrics));
         let (workers, answers) = Workers::new(registry, waker, measured);
         let (began, began_at) = (Instant::now(), tickets::since_boot());
+        let ledger = Ledger::new(&loaded.settings.limits, rustix::process::geteuid().as_raw());
         let mut server = Self {
             broker: Broker::new(sundown_core::settings::Settings::default()),
             workers,
@@ -342,6 +341,7 @@ impl Server {
             places,
             loaded,
             links: FxHashMap::default(),
+            ledger,
             greeting: VecDeque::new(),
             ending: BTreeSet::new(),
             processes: HashMap::new(),
@@ -359,7 +359,7 @@ impl Server {
             look_again: None,
             alarm,
             dirty: Vec::new(),
-            unread: Vec::new(),
+            turns: Turns::default(),
             came: false,
             full: false,
             watchable,
@@ -540,7 +540,7 @@ impl Server {
     /// Waits until there is something to do. For a while, if the settings say so, without sleeping: who asks in that time is
     /// answered sooner, at the price of a busy processor.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        if !self.unread.is_empty() {
+        if !self.turns.is_empty() {
             return self.poll.poll(events, Some(Duration::ZERO));
         }
         self.alarm.by(self.soonest(), self.now)?;
@@ -680,6 +680,17 @@ impl Server {
                     "a provider gave no answer in its share of a fast shutdown's time and is not waited for"
                 );
             }
+            Effect::WrongAnswer { provider, call, wrong, behalf } => {
+                tracing::warn!(
+                    event = "wrong-answer",
+                    session = behalf.session.map(|s| s.0),
+                    provider,
+                    call,
+                    correlation = behalf.correlation.map(tracing::field::display),
+                    entry = behalf.entry.map(tracing::field::display),
+                    "a provider's call was {wrong}, which is no answer to it; what the call has done is not known"
+                );
+            }
             Effect::LoadProfile { session, name } => self.to_load.push_back((session, name)),
             Effect::DeleteProfile { name } => self.to_delete.push_back(name),
             Effect::Arm(at) => self.look_again = Some(at),
@@ -687,13 +698,18 @@ impl Server {
         }
     }
 
-    /// Tells a client in words of its version. Only the ends of sessions have words that an earlier one lacks.
-    fn notify(&mut self, connection: ConnectionId, mut notification: Notification) {
-        if let News::CriticalError { .. } = notification.event
+    /// Tells a client in words of its version. Only ends, of sessions and of members, have words that an earlier one lacks.
+    fn notify(&mut self, connection: ConnectionId, notification: Notification) {
+        if let News::CriticalError { .. } | News::MembersLeft(_) = notification.event
             && let Some(link) = self.links.get(&connection)
             && let LinkState::Open(version) = link.state
         {
-            notification.event = notification.event.in_version(version);
+            let Notification { member, advises, event } = notification;
+            for event in event.in_version(version) {
+                let advises = advises.clone();
+                self.send(connection, &FromBroker::Notify(Notification { member, advises, event }));
+            }
+            return;
         }
         self.send(connection, &FromBroker::Notify(notification));
     }
@@ -712,8 +728,29 @@ impl Server {
         }
         if pushed == Err(TooSlow) {
             self.overdrawn(connection);
-        } else if !std::mem::replace(&mut link.dirty, true) {
+            return;
+        }
+        if !std::mem::replace(&mut link.dirty, true) {
             self.dirty.push(connection);
+        }
+        if self.ledger.is_beyond() {
+            self.make_room();
+        }
+    }
+
+    /// Ends connections on which most waits, while more waits for a user's processes, or for all, than may.
+    #[cold]
+    fn make_room(&mut self) {
+        while let Some(full) = self.ledger.full() {
+            let of_it = self.links.iter().filter(|(_, link)| full.covers(link.credentials.uid));
+            let waits = of_it.map(|(id, link)| (link.outbox.waiting(), *id));
+            let mut waits: Vec<_> = waits.filter(|((_, own), _)| *own > 0).collect();
+            waits.sort_unstable();
+            while !self.ledger.has_room(full)
+                && let Some((_, id)) = waits.pop()
+            {
+                self.overdrawn(id);
+            }
         }
     }
 
@@ -733,7 +770,7 @@ impl Server {
     fn mark_unread(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| !link.unread) {
             link.unread = true;
-            self.unread.push(id);
+            self.turns.add(link.outbox.account(), id);
         }
     }
 
@@ -747,7 +784,7 @@ impl Server {
         self.mark_dirty(connection);
     }
 
-    /// Ends a connection at once because the account of its process is full. The core is told in a turn of its own.
+    /// Ends a connection at once because too much waits for it. The core is told in a turn of its own.
     fn overdrawn(&mut self, connection: ConnectionId) {
         let Some(link) = self.links.get_mut(&connection) else { return };
         if let Some(unsaid) = self.refusals.may_say_ended(link.credentials.uid) {
@@ -760,7 +797,7 @@ impl Server {
         if let Some((metrics, _)) = &self.metrics {
             metrics.too_slow.inc();
         }
-        link.state = LinkState::Overdrawn;
+        link.overdraw();
         self.mark_unread(connection);
         self.mark_dirty(connection);
     }
@@ -804,7 +841,9 @@ impl Server {
     fn accepted(&mut self, socket: OwnedFd) -> io::Result<()> {
         let id = ConnectionId(self.made);
         self.made += 1;
-        let mut link = Link::new(socket, self.now, self.loaded.settings.limits.outbox_bytes)?;
+        let account = |who: &crate::peer::Credentials| self.ledger.of_stranger(who.uid);
+        let limit = self.loaded.settings.limits.outbox_bytes;
+        let mut link = Link::new(socket, self.now, account, limit)?;
         if let Some(why) = self.beyond_descriptors(&link).or_else(|| self.beyond_quota(&link)) {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);
@@ -854,65 +893,80 @@ impl Server {
         Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
-    /// Reads one piece of every connection that has something, and applies what it asks.
+    /// Reads of every connection that has something, as far as its turn goes, and applies what it asks.
     fn read_some(&mut self) {
-        let mut unread = std::mem::take(&mut self.unread);
         let mut scratch = std::mem::take(&mut self.scratch);
-        for id in unread.drain(..) {
-            let Some(link) = self.links.get_mut(&id) else { continue };
-            link.unread = false;
-            let (read, intake) = link.read(&mut scratch);
-            if intake == Intake::More {
-                self.mark_unread(id);
-            }
-            let kept = self.take_requests(id, &scratch[..read]);
-            if kept.is_err()
-                && let Some(unsaid) = self.may_say_ended(id)
-            {
-                tracing::warn!(
-                    unsaid,
-                    "a process has begun more requests than may wait for it; disconnected"
-                );
-            }
-            // One write for all that this piece has asked; nobody waits until others had their turn.
-            self.write(id);
-            // It came to the end of that list by this, and need not be looked for again.
-            self.dirty.pop_if(|last| *last == id);
-            if kept.is_err() {
-                self.remove(id);
-            }
-            self.end_if_over(id);
+        let mut round = Round::new(&self.turns);
+        let mut applied = 0;
+        while let Some((id, budget)) = round.next(&mut self.turns, applied) {
+            applied = self.read_one(id, &mut scratch, budget);
         }
         self.scratch = scratch;
-        if self.unread.is_empty() {
-            self.unread = unread;
-        }
     }
 
-    /// Applies what was asked for by what waits and what was read just now, and keeps the rest.
-    fn take_requests(&mut self, id: ConnectionId, mut read: &[u8]) -> Result<(), TooSlow> {
-        for _ in 0..TURN {
-            let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+    /// Reads one piece of a connection, and applies what it asks. How many requests that were.
+    fn read_one(&mut self, id: ConnectionId, scratch: &mut Vec<u8>, budget: Budget) -> usize {
+        let Some(link) = self.links.get_mut(&id) else { return 0 };
+        link.unread = false;
+        let (read, intake) = link.read(scratch);
+        if intake == Intake::More {
+            self.mark_unread(id);
+        }
+        let (applied, kept) = self.take_requests(id, &scratch[..read], budget);
+        if kept.is_err()
+            && let Some(unsaid) = self.may_say_ended(id)
+        {
+            tracing::warn!(
+                unsaid,
+                "a process has begun more requests than may wait for it; disconnected"
+            );
+        }
+        // One write for all that this piece has asked; nobody waits until others had their turn.
+        self.write(id);
+        // It came to the end of that list by this, and need not be looked for again.
+        self.dirty.pop_if(|last| *last == id);
+        if kept.is_err() {
+            self.remove(id);
+        }
+        self.end_if_over(id);
+        applied
+    }
+
+    /// Applies what was asked for by what waits and what was read just now, and keeps the rest. How many requests were applied.
+    fn take_requests(
+        &mut self,
+        id: ConnectionId,
+        mut read: &[u8],
+        mut budget: Budget,
+    ) -> (usize, Result<(), TooSlow>) {
+        let mut applied = 0;
+        loop {
+            let Some(link) = self.links.get_mut(&id) else { return (applied, Ok(())) };
             match link.next(&mut read) {
-                Ok(None) => return link.keep(read),
+                Ok(None) => return (applied, link.keep(read)),
                 Ok(Some(Incoming::Hello(hello, version))) => self.open(id, hello, version),
                 Ok(Some(Incoming::Request(asked, bytes))) => {
                     let last = read.is_empty() && link.keeps_nothing();
                     self.apply(Event::Request { connection: id, asked, bytes });
+                    applied += 1;
                     if last {
-                        return Ok(());
+                        return (applied, Ok(()));
+                    }
+                    if !budget.takes_more(applied) {
+                        break;
                     }
                 }
                 Err(why) => {
                     self.close(id, why);
                     // The process keeps the connection on its account until the goodbye is written.
                     self.apply(Event::Disconnected { connection: id });
-                    return Ok(());
+                    return (applied, Ok(()));
                 }
             }
         }
         self.mark_unread(id);
-        self.links.get_mut(&id).map_or(Ok(()), |link| link.keep(read))
+        let kept = self.links.get_mut(&id).map_or(Ok(()), |link| link.keep(read));
+        (applied, kept)
     }
 
     fn open(
@@ -932,7 +986,7 @@ impl Server {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.is_active()) else { return };
         let process = self.processes.entry(key.clone()).or_default();
         process.links += 1;
-        let account = Rc::clone(&process.account);
+        let account = self.ledger.of_process(&key, link.credentials.uid);
         let pidfd = link.credentials.pidfd.take().filter(|_| self.watched.len() < self.watchable);
         if let Some(pidfd) = pidfd.filter(|_| process.links == 1 && process.watch.is_none()) {
             let (token, raw) = (Token(id.0 as usize * 2 + 1), pidfd.as_raw_fd());
@@ -942,6 +996,10 @@ impl Server {
             process.watch = Some((token, pidfd));
         }
         link.welcome(key, version, account, (self.pid, &self.loaded.settings.limits));
+        // It waits with its process from here on.
+        if std::mem::take(&mut link.unread) {
+            self.mark_unread(id);
+        }
         self.mark_dirty(id);
     }
 
@@ -1031,9 +1089,10 @@ impl Server {
                 self.users.remove(&link.credentials.uid);
             }
         }
-        let process = link.process.take();
+        let (process, uid) = (link.process.take(), link.credentials.uid);
         // Nobody else has this descriptor: with it goes that it is watched.
         drop(link);
+        self.ledger.forget(process.as_ref(), uid);
         self.apply(Event::Disconnected { connection: id });
         if let Some(key) = process {
             self.forget_process(key);
@@ -1118,6 +1177,7 @@ impl Server {
                 if loaded.metrics != self.loaded.metrics {
                     tracing::warn!("[metrics] changes when the broker starts again");
                 }
+                self.ledger.set_limits(&loaded.settings.limits);
                 self.loaded = loaded;
                 // What the broker is stays as it was.
                 let settings = self.core_settings(BrokerFacts::default());

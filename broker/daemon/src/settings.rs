@@ -125,6 +125,8 @@ struct LimitsSection {
     process_request_bytes: Option<Spelled<BufferSize>>,
     user_request_bytes: Option<Spelled<BufferSize>>,
     outbox_bytes: Option<Spelled<BufferSize>>,
+    user_outbox_bytes: Option<Spelled<BufferSize>>,
+    total_outbox_bytes: Option<Spelled<BufferSize>>,
     message: Option<Spelled<Size>>,
     recipients: Option<Spelled<Count>>,
 }
@@ -192,6 +194,8 @@ impl LimitsSection {
         set(&mut limits.process_request_bytes, bytes(self.process_request_bytes));
         set(&mut limits.user_request_bytes, bytes(self.user_request_bytes));
         set(&mut limits.outbox_bytes, bytes(self.outbox_bytes));
+        set(&mut limits.user_outbox_bytes, bytes(self.user_outbox_bytes));
+        set(&mut limits.total_outbox_bytes, bytes(self.total_outbox_bytes));
         set(&mut limits.message, Spelled::of(self.message));
         set(&mut limits.recipients, number(self.recipients));
     }
@@ -275,6 +279,8 @@ mod tests {
             process_request_bytes = "15MiB"
             user_request_bytes = "16MiB"
             outbox_bytes = 6_000_000
+            user_outbox_bytes = "7MiB"
+            total_outbox_bytes = "8MiB"
             message = "7GiB"
             recipients = 8
             [socket]
@@ -309,6 +315,8 @@ mod tests {
             process_request_bytes: 15 << 20,
             user_request_bytes: 16 << 20,
             outbox_bytes: 6_000_000,
+            user_outbox_bytes: 7 << 20,
+            total_outbox_bytes: 8 << 20,
             message: 7 << 30,
             recipients: 8,
         };

@@ -156,7 +156,9 @@ impl Support for Stores {
             writer.send(Work { from, behalf: Behalf::default(), provider, claim: None }).is_ok()
         });
         match answer.recv() {
-            Ok(answer) if sent => answer.map(drop),
+            Ok(Ok(ProviderAnswer::Setting(Some(_)))) if sent => Ok(()),
+            Ok(Ok(other)) if sent => Err(not_saved(uid, &other)),
+            Ok(Err(error)) if sent => Err(error),
             _ => Err(not_open(uid)),
         }
     }
@@ -164,6 +166,15 @@ impl Support for Stores {
 
 fn not_open(uid: u32) -> ProviderError {
     ProviderError::new(Code::E_NOT_FOUND, format!("store {uid:08x} is not open"))
+}
+
+/// A store answered a transport that saves something with what is no answer to that.
+fn not_saved(uid: u32, answer: &ProviderAnswer) -> ProviderError {
+    let message = format!(
+        "store {uid:08x} answered {} to a change of a setting; it is not known whether it was made",
+        answer.name()
+    );
+    ProviderError::new(Code::E_CORRUPT_DATA, message).effect_unknown()
 }
 
 impl Workers {

@@ -55,7 +55,8 @@ pub trait StoreProvider: Send {
 
     /// Applies every write in order, each whole or not at all, and answers each. With [`Sync::Full`] everything that
     /// succeeded is on the disk when it returns; if that fails, every write of the batch answers an error, and so does
-    /// every later one: a store whose sync failed is not to be trusted again.
+    /// every later one: a store whose sync failed is not to be trusted again. What the answer to a write is says
+    /// [`StoreWrite::expects`].
     ///
     /// Between the commit and its answers it looks whether its files are still under their names. If they are not, what it has
     /// committed will not be found: the answers are errors whose [scope](sundown_core::provider::Scope) is the store.
@@ -90,7 +91,7 @@ pub enum Sync {
 
 /// Reads a store beside its writer.
 pub trait StoreReader: Send {
-    /// Answers one question.
+    /// Answers one question, as [`StoreRead::expects`] says.
     fn read(&mut self, question: &StoreRead) -> Result<ProviderAnswer>;
 
     /// Another reader of the same store, for another thread.
@@ -121,7 +122,8 @@ pub trait TransportProvider: Send {
     /// answers as marker is made durable before [`complete`](Self::complete) is called.
     fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>);
 
-    /// Hands a prepared message over. One result for each recipient that prepare did not refuse.
+    /// Hands a prepared message over. One result for each recipient that prepare did not refuse. Of an answer with others nothing
+    /// is believed, and the message is unknown.
     fn complete(&mut self, id: u64, reply: Reply<Vec<RecipientResult>>);
 
     /// Forgets a prepared message.
@@ -218,7 +220,7 @@ pub trait AddressBookProvider: Send {
     /// Gets ready for a session.
     fn logon(&mut self) -> Result<()>;
 
-    /// Answers one call.
+    /// Answers one call, as [`AddressCall::expects`] says.
     fn call(&mut self, call: &AddressCall) -> Result<ProviderAnswer>;
 
     /// Ends the session.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sundown_core::provider::{
-    Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreRead, Submission,
-    Transmission, TransportFacts,
+    Known, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreRead,
+    Submission, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -353,15 +353,18 @@ impl Maildir {
         let Some(mut reader) = reader else { return };
         let forsaken = |name: &str| {
             let Some(record) = record_of(name) else { return false };
-            let found = reader.read(&StoreRead::Submission { record });
-            // One that is not known may be another store's.
-            let Ok(ProviderAnswer::Queue { rows, .. }) = found else { return false };
+            let question = StoreRead::Submission { record };
+            // One that is not known may be another store's, and of one that the store answers wrongly nothing is known.
+            let found = reader.read(&question).ok();
+            let fits = |answer: &ProviderAnswer| {
+                question.expects().check(answer, Known::default()).is_ok()
+            };
+            let Some(ProviderAnswer::Queue { rows, .. }) = found.filter(fits) else { return false };
             let named = |row: &Submission| {
                 let mut intents = row.recipients.iter().filter_map(|r| r.intent.as_ref());
-                row.record == record
-                    && intents.any(|intent| Marker::parse(&intent.marker).name == name)
+                intents.any(|intent| Marker::parse(&intent.marker).name == name)
             };
-            !rows.is_empty() && !rows.iter().any(named)
+            !rows.iter().any(named)
         };
         if let Err(error) = self.remove_if_stale(forsaken) {
             tracing::warn!(path = %self.path.display(), %error, "old files were not removed");
@@ -891,6 +894,9 @@ mod tests {
         assert_eq!(left, ["1.old-7-a.sundown", "1.young.host"]);
     }
 
+    /// Asked for this one, the store answers with another.
+    const MISTAKEN: u128 = 6;
+
     /// A store with a queue: what each message's intent names.
     #[derive(Clone)]
     struct Queue(Vec<(u128, Option<String>)>);
@@ -904,7 +910,8 @@ mod tests {
                 return Err(ProviderError::new(Code::E_NOT_IN_QUEUE, "no"));
             };
             let intent = marker.clone().map(|marker| Intent { transport: "here".into(), marker });
-            let mut row = crate::sqlite::tests::submission(*record);
+            let shown = if *record == MISTAKEN { 1 } else { *record };
+            let mut row = crate::sqlite::tests::submission(shown);
             row.recipients[0].intent = intent;
             Ok(ProviderAnswer::Queue { rows: vec![row], next: None })
         }
@@ -928,7 +935,8 @@ mod tests {
         }
     }
 
-    /// What an aborted message left is removed when it is old; what somebody may ask for, or another store's, is not.
+    /// What an aborted message left is removed when it is old; what may be asked for, is another store's, or what the store does
+    /// not answer for is not.
     #[test]
     fn what_nobody_will_ask_for_is_removed() {
         let name = |record: u128| format!("1.{record:032x}-7-a{OURS}");
@@ -938,11 +946,12 @@ mod tests {
             (again, Some("of another try".to_owned())),
             (waits, Some(name(waits))),
             (young, None),
+            (MISTAKEN, None),
         ];
         let dir = TempDir::new().expect("a directory");
         let mut maildir = maildir(&dir, Queue(known));
         let old = SystemTime::now() - STALE - Duration::from_secs(60);
-        for record in [aborted, again, waits, strange, young] {
+        for record in [aborted, again, waits, strange, young, MISTAKEN] {
             let file = File::create(maildir.folder("tmp").join(name(record))).expect("a file");
             if record != young {
                 file.set_modified(old).expect("a time");
@@ -952,7 +961,7 @@ mod tests {
         let mut left = names(&maildir, "tmp");
         left.sort();
         let prepared = Marker::parse(&prepared).name.to_owned();
-        assert_eq!(left, [name(waits), name(strange), name(young), prepared]);
+        assert_eq!(left, [name(waits), name(strange), name(young), name(MISTAKEN), prepared]);
     }
 
     #[test]

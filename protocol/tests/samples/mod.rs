@@ -3,7 +3,7 @@
 //! A new variant does not compile here until it is named; named and without a sample it fails the golden test.
 
 use serde::Serialize;
-use sundown_protocol::notification::{EndReason, LeaveReason, TableChange};
+use sundown_protocol::notification::{Departure, EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LimitStatus, LoggedOff, LoggedOn,
     MemberStatus, MessageRow, Peer, Place, Previous, ProviderStatus, QueueRow, RecipientRow,
@@ -48,7 +48,7 @@ names!(REPLIES, reply_name, Reply:
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
-    Ticket {..}, Session {..});
+    Ticket {..}, Session {..}, MembersLeft {..});
 names!(FROM_BROKER, from_broker_name, FromBroker: Answer {..}, Notify {..}, Goodbye {..});
 names!(SOURCES, source_name, AdviseSource: Session {..}, Object {..});
 names!(OPENINGS, opening_name, Opening:
@@ -361,6 +361,10 @@ fn events() -> Vec<Event> {
         Event::Lagged { missed: 12 },
         Event::Ticket(ticket()),
         Event::Session(SessionTag(ENTRY.record)),
+        Event::MembersLeft(vec![
+            Departure { member: MEMBER, reason: LeaveReason::Disconnected },
+            Departure { member: MemberId(9), reason: LeaveReason::Evicted },
+        ]),
     ]
 }
 

@@ -5,7 +5,7 @@ use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::{LogoffFlags, Opening, Request};
 use sundown_protocol::{Event as News, Events};
 
-use super::world::{World, secs};
+use super::world::{Member, World, secs};
 use crate::Event;
 
 /// design §3.9, A-25: the end of a connection is a logoff of its members and of nobody else.
@@ -21,6 +21,28 @@ fn a_lost_connection_logs_its_members_off() {
     assert_eq!(world.news(c), [left(a.id), left(b.id)]);
     world.open(c, Opening::Store(0));
     assert_eq!(world.state(entry), SubmissionState::Sent);
+}
+
+/// Members that leave at once are told of in one notice, and not of each other: what they are told of is not a product of how many
+/// leave and how many stay.
+#[test]
+fn departures_at_once_are_one_notice() {
+    let mut world = World::new();
+    let dies = world.connect(1);
+    let leave: Vec<_> = (0..20).map(|_| world.logon(dies)).collect();
+    let other = world.logon_to(dies, "work");
+    let stays: Vec<_> = (2..5).map(|pid| world.member(pid)).collect();
+    for member in leave.iter().chain(&stays).chain([&other]) {
+        world.advise(*member, Events::EXTENDED);
+    }
+    let before: Vec<_> = stays.iter().map(|member| world.notices(member.at)).collect();
+    world.disconnect(dies);
+    let left = |m: &Member| News::MemberLeft { member: m.id, reason: LeaveReason::Disconnected };
+    let left: Vec<_> = leave.iter().map(left).collect();
+    for (member, before) in stays.iter().zip(before) {
+        assert_eq!(world.notices(member.at) - before, 1);
+        assert_eq!(world.news(*member), left);
+    }
 }
 
 /// design §2 *process*: when the kernel says that a process ended, all its connections end, though something holds them.

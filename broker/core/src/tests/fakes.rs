@@ -7,8 +7,9 @@ use sundown_protocol::request::{AddressAction, Folder, Notify, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
-    AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderError, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Submission, Transmission, TransportCall, TransportFacts,
+    AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderCall, ProviderError,
+    ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, Transmission,
+    TransportCall, TransportFacts,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -259,7 +260,8 @@ impl Store {
     }
 
     fn save(&mut self, record: u128, content: MessageContent, recovered: bool) -> Answer {
-        let place = |folder| Place { entry: EntryId { store: 0, record }, folder };
+        let entry = EntryId { store: self.uid, record };
+        let place = |folder| Place { entry, folder };
         if let Some(message) = self.messages.get(&record) {
             return Ok(ProviderAnswer::Saved { place: place(message.folder), new: false });
         }
@@ -385,6 +387,8 @@ pub(super) struct Wire {
     pub(super) mute: BTreeSet<String>,
     /// What a recover says instead of finding out.
     pub(super) recover: Option<Outcome>,
+    /// Whether transports may have answered what is not so.
+    pub(super) lies: bool,
     /// How every transport wants to be used.
     pub(super) facts: TransportFacts,
 }
@@ -471,7 +475,9 @@ impl Transport {
                 None => Ok(ProviderAnswer::Done),
             },
             TransportCall::Cancel { id } => {
-                self.prepared.remove(&id).expect("only what was prepared is cancelled");
+                // Of a transport that has lied it is not known whether it has prepared it.
+                let known = self.prepared.remove(&id).is_some();
+                assert!(known || wire.lies, "only what was prepared is cancelled");
                 Ok(ProviderAnswer::Done)
             }
             TransportCall::Recover { transmission, .. } => {
@@ -514,10 +520,12 @@ impl AddressBook {
             addresses: addresses.clone(),
         };
         match call {
-            AddressCall::List { .. } => Ok(ProviderAnswer::Addresses {
-                rows: self.entries.iter().map(row).collect(),
-                next: None,
-            }),
+            AddressCall::List { after, limit } => {
+                let rest: Vec<_> = self.entries.iter().skip(after as usize).collect();
+                let next = (rest.len() > limit as usize).then(|| after + u64::from(limit));
+                let rows = rest.into_iter().take(limit as usize).map(row).collect();
+                Ok(ProviderAnswer::Addresses { rows, next })
+            }
             AddressCall::Act(AddressAction::Add { name, addresses }) => {
                 self.entries.insert(name.clone(), addresses.clone());
                 Ok(ProviderAnswer::Address(row((&name, &addresses))))
@@ -533,3 +541,93 @@ impl AddressBook {
         }
     }
 }
+
+/// What a provider answers instead of what is true.
+#[derive(Debug, Clone)]
+pub(super) struct Lie {
+    pub(super) provider: ProviderType,
+    /// A call of this kind, as [`which`] counts them.
+    pub(super) call: usize,
+    pub(super) how: How,
+    pub(super) answer: Bend,
+    /// How often it does.
+    pub(super) times: usize,
+}
+
+/// Whether a provider that lies has done what it was called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Done,
+    Undone,
+}
+
+/// What is answered to a call, made of what is true. A provider that has not done it knows nothing true.
+pub(super) type Bend = fn(&ProviderCall, ProviderAnswer) -> ProviderAnswer;
+
+impl Lie {
+    /// A submit, a save, an update and a Do.
+    pub(super) const WRITES: [usize; 4] = [8, 9, 10, 5];
+
+    /// What a provider answers to this call instead, if it lies.
+    pub(super) fn next(
+        lies: &mut [Self],
+        provider: ProviderType,
+        call: &ProviderCall,
+    ) -> Option<(How, Bend)> {
+        let it = |l: &Self| l.provider == provider && l.call == which(call) && l.times > 0;
+        let lie = lies.iter_mut().find(|l| it(l))?;
+        lie.times -= 1;
+        Some((lie.how, lie.answer))
+    }
+}
+
+/// The kind of a call, as a number. Each has one; a new one does not compile until it has.
+pub(super) fn which(call: &ProviderCall) -> usize {
+    match call {
+        ProviderCall::Logon => 0,
+        ProviderCall::Renew => 1,
+        ProviderCall::Logoff => 2,
+        ProviderCall::QueryFastShutdown => 3,
+        ProviderCall::NotifyProcessShutdown => 4,
+        ProviderCall::DoFastShutdown => 5,
+        ProviderCall::Write(write) => match write {
+            StoreWrite::Append { .. } => 6,
+            StoreWrite::Discard { .. } => 7,
+            StoreWrite::Submit { .. } => 8,
+            StoreWrite::Save { .. } => 9,
+            StoreWrite::Update(_) => 10,
+            StoreWrite::Hasten { .. } => 11,
+            StoreWrite::Seen { .. } => 12,
+            StoreWrite::Delete { .. } => 13,
+            StoreWrite::DeleteFrom { .. } => 14,
+            StoreWrite::Setting { .. } => 15,
+            StoreWrite::Flush => 16,
+        },
+        ProviderCall::Read(read) => match read {
+            StoreRead::List { .. } => 17,
+            StoreRead::Find { .. } => 18,
+            StoreRead::Piece { .. } => 19,
+            StoreRead::Setting { .. } => 20,
+            StoreRead::Due { .. } => 21,
+            StoreRead::Queue { .. } => 22,
+            StoreRead::Submission { .. } => 23,
+            StoreRead::Oldest => 24,
+        },
+        ProviderCall::Transport(call) => match call {
+            TransportCall::Prepare(_) => 25,
+            TransportCall::Complete { .. } => 26,
+            TransportCall::Cancel { .. } => 27,
+            TransportCall::Recover { .. } => 28,
+            TransportCall::Validate => 29,
+        },
+        ProviderCall::Address(call) => match call {
+            AddressCall::List { .. } => 30,
+            AddressCall::Act(AddressAction::Add { .. }) => 31,
+            AddressCall::Act(AddressAction::Remove { .. }) => 32,
+            AddressCall::Act(AddressAction::Resolve { .. }) => 33,
+        },
+    }
+}
+
+/// How many kinds of calls there are.
+pub(super) const CALLS: usize = 34;

@@ -1327,3 +1327,36 @@ fn what_is_lost_is_said_to_one_who_hears_it() {
     assert_eq!((fault.code, entries_of(&fault)), (Code::E_DISK_ERROR, vec![entry]));
     assert_eq!(world.do_fast(other), Ok(Reply::Done), "it is said once");
 }
+
+/// Design §3.6: `MAPI_E_NOT_INITIALIZED` says that the process has left. A Do that fails never says so, whatever a provider does.
+#[test]
+fn a_do_that_fails_is_not_over() {
+    for call in ["SaveChanges", "DoFastShutdown"] {
+        let mut world = World::new();
+        let member = world.member(1);
+        world.draft(member, "unsaved");
+        assert_eq!(world.query(member.at), Ok(Reply::Done));
+        world.store("default").failures.insert(call, [Code::E_NOT_INITIALIZED].into());
+        assert_eq!(world.do_fast(member.at).expect_err("it failed").code, Code::E_CALL_FAILED);
+        assert_eq!(world.do_fast(member.at), Ok(Reply::Done), "{call}");
+    }
+}
+
+/// SEED-9: what a process hands over while another one's Do is at the store is stored, also where that Do ends the store for good
+/// and is not answered in time.
+#[test]
+fn what_is_handed_over_behind_a_do_is_stored() {
+    let mut world = World::new();
+    world.literal.insert("store".into());
+    let (leaves, stays) = (world.member(1), world.member(2));
+    assert_eq!(world.query(leaves.at), Ok(Reply::Done));
+    world.silence("store", "DoFastShutdown");
+    world.ask_do(leaves.at);
+    world.settle();
+    let entry = world.submit_deferred(stays, "b@x");
+    world.advance(secs(10));
+    world.let_go("store");
+    world.done(stays.at, Request::Flush { member: stays.id });
+    assert_eq!(world.wire.delivered_to("b@x"), 1, "{entry}");
+    world.leave_fast(stays.at);
+}

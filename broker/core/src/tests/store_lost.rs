@@ -269,6 +269,24 @@ fn an_idle_store_is_saved_when_it_closes() {
     world.assert_empty();
 }
 
+/// What is opened for its queue alone waits for a lost store to be closed, too.
+#[test]
+fn what_nobody_asked_for_waits_for_a_lost_store() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.logoff(member);
+    lose(&mut world, "default");
+    world.store("default").unsaved = 1;
+    world.advance(secs(11));
+    world.apply(crate::Event::Adopt { profile: "default".into() });
+    world.settle();
+    assert_eq!(world.broker.sessions.len(), 1, "it waits");
+    world.advance(secs(5));
+    assert!(!world.store("default").lost);
+    world.advance(secs(60));
+    world.assert_empty();
+}
+
 /// A broker that stops waits for a lost store to be saved as long as it waits for providers.
 #[test]
 fn a_broker_that_stops_tries_to_save_a_lost_store() {

@@ -7,6 +7,7 @@
 //! is told that it may end, and it is told in time.
 
 mod checks;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use sundown_protocol::{
 
 use checks::{Seen, is_shutdown};
 
-use super::fakes::{AddressBook, Answer, Interface, Step, Store, Transport, Wire, error};
+use super::fakes::{AddressBook, Answer, How, Interface, Lie, Step, Store, Transport, Wire, error};
 use crate::address::Pattern;
 use crate::broker::Broker;
 use crate::ends::End;
@@ -33,7 +34,9 @@ use crate::event::{
     Behalf, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop,
     Tick,
 };
-use crate::provider::{ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Submission};
+use crate::provider::{
+    ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Submission, Wrong,
+};
 use crate::settings::{Profile, QueuePolicy, Settings, TransportSpec};
 
 /// The broker's own user.
@@ -89,6 +92,8 @@ struct Client {
     /// Submissions that were answered on acceptance, and not said to be lost.
     accepted: HashSet<EntryId>,
     answers: HashMap<RequestId, Result<Reply, Fault>>,
+    /// Notifications that came, however many events are in each.
+    notified: usize,
     news: Vec<Notification>,
     /// Answers and news in the order they came.
     heard: Vec<Heard>,
@@ -144,6 +149,12 @@ pub(super) struct World {
     tags: HashMap<MemberId, SessionTag>,
     /// Providers that were given up in a fast shutdown: provider and call.
     pub(super) given_up: Vec<(String, &'static str)>,
+    /// What providers answer instead of the truth.
+    pub(super) lies: Vec<Lie>,
+    /// How often one did.
+    pub(super) lied: usize,
+    /// Calls that were answered with something else: provider, call, and what is wrong with it.
+    pub(super) wrong: Vec<(String, &'static str, Wrong)>,
     /// Every call, in order.
     pub(super) calls: Vec<Called>,
     /// Views that were logged off: no call of that session may follow.
@@ -255,6 +266,9 @@ impl World {
             ends: BTreeMap::new(),
             tags: HashMap::new(),
             given_up: Vec::new(),
+            lies: Vec::new(),
+            lied: 0,
+            wrong: Vec::new(),
             calls: Vec::new(),
             ended: HashSet::new(),
             flying: HashMap::new(),
@@ -313,6 +327,7 @@ impl World {
         self.seen = Seen::default();
         self.held.clear();
         self.silent.clear();
+        self.lies.clear();
         self.stopped = 0;
         for store in self.stores.values_mut() {
             store.logons = 0;
@@ -449,8 +464,13 @@ impl World {
                 let client = self.clients.get_mut(&connection).expect("news go to clients");
                 assert!(client.open, "news for a connection that ended");
                 assert_eq!(self.members.get(&notification.member), Some(&connection));
-                client.heard.push(Heard::News(notification.member, notification.event.clone()));
-                client.news.push(notification);
+                client.notified += 1;
+                // As the library tells a program.
+                let Notification { member, advises, event } = notification;
+                for event in event.each() {
+                    client.heard.push(Heard::News(member, event.clone()));
+                    client.news.push(Notification { member, advises: advises.clone(), event });
+                }
             }
             Effect::Refused { peer, uid, why, .. } => self.refusals.push((peer.pid, uid, why.code)),
             Effect::Close { connection, why } => {
@@ -480,6 +500,10 @@ impl World {
                 self.ends.remove(&tag);
             }
             Effect::GaveUp { provider, call, .. } => self.given_up.push((provider, call)),
+            Effect::WrongAnswer { provider, call, wrong, .. } => {
+                assert!(self.wrong.len() < self.lied, "an honest {provider}: {call} was {wrong}");
+                self.wrong.push((provider, call, wrong));
+            }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
@@ -570,6 +594,13 @@ impl World {
         }
         let view = if let Worker::Store { of, .. } = lane.worker { of } else { id };
         let over = self.over.contains(&view);
+        let lie = Lie::next(&mut self.lies, lane.kind, &provider);
+        if let Some((How::Undone, answer)) = &lie {
+            self.lied += 1;
+            lane.done.push_back((call, name, Ok(answer(&provider, ProviderAnswer::Done))));
+            return;
+        }
+        let asked = lie.is_some().then(|| provider.clone());
         let unaware = self.interfaces.get(&lane.name) == Some(&Interface::Unaware);
         if provider == self.over_at && self.literal.contains(&lane.name) && !unaware {
             self.over.insert(view);
@@ -621,6 +652,13 @@ impl World {
                 }
             }
             (_, other) => panic!("{other:?} to the wrong provider"),
+        };
+        let answer = match (lie, asked, answer) {
+            (Some((_, lie)), Some(asked), Ok(answer)) => {
+                self.lied += 1;
+                Ok(lie(&asked, answer))
+            }
+            (_, _, answer) => answer,
         };
         lane.done.push_back((call, name, answer));
     }
@@ -766,6 +804,8 @@ impl World {
         write!(text, "{lanes:?}, {:?}, {stores:?}, {wire:?}, ", self.broker).expect("memory");
         write!(text, "{:?}, {:?}, {:?}, ", self.armed, self.loads, self.held).expect("memory");
         write!(text, "{:?}, {:?}, ", self.ended, self.sweeping).expect("memory");
+        let lies: Vec<_> = self.lies.iter().map(|lie| (lie.call, lie.times)).collect();
+        write!(text, "{lies:?}, ").expect("memory");
         for ((record, place), (flight, lane)) in flying {
             write!(
                 text,
@@ -821,9 +861,23 @@ impl World {
                 }
             }
             if !moved {
+                self.check_at_rest();
                 return self.check_in_time();
             }
         }
+    }
+
+    /// A store answers each of its writes with something else, once, and a Do.
+    pub(super) fn lies_once(&mut self) {
+        self.wire.lies = true;
+        let writes = Lie::WRITES.map(|call| Lie {
+            provider: ProviderType::Store,
+            call,
+            how: How::Done,
+            answer: |_, _| ProviderAnswer::Oldest(None),
+            times: 1,
+        });
+        self.lies.extend(writes);
     }
 
     /// From now on a provider does not carry out calls of that name; `*` is all of them.
@@ -950,6 +1004,7 @@ impl World {
             leaving: HashSet::new(),
             accepted: HashSet::new(),
             answers: HashMap::new(),
+            notified: 0,
             news: Vec::new(),
             heard: Vec::new(),
             closed: None,
@@ -1043,6 +1098,18 @@ impl World {
         self.served.remove(&pid);
         self.tickets.retain(|(of, _), _| *of != pid);
         self.forget_seen(&Self::key(pid));
+    }
+
+    /// Every connection breaks, and every process ends.
+    pub(super) fn everybody_leaves(&mut self) {
+        let open = self.clients.iter().filter(|(_, client)| client.open).map(|(at, _)| *at);
+        for connection in open.collect::<Vec<_>>() {
+            self.disconnect(connection);
+        }
+        let pids: BTreeSet<_> = self.clients.values().map(|client| client.pid).collect();
+        for pid in pids {
+            self.end_process(pid);
+        }
     }
 
     pub(super) fn is_open(&self, connection: ConnectionId) -> bool {
@@ -1257,6 +1324,11 @@ impl World {
     /// What a member was told since this was asked last.
     pub(super) fn news(&mut self, member: Member) -> Vec<News> {
         self.notifications(member).into_iter().map(|n| n.event).collect()
+    }
+
+    /// How many notifications came to a client, however many events were in each.
+    pub(super) fn notices(&self, at: ConnectionId) -> usize {
+        self.clients[&at].notified
     }
 
     pub(super) fn notifications(&mut self, member: Member) -> Vec<Notification> {

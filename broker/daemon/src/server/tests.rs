@@ -57,7 +57,9 @@ impl ByHand {
         };
         let (socket, registry) = (locations.socket.clone(), Registry::shipped());
         let server = Server::start(Options { locations, registry, passed: Vec::new() });
-        let (server, events) = (server.expect("it starts"), Events::with_capacity(1024));
+        let (mut server, events) = (server.expect("it starts"), Events::with_capacity(1024));
+        server.ledger.believe_clients();
+        server.turns.forget_time();
         Self { server, events, socket, _root: root }
     }
 
@@ -72,7 +74,7 @@ impl ByHand {
     }
 
     fn turn_within(&mut self, patience: Duration) {
-        let waits = if self.server.unread.is_empty() { patience } else { Duration::ZERO };
+        let waits = if self.server.turns.is_empty() { patience } else { Duration::ZERO };
         self.server.poll.poll(&mut self.events, Some(waits)).expect("it can be waited for");
         assert!(waits < DEADLINE || !self.events.is_empty(), "nothing happens");
         self.server.look_at_clocks();
@@ -127,6 +129,15 @@ impl ByHand {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.turn_now(),
                 Err(e) => panic!("{e}"),
             }
+        }
+    }
+
+    /// The same, where the broker may end the connection meanwhile.
+    fn say_or_end(peer: &mut Peer, bytes: &[u8]) {
+        match peer.socket.write(bytes) {
+            Ok(n) => assert_eq!(n, bytes.len(), "the broker reads"),
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+            Err(e) => panic!("{e}"),
         }
     }
 
@@ -599,6 +610,31 @@ fn a_flood_of_free_requests_waits_in_the_socket() {
     assert_eq!((peer.goodbye(), peer.answered().len()), (None, 100_000));
 }
 
+/// However many connections flood, and with whatever, they are one process: another one is answered in each turn of the loop, behind
+/// one share of theirs.
+#[test]
+fn a_flood_of_many_connections_is_one_share() {
+    let mut broker = ByHand::new();
+    let mut bystander = broker.process(1);
+    let mut flood: Vec<_> = (0..40).map(|_| broker.process(2)).collect();
+    for peer in &mut flood {
+        let bytes: Vec<u8> = (0..1_000).flat_map(|_| peer.asks(NOTHING_TO_RELEASE)).collect();
+        peer.socket.write_all(&bytes).expect("it fits into the socket");
+    }
+    for round in 1..=100 {
+        let status = bystander.asks(Request::Status);
+        broker.say(&mut bystander, &status);
+        broker.turn_now();
+        bystander.hear();
+        assert_eq!(bystander.answered().len(), round, "it is answered in its turn");
+        let answered = flood.iter_mut().map(|peer| {
+            peer.hear();
+            peer.answered().len()
+        });
+        assert_eq!(answered.sum::<usize>(), round * 64);
+    }
+}
+
 /// A goodbye is read by a peer that goes on sending until nothing more fits, and then looks.
 #[test]
 fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
@@ -646,6 +682,46 @@ fn a_goodbye_that_close_output_is_paid_for() {
     broker.server.now = until;
     broker.server.tell_time();
     assert_eq!((broker.server.links.len(), broker.server.ending.len()), (1, 0));
+}
+
+/// What waits for all together has a limit. Beyond it those end first that have most waiting, until a quarter is free: one that reads
+/// a little late, and one that reads at once, go on.
+#[test]
+fn who_has_most_waiting_ends_first() {
+    let mut broker = ByHand::with_settings("[limits]\ntotal_outbox_bytes = \"1MiB\"\n");
+    let mut reads = broker.process(1);
+    let mut late = broker.process(2);
+    let most: Vec<_> = (0..3).map(|_| broker.process(3)).collect();
+    let mut asked = 0;
+    let full = |broker: &ByHand| {
+        broker.server.links.values().filter(|link| link.wants != Interest::READABLE).count()
+    };
+    while full(&broker) == 0 {
+        let bytes = late.asks_for_status(64);
+        broker.say(&mut late, &bytes);
+        broker.turn_now();
+        asked += 64;
+    }
+    let mut highest = 0;
+    for mut greedy in most {
+        let before = broker.server.links.len();
+        while broker.server.links.len() == before {
+            let bytes = greedy.asks_for_status(64);
+            ByHand::say_or_end(&mut greedy, &bytes);
+            broker.turn_now();
+            highest = highest.max(broker.server.ledger.used());
+        }
+    }
+    assert_eq!(broker.server.links.len(), 2);
+    assert!(highest > 1 << 19, "much waited");
+    assert!(highest <= (1 << 20) + frame::MAX_PAYLOAD as usize, "{highest} bytes waited");
+    let status = reads.asks(Request::Status);
+    broker.say(&mut reads, &status);
+    broker.answer(&mut reads).expect("it goes on");
+    late.closes_half();
+    broker.until_end(&mut late);
+    assert_eq!((late.goodbye(), late.answered().len()), (None, asked));
+    broker.turn_until("all is read", |broker| broker.server.ledger.used() == 0);
 }
 
 /// Bytes beyond the account end a connection at once, though it has closed its sending end and waits for an answer. What a

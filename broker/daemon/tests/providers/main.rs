@@ -7,10 +7,12 @@
 //! | `shutdowns` | stories of Query, Notify and Do with providers that answer |
 //! | `misbehaviour` | one provider of each type misbehaves in each of the three calls |
 //! | `sweeps` | the order of a sweep when a provider hangs, what it costs other processes, and what is said meanwhile |
+//! | `lies` | a store that answers with something else |
 //! | `floods` | providers that answer too much |
 
 mod broker;
 mod floods;
+mod lies;
 mod misbehaviour;
 mod probe;
 mod shutdowns;

@@ -84,12 +84,15 @@ pub(crate) struct Plan {
     acts: HashMap<Call, Vec<Act>>,
     /// Whether a transport reads its last message and saves a setting when it is told to shut down.
     has_last_words: bool,
+    /// Whether a store answers what it has submitted or set with something else.
+    lies: bool,
 }
 
 impl Default for Plan {
     /// It has the interface, and succeeds.
     fn default() -> Self {
-        Self { interface: Interface::There, acts: HashMap::new(), has_last_words: false }
+        let (interface, acts) = (Interface::There, HashMap::new());
+        Self { interface, acts, has_last_words: false, lies: false }
     }
 }
 
@@ -108,6 +111,12 @@ impl Plan {
     /// A transport that uses its stores while it shuts down.
     pub(crate) fn with_last_words(mut self) -> Self {
         self.has_last_words = true;
+        self
+    }
+
+    /// A store that answers what it has submitted or set with something else.
+    pub(crate) fn that_lies(mut self) -> Self {
+        self.lies = true;
         self
     }
 
@@ -367,7 +376,15 @@ impl StoreProvider for ProbeStore {
                 _ => {}
             }
         }
-        self.inner.commit(batch, sync)
+        let answers = self.inner.commit(batch, sync);
+        if !self.probe.plan.lies {
+            return answers;
+        }
+        let lie = |answer| match answer {
+            ProviderAnswer::Submitted { .. } | ProviderAnswer::Setting(_) => ProviderAnswer::Done,
+            answer => answer,
+        };
+        answers.into_iter().map(|answer| answer.map(lie)).collect()
     }
 
     fn reader(&self) -> Result<Box<dyn StoreReader>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sundown_core::provider::{AddressCall, ProviderAnswer, ProviderError};
+use sundown_core::provider::{AddressCall, Known, ProviderAnswer, ProviderError};
 use sundown_protocol::Code;
 use sundown_protocol::request::AddressAction;
 
@@ -10,7 +10,7 @@ use crate::{AddressBookProvider, ProviderShutdown, Result};
 
 use super::runner::{Check, Steps, Verdict, broken};
 use super::shutdown::{self, Failure, Subject, Used};
-use super::{LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, WORKS, unique};
+use super::{LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, WORKS, fits, unique};
 
 type Make = Arc<dyn Fn() -> Result<Box<dyn AddressBookProvider>> + Send + Sync>;
 
@@ -32,7 +32,10 @@ pub(super) fn subjects(
 /// Those of shutdowns, and an address book's own.
 pub(super) fn checks() -> Vec<Check<AddressBook>> {
     let mut checks = shutdown::checks();
-    checks.push(Check { name: "every session has an object", run: every_session_has_an_object });
+    checks.extend([
+        Check { name: "every session has an object", run: every_session_has_an_object },
+        Check { name: "each call has its answer", run: each_call_has_its_answer },
+    ]);
     checks
 }
 
@@ -138,6 +141,27 @@ impl Subject for AddressBook {
         self.names.iter().try_for_each(|name| resolves(second.as_mut(), name))?;
         second.logoff().map_err(told)
     }
+}
+
+fn each_call_has_its_answer(book: &mut AddressBook, steps: &Steps) -> Verdict {
+    steps.note("logon");
+    book.logon().or_else(|error| broken(WORKS, error.to_string()))?;
+    let name = format!("Conformance {:x}", unique());
+    let addresses = vec![format!("{:x}@localhost", unique())];
+    let add = |name: &String| AddressAction::Add { name: name.clone(), addresses };
+    let calls = [
+        AddressCall::Act(add(&name)),
+        AddressCall::Act(AddressAction::Resolve { name: name.clone() }),
+        AddressCall::List { after: 0, limit: 1 },
+        AddressCall::Act(AddressAction::Remove { name }),
+    ];
+    for call in calls {
+        let words = format!("{call:?}");
+        steps.note(&words);
+        let object = book.object().or_else(|error| broken(WORKS, error.to_string()))?;
+        fits(&words, call.expects(), &object.call(&call), Known::default())?;
+    }
+    Ok(())
 }
 
 /// Two sessions that name one book have an object each. The end of one leaves the other alone, and what one adds the

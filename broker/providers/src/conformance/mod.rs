@@ -52,6 +52,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sundown_core::provider::{Expected, Known, ProviderAnswer};
+
 use crate::{AddressBookProvider, Result, StoreProvider, TransportProvider};
 
 pub use transport::Mail;
@@ -143,6 +145,11 @@ pub const ALWAYS_ANSWERS: Sentence = Sentence {
 pub const EACH_WRITE: Sentence = Sentence {
     id: "StoreProvider::commit",
     text: "Applies every write in order, each whole or not at all, and answers each.",
+};
+/// An answer is one to its call.
+pub const ANSWERS_FIT: Sentence = Sentence {
+    id: "provider::Expected",
+    text: "Each call has an answer of its own kind, about what it was asked for.",
 };
 /// A store's session count.
 pub const LAST_SESSION_CLOSES: Sentence = Sentence {
@@ -281,6 +288,18 @@ impl Kit {
         }
         runner.report
     }
+}
+
+/// Whether an answer is one to its call. An error is.
+fn fits(
+    call: &str,
+    expected: Expected,
+    answer: &Result<ProviderAnswer>,
+    known: Known<'_>,
+) -> runner::Verdict {
+    let Ok(answer) = answer else { return Ok(()) };
+    let wrong = expected.check(answer, known).err();
+    wrong.map_or(Ok(()), |wrong| runner::broken(ANSWERS_FIT, format!("{call} is {wrong}")))
 }
 
 /// A number that no other check has, in this process and those before it.

@@ -4,24 +4,28 @@ use std::io::Read;
 use std::sync::Arc;
 
 use sundown_core::provider::{
-    MessageContent, ProviderAnswer, ProviderError, Recipient, StoreRead, StoreWrite, Submission,
-    SubmissionState,
+    Known, MessageContent, ProviderAnswer, ProviderError, Recipient, StoreRead, StoreWrite,
+    Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::Code;
-use sundown_protocol::request::{Report, SettingChange};
+use sundown_protocol::request::{Folder, Report, SettingChange};
 
 use crate::{LeavingProcess, ProviderShutdown, Result, StoreProvider, StoreReader, Sync};
 
 use super::runner::{Check, Steps, Verdict, broken};
 use super::shutdown::{self, Failure, Subject, Used};
 use super::{
-    EACH_WRITE, LAST_SESSION_CLOSES, LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, WORKS, now, unique,
+    EACH_WRITE, LAST_SESSION_CLOSES, LOGON_AGAIN, NEIGHBOURS_UNAFFECTED, WORKS, fits, now, unique,
 };
 
 type Make = Arc<dyn Fn() -> Result<Box<dyn StoreProvider>> + Send + std::marker::Sync>;
 
 /// The section in which the kit keeps settings.
 const SECTION: &str = "conformance";
+
+/// A message with a whole head: a store may complete one that is not.
+const TEXT: &str = "Date: Sat, 28 Nov 2026 12:00:00 +0000\nFrom: Anna <anna@localhost>\nTo: bob@localhost\n\
+                    Message-ID: <kit@localhost>\nSubject: x\n\nThe body.\n";
 
 /// A store, and what was committed to it.
 pub(super) struct Store {
@@ -52,6 +56,7 @@ pub(super) fn checks() -> Vec<Check<Store>> {
     let mut checks = shutdown::checks();
     checks.extend([
         Check { name: "each write is answered", run: each_write_is_answered },
+        Check { name: "each call has its answer", run: each_call_has_its_answer },
         Check { name: "sessions share a store", run: sessions_share_a_store },
         Check { name: "a reader outlives a do", run: a_reader_outlives_a_do },
         Check { name: "a logon that failed can be repeated", run: a_failed_logon_is_repeated },
@@ -278,6 +283,67 @@ fn each_write_is_answered(store: &mut Store, steps: &Steps) -> Verdict {
         return broken(EACH_WRITE, format!("its answers are {answers:?}"));
     }
     store.is_kept().or_else(|why| broken(EACH_WRITE, why))
+}
+
+/// Whether it succeeds or not: what a store says is about what it was asked for.
+fn each_call_has_its_answer(store: &mut Store, steps: &Steps) -> Verdict {
+    steps.note("logon");
+    let object = store.object().or_else(|error| broken(WORKS, error.to_string()))?;
+    let facts = object.logon().or_else(|error| broken(WORKS, error.to_string()))?;
+    let known = Known { store: Some(facts.uid), recipients: None };
+    let (queued, draft, upload) = (unique(), unique(), unique() as u64);
+    let inline = |text: &str| MessageContent::Inline(text.as_bytes().to_vec());
+    let held = |mut submission: Submission| {
+        submission.recipients[0].state = SubmissionState::Held;
+        let update = SubmissionUpdate::whole(submission, Vec::new(), unique(), now());
+        StoreWrite::Update(Box::new(update))
+    };
+    let setting = |change| StoreWrite::Setting {
+        section: SECTION.into(),
+        name: format!("{queued:x}"),
+        change,
+    };
+    for write in [
+        submit(queued, inline(TEXT), false),
+        submit(queued, inline(TEXT), false),
+        held(submission(queued)),
+        StoreWrite::Append { upload, bytes: b"a piece".to_vec() },
+        StoreWrite::Discard { upload },
+        save(draft, inline(TEXT)),
+        save(draft, inline(TEXT)),
+        StoreWrite::Hasten { profile: None, uid: None, after: 0, now: now() },
+        StoreWrite::Seen { record: draft },
+        StoreWrite::DeleteFrom { record: draft, from: Folder::Drafts },
+        StoreWrite::Delete { record: draft },
+        setting(SettingChange::Set("value".into())),
+        setting(SettingChange::Remove),
+        submit(unique(), inline(TEXT), false),
+        StoreWrite::Flush,
+    ] {
+        let (expected, words) = (write.expects(), write.name());
+        steps.note(words);
+        let object = store.object().or_else(|error| broken(WORKS, error.to_string()))?;
+        for answer in object.commit(vec![write], Sync::Full) {
+            fits(words, expected, &answer, known)?;
+        }
+    }
+    let mut reader = store.reader().or_else(|why| broken(WORKS, why))?;
+    for question in [
+        StoreRead::List { folder: Folder::Outbox, after: 0, limit: 1 },
+        StoreRead::Find { record: queued },
+        StoreRead::Piece { record: queued, offset: 0, limit: 10 },
+        StoreRead::Piece { record: queued, offset: 10, limit: 1 << 20 },
+        StoreRead::Setting { section: SECTION.into(), name: String::new() },
+        StoreRead::Due { after: None, limit: 1 },
+        StoreRead::Queue { all: false, after: 0, limit: 1 },
+        StoreRead::Queue { all: true, after: 0, limit: 100 },
+        StoreRead::Submission { record: queued },
+        StoreRead::Oldest,
+    ] {
+        steps.note(format!("{question:?}"));
+        fits(&format!("{question:?}"), question.expects(), &reader.read(&question), known)?;
+    }
+    Ok(())
 }
 
 /// The object is one for all sessions: the end of one leaves the other alone.

@@ -48,6 +48,8 @@ pub(super) enum Act {
     Die(Pid),
     /// The store of the shared session cannot write once.
     Fail,
+    /// That store does what it is told once more, and answers with something else.
+    Lie,
     /// The transports do not answer any more.
     Hang,
     /// Fast shutdown is switched off.
@@ -69,7 +71,7 @@ const ONE: Pid = Pid(1);
 const TWO: Pid = Pid(2);
 const THREE: Pid = Pid(3);
 
-pub(super) const ACTS: [Act; 27] = [
+pub(super) const ACTS: [Act; 28] = [
     Act::Do(ONE),
     Act::Do(TWO),
     Act::Do(THREE),
@@ -91,6 +93,7 @@ pub(super) const ACTS: [Act; 27] = [
     Act::Die(TWO),
     Act::Die(THREE),
     Act::Fail,
+    Act::Lie,
     Act::Hang,
     Act::Reload,
     Act::Wake,
@@ -112,9 +115,13 @@ impl Act {
             Do(p) | Query(p) | Notify(p) | Submit(p) | Drain(p) | Shared(p) | Redeem(p)
             | Die(p) => p == pid,
             Act::Repeat | Act::Break | Act::AddIn => pid == ONE,
-            Act::Fail | Act::Hang | Act::Reload | Act::Wake | Act::Restart | Act::LateRestart => {
-                false
-            }
+            Act::Fail
+            | Act::Lie
+            | Act::Hang
+            | Act::Reload
+            | Act::Wake
+            | Act::Restart
+            | Act::LateRestart => false,
         }
     }
 
@@ -341,7 +348,7 @@ impl State {
             Act::Wake => !is_due && self.world.armed().is_some() && self.wakes < WAKES,
             _ if self.did.contains(act) => false,
             Act::Restart | Act::LateRestart | Act::Reload => !self.is_restarted(),
-            Act::Fail | Act::Hang => true,
+            Act::Fail | Act::Lie | Act::Hang => true,
             Act::AddIn => self.is_open(self.add_in),
             Act::Submit(ONE) | Act::Break => self.is_open(self.members[1].at),
             Act::Repeat => self.did.contains(&Act::Submit(ONE)) && self.is_open(self.members[0].at),
@@ -435,6 +442,7 @@ impl State {
                     store.failures.insert(call, vec![Code::E_NOT_ENOUGH_DISK].into());
                 }
             }
+            Act::Lie => self.world.lies_once(),
             Act::Hang => self.world.hold("relay", "*"),
             Act::Reload => {
                 let mut settings = self.world.broker.settings.clone();

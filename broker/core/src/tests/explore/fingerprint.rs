@@ -34,6 +34,7 @@ fn is_dropped(field: &str) -> bool {
             | "since"
             | "subject"
             | "submitted"
+            | "trouble"
             | "wall"
     )
 }
@@ -48,9 +49,9 @@ fn is_numbered(context: &str) -> bool {
     matches!(
         context,
         "CallId"
-            | "Completed"
             | "Marked"
             | "Prepared"
+            | "Results"
             | "Sweep"
             | "SweepOn"
             | "flight"

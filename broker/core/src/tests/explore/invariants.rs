@@ -35,7 +35,7 @@ pub(super) fn check_state(state: &State) {
 pub(super) fn check_transition(before: &State, step: Step, happened: &Happened, after: &State) {
     let _way = Way(after.way.clone());
     nobody_else_is_disturbed(before, step, happened, after);
-    nobody_else_is_told_of_a_shared_logoff(step, happened, after);
+    nobody_else_is_told_of_a_shared_logoff(before, happened, after);
     answers_fit_the_verdict(happened, after);
     an_add_in_is_refused(happened);
     a_do_keeps_everything_or_changes_nothing(before, happened, after);
@@ -44,6 +44,7 @@ pub(super) fn check_transition(before: &State, step: Step, happened: &Happened, 
 /// Checks of where a state leads in which nothing happens by itself.
 pub(super) fn check_rest(state: &State) {
     let _way = Way(state.way.clone());
+    state.world.check_at_rest();
     there_is_a_way_out(state);
     whoever_wants_to_leave_can(state);
 }
@@ -127,13 +128,14 @@ fn every_member_is_told_of_a_shared_logoff_once(state: &State) {
     }
 }
 
-/// Design §10.2: nobody is told at any other time, and the session cannot be joined from then on.
-fn nobody_else_is_told_of_a_shared_logoff(step: Step, happened: &Happened, after: &State) {
+/// Design §10.2: nobody is told at any other time, and the session cannot be joined from then on. A shared logoff that a Do of
+/// its process held takes effect when that Do has failed.
+fn nobody_else_is_told_of_a_shared_logoff(before: &State, happened: &Happened, after: &State) {
+    let ends = before.known.ended.is_none() && after.known.ended.is_some();
     for (member, news) in &happened.news {
         if matches!(news, News::CriticalError { code: Code::E_END_OF_SESSION, .. }) {
-            let ends = matches!(step, Step::Act(act @ Act::Shared(_)) if !act.is_of(after.process_of(member)))
-                || *member != after.member(after.process_of(member));
-            assert!(ends, "{member:?} at {step:?}");
+            let other = after.known.told.contains_key(&member.id);
+            assert!(ends && other, "{member:?} is told of the end");
         }
     }
     if after.known.ended.is_some() && !after.is_restarted() {
@@ -316,6 +318,7 @@ fn there_is_a_way_out(state: &State) {
     for store in world.stores.values_mut() {
         store.failures.clear();
     }
+    world.lies.clear();
     world.let_all_go();
     world.advance(secs(40));
     if state.is_restarted() {
@@ -395,7 +398,7 @@ fn mail(state: &State, world: &World) {
         assert_eq!(times.count(), 1, "{entry}");
     }
     // What was accepted and not said to be lost is there too, unless the broker died or the store could not write.
-    let may_miss = state.is_restarted() || state.did.contains(&Act::Fail);
+    let may_miss = state.is_restarted() || fails(state);
     for entry in PIDS.into_iter().flat_map(|pid| state.world.accepted_by(pid.0)) {
         let stored = world.stores.values().any(|s| s.submissions.contains_key(&entry.record));
         assert!(may_miss || stored, "{entry} was accepted and is lost");
@@ -412,7 +415,7 @@ fn drafts(state: &State, world: &World) {
             *found.entry(message.bytes.clone()).or_default() += 1;
         }
     }
-    let may_miss = state.is_restarted() || state.did.contains(&Act::Fail);
+    let may_miss = state.is_restarted() || fails(state);
     let logged_off = |m: &Member| state.known.logged_off.contains(&m.id);
     // A logoff that waited for mail went through meanwhile.
     let leaving = |m: &Member| {
@@ -450,6 +453,8 @@ fn a_do_keeps_everything_or_changes_nothing(before: &State, happened: &Happened,
                     before.process_of(m) == *pid
                         && is_here(before, m)
                         && !after.known.evicted.contains(&m.id)
+                        // Its logoff was held by the Do.
+                        && !after.known.logged_off.contains(&m.id)
                 };
                 for member in before.members.iter().filter(stays) {
                     assert!(is_here(after, member), "{member:?} was torn down by a Do that failed");
@@ -461,16 +466,25 @@ fn a_do_keeps_everything_or_changes_nothing(before: &State, happened: &Happened,
     for (act, _) in &happened.answers {
         if let Act::Do(pid) = act {
             let of_it = |m: &&Member| before.process_of(m) == *pid && is_here(before, m);
-            let stays = |m: &Member| is_here(after, m) || after.known.evicted.contains(&m.id);
+            let left = |m: &Member| {
+                after.known.evicted.contains(&m.id) || after.known.logged_off.contains(&m.id)
+            };
+            let stays = |m: &Member| is_here(after, m) || left(m);
             assert!(before.members.iter().filter(of_it).all(stays), "torn down before the answer");
         }
     }
+}
+
+/// Whether the store of the shared session could not write something, or did not say that it has.
+fn fails(state: &State) -> bool {
+    state.did.contains(&Act::Fail) || state.did.contains(&Act::Lie)
 }
 
 fn may_fail(state: &State, code: Code) -> bool {
     let did = |act| state.did.contains(&act);
     match code {
         Code::E_NOT_ENOUGH_DISK => did(Act::Fail),
+        Code::E_CORRUPT_DATA => did(Act::Lie),
         Code::E_BUSY => state.known.reference.is_some(),
         Code::E_TIMEOUT => did(Act::Wake),
         Code::E_NO_SUPPORT => did(Act::Reload),

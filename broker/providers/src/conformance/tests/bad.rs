@@ -50,6 +50,8 @@ enum Mistake {
     LosesWhatIsNotSynced,
     LosesAtDo,
     AnswersTooFewWrites,
+    AnswersNothingButDone,
+    AnswersForAnother,
     ClosesWithTheFirstSession,
     SendsWhatIsCancelled,
     ForgetsReplies,
@@ -210,6 +212,14 @@ impl StoreProvider for BadStore {
                 answers.truncate(2);
                 answers
             }
+            AnswersNothingButDone => {
+                let answers = self.inner.commit(batch, sync);
+                answers.into_iter().map(|answer| answer.map(|_| ProviderAnswer::Done)).collect()
+            }
+            AnswersForAnother => {
+                let answers = self.inner.commit(batch, sync);
+                answers.into_iter().map(|answer| answer.map(of_another)).collect()
+            }
             _ => self.inner.commit(batch, sync),
         }
     }
@@ -228,6 +238,17 @@ impl StoreProvider for BadStore {
 
     fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
         self.bent.interface()
+    }
+}
+
+/// The same answer about another message.
+fn of_another(answer: ProviderAnswer) -> ProviderAnswer {
+    match answer {
+        ProviderAnswer::Saved { mut place, new } => {
+            place.entry.record += 1;
+            ProviderAnswer::Saved { place, new }
+        }
+        answer => answer,
     }
 }
 
@@ -341,7 +362,13 @@ impl AddressBookProvider for BadBook {
         if let AddressCall::Act(AddressAction::Add { name, .. }) = call {
             self.last = Some(name.clone());
         }
-        self.inner.call(call)
+        let answer = self.inner.call(call);
+        // What is said to a removal is looked at nowhere else.
+        let removes = matches!(call, AddressCall::Act(AddressAction::Remove { .. }));
+        if self.bent.is(AnswersForAnother) && removes {
+            return Ok(ProviderAnswer::Addresses { rows: Vec::new(), next: None });
+        }
+        answer
     }
 
     fn logoff(&mut self) -> Result<()> {
@@ -479,6 +506,8 @@ fn mistakes_of_stores_are_found() {
         (NotifyEndsItForGood, "a notice needs no query", conformance::NOTIFY_KEEPS_SAVING),
         (LosesWhatIsNotSynced, "what was not finished outlives a do", conformance::NO_DATA_LOSS),
         (AnswersTooFewWrites, "each write is answered", conformance::EACH_WRITE),
+        (AnswersNothingButDone, "each call has its answer", conformance::ANSWERS_FIT),
+        (AnswersForAnother, "each call has its answer", conformance::ANSWERS_FIT),
         (ClosesWithTheFirstSession, "sessions share a store", conformance::LAST_SESSION_CLOSES),
         (
             NeverForgivesAFailedLogon,
@@ -527,6 +556,7 @@ fn mistakes_of_transports_are_found() {
 fn mistakes_of_address_books_are_found() {
     let found = [
         (LosesAtDo, "nothing is lost by a do", conformance::NO_DATA_LOSS),
+        (AnswersForAnother, "each call has its answer", conformance::ANSWERS_FIT),
         (HasNothingToSaveAndRefuses, "the first answer holds", conformance::ANSWER_HOLDS),
     ];
     for (mistake, check, sentence) in found {

@@ -1,0 +1,366 @@
+//! What goes on when a provider has answered.
+//!
+//! There is one kind of continuation for each kind of answer ([`Answer`](crate::answer::Answer)), so that what goes on with a
+//! call is never handed the answer to another one. A call that no provider answers goes on with an error.
+
+use sundown_protocol::reply::{Reply, Rows, TableRows};
+use sundown_protocol::{EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
+
+use crate::answer::{
+    Addresses, Done, Messages, OneSubmission, Ready, Saved, Setting, Shutdown, Updated, typed,
+};
+use crate::broker::Broker;
+use crate::connection::Asker;
+use crate::event::{EngineId, LaneId, Turn};
+use crate::member::Failed;
+use crate::process::ProcessId;
+use crate::provider::{ProviderAnswer, ProviderError};
+use crate::queue::{Flushing, Wish};
+use crate::shutdown::Visit;
+use crate::spooler::Recording;
+use crate::submit::{Doubt, InFlight};
+
+/// What to do when a provider has answered, by the kind of the answer.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum Then {
+    Done(AfterDone),
+    Shutdown(Visit),
+    Ready(AfterLogon),
+    Appended(Appending),
+    Submitted(InFlight),
+    Saved(AfterSave),
+    Updated(AfterUpdate),
+    Hastened(Flushing),
+    Removed(Deleting),
+    Setting(Asker),
+    Messages(Asker),
+    Found(Finding),
+    Piece(Reading),
+    Due(EngineId),
+    Queue(Listing),
+    OneSubmission(AfterSubmission),
+    Oldest(EngineId),
+    /// Of a flight.
+    Prepared(u64),
+    /// Of a flight.
+    Results(u64),
+    Addresses(Asker),
+    Address(AfterAddress),
+}
+
+/// After a call that is only done, or not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AfterDone {
+    /// Nothing: nobody waits for it.
+    Nothing,
+    AddressRemoved(Asker, SessionId),
+    LoggedOff(SessionId, usize),
+    EngineClosed(EngineId),
+    Flushed(MemberId),
+    /// Whether the store is still there from which a flight is to be recovered.
+    LookedAt(u64),
+    /// A store has written what a process handed over.
+    Swept(Visit),
+    Validated(Asker, SessionId, usize),
+    /// A transport that could not be reached was asked whether it works.
+    Reached(SessionId, usize),
+}
+
+/// After a logon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AfterLogon {
+    LoggedOn(SessionId, usize),
+    /// A provider was made anew by this lane, for this session.
+    Renewed(LaneId, Option<SessionId>),
+    EngineOpened(EngineId),
+}
+
+/// An upload that a store was given a piece of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appending {
+    pub(crate) asker: Asker,
+    pub(crate) member: MemberId,
+    pub(crate) upload: UploadId,
+    /// The number the store knows it by.
+    pub(crate) number: u64,
+}
+
+/// After a save.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AfterSave {
+    Saved {
+        asker: Asker,
+        member: MemberId,
+        object: ObjectId,
+        engine: EngineId,
+        record: u128,
+    },
+    /// The draft of a member that is gone.
+    Recovered {
+        engine: EngineId,
+        process: ProcessId,
+        record: u128,
+    },
+    /// The draft of a member whose process leaves fast.
+    Kept {
+        sweep: u64,
+        session: SessionId,
+        member: MemberId,
+        object: ObjectId,
+        engine: EngineId,
+    },
+}
+
+/// After a submission was put into another state.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum AfterUpdate {
+    /// The intent of a flight.
+    Marked(u64, Bounced),
+    Recorded(Recording),
+    EntryChanged(Wish),
+}
+
+/// Recipients whose failure an update tells the sender of.
+pub(crate) type Bounced = Vec<usize>;
+
+/// A message that is being deleted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deleting {
+    pub(crate) asker: Asker,
+    pub(crate) engine: EngineId,
+    pub(crate) entry: EntryId,
+}
+
+/// A message that is being opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finding {
+    pub(crate) asker: Asker,
+    pub(crate) member: MemberId,
+    pub(crate) entry: EntryId,
+}
+
+/// A message that is being read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) asker: Asker,
+    /// The message, if its reader is told by it should it be a notification.
+    pub(crate) tells: Option<(EngineId, u128)>,
+}
+
+/// A queue that is being listed.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Listing {
+    pub(crate) asker: Asker,
+    pub(crate) engine: EngineId,
+    pub(crate) profile: Option<String>,
+    /// The slot of the store.
+    pub(crate) slot: u64,
+}
+
+/// After one submission was looked up.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum AfterSubmission {
+    Wanted(Wish),
+    /// Of a write it is not known whether it was done.
+    Doubted {
+        engine: EngineId,
+        record: u128,
+        doubt: Doubt,
+    },
+    Shown {
+        asker: Asker,
+        engine: EngineId,
+        profile: Option<String>,
+    },
+}
+
+/// After a row of an address book was added or looked up.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum AfterAddress {
+    Added(Asker, SessionId),
+    Resolved(Resolving),
+}
+
+/// A name that is asked of one address book after the other.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Resolving {
+    pub(crate) asker: Asker,
+    pub(crate) member: MemberId,
+    pub(crate) name: String,
+    /// How many address books were asked.
+    pub(crate) tried: usize,
+}
+
+impl Broker {
+    /// Goes on with what waited for a provider.
+    pub(crate) fn go_on(
+        &mut self,
+        then: Then,
+        result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match then {
+            Then::Done(after) => self.after_done(after, typed(result), turn),
+            Then::Shutdown(visit) => self.swept(visit, typed(result), turn),
+            Then::Ready(after) => self.after_logon(after, typed(result), turn),
+            Then::Appended(after) => self.appended(after, typed(result), turn),
+            Then::Submitted(in_flight) => self.submitted(&in_flight, typed(result), turn),
+            Then::Saved(after) => self.after_save(after, typed(result), turn),
+            Then::Updated(after) => self.after_update(after, typed(result), turn),
+            Then::Hastened(flushing) => self.hastened(flushing, typed(result), turn),
+            Then::Removed(after) => self.deleted(after, typed(result), turn),
+            Then::Setting(asker) => {
+                let value = |Setting(value)| Reply::Setting(value);
+                self.reply(asker, typed(result).map(value), turn);
+            }
+            Then::Messages(asker) => {
+                let rows = |Messages { rows, next }| rows_of(TableRows::Messages(rows), next);
+                self.reply(asker, typed(result).map(rows), turn);
+            }
+            Then::Found(after) => self.found(after, typed(result), turn),
+            Then::Piece(after) => self.piece_read(after, typed(result), turn),
+            Then::Due(engine) => self.due_loaded(engine, typed(result), turn),
+            Then::Queue(listing) => self.queue_listed(&listing, typed(result), turn),
+            Then::OneSubmission(after) => self.after_submission(after, typed(result), turn),
+            Then::Oldest(engine) => self.measured(engine, &typed(result)),
+            Then::Prepared(flight) => self.prepared(flight, typed(result), turn),
+            Then::Results(flight) => self.completed(flight, typed(result), turn),
+            Then::Addresses(asker) => {
+                let rows = |Addresses { rows, next }| rows_of(TableRows::Addresses(rows), next);
+                self.reply(asker, typed(result).map(rows), turn);
+            }
+            Then::Address(AfterAddress::Added(asker, session)) => {
+                self.address_added(asker, session, typed(result), turn);
+            }
+            Then::Address(AfterAddress::Resolved(resolving)) => {
+                self.resolved(resolving, typed(result), turn);
+            }
+        }
+    }
+
+    /// Answers with what a provider's answer is to a client.
+    pub(crate) fn reply(
+        &mut self,
+        asker: Asker,
+        reply: Result<Reply, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        self.answer(asker, reply.map_err(Fault::from), turn);
+    }
+
+    fn after_done(
+        &mut self,
+        after: AfterDone,
+        result: Result<Done, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match after {
+            AfterDone::Nothing => {}
+            AfterDone::AddressRemoved(asker, session) => {
+                if result.is_ok() {
+                    self.address_book_changed(session, turn);
+                }
+                self.reply(asker, result.map(|Done| Reply::Done), turn);
+            }
+            // What a provider answers to a logoff keeps nobody (PLOG-5).
+            AfterDone::LoggedOff(session, place) => self.provider_logged_off(session, place, turn),
+            AfterDone::EngineClosed(engine) => {
+                self.engine_closed(engine, result.as_ref().err(), turn);
+            }
+            AfterDone::Flushed(member) => self.written(member, turn),
+            AfterDone::LookedAt(flight) => self.looked_at(flight, &result, turn),
+            AfterDone::Swept(visit) => self.swept(visit, result.map(Shutdown::from), turn),
+            AfterDone::Validated(asker, session, place) => {
+                self.validated(asker, (session, place), result, turn);
+            }
+            AfterDone::Reached(session, place) => {
+                self.reach_answered((session, place), &result, turn);
+            }
+        }
+    }
+
+    fn after_logon(
+        &mut self,
+        after: AfterLogon,
+        result: Result<Ready, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match after {
+            AfterLogon::LoggedOn(session, place) => {
+                self.provider_logged_on(session, place, result, turn);
+            }
+            AfterLogon::Renewed(lane, session) => self.renewed(lane, session, &result, turn),
+            AfterLogon::EngineOpened(engine) => self.engine_logged_on(engine, result, turn),
+        }
+    }
+
+    fn after_save(
+        &mut self,
+        after: AfterSave,
+        result: Result<Saved, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match after {
+            AfterSave::Saved { asker, member, object, engine, record } => {
+                self.saved(asker, (member, object), (engine, record), result, turn);
+            }
+            AfterSave::Recovered { engine, process, record } => {
+                match result {
+                    Ok(saved) => self.recovered(engine, &saved, turn),
+                    Err(why) => {
+                        let entry = EntryId { store: self.store_uid(engine), record };
+                        self.note_lost(process, [Failed { entry, why }]);
+                    }
+                }
+                if let Some(process) = self.processes.get_mut(process) {
+                    process.recovering -= 1;
+                }
+                self.written_of(process, turn);
+            }
+            AfterSave::Kept { sweep, session, member, object, engine } => {
+                self.kept((sweep, engine), (session, member, object), result, turn);
+            }
+        }
+    }
+
+    fn after_update(
+        &mut self,
+        after: AfterUpdate,
+        result: Result<Updated, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match after {
+            AfterUpdate::Marked(flight, bounced) => self.marked(flight, bounced, result, turn),
+            AfterUpdate::Recorded(recording) => self.recorded(recording, result, turn),
+            AfterUpdate::EntryChanged(wish) => self.entry_changed(wish, result, turn),
+        }
+    }
+
+    fn after_submission(
+        &mut self,
+        after: AfterSubmission,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        match after {
+            AfterSubmission::Wanted(wish) => self.entry_found(wish, result, turn),
+            AfterSubmission::Doubted { engine, record, doubt } => {
+                self.found_out((engine, record), doubt, result, turn);
+            }
+            AfterSubmission::Shown { asker, engine, profile } => {
+                self.entry_shown(asker, (engine, profile.as_deref()), result, turn);
+            }
+        }
+    }
+}
+
+/// Rows as a client gets them.
+fn rows_of(rows: TableRows, next: Option<u64>) -> Reply {
+    Reply::Rows(Rows { rows, next })
+}
