@@ -126,7 +126,7 @@ pub(crate) struct Call {
     expected: Expected,
     /// The call itself and who made it, should it have to be made again.
     again: Option<Box<(Caller, ProviderCall)>>,
-    then: Then,
+    pub(crate) then: Then,
 }
 
 /// Who makes a call: for whom it is logged, and whose turn it takes.
@@ -236,6 +236,9 @@ impl Broker {
     fn process_ended(&mut self, key: &ProcessKey, turn: &mut Turn) {
         if let Some((id, process)) = self.processes.end(key) {
             self.timers.clear(Timer::TearDown(id));
+            for held in &process.held {
+                self.processes.pay_left_behind(held.asker());
+            }
             for session in process.told() {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.kept_by.remove(&id);

@@ -18,6 +18,7 @@ const REMEMBERED: usize = 4_096;
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Connection {
     pub(crate) process: ProcessId,
+    uid: u32,
     pub(crate) members: BTreeSet<MemberId>,
     /// The copy of the library at the other end.
     pub(crate) library: [u8; 16],
@@ -42,15 +43,17 @@ pub(crate) struct Connection {
 pub(crate) struct Asker {
     pub(crate) connection: ConnectionId,
     pub(crate) process: ProcessId,
+    pub(crate) uid: u32,
     pub(crate) request: RequestId,
     /// `None` for a request that is free.
     pub(crate) bytes: Option<u64>,
 }
 
 impl Connection {
-    fn new(process: ProcessId, library: [u8; 16], granted: (u32, u64)) -> Self {
+    fn new((process, uid): (ProcessId, u32), library: [u8; 16], granted: (u32, u64)) -> Self {
         Self {
             process,
+            uid,
             members: BTreeSet::new(),
             library,
             leaving: Vec::new(),
@@ -99,6 +102,7 @@ impl Connection {
             bytes,
             // What its hello said, and what it asked for.
             library: _,
+            uid: _,
             told_tickets: _,
             granted: _,
         } = self;
@@ -126,14 +130,15 @@ impl Broker {
             let why = Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message);
             return turn.emit(Effect::Close { connection, why });
         }
-        let library = identity.library;
+        let (library, uid) = (identity.library, identity.uid);
         let process = self.processes.connect(identity, connection);
         if let Err(why) = self.check_counted(process, Quota::Connections) {
-            self.processes.disconnect(process, connection);
+            // It has asked nothing yet.
+            let _ = self.processes.disconnect(process, connection);
             return turn.emit(Effect::Close { connection, why });
         }
         let granted = (self.settings.limits.requests, self.settings.limits.request_bytes);
-        self.connections.insert(connection, Connection::new(process, library, granted));
+        self.connections.insert(connection, Connection::new((process, uid), library, granted));
     }
 
     /// Books a request. `None` ends the connection: more was asked at once than was granted.
@@ -153,12 +158,16 @@ impl Broker {
             if state.requests > requests || state.bytes > most {
                 let message =
                     format!("more than {requests} requests or {most} bytes unanswered at once");
+                // Nobody will answer this one.
+                state.bytes -= bytes;
+                self.processes.pay_back(state.process, Quota::RequestBytes, bytes as usize);
                 self.hang_up(connection, Fault::new(Code::E_TOO_BIG, message), turn);
                 return None;
             }
         }
         turn.errand.correlation = Some(Correlation::new(&state.library, request));
-        Some(Asker { connection, process: state.process, request, bytes })
+        let (process, uid) = (state.process, state.uid);
+        Some(Asker { connection, process, uid, request, bytes })
     }
 
     /// Books a free request that has to wait: what waits costs memory, whatever it is. `None` ends the connection, as
@@ -181,14 +190,17 @@ impl Broker {
         Some(Correlation::new(&connection.library, asker.request))
     }
 
-    /// Answers, if whoever asked is still there, and gives its credit back.
+    /// Answers, if whoever asked is still there. What the request cost is given back in any case, and not before: what it handed over
+    /// may wait for a provider longer than its connection is there.
     pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
         if let Err(why) = &result
             && why.code == Code::E_NO_ACCESS
         {
             self.log_refusal(asker, why, turn);
         }
-        let Some(state) = self.connections.get_mut(&asker.connection) else { return };
+        let Some(state) = self.connections.get_mut(&asker.connection) else {
+            return self.processes.pay_left_behind(asker);
+        };
         if let Some(bytes) = asker.bytes {
             state.requests -= 1;
             state.bytes -= bytes;
@@ -217,15 +229,19 @@ impl Broker {
     /// A connection is gone: its members are, as by a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
         let Some(state) = self.connections.remove(&connection) else { return };
+        self.processes.leave_behind(state.process, state.bytes as usize);
         self.remove_members(state.members.into_iter().collect(), LeaveReason::Disconnected, turn);
         self.drop_references(state.references, turn);
         for session in &state.leaving {
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.leavers.retain(|(asker, _)| asker.connection != connection);
+            let Some(session) = self.sessions.get_mut(session) else { continue };
+            let is_gone = |(asker, _): &mut (Asker, _)| asker.connection == connection;
+            for (asker, _) in session.leavers.extract_if(.., is_gone) {
+                self.processes.pay_left_behind(asker);
             }
         }
-        self.processes.pay_back(state.process, Quota::RequestBytes, state.bytes as usize);
-        self.processes.disconnect(state.process, connection);
+        for held in self.processes.disconnect(state.process, connection) {
+            self.processes.pay_left_behind(held.asker());
+        }
         self.drop_sweeps(turn);
     }
 }
@@ -237,7 +253,7 @@ mod tests {
     /// Design §3.12: of more members than it remembers a connection remembers those that were put out last.
     #[test]
     fn the_newest_who_are_gone_are_remembered() {
-        let mut connection = Connection::new(ProcessId(1), [0; 16], (1, 1));
+        let mut connection = Connection::new((ProcessId(1), 1_000), [0; 16], (1, 1));
         let members = || (1..=REMEMBERED as u64 + 2).map(MemberId);
         for member in members().rev() {
             connection.remember(member, LeaveReason::Evicted);

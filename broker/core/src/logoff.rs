@@ -320,12 +320,13 @@ impl Broker {
         let drafts: Vec<_> = member.objects.drain().filter_map(draft).collect();
         let count = drafts.len() as u64;
         for draft in drafts {
-            match draft.content {
-                _ if reason != LeaveReason::LoggedOff => self.recover_draft(member, draft, turn),
-                MessageContent::Uploaded(number) => {
-                    self.discard(member, draft.store, number, turn);
-                }
-                MessageContent::Inline(_) => {}
+            if reason != LeaveReason::LoggedOff {
+                self.recover_draft(member, draft, turn);
+                continue;
+            }
+            self.processes.give_back(draft.charge);
+            if let MessageContent::Uploaded(number) = draft.content {
+                self.discard(member, draft.store, number, turn);
             }
         }
         for (_, upload) in std::mem::take(&mut member.uploads) {

@@ -499,7 +499,7 @@ impl Broker {
     pub(crate) fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
         if self.peer_of(asker).is_none() {
-            return;
+            return self.processes.pay_left_behind(asker);
         }
         let departure = self.departure(asker.process);
         if departure == Departure::Doing

@@ -108,12 +108,11 @@ impl Broker {
     ) -> Result<(), Fault> {
         self.member(asker, id)?;
         let removed = self.remove_object(id, object).ok_or_else(dead_object)?;
-        if let Object::Draft(Draft {
-            store,
-            content: MessageContent::Uploaded(number),
-            saving: None,
-        }) = removed
-        {
+        let Object::Draft(Draft { store, content, saving, charge }) = removed else {
+            return Ok(());
+        };
+        self.processes.give_back(charge);
+        if let (MessageContent::Uploaded(number), None) = (content, saving) {
             let member = &self.members[&id];
             let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
             self.discard_from(engine.ok(), caller, number, turn);
@@ -308,8 +307,13 @@ impl Broker {
         let member = self.attached(asker, id)?;
         self.engine_for(member, store)?;
         self.check_object_quota(member)?;
+        let process = member.process;
+        if let Content::Inline(bytes) = &content {
+            self.check_room(process, Quota::DraftBytes, bytes.0.len())?;
+        }
         let content = self.take_content(id, store, content)?;
-        Ok(self.insert_object(id, Object::Draft(Draft { store, content, saving: None })))
+        let charge = self.processes.book(process, Quota::DraftBytes, content.in_memory());
+        Ok(self.insert_object(id, Object::Draft(Draft { store, content, saving: None, charge })))
     }
 
     pub(crate) fn save(
@@ -335,6 +339,9 @@ impl Broker {
         };
         let engine = self.engine_for(member, store)?;
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        let (process, copied) = (member.process, content.in_memory());
+        self.check_room(process, Quota::DraftBytes, copied)?;
+        let charge = self.processes.book(process, Quota::DraftBytes, copied);
         let member = self.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
         let mut record = key.0;
@@ -343,7 +350,7 @@ impl Broker {
             record = *draft.saving.get_or_insert(record);
         }
         let save = Ask::save(record, content, turn.tick.millis());
-        let after = AfterSave::Saved { asker, member: id, object, engine, record };
+        let after = AfterSave::Saved { asker, member: id, object, engine, record, charge };
         self.call(lane, caller, save, after, turn);
         Ok(())
     }
@@ -363,8 +370,9 @@ impl Broker {
             if result.is_ok()
                 && let Some(place) = member.objects.get_mut(object)
             {
-                *place = Object::Message(entry);
+                let saved = std::mem::replace(place, Object::Message(entry));
                 member.drafts.remove(&object);
+                self.pay_for_draft(saved);
             }
         }
         self.reply(asker, result.map(|_| Reply::Saved(entry)), turn);
@@ -374,17 +382,26 @@ impl Broker {
         self.written(id, turn);
     }
 
+    /// An object is no draft any more.
+    pub(crate) fn pay_for_draft(&mut self, object: Object) {
+        if let Object::Draft(Draft { charge, .. }) = object {
+            self.processes.give_back(charge);
+        }
+    }
+
     /// Keeps the unsaved draft of a member that is gone.
     pub(crate) fn recover_draft(&mut self, member: &Member, draft: Draft, turn: &mut Turn) {
-        let Draft { store, content, saving } = draft;
-        let Ok(engine) = self.engine_for(member, store) else { return };
+        let Draft { store, content, saving, charge } = draft;
+        let Ok(engine) = self.engine_for(member, store) else {
+            return self.processes.give_back(charge);
+        };
         let record = saving.unwrap_or_else(|| turn.record());
         let save = Ask::recover_draft(record, content, turn.tick.millis());
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
         if let Some(process) = self.processes.get_mut(member.process) {
             process.recovering += 1;
         }
-        let after = AfterSave::Recovered { engine, process: member.process, record };
+        let after = AfterSave::Recovered { engine, process: member.process, record, charge };
         self.call(lane, caller, save, after, turn);
     }
 

@@ -4,9 +4,11 @@ use sundown_protocol::request::Folder;
 use sundown_protocol::{EntryId, ObjectId};
 
 use crate::provider::MessageContent;
+use crate::quota::Charge;
 
 /// What a handle refers to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum Object {
     /// A store, by its place in the profile.
     Store(u16),
@@ -19,12 +21,15 @@ pub(crate) enum Object {
 }
 
 /// A message that was not saved yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Draft {
     pub(crate) store: u16,
     pub(crate) content: MessageContent,
     /// The record of a save that was begun: whatever keeps the draft later must use the same, or it is there twice.
     pub(crate) saving: Option<u128>,
+    /// For what of it is in memory.
+    pub(crate) charge: Charge,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,11 @@ impl Objects {
 
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.places.iter().filter_map(|place| place.object.as_ref())
     }
 
     /// Everything that is open, leaving nothing.

@@ -11,7 +11,7 @@ use crate::connection::Asker;
 use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
-use crate::quota::{Quota, Used};
+use crate::quota::{Charge, Quota, Used};
 use crate::session::{SessionKey, Sharing, Waiting};
 use crate::ticket::Host;
 
@@ -96,7 +96,8 @@ impl Processes {
     /// Checks what is kept of processes that wait for nothing.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
         // What users use is compared with what their processes do elsewhere.
-        let Self { by_id, by_key, former, users: _, made: _ } = self;
+        let Self { by_id, by_key, former, users: _, left_behind, made: _ } = self;
+        assert!(left_behind.is_empty(), "requests that were answered: {left_behind:?}");
         assert_eq!(by_id.len(), by_key.len(), "{by_key:?}");
         for (id, process) in by_id {
             assert_eq!(by_key.get(&process.key), Some(id), "each has its key");
@@ -109,8 +110,8 @@ impl Processes {
 
     /// Whether nothing is kept of any process but of those that may come back.
     pub(crate) fn are_gone(&self) -> bool {
-        let Self { by_id, by_key, former: _, users, made: _ } = self;
-        by_id.is_empty() && by_key.is_empty() && users.is_empty()
+        let Self { by_id, by_key, former: _, users, left_behind, made: _ } = self;
+        by_id.is_empty() && by_key.is_empty() && users.is_empty() && left_behind.is_empty()
     }
 }
 
@@ -202,8 +203,10 @@ pub(crate) struct Processes {
     /// Hosts of processes that have no connection any more and may come back, the last of them. A copy of the library that comes
     /// while the host is away is no host.
     former: VecDeque<(ProcessKey, Host)>,
-    /// What all processes of a user use.
+    /// What all processes of a user use, and what they have left behind.
     users: NumberMap<u32, Used>,
+    /// Of each user, what requests cost whose connections are gone and that are not answered.
+    left_behind: NumberMap<u32, usize>,
     made: u64,
 }
 
@@ -253,16 +256,17 @@ impl Processes {
         id
     }
 
-    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends.
-    pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) {
+    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends. What of it waited for
+    /// its Do, and waits for nothing any more.
+    pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) -> Vec<Held> {
         self.pay_back(id, Quota::Connections, 1);
-        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(process) = self.by_id.get_mut(&id) else { return Vec::new() };
         process.connections.remove(&connection);
-        self.forget_if_over(id);
+        self.forget_if_over(id)
     }
 
-    /// Forgets a process without connections of which there is nothing to be remembered.
-    pub(crate) fn forget_if_over(&mut self, id: ProcessId) {
+    /// Forgets a process without connections of which there is nothing to be remembered. What of it waited for its Do.
+    pub(crate) fn forget_if_over(&mut self, id: ProcessId) -> Vec<Held> {
         let over = |p: &&Process| p.connections.is_empty() && !p.is_marked() && !p.is_unwritten();
         if let Some(process) = self.by_id.get(&id).filter(over) {
             if process.has_ticket {
@@ -272,8 +276,9 @@ impl Processes {
                 self.former.push_back((process.key.clone(), process.host));
             }
             self.by_key.remove(&process.key);
-            self.by_id.remove(&id);
+            return self.by_id.remove(&id).map(|process| process.held).unwrap_or_default();
         }
+        Vec::new()
     }
 
     /// The process has ended. What was known of it, if it was.
@@ -296,12 +301,64 @@ impl Processes {
     pub(crate) fn pay_back(&mut self, id: ProcessId, what: Quota, count: usize) {
         let Some(process) = self.by_id.get_mut(&id) else { return };
         process.used.take(what, count);
-        if let Some(user) = self.users.get_mut(&process.uid) {
-            user.take(what, count);
-            if user.is_nothing() {
-                self.users.remove(&process.uid);
+        let uid = process.uid;
+        self.take_from_user(uid, what, count);
+    }
+
+    /// Something counts for a process until it is given back.
+    pub(crate) fn book(&mut self, id: ProcessId, what: Quota, count: usize) -> Charge {
+        let uid = self.by_id.get(&id).map_or(u32::MAX, |process| process.uid);
+        self.charge(id, what, count);
+        Charge { process: id, uid, what, count }
+    }
+
+    /// What was counted is no more.
+    pub(crate) fn give_back(&mut self, Charge { process, uid, what, count }: Charge) {
+        if let Some(process) = self.by_id.get_mut(&process) {
+            process.used.take(what, count);
+        }
+        self.take_from_user(uid, what, count);
+    }
+
+    /// A connection is gone before its requests are answered: its user pays for them.
+    pub(crate) fn leave_behind(&mut self, id: ProcessId, bytes: usize) {
+        let Some(process) = self.by_id.get_mut(&id).filter(|_| bytes > 0) else { return };
+        process.used.take(Quota::RequestBytes, bytes);
+        *self.left_behind.entry(process.uid).or_default() += bytes;
+    }
+
+    /// A request is answered whose connection is gone, or will never be.
+    pub(crate) fn pay_left_behind(&mut self, Asker { uid, bytes, .. }: Asker) {
+        let Some(bytes) = bytes.map(|bytes| bytes as usize).filter(|bytes| *bytes > 0) else {
+            return;
+        };
+        if let Some(left) = self.left_behind.get_mut(&uid) {
+            *left -= bytes;
+            if *left == 0 {
+                self.left_behind.remove(&uid);
             }
         }
+        self.take_from_user(uid, Quota::RequestBytes, bytes);
+    }
+
+    fn take_from_user(&mut self, uid: u32, what: Quota, count: usize) {
+        if let Some(user) = self.users.get_mut(&uid) {
+            user.take(what, count);
+            if user.is_nothing() {
+                self.users.remove(&uid);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn find_id(&self, key: &ProcessKey) -> Option<ProcessId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// What users have left behind.
+    #[cfg(test)]
+    pub(crate) fn left_behind(&self) -> impl Iterator<Item = (u32, usize)> {
+        self.left_behind.iter().map(|(uid, bytes)| (*uid, *bytes))
     }
 
     /// What all processes of a user use.

@@ -505,6 +505,16 @@ pub enum MessageContent {
     Uploaded(u64),
 }
 
+impl MessageContent {
+    /// How many bytes of it are in memory, and not in a store.
+    pub(crate) fn in_memory(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Uploaded(_) => 0,
+        }
+    }
+}
+
 /// A question to a store. It sees what was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRead {

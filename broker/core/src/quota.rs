@@ -9,6 +9,11 @@ use sundown_protocol::{Code, Fault};
 use crate::broker::Broker;
 use crate::process::ProcessId;
 use crate::settings::Limits;
+#[cfg(test)]
+use crate::{
+    object::Object,
+    then::{AfterSave, Then},
+};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,18 +24,38 @@ pub(crate) enum Quota {
     Registrations,
     /// Bytes of requests that were not answered.
     RequestBytes,
+    /// Bytes of drafts that are not saved, and of copies of them on their way to a store.
+    DraftBytes,
+}
+
+/// Proof that something is counted. It goes with what it pays for, and is [given back](crate::process::Processes::give_back) when
+/// that is no more: one that is dropped counts for ever, and every test notices.
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
+#[must_use = "what is counted is to be given back"]
+pub(crate) struct Charge {
+    pub(crate) process: ProcessId,
+    pub(crate) uid: u32,
+    pub(crate) what: Quota,
+    pub(crate) count: usize,
 }
 
 /// How much of everything is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Used([usize; 5]);
+pub(crate) struct Used([usize; 6]);
 
 /// One limit: its key in the settings, and its value.
 type Limit = (&'static str, usize);
 
 impl Quota {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Connections, Self::Members, Self::Objects, Self::Registrations, Self::RequestBytes];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::Members,
+        Self::Objects,
+        Self::Registrations,
+        Self::RequestBytes,
+        Self::DraftBytes,
+    ];
 
     pub(crate) fn of_process(self, limits: &Limits) -> Limit {
         match self {
@@ -39,6 +64,7 @@ impl Quota {
             Self::Objects => ("objects", limits.objects),
             Self::Registrations => ("registrations", limits.registrations),
             Self::RequestBytes => ("process_request_bytes", limits.process_request_bytes),
+            Self::DraftBytes => ("process_draft_bytes", limits.process_draft_bytes),
         }
     }
 
@@ -49,6 +75,7 @@ impl Quota {
             Self::Objects => ("user_objects", limits.user_objects),
             Self::Registrations => ("user_registrations", limits.user_registrations),
             Self::RequestBytes => ("user_request_bytes", limits.user_request_bytes),
+            Self::DraftBytes => ("user_draft_bytes", limits.user_draft_bytes),
         }
     }
 
@@ -60,6 +87,7 @@ impl Quota {
             Self::Objects => ("open objects", "release some"),
             Self::Registrations => ("registrations", "unadvise some"),
             Self::RequestBytes => ("bytes of unanswered requests", "wait for answers"),
+            Self::DraftBytes => ("bytes of unsaved drafts", "save or release some"),
         }
     }
 
@@ -68,9 +96,10 @@ impl Quota {
         match (self, whose) {
             (Self::Members, _) => Code::E_SESSION_LIMIT,
             (Self::Connections, _) | (_, Whose::User(_)) => Code::E_NOT_ENOUGH_RESOURCES,
-            (Self::Objects | Self::Registrations | Self::RequestBytes, Whose::Process) => {
-                Code::E_BUSY
-            }
+            (
+                Self::Objects | Self::Registrations | Self::RequestBytes | Self::DraftBytes,
+                Whose::Process,
+            ) => Code::E_BUSY,
         }
     }
 }
@@ -131,7 +160,13 @@ impl Broker {
         self.check_room(process, what, 0)
     }
 
-    fn check_room(&self, process: ProcessId, what: Quota, more: usize) -> Result<(), Fault> {
+    /// Whether a process may have so many more.
+    pub(crate) fn check_room(
+        &self,
+        process: ProcessId,
+        what: Quota,
+        more: usize,
+    ) -> Result<(), Fault> {
         let Some(process) = self.processes.get(process) else { return Ok(()) };
         let limits = &self.settings.limits;
         if process.used.of(what) + more > what.of_process(limits).1 {
@@ -148,5 +183,28 @@ impl Broker {
     /// Whether the quotas of users bind this one.
     pub(crate) fn is_bound(&self, uid: u32) -> bool {
         uid != self.settings.owner && uid != 0
+    }
+}
+
+#[cfg(test)]
+impl Broker {
+    /// All that is to be given back, wherever it is.
+    pub(crate) fn charges(&self) -> impl Iterator<Item = &Charge> {
+        let objects = self.members.values().flat_map(|member| member.objects.iter());
+        let drafts = objects.filter_map(|object| match object {
+            Object::Draft(draft) => Some(&draft.charge),
+            _ => None,
+        });
+        let calls = self.calls.values().map(|call| &call.then);
+        let lost = self.lost.iter().map(|lost| &lost.then);
+        let on_the_way = calls.chain(lost).chain(self.renewals.waiting());
+        drafts.chain(on_the_way.filter_map(|then| match then {
+            Then::Saved(
+                AfterSave::Saved { charge, .. }
+                | AfterSave::Recovered { charge, .. }
+                | AfterSave::Kept { charge, .. },
+            ) => Some(charge),
+            _ => None,
+        }))
     }
 }

@@ -92,6 +92,12 @@ impl Renewals {
         }
     }
 
+    /// What goes on when a provider was made anew.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Then> {
+        self.renewing.values().flat_map(|r| &r.waiting).map(|again| &again.then)
+    }
+
     /// Checks that nothing waits for a new incarnation, and that what is doubted is open.
     #[cfg(test)]
     pub(crate) fn check_at_rest(&self, is_open: impl Fn(LaneId) -> bool) {

@@ -43,7 +43,7 @@ impl Broker {
     /// A request that waited for the outcome of a Do is carried out, refused, or waits for another Do.
     pub(crate) fn serve(&mut self, asker: Asker, request: Box<Request>, turn: &mut Turn) {
         if !self.connections.contains_key(&asker.connection) {
-            return;
+            return self.processes.pay_left_behind(asker);
         }
         match self.departure(asker.process) {
             Departure::Doing if !self.is_hosts_do(asker, &request) => {

@@ -140,6 +140,10 @@ pub struct Limits {
     pub process_request_bytes: usize,
     /// The same of one user.
     pub user_request_bytes: usize,
+    /// Bytes of unsaved drafts of one process.
+    pub process_draft_bytes: usize,
+    /// The same of one user.
+    pub user_draft_bytes: usize,
     /// Bytes waiting for one process to read them; notifications are dropped at half of it.
     pub outbox_bytes: usize,
     /// The same of one user. Beyond it those connections end first whose processes have most waiting.
@@ -168,6 +172,8 @@ impl Default for Limits {
             request_bytes: 4 << 20,
             process_request_bytes: 256 << 20,
             user_request_bytes: 1 << 30,
+            process_draft_bytes: 64 << 20,
+            user_draft_bytes: 256 << 20,
             outbox_bytes: 64 << 20,
             user_outbox_bytes: 256 << 20,
             total_outbox_bytes: 512 << 20,

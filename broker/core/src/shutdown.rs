@@ -40,6 +40,7 @@ use crate::member::Failed;
 use crate::object::Object;
 use crate::process::{Departure, Held, Process, ProcessId};
 use crate::provider::{ProviderError, ProviderType};
+use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
 use crate::then::{AfterDone, AfterSave};
@@ -316,7 +317,9 @@ impl Broker {
             self.end_if_swept(number, turn);
         }
         // It may have been the last thing that was remembered of a process without connections.
-        self.processes.forget_if_over(process);
+        for held in self.processes.forget_if_over(process) {
+            self.processes.pay_left_behind(held.asker());
+        }
         self.drop_sweeps(turn);
     }
 
@@ -339,6 +342,9 @@ impl Broker {
         for number in gone.collect::<Vec<_>>() {
             let Some(sweep) = self.sweeps.remove(&number) else { continue };
             self.timers.clear(Timer::Sweep(number));
+            for asker in sweep.askers {
+                self.processes.pay_left_behind(asker);
+            }
             let legs = sweep.legs.into_values();
             for call in legs.flat_map(|leg| leg.waiting.into_values()).flatten() {
                 self.withdraw(call, turn);
@@ -612,10 +618,12 @@ impl Broker {
         let member = &self.members[&id];
         let caller = Self::caller(member);
         let Ok(engine) = self.engine_for(member, store) else { return false };
+        let (session, process, copied) = (member.session, member.process, content.in_memory());
         let save = Ask::recover_draft(record, content, turn.tick.millis());
         let lane = self.engines[&engine].write;
-        let session = member.session;
-        let after = AfterSave::Kept { sweep: number, session, member: id, object, engine };
+        // Who leaves is not refused.
+        let charge = self.processes.book(process, Quota::DraftBytes, copied);
+        let after = AfterSave::Kept { sweep: number, session, member: id, object, engine, charge };
         self.call(lane, caller, save, after, turn);
         true
     }
@@ -633,7 +641,8 @@ impl Broker {
             if let Some(member) = self.members.get_mut(&id) {
                 member.drafts.remove(&object);
                 if let Some(kept) = member.objects.get_mut(object) {
-                    *kept = Object::Message(saved.place.entry);
+                    let draft = std::mem::replace(kept, Object::Message(saved.place.entry));
+                    self.pay_for_draft(draft);
                 }
             }
         }

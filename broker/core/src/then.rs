@@ -16,6 +16,7 @@ use crate::member::Failed;
 use crate::process::ProcessId;
 use crate::provider::{ProviderAnswer, ProviderError};
 use crate::queue::{Flushing, Wish};
+use crate::quota::Charge;
 use crate::shutdown::Visit;
 use crate::spooler::Recording;
 use crate::submit::{Doubt, InFlight};
@@ -86,8 +87,9 @@ pub(crate) struct Appending {
     pub(crate) number: u64,
 }
 
-/// After a save.
-#[derive(Debug, Clone, Copy)]
+/// After a save, with the charge for what is on its way.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum AfterSave {
     Saved {
         asker: Asker,
@@ -95,13 +97,10 @@ pub(crate) enum AfterSave {
         object: ObjectId,
         engine: EngineId,
         record: u128,
+        charge: Charge,
     },
     /// The draft of a member that is gone.
-    Recovered {
-        engine: EngineId,
-        process: ProcessId,
-        record: u128,
-    },
+    Recovered { engine: EngineId, process: ProcessId, record: u128, charge: Charge },
     /// The draft of a member whose process leaves fast.
     Kept {
         sweep: u64,
@@ -109,6 +108,7 @@ pub(crate) enum AfterSave {
         member: MemberId,
         object: ObjectId,
         engine: EngineId,
+        charge: Charge,
     },
 }
 
@@ -307,10 +307,12 @@ impl Broker {
         turn: &mut Turn,
     ) {
         match after {
-            AfterSave::Saved { asker, member, object, engine, record } => {
+            AfterSave::Saved { asker, member, object, engine, record, charge } => {
+                self.processes.give_back(charge);
                 self.saved(asker, (member, object), (engine, record), result, turn);
             }
-            AfterSave::Recovered { engine, process, record } => {
+            AfterSave::Recovered { engine, process, record, charge } => {
+                self.processes.give_back(charge);
                 match result {
                     Ok(saved) => self.recovered(engine, &saved, turn),
                     Err(why) => {
@@ -323,7 +325,8 @@ impl Broker {
                 }
                 self.written_of(process, turn);
             }
-            AfterSave::Kept { sweep, session, member, object, engine } => {
+            AfterSave::Kept { sweep, session, member, object, engine, charge } => {
+                self.processes.give_back(charge);
                 self.kept((sweep, engine), (session, member, object), result, turn);
             }
         }

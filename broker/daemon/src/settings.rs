@@ -124,6 +124,8 @@ struct LimitsSection {
     request_bytes: Option<Spelled<BufferSize>>,
     process_request_bytes: Option<Spelled<BufferSize>>,
     user_request_bytes: Option<Spelled<BufferSize>>,
+    process_draft_bytes: Option<Spelled<BufferSize>>,
+    user_draft_bytes: Option<Spelled<BufferSize>>,
     outbox_bytes: Option<Spelled<BufferSize>>,
     user_outbox_bytes: Option<Spelled<BufferSize>>,
     total_outbox_bytes: Option<Spelled<BufferSize>>,
@@ -193,6 +195,8 @@ impl LimitsSection {
         set(&mut limits.request_bytes, Spelled::of(self.request_bytes));
         set(&mut limits.process_request_bytes, bytes(self.process_request_bytes));
         set(&mut limits.user_request_bytes, bytes(self.user_request_bytes));
+        set(&mut limits.process_draft_bytes, bytes(self.process_draft_bytes));
+        set(&mut limits.user_draft_bytes, bytes(self.user_draft_bytes));
         set(&mut limits.outbox_bytes, bytes(self.outbox_bytes));
         set(&mut limits.user_outbox_bytes, bytes(self.user_outbox_bytes));
         set(&mut limits.total_outbox_bytes, bytes(self.total_outbox_bytes));
@@ -278,6 +282,8 @@ mod tests {
             request_bytes = "5MiB"
             process_request_bytes = "15MiB"
             user_request_bytes = "16MiB"
+            process_draft_bytes = "9MiB"
+            user_draft_bytes = "10MiB"
             outbox_bytes = 6_000_000
             user_outbox_bytes = "7MiB"
             total_outbox_bytes = "8MiB"
@@ -314,6 +320,8 @@ mod tests {
             request_bytes: 5 << 20,
             process_request_bytes: 15 << 20,
             user_request_bytes: 16 << 20,
+            process_draft_bytes: 9 << 20,
+            user_draft_bytes: 10 << 20,
             outbox_bytes: 6_000_000,
             user_outbox_bytes: 7 << 20,
             total_outbox_bytes: 8 << 20,

@@ -1,10 +1,10 @@
 //! Quotas of processes and of users: what is beyond them is refused with a code that says whose they are, it costs nobody
 //! else, and what ends is not counted any more.
 
-use sundown_protocol::request::{AdviseSource, Blob, LogonFlags, Opening, Request};
-use sundown_protocol::{Code, Events};
+use sundown_protocol::request::{AdviseSource, Blob, Content, LogonFlags, Opening, Request};
+use sundown_protocol::{Code, Events, SubmitKey};
 
-use super::world::{OWNER, World, profile, settings};
+use super::world::{Member, OWNER, World, profile, settings};
 use crate::quota::Quota;
 use crate::settings::{Limits, Right, Settings};
 
@@ -185,4 +185,85 @@ fn every_quota_is_shown_with_what_is_used() {
         used(what.of_process(&Limits::default()).0);
         used(what.of_user(&Limits::default()).0);
     }
+}
+
+/// A draft is paid for as long as it is in memory, and not only until its request is answered: until it is saved, released, thrown
+/// away by a logoff, or kept by the store for a program that has died.
+#[test]
+fn drafts_are_paid_for_while_they_are_there() {
+    let limits = Limits { process_draft_bytes: 100, user_draft_bytes: 150, ..Limits::default() };
+    let mut world = shared(limits);
+    let keeps_the_session = world.connect_as(9, ANNA);
+    world.logon(keeps_the_session);
+    let at = world.connect_as(1, ANNA);
+    let member = world.logon(at);
+    let draft = |bytes: usize, member: Member| Request::Draft {
+        member: member.id,
+        store: 0,
+        content: Content::Inline(Blob(vec![b'x'; bytes])),
+    };
+    let first = world.draft(member, &"x".repeat(60));
+    assert_eq!(world.refused(at, draft(41, member)), Code::E_BUSY);
+    let second = world.draft(member, &"x".repeat(40));
+    // Another process of the user has what is left of the user's.
+    let other = world.connect_as(2, ANNA);
+    let other = world.logon(other);
+    assert_eq!(world.refused(other.at, draft(51, other)), Code::E_NOT_ENOUGH_RESOURCES);
+    world.draft(other, &"x".repeat(50));
+    // A save has a copy on its way.
+    let save = |object| Request::Save { member: member.id, object, key: SubmitKey(1) };
+    assert_eq!(world.refused(at, save(second)), Code::E_BUSY);
+    world.done(at, Request::Release { member: member.id, object: first });
+    world.logoff(other);
+    world.assert_counts();
+    world.hold("store", "SaveChanges");
+    let saves: Vec<_> = (0..2).map(|_| world.ask(at, save(second))).collect();
+    assert!(world.answer(at, saves[1]).expect("refused").is_err(), "two copies are too much");
+    world.assert_counts();
+    world.let_go("store");
+    assert!(world.answer(at, saves[0]).expect("saved").is_ok());
+    world.assert_counts();
+    world.draft(member, &"x".repeat(100));
+    world.assert_counts();
+    // A program that dies has its draft kept; until that is done its user pays.
+    world.hold("store", "SaveChanges");
+    world.disconnect(at);
+    let again = world.connect_as(3, ANNA);
+    let again = world.logon(again);
+    assert_eq!(world.refused(again.at, draft(51, again)), Code::E_NOT_ENOUGH_RESOURCES);
+    world.assert_counts();
+    world.let_go("store");
+    world.draft(again, &"x".repeat(100));
+    world.assert_counts();
+    world.leave_fast(again.at);
+    world.assert_counts();
+}
+
+/// What a connection handed over is paid for until a provider has answered, whether the connection is there or not: who logs on,
+/// hands over, hangs up and comes again as another process does not get further than who stays.
+#[test]
+fn what_is_left_behind_is_paid_for() {
+    let mut world = shared(Limits { user_request_bytes: 350, ..Limits::default() });
+    let keeps_the_session = world.connect_as(9, ANNA);
+    world.logon(keeps_the_session);
+    let ben = world.connect_as(5, BEN);
+    let ben = world.logon(ben);
+    world.hold("store", "SubmitMessage");
+    for pid in 1..=3 {
+        let at = world.connect_as(pid, ANNA);
+        let member = world.logon(at);
+        let submit = world.submit_request(member, &["b@x"]);
+        world.ask(at, Request::Submit(submit));
+        world.disconnect(at);
+        world.assert_counts();
+    }
+    let at = world.connect_as(4, ANNA);
+    let fault = world.try_logon(at, None, LogonFlags::default()).expect_err("three wait");
+    assert_eq!(fault.code, Code::E_NOT_ENOUGH_RESOURCES);
+    assert!(fault.message.contains("(user_request_bytes)"), "{}", fault.message);
+    world.open(ben, Opening::StatusTable);
+    world.let_go("store");
+    world.logon(at);
+    world.assert_counts();
+    assert_eq!(world.store("default").submissions.len(), 3, "nothing of it was dropped");
 }

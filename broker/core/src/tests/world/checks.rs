@@ -13,7 +13,7 @@ use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
 use crate::member::Member;
 use crate::process::Departure;
 use crate::provider::{ProviderCall, ProviderType, StoreWrite, TransportCall};
-use crate::quota::{Quota, Used};
+use crate::quota::{Charge, Quota, Used};
 use crate::session::ProviderState;
 
 /// What is remembered of what was seen.
@@ -286,10 +286,21 @@ impl World {
                     used.add(Quota::Registrations, member.advises.len());
                 }
             }
+            let id = broker.processes.find_id(&process.key);
+            for charge in broker.charges().filter(|charge| Some(charge.process) == id) {
+                used.add(charge.what, charge.count);
+            }
             assert_eq!(process.used, used, "what is counted of process {}", process.peer.pid);
             for what in Quota::ALL {
                 users.entry(process.uid).or_default().add(what, used.of(what));
             }
+        }
+        let of_the_gone = |charge: &&Charge| broker.processes.get(charge.process).is_none();
+        for charge in broker.charges().filter(of_the_gone) {
+            users.entry(charge.uid).or_default().add(charge.what, charge.count);
+        }
+        for (uid, bytes) in broker.processes.left_behind() {
+            users.entry(uid).or_default().add(Quota::RequestBytes, bytes);
         }
         users.retain(|_, used| !used.is_nothing());
         let counted: BTreeMap<_, _> = broker.processes.users().collect();
