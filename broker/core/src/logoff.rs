@@ -364,6 +364,10 @@ impl Broker {
         reason: LeaveReason,
         turn: &mut Turn,
     ) {
+        if let [alone] = members[..] {
+            self.remove_member(alone, reason, turn);
+            return;
+        }
         for id in &members {
             let session = self.members.get(id).map(|member| member.session);
             if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
