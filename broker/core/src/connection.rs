@@ -130,7 +130,7 @@ impl Broker {
             let why = Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message);
             return turn.emit(Effect::Close { connection, why });
         }
-        let (library, uid) = (identity.library, identity.uid);
+        let library = identity.library;
         let process = self.processes.connect(identity, connection);
         if let Err(why) = self.check_counted(process, Quota::Connections) {
             // It has asked nothing yet.
@@ -138,6 +138,7 @@ impl Broker {
             return turn.emit(Effect::Close { connection, why });
         }
         let granted = (self.settings.limits.requests, self.settings.limits.request_bytes);
+        let uid = self.processes.get(process).map_or(u32::MAX, |process| process.uid);
         self.connections.insert(connection, Connection::new((process, uid), library, granted));
     }
 

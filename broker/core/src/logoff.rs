@@ -16,7 +16,7 @@ use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::engine::Engine;
 use crate::event::Turn;
-use crate::member::{Leaving, Member, MemberState, WaitForOthers};
+use crate::member::{Leaving, Member, MemberState, UploadState, WaitForOthers};
 use crate::object::Object;
 use crate::provider::{MessageContent, ProviderType};
 use crate::quota::Quota;
@@ -330,7 +330,10 @@ impl Broker {
             }
         }
         for (_, upload) in std::mem::take(&mut member.uploads) {
-            self.discard(member, upload.store, upload.number, turn);
+            if let UploadState::Growing(charge) = upload.state {
+                self.processes.give_back(charge);
+                self.discard(member, upload.store, upload.number, turn);
+            }
         }
         count
     }

@@ -18,6 +18,7 @@ use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId};
 use crate::object::Objects;
 use crate::process::ProcessId;
+use crate::quota::Charge;
 use crate::settings::Right;
 
 /// One member.
@@ -109,7 +110,8 @@ pub(crate) struct Advise {
 }
 
 /// A body on its way to a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Upload {
     pub(crate) store: u16,
     /// The number the store knows it by.
@@ -117,6 +119,17 @@ pub(crate) struct Upload {
     pub(crate) size: u64,
     /// Pieces that the store has not answered.
     pub(crate) unanswered: u32,
+    pub(crate) state: UploadState,
+}
+
+/// Whether an upload can still become a body.
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum UploadState {
+    /// The store has what was appended, and it is paid for.
+    Growing(Charge),
+    /// A piece failed: what is appended behind that must never be taken for the beginning of a body.
+    Failed,
 }
 
 impl Member {

@@ -13,10 +13,10 @@ use crate::answer::{Address, Appended, Ask, Found, Piece, Removed, Saved};
 use crate::broker::{Broker, Caller, DRAFTS};
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId, Turn};
-use crate::member::{Member, Upload};
+use crate::member::{Member, Upload, UploadState};
 use crate::object::{Draft, Object};
 use crate::provider::{MessageContent, ProviderError, ProviderType};
-use crate::quota::Quota;
+use crate::quota::{Charge, Quota};
 use crate::session::{Provider, ProviderState};
 use crate::then::{
     AfterAddress, AfterDone, AfterSave, Appending, Deleting, Finding, Reading, Resolving,
@@ -212,33 +212,77 @@ impl Broker {
         }
         let member = self.attached(asker, id)?;
         let engine = self.engine_for(member, store)?;
-        let known = member.uploads.get(&upload).copied();
-        if known.is_none() && member.uploads.len() >= MAX_UPLOADS {
-            let message =
-                format!("{MAX_UPLOADS} uploads were begun and not used; submit or save one");
-            return Err(Fault::new(Code::E_BUSY, message));
+        let known = member.uploads.get(&upload);
+        if known.is_some_and(|u| u.state == UploadState::Failed) {
+            return Err(failed_upload());
         }
         if known.is_some_and(|u| u.store != store) {
             let message = "an upload goes to one store; begin another one";
             return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
         }
-        let (limit, caller) = (self.settings.limits.message, Self::caller(member));
+        let (limit, caller, process) =
+            (self.settings.limits.message, Self::caller(member), member.process);
         let size = known.map_or(0, |u| u.size) + bytes.len() as u64;
         if size > limit {
-            if let Some(known) = known {
-                self.members.get_mut(&id).expect("looked at before").uploads.remove(&upload);
-                self.discard_from(Some(engine), caller, known.number, turn);
+            if known.is_some() {
+                self.fail_upload(id, upload, turn);
             }
             return Err(too_big(size, limit));
         }
-        let number = known.map_or_else(|| self.number(), |u| u.number);
+        self.check_room(process, Quota::UploadBytes, bytes.len())?;
+        let number = match known {
+            Some(known) => known.number,
+            None => self.begin_upload(id, (store, upload))?,
+        };
+        let more = self.processes.book(process, Quota::UploadBytes, bytes.len());
         let member = self.members.get_mut(&id).expect("looked at before");
-        let unanswered = known.map_or(0, |u| u.unanswered) + 1;
-        member.uploads.insert(upload, Upload { store, number, size, unanswered });
+        let known = member.uploads.get_mut(&upload).expect("it is begun");
+        known.size = size;
+        known.unanswered += 1;
+        if let UploadState::Growing(charge) = &mut known.state {
+            charge.join(more);
+        }
         let lane = self.engines[&engine].write;
         let after = Appending { asker, member: id, upload, number };
         self.call(lane, caller, Ask::append(number, bytes), after, turn);
         Ok(())
+    }
+
+    /// A new upload of a member. Those that failed are forgotten first.
+    fn begin_upload(
+        &mut self,
+        id: MemberId,
+        (store, upload): (u16, UploadId),
+    ) -> Result<u64, Fault> {
+        let number = self.number();
+        let member = self.members.get_mut(&id).expect("looked at before");
+        if member.uploads.len() >= MAX_UPLOADS {
+            member.uploads.retain(|_, u| u.state != UploadState::Failed || u.unanswered > 0);
+        }
+        if member.uploads.len() >= MAX_UPLOADS {
+            let message =
+                format!("{MAX_UPLOADS} uploads were begun and not used; submit or save one");
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        let state =
+            UploadState::Growing(self.processes.book(member.process, Quota::UploadBytes, 0));
+        member.uploads.insert(upload, Upload { store, number, size: 0, unanswered: 0, state });
+        Ok(number)
+    }
+
+    /// A body with a hole in it must never be used: what it has is discarded, and its number stays used up.
+    fn fail_upload(&mut self, id: MemberId, upload: UploadId, turn: &mut Turn) {
+        let member = self.members.get_mut(&id).expect("looked at before");
+        let Some(known) = member.uploads.get_mut(&upload) else { return };
+        let UploadState::Growing(charge) = std::mem::replace(&mut known.state, UploadState::Failed)
+        else {
+            return;
+        };
+        let (store, number) = (known.store, known.number);
+        self.processes.give_back(charge);
+        let member = &self.members[&id];
+        let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
+        self.discard_from(engine.ok(), caller, number, turn);
     }
 
     pub(crate) fn appended(
@@ -252,30 +296,25 @@ impl Broker {
         {
             known.unanswered -= 1;
             if result.is_err() {
-                // A body with a hole in it must never be used.
-                let store = known.store;
-                member.uploads.remove(&upload);
-                let member = &self.members[&id];
-                let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
-                self.discard_from(engine.ok(), caller, number, turn);
+                self.fail_upload(id, upload, turn);
             }
         }
         self.reply(asker, result.map(|Appended| Reply::Done), turn);
     }
 
-    /// Takes the bytes of a message that a client hands over.
+    /// Takes the bytes of a message that a client hands over, and the charge for those that were uploaded.
     pub(crate) fn take_content(
         &mut self,
         id: MemberId,
         store: u16,
         content: Content,
-    ) -> Result<MessageContent, Fault> {
+    ) -> Result<(MessageContent, Option<Charge>), Fault> {
         let limit = self.settings.limits.message;
         match content {
             Content::Inline(blob) if blob.0.len() as u64 > limit => {
                 Err(too_big(blob.0.len() as u64, limit))
             }
-            Content::Inline(blob) => Ok(MessageContent::Inline(blob.0)),
+            Content::Inline(blob) => Ok((MessageContent::Inline(blob.0), None)),
             Content::Uploaded(upload) => {
                 let member = self.members.get_mut(&id).expect("looked at before");
                 match member.uploads.get(&upload) {
@@ -283,10 +322,14 @@ impl Broker {
                         Code::E_BUSY,
                         "pieces of this upload are not answered yet; one of them may fail",
                     )),
+                    Some(known) if known.state == UploadState::Failed => Err(failed_upload()),
                     Some(known) if known.store == store => {
                         let number = known.number;
-                        member.uploads.remove(&upload);
-                        Ok(MessageContent::Uploaded(number))
+                        let charge = match member.uploads.remove(&upload).map(|known| known.state) {
+                            Some(UploadState::Growing(charge)) => Some(charge),
+                            Some(UploadState::Failed) | None => None,
+                        };
+                        Ok((MessageContent::Uploaded(number), charge))
                     }
                     _ => Err(Fault::new(
                         Code::E_INVALID_PARAMETER,
@@ -311,8 +354,11 @@ impl Broker {
         if let Content::Inline(bytes) = &content {
             self.check_room(process, Quota::DraftBytes, bytes.0.len())?;
         }
-        let content = self.take_content(id, store, content)?;
-        let charge = self.processes.book(process, Quota::DraftBytes, content.in_memory());
+        let (content, charge) = self.take_content(id, store, content)?;
+        let charge = match charge {
+            Some(uploaded) => uploaded,
+            None => self.processes.book(process, Quota::DraftBytes, content.in_memory()),
+        };
         Ok(self.insert_object(id, Object::Draft(Draft { store, content, saving: None, charge })))
     }
 
@@ -585,6 +631,11 @@ fn check_entry(name: &str, addresses: &[String]) -> Result<(), Fault> {
         return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
     }
     crate::submit::check_addresses(addresses)
+}
+
+fn failed_upload() -> Fault {
+    let message = "a piece of this upload failed; begin another one";
+    Fault::new(Code::E_INVALID_PARAMETER, message)
 }
 
 fn too_big(size: u64, limit: u64) -> Fault {

@@ -11,6 +11,7 @@ use crate::process::ProcessId;
 use crate::settings::Limits;
 #[cfg(test)]
 use crate::{
+    member::UploadState,
     object::Object,
     then::{AfterSave, Then},
 };
@@ -26,6 +27,8 @@ pub(crate) enum Quota {
     RequestBytes,
     /// Bytes of drafts that are not saved, and of copies of them on their way to a store.
     DraftBytes,
+    /// Bytes that were uploaded to a store and are no message yet.
+    UploadBytes,
 }
 
 /// Proof that something is counted. It goes with what it pays for, and is [given back](crate::process::Processes::give_back) when
@@ -42,19 +45,20 @@ pub(crate) struct Charge {
 
 /// How much of everything is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Used([usize; 6]);
+pub(crate) struct Used([usize; 7]);
 
 /// One limit: its key in the settings, and its value.
 type Limit = (&'static str, usize);
 
 impl Quota {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Connections,
         Self::Members,
         Self::Objects,
         Self::Registrations,
         Self::RequestBytes,
         Self::DraftBytes,
+        Self::UploadBytes,
     ];
 
     pub(crate) fn of_process(self, limits: &Limits) -> Limit {
@@ -65,6 +69,7 @@ impl Quota {
             Self::Registrations => ("registrations", limits.registrations),
             Self::RequestBytes => ("process_request_bytes", limits.process_request_bytes),
             Self::DraftBytes => ("process_draft_bytes", limits.process_draft_bytes),
+            Self::UploadBytes => ("process_upload_bytes", limits.process_upload_bytes),
         }
     }
 
@@ -76,6 +81,7 @@ impl Quota {
             Self::Registrations => ("user_registrations", limits.user_registrations),
             Self::RequestBytes => ("user_request_bytes", limits.user_request_bytes),
             Self::DraftBytes => ("user_draft_bytes", limits.user_draft_bytes),
+            Self::UploadBytes => ("user_upload_bytes", limits.user_upload_bytes),
         }
     }
 
@@ -88,6 +94,7 @@ impl Quota {
             Self::Registrations => ("registrations", "unadvise some"),
             Self::RequestBytes => ("bytes of unanswered requests", "wait for answers"),
             Self::DraftBytes => ("bytes of unsaved drafts", "save or release some"),
+            Self::UploadBytes => ("bytes of unused uploads", "submit, save or release some"),
         }
     }
 
@@ -97,7 +104,11 @@ impl Quota {
             (Self::Members, _) => Code::E_SESSION_LIMIT,
             (Self::Connections, _) | (_, Whose::User(_)) => Code::E_NOT_ENOUGH_RESOURCES,
             (
-                Self::Objects | Self::Registrations | Self::RequestBytes | Self::DraftBytes,
+                Self::Objects
+                | Self::Registrations
+                | Self::RequestBytes
+                | Self::DraftBytes
+                | Self::UploadBytes,
                 Whose::Process,
             ) => Code::E_BUSY,
         }
@@ -186,6 +197,15 @@ impl Broker {
     }
 }
 
+impl Charge {
+    /// Two of the same become one.
+    pub(crate) fn join(&mut self, other: Self) {
+        let Self { process, uid, what, count } = other;
+        debug_assert_eq!((process, uid, what), (self.process, self.uid, self.what));
+        self.count += count;
+    }
+}
+
 #[cfg(test)]
 impl Broker {
     /// All that is to be given back, wherever it is.
@@ -195,10 +215,16 @@ impl Broker {
             Object::Draft(draft) => Some(&draft.charge),
             _ => None,
         });
+        let uploads = self.members.values().flat_map(|member| member.uploads.values());
+        let uploads = uploads.filter_map(|upload| match &upload.state {
+            UploadState::Growing(charge) => Some(charge),
+            UploadState::Failed => None,
+        });
         let calls = self.calls.values().map(|call| &call.then);
         let lost = self.lost.iter().map(|lost| &lost.then);
         let on_the_way = calls.chain(lost).chain(self.renewals.waiting());
-        drafts.chain(on_the_way.filter_map(|then| match then {
+        drafts.chain(uploads).chain(on_the_way.filter_map(|then| match then {
+            Then::Submitted(in_flight) => in_flight.charge.as_ref(),
             Then::Saved(
                 AfterSave::Saved { charge, .. }
                 | AfterSave::Recovered { charge, .. }

@@ -144,6 +144,10 @@ pub struct Limits {
     pub process_draft_bytes: usize,
     /// The same of one user.
     pub user_draft_bytes: usize,
+    /// Bytes that one process has uploaded and not used.
+    pub process_upload_bytes: usize,
+    /// The same of one user.
+    pub user_upload_bytes: usize,
     /// Bytes waiting for one process to read them; notifications are dropped at half of it.
     pub outbox_bytes: usize,
     /// The same of one user. Beyond it those connections end first whose processes have most waiting.
@@ -174,6 +178,8 @@ impl Default for Limits {
             user_request_bytes: 1 << 30,
             process_draft_bytes: 64 << 20,
             user_draft_bytes: 256 << 20,
+            process_upload_bytes: 1 << 30,
+            user_upload_bytes: 4 << 30,
             outbox_bytes: 64 << 20,
             user_outbox_bytes: 256 << 20,
             total_outbox_bytes: 512 << 20,

@@ -16,6 +16,7 @@ use crate::event::{EngineId, Turn};
 use crate::member::{Failed, Waits};
 use crate::process::ProcessId;
 use crate::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
+use crate::quota::{Charge, Quota};
 use crate::settings::Profile;
 use crate::then::{AfterDone, AfterSubmission};
 
@@ -34,6 +35,8 @@ pub(crate) struct InFlight {
     pub(crate) upload: Option<u64>,
     /// When it was submitted: that tells a store's submission from an earlier one with this key.
     pub(crate) submitted: u64,
+    /// For one that was answered on acceptance.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// What is not known of a submission, after a write that may have been done.
@@ -71,7 +74,10 @@ impl Broker {
         let profile = profile.name.clone();
         let (engine, process) = (self.engine_for(member, submit.store)?, member.process);
         let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
-        let content = self.take_content(id, submit.store, submit.content)?;
+        let (content, uploaded) = self.take_content(id, submit.store, submit.content)?;
+        if let Some(charge) = uploaded {
+            self.processes.give_back(charge);
+        }
         let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
         let now = turn.tick.millis();
         let submission = Submission {
@@ -102,7 +108,11 @@ impl Broker {
         state.accepted += 1;
         let lane = state.write;
         let later = deferred.then_some(asker);
+        // Its request is answered before it is stored, and its connection may end.
+        let charge =
+            deferred.then(|| self.processes.book(process, Quota::RequestBytes, bytes as usize));
         let in_flight = InFlight {
+            charge,
             asker: (!deferred).then_some(asker),
             member: id,
             process,
@@ -153,8 +163,8 @@ impl Broker {
         result: Result<Submitted, ProviderError>,
         turn: &mut Turn,
     ) {
-        let InFlight { asker, member: id, process, bytes, engine, record, upload, submitted } =
-            *in_flight;
+        let InFlight { asker, member: id, process, bytes, .. } = *in_flight;
+        let InFlight { engine, record, upload, submitted, .. } = *in_flight;
         if let Some(process) = self.processes.get_mut(process) {
             process.unwritten -= bytes;
         }

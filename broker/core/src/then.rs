@@ -210,7 +210,12 @@ impl Broker {
             Then::Shutdown(visit) => self.swept(visit, typed(result), turn),
             Then::Ready(after) => self.after_logon(after, typed(result), turn),
             Then::Appended(after) => self.appended(after, typed(result), turn),
-            Then::Submitted(in_flight) => self.submitted(&in_flight, typed(result), turn),
+            Then::Submitted(mut in_flight) => {
+                if let Some(charge) = in_flight.charge.take() {
+                    self.processes.give_back(charge);
+                }
+                self.submitted(&in_flight, typed(result), turn);
+            }
             Then::Saved(after) => self.after_save(after, typed(result), turn),
             Then::Updated(after) => self.after_update(after, typed(result), turn),
             Then::Hastened(flushing) => self.hastened(flushing, typed(result), turn),

@@ -126,6 +126,8 @@ struct LimitsSection {
     user_request_bytes: Option<Spelled<BufferSize>>,
     process_draft_bytes: Option<Spelled<BufferSize>>,
     user_draft_bytes: Option<Spelled<BufferSize>>,
+    process_upload_bytes: Option<Spelled<BufferSize>>,
+    user_upload_bytes: Option<Spelled<BufferSize>>,
     outbox_bytes: Option<Spelled<BufferSize>>,
     user_outbox_bytes: Option<Spelled<BufferSize>>,
     total_outbox_bytes: Option<Spelled<BufferSize>>,
@@ -197,6 +199,8 @@ impl LimitsSection {
         set(&mut limits.user_request_bytes, bytes(self.user_request_bytes));
         set(&mut limits.process_draft_bytes, bytes(self.process_draft_bytes));
         set(&mut limits.user_draft_bytes, bytes(self.user_draft_bytes));
+        set(&mut limits.process_upload_bytes, bytes(self.process_upload_bytes));
+        set(&mut limits.user_upload_bytes, bytes(self.user_upload_bytes));
         set(&mut limits.outbox_bytes, bytes(self.outbox_bytes));
         set(&mut limits.user_outbox_bytes, bytes(self.user_outbox_bytes));
         set(&mut limits.total_outbox_bytes, bytes(self.total_outbox_bytes));
@@ -284,6 +288,8 @@ mod tests {
             user_request_bytes = "16MiB"
             process_draft_bytes = "9MiB"
             user_draft_bytes = "10MiB"
+            process_upload_bytes = "11MiB"
+            user_upload_bytes = "12MiB"
             outbox_bytes = 6_000_000
             user_outbox_bytes = "7MiB"
             total_outbox_bytes = "8MiB"
@@ -322,6 +328,8 @@ mod tests {
             user_request_bytes: 16 << 20,
             process_draft_bytes: 9 << 20,
             user_draft_bytes: 10 << 20,
+            process_upload_bytes: 11 << 20,
+            user_upload_bytes: 12 << 20,
             outbox_bytes: 6_000_000,
             user_outbox_bytes: 7 << 20,
             total_outbox_bytes: 8 << 20,

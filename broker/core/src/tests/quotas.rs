@@ -1,8 +1,10 @@
 //! Quotas of processes and of users: what is beyond them is refused with a code that says whose they are, it costs nobody
 //! else, and what ends is not counted any more.
 
-use sundown_protocol::request::{AdviseSource, Blob, Content, LogonFlags, Opening, Request};
-use sundown_protocol::{Code, Events, SubmitKey};
+use sundown_protocol::request::{
+    AdviseSource, Blob, Content, Durability, LogonFlags, Opening, Request, Submit,
+};
+use sundown_protocol::{Code, Events, Reply, SubmitKey, UploadId};
 
 use super::world::{Member, OWNER, World, profile, settings};
 use crate::quota::Quota;
@@ -262,6 +264,73 @@ fn what_is_left_behind_is_paid_for() {
     assert_eq!(fault.code, Code::E_NOT_ENOUGH_RESOURCES);
     assert!(fault.message.contains("(user_request_bytes)"), "{}", fault.message);
     world.open(ben, Opening::StatusTable);
+    world.let_go("store");
+    world.logon(at);
+    world.assert_counts();
+    assert_eq!(world.store("default").submissions.len(), 3, "nothing of it was dropped");
+}
+
+/// What was uploaded is paid for until it is a message, or is gone: by a submit, a save, a release, a failure, an end.
+#[test]
+fn uploads_are_paid_for_until_they_are_used() {
+    let limits = Limits { process_upload_bytes: 100, user_upload_bytes: 150, ..Limits::default() };
+    let mut world = shared(limits);
+    let keeps_the_session = world.connect_as(9, ANNA);
+    world.logon(keeps_the_session);
+    let at = world.connect_as(1, ANNA);
+    let member = world.logon(at);
+    let piece = |member: Member, n, bytes: usize| Request::Upload {
+        member: member.id,
+        store: 0,
+        upload: UploadId(n),
+        bytes: Blob(vec![b'x'; bytes]),
+    };
+    world.done(at, piece(member, 1, 60));
+    assert_eq!(world.refused(at, piece(member, 1, 41)), Code::E_BUSY);
+    world.done(at, piece(member, 2, 40));
+    let other = world.connect_as(2, ANNA);
+    let other = world.logon(other);
+    assert_eq!(world.refused(other.at, piece(other, 1, 51)), Code::E_NOT_ENOUGH_RESOURCES);
+    world.assert_counts();
+    let submit = world.submit_request(member, &["b@x"]);
+    let content = Content::Uploaded(UploadId(1));
+    assert!(world.call(at, Request::Submit(Submit { content, ..submit })).is_ok());
+    world.done(at, piece(member, 3, 60));
+    world.assert_counts();
+    // In a draft it is still to become something.
+    let content = Content::Uploaded(UploadId(2));
+    let draft = Request::Draft { member: member.id, store: 0, content };
+    let Ok(Reply::Opened(draft)) = world.call(at, draft) else { panic!("no draft") };
+    assert_eq!(world.refused(at, piece(member, 4, 1)), Code::E_BUSY);
+    world.done(at, Request::Release { member: member.id, object: draft });
+    world.done(at, piece(member, 4, 40));
+    world.assert_counts();
+    world.disconnect(at);
+    world.assert_counts();
+    world.done(other.at, piece(other, 1, 100));
+    world.leave_fast(other.at);
+    world.assert_counts();
+}
+
+/// A deferred submit is answered before it is stored. Until then its user pays for it, however often a process comes again.
+#[test]
+fn deferred_submits_are_paid_for_until_they_are_stored() {
+    let mut world = shared(Limits { user_request_bytes: 350, ..Limits::default() });
+    let keeps_the_session = world.connect_as(9, ANNA);
+    world.logon(keeps_the_session);
+    world.hold("store", "SubmitMessage");
+    for pid in 1..=3 {
+        let at = world.connect_as(pid, ANNA);
+        let member = world.logon(at);
+        let submit = world.submit_request(member, &["b@x"]);
+        let submit = Submit { when: Durability::Deferred, ..submit };
+        assert!(world.call(at, Request::Submit(submit)).is_ok(), "it is answered at once");
+        world.disconnect(at);
+        world.assert_counts();
+    }
+    let at = world.connect_as(4, ANNA);
+    let fault = world.try_logon(at, None, LogonFlags::default()).expect_err("three wait");
+    assert_eq!(fault.code, Code::E_NOT_ENOUGH_RESOURCES);
     world.let_go("store");
     world.logon(at);
     world.assert_counts();

@@ -335,6 +335,17 @@ fn bodies_are_streamed() {
     let request = submit(&mut world, 2);
     assert_eq!(world.refused(member.at, request), Code::E_INVALID_PARAMETER);
     assert!(world.store("default").uploads.is_empty(), "what is left of it is discarded");
+    // A piece that comes later is not the beginning of another body.
+    assert_eq!(world.refused(member.at, piece(2, b"middle")), Code::E_INVALID_PARAMETER);
+    let request = submit(&mut world, 2);
+    assert_eq!(world.refused(member.at, request), Code::E_INVALID_PARAMETER);
+    // Numbers that failed are not kept for ever.
+    for n in 3..200 {
+        world.store("default").failures.insert("Append", [Code::E_NOT_ENOUGH_DISK].into());
+        assert_eq!(world.refused(member.at, piece(n, b"lost")), Code::E_NOT_ENOUGH_DISK);
+    }
+    world.done(member.at, piece(200, b"whole"));
+    world.assert_counts();
 }
 
 /// design §8 *quotas*: messages have a limit, inline and streamed; what was streamed is discarded.
