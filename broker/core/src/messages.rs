@@ -234,13 +234,12 @@ impl Broker {
             Some(known) => known.number,
             None => self.begin_upload(id, (store, upload))?,
         };
-        let more = self.processes.book(process, Quota::UploadBytes, bytes.len());
         let member = self.members.get_mut(&id).expect("looked at before");
         let known = member.uploads.get_mut(&upload).expect("it is begun");
         known.size = size;
         known.unanswered += 1;
         if let UploadState::Growing(charge) = &mut known.state {
-            charge.join(more);
+            self.processes.book_more(charge, bytes.len());
         }
         let lane = self.engines[&engine].write;
         let after = Appending { asker, member: id, upload, number };

@@ -312,6 +312,12 @@ impl Processes {
         Charge { process: id, uid, what, count }
     }
 
+    /// What counts already has grown by so many.
+    pub(crate) fn book_more(&mut self, charge: &mut Charge, count: usize) {
+        self.charge(charge.process, charge.what, count);
+        charge.count += count;
+    }
+
     /// What was counted is no more.
     pub(crate) fn give_back(&mut self, Charge { process, uid, what, count }: Charge) {
         if let Some(process) = self.by_id.get_mut(&process) {

@@ -197,15 +197,6 @@ impl Broker {
     }
 }
 
-impl Charge {
-    /// Two of the same become one.
-    pub(crate) fn join(&mut self, other: Self) {
-        let Self { process, uid, what, count } = other;
-        debug_assert_eq!((process, uid, what), (self.process, self.uid, self.what));
-        self.count += count;
-    }
-}
-
 #[cfg(test)]
 impl Broker {
     /// All that is to be given back, wherever it is.
@@ -224,7 +215,7 @@ impl Broker {
         let lost = self.lost.iter().map(|lost| &lost.then);
         let on_the_way = calls.chain(lost).chain(self.renewals.waiting());
         drafts.chain(uploads).chain(on_the_way.filter_map(|then| match then {
-            Then::Submitted(in_flight) => in_flight.charge.as_ref(),
+            Then::Submitted(in_flight) => in_flight.charge.as_deref(),
             Then::Saved(
                 AfterSave::Saved { charge, .. }
                 | AfterSave::Recovered { charge, .. }

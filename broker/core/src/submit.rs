@@ -36,7 +36,7 @@ pub(crate) struct InFlight {
     /// When it was submitted: that tells a store's submission from an earlier one with this key.
     pub(crate) submitted: u64,
     /// For one that was answered on acceptance.
-    pub(crate) charge: Option<Charge>,
+    pub(crate) charge: Option<Box<Charge>>,
 }
 
 /// What is not known of a submission, after a write that may have been done.
@@ -109,8 +109,8 @@ impl Broker {
         let lane = state.write;
         let later = deferred.then_some(asker);
         // Its request is answered before it is stored, and its connection may end.
-        let charge =
-            deferred.then(|| self.processes.book(process, Quota::RequestBytes, bytes as usize));
+        let book = || self.processes.book(process, Quota::RequestBytes, bytes as usize);
+        let charge = deferred.then(book).map(Box::new);
         let in_flight = InFlight {
             charge,
             asker: (!deferred).then_some(asker),

@@ -212,7 +212,7 @@ impl Broker {
             Then::Appended(after) => self.appended(after, typed(result), turn),
             Then::Submitted(mut in_flight) => {
                 if let Some(charge) = in_flight.charge.take() {
-                    self.processes.give_back(charge);
+                    self.processes.give_back(*charge);
                 }
                 self.submitted(&in_flight, typed(result), turn);
             }
