@@ -119,6 +119,49 @@ fn a_million_objects_are_refused_beyond_the_quota() {
     bystander.leaves(&home);
 }
 
+/// Drafts are in memory until they are saved or released. A process has so many bytes of them, and what they took comes back.
+///
+/// design §1, §8 *quotas*
+#[test]
+fn drafts_have_a_limit_and_their_memory_comes_back() {
+    let home = Home::with_settings("[limits]\nprocess_draft_bytes = \"64MiB\"\n");
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let calm = memory(&broker);
+    let draft = |member| Request::Draft {
+        member,
+        store: 0,
+        content: Content::Inline(Blob(vec![b'x'; 250_000])),
+    };
+    // The allocator keeps more of what it was asked for before.
+    for _ in 0..3 {
+        let mut greedy = Stranger::connect(&home);
+        let member = greedy.logon();
+        let mut drafts = 0;
+        let refused = loop {
+            greedy.tell(draft(member));
+            match greedy.answer() {
+                Ok(Reply::Opened(_)) => drafts += 1,
+                Ok(other) => panic!("{other:?}"),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!((drafts, refused.code), ((64 << 20) / 250_000, Code::E_BUSY));
+        assert!(refused.message.contains("(process_draft_bytes)"), "{refused}");
+        let height = memory(&broker);
+        assert!(height > calm + 60_000, "KiB before and at its height: {calm}, {height}");
+        bystander.works(&home, &broker);
+        // They are kept in the store, as the drafts of a program that has died.
+        drop(greedy);
+        before.come_back(&home, &broker);
+    }
+    broker.until("memory", || memory(&broker) < calm + 24_576);
+    bystander.works(&home, &broker);
+    bystander.leaves(&home);
+}
+
 /// One that asks for much and never reads is disconnected when its account is full, and costs no more than that.
 ///
 /// design §1

@@ -49,6 +49,19 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred
     if result == 0 { Ok(said) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives memory that was freed back to the system, if there is much of it. Whether there was. Where the C library cannot say, or does so
+/// by itself, nothing is done.
+pub(crate) fn give_memory_back() -> bool {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const MUCH: usize = 8 << 20;
+        // SAFETY: both calls are about the allocator's own memory, and lock it; nothing that is in use is touched.
+        unsafe { libc::mallinfo2().fordblks > MUCH && libc::malloc_trim(0) == 1 }
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    false
+}
+
 /// Closes every descriptor that was inherited beside the first three.
 pub(crate) fn close_inherited() -> io::Result<()> {
     // SAFETY: it is called first thing in `main`, before this process has opened anything that could be closed under

@@ -48,6 +48,9 @@ const PLACE: Token = Token(4);
 /// A connection's token is twice its id, the token of its process one more.
 const FIRST: u64 = 3;
 
+/// How long after somebody has gone memory is given back: what it left may take a while to be stored.
+const TRIM: Duration = Duration::from_secs(5);
+
 /// How often it is looked whether the data directory is still this broker's.
 const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
 
@@ -219,6 +222,8 @@ pub struct Server {
     descriptors: usize,
     /// When to look for new connections again, after there were no descriptors for one.
     accept_again: Option<Instant>,
+    /// When memory that was freed is given back, after somebody has gone.
+    trim_memory: Option<Instant>,
     effects: Vec<Effect>,
     /// Profiles that sessions wait for.
     to_load: VecDeque<(SessionId, String)>,
@@ -365,6 +370,7 @@ impl Server {
             watchable,
             descriptors: descriptors - (descriptors / 4).min(RESERVE),
             accept_again: None,
+            trim_memory: None,
             effects: Vec::new(),
             to_load: VecDeque::new(),
             to_delete: VecDeque::new(),
@@ -562,7 +568,7 @@ impl Server {
         let look_again = self.look_again.map(|at| self.instant(at));
         let hello = self.greeting.front().map(|(at, _)| *at);
         let end = self.ending.first().map(|(at, _)| *at);
-        let own = [self.accept_again, self.listen_again, self.manager.next()];
+        let own = [self.accept_again, self.listen_again, self.trim_memory, self.manager.next()];
         own.into_iter().chain([look_again, hello, end]).flatten().min()
     }
 
@@ -577,6 +583,14 @@ impl Server {
         if self.look_again.is_some_and(|at| self.instant(at) <= now) {
             self.look_again = None;
             self.apply(Event::Timer);
+        }
+        if self.trim_memory.is_some_and(|at| at <= now) {
+            // What was handed over is freed when it is stored, which may be later.
+            let given = crate::platform::give_memory_back();
+            self.trim_memory = given.then(|| now + TRIM);
+            if given {
+                tracing::debug!("memory that was freed is given back to the system");
+            }
         }
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
@@ -1093,6 +1107,7 @@ impl Server {
         // Nobody else has this descriptor: with it goes that it is watched.
         drop(link);
         self.ledger.forget(process.as_ref(), uid);
+        self.trim_memory.get_or_insert(self.now + TRIM);
         self.apply(Event::Disconnected { connection: id });
         if let Some(key) = process {
             self.forget_process(key);
