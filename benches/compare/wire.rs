@@ -88,6 +88,7 @@ impl Broker {
         let output = child.stdout.take().expect("it was asked for");
         BufReader::new(output).read_line(&mut said).expect("it says something");
         assert_eq!(said.trim_end(), "ready");
+        stay_here(child.id());
         Self { child, socket: home.join(SOCKET) }
     }
 
@@ -124,6 +125,16 @@ impl Broker {
     /// A client whose hello is to be written.
     fn greet(&self) -> Client {
         greet(self.socket())
+    }
+}
+
+/// Has a process run where this one does. A broker in the background takes no processor for its own that was meant for who started it.
+fn stay_here(pid: u32) {
+    let here = rustix::thread::sched_getaffinity(None).expect("it runs somewhere");
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    for thread in threads.flatten() {
+        let id = thread.file_name().to_string_lossy().parse().expect("a number");
+        let _ = rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(id), &here);
     }
 }
 
