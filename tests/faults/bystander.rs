@@ -87,3 +87,16 @@ pub(crate) fn memory(broker: &Broker) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
+
+/// Waits until a broker has so many KiB in memory, or less. It gives memory back some time after a connection ends, and logs nothing of it.
+pub(crate) fn comes_down_to(most: u64, home: &Home, broker: &Broker) {
+    let since = Instant::now();
+    loop {
+        let now = memory(broker);
+        if now <= most {
+            return;
+        }
+        assert!(!left(since).is_zero(), "{now} KiB in memory, and it should be {most}");
+        home.status();
+    }
+}

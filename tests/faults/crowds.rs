@@ -10,7 +10,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{Code, Events, SubmitKey, frame};
 
-use crate::bystander::{Bystander, Figures, memory};
+use crate::bystander::{Bystander, Figures, comes_down_to, memory};
 use crate::harness::{Broker, Home};
 use crate::stranger::Stranger;
 use crate::{long, skipped};
@@ -157,7 +157,7 @@ fn drafts_have_a_limit_and_their_memory_comes_back() {
         drop(greedy);
         before.come_back(&home, &broker);
     }
-    broker.until("memory", || memory(&broker) < calm + 24_576);
+    comes_down_to(calm + 24_576, &home, &broker);
     bystander.works(&home, &broker);
     bystander.leaves(&home);
 }

@@ -159,7 +159,7 @@ impl Broker {
             if state.requests > requests || state.bytes > most {
                 let message =
                     format!("more than {requests} requests or {most} bytes unanswered at once");
-                // Nobody will answer this one.
+                // This one is not answered.
                 state.bytes -= bytes;
                 self.processes.pay_back(state.process, Quota::RequestBytes, bytes as usize);
                 self.hang_up(connection, Fault::new(Code::E_TOO_BIG, message), turn);
@@ -191,8 +191,8 @@ impl Broker {
         Some(Correlation::new(&connection.library, asker.request))
     }
 
-    /// Answers, if whoever asked is still there. What the request cost is given back in any case, and not before: what it handed over
-    /// may wait for a provider longer than its connection is there.
+    /// Answers, if the asker's connection is still there. What the request cost is given back in any case, and not before: what it handed
+    /// over may wait for a provider longer than its connection is there.
     pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
         if let Err(why) = &result
             && why.code == Code::E_NO_ACCESS

@@ -16,7 +16,7 @@ use crate::broker::{Broker, Caller};
 use crate::connection::Asker;
 use crate::engine::Engine;
 use crate::event::Turn;
-use crate::member::{Leaving, Member, MemberState, UploadState, WaitForOthers};
+use crate::member::{Leaving, Member, MemberState, WaitForOthers};
 use crate::object::Object;
 use crate::provider::{MessageContent, ProviderType};
 use crate::quota::Quota;
@@ -330,10 +330,8 @@ impl Broker {
             }
         }
         for (_, upload) in std::mem::take(&mut member.uploads) {
-            if let UploadState::Growing(charge) = upload.state {
-                self.processes.give_back(charge);
-                self.discard(member, upload.store, upload.number, turn);
-            }
+            self.processes.give_back(upload.charge);
+            self.discard(member, upload.store, upload.number, turn);
         }
         count
     }

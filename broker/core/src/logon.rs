@@ -607,6 +607,7 @@ impl Broker {
             advises: std::collections::BTreeMap::new(),
             advised: 0,
             uploads: std::collections::BTreeMap::new(),
+            failed_uploads: std::collections::VecDeque::new(),
             pending: std::collections::BTreeMap::new(),
             waiting: 0,
             unwritten: 0,

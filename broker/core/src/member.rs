@@ -7,7 +7,7 @@
 //!     └──disconnected, evicted, broker stopped──► gone
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use sundown_protocol::reply::LoggedOff;
@@ -44,6 +44,8 @@ pub(crate) struct Member {
     pub(crate) advises: BTreeMap<AdviseId, Advise>,
     pub(crate) advised: u32,
     pub(crate) uploads: BTreeMap<UploadId, Upload>,
+    /// The last uploads of which a piece failed or was refused: what comes behind that is never taken for the beginning of a body.
+    pub(crate) failed_uploads: VecDeque<UploadId>,
     /// Submissions that are not final, and whether a drain waits for each.
     pub(crate) pending: BTreeMap<(EngineId, u128), Waits>,
     /// How many of them a drain waits for.
@@ -119,17 +121,8 @@ pub(crate) struct Upload {
     pub(crate) size: u64,
     /// Pieces that the store has not answered.
     pub(crate) unanswered: u32,
-    pub(crate) state: UploadState,
-}
-
-/// Whether an upload can still become a body.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-pub(crate) enum UploadState {
-    /// The store has what was appended, and it is paid for.
-    Growing(Charge),
-    /// A piece failed: what is appended behind that must never be taken for the beginning of a body.
-    Failed,
+    /// For what the store has of it.
+    pub(crate) charge: Charge,
 }
 
 impl Member {

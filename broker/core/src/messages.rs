@@ -13,7 +13,7 @@ use crate::answer::{Address, Appended, Ask, Found, Piece, Removed, Saved};
 use crate::broker::{Broker, Caller, DRAFTS};
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId, Turn};
-use crate::member::{Member, Upload, UploadState};
+use crate::member::{Member, Upload};
 use crate::object::{Draft, Object};
 use crate::provider::{MessageContent, ProviderError, ProviderType};
 use crate::quota::{Charge, Quota};
@@ -27,7 +27,7 @@ pub(crate) const MAX_ROWS: u32 = 256;
 /// A setting's section, name or value.
 const MAX_SETTING: usize = 64 << 10;
 /// Uploads that one member may have begun.
-const MAX_UPLOADS: usize = 64;
+pub(crate) const MAX_UPLOADS: usize = 64;
 
 impl Broker {
     pub(crate) fn open(
@@ -213,8 +213,9 @@ impl Broker {
         let member = self.attached(asker, id)?;
         let engine = self.engine_for(member, store)?;
         let known = member.uploads.get(&upload);
-        if known.is_some_and(|u| u.state == UploadState::Failed) {
-            return Err(failed_upload());
+        if member.failed_uploads.contains(&upload) {
+            let message = "a piece of this upload failed or was refused; begin another one";
+            return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
         }
         if known.is_some_and(|u| u.store != store) {
             let message = "an upload goes to one store; begin another one";
@@ -224,9 +225,6 @@ impl Broker {
             (self.settings.limits.message, Self::caller(member), member.process);
         let size = known.map_or(0, |u| u.size) + bytes.len() as u64;
         if size > limit {
-            if known.is_some() {
-                self.fail_upload(id, upload, turn);
-            }
             return Err(too_big(size, limit));
         }
         self.check_room(process, Quota::UploadBytes, bytes.len())?;
@@ -238,16 +236,14 @@ impl Broker {
         let known = member.uploads.get_mut(&upload).expect("it is begun");
         known.size = size;
         known.unanswered += 1;
-        if let UploadState::Growing(charge) = &mut known.state {
-            self.processes.book_more(charge, bytes.len());
-        }
+        self.processes.book_more(&mut known.charge, bytes.len());
         let lane = self.engines[&engine].write;
         let after = Appending { asker, member: id, upload, number };
         self.call(lane, caller, Ask::append(number, bytes), after, turn);
         Ok(())
     }
 
-    /// A new upload of a member. Those that failed are forgotten first.
+    /// A new upload of a member.
     fn begin_upload(
         &mut self,
         id: MemberId,
@@ -256,28 +252,28 @@ impl Broker {
         let number = self.number();
         let member = self.members.get_mut(&id).expect("looked at before");
         if member.uploads.len() >= MAX_UPLOADS {
-            member.uploads.retain(|_, u| u.state != UploadState::Failed || u.unanswered > 0);
-        }
-        if member.uploads.len() >= MAX_UPLOADS {
             let message =
                 format!("{MAX_UPLOADS} uploads were begun and not used; submit or save one");
             return Err(Fault::new(Code::E_BUSY, message));
         }
-        let state =
-            UploadState::Growing(self.processes.book(member.process, Quota::UploadBytes, 0));
-        member.uploads.insert(upload, Upload { store, number, size: 0, unanswered: 0, state });
+        let charge = self.processes.book(member.process, Quota::UploadBytes, 0);
+        member.uploads.insert(upload, Upload { store, number, size: 0, unanswered: 0, charge });
         Ok(number)
     }
 
-    /// A body with a hole in it must never be used: what it has is discarded, and its number stays used up.
-    fn fail_upload(&mut self, id: MemberId, upload: UploadId, turn: &mut Turn) {
-        let member = self.members.get_mut(&id).expect("looked at before");
-        let Some(known) = member.uploads.get_mut(&upload) else { return };
-        let UploadState::Growing(charge) = std::mem::replace(&mut known.state, UploadState::Failed)
-        else {
+    /// A piece of an upload failed or was refused. A body with a hole in it must never be used: what the store has of it is discarded, and
+    /// pieces that come later begin no other one.
+    pub(crate) fn fail_upload(&mut self, id: MemberId, upload: UploadId, turn: &mut Turn) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if !member.failed_uploads.contains(&upload) {
+            if member.failed_uploads.len() == MAX_UPLOADS {
+                member.failed_uploads.pop_front();
+            }
+            member.failed_uploads.push_back(upload);
+        }
+        let Some(Upload { store, number, charge, .. }) = member.uploads.remove(&upload) else {
             return;
         };
-        let (store, number) = (known.store, known.number);
         self.processes.give_back(charge);
         let member = &self.members[&id];
         let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
@@ -321,13 +317,9 @@ impl Broker {
                         Code::E_BUSY,
                         "pieces of this upload are not answered yet; one of them may fail",
                     )),
-                    Some(known) if known.state == UploadState::Failed => Err(failed_upload()),
                     Some(known) if known.store == store => {
                         let number = known.number;
-                        let charge = match member.uploads.remove(&upload).map(|known| known.state) {
-                            Some(UploadState::Growing(charge)) => Some(charge),
-                            Some(UploadState::Failed) | None => None,
-                        };
+                        let charge = member.uploads.remove(&upload).map(|known| known.charge);
                         Ok((MessageContent::Uploaded(number), charge))
                     }
                     _ => Err(Fault::new(
@@ -371,7 +363,10 @@ impl Broker {
     ) -> Result<(), Fault> {
         let member = self.attached(asker, id)?;
         let (store, content) = match member.objects.get(object).ok_or_else(dead_object)? {
-            Object::Draft(draft) => (draft.store, draft.content.clone()),
+            Object::Draft(draft) => {
+                self.check_room(member.process, Quota::DraftBytes, draft.content.in_memory())?;
+                (draft.store, draft.content.clone())
+            }
             Object::Message(entry) => {
                 let saved = Reply::Saved(*entry);
                 self.answer(asker, Ok(saved), turn);
@@ -385,7 +380,6 @@ impl Broker {
         let engine = self.engine_for(member, store)?;
         let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
         let (process, copied) = (member.process, content.in_memory());
-        self.check_room(process, Quota::DraftBytes, copied)?;
         let charge = self.processes.book(process, Quota::DraftBytes, copied);
         let member = self.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
@@ -630,11 +624,6 @@ fn check_entry(name: &str, addresses: &[String]) -> Result<(), Fault> {
         return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
     }
     crate::submit::check_addresses(addresses)
-}
-
-fn failed_upload() -> Fault {
-    let message = "a piece of this upload failed; begin another one";
-    Fault::new(Code::E_INVALID_PARAMETER, message)
 }
 
 fn too_big(size: u64, limit: u64) -> Fault {

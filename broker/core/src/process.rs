@@ -361,6 +361,10 @@ impl Processes {
         self.by_key.get(key).copied()
     }
 
+    pub(crate) fn has_left_behind(&self) -> bool {
+        !self.left_behind.is_empty()
+    }
+
     /// What users have left behind.
     #[cfg(test)]
     pub(crate) fn left_behind(&self) -> impl Iterator<Item = (u32, usize)> {

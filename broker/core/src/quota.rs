@@ -11,7 +11,6 @@ use crate::process::ProcessId;
 use crate::settings::Limits;
 #[cfg(test)]
 use crate::{
-    member::UploadState,
     object::Object,
     then::{AfterSave, Then},
 };
@@ -207,10 +206,7 @@ impl Broker {
             _ => None,
         });
         let uploads = self.members.values().flat_map(|member| member.uploads.values());
-        let uploads = uploads.filter_map(|upload| match &upload.state {
-            UploadState::Growing(charge) => Some(charge),
-            UploadState::Failed => None,
-        });
+        let uploads = uploads.map(|upload| &upload.charge);
         let calls = self.calls.values().map(|call| &call.then);
         let lost = self.lost.iter().map(|lost| &lost.then);
         let on_the_way = calls.chain(lost).chain(self.renewals.waiting());

@@ -2,7 +2,7 @@
 
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::request::{AdviseSource, Asked, Request};
-use sundown_protocol::{Code, Fault, MemberId, Reply};
+use sundown_protocol::{Code, Fault, MemberId, Reply, UploadId};
 
 use crate::broker::{Broker, Caller};
 use crate::connection::{Asker, Connection};
@@ -31,7 +31,12 @@ impl Broker {
                     // What waits is bounded as what is carried out is.
                     match self.check_counted(asker.process, Quota::RequestBytes) {
                         Ok(()) => self.hold(Held::Request { asker, request: Box::new(request) }),
-                        Err(fault) => self.answer(asker, Err(fault), turn),
+                        Err(fault) => {
+                            if let Some((member, upload)) = self.piece_of(asker, &request) {
+                                self.fail_upload(member, upload, turn);
+                            }
+                            self.answer(asker, Err(fault), turn);
+                        }
                     }
                 }
                 self.note_activity(turn);
@@ -59,6 +64,7 @@ impl Broker {
         let about = request.member();
         let own = about.and_then(|id| self.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
+        let piece = self.piece_of(asker, &request);
         // A copy of the library keeps that the process was shut down, so that the next broker knows.
         let keeps = matches!(request, Request::Ticket { .. });
         let gone = departure == Departure::Done && !keeps;
@@ -82,11 +88,21 @@ impl Broker {
             self.note_activity(turn);
         }
         if let Err(fault) = result {
+            if let Some((member, upload)) = piece {
+                self.fail_upload(member, upload, turn);
+            }
             if about.is_some_and(|id| self.is_of_another_process(asker, id)) {
                 self.log_refusal(asker, &fault, turn);
             }
             self.answer(asker, Err(fault), turn);
         }
+    }
+
+    /// The upload that a request is a piece of, if it is of a member of the asker's connection.
+    fn piece_of(&self, asker: Asker, request: &Request) -> Option<(MemberId, UploadId)> {
+        let Request::Upload { member, upload, .. } = request else { return None };
+        let own = self.members.get(member).is_some_and(|m| m.connection == asker.connection);
+        own.then_some((*member, *upload))
     }
 
     /// Whether this is a handle that another process has now. Of what is gone nobody knows whose it was.

@@ -5,9 +5,8 @@
 //! ```
 //!
 //! A process is what the kernel calls one, whatever the client says of itself, and a connection that has not said hello is one
-//! of its own. At the limit of a process its connection ends. The limits of a user and of all are nobody's in particular: beyond
-//! them those connections end first whose processes have most waiting, until a quarter is free. A process that reads loses
-//! nothing by others that do not.
+//! of its own. At the limit of a process its connection ends. Beyond the limit of a user, or of all, those connections end first
+//! whose processes have most waiting, until a quarter of it is free. A process that reads loses nothing by others that do not.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -106,7 +105,7 @@ impl User {
 }
 
 impl Account {
-    /// An account of its own, of nobody.
+    /// An account of its own, without a ledger.
     #[cfg(test)]
     pub(crate) fn alone() -> Rc<Self> {
         Rc::new(Self {
@@ -222,7 +221,7 @@ impl Ledger {
         self.identity = Identity::Client;
     }
 
-    /// A connection has ended: accounts that nobody has any more are forgotten.
+    /// A connection has ended: accounts without connections are forgotten.
     pub(crate) fn forget(&mut self, process: Option<&ProcessKey>, uid: u32) {
         if let Some(kernel) = process.map(|process| kernel_process(process, self.identity))
             && self.processes.get(&kernel).is_some_and(|account| Rc::strong_count(account) == 1)
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_is_forgotten() {
+    fn accounts_without_connections_are_forgotten() {
         let mut ledger = ledger();
         let key = process(1, 0);
         let stranger = ledger.of_stranger(1_001);

@@ -48,7 +48,7 @@ const PLACE: Token = Token(4);
 /// A connection's token is twice its id, the token of its process one more.
 const FIRST: u64 = 3;
 
-/// How long after somebody has gone memory is given back: what it left may take a while to be stored.
+/// How long after the end of a connection memory is given back: what it handed over may take a while to be stored.
 const TRIM: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the data directory is still this broker's.
@@ -222,7 +222,7 @@ pub struct Server {
     descriptors: usize,
     /// When to look for new connections again, after there were no descriptors for one.
     accept_again: Option<Instant>,
-    /// When memory that was freed is given back, after somebody has gone.
+    /// When memory that was freed is given back, after the end of a connection.
     trim_memory: Option<Instant>,
     effects: Vec<Effect>,
     /// Profiles that sessions wait for.
@@ -587,7 +587,8 @@ impl Server {
         if self.trim_memory.is_some_and(|at| at <= now) {
             // What was handed over is freed when it is stored, which may be later.
             let given = crate::platform::give_memory_back();
-            self.trim_memory = given.then(|| now + TRIM);
+            let more = given || self.broker.has_left_behind();
+            self.trim_memory = more.then(|| now + TRIM);
             if given {
                 tracing::debug!("memory that was freed is given back to the system");
             }
@@ -747,6 +748,11 @@ impl Server {
         if !std::mem::replace(&mut link.dirty, true) {
             self.dirty.push(connection);
         }
+        self.keep_room();
+    }
+
+    /// Called wherever more may wait than before: behind a message, behind what was read, and when a limit has changed.
+    fn keep_room(&mut self) {
         if self.ledger.is_beyond() {
             self.make_room();
         }
@@ -918,7 +924,7 @@ impl Server {
         self.scratch = scratch;
     }
 
-    /// Reads one piece of a connection, and applies what it asks. How many requests that were.
+    /// Reads one piece of a connection, and applies what it asks. How much of a share that was.
     fn read_one(&mut self, id: ConnectionId, scratch: &mut Vec<u8>, budget: Budget) -> usize {
         let Some(link) = self.links.get_mut(&id) else { return 0 };
         link.unread = false;
@@ -942,8 +948,10 @@ impl Server {
         if kept.is_err() {
             self.remove(id);
         }
+        self.keep_room();
         self.end_if_over(id);
-        applied
+        // What brought no whole request was read all the same.
+        applied.max(1)
     }
 
     /// Applies what was asked for by what waits and what was read just now, and keeps the rest. How many requests were applied.
@@ -1194,6 +1202,7 @@ impl Server {
                 }
                 self.ledger.set_limits(&loaded.settings.limits);
                 self.loaded = loaded;
+                self.keep_room();
                 // What the broker is stays as it was.
                 let settings = self.core_settings(BrokerFacts::default());
                 self.apply(Event::Reload(Box::new(settings)));

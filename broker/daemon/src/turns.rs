@@ -9,8 +9,9 @@
 //! ```
 //!
 //! In one turn of the loop a process has [`PROCESS`], and all processes of a user together [`USER`]: so many requests, or so much
-//! time. Who asks one thing waits for one share of each other user, and for one of each other process of its own user; how many
-//! connections and requests those have adds nothing. Between two turns the loop looks who else has come.
+//! time. A read that brings no whole request counts as one. A process that asks one thing waits for one share of each other user, and
+//! for one of each other process of its own user; how many connections and requests those have adds nothing. Between two turns the
+//! loop looks for what has come meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -172,8 +173,8 @@ impl Round {
         Self { users: turns.users.len(), user: None, process: None }
     }
 
-    /// The connection before this one has had so many requests applied. The next one, and what it may have; `None` when everybody
-    /// who waited has had its turn.
+    /// The connection before this one has had so many requests applied. The next one, and what it may have; `None` when each that
+    /// waited has had its turn.
     pub(crate) fn next(
         &mut self,
         turns: &mut Turns,
@@ -335,11 +336,11 @@ mod tests {
             assert_eq!(turn[&200], 64);
             had.extend(turn);
         }
-        assert_eq!(had.len(), 101, "nobody was passed over");
+        assert_eq!(had.len(), 101, "each had its turn");
     }
 
     #[test]
-    fn who_asks_one_thing_has_its_turn_whoever_asks_besides() {
+    fn a_share_is_spent_by_all_connections_of_a_process() {
         let mut crowd = Crowd::new();
         crowd.floods(1, 1, 0..3);
         let mut round = Round::new(&crowd.turns);
@@ -356,7 +357,7 @@ mod tests {
 
     /// What an end leaves behind is passed over.
     #[test]
-    fn who_has_ended_is_not_waited_for() {
+    fn a_process_that_has_ended_is_passed_over() {
         let mut crowd = Crowd::new();
         crowd.floods(1, 1, 0..1);
         crowd.floods(2, 2, 1..2);

@@ -4,7 +4,7 @@
 use sundown_protocol::request::{
     AdviseSource, Blob, Content, Durability, LogonFlags, Opening, Request, Submit,
 };
-use sundown_protocol::{Code, Events, Reply, SubmitKey, UploadId};
+use sundown_protocol::{Code, Events, Reply, SubmitKey, UploadId, frame};
 
 use super::world::{Member, OWNER, World, profile, settings};
 use crate::quota::Quota;
@@ -286,7 +286,7 @@ fn uploads_are_paid_for_until_they_are_used() {
         bytes: Blob(vec![b'x'; bytes]),
     };
     world.done(at, piece(member, 1, 60));
-    assert_eq!(world.refused(at, piece(member, 1, 41)), Code::E_BUSY);
+    assert_eq!(world.refused(at, piece(member, 7, 41)), Code::E_BUSY);
     world.done(at, piece(member, 2, 40));
     let other = world.connect_as(2, ANNA);
     let other = world.logon(other);
@@ -303,11 +303,11 @@ fn uploads_are_paid_for_until_they_are_used() {
     let Ok(Reply::Opened(draft)) = world.call(at, draft) else { panic!("no draft") };
     assert_eq!(world.refused(at, piece(member, 4, 1)), Code::E_BUSY);
     world.done(at, Request::Release { member: member.id, object: draft });
-    world.done(at, piece(member, 4, 40));
+    world.done(at, piece(member, 5, 40));
     world.assert_counts();
     world.disconnect(at);
     world.assert_counts();
-    world.done(other.at, piece(other, 1, 100));
+    world.done(other.at, piece(other, 2, 100));
     world.leave_fast(other.at);
     world.assert_counts();
 }
@@ -335,4 +335,105 @@ fn deferred_submits_are_paid_for_until_they_are_stored() {
     world.logon(at);
     world.assert_counts();
     assert_eq!(world.store("default").submissions.len(), 3, "nothing of it was dropped");
+}
+
+/// An upload of one member, and what must become of it.
+struct Broken {
+    world: World,
+    member: Member,
+}
+
+impl Broken {
+    fn new() -> Self {
+        let limits =
+            Limits { process_upload_bytes: 100, process_request_bytes: 600, ..Limits::default() };
+        let mut world = shared(limits);
+        let at = world.connect_as(1, ANNA);
+        let member = world.logon(at);
+        Self { world, member }
+    }
+
+    fn piece(&self, store: u16, bytes: usize) -> Request {
+        let (upload, bytes) = (UploadId(1), Blob(vec![b'x'; bytes]));
+        Request::Upload { member: self.member.id, store, upload, bytes }
+    }
+
+    /// Nothing is appended to it any more, and it begins no other body.
+    fn ends(mut self) {
+        let (at, piece) = (self.member.at, self.piece(0, 10));
+        assert_eq!(self.world.refused(at, piece), Code::E_INVALID_PARAMETER);
+        let submit = self.world.submit_request(self.member, &["b@x"]);
+        let submit = Submit { content: Content::Uploaded(UploadId(1)), ..submit };
+        assert_eq!(self.world.refused(at, Request::Submit(submit)), Code::E_INVALID_PARAMETER);
+        assert!(self.world.store("default").uploads.is_empty(), "what is left is discarded");
+        self.world.assert_counts();
+    }
+}
+
+/// A piece that is refused, for whatever reason, ends its upload like one that fails: what comes behind it is not appended, and does not
+/// begin another body. It may be the first piece or a later one.
+#[test]
+fn a_refused_piece_leaves_no_hole() {
+    let refusals: [(u16, usize, Code); 3] = [
+        (0, 101, Code::E_BUSY),
+        (9, 10, Code::E_NOT_FOUND),
+        (0, frame::MAX_BLOB + 1, Code::E_TOO_BIG),
+    ];
+    for (earlier, (store, bytes, code)) in [0, 1].into_iter().flat_map(|n| refusals.map(|r| (n, r)))
+    {
+        let mut broken = Broken::new();
+        let at = broken.member.at;
+        for _ in 0..earlier {
+            let piece = broken.piece(0, 10);
+            broken.world.done(at, piece);
+        }
+        let piece = broken.piece(store, bytes);
+        assert_eq!(broken.world.refused(at, piece), code);
+        broken.ends();
+    }
+}
+
+/// The same where the process has too many unanswered bytes.
+#[test]
+fn a_piece_beyond_the_unanswered_bytes_leaves_no_hole() {
+    let mut broken = Broken::new();
+    let at = broken.member.at;
+    broken.world.hold("store", "Append");
+    let pieces = [300, 400, 100].map(|cost| {
+        let piece = broken.piece(0, 10);
+        broken.world.ask_with(at, piece, cost)
+    });
+    let code = |broken: &mut Broken, id| {
+        broken.world.answer(at, id).map(|answer| answer.map_err(|fault| fault.code))
+    };
+    assert_eq!(code(&mut broken, pieces[1]), Some(Err(Code::E_BUSY)));
+    assert_eq!(code(&mut broken, pieces[2]), Some(Err(Code::E_INVALID_PARAMETER)));
+    broken.world.let_go("store");
+    assert!(code(&mut broken, pieces[0]).is_some());
+    broken.ends();
+}
+
+/// The same while a Do of the process is on its way: pieces in front of the one that is refused, and behind it, wait for that.
+#[test]
+fn a_piece_that_is_refused_beside_a_do_leaves_no_hole() {
+    let mut broken = Broken::new();
+    let at = broken.member.at;
+    let world = &mut broken.world;
+    assert_eq!(world.query(at), Ok(Reply::Done));
+    world.store("default").failures.insert("DoFastShutdown", [Code::E_DISK_ERROR].into());
+    world.hold("store", "DoFastShutdown");
+    let leaves = world.ask(at, Request::DoFastShutdown { remembered: false });
+    let pieces = [300, 400, 100].map(|cost| {
+        let piece = broken.piece(0, 10);
+        broken.world.ask_with(at, piece, cost)
+    });
+    let refused = broken.world.answer(at, pieces[1]).expect("refused at once");
+    assert_eq!(refused.expect_err("too much waits").code, Code::E_BUSY);
+    broken.world.let_all_go();
+    assert!(broken.world.answer(at, leaves).expect("answered").is_err(), "it goes on");
+    for piece in [pieces[0], pieces[2]] {
+        let answer = broken.world.answer(at, piece).expect("answered");
+        assert_eq!(answer.expect_err("of a broken upload").code, Code::E_INVALID_PARAMETER);
+    }
+    broken.ends();
 }

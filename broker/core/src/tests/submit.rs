@@ -339,7 +339,7 @@ fn bodies_are_streamed() {
     assert_eq!(world.refused(member.at, piece(2, b"middle")), Code::E_INVALID_PARAMETER);
     let request = submit(&mut world, 2);
     assert_eq!(world.refused(member.at, request), Code::E_INVALID_PARAMETER);
-    // Numbers that failed are not kept for ever.
+    // Numbers that failed are not kept for ever, and take no place from those that grow.
     for n in 3..200 {
         world.store("default").failures.insert("Append", [Code::E_NOT_ENOUGH_DISK].into());
         assert_eq!(world.refused(member.at, piece(n, b"lost")), Code::E_NOT_ENOUGH_DISK);

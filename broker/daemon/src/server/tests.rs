@@ -635,6 +635,49 @@ fn a_flood_of_many_connections_is_one_share() {
     }
 }
 
+/// Requests that are begun and never finished count for the sums like what waits to be read, also in front of a hello: there is one limit
+/// for a crowd of connections that do nothing else.
+#[test]
+fn what_a_crowd_has_begun_has_a_limit() {
+    let mut broker = ByHand::with_settings("[limits]\ntotal_outbox_bytes = \"1MiB\"\n");
+    let mut bystander = broker.process(1);
+    let begun = [&frame::MAX_PAYLOAD.to_le_bytes()[..], &vec![0; 60_000]].concat();
+    let mut crowd = Vec::new();
+    for n in 0..60 {
+        let mut peer = if n % 2 == 0 { broker.process(2 + n) } else { broker.connect() };
+        broker.say(&mut peer, &begun);
+        broker.turn_now();
+        broker.turn_now();
+        assert!(broker.server.ledger.used() <= 1 << 20, "{n}: {}", broker.server.ledger.used());
+        crowd.push(peer);
+    }
+    let left = broker.server.links.len();
+    assert!((10..30).contains(&left), "{left} are left");
+    let status = bystander.asks(Request::Status);
+    broker.say(&mut bystander, &status);
+    broker.answer(&mut bystander).expect("it goes on");
+}
+
+/// A read that brings no request is a part of a share, too: a crowd that says hello, or begins a request, has no more of a turn than one
+/// that asks.
+#[test]
+fn a_crowd_that_asks_nothing_has_its_share() {
+    let mut broker = ByHand::new();
+    let mut crowd: Vec<_> = (0..300).map(|_| broker.connect()).collect();
+    broker.turn_until("all are accepted", |broker| broker.server.links.len() == 300);
+    for (n, peer) in crowd.iter_mut().enumerate() {
+        let hello = hello(u8::try_from(n % 200).expect("a byte"));
+        peer.socket.write_all(&hello).expect("it fits into the socket");
+    }
+    let opened = |broker: &ByHand| {
+        broker.server.links.values().filter(|link| matches!(link.state, LinkState::Open(_))).count()
+    };
+    broker.turn_now();
+    assert_eq!(opened(&broker), 256);
+    broker.turn_now();
+    assert_eq!(opened(&broker), 300);
+}
+
 /// A goodbye is read by a peer that goes on sending until nothing more fits, and then looks.
 #[test]
 fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {

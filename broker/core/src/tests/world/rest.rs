@@ -114,6 +114,7 @@ impl Member {
             drafts,
             references,
             uploads,
+            failed_uploads,
             pending,
             waiting,
             unwritten,
@@ -137,6 +138,7 @@ impl Member {
         assert!(drafts.iter().all(|draft| is_draft(*draft)), "drafts of {id}");
         assert!(references.iter().all(|held| broker.grants.holds(*held)), "{references:?}");
         assert!(uploads.values().all(|upload| upload.unanswered == 0), "{uploads:?}");
+        assert!(failed_uploads.len() <= crate::messages::MAX_UPLOADS, "{failed_uploads:?}");
         for (engine, record) in pending.keys() {
             let owners = broker.engines.get(engine).and_then(|e| e.owners.get(record));
             assert!(owners.is_some_and(|o| o.contains(id)), "{record:x} is not {id}'s any more");
