@@ -2,7 +2,8 @@
 //!
 //! The queue itself is in the store. Known here is what is due first: `entries`, in order of due time in `ready` or, while
 //! their transport has no room, in `full`. What is not known is behind the `horizon`, and is read when there is room
-//! again. Entries that no present session can send are parked: forgotten here until a session comes that can.
+//! again. Entries that no present session can send are parked: forgotten here until a session comes that can. Of those whose
+//! transport cannot be reached a few are known, and the others are forgotten until it can.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -59,7 +60,7 @@ pub(crate) struct Engine {
     /// Entries that wait for their time.
     pub(crate) ready: BTreeSet<Key>,
     /// Entries whose transport has no room, by its session and its place among the session's providers.
-    pub(crate) full: BTreeMap<(SessionId, usize), BTreeSet<Key>>,
+    pub(crate) full: BTreeMap<(SessionId, usize), Line>,
     /// Entries that are not known are behind this due time and order; `None` when all are known.
     pub(crate) horizon: Option<(u64, u64)>,
     loading: Loading,
@@ -144,6 +145,23 @@ impl Changed {
     }
 }
 
+/// Entries that wait for one transport.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Line {
+    pub(crate) keys: BTreeSet<Key>,
+    /// Those that are not known here any more, because the transport cannot be reached. They are read again when it can.
+    pub(crate) forgotten: Option<Forgotten>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// When the first of them is given up, in milliseconds since 1970.
+    pub(crate) given_up: u64,
+    /// How many of them are of members without mail.
+    pub(crate) no_mail: u64,
+}
+
 /// How far a try of a message is. It may take many transactions, and more than a transport takes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Try {
@@ -153,6 +171,15 @@ pub(crate) enum Try {
     Begun,
     /// Counted.
     Counted,
+}
+
+impl Line {
+    /// One more is forgotten.
+    pub(crate) fn note_forgotten(&mut self, given_up: u64, no_mail: bool) {
+        let forgotten = self.forgotten.get_or_insert(Forgotten { given_up, no_mail: 0 });
+        forgotten.given_up = forgotten.given_up.min(given_up);
+        forgotten.no_mail += u64::from(no_mail);
+    }
 }
 
 impl Entry {
@@ -198,7 +225,7 @@ impl Engine {
                 entry.submission.due = entry.submission.due.saturating_sub(back);
             }
         }
-        for keys in full.values_mut().chain([ready]) {
+        for keys in full.values_mut().map(|line| &mut line.keys).chain([ready]) {
             let moved =
                 |(_, order, record): &Key| (entries[record].submission.due, *order, *record);
             *keys = keys.iter().map(moved).collect();
@@ -213,8 +240,8 @@ impl Engine {
         let s = &entry.submission;
         let key = (s.due, s.order, s.record);
         self.ready.remove(&key);
-        for keys in self.full.values_mut() {
-            keys.remove(&key);
+        for line in self.full.values_mut() {
+            line.keys.remove(&key);
         }
         Some(entry)
     }
@@ -226,6 +253,9 @@ impl Engine {
             self.forget_all();
         }
         self.parked = 0;
+        for line in self.full.values_mut() {
+            line.forgotten = None;
+        }
         self.horizon = Some((0, 0));
         if self.loading == Loading::Yes {
             self.loading = Loading::Stale;
@@ -271,7 +301,7 @@ impl Engine {
 
     /// The last entry of the schedule that is known.
     fn last_known(&self) -> Option<(u64, u64)> {
-        let full = self.full.values().filter_map(BTreeSet::last);
+        let full = self.full.values().filter_map(|line| line.keys.last());
         full.chain(self.ready.last()).max().map(|(due, order, _)| (*due, *order))
     }
 
@@ -351,7 +381,10 @@ impl Engine {
             return 0;
         }
         let sent = |entry: &&Entry| entry.submission.no_mail && !entry.shown.is_final();
-        (self.no_mail as u64).saturating_sub(self.entries.values().filter(sent).count() as u64)
+        let known = self.entries.values().filter(sent).count() as u64;
+        let forgotten = self.full.values().filter_map(|line| line.forgotten);
+        let sent = known + forgotten.map(|forgotten| forgotten.no_mail).sum::<u64>();
+        (self.no_mail as u64).saturating_sub(sent)
     }
 
     /// Durable submissions that a transport could have.
@@ -416,7 +449,10 @@ impl Engine {
                 |m| broker.members.get(m).is_some_and(|m| m.pending.contains_key(&(*id, *record)));
             assert!(members.iter().all(own), "{record:x} is {members:?}'s, who do not know it");
         }
-        let scheduled: BTreeSet<_> = full.values().flatten().chain(ready).copied().collect();
+        let waiting = || full.values().flat_map(|line| &line.keys);
+        let scheduled: BTreeSet<_> = waiting().chain(ready).copied().collect();
+        let empty = |line: &Line| line.keys.is_empty();
+        assert!(!full.values().any(empty), "nothing brings back what was forgotten: {full:?}");
         for (record, entry) in entries {
             let Entry { submission, shown, flights, changed, tried: _, untold: _ } = entry;
             let key = (submission.due, submission.order, *record);
@@ -427,10 +463,7 @@ impl Engine {
             assert!(stored, "{entry:?} is not stored as it is");
         }
         let known = scheduled.iter().all(|(.., record)| entries.contains_key(record));
-        assert!(
-            known
-                && ready.len() + full.values().map(BTreeSet::len).sum::<usize>() == scheduled.len()
-        );
+        assert!(known && ready.len() + waiting().count() == scheduled.len());
         // A broker that stops writes nothing down again: the next one finds out.
         let wakes = broker.timers.is_set(Timer::Due(*id)) || broker.stopping.is_some();
         assert!(wakes || (alarm.is_none() && unrecorded.is_empty()), "nothing wakes it");

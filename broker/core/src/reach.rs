@@ -11,7 +11,8 @@
 //!
 //! Being offline costs nothing: while a transport cannot be reached, its messages stay where they are. None is read and none is
 //! written. Once in a while the transport is asked whether it works, which needs no message, and then it is handed one. Messages
-//! whose age limit comes meanwhile are given up.
+//! whose age limit comes meanwhile are given up. However many messages wait for it, a few of them are known: the schedule has
+//! room for those of other transports.
 
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// How long it may take for a transport to say whether it works, before it is handed a message without that.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many messages are known that wait for a transport which cannot be reached. They are tried first; the others are in the
+/// store alone, and are read when it can be reached, or when these are gone.
+const KEPT: usize = if cfg!(test) { 3 } else { 128 };
 
 /// Whether a transport can be reached. The number counts the tries since it was reached last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +105,10 @@ impl Broker {
         provider.reach = Reach::No { tries };
         self.timers.set(turn.tick.boot + wait, Timer::Reach(id, place));
         self.wake_overdue((id, place), &policy, turn);
+        let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
+        for engine in engines {
+            self.keep_few(engine, (id, place));
+        }
         self.provider_changed(id, place, turn);
     }
 
@@ -169,15 +178,39 @@ impl Broker {
         let now = turn.tick.millis();
         for engine in engines {
             let Some(engine) = self.engines.get_mut(&engine) else { continue };
-            let Some(keys) = engine.full.get_mut(&key) else { continue };
+            let Some(line) = engine.full.get_mut(&key) else { continue };
             let over = |(_, _, record): &(u64, u64, u128)| {
                 given_up(&engine.entries[record].submission, policy) <= now
             };
-            let overdue: Vec<_> = keys.iter().copied().filter(over).collect();
+            let overdue: Vec<_> = line.keys.iter().copied().filter(over).collect();
             for key in overdue {
-                keys.remove(&key);
+                line.keys.remove(&key);
                 engine.ready.insert(key);
             }
+            if line.forgotten.is_some_and(|forgotten| forgotten.given_up <= now) {
+                engine.reload();
+            }
+        }
+    }
+
+    /// Of the messages that wait for a transport which cannot be reached, the last are forgotten. One that was begun is not: it is
+    /// recovered, which waits for nothing at the other end.
+    pub(crate) fn keep_few(&mut self, id: EngineId, key: (SessionId, usize)) {
+        let session = &self.sessions[&key.0];
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        if session.providers[key.1].reach == Reach::Yes {
+            return;
+        }
+        let policy = &session.profile().queue;
+        while let Some(line) = engine.full.get_mut(&key).filter(|line| line.keys.len() > KEPT)
+            && let Some((.., record)) = line.keys.last().copied()
+        {
+            let submission = &engine.entries[&record].submission;
+            if submission.recipients.iter().any(|r| r.intent.is_some()) {
+                return;
+            }
+            line.note_forgotten(given_up(submission, policy), submission.no_mail);
+            engine.forget(record);
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::provider::{
     Effect, Intent, Outcome, ProviderError, ProviderType, Recipient, RecipientResult, Submission,
     SubmissionUpdate, Transmission,
 };
+use crate::reach::Reach;
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::{Linger, OnUnknown, QueuePolicy};
 use crate::submit::waits;
@@ -165,18 +166,25 @@ impl Broker {
 
     /// Puts entries back into the schedule whose transport has room again, or is none any more. Whether there were any.
     fn wake(&mut self, id: EngineId) -> bool {
-        let Engine { full, ready, .. } = self.engines.get_mut(&id).expect("it is pumped");
-        let before = ready.len();
-        for ((session, place), keys) in full.iter_mut() {
+        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let Engine { full, ready, .. } = engine;
+        let (before, mut wanted) = (ready.len(), false);
+        for ((session, place), line) in full.iter_mut() {
             let session = self.sessions.get(session).filter(|s| s.may_send());
-            let room = session.map_or(usize::MAX, |s| s.providers[*place].room());
-            for _ in 0..room {
-                let Some(key) = keys.pop_first() else { break };
+            let provider = session.map(|s| &s.providers[*place]);
+            for _ in 0..provider.map_or(usize::MAX, Provider::room) {
+                let Some(key) = line.keys.pop_first() else { break };
                 ready.insert(key);
             }
+            let again = line.keys.is_empty() || provider.is_none_or(|p| p.reach == Reach::Yes);
+            wanted |= again && line.forgotten.is_some();
         }
-        full.retain(|_, keys| !keys.is_empty());
-        ready.len() > before
+        full.retain(|_, line| !line.keys.is_empty());
+        let woken = ready.len() > before;
+        if wanted {
+            engine.reload();
+        }
+        woken
     }
 
     /// Begins with everything that is due and has a transport with room.
@@ -212,7 +220,9 @@ impl Broker {
             if let Some(place) = full {
                 // A slow transport must not hold up another one's messages.
                 engine.ready.remove(&(due, order, record));
-                engine.full.entry((session, place)).or_default().insert((due, order, record));
+                let line = engine.full.entry((session, place)).or_default();
+                line.keys.insert((due, order, record));
+                self.keep_few(id, (session, place));
             } else if plan.groups.is_empty() && plan.lost.is_empty() {
                 self.postpone(id, record, turn);
             } else {

@@ -120,6 +120,60 @@ fn other_transports_go_on() {
     assert_eq!((world.wire.delivered_to("b@x"), world.wire.delivered_to("c@y")), (2, 1));
 }
 
+/// However many messages wait for a transport that cannot be reached, those of another one behind them go out, and all of them do
+/// once it can be. Meanwhile few of them are known here.
+#[test]
+fn many_that_wait_hide_nothing() {
+    const LONG: usize = 5_000;
+    let mut world = World::new();
+    world.profile("default").transports =
+        vec![transport("far", &["*@x"]), transport("near", &["*"])];
+    world.wire.broken.insert("far".into(), Code::E_NETWORK_ERROR);
+    let due = world.wall();
+    for record in 0..LONG as u128 {
+        let state = SubmissionState::Queued;
+        world.store("default").leave(left(OLD + record, state, "b@x", due));
+    }
+    let last = OLD + LONG as u128;
+    world.store("default").leave(left(last, SubmissionState::Queued, "c@y", due));
+    let member = world.member(1);
+    assert_eq!(world.state(EntryId { store: 1, record: last }), SubmissionState::Sent);
+    let new = world.submit(member, "d@y");
+    assert_eq!(world.state(new), SubmissionState::Sent);
+    let known: usize = world.broker.engines.values().map(|engine| engine.entries.len()).sum();
+    let tried = calls(&world, "far", "SubmitMessage");
+    assert!(known <= tried + 3, "{known} are known, {tried} were tried");
+    world.advance(secs(3_600));
+    assert_eq!(calls(&world, "far", "SubmitMessage"), tried);
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    assert_eq!(world.wire.delivered_to("b@x"), LONG);
+}
+
+/// Those that are known may be taken back: the others are read then, and one of them is tried.
+#[test]
+fn what_was_forgotten_is_read_when_it_is_needed() {
+    let (mut world, member, entries) = offline();
+    let known = |world: &World| {
+        let entries = world.broker.engines.values().flat_map(|engine| engine.entries.keys());
+        entries.copied().collect::<Vec<u128>>()
+    };
+    for round in 0..4 {
+        let before = known(&world);
+        assert!(!before.is_empty(), "{round}");
+        for record in before {
+            let entry = EntryId { store: 1, record };
+            world.done(member.at, Request::AbortSubmit { member: member.id, entry });
+        }
+    }
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    let sent = states(&world, &entries).iter().filter(|s| **s == SubmissionState::Sent).count();
+    let aborted = states(&world, &entries);
+    let aborted = aborted.iter().filter(|s| **s == SubmissionState::Aborted).count();
+    assert!(aborted >= 4 && sent + aborted == MANY, "{sent} sent, {aborted} taken back");
+}
+
 /// Who flushes the queue does not wait.
 #[test]
 fn a_flush_tries_at_once() {
