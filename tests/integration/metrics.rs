@@ -1,6 +1,6 @@
 //! Figures for whoever watches, and the health check.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -151,29 +151,74 @@ fn whoever_asks_badly_hurts_nobody() {
     home.run(&["status"]).ok();
 }
 
-/// A socket is for the broker's own user; what is wrong with a place is said, and the broker does not start.
+/// A crowd that connects and says nothing holds up none who asks: the answer is there while others are still silent.
+///
+/// design §1
+#[test]
+fn silent_connections_hold_up_none_who_asks() {
+    let home = Home::with_settings(ANY_PORT);
+    let broker = home.serve();
+    let since = Instant::now();
+    loop {
+        // More than are kept, so that some of them are ended for those who come.
+        let silent: Vec<_> = (0..100).map(|_| connect(&broker)).collect();
+        assert_eq!(ask(connect(&broker), "/healthz").1, "ok\n");
+        let is_open = |mut stream: &TcpStream| {
+            stream.set_nonblocking(true).expect("it can be");
+            stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        if silent.iter().any(is_open) {
+            return;
+        }
+        assert!(!left(since).is_zero(), "the answer came when all others had been ended");
+    }
+}
+
+/// A place that another program has decides nothing about mail: the broker starts, says so, and takes the place once it is free.
+///
+/// design §7
+#[test]
+fn a_place_for_figures_that_is_taken_is_waited_for() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = taken.local_addr().expect("an address").to_string();
+    home.settings(&format!("[metrics]\nlisten = \"{port}\"\n"));
+    let mut broker = home.serve();
+    let warned = broker.log_line("a warning", |line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|m| m.contains(&port) && m.contains("[metrics] listen"))
+    });
+    assert_eq!(warned["level"], "warn");
+    home.shell().ok("logon");
+    drop(taken);
+    assert_eq!(place(&broker), port);
+    assert_eq!(ask(connect(&broker), "/healthz").1, "ok\n");
+    broker.terminate();
+}
+
+/// A socket is for the broker's own user; what makes no sense is said, and the broker does not start.
 ///
 /// design §7
 #[test]
 fn a_place_for_figures_is_checked() {
     let home = Home::new();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let port = taken.local_addr().expect("an address").to_string();
-    home.settings(&format!("[metrics]\nlisten = \"{port}\"\n"));
-    let ran = home.run(&["serve"]).exits(1);
-    for word in [&port, "[metrics] listen", "in use"] {
-        assert!(ran.errors.contains(word), "{word} is not in {ran:?}");
-    }
     home.settings("[metrics]\nlisten = \"0.0.0.0:9464\"\n");
     let ran = home.run(&["serve"]).exits(1);
     assert!(ran.errors.contains("metrics.listen") && ran.errors.contains("loopback"), "{ran:?}");
-    let socket = home.path("metrics.sock");
-    home.settings(&format!("[metrics]\nlisten = \"{}\"\n", socket.display()));
-    for _ in 0..2 {
-        let mut broker = home.serve();
-        assert_eq!(place(&broker), socket.display().to_string());
-        let stream = UnixStream::connect(&socket).expect("it listens");
-        assert_eq!(ask(stream, "/healthz").1, "ok\n");
-        broker.kill();
+    let named = home.path("metrics.sock");
+    let name = home.socket().file_name().expect("a name").to_string_lossy().into_owned();
+    let default = home.socket().with_file_name(format!("{name}.metrics"));
+    for (settings, socket) in
+        [(format!("listen = \"{}\"", named.display()), named), (String::new(), default)]
+    {
+        home.settings(&format!("[metrics]\n{settings}\n"));
+        for _ in 0..2 {
+            let mut broker = home.serve();
+            assert_eq!(place(&broker), socket.display().to_string());
+            let stream = UnixStream::connect(&socket).expect("it listens");
+            assert_eq!(ask(stream, "/healthz").1, "ok\n");
+            broker.kill();
+        }
     }
 }

@@ -23,8 +23,8 @@ use prometheus_client::registry::{Registry, Unit};
 use sundown_core::{DEPARTURES, Figures};
 use sundown_protocol::reply::SubmissionState;
 
-pub(crate) use endpoint::{Asking, Endpoint};
-pub use endpoint::{EndpointError, Listen};
+pub use endpoint::Listen;
+pub(crate) use endpoint::{Asking, serve};
 
 /// Everything that is measured.
 pub(crate) struct Metrics {

@@ -27,7 +27,7 @@ use crate::ends::Ends;
 use crate::last_exit::LastExit;
 use crate::ledger::Ledger;
 use crate::link::{FAREWELL, Incoming, Intake, Link, LinkState};
-use crate::metrics::{Asking, Endpoint, EndpointError, Metrics};
+use crate::metrics::{self, Asking, Listen, Metrics};
 use crate::outbox::{Pushed, TooSlow};
 use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
@@ -89,6 +89,12 @@ impl Locations {
         let sockets = self.socket.parent().map(PathBuf::from);
         self.runtime.iter().cloned().chain(sockets).chain([self.data.clone()]).collect()
     }
+
+    /// The place that `[metrics]` means.
+    fn metrics(&self, listen: &Listen) -> Listen {
+        let name = self.socket.file_name().unwrap_or_default().to_string_lossy();
+        listen.of_broker(&self.runtime_directories()[0], &name)
+    }
 }
 
 /// What a broker is made of.
@@ -108,8 +114,6 @@ pub enum StartupError {
     Settings(settings::SettingsError),
     /// Its place is not to be had.
     Place(PlaceError),
-    /// Figures cannot be asked for where settings say.
-    Metrics(EndpointError),
     /// The system refused something it cannot do without.
     System {
         /// What was to be done.
@@ -124,7 +128,6 @@ impl fmt::Display for StartupError {
         match self {
             Self::Settings(error) => error.fmt(f),
             Self::Place(error) => error.fmt(f),
-            Self::Metrics(error) => error.fmt(f),
             Self::System { what, error } => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -135,12 +138,6 @@ impl std::error::Error for StartupError {}
 impl From<PlaceError> for StartupError {
     fn from(error: PlaceError) -> Self {
         Self::Place(error)
-    }
-}
-
-impl From<EndpointError> for StartupError {
-    fn from(error: EndpointError) -> Self {
-        Self::Metrics(error)
     }
 }
 
@@ -160,7 +157,7 @@ pub struct Server {
     workers: Workers,
     answers: Receiver<(CallId, Outcome)>,
     /// What is measured, and those who ask for it; `None` when nobody can.
-    metrics: Option<(Arc<Metrics>, Receiver<Sender<Figures>>)>,
+    metrics: Option<Measured>,
     poll: Poll,
     place: Place,
     lock: DataLock,
@@ -281,7 +278,6 @@ impl Server {
             Some(place) => place,
             None => Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?,
         };
-        let endpoint = loaded.metrics.as_ref().map(Endpoint::listen).transpose()?;
         let poll = Poll::new().map_err(system("watch descriptors"))?;
         let waker =
             Waker::new(poll.registry(), WAKER).map_err(system("watch the providers' threads"))?;
@@ -311,17 +307,9 @@ impl Server {
         }
         let exit = LastExit::ready(&locations.data, broker.started);
         let places = places(&locations, &registry);
-        let metrics = match endpoint {
-            Some(endpoint) => {
-                let (asking, asked) = Asking::new(Arc::clone(&waker));
-                let metrics = Metrics::new(broker.started);
-                endpoint
-                    .serve(Arc::clone(&metrics), asking)
-                    .map_err(system("start a thread for metrics"))?;
-                Some((metrics, asked))
-            }
-            None => None,
-        };
+        let listen = loaded.metrics.as_ref().map(|listen| locations.metrics(listen));
+        let metrics = listen.map(|listen| serve_metrics(listen, broker.started, &waker));
+        let metrics = metrics.transpose().map_err(system("start a thread for metrics"))?;
         let measured = metrics.as_ref().map(|(metrics, _)| Arc::clone(metrics));
         let (workers, answers) = Workers::new(registry, waker, measured);
         let (began, began_at) = (Instant::now(), tickets::since_boot());
@@ -1321,6 +1309,16 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// Where providers may keep what the next broker needs after a crash.
+/// Figures, and the questions for them that the loop answers.
+type Measured = (Arc<Metrics>, Receiver<Sender<Figures>>);
+
+fn serve_metrics(listen: Listen, started: u64, waker: &Arc<Waker>) -> io::Result<Measured> {
+    let (asking, asked) = Asking::new(Arc::clone(waker));
+    let metrics = Metrics::new(started);
+    metrics::serve(listen, Arc::clone(&metrics), asking)?;
+    Ok((metrics, asked))
+}
+
 fn runtime(locations: &Locations) -> Runtime {
     let name = locations.socket.file_name().unwrap_or_default();
     Runtime {

@@ -93,7 +93,7 @@ struct SettingsFile {
     shutdown: ShutdownSection,
     limits: LimitsSection,
     socket: SocketSection,
-    metrics: MetricsSection,
+    metrics: Option<MetricsSection>,
 }
 
 #[derive(Deserialize, Default)]
@@ -161,8 +161,9 @@ impl SettingsFile {
             loaded.socket_group = Some(find_group(&name, source, accounts)?);
         }
         set(&mut loaded.busy_poll, Spelled::of(self.socket.busy_poll));
-        if let Some(listen) = Spelled::of(self.metrics.listen) {
-            loaded.metrics = Some(listen);
+        if let Some(metrics) = self.metrics {
+            let listen = Spelled::of(metrics.listen);
+            loaded.metrics = listen.or(loaded.metrics.take()).or(Some(Listen::Default));
         }
         Ok(())
     }
