@@ -1,7 +1,10 @@
 //! Too many, too much, too slow: connections, objects, answers that nobody reads, frames that nobody finishes.
 
 use std::process::Command;
+use std::thread;
 
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use serde_json::Value;
 use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::Reply;
@@ -10,10 +13,11 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{Code, Events, SubmitKey, frame};
 
+use crate::access::{OTHER, opened};
 use crate::bystander::{Bystander, Figures, comes_down_to, memory};
 use crate::harness::{Broker, Home};
 use crate::stranger::Stranger;
-use crate::{long, skipped};
+use crate::{long, root, skipped};
 
 /// This process may have so many descriptors from now on. How many it has got.
 fn descriptors(wanted: u64) -> u64 {
@@ -269,13 +273,8 @@ fn those_that_never_finish_a_frame_wait_for_themselves() {
     bystander.leaves(&home);
 }
 
-/// No descriptors are left for more connections: they are told so, and those who are here go on, to the disk and out to their
-/// recipients. Stores and deliveries have descriptors that connections do not get.
-///
-/// design §8, §10
-#[test]
-fn without_descriptors_those_who_are_here_go_on() {
-    let home = Home::new();
+/// A broker that has 120 descriptors.
+fn with_few_descriptors(home: &Home) -> Broker {
     let serve = home.command(&["serve", "--log-format", "json"]);
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "ulimit -n 120 && exec \"$@\"", "sh"]);
@@ -283,6 +282,17 @@ fn without_descriptors_those_who_are_here_go_on() {
     command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let broker = Broker::spawn(command);
     broker.log_line("the broker is ready", |line| line["message"] == "ready");
+    broker
+}
+
+/// No descriptors are left for more connections: they are told so, and those who are here go on, to the disk and out to their
+/// recipients. Stores and deliveries have descriptors that connections do not get.
+///
+/// design §8, §10
+#[test]
+fn without_descriptors_those_who_are_here_go_on() {
+    let home = Home::new();
+    let broker = with_few_descriptors(&home);
     let mut bystander = Bystander::new(&home);
     bystander.works(&home, &broker);
     let before = Figures::of(&home, &broker);
@@ -301,4 +311,47 @@ fn without_descriptors_those_who_are_here_go_on() {
     before.come_back(&home, &broker);
     bystander.works(&home, &broker);
     bystander.leaves(&home);
+}
+
+/// One user cannot take all descriptors: others come in, and root and the broker's own user in any case.
+///
+/// design §8
+#[test]
+fn one_user_leaves_descriptors_to_the_others() {
+    let home = opened("");
+    if !root("another user") {
+        return;
+    }
+    let broker = with_few_descriptors(&home);
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
+    let (mut crowd, mut second) = (of_user(OTHER, &home, 300), of_user(OTHER - 1, &home, 1));
+    let refused = crowd.last_mut().expect("one came last").refusal();
+    assert_eq!(refused.0, Code::E_NOT_ENOUGH_RESOURCES);
+    assert!(refused.1.contains("user_connections"), "{refused:?}");
+    assert!(matches!(second[0].hello(), Answer::Welcome(_)), "another user has room");
+    assert!(home.status()["limits"]["connections"]["used"].as_u64() >= Some(2));
+    bystander.works(&home, &broker);
+    // Many users together leave some to root, too.
+    let crowds: Vec<_> = (1..20).map(|n| of_user(OTHER - 1 - n, &home, 30)).collect();
+    home.status();
+    bystander.works(&home, &broker);
+    drop((crowd, second, crowds));
+    before.come_back(&home, &broker);
+    bystander.leaves(&home);
+}
+
+/// Connections that the kernel says another user has made.
+fn of_user(uid: u32, home: &Home, count: usize) -> Vec<Stranger> {
+    thread::scope(|scope| {
+        let connect = || {
+            let (user, group) = (Uid::from_raw(uid), Gid::from_raw(OTHER));
+            // A thread's user and group are its own.
+            set_thread_res_gid(group, group, group).expect("this is root");
+            set_thread_res_uid(user, user, user).expect("this is root");
+            (0..count).map(|_| Stranger::connect(home)).collect()
+        };
+        scope.spawn(connect).join().expect("they connect")
+    })
 }

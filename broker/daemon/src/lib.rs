@@ -15,6 +15,7 @@
 //! | `inbox` | frames of what comes in, however it was cut |
 //! | `outbox` | what waits for a client that does not read |
 //! | `ledger` | who pays for it |
+//! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
 //! | [`workers`] | the threads that call providers |
@@ -32,6 +33,7 @@ mod tickets;
 pub mod workers;
 
 mod alarm;
+mod descriptors;
 mod detach;
 mod ends;
 mod inbox;

@@ -23,6 +23,7 @@ use sundown_providers::Registry;
 use sundown_providers::runtime::{BootId, Runtime};
 
 use crate::alarm::Alarm;
+use crate::descriptors::Descriptors;
 use crate::ends::Ends;
 use crate::last_exit::LastExit;
 use crate::ledger::Ledger;
@@ -53,10 +54,6 @@ const TRIM: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the data directory is still this broker's.
 const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
-
-/// Descriptors that connections may not have: stores, deliveries and servers that mail goes to need some as long as anybody
-/// works, and without them a flood of connections would keep those from working who are here.
-const RESERVE: usize = 128;
 
 /// Where a broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,10 +210,7 @@ pub struct Server {
     came: bool,
     /// Whether there are no descriptors for another connection.
     full: bool,
-    /// Processes that may be watched: half of the descriptors are for connections.
-    watchable: usize,
-    /// A connection with a descriptor of this number or above is turned away.
-    descriptors: usize,
+    descriptors: Descriptors,
     /// When to look for new connections again, after there were no descriptors for one.
     accept_again: Option<Instant>,
     /// When memory that was freed is given back, after the end of a connection.
@@ -272,8 +266,7 @@ impl Server {
             }
         }
         let lock = DataLock::take(&locations.data, &locations.socket)?;
-        let descriptors = raise_descriptor_limit();
-        let watchable = descriptors / 2;
+        let descriptors = Descriptors::raise();
         let place = match managers {
             Some(place) => place,
             None => Place::listen(&locations.socket, loaded.socket_group.as_ref(), &lock)?,
@@ -355,8 +348,7 @@ impl Server {
             turns: Turns::default(),
             came: false,
             full: false,
-            watchable,
-            descriptors: descriptors - (descriptors / 4).min(RESERVE),
+            descriptors,
             accept_again: None,
             trim_memory: None,
             effects: Vec::new(),
@@ -875,10 +867,15 @@ impl Server {
         Ok(())
     }
 
-    /// Why nobody may have another connection. The system gives the lowest number that is free, so a high one says how many
-    /// are in use, whatever for.
+    /// Whether quotas of users bind this one: they bind neither root nor the broker's own user.
+    fn is_bound(uid: u32) -> bool {
+        uid != 0 && uid != rustix::process::geteuid().as_raw()
+    }
+
+    /// Why there are no descriptors for another connection of this user.
     fn beyond_descriptors(&self, link: &Link) -> Option<Fault> {
-        if (link.as_fd().as_raw_fd() as usize) < self.descriptors {
+        let below = self.descriptors.below(Self::is_bound(link.credentials.uid));
+        if (link.as_fd().as_raw_fd() as usize) < below {
             return None;
         }
         let message = "the broker has no descriptors left for another connection; try again later, or raise its limit \
@@ -886,17 +883,18 @@ impl Server {
         Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
-    /// Why a user may not have another connection. The core counts those that are open; who says nothing has descriptors
+    /// Why a user may not have another connection. The core counts those that are open; one that says nothing has descriptors
     /// too, and would keep the others out by them.
     fn beyond_quota(&self, link: &Link) -> Option<Fault> {
         let uid = link.credentials.uid;
-        let most = self.loaded.settings.limits.user_connections;
+        let most = self.descriptors.of_user(self.loaded.settings.limits.user_connections);
         let used = self.users.get(&uid).copied().unwrap_or_default();
-        if uid == 0 || uid == rustix::process::geteuid().as_raw() || used < most {
+        if !Self::is_bound(uid) || used < most {
             return None;
         }
         let message = format!(
-            "user {uid} has {most} connections in all its processes, its limit (user_connections); close one first"
+            "user {uid} has {most} connections in all its processes, its limit (user_connections, and a share of the broker's \
+             descriptors, LimitNOFILE=); close one first"
         );
         Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
@@ -997,7 +995,11 @@ impl Server {
         let process = self.processes.entry(key.clone()).or_default();
         process.links += 1;
         let account = self.ledger.of_process(&key, link.credentials.uid);
-        let pidfd = link.credentials.pidfd.take().filter(|_| self.watched.len() < self.watchable);
+        let pidfd = link
+            .credentials
+            .pidfd
+            .take()
+            .filter(|_| self.watched.len() < self.descriptors.to_watch());
         if let Some(pidfd) = pidfd.filter(|_| process.links == 1 && process.watch.is_none()) {
             let (token, raw) = (Token(id.0 as usize * 2 + 1), pidfd.as_raw_fd());
             let ends = Interest::READABLE;
@@ -1296,19 +1298,6 @@ fn seed() -> Result<u64, StartupError> {
     Ok(u64::from_le_bytes(seed))
 }
 
-/// One descriptor a connection and one a process: as many as the system allows. How many that are.
-fn raise_descriptor_limit() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of descriptors stays as it is");
-    }
-    let now = getrlimit(Resource::Nofile).current;
-    now.map_or(usize::MAX, |now| usize::try_from(now).unwrap_or(usize::MAX))
-}
-
-/// Where providers may keep what the next broker needs after a crash.
 /// Figures, and the questions for them that the loop answers.
 type Measured = (Arc<Metrics>, Receiver<Sender<Figures>>);
 
@@ -1319,6 +1308,7 @@ fn serve_metrics(listen: Listen, started: u64, waker: &Arc<Waker>) -> io::Result
     Ok((metrics, asked))
 }
 
+/// Where providers may keep what the next broker needs after a crash.
 fn runtime(locations: &Locations) -> Runtime {
     let name = locations.socket.file_name().unwrap_or_default();
     Runtime {
