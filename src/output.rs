@@ -35,7 +35,8 @@ pub(crate) fn fail(json: bool, error: &Error) -> ExitCode {
 
 /// Says something on standard error. Nothing depends on its being read.
 pub(crate) fn complain(text: &str) {
-    let text = terminal::for_stderr(&format!("sundown: {text}"));
+    let lines: Vec<_> = text.lines().map(terminal::plain).collect();
+    let text = terminal::for_stderr(&format!("sundown: {}", lines.join("\n")));
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::LazyLock;
 
 use rustix::termios::tcgetwinsize;
+use sundown_client::is_unseen;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How much a terminal shows.
@@ -90,7 +91,7 @@ pub(crate) fn painted(text: &str, state: &str) -> String {
 
 /// What others chose, as subjects and names of programs, may hold what a terminal would obey.
 pub(crate) fn plain(text: &str) -> String {
-    text.replace(char::is_control, "?")
+    text.replace(is_unseen, "?")
 }
 
 /// How many columns it takes.
@@ -173,6 +174,16 @@ mod tests {
         assert_eq!(clip("日本語", 5), "日本…");
         assert_eq!(clip("日本語", 4), "日…");
         assert_eq!(clip("abc", 0), "…");
+    }
+
+    #[test]
+    fn what_is_not_seen_is_shown() {
+        for c in
+            ['\x1b', '\u{9b}', '\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}', '\u{e0041}', '\n']
+        {
+            assert_eq!(plain(&format!("a{c}b")), "a?b", "{c:?}");
+        }
+        assert_eq!(plain("naïve 日本語 שלום"), "naïve 日本語 שלום");
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub use sundown_protocol::reply::{
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,
 };
+pub use sundown_protocol::seen::is_unseen;
 pub use sundown_protocol::{
     Code, Correlation, EntryId, FaultDetail, MemberId, SessionId, SubmitKey, Token,
 };

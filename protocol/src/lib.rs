@@ -16,6 +16,7 @@ pub mod id;
 pub mod notification;
 pub mod reply;
 pub mod request;
+pub mod seen;
 pub mod version;
 
 pub use code::{Code, Fault, FaultDetail};

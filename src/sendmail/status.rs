@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use sundown_client::{Code, Error};
+use sundown_client::{Code, Error, is_unseen};
 
 use super::arguments::Usage;
 use crate::handover::may_be_stored;
@@ -143,10 +143,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text without line ends and other control characters, and not too long for a line.
+/// The text without line ends and what else is not seen, and not too long for a line.
 fn one_line(text: &str) -> String {
     let shown = text.chars().take(900);
-    shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
+    shown.map(|c| if is_unseen(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

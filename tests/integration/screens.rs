@@ -238,3 +238,33 @@ fn colours_are_for_terminals() {
     assert!(!shown(true).contains('\x1b'));
     assert!(!home.run(&["status"]).ok().output.contains('\x1b'));
 }
+
+/// What others chose reaches no terminal with characters that are not seen there: neither what it obeys, nor what turns the direction of
+/// text or has no width. Subjects, addresses, and what is wrong with them.
+#[test]
+fn what_is_not_seen_reaches_no_terminal() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\nkind = \"maildir\"\npath = \"/dev/null/nowhere\"\n");
+    let broker = home.serve();
+    let odd = "a\u{202e}b\u{200b}c\u{2066}d";
+    let message = format!("To: {odd}@localhost\r\nSubject: {odd}\u{9b}e\r\n\r\nhello\r\n");
+    let sent = home.run_with(&["send", "--json"], &message);
+    deferred(&home, &broker);
+    let entry = sent.ok().json()["entry"].as_str().expect("an entry").to_owned();
+    let wrong = format!("x{odd}\u{7f}y z");
+    let shown = [
+        home.run(&["status"]),
+        home.run(&["queue", "list"]),
+        home.run(&["queue", "show", &entry]),
+        home.run(&["queue", "show", &wrong]),
+        home.run(&["logoff", "--profile", &wrong]),
+        home.run_with(&["send", "--to", &wrong], "hello"),
+    ];
+    assert!(shown[1].output.contains("a?b?c?d"), "{:?}", shown[1]);
+    for ran in shown {
+        let unseen = |c: &char| *c != '\n' && sundown_protocol::seen::is_unseen(*c);
+        let found: Vec<char> =
+            ran.output.chars().chain(ran.errors.chars()).filter(unseen).collect();
+        assert_eq!(found, [], "{ran:?}");
+    }
+}

@@ -7,11 +7,10 @@
 //! for anyone to have removed it from `tmp`, the message counts as handed over. Otherwise its outcome is unknown.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,7 +21,7 @@ use sundown_core::provider::{
 };
 use sundown_protocol::Code;
 
-use crate::files::{FileId, private_dir, sync_dir};
+use crate::files::{FileId, new_private_file, private_dir, sync_dir};
 use crate::headers::{LineEnd, clean, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
@@ -203,7 +202,9 @@ impl Maildir {
         let mut store = support.store(transmission.store)?;
         let message = store.open(transmission.record)?;
         let path = self.folder("tmp").join(name);
-        let written = write_message(&path, message, transmission)
+        // What stands under that name already is not this message, and stays: a Maildir may be another user's.
+        let file = new_private_file(&path).map_err(|error| fault::io(&path, &error))?;
+        let written = write_message(file, message, transmission)
             // The name must be there after a power cut, or the message would count as handed over.
             .and_then(|()| sync_dir(&self.folder("tmp")));
         written.map_err(|error| {
@@ -314,7 +315,9 @@ impl Maildir {
 
     fn put_into_tmp(&mut self, transmission: &Transmission) -> Result<Prepared> {
         let name = self.name_for(transmission);
-        self.prepared.remove(&transmission.id);
+        if let Some(earlier) = self.prepared.remove(&transmission.id) {
+            let _ = fs::remove_file(self.folder("tmp").join(earlier.name));
+        }
         self.remove_left(transmission);
         self.write(&name, transmission)?;
         if self.looked.insert(transmission.store) {
@@ -430,7 +433,7 @@ impl TransportProvider for Maildir {
     fn validate(&mut self, reply: Reply<()>) {
         let tmp = self.folder("tmp");
         let probe = tmp.join(format!("{}.probe{OURS}", since_1970().as_nanos()));
-        let tried = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+        let tried = new_private_file(&probe).and_then(|_| fs::remove_file(&probe));
         reply.send(tried.map_err(|error| fault::io(&tmp, &error)));
     }
 
@@ -462,9 +465,11 @@ fn results(recipients: &[usize], outcome: Outcome, reply: &str) -> Vec<Recipient
     recipients.iter().map(one).collect()
 }
 
-fn write_message(path: &Path, message: impl Read, transmission: &Transmission) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+fn write_message(
+    mut file: File,
+    message: impl Read,
+    transmission: &Transmission,
+) -> io::Result<()> {
     let mut message = BufReader::with_capacity(64 << 10, without_bcc(message));
     let mut first = Vec::new();
     message.by_ref().take(FIRST_LINE).read_to_end(&mut first)?;
@@ -503,8 +508,12 @@ fn directory_id(path: &Path) -> io::Result<String> {
     }
     let id = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
     let made = path.join(format!("{ID_FILE}.new"));
-    let mut options = OpenOptions::new();
-    let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(&made)?;
+    // One that was not finished may be left.
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut opened = new_private_file(&made)?;
     writeln!(opened, "{id}")?;
     opened.sync_all()?;
     fs::rename(&made, &file)?;
@@ -847,6 +856,25 @@ mod tests {
             assert!(results.iter().all(|r| r.outcome == Outcome::Unknown), "{marker:?}");
         }
         assert!(dir.path().join("outside").exists());
+    }
+
+    /// What stands under a name already, a link above all, is neither followed nor written to nor removed.
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        use std::os::unix::fs::symlink;
+        let dir = TempDir::new().expect("a directory");
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").expect("a file");
+        let maildir = maildir(&dir, MESSAGE);
+        let link = maildir.folder("tmp").join("1.ab-7");
+        symlink(&victim, &link).expect("a link");
+        let error = maildir.write("1.ab-7", &transmission(7)).expect_err("it is there");
+        assert!(error.message.contains("1.ab-7"), "{error}");
+        assert!(fs::symlink_metadata(&link).is_ok_and(|found| found.is_symlink()));
+        fs::remove_file(maildir.path.join(ID_FILE)).expect("it has one");
+        symlink(&victim, maildir.path.join(format!("{ID_FILE}.new"))).expect("a link");
+        directory_id(&maildir.path).expect("a new one");
+        assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious");
     }
 
     #[test]

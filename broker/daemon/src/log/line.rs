@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serializer;
 use serde::ser::SerializeMap;
 use serde_json::Value;
+use sundown_protocol::seen::is_unseen;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 use tracing_subscriber::fmt::format::Writer;
@@ -203,17 +204,17 @@ fn push_field(text: &mut String, name: &str, value: &Value) {
 }
 
 fn needs_quotes(value: &str) -> bool {
-    let special = |c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '=';
+    let special = |c: char| c.is_whitespace() || is_unseen(c) || c == '"' || c == '=';
     value.is_empty() || value.contains(special)
 }
 
-/// A message without line ends and other controls: what a stranger sent must not look like a line of the log.
+/// A message without line ends and what else is not seen: what a stranger sent must not look like a line of the log.
 fn push_escaped(text: &mut String, message: &str) {
     for c in message.chars() {
-        if c.is_control() {
-            text.extend(c.escape_debug());
-        } else {
-            text.push(c);
+        match c {
+            c if c.is_control() => text.extend(c.escape_debug()),
+            c if is_unseen(c) => text.extend(c.escape_unicode()),
+            c => text.push(c),
         }
     }
 }
