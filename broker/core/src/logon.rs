@@ -168,7 +168,35 @@ impl Broker {
                 }
                 self.start_providers(id, turn);
             }
-            Err(fault) => self.fail_session(id, &fault, turn),
+            Err(fault) => {
+                self.refuse_outsiders(id, &fault, turn);
+                self.fail_session(id, &fault, turn);
+            }
+        }
+    }
+
+    /// Without a profile it is not known who may use it. So that it says where its file is and what is wrong there is for those who may
+    /// use every profile; the others are told that it cannot be used.
+    fn refuse_outsiders(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (name, waiting) = (session.key.profile.clone(), std::mem::take(&mut session.waiting));
+        let of_all = |broker: &Self, waiting: &Waiting| {
+            let uid = broker.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
+            broker.right(uid, &[]) >= Right::Admin
+        };
+        let (informed, outside) = waiting.into_iter().partition(|waiting| of_all(self, waiting));
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.waiting = informed;
+        }
+        let message = match fault.code {
+            Code::E_NOT_FOUND => format!("there is no profile {name:?} that this user may use"),
+            _ => format!(
+                "profile {name:?} cannot be used: ask who administers the broker, whose log says why"
+            ),
+        };
+        let outside: Vec<Waiting> = outside;
+        for waiting in outside {
+            self.answer(waiting.asker(), Err(Fault::new(fault.code, message.clone())), turn);
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Refusals {
     ended: HashMap<u32, Said>,
     /// Of connections that could not be accepted, for reasons of the system's.
     untaken: Said,
+    /// Of profiles that cannot be used: any user may ask for one.
+    profiles: Said,
 }
 
 /// How many lines there were of one user.
@@ -62,6 +64,12 @@ impl Refusals {
     /// The same of a connection that could not be accepted.
     pub(crate) fn may_say_untaken(&mut self) -> Option<u64> {
         self.untaken.may_say(Instant::now())
+    }
+
+    /// Writes down that a profile cannot be used, and why: those who asked for it may not be told.
+    pub(crate) fn note_profile(&mut self, profile: &str, why: &Fault) {
+        let Some(unsaid) = self.profiles.may_say(Instant::now()) else { return };
+        tracing::warn!(event = "refused", profile, %why, unsaid, "a profile cannot be used");
     }
 
     fn may_say_refused(&mut self, uid: u32, now: Instant) -> Option<u64> {

@@ -1221,6 +1221,9 @@ impl Server {
             };
             Fault::new(code, error.to_string())
         });
+        if let Err(why) = &result {
+            self.refusals.note_profile(name, why);
+        }
         self.apply(Event::ProfileLoaded { session, result });
     }
 

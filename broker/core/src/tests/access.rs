@@ -1,9 +1,9 @@
 //! Who wants what is not theirs is refused, and that is written down.
 
 use sundown_protocol::request::{Folder, LogonFlags, Opening, Request};
-use sundown_protocol::{Code, MemberId, ObjectId, Token};
+use sundown_protocol::{Code, Fault, MemberId, ObjectId, Token};
 
-use super::world::World;
+use super::world::{OWNER, World};
 
 /// LOGON-10, design §2, §3.11: a right that somebody does not have, a handle of another process and a guessed token are
 /// written down with process and user; a mistake with what is one's own, or nobody's, is not.
@@ -20,8 +20,8 @@ fn what_is_refused_as_somebody_elses_is_written_down() {
     assert_eq!(world.refused(thief.at, Request::Redeem { token: Token(7) }), Code::E_NOT_FOUND);
     let written = [
         (3, 2_000, Code::E_NO_ACCESS),
-        (2, super::world::OWNER, Code::E_INVALID_OBJECT),
-        (2, super::world::OWNER, Code::E_NOT_FOUND),
+        (2, OWNER, Code::E_INVALID_OBJECT),
+        (2, OWNER, Code::E_NOT_FOUND),
     ];
     assert_eq!(world.refusals, written);
     let sibling = world.connect(1);
@@ -50,4 +50,24 @@ fn a_number_that_is_used_again_is_another_process() {
     world.end_process(7);
     assert!(world.is_open(later.at));
     world.open(later, Opening::Store(0));
+}
+
+/// LOGON-10: what is wrong with a profile's file, and which profiles there are, is told to those who may use every profile, and to no
+/// other user.
+#[test]
+fn what_is_wrong_with_a_profile_is_not_told_to_every_user() {
+    let mut world = World::new();
+    let why = Fault::new(Code::E_UNCONFIGURED, "/etc/profiles/wrong.toml, line 3: password = …");
+    world.wrong_profiles.insert("wrong".into(), why.clone());
+    for (pid, uid, informed) in [(1, OWNER, true), (2, 0, true), (3, 2_000, false)] {
+        let at = world.connect_as(pid, uid);
+        for (profile, code) in [("wrong", why.code), ("other", Code::E_NOT_FOUND)] {
+            let fault = world.try_logon(at, Some(profile), LogonFlags::default());
+            let fault = fault.expect_err("it cannot be used");
+            assert_eq!(fault.code, code, "{fault}");
+            assert_eq!(fault.message.contains("/etc"), informed, "{uid}: {fault}");
+            assert!(fault.message.contains(profile), "{fault}");
+        }
+    }
+    world.assert_counts();
 }

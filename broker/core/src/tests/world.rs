@@ -172,6 +172,8 @@ pub(super) struct World {
     /// Providers whose answers are not told.
     silent: HashMap<String, BTreeSet<&'static str>>,
     pub(super) hold_profiles: bool,
+    /// Profiles that cannot be loaded, and why.
+    pub(super) wrong_profiles: HashMap<String, Fault>,
     /// Messages that a transport can have prepared at once; until one of them is completed it answers no other prepare.
     pub(super) crew: usize,
     pub(super) stopped: usize,
@@ -278,6 +280,7 @@ impl World {
             held: HashMap::new(),
             silent: HashMap::new(),
             hold_profiles: false,
+            wrong_profiles: HashMap::new(),
             crew: usize::MAX,
             stopped: 0,
             refusals: Vec::new(),
@@ -826,8 +829,10 @@ impl World {
     pub(super) fn load_profile(&mut self) {
         let (session, name) = self.loads.pop_front().expect("a profile is asked for");
         let found = self.profiles.get(&name).cloned().map(Box::new);
-        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?}"));
-        self.apply(Event::ProfileLoaded { session, result: found.ok_or_else(unknown) });
+        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?} in /etc"));
+        let wrong = self.wrong_profiles.get(&name).cloned();
+        let result = wrong.map_or_else(|| found.ok_or_else(unknown), Err);
+        self.apply(Event::ProfileLoaded { session, result });
     }
 
     /// Lets everything happen that needs no time and is not held.
