@@ -54,6 +54,13 @@ impl Dialer {
         }
     }
 
+    /// Drops a password that no connection has needed for so long.
+    pub(super) fn forget_unused(&self, since: Duration) {
+        if let Some(keeper) = &self.keeper {
+            keeper.forget_unused(since);
+        }
+    }
+
     /// Connects, and gives back a conversation in which a transaction can begin. Up to there each answer may take so long.
     pub(super) fn dial(&self, patience: Duration) -> Result<Connection> {
         if let Some(keeper) = &self.keeper {

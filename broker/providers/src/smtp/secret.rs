@@ -1,7 +1,8 @@
 //! A secret: where it comes from, and how long it is kept.
 //!
-//! It is fetched when a connection first needs it, and again after a server refused it. It is in no message, log line or
-//! `Debug`, and neither is what a command that fails has written. Memory that held it is overwritten.
+//! It is fetched when a connection first needs it, again after a server refused it, and again when no connection has needed it for a
+//! while. It is in no message, log line or `Debug`, and neither is what a command that fails has written. Memory that held it is
+//! overwritten, and from the first one on the process writes no core and lets no debugger of its user look into it.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use secrecy::SecretString;
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
@@ -60,6 +62,8 @@ impl fmt::Debug for Source {
 
 impl Source {
     fn fetch(&self) -> Result<SecretString> {
+        // Where the system refuses that, the secret is as safe as its user's other processes are.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let bytes = match self {
             Self::Command(command) => command::output(command, COMMAND_DEADLINE)?,
             Self::File(path) => from_file(path)?,
@@ -90,6 +94,8 @@ pub(super) struct Keeper {
 #[derive(Debug, Default)]
 struct Kept {
     secret: Option<Arc<SecretString>>,
+    /// When a connection needed it last.
+    used: Option<Instant>,
     refused: Option<Instant>,
 }
 
@@ -127,6 +133,7 @@ impl Keeper {
     pub(super) fn get(&self) -> Result<(Arc<SecretString>, Age)> {
         let mut kept = self.lock();
         kept.may_try()?;
+        kept.used = Some(Instant::now());
         if let Some(secret) = &kept.secret {
             return Ok((secret.clone(), Age::Kept));
         }
@@ -142,7 +149,15 @@ impl Keeper {
 
     /// A server refused this one, and it was as its source has it.
     pub(super) fn refused(&self) {
-        *self.lock() = Kept { secret: None, refused: Some(Instant::now()) };
+        *self.lock() = Kept { refused: Some(Instant::now()), ..Kept::default() };
+    }
+
+    /// Forgets what no connection has needed for so long.
+    pub(super) fn forget_unused(&self, since: Duration) {
+        let mut kept = self.lock();
+        if kept.used.is_some_and(|used| used.elapsed() >= since) {
+            (kept.secret, kept.used) = (None, None);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -317,11 +332,27 @@ mod tests {
         let (secret, age) = keeper.get().expect("a secret");
         assert_eq!((text(&secret), age), ("second", Age::Fetched));
 
+        file(&dir, "secret", b"third", 0o600);
+        keeper.forget_unused(Duration::from_secs(3_600));
+        assert_eq!(keeper.get().expect("a secret").1, Age::Kept);
+        keeper.forget_unused(Duration::ZERO);
+        let (secret, age) = keeper.get().expect("a secret");
+        assert_eq!((text(&secret), age), ("third", Age::Fetched));
+
         keeper.refused();
+        keeper.forget_unused(Duration::ZERO);
         let error = keeper.get().expect_err("it was refused just before");
         assert_eq!(error.code, Code::E_OFFLINE);
         keeper.forget();
         assert!(keeper.get().is_ok());
+    }
+
+    /// Neither a core nor a debugger of its user has it.
+    #[test]
+    fn a_process_with_a_secret_is_looked_into_by_none() {
+        let _ = Source::Environment("PATH".into()).fetch();
+        let behaviour = rustix::process::dumpable_behavior().expect("it says so");
+        assert_eq!(behaviour, DumpableBehavior::NotDumpable);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, TryRecvError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
 use sundown_protocol::Code;
 
@@ -28,6 +28,9 @@ const SOMEBODYS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a connection that nobody uses is kept. A burst of mail uses one again at once; servers do not like idlers.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How long a password is kept that no connection needs. A broker that has nothing to send holds none.
+const UNUSED: Duration = Duration::from_secs(600);
 
 /// One thread of a transport.
 pub(super) struct Worker {
@@ -84,7 +87,7 @@ impl Worker {
         if self.line.as_ref().is_some_and(|line| line.permit.is_overdue()) {
             self.hang_up(End::Orderly);
         }
-        let Some(line) = &self.line else { return self.jobs.recv().ok() };
+        let Some(line) = &self.line else { return self.wait() };
         if let Some(rest) = line.permit.rest() {
             select! {
                 recv(self.jobs) -> job => return job.ok(),
@@ -95,7 +98,18 @@ impl Worker {
             return Some(job);
         }
         self.hang_up(End::Orderly);
-        self.jobs.recv().ok()
+        self.wait()
+    }
+
+    /// Waits for a job without a connection. A password that none needs for a while is dropped.
+    fn wait(&self) -> Option<Job> {
+        match self.jobs.recv_timeout(UNUSED) {
+            Err(RecvTimeoutError::Timeout) => {
+                self.shared.dialer.forget_unused(UNUSED);
+                self.jobs.recv().ok()
+            }
+            job => job.ok(),
+        }
     }
 
     fn hang_up(&mut self, end: End) {
