@@ -14,7 +14,7 @@
 //! A runtime directory counts if it is the user's and others may not write there. For root, neither XDG directories nor a HOME of
 //! another user count. With raised privileges no variable does.
 //!
-//! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` has for the user: jobs of a service
+//! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` or a directory service has for the user: jobs of a service
 //! manager may have no HOME. Mail that is handed over as with `sendmail` first looks for the host's broker,
 //! `/run/sundown/broker.sock`, unless a socket was asked for.
 //!
@@ -124,7 +124,7 @@ impl fmt::Display for PathsError {
         match self {
             Self::NoHome => f.write_str(
                 "there is no place for the data: HOME is not set to an absolute path, neither is XDG_DATA_HOME, \
-                 and /etc/passwd has no home for the user; set HOME, or name a directory with --data-dir or SUNDOWN_DATA_DIR",
+                 and the system knows no home for the user; set HOME, or name a directory with --data-dir or SUNDOWN_DATA_DIR",
             ),
             Self::SocketTooLong(path) => write!(
                 f,
@@ -307,14 +307,19 @@ impl Environment<'_> {
         self.run.join("sundown/broker.sock")
     }
 
-    /// The user's name, as the list of users has it. Who is known to a directory service only is not found there.
+    /// The user's name, as the list of users has it or else the system's directory services.
     pub fn user_name(&self) -> Option<String> {
-        self.user_field(0)
+        self.user_field(0).or_else(|| Some(self.unlisted()?.0))
     }
 
     fn home(&self) -> Option<PathBuf> {
-        let listed = || self.user_field(5).map(PathBuf::from).filter(|path| path.is_absolute());
-        self.absolute("HOME").or_else(listed)
+        let listed = || self.user_field(5).map(PathBuf::from).or_else(|| Some(self.unlisted()?.1));
+        self.absolute("HOME").or_else(|| listed().filter(|path| path.is_absolute()))
+    }
+
+    /// Name and home of a user who is in no list. Another system's list, as tests have one, is all there is of that system.
+    fn unlisted(&self) -> Option<(String, PathBuf)> {
+        if self.etc == Path::new("/etc") { crate::process::account(self.uid) } else { None }
     }
 
     /// A field of the user's line in the list of users: name, password, number, group, description, home, shell.

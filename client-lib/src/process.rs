@@ -2,8 +2,11 @@
 //! forked; and which process is at the other end of a socket.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,6 +68,42 @@ pub(crate) fn parent(pid: Pid) -> Option<Pid> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let behind_name = &stat[stat.rfind(')')? + 1..];
     Pid::from_raw(behind_name.split_whitespace().nth(1)?.parse().ok()?)
+}
+
+/// A user as the system's directory services know it (`getpwuid_r`): name and home directory. That may take as long as they do.
+pub(crate) fn account(uid: u32) -> Option<(String, PathBuf)> {
+    const LARGEST: usize = 1 << 20;
+    let mut size = 4 << 10;
+    while size <= LARGEST {
+        let mut buffer: Vec<libc::c_char> = vec![0; size];
+        let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
+        let mut found = null_mut();
+        // SAFETY: the pointers are to live memory of the sizes that are given.
+        let result = unsafe {
+            libc::getpwuid_r(
+                uid,
+                entry.as_mut_ptr(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        if result == libc::ERANGE {
+            size *= 4;
+            continue;
+        }
+        if result != 0 || found.is_null() {
+            return None;
+        }
+        // SAFETY: the call says that it has filled the entry, whose texts are in the buffer, which is still there.
+        let [name, home] = unsafe {
+            let entry = entry.assume_init();
+            [entry.pw_name, entry.pw_dir].map(|text| CStr::from_ptr(text).to_bytes().to_vec())
+        };
+        let name = String::from_utf8_lossy(&name).into_owned();
+        return Some((name, PathBuf::from(OsString::from_vec(home))));
+    }
+    None
 }
 
 /// Whether the kernel has raised the privileges of this program image, by set-user-id or the like (`AT_SECURE`).
@@ -132,6 +171,14 @@ pub(crate) fn chance() -> u128 {
 mod tests {
     /// `SipHash`-2-4 of the two constants, with the key of its own test vectors.
     const KNOWN: u128 = 0x0408_4F99_3228_12DC_A16E_21BC_11EE_32A1;
+
+    /// What the system says is what its list of users says.
+    #[test]
+    fn an_account_has_a_name_and_a_home() {
+        let (name, home) = super::account(0).expect("every system has root");
+        assert_eq!((name.as_str(), home.is_absolute()), ("root", true));
+        assert_eq!(super::account(0xFFFF_FFF0), None);
+    }
 
     /// The same in every build, and without a relation to the bytes that a few operations would show.
     #[test]

@@ -4,7 +4,8 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use sundown_daemon::settings::{
-    Accounts, KnownKinds, Places, ProfileError, SettingsError, load_profile, load_settings,
+    Accounts, KnownKinds, Places, ProfileError, SettingsError, Unlisted, load_profile,
+    load_settings,
 };
 use tempfile::TempDir;
 
@@ -32,7 +33,9 @@ fn prepared() -> TempDir {
 fn in_directory(root: &Path, bytes: &[u8]) {
     let file = root.join("work.toml");
     std::fs::write(&file, bytes).expect("written");
-    let accounts = Accounts { passwd: root.join("passwd"), group: root.join("group") };
+    let (passwd, group) = (root.join("passwd"), root.join("group"));
+    // Chance would ask the system for names of its own.
+    let accounts = Accounts { passwd, group, unlisted: Unlisted::Refused };
 
     let files = [root.join("missing.toml"), file.clone()];
     match load_settings(&files, &accounts) {
@@ -55,7 +58,9 @@ fn in_directory(root: &Path, bytes: &[u8]) {
         accounts,
     };
     match load_profile("work", &places) {
-        Err(ProfileError::Invalid(error)) => check(&error, &file, bytes),
+        Err(ProfileError::Invalid(error) | ProfileError::Unlisted(error)) => {
+            check(&error, &file, bytes)
+        }
         Err(other) => panic!("the file is there: {other}"),
         Ok(profile) => {
             assert_eq!(load_profile("work", &places).as_ref(), Ok(&profile));

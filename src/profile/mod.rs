@@ -57,7 +57,7 @@ fn load(name: &str, places: &Places) -> Result<Profile, Error> {
         let code = match error {
             ProfileError::NotFound { .. } => Code::E_NOT_FOUND,
             ProfileError::Name(_) => Code::E_INVALID_PARAMETER,
-            ProfileError::Invalid(_) => Code::E_UNCONFIGURED,
+            ProfileError::Invalid(_) | ProfileError::Unlisted(_) => Code::E_UNCONFIGURED,
         };
         output::error(code, error.to_string())
     })

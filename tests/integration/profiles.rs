@@ -408,6 +408,29 @@ fn a_profile_is_read_again_by_the_next_session() {
     shell.ok(&submit(2));
 }
 
+/// A user who is in no list is asked of the system's directory, beside the loop: what that says is told, and others log on meanwhile.
+///
+/// design §7
+#[test]
+fn users_may_be_known_elsewhere_only() {
+    let home = Home::new();
+    home.profile("work", "[access]\nsubmit = [\"root\", \"no-such-user\"]\n");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    for _ in 0..2 {
+        let error = shell.fails("logon profile=work", "MAPI_E_UNCONFIGURED");
+        let message = error["message"].as_str().expect("text");
+        for word in ["access.submit[1]", "no-such-user", "directory service"] {
+            assert!(message.contains(word), "{word} is not in {message}");
+        }
+    }
+    shell.ok("logon");
+    home.profile("work", "[access]\nsubmit = [\"root\"]\n");
+    shell.ok("logon profile=work");
+    let checked = home.run(&["profile", "check", "work"]);
+    checked.ok();
+}
+
 /// `check` has a row for each provider, and fails when one of them does.
 ///
 /// design §8

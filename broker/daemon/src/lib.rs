@@ -15,6 +15,7 @@
 //! | `inbox` | frames of what comes in, however it was cut |
 //! | `outbox` | what waits for a client that does not read |
 //! | `ledger` | who pays for it |
+//! | `loader` | profiles whose users only a directory service knows |
 //! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
@@ -40,6 +41,7 @@ mod inbox;
 mod last_exit;
 mod ledger;
 mod link;
+mod loader;
 mod outbox;
 mod peer;
 mod platform;

@@ -1,6 +1,7 @@
 //! The few calls that no safe library offers. Each block says why it is sound.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -47,6 +48,61 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred
         )
     };
     if result == 0 { Ok(said) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The number of a user that the system's directory services know by this name.
+pub(crate) fn find_user(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    found(|entry: *mut libc::passwd, buffer, length, result| {
+        // SAFETY: `found` gives pointers to live memory of these sizes; the name ends with a NUL.
+        unsafe { libc::getpwnam_r(name.as_ptr(), entry, buffer, length, result) }
+    })
+    .map(|found| found.map(|(entry, _)| entry.pw_uid))
+}
+
+/// The name of the user with this number.
+pub(crate) fn find_user_name(uid: u32) -> io::Result<Option<String>> {
+    let found = found(|entry: *mut libc::passwd, buffer, length, result| {
+        // SAFETY: `found` gives pointers to live memory of these sizes.
+        unsafe { libc::getpwuid_r(uid, entry, buffer, length, result) }
+    })?;
+    // The buffer is kept as long as the name in it is read.
+    let Some((entry, _buffer)) = found else { return Ok(None) };
+    // SAFETY: the call has succeeded, so this points to a text in the buffer, which is still there.
+    let name = unsafe { CStr::from_ptr(entry.pw_name) };
+    Ok(Some(name.to_string_lossy().into_owned()))
+}
+
+/// The number of a group that the system's directory services know by this name.
+pub(crate) fn find_group(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    found(|entry: *mut libc::group, buffer, length, result| {
+        // SAFETY: `found` gives pointers to live memory of these sizes; the name ends with a NUL.
+        unsafe { libc::getgrnam_r(name.as_ptr(), entry, buffer, length, result) }
+    })
+    .map(|found| found.map(|(entry, _)| entry.gr_gid))
+}
+
+/// Looks an entry up with buffers that grow. What it points to is in the buffer that comes with it.
+fn found<T>(
+    look_up: impl Fn(*mut T, *mut libc::c_char, usize, *mut *mut T) -> libc::c_int,
+) -> io::Result<Option<(T, Vec<libc::c_char>)>> {
+    const LARGEST: usize = 1 << 20;
+    let mut size = 4 << 10;
+    loop {
+        let mut buffer: Vec<libc::c_char> = vec![0; size];
+        let mut entry = std::mem::MaybeUninit::<T>::uninit();
+        let mut result = std::ptr::null_mut();
+        match look_up(entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut result) {
+            libc::ERANGE if size < LARGEST => size *= 4,
+            libc::EINTR => {}
+            // These, too, say that there is none; see getpwnam(3).
+            0 | libc::ENOENT | libc::ESRCH if result.is_null() => return Ok(None),
+            // SAFETY: the call says that it has filled the entry.
+            0 => return Ok(Some((unsafe { entry.assume_init() }, buffer))),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
 }
 
 /// Gives memory that was freed back to the system, if there is much of it. Whether there was. Where the C library cannot say, or does so

@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustc_hash::FxHashMap;
 use rustix::event::epoll;
 use sundown_core::provider::{ProviderAnswer, ProviderError};
-use sundown_core::settings::BrokerFacts;
+use sundown_core::settings::{BrokerFacts, Profile};
 use sundown_core::{Broker, CallId, ConnectionId, Effect, Event, Figures, ProcessKey, Stop, Tick};
 use sundown_protocol::reply::{End, FromBroker, Previous};
 use sundown_protocol::{Code, Event as News, Fault, Notification, SessionId};
@@ -28,11 +28,12 @@ use crate::ends::Ends;
 use crate::last_exit::LastExit;
 use crate::ledger::Ledger;
 use crate::link::{FAREWELL, Incoming, Intake, Link, LinkState};
+use crate::loader::Loader;
 use crate::metrics::{self, Asking, Listen, Metrics};
 use crate::outbox::{Pushed, TooSlow};
 use crate::refusals::Refusals;
 use crate::service::{Manager, Passed};
-use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError};
+use crate::settings::{self, Accounts, KnownKinds, Loaded, Places, ProfileError, Unlisted};
 use crate::socket::{DataLock, PassedError, Place, PlaceError};
 use crate::tickets::{self, Tickets};
 use crate::turns::{Budget, Round, Turns};
@@ -218,6 +219,7 @@ pub struct Server {
     effects: Vec<Effect>,
     /// Profiles that sessions wait for.
     to_load: VecDeque<(SessionId, String)>,
+    loader: Loader,
     /// Profiles that nobody uses any more.
     to_delete: VecDeque<String>,
     /// Calls that were answered at once.
@@ -300,6 +302,10 @@ impl Server {
         }
         let exit = LastExit::ready(&locations.data, broker.started);
         let places = places(&locations, &registry);
+        // The loop waits for no directory service.
+        let accounts = Accounts { unlisted: Unlisted::Refused, ..places.accounts.clone() };
+        let places = Places { accounts, ..places };
+        let loader = Loader::new(Arc::clone(&waker));
         let listen = loaded.metrics.as_ref().map(|listen| locations.metrics(listen));
         let metrics = listen.map(|listen| serve_metrics(listen, broker.started, &waker));
         let metrics = metrics.transpose().map_err(system("start a thread for metrics"))?;
@@ -353,6 +359,7 @@ impl Server {
             trim_memory: None,
             effects: Vec::new(),
             to_load: VecDeque::new(),
+            loader,
             to_delete: VecDeque::new(),
             answered: VecDeque::new(),
             scratch: Vec::new(),
@@ -424,6 +431,7 @@ impl Server {
                 }
                 WAKER => {
                     self.take_answers();
+                    self.take_profiles();
                     self.tell_figures();
                 }
                 PLACE => self.look_at_socket(),
@@ -1211,24 +1219,39 @@ impl Server {
         }
     }
 
-    /// A profile is a small file; the loop can read it itself.
+    /// A profile is a small file, and the loop reads it itself. Users who are in no list are looked up elsewhere, which may take a while.
     fn load_profile(&mut self, session: SessionId, name: &str) {
-        let result = settings::load_profile(name, &self.places).map(Box::new).map_err(|error| {
-            let code = match error {
-                ProfileError::NotFound { .. } => Code::E_NOT_FOUND,
-                ProfileError::Name(_) => Code::E_INVALID_PARAMETER,
-                ProfileError::Invalid(_) => Code::E_UNCONFIGURED,
-            };
-            Fault::new(code, error.to_string())
-        });
+        let result = match settings::load_profile(name, &self.places) {
+            Err(ProfileError::Unlisted(_)) => match self.loader.load(session, name, &self.places) {
+                Ok(()) => return,
+                Err(error) => {
+                    let message = format!("cannot start a thread for profiles: {error}");
+                    Err(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
+                }
+            },
+            result => result.map_err(|error| unusable(&error)),
+        };
+        self.profile_loaded(session, name, result);
+    }
+
+    /// Takes the profiles that were loaded elsewhere.
+    fn take_profiles(&mut self) {
+        while let Ok((session, name, result)) = self.loader.loaded.try_recv() {
+            self.profile_loaded(session, &name, result.map_err(|error| unusable(&error)));
+        }
+    }
+
+    fn profile_loaded(&mut self, session: SessionId, name: &str, result: Result<Profile, Fault>) {
         if let Err(why) = &result {
             self.refusals.note_profile(name, why);
         }
-        self.apply(Event::ProfileLoaded { session, result });
+        self.apply(Event::ProfileLoaded { session, result: result.map(Box::new) });
     }
 
     fn has_store(&self, profile: &str) -> bool {
-        let read = settings::load_profile(profile, &self.places);
+        let accounts = Accounts { unlisted: Unlisted::PassedOver, ..self.places.accounts.clone() };
+        let places = Places { accounts, ..self.places.clone() };
+        let read = settings::load_profile(profile, &places);
         read.is_ok_and(|p| p.stores.iter().any(|store| store.path.exists()))
     }
 }
@@ -1299,6 +1322,16 @@ fn seed() -> Result<u64, StartupError> {
     getrandom::fill(&mut seed)
         .map_err(|error| StartupError::System { what: "get random bytes", error: error.into() })?;
     Ok(u64::from_le_bytes(seed))
+}
+
+/// What whoever asked for a profile is told.
+fn unusable(error: &ProfileError) -> Fault {
+    let code = match error {
+        ProfileError::NotFound { .. } => Code::E_NOT_FOUND,
+        ProfileError::Name(_) => Code::E_INVALID_PARAMETER,
+        ProfileError::Invalid(_) | ProfileError::Unlisted(_) => Code::E_UNCONFIGURED,
+    };
+    Fault::new(code, error.to_string())
 }
 
 /// Figures, and the questions for them that the loop answers.

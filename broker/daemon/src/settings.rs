@@ -4,7 +4,7 @@
 //! source    one file: what it says at which line, and which key stands there
 //! value     how durations, sizes, words and names are spelled
 //! smtp      how what an SMTP transport needs is spelled
-//! accounts  users and groups by name
+//! accounts  users and groups by name; `directory`: as the system's directory services know them
 //! kinds     the kinds of providers that ship, with their keys
 //! profile   profiles/NAME.toml
 //! ```
@@ -13,6 +13,7 @@
 //! one. Each file is checked by itself, so that an error names its file, line, column and key.
 
 mod accounts;
+mod directory;
 mod kinds;
 mod profile;
 mod smtp;
@@ -26,7 +27,7 @@ use serde::Deserialize;
 use sundown_core::settings::{Limits, Settings, Shutdown};
 use toml::Spanned;
 
-pub use accounts::{Accounts, AccountsError};
+pub use accounts::{Accounts, AccountsError, Unlisted};
 pub use kinds::{KINDS, Key, Kind};
 pub use profile::{
     KnownKinds, Places, ProfileError, RemoveError, load_profile, profile_names, remove_profile,
@@ -225,7 +226,7 @@ fn find_group(
     match accounts.gid(name.get_ref()) {
         Ok(Some(gid)) => Ok(Group { name: name.get_ref().clone(), gid }),
         Ok(None) => Err(at(format!(
-            "there is no group {:?} in {}; a group from elsewhere is named by its number",
+            "there is no group {:?}, neither in {} nor in a directory service of the system",
             name.get_ref(),
             accounts.group.display()
         ))),
@@ -248,8 +249,11 @@ mod tests {
             std::fs::write(&file, text).expect("written");
             files.push(file);
         }
-        let accounts =
-            Accounts { passwd: root.path().join("passwd"), group: root.path().join("group") };
+        let accounts = Accounts {
+            passwd: root.path().join("passwd"),
+            group: root.path().join("group"),
+            unlisted: Unlisted::Asked,
+        };
         std::fs::write(&accounts.group, "root:x:0:\nmail:x:8:anna\n").expect("written");
         load_settings(&files, &accounts)
     }

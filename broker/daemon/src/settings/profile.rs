@@ -23,7 +23,7 @@ use sundown_core::provider::{FastShutdown, ProviderSpec, ProviderType};
 use sundown_core::settings::{Profile, QueuePolicy, Right};
 use toml::Spanned;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, AccountsError, Unlisted};
 use super::source::{SettingsError, Source};
 use super::value::{
     FastShutdownWord, KeepSent, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled,
@@ -82,6 +82,8 @@ pub enum ProfileError {
     },
     /// Its file is wrong.
     Invalid(SettingsError),
+    /// It names a user who is in no list of accounts, and nothing else was asked.
+    Unlisted(SettingsError),
 }
 
 impl fmt::Display for ProfileError {
@@ -101,7 +103,7 @@ impl fmt::Display for ProfileError {
                     existing.join(", ")
                 )
             }
-            Self::Invalid(error) => error.fmt(f),
+            Self::Invalid(error) | Self::Unlisted(error) => error.fmt(f),
         }
     }
 }
@@ -110,7 +112,7 @@ impl std::error::Error for ProfileError {}
 
 impl From<SettingsError> for ProfileError {
     fn from(error: SettingsError) -> Self {
-        Self::Invalid(error)
+        if error.is_unlisted() { Self::Unlisted(error) } else { Self::Invalid(error) }
     }
 }
 
@@ -435,21 +437,25 @@ impl Reader<'_> {
         let mut rights = BTreeMap::new();
         for (users, right) in lists {
             for user in users {
-                rights.insert(self.uid(user)?, right);
+                if let Some(uid) = self.uid(user)? {
+                    rights.insert(uid, right);
+                }
             }
         }
         Ok(rights.into_iter().collect())
     }
 
-    fn uid(&self, user: &Spanned<Spelled<User>>) -> Result<u32, SettingsError> {
+    fn uid(&self, user: &Spanned<Spelled<User>>) -> Result<Option<u32>, SettingsError> {
         let (name, accounts) = (&user.get_ref().0, &self.places.accounts);
         let at = |message| self.source.error(user.span(), message);
         match accounts.uid(name) {
-            Ok(Some(uid)) => Ok(uid),
+            Ok(None) if accounts.unlisted == Unlisted::PassedOver => Ok(None),
+            Ok(Some(uid)) => Ok(Some(uid)),
             Ok(None) => Err(at(format!(
-                "there is no user {name:?} in {}; a user from elsewhere is named by number",
+                "there is no user {name:?}, neither in {} nor in a directory service of the system",
                 accounts.passwd.display()
             ))),
+            Err(AccountsError::Unlisted) => Err(at(AccountsError::Unlisted.to_string()).unlisted()),
             Err(error) => Err(at(error.to_string())),
         }
     }
@@ -509,7 +515,11 @@ mod tests {
             user: "anna".into(),
             hostname: "Host.Lan".into(),
             kinds: KnownKinds::default(),
-            accounts: Accounts { passwd: at("passwd"), group: at("group") },
+            accounts: Accounts {
+                passwd: at("passwd"),
+                group: at("group"),
+                unlisted: Unlisted::Asked,
+            },
         };
         Fixture { root, places }
     }

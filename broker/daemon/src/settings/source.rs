@@ -15,6 +15,8 @@ pub struct SettingsError {
     position: Option<Position>,
     key: String,
     message: String,
+    /// Whether it is about an account that only a directory service may know.
+    unlisted: bool,
 }
 
 /// A place in a file. Both count from one.
@@ -30,7 +32,16 @@ impl SettingsError {
     /// Of a file that must be there.
     pub(super) fn missing(file: &Path) -> Self {
         let message = "it is not there; make it, or name another one with --config".to_owned();
-        Self { file: file.to_owned(), position: None, key: String::new(), message }
+        Self { file: file.to_owned(), position: None, key: String::new(), message, unlisted: false }
+    }
+
+    /// The same, about an account that only a directory service may know.
+    pub(super) fn unlisted(self) -> Self {
+        Self { unlisted: true, ..self }
+    }
+
+    pub(super) fn is_unlisted(&self) -> bool {
+        self.unlisted
     }
 
     /// The file.
@@ -83,6 +94,7 @@ impl Source {
             position: None,
             key: String::new(),
             message,
+            unlisted: false,
         };
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
@@ -120,6 +132,7 @@ impl Source {
             position: Some(position(&self.text, part.start)),
             key: key_at(&self.text, part.start).unwrap_or_default(),
             message: message.into(),
+            unlisted: false,
         }
     }
 }

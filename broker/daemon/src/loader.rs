@@ -1,0 +1,64 @@
+//! Loads profiles that the loop cannot: those whose users are in no list of accounts. A directory service may know them, and
+//! may take its time for an answer, so it is asked on a thread of its own.
+
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::Waker;
+use sundown_core::settings::Profile;
+use sundown_protocol::SessionId;
+
+use crate::settings::{self, Accounts, Places, ProfileError};
+
+/// A profile that a session waits for, or why there is none.
+pub(crate) type Loaded = (SessionId, String, Result<Profile, ProfileError>);
+
+/// The thread, which is there once it is needed.
+pub(crate) struct Loader {
+    waker: Arc<Waker>,
+    asking: Option<Sender<(SessionId, String)>>,
+    /// What it has loaded.
+    pub(crate) loaded: Receiver<Loaded>,
+    answers: Sender<Loaded>,
+}
+
+impl Loader {
+    pub(crate) fn new(waker: Arc<Waker>) -> Self {
+        let (answers, loaded) = unbounded();
+        Self { waker, asking: None, loaded, answers }
+    }
+
+    /// Has a profile loaded; the loop is woken when it is. Where there can be no thread, the profile cannot be loaded, for this reason.
+    pub(crate) fn load(
+        &mut self,
+        session: SessionId,
+        name: &str,
+        places: &Places,
+    ) -> std::io::Result<()> {
+        if self.asking.is_none() {
+            self.asking = Some(self.begin(places)?);
+        }
+        if let Some(asking) = &self.asking {
+            let _ = asking.send((session, name.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn begin(&self, places: &Places) -> std::io::Result<Sender<(SessionId, String)>> {
+        let (asking, asked) = unbounded::<(SessionId, String)>();
+        let places = Places { accounts: Accounts::system(), ..places.clone() };
+        let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
+        let load = move || {
+            for (session, name) in asked {
+                let result = settings::load_profile(&name, &places);
+                if answers.send((session, name, result)).is_err() {
+                    return;
+                }
+                let _ = waker.wake();
+            }
+        };
+        thread::Builder::new().name("profiles".into()).spawn(load)?;
+        Ok(asking)
+    }
+}
