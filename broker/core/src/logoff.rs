@@ -282,7 +282,7 @@ impl Broker {
         for asker in std::mem::take(&mut member.flushes) {
             self.answer(asker, Err(ended(reason)), turn);
         }
-        self.end_grants(id, member.waiting_grants, std::mem::take(&mut member.references), turn);
+        self.end_grants(&member.waiting_grants, std::mem::take(&mut member.references), turn);
         self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.get_mut(&member.session).expect("it outlives its members");

@@ -603,7 +603,7 @@ impl Broker {
             objects: Objects::default(),
             drafts: std::collections::BTreeSet::new(),
             references: std::collections::BTreeSet::new(),
-            waiting_grants: 0,
+            waiting_grants: std::collections::BTreeSet::new(),
             advises: std::collections::BTreeMap::new(),
             advised: 0,
             uploads: std::collections::BTreeMap::new(),

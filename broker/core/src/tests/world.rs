@@ -983,6 +983,13 @@ impl World {
         self.connect_process((pid, ProcessKey(key)), OWNER, [0; 16])
     }
 
+    /// A peer that the kernel gave no process id for: each of its connections is a process of its own.
+    pub(super) fn connect_without_pid(&mut self, connection: u8) -> ConnectionId {
+        let mut key = [0; 32];
+        key[30] = connection;
+        self.connect_process((0, ProcessKey(key)), OWNER, [0; 16])
+    }
+
     fn connect_process(
         &mut self,
         (pid, key): (u32, ProcessKey),
