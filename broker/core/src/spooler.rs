@@ -692,12 +692,14 @@ impl Broker {
         turn: &mut Turn,
     ) {
         if let Some(to) = *moved {
+            let entry = self.engines.get(&id).and_then(|engine| engine.entries.get(&record));
+            let submitter = entry.map(|entry| entry.submission.uid);
             let news = StoreNews::Moved { from: Folder::Outbox, to };
-            self.store_news(id, record, news, turn);
+            self.store_news(id, (record, submitter), news, turn);
         }
         if let Some(notice) = *notice {
-            self.store_news(id, notice, StoreNews::Created(Folder::Inbox), turn);
-            self.store_news(id, notice, StoreNews::NewMail(Folder::Inbox), turn);
+            self.store_news(id, (notice, None), StoreNews::Created(Folder::Inbox), turn);
+            self.store_news(id, (notice, None), StoreNews::NewMail(Folder::Inbox), turn);
         }
     }
 
