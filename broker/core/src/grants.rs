@@ -35,8 +35,6 @@ use crate::timers::Timer;
 const VALID: Duration = Duration::from_secs(60);
 /// Grants of one member that were not redeemed yet.
 const MAX_GRANTS: usize = 1_024;
-/// How many references that were taken away a connection remembers, to answer for them with the right code.
-pub(crate) const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
@@ -322,16 +320,16 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<bool, Fault> {
         let Some(id) = request.member() else { return Ok(false) };
+        if self.grants.held.get(&id).is_some_and(|r| r.connection == asker.connection) {
+            self.serve_reference(asker, id, request, turn)?;
+            return Ok(true);
+        }
         let connection = self.connections.get(&asker.connection);
-        if connection.is_some_and(|c| c.lost.binary_search(&id).is_ok()) {
-            let message = "whoever granted this object has left, or has taken it back";
+        if connection.is_some_and(|c| c.has_lost(id)) {
+            let message = "the process that granted this object has left, or has taken it back";
             return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
         }
-        if self.grants.held.get(&id).is_none_or(|r| r.connection != asker.connection) {
-            return Ok(false);
-        }
-        self.serve_reference(asker, id, request, turn)?;
-        Ok(true)
+        Ok(false)
     }
 
     /// Lists, reads or releases what a reference refers to.
@@ -400,12 +398,7 @@ impl Broker {
             return;
         }
         let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
-        // Numbers grow, and most objects are lost in the order in which they came.
-        let place = connection.lost.partition_point(|lost| *lost < id);
-        connection.lost.insert(place, id);
-        if connection.lost.len() > LOST {
-            connection.lost.pop_front();
-        }
+        connection.remember_lost(id);
         let by = self.processes.get(reference.owner).map(|p| p.peer.clone());
         let event = News::CriticalError {
             code: Code::RPC_E_DISCONNECTED,

@@ -54,8 +54,12 @@ fn heard(right: Right, happens: fn(&mut World, Member, Member)) -> Vec<News> {
 #[test]
 fn each_right_hears_what_it_may() {
     type Happens = fn(&mut World, Member, Member);
-    let submits: Happens = |world, owner, _| drop(world.submit(owner, "b@x"));
-    let submits_own: Happens = |world, _, beside| drop(world.submit(beside, "b@x"));
+    let submits: Happens = |world, owner, _| {
+        world.submit(owner, "b@x");
+    };
+    let submits_own: Happens = |world, _, beside| {
+        world.submit(beside, "b@x");
+    };
     let bounces: Happens = |world, owner, _| {
         world.script("gone@x", &[Step::Refuses]);
         world.submit(owner, "gone@x");

@@ -373,6 +373,11 @@ impl World {
         self.settle();
     }
 
+    /// Lets time pass, and nothing happen yet.
+    pub(super) fn pass(&mut self, by: Duration) {
+        self.boot += by;
+    }
+
     fn fire(&mut self) {
         self.armed = None;
         self.apply(Event::Timer);
