@@ -10,7 +10,7 @@ use sundown_protocol::request::{
     Request, Submit,
 };
 use sundown_protocol::{
-    EntryId, Events, MemberId, RequestId, SubmitKey, Token, UploadId, codec, frame,
+    EntryId, Events, MemberId, ObjectId, RequestId, SubmitKey, Token, UploadId, codec, frame,
 };
 
 use crate::world::{Member, STORE, World, logon};
@@ -42,6 +42,12 @@ pub(crate) const PATHS: &[Path] = &[
     ("submit", submit),
     ("submitted", submitted),
     ("revoke-what-another-holds", revoke),
+    ("grant", || grant_beside(0)),
+    ("grant-beside-100000", || grant_beside(100_000)),
+    ("revoke-beside-100000-grants", || revoke_beside(100_000)),
+    ("logoff-of-a-granter", || granter_leaves_beside(0)),
+    ("logoff-of-a-granter-beside-100000-grants", || granter_leaves_beside(100_000)),
+    ("expiry-of-a-grant-beside-100000", || expiry_beside(100_000)),
     // What a process or a message costs from its beginning to its end.
     ("come-and-go", come_and_go),
     ("message-sent", message_sent),
@@ -201,6 +207,71 @@ fn revoke() -> Ready {
     let request = grant(&mut world, 1_000);
     let mut event = Some(world.asks(members[0].at, request));
     Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+/// Two members with an open folder that were granted and redeemed before, beside so many tokens of others that wait.
+fn granters_beside(tokens: usize) -> (World, [(Member, ObjectId); 2]) {
+    let mut world = World::new();
+    let granters = [0; 2].map(|_| {
+        let member = world.member();
+        (member, opened(&mut world, member))
+    });
+    for token in 0..WARM as u128 {
+        let request = grant_of(granters[0], token);
+        world.ask(granters[0].0.at, request);
+        world.ask(granters[1].0.at, Request::Redeem { token: Token(token) });
+    }
+    others_grant(&mut world, tokens);
+    (world, granters)
+}
+
+/// So many tokens of others wait, a thousand of each.
+fn others_grant(world: &mut World, mut tokens: usize) {
+    while tokens > 0 {
+        let other = world.member();
+        let object = opened(world, other);
+        for _ in 0..tokens.min(1_000) {
+            world.ask(other.at, grant_of((other, object), 1_000_000 + tokens as u128));
+            tokens -= 1;
+        }
+    }
+}
+
+fn grant_of((member, object): (Member, ObjectId), token: u128) -> Request {
+    Request::Grant { member: member.id, object, token: Token(token), pid: None }
+}
+
+fn grant_beside(tokens: usize) -> Ready {
+    let (mut world, [granter, _]) = granters_beside(tokens);
+    let mut event = Some(world.asks(granter.0.at, grant_of(granter, 1_000)));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn revoke_beside(tokens: usize) -> Ready {
+    let (mut world, [granter, _]) = granters_beside(tokens);
+    world.ask(granter.0.at, grant_of(granter, 1_000));
+    let revoke = Request::Revoke { member: granter.0.id, token: Token(1_000) };
+    let mut event = Some(world.asks(granter.0.at, revoke));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+/// A member leaves of whose tokens one waits.
+fn granter_leaves_beside(tokens: usize) -> Ready {
+    let (mut world, [_, granter]) = granters_beside(tokens);
+    world.ask(granter.0.at, grant_of(granter, 1_000));
+    let leave = logoff(granter.0.id, LogoffFlags::default());
+    let mut event = Some(world.asks(granter.0.at, leave));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+/// One token expires, and the others do a second later.
+fn expiry_beside(tokens: usize) -> Ready {
+    let (mut world, [granter, _]) = granters_beside(0);
+    world.ask(granter.0.at, grant_of(granter, 1_000));
+    world.boot += Duration::from_secs(1);
+    others_grant(&mut world, tokens);
+    world.boot += Duration::from_secs(59);
+    Box::new(move || world.apply_one(Event::Timer))
 }
 
 fn come_and_go() -> Ready {

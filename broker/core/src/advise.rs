@@ -1,4 +1,7 @@
 //! Registrations, and who is told what.
+//!
+//! What a member may hear follows from its right (design §2). The right submit hears of its user's submissions, and of no other
+//! message; a member that may read hears of all. The end of a session and what concerns the member itself are told to all.
 
 use sundown_protocol::notification::TableChange;
 use sundown_protocol::request::{AdviseSource, Folder};
@@ -13,6 +16,7 @@ use crate::event::{Effect, EngineId, Turn};
 use crate::member::{Advise, Member};
 use crate::object::Object;
 use crate::quota::Quota;
+use crate::settings::Right;
 
 /// What happened to a message in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,11 +128,12 @@ impl Broker {
         }
     }
 
-    /// Tells everybody who asked what happened to a message, in whatever session of the store.
+    /// Tells the members that asked and may hear it what happened to a message, in whatever session of the store. `submitter` is
+    /// the user that submitted it, if it is in the queue.
     pub(crate) fn store_news(
         &mut self,
         engine: EngineId,
-        record: u128,
+        (record, submitter): (u128, Option<u32>),
         news: StoreNews,
         turn: &mut Turn,
     ) {
@@ -138,9 +143,22 @@ impl Broker {
             let Some(session) = self.sessions.get(session) else { continue };
             let store = session.engines().find(|(_, e)| *e == engine).map(|(place, _)| place);
             let Some(store) = store else { continue };
-            for member in session.listeners.iter().filter_map(|id| self.reachable(*id)) {
+            let listeners = session.listeners.iter().filter_map(|id| self.reachable(*id));
+            for member in listeners.filter(|m| self.may_hear_of(m, submitter)) {
                 tell_of_message(member, store, entry, news, turn);
             }
+        }
+    }
+
+    /// Whether a member may hear of a message that this user submitted, or that is in no queue.
+    fn may_hear_of(&self, member: &Member, submitter: Option<u32>) -> bool {
+        match member.right {
+            Right::Session | Right::Admin => true,
+            Right::Submit => {
+                let user = self.processes.get(member.process).map(|p| p.uid);
+                submitter.is_some() && submitter == user
+            }
+            Right::None => false,
         }
     }
 

@@ -26,11 +26,11 @@ pub(crate) struct Connection {
     pub(crate) leaving: Vec<SessionId>,
     /// Objects of other processes' sessions that are held through it.
     pub(crate) references: BTreeSet<MemberId>,
-    /// Those that were taken away, in order.
-    pub(crate) lost: VecDeque<MemberId>,
+    /// Those that were taken away, in the order in which they were.
+    lost: VecDeque<MemberId>,
     /// Whether it is told of each change of its process's ticket.
     pub(crate) told_tickets: bool,
-    /// Members that did not leave by themselves, in order.
+    /// Members that did not leave by themselves, in the order in which they were put out.
     gone: VecDeque<(MemberId, LeaveReason)>,
     requests: u32,
     pub(crate) bytes: u64,
@@ -67,22 +67,33 @@ impl Connection {
         }
     }
 
-    /// Remembers why a member is gone; of many the newest, whose handles are still used most likely.
+    /// Remembers why a member is gone; of many those that were put out last, whose handles are still used most likely.
     pub(crate) fn remember(&mut self, member: MemberId, reason: LeaveReason) {
         if matches!(reason, LeaveReason::LoggedOff | LeaveReason::Disconnected) {
             return;
         }
-        let place = self.gone.partition_point(|(known, _)| *known < member);
-        self.gone.insert(place, (member, reason));
+        self.gone.push_back((member, reason));
         if self.gone.len() > REMEMBERED {
             self.gone.pop_front();
         }
     }
 
+    /// Remembers that a reference was taken away; of many those that were taken last.
+    pub(crate) fn remember_lost(&mut self, reference: MemberId) {
+        self.lost.push_back(reference);
+        if self.lost.len() > REMEMBERED {
+            self.lost.pop_front();
+        }
+    }
+
+    /// Whether a reference was held through it and taken away.
+    pub(crate) fn has_lost(&self, reference: MemberId) -> bool {
+        self.lost.contains(&reference)
+    }
+
     /// Why a member is gone that did not leave by itself.
     pub(crate) fn why_gone(&self, member: MemberId) -> Option<LeaveReason> {
-        let place = self.gone.binary_search_by_key(&member, |(known, _)| *known).ok()?;
-        self.gone.get(place).map(|(_, reason)| *reason)
+        self.gone.iter().rev().find(|(known, _)| *known == member).map(|(_, reason)| *reason)
     }
 }
 
@@ -110,7 +121,7 @@ impl Connection {
         assert!(members.iter().all(|m| broker.members.contains_key(m)), "{members:?}");
         assert!(references.iter().all(|r| broker.grants.holds(*r)), "{references:?}");
         assert!(leaving.is_empty(), "a logoff waits: {leaving:?}");
-        assert!(lost.len() <= crate::grants::LOST && gone.len() <= REMEMBERED);
+        assert!(lost.len() <= REMEMBERED && gone.len() <= REMEMBERED);
         assert_eq!((*requests, *bytes), (0, 0), "requests that were answered are charged");
     }
 }
@@ -251,16 +262,27 @@ impl Broker {
 mod tests {
     use super::*;
 
-    /// Design §3.12: of more members than it remembers a connection remembers those that were put out last.
+    /// Design §3.12: of more members and references than it remembers a connection remembers those that it lost last, in whatever order
+    /// they came.
     #[test]
-    fn the_newest_who_are_gone_are_remembered() {
-        let mut connection = Connection::new((ProcessId(1), 1_000), [0; 16], (1, 1));
+    fn those_that_were_put_out_last_are_remembered() {
         let members = || (1..=REMEMBERED as u64 + 2).map(MemberId);
-        for member in members().rev() {
-            connection.remember(member, LeaveReason::Evicted);
+        let in_order: Vec<_> = members().collect();
+        let backwards: Vec<_> = members().rev().collect();
+        for order in [in_order, backwards] {
+            let mut connection = Connection::new((ProcessId(1), 1_000), [0; 16], (1, 1));
+            for member in &order {
+                connection.remember(*member, LeaveReason::Evicted);
+            }
+            for reference in &order {
+                connection.remember_lost(*reference);
+            }
+            connection.remember(MemberId(0), LeaveReason::LoggedOff);
+            let forgotten: Vec<_> =
+                order.iter().filter(|m| connection.why_gone(**m).is_none()).collect();
+            assert_eq!(forgotten, [&order[0], &order[1]]);
+            let forgotten: Vec<_> = order.iter().filter(|r| !connection.has_lost(**r)).collect();
+            assert_eq!(forgotten, [&order[0], &order[1]]);
         }
-        connection.remember(MemberId(0), LeaveReason::LoggedOff);
-        let forgotten = members().filter(|m| connection.why_gone(*m).is_none());
-        assert_eq!(forgotten.collect::<Vec<_>>(), [MemberId(1), MemberId(2)]);
     }
 }

@@ -4,7 +4,7 @@
 //! a minute, and holds a *reference* then. A reference takes list, read and release. It ends with its release, with the
 //! grant's revocation, or with the granter.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -27,17 +27,14 @@ use crate::numbers::NumberMap;
 use crate::object::Object;
 use crate::process::ProcessId;
 use crate::quota::Quota;
+use crate::session::Session;
 use crate::then::Reading;
 use crate::timers::Timer;
 
 /// How long a token may be redeemed.
 const VALID: Duration = Duration::from_secs(60);
-/// How often tokens are looked at whether they have expired, while some wait.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Grants of one member that were not redeemed yet.
 const MAX_GRANTS: usize = 1_024;
-/// How many references that were taken away a connection remembers, to answer for them with the right code.
-pub(crate) const LOST: usize = 4_096;
 /// The handle of the one object of a reference.
 const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
@@ -52,11 +49,16 @@ impl Hash for TokenSum {
     }
 }
 
+/// The place of a token in the order of expiry: when it expires, and a number that keeps two of one time apart.
+pub(crate) type Expiry = (Duration, u64);
+
 /// Grants and references of the whole broker.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
     tokens: HashMap<TokenSum, Issued>,
+    /// The tokens that wait, in the order in which they expire. Each granter knows the places of its own.
+    expiries: BTreeMap<Expiry, TokenSum>,
     held: NumberMap<MemberId, Reference>,
 }
 
@@ -69,16 +71,6 @@ enum Issued {
     Held(MemberId),
 }
 
-impl Issued {
-    /// When it expires, if it waits for somebody with the token.
-    fn expires(&self) -> Option<Duration> {
-        match self {
-            Self::Waiting(grant) => Some(grant.expires),
-            Self::Held(_) => None,
-        }
-    }
-}
-
 /// An object that waits for somebody with the token.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -88,7 +80,7 @@ struct Grant {
     pid: Option<u32>,
     store: u16,
     granted: Granted,
-    expires: Duration,
+    expires: Expiry,
 }
 
 /// An object in another process' hands.
@@ -110,11 +102,15 @@ pub(crate) struct Reference {
 impl Grants {
     /// Checks that each reference has its token, its granter and its holder.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
-        let Self { tokens, held } = self;
+        let Self { tokens, expiries, held } = self;
         let mut redeemed = 0;
-        for issued in tokens.values() {
+        for (token, issued) in tokens {
             match issued {
-                Issued::Waiting(grant) => assert!(broker.members.contains_key(&grant.granter)),
+                Issued::Waiting(grant) => {
+                    let granter = &broker.members[&grant.granter];
+                    assert!(granter.waiting_grants.contains(&grant.expires), "{grant:?}");
+                    assert_eq!(expiries.get(&grant.expires), Some(token), "{grant:?} expires");
+                }
                 Issued::Held(id) => {
                     assert!(held.contains_key(id), "a token of {id} that is held by nothing");
                     redeemed += 1;
@@ -122,6 +118,7 @@ impl Grants {
             }
         }
         assert_eq!(redeemed, held.len(), "each reference has one token");
+        assert_eq!(tokens.len(), held.len() + expiries.len(), "each token expires or is held");
         for (id, reference) in held {
             let granter = &broker.members[&reference.granter];
             assert!(granter.references.contains(id), "{id} is its granter's");
@@ -176,8 +173,12 @@ impl Broker {
                 return Err(Fault::new(Code::E_NO_SUPPORT, message));
             }
         };
+        if pid == Some(0) {
+            let message = "pid 0 is of no process; name none, or one that the broker can see";
+            return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+        }
         let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
-        if member.waiting_grants >= MAX_GRANTS {
+        if member.waiting_grants.len() >= MAX_GRANTS {
             let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
@@ -185,37 +186,48 @@ impl Broker {
         if self.grants.tokens.contains_key(&key) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
         }
-        let expires = turn.tick.boot + VALID;
+        let expires = (turn.tick.boot + VALID, self.number());
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
         self.grants.tokens.insert(key, Issued::Waiting(grant));
-        self.members.get_mut(&id).expect("looked at before").waiting_grants += 1;
-        self.timers.set_no_later(expires, Timer::Grants);
+        self.grants.expiries.insert(expires, key);
+        self.members.get_mut(&id).expect("looked at before").waiting_grants.insert(expires);
+        self.timers.set_no_later(expires.0, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
         Ok(())
     }
 
-    /// Tokens that nobody came for.
+    /// Forgets the tokens that were not redeemed in time. A younger one is not looked at.
     pub(crate) fn expire_grants(&mut self, turn: &Turn) {
-        let members = &mut self.members;
-        self.grants.tokens.retain(|_, issued| {
-            let Issued::Waiting(grant) = issued else { return true };
-            let valid = grant.expires > turn.tick.boot;
-            if let Some(granter) = members.get_mut(&grant.granter).filter(|_| !valid) {
-                granter.waiting_grants -= 1;
+        while let Some(first) = self.grants.expiries.first_entry()
+            && first.key().0 <= turn.tick.boot
+        {
+            let (expires, token) = first.remove_entry();
+            if let Some(Issued::Waiting(grant)) = self.grants.tokens.remove(&token)
+                && let Some(granter) = self.members.get_mut(&grant.granter)
+            {
+                granter.waiting_grants.remove(&expires);
             }
-            valid
-        });
-        let waiting = self.grants.tokens.values().filter_map(Issued::expires);
-        if let Some(next) = waiting.min() {
-            // Each time all are looked at; one that is redeemed too late is refused before that, too.
-            self.timers.set(next.max(turn.tick.boot + LOOK_AGAIN), Timer::Grants);
+        }
+        self.await_expiry();
+    }
+
+    /// The timer is that of the token that expires next.
+    fn await_expiry(&mut self) {
+        match self.grants.expiries.first_key_value() {
+            Some(((at, _), _)) => self.timers.set(*at, Timer::Grants),
+            None => self.timers.clear(Timer::Grants),
         }
     }
 
-    /// Tokens wait no more, or fewer of them.
-    fn fewer_wait(&mut self) {
-        if self.grants.tokens.len() == self.grants.held.len() {
-            self.timers.clear(Timer::Grants);
+    /// A token of this granter is redeemed or revoked, and does not expire any more.
+    fn waits_no_more(&mut self, granter: MemberId, expires: Expiry) {
+        if let Some(granter) = self.members.get_mut(&granter) {
+            granter.waiting_grants.remove(&expires);
+        }
+        let next = self.grants.expiries.first_key_value().map(|(first, _)| *first);
+        self.grants.expiries.remove(&expires);
+        if next == Some(expires) {
+            self.await_expiry();
         }
     }
 
@@ -234,7 +246,7 @@ impl Broker {
         let fits = |issued: &&Issued| match issued {
             Issued::Waiting(g) => {
                 let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
-                meant && g.expires > turn.tick.boot
+                meant && g.expires.0 > turn.tick.boot
             }
             Issued::Held(_) => false,
         };
@@ -245,11 +257,10 @@ impl Broker {
             self.log_refusal(asker, &why, turn);
             return Err(why);
         };
-        let Grant { granter, store, granted, .. } = *grant;
+        let Grant { granter, store, granted, expires, .. } = *grant;
         let member = MemberId(self.number());
         let owner = self.members.get_mut(&granter).expect("grants end with their granter");
         owner.references.insert(member);
-        owner.waiting_grants -= 1;
         let reference = Reference {
             token: key,
             granter,
@@ -262,7 +273,7 @@ impl Broker {
         };
         self.grants.tokens.insert(key, Issued::Held(member));
         self.grants.held.insert(member, reference);
-        self.fewer_wait();
+        self.waits_no_more(granter, expires);
         self.processes.charge(process, Quota::Objects, 1);
         let connection = self.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
@@ -280,22 +291,23 @@ impl Broker {
     ) -> Result<(), Fault> {
         self.member(asker, id)?;
         let key = sum(token);
-        let held = match self.grants.tokens.get(&key) {
-            Some(Issued::Waiting(grant)) if grant.granter == id => None,
-            Some(Issued::Held(held)) if self.grants.held[held].granter == id => Some(*held),
+        match self.grants.tokens.get(&key) {
+            Some(Issued::Waiting(grant)) if grant.granter == id => {
+                let expires = grant.expires;
+                self.answer(asker, Ok(Reply::Done), turn);
+                self.grants.tokens.remove(&key);
+                self.waits_no_more(id, expires);
+            }
+            Some(Issued::Held(held)) if self.grants.held[held].granter == id => {
+                let held = *held;
+                self.answer(asker, Ok(Reply::Done), turn);
+                self.disconnect(held, turn);
+            }
             _ => {
                 let message =
                     "this session has granted nothing by this token, or it is over already";
                 return Err(Fault::new(Code::E_NOT_FOUND, message));
             }
-        };
-        self.answer(asker, Ok(Reply::Done), turn);
-        if let Some(reference) = held {
-            self.disconnect(reference, turn);
-        } else {
-            self.grants.tokens.remove(&key);
-            self.members.get_mut(&id).expect("looked at before").waiting_grants -= 1;
-            self.fewer_wait();
         }
         Ok(())
     }
@@ -308,16 +320,16 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<bool, Fault> {
         let Some(id) = request.member() else { return Ok(false) };
+        if self.grants.held.get(&id).is_some_and(|r| r.connection == asker.connection) {
+            self.serve_reference(asker, id, request, turn)?;
+            return Ok(true);
+        }
         let connection = self.connections.get(&asker.connection);
-        if connection.is_some_and(|c| c.lost.binary_search(&id).is_ok()) {
-            let message = "whoever granted this object has left, or has taken it back";
+        if connection.is_some_and(|c| c.has_lost(id)) {
+            let message = "the process that granted this object has left, or has taken it back";
             return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
         }
-        if self.grants.held.get(&id).is_none_or(|r| r.connection != asker.connection) {
-            return Ok(false);
-        }
-        self.serve_reference(asker, id, request, turn)?;
-        Ok(true)
+        Ok(false)
     }
 
     /// Lists, reads or releases what a reference refers to.
@@ -386,12 +398,7 @@ impl Broker {
             return;
         }
         let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
-        // Numbers grow, and most objects are lost in the order in which they came.
-        let place = connection.lost.partition_point(|lost| *lost < id);
-        connection.lost.insert(place, id);
-        if connection.lost.len() > LOST {
-            connection.lost.pop_front();
-        }
+        connection.remember_lost(id);
         let by = self.processes.get(reference.owner).map(|p| p.peer.clone());
         let event = News::CriticalError {
             code: Code::RPC_E_DISCONNECTED,
@@ -403,20 +410,20 @@ impl Broker {
         turn.emit(Effect::Notify { connection: reference.connection, notification });
     }
 
-    /// A granter is gone, and with it everything it granted.
+    /// A granter is gone, and with it everything it granted: the tokens that wait, and the references that are held.
     pub(crate) fn end_grants(
         &mut self,
-        granter: MemberId,
-        waiting: usize,
+        waiting: &BTreeSet<Expiry>,
         held: BTreeSet<MemberId>,
         turn: &mut Turn,
     ) {
-        // Most have none, and must not look through those of all others.
-        if waiting > 0 {
-            self.grants.tokens.retain(
-                |_, issued| !matches!(issued, Issued::Waiting(grant) if grant.granter == granter),
-            );
-            self.fewer_wait();
+        for expires in waiting {
+            if let Some(token) = self.grants.expiries.remove(expires) {
+                self.grants.tokens.remove(&token);
+            }
+        }
+        if !waiting.is_empty() {
+            self.await_expiry();
         }
         for reference in held {
             self.disconnect(reference, turn);
@@ -430,10 +437,15 @@ impl Broker {
         }
     }
 
+    /// The references to objects of this member.
+    fn held_of(&self, granter: MemberId) -> impl Iterator<Item = (MemberId, &Reference)> {
+        let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
+        references.filter_map(|id| Some((*id, self.grants.held.get(id)?)))
+    }
+
     /// Other processes that hold objects of this member, each once.
     fn holding(&self, granter: MemberId) -> BTreeSet<ProcessId> {
-        let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
-        let held = references.filter_map(|r| self.grants.held.get(r));
+        let held = self.held_of(granter).map(|(_, reference)| reference);
         held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
     }
 
@@ -454,7 +466,8 @@ impl Broker {
 
     /// Whether a member must wait, because another process holds an object of it and may not be cut off.
     pub(crate) fn is_held(&self, granter: MemberId) -> bool {
-        !self.settings.shutdown.external_references && !self.holding(granter).is_empty()
+        !self.settings.shutdown.external_references
+            && self.held_of(granter).any(|(_, r)| r.process != r.owner)
     }
 
     /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
@@ -467,13 +480,13 @@ impl Broker {
         if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
     }
 
-    /// Objects of a session that other processes hold.
-    pub(crate) fn references_of(&self, session: SessionId) -> Vec<ReferenceStatus> {
-        let mut held: Vec<_> =
-            self.grants.held.iter().filter(|(_, r)| r.session == session).collect();
-        held.sort_unstable_by_key(|(id, _)| **id);
+    /// The references to objects of a session's members, in the order in which they were redeemed.
+    pub(crate) fn references_of(&self, session: &Session) -> Vec<ReferenceStatus> {
+        let members = session.members.iter();
+        let mut held: Vec<_> = members.flat_map(|member| self.held_of(*member)).collect();
+        held.sort_unstable_by_key(|(id, _)| *id);
         let unknown = || Peer { pid: 0, program: "unknown".into() };
-        let status = |(_, r): (&MemberId, &Reference)| ReferenceStatus {
+        let status = |(_, r): (MemberId, &Reference)| ReferenceStatus {
             granter: r.granter,
             holder: self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone()),
             granted: r.granted,

@@ -282,7 +282,7 @@ impl Broker {
         for asker in std::mem::take(&mut member.flushes) {
             self.answer(asker, Err(ended(reason)), turn);
         }
-        self.end_grants(id, member.waiting_grants, std::mem::take(&mut member.references), turn);
+        self.end_grants(&member.waiting_grants, std::mem::take(&mut member.references), turn);
         self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
         let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
@@ -347,14 +347,21 @@ impl Broker {
         }
         let Some(session) = self.sessions.get(&id) else { return };
         let stay: Vec<_> = session.members.iter().copied().collect();
+        self.note_stayed(id, &stay);
         for member in &stay {
-            let peer = self.peer(*member);
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.evicted.push(peer);
-            }
             self.tell_always(*member, News::Evicted, turn);
         }
         self.remove_members(stay, LeaveReason::Evicted, turn);
+    }
+
+    /// Notes which processes stayed past the end of their session, for those that wait for it. A process whose Do succeeded has left,
+    /// also before it is torn down.
+    pub(crate) fn note_stayed(&mut self, id: SessionId, members: &[MemberId]) {
+        let stayed = members.iter().filter(|id| !self.is_done(self.members[id].process));
+        let stayed: Vec<_> = stayed.map(|member| self.peer(*member)).collect();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.evicted.extend(stayed);
+        }
     }
 
     /// Takes members out that leave at once. None of them is told that another one leaves: it leaves itself, and what

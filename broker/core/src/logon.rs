@@ -164,7 +164,10 @@ impl Broker {
                 let first = session.waiting.first().map(Waiting::asker);
                 turn.errand.correlation = first.and_then(|asker| self.correlation(asker));
                 if self.refuse_strangers(id, turn) {
-                    return self.close_session(id, turn);
+                    let session = self.sessions.get_mut(&id).expect("looked at before");
+                    let others = std::mem::take(&mut session.waiting);
+                    self.close_session(id, turn);
+                    return self.pass_over(id, others, turn);
                 }
                 self.start_providers(id, turn);
             }
@@ -210,11 +213,12 @@ impl Broker {
         }
     }
 
-    /// Refuses those who may not use the profile, before a provider is called for them. Whether nobody else waits.
+    /// Refuses those who may not use the profile, before a provider is called for them. Whether none that asked for the session is left.
     fn refuse_strangers(&mut self, id: SessionId, turn: &mut Turn) -> bool {
         let session = self.sessions.get_mut(&id).expect("it is starting");
         let waiting = std::mem::take(&mut session.waiting);
-        let asked = !waiting.is_empty();
+        let asks = |waiting: &Waiting| !matches!(waiting, Waiting::Queues { .. });
+        let asked = waiting.iter().any(asks);
         let mut allowed = Vec::new();
         for waiting in waiting {
             match self.check_right(id, &waiting) {
@@ -222,7 +226,7 @@ impl Broker {
                 Err(fault) => self.answer(waiting.asker(), Err(fault), turn),
             }
         }
-        let nobody = asked && allowed.is_empty();
+        let nobody = asked && !allowed.iter().any(asks);
         self.sessions.get_mut(&id).expect("it is starting").waiting = allowed;
         nobody
     }
@@ -233,11 +237,9 @@ impl Broker {
         let session = &self.sessions[&id];
         let needed = match waiting {
             // With less than the right session a member can submit and little else.
-            Waiting::Logon(..) | Waiting::Return { .. } | Waiting::Queue(_, Some(_), _) => {
-                Right::Submit
-            }
+            Waiting::Logon(..) | Waiting::Return { .. } | Waiting::Queue(..) => Right::Submit,
             // It is not about this profile; whose rows are shown is looked at then.
-            Waiting::Queue(_, None, _) => Right::None,
+            Waiting::Queues { .. } => Right::None,
         };
         if self.right(uid, &session.profile().access) >= needed {
             return Ok(());
@@ -507,7 +509,10 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (profile, user) = (session.key.profile.clone(), session.key.user);
         let adopted = session.adopted;
-        for waiting in std::mem::take(&mut session.waiting) {
+        let (others, asked): (Vec<_>, Vec<_>) = std::mem::take(&mut session.waiting)
+            .into_iter()
+            .partition(|waiting| matches!(waiting, Waiting::Queues { .. }));
+        for waiting in asked {
             self.answer(waiting.asker(), Err(fault.clone()), turn);
         }
         if fault.code == Code::E_NOT_FOUND {
@@ -521,6 +526,7 @@ impl Broker {
             }
         }
         self.close_session(id, turn);
+        self.pass_over(id, others, turn);
     }
 
     /// Lets somebody who waited for a session go on, now that it has started.
@@ -547,7 +553,7 @@ impl Broker {
         }
         let quota = match waiting {
             Waiting::Logon(..) | Waiting::Return { .. } => self.check_member_quota(asker),
-            Waiting::Queue(..) => Ok(()),
+            Waiting::Queue(..) | Waiting::Queues { .. } => Ok(()),
         };
         let here = if departure == Departure::Done { Err(shut_down()) } else { Ok(()) };
         let allowed = here.and(quota);
@@ -564,13 +570,11 @@ impl Broker {
                     self.tell_end(member, turn);
                 }
             }
-            Waiting::Queue(asker, Some(profile), action) => {
+            Waiting::Queue(asker, profile, action) => {
                 self.queue_of(asker, Some(profile), &action, turn);
             }
-            Waiting::Queue(asker, None, action) => {
-                if let Err(fault) = self.queue(asker, None, action, turn) {
-                    self.answer(asker, Err(fault), turn);
-                }
+            Waiting::Queues { asker, action, newest } => {
+                self.queues_behind(id, newest, (asker, action), turn);
             }
         }
     }
@@ -631,7 +635,7 @@ impl Broker {
             objects: Objects::default(),
             drafts: std::collections::BTreeSet::new(),
             references: std::collections::BTreeSet::new(),
-            waiting_grants: 0,
+            waiting_grants: std::collections::BTreeSet::new(),
             advises: std::collections::BTreeMap::new(),
             advised: 0,
             uploads: std::collections::BTreeMap::new(),

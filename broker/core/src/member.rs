@@ -16,6 +16,7 @@ use sundown_protocol::{AdviseId, Events, MemberId, ObjectId, SessionId, UploadId
 
 use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId};
+use crate::grants::Expiry;
 use crate::object::Objects;
 use crate::process::ProcessId;
 use crate::quota::Charge;
@@ -39,8 +40,8 @@ pub(crate) struct Member {
     pub(crate) drafts: BTreeSet<ObjectId>,
     /// What other processes hold of it.
     pub(crate) references: BTreeSet<MemberId>,
-    /// Tokens that it has granted something by and nobody redeemed yet.
-    pub(crate) waiting_grants: usize,
+    /// The places of its tokens that were not redeemed yet, in the order of expiry.
+    pub(crate) waiting_grants: BTreeSet<Expiry>,
     pub(crate) advises: BTreeMap<AdviseId, Advise>,
     pub(crate) advised: u32,
     pub(crate) uploads: BTreeMap<UploadId, Upload>,

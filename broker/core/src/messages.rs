@@ -416,7 +416,7 @@ impl Broker {
         }
         self.reply(asker, result.map(|_| Reply::Saved(entry)), turn);
         if new {
-            self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
+            self.store_news(engine, (record, None), StoreNews::Created(DRAFTS), turn);
         }
         self.written(id, turn);
     }
@@ -447,7 +447,7 @@ impl Broker {
     /// A draft was kept for a program that did not save it.
     pub(crate) fn recovered(&mut self, engine: EngineId, saved: &Saved, turn: &mut Turn) {
         let record = saved.place.entry.record;
-        self.store_news(engine, record, StoreNews::Created(DRAFTS), turn);
+        self.store_news(engine, (record, None), StoreNews::Created(DRAFTS), turn);
     }
 
     /// Forgets an upload of a member that is gone or does not need it.
@@ -496,7 +496,12 @@ impl Broker {
         };
         self.reply(asker, Ok(Reply::Done), turn);
         let moved = |to| StoreNews::Moved { from, to };
-        self.store_news(engine, entry.record, to.map_or(StoreNews::Deleted(from), moved), turn);
+        self.store_news(
+            engine,
+            (entry.record, None),
+            to.map_or(StoreNews::Deleted(from), moved),
+            turn,
+        );
     }
 
     pub(crate) fn setting(

@@ -10,8 +10,8 @@
 //! entry does not depart.
 
 use sundown_protocol::reply::{QueueRow, RecipientRow, Reply, SubmissionState};
-use sundown_protocol::request::{QueueAction, QueueChange};
-use sundown_protocol::{Code, EntryId, Fault, MemberId};
+use sundown_protocol::request::{QueueAction, QueueChange, Request};
+use sundown_protocol::{Code, EntryId, Fault, MemberId, SessionId};
 
 use crate::answer::{Ask, Hastened, OneSubmission, Queue, Updated};
 use crate::broker::{Broker, Caller};
@@ -19,9 +19,11 @@ use crate::connection::Asker;
 use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, Turn};
 use crate::lanes::Urgency;
+use crate::process::{Departure, Held};
 use crate::provider::{Effect, ProviderError, Submission, SubmissionUpdate};
-use crate::session::{Session, SessionKey, SessionState, Waiting};
+use crate::session::{Session, SessionKey, Waiting};
 use crate::settings::Right;
+use crate::shutdown::shut_down;
 use crate::spooler::Recording;
 use crate::submit::Doubt;
 use crate::then::{AfterSubmission, AfterUpdate, Listing};
@@ -356,26 +358,84 @@ impl Broker {
         action: QueueAction,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        if profile.is_none() {
-            // What is in a store that is still being opened must not be missing.
-            let starting = |s: &&mut Session| s.state == SessionState::Starting;
-            if let Some(session) = self.sessions.values_mut().find(starting) {
-                session.waiting.push(Waiting::Queue(asker, None, action));
-                return Ok(());
-            }
-            if self.open_engines().next().is_some() {
-                self.queue_of(asker, None, &action, turn);
+        if let Some(profile) = profile {
+            return self.queue_in(asker, profile, action, turn);
+        }
+        let newest = self.sessions.keys().next_back().copied().unwrap_or(SessionId(0));
+        self.queues(asker, action, (SessionId(0), newest), turn)
+    }
+
+    /// The queues of all stores, when those sessions behind one and up to the newest that are opening stores have done so: what is in
+    /// such a store must not be missing. Sessions that begin later are not waited for.
+    fn queues(
+        &mut self,
+        asker: Asker,
+        action: QueueAction,
+        (behind, newest): (SessionId, SessionId),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        use std::ops::Bound::{Excluded, Included};
+        if behind < newest {
+            let mut sessions = self.sessions.range_mut((Excluded(behind), Included(newest)));
+            if let Some((_, session)) = sessions.find(|(_, session)| session.opens_stores()) {
+                session.waiting.push(Waiting::Queues { asker, action, newest });
                 return Ok(());
             }
         }
+        if self.open_engines().next().is_none() {
+            return self.queue_in(asker, "default".into(), action, turn);
+        }
+        self.queue_of(asker, None, &action, turn);
+        Ok(())
+    }
+
+    /// The same, behind a session that has started, or never will.
+    pub(crate) fn queues_behind(
+        &mut self,
+        behind: SessionId,
+        newest: SessionId,
+        (asker, action): (Asker, QueueAction),
+        turn: &mut Turn,
+    ) {
+        if let Err(fault) = self.queues(asker, action, (behind, newest), turn) {
+            self.answer(asker, Err(fault), turn);
+        }
+    }
+
+    /// A session never starts: what waited for its stores among others goes on without them, and is not told why.
+    pub(crate) fn pass_over(&mut self, id: SessionId, others: Vec<Waiting>, turn: &mut Turn) {
+        for waiting in others {
+            let Waiting::Queues { asker, action, newest } = waiting else { continue };
+            if self.peer_of(asker).is_none() {
+                self.processes.pay_left_behind(asker);
+                continue;
+            }
+            match self.departure(asker.process) {
+                Departure::Doing => {
+                    let request = Box::new(Request::Queue { profile: None, action });
+                    self.hold(Held::Request { asker, request });
+                }
+                Departure::Done => self.answer(asker, Err(shut_down()), turn),
+                Departure::No => self.queues_behind(id, newest, (asker, action), turn),
+            }
+        }
+    }
+
+    /// The queue of a profile, whose session is started for that.
+    fn queue_in(
+        &mut self,
+        asker: Asker,
+        profile: String,
+        action: QueueAction,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
         self.refuse_while_stopping()?;
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
-        let profile = profile.unwrap_or_else(|| "default".into());
         let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
         if !self.joinable.contains_key(&key) {
             self.refuse_doomed(&profile)?;
         }
-        self.with_session(key, Waiting::Queue(asker, Some(profile), action), turn);
+        self.with_session(key, Waiting::Queue(asker, profile, action), turn);
         Ok(())
     }
 

@@ -114,14 +114,23 @@ pub(crate) enum Waiting {
         flags: LogonFlags,
         told: bool,
     },
-    /// Of one profile or, without one, of all stores that are open.
-    Queue(Asker, Option<String>, QueueAction),
+    /// The queue of one profile.
+    Queue(Asker, String, QueueAction),
+    /// The queues of all open stores, once the sessions up to this one have opened theirs.
+    Queues {
+        asker: Asker,
+        action: QueueAction,
+        newest: SessionId,
+    },
 }
 
 impl Waiting {
     pub(crate) fn asker(&self) -> Asker {
         match self {
-            Self::Logon(asker, _) | Self::Return { asker, .. } | Self::Queue(asker, ..) => *asker,
+            Self::Logon(asker, _)
+            | Self::Return { asker, .. }
+            | Self::Queue(asker, ..)
+            | Self::Queues { asker, .. } => *asker,
         }
     }
 }
@@ -190,6 +199,17 @@ impl Session {
     pub(crate) fn is_joinable(&self) -> bool {
         use SessionState::{Active, Memberless, Starting};
         self.is_shared() && matches!(self.state, Starting | Active | Memberless)
+    }
+
+    /// Whether it starts, and what is in one of its stores is not known yet.
+    pub(crate) fn opens_stores(&self) -> bool {
+        let opens = |p: &Provider| {
+            let opening =
+                matches!(p.state, ProviderState::Configured | ProviderState::LoggingOn(_));
+            p.kind == ProviderType::Store && opening
+        };
+        let stores = self.providers.is_empty() || self.providers.iter().any(opens);
+        self.state == SessionState::Starting && stores
     }
 
     /// Whether its transports may begin a message.

@@ -258,7 +258,8 @@ impl Broker {
         engine.ready.insert((s.due, s.order, record));
     }
 
-    /// The session that may send this message now: the oldest of its profile.
+    /// The session that may send this message now: the oldest of its profile, unless a transport of that is out which the message
+    /// needs and a younger one has.
     pub(crate) fn sender(&self, id: EngineId, submission: &Submission) -> Option<SessionId> {
         let mail_goes_on = self.settings.shutdown.linger != Linger::Off && !submission.no_mail;
         let can = |session: &&Session| {
@@ -267,7 +268,11 @@ impl Broker {
                 && (session.with_mail > 0 || mail_goes_on)
         };
         let sessions = self.engines.get(&id)?.sessions.iter();
-        sessions.filter_map(|s| self.sessions.get(s)).find(can).map(|s| s.id)
+        let mut sessions = sessions.filter_map(|s| self.sessions.get(s)).filter(can);
+        let oldest = sessions.next()?;
+        let working = |session: &&Session| !lacks_transport(session, submission);
+        let sender = std::iter::once(oldest).chain(sessions).find(working);
+        Some(sender.unwrap_or(oldest).id)
     }
 
     fn depart(&mut self, id: EngineId, record: u128, plan: Plan, turn: &mut Turn) {
@@ -692,12 +697,14 @@ impl Broker {
         turn: &mut Turn,
     ) {
         if let Some(to) = *moved {
+            let entry = self.engines.get(&id).and_then(|engine| engine.entries.get(&record));
+            let submitter = entry.map(|entry| entry.submission.uid);
             let news = StoreNews::Moved { from: Folder::Outbox, to };
-            self.store_news(id, record, news, turn);
+            self.store_news(id, (record, submitter), news, turn);
         }
         if let Some(notice) = *notice {
-            self.store_news(id, notice, StoreNews::Created(Folder::Inbox), turn);
-            self.store_news(id, notice, StoreNews::NewMail(Folder::Inbox), turn);
+            self.store_news(id, (notice, None), StoreNews::Created(Folder::Inbox), turn);
+            self.store_news(id, (notice, None), StoreNews::NewMail(Folder::Inbox), turn);
         }
     }
 
@@ -800,6 +807,31 @@ impl Broker {
     }
 }
 
+/// Whether a transport of the session is out that a recipient needs who is not settled.
+fn lacks_transport(session: &Session, submission: &Submission) -> bool {
+    let is_out = |p: &Provider| {
+        p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
+    };
+    // Most often all of them work.
+    if !session.providers.iter().any(is_out) {
+        return false;
+    }
+    let open = submission.recipients.iter().filter(|r| !r.state.is_final());
+    let mut needed = open.filter_map(|recipient| transport_for(session, recipient));
+    needed.any(|(_, provider)| is_out(provider))
+}
+
+/// The transport that has a recipient or, if none has it, the first that takes it, and its place among the session's providers.
+fn transport_for<'a>(session: &'a Session, recipient: &Recipient) -> Option<(usize, &'a Provider)> {
+    let transports = session.providers.iter().enumerate();
+    let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
+    if let Some(intent) = &recipient.intent {
+        return transports.find(|(_, p)| p.name == intent.transport);
+    }
+    let profile = session.profile();
+    transports.find(|(_, p)| profile.transports[p.transport].takes(&recipient.address))
+}
+
 /// Finds a transport for each recipient that is not settled.
 fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
     let profile = session.profile();
@@ -827,15 +859,7 @@ fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
         if !its_turn {
             continue;
         }
-        let transports = session.providers.iter().enumerate();
-        let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
-        let found = match &recipient.intent {
-            Some(intent) => transports.find(|(_, p)| p.name == intent.transport),
-            None => {
-                transports.find(|(_, p)| profile.transports[p.transport].takes(&recipient.address))
-            }
-        };
-        match found {
+        match transport_for(session, recipient) {
             // What others of its recipients need does not wait for this transport.
             Some((place, provider))
                 if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>

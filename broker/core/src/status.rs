@@ -172,7 +172,7 @@ impl Broker {
             state: session.state_name().into(),
             members: session.members.iter().map(|m| self.member_status(*m)).collect(),
             providers: session.providers.iter().map(|p| self.provider_status(p)).collect(),
-            references: self.references_of(session.id),
+            references: self.references_of(session),
         }
     }
 

@@ -14,6 +14,7 @@ use sundown_protocol::{Code, Event as News, Fault, Reply};
 use crate::broker::Broker;
 use crate::connection::Asker;
 use crate::event::{Effect, Stop, Turn};
+use crate::member::Member;
 use crate::session::SessionState;
 use crate::settings::Right;
 use crate::timers::Timer;
@@ -158,8 +159,7 @@ impl Broker {
         let now = turn.tick.boot;
         match stopping.phase {
             Phase::Telling => {
-                let leaving = self.members.values().any(crate::member::Member::is_leaving);
-                let quiet = now >= stopping.asked + QUIET && !leaving;
+                let quiet = now >= stopping.asked + QUIET && !self.is_being_served();
                 if quiet || now >= stopping.began + SERVED {
                     self.close_everything(turn);
                 } else {
@@ -175,6 +175,13 @@ impl Broker {
             }
             Phase::Closing | Phase::Over => {}
         }
+    }
+
+    /// Whether a logoff, a flush, a save or a step of a fast shutdown is under way: a stop waits for its answer (design §3.21).
+    fn is_being_served(&self) -> bool {
+        // A flush waits for what is not written.
+        let served = |m: &Member| m.is_leaving() || m.unwritten > 0;
+        !self.sweeps.is_empty() || self.members.values().any(served)
     }
 
     fn close_everything(&mut self, turn: &mut Turn) {

@@ -74,9 +74,7 @@ impl Broker {
             self.tell_of_lost_store(*member, knows, turn);
         }
         if knows == Knows::Yes {
-            let stayed: Vec<_> = members.iter().map(|member| self.peer(*member)).collect();
-            let session = self.sessions.get_mut(&id).expect("looked at before");
-            session.evicted.extend(stayed);
+            self.note_stayed(id, &members);
         }
         self.remove_members(members, LeaveReason::Evicted, turn);
     }

@@ -207,12 +207,8 @@ impl Broker {
             }
         };
         if let Some(submission) = new {
-            self.store_news(
-                engine,
-                record,
-                StoreNews::Created(sundown_protocol::request::Folder::Outbox),
-                turn,
-            );
+            let news = StoreNews::Created(sundown_protocol::request::Folder::Outbox);
+            self.store_news(engine, (record, Some(submission.uid)), news, turn);
             self.enqueue(engine, *submission, turn);
         }
         self.written(id, turn);

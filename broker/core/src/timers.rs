@@ -126,6 +126,12 @@ impl Timers {
         self.waiting.len()
     }
 
+    /// When it is to happen, if it is.
+    #[cfg(test)]
+    pub(crate) fn at(&self, timer: Timer) -> Option<Duration> {
+        self.set.get(&timer).map(|(at, _)| *at)
+    }
+
     /// Whether something is to happen.
     #[cfg(test)]
     pub(crate) fn is_set(&self, timer: Timer) -> bool {

@@ -9,9 +9,10 @@ use sundown_protocol::{
     Code, Event as News, Events, Fault, FaultDetail, MemberId, ObjectId, RequestId, Token,
 };
 
-use super::world::{Heard, Member, OWNER, World, logoff_request, secs, settings};
+use super::world::{Heard, Member, OWNER, World, logoff_request, millis, secs, settings};
 use crate::event::ConnectionId;
 use crate::settings::{Settings, SharedLogoff, Shutdown};
+use crate::timers::Timer;
 use crate::{Event, Stop};
 
 /// A reference, as the test holds it.
@@ -596,6 +597,66 @@ fn tokens_expire_one_by_one() {
     world.done(member.at, grant(member, folder, 4));
     world.advance(secs(60));
     assert_eq!(redeem(&mut world, at, 4).expect_err("expired").code, Code::E_NOT_FOUND);
+}
+
+/// Design §3.11: the broker wakes for the token that expires next and for no other. One that is redeemed, revoked or whose granter
+/// has left leaves no time behind, and is not counted among those of its granter any more.
+#[test]
+fn the_broker_wakes_for_the_next_token_that_expires() {
+    let next = |world: &World| world.broker.timers.at(Timer::Grants);
+    let mut world = World::new();
+    let (member, other) = (world.member(1), world.member(2));
+    let [folder, theirs] =
+        [member, other].map(|m| world.open(m, Opening::Folder(0, Folder::Inbox)));
+    let mut expiries = Vec::new();
+    for (granter, object, token) in
+        [(member, folder, 1), (member, folder, 2), (other, theirs, 3), (member, folder, 4)]
+    {
+        world.done(granter.at, grant(granter, object, token));
+        expiries.push(Some(world.now() + secs(60)));
+        world.advance(millis(1));
+    }
+    assert_eq!(next(&world), expiries[0]);
+    world.done(member.at, Request::Revoke { member: member.id, token: Token(1) });
+    assert_eq!(next(&world), expiries[1]);
+    redeem(&mut world, other.at, 2).expect("redeemed");
+    assert_eq!(next(&world), expiries[2]);
+    world.logoff(other);
+    assert_eq!(next(&world), expiries[3]);
+    // More than a member may have waiting, one after the other.
+    for token in 10..1_100 {
+        world.done(member.at, grant(member, folder, token));
+        world.done(member.at, Request::Revoke { member: member.id, token: Token(token) });
+        assert_eq!(next(&world), expiries[3]);
+    }
+    world.advance(secs(60));
+    assert_eq!(next(&world), None);
+    assert!(world.broker.grants.waiting().next().is_none());
+}
+
+/// Design §3.11: peers without a process id are a process for each connection. They grant and redeem like others, a grant that
+/// names a process is not theirs, and none can name them.
+#[test]
+fn peers_without_a_pid_are_a_process_for_each_connection() {
+    let mut world = World::new();
+    let [at, second, third] = [1, 2, 3].map(|connection| world.connect_without_pid(connection));
+    let member = world.logon(at);
+    let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
+    let to =
+        |pid, token| Request::Grant { member: member.id, object: folder, token: Token(token), pid };
+    assert_eq!(world.refused(at, to(Some(0), 1)), Code::E_INVALID_PARAMETER);
+    assert_eq!(redeem(&mut world, second, 1).expect_err("not granted").code, Code::E_NOT_FOUND);
+    world.done(at, to(Some(9), 2));
+    assert_eq!(redeem(&mut world, second, 2).expect_err("another's").code, Code::E_NOT_FOUND);
+    let ninth = world.connect(9);
+    redeem(&mut world, ninth, 2).expect("it is the one");
+    world.done(at, to(None, 3));
+    let reference = redeem(&mut world, second, 3).expect("redeemed");
+    assert_eq!(redeem(&mut world, third, 3).expect_err("once").code, Code::E_NOT_FOUND);
+    assert_eq!(world.refused(third, reference.list()), Code::E_INVALID_OBJECT);
+    // Without the pids, and yet two processes: the end of one cuts off the other.
+    world.disconnect(at);
+    assert_lost(&mut world, reference, &Peer { pid: 0, program: "program-0".into() });
 }
 
 /// Design §3.12: a connection remembers 4,096 references that it has lost, and answers for those with the right code.

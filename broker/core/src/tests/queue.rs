@@ -4,11 +4,11 @@ use sundown_protocol::reply::Resource;
 use sundown_protocol::reply::SubmissionState::{
     self, Aborted, Bounced, Deferred, Held, Queued, Sent, Transmitting, Unknown,
 };
-use sundown_protocol::request::{LogoffFlags, QueueAction, QueueChange, Request};
-use sundown_protocol::{Code, EntryId, Fault, Reply};
+use sundown_protocol::request::{LogoffFlags, LogonFlags, QueueAction, QueueChange, Request};
+use sundown_protocol::{Code, EntryId, Fault, Reply, RequestId};
 
 use super::fakes::Step;
-use super::world::{Member, OWNER, World, secs, transport};
+use super::world::{Member, OWNER, World, logon_request, secs, transport};
 use crate::event::ConnectionId;
 use crate::provider::{Outcome, TransportFacts};
 use crate::settings::Right;
@@ -524,4 +524,113 @@ fn new_mail_goes_although_much_is_known() {
     let new = world.submit(member, "new@x");
     world.advance(secs(1));
     assert_eq!(world.state(new), Sent);
+}
+
+fn asks_for_all(world: &mut World, at: ConnectionId) -> RequestId {
+    let action = QueueAction::List { all: true, after: 0, limit: 64 };
+    world.ask(at, Request::Queue { profile: None, action })
+}
+
+fn listed(world: &mut World, at: ConnectionId, asked: RequestId) -> Option<Vec<EntryId>> {
+    match world.answer(at, asked)? {
+        Ok(Reply::Queue { rows, .. }) => Some(rows.iter().map(|row| row.entry).collect()),
+        other => panic!("{other:?} to a list of all queues"),
+    }
+}
+
+/// A message in the queue of the default profile, and two more profiles whose stores take long to open.
+fn beside_slow_stores() -> (World, Member, EntryId) {
+    let mut world = World::new();
+    for (name, slow, its_relay) in [("b", "slow", "relay-b"), ("c", "slower", "relay-c")] {
+        let mut profile = super::world::profile(name);
+        profile.stores[0].name = slow.into();
+        profile.transports[0].provider.name = its_relay.into();
+        world.add_profile(profile);
+        world.hold(slow, "Logon");
+    }
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    (world, member, entry)
+}
+
+fn starts(world: &mut World, pid: u32, profile: &str) {
+    let at = world.connect(pid);
+    world.ask(at, logon_request(Some(profile), LogonFlags::default()));
+    world.settle();
+}
+
+/// A list of all queues waits for the stores that are being opened when it is asked for. A session that cannot start is
+/// passed over: why it cannot is for those that asked for it.
+#[test]
+fn a_session_that_cannot_start_is_passed_over() {
+    let (mut world, member, entry) = beside_slow_stores();
+    world.script("slow.Logon", &[Step::Refuses, Step::Refuses]);
+    starts(&mut world, 2, "b");
+    let asked = asks_for_all(&mut world, member.at);
+    world.settle();
+    assert_eq!(listed(&mut world, member.at, asked), None, "a store is being opened");
+    world.let_go("slow");
+    assert_eq!(listed(&mut world, member.at, asked), Some(vec![entry]));
+}
+
+/// Sessions that begin to start later are not waited for, however many do.
+#[test]
+fn a_list_does_not_wait_for_sessions_that_start_later() {
+    let (mut world, member, entry) = beside_slow_stores();
+    starts(&mut world, 2, "b");
+    let asked = asks_for_all(&mut world, member.at);
+    starts(&mut world, 3, "c");
+    assert_eq!(listed(&mut world, member.at, asked), None);
+    world.let_go("slow");
+    assert_eq!(listed(&mut world, member.at, asked), Some(vec![entry]));
+}
+
+/// A session whose stores are open is not waited for, though its transport still logs on.
+#[test]
+fn a_list_waits_for_stores_alone() {
+    let (mut world, member, entry) = beside_slow_stores();
+    world.hold("relay-b", "Logon");
+    starts(&mut world, 2, "b");
+    world.let_go("slow");
+    let asked = asks_for_all(&mut world, member.at);
+    world.settle();
+    assert_eq!(listed(&mut world, member.at, asked), Some(vec![entry]));
+}
+
+/// design §2 *rights*: a list of all queues starts no session for a user without a right: it is not about that session.
+#[test]
+fn a_list_lets_no_stranger_in() {
+    let mut world = World::new();
+    world.hold_profiles = true;
+    let at = world.connect_as(7, 2_000);
+    let logon = world.ask(at, logon_request(None, LogonFlags::default()));
+    world.settle();
+    let asked = asks_for_all(&mut world, at);
+    world.let_all_go();
+    for id in [logon, asked] {
+        let refused = world.answer(at, id).expect("answered").expect_err("refused");
+        assert_eq!(refused.code, Code::E_NO_ACCESS);
+    }
+    assert!(world.calls.is_empty(), "{:?}", world.calls);
+    world.assert_empty();
+}
+
+/// LOGON-11: a message goes out by the oldest session of its profile. Where a transport of that session is out, it goes out by the
+/// oldest whose transport works.
+#[test]
+fn a_session_whose_transport_is_out_keeps_no_mail_back() {
+    let mut world = World::new();
+    let at = world.connect(1);
+    world.script("relay.Logon", &[Step::Refuses, Step::Refuses]);
+    let private = world.logon_with(at, "default", LogonFlags::NEW_SESSION);
+    let shared = world.member(2);
+    let sessions = world.status().sessions;
+    let relays = sessions.iter().flat_map(|s| s.providers.iter().filter(|p| p.name == "relay"));
+    let out: Vec<_> = relays.map(|p| p.status.starts_with("failed: ")).collect();
+    assert_eq!(out, [true, false], "of the older session, and of the younger one");
+    for member in [private, shared] {
+        let entry = world.submit(member, "b@x");
+        assert_eq!(world.state(entry), Sent);
+    }
 }

@@ -1,6 +1,7 @@
 //! Shared logoffs: one ends a session for everybody, and everybody is told why.
 
 use sundown_protocol::notification::EndReason;
+use sundown_protocol::reply::Reply;
 use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, Request};
 use sundown_protocol::{Code, Event as News, Events, FaultDetail};
 
@@ -166,6 +167,32 @@ fn grace_caps_a_drain() {
         assert_eq!(logged_off(answer).queued, 1);
         assert!(!world.news(member).contains(&News::Evicted));
     }
+}
+
+/// design §3.2, §3.10: a process whose Do succeeds in the moment in which the grace ends has left: it is not listed among those
+/// that stayed.
+#[test]
+fn a_do_that_succeeds_when_the_grace_ends_is_a_departure() {
+    let mut world = World::new();
+    let (caller, leaves, stays) = (world.member(1), world.member(2), world.member(3));
+    world.query(leaves.at).expect("yes");
+    let flags = LogoffFlags::SHARED.with(LogoffFlags::WAIT);
+    let id = world.ask_logoff(caller, flags, None);
+    world.advance(secs(25));
+    world.hold("store", "DoFastShutdown");
+    let done = world.ask_do(leaves.at);
+    world.settle();
+    world.clear_holds();
+    world.pass(secs(5));
+    while let Some(lane) = world.answerable().first() {
+        world.answer_next(*lane);
+    }
+    assert_eq!(world.answer(leaves.at, done), Some(Ok(Reply::Done)));
+    assert_eq!(world.answer(caller.at, id), None, "the grace ends in this moment, and after that");
+    world.settle();
+    let answer = world.answer(caller.at, id).expect("answered").expect("logged off");
+    assert_eq!(logged_off(answer).stayed, [world.peer(stays.at)]);
+    assert!(!world.news(leaves).contains(&News::Evicted));
 }
 
 /// design §3.2: the caller does not wait for the others unless it asks to; then it learns who did not leave.

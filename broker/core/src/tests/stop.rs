@@ -3,10 +3,10 @@
 use sundown_protocol::notification::EndReason;
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, Request, Stopping};
-use sundown_protocol::{Code, Event as News, Events, SubmitKey};
+use sundown_protocol::{Code, Event as News, Events, RequestId, SubmitKey};
 
 use super::fakes::Step;
-use super::world::{World, logon_request, millis, secs};
+use super::world::{Member, World, logon_request, millis, secs};
 use crate::Stop;
 use crate::provider::Outcome;
 
@@ -50,6 +50,41 @@ fn a_restart_serves_those_who_leave() {
     world.logoff(other);
     assert_eq!(world.stopped, 1);
     world.assert_empty();
+}
+
+/// design §3.21: what a member waits for when the broker stops is served for 20 seconds, however quiet it is meanwhile: a flush, a
+/// save, a Do.
+#[test]
+fn what_takes_longer_than_a_second_is_served() {
+    type Asks = fn(&mut World, Member) -> RequestId;
+    let flush: Asks = |world, member| world.ask(member.at, Request::Flush { member: member.id });
+    let save: Asks = |world, member| {
+        let object = world.draft(member, "kept");
+        world.ask(member.at, Request::Save { member: member.id, object, key: SubmitKey(5) })
+    };
+    let leave: Asks = |world, member| world.ask_do(member.at);
+    for (name, call, asks) in [
+        ("flush", "SubmitMessage", flush),
+        ("save", "SaveChanges", save),
+        ("Do", "DoFastShutdown", leave),
+    ] {
+        let mut world = World::new();
+        let (member, _other) = (world.member(1), world.member(2));
+        world.query(member.at).expect("yes");
+        world.hold("store", call);
+        if name == "flush" {
+            world.submit_deferred(member, "b@x");
+        }
+        let asked = asks(&mut world, member);
+        world.stop(Stop::Restart);
+        world.advance(secs(8));
+        assert_eq!((world.answer(member.at, asked), world.stopped), (None, 0), "{name}");
+        world.let_go("store");
+        let answer = world.answer(member.at, asked).expect("answered");
+        assert!(answer.is_ok(), "{name}: {answer:?}");
+        world.advance(secs(2));
+        assert_eq!(world.stopped, 1, "{name}: a second of quiet is enough again");
+    }
 }
 
 /// design §3.21: when nobody asks for anything any more, a second is enough; members' drafts are kept.

@@ -376,6 +376,11 @@ impl World {
         self.settle();
     }
 
+    /// Lets time pass, and nothing happen yet.
+    pub(super) fn pass(&mut self, by: Duration) {
+        self.boot += by;
+    }
+
     fn fire(&mut self) {
         self.armed = None;
         self.apply(Event::Timer);
@@ -986,6 +991,13 @@ impl World {
         let ProcessKey(mut key) = Self::key(pid);
         key[31] += 1;
         self.connect_process((pid, ProcessKey(key)), OWNER, [0; 16])
+    }
+
+    /// A peer that the kernel gave no process id for: each of its connections is a process of its own.
+    pub(super) fn connect_without_pid(&mut self, connection: u8) -> ConnectionId {
+        let mut key = [0; 32];
+        key[30] = connection;
+        self.connect_process((0, ProcessKey(key)), OWNER, [0; 16])
     }
 
     fn connect_process(
