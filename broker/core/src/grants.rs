@@ -176,11 +176,13 @@ impl Broker {
                 return Err(Fault::new(Code::E_NO_SUPPORT, message));
             }
         };
-        let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
+        let process = member.process;
+        let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
         if member.waiting_grants >= MAX_GRANTS {
             let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
+        self.check_quota(process, Quota::Grants)?;
         let key = sum(token);
         if self.grants.tokens.contains_key(&key) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
@@ -188,6 +190,7 @@ impl Broker {
         let expires = turn.tick.boot + VALID;
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
         self.grants.tokens.insert(key, Issued::Waiting(grant));
+        self.processes.charge(process, Quota::Grants, 1);
         self.members.get_mut(&id).expect("looked at before").waiting_grants += 1;
         self.timers.set_no_later(expires, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
@@ -196,12 +199,13 @@ impl Broker {
 
     /// Tokens that nobody came for.
     pub(crate) fn expire_grants(&mut self, turn: &Turn) {
-        let members = &mut self.members;
+        let (members, processes) = (&mut self.members, &mut self.processes);
         self.grants.tokens.retain(|_, issued| {
             let Issued::Waiting(grant) = issued else { return true };
             let valid = grant.expires > turn.tick.boot;
             if let Some(granter) = members.get_mut(&grant.granter).filter(|_| !valid) {
                 granter.waiting_grants -= 1;
+                processes.pay_back(granter.process, Quota::Grants, 1);
             }
             valid
         });
@@ -250,6 +254,7 @@ impl Broker {
         let owner = self.members.get_mut(&granter).expect("grants end with their granter");
         owner.references.insert(member);
         owner.waiting_grants -= 1;
+        self.processes.pay_back(owner.process, Quota::Grants, 1);
         let reference = Reference {
             token: key,
             granter,
@@ -294,7 +299,9 @@ impl Broker {
             self.disconnect(reference, turn);
         } else {
             self.grants.tokens.remove(&key);
-            self.members.get_mut(&id).expect("looked at before").waiting_grants -= 1;
+            let granter = self.members.get_mut(&id).expect("looked at before");
+            granter.waiting_grants -= 1;
+            self.processes.pay_back(granter.process, Quota::Grants, 1);
             self.fewer_wait();
         }
         Ok(())
