@@ -1,6 +1,6 @@
 //! Processes: all connections of one operating-system process are one.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
@@ -9,14 +9,14 @@ use sundown_protocol::request::Request;
 use crate::account::{AccountId, Accounts, Charge};
 use crate::broker::Broker;
 use crate::connection::Asker;
-use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
+use crate::event::{ConnectionId, KernelProcess, PeerIdentity, ProcessKey};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
 use crate::quota::Quota;
 use crate::session::{SessionKey, Sharing, Waiting};
 use crate::ticket::Host;
 
-/// Of how many processes without connections the host is remembered, whoever they belong to.
+/// Of how many processes without connections the host is remembered, of all users.
 const FORMER: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +82,15 @@ impl Held {
     }
 }
 
+/// The host of a process that has no connection and may come back.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Former {
+    key: ProcessKey,
+    uid: u32,
+    host: Host,
+}
+
 /// How far a process is with `DoFastShutdown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Departure {
@@ -105,7 +114,7 @@ impl Processes {
             process.check_at_rest(*id, broker);
         }
         // The last of them, to know them again. Those that are here are known.
-        let here = former.iter().any(|(key, _)| accounts.find(key).is_some());
+        let here = former.iter().any(|former| accounts.find(&former.key).is_some());
         assert!(former.len() <= FORMER && !here, "{former:?}");
     }
 
@@ -202,7 +211,7 @@ pub(crate) struct Processes {
     by_id: NumberMap<ProcessId, Process>,
     /// Hosts of processes that have no connection any more and may come back, the last of them. A copy of the library that comes
     /// while the host is away is no host.
-    former: VecDeque<(ProcessKey, Host)>,
+    former: VecDeque<Former>,
     /// What processes, their users and the broker use.
     pub(crate) accounts: Accounts,
     made: u64,
@@ -216,17 +225,21 @@ impl Processes {
         connection: ConnectionId,
     ) -> (ProcessId, AccountId) {
         let account = self.accounts.of_process(&identity.key, identity.uid);
-        self.accounts.charge(account, Quota::Connections, 1);
         if let Some(id) = self.accounts.image(account, &identity.key) {
             let process = self.by_id.get_mut(&id).expect("an image is known");
+            // One that is remembered without a connection counts as one.
+            if !process.connections.is_empty() {
+                self.accounts.charge(account, Quota::Connections, 1);
+            }
             process.connections.insert(connection);
             return (id, account);
         }
+        self.accounts.charge(account, Quota::Connections, 1);
         self.made += 1;
         let id = ProcessId(self.made);
         self.accounts.add_image(account, &identity.key, id);
-        let place = self.former.iter().position(|(key, _)| *key == identity.key);
-        let former = place.and_then(|place| self.former.remove(place)).map(|(_, host)| host);
+        let place = self.former.iter().position(|former| former.key == identity.key);
+        let former = place.and_then(|place| self.former.remove(place)).map(|former| former.host);
         let process = Process {
             account,
             key: identity.key,
@@ -254,13 +267,17 @@ impl Processes {
         (id, account)
     }
 
-    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends. What of it waited for
-    /// its Do, and waits for nothing any more.
+    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends. Then it counts as one
+    /// connection: it costs memory, and a descriptor that tells of its end. What of it waited for its Do, and waits for nothing any
+    /// more.
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) -> Vec<Held> {
         let Some(process) = self.by_id.get_mut(&id) else { return Vec::new() };
         process.connections.remove(&connection);
+        if process.connections.is_empty() {
+            return self.forget_if_over(id);
+        }
         self.accounts.pay_back(process.account, Quota::Connections, 1);
-        self.forget_if_over(id)
+        Vec::new()
     }
 
     /// Forgets a process without connections of which there is nothing to be remembered. What of it waited for its Do.
@@ -268,19 +285,35 @@ impl Processes {
         let over = |p: &&Process| p.connections.is_empty() && !p.is_marked() && !p.is_unwritten();
         if let Some(process) = self.by_id.get(&id).filter(over) {
             if process.has_ticket {
-                if self.former.len() == FORMER {
-                    self.former.pop_front();
+                let Process { key, uid, host, .. } = process;
+                self.former.push_back(Former { key: key.clone(), uid: *uid, host: *host });
+                if self.former.len() > FORMER {
+                    self.forget_former();
                 }
-                self.former.push_back((process.key.clone(), process.host));
             }
             return self.remove(id).map(|process| process.held).unwrap_or_default();
         }
         Vec::new()
     }
 
+    /// Forgets the oldest host of the process that has most of them, of the user that has: a user with many processes, or a
+    /// process with many images, costs no other process its host.
+    fn forget_former(&mut self) {
+        let mut of_user: HashMap<u32, usize> = HashMap::new();
+        let mut of_process: HashMap<(u32, KernelProcess), usize> = HashMap::new();
+        for former in &self.former {
+            *of_user.entry(former.uid).or_default() += 1;
+            *of_process.entry((former.uid, former.key.kernel())).or_default() += 1;
+        }
+        let count = |f: &Former| (of_user[&f.uid], of_process[&(f.uid, f.key.kernel())]);
+        let most = self.former.iter().map(count).max();
+        let place = self.former.iter().position(|former| Some(count(former)) == most);
+        place.and_then(|place| self.former.remove(place));
+    }
+
     /// The process has ended. What was known of it, if it was.
     pub(crate) fn end(&mut self, key: &ProcessKey) -> Option<(ProcessId, Process)> {
-        self.former.retain(|(former, _)| former != key);
+        self.former.retain(|former| former.key != *key);
         let gone = |id: &ProcessId| self.by_id.get(id).is_some_and(|p| p.connections.is_empty());
         let id = self.accounts.find(key).filter(gone)?;
         Some((id, self.remove(id)?))
@@ -289,6 +322,7 @@ impl Processes {
     fn remove(&mut self, id: ProcessId) -> Option<Process> {
         let process = self.by_id.remove(&id)?;
         self.accounts.remove_image(process.account, &process.key);
+        self.accounts.pay_back(process.account, Quota::Connections, 1);
         Some(process)
     }
 

@@ -629,3 +629,64 @@ fn grants_are_counted() {
     assert!(grant(&mut world, 0, 7).is_ok());
     leaves_nothing(world);
 }
+
+/// SEED-12, design §8 *quotas*: what must be remembered of an image for the life of its process counts as a connection, so that a
+/// process cannot have more of it by naming more images, and a user not by having more processes. Who is remembered comes back.
+#[test]
+fn what_is_remembered_of_images_counts() {
+    let limits = Limits { process_connections: 3, user_connections: 5, ..Limits::default() };
+    let mut world = shared(limits);
+    let asks_and_goes = |world: &mut World, pid, image| {
+        let at = world.connect_image((pid, image), ANNA);
+        if !world.is_open(at) {
+            return Err(world.why_closed(at).message);
+        }
+        assert_eq!(world.query(at), Ok(Reply::Done));
+        world.disconnect(at);
+        world.assert_counts();
+        Ok(())
+    };
+    for image in 0..3 {
+        assert_eq!(asks_and_goes(&mut world, 1, image), Ok(()));
+    }
+    let refused = asks_and_goes(&mut world, 1, 3).expect_err("three are remembered");
+    assert!(refused.contains("(process_connections)"), "{refused}");
+    assert_eq!(asks_and_goes(&mut world, 1, 0), Ok(()), "it is known");
+    for pid in 2..4 {
+        assert_eq!(asks_and_goes(&mut world, pid, 0), Ok(()));
+    }
+    let refused = asks_and_goes(&mut world, 4, 0).expect_err("five are remembered");
+    assert!(refused.contains("(user_connections)"), "{refused}");
+    let ben = world.connect_as(5, BEN);
+    assert!(world.is_open(ben));
+    world.end_process(1);
+    assert_eq!(asks_and_goes(&mut world, 4, 0), Ok(()), "its process has ended");
+    leaves_nothing(world);
+}
+
+/// SEED-15: the host of a process that is away is remembered, however many images another process names, and other processes a user
+/// has.
+#[test]
+fn images_cost_no_other_process_its_host() {
+    let mut world = shared(Limits::default());
+    let ticket = || Request::Ticket { shown: None };
+    let comes_and_goes = |world: &mut World, at| {
+        assert!(world.call(at, ticket()).is_ok());
+        world.disconnect(at);
+    };
+    for (pid, uid) in [(1, BEN), (2, ANNA)] {
+        let host = world.connect_with(pid, uid, [1; 16]);
+        comes_and_goes(&mut world, host);
+    }
+    for image in 0..=255 {
+        for pid in [3, 4] {
+            let at = world.connect_image((pid, image), ANNA);
+            comes_and_goes(&mut world, at);
+        }
+    }
+    for (pid, uid) in [(1, BEN), (2, ANNA)] {
+        let add_in = world.connect_with(pid, uid, [2; 16]);
+        assert_eq!(world.query(add_in).expect_err("it is no host").code, Code::E_NO_ACCESS);
+    }
+    leaves_nothing(world);
+}

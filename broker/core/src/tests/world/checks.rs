@@ -279,6 +279,8 @@ impl World {
         for process in broker.processes.iter() {
             let (used, needed) = counts.entry(process.account).or_default();
             *needed += 1;
+            // One that is remembered counts as one connection.
+            used.add(Quota::Connections, usize::from(process.connections.is_empty()));
             for connection in process.connections.iter().map(|c| &broker.connections[c]) {
                 used.add(Quota::Connections, 1);
                 used.add(Quota::Objects, connection.references.len());
