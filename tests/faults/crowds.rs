@@ -166,6 +166,41 @@ fn drafts_have_a_limit_and_their_memory_comes_back() {
     bystander.leaves(&home);
 }
 
+/// A client names the image of its process, and may name as many as it likes. What they hold counts for the one process, so the
+/// broker's memory has the bound of one.
+///
+/// design §3, §8 *quotas*
+#[test]
+fn images_of_one_process_have_the_memory_of_one() {
+    let home = Home::with_settings("[limits]\nprocess_draft_bytes = \"16MiB\"\n");
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let calm = memory(&broker);
+    let (mut images, mut drafts) = (Vec::new(), 0);
+    for image in 0..40 {
+        let mut greedy = Stranger::connect(&home);
+        assert!(matches!(greedy.hello_as([image; 16]), Answer::Welcome(_)));
+        let member = greedy.joins();
+        for _ in 0..20 {
+            let content = Content::Inline(Blob(vec![b'x'; 250_000]));
+            match greedy.ask(Request::Draft { member, store: 0, content }) {
+                Ok(Reply::Opened(_)) => drafts += 1,
+                Ok(other) => panic!("{other:?}"),
+                Err(fault) => assert!(fault.message.contains("(process_draft_bytes)"), "{fault}"),
+            }
+        }
+        images.push(greedy);
+    }
+    assert_eq!(drafts, (16 << 20) / 250_000, "of all images");
+    let height = memory(&broker);
+    assert!(height < calm + 65_536, "KiB before and at its height: {calm}, {height}");
+    bystander.works(&home, &broker);
+    drop(images);
+    comes_down_to(calm + 24_576, &home, &broker);
+    bystander.leaves(&home);
+}
+
 /// One that asks for much and never reads is disconnected when its account is full, and costs no more than that.
 ///
 /// design §1

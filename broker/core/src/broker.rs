@@ -189,7 +189,7 @@ impl Broker {
 
     /// Whether something of a process that has left is still on its way into a store, and held in memory until then.
     pub fn has_left_behind(&self) -> bool {
-        self.processes.has_left_behind()
+        self.processes.accounts.has_left_behind()
     }
 
     /// Applies one event. Time and chance are arguments; what should happen in the world comes out as effects.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId, SessionId};
 
+use crate::account::AccountId;
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
 use crate::process::ProcessId;
@@ -18,7 +19,7 @@ const REMEMBERED: usize = 4_096;
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Connection {
     pub(crate) process: ProcessId,
-    uid: u32,
+    account: AccountId,
     pub(crate) members: BTreeSet<MemberId>,
     /// The copy of the library at the other end.
     pub(crate) library: [u8; 16],
@@ -43,17 +44,22 @@ pub(crate) struct Connection {
 pub(crate) struct Asker {
     pub(crate) connection: ConnectionId,
     pub(crate) process: ProcessId,
-    pub(crate) uid: u32,
+    /// Who pays for the request.
+    pub(crate) account: AccountId,
     pub(crate) request: RequestId,
     /// `None` for a request that is free.
     pub(crate) bytes: Option<u64>,
 }
 
 impl Connection {
-    fn new((process, uid): (ProcessId, u32), library: [u8; 16], granted: (u32, u64)) -> Self {
+    fn new(
+        (process, account): (ProcessId, AccountId),
+        library: [u8; 16],
+        granted: (u32, u64),
+    ) -> Self {
         Self {
             process,
-            uid,
+            account,
             members: BTreeSet::new(),
             library,
             leaving: Vec::new(),
@@ -113,7 +119,7 @@ impl Connection {
             bytes,
             // What its hello said, and what it asked for.
             library: _,
-            uid: _,
+            account: _,
             told_tickets: _,
             granted: _,
         } = self;
@@ -133,24 +139,16 @@ impl Broker {
         identity: PeerIdentity,
         turn: &mut Turn,
     ) {
-        if self.connections.len() >= self.settings.limits.connections {
-            let limit = self.settings.limits.connections;
-            let message = format!(
-                "the broker has {limit} connections, its limit (connections); try again later"
-            );
-            let why = Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message);
-            return turn.emit(Effect::Close { connection, why });
-        }
         let library = identity.library;
-        let process = self.processes.connect(identity, connection);
+        let (process, account) = self.processes.connect(identity, connection);
         if let Err(why) = self.check_counted(process, Quota::Connections) {
             // It has asked nothing yet.
             let _ = self.processes.disconnect(process, connection);
             return turn.emit(Effect::Close { connection, why });
         }
         let granted = (self.settings.limits.requests, self.settings.limits.request_bytes);
-        let uid = self.processes.get(process).map_or(u32::MAX, |process| process.uid);
-        self.connections.insert(connection, Connection::new((process, uid), library, granted));
+        let state = Connection::new((process, account), library, granted);
+        self.connections.insert(connection, state);
     }
 
     /// Books a request. `None` ends the connection: more was asked at once than was granted.
@@ -165,21 +163,25 @@ impl Broker {
         if let Some(bytes) = bytes {
             state.requests += 1;
             state.bytes += bytes;
-            self.processes.charge(state.process, Quota::RequestBytes, bytes as usize);
+            self.processes.accounts.charge(state.account, Quota::RequestBytes, bytes as usize);
             let (requests, most) = state.granted;
             if state.requests > requests || state.bytes > most {
                 let message =
                     format!("more than {requests} requests or {most} bytes unanswered at once");
                 // This one is not answered.
                 state.bytes -= bytes;
-                self.processes.pay_back(state.process, Quota::RequestBytes, bytes as usize);
+                self.processes.accounts.pay_back(
+                    state.account,
+                    Quota::RequestBytes,
+                    bytes as usize,
+                );
                 self.hang_up(connection, Fault::new(Code::E_TOO_BIG, message), turn);
                 return None;
             }
         }
         turn.errand.correlation = Some(Correlation::new(&state.library, request));
-        let (process, uid) = (state.process, state.uid);
-        Some(Asker { connection, process, uid, request, bytes })
+        let (process, account) = (state.process, state.account);
+        Some(Asker { connection, process, account, request, bytes })
     }
 
     /// Books a free request that has to wait: what waits costs memory, whatever it is. `None` ends the connection, as
@@ -216,7 +218,7 @@ impl Broker {
         if let Some(bytes) = asker.bytes {
             state.requests -= 1;
             state.bytes -= bytes;
-            self.processes.pay_back(state.process, Quota::RequestBytes, bytes as usize);
+            self.processes.accounts.pay_back(state.account, Quota::RequestBytes, bytes as usize);
         }
         let Asker { connection, request, .. } = asker;
         turn.emit(Effect::Answer { connection, request, result });
@@ -241,7 +243,7 @@ impl Broker {
     /// A connection is gone: its members are, as by a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
         let Some(state) = self.connections.remove(&connection) else { return };
-        self.processes.leave_behind(state.process, state.bytes as usize);
+        self.processes.accounts.leave_behind(state.account, state.bytes as usize);
         self.remove_members(state.members.into_iter().collect(), LeaveReason::Disconnected, turn);
         self.drop_references(state.references, turn);
         for session in &state.leaving {
@@ -270,7 +272,8 @@ mod tests {
         let in_order: Vec<_> = members().collect();
         let backwards: Vec<_> = members().rev().collect();
         for order in [in_order, backwards] {
-            let mut connection = Connection::new((ProcessId(1), 1_000), [0; 16], (1, 1));
+            let mut connection =
+                Connection::new((ProcessId(1), AccountId::BROKER), [0; 16], (1, 1));
             for member in &order {
                 connection.remember(*member, LeaveReason::Evicted);
             }

@@ -33,6 +33,19 @@ pub struct EngineId(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProcessKey(pub [u8; 32]);
 
+/// A process as the kernel names it: a [`ProcessKey`] without the image, which the client names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KernelProcess(pub [u8; 16]);
+
+impl ProcessKey {
+    /// What the kernel says of the process. The images of one process have it in common. It is a connection's own where the kernel
+    /// does not name the process.
+    pub fn kernel(&self) -> KernelProcess {
+        let (kernel, _) = self.0.split_first_chunk().expect("32 bytes have 16");
+        KernelProcess(*kernel)
+    }
+}
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {

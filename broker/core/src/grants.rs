@@ -177,11 +177,13 @@ impl Broker {
             let message = "pid 0 is of no process; name none, or one that the broker can see";
             return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
         }
-        let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
+        let process = member.process;
+        let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
         if member.waiting_grants.len() >= MAX_GRANTS {
             let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
+        self.check_quota(process, Quota::Grants)?;
         let key = sum(token);
         if self.grants.tokens.contains_key(&key) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
@@ -189,6 +191,7 @@ impl Broker {
         let expires = (turn.tick.boot + VALID, self.number());
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
         self.grants.tokens.insert(key, Issued::Waiting(grant));
+        self.processes.charge(process, Quota::Grants, 1);
         self.grants.expiries.insert(expires, key);
         self.members.get_mut(&id).expect("looked at before").waiting_grants.insert(expires);
         self.timers.set_no_later(expires.0, Timer::Grants);
@@ -206,6 +209,7 @@ impl Broker {
                 && let Some(granter) = self.members.get_mut(&grant.granter)
             {
                 granter.waiting_grants.remove(&expires);
+                self.processes.pay_back(granter.process, Quota::Grants, 1);
             }
         }
         self.await_expiry();
@@ -223,6 +227,7 @@ impl Broker {
     fn waits_no_more(&mut self, granter: MemberId, expires: Expiry) {
         if let Some(granter) = self.members.get_mut(&granter) {
             granter.waiting_grants.remove(&expires);
+            self.processes.pay_back(granter.process, Quota::Grants, 1);
         }
         let next = self.grants.expiries.first_key_value().map(|(first, _)| *first);
         self.grants.expiries.remove(&expires);

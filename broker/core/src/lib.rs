@@ -37,6 +37,7 @@ pub mod address;
 pub mod provider;
 pub mod settings;
 
+mod account;
 mod advise;
 mod answer;
 mod broker;
@@ -80,8 +81,8 @@ mod tests;
 pub use broker::Broker;
 pub use ends::End;
 pub use event::{
-    Behalf, CallId, ConnectionId, Effect, EngineId, Event, LaneId, LaneSpec, PeerIdentity,
-    ProcessKey, Stop, Tick,
+    Behalf, CallId, ConnectionId, Effect, EngineId, Event, KernelProcess, LaneId, LaneSpec,
+    PeerIdentity, ProcessKey, Stop, Tick,
 };
 pub use figures::{DEPARTURES, Figures};
 pub use ticket::TicketKey;

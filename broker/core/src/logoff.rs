@@ -265,6 +265,7 @@ impl Broker {
             (Quota::Members, 1),
             (Quota::Objects, member.objects.len()),
             (Quota::Registrations, member.advises.len()),
+            (Quota::Grants, member.waiting_grants.len()),
         ] {
             self.processes.pay_back(member.process, what, count);
         }
@@ -324,13 +325,13 @@ impl Broker {
                 self.recover_draft(member, draft, turn);
                 continue;
             }
-            self.processes.give_back(draft.charge);
+            self.processes.accounts.give_back(draft.charge);
             if let MessageContent::Uploaded(number) = draft.content {
                 self.discard(member, draft.store, number, turn);
             }
         }
         for (_, upload) in std::mem::take(&mut member.uploads) {
-            self.processes.give_back(upload.charge);
+            self.processes.accounts.give_back(upload.charge);
             self.discard(member, upload.store, upload.number, turn);
         }
         count

@@ -14,12 +14,12 @@ use sundown_protocol::reply::LoggedOff;
 use sundown_protocol::request::{AdviseSource, LogonFlags};
 use sundown_protocol::{AdviseId, Events, MemberId, ObjectId, SessionId, UploadId};
 
+use crate::account::Charge;
 use crate::connection::Asker;
 use crate::event::{ConnectionId, EngineId};
 use crate::grants::Expiry;
 use crate::object::Objects;
 use crate::process::ProcessId;
-use crate::quota::Charge;
 use crate::settings::Right;
 
 /// One member.

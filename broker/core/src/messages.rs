@@ -8,6 +8,7 @@ use sundown_protocol::{
     Code, EntryId, Fault, MemberId, ObjectId, SessionId, SubmitKey, UploadId, frame,
 };
 
+use crate::account::Charge;
 use crate::advise::{StoreNews, dead_object};
 use crate::answer::{Address, Appended, Ask, Found, Piece, Removed, Saved};
 use crate::broker::{Broker, Caller, DRAFTS};
@@ -16,7 +17,7 @@ use crate::event::{EngineId, LaneId, Turn};
 use crate::member::{Member, Upload};
 use crate::object::{Draft, Object};
 use crate::provider::{MessageContent, ProviderError, ProviderType};
-use crate::quota::{Charge, Quota};
+use crate::quota::Quota;
 use crate::session::{Provider, ProviderState};
 use crate::then::{
     AfterAddress, AfterDone, AfterSave, Appending, Deleting, Finding, Reading, Resolving,
@@ -111,7 +112,7 @@ impl Broker {
         let Object::Draft(Draft { store, content, saving, charge }) = removed else {
             return Ok(());
         };
-        self.processes.give_back(charge);
+        self.processes.accounts.give_back(charge);
         if let (MessageContent::Uploaded(number), None) = (content, saving) {
             let member = &self.members[&id];
             let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
@@ -236,7 +237,7 @@ impl Broker {
         let known = member.uploads.get_mut(&upload).expect("it is begun");
         known.size = size;
         known.unanswered += 1;
-        self.processes.book_more(&mut known.charge, bytes.len());
+        self.processes.accounts.book_more(&mut known.charge, bytes.len());
         let lane = self.engines[&engine].write;
         let after = Appending { asker, member: id, upload, number };
         self.call(lane, caller, Ask::append(number, bytes), after, turn);
@@ -274,7 +275,7 @@ impl Broker {
         let Some(Upload { store, number, charge, .. }) = member.uploads.remove(&upload) else {
             return;
         };
-        self.processes.give_back(charge);
+        self.processes.accounts.give_back(charge);
         let member = &self.members[&id];
         let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
         self.discard_from(engine.ok(), caller, number, turn);
@@ -424,7 +425,7 @@ impl Broker {
     /// An object is no draft any more.
     pub(crate) fn pay_for_draft(&mut self, object: Object) {
         if let Object::Draft(Draft { charge, .. }) = object {
-            self.processes.give_back(charge);
+            self.processes.accounts.give_back(charge);
         }
     }
 
@@ -432,7 +433,7 @@ impl Broker {
     pub(crate) fn recover_draft(&mut self, member: &Member, draft: Draft, turn: &mut Turn) {
         let Draft { store, content, saving, charge } = draft;
         let Ok(engine) = self.engine_for(member, store) else {
-            return self.processes.give_back(charge);
+            return self.processes.accounts.give_back(charge);
         };
         let record = saving.unwrap_or_else(|| turn.record());
         let save = Ask::recover_draft(record, content, turn.tick.millis());

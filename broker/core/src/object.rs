@@ -3,8 +3,8 @@
 use sundown_protocol::request::Folder;
 use sundown_protocol::{EntryId, ObjectId};
 
+use crate::account::Charge;
 use crate::provider::MessageContent;
-use crate::quota::Charge;
 
 /// What a handle refers to.
 #[derive(Debug, PartialEq)]

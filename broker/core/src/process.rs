@@ -6,22 +6,23 @@ use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 use sundown_protocol::request::Request;
 
+use crate::account::{AccountId, Accounts, Charge};
 use crate::broker::Broker;
 use crate::connection::Asker;
-use crate::event::{ConnectionId, PeerIdentity, ProcessKey};
+use crate::event::{ConnectionId, KernelProcess, PeerIdentity, ProcessKey};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
-use crate::quota::{Charge, Quota, Used};
+use crate::quota::Quota;
 use crate::session::{SessionKey, Sharing, Waiting};
 use crate::ticket::Host;
 
-/// Of how many processes without connections the host is remembered, whoever they belong to.
+/// Of how many processes without connections the host is remembered, of all users.
 const FORMER: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId(pub(crate) u64);
 
-/// One process and what it uses up.
+/// One image of a process. What it uses counts on the account of the process that the kernel knows.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Process {
@@ -29,8 +30,8 @@ pub(crate) struct Process {
     pub(crate) peer: Peer,
     pub(crate) uid: u32,
     pub(crate) connections: BTreeSet<ConnectionId>,
-    /// What quotas are about.
-    pub(crate) used: Used,
+    /// What pays for all that it uses. Other images of the process have the same.
+    pub(crate) account: AccountId,
     /// Bytes of deferred submissions that were answered and are not durable.
     pub(crate) unwritten: u64,
     /// Drafts of members that are gone, on their way to a store.
@@ -81,6 +82,15 @@ impl Held {
     }
 }
 
+/// The host of a process that has no connection and may come back.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Former {
+    key: ProcessKey,
+    uid: u32,
+    host: Host,
+}
+
 /// How far a process is with `DoFastShutdown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Departure {
@@ -95,23 +105,23 @@ pub(crate) enum Departure {
 impl Processes {
     /// Checks what is kept of processes that wait for nothing.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
-        // What users use is compared with what their processes do elsewhere.
-        let Self { by_id, by_key, former, users: _, left_behind, made: _ } = self;
-        assert!(left_behind.is_empty(), "requests that were answered: {left_behind:?}");
-        assert_eq!(by_id.len(), by_key.len(), "{by_key:?}");
+        // What counts is compared with what there is elsewhere.
+        let Self { by_id, former, accounts, made: _ } = self;
+        assert!(!accounts.has_left_behind(), "requests that were answered: {accounts:?}");
+        assert_eq!(by_id.len(), accounts.images(), "{accounts:?}");
         for (id, process) in by_id {
-            assert_eq!(by_key.get(&process.key), Some(id), "each has its key");
+            assert_eq!(accounts.find(&process.key), Some(*id), "each has its key");
             process.check_at_rest(*id, broker);
         }
         // The last of them, to know them again. Those that are here are known.
-        let here = former.iter().any(|(key, _)| by_key.contains_key(key));
+        let here = former.iter().any(|former| accounts.find(&former.key).is_some());
         assert!(former.len() <= FORMER && !here, "{former:?}");
     }
 
     /// Whether nothing is kept of any process but of those that may come back.
     pub(crate) fn are_gone(&self) -> bool {
-        let Self { by_id, by_key, former: _, users, left_behind, made: _ } = self;
-        by_id.is_empty() && by_key.is_empty() && users.is_empty() && left_behind.is_empty()
+        let Self { by_id, former: _, accounts, made: _ } = self;
+        by_id.is_empty() && accounts.are_at_the_start()
     }
 }
 
@@ -138,8 +148,8 @@ impl Process {
             host: _,
             gave_notice: _,
             has_ticket: _,
-            // It is compared with what it has elsewhere.
-            used: _,
+            // What counts on it is compared with what there is elsewhere.
+            account: _,
         } = self;
         let known = |c: &ConnectionId| broker.connections.get(c).is_some_and(|c| c.process == id);
         assert!(connections.iter().all(known), "{connections:?} of {id:?}");
@@ -199,41 +209,43 @@ impl Process {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Processes {
     by_id: NumberMap<ProcessId, Process>,
-    by_key: HashMap<ProcessKey, ProcessId>,
     /// Hosts of processes that have no connection any more and may come back, the last of them. A copy of the library that comes
     /// while the host is away is no host.
-    former: VecDeque<(ProcessKey, Host)>,
-    /// What all processes of a user use, and what they have left behind.
-    users: NumberMap<u32, Used>,
-    /// Of each user, what requests cost whose connections are gone and that are not answered.
-    left_behind: NumberMap<u32, usize>,
+    former: VecDeque<Former>,
+    /// What processes, their users and the broker use.
+    pub(crate) accounts: Accounts,
     made: u64,
 }
 
 impl Processes {
-    /// The process behind a new connection.
+    /// The process behind a new connection, and its account.
     pub(crate) fn connect(
         &mut self,
         identity: PeerIdentity,
         connection: ConnectionId,
-    ) -> ProcessId {
-        let id = *self.by_key.entry(identity.key.clone()).or_insert_with(|| {
-            self.made += 1;
-            ProcessId(self.made)
-        });
-        // Another connection of a process that is here looks for nothing.
-        let former = if self.by_id.contains_key(&id) {
-            None
-        } else {
-            let place = self.former.iter().position(|(key, _)| *key == identity.key);
-            place.and_then(|place| self.former.remove(place)).map(|(_, host)| host)
-        };
-        let process = self.by_id.entry(id).or_insert_with(|| Process {
+    ) -> (ProcessId, AccountId) {
+        let account = self.accounts.of_process(&identity.key, identity.uid);
+        if let Some(id) = self.accounts.image(account, &identity.key) {
+            let process = self.by_id.get_mut(&id).expect("an image is known");
+            // One that is remembered without a connection counts as one.
+            if !process.connections.is_empty() {
+                self.accounts.charge(account, Quota::Connections, 1);
+            }
+            process.connections.insert(connection);
+            return (id, account);
+        }
+        self.accounts.charge(account, Quota::Connections, 1);
+        self.made += 1;
+        let id = ProcessId(self.made);
+        self.accounts.add_image(account, &identity.key, id);
+        let place = self.former.iter().position(|former| former.key == identity.key);
+        let former = place.and_then(|place| self.former.remove(place)).map(|former| former.host);
+        let process = Process {
+            account,
             key: identity.key,
             peer: identity.peer,
             uid: identity.uid,
-            connections: BTreeSet::new(),
-            used: Used::default(),
+            connections: BTreeSet::from([connection]),
             unwritten: 0,
             recovering: 0,
             host: match former {
@@ -250,19 +262,22 @@ impl Processes {
             told_do: BTreeSet::new(),
             held: Vec::new(),
             lost: Vec::new(),
-        });
-        process.connections.insert(connection);
-        self.charge(id, Quota::Connections, 1);
-        id
+        };
+        self.by_id.insert(id, process);
+        (id, account)
     }
 
-    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends. What of it waited for
-    /// its Do, and waits for nothing any more.
+    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends. Then it counts as one
+    /// connection: it costs memory, and a descriptor that tells of its end. What of it waited for its Do, and waits for nothing any
+    /// more.
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) -> Vec<Held> {
-        self.pay_back(id, Quota::Connections, 1);
         let Some(process) = self.by_id.get_mut(&id) else { return Vec::new() };
         process.connections.remove(&connection);
-        self.forget_if_over(id)
+        if process.connections.is_empty() {
+            return self.forget_if_over(id);
+        }
+        self.accounts.pay_back(process.account, Quota::Connections, 1);
+        Vec::new()
     }
 
     /// Forgets a process without connections of which there is nothing to be remembered. What of it waited for its Do.
@@ -270,119 +285,79 @@ impl Processes {
         let over = |p: &&Process| p.connections.is_empty() && !p.is_marked() && !p.is_unwritten();
         if let Some(process) = self.by_id.get(&id).filter(over) {
             if process.has_ticket {
-                if self.former.len() == FORMER {
-                    self.former.pop_front();
+                let Process { key, uid, host, .. } = process;
+                self.former.push_back(Former { key: key.clone(), uid: *uid, host: *host });
+                if self.former.len() > FORMER {
+                    self.forget_former();
                 }
-                self.former.push_back((process.key.clone(), process.host));
             }
-            self.by_key.remove(&process.key);
-            return self.by_id.remove(&id).map(|process| process.held).unwrap_or_default();
+            return self.remove(id).map(|process| process.held).unwrap_or_default();
         }
         Vec::new()
     }
 
+    /// Forgets the oldest host of the process that has most of them, of the user that has: a user with many processes, or a
+    /// process with many images, costs no other process its host.
+    fn forget_former(&mut self) {
+        let mut of_user: HashMap<u32, usize> = HashMap::new();
+        let mut of_process: HashMap<(u32, KernelProcess), usize> = HashMap::new();
+        for former in &self.former {
+            *of_user.entry(former.uid).or_default() += 1;
+            *of_process.entry((former.uid, former.key.kernel())).or_default() += 1;
+        }
+        let count = |f: &Former| (of_user[&f.uid], of_process[&(f.uid, f.key.kernel())]);
+        let most = self.former.iter().map(count).max();
+        let place = self.former.iter().position(|former| Some(count(former)) == most);
+        place.and_then(|place| self.former.remove(place));
+    }
+
     /// The process has ended. What was known of it, if it was.
     pub(crate) fn end(&mut self, key: &ProcessKey) -> Option<(ProcessId, Process)> {
-        self.former.retain(|(former, _)| former != key);
+        self.former.retain(|former| former.key != *key);
         let gone = |id: &ProcessId| self.by_id.get(id).is_some_and(|p| p.connections.is_empty());
-        let id = self.by_key.get(key).copied().filter(gone)?;
-        self.by_key.remove(key);
-        Some((id, self.by_id.remove(&id)?))
+        let id = self.accounts.find(key).filter(gone)?;
+        Some((id, self.remove(id)?))
     }
 
-    /// A process has so many more, and its user too.
+    fn remove(&mut self, id: ProcessId) -> Option<Process> {
+        let process = self.by_id.remove(&id)?;
+        self.accounts.remove_image(process.account, &process.key);
+        self.accounts.pay_back(process.account, Quota::Connections, 1);
+        Some(process)
+    }
+
+    /// The account of a process; the broker's, once the process is gone.
+    pub(crate) fn account(&self, id: ProcessId) -> AccountId {
+        self.by_id.get(&id).map_or(AccountId::BROKER, |process| process.account)
+    }
+
+    /// A process has so many more.
     pub(crate) fn charge(&mut self, id: ProcessId, what: Quota, count: usize) {
-        let Some(process) = self.by_id.get_mut(&id) else { return };
-        process.used.add(what, count);
-        self.users.entry(process.uid).or_default().add(what, count);
+        let Some(process) = self.by_id.get(&id) else { return };
+        self.accounts.charge(process.account, what, count);
     }
 
-    /// A process has so many less, and its user too.
+    /// A process has so many less.
     pub(crate) fn pay_back(&mut self, id: ProcessId, what: Quota, count: usize) {
-        let Some(process) = self.by_id.get_mut(&id) else { return };
-        process.used.take(what, count);
-        let uid = process.uid;
-        self.take_from_user(uid, what, count);
+        let Some(process) = self.by_id.get(&id) else { return };
+        self.accounts.pay_back(process.account, what, count);
     }
 
     /// Something counts for a process until it is given back.
     pub(crate) fn book(&mut self, id: ProcessId, what: Quota, count: usize) -> Charge {
-        let uid = self.by_id.get(&id).map_or(u32::MAX, |process| process.uid);
-        self.charge(id, what, count);
-        Charge { process: id, uid, what, count }
-    }
-
-    /// What counts already has grown by so many.
-    pub(crate) fn book_more(&mut self, charge: &mut Charge, count: usize) {
-        self.charge(charge.process, charge.what, count);
-        charge.count += count;
-    }
-
-    /// What was counted is no more.
-    pub(crate) fn give_back(&mut self, Charge { process, uid, what, count }: Charge) {
-        if let Some(process) = self.by_id.get_mut(&process) {
-            process.used.take(what, count);
-        }
-        self.take_from_user(uid, what, count);
-    }
-
-    /// A connection is gone before its requests are answered: its user pays for them.
-    pub(crate) fn leave_behind(&mut self, id: ProcessId, bytes: usize) {
-        let Some(process) = self.by_id.get_mut(&id).filter(|_| bytes > 0) else { return };
-        process.used.take(Quota::RequestBytes, bytes);
-        *self.left_behind.entry(process.uid).or_default() += bytes;
+        let account = self.account(id);
+        self.accounts.book(account, what, count)
     }
 
     /// A request is answered whose connection is gone, or will never be.
-    pub(crate) fn pay_left_behind(&mut self, Asker { uid, bytes, .. }: Asker) {
-        let Some(bytes) = bytes.map(|bytes| bytes as usize).filter(|bytes| *bytes > 0) else {
-            return;
-        };
-        if let Some(left) = self.left_behind.get_mut(&uid) {
-            *left -= bytes;
-            if *left == 0 {
-                self.left_behind.remove(&uid);
-            }
+    pub(crate) fn pay_left_behind(&mut self, Asker { account, bytes, .. }: Asker) {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
+            self.accounts.pay_left_behind(account, bytes as usize);
         }
-        self.take_from_user(uid, Quota::RequestBytes, bytes);
-    }
-
-    fn take_from_user(&mut self, uid: u32, what: Quota, count: usize) {
-        if let Some(user) = self.users.get_mut(&uid) {
-            user.take(what, count);
-            if user.is_nothing() {
-                self.users.remove(&uid);
-            }
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn find_id(&self, key: &ProcessKey) -> Option<ProcessId> {
-        self.by_key.get(key).copied()
-    }
-
-    pub(crate) fn has_left_behind(&self) -> bool {
-        !self.left_behind.is_empty()
-    }
-
-    /// What users have left behind.
-    #[cfg(test)]
-    pub(crate) fn left_behind(&self) -> impl Iterator<Item = (u32, usize)> {
-        self.left_behind.iter().map(|(uid, bytes)| (*uid, *bytes))
-    }
-
-    /// What all processes of a user use.
-    pub(crate) fn used_by(&self, uid: u32) -> Used {
-        self.users.get(&uid).copied().unwrap_or_default()
-    }
-
-    /// Users who use something.
-    pub(crate) fn users(&self) -> impl Iterator<Item = (u32, Used)> {
-        self.users.iter().map(|(uid, used)| (*uid, *used))
     }
 
     pub(crate) fn find(&self, key: &ProcessKey) -> Option<&Process> {
-        self.by_id.get(self.by_key.get(key)?)
+        self.by_id.get(&self.accounts.find(key)?)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Process> {

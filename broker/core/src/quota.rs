@@ -1,11 +1,14 @@
-//! What a process, and all processes of a user, may use at once, and what they do use.
+//! What a process, all processes of a user, and all processes may use at once.
 //!
-//! Each thing is counted twice: for the process that has it and for that process' user. A user may have as many processes
+//! Each thing counts on the [account](crate::account) of its process and on those above it. A user may have as many processes
 //! as it likes, so only the second sum keeps one user from taking everything from the others. It binds neither root nor
-//! the broker's own user: whoever could stop the broker needs no quota to harm it, and must get in to put it right.
+//! the broker's own user: they can stop the broker and need no quota to harm it, and must get in to put it right.
 
 use sundown_protocol::{Code, Fault};
 
+#[cfg(test)]
+use crate::account::Charge;
+use crate::account::{AccountId, Whose};
 use crate::broker::Broker;
 use crate::process::ProcessId;
 use crate::settings::Limits;
@@ -22,6 +25,8 @@ pub(crate) enum Quota {
     Members,
     Objects,
     Registrations,
+    /// Objects that are granted and not redeemed.
+    Grants,
     /// Bytes of requests that were not answered.
     RequestBytes,
     /// Bytes of drafts that are not saved, and of copies of them on their way to a store.
@@ -30,57 +35,71 @@ pub(crate) enum Quota {
     UploadBytes,
 }
 
-/// Proof that something is counted. It goes with what it pays for, and is [given back](crate::process::Processes::give_back) when
-/// that is no more: one that is dropped counts for ever, and every test notices.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-#[must_use = "what is counted is to be given back"]
-pub(crate) struct Charge {
-    pub(crate) process: ProcessId,
-    pub(crate) uid: u32,
-    pub(crate) what: Quota,
-    pub(crate) count: usize,
-}
-
-/// How much of everything is used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Used([usize; 7]);
-
 /// One limit: its key in the settings, and its value.
 type Limit = (&'static str, usize);
 
 impl Quota {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Connections,
         Self::Members,
         Self::Objects,
         Self::Registrations,
+        Self::Grants,
         Self::RequestBytes,
         Self::DraftBytes,
         Self::UploadBytes,
     ];
 
+    #[inline]
     pub(crate) fn of_process(self, limits: &Limits) -> Limit {
         match self {
             Self::Connections => ("process_connections", limits.process_connections),
             Self::Members => ("members", limits.members),
             Self::Objects => ("objects", limits.objects),
             Self::Registrations => ("registrations", limits.registrations),
+            Self::Grants => ("grants", limits.grants),
             Self::RequestBytes => ("process_request_bytes", limits.process_request_bytes),
             Self::DraftBytes => ("process_draft_bytes", limits.process_draft_bytes),
             Self::UploadBytes => ("process_upload_bytes", limits.process_upload_bytes),
         }
     }
 
+    #[inline]
     pub(crate) fn of_user(self, limits: &Limits) -> Limit {
         match self {
             Self::Connections => ("user_connections", limits.user_connections),
             Self::Members => ("user_members", limits.user_members),
             Self::Objects => ("user_objects", limits.user_objects),
             Self::Registrations => ("user_registrations", limits.user_registrations),
+            Self::Grants => ("user_grants", limits.user_grants),
             Self::RequestBytes => ("user_request_bytes", limits.user_request_bytes),
             Self::DraftBytes => ("user_draft_bytes", limits.user_draft_bytes),
             Self::UploadBytes => ("user_upload_bytes", limits.user_upload_bytes),
+        }
+    }
+
+    /// What there is a limit of for all users together.
+    #[inline]
+    pub(crate) fn of_broker(self, limits: &Limits) -> Option<Limit> {
+        match self {
+            Self::Connections => Some(("connections", limits.connections)),
+            Self::Members
+            | Self::Objects
+            | Self::Registrations
+            | Self::Grants
+            | Self::RequestBytes
+            | Self::DraftBytes
+            | Self::UploadBytes => None,
+        }
+    }
+
+    /// The limit of an account; `None` where it has none.
+    #[inline]
+    fn of(self, whose: Whose, limits: &Limits) -> Option<Limit> {
+        match whose {
+            Whose::Process(..) => Some(self.of_process(limits)),
+            Whose::User(_) => Some(self.of_user(limits)),
+            Whose::Broker => self.of_broker(limits),
         }
     }
 
@@ -91,6 +110,7 @@ impl Quota {
             Self::Members => ("sessions", "log one off first"),
             Self::Objects => ("open objects", "release some"),
             Self::Registrations => ("registrations", "unadvise some"),
+            Self::Grants => ("grants that were not redeemed", "revoke some"),
             Self::RequestBytes => ("bytes of unanswered requests", "wait for answers"),
             Self::DraftBytes => ("bytes of unsaved drafts", "save or release some"),
             Self::UploadBytes => ("bytes of unused uploads", "submit, save or release some"),
@@ -101,76 +121,56 @@ impl Quota {
     fn code(self, whose: Whose) -> Code {
         match (self, whose) {
             (Self::Members, _) => Code::E_SESSION_LIMIT,
-            (Self::Connections, _) | (_, Whose::User(_)) => Code::E_NOT_ENOUGH_RESOURCES,
+            (Self::Connections, _) | (_, Whose::User(_) | Whose::Broker) => {
+                Code::E_NOT_ENOUGH_RESOURCES
+            }
             (
                 Self::Objects
                 | Self::Registrations
+                | Self::Grants
                 | Self::RequestBytes
                 | Self::DraftBytes
                 | Self::UploadBytes,
-                Whose::Process,
+                Whose::Process(..),
             ) => Code::E_BUSY,
         }
     }
 }
 
-/// Whose quota it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Process,
-    User(u32),
-}
-
 /// What is answered beyond a limit: which, and what helps.
 #[cold]
-fn too_much(what: Quota, whose: Whose, limits: &Limits) -> Fault {
+fn too_much(what: Quota, whose: Whose, (key, most): Limit) -> Fault {
     let (things, remedy) = what.words();
     let message = match whose {
-        Whose::Process => {
-            let (key, most) = what.of_process(limits);
+        Whose::Process(..) => {
             format!("this process has {most} {things}, its limit ({key}); {remedy}")
         }
-        Whose::User(uid) => {
-            let (key, most) = what.of_user(limits);
-            format!(
-                "user {uid} has {most} {things} in all its processes, its limit ({key}); {remedy}, or in another of \
-                 its programs"
-            )
+        Whose::User(uid) => format!(
+            "user {uid} has {most} {things} in all its processes, its limit ({key}); {remedy}, or in another of \
+             its programs"
+        ),
+        Whose::Broker => {
+            format!("the broker has {most} {things}, its limit ({key}); try again later")
         }
     };
     Fault::new(what.code(whose), message)
 }
 
-impl Used {
-    pub(crate) fn of(&self, what: Quota) -> usize {
-        self.0[what as usize]
-    }
-
-    pub(crate) fn add(&mut self, what: Quota, count: usize) {
-        self.0[what as usize] += count;
-    }
-
-    pub(crate) fn take(&mut self, what: Quota, count: usize) {
-        self.0[what as usize] -= count;
-    }
-
-    pub(crate) fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 impl Broker {
     /// Whether a process may have one more.
+    #[inline]
     pub(crate) fn check_quota(&self, process: ProcessId, what: Quota) -> Result<(), Fault> {
         self.check_room(process, what, 1)
     }
 
     /// Whether what a process has, the newest included, is not too much.
+    #[inline]
     pub(crate) fn check_counted(&self, process: ProcessId, what: Quota) -> Result<(), Fault> {
         self.check_room(process, what, 0)
     }
 
     /// Whether a process may have so many more.
+    #[inline]
     pub(crate) fn check_room(
         &self,
         process: ProcessId,
@@ -178,16 +178,40 @@ impl Broker {
         more: usize,
     ) -> Result<(), Fault> {
         let Some(process) = self.processes.get(process) else { return Ok(()) };
-        let limits = &self.settings.limits;
-        if process.used.of(what) + more > what.of_process(limits).1 {
-            return Err(too_much(what, Whose::Process, limits));
+        self.check_account(process.account, what, more)
+    }
+
+    /// Whether so many more may count on an account and those above it.
+    #[inline]
+    pub(crate) fn check_account(
+        &self,
+        account: AccountId,
+        what: Quota,
+        more: usize,
+    ) -> Result<(), Fault> {
+        let (accounts, limits) = (&self.processes.accounts, &self.settings.limits);
+        let mut next = account;
+        loop {
+            let (whose, above) = accounts.whose(next);
+            let full = |(_, most): &Limit| accounts.used(next).of(what) + more > *most;
+            if let Some(limit) = what.of(whose, limits).filter(full)
+                && self.binds(whose)
+            {
+                return Err(too_much(what, whose, limit));
+            }
+            if next == AccountId::BROKER {
+                return Ok(());
+            }
+            next = above;
         }
-        let uid = process.uid;
-        let bound = self.is_bound(uid);
-        if bound && self.processes.used_by(uid).of(what) + more > what.of_user(limits).1 {
-            return Err(too_much(what, Whose::User(uid), limits));
+    }
+
+    /// Whether quotas bind an account. Those of users do not bind each.
+    fn binds(&self, whose: Whose) -> bool {
+        match whose {
+            Whose::User(uid) => self.is_bound(uid),
+            Whose::Process(..) | Whose::Broker => true,
         }
-        Ok(())
     }
 
     /// Whether the quotas of users bind this one.

@@ -132,6 +132,10 @@ pub struct Limits {
     pub registrations: usize,
     /// Registrations of one user.
     pub user_registrations: usize,
+    /// Objects that one process has granted and nobody has redeemed.
+    pub grants: usize,
+    /// The same of one user.
+    pub user_grants: usize,
     /// Unanswered requests of one connection.
     pub requests: u32,
     /// Bytes of unanswered requests of one connection.
@@ -172,6 +176,8 @@ impl Default for Limits {
             user_objects: 1_000_000,
             registrations: 65_536,
             user_registrations: 1_000_000,
+            grants: 16_384,
+            user_grants: 262_144,
             requests: 256,
             request_bytes: 4 << 20,
             process_request_bytes: 256 << 20,

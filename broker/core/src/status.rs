@@ -6,6 +6,7 @@ use sundown_protocol::reply::{
 };
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
+use crate::account::AccountId;
 use crate::answer::{Ask, Done};
 use crate::broker::Broker;
 use crate::connection::Asker;
@@ -132,7 +133,7 @@ impl Broker {
 
     /// What `sundown status` shows of the broker itself, to everybody.
     pub(crate) fn broker_status(&self) -> BrokerStatus {
-        let Limits { connections, requests, request_bytes, .. } = self.settings.limits;
+        let Limits { requests, request_bytes, .. } = self.settings.limits;
         let Limits { outbox_bytes, user_outbox_bytes, total_outbox_bytes, .. } =
             self.settings.limits;
         let Limits { message, recipients, .. } = self.settings.limits;
@@ -141,14 +142,17 @@ impl Broker {
             most,
             used: used.map(|used| used as u64),
         };
-        let mut limits =
-            vec![limit("connections", connections as u64, Some(self.connections.len()))];
+        let (mut limits, accounts) = (Vec::new(), &self.processes.accounts);
         for what in Quota::ALL {
+            if let Some((name, most)) = what.of_broker(&self.settings.limits) {
+                let used = accounts.used(AccountId::BROKER).of(what);
+                limits.push(limit(name, most as u64, Some(used)));
+            }
             let (name, most) = what.of_process(&self.settings.limits);
-            let used = self.processes.iter().map(|p| p.used.of(what)).max();
+            let used = accounts.processes().map(|used| used.of(what)).max();
             limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
             let (name, most) = what.of_user(&self.settings.limits);
-            let bound = self.processes.users().filter(|(uid, _)| self.is_bound(*uid));
+            let bound = accounts.users().filter(|(uid, _)| self.is_bound(*uid));
             let used = bound.map(|(_, used)| used.of(what)).max();
             limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
         }

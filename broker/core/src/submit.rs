@@ -7,6 +7,7 @@ use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::{Durability, Notify, Submit};
 use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberId};
 
+use crate::account::Charge;
 use crate::address;
 use crate::advise::StoreNews;
 use crate::answer::{Ask, OneSubmission, Submitted};
@@ -16,7 +17,7 @@ use crate::event::{EngineId, Turn};
 use crate::member::{Failed, Waits};
 use crate::process::ProcessId;
 use crate::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
-use crate::quota::{Charge, Quota};
+use crate::quota::Quota;
 use crate::settings::Profile;
 use crate::then::{AfterDone, AfterSubmission};
 
@@ -76,7 +77,7 @@ impl Broker {
         let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
         let (content, uploaded) = self.take_content(id, submit.store, submit.content)?;
         if let Some(charge) = uploaded {
-            self.processes.give_back(charge);
+            self.processes.accounts.give_back(charge);
         }
         let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
         let now = turn.tick.millis();
@@ -97,7 +98,7 @@ impl Broker {
             report: submit.report,
         };
         let bytes = asker.bytes.unwrap_or(0);
-        let deferred = submit.when == Durability::Deferred && self.may_defer(process, bytes);
+        let deferred = submit.when == Durability::Deferred && self.may_defer(asker);
         let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
         turn.errand.entry = Some(entry);
         let member = self.members.get_mut(&id).expect("looked at before");
@@ -134,11 +135,11 @@ impl Broker {
         Ok(())
     }
 
-    /// A submission answered on acceptance waits in memory until it is durable. A process may have only so much of that;
-    /// beyond it the answer comes when the submission is durable.
-    fn may_defer(&self, process: ProcessId, bytes: u64) -> bool {
-        let unwritten = self.processes.get(process).map_or(0, |p| p.unwritten);
-        unwritten + bytes <= self.settings.limits.request_bytes
+    /// A submission answered on acceptance waits in memory until it is durable. A process may have only so much in memory, whatever
+    /// of it was answered; beyond it the answer comes when the submission is durable.
+    fn may_defer(&self, asker: Asker) -> bool {
+        let used = self.processes.accounts.used(asker.account).of(Quota::RequestBytes);
+        used as u64 <= self.settings.limits.request_bytes
     }
 
     fn check_recipients(&self, recipients: &[String]) -> Result<(), Fault> {

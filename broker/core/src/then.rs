@@ -6,6 +6,7 @@
 use sundown_protocol::reply::{Reply, Rows, TableRows};
 use sundown_protocol::{EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
 
+use crate::account::Charge;
 use crate::answer::{
     Addresses, Done, Messages, OneSubmission, Ready, Saved, Setting, Shutdown, Updated, typed,
 };
@@ -16,7 +17,6 @@ use crate::member::Failed;
 use crate::process::ProcessId;
 use crate::provider::{ProviderAnswer, ProviderError};
 use crate::queue::{Flushing, Wish};
-use crate::quota::Charge;
 use crate::shutdown::Visit;
 use crate::spooler::Recording;
 use crate::submit::{Doubt, InFlight};
@@ -212,7 +212,7 @@ impl Broker {
             Then::Appended(after) => self.appended(after, typed(result), turn),
             Then::Submitted(mut in_flight) => {
                 if let Some(charge) = in_flight.charge.take() {
-                    self.processes.give_back(*charge);
+                    self.processes.accounts.give_back(*charge);
                 }
                 self.submitted(&in_flight, typed(result), turn);
             }
@@ -313,11 +313,11 @@ impl Broker {
     ) {
         match after {
             AfterSave::Saved { asker, member, object, engine, record, charge } => {
-                self.processes.give_back(charge);
+                self.processes.accounts.give_back(charge);
                 self.saved(asker, (member, object), (engine, record), result, turn);
             }
             AfterSave::Recovered { engine, process, record, charge } => {
-                self.processes.give_back(charge);
+                self.processes.accounts.give_back(charge);
                 match result {
                     Ok(saved) => self.recovered(engine, &saved, turn),
                     Err(why) => {
@@ -331,7 +331,7 @@ impl Broker {
                 self.written_of(process, turn);
             }
             AfterSave::Kept { sweep, session, member, object, engine, charge } => {
-                self.processes.give_back(charge);
+                self.processes.accounts.give_back(charge);
                 self.kept((sweep, engine), (session, member, object), result, turn);
             }
         }

@@ -14,7 +14,7 @@ use std::rc::{Rc, Weak};
 
 use rustc_hash::FxHashMap;
 use sundown_core::settings::Limits;
-use sundown_core::{ConnectionId, ProcessKey};
+use sundown_core::{ConnectionId, KernelProcess, ProcessKey};
 
 use crate::turns::Waiting;
 
@@ -62,9 +62,6 @@ pub(crate) struct Ledger {
     owner: u32,
     identity: Identity,
 }
-
-/// What the kernel says of a process: a [`ProcessKey`] without what the client says.
-type KernelProcess = [u8; 16];
 
 /// Whose word on which process it is counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,12 +266,11 @@ impl Ledger {
 }
 
 fn kernel_process(process: &ProcessKey, identity: Identity) -> KernelProcess {
-    let bytes = match identity {
-        Identity::Kernel => &process.0[..16],
+    match identity {
+        Identity::Kernel => process.kernel(),
         #[cfg(test)]
-        Identity::Client => &process.0[16..],
-    };
-    bytes.try_into().expect("sixteen bytes")
+        Identity::Client => KernelProcess(process.0[16..].try_into().expect("sixteen bytes")),
+    }
 }
 
 impl Full {

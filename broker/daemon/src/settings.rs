@@ -121,6 +121,8 @@ struct LimitsSection {
     user_objects: Option<Spelled<Count>>,
     registrations: Option<Spelled<Count>>,
     user_registrations: Option<Spelled<Count>>,
+    grants: Option<Spelled<Count>>,
+    user_grants: Option<Spelled<Count>>,
     requests: Option<Spelled<Count>>,
     request_bytes: Option<Spelled<BufferSize>>,
     process_request_bytes: Option<Spelled<BufferSize>>,
@@ -195,6 +197,8 @@ impl LimitsSection {
         set(&mut limits.user_objects, number(self.user_objects));
         set(&mut limits.registrations, number(self.registrations));
         set(&mut limits.user_registrations, number(self.user_registrations));
+        set(&mut limits.grants, number(self.grants));
+        set(&mut limits.user_grants, number(self.user_grants));
         set(&mut limits.requests, Spelled::of(self.requests));
         set(&mut limits.request_bytes, Spelled::of(self.request_bytes));
         set(&mut limits.process_request_bytes, bytes(self.process_request_bytes));
@@ -287,6 +291,8 @@ mod tests {
             user_objects = 12
             registrations = 13
             user_registrations = 14
+            grants = 17
+            user_grants = 18
             requests = 4
             request_bytes = "5MiB"
             process_request_bytes = "15MiB"
@@ -327,6 +333,8 @@ mod tests {
             user_objects: 12,
             registrations: 13,
             user_registrations: 14,
+            grants: 17,
+            user_grants: 18,
             requests: 4,
             request_bytes: 5 << 20,
             process_request_bytes: 15 << 20,

@@ -2,11 +2,11 @@
 //! else, and what ends is not counted any more.
 
 use sundown_protocol::request::{
-    AdviseSource, Blob, Content, Durability, LogonFlags, Opening, Request, Submit,
+    AdviseSource, Blob, Content, Durability, Folder, LogonFlags, Opening, Request, Submit,
 };
-use sundown_protocol::{Code, Events, Reply, SubmitKey, UploadId, frame};
+use sundown_protocol::{Code, Events, Fault, Reply, SubmitKey, Token, UploadId, frame};
 
-use super::world::{Member, OWNER, World, profile, settings};
+use super::world::{Member, OWNER, World, profile, secs, settings};
 use crate::quota::Quota;
 use crate::settings::{Limits, Right, Settings};
 
@@ -436,4 +436,257 @@ fn a_piece_that_is_refused_beside_a_do_leaves_no_hole() {
         assert_eq!(answer.expect_err("of a broken upload").code, Code::E_INVALID_PARAMETER);
     }
     broken.ends();
+}
+
+/// Everybody leaves, and nothing counts any more.
+fn leaves_nothing(mut world: World) {
+    world.assert_counts();
+    world.everybody_leaves();
+    world.advance(secs(60));
+    world.assert_empty();
+}
+
+/// What a process may have of one thing: how its limit is set, and how it asks for one more.
+struct Bound {
+    key: &'static str,
+    limits: fn(&mut Limits, usize),
+    more: fn(&mut World, Member) -> Result<Reply, Fault>,
+}
+
+/// One more of each thing that a process holds, in turn with its limit of a process or of a user.
+const BOUNDS: [Bound; 6] = [
+    Bound {
+        key: "objects",
+        limits: |limits, most| limits.objects = most,
+        more: |world, of| world.try_open(of, Opening::Store(0)).map(Reply::Opened),
+    },
+    Bound {
+        key: "registrations",
+        limits: |limits, most| limits.registrations = most,
+        more: |world, of| {
+            let source = AdviseSource::Session;
+            world.try_advise(of, source, Events::NEW_MAIL).map(Reply::Advised)
+        },
+    },
+    Bound {
+        key: "members",
+        limits: |limits, most| limits.members = most,
+        more: |world, of| world.try_logon(of.at, None, LogonFlags::default()).map(Reply::LoggedOn),
+    },
+    Bound {
+        key: "process_draft_bytes",
+        limits: |limits, most| limits.process_draft_bytes = most * 10,
+        more: |world, of| {
+            let content = Content::Inline(Blob(vec![b'x'; 10]));
+            world.call(of.at, Request::Draft { member: of.id, store: 0, content })
+        },
+    },
+    Bound {
+        key: "process_upload_bytes",
+        limits: |limits, most| limits.process_upload_bytes = most * 10,
+        more: |world, of| {
+            let (upload, bytes) = (UploadId(world.worked as u32), Blob(vec![b'x'; 10]));
+            world.call(of.at, Request::Upload { member: of.id, store: 0, upload, bytes })
+        },
+    },
+    Bound {
+        key: "grants",
+        limits: |limits, most| limits.grants = most,
+        more: |world, of| {
+            let token = Token(u128::from(world.worked));
+            let object = world.open(of, Opening::Folder(0, Folder::Inbox));
+            world.call(of.at, Request::Grant { member: of.id, object, token, pid: None })
+        },
+    },
+];
+
+/// design §1, §8 *quotas*: an image is a name that the client chooses. However many a process has, what they hold counts for the
+/// one process that the kernel knows; another process has its own, and what an image gives back the others have.
+#[test]
+fn images_of_a_process_share_its_quotas() {
+    for Bound { key, limits, more } in BOUNDS {
+        let mut bounds = Limits::default();
+        limits(&mut bounds, 5);
+        let mut world = shared(bounds);
+        let images: Vec<_> = (0..4)
+            .map(|image| {
+                let at = world.connect_image((1, image), ANNA);
+                world.logon(at)
+            })
+            .collect();
+        let other = world.connect_as(2, ANNA);
+        let other = world.logon(other);
+        let refused = (0..10).find_map(|n| more(&mut world, images[n % 4]).err().map(|e| (n, e)));
+        let (had, fault) = refused.expect("it ends");
+        assert_eq!(had, if key == "members" { 1 } else { 5 }, "{key}");
+        assert!(fault.message.contains(&format!("({key})")), "{key}: {}", fault.message);
+        assert!(more(&mut world, images[3]).is_err(), "no image has one more of {key}");
+        assert!(more(&mut world, other).is_ok(), "another process has {key}");
+        world.assert_counts();
+        world.logoff(images[0]);
+        assert!(more(&mut world, images[3]).is_ok(), "{key} of an image that left are free");
+        world.assert_counts();
+        leaves_nothing(world);
+    }
+}
+
+/// The same of connections, over all images.
+#[test]
+fn images_of_a_process_share_its_connections() {
+    let mut world = shared(Limits { process_connections: 2, ..Limits::default() });
+    let images = [0, 1, 2].map(|image| world.connect_image((1, image), ANNA));
+    assert_eq!(images.map(|at| world.is_open(at)), [true, true, false]);
+    let other = world.connect_as(2, ANNA);
+    assert!(world.is_open(other));
+    world.disconnect(images[0]);
+    let again = world.connect_image((1, 3), ANNA);
+    assert!(world.is_open(again));
+    leaves_nothing(world);
+}
+
+/// What a process has left behind stays on its account: it does not get further by hanging up and coming again, as the same image
+/// or as another.
+#[test]
+fn what_is_left_behind_counts_for_the_process() {
+    let mut world = World::with(Settings {
+        limits: Limits { process_request_bytes: 250, ..Limits::default() },
+        ..settings()
+    });
+    let keeps_the_session = world.connect(9);
+    world.logon(keeps_the_session);
+    world.hold("store", "SubmitMessage");
+    for image in 0..2 {
+        let at = world.connect_image((1, image), OWNER);
+        let member = world.logon(at);
+        let submit = world.submit_request(member, &["b@x"]);
+        world.ask(at, Request::Submit(submit));
+        world.disconnect(at);
+        world.assert_counts();
+    }
+    for image in [1, 2] {
+        let at = world.connect_image((1, image), OWNER);
+        let fault = world.try_logon(at, None, LogonFlags::default()).expect_err("two wait");
+        assert!(fault.message.contains("(process_request_bytes)"), "{}", fault.message);
+        world.disconnect(at);
+    }
+    let other = world.connect(2);
+    world.logon(other);
+    world.let_go("store");
+    let at = world.connect_image((1, 3), OWNER);
+    world.logon(at);
+    leaves_nothing(world);
+}
+
+/// What images of a process submitted deferred waits in memory together: beyond the bound they wait for the store.
+#[test]
+fn images_of_a_process_share_what_they_may_defer() {
+    let mut world = shared(Limits { request_bytes: 250, ..Limits::default() });
+    let members = [0, 1, 2].map(|image| {
+        let at = world.connect_image((1, image), ANNA);
+        world.logon(at)
+    });
+    world.hold("store", "SubmitMessage");
+    let asked = members.map(|member| {
+        let submit = world.submit_request(member, &["b@x"]);
+        let submit = Submit { when: Durability::Deferred, ..submit };
+        world.ask(member.at, Request::Submit(submit))
+    });
+    let answered = |world: &mut World, n: usize| world.answer(members[n].at, asked[n]).is_some();
+    assert_eq!([0, 1, 2].map(|n| answered(&mut world, n)), [true, true, false]);
+    world.let_go("store");
+    assert!(answered(&mut world, 2));
+    leaves_nothing(world);
+}
+
+/// A user's grants count over all its processes, until they are redeemed, revoked, or their granter is gone.
+#[test]
+fn grants_are_counted() {
+    let mut world = shared(Limits { user_grants: 2, ..Limits::default() });
+    let members = [1, 2].map(|pid| {
+        let at = world.connect_as(pid, ANNA);
+        world.logon(at)
+    });
+    let grant = |world: &mut World, of: usize, token| {
+        let object = world.open(members[of], Opening::Folder(0, Folder::Inbox));
+        let Member { at, id: member, .. } = members[of];
+        world.call(at, Request::Grant { member, object, token: Token(token), pid: None })
+    };
+    assert!(grant(&mut world, 0, 1).is_ok() && grant(&mut world, 1, 2).is_ok());
+    let fault = grant(&mut world, 0, 3).expect_err("beyond the quota");
+    assert_eq!(fault.code, Code::E_NOT_ENOUGH_RESOURCES);
+    assert!(fault.message.contains("(user_grants)"), "{}", fault.message);
+    assert!(world.call(members[1].at, Request::Redeem { token: Token(1) }).is_ok());
+    world.assert_counts();
+    assert!(grant(&mut world, 0, 3).is_ok());
+    let revoke = Request::Revoke { member: members[0].id, token: Token(3) };
+    world.done(members[0].at, revoke);
+    assert!(grant(&mut world, 0, 4).is_ok());
+    world.advance(secs(61));
+    world.assert_counts();
+    assert!(grant(&mut world, 0, 5).is_ok() && grant(&mut world, 1, 6).is_ok());
+    world.logoff(members[1]);
+    world.assert_counts();
+    assert!(grant(&mut world, 0, 7).is_ok());
+    leaves_nothing(world);
+}
+
+/// SEED-12, design §8 *quotas*: what must be remembered of an image for the life of its process counts as a connection, so that a
+/// process cannot have more of it by naming more images, and a user not by having more processes. Who is remembered comes back.
+#[test]
+fn what_is_remembered_of_images_counts() {
+    let limits = Limits { process_connections: 3, user_connections: 5, ..Limits::default() };
+    let mut world = shared(limits);
+    let asks_and_goes = |world: &mut World, pid, image| {
+        let at = world.connect_image((pid, image), ANNA);
+        if !world.is_open(at) {
+            return Err(world.why_closed(at).message);
+        }
+        assert_eq!(world.query(at), Ok(Reply::Done));
+        world.disconnect(at);
+        world.assert_counts();
+        Ok(())
+    };
+    for image in 0..3 {
+        assert_eq!(asks_and_goes(&mut world, 1, image), Ok(()));
+    }
+    let refused = asks_and_goes(&mut world, 1, 3).expect_err("three are remembered");
+    assert!(refused.contains("(process_connections)"), "{refused}");
+    assert_eq!(asks_and_goes(&mut world, 1, 0), Ok(()), "it is known");
+    for pid in 2..4 {
+        assert_eq!(asks_and_goes(&mut world, pid, 0), Ok(()));
+    }
+    let refused = asks_and_goes(&mut world, 4, 0).expect_err("five are remembered");
+    assert!(refused.contains("(user_connections)"), "{refused}");
+    let ben = world.connect_as(5, BEN);
+    assert!(world.is_open(ben));
+    world.end_process(1);
+    assert_eq!(asks_and_goes(&mut world, 4, 0), Ok(()), "its process has ended");
+    leaves_nothing(world);
+}
+
+/// SEED-15: the host of a process that is away is remembered, however many images another process names, and other processes a user
+/// has.
+#[test]
+fn images_cost_no_other_process_its_host() {
+    let mut world = shared(Limits::default());
+    let ticket = || Request::Ticket { shown: None };
+    let comes_and_goes = |world: &mut World, at| {
+        assert!(world.call(at, ticket()).is_ok());
+        world.disconnect(at);
+    };
+    for (pid, uid) in [(1, BEN), (2, ANNA)] {
+        let host = world.connect_with(pid, uid, [1; 16]);
+        comes_and_goes(&mut world, host);
+    }
+    for image in 0..=255 {
+        for pid in [3, 4] {
+            let at = world.connect_image((pid, image), ANNA);
+            comes_and_goes(&mut world, at);
+        }
+    }
+    for (pid, uid) in [(1, BEN), (2, ANNA)] {
+        let add_in = world.connect_with(pid, uid, [2; 16]);
+        assert_eq!(world.query(add_in).expect_err("it is no host").code, Code::E_NO_ACCESS);
+    }
+    leaves_nothing(world);
 }

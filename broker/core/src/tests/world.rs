@@ -989,7 +989,7 @@ impl World {
     /// Another process, that got the number of one that has ended.
     pub(super) fn connect_again(&mut self, pid: u32) -> ConnectionId {
         let ProcessKey(mut key) = Self::key(pid);
-        key[31] += 1;
+        key[15] += 1;
         self.connect_process((pid, ProcessKey(key)), OWNER, [0; 16])
     }
 
@@ -998,6 +998,11 @@ impl World {
         let mut key = [0; 32];
         key[30] = connection;
         self.connect_process((0, ProcessKey(key)), OWNER, [0; 16])
+    }
+
+    /// Another image of a process, as the client names it.
+    pub(super) fn connect_image(&mut self, (pid, image): (u32, u8), uid: u32) -> ConnectionId {
+        self.connect_process((pid, Self::image(pid, image)), uid, [0; 16])
     }
 
     fn connect_process(
@@ -1091,7 +1096,13 @@ impl World {
     }
 
     pub(super) fn key(pid: u32) -> ProcessKey {
-        let mut key = [0; 32];
+        Self::image(pid, 0)
+    }
+
+    /// A process as the kernel knows it, in front, and its image.
+    fn image(pid: u32, image: u8) -> ProcessKey {
+        let mut key = [image; 32];
+        key[..16].fill(0);
         key[..4].copy_from_slice(&pid.to_le_bytes());
         ProcessKey(key)
     }
@@ -1109,7 +1120,15 @@ impl World {
     }
 
     pub(super) fn end_process(&mut self, pid: u32) {
-        self.apply(Event::ProcessEnded { process: Self::key(pid) });
+        let mut images = vec![Self::key(pid)];
+        for process in self.clients.values().map(|client| &client.process) {
+            if process.kernel() == images[0].kernel() && !images.contains(process) {
+                images.push(process.clone());
+            }
+        }
+        for process in images {
+            self.apply(Event::ProcessEnded { process });
+        }
         // The next one of that number is another one.
         self.clients.values_mut().filter(|c| c.pid == pid).for_each(|client| client.over = true);
         self.served.remove(&pid);

@@ -247,6 +247,7 @@ impl State {
             ("MemberId", other.id.0, third.id.0),
             ("ConnectionId", other.at.0, third.at.0),
             ("ProcessId", 2, 3),
+            ("AccountId", 3, 4),
             ("Pid", 2, 3),
             ("Key", KEY + 2, KEY + 3),
         ];

@@ -170,7 +170,7 @@ impl<'a> Parser<'a> {
             _ => return Node::Word(name),
         };
         self.at += 1;
-        if matches!(name, "Peer" | "ProcessKey" | "Token") {
+        if matches!(name, "KernelProcess" | "Peer" | "ProcessKey" | "Token") {
             self.pass();
             while self.peek() != close {
                 self.at += 1;

@@ -8,12 +8,13 @@ use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId, SessionId};
 
 use super::{Called, Store, World, secs};
+use crate::account::{AccountId, Charge, Used};
 use crate::engine::Engine;
 use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
 use crate::member::Member;
 use crate::process::Departure;
 use crate::provider::{ProviderCall, ProviderType, StoreWrite, TransportCall};
-use crate::quota::{Charge, Quota, Used};
+use crate::quota::Quota;
 use crate::session::ProviderState;
 
 /// What is remembered of what was seen.
@@ -270,12 +271,16 @@ impl World {
         })
     }
 
-    /// What quotas are about is counted as it is.
+    /// What counts on each account is what there is that it pays for, and that of the accounts below it.
     pub(in crate::tests) fn assert_counts(&self) {
         let broker = &self.broker;
-        let mut users: BTreeMap<u32, Used> = BTreeMap::new();
+        let accounts = &broker.processes.accounts;
+        let mut counts: BTreeMap<AccountId, (Used, usize)> = BTreeMap::new();
         for process in broker.processes.iter() {
-            let mut used = Used::default();
+            let (used, needed) = counts.entry(process.account).or_default();
+            *needed += 1;
+            // One that is remembered counts as one connection.
+            used.add(Quota::Connections, usize::from(process.connections.is_empty()));
             for connection in process.connections.iter().map(|c| &broker.connections[c]) {
                 used.add(Quota::Connections, 1);
                 used.add(Quota::Objects, connection.references.len());
@@ -284,27 +289,27 @@ impl World {
                     used.add(Quota::Members, 1);
                     used.add(Quota::Objects, member.objects.len());
                     used.add(Quota::Registrations, member.advises.len());
+                    used.add(Quota::Grants, member.waiting_grants.len());
                 }
             }
-            let id = broker.processes.find_id(&process.key);
-            for charge in broker.charges().filter(|charge| Some(charge.process) == id) {
-                used.add(charge.what, charge.count);
-            }
-            assert_eq!(process.used, used, "what is counted of process {}", process.peer.pid);
+        }
+        for (account, what, count) in broker.charges().map(Charge::parts) {
+            counts.entry(account).or_default().0.add(what, count);
+        }
+        for (id, above, whose, counted, left_behind, needed_by) in accounts.all() {
+            let (mut used, needed) = counts.remove(&id).unwrap_or_default();
+            used.add(Quota::RequestBytes, left_behind);
+            assert_eq!((counted, needed_by), (&used, needed), "what counts for {whose:?}");
+            assert!(needed > 0 || !used.is_nothing(), "{whose:?} is kept for nothing");
+            let (sum, needed) = counts.entry(above).or_default();
+            *needed += usize::from(above != AccountId::BROKER);
             for what in Quota::ALL {
-                users.entry(process.uid).or_default().add(what, used.of(what));
+                sum.add(what, used.of(what));
             }
         }
-        let of_the_gone = |charge: &&Charge| broker.processes.get(charge.process).is_none();
-        for charge in broker.charges().filter(of_the_gone) {
-            users.entry(charge.uid).or_default().add(charge.what, charge.count);
-        }
-        for (uid, bytes) in broker.processes.left_behind() {
-            users.entry(uid).or_default().add(Quota::RequestBytes, bytes);
-        }
-        users.retain(|_, used| !used.is_nothing());
-        let counted: BTreeMap<_, _> = broker.processes.users().collect();
-        assert_eq!(counted, users, "what is counted of users");
+        let (used, _) = counts.remove(&AccountId::BROKER).unwrap_or_default();
+        assert_eq!(*accounts.used(AccountId::BROKER), used, "what counts for the broker");
+        assert!(counts.is_empty(), "accounts that are not there: {counts:?}");
     }
 
     /// Nothing may be left of anything.

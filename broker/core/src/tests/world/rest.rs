@@ -5,7 +5,6 @@ use crate::broker::Broker;
 use crate::member::{Member, MemberState, Waits};
 use crate::object::Object;
 use crate::provider::SubmissionState;
-use crate::quota::Quota;
 use crate::reach::Reach;
 use crate::session::{Provider, ProviderState, Session, SessionState};
 use sundown_protocol::Events;
@@ -193,11 +192,5 @@ impl World {
             }
             assert_eq!(no_mail, open().filter(|s| s.no_mail).count() as i64, "without mail");
         }
-        let used = self
-            .broker
-            .processes
-            .users()
-            .all(|(_, used)| Quota::ALL.into_iter().any(|what| used.of(what) > 0));
-        assert!(used, "a user that uses nothing is listed");
     }
 }
