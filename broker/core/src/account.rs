@@ -212,7 +212,8 @@ impl Accounts {
         id
     }
 
-    fn of_user(&mut self, uid: u32) -> AccountId {
+    /// The account of a user.
+    pub(crate) fn of_user(&mut self, uid: u32) -> AccountId {
         let table = &mut self.table;
         let open = || table.insert(Account::new(Whose::User(uid), AccountId::BROKER));
         *self.users.entry(uid).or_insert_with(open)

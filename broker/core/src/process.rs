@@ -8,7 +8,7 @@ use sundown_protocol::request::Request;
 
 use crate::account::{AccountId, Accounts, Charge};
 use crate::broker::Broker;
-use crate::connection::Asker;
+use crate::connection::{Asker, Counts};
 use crate::event::{ConnectionId, KernelProcess, PeerIdentity, ProcessKey};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
@@ -349,8 +349,19 @@ impl Processes {
         self.accounts.book(account, what, count)
     }
 
+    /// A logon is under way no more.
+    #[inline]
+    pub(crate) fn pay_as_member(&mut self, asker: Asker) {
+        match asker.counts {
+            Counts::Nothing => {}
+            Counts::Member => self.accounts.pay_back(asker.account, Quota::Members, 1),
+        }
+    }
+
     /// A request is answered whose connection is gone, or will never be.
-    pub(crate) fn pay_left_behind(&mut self, Asker { account, bytes, .. }: Asker) {
+    pub(crate) fn pay_left_behind(&mut self, asker: Asker) {
+        self.pay_as_member(asker);
+        let Asker { account, bytes, .. } = asker;
         if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
             self.accounts.pay_left_behind(account, bytes as usize);
         }
