@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId, SessionId};
 
-use crate::account::AccountId;
+use crate::account::{AccountId, Whose};
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
 use crate::process::ProcessId;
@@ -253,8 +253,14 @@ impl Broker {
                 self.processes.pay_left_behind(asker);
             }
         }
+        let (whose, _) = self.processes.accounts.whose(state.account);
         for held in self.processes.disconnect(state.process, connection) {
             self.processes.pay_left_behind(held.asker());
+        }
+        if let Whose::Process(_, uid) = whose
+            && !self.processes.accounts.has_connections(state.account)
+        {
+            self.lanes.leave_behind(uid, state.account);
         }
         self.drop_sweeps(turn);
     }

@@ -6,10 +6,11 @@ use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 use sundown_protocol::request::Request;
 
-use crate::account::{AccountId, Accounts, Charge};
+use crate::account::{AccountId, Accounts, Charge, Whose};
 use crate::broker::Broker;
 use crate::connection::{Asker, Counts};
 use crate::event::{ConnectionId, KernelProcess, PeerIdentity, ProcessKey};
+use crate::lanes::{Payer, Source};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
 use crate::quota::Quota;
@@ -225,6 +226,7 @@ impl Processes {
         connection: ConnectionId,
     ) -> (ProcessId, AccountId) {
         let account = self.accounts.of_process(&identity.key, identity.uid);
+        self.accounts.connected(account);
         if let Some(id) = self.accounts.image(account, &identity.key) {
             let process = self.by_id.get_mut(&id).expect("an image is known");
             // One that is remembered without a connection counts as one.
@@ -273,6 +275,7 @@ impl Processes {
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) -> Vec<Held> {
         let Some(process) = self.by_id.get_mut(&id) else { return Vec::new() };
         process.connections.remove(&connection);
+        self.accounts.disconnected(process.account);
         if process.connections.is_empty() {
             return self.forget_if_over(id);
         }
@@ -329,6 +332,19 @@ impl Processes {
     /// The account of a process; the broker's, once the process is gone.
     pub(crate) fn account(&self, id: ProcessId) -> AccountId {
         self.by_id.get(&id).map_or(AccountId::BROKER, |process| process.account)
+    }
+
+    /// Whose turn the calls of a process take.
+    #[inline]
+    pub(crate) fn payer(&self, process: &Process) -> Payer {
+        let account = process.account;
+        match self.accounts.whose(account).0 {
+            Whose::Process(_, uid) if self.accounts.has_connections(account) => {
+                Payer::User(uid, Source::Process(account))
+            }
+            Whose::Process(_, uid) | Whose::User(uid) => Payer::User(uid, Source::LeftBehind),
+            Whose::Broker => Payer::Broker,
+        }
     }
 
     /// A process has so many more.
