@@ -57,6 +57,8 @@ struct Account {
     used: Used,
     /// Of a process, its images.
     images: Images,
+    /// Of a process, its connections, those of all images.
+    connections: usize,
     /// How many images of a process, or accounts below, need it.
     needed: usize,
     /// Bytes of requests whose connections are gone and that are not answered. They are used, too.
@@ -115,7 +117,7 @@ impl Used {
 impl Account {
     fn new(whose: Whose, above: AccountId) -> Self {
         let (used, images) = (Used::default(), Images::default());
-        Self { whose, above, used, images, needed: 0, left_behind: 0 }
+        Self { whose, above, used, images, connections: 0, needed: 0, left_behind: 0 }
     }
 
     fn is_closed(&self) -> bool {
@@ -212,7 +214,8 @@ impl Accounts {
         id
     }
 
-    fn of_user(&mut self, uid: u32) -> AccountId {
+    /// The account of a user.
+    pub(crate) fn of_user(&mut self, uid: u32) -> AccountId {
         let table = &mut self.table;
         let open = || table.insert(Account::new(Whose::User(uid), AccountId::BROKER));
         *self.users.entry(uid).or_insert_with(open)
@@ -234,6 +237,21 @@ impl Accounts {
     pub(crate) fn remove_image(&mut self, id: AccountId, key: &ProcessKey) {
         self.table.at(id).images.remove(&image(key));
         self.need_less(id);
+    }
+
+    /// A process has a connection more.
+    pub(crate) fn connected(&mut self, id: AccountId) {
+        self.table.at(id).connections += 1;
+    }
+
+    /// A process has a connection less.
+    pub(crate) fn disconnected(&mut self, id: AccountId) {
+        self.table.at(id).connections -= 1;
+    }
+
+    /// Whether a process has a connection, as whichever image.
+    pub(crate) fn has_connections(&self, id: AccountId) -> bool {
+        self.table.get(id).connections > 0
     }
 
     fn need_less(&mut self, id: AccountId) {
@@ -355,7 +373,7 @@ impl Accounts {
         &self,
     ) -> impl Iterator<Item = (AccountId, AccountId, Whose, &Used, usize, usize)> {
         self.processes.values().chain(self.users.values()).map(|id| {
-            let Account { whose, above, used, images: _, needed, left_behind } =
+            let Account { whose, above, used, images: _, connections: _, needed, left_behind } =
                 self.table.get(*id);
             (*id, *above, *whose, used, *left_behind, *needed)
         })

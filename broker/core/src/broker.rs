@@ -371,7 +371,7 @@ impl Broker {
         let Errand { correlation, entry } = errand;
         let behalf = Box::new(Behalf { session, pid, correlation, entry });
         let outgoing = Outgoing { call, behalf, provider };
-        let payer = caller.process.map_or(Payer::Broker, Payer::Process);
+        let payer = process.map_or(Payer::Broker, |process| self.processes.payer(process));
         self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
         Some(call)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId, SessionId};
 
-use crate::account::AccountId;
+use crate::account::{AccountId, Whose};
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
 use crate::process::ProcessId;
@@ -49,6 +49,15 @@ pub(crate) struct Asker {
     pub(crate) request: RequestId,
     /// `None` for a request that is free.
     pub(crate) bytes: Option<u64>,
+    pub(crate) counts: Counts,
+}
+
+/// What a request counts as until it is answered, beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    Nothing,
+    /// A logon under way is a member already: many at once get no further than one after the other.
+    Member,
 }
 
 impl Connection {
@@ -181,7 +190,8 @@ impl Broker {
         }
         turn.errand.correlation = Some(Correlation::new(&state.library, request));
         let (process, account) = (state.process, state.account);
-        Some(Asker { connection, process, account, request, bytes })
+        let counts = Counts::Nothing;
+        Some(Asker { connection, process, account, request, bytes, counts })
     }
 
     /// Books a free request that has to wait: what waits costs memory, whatever it is. `None` ends the connection, as
@@ -215,6 +225,7 @@ impl Broker {
         let Some(state) = self.connections.get_mut(&asker.connection) else {
             return self.processes.pay_left_behind(asker);
         };
+        self.processes.pay_as_member(asker);
         if let Some(bytes) = asker.bytes {
             state.requests -= 1;
             state.bytes -= bytes;
@@ -253,8 +264,14 @@ impl Broker {
                 self.processes.pay_left_behind(asker);
             }
         }
+        let (whose, _) = self.processes.accounts.whose(state.account);
         for held in self.processes.disconnect(state.process, connection) {
             self.processes.pay_left_behind(held.asker());
+        }
+        if let Whose::Process(_, uid) = whose
+            && !self.processes.accounts.has_connections(state.account)
+        {
+            self.lanes.leave_behind(uid, state.account);
         }
         self.drop_sweeps(turn);
     }

@@ -134,15 +134,21 @@ impl Broker {
             );
             return Err(Fault::new(Code::E_END_OF_SESSION, message));
         }
+        if kept.session.is_none() {
+            self.check_session_quota(asker, Sharing::Shared)?;
+        }
+        self.check_member_quota(asker)?;
+        let (session, user, profile) = (kept.session, kept.end.user, kept.end.profile.clone());
+        let asker = self.count_logon(asker);
         let waiting = Waiting::Return { asker, flags: logon.flags, told };
-        match kept.session {
+        match session {
             Some(id) if self.sessions[&id].state == SessionState::Starting => {
                 let session = self.sessions.get_mut(&id).expect("looked at just before");
                 session.waiting.push(waiting);
             }
             Some(id) => self.admit(id, waiting, turn),
             None => {
-                let key = SessionKey { user: kept.end.user, profile: kept.end.profile.clone() };
+                let key = SessionKey { user, profile };
                 let id = self.start_session((key, Some(tag)), Sharing::Shared, Some(waiting), turn);
                 self.ends.get_mut(&tag).expect("looked at before").session = Some(id);
                 self.timers.clear(Timer::End(tag));

@@ -1,24 +1,141 @@
 //! Who may call a provider next.
 //!
-//! A worker has a fixed number of places. Calls that find none wait here, one queue for each process, and the processes
-//! take turns: one that has a thousand calls waiting delays another's single call by one. Calls that end things go
-//! in front of all that.
+//! A worker has a fixed number of places. Calls that find none wait here. Turns go round users, and in each user round its
+//! processes, as the kernel names them: one that has a thousand calls waiting delays another's single call by one, and a user that has
+//! a thousand processes delays another user's by one. What processes have left behind that have no connection any more waits in one
+//! queue of its user, and has one turn among the processes: to come again as another process gives no other turn. Calls that end
+//! things go in front of all that.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::hash::Hash;
 
+use crate::account::AccountId;
 use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
 use crate::numbers::NumberMap;
-use crate::process::ProcessId;
 use crate::provider::{ProviderCall, ProviderType};
 
 /// Calls that a worker may hold at once. A store commits as many together as it holds.
 pub(crate) const PLACES: usize = 256;
 
-/// On whose account a call waits.
+/// Whose turn a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Payer {
     Broker,
-    Process(ProcessId),
+    User(u32, Source),
+}
+
+/// Which of a user's processes made a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    Process(AccountId),
+    /// Those that have no connection any more.
+    LeftBehind,
+}
+
+impl Payer {
+    fn user(self) -> Option<u32> {
+        match self {
+            Self::Broker => None,
+            Self::User(uid, _) => Some(uid),
+        }
+    }
+
+    /// The broker's own calls are those of one process.
+    fn source(self) -> Source {
+        match self {
+            Self::Broker => Source::LeftBehind,
+            Self::User(_, source) => source,
+        }
+    }
+}
+
+/// Those that have calls waiting, each with its own, in the order of their turns.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Turns<K, Q> {
+    order: VecDeque<K>,
+    queues: NumberMap<K, Q>,
+}
+
+/// Calls that wait for their turn: by user, of which the broker is one, and by process.
+type Waiting = Turns<Option<u32>, Turns<Source, VecDeque<Outgoing>>>;
+
+impl<K, Q> Default for Turns<K, Q> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), queues: NumberMap::default() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, Q: Default> Turns<K, Q> {
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// What waits of this one, which has a turn from now on.
+    fn queue(&mut self, key: K) -> &mut Q {
+        self.queues.entry(key).or_insert_with(|| {
+            self.order.push_back(key);
+            Q::default()
+        })
+    }
+
+    /// Takes from the one whose turn it is. It waits behind the others if it has more.
+    fn take<T>(
+        &mut self,
+        take: impl FnOnce(&mut Q) -> T,
+        is_empty: impl Fn(&Q) -> bool,
+    ) -> Option<T> {
+        let key = self.order.pop_front()?;
+        let queue = self.queues.get_mut(&key).expect("each that has a turn has a queue");
+        let taken = take(queue);
+        if is_empty(queue) {
+            self.queues.remove(&key);
+        } else {
+            self.order.push_back(key);
+        }
+        Some(taken)
+    }
+
+    /// Changes each queue. One that is empty then has no turn.
+    fn change(&mut self, mut change: impl FnMut(&mut Q), is_empty: impl Fn(&Q) -> bool) {
+        self.queues.values_mut().for_each(&mut change);
+        self.queues.retain(|_, queue| !is_empty(queue));
+        let queues = &self.queues;
+        self.order.retain(|key| queues.contains_key(key));
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, payer: Payer, outgoing: Outgoing) {
+        self.queue(payer.user()).queue(payer.source()).push_back(outgoing);
+    }
+
+    fn pop(&mut self) -> Option<Outgoing> {
+        let of_process = |processes: &mut Turns<Source, VecDeque<Outgoing>>| {
+            processes.take(VecDeque::pop_front, VecDeque::is_empty).flatten()
+        };
+        self.take(of_process, Turns::is_empty).flatten()
+    }
+
+    fn len(&self) -> usize {
+        self.queues.values().flat_map(|user| user.queues.values()).map(VecDeque::len).sum()
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Outgoing) -> bool) {
+        let of_user = |user: &mut Turns<Source, VecDeque<Outgoing>>| {
+            user.change(|queue| queue.retain(&keep), VecDeque::is_empty);
+        };
+        self.change(of_user, Turns::is_empty);
+    }
+
+    /// A process has no connection any more: its calls wait behind those that others of its user left behind.
+    fn leave_behind(&mut self, uid: u32, account: AccountId) {
+        let Some(user) = self.queues.get_mut(&Some(uid)) else { return };
+        let source = Source::Process(account);
+        let Some(mut left) = user.queues.remove(&source) else { return };
+        user.order.retain(|other| *other != source);
+        user.queue(Source::LeftBehind).append(&mut left);
+    }
 }
 
 /// Where in its lane a call stands.
@@ -48,8 +165,7 @@ struct Lane {
     provider_type: ProviderType,
     free: usize,
     first: VecDeque<Outgoing>,
-    turns: VecDeque<Payer>,
-    waiting: NumberMap<Payer, VecDeque<Outgoing>>,
+    waiting: Waiting,
     last: VecDeque<Outgoing>,
 }
 
@@ -58,21 +174,12 @@ impl Lane {
         if let Some(outgoing) = self.first.pop_front() {
             return Some(outgoing);
         }
-        let Some(payer) = self.turns.pop_front() else { return self.last.pop_front() };
-        let queue = self.waiting.get_mut(&payer).expect("whoever has a turn has a queue");
-        let outgoing = queue.pop_front().expect("a queue with a turn is not empty");
-        if queue.is_empty() {
-            self.waiting.remove(&payer);
-        } else {
-            self.turns.push_back(payer);
-        }
-        Some(outgoing)
+        self.waiting.pop().or_else(|| self.last.pop_front())
     }
 
     /// How many calls wait for a place.
     fn waits(&self) -> usize {
-        let queued: usize = self.waiting.values().map(VecDeque::len).sum();
-        self.first.len() + self.last.len() + queued
+        self.first.len() + self.last.len() + self.waiting.len()
     }
 
     /// Calls the worker: one place less is free.
@@ -85,7 +192,9 @@ impl Lane {
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lanes {
-    lanes: NumberMap<LaneId, Lane>,
+    by_id: NumberMap<LaneId, Lane>,
+    /// Lanes in which calls may wait for a turn. Most have places for all.
+    crowded: BTreeSet<LaneId>,
     made: u64,
 }
 
@@ -98,48 +207,43 @@ impl Lanes {
             provider_type,
             free: PLACES,
             first: VecDeque::new(),
-            turns: VecDeque::new(),
-            waiting: NumberMap::default(),
+            waiting: Waiting::default(),
             last: VecDeque::new(),
         };
-        self.lanes.insert(LaneId(self.made), lane);
+        self.by_id.insert(LaneId(self.made), lane);
         LaneId(self.made)
     }
 
     pub(crate) fn is_open(&self, id: LaneId) -> bool {
-        self.lanes.contains_key(&id)
+        self.by_id.contains_key(&id)
     }
 
     /// The type of the provider that an open lane leads to.
     pub(crate) fn provider_type(&self, id: LaneId) -> Option<ProviderType> {
-        Some(self.lanes.get(&id)?.provider_type)
+        Some(self.by_id.get(&id)?.provider_type)
     }
 
     /// The name of the provider that a lane leads to.
     pub(crate) fn provider_name(&self, id: LaneId) -> &str {
-        self.lanes.get(&id).map_or("a provider", |lane| &lane.name)
+        self.by_id.get(&id).map_or("a provider", |lane| &lane.name)
     }
 
     /// Closes a lane. What still waited is never called: these calls.
     pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) -> HashSet<CallId> {
-        let Some(mut lane) = self.lanes.remove(&id) else { return HashSet::new() };
+        let Some(mut lane) = self.by_id.remove(&id) else { return HashSet::new() };
+        self.crowded.remove(&id);
         turn.emit(Effect::CloseLane(id));
         std::iter::from_fn(|| lane.next()).map(|outgoing| outgoing.call).collect()
     }
 
     /// Takes back a call that still waits here for a place. Whether it did.
     pub(crate) fn withdraw(&mut self, id: LaneId, call: CallId) -> bool {
-        let Some(lane) = self.lanes.get_mut(&id) else { return false };
+        let Some(lane) = self.by_id.get_mut(&id) else { return false };
         let before = lane.waits();
         let other = |outgoing: &Outgoing| outgoing.call != call;
         lane.first.retain(other);
         lane.last.retain(other);
-        for queue in lane.waiting.values_mut() {
-            queue.retain(other);
-        }
-        lane.waiting.retain(|_, queue| !queue.is_empty());
-        let waiting = &lane.waiting;
-        lane.turns.retain(|payer| waiting.contains_key(payer));
+        lane.waiting.retain(other);
         lane.waits() < before
     }
 
@@ -151,7 +255,7 @@ impl Lanes {
         outgoing: Outgoing,
         turn: &mut Turn,
     ) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(lane) = self.by_id.get_mut(&id) else { return };
         // Where there is a place nothing waits for one.
         if lane.free > 0 {
             return lane.emit(id, outgoing, turn);
@@ -159,11 +263,8 @@ impl Lanes {
         match urgency {
             Urgency::First => lane.first.push_back(outgoing),
             Urgency::InTurn => {
-                let queue = lane.waiting.entry(payer).or_default();
-                if queue.is_empty() {
-                    lane.turns.push_back(payer);
-                }
-                queue.push_back(outgoing);
+                lane.waiting.push(payer, outgoing);
+                self.crowded.insert(id);
             }
             Urgency::Last => lane.last.push_back(outgoing),
         }
@@ -172,7 +273,7 @@ impl Lanes {
     /// Checks that each lane has as many calls, with a worker or waiting for a place, as are known of it.
     #[cfg(test)]
     pub(crate) fn check(&self, calls: impl Fn(LaneId) -> usize) {
-        for (id, lane) in &self.lanes {
+        for (id, lane) in &self.by_id {
             assert_eq!(PLACES - lane.free + lane.waits(), calls(*id), "calls of {id:?}");
         }
     }
@@ -180,20 +281,32 @@ impl Lanes {
     /// Checks that these are the open lanes, and that nothing waits in them.
     #[cfg(test)]
     pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
-        let Self { lanes, made: _ } = self;
-        let open: std::collections::BTreeSet<_> = lanes.keys().copied().collect();
+        let Self { by_id, crowded: _, made: _ } = self;
+        let open: std::collections::BTreeSet<_> = by_id.keys().copied().collect();
         assert_eq!(open, *used, "lanes that are open, and those that lead to something");
-        for (id, lane) in lanes {
-            let Lane { name: _, provider_type: _, free, first, turns, waiting, last } = lane;
+        for (id, lane) in by_id {
+            let Lane { name: _, provider_type: _, free, first, waiting, last } = lane;
             assert_eq!(*free, PLACES, "places of {id:?}");
-            let idle = first.is_empty() && turns.is_empty() && waiting.is_empty();
+            let idle = first.is_empty() && waiting.is_empty();
             assert!(idle && last.is_empty(), "calls wait in {id:?}");
         }
     }
 
+    /// A process has no connection any more: what it has waiting in lanes takes turns of its user.
+    pub(crate) fn leave_behind(&mut self, uid: u32, account: AccountId) {
+        let lanes = &mut self.by_id;
+        self.crowded.retain(|id| match lanes.get_mut(id) {
+            Some(lane) if !lane.waiting.is_empty() => {
+                lane.waiting.leave_behind(uid, account);
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// A call was answered: its place is free.
     pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
+        if let Some(lane) = self.by_id.get_mut(&id) {
             lane.free += 1;
             if let Some(outgoing) = lane.next() {
                 lane.emit(id, outgoing, turn);

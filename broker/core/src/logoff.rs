@@ -590,7 +590,10 @@ impl Broker {
         let goes_on = session.mail == MailAfter::GoesOn;
         let profile = session.key.profile.clone();
         let now = turn.tick.millis();
-        if goes_on && session.engines().any(|(_, engine)| self.has_work(engine, &session, now)) {
+        let works = |(_, engine)| self.has_work(engine, &session, now);
+        let goes_on = goes_on && session.engines().any(works);
+        self.processes.accounts.give_back(session.charge);
+        if goes_on {
             self.adopt(session.key, turn);
         }
         self.profile_released(&profile, turn);

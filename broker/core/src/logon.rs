@@ -6,7 +6,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 
 use crate::answer::{Ask, Ready};
 use crate::broker::{Broker, Caller};
-use crate::connection::Asker;
+use crate::connection::{Asker, Counts};
 use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
 use crate::member::{Member, MemberState};
@@ -62,8 +62,9 @@ impl Broker {
         self.check_member_quota(asker)?;
         let process = self.peer_of(asker).expect("who asks is connected");
         let key = SessionKey { user: self.session_user(process.uid), profile };
-        let waiting = Waiting::Logon(asker, flags);
         if flags.contains(LogonFlags::NEW_SESSION) {
+            self.check_session_quota(asker, Sharing::Private)?;
+            let waiting = Waiting::Logon(self.count_logon(asker), flags);
             self.start_session((key, None), Sharing::Private, Some(waiting), turn);
             return Ok(());
         }
@@ -71,13 +72,33 @@ impl Broker {
             let message = format!("the session of profile {:?} is still starting", key.profile);
             return Err(Fault::new(Code::E_TIMEOUT, message));
         }
+        let waiting = Waiting::Logon(self.count_logon(asker), flags);
         self.with_session(key, waiting, turn);
         Ok(())
     }
 
-    fn check_member_quota(&self, asker: Asker) -> Result<(), Fault> {
-        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
-        self.check_quota(connection.process, Quota::Members)
+    pub(crate) fn check_member_quota(&self, asker: Asker) -> Result<(), Fault> {
+        match asker.counts {
+            Counts::Nothing => self.check_account(asker.account, Quota::Members, 1),
+            Counts::Member => self.check_account(asker.account, Quota::Members, 0),
+        }
+    }
+
+    /// Whether one more session may start. A shared one is its user's; each process of the user may go on with it.
+    pub(crate) fn check_session_quota(&self, asker: Asker, sharing: Sharing) -> Result<(), Fault> {
+        let account = match sharing {
+            Sharing::Private => asker.account,
+            Sharing::Shared => self.processes.accounts.whose(asker.account).1,
+        };
+        self.check_account(account, Quota::Sessions, 1)
+    }
+
+    /// A logon is under way: until it is answered it counts as a member.
+    pub(crate) fn count_logon(&mut self, asker: Asker) -> Asker {
+        if asker.counts == Counts::Nothing {
+            self.processes.accounts.charge(asker.account, Quota::Members, 1);
+        }
+        Asker { counts: Counts::Member, ..asker }
     }
 
     /// The user a process' sessions belong to: root uses those of the broker's own user.
@@ -93,6 +114,9 @@ impl Broker {
     /// Goes on with the joinable session of this key, made if there is none.
     pub(crate) fn with_session(&mut self, key: SessionKey, waiting: Waiting, turn: &mut Turn) {
         let Some(id) = self.joinable.get(&key).copied() else {
+            if let Err(fault) = self.check_session_quota(waiting.asker(), Sharing::Shared) {
+                return self.answer(waiting.asker(), Err(fault), turn);
+            }
             self.start_session((key, None), Sharing::Shared, Some(waiting), turn);
             return;
         };
@@ -125,8 +149,15 @@ impl Broker {
         if sharing == Sharing::Shared && ended.is_none() {
             self.joinable.insert(key.clone(), id);
         }
+        let accounts = &mut self.processes.accounts;
+        let account = match (sharing, &waiting) {
+            (Sharing::Private, Some(waiting)) => waiting.asker().account,
+            (Sharing::Private, None) | (Sharing::Shared, _) => accounts.of_user(key.user),
+        };
+        let charge = accounts.book(account, Quota::Sessions, 1);
         let session = Session {
             id,
+            charge,
             tag: ended.unwrap_or_else(|| SessionTag(turn.record())),
             key,
             sharing,
@@ -589,7 +620,12 @@ impl Broker {
     ) {
         let asker = waiting.asker();
         let free = self.refuse_departed(asker).and_then(|()| self.refuse_while_stopping());
-        if let Err(fault) = free.and_then(|()| self.refuse_doomed(&key.profile)) {
+        let free = free.and_then(|()| self.refuse_doomed(&key.profile));
+        let room = |()| match sharing {
+            Sharing::Private => self.check_session_quota(asker, sharing),
+            Sharing::Shared => Ok(()),
+        };
+        if let Err(fault) = free.and_then(room) {
             return self.answer(asker, Err(fault), turn);
         }
         match sharing {

@@ -6,10 +6,11 @@ use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 use sundown_protocol::request::Request;
 
-use crate::account::{AccountId, Accounts, Charge};
+use crate::account::{AccountId, Accounts, Charge, Whose};
 use crate::broker::Broker;
-use crate::connection::Asker;
+use crate::connection::{Asker, Counts};
 use crate::event::{ConnectionId, KernelProcess, PeerIdentity, ProcessKey};
+use crate::lanes::{Payer, Source};
 use crate::member::Failed;
 use crate::numbers::NumberMap;
 use crate::quota::Quota;
@@ -225,6 +226,7 @@ impl Processes {
         connection: ConnectionId,
     ) -> (ProcessId, AccountId) {
         let account = self.accounts.of_process(&identity.key, identity.uid);
+        self.accounts.connected(account);
         if let Some(id) = self.accounts.image(account, &identity.key) {
             let process = self.by_id.get_mut(&id).expect("an image is known");
             // One that is remembered without a connection counts as one.
@@ -273,6 +275,7 @@ impl Processes {
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) -> Vec<Held> {
         let Some(process) = self.by_id.get_mut(&id) else { return Vec::new() };
         process.connections.remove(&connection);
+        self.accounts.disconnected(process.account);
         if process.connections.is_empty() {
             return self.forget_if_over(id);
         }
@@ -331,6 +334,19 @@ impl Processes {
         self.by_id.get(&id).map_or(AccountId::BROKER, |process| process.account)
     }
 
+    /// Whose turn the calls of a process take.
+    #[inline]
+    pub(crate) fn payer(&self, process: &Process) -> Payer {
+        let account = process.account;
+        match self.accounts.whose(account).0 {
+            Whose::Process(_, uid) if self.accounts.has_connections(account) => {
+                Payer::User(uid, Source::Process(account))
+            }
+            Whose::Process(_, uid) | Whose::User(uid) => Payer::User(uid, Source::LeftBehind),
+            Whose::Broker => Payer::Broker,
+        }
+    }
+
     /// A process has so many more.
     pub(crate) fn charge(&mut self, id: ProcessId, what: Quota, count: usize) {
         let Some(process) = self.by_id.get(&id) else { return };
@@ -349,8 +365,19 @@ impl Processes {
         self.accounts.book(account, what, count)
     }
 
+    /// A logon is under way no more.
+    #[inline]
+    pub(crate) fn pay_as_member(&mut self, asker: Asker) {
+        match asker.counts {
+            Counts::Nothing => {}
+            Counts::Member => self.accounts.pay_back(asker.account, Quota::Members, 1),
+        }
+    }
+
     /// A request is answered whose connection is gone, or will never be.
-    pub(crate) fn pay_left_behind(&mut self, Asker { account, bytes, .. }: Asker) {
+    pub(crate) fn pay_left_behind(&mut self, asker: Asker) {
+        self.pay_as_member(asker);
+        let Asker { account, bytes, .. } = asker;
         if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
             self.accounts.pay_left_behind(account, bytes as usize);
         }

@@ -22,7 +22,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quota {
     Connections,
+    /// Logons, those under way included.
     Members,
+    /// Sessions that run: of a process its private ones, of a user shared ones too.
+    Sessions,
     Objects,
     Registrations,
     /// Objects that are granted and not redeemed.
@@ -39,9 +42,10 @@ pub(crate) enum Quota {
 type Limit = (&'static str, usize);
 
 impl Quota {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Connections,
         Self::Members,
+        Self::Sessions,
         Self::Objects,
         Self::Registrations,
         Self::Grants,
@@ -55,6 +59,7 @@ impl Quota {
         match self {
             Self::Connections => ("process_connections", limits.process_connections),
             Self::Members => ("members", limits.members),
+            Self::Sessions => ("process_sessions", limits.process_sessions),
             Self::Objects => ("objects", limits.objects),
             Self::Registrations => ("registrations", limits.registrations),
             Self::Grants => ("grants", limits.grants),
@@ -69,6 +74,7 @@ impl Quota {
         match self {
             Self::Connections => ("user_connections", limits.user_connections),
             Self::Members => ("user_members", limits.user_members),
+            Self::Sessions => ("user_sessions", limits.user_sessions),
             Self::Objects => ("user_objects", limits.user_objects),
             Self::Registrations => ("user_registrations", limits.user_registrations),
             Self::Grants => ("user_grants", limits.user_grants),
@@ -83,6 +89,7 @@ impl Quota {
     pub(crate) fn of_broker(self, limits: &Limits) -> Option<Limit> {
         match self {
             Self::Connections => Some(("connections", limits.connections)),
+            Self::Sessions => Some(("sessions", limits.sessions)),
             Self::Members
             | Self::Objects
             | Self::Registrations
@@ -108,6 +115,7 @@ impl Quota {
         match self {
             Self::Connections => ("connections", "close one first"),
             Self::Members => ("sessions", "log one off first"),
+            Self::Sessions => ("sessions to run", "log one off first"),
             Self::Objects => ("open objects", "release some"),
             Self::Registrations => ("registrations", "unadvise some"),
             Self::Grants => ("grants that were not redeemed", "revoke some"),
@@ -120,7 +128,9 @@ impl Quota {
     /// What is answered beyond it. `MAPI_E_BUSY` is about what the process itself has.
     fn code(self, whose: Whose) -> Code {
         match (self, whose) {
-            (Self::Members, _) => Code::E_SESSION_LIMIT,
+            (Self::Members | Self::Sessions, Whose::Process(..) | Whose::User(_)) => {
+                Code::E_SESSION_LIMIT
+            }
             (Self::Connections, _) | (_, Whose::User(_) | Whose::Broker) => {
                 Code::E_NOT_ENOUGH_RESOURCES
             }
@@ -234,7 +244,8 @@ impl Broker {
         let calls = self.calls.values().map(|call| &call.then);
         let lost = self.lost.iter().map(|lost| &lost.then);
         let on_the_way = calls.chain(lost).chain(self.renewals.waiting());
-        drafts.chain(uploads).chain(on_the_way.filter_map(|then| match then {
+        let sessions = self.sessions.values().map(|session| &session.charge);
+        sessions.chain(drafts).chain(uploads).chain(on_the_way.filter_map(|then| match then {
             Then::Submitted(in_flight) => in_flight.charge.as_deref(),
             Then::Saved(
                 AfterSave::Saved { charge, .. }

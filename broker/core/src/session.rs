@@ -18,6 +18,7 @@ use sundown_protocol::reply::{LoggedOff, Peer};
 use sundown_protocol::request::{LogonFlags, QueueAction};
 use sundown_protocol::{MemberId, SessionId, SessionTag};
 
+use crate::account::Charge;
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId};
 use crate::process::ProcessId;
@@ -59,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) kept_by: BTreeSet<ProcessId>,
     /// Who waits for the session to start.
     pub(crate) waiting: Vec<Waiting>,
+    /// What pays for its providers and their threads, until it is closed.
+    pub(crate) charge: Charge,
     /// Logoffs that wait for everybody to be gone.
     pub(crate) leavers: Vec<(Asker, LoggedOff)>,
     /// Who was put out.

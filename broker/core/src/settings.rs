@@ -124,6 +124,12 @@ pub struct Limits {
     pub members: usize,
     /// Members of one user.
     pub user_members: usize,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Private sessions of one process.
+    pub process_sessions: usize,
+    /// Sessions of one user.
+    pub user_sessions: usize,
     /// Open objects of one process.
     pub objects: usize,
     /// Open objects of one user.
@@ -172,6 +178,9 @@ impl Default for Limits {
             user_connections: 12_288,
             members: 1_024,
             user_members: 65_536,
+            sessions: 4_096,
+            process_sessions: 256,
+            user_sessions: 1_024,
             objects: 100_000,
             user_objects: 1_000_000,
             registrations: 65_536,

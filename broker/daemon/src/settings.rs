@@ -117,6 +117,9 @@ struct LimitsSection {
     user_connections: Option<Spelled<Count>>,
     members: Option<Spelled<Count>>,
     user_members: Option<Spelled<Count>>,
+    sessions: Option<Spelled<Count>>,
+    process_sessions: Option<Spelled<Count>>,
+    user_sessions: Option<Spelled<Count>>,
     objects: Option<Spelled<Count>>,
     user_objects: Option<Spelled<Count>>,
     registrations: Option<Spelled<Count>>,
@@ -193,6 +196,9 @@ impl LimitsSection {
         set(&mut limits.user_connections, number(self.user_connections));
         set(&mut limits.members, number(self.members));
         set(&mut limits.user_members, number(self.user_members));
+        set(&mut limits.sessions, number(self.sessions));
+        set(&mut limits.process_sessions, number(self.process_sessions));
+        set(&mut limits.user_sessions, number(self.user_sessions));
         set(&mut limits.objects, number(self.objects));
         set(&mut limits.user_objects, number(self.user_objects));
         set(&mut limits.registrations, number(self.registrations));
@@ -287,6 +293,9 @@ mod tests {
             user_connections = 10
             members = 2
             user_members = 11
+            sessions = 19
+            process_sessions = 20
+            user_sessions = 21
             objects = 3
             user_objects = 12
             registrations = 13
@@ -329,6 +338,9 @@ mod tests {
             user_connections: 10,
             members: 2,
             user_members: 11,
+            sessions: 19,
+            process_sessions: 20,
+            user_sessions: 21,
             objects: 3,
             user_objects: 12,
             registrations: 13,

@@ -3,8 +3,11 @@
 use sundown_protocol::request::{Durability, LogoffFlags, Opening, Request, Submit};
 use sundown_protocol::{Code, Events};
 
-use super::world::{Member, World, logoff_request, secs, settings};
-use crate::settings::{Limits, Settings};
+use super::world::{Member, World, logoff_request, profile, secs, settings};
+use crate::settings::{Limits, Profile, Right, Settings};
+
+const ANNA: u32 = 2_001;
+const BEN: u32 = 2_002;
 
 fn submit_many(world: &mut World, member: Member, count: usize) {
     for _ in 0..count {
@@ -36,6 +39,77 @@ fn processes_take_turns() {
     world.let_go("store");
     assert_eq!(world.wire.delivered_to("b@x"), 2_000);
     assert_eq!(world.wire.delivered_to("m@x"), 1);
+}
+
+/// Four hundred deferred submits that wait for the store; of those that came first 256 are with the worker.
+fn fill(world: &mut World, member: Member) {
+    world.hold("store", "*");
+    submit_many(world, member, 400);
+    assert_eq!(world.waiting_calls("store"), 256);
+}
+
+/// The processes whose calls come next, one for each place that is free again.
+fn next(world: &mut World, count: usize) -> Vec<u32> {
+    let before = world.calls.len();
+    world.carry_out_some("store", count);
+    world.calls[before..].iter().filter_map(|call| call.pid).collect()
+}
+
+/// A broker of which two other users may use the profile, whose sessions share one store.
+fn users() -> World {
+    let limits = Limits { requests: 10_000, request_bytes: 1 << 40, ..Limits::default() };
+    let mut world = World::with(Settings { limits, ..settings() });
+    let access = vec![(ANNA, Right::Session), (BEN, Right::Session)];
+    world.add_profile(Profile { access, ..profile("default") });
+    world
+}
+
+fn member_as(world: &mut World, process: (u32, u8), uid: u32) -> Member {
+    let at = world.connect_image(process, uid);
+    world.logon(at)
+}
+
+/// Turns in a lane go round users, then processes as the kernel knows them: neither many processes of a user nor many images of a
+/// process have more of another's time.
+#[test]
+fn users_take_turns_then_their_processes() {
+    let mut world = users();
+    let first = member_as(&mut world, (1, 0), ANNA);
+    let image = member_as(&mut world, (1, 1), ANNA);
+    let second = member_as(&mut world, (2, 0), ANNA);
+    let third = member_as(&mut world, (3, 0), ANNA);
+    let ben = member_as(&mut world, (4, 0), BEN);
+    fill(&mut world, first);
+    for member in [image, second, third, ben] {
+        submit_many(&mut world, member, 10);
+    }
+    assert_eq!(next(&mut world, 8), [1, 4, 2, 4, 3, 4, 1, 4]);
+    world.let_all_go();
+    assert_eq!(world.wire.delivered_to("b@x"), 440);
+}
+
+/// What processes have left behind takes one turn of their user, however many they were: those that hang up and come again as another
+/// process have no more turns than one that stays, and a process that is here has its own.
+#[test]
+fn those_that_left_have_one_turn_of_their_user() {
+    let mut world = users();
+    let stays = member_as(&mut world, (1, 0), ANNA);
+    let ben = member_as(&mut world, (2, 0), BEN);
+    fill(&mut world, ben);
+    for pid in 10..30 {
+        let leaves = member_as(&mut world, (pid, 0), ANNA);
+        submit_many(&mut world, leaves, 3);
+        world.disconnect(leaves.at);
+    }
+    submit_many(&mut world, stays, 3);
+    let turns = next(&mut world, 12);
+    let of = |turns: &[u32], pids: std::ops::Range<u32>| {
+        turns.iter().filter(|pid| pids.contains(pid)).count()
+    };
+    assert_eq!((of(&turns, 2..3), of(&turns, 1..2)), (6, 3), "{turns:?}");
+    assert_eq!(of(&turns, 10..30), 3, "{turns:?}");
+    world.let_all_go();
+    assert_eq!(world.wire.delivered_to("b@x"), 463);
 }
 
 /// design §1: overdraft of the credit ends that connection, and only that.

@@ -6,7 +6,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{Code, Events, Fault, Reply, SubmitKey, Token, UploadId, frame};
 
-use super::world::{Member, OWNER, World, profile, secs, settings};
+use super::world::{Member, OWNER, World, logon_request, profile, secs, settings};
 use crate::quota::Quota;
 use crate::settings::{Limits, Right, Settings};
 
@@ -689,4 +689,71 @@ fn images_cost_no_other_process_its_host() {
         assert_eq!(world.query(add_in).expect_err("it is no host").code, Code::E_NO_ACCESS);
     }
     leaves_nothing(world);
+}
+
+/// design §8 *quotas*: a private session costs threads. One counts from its logon until it is closed, for the process, its user and
+/// the broker; a shared one for its user and the broker.
+#[test]
+fn sessions_are_counted_until_they_are_closed() {
+    let limits = Limits { process_sessions: 2, user_sessions: 3, sessions: 4, ..Limits::default() };
+    let mut world = shared(limits);
+    let private = |world: &mut World, at| {
+        world.try_logon(at, None, LogonFlags::NEW_SESSION).map(|on| (on.member, on.session))
+    };
+    let at = [0, 1].map(|image| world.connect_image((1, image), ANNA));
+    let (first, session) = private(&mut world, at[0]).expect("the first");
+    private(&mut world, at[1]).expect("the second");
+    let fault = private(&mut world, at[0]).expect_err("two are its limit");
+    assert_eq!(fault.code, Code::E_SESSION_LIMIT);
+    assert!(fault.message.contains("(process_sessions)"), "{}", fault.message);
+    // The shared one is the user's, and joining it costs nothing.
+    let shared = world.logon(at[0]);
+    let other = world.connect_as(2, ANNA);
+    world.logon(other);
+    let fault = private(&mut world, other).expect_err("three are the user's limit");
+    assert_eq!(fault.code, Code::E_SESSION_LIMIT);
+    assert!(fault.message.contains("(user_sessions)"), "{}", fault.message);
+    let ben = world.connect_as(3, BEN);
+    world.logon(ben);
+    let fault = private(&mut world, ben).expect_err("four are the broker's limit");
+    assert_eq!(fault.code, Code::E_NOT_ENOUGH_RESOURCES);
+    assert!(fault.message.contains("(sessions)"), "{}", fault.message);
+    world.assert_counts();
+    // It counts until its providers have logged off.
+    world.hold("relay", "Logoff");
+    world.logoff(Member { at: at[0], id: first, session });
+    assert!(private(&mut world, at[0]).is_err(), "its threads are there");
+    world.let_go("relay");
+    world.settle();
+    private(&mut world, at[0]).expect("there is room again");
+    world.logoff(shared);
+    leaves_nothing(world);
+}
+
+/// Logons that are sent at once, before the first is answered, get no further than one after the other, nor do their threads; a
+/// client that hangs up meanwhile goes on paying, and one that is refused does not.
+#[test]
+fn logons_under_way_are_counted() {
+    for flags in [LogonFlags::NEW_SESSION, LogonFlags::default()] {
+        let mut world = shared(Limits { members: 3, ..Limits::default() });
+        world.hold_profiles = true;
+        let at = [0, 1].map(|image| world.connect_image((1, image), ANNA));
+        let asked: Vec<_> =
+            (0..5).map(|n| (at[n % 2], world.ask(at[n % 2], logon_request(None, flags)))).collect();
+        let refused = |world: &mut World| {
+            let refused = asked.iter().filter_map(|(at, id)| world.answer(*at, *id));
+            refused.map(|answer| answer.expect_err("no profile is read").code).collect::<Vec<_>>()
+        };
+        assert_eq!(refused(&mut world), [Code::E_SESSION_LIMIT; 2], "{flags:?}");
+        world.assert_counts();
+        world.disconnect(at[0]);
+        let again = world.connect_image((1, 2), ANNA);
+        let more = world.ask(again, logon_request(None, flags));
+        assert!(world.answer(again, more).expect("refused").is_err(), "three are under way");
+        world.assert_counts();
+        world.hold_profiles = false;
+        world.settle();
+        world.logon_with(again, "default", flags);
+        leaves_nothing(world);
+    }
 }

@@ -9,13 +9,14 @@ use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId, SessionI
 
 use super::{Called, Store, World, secs};
 use crate::account::{AccountId, Charge, Used};
+use crate::connection::Counts;
 use crate::engine::Engine;
 use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
 use crate::member::Member;
-use crate::process::Departure;
+use crate::process::{Departure, Held};
 use crate::provider::{ProviderCall, ProviderType, StoreWrite, TransportCall};
 use crate::quota::Quota;
-use crate::session::ProviderState;
+use crate::session::{ProviderState, Waiting};
 
 /// What is remembered of what was seen.
 #[derive(Debug, Clone, Default)]
@@ -292,6 +293,12 @@ impl World {
                     used.add(Quota::Grants, member.waiting_grants.len());
                 }
             }
+        }
+        let waiting = broker.sessions.values().flat_map(|session| &session.waiting);
+        let held = broker.processes.iter().flat_map(|process| &process.held);
+        let askers = waiting.map(Waiting::asker).chain(held.map(Held::asker));
+        for asker in askers.filter(|asker| asker.counts == Counts::Member) {
+            counts.entry(asker.account).or_default().0.add(Quota::Members, 1);
         }
         for (account, what, count) in broker.charges().map(Charge::parts) {
             counts.entry(account).or_default().0.add(what, count);

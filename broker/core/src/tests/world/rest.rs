@@ -31,6 +31,7 @@ impl Session {
             evicted,
             // What it is, and how it began and will end.
             tag: _,
+            charge: _,
             sharing: _,
             adopted: _,
             mail: _,
