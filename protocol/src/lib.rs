@@ -18,6 +18,9 @@ pub mod reply;
 pub mod request;
 pub mod version;
 
+#[cfg(test)]
+mod words;
+
 pub use code::{Code, Fault, FaultDetail};
 pub use id::{
     AdviseId, Correlation, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag,

@@ -866,3 +866,27 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_has_a_word_of_its_own() {
+        assert_eq!(crate::words::of(&Folder::ALL), Folder::ALL.map(Folder::name));
+    }
+
+    #[test]
+    fn a_flag_that_means_something_is_known() {
+        let logon = [LogonFlags::NEW_SESSION, LogonFlags::NO_MAIL, LogonFlags::TIMEOUT_SHORT];
+        assert_eq!(logon.iter().map(|flag| flag.0).sum::<u32>(), LogonFlags::KNOWN);
+        let logoff = [
+            LogoffFlags::SHARED,
+            LogoffFlags::UI,
+            LogoffFlags::FORCE,
+            LogoffFlags::WAIT,
+            LogoffFlags::CRITICAL,
+        ];
+        assert_eq!(logoff.iter().map(|flag| flag.0).sum::<u32>(), LogoffFlags::KNOWN);
+    }
+}
