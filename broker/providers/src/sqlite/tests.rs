@@ -1197,6 +1197,26 @@ fn an_older_store_is_brought_up_to_date() {
     assert_eq!(version, 6);
 }
 
+/// A store that cannot be brought up to date keeps the tables that it has: an earlier release still opens it.
+#[test]
+fn an_upgrade_that_fails_changes_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    // The columns that the steps from here on add are there.
+    fixture.writer().pragma_update(None, "user_version", 1).expect("it says so");
+    let path = fixture.path();
+    drop(fixture.store);
+    let tables = || -> (String, i32) {
+        let connection = Connection::open(&path).expect("the file opens");
+        let select =
+            "SELECT group_concat(sql, ';'), user_version FROM sqlite_schema, pragma_user_version";
+        connection.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("tables")
+    };
+    let before = tables();
+    assert!(SqliteStore::new(&spec(path.clone())).logon().is_err());
+    assert_eq!(tables(), before);
+}
+
 /// The sums of schemas 3 to 5 are others than today's, and still tell what is damaged.
 #[test]
 fn sums_of_an_older_store_are_understood() {
