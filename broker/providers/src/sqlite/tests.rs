@@ -689,6 +689,8 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
         "Status: 5.1.1",
         "Subject: Hello",
         "To: anna@example.org",
+        // Of the head of the message, which comes back.
+        "Message-ID: <y>",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
@@ -1396,6 +1398,16 @@ fn another_program_that_writes_is_waited_for_or_named() {
     assert_eq!(code(&answers[0]), Some(Code::E_NO_ACCESS));
     other.execute_batch("ROLLBACK").expect("it unlocks");
     fixture.write(save(1, inline("x"))).expect("it is saved");
+}
+
+#[test]
+fn a_flush_of_what_is_durable_waits_for_no_other_program() {
+    let mut fixture = Fixture::new();
+    fixture.writer().busy_timeout(std::time::Duration::ZERO).expect("no patience");
+    fixture.batch(vec![save(1, inline("x")), StoreWrite::Flush]);
+    let other = Connection::open(fixture.path()).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it locks");
+    assert_eq!(fixture.write(StoreWrite::Flush), Ok(ProviderAnswer::Done));
 }
 
 #[test]
