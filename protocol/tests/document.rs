@@ -304,3 +304,18 @@ fn what_must_arrive_is_not_dropped() {
         assert_eq!(event.may_be_dropped(), !kept, "{name}");
     }
 }
+
+/// What a process needs in order to leave, and to see why it cannot, is answered although the credit is spent.
+#[test]
+fn the_requests_that_the_document_calls_free_are_free() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("PROTOCOL.md is there");
+    let sentence =
+        "\n`Logoff`, `Unadvise`, `Release`, the three of fast shutdown and `Status` cost no credit";
+    assert!(document.contains(sentence), "the document calls others free");
+    for request in samples::requests() {
+        let name = request.name();
+        let shutdown = ["QueryFastShutdown", "NotifyProcessShutdown", "DoFastShutdown"];
+        let free = sentence.contains(&format!("`{name}`")) || shutdown.contains(&name);
+        assert_eq!(request.is_free(), free, "{name}");
+    }
+}
