@@ -183,3 +183,25 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_failures_and_warnings_are_successes() {
+        for &(code, name) in Code::ALL {
+            assert_eq!(code.is_failure(), name.contains("_E_"), "{name}");
+            assert_eq!(code.name(), name);
+        }
+        assert_eq!(Code(0x8004_9999).name(), Code::E_CALL_FAILED.name());
+    }
+
+    #[test]
+    fn a_fault_is_shown_with_its_words_its_code_and_its_number() {
+        let fault = Fault::new(Code::E_NOT_FOUND, "there is no profile work")
+            .with(FaultDetail::Providers(vec!["smtp".into()]));
+        assert_eq!(fault.to_string(), "there is no profile work (MAPI_E_NOT_FOUND 0x8004010F)");
+        assert_eq!(fault.detail, FaultDetail::Providers(vec!["smtp".into()]));
+    }
+}

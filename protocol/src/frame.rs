@@ -107,4 +107,39 @@ mod tests {
         assert!(read(&mut &[4, 0, 0, 0, 1, 2, 3, 4][..], &mut payload).expect("whole"));
         assert_eq!(payload, [1, 2, 3, 4]);
     }
+
+    /// Fails as the list says, once each, and then gives the bytes.
+    struct Failing<'a>(Vec<io::ErrorKind>, &'a [u8]);
+
+    impl Read for Failing<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.pop().map_or_else(|| self.1.read(into), |kind| Err(kind.into()))
+        }
+    }
+
+    #[test]
+    fn a_signal_does_not_end_reading_and_a_failure_does() {
+        let bytes = [4, 0, 0, 0, 1, 2, 3, 4];
+        let mut payload = Vec::new();
+        let mut interrupted = Failing(vec![io::ErrorKind::Interrupted], &bytes);
+        assert!(read(&mut interrupted, &mut payload).expect("read again"));
+        assert_eq!(payload, [1, 2, 3, 4]);
+        let mut broken = Failing(vec![io::ErrorKind::ConnectionReset], &bytes);
+        let failed = read(&mut broken, &mut payload).expect_err("the connection is gone");
+        assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_frame_is_written_as_it_is() {
+        let mut written = Vec::new();
+        write(&mut written, &[4, 0, 0, 0, 1, 2, 3, 4]).expect("a vector takes it");
+        assert_eq!(written, [4, 0, 0, 0, 1, 2, 3, 4]);
+    }
+
+    /// Clients cut a body into pieces of this size, and a frame has room for what stands around one.
+    #[test]
+    fn the_largest_piece_of_a_body_is_256_kib() {
+        assert_eq!(MAX_BLOB, 256 * 1024);
+        assert!(MAX_BLOB < MAX_PAYLOAD as usize);
+    }
 }

@@ -194,3 +194,57 @@ impl fmt::Display for InvalidId {
 }
 
 impl std::error::Error for InvalidId {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sign is no digit, though Rust's parser of numbers takes one.
+    #[test]
+    fn ids_are_read_as_they_are_written_and_nothing_else_is_read() {
+        let digits = "0123456789abcdef0123456789abcdef";
+        let number = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+        assert_eq!(digits.parse(), Ok(Token(number)));
+        assert_eq!(Token(number).to_string(), digits);
+        assert_eq!(digits.parse(), Ok(SubmitKey(number)));
+        assert_eq!("f".parse(), Ok(SubmitKey(15)));
+        let entry = EntryId { store: 0xA1, record: number };
+        assert_eq!(entry.to_string().parse(), Ok(entry));
+        assert_eq!(ObjectId { place: 3, generation: 1 }.to_string(), "o3.1");
+
+        for wrong in [
+            "",
+            "+",
+            "g",
+            "+1",
+            &digits[..31],
+            &format!("{digits}0"),
+            &format!("+{}", &digits[1..]),
+        ] {
+            assert!(wrong.parse::<Token>().is_err(), "token {wrong}");
+            let short = wrong == &digits[..31];
+            assert_eq!(wrong.parse::<SubmitKey>().is_ok(), short, "key {wrong}");
+        }
+        for wrong in [
+            "",
+            "+",
+            &format!("+00000a1{digits}"),
+            &format!("000000a1+{}", &digits[1..]),
+            &entry.to_string()[1..],
+        ] {
+            assert!(wrong.parse::<EntryId>().is_err(), "entry {wrong}");
+        }
+        let unicode = format!("{}ä{}", "0".repeat(7), "0".repeat(31));
+        assert!(unicode.parse::<EntryId>().is_err(), "the cut is within a letter");
+    }
+
+    #[test]
+    fn a_text_that_is_no_id_is_refused_with_the_form_of_one() {
+        let said = |refused: InvalidId| refused.to_string();
+        assert_eq!(said("x".parse::<Token>().expect_err("no")), "a token is 32 hexadecimal digits");
+        let key = said("x".parse::<SubmitKey>().expect_err("no"));
+        assert_eq!(key, "a submit key is 1 to 32 hexadecimal digits");
+        let entry = said("x".parse::<EntryId>().expect_err("no"));
+        assert_eq!(entry, "an entry identifier is 40 hexadecimal digits");
+    }
+}

@@ -19,6 +19,9 @@ pub mod request;
 pub mod seen;
 pub mod version;
 
+#[cfg(test)]
+mod words;
+
 pub use code::{Code, Fault, FaultDetail};
 pub use id::{
     AdviseId, Correlation, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag,

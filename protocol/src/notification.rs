@@ -217,7 +217,7 @@ impl Events {
 
     /// Everything a client may register for.
     pub const fn all() -> Self {
-        Self(0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x100 | 0x8000_0000)
+        Self(0x8000_013F)
     }
 
     /// Whether every event of `other` is in the set.
@@ -346,6 +346,43 @@ mod tests {
             assert_eq!(lost.clone().in_version(version), std::slice::from_ref(&shared));
             assert_eq!(Event::Evicted.in_version(version), [Event::Evicted]);
         }
+    }
+
+    #[test]
+    fn a_set_of_events_has_its_parts_and_nothing_else() {
+        let set = Events::NEW_MAIL | Events::EXTENDED;
+        assert!(set.contains(Events::NEW_MAIL) && set.contains(Events::EXTENDED));
+        assert!(set.contains(set) && set.contains(Events::default()));
+        assert!(!set.contains(Events::CRITICAL_ERROR) && !Events::NEW_MAIL.contains(set));
+        assert!(!Events::all().contains(Events::STATUS_OBJECT_MODIFIED), "NOTIF-12");
+    }
+
+    #[test]
+    fn a_word_that_is_said_twice_is_one_event() {
+        assert_eq!("new-mail,new-mail".parse(), Ok(Events::NEW_MAIL));
+        let refused = "new-mail,gossip".parse::<Events>().expect_err("no event");
+        assert!(refused.to_string().starts_with("there is no event \"gossip\"; the events are"));
+    }
+
+    /// Scripts compare the words of `--json` with each other.
+    #[test]
+    fn every_reason_has_a_word_of_its_own() {
+        let ends = [
+            EndReason::SharedLogoff,
+            EndReason::BrokerStopped,
+            EndReason::BrokerLost,
+            EndReason::ReferenceLost,
+            EndReason::StoreLost,
+        ];
+        let leaves = [
+            LeaveReason::LoggedOff,
+            LeaveReason::FastShutdown,
+            LeaveReason::Disconnected,
+            LeaveReason::Evicted,
+            LeaveReason::BrokerStopped,
+        ];
+        assert_eq!(crate::words::of(&ends), ends.map(EndReason::name));
+        assert_eq!(crate::words::of(&leaves), leaves.map(LeaveReason::name));
     }
 
     /// Many departures in one notice are told one by one to a client of an earlier version, and count as many where they are missed.

@@ -571,3 +571,39 @@ pub struct Place {
     /// Its folder.
     pub folder: Folder,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scripts compare the words of `--json` with each other.
+    #[test]
+    fn every_state_and_every_end_has_a_word_of_its_own() {
+        let states = SubmissionState::ALL;
+        let ends = [End::Stopped, End::Failed, End::Killed, End::MachineDown];
+        assert_eq!(crate::words::of(&states), states.map(SubmissionState::name));
+        assert_eq!(crate::words::of(&ends), ends.map(End::name));
+    }
+
+    #[test]
+    fn every_resource_has_a_number_and_a_word_of_its_own() {
+        let resources = [
+            Resource::StoreProvider,
+            Resource::AddressBook,
+            Resource::AddressBookProvider,
+            Resource::TransportProvider,
+            Resource::Spooler,
+            Resource::Subsystem,
+        ];
+        assert_eq!(resources.map(Resource::number), [33, 34, 35, 36, 37, 39]);
+        let words = ["store", "address-books", "address-book", "transport", "spooler", "subsystem"];
+        assert_eq!(resources.map(Resource::name), words);
+    }
+
+    #[test]
+    fn only_what_was_sent_returned_or_taken_back_is_final() {
+        let is_final = SubmissionState::ALL.into_iter().filter(|state| state.is_final());
+        let expected = [SubmissionState::Sent, SubmissionState::Bounced, SubmissionState::Aborted];
+        assert_eq!(is_final.collect::<Vec<_>>(), expected);
+    }
+}

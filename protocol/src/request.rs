@@ -317,7 +317,7 @@ impl LogonFlags {
     /// `MAPI_TIMEOUT_SHORT`: `MAPI_E_TIMEOUT` instead of waiting for a session that is starting.
     pub const TIMEOUT_SHORT: Self = Self(0x0010_0000);
     /// Every bit that means something.
-    pub const KNOWN: u32 = Self::NEW_SESSION.0 | Self::NO_MAIL.0 | Self::TIMEOUT_SHORT.0;
+    pub const KNOWN: u32 = 0x0010_8002;
 }
 
 /// Arguments of `IMAPISession::Logoff`.
@@ -348,8 +348,7 @@ impl LogoffFlags {
     /// Because of a critical error: what was asked of a drain is skipped, whatever else is said.
     pub const CRITICAL: Self = Self(0x400);
     /// Every bit that means something.
-    pub const KNOWN: u32 =
-        Self::SHARED.0 | Self::UI.0 | Self::FORCE.0 | Self::WAIT.0 | Self::CRITICAL.0;
+    pub const KNOWN: u32 = 0x703;
 }
 
 /// What a registration is for.
@@ -864,5 +863,29 @@ impl Request {
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_has_a_word_of_its_own() {
+        assert_eq!(crate::words::of(&Folder::ALL), Folder::ALL.map(Folder::name));
+    }
+
+    #[test]
+    fn a_flag_that_means_something_is_known() {
+        let logon = [LogonFlags::NEW_SESSION, LogonFlags::NO_MAIL, LogonFlags::TIMEOUT_SHORT];
+        assert_eq!(logon.iter().map(|flag| flag.0).sum::<u32>(), LogonFlags::KNOWN);
+        let logoff = [
+            LogoffFlags::SHARED,
+            LogoffFlags::UI,
+            LogoffFlags::FORCE,
+            LogoffFlags::WAIT,
+            LogoffFlags::CRITICAL,
+        ];
+        assert_eq!(logoff.iter().map(|flag| flag.0).sum::<u32>(), LogoffFlags::KNOWN);
     }
 }

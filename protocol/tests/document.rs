@@ -15,7 +15,7 @@ use sundown_protocol::request::{
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, MemberId, Notification, Reply, Request, RequestId,
-    SessionId, SubmitKey, codec,
+    SessionId, SubmitKey, Version, codec,
 };
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../PROTOCOL.md");
@@ -230,5 +230,92 @@ fn tags_are_the_places_in_the_lists() {
         let tag = u32::from_le_bytes(frame[at..at + 4].try_into().expect("four bytes"));
         let (_, variants) = samples::ENUMS.iter().find(|(e, _)| *e == of).expect("it is listed");
         assert_eq!(variants.iter().position(|v| *v == variant), Some(tag as usize), "{name}");
+    }
+}
+
+/// The row of a variant in the section of its enum.
+fn row_of<'a>(document: &'a str, of: &str, variant: &str) -> &'a str {
+    let section = document.split(&format!("\n### `{of}`")).nth(1).expect("there is such a section");
+    let mut rows = section.lines();
+    rows.find(|line| line.contains(&format!(" | `{variant}` |"))).expect("it has a row")
+}
+
+/// Of a request that the first version lacks, the document says which version brought it.
+#[test]
+fn every_request_is_described_with_its_version() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("PROTOCOL.md is there");
+    for request in samples::requests() {
+        let row = row_of(&document, "Request", request.name());
+        let said = match request.since() {
+            Version::V1 => !row.contains("from version"),
+            Version::V2 => row.contains("from version 2 on"),
+            Version::V3 => row.contains("from version 3 on"),
+        };
+        assert!(said, "{} is there since {:?}: {row}", request.name(), request.since());
+    }
+}
+
+/// The bits of a set of events, their words, and that a client may register for all of them.
+#[test]
+fn every_kind_of_event_is_described_with_its_bit() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("PROTOCOL.md is there");
+    let section = document.split("\n### Events\n").nth(1).expect("there is such a section");
+    let mut all = Events::default();
+    for row in
+        section.lines().skip_while(|l| !l.starts_with("| `0x")).take_while(|l| l.starts_with('|'))
+    {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let bit = u32::from_str_radix(cells[1].trim_start_matches("0x"), 16).expect("a bit");
+        assert_eq!(cells[2].parse(), Ok(Events(bit)), "{row}");
+        assert!(!all.contains(Events(bit)), "two words for one bit: {row}");
+        all = all | Events(bit);
+    }
+    assert_eq!(all, Events::all());
+}
+
+/// A registration for the bit of an event is told of it. What has no bit is told to the member it is about.
+#[test]
+fn every_event_is_told_for_the_bit_that_the_document_names() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("PROTOCOL.md is there");
+    let bits = [
+        ("`fnevCriticalError`", Events::CRITICAL_ERROR),
+        ("`fnevNewMail`", Events::NEW_MAIL),
+        ("`fnevObjectCreated`", Events::OBJECT_CREATED),
+        ("`fnevObjectModified`", Events::OBJECT_MODIFIED),
+        ("`fnevObjectMoved`", Events::OBJECT_MOVED),
+        ("`fnevObjectDeleted`", Events::OBJECT_DELETED),
+        ("`fnevTableModified`", Events::TABLE_MODIFIED),
+        ("`fnevExtended`", Events::EXTENDED),
+    ];
+    for event in samples::events() {
+        let row = row_of(&document, "Event", samples::event_name(&event));
+        let named = bits.iter().find(|(name, _)| row.contains(name)).map(|(_, bit)| *bit);
+        let own = matches!(event, Event::Durable(_));
+        assert_eq!(event.mask(), named.filter(|_| !own), "{row}");
+    }
+}
+
+/// What tells of an end, and what the library itself needs, arrives even at a client that does not read.
+#[test]
+fn what_must_arrive_is_not_dropped() {
+    for event in samples::events() {
+        let name = samples::event_name(&event);
+        let kept = ["CriticalError", "Evicted", "Lagged", "Ticket", "Session"].contains(&name);
+        assert_eq!(event.may_be_dropped(), !kept, "{name}");
+    }
+}
+
+/// What a process needs in order to leave, and to see why it cannot, is answered although the credit is spent.
+#[test]
+fn the_requests_that_the_document_calls_free_are_free() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("PROTOCOL.md is there");
+    let sentence =
+        "\n`Logoff`, `Unadvise`, `Release`, the three of fast shutdown and `Status` cost no credit";
+    assert!(document.contains(sentence), "the document calls others free");
+    for request in samples::requests() {
+        let name = request.name();
+        let shutdown = ["QueryFastShutdown", "NotifyProcessShutdown", "DoFastShutdown"];
+        let free = sentence.contains(&format!("`{name}`")) || shutdown.contains(&name);
+        assert_eq!(request.is_free(), free, "{name}");
     }
 }

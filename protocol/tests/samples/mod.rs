@@ -29,7 +29,7 @@ macro_rules! names {
         /// All variants, in the order of their tags.
         pub(crate) const $list: &[&str] = &[$(stringify!($variant)),*];
 
-        fn $name(value: &$enum) -> &'static str {
+        pub(crate) fn $name(value: &$enum) -> &'static str {
             match value { $($enum::$variant $fields => stringify!($variant)),* }
         }
     };
@@ -339,7 +339,7 @@ fn replies() -> Vec<Reply> {
     ]
 }
 
-fn events() -> Vec<Event> {
+pub(crate) fn events() -> Vec<Event> {
     vec![
         Event::CriticalError {
             code: Code::E_END_OF_SESSION,

@@ -122,8 +122,8 @@ fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
         let mut before = 0;
         for _ in 0..PASSES {
             let Some(Moved { in_log, moved }) = passive(connection, health) else { break };
-            // A pass does not say what came while it ran; the next one has to move that.
-            let came = if in_log < before { in_log } else { in_log - before };
+            // A pass does not say what came while it ran; the next one has to move that. A log that is shorter started over.
+            let came = in_log.checked_sub(before).unwrap_or(in_log);
             if came <= FEW.max(in_log / FEW_OF_ALL) {
                 health.left.store(true, Ordering::Release);
                 break;

@@ -330,7 +330,7 @@ impl Lost {
 
 /// Moves a log without a name into its database. Whether all of it was moved. A checkpoint that runs beside it is waited for:
 /// `SQLite` says at once that it is busy.
-fn moves_log(connection: &Connection) -> bool {
+pub(super) fn moves_log(connection: &Connection) -> bool {
     let until = Instant::now() + PATIENCE;
     loop {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";

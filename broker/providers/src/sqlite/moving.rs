@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rusqlite::Connection;
 use sundown_core::provider::{Effect, Intent, Scope, StoreRead, SubmissionState, SubmissionUpdate};
 use tempfile::TempDir;
 
@@ -466,4 +467,23 @@ fn nothing_is_lost_in_an_ordinary_life() {
         moving.fixture.write(update(1, SubmissionState::Deferred)).expect("it is updated");
     }
     assert_eq!(copies(moving.home.path()).len(), 0);
+}
+
+/// A reader that holds up moving the log for a moment is waited for. `SQLite` calls `leave` when it meets the reader, and then
+/// says that it is busy.
+#[test]
+fn a_log_is_moved_although_it_is_busy_at_first() {
+    static READER: Mutex<Option<Connection>> = Mutex::new(None);
+    fn leave(_: i32) -> bool {
+        READER.lock().expect("nothing panics with it").take();
+        false
+    }
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    let reader = Connection::open(fixture.path()).expect("it opens");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").expect("it reads");
+    *READER.lock().expect("nothing panics with it") = Some(reader);
+    fixture.writer_mut().busy_handler(Some(leave)).expect("it is called");
+    assert!(moved::moves_log(fixture.writer()), "it was not tried again");
+    assert!(READER.lock().expect("nothing panics with it").is_none(), "it was not in the way");
 }

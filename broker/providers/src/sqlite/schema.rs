@@ -145,7 +145,8 @@ pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(pragma(connection, "application_id")? == APPLICATION)
 }
 
-/// Makes the tables unless they are there; refuses what is not ours or is newer than we are.
+/// Makes the tables unless they are there; refuses what is not ours or is newer than we are. Where it fails the connection is
+/// to be closed, which undoes what was begun.
 pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     let application: i32 = pragma(connection, "application_id")?;
     let version: i32 = pragma(connection, "user_version")?;
@@ -199,20 +200,12 @@ fn create(connection: &Connection) -> Result<(), Failure> {
          PRAGMA user_version = {VERSION};
          COMMIT;"
     );
-    let made = connection.execute_batch(&script);
-    if made.is_err() && !connection.is_autocommit() {
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    Ok(made?)
+    Ok(connection.execute_batch(&script)?)
 }
 
 /// All steps or none: a crash in between leaves the older schema.
 fn upgrade(connection: &Connection, version: i32) -> Result<(), Failure> {
-    let made = step_up(connection, version);
-    if made.is_err() && !connection.is_autocommit() {
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    let mended = made?;
+    let mended = step_up(connection, version)?;
     if mended != Mended::default() {
         let Mended { empty, lost } = mended;
         tracing::warn!(

@@ -689,6 +689,8 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
         "Status: 5.1.1",
         "Subject: Hello",
         "To: anna@example.org",
+        // Of the head of the message, which comes back.
+        "Message-ID: <y>",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
@@ -1197,6 +1199,26 @@ fn an_older_store_is_brought_up_to_date() {
     assert_eq!(version, 6);
 }
 
+/// A store that cannot be brought up to date keeps the tables that it has: an earlier release still opens it.
+#[test]
+fn an_upgrade_that_fails_changes_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    // The columns that the steps from here on add are there.
+    fixture.writer().pragma_update(None, "user_version", 1).expect("it says so");
+    let path = fixture.path();
+    drop(fixture.store);
+    let tables = || -> (String, i32) {
+        let connection = Connection::open(&path).expect("the file opens");
+        let select =
+            "SELECT group_concat(sql, ';'), user_version FROM sqlite_schema, pragma_user_version";
+        connection.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("tables")
+    };
+    let before = tables();
+    assert!(SqliteStore::new(&spec(path.clone())).logon().is_err());
+    assert_eq!(tables(), before);
+}
+
 /// The sums of schemas 3 to 5 are others than today's, and still tell what is damaged.
 #[test]
 fn sums_of_an_older_store_are_understood() {
@@ -1376,6 +1398,16 @@ fn another_program_that_writes_is_waited_for_or_named() {
     assert_eq!(code(&answers[0]), Some(Code::E_NO_ACCESS));
     other.execute_batch("ROLLBACK").expect("it unlocks");
     fixture.write(save(1, inline("x"))).expect("it is saved");
+}
+
+#[test]
+fn a_flush_of_what_is_durable_waits_for_no_other_program() {
+    let mut fixture = Fixture::new();
+    fixture.writer().busy_timeout(std::time::Duration::ZERO).expect("no patience");
+    fixture.batch(vec![save(1, inline("x")), StoreWrite::Flush]);
+    let other = Connection::open(fixture.path()).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it locks");
+    assert_eq!(fixture.write(StoreWrite::Flush), Ok(ProviderAnswer::Done));
 }
 
 #[test]
@@ -1690,6 +1722,9 @@ fn an_older_store_with_much_room_is_written_anew() {
     for record in (2..=100).chain(2..=100) {
         fixture.write(StoreWrite::Delete { record }).expect("it is deleted");
     }
+    let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
+    // Otherwise it would be asked for more again and again.
+    assert_eq!(writer.give_back(), Ok(purge::Slices::Done), "it cannot give pages back one by one");
     fixture.reopen();
     assert_eq!(fixture.sql("SELECT auto_vacuum FROM pragma_auto_vacuum()"), 2);
     assert!(fixture.sql("SELECT page_count FROM pragma_page_count()") < before / 10);
