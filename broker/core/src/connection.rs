@@ -274,7 +274,9 @@ mod tests {
             for member in &order {
                 connection.remember(*member, LeaveReason::Evicted);
             }
-            order.iter().for_each(|reference| connection.remember_lost(*reference));
+            for reference in &order {
+                connection.remember_lost(*reference);
+            }
             connection.remember(MemberId(0), LeaveReason::LoggedOff);
             let forgotten: Vec<_> =
                 order.iter().filter(|m| connection.why_gone(**m).is_none()).collect();

@@ -358,13 +358,11 @@ impl Broker {
         action: QueueAction,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        match profile {
-            Some(profile) => self.queue_in(asker, profile, action, turn),
-            None => {
-                let newest = self.sessions.keys().next_back().copied().unwrap_or(SessionId(0));
-                self.queues(asker, action, (SessionId(0), newest), turn)
-            }
+        if let Some(profile) = profile {
+            return self.queue_in(asker, profile, action, turn);
         }
+        let newest = self.sessions.keys().next_back().copied().unwrap_or(SessionId(0));
+        self.queues(asker, action, (SessionId(0), newest), turn)
     }
 
     /// The queues of all stores, when those sessions behind one and up to the newest that are opening stores have done so: what is in

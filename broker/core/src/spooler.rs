@@ -825,13 +825,11 @@ fn lacks_transport(session: &Session, submission: &Submission) -> bool {
 fn transport_for<'a>(session: &'a Session, recipient: &Recipient) -> Option<(usize, &'a Provider)> {
     let transports = session.providers.iter().enumerate();
     let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
-    match &recipient.intent {
-        Some(intent) => transports.find(|(_, p)| p.name == intent.transport),
-        None => {
-            let profile = session.profile();
-            transports.find(|(_, p)| profile.transports[p.transport].takes(&recipient.address))
-        }
+    if let Some(intent) = &recipient.intent {
+        return transports.find(|(_, p)| p.name == intent.transport);
     }
+    let profile = session.profile();
+    transports.find(|(_, p)| profile.transports[p.transport].takes(&recipient.address))
 }
 
 /// Finds a transport for each recipient that is not settled.
