@@ -565,13 +565,18 @@ fn starts(world: &mut World, pid: u32, profile: &str) {
 #[test]
 fn a_session_that_cannot_start_is_passed_over() {
     let (mut world, member, entry) = beside_slow_stores();
-    world.script("slow.Logon", &[Step::Refuses, Step::Refuses]);
-    starts(&mut world, 2, "b");
+    let codes = [Code::E_DISK_ERROR; 4];
+    world.store("b").failures.insert("Logon", codes.into());
+    let at = world.connect(2);
+    let logon = world.ask(at, logon_request(Some("b"), LogonFlags::default()));
+    world.settle();
     let asked = asks_for_all(&mut world, member.at);
     world.settle();
     assert_eq!(listed(&mut world, member.at, asked), None, "a store is being opened");
     world.let_go("slow");
     assert_eq!(listed(&mut world, member.at, asked), Some(vec![entry]));
+    let refused = world.answer(at, logon).expect("answered").expect_err("its store fails");
+    assert_eq!(refused.code, Code::E_DISK_ERROR);
 }
 
 /// Sessions that begin to start later are not waited for, however many do.
