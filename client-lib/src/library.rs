@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sundown_protocol::notification::{EndReason, Event};
 use sundown_protocol::reply::{Previous, QueueRow, Status, SubmissionState};
-use sundown_protocol::request::{QueueAction, Repeat, Request};
+use sundown_protocol::request::{QueueAction, Repeat, Request, StatusCursor};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, Notification, Reply, RequestId, Version};
 
 use crate::autostart::{self, NotStarted};
@@ -742,8 +742,45 @@ impl Library {
     }
 
     pub(crate) fn status(self: &Arc<Self>) -> Result<Status, Error> {
-        match self.call(None, |_| Ok(Request::Status))? {
-            Reply::Status(status) => Ok(*status),
+        let mut after = StatusCursor::default();
+        let mut whole: Option<Status> = None;
+        loop {
+            let (page, next) = self.status_page(after)?;
+            let status = match whole.take() {
+                Some(mut begun) if begun.is_of_broker_of(&page) => {
+                    begun.append(page);
+                    begun
+                }
+                // Another broker knows nothing of that cursor.
+                Some(_) => {
+                    after = StatusCursor::default();
+                    continue;
+                }
+                None => page,
+            };
+            match next {
+                None => return Ok(status),
+                Some(next) if next > after => (after, whole) = (next, Some(status)),
+                Some(_) => return Err(unexpected()),
+            }
+        }
+    }
+
+    /// A page of the status; of a broker of an older version all that it shows.
+    fn status_page(
+        self: &Arc<Self>,
+        after: StatusCursor,
+    ) -> Result<(Status, Option<StatusCursor>), Error> {
+        let reply = self.call(None, |link| {
+            Ok(if link.speaks(Version::V3) {
+                Request::StatusPage { after }
+            } else {
+                Request::Status
+            })
+        })?;
+        match reply {
+            Reply::StatusPage { status, next } => Ok((*status, next)),
+            Reply::Status(status) => Ok((*status, None)),
             _ => Err(unexpected()),
         }
     }

@@ -179,7 +179,7 @@ fn number(request: &Request) -> usize {
         Request::Grant { .. } => 24,
         Request::Redeem { .. } => 25,
         Request::Revoke { .. } => 26,
-        Request::Status => 27,
+        Request::Status | Request::StatusPage { .. } => 27,
         Request::Queue { action, .. } => match action {
             QueueAction::List { .. } => 28,
             QueueAction::Show(_) => 29,
@@ -242,8 +242,8 @@ fn in_queue() -> Reply {
     Reply::Queue { rows: vec![row], next: None }
 }
 
-fn status() -> Reply {
-    Reply::Status(Box::new(Status {
+fn status() -> Status {
+    Status {
         version: "1".into(),
         pid: 1,
         socket: String::new(),
@@ -251,7 +251,7 @@ fn status() -> Reply {
         sessions: Vec::new(),
         queue: [0; 9],
         waiting_for_mail_member: 0,
-    }))
+    }
 }
 
 fn messages() -> TableRows {
@@ -306,7 +306,8 @@ fn truth(request: &Request) -> Reply {
             let granted = Granted::Folder(FolderKind::Inbox);
             Reply::Redeemed { member: MemberId(2), object: object(OTHER), granted }
         }
-        Request::Status => status(),
+        Request::Status => Reply::Status(Box::new(status())),
+        Request::StatusPage { .. } => Reply::StatusPage { status: Box::new(status()), next: None },
         Request::Queue { action, .. } => match action {
             QueueAction::List { .. } | QueueAction::Show(_) | QueueAction::Change(..) => in_queue(),
             QueueAction::Flush => Reply::Flushed(0),
@@ -349,13 +350,14 @@ fn replies() -> Vec<Reply> {
         Reply::Added(ENTRY),
         Reply::Resolved(person()),
         Reply::Redeemed { member: MemberId(2), object: object(OTHER), granted },
-        status(),
+        Reply::Status(Box::new(status())),
         in_queue(),
         Reply::Flushed(1),
         Reply::StoreLoggedOff(StoreLogoff::COMPLETE),
         Reply::ProfileDeleted(Deletion::Done),
         Reply::Broker(Box::default()),
         Reply::Ticket(Ticket(Blob(vec![1]))),
+        Reply::StatusPage { status: Box::new(status()), next: None },
     ];
     for (place, reply) in all.iter().enumerate() {
         assert_eq!(place_of(reply), place, "each is told");
@@ -386,6 +388,7 @@ fn place_of(reply: &Reply) -> usize {
         Reply::ProfileDeleted(_) => 17,
         Reply::Broker(_) => 18,
         Reply::Ticket(_) => 19,
+        Reply::StatusPage { .. } => 20,
     }
 }
 
@@ -434,7 +437,7 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (25, 12, |s| s.mapi.redeem(Token(1)).map(drop)),
         (7, 5, |s| s.mapi.redeem(Token(1))?.messages().map(drop)),
         (26, 0, |s| s.session.revoke(Token(1))),
-        (27, 13, |s| s.mapi.status().map(drop)),
+        (27, 20, |s| s.mapi.status().map(drop)),
         (28, 14, |s| s.mapi.queue(None, false).map(drop)),
         (29, 14, |s| s.mapi.queue_entry(None, ENTRY).map(drop)),
         (30, 14, |s| s.mapi.hold(None, ENTRY).map(drop)),

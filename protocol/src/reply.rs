@@ -1,11 +1,11 @@
 //! What the broker answers. Every request gets exactly one answer: a reply or a fault.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::code::Fault;
 use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId};
 use crate::notification::Notification;
-use crate::request::{Blob, Folder, StoreLogoff, Ticket};
+use crate::request::{Blob, Folder, StatusCursor, StoreLogoff, Ticket};
 
 /// Everything the broker sends after its hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,12 +15,19 @@ pub enum FromBroker {
         /// Which request.
         id: RequestId,
         /// The answer.
+        #[serde(serialize_with = "apart")]
         result: Result<Reply, Fault>,
     },
     /// Something happened.
     Notify(Notification),
     /// The connection ends, and why. Nothing follows.
     Goodbye(Fault),
+}
+
+/// Encodes an answer in a function of its own: what notices cost, which go to thousands, does not depend on how many answers there are.
+#[inline(never)]
+fn apart<S: Serializer>(result: &Result<Reply, Fault>, serializer: S) -> Result<S::Ok, S::Error> {
+    result.serialize(serializer)
 }
 
 /// The answer to a request that succeeded.
@@ -88,6 +95,13 @@ pub enum Reply {
     Broker(Box<BrokerStatus>),
     /// To a ticket: the process's own, as it is now.
     Ticket(Ticket),
+    /// To a status page.
+    StatusPage {
+        /// The page. A session that the page before began has its further members and references, and nothing else.
+        status: Box<Status>,
+        /// Where to go on; `None` at the end.
+        next: Option<StatusCursor>,
+    },
 }
 
 /// Which of the replies a reply is.
@@ -114,6 +128,7 @@ pub enum ReplyKind {
     ProfileDeleted,
     Broker,
     Ticket,
+    StatusPage,
 }
 
 impl Reply {
@@ -140,6 +155,7 @@ impl Reply {
             Self::ProfileDeleted(_) => ReplyKind::ProfileDeleted,
             Self::Broker(_) => ReplyKind::Broker,
             Self::Ticket(_) => ReplyKind::Ticket,
+            Self::StatusPage { .. } => ReplyKind::StatusPage,
         }
     }
 }
@@ -400,6 +416,26 @@ pub struct Status {
     pub queue: [u64; 9],
     /// Submissions of members without mail, which wait for a member with mail.
     pub waiting_for_mail_member: u64,
+}
+
+impl Status {
+    /// Whether a page is of the broker that this one is of.
+    pub fn is_of_broker_of(&self, page: &Self) -> bool {
+        (self.pid, self.started) == (page.pid, page.started)
+    }
+
+    /// Appends the next page. A session that is in both goes on.
+    pub fn append(&mut self, page: Self) {
+        for session in page.sessions {
+            match self.sessions.last_mut() {
+                Some(begun) if begun.id == session.id => {
+                    begun.members.extend(session.members);
+                    begun.references.extend(session.references);
+                }
+                _ => self.sessions.push(session),
+            }
+        }
+    }
 }
 
 /// What the broker has come from, and how much of its limits is used.

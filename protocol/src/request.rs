@@ -268,6 +268,22 @@ pub enum Request {
         /// Where it is.
         from: Folder,
     },
+    /// What the broker is doing, a page of it → [`Reply::StatusPage`](crate::Reply::StatusPage). From version 3 on.
+    StatusPage {
+        /// Behind what; the default begins.
+        after: StatusCursor,
+    },
+}
+
+/// Behind which row of the status: a session, a member of it, a reference to an object of that. A client hands it back as it came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StatusCursor {
+    /// The session. Behind the last one, 2⁶⁴ − 1: those that could not start, by their place, which is in `member`.
+    pub session: u64,
+    /// The last of its members that was listed; 0 for none.
+    pub member: u64,
+    /// The last of the references to objects of that member that was listed; 0 for none.
+    pub reference: u64,
 }
 
 /// What a client may do when the connection has ended before a request was answered.
@@ -692,6 +708,7 @@ impl Request {
             | Self::Status
             | Self::ValidateState { .. }
             | Self::Broker
+            | Self::StatusPage { .. }
             | Self::Ticket { .. }
             // Twice is once.
             | Self::Setting { .. }
@@ -760,6 +777,7 @@ impl Request {
             Self::StoreLogoff { .. } => ReplyKind::StoreLoggedOff,
             Self::DeleteProfile { .. } => ReplyKind::ProfileDeleted,
             Self::Broker => ReplyKind::Broker,
+            Self::StatusPage { .. } => ReplyKind::StatusPage,
             Self::Ticket { .. } => ReplyKind::Ticket,
             Self::Unadvise { .. }
             | Self::Release { .. }
@@ -782,7 +800,10 @@ impl Request {
     pub fn since(&self) -> Version {
         match self {
             Self::Broker => Version::V2,
-            Self::Ticket { .. } | Self::Return { .. } | Self::DeleteFrom { .. } => Version::V3,
+            Self::Ticket { .. }
+            | Self::Return { .. }
+            | Self::DeleteFrom { .. }
+            | Self::StatusPage { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -819,6 +840,7 @@ impl Request {
             | Self::Status
             | Self::DeleteProfile { .. }
             | Self::Broker
+            | Self::StatusPage { .. }
             | Self::Ticket { .. }
             | Self::Return { .. }
             | Self::Queue { .. }
@@ -860,6 +882,7 @@ impl Request {
             Self::Ticket { .. } => "Ticket",
             Self::Return { .. } => "Return",
             Self::DeleteFrom { .. } => "DeleteFrom",
+            Self::StatusPage { .. } => "StatusPage",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

@@ -7,6 +7,7 @@ pub enum Version {
     /// [`Request::Ticket`](crate::Request::Ticket): what a process keeps over a restart of the broker. `MAPI_LOGOFF_UI`.
     /// [`Request::DeleteFrom`](crate::Request::DeleteFrom): a deletion that may be repeated.
     /// [`EndReason::StoreLost`](crate::notification::EndReason::StoreLost).
+    /// [`Request::StatusPage`](crate::Request::StatusPage): a status of any length.
     /// [`Event::MembersLeft`](crate::Event::MembersLeft): many departures in one notice.
     V3 = 3,
     /// [`Request::Broker`](crate::Request::Broker): how the broker before this one ended, and limits with what is used of them.

@@ -19,7 +19,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
     Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
-    SettingChange, Stopping, StoreLogoff, Submit, Ticket,
+    SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -251,6 +251,7 @@ fn message_request() -> impl Strategy<Value = Request> {
         }),
         text().prop_map(|name| Request::DeleteProfile { name }),
         Just(Request::Broker),
+        status_cursor().prop_map(|after| Request::StatusPage { after }),
         option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
         (option::of(text()), any::<u32>(), any::<u128>(), any::<bool>()).prop_map(
             |(profile, flags, tag, told)| Request::Return {
@@ -453,7 +454,17 @@ fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(Reply::ProfileDeleted),
         broker_status().prop_map(|status| Reply::Broker(Box::new(status))),
         ticket().prop_map(Reply::Ticket),
+        (status(), option::of(status_cursor()))
+            .prop_map(|(status, next)| Reply::StatusPage { status: Box::new(status), next }),
     ]
+}
+
+fn status_cursor() -> impl Strategy<Value = StatusCursor> {
+    any::<[u64; 3]>().prop_map(|[session, member, reference]| StatusCursor {
+        session,
+        member,
+        reference,
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {

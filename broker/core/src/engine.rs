@@ -375,8 +375,16 @@ impl Engine {
         None
     }
 
+    /// Adds its submissions by state, without the final ones.
+    pub(crate) fn add_counts(&self, queue: &mut [u64; 9]) {
+        queue[SubmissionState::Accepted as usize] += self.accepted;
+        for (sum, count) in queue.iter_mut().zip(self.counts) {
+            *sum += count.max(0) as u64;
+        }
+    }
+
     /// Submissions that wait for a member with mail. The schedule knows only what a present session sends.
-    fn waiting_for_mail(&self) -> u64 {
+    pub(crate) fn waiting_for_mail(&self) -> u64 {
         if self.no_mail <= 0 {
             return 0;
         }

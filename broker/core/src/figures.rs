@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sundown_protocol::notification::LeaveReason;
-use sundown_protocol::reply::{LimitStatus, SubmissionState};
+use sundown_protocol::reply::LimitStatus;
 
 use crate::answer::{self, Ask};
 use crate::broker::{Broker, Caller};
@@ -119,10 +119,7 @@ impl Broker {
     pub(crate) fn queue_counts(&self) -> [u64; 9] {
         let mut queue = self.finals;
         for engine in self.engines.values() {
-            queue[SubmissionState::Accepted as usize] += engine.accepted;
-            for (sum, count) in queue.iter_mut().zip(engine.counts) {
-                *sum += count.max(0) as u64;
-            }
+            engine.add_counts(&mut queue);
         }
         for closed in self.closed.values() {
             for (sum, count) in queue.iter_mut().zip(closed.queue) {

@@ -27,7 +27,6 @@ use crate::numbers::NumberMap;
 use crate::object::Object;
 use crate::process::ProcessId;
 use crate::quota::Quota;
-use crate::session::Session;
 use crate::then::Reading;
 use crate::timers::Timer;
 
@@ -443,14 +442,14 @@ impl Broker {
     }
 
     /// The references to objects of this member.
-    fn held_of(&self, granter: MemberId) -> impl Iterator<Item = (MemberId, &Reference)> {
+    fn held_of(&self, granter: MemberId) -> impl Iterator<Item = &Reference> {
         let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
-        references.filter_map(|id| Some((*id, self.grants.held.get(id)?)))
+        references.filter_map(|id| self.grants.held.get(id))
     }
 
     /// Other processes that hold objects of this member, each once.
     fn holding(&self, granter: MemberId) -> BTreeSet<ProcessId> {
-        let held = self.held_of(granter).map(|(_, reference)| reference);
+        let held = self.held_of(granter);
         held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
     }
 
@@ -472,7 +471,7 @@ impl Broker {
     /// Whether a member must wait, because another process holds an object of it and may not be cut off.
     pub(crate) fn is_held(&self, granter: MemberId) -> bool {
         !self.settings.shutdown.external_references
-            && self.held_of(granter).any(|(_, r)| r.process != r.owner)
+            && self.held_of(granter).any(|r| r.process != r.owner)
     }
 
     /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
@@ -485,18 +484,21 @@ impl Broker {
         if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
     }
 
-    /// The references to objects of a session's members, in the order in which they were redeemed.
-    pub(crate) fn references_of(&self, session: &Session) -> Vec<ReferenceStatus> {
-        let members = session.members.iter();
-        let mut held: Vec<_> = members.flat_map(|member| self.held_of(*member)).collect();
-        held.sort_unstable_by_key(|(id, _)| *id);
+    /// The references to objects of this member behind one of them, in the order in which they were redeemed.
+    pub(crate) fn references_behind(
+        &self,
+        granter: MemberId,
+        reference: MemberId,
+    ) -> impl Iterator<Item = (MemberId, ReferenceStatus)> {
         let unknown = || Peer { pid: 0, program: "unknown".into() };
-        let status = |(_, r): (MemberId, &Reference)| ReferenceStatus {
-            granter: r.granter,
-            holder: self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone()),
-            granted: r.granted,
-        };
-        held.into_iter().map(status).collect()
+        let references = self.members.get(&granter).map(|member| &member.references);
+        let behind = (std::ops::Bound::Excluded(reference), std::ops::Bound::Unbounded);
+        let behind = references.into_iter().flat_map(move |all| all.range(behind));
+        let held = behind.filter_map(|id| Some((*id, self.grants.held.get(id)?)));
+        held.map(move |(id, r)| {
+            let holder = self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone());
+            (id, ReferenceStatus { granter: r.granter, holder, granted: r.granted })
+        })
     }
 }
 

@@ -60,7 +60,8 @@ impl Broker {
 
     #[inline]
     fn carry_out(&mut self, asker: Asker, request: Request, departure: Departure, turn: &mut Turn) {
-        let watches = matches!(request, Request::Status | Request::Broker);
+        let watches =
+            matches!(request, Request::Status | Request::StatusPage { .. } | Request::Broker);
         let about = request.member();
         let own = about.and_then(|id| self.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
@@ -187,6 +188,13 @@ impl Broker {
             Request::DeleteProfile { name } => self.delete_profile(asker, name, turn),
             Request::Return { logon, tag, told } => self.return_to(asker, logon, (tag, told), turn),
             Request::Ticket { shown } => self.ticket(asker, shown.as_ref(), turn),
+            Request::StatusPage { after } => {
+                let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+                let (status, next) = self.status_page(uid, after);
+                let page = Reply::StatusPage { status: Box::new(status), next };
+                self.answer(asker, Ok(page), turn);
+                Ok(())
+            }
             Request::Broker => {
                 let status = Box::new(self.broker_status());
                 self.answer(asker, Ok(Reply::Broker(status)), turn);

@@ -1,21 +1,25 @@
 //! What the broker is doing, for people and for the status table.
 
+use std::ops::Bound::{Excluded, Unbounded};
+
 use sundown_protocol::reply::{
-    BrokerStatus, LimitStatus, MemberStatus, ProviderStatus, Reply, Resource, SessionStatus,
+    BrokerStatus, LimitStatus, MemberStatus, Peer, ProviderStatus, Reply, Resource, SessionStatus,
     Status, StatusRow, status_code,
 };
+use sundown_protocol::request::StatusCursor;
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::account::AccountId;
 use crate::answer::{Ask, Done};
 use crate::broker::Broker;
 use crate::connection::Asker;
+use crate::engine::Engine;
 use crate::event::Turn;
 use crate::member::{Member, MemberState};
 use crate::provider::{ProviderError, ProviderType};
 use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session, SessionState};
-use crate::settings::{Limits, Linger};
+use crate::settings::{Limits, Linger, Right};
 use crate::then::AfterDone;
 
 /// What is wrong with a provider that goes on. The first of a kind is kept; damage counts more than a wrong answer.
@@ -45,6 +49,13 @@ impl Trouble {
         }
     }
 }
+
+/// Bytes of a page of the status: with what frames it, it must fit a frame.
+const PAGE_BYTES: usize = 640 << 10;
+/// Rows of a page: sessions, members and references. A page must not cost much more than another request.
+const PAGE_ROWS: usize = 4_096;
+/// The session of a cursor that counts those that could not start.
+const FAILED: u64 = u64::MAX;
 
 impl Broker {
     /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
@@ -104,31 +115,163 @@ impl Broker {
         }
     }
 
-    /// What `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions that
-    /// only close are not listed any more, and those that only look for what is to be given up never are;
-    /// those that could not start are, until one can.
-    pub(crate) fn status(&self, uid: u32) -> Status {
-        let only_looks = |s: &&Session| s.adopted && self.settings.shutdown.linger == Linger::Off;
-        let listed = |s: &&Session| {
-            !matches!(s.state, SessionState::Closing { .. })
-                && !only_looks(s)
-                && (s.key.user == uid || self.administers(uid, &s.key.profile))
-        };
-        let started = self.sessions.values().filter(listed).map(|s| self.session_status(s));
-        let failed = self
-            .failed
-            .iter()
-            .filter(|((profile, user), _)| *user == uid || self.administers(uid, profile));
+    /// A page of what `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions
+    /// that only close are not listed any more, and those that only look for what is to be given up never are; those that could not
+    /// start are, behind the others, until one can.
+    pub(crate) fn status_page(
+        &self,
+        uid: u32,
+        after: StatusCursor,
+    ) -> (Status, Option<StatusCursor>) {
+        self.status_on(Page::new(PAGE_BYTES, PAGE_ROWS), uid, after)
+    }
+
+    /// The same, on a page of any size.
+    pub(crate) fn status_on(
+        &self,
+        mut page: Page,
+        uid: u32,
+        after: StatusCursor,
+    ) -> (Status, Option<StatusCursor>) {
         let facts = &self.settings.broker;
-        Status {
+        let next = self.fill(&mut page, uid, after);
+        let (queue, waiting_for_mail_member) = self.counts_for(uid);
+        let status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: facts.pid,
             socket: facts.socket.clone(),
             started: facts.started,
-            sessions: started.chain(failed.map(|(_, status)| status.clone())).collect(),
-            queue: self.queue_counts(),
-            waiting_for_mail_member: self.waiting_for_mail(),
+            sessions: page.sessions,
+            queue,
+            waiting_for_mail_member,
+        };
+        (status, next)
+    }
+
+    /// The first page, for clients that know no others. What does not fit is marked, by a member without a number.
+    pub(crate) fn status(&self, uid: u32) -> Status {
+        let (mut status, next) = self.status_page(uid, StatusCursor::default());
+        if next.is_some()
+            && let Some(session) = status.sessions.last_mut()
+        {
+            session.members.push(MemberStatus {
+                id: MemberId(0),
+                peer: Peer { pid: 0, program: "and more".into() },
+                uid: u32::MAX,
+                since: 0,
+                state: "cut".into(),
+                no_mail: false,
+                objects: 0,
+            });
         }
+        status
+    }
+
+    /// Fills a page, and says where the next one begins.
+    fn fill(&self, page: &mut Page, uid: u32, after: StatusCursor) -> Option<StatusCursor> {
+        let only_looks = |s: &Session| s.adopted && self.settings.shutdown.linger == Linger::Off;
+        // The broker's own user need not be looked up for each session.
+        let sees_all = self.right(uid, &[]) >= Right::Admin;
+        let sees =
+            |user: u32, profile: &str| sees_all || user == uid || self.administers(uid, profile);
+        for session in self.sessions.range(SessionId(after.session)..).map(|(_, s)| s) {
+            let listed = !matches!(session.state, SessionState::Closing { .. })
+                && !only_looks(session)
+                && sees(session.key.user, &session.key.profile);
+            if listed && let Some(next) = self.fill_from(page, session, after) {
+                return Some(next);
+            }
+        }
+        // Behind the sessions the cursor counts those that could not start.
+        let listed = after.session == FAILED;
+        let skipped = if listed { after.member as usize } else { 0 };
+        for (place, ((profile, user), failed)) in self.failed.iter().enumerate().skip(skipped) {
+            if !sees(*user, profile) {
+                continue;
+            }
+            let header = header_size(failed);
+            if !page.has_room_for(header) {
+                return Some(StatusCursor { session: FAILED, member: place as u64, reference: 0 });
+            }
+            page.take(header);
+            page.sessions.push(failed.clone());
+        }
+        None
+    }
+
+    /// Puts a session on a page, from the cursor on if that is in it.
+    fn fill_from(
+        &self,
+        page: &mut Page,
+        session: &Session,
+        after: StatusCursor,
+    ) -> Option<StatusCursor> {
+        let begun = after.session == session.id.0;
+        let mut shown = self.session_status(session);
+        if begun {
+            shown.providers.clear();
+        } else {
+            let header = header_size(&shown);
+            if !page.has_room_for(header) {
+                return Some(in_front_of(session.id));
+            }
+            page.take(header);
+        }
+        let first = StatusCursor { session: session.id.0, member: 0, reference: 0 };
+        let mut last = if begun { after } else { first };
+        let next = loop {
+            // The references of a member are listed behind it.
+            // A cursor comes from a client: the member may be of another session, or gone.
+            let granter = session.members.get(&MemberId(last.member)).copied();
+            let held = granter.map(|id| self.references_behind(id, MemberId(last.reference)));
+            let mut full = false;
+            for (id, reference) in held.into_iter().flatten() {
+                let size = 64 + reference.holder.program.len();
+                if !page.has_room_for(size) {
+                    full = true;
+                    break;
+                }
+                page.take(size);
+                shown.references.push(reference);
+                last.reference = id.0;
+            }
+            let behind = (Excluded(MemberId(last.member)), Unbounded);
+            let Some(member) = session.members.range(behind).next().filter(|_| !full) else {
+                break full.then_some(last);
+            };
+            let row = self.member_status(*member);
+            let size = 80 + row.peer.program.len() + row.state.len();
+            if !page.has_room_for(size) {
+                break Some(last);
+            }
+            page.take(size);
+            shown.members.push(row);
+            last = StatusCursor { session: session.id.0, member: member.0, reference: 0 };
+        };
+        if !begun || !shown.members.is_empty() || !shown.references.is_empty() {
+            page.sessions.push(shown);
+        }
+        next
+    }
+
+    /// Counts of the queue as a user may see them: the broker's own user those of all stores, and of what became final; others
+    /// those of the stores of profiles that they administer. What a user has submitted itself is in the list of the queue.
+    fn counts_for(&self, uid: u32) -> ([u64; 9], u64) {
+        if self.right(uid, &[]) >= Right::Admin {
+            return (self.queue_counts(), self.waiting_for_mail());
+        }
+        let seen = |e: &&Engine| {
+            let sessions = e.sessions.iter().filter_map(|id| self.sessions.get(id));
+            let mut profiles = sessions.map(|s| &s.key.profile).peekable();
+            profiles.peek().is_some() && profiles.all(|p| self.administers(uid, p))
+        };
+        let mut queue = [0; 9];
+        let mut waiting = 0;
+        for engine in self.engines.values().filter(seen) {
+            engine.add_counts(&mut queue);
+            waiting += engine.waiting_for_mail();
+        }
+        (queue, waiting)
     }
 
     /// What `sundown status` shows of the broker itself, to everybody.
@@ -168,15 +311,16 @@ impl Broker {
         BrokerStatus { previous: self.settings.broker.previous.clone(), limits }
     }
 
+    /// A session without its members and references.
     fn session_status(&self, session: &Session) -> SessionStatus {
         SessionStatus {
             id: session.id,
             profile: session.key.profile.clone(),
             shared: session.is_shared(),
             state: session.state_name().into(),
-            members: session.members.iter().map(|m| self.member_status(*m)).collect(),
+            members: Vec::new(),
             providers: session.providers.iter().map(|p| self.provider_status(p)).collect(),
-            references: self.references_of(session),
+            references: Vec::new(),
         }
     }
 
@@ -237,7 +381,8 @@ impl Broker {
             text: text.into(),
             methods,
         };
-        let waiting = self.engines.values().map(|e| e.counts.iter().sum::<i64>()).sum::<i64>();
+        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
+        let waiting = engines.map(|e| e.counts.iter().sum::<i64>()).sum::<i64>();
         let spooler = if session.with_mail > 0 || session.state == SessionState::Memberless {
             status_code::AVAILABLE
         } else {
@@ -263,6 +408,52 @@ impl Broker {
         }
         rows
     }
+}
+
+/// Behind everything of the sessions in front of this one.
+fn in_front_of(SessionId(session): SessionId) -> StatusCursor {
+    StatusCursor { session: session - 1, member: u64::MAX, reference: u64::MAX }
+}
+
+/// A page, and how much it may take yet.
+#[derive(Debug)]
+pub(crate) struct Page {
+    sessions: Vec<SessionStatus>,
+    /// For so many bytes.
+    room: usize,
+    /// For so many rows.
+    rows: usize,
+    filled: Filled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    Nothing,
+    Something,
+}
+
+impl Page {
+    pub(crate) fn new(room: usize, rows: usize) -> Self {
+        Self { sessions: Vec::new(), room, rows, filled: Filled::Nothing }
+    }
+
+    /// Whether a row of about so many bytes fits. The first one always does, so that each page goes on.
+    fn has_room_for(&self, size: usize) -> bool {
+        self.filled == Filled::Nothing || (self.rows > 0 && size <= self.room)
+    }
+
+    fn take(&mut self, size: usize) {
+        self.room = self.room.saturating_sub(size);
+        self.rows = self.rows.saturating_sub(1);
+        self.filled = Filled::Something;
+    }
+}
+
+/// About how many bytes of a frame a session takes without its members.
+fn header_size(session: &SessionStatus) -> usize {
+    let provider = |p: &ProviderStatus| 64 + p.name.len() + p.status.len() + p.fast_shutdown.len();
+    let providers = session.providers.iter().map(provider).sum::<usize>();
+    96 + session.profile.len() + session.state.len() + providers
 }
 
 fn resource(provider_type: ProviderType) -> Resource {

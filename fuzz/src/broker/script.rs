@@ -11,7 +11,7 @@ use sundown_protocol::reply::Resource;
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Logon,
     LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Request, Returned,
-    SettingChange, Stopping, StoreLogoff, Submit, Ticket,
+    SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Events, MemberId, ObjectId, SubmitKey, Token, UploadId,
@@ -348,7 +348,16 @@ fn a_request(
         }
         34 | 35 => Request::Redeem { token },
         36 => Request::Revoke { member, token },
-        37 => Request::Status,
+        37 => match script.int_in_range(0..=1)? {
+            0 => Request::Status,
+            _ => Request::StatusPage {
+                after: StatusCursor {
+                    session: script.int_in_range(0..=9)?,
+                    member: script.int_in_range(0..=9)?,
+                    reference: script.int_in_range(0..=9)?,
+                },
+            },
+        },
         38 | 39 => {
             let changes =
                 [QueueChange::Retry, QueueChange::Hold, QueueChange::Release, QueueChange::Abort];

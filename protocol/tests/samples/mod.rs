@@ -13,7 +13,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
     Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
-    SettingChange, Stopping, StoreLogoff, Submit, Ticket,
+    SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -40,11 +40,11 @@ names!(REQUESTS, request_name, Request:
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
-    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..});
+    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
-    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..});
+    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
@@ -116,6 +116,7 @@ fn line(of: &str, variant: &str, message: &impl Serialize) -> Line {
     (format!("{of}::{variant}"), codec::encode(message).expect("a sample fits a frame"))
 }
 
+const CURSOR: StatusCursor = StatusCursor { session: 2, member: 14, reference: 0 };
 const MEMBER: MemberId = MemberId(7);
 const OBJECT: ObjectId = ObjectId { place: 3, generation: 1 };
 const ENTRY: EntryId =
@@ -199,6 +200,7 @@ pub(crate) fn requests() -> Vec<Request> {
             told: true,
         },
         Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::Inbox },
+        Request::StatusPage { after: CURSOR },
     ]
 }
 
@@ -336,6 +338,7 @@ fn replies() -> Vec<Reply> {
         Reply::ProfileDeleted(Deletion::WhenUnused),
         Reply::Broker(Box::new(broker_status())),
         Reply::Ticket(ticket()),
+        Reply::StatusPage { status: Box::new(status()), next: Some(CURSOR) },
     ]
 }
 

@@ -31,6 +31,7 @@ mod rest;
 mod shared_logoff;
 mod shutdown;
 mod spooler;
+mod status;
 mod stop;
 mod store_logoff;
 mod store_lost;

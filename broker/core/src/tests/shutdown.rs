@@ -6,7 +6,7 @@ use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::reply::{Reply, Resource, SubmissionState};
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Content, Folder, LogoffFlags, LogonFlags, Opening, QueueAction,
-    ReadSource, Request, SettingChange, Stopping, StoreLogoff,
+    ReadSource, Request, SettingChange, StatusCursor, Stopping, StoreLogoff,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event as News, Events, Fault, FaultDetail, ObjectId, SubmitKey, Token,
@@ -571,6 +571,7 @@ pub(super) fn everything(world: &mut World, member: Member) -> Vec<Request> {
         Request::Redeem { token: Token(1) },
         Request::Revoke { member: id, token: Token(1) },
         Request::Status,
+        Request::StatusPage { after: StatusCursor::default() },
         Request::Queue {
             profile: None,
             action: QueueAction::List { all: true, after: 0, limit: 1 },

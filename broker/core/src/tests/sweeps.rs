@@ -161,7 +161,7 @@ fn what_is_asked_during_a_do_that_succeeds_is_refused_then() {
     let id = world.ask_do(leaves.at);
     let requests = everything(&mut world, second);
     let kinds: BTreeSet<_> = requests.iter().map(Request::name).collect();
-    assert_eq!(kinds.len(), 32, "every kind of request");
+    assert_eq!(kinds.len(), 33, "every kind of request");
     let mut asked = Vec::new();
     for request in requests {
         let joins = matches!(request, Request::DoFastShutdown { .. });
