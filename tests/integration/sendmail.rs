@@ -594,3 +594,23 @@ fn senders_say_whether_they_are_told() {
     shell.settle();
     assert_eq!(shell.events(|v| v["event"] == "new-mail").len(), 1);
 }
+
+/// A store that cannot be opened is no refusal of the user: the program is told to try again later, and the log says nothing of rights.
+///
+/// design §8
+#[test]
+fn a_store_that_cannot_be_opened_is_tried_again_later() {
+    let home = Home::new();
+    let broker = home.serve();
+    let store = home.path(".local/share/sundown/default/store.db");
+    fs::create_dir_all(&store).expect("a directory in its place");
+    let message = "To: anna@localhost\nSubject: x\n\nhello\n";
+    let ran = home.sendmail(&["-i", "-t"], message).exits(75);
+    assert!(ran.errors.contains("store.db"), "{ran:?}");
+    let refused: Vec<_> =
+        broker.log().into_iter().filter(|line| line["event"] == "refused").collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    fs::remove_dir(&store).expect("it is out of the way");
+    home.sendmail(&["-i", "-t"], message).ok();
+    broker.until("the message", || home.maildir("default").count() == 1);
+}

@@ -62,13 +62,13 @@ pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
         }
         Some(ErrorCode::DiskFull) => (Code::E_NOT_ENOUGH_DISK, "the disk is full; make room"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            (Code::E_NO_ACCESS, "it cannot be written; check its owner and permissions")
+            (Code::E_DISK_ERROR, "it cannot be written; check its owner and permissions")
         }
         // SQLite also says busy where a file system has no locks (ENOLCK).
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             let advice = "another program keeps it locked, or its file system has no locks; end that program, or keep it on a \
                           local disk";
-            (Code::E_NO_ACCESS, advice)
+            (Code::E_DISK_ERROR, advice)
         }
         Some(ErrorCode::OutOfMemory) => (Code::E_NOT_ENOUGH_MEMORY, "there is no memory left"),
         Some(ErrorCode::TooBig) => (Code::E_TOO_BIG, "that is too big for it"),
@@ -93,7 +93,7 @@ pub(crate) fn words(error: &io::Error) -> (Code, String) {
             (Code::E_DISK_ERROR, "there is no such file or directory; check the path")
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            (Code::E_NO_ACCESS, "check its owner and permissions")
+            (Code::E_DISK_ERROR, "check its owner and permissions")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (Code::E_NOT_ENOUGH_DISK, "make room on the disk")

@@ -131,7 +131,7 @@ fn judge(locked: rustix::io::Result<()>, path: &Path, lock: &Path) -> Result<(),
     match locked {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ProviderError::new(
-            Code::E_NO_ACCESS,
+            Code::E_DISK_ERROR,
             format!("{path} is in use by another broker, which holds {lock}; stop that one first"),
         )),
         Err(error) => Err(ProviderError::new(

@@ -827,7 +827,7 @@ fn a_store_has_one_engine() {
     let mut fixture = Fixture::new();
     let mut second = SqliteStore::new(&spec(fixture.path()));
     let error = second.logon().expect_err("it is taken");
-    assert_eq!(error.code, Code::E_NO_ACCESS);
+    assert_eq!(error.code, Code::E_DISK_ERROR);
     assert!(error.message.contains("store.db.lock"), "{error}");
     assert!(second.reader().is_err());
 
@@ -1395,7 +1395,7 @@ fn another_program_that_writes_is_waited_for_or_named() {
     let other = Connection::open(fixture.path()).expect("it opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("it locks");
     let answers = fixture.batch(vec![save(1, inline("x")), StoreWrite::Flush]);
-    assert_eq!(code(&answers[0]), Some(Code::E_NO_ACCESS));
+    assert_eq!(code(&answers[0]), Some(Code::E_DISK_ERROR));
     other.execute_batch("ROLLBACK").expect("it unlocks");
     fixture.write(save(1, inline("x"))).expect("it is saved");
 }
