@@ -207,6 +207,7 @@ impl World {
             Effect::Close { connection, .. } => {
                 self.clients.remove(&connection).expect("a connection ends once");
             }
+            Effect::Forgotten { process } => assert!(!self.broker.remembers(&process)),
             Effect::Refused { why, .. } => assert!(!why.message.is_empty(), "it says nothing"),
             Effect::OpenLane(spec) => self.open_lane(*spec),
             Effect::Call { lane, call, behalf, provider } => {

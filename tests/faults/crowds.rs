@@ -176,6 +176,7 @@ fn images_of_one_process_have_the_memory_of_one() {
     let broker = home.serve();
     let mut bystander = Bystander::new(&home);
     bystander.works(&home, &broker);
+    let before = Figures::of(&home, &broker);
     let calm = memory(&broker);
     let (mut images, mut drafts) = (Vec::new(), 0);
     for image in 0..40 {
@@ -197,6 +198,8 @@ fn images_of_one_process_have_the_memory_of_one() {
     assert!(height < calm + 65_536, "KiB before and at its height: {calm}, {height}");
     bystander.works(&home, &broker);
     drop(images);
+    // Their drafts are stored meanwhile, and then nothing is remembered of them.
+    before.come_back(&home, &broker);
     comes_down_to(calm + 24_576, &home, &broker);
     bystander.leaves(&home);
 }

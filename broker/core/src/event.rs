@@ -191,6 +191,12 @@ pub enum Effect {
         /// What was refused, and why.
         why: Fault,
     },
+    /// A process without connections was remembered for what it had on its way into a store, and is so no more: its end need not be
+    /// awaited.
+    Forgotten {
+        /// Which one.
+        process: ProcessKey,
+    },
     /// Tell a member something.
     Notify {
         /// On which connection.

@@ -309,6 +309,17 @@ impl Broker {
         self.processes.get(process).is_some_and(Process::is_unwritten)
     }
 
+    /// Forgets a process without connections, if nothing of it is to be remembered any more.
+    fn forget_away(&mut self, id: ProcessId, turn: &mut Turn) {
+        let Some(process) = self.processes.get(id).map(|p| p.key.clone()) else { return };
+        for held in self.processes.forget_if_over(id) {
+            self.processes.pay_left_behind(held.asker());
+        }
+        if !self.remembers(&process) {
+            turn.emit(Effect::Forgotten { process });
+        }
+    }
+
     /// A store has answered for something that a process handed over: its Do may be through.
     pub(crate) fn written_of(&mut self, process: ProcessId, turn: &mut Turn) {
         let doing = |s: &Sweep| s.process == process && s.what == What::Do;
@@ -317,8 +328,8 @@ impl Broker {
             self.end_if_swept(number, turn);
         }
         // It may have been the last thing that was remembered of a process without connections.
-        for held in self.processes.forget_if_over(process) {
-            self.processes.pay_left_behind(held.asker());
+        if self.processes.get(process).is_some_and(|p| p.connections.is_empty()) {
+            self.forget_away(process, turn);
         }
         self.drop_sweeps(turn);
     }

@@ -657,6 +657,7 @@ impl Server {
             Effect::Refused { peer, uid, request, why } => {
                 self.refusals.note(uid, &peer, request, &why);
             }
+            Effect::Forgotten { process } => self.watch_no_more(process),
             Effect::Close { connection, why } => self.close(connection, why),
             Effect::OpenLane(spec) => self.workers.open(*spec),
             Effect::CloseLane(lane) => self.workers.close(lane),
@@ -1062,6 +1063,15 @@ impl Server {
 
     /// A process has one connection less, as the core knows. With the last one it is forgotten, unless the core remembers
     /// something of it; that holds as long as it lives.
+    fn watch_no_more(&mut self, key: ProcessKey) {
+        let Entry::Occupied(process) = self.processes.entry(key) else { return };
+        if process.get().links == 0
+            && let Some((token, _)) = process.remove().watch
+        {
+            self.watched.remove(&token);
+        }
+    }
+
     fn forget_process(&mut self, key: ProcessKey) {
         let Entry::Occupied(mut process) = self.processes.entry(key) else { return };
         process.get_mut().links -= 1;

@@ -757,3 +757,23 @@ fn logons_under_way_are_counted() {
         leaves_nothing(world);
     }
 }
+
+/// A process that is gone is remembered for what is on its way into a store. When that is stored, its end is awaited no more: what tells of
+/// it, a descriptor, is let go.
+#[test]
+fn a_process_that_left_something_behind_is_forgotten_when_it_is_stored() {
+    let mut world = shared(Limits::default());
+    let at = world.connect_as(1, ANNA);
+    let member = world.logon(at);
+    let content = Content::Inline(Blob(vec![b'x'; 100]));
+    let draft = Request::Draft { member: member.id, store: 0, content };
+    world.call(at, draft).expect("a draft");
+    world.hold("store", "SaveChanges");
+    world.disconnect(at);
+    world.assert_counts();
+    let key = World::key(1);
+    assert!(world.broker.remembers(&key), "its draft is on the way");
+    world.let_go("store");
+    assert!(!world.broker.remembers(&key));
+    world.assert_counts();
+}

@@ -172,6 +172,8 @@ pub(super) struct World {
     /// Providers whose answers are not told.
     silent: HashMap<String, BTreeSet<&'static str>>,
     pub(super) hold_profiles: bool,
+    /// Processes without connections whose ends are awaited, because the broker remembers them.
+    watched: HashSet<ProcessKey>,
     /// Profiles that cannot be loaded, and why.
     pub(super) wrong_profiles: HashMap<String, Fault>,
     /// Messages that a transport can have prepared at once; until one of them is completed it answers no other prepare.
@@ -280,6 +282,7 @@ impl World {
             held: HashMap::new(),
             silent: HashMap::new(),
             hold_profiles: false,
+            watched: HashSet::new(),
             wrong_profiles: HashMap::new(),
             crew: usize::MAX,
             stopped: 0,
@@ -316,6 +319,7 @@ impl World {
         let served = self.clients.values().filter(|c| !c.over).map(|c| c.pid);
         self.served.extend(served);
         self.broker = Broker::new(self.broker.settings.clone());
+        self.watched.clear();
         self.armed = None;
         self.lanes.clear();
         self.closed.clear();
@@ -479,6 +483,10 @@ impl World {
                     client.heard.push(Heard::News(member, event.clone()));
                     client.news.push(Notification { member, advises: advises.clone(), event });
                 }
+            }
+            Effect::Forgotten { process } => {
+                assert!(!self.broker.remembers(&process), "it is remembered");
+                self.watched.remove(&process);
             }
             Effect::Refused { peer, uid, why, .. } => self.refusals.push((peer.pid, uid, why.code)),
             Effect::Close { connection, why } => {
@@ -1013,6 +1021,7 @@ impl World {
     ) -> ConnectionId {
         self.made += 1;
         let connection = ConnectionId(self.made);
+        self.watched.remove(&key);
         if self.broker.processes.find(&key).is_none() {
             let same = self.clients.values_mut().filter(|c| c.process == key);
             same.for_each(|client| client.earlier = true);
@@ -1116,7 +1125,12 @@ impl World {
         let client = self.clients.get_mut(&connection).expect("a client");
         client.open = false;
         client.asked.clear();
+        let process = client.process.clone();
         self.apply(Event::Disconnected { connection });
+        let mut here = self.clients.values().filter(|c| c.open);
+        if self.broker.remembers(&process) && !here.any(|c| c.process == process) {
+            self.watched.insert(process);
+        }
     }
 
     pub(super) fn end_process(&mut self, pid: u32) {
@@ -1127,6 +1141,7 @@ impl World {
             }
         }
         for process in images {
+            self.watched.remove(&process);
             self.apply(Event::ProcessEnded { process });
         }
         // The next one of that number is another one.

@@ -275,6 +275,9 @@ impl World {
     /// What counts on each account is what there is that it pays for, and that of the accounts below it.
     pub(in crate::tests) fn assert_counts(&self) {
         let broker = &self.broker;
+        for process in &self.watched {
+            assert!(broker.remembers(process), "the end of {process:?} is awaited for nothing");
+        }
         let accounts = &broker.processes.accounts;
         let mut counts: BTreeMap<AccountId, (Used, usize)> = BTreeMap::new();
         for process in broker.processes.iter() {
