@@ -8,6 +8,7 @@ use sundown_protocol::{Code, Correlation, Fault, MemberId, Reply, RequestId, Ses
 use crate::account::{AccountId, Whose};
 use crate::broker::Broker;
 use crate::event::{ConnectionId, Effect, PeerIdentity, Turn};
+use crate::numbers::NumberMap;
 use crate::process::ProcessId;
 use crate::quota::Quota;
 
@@ -27,12 +28,12 @@ pub(crate) struct Connection {
     pub(crate) leaving: Vec<SessionId>,
     /// Objects of other processes' sessions that are held through it.
     pub(crate) references: BTreeSet<MemberId>,
-    /// Those that were taken away, in the order in which they were.
-    lost: VecDeque<MemberId>,
+    /// Those that were taken away.
+    lost: Recent<()>,
     /// Whether it is told of each change of its process's ticket.
     pub(crate) told_tickets: bool,
-    /// Members that did not leave by themselves, in the order in which they were put out.
-    gone: VecDeque<(MemberId, LeaveReason)>,
+    /// Members that did not leave by themselves.
+    gone: Recent<LeaveReason>,
     requests: u32,
     pub(crate) bytes: u64,
     /// What its hello granted: a reload changes it for later connections only.
@@ -50,6 +51,37 @@ pub(crate) struct Asker {
     /// `None` for a request that is free.
     pub(crate) bytes: Option<u64>,
     pub(crate) counts: Counts,
+}
+
+/// The last handles that were taken from a connection. Each request may name one of them, so none is searched for.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Recent<V> {
+    order: VecDeque<MemberId>,
+    known: NumberMap<MemberId, V>,
+}
+
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), known: NumberMap::default() }
+    }
+}
+
+impl<V: Copy> Recent<V> {
+    fn push(&mut self, id: MemberId, value: V) {
+        if self.known.insert(id, value).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn get(&self, id: MemberId) -> Option<V> {
+        self.known.get(&id).copied()
+    }
 }
 
 /// What a request counts as until it is answered, beside its bytes.
@@ -73,9 +105,9 @@ impl Connection {
             library,
             leaving: Vec::new(),
             references: BTreeSet::new(),
-            lost: VecDeque::new(),
+            lost: Recent::default(),
             told_tickets: false,
-            gone: VecDeque::new(),
+            gone: Recent::default(),
             requests: 0,
             bytes: 0,
             granted,
@@ -87,28 +119,22 @@ impl Connection {
         if matches!(reason, LeaveReason::LoggedOff | LeaveReason::Disconnected) {
             return;
         }
-        self.gone.push_back((member, reason));
-        if self.gone.len() > REMEMBERED {
-            self.gone.pop_front();
-        }
+        self.gone.push(member, reason);
     }
 
     /// Remembers that a reference was taken away; of many those that were taken last.
     pub(crate) fn remember_lost(&mut self, reference: MemberId) {
-        self.lost.push_back(reference);
-        if self.lost.len() > REMEMBERED {
-            self.lost.pop_front();
-        }
+        self.lost.push(reference, ());
     }
 
     /// Whether a reference was held through it and taken away.
     pub(crate) fn has_lost(&self, reference: MemberId) -> bool {
-        self.lost.contains(&reference)
+        self.lost.get(reference).is_some()
     }
 
     /// Why a member is gone that did not leave by itself.
     pub(crate) fn why_gone(&self, member: MemberId) -> Option<LeaveReason> {
-        self.gone.iter().rev().find(|(known, _)| *known == member).map(|(_, reason)| *reason)
+        self.gone.get(member)
     }
 }
 
@@ -136,7 +162,8 @@ impl Connection {
         assert!(members.iter().all(|m| broker.members.contains_key(m)), "{members:?}");
         assert!(references.iter().all(|r| broker.grants.holds(*r)), "{references:?}");
         assert!(leaving.is_empty(), "a logoff waits: {leaving:?}");
-        assert!(lost.len() <= REMEMBERED && gone.len() <= REMEMBERED);
+        assert!(lost.order.len() <= REMEMBERED && gone.order.len() <= REMEMBERED);
+        assert_eq!((lost.order.len(), gone.order.len()), (lost.known.len(), gone.known.len()));
         assert_eq!((*requests, *bytes), (0, 0), "requests that were answered are charged");
     }
 }

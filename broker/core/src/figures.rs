@@ -22,7 +22,8 @@ pub struct Figures {
     pub sessions: BTreeMap<&'static str, u64>,
     /// Members by state.
     pub members: BTreeMap<&'static str, u64>,
-    /// Submissions by state, in the order of [`SubmissionState::ALL`](sundown_protocol::reply::SubmissionState::ALL); final ones since the broker started.
+    /// Submissions by state, in the order of [`SubmissionState::ALL`](sundown_protocol::reply::SubmissionState::ALL); final ones
+    /// since the broker started.
     pub queue: [u64; 9],
     /// Submissions that no present session may send.
     pub waiting_for_mail_member: u64,

@@ -214,13 +214,10 @@ impl Broker {
     fn refuse_outsiders(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (name, waiting) = (session.key.profile.clone(), std::mem::take(&mut session.waiting));
-        let of_all = |broker: &Self, waiting: &Waiting| {
-            let uid = broker.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
-            broker.right(uid, &[]) >= Right::Admin
-        };
-        let (informed, outside) = waiting.into_iter().partition(|waiting| of_all(self, waiting));
+        let (outside, others): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|waiting| self.is_outside(waiting));
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.waiting = informed;
+            session.waiting = others;
         }
         let message = match fault.code {
             Code::E_NOT_FOUND => format!("there is no profile {name:?} that this user may use"),
@@ -228,10 +225,16 @@ impl Broker {
                 "profile {name:?} cannot be used: ask who administers the broker, whose log says why"
             ),
         };
-        let outside: Vec<Waiting> = outside;
         for waiting in outside {
             self.answer(waiting.asker(), Err(Fault::new(fault.code, message.clone())), turn);
         }
+    }
+
+    /// Whether a user waits for a profile that may not use every profile. A list of all queues is about no profile: it goes on without
+    /// the session.
+    fn is_outside(&self, waiting: &Waiting) -> bool {
+        let uid = self.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
+        !matches!(waiting, Waiting::Queues { .. }) && self.right(uid, &[]) < Right::Admin
     }
 
     /// Opens the providers of a session whose profile was read, and logs them on.
@@ -257,9 +260,9 @@ impl Broker {
                 Err(fault) => self.answer(waiting.asker(), Err(fault), turn),
             }
         }
-        let nobody = asked && !allowed.iter().any(asks);
+        let none_left = asked && !allowed.iter().any(asks);
         self.sessions.get_mut(&id).expect("it is starting").waiting = allowed;
-        nobody
+        none_left
     }
 
     /// Whether somebody may do with a session's profile what it waits for.

@@ -138,7 +138,7 @@ pub struct Limits {
     pub registrations: usize,
     /// Registrations of one user.
     pub user_registrations: usize,
-    /// Objects that one process has granted and nobody has redeemed.
+    /// Objects that one process has granted and that were not redeemed.
     pub grants: usize,
     /// The same of one user.
     pub user_grants: usize,

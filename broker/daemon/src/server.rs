@@ -1334,7 +1334,7 @@ fn seed() -> Result<u64, StartupError> {
     Ok(u64::from_le_bytes(seed))
 }
 
-/// What whoever asked for a profile is told.
+/// What a member is told that asked for a profile.
 fn unusable(error: &ProfileError) -> Fault {
     let code = match error {
         ProfileError::NotFound { .. } => Code::E_NOT_FOUND,

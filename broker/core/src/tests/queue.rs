@@ -621,6 +621,26 @@ fn a_list_lets_no_stranger_in() {
     world.assert_empty();
 }
 
+/// A list of all queues goes on without a profile that cannot be loaded, also that of a user who may not know why.
+#[test]
+fn a_list_is_not_told_what_is_wrong_with_a_profile() {
+    let mut world = World::new();
+    world.profile("default").access = vec![(2_000, Right::Session)];
+    let at = world.connect_as(7, 2_000);
+    world.logon(at);
+    let why = Fault::new(Code::E_UNCONFIGURED, "/etc/profiles/wrong.toml, line 3");
+    world.wrong_profiles.insert("wrong".into(), why);
+    world.hold_profiles = true;
+    let owner = world.connect(1);
+    let logon = world.ask(owner, logon_request(Some("wrong"), LogonFlags::default()));
+    let asked = asks_for_all(&mut world, at);
+    world.settle();
+    assert_eq!(listed(&mut world, at, asked), None, "a session starts");
+    world.let_all_go();
+    assert_eq!(listed(&mut world, at, asked), Some(vec![]));
+    world.answer(owner, logon).expect("answered").expect_err("its profile is wrong");
+}
+
 /// LOGON-11: a message goes out by the oldest session of its profile. Where a transport of that session is out, it goes out by the
 /// oldest whose transport works.
 #[test]

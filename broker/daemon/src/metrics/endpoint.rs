@@ -520,7 +520,7 @@ mod tests {
         let first = Listener::bind(&listen).expect("the file was left behind");
         let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let second = Listener::bind(&listen).err().expect("somebody listens");
+        let second = Listener::bind(&listen).err().expect("the first one listens");
         assert_eq!(second.kind(), ErrorKind::AddrInUse);
         drop(first);
     }
