@@ -19,7 +19,7 @@ thread_local! {
 /// Gives the calls of this library that `calls` makes on this thread so long in all. One that is not answered by then fails with
 /// `MAPI_E_TIMEOUT`; what it asked may be done all the same, and
 /// [`Error::is_outcome_unknown`] says whether that matters. Without it a call waits as long as its own description says: for
-/// most as long as the broker is there.
+/// most as long as the broker is there, which answers a minute after a provider should have.
 ///
 /// ```no_run
 /// # use std::time::Duration;

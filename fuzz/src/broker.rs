@@ -98,6 +98,7 @@ struct World {
     loads: VecDeque<(SessionId, String)>,
     deletions: VecDeque<String>,
     withdrawn: VecDeque<CallId>,
+    ended_lanes: VecDeque<LaneId>,
     clients: BTreeMap<ConnectionId, Client>,
     /// Whose members are where: news may go nowhere else.
     members: HashMap<MemberId, ConnectionId>,
@@ -147,6 +148,7 @@ impl World {
             loads: VecDeque::new(),
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
+            ended_lanes: VecDeque::new(),
             clients: BTreeMap::new(),
             members: HashMap::new(),
             seen: Seen::default(),
@@ -174,6 +176,9 @@ impl World {
         }
         while let Some(call) = self.withdrawn.pop_front() {
             self.apply(Event::Withdrawn { call });
+        }
+        while let Some(lane) = self.ended_lanes.pop_front() {
+            self.apply(Event::LaneEnded(lane));
         }
     }
 
@@ -214,7 +219,10 @@ impl World {
                 self.called(lane, call, &behalf, provider);
             }
             Effect::CloseLane(lane) => {
-                self.lanes.remove(&lane).expect("a lane is closed once");
+                let closed = self.lanes.remove(&lane).expect("a lane is closed once");
+                if closed.waiting.is_empty() && closed.done.is_empty() {
+                    self.ended_lanes.push_back(lane);
+                }
                 self.closed.insert(lane);
             }
             Effect::Withdraw { lane, call } => {
@@ -227,7 +235,9 @@ impl World {
             }
             Effect::KeepEnd(end) => assert!(!end.profile.is_empty(), "it names its profile"),
             Effect::ForgetEnd(_) => {}
-            Effect::GaveUp { call, .. } => assert!(!call.is_empty(), "it says nothing"),
+            Effect::GaveUp { call, .. } | Effect::Hangs { call, .. } => {
+                assert!(!call.is_empty(), "it says nothing");
+            }
             Effect::WrongAnswer { provider, call, wrong, .. } => {
                 panic!("what {provider} says is so, and {call} was {wrong}")
             }
@@ -385,6 +395,12 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Time passes in which no provider answers, and their calls are looked at.
+    fn look_after(&mut self, by: Duration) {
+        self.boot += by;
+        self.apply(Event::Look);
     }
 
     /// Lets time pass, and everything happen that is due meanwhile.

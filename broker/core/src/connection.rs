@@ -51,6 +51,7 @@ pub(crate) struct Asker {
     /// `None` for a request that is free.
     pub(crate) bytes: Option<u64>,
     pub(crate) counts: Counts,
+    pub(crate) hears: Hears,
 }
 
 /// The last handles that were taken from a connection. Each request may name one of them, so none is searched for.
@@ -82,6 +83,15 @@ impl<V: Copy> Recent<V> {
     fn get(&self, id: MemberId) -> Option<V> {
         self.known.get(&id).copied()
     }
+}
+
+/// Whether a request still waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// For its answer.
+    Answer,
+    /// It was told that its provider did not answer in time. It counts on, and its bytes stay charged, until that does.
+    Nothing,
 }
 
 /// What a request counts as until it is answered, beside its bytes.
@@ -218,7 +228,8 @@ impl Broker {
         turn.errand.correlation = Some(Correlation::new(&state.library, request));
         let (process, account) = (state.process, state.account);
         let counts = Counts::Nothing;
-        Some(Asker { connection, process, account, request, bytes, counts })
+        let hears = Hears::Answer;
+        Some(Asker { connection, process, account, request, bytes, counts, hears })
     }
 
     /// Books a free request that has to wait: what waits costs memory, whatever it is. `None` ends the connection, as
@@ -259,7 +270,9 @@ impl Broker {
             self.processes.accounts.pay_back(state.account, Quota::RequestBytes, bytes as usize);
         }
         let Asker { connection, request, .. } = asker;
-        turn.emit(Effect::Answer { connection, request, result });
+        if asker.hears == Hears::Answer {
+            turn.emit(Effect::Answer { connection, request, result });
+        }
     }
 
     /// Somebody wanted what is not theirs: a right, an object of another process, what a token is for.
@@ -298,7 +311,10 @@ impl Broker {
         if let Whose::Process(_, uid) = whose
             && !self.processes.accounts.has_connections(state.account)
         {
-            self.lanes.leave_behind(uid, state.account);
+            let questions = self.lanes.leave_behind(uid, state.account);
+            if !questions.is_empty() {
+                self.forget_questions(questions, turn);
+            }
         }
         self.drop_sweeps(turn);
     }

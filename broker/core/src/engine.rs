@@ -13,7 +13,8 @@ use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::{MemberId, SessionId};
 
 use crate::answer::{Ask, Due, Ready};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::event::{Effect, EngineId, LaneId, LaneSpec, Turn};
 use crate::figures::Oldest;
 use crate::giving_up::Unsent;

@@ -144,8 +144,12 @@ pub enum Event {
         /// Which call.
         call: CallId,
     },
+    /// The worker of a lane that was closed has ended: its thread is no more.
+    LaneEnded(LaneId),
     /// The time asked for has come.
     Timer,
+    /// Some seconds have passed: calls that providers do not answer are looked at.
+    Look,
     /// Somebody watches: figures that stores must be asked for are to be brought up to date.
     Measure,
     /// Settings were read again.
@@ -241,6 +245,19 @@ pub enum Effect {
         /// What it was called for.
         call: &'static str,
         /// For whom.
+        behalf: Box<Behalf>,
+    },
+    /// Write down that a provider does not answer, and for how long it has not.
+    Hangs {
+        /// The provider.
+        provider: String,
+        /// Its type.
+        provider_type: ProviderType,
+        /// What it was called for.
+        call: &'static str,
+        /// Since when.
+        waited: Duration,
+        /// For whom it was called, and about what.
         behalf: Box<Behalf>,
     },
     /// Write down that a provider answered a call with something that is no answer to it.

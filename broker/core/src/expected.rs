@@ -367,7 +367,7 @@ impl Known<'_> {
     }
 
     /// Results are of recipients that the transport was given, of each at most one.
-    fn has_given(&self, results: &[RecipientResult]) -> Result<(), Wrong> {
+    pub(crate) fn has_given(&self, results: &[RecipientResult]) -> Result<(), Wrong> {
         let Some(given) = self.recipients else { return Ok(()) };
         let is_given = |r: &RecipientResult| given.binary_search(&r.recipient).is_ok();
         only(results.iter().all(is_given), "recipients that it was not given")?;

@@ -6,7 +6,8 @@ use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::reply::LimitStatus;
 
 use crate::answer::{self, Ask};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::event::{EngineId, Turn};
 use crate::member::MemberState;
 use crate::provider::ProviderError;

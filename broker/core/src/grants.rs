@@ -18,7 +18,8 @@ use sundown_protocol::{
 
 use crate::advise::dead_object;
 use crate::answer::Ask;
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::connection::Asker;
 use crate::event::{ConnectionId, Effect, Turn};
 use crate::lanes::Urgency;

@@ -12,6 +12,7 @@ use std::hash::Hash;
 use crate::account::AccountId;
 use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
 use crate::numbers::NumberMap;
+use crate::patience::Patience;
 use crate::provider::{ProviderCall, ProviderType};
 
 /// Calls that a worker may hold at once. A store commits as many together as it holds.
@@ -121,6 +122,10 @@ impl Waiting {
         self.queues.values().flat_map(|user| user.queues.values()).map(VecDeque::len).sum()
     }
 
+    fn any(&self, is_it: impl Fn(&Outgoing) -> bool) -> bool {
+        self.queues.values().flat_map(|user| user.queues.values()).flatten().any(is_it)
+    }
+
     fn retain(&mut self, keep: impl Fn(&Outgoing) -> bool) {
         let of_user = |user: &mut Turns<Source, VecDeque<Outgoing>>| {
             user.change(|queue| queue.retain(&keep), VecDeque::is_empty);
@@ -128,13 +133,22 @@ impl Waiting {
         self.change(of_user, Turns::is_empty);
     }
 
-    /// A process has no connection any more: its calls wait behind those that others of its user left behind.
-    fn leave_behind(&mut self, uid: u32, account: AccountId) {
-        let Some(user) = self.queues.get_mut(&Some(uid)) else { return };
+    /// A process has no connection any more: its calls wait behind those that others of its user left behind. What it only asked is
+    /// taken out: these calls.
+    fn leave_behind(&mut self, uid: u32, account: AccountId) -> Vec<CallId> {
+        let Some(user) = self.queues.get_mut(&Some(uid)) else { return Vec::new() };
         let source = Source::Process(account);
-        let Some(mut left) = user.queues.remove(&source) else { return };
+        let Some(left) = user.queues.remove(&source) else { return Vec::new() };
         user.order.retain(|other| *other != source);
-        user.queue(Source::LeftBehind).append(&mut left);
+        let asks = |outgoing: &Outgoing| Patience::of(&outgoing.provider) == Patience::Question;
+        let (questions, mut changes): (VecDeque<_>, VecDeque<_>) = left.into_iter().partition(asks);
+        if !changes.is_empty() {
+            user.queue(Source::LeftBehind).append(&mut changes);
+        } else if user.is_empty() {
+            self.queues.remove(&Some(uid));
+            self.order.retain(|other| *other != Some(uid));
+        }
+        questions.into_iter().map(|outgoing| outgoing.call).collect()
     }
 }
 
@@ -247,6 +261,13 @@ impl Lanes {
         lane.waits() < before
     }
 
+    /// Whether a worker has a call of an open lane.
+    pub(crate) fn has_begun(&self, id: LaneId, call: CallId) -> bool {
+        let Some(lane) = self.by_id.get(&id) else { return false };
+        let is_it = |outgoing: &Outgoing| outgoing.call == call;
+        !lane.first.iter().chain(&lane.last).any(is_it) && !lane.waiting.any(is_it)
+    }
+
     pub(crate) fn send(
         &mut self,
         id: LaneId,
@@ -293,15 +314,18 @@ impl Lanes {
     }
 
     /// A process has no connection any more: what it has waiting in lanes takes turns of its user.
-    pub(crate) fn leave_behind(&mut self, uid: u32, account: AccountId) {
+    /// What it only asked is taken out: these calls.
+    pub(crate) fn leave_behind(&mut self, uid: u32, account: AccountId) -> Vec<CallId> {
         let lanes = &mut self.by_id;
+        let mut questions = Vec::new();
         self.crowded.retain(|id| match lanes.get_mut(id) {
             Some(lane) if !lane.waiting.is_empty() => {
-                lane.waiting.leave_behind(uid, account);
+                questions.extend(lane.waiting.leave_behind(uid, account));
                 true
             }
             _ => false,
         });
+        questions
     }
 
     /// A call was answered: its place is free.

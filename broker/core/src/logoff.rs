@@ -12,7 +12,8 @@ use sundown_protocol::request::{Logoff, LogoffFlags};
 use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, SessionId};
 
 use crate::answer::Ask;
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::connection::Asker;
 use crate::engine::Engine;
 use crate::event::Turn;

@@ -5,7 +5,8 @@ use sundown_protocol::request::{Logon, LogonFlags, Request};
 use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 
 use crate::answer::{Ask, Ready};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::connection::{Asker, Counts};
 use crate::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::lanes::PLACES;
@@ -239,6 +240,9 @@ impl Broker {
 
     /// Opens the providers of a session whose profile was read, and logs them on.
     pub(crate) fn start_providers(&mut self, id: SessionId, turn: &mut Turn) {
+        if let Err(error) = self.check_all_left_behind() {
+            return self.fail_session(id, &error.into(), turn);
+        }
         let Some(session) = self.sessions.get(&id) else { return };
         let profile = session.profile().clone();
         if !self.waits_for_lost_store(id, &profile) {
@@ -343,6 +347,35 @@ impl Broker {
         for place in calls {
             self.call_logon(id, place, turn);
         }
+    }
+
+    /// Logs a provider on by another worker. One failure puts it out.
+    pub(crate) fn log_on_anew(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let session = &self.sessions[&id];
+        let provider = &session.providers[place];
+        let profile = session.profile();
+        let (kind, spec) = match provider.kind {
+            ProviderType::Transport => {
+                (ProviderType::Transport, &profile.transports[provider.transport].provider)
+            }
+            kind => {
+                let of_it = |p: &&Provider| p.kind == kind;
+                let before = session.providers[..place].iter().filter(of_it).count();
+                (kind, &profile.address_books[before])
+            }
+        };
+        let lane = self.open_lane(kind, &spec.clone(), turn);
+        let session = self.sessions.get_mut(&id).expect("looked at just before");
+        session.providers[place].lane = lane;
+        session.providers[place].state = ProviderState::LoggingOn(LOGON_TRIES - 1);
+        self.call_logon(id, place, turn);
+    }
+
+    /// A provider of a session is out.
+    pub(crate) fn put_out(&mut self, id: SessionId, place: usize, why: &str, turn: &Turn) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let profile = session.profile.as_deref();
+        put_out(&mut session.providers[place], why, profile, turn);
     }
 
     fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
@@ -506,20 +539,20 @@ impl Broker {
             return;
         }
         provider.refusals = LOGON_TRIES - 1;
-        let (lane, transport) = (provider.lane, provider.transport);
+        let lane = provider.lane;
         // Logging on again would take what it is busy with out of its hands.
         if provider.in_flight > 0 && self.lanes.is_open(lane) {
             provider.state = ProviderState::Available;
             return self.provider_changed(id, place, turn);
         }
-        provider.state = ProviderState::LoggingOn(LOGON_TRIES - 1);
-        if !self.lanes.is_open(lane) {
-            let spec = self.sessions[&id].profile().transports[transport].provider.clone();
-            let lane = self.open_lane(ProviderType::Transport, &spec, turn);
-            let session = self.sessions.get_mut(&id).expect("looked at before");
-            session.providers[place].lane = lane;
+        if self.lanes.is_open(lane) {
+            provider.state = ProviderState::LoggingOn(LOGON_TRIES - 1);
+            return self.call_logon(id, place, turn);
         }
-        self.call_logon(id, place, turn);
+        match self.check_left_behind(id, place) {
+            Ok(()) => self.log_on_anew(id, place, turn),
+            Err(error) => self.put_out(id, place, &error.message, turn),
+        }
     }
 
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
@@ -715,6 +748,7 @@ impl Provider {
     fn is_ready(&mut self, facts: TransportFacts) {
         self.window = facts.window.clamp(1, MOST_AT_ONCE);
         self.most_recipients = facts.recipients.max(1);
+        self.longest = facts.longest;
     }
 }
 
@@ -742,6 +776,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         late: None,
         in_flight: 0,
         window: facts.window,
+        longest: facts.longest,
         most_recipients: facts.recipients,
         reach: Reach::Yes,
         refusals: 0,

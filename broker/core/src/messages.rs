@@ -11,7 +11,8 @@ use sundown_protocol::{
 use crate::account::Charge;
 use crate::advise::{StoreNews, dead_object};
 use crate::answer::{Address, Appended, Ask, Found, Piece, Removed, Saved};
-use crate::broker::{Broker, Caller, DRAFTS};
+use crate::broker::{Broker, DRAFTS};
+use crate::calls::Caller;
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId, Turn};
 use crate::member::{Member, Upload};

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
 use sundown_protocol::request::{AddressAction, Folder, Report, SettingChange};
@@ -370,12 +371,15 @@ pub struct TransportFacts {
     pub window: usize,
     /// The most recipients that one transmission may have.
     pub recipients: usize,
+    /// How long it may be busy with one message, to which a second is added for each KiB. One that takes longer hangs: it is left
+    /// behind, and another one of it is made.
+    pub longest: Duration,
 }
 
 impl Default for TransportFacts {
-    /// Enough messages at once to fill a group commit, with any number of recipients.
+    /// Enough messages at once to fill a group commit, with any number of recipients, each within an hour.
     fn default() -> Self {
-        Self { window: 64, recipients: usize::MAX }
+        Self { window: 64, recipients: usize::MAX, longest: Duration::from_secs(3_600) }
     }
 }
 

@@ -14,7 +14,8 @@ use sundown_protocol::request::{QueueAction, QueueChange, Request};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, SessionId};
 
 use crate::answer::{Ask, Hastened, OneSubmission, Queue, Updated};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::connection::Asker;
 use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, Turn};
@@ -41,7 +42,7 @@ const PAGE_BYTES: usize = 640 << 10;
 /// Somebody who wants an entry changed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish {
-    asker: Asker,
+    pub(crate) asker: Asker,
     /// For which member, if it is its own `AbortSubmit`.
     member: Option<MemberId>,
     engine: EngineId,

@@ -19,7 +19,8 @@ use std::time::Duration;
 use sundown_protocol::{Code, SessionId};
 
 use crate::answer::{Ask, Done};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::event::{EngineId, Turn};
 use crate::provider::ProviderError;
 use crate::session::{Provider, ProviderState, Session};

@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use sundown_protocol::{Code, SessionId};
 
 use crate::answer::{Ask, Ready};
-use crate::broker::{Broker, Called, Caller, Lost};
+use crate::broker::Broker;
+use crate::calls::{Called, Caller, Lost};
 use crate::event::{CallId, LaneId, Turn};
 use crate::provider::{Effect, ProviderAnswer, ProviderCall, ProviderError, Scope, TransportCall};
 use crate::session::{Provider, ProviderState};

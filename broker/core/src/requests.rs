@@ -4,7 +4,8 @@ use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::request::{AdviseSource, Asked, Request};
 use sundown_protocol::{Code, Fault, MemberId, Reply, UploadId};
 
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::connection::{Asker, Connection};
 use crate::event::{ConnectionId, EngineId, Turn};
 use crate::lanes::Urgency;

@@ -163,6 +163,8 @@ pub(crate) struct Provider {
     pub(crate) window: usize,
     /// The most recipients that a transport takes at once.
     pub(crate) most_recipients: usize,
+    /// How long a transport may be busy with a message of no size.
+    pub(crate) longest: Duration,
     /// Whether a transport can be reached.
     pub(crate) reach: Reach,
     /// How often a transport's account was refused since it worked last.
@@ -219,6 +221,11 @@ impl Session {
     pub(crate) fn may_send(&self) -> bool {
         use SessionState::{Active, Ending, Memberless};
         matches!(self.state, Active | Memberless | Ending { .. })
+    }
+
+    /// Whether its providers log off, and are used for nothing else.
+    pub(crate) fn closes(&self) -> bool {
+        matches!(self.state, SessionState::Closing { .. })
     }
 
     /// The engine of the store at this place in the profile.

@@ -32,7 +32,8 @@ use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Fault, FaultDetail, MemberId, ObjectId, Reply, SessionId};
 
 use crate::answer::{Ask, Saved, Shutdown};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::connection::Asker;
 use crate::event::{Behalf, CallId, Effect, EngineId, Turn};
 use crate::lanes::Urgency;

@@ -12,7 +12,8 @@
 //! at start was cut off by a crash: its transport says what became of it, before anything is sent again. It may hand the
 //! message over then, so the store is looked at first (*Looking*).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::Folder;
@@ -20,7 +21,8 @@ use sundown_protocol::{Code, EntryId, SessionId};
 
 use crate::advise::StoreNews;
 use crate::answer::{Answer, Ask, Done, Prepared, Results, Updated};
-use crate::broker::{Broker, Caller};
+use crate::broker::Broker;
+use crate::calls::Caller;
 use crate::engine::{Changed, Engine, Entry, Try};
 use crate::event::{EngineId, LaneId, Turn};
 use crate::giving_up::Unsent;
@@ -70,6 +72,9 @@ enum Stage {
     Recovering,
     /// What became of it is being stored.
     Recording,
+    /// Its intent is being stored, and that takes too long to keep a place of its transport for it. It is neither handed over nor
+    /// cancelled until it is known whether the intent is there.
+    Late,
     /// Its transport was left behind while the intent was being stored.
     Left,
 }
@@ -95,6 +100,27 @@ impl Flight {
     /// The store that the message is in.
     pub(crate) fn engine(&self) -> EngineId {
         self.engine
+    }
+
+    /// The store that the message is in, and its record.
+    pub(crate) fn message(&self) -> (EngineId, u128) {
+        (self.engine, self.record)
+    }
+
+    /// How long its transport may be busy with a message of no size.
+    pub(crate) fn patience(&self, sessions: &BTreeMap<SessionId, Session>) -> Option<Duration> {
+        Some(sessions.get(&self.session)?.providers.get(self.provider)?.longest)
+    }
+
+    /// The message's size in bytes.
+    pub(crate) fn size(&self, engines: &BTreeMap<EngineId, Engine>) -> u64 {
+        let entry = engines.get(&self.engine).and_then(|e| e.entries.get(&self.record));
+        entry.map_or(0, |entry| entry.submission.size)
+    }
+
+    /// Whether it takes a place of its transport.
+    fn has_place(&self) -> bool {
+        !matches!(self.stage, Stage::Late | Stage::Left)
     }
 }
 
@@ -149,6 +175,7 @@ impl Broker {
             return;
         }
         if self.stopping.is_none() {
+            self.correct_again(id, turn);
             self.record_again(id, turn);
             self.wake(id);
             self.take_off(id, turn);
@@ -417,7 +444,8 @@ impl Broker {
                         self.not_reached(session, provider, turn);
                         Outcome::Offline
                     }
-                    Code::E_OFFLINE => Outcome::Offline,
+                    // It was not called.
+                    Code::E_OFFLINE | Code::E_CANCEL => Outcome::Offline,
                     Code::E_LOGON_FAILED => {
                         self.reached(session, provider, turn);
                         self.refused_by(session, provider, &error.message, turn);
@@ -463,14 +491,18 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get(&flight) else { return };
-        let (id, record, left) = (state.engine, state.record, state.stage == Stage::Left);
+        let (id, record) = (state.engine, state.record);
+        let (has_place, left) = (state.has_place(), state.stage == Stage::Left);
         match result {
             // The store has looked whether its files are still there between that commit and this answer, so what follows is
             // not done for a mark that nobody will find.
             Ok(updated) => {
                 self.tell_outcome(id, record, &updated, turn);
-                if left {
-                    let why = "the session ended before it was handed over";
+                if !has_place {
+                    if !left {
+                        self.cancel(flight, turn);
+                    }
+                    let why = "its transport was not waited for while its intent was being stored";
                     return self.all_later(flight, why, Outcome::Offline, turn);
                 }
                 self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
@@ -556,7 +588,7 @@ impl Broker {
     }
 
     /// Stores what became of recipients.
-    fn record(
+    pub(crate) fn record(
         &mut self,
         id: EngineId,
         record: u128,
@@ -569,7 +601,7 @@ impl Broker {
             return self.land(flight, turn);
         };
         if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f))
-            && state.stage != Stage::Left
+            && state.has_place()
         {
             state.stage = Stage::Recording;
         }
@@ -711,7 +743,7 @@ impl Broker {
     /// A transport is done with a message.
     fn land(&mut self, flight: Option<u64>, turn: &mut Turn) {
         let Some(flight) = flight.and_then(|f| self.flights.remove(&f)) else { return };
-        if flight.stage == Stage::Left {
+        if !flight.has_place() {
             return;
         }
         let Some(session) = self.sessions.get_mut(&flight.session) else { return };
@@ -748,16 +780,19 @@ impl Broker {
         lanes: &[LaneId],
         turn: &mut Turn,
     ) {
+        for lane in lanes {
+            self.close_lane(*lane, turn);
+        }
         let here = |f: &Flight| f.session == session && f.stage != Stage::Left;
         let mut left: Vec<_> =
             self.flights.iter().filter(|(_, f)| here(f)).map(|(id, _)| *id).collect();
         left.sort_unstable();
         for id in left {
             let flight = self.flights.get_mut(&id).expect("listed just before");
-            if let Some(state) = self.sessions.get_mut(&session) {
+            if let Some(state) = self.sessions.get_mut(&session).filter(|_| flight.has_place()) {
                 state.providers[flight.provider].in_flight -= 1;
             }
-            if flight.stage == Stage::Marking {
+            if matches!(flight.stage, Stage::Marking | Stage::Late) {
                 // Nobody may ask what became of it before its intent is stored, or is not.
                 flight.stage = Stage::Left;
                 continue;
@@ -767,8 +802,40 @@ impl Broker {
                 self.free(flight.engine, flight.record);
             }
         }
-        for lane in lanes {
-            self.close_lane(*lane, turn);
+    }
+
+    /// A transport's worker is left behind. What it was handing over is found out by the next one; what is only prepared is not
+    /// handed over, because the next one does not know of it.
+    pub(crate) fn abandon_place(&mut self, view: (SessionId, usize), handed_over: &[u64]) {
+        let of_it = |f: &Flight| (f.session, f.provider) == view && f.has_place();
+        let mut gone = 0;
+        for flight in self.flights.values_mut().filter(|f| of_it(f)) {
+            if flight.stage == Stage::Marking {
+                flight.stage = Stage::Left;
+                gone += 1;
+            }
+        }
+        for flight in handed_over {
+            let Some(flight) = self.flights.remove(flight) else { continue };
+            gone += 1;
+            self.free(flight.engine, flight.record);
+        }
+        let session = self.sessions.get_mut(&view.0).expect("it has the provider");
+        session.providers[view.1].in_flight -= gone;
+    }
+
+    /// The intent of a message is not stored yet: another message may have its place with the transport.
+    pub(crate) fn delay_flight(&mut self, id: u64) {
+        let Some(flight) = self.flights.get_mut(&id).filter(|f| f.stage == Stage::Marking) else {
+            return;
+        };
+        flight.stage = Stage::Late;
+        let Some(session) = self.sessions.get_mut(&flight.session) else { return };
+        session.providers[flight.provider].in_flight -= 1;
+        for (_, engine) in session.engines() {
+            if let Some(engine) = self.engines.get_mut(&engine) {
+                engine.stirred = true;
+            }
         }
     }
 
@@ -795,7 +862,7 @@ impl Broker {
             return;
         }
         engine.alarm = Some(due);
-        let sleep = std::time::Duration::from_millis((due - now).min(LONGEST_SLEEP));
+        let sleep = Duration::from_millis((due - now).min(LONGEST_SLEEP));
         self.timers.set_no_later(turn.tick.boot + sleep, Timer::Due(id));
     }
 

@@ -13,6 +13,7 @@ use crate::answer::{
 use crate::broker::Broker;
 use crate::connection::Asker;
 use crate::event::{EngineId, LaneId, Turn};
+use crate::incarnation::Correction;
 use crate::member::Failed;
 use crate::process::ProcessId;
 use crate::provider::{ProviderAnswer, ProviderError};
@@ -176,6 +177,8 @@ pub(crate) enum AfterSubmission {
         engine: EngineId,
         profile: Option<String>,
     },
+    /// A worker that was left behind has said what became of it.
+    Corrected(EngineId, Box<Correction>),
 }
 
 /// After a row of an address book was added or looked up.
@@ -360,6 +363,9 @@ impl Broker {
             AfterSubmission::Wanted(wish) => self.entry_found(wish, result, turn),
             AfterSubmission::Doubted { engine, record, doubt } => {
                 self.found_out((engine, record), doubt, result, turn);
+            }
+            AfterSubmission::Corrected(engine, correction) => {
+                self.corrected(engine, *correction, result, turn);
             }
             AfterSubmission::Shown { asker, engine, profile } => {
                 self.entry_shown(asker, (engine, profile.as_deref()), result, turn);

@@ -53,6 +53,9 @@ const FIRST: u64 = 3;
 /// How long after the end of a connection memory is given back: what it handed over may take a while to be stored.
 const TRIM: Duration = Duration::from_secs(5);
 
+/// How often calls that providers do not answer are looked at.
+const LOOK_AT_CALLS: Duration = Duration::from_secs(5);
+
 /// How often it is looked whether the data directory is still this broker's.
 const LOOK_AT_LOCK: Duration = Duration::from_secs(1);
 
@@ -153,7 +156,9 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartupError {
 pub struct Server {
     broker: Broker,
     workers: Workers,
-    answers: Receiver<(CallId, Outcome)>,
+    answers: Receiver<Outcome>,
+    /// When calls that providers do not answer are looked at again.
+    look_at_calls: Instant,
     /// What is measured, and those who ask for it; `None` when nobody can.
     metrics: Option<Measured>,
     poll: Poll,
@@ -322,6 +327,7 @@ impl Server {
             place,
             lock,
             look_at_lock: began,
+            look_at_calls: began,
             listen_again: None,
             no_place: None,
             exit,
@@ -557,7 +563,8 @@ impl Server {
         let hello = self.greeting.front().map(|(at, _)| *at);
         let end = self.ending.first().map(|(at, _)| *at);
         let own = [self.accept_again, self.listen_again, self.trim_memory, self.manager.next()];
-        own.into_iter().chain([look_again, hello, end]).flatten().min()
+        let calls = self.broker.awaits_providers().then_some(self.look_at_calls);
+        own.into_iter().chain([look_again, hello, end, calls]).flatten().min()
     }
 
     /// A time of the core's as one of the loop's.
@@ -571,6 +578,10 @@ impl Server {
         if self.look_again.is_some_and(|at| self.instant(at) <= now) {
             self.look_again = None;
             self.apply(Event::Timer);
+        }
+        if self.look_at_calls <= now {
+            self.look_at_calls = now + LOOK_AT_CALLS;
+            self.apply(Event::Look);
         }
         if self.trim_memory.is_some_and(|at| at <= now) {
             // What was handed over is freed when it is stored, which may be later.
@@ -682,6 +693,23 @@ impl Server {
                     call,
                     correlation,
                     "a provider gave no answer in its share of a fast shutdown's time and is not waited for"
+                );
+            }
+            Effect::Hangs { provider, provider_type, call, waited, behalf } => {
+                let (session, kind) = (behalf.session.map(|s| s.0), provider_type.name());
+                let correlation = behalf.correlation.map(tracing::field::display);
+                let entry = behalf.entry.map(tracing::field::display);
+                let seconds = waited.as_secs();
+                tracing::warn!(
+                    event = "hangs",
+                    session,
+                    provider,
+                    kind,
+                    call,
+                    seconds,
+                    correlation,
+                    entry,
+                    "a provider does not answer"
                 );
             }
             Effect::WrongAnswer { provider, call, wrong, behalf } => {
@@ -1162,11 +1190,14 @@ impl Server {
     }
 
     fn take_answers(&mut self) {
-        while let Ok((call, outcome)) = self.answers.try_recv() {
-            self.workers.over(call);
+        while let Ok(outcome) = self.answers.try_recv() {
+            if let Outcome::Answered(call, _) | Outcome::Withdrawn(call) = &outcome {
+                self.workers.over(*call);
+            }
             self.apply(match outcome {
-                Outcome::Answered(result) => Event::Answered { call, result },
-                Outcome::Withdrawn => Event::Withdrawn { call },
+                Outcome::Answered(call, result) => Event::Answered { call, result },
+                Outcome::Withdrawn(call) => Event::Withdrawn { call },
+                Outcome::Ended(lane) => Event::LaneEnded(lane),
             });
         }
     }

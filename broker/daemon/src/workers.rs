@@ -34,17 +34,22 @@ use sundown_providers::{
 /// How long a deferred submission may wait for company.
 const DEFERRED: Duration = Duration::from_millis(50);
 
+/// How long a transport that saves something waits for the store.
+const SAVED: Duration = Duration::from_secs(60);
+
 /// The most characters that are kept of what a provider says of a failure.
 const MOST_WORDS: usize = 2_000;
 
 type Answer = Result<ProviderAnswer, ProviderError>;
 
-/// What became of a call.
+/// What a worker says.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Answered(Answer),
-    /// It was taken back before its provider had begun it.
-    Withdrawn,
+    Answered(CallId, Answer),
+    /// A call was taken back before its provider had begun it.
+    Withdrawn(CallId),
+    /// The worker's thread has ended.
+    Ended(LaneId),
 }
 
 /// One call on its way to a worker.
@@ -97,7 +102,7 @@ pub struct Workers {
 /// The way back to the loop.
 #[derive(Clone)]
 struct Answers {
-    sender: Sender<(CallId, Outcome)>,
+    sender: Sender<Outcome>,
     waker: Arc<Waker>,
 }
 
@@ -106,7 +111,7 @@ impl Answers {
         for (whom, answer) in answers {
             // Nobody listens any more when the loop has ended.
             let _ = match whom {
-                Whoever::Core(call) => self.sender.send((call, Outcome::Answered(answer))).is_ok(),
+                Whoever::Core(call) => self.sender.send(Outcome::Answered(call, answer)).is_ok(),
                 Whoever::Transport(sender) => sender.send(answer).is_ok(),
             };
         }
@@ -116,9 +121,14 @@ impl Answers {
     /// A call was taken back before it was begun.
     fn withdrawn(&self, work: &Work) {
         if let Whoever::Core(call) = work.from {
-            let _ = self.sender.send((call, Outcome::Withdrawn));
+            let _ = self.sender.send(Outcome::Withdrawn(call));
             let _ = self.waker.wake();
         }
+    }
+
+    fn ended(&self, lane: LaneId) {
+        let _ = self.sender.send(Outcome::Ended(lane));
+        let _ = self.waker.wake();
     }
 }
 
@@ -155,13 +165,20 @@ impl Support for Stores {
         let sent = writer.is_some_and(|writer| {
             writer.send(Work { from, behalf: Behalf::default(), provider, claim: None }).is_ok()
         });
-        match answer.recv() {
+        match answer.recv_timeout(SAVED) {
+            Err(RecvTimeoutError::Timeout) => Err(not_saved_in_time(uid)),
             Ok(Ok(ProviderAnswer::Setting(Some(_)))) if sent => Ok(()),
             Ok(Ok(other)) if sent => Err(not_saved(uid, &other)),
             Ok(Err(error)) if sent => Err(error),
             _ => Err(not_open(uid)),
         }
     }
+}
+
+/// A store does not answer a transport that saves something.
+fn not_saved_in_time(uid: u32) -> ProviderError {
+    let message = format!("store {uid:08x} gave no answer within {} s", SAVED.as_secs());
+    ProviderError::new(Code::E_TIMEOUT, message).effect_unknown()
 }
 
 fn not_open(uid: u32) -> ProviderError {
@@ -183,7 +200,7 @@ impl Workers {
         registry: Registry,
         waker: Arc<Waker>,
         metrics: Option<Arc<Metrics>>,
-    ) -> (Self, Receiver<(CallId, Outcome)>) {
+    ) -> (Self, Receiver<Outcome>) {
         let (sender, receiver) = unbounded();
         let answers = Answers { sender, waker };
         let (lanes, carefree, claims) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -209,8 +226,9 @@ impl Workers {
         match provider_type {
             ProviderType::Store => {
                 let (sender, reads) = unbounded();
-                self.lanes.insert(reader.expect("a store has a reader's lane"), Arc::new(sender));
-                self.open_store(desk, way, reads, &spec);
+                let reader = reader.expect("a store has a reader's lane");
+                self.lanes.insert(reader, Arc::new(sender));
+                self.open_store(desk, way, (lane, reader, reads), &spec);
             }
             ProviderType::Transport => {
                 let made = make(&self.registry.transports, &spec);
@@ -219,7 +237,8 @@ impl Workers {
                 }
                 let support: Arc<dyn Support> = Arc::new(self.stores.clone());
                 let remake = maker(&self.registry.transports, &spec);
-                spawn("transport", &spec, move || desk.serve_transport(made, &support, &remake));
+                let work = move || desk.serve_transport(made, &support, &remake);
+                self.spawn(lane, "transport", &spec, work);
             }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
@@ -227,27 +246,48 @@ impl Workers {
                     self.carefree.insert(lane, desk.clone());
                 }
                 let remake = maker(&self.registry.address_books, &spec);
-                spawn("address-book", &spec, move || desk.serve_address_book(made, &remake));
+                let work = move || desk.serve_address_book(made, &remake);
+                self.spawn(lane, "address-book", &spec, work);
             }
         }
     }
 
     fn open_store(
-        &self,
+        &mut self,
         desk: Desk,
         way: Weak<Sender<Work>>,
-        reads: Receiver<Work>,
+        (lane, reader, reads): (LaneId, LaneId, Receiver<Work>),
         spec: &ProviderSpec,
     ) {
         let made = make(&self.registry.stores, spec);
         let (hand_over, readers) = unbounded();
         let reading = Desk { calls: reads, ..desk.clone() };
-        spawn("store-read", spec, move || reading.serve_reads(&readers));
+        self.spawn(reader, "store-read", spec, move || reading.serve_reads(&readers));
         let stores = self.stores.clone();
         let remake = maker(&self.registry.stores, spec);
-        spawn("store-write", spec, move || {
+        self.spawn(lane, "store-write", spec, move || {
             Writer { desk, stores, way, hand_over, open: None }.serve(made, &remake);
         });
+    }
+
+    /// Begins a worker's thread. Calls of one that cannot be begun fail.
+    fn spawn(
+        &mut self,
+        lane: LaneId,
+        what: &str,
+        spec: &ProviderSpec,
+        work: impl FnOnce() + Send + 'static,
+    ) {
+        let name = format!("{what} {}", spec.name);
+        let ends = Ends { lane, answers: self.answers.clone() };
+        let spawned = thread::Builder::new().name(name).spawn(move || {
+            let _ends = ends;
+            work();
+        });
+        if let Err(error) = spawned {
+            tracing::error!(provider = spec.name, %error, "cannot start a thread for a provider");
+            self.close(lane);
+        }
     }
 
     /// Hands a call to a worker, or answers it at once: the loop need not be woken for what it does itself.
@@ -263,14 +303,12 @@ impl Workers {
         if let Some(desk) = self.carefree.get(&lane).filter(|_| is_shutdown(&work)) {
             return Some(desk.shutdown_call(&work, || Some(&mut carefree)));
         }
-        if let Some(lane) = self.lanes.get(&lane) {
-            if is_shutdown(&work) {
-                let claim = self.claims.entry(call).or_default();
-                work.claim = Some(Arc::clone(claim));
-            }
-            let _ = lane.send(work);
+        let Some(lane) = self.lanes.get(&lane) else { return Some(Err(no_worker())) };
+        if is_shutdown(&work) {
+            let claim = self.claims.entry(call).or_default();
+            work.claim = Some(Arc::clone(claim));
         }
-        None
+        lane.send(work).err().map(|_| Err(no_worker()))
     }
 
     /// Takes a call back that its worker has not begun. The worker says so when it comes to it.
@@ -327,13 +365,23 @@ fn maker<P: ?Sized + 'static>(
     move || make(&kinds, &spec)
 }
 
-fn spawn(what: &str, spec: &ProviderSpec, work: impl FnOnce() + Send + 'static) {
-    let name = format!("{what} {}", spec.name);
-    let spawned = thread::Builder::new().name(name).spawn(work);
-    if let Err(error) = spawned {
-        // Its lane has no receiver now; the core's deadlines deal with a provider that never answers.
-        tracing::error!(provider = spec.name, %error, "cannot start a thread for a provider");
+/// Says that a worker's thread has ended, in whatever way.
+struct Ends {
+    lane: LaneId,
+    answers: Answers,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.answers.ended(self.lane);
     }
+}
+
+/// A provider whose thread could not be begun, or has ended.
+fn no_worker() -> ProviderError {
+    let message =
+        "the provider has no thread; the log says why, and a limit of the system may be too low";
+    ProviderError::new(Code::E_NOT_ENOUGH_RESOURCES, message)
 }
 
 /// Where one worker takes its calls and leaves its answers.
@@ -781,5 +829,67 @@ fn urgency(work: &Work) -> Urgency {
     match &work.provider {
         ProviderCall::Write(write) => StoreWrite::urgency(write),
         _ => Urgency::Now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Poll, Token};
+    use sundown_core::provider::AddressCall;
+    use sundown_providers::Result;
+
+    struct Book;
+
+    impl AddressBookProvider for Book {
+        fn logon(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn call(&mut self, _: &AddressCall) -> Result<ProviderAnswer> {
+            Ok(ProviderAnswer::Done)
+        }
+
+        fn logoff(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn workers() -> (Workers, Receiver<Outcome>, Poll) {
+        let poll = Poll::new().expect("a poll");
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
+        let mut registry = Registry::default();
+        registry.address_books.insert("book".into(), Arc::new(|_| Ok(Box::new(Book))));
+        let (workers, outcomes) = Workers::new(registry, waker, None);
+        (workers, outcomes, poll)
+    }
+
+    fn book(lane: LaneId) -> LaneSpec {
+        let spec = ProviderSpec::new("book");
+        LaneSpec { lane, reader: None, provider_type: ProviderType::AddressBook, spec }
+    }
+
+    /// A worker answers what it was called for, and says when its thread has ended.
+    #[test]
+    fn a_worker_says_that_it_has_ended() {
+        let (mut workers, outcomes, _poll) = workers();
+        let (lane, call) = (LaneId(1), CallId(7));
+        workers.open(book(lane));
+        assert!(workers.call(lane, call, Behalf::default(), ProviderCall::Logon).is_none());
+        workers.close(lane);
+        let said = outcomes.recv().expect("an answer");
+        assert!(matches!(said, Outcome::Answered(CallId(7), Ok(_))), "{said:?}");
+        let said = outcomes.recv().expect("an end");
+        assert!(matches!(said, Outcome::Ended(LaneId(1))), "{said:?}");
+    }
+
+    /// A call of a worker that has no thread fails at once.
+    #[test]
+    fn a_call_without_a_worker_fails() {
+        let (mut workers, _outcomes, _poll) = workers();
+        let (lane, call) = (LaneId(1), CallId(7));
+        let answer = workers.call(lane, call, Behalf::default(), ProviderCall::Logon);
+        let error = answer.expect("at once").expect_err("there is no worker");
+        assert_eq!(error.code, Code::E_NOT_ENOUGH_RESOURCES);
     }
 }

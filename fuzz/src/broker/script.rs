@@ -155,6 +155,10 @@ fn rare(world: &mut World, script: &mut Unstructured<'_>) -> Result<()> {
         }
         2 => world.apply(Event::Adopt { profile: a_profile(script)? }),
         3 => world.apply(Event::Timer),
+        4 | 5 => {
+            let by = *script.choose(&[61, 301, 3_700])?;
+            world.look_after(Duration::from_secs(by));
+        }
         _ => world.apply(Event::Measure),
     }
     Ok(())

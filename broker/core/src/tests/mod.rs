@@ -22,6 +22,7 @@ mod logon;
 mod model;
 mod objects;
 mod pages;
+mod patience;
 mod profiles;
 mod queue;
 mod quotas;

@@ -309,7 +309,7 @@ fn a_provider_can_be_asked_whether_it_works() {
 #[test]
 fn a_transport_says_how_much_it_takes() {
     let mut world = World::new();
-    world.wire.facts = TransportFacts { window: 2, recipients: 10 };
+    world.wire.facts = TransportFacts { window: 2, recipients: 10, ..TransportFacts::default() };
     let member = world.member(1);
     world.hold("relay", "SubmitMessage");
     let entries: Vec<_> = (0..4).map(|n| world.submit(member, &format!("{n}@x"))).collect();
@@ -329,7 +329,7 @@ fn a_transport_says_how_much_it_takes() {
 fn many_recipients_go_in_parts() {
     let mut world = World::new();
     world.profile("default").transports = vec![transport("relay", &["*"])];
-    world.wire.facts = TransportFacts { window: 2, recipients: 10 };
+    world.wire.facts = TransportFacts { window: 2, recipients: 10, ..TransportFacts::default() };
     let member = world.member(1);
     let to: Vec<_> = (0..25).map(|n| format!("{n}@x")).collect();
     world.script("7@x", &[Step::Says(Outcome::Later)]);
@@ -354,7 +354,7 @@ fn many_recipients_go_in_parts() {
 fn any_number_of_recipients_goes_out() {
     for count in [8, 250, 260, 600] {
         let mut world = World::new();
-        world.wire.facts = TransportFacts { window: 8, recipients: 1 };
+        world.wire.facts = TransportFacts { window: 8, recipients: 1, ..TransportFacts::default() };
         world.crew = 4;
         let member = world.member(1);
         let to: Vec<_> = (0..count).map(|n| format!("{n}@x")).collect();
@@ -374,7 +374,7 @@ fn any_number_of_recipients_goes_out() {
 #[test]
 fn a_try_of_many_rounds_takes_each_recipient_once() {
     let mut world = World::new();
-    world.wire.facts = TransportFacts { window: 2, recipients: 1 };
+    world.wire.facts = TransportFacts { window: 2, recipients: 1, ..TransportFacts::default() };
     let member = world.member(1);
     let to: Vec<_> = (0..10).map(|n| format!("{n}@x")).collect();
     for late in ["0@x", "5@x"] {

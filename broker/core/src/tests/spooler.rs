@@ -636,7 +636,7 @@ fn submit_to_many(world: &mut World, member: Member, count: usize) -> EntryId {
 #[test]
 fn a_change_of_some_recipients_is_written_alone() {
     let mut world = World::new();
-    world.wire.facts = TransportFacts { recipients: 10, window: 1 };
+    world.wire.facts = TransportFacts { recipients: 10, window: 1, ..TransportFacts::default() };
     let member = world.member(1);
     let entry = submit_to_many(&mut world, member, 1_000);
     assert_eq!(world.state(entry), SubmissionState::Sent);
@@ -650,7 +650,7 @@ fn a_change_of_some_recipients_is_written_alone() {
 #[test]
 fn a_refused_change_is_written_with_the_next() {
     let mut world = World::new();
-    world.wire.facts = TransportFacts { recipients: 10, window: 1 };
+    world.wire.facts = TransportFacts { recipients: 10, window: 1, ..TransportFacts::default() };
     let member = world.member(1);
     world.hold("relay", "EndMessage");
     let entry = submit_to_many(&mut world, member, 100);

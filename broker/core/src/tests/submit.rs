@@ -178,7 +178,7 @@ fn an_abort_locks_its_message() {
     let id = world.ask(member.at, Request::AbortSubmit { member: member.id, entry });
     let second = world.refused(member.at, Request::AbortSubmit { member: member.id, entry });
     assert_eq!(second, Code::E_UNABLE_TO_ABORT);
-    world.advance(secs(60));
+    world.advance(secs(50));
     assert_eq!(world.state(entry), SubmissionState::Deferred, "it waits for the abort");
     world.let_go("store");
     assert_eq!(world.answer(member.at, id), Some(Ok(Reply::Done)));

@@ -69,6 +69,9 @@ enum Worker {
     AddressBook(AddressBook),
 }
 
+/// How often calls are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Clone)]
 struct Lane {
     name: String,
@@ -136,6 +139,14 @@ pub(super) struct World {
     carried_out: BTreeMap<String, usize>,
     /// Calls that were taken back in this event.
     withdrawn: VecDeque<CallId>,
+    /// Lanes that were closed in this event and have nothing to do.
+    threads_ended: VecDeque<LaneId>,
+    /// Workers that were left behind, with what they have.
+    left: BTreeMap<LaneId, Lane>,
+    /// When calls were looked at last.
+    looked: Duration,
+    /// What the log says of providers that do not answer.
+    pub(super) hanging: Vec<(String, &'static str)>,
     /// Profiles that were deleted.
     pub(super) deleted: Vec<String>,
     clients: BTreeMap<ConnectionId, Client>,
@@ -258,6 +269,10 @@ impl World {
             loads: VecDeque::new(),
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
+            threads_ended: VecDeque::new(),
+            left: BTreeMap::new(),
+            looked: Duration::ZERO,
+            hanging: Vec::new(),
             literal: BTreeSet::new(),
             over_at: ProviderCall::DoFastShutdown,
             over: BTreeSet::new(),
@@ -365,12 +380,46 @@ impl World {
     pub(super) fn advance(&mut self, by: Duration) {
         let until = self.boot + by;
         self.settle();
-        while let Some(at) = self.armed.filter(|at| *at <= until) {
+        loop {
+            let look = self.broker.awaits_providers().then(|| self.looked + LOOK);
+            let Some(at) = self.armed.into_iter().chain(look).min().filter(|at| *at <= until)
+            else {
+                break;
+            };
             self.boot = self.boot.max(at);
-            self.fire();
+            if look == Some(at) {
+                self.look();
+            } else {
+                self.fire();
+            }
             self.settle();
         }
         self.boot = until;
+        self.settle();
+    }
+
+    /// Calls that are not answered are looked at.
+    pub(super) fn look(&mut self) {
+        self.looked = self.boot;
+        self.apply(Event::Look);
+    }
+
+    /// A worker that was left behind answers what it was called for after all, and its thread ends.
+    pub(super) fn answers_late(
+        &mut self,
+        provider: &str,
+        answer: impl Fn(&ProviderCall) -> Answer,
+    ) {
+        let of_it = |(_, lane): &(&LaneId, &Lane)| lane.name == provider;
+        let lanes: Vec<_> = self.left.iter().filter(of_it).map(|(id, _)| *id).collect();
+        for id in lanes {
+            let lane = self.left.remove(&id).expect("listed just before");
+            for (call, provider) in lane.waiting {
+                let result = answer(&provider);
+                self.apply(Event::Answered { call, result });
+            }
+            self.apply(Event::LaneEnded(id));
+        }
         self.settle();
     }
 
@@ -413,6 +462,9 @@ impl World {
         self.check_owners(members);
         while let Some(call) = self.withdrawn.pop_front() {
             self.apply(Event::Withdrawn { call });
+        }
+        while let Some(lane) = self.threads_ended.pop_front() {
+            self.apply(Event::LaneEnded(lane));
         }
         while let Some(name) = self.deletions.pop_front() {
             self.deleted.push(name.clone());
@@ -506,8 +558,14 @@ impl World {
                 self.sweeping.retain(|(call, _)| !calls.contains(call));
                 // A transport that was left behind does not have its messages any more.
                 self.flying.retain(|_, (_, at)| *at != lane);
+                if calls.is_empty() {
+                    self.threads_ended.push_back(lane);
+                } else {
+                    self.left.insert(lane, closed);
+                }
                 self.closed.insert(lane);
             }
+            Effect::Hangs { provider, call, .. } => self.hanging.push((provider, call)),
             Effect::Withdraw { lane, call } => self.take_back(lane, call),
             Effect::KeepEnd(end) => {
                 self.ends.insert(end.tag, *end);

@@ -89,7 +89,7 @@ impl TransportProvider for LoudTransport {
         if self.wants_logon {
             return Err(ProviderError::new(Code::E_LOGON_FAILED, flood_of_words().repeat(10)));
         }
-        Ok(TransportFacts { window: usize::MAX, recipients: usize::MAX })
+        Ok(TransportFacts { window: usize::MAX, ..TransportFacts::default() })
     }
 
     fn prepare(&mut self, transmission: Transmission, reply: Answering<Prepared>) {

@@ -121,7 +121,9 @@ impl TransportProvider for Smtp {
         let settings = &self.dialer.settings;
         // Each connection has one message at work and one behind it, so that it never waits for the queue.
         let window = settings.connections.saturating_mul(2);
-        Ok(TransportFacts { window, recipients: settings.max_recipients })
+        // Two messages, each of a dozen answers: a server that takes all its time for each of them is slow, and does not hang.
+        let longest = settings.connect_timeout.saturating_add(settings.timeout.saturating_mul(24));
+        Ok(TransportFacts { window, recipients: settings.max_recipients, longest })
     }
 
     fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>) {

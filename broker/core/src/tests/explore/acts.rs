@@ -16,6 +16,7 @@ use super::super::world::{Member, OWNER, World, logoff_request, secs, settings};
 use super::fingerprint::{Now, Roles, Side, canonical, fingerprint};
 use crate::Event;
 use crate::event::{ConnectionId, LaneId};
+use crate::provider::TransportFacts;
 use crate::session::SessionState;
 use crate::settings::{FastShutdownBehavior, Settings, SharedLogoff, Shutdown};
 
@@ -52,6 +53,8 @@ pub(super) enum Act {
     Lie,
     /// The transports do not answer any more.
     Hang,
+    /// Whatever does not answer has had its time, and is looked at.
+    Look,
     /// Fast shutdown is switched off.
     Reload,
     /// Nothing happens until the broker is woken.
@@ -71,7 +74,7 @@ const ONE: Pid = Pid(1);
 const TWO: Pid = Pid(2);
 const THREE: Pid = Pid(3);
 
-pub(super) const ACTS: [Act; 28] = [
+pub(super) const ACTS: [Act; 29] = [
     Act::Do(ONE),
     Act::Do(TWO),
     Act::Do(THREE),
@@ -95,12 +98,16 @@ pub(super) const ACTS: [Act; 28] = [
     Act::Fail,
     Act::Lie,
     Act::Hang,
+    Act::Look,
     Act::Reload,
     Act::Wake,
     Act::Restart,
     Act::LateRestart,
     Act::AddIn,
 ];
+
+/// How long it takes at most until something that does not answer is given up here.
+const PATIENCE: Duration = Duration::from_secs(301);
 
 /// How often an act that may be repeated is.
 const WAKES: usize = 2;
@@ -118,6 +125,7 @@ impl Act {
             Act::Fail
             | Act::Lie
             | Act::Hang
+            | Act::Look
             | Act::Reload
             | Act::Wake
             | Act::Restart
@@ -215,6 +223,7 @@ impl State {
             ..Shutdown::default()
         };
         let mut world = World::with(Settings { shutdown, ..settings() });
+        world.wire.facts = TransportFacts { longest: PATIENCE, ..TransportFacts::default() };
         let (at, sibling) = (world.connect(1), world.connect(1));
         let first = world.logon(at);
         let second = world.logon(sibling);
@@ -350,6 +359,7 @@ impl State {
             _ if self.did.contains(act) => false,
             Act::Restart | Act::LateRestart | Act::Reload => !self.is_restarted(),
             Act::Fail | Act::Lie | Act::Hang => true,
+            Act::Look => self.world.broker.awaits_providers(),
             Act::AddIn => self.is_open(self.add_in),
             Act::Submit(ONE) | Act::Break => self.is_open(self.members[1].at),
             Act::Repeat => self.did.contains(&Act::Submit(ONE)) && self.is_open(self.members[0].at),
@@ -445,6 +455,10 @@ impl State {
             }
             Act::Lie => self.world.lies_once(),
             Act::Hang => self.world.hold("relay", "*"),
+            Act::Look => {
+                self.world.pass(PATIENCE);
+                self.world.look();
+            }
             Act::Reload => {
                 let mut settings = self.world.broker.settings.clone();
                 settings.shutdown.fast_shutdown = FastShutdownBehavior::Disabled;

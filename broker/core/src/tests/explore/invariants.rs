@@ -486,7 +486,7 @@ fn may_fail(state: &State, code: Code) -> bool {
         Code::E_NOT_ENOUGH_DISK => did(Act::Fail),
         Code::E_CORRUPT_DATA => did(Act::Lie),
         Code::E_BUSY => state.known.reference.is_some(),
-        Code::E_TIMEOUT => did(Act::Wake),
+        Code::E_TIMEOUT => did(Act::Wake) || did(Act::Look),
         Code::E_NO_SUPPORT => did(Act::Reload),
         _ => false,
     }

@@ -92,6 +92,7 @@ impl Provider {
             refusals: _,
             outages: _,
             rests_until: _,
+            longest: _,
             trouble: _,
         } = self;
         let settled = matches!(state, ProviderState::Available | ProviderState::Failed(_));
