@@ -94,7 +94,7 @@ impl Broker {
         let advises = &self.members[&id].advises;
         let listens = advises.values().any(|a| a.events.0 & !quiet != 0);
         let curious = advises.values().any(|a| a.events.contains(Events::EXTENDED));
-        let session = self.sessions.get_mut(&session).expect("it outlives its members");
+        let session = self.sessions.get_mut(session).expect("it outlives its members");
         for (list, belongs) in [(&mut session.listeners, listens), (&mut session.curious, curious)]
         {
             if belongs {

@@ -1,6 +1,6 @@
 //! The one owner of all state, and the one function that changes it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +11,9 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 use crate::calls::{Call, Called, Lost};
 use crate::connection::{Asker, Connection};
 use crate::ends::Kept;
-use crate::engine::{ClosedStore, Engine};
-use crate::event::{CallId, ConnectionId, Effect, EngineId, Errand, Event, ProcessKey, Tick, Turn};
+use crate::engine::ClosedStore;
+use crate::engines::Engines;
+use crate::event::{CallId, ConnectionId, Effect, Errand, Event, ProcessKey, Tick, Turn};
 use crate::giving_up::GivingUp;
 use crate::grants::Grants;
 use crate::incarnation::LeftBehind;
@@ -22,13 +23,14 @@ use crate::numbers::NumberMap;
 use crate::process::Processes;
 use crate::provider::ProviderError;
 use crate::renewal::Renewals;
+use crate::session::SessionKey;
 #[cfg(test)]
 use crate::session::SessionState;
-use crate::session::{Session, SessionKey};
+use crate::sessions::Sessions;
 use crate::settings::Settings;
-use crate::shutdown::Sweep;
 use crate::spooler::Flight;
 use crate::stop::Stopping;
+use crate::sweeps::Sweeps;
 use crate::timers::{Timer, Timers};
 
 /// By how much the wall clock must go back at once to have been set, in milliseconds. Less delays nothing that matters.
@@ -52,13 +54,12 @@ pub struct Broker {
     pub(crate) settings: Settings,
     pub(crate) connections: NumberMap<ConnectionId, Connection>,
     pub(crate) processes: Processes,
-    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    pub(crate) sessions: Sessions,
     pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
     /// Shared sessions that were ended, as long as a member may come back to one.
     pub(crate) ends: BTreeMap<SessionTag, Kept>,
     pub(crate) members: NumberMap<MemberId, Member>,
-    pub(crate) engines: BTreeMap<EngineId, Engine>,
-    pub(crate) engine_of: HashMap<PathBuf, EngineId>,
+    pub(crate) engines: Engines,
     /// What is in the queues of stores that are not open.
     pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
     pub(crate) flights: NumberMap<u64, Flight>,
@@ -74,7 +75,7 @@ pub struct Broker {
     /// Members that left since the start, by reason.
     pub(crate) departures: [u64; 5],
     pub(crate) stopping: Option<Stopping>,
-    pub(crate) sweeps: BTreeMap<u64, Sweep>,
+    pub(crate) sweeps: Sweeps,
     pub(crate) grants: Grants,
     /// Profiles that go when nobody uses them any more, and who waits for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
@@ -101,12 +102,11 @@ impl Broker {
             settings,
             connections: NumberMap::default(),
             processes: Processes::default(),
-            sessions: BTreeMap::new(),
+            sessions: Sessions::default(),
             joinable: BTreeMap::new(),
             ends: BTreeMap::new(),
             members: NumberMap::default(),
-            engines: BTreeMap::new(),
-            engine_of: HashMap::new(),
+            engines: Engines::default(),
             closed: BTreeMap::new(),
             flights: NumberMap::default(),
             lanes: Lanes::default(),
@@ -118,7 +118,7 @@ impl Broker {
             finals: [0; 9],
             departures: [0; 5],
             stopping: None,
-            sweeps: BTreeMap::new(),
+            sweeps: Sweeps::default(),
             grants: Grants::default(),
             doomed: BTreeMap::new(),
             giving_up: GivingUp::default(),
@@ -156,7 +156,7 @@ impl Broker {
                     let why = Fault::new(Code::E_NOT_FOUND, "the process has ended");
                     self.hang_up(connection, why, turn);
                 }
-                self.process_ended(&process, turn);
+                self.process_ended(&process);
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
             Event::Ends(ends) => self.ends_found(ends, turn),
@@ -186,19 +186,18 @@ impl Broker {
     }
 
     /// A process is no more, and nothing is kept of it.
-    fn process_ended(&mut self, key: &ProcessKey, turn: &mut Turn) {
+    fn process_ended(&mut self, key: &ProcessKey) {
         if let Some((id, process)) = self.processes.end(key) {
             self.timers.clear(Timer::TearDown(id));
             for held in &process.held {
                 self.processes.pay_left_behind(held.asker());
             }
             for session in process.told() {
-                if let Some(session) = self.sessions.get_mut(&session) {
+                if let Some(session) = self.sessions.get_mut(session) {
                     session.kept_by.remove(&id);
                 }
             }
         }
-        self.drop_sweeps(turn);
     }
 
     /// Notices when the wall clock was set back. What waits for a time on it would wait so much longer. When it was set
@@ -214,13 +213,16 @@ impl Broker {
         if let Ok(back) = u64::try_from(before - ahead)
             && back >= SET_BACK
         {
-            self.engines.values_mut().for_each(|engine| engine.clock_was_set_back(back));
+            self.engines.each_mut().for_each(|engine| engine.clock_was_set_back(back));
         }
     }
 
     /// Brings the state back to normal, so that the next event starts from a known one.
     fn tidy(&mut self, turn: &mut Turn) {
         turn.errand = Errand::default();
+        if self.processes.some_are_gone() {
+            self.drop_sweeps(turn);
+        }
         loop {
             while let Some(Lost { then, called, session }) = self.lost.pop_front() {
                 let (code, message) = match called {
@@ -291,7 +293,6 @@ impl Broker {
             ends,
             members,
             engines,
-            engine_of,
             closed,
             flights,
             lanes,
@@ -332,8 +333,7 @@ impl Broker {
         grants.check_at_rest(self);
         let may_be_joined = sessions.values().filter(|s| s.is_joinable());
         assert_eq!(joinable.len(), may_be_joined.count(), "{joinable:?}");
-        assert_eq!(engine_of.len(), engines.len(), "{engine_of:?}");
-        let open = |path: &PathBuf| engine_of.get(path).is_some_and(|e| engines[e].uid.is_some());
+        let open = |path: &PathBuf| engines.at(path).is_some_and(|e| engines[&e].uid.is_some());
         assert!(!closed.keys().any(open), "a store that is open counts as closed: {closed:?}");
         let views = sessions.values().flat_map(|s| &s.providers).filter(|p| p.engine.is_none());
         let views = views.map(|p| p.lane).filter(|lane| lanes.is_open(*lane));
@@ -390,7 +390,6 @@ impl Broker {
             ends,
             members,
             engines,
-            engine_of,
             flights,
             lanes,
             renewals,
@@ -422,7 +421,6 @@ impl Broker {
         assert!(ends.values().all(Kept::is_closed), "sessions that ended are left: {ends:?}");
         assert!(members.is_empty(), "members are left: {members:?}");
         assert!(engines.is_empty(), "stores are left: {engines:?}");
-        assert!(engine_of.is_empty(), "paths of stores are left: {engine_of:?}");
         assert!(flights.is_empty(), "flights are left: {flights:?}");
         lanes.check_at_rest(&std::collections::BTreeSet::new());
         renewals.check_at_rest(|_| false);

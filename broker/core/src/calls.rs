@@ -10,7 +10,6 @@ use sundown_protocol::{Code, Correlation, SessionId};
 
 use crate::answer::{Answer, Ask, wrong_answer};
 use crate::broker::Broker;
-use crate::engine::Engine;
 use crate::event::{Behalf, CallId, Effect, Errand, LaneId, Turn};
 use crate::expected::{Expected, Known, Wrong};
 use crate::lanes::{Outgoing, Payer, Urgency};
@@ -158,7 +157,7 @@ impl Broker {
         if let Some(provider) = self.provider_at(session, lane) {
             provider.unanswered -= 1;
         }
-        self.lanes.answered(lane, turn);
+        self.lanes.answered(lane, call, turn);
         if let Some(session) = session {
             self.advance_phase(session, turn);
         }
@@ -188,7 +187,7 @@ impl Broker {
                 provider.late = None;
             }
         }
-        self.lanes.answered(lane, turn);
+        self.lanes.answered(lane, call, turn);
         if waits == Patience::OverForQuestion {
             result = Err(given_up());
         }
@@ -228,8 +227,8 @@ impl Broker {
         let (lane, session, name) = (*lane, *session, *name);
         let Errand { correlation, entry } = *errand;
         let trouble = Trouble::WrongAnswer(format!("{name} was {wrong}"));
-        let engine = self.engines.values_mut().find(|e| e.write == lane || e.read == lane);
-        match engine {
+        let engine = self.engines.of_lane(lane);
+        match engine.and_then(|id| self.engines.get_mut(id)) {
             Some(engine) => Trouble::note(&mut engine.trouble, trouble),
             None => {
                 if let Some(provider) = self.provider_at(session, lane) {
@@ -252,10 +251,7 @@ impl Broker {
             }
             _ => None,
         };
-        let store = || {
-            let mut engines = self.engines.values();
-            engines.find(|e| e.write == call.lane || e.read == call.lane)?.uid
-        };
+        let store = || self.engines.get(&self.engines.of_lane(call.lane)?)?.uid;
         let store = if call.expected.names_its_store() { store() } else { None };
         Known { store, recipients }
     }
@@ -267,9 +263,9 @@ impl Broker {
             Then::Prepared(flight) => self.flights.get(flight).map(Flight::engine),
             _ => None,
         };
-        let here = |e: &&mut Engine| e.write == lane || e.read == lane || Some(e.id) == of_message;
         let damage = Trouble::Damage(what.to_owned());
-        if let Some(engine) = self.engines.values_mut().find(here) {
+        let engine = self.engines.of_lane(lane).or(of_message);
+        if let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) {
             Trouble::note(&mut engine.trouble, damage);
         } else if let Some(provider) = self.provider_at(session, lane) {
             Trouble::note(&mut provider.trouble, damage);
@@ -299,7 +295,8 @@ impl Broker {
             Then::Shutdown(visit) => visit.tells_of_leaving(),
             _ => false,
         };
-        self.calls.values().any(|call| call.lane == lane && tells(call))
+        let mut calls = self.lanes.apart(lane).filter_map(|call| self.calls.get(&call));
+        calls.any(tells)
     }
 
     /// A session's view on the provider behind a lane.
@@ -308,21 +305,19 @@ impl Broker {
         session: Option<SessionId>,
         lane: LaneId,
     ) -> Option<&mut Provider> {
-        let session = self.sessions.get_mut(&session?)?;
+        let session = self.sessions.get_mut(session?)?;
         session.providers.iter_mut().find(|p| p.lane == lane || p.reader == Some(lane))
     }
 
     /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
     pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
-        let never = self.lanes.close(id, turn);
+        let calls = self.lanes.close(id, turn);
         self.drop_renewals(id);
-        let mut lost: Vec<_> = self.calls.extract_if(|_, call| call.lane == id).collect();
-        lost.sort_unstable_by_key(|(call, _)| *call);
-        for (call, Call { session, then, .. }) in lost {
+        for (call, called) in calls {
+            let Some(Call { session, then, .. }) = self.calls.remove(&call) else { continue };
             if let Some(provider) = self.provider_at(session, id) {
                 provider.unanswered -= 1;
             }
-            let called = if never.contains(&call) { Called::Never } else { Called::Yes };
             if called == Called::Yes {
                 self.leave_call(id, call, &then);
             }

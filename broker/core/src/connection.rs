@@ -298,7 +298,7 @@ impl Broker {
         self.remove_members(state.members.into_iter().collect(), LeaveReason::Disconnected, turn);
         self.drop_references(state.references, turn);
         for session in &state.leaving {
-            let Some(session) = self.sessions.get_mut(session) else { continue };
+            let Some(session) = self.sessions.get_mut(*session) else { continue };
             let is_gone = |(asker, _): &mut (Asker, _)| asker.connection == connection;
             for (asker, _) in session.leavers.extract_if(.., is_gone) {
                 self.processes.pay_left_behind(asker);
@@ -316,7 +316,6 @@ impl Broker {
                 self.forget_questions(questions, turn);
             }
         }
-        self.drop_sweeps(turn);
     }
 }
 

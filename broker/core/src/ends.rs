@@ -143,7 +143,7 @@ impl Broker {
         let waiting = Waiting::Return { asker, flags: logon.flags, told };
         match session {
             Some(id) if self.sessions[&id].state == SessionState::Starting => {
-                let session = self.sessions.get_mut(&id).expect("looked at just before");
+                let session = self.sessions.get_mut(id).expect("looked at just before");
                 session.waiting.push(waiting);
             }
             Some(id) => self.admit(id, waiting, turn),
@@ -159,7 +159,7 @@ impl Broker {
 
     /// Whether a session that has just started was ended in an earlier broker: it goes on ending.
     pub(crate) fn goes_on_ending(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(kept) = self.ends.get(&session.tag) else { return };
         let End { by, until, .. } = kept.end.clone();
         session.state = SessionState::Ending { by, deadline: until };

@@ -216,6 +216,10 @@ enum OwnLogon {
 }
 
 impl Engine {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// The wall clock was set back by so many milliseconds. What was due in a minute is so still: its due time moves along.
     /// The store keeps the old one until the next try; what is read from it is looked at when it is learned. The age at
     /// which what is unknown is given up is one on the wall.
@@ -443,7 +447,7 @@ impl Engine {
             counts: _,
             no_mail: _,
         } = self;
-        assert_eq!(broker.engine_of.get(path), Some(id), "{path:?}");
+        assert_eq!(broker.engines.at(path), Some(*id), "{path:?}");
         assert!(sessions.iter().all(|s| broker.sessions.contains_key(s)), "{sessions:?}");
         assert_eq!(*accepted, 0, "submits that were answered");
         assert_eq!((*loading, *state), (Loading::No, EngineState::Open));
@@ -483,10 +487,6 @@ impl Engine {
     pub(crate) fn counted(&self) -> ([i64; 9], i64) {
         (self.counts, self.no_mail)
     }
-
-    pub(crate) fn path(&self) -> &std::path::Path {
-        &self.path
-    }
 }
 
 impl Broker {
@@ -503,11 +503,11 @@ impl Broker {
         spec: &ProviderSpec,
         turn: &mut Turn,
     ) -> EngineId {
-        let id = match self.engine_of.get(&spec.path).copied() {
+        let id = match self.engines.at(&spec.path) {
             Some(id) => id,
             None => self.open_engine(spec, turn),
         };
-        let engine = self.engines.get_mut(&id).expect("listed engines exist");
+        let engine = self.engines.get_mut(id).expect("listed engines exist");
         engine.sessions.insert(session);
         self.timers.clear(Timer::Idle(id));
         if engine.state == EngineState::Closing {
@@ -563,8 +563,7 @@ impl Broker {
             lost: None,
             own: OwnLogon::Asked,
         };
-        self.engines.insert(id, engine);
-        self.engine_of.insert(spec.path.clone(), id);
+        self.engines.insert(engine);
         self.log_engine_on(id, turn);
         id
     }
@@ -576,7 +575,7 @@ impl Broker {
 
     /// The engine's own logon keeps the store open between sessions.
     fn log_engine_on(&mut self, id: EngineId, turn: &mut Turn) {
-        let engine = self.engines.get_mut(&id).expect("who logs it on has it");
+        let engine = self.engines.get_mut(id).expect("who logs it on has it");
         engine.own = OwnLogon::Asked;
         let lane = engine.write;
         let after = AfterLogon::EngineOpened(id);
@@ -589,7 +588,7 @@ impl Broker {
         result: Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(engine) = self.engines.get_mut(&id) {
+        if let Some(engine) = self.engines.get_mut(id) {
             engine.own = if result.is_ok() { OwnLogon::Yes } else { OwnLogon::Failed };
         }
         if let Ok(ready) = result {
@@ -606,7 +605,7 @@ impl Broker {
     }
 
     fn engine_opened(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         if let Ready::Store(facts) = ready
             && engine.uid.is_none()
         {
@@ -624,7 +623,7 @@ impl Broker {
 
     /// Asks for what is due behind the horizon, if there is room for it.
     pub(crate) fn load_due(&mut self, id: EngineId, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         let horizon = engine.horizon.filter(|_| engine.has_room() && engine.uid.is_some());
         let Some(horizon) = horizon else { return };
         let mut sessions = engine.sessions.iter().filter_map(|s| self.sessions.get(s));
@@ -644,7 +643,7 @@ impl Broker {
         result: Result<Due, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         let stale = std::mem::replace(&mut engine.loading, Loading::No) == Loading::Stale;
         let changed = std::mem::take(&mut engine.changed);
         engine.stirred = true;
@@ -671,7 +670,7 @@ impl Broker {
     /// Leaves a store alone for a while, in which something failed.
     pub(crate) fn rest(&mut self, id: EngineId, turn: &mut Turn) {
         let until = turn.tick.boot + REST;
-        if let Some(engine) = self.engines.get_mut(&id) {
+        if let Some(engine) = self.engines.get_mut(id) {
             engine.rests_until = Some(until);
             self.timers.set_no_later(until, Timer::Due(id));
         }
@@ -679,7 +678,7 @@ impl Broker {
 
     /// A new submission is in the store.
     pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.counts[submission.state() as usize] += 1;
         engine.no_mail += i64::from(submission.no_mail);
         engine.newest = engine.newest.max(submission.order);
@@ -728,7 +727,7 @@ impl Broker {
                 Unsent::Waits(until) => return self.park(id, &submission.profile, until, turn),
             }
         }
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.ready.insert((submission.due, submission.order, submission.record));
         let (untold, changed) = (Vec::new(), Changed::none_of(&submission.recipients));
         let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold, changed };
@@ -744,7 +743,7 @@ impl Broker {
         until: Option<u64>,
         turn: &mut Turn,
     ) {
-        if let Some(engine) = self.engines.get_mut(&id) {
+        if let Some(engine) = self.engines.get_mut(id) {
             engine.parked += 1;
         }
         if let Some(at) = until {
@@ -754,7 +753,7 @@ impl Broker {
 
     /// A session came, or a member with mail, or the time to give something up: what was parked is looked at again.
     pub(crate) fn unpark(&mut self, id: EngineId) {
-        if let Some(engine) = self.engines.get_mut(&id) {
+        if let Some(engine) = self.engines.get_mut(id) {
             if engine.parked > 0 {
                 engine.reload();
             }
@@ -780,7 +779,7 @@ impl Broker {
 
     /// A session is done with its store.
     pub(crate) fn detach_engine(&mut self, id: EngineId, session: SessionId, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.sessions.remove(&session);
         if !engine.sessions.is_empty() {
             return;
@@ -805,7 +804,7 @@ impl Broker {
     }
 
     pub(crate) fn close_engine(&mut self, id: EngineId, turn: &mut Turn) {
-        let engine = self.engines.get_mut(&id).expect("who closes it has it");
+        let engine = self.engines.get_mut(id).expect("who closes it has it");
         if !engine.sessions.is_empty() {
             return;
         }
@@ -838,14 +837,14 @@ impl Broker {
 
     /// Logs a store off once more, in a while.
     pub(crate) fn close_again(&mut self, id: EngineId, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.state = EngineState::Open;
         self.timers.set(turn.tick.boot + REST, Timer::Idle(id));
     }
 
     /// Leaves an engine behind, closed or hung.
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
-        let Some(engine) = self.engines.remove(&id) else { return };
+        let Some(engine) = self.engines.remove(id) else { return };
         self.timers.clear(Timer::Due(id));
         self.timers.clear(Timer::Idle(id));
         if engine.uid.is_some() && !engine.is_lost() {
@@ -856,7 +855,6 @@ impl Broker {
                 self.closed.insert(engine.path.clone(), kept);
             }
         }
-        self.engine_of.remove(&engine.path);
         self.close_lane(engine.write, turn);
         self.close_lane(engine.read, turn);
         self.start_waiting(engine.lost, turn);

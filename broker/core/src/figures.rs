@@ -98,7 +98,7 @@ impl Broker {
         let asked: Vec<_> =
             self.engines.values().filter(|e| e.can_be_asked()).map(|e| e.id).collect();
         for id in asked {
-            let engine = self.engines.get_mut(&id).expect("it was listed just now");
+            let engine = self.engines.get_mut(id).expect("it was listed just now");
             engine.oldest.asked = true;
             let lane = engine.read;
             self.call(lane, Caller::broker(None).last(), Ask::oldest(), id, turn);
@@ -110,7 +110,7 @@ impl Broker {
         id: EngineId,
         result: &Result<answer::Oldest, ProviderError>,
     ) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.oldest.asked = false;
         if let Ok(answer::Oldest(submitted)) = result {
             engine.oldest.submitted = *submitted;

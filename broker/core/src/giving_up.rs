@@ -139,7 +139,7 @@ impl Broker {
             first.iter().filter(|(_, at)| **at <= now).map(|(p, _)| p.clone()).collect();
         for profile in due {
             self.giving_up.first.remove(&profile);
-            let of_it = self.sessions.values().filter(|s| s.key.profile == profile && s.may_send());
+            let of_it = self.sessions.of_profile(&profile).filter(|s| s.may_send());
             let engines: Vec<_> = of_it.flat_map(Session::engines).map(|(_, e)| e).collect();
             if engines.is_empty() {
                 let user = self.settings.owner;

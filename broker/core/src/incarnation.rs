@@ -225,8 +225,9 @@ impl Broker {
     /// message, the correction waits.
     fn correct(&mut self, correction: Correction, turn: &mut Turn) {
         let Attempt { store, record, .. } = correction.attempt;
-        let mut engines = self.engines.values_mut();
-        let engine = engines.find(|e| e.is_open() && e.uid == Some(store));
+        let mut open = self.engines.values().filter(|e| e.is_open());
+        let engine = open.find(|e| e.uid == Some(store)).map(|e| e.id);
+        let engine = engine.and_then(|id| self.engines.get_mut(id));
         let flies = |e: &Engine| e.entries.get(&record).is_some_and(|entry| entry.flights > 0);
         let Some(engine) = engine.filter(|e| !flies(e) && !e.changing.contains(&record)) else {
             self.left_behind.late.push(correction);
@@ -251,7 +252,7 @@ impl Broker {
     ) {
         let Correction { attempt, results } = correction;
         let record = attempt.record;
-        let Some(state) = self.engines.get_mut(&engine) else { return };
+        let Some(state) = self.engines.get_mut(engine) else { return };
         state.changing.remove(&record);
         state.stirred = true;
         let Ok(OneSubmission(stored)) = result else { return };

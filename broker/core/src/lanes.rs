@@ -6,10 +6,11 @@
 //! queue of its user, and has one turn among the processes: to come again as another process gives no other turn. Calls that end
 //! things go in front of all that.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
 
 use crate::account::AccountId;
+use crate::calls::Called;
 use crate::event::{Behalf, CallId, Effect, LaneId, Turn};
 use crate::numbers::NumberMap;
 use crate::patience::Patience;
@@ -122,10 +123,6 @@ impl Waiting {
         self.queues.values().flat_map(|user| user.queues.values()).map(VecDeque::len).sum()
     }
 
-    fn any(&self, is_it: impl Fn(&Outgoing) -> bool) -> bool {
-        self.queues.values().flat_map(|user| user.queues.values()).flatten().any(is_it)
-    }
-
     fn retain(&mut self, keep: impl Fn(&Outgoing) -> bool) {
         let of_user = |user: &mut Turns<Source, VecDeque<Outgoing>>| {
             user.change(|queue| queue.retain(&keep), VecDeque::is_empty);
@@ -177,7 +174,8 @@ struct Lane {
     /// The provider that it leads to.
     name: String,
     provider_type: ProviderType,
-    free: usize,
+    /// Calls that its worker has, each in a place.
+    begun: VecDeque<CallId>,
     first: VecDeque<Outgoing>,
     waiting: Waiting,
     last: VecDeque<Outgoing>,
@@ -198,7 +196,7 @@ impl Lane {
 
     /// Calls the worker: one place less is free.
     fn emit(&mut self, id: LaneId, Outgoing { call, behalf, provider }: Outgoing, turn: &mut Turn) {
-        self.free -= 1;
+        self.begun.push_back(call);
         turn.emit(Effect::Call { lane: id, call, behalf, provider });
     }
 }
@@ -219,7 +217,7 @@ impl Lanes {
         let lane = Lane {
             name: name.to_owned(),
             provider_type,
-            free: PLACES,
+            begun: VecDeque::with_capacity(4),
             first: VecDeque::new(),
             waiting: Waiting::default(),
             last: VecDeque::new(),
@@ -242,12 +240,17 @@ impl Lanes {
         self.by_id.get(&id).map_or("a provider", |lane| &lane.name)
     }
 
-    /// Closes a lane. What still waited is never called: these calls.
-    pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) -> HashSet<CallId> {
-        let Some(mut lane) = self.by_id.remove(&id) else { return HashSet::new() };
+    /// Closes a lane. What it had: calls that its worker has begun, and calls that still waited and are never made.
+    pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) -> Vec<(CallId, Called)> {
+        let Some(mut lane) = self.by_id.remove(&id) else { return Vec::new() };
         self.crowded.remove(&id);
         turn.emit(Effect::CloseLane(id));
-        std::iter::from_fn(|| lane.next()).map(|outgoing| outgoing.call).collect()
+        let begun = std::mem::take(&mut lane.begun).into_iter().map(|call| (call, Called::Yes));
+        let waited = std::iter::from_fn(|| lane.next());
+        let waited = waited.map(|outgoing| (outgoing.call, Called::Never));
+        let mut calls: Vec<_> = begun.chain(waited).collect();
+        calls.sort_unstable_by_key(|(call, _)| *call);
+        calls
     }
 
     /// Takes back a call that still waits here for a place. Whether it did.
@@ -263,9 +266,15 @@ impl Lanes {
 
     /// Whether a worker has a call of an open lane.
     pub(crate) fn has_begun(&self, id: LaneId, call: CallId) -> bool {
-        let Some(lane) = self.by_id.get(&id) else { return false };
-        let is_it = |outgoing: &Outgoing| outgoing.call == call;
-        !lane.first.iter().chain(&lane.last).any(is_it) && !lane.waiting.any(is_it)
+        self.by_id.get(&id).is_some_and(|lane| lane.begun.contains(&call))
+    }
+
+    /// Calls of a lane that its worker has, and those that wait apart from the turns.
+    pub(crate) fn apart(&self, id: LaneId) -> impl Iterator<Item = CallId> {
+        let lane = self.by_id.get(&id);
+        let begun = lane.into_iter().flat_map(|lane| lane.begun.iter().copied());
+        let waiting = lane.into_iter().flat_map(|lane| lane.first.iter().chain(&lane.last));
+        begun.chain(waiting.map(|outgoing| outgoing.call))
     }
 
     pub(crate) fn send(
@@ -278,7 +287,7 @@ impl Lanes {
     ) {
         let Some(lane) = self.by_id.get_mut(&id) else { return };
         // Where there is a place nothing waits for one.
-        if lane.free > 0 {
+        if lane.begun.len() < PLACES {
             return lane.emit(id, outgoing, turn);
         }
         match urgency {
@@ -295,7 +304,8 @@ impl Lanes {
     #[cfg(test)]
     pub(crate) fn check(&self, calls: impl Fn(LaneId) -> usize) {
         for (id, lane) in &self.by_id {
-            assert_eq!(PLACES - lane.free + lane.waits(), calls(*id), "calls of {id:?}");
+            assert!(lane.begun.len() <= PLACES);
+            assert_eq!(lane.begun.len() + lane.waits(), calls(*id), "calls of {id:?}");
         }
     }
 
@@ -306,8 +316,8 @@ impl Lanes {
         let open: std::collections::BTreeSet<_> = by_id.keys().copied().collect();
         assert_eq!(open, *used, "lanes that are open, and those that lead to something");
         for (id, lane) in by_id {
-            let Lane { name: _, provider_type: _, free, first, waiting, last } = lane;
-            assert_eq!(*free, PLACES, "places of {id:?}");
+            let Lane { name: _, provider_type: _, begun, first, waiting, last } = lane;
+            assert!(begun.is_empty(), "calls of {id:?}: {begun:?}");
             let idle = first.is_empty() && waiting.is_empty();
             assert!(idle && last.is_empty(), "calls wait in {id:?}");
         }
@@ -329,9 +339,14 @@ impl Lanes {
     }
 
     /// A call was answered: its place is free.
-    pub(crate) fn answered(&mut self, id: LaneId, turn: &mut Turn) {
+    pub(crate) fn answered(&mut self, id: LaneId, call: CallId, turn: &mut Turn) {
         if let Some(lane) = self.by_id.get_mut(&id) {
-            lane.free += 1;
+            // Most are answered in the order in which they were made.
+            if lane.begun.front() == Some(&call) {
+                lane.begun.pop_front();
+            } else if let Some(place) = lane.begun.iter().position(|begun| *begun == call) {
+                lane.begun.remove(place);
+            }
             if let Some(outgoing) = lane.next() {
                 lane.emit(id, outgoing, turn);
             }

@@ -97,7 +97,7 @@ impl Broker {
         let session_id = session.id;
         let grace = self.settings.shutdown.grace;
         let deadline = grace.map(|grace| turn.tick.boot + grace);
-        let session = self.sessions.get_mut(&session_id).expect("looked at just before");
+        let session = self.sessions.get_mut(session_id).expect("looked at just before");
         session.state = SessionState::Ending { by: by.clone(), deadline };
         let others: Vec<_> = session.members.iter().copied().filter(|m| *m != id).collect();
         self.joinable.remove(&session.key);
@@ -204,7 +204,7 @@ impl Broker {
         account: LoggedOff,
         turn: &mut Turn,
     ) {
-        let still_there = self.sessions.get_mut(&id).filter(|s| !s.members.is_empty());
+        let still_there = self.sessions.get_mut(id).filter(|s| !s.members.is_empty());
         match (wait, still_there) {
             (WaitForOthers::Yes, Some(session)) if !session.is_joinable() => {
                 session.leavers.push((asker, account));
@@ -271,7 +271,7 @@ impl Broker {
             self.processes.pay_back(member.process, what, count);
         }
         for (engine, record) in member.pending.keys() {
-            if let Some(engine) = self.engines.get_mut(engine) {
+            if let Some(engine) = self.engines.get_mut(*engine) {
                 engine.disown(*record, id);
             }
         }
@@ -287,7 +287,7 @@ impl Broker {
         self.end_grants(&member.waiting_grants, std::mem::take(&mut member.references), turn);
         self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
-        let session = self.sessions.get_mut(&member.session).expect("it outlives its members");
+        let session = self.sessions.get_mut(member.session).expect("it outlives its members");
         session.members.remove(&id);
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
@@ -361,7 +361,7 @@ impl Broker {
     pub(crate) fn note_stayed(&mut self, id: SessionId, members: &[MemberId]) {
         let stayed = members.iter().filter(|id| !self.is_done(self.members[id].process));
         let stayed: Vec<_> = stayed.map(|member| self.peer(*member)).collect();
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self.sessions.get_mut(id) {
             session.evicted.extend(stayed);
         }
     }
@@ -380,7 +380,7 @@ impl Broker {
         }
         for id in &members {
             let session = self.members.get(id).map(|member| member.session);
-            if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
+            if let Some(session) = session.and_then(|id| self.sessions.get_mut(id)) {
                 session.curious.remove(id);
             }
         }
@@ -408,7 +408,7 @@ impl Broker {
         let now = turn.tick.millis();
         if session.is_joinable() && self.stopping.is_none() && self.lingers(session, now) {
             let linger = self.settings.shutdown.linger;
-            let session = self.sessions.get_mut(&id).expect("looked at just before");
+            let session = self.sessions.get_mut(id).expect("looked at just before");
             if session.state != SessionState::Memberless {
                 session.state = SessionState::Memberless;
                 if let Linger::For(time) = linger {
@@ -446,7 +446,7 @@ impl Broker {
 
     /// Begins the end of a session without members.
     pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = self.sessions.get_mut(&id).expect("who closes it has it");
+        let session = self.sessions.get_mut(id).expect("who closes it has it");
         if self.joinable.get(&session.key) == Some(&id) {
             self.joinable.remove(&session.key);
         }
@@ -472,7 +472,7 @@ impl Broker {
 
     /// Calls Logoff on every provider of a phase's kind. Transports finish what they have begun first (PLOG-7).
     fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
-        let session = self.sessions.get_mut(&id).expect("a closing session exists");
+        let session = self.sessions.get_mut(id).expect("a closing session exists");
         session.state = SessionState::Closing { phase };
         if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
             let deadline = turn.tick.boot + self.patience(*kind);
@@ -502,7 +502,7 @@ impl Broker {
 
     /// Goes on with the closing of a session as far as its providers have answered.
     pub(crate) fn advance_phase(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
         let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize).copied() else {
             return self.end_session(id, turn);
@@ -540,14 +540,14 @@ impl Broker {
     }
 
     pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         session.providers[place].state = ProviderState::Gone;
         self.advance_phase(id, turn);
     }
 
     /// The providers of a phase had their time: those that did not answer are left behind.
     pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
         let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
         let mut left = Vec::new();
@@ -568,7 +568,7 @@ impl Broker {
     }
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = self.sessions.remove(&id).expect("it was closing");
+        let session = self.sessions.remove(id).expect("it was closing");
         self.timers.clear(Timer::Closing(id));
         for place in 0..session.providers.len() {
             self.timers.clear(Timer::Reach(id, place));

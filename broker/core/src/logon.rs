@@ -121,7 +121,7 @@ impl Broker {
             self.start_session((key, None), Sharing::Shared, Some(waiting), turn);
             return;
         };
-        let session = self.sessions.get_mut(&id).expect("a joinable session exists");
+        let session = self.sessions.get_mut(id).expect("a joinable session exists");
         if session.state == SessionState::Starting {
             session.waiting.push(waiting);
         } else {
@@ -176,7 +176,7 @@ impl Broker {
             evicted: Vec::new(),
             mail: MailAfter::Waits,
         };
-        self.sessions.insert(id, session);
+        self.sessions.insert(session);
         id
     }
 
@@ -191,12 +191,12 @@ impl Broker {
         }
         match result {
             Ok(profile) => {
-                let session = self.sessions.get_mut(&id).expect("looked at before");
+                let session = self.sessions.get_mut(id).expect("looked at before");
                 session.profile = Some(profile);
                 let first = session.waiting.first().map(Waiting::asker);
                 turn.errand.correlation = first.and_then(|asker| self.correlation(asker));
                 if self.refuse_strangers(id, turn) {
-                    let session = self.sessions.get_mut(&id).expect("looked at before");
+                    let session = self.sessions.get_mut(id).expect("looked at before");
                     let others = std::mem::take(&mut session.waiting);
                     self.close_session(id, turn);
                     return self.pass_over(id, others, turn);
@@ -213,11 +213,11 @@ impl Broker {
     /// Without a profile it is not known who may use it. So that it says where its file is and what is wrong there is for those who may
     /// use every profile; the others are told that it cannot be used.
     fn refuse_outsiders(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let (name, waiting) = (session.key.profile.clone(), std::mem::take(&mut session.waiting));
         let (outside, others): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| self.is_outside(waiting));
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self.sessions.get_mut(id) {
             session.waiting = others;
         }
         let message = match fault.code {
@@ -253,7 +253,7 @@ impl Broker {
 
     /// Refuses those who may not use the profile, before a provider is called for them. Whether none that asked for the session is left.
     fn refuse_strangers(&mut self, id: SessionId, turn: &mut Turn) -> bool {
-        let session = self.sessions.get_mut(&id).expect("it is starting");
+        let session = self.sessions.get_mut(id).expect("it is starting");
         let waiting = std::mem::take(&mut session.waiting);
         let asks = |waiting: &Waiting| !matches!(waiting, Waiting::Queues { .. });
         let asked = waiting.iter().any(asks);
@@ -265,7 +265,7 @@ impl Broker {
             }
         }
         let none_left = asked && !allowed.iter().any(asks);
-        self.sessions.get_mut(&id).expect("it is starting").waiting = allowed;
+        self.sessions.get_mut(id).expect("it is starting").waiting = allowed;
         none_left
     }
 
@@ -306,7 +306,7 @@ impl Broker {
             let view = provider(ProviderType::Transport, spec, lane);
             providers.push(Provider { transport: place, ..view });
         }
-        self.sessions.get_mut(&id).expect("it is starting").providers = providers;
+        self.sessions.get_mut(id).expect("it is starting").providers = providers;
     }
 
     fn open_lane(
@@ -327,7 +327,7 @@ impl Broker {
 
     /// Calls the logons that come next; when none is left the session has started.
     fn log_on_next(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let running = |p: &Provider| matches!(p.state, ProviderState::LoggingOn(_));
         if session.state != SessionState::Starting || session.providers.iter().any(running) {
             return;
@@ -365,7 +365,7 @@ impl Broker {
             }
         };
         let lane = self.open_lane(kind, &spec.clone(), turn);
-        let session = self.sessions.get_mut(&id).expect("looked at just before");
+        let session = self.sessions.get_mut(id).expect("looked at just before");
         session.providers[place].lane = lane;
         session.providers[place].state = ProviderState::LoggingOn(LOGON_TRIES - 1);
         self.call_logon(id, place, turn);
@@ -373,7 +373,7 @@ impl Broker {
 
     /// A provider of a session is out.
     pub(crate) fn put_out(&mut self, id: SessionId, place: usize, why: &str, turn: &Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let profile = session.profile.as_deref();
         put_out(&mut session.providers[place], why, profile, turn);
     }
@@ -388,7 +388,7 @@ impl Broker {
 
     /// A provider that does not answer its logon is out, and nobody waits for it any more.
     pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         if !matches!(provider.state, ProviderState::LoggingOn(_)) {
             return;
@@ -411,7 +411,7 @@ impl Broker {
         result: Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let starts = session.state == SessionState::Starting;
         let provider = &mut session.providers[place];
         let ProviderState::LoggingOn(failed) = provider.state else { return };
@@ -457,7 +457,7 @@ impl Broker {
         lane: LaneId,
         facts: TransportFacts,
     ) {
-        let session = session.and_then(|id| self.sessions.get_mut(&id));
+        let session = session.and_then(|id| self.sessions.get_mut(id));
         let mut providers = session.into_iter().flat_map(|s| &mut s.providers);
         if let Some(provider) = providers.find(|p| p.lane == lane) {
             provider.is_ready(facts);
@@ -469,7 +469,7 @@ impl Broker {
         let session = &self.sessions[&id];
         let name = session.providers[place].name.clone();
         for (_, engine) in session.engines() {
-            if let Some(engine) = self.engines.get_mut(&engine) {
+            if let Some(engine) = self.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
@@ -478,7 +478,7 @@ impl Broker {
 
     /// A transport was reached, and could use its account.
     pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.refusals = 0;
         provider.outages = 0;
@@ -490,7 +490,7 @@ impl Broker {
     /// A transport's account was refused: the second time it is out, like one whose logon failed (LOGON-11). Trying on would
     /// only lock the account.
     pub(crate) fn refused_by(&mut self, id: SessionId, place: usize, why: &str, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.refusals += 1;
         if provider.refusals >= LOGON_TRIES && provider.state == ProviderState::Available {
@@ -533,7 +533,7 @@ impl Broker {
 
     /// One refusal puts it out again.
     pub(crate) fn revive(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.may_send()) else { return };
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
         if !matches!(provider.state, ProviderState::Failed(_)) {
             return;
@@ -556,7 +556,7 @@ impl Broker {
     }
 
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = self.sessions.get_mut(&id).expect("it has just started");
+        let session = self.sessions.get_mut(id).expect("it has just started");
         session.state = SessionState::Active;
         self.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
@@ -573,7 +573,7 @@ impl Broker {
     }
 
     pub(crate) fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let (profile, user) = (session.key.profile.clone(), session.key.user);
         let adopted = session.adopted;
         let (others, asked): (Vec<_>, Vec<_>) = std::mem::take(&mut session.waiting)
@@ -688,7 +688,7 @@ impl Broker {
         self.processes.charge(process, Quota::Members, 1);
         let uid = self.processes.get(process).expect("it is connected").uid;
         let right = self.right(uid, &self.sessions[&id].profile().access);
-        let session = self.sessions.get_mut(&id).expect("it has started");
+        let session = self.sessions.get_mut(id).expect("it has started");
         session.members.insert(member);
         session.adopted = false;
         if session.state == SessionState::Memberless {

@@ -52,6 +52,8 @@ pub(crate) struct Process {
     pub(crate) has_ticket: bool,
     /// Providers that have answered a Do of this process with success, should the Do as a whole have failed: by session and place.
     pub(crate) told_do: BTreeSet<(SessionId, usize)>,
+    /// Steps of a fast shutdown that are under way for it.
+    pub(crate) sweeps: usize,
     /// What it asked while its Do runs, in order.
     pub(crate) held: Vec<Held>,
     /// What it handed over and is not stored, with no member left to be told: its Do says so.
@@ -107,7 +109,8 @@ impl Processes {
     /// Checks what is kept of processes that wait for nothing.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
         // What counts is compared with what there is elsewhere.
-        let Self { by_id, former, accounts, made: _ } = self;
+        let Self { by_id, former, accounts, gone, made: _ } = self;
+        assert!(gone.is_empty(), "{gone:?} may have something under way");
         assert!(!accounts.has_left_behind(), "requests that were answered: {accounts:?}");
         assert_eq!(by_id.len(), accounts.images(), "{accounts:?}");
         for (id, process) in by_id {
@@ -121,7 +124,7 @@ impl Processes {
 
     /// Whether nothing is kept of any process but of those that may come back.
     pub(crate) fn are_gone(&self) -> bool {
-        let Self { by_id, former: _, accounts, made: _ } = self;
+        let Self { by_id, former: _, accounts, gone: _, made: _ } = self;
         by_id.is_empty() && accounts.are_at_the_start()
     }
 }
@@ -139,6 +142,7 @@ impl Process {
             // What its sessions were told: it ends with them.
             notified: _,
             told_do: _,
+            sweeps,
             departure,
             held,
             lost,
@@ -152,6 +156,7 @@ impl Process {
             // What counts on it is compared with what there is elsewhere.
             account: _,
         } = self;
+        assert_eq!(*sweeps, broker.sweeps.of_process(id).len());
         let known = |c: &ConnectionId| broker.connections.get(c).is_some_and(|c| c.process == id);
         assert!(connections.iter().all(known), "{connections:?} of {id:?}");
         assert!(
@@ -215,6 +220,8 @@ pub(crate) struct Processes {
     former: VecDeque<Former>,
     /// What processes, their users and the broker use.
     pub(crate) accounts: Accounts,
+    /// Those that were forgotten while a sweep ran for them.
+    gone: Vec<ProcessId>,
     made: u64,
 }
 
@@ -262,6 +269,7 @@ impl Processes {
             departure: Departure::No,
             has_ticket: false,
             told_do: BTreeSet::new(),
+            sweeps: 0,
             held: Vec::new(),
             lost: Vec::new(),
         };
@@ -324,9 +332,22 @@ impl Processes {
 
     fn remove(&mut self, id: ProcessId) -> Option<Process> {
         let process = self.by_id.remove(&id)?;
+        if process.sweeps > 0 {
+            self.gone.push(id);
+        }
         self.accounts.remove_image(process.account, &process.key);
         self.accounts.pay_back(process.account, Quota::Connections, 1);
         Some(process)
+    }
+
+    /// Whether some have been forgotten while a sweep ran for them.
+    pub(crate) fn some_are_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Those that have been forgotten since it was asked last.
+    pub(crate) fn take_gone(&mut self) -> Vec<ProcessId> {
+        std::mem::take(&mut self.gone)
     }
 
     /// The account of a process; the broker's, once the process is gone.

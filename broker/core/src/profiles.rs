@@ -38,7 +38,7 @@ impl Broker {
     }
 
     fn is_used(&self, profile: &str) -> bool {
-        self.sessions.values().any(|s| s.key.profile == profile)
+        self.sessions.of_profile(profile).next().is_some()
     }
 
     /// Nobody logs on to a profile that is going.

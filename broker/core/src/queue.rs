@@ -103,7 +103,7 @@ impl Broker {
         self.refuse_locked(&wish)?;
         let caller = self.caller_of(&wish);
         // What is read of it must still be true when the answer is there: until then it does not depart.
-        let state = self.engines.get_mut(&wish.engine).expect("it is open");
+        let state = self.engines.get_mut(wish.engine).expect("it is open");
         state.changing.insert(wish.record);
         let lane = state.read;
         turn.errand.entry = state.uid.map(|store| EntryId { store, record: wish.record });
@@ -136,7 +136,7 @@ impl Broker {
         result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(state) = self.engines.get_mut(&wish.engine) {
+        if let Some(state) = self.engines.get_mut(wish.engine) {
             state.changing.remove(&wish.record);
             state.stirred = true;
         }
@@ -169,7 +169,7 @@ impl Broker {
         let shown = submission.state();
         apply(wish.change, &mut submission, turn.tick.millis())?;
         let caller = self.caller_of(&wish);
-        let state = self.engines.get_mut(&wish.engine).expect("looked at before");
+        let state = self.engines.get_mut(wish.engine).expect("looked at before");
         state.forget(wish.record);
         let entry = Entry {
             submission: submission.clone(),
@@ -228,7 +228,7 @@ impl Broker {
             (Ok(_), ..) => Ok(Reply::Done),
         };
         self.answer(asker, reply, turn);
-        let Some(state) = self.engines.get_mut(&engine) else { return };
+        let Some(state) = self.engines.get_mut(engine) else { return };
         if let Err(error) = &result {
             // What is stored still stands; it is read again.
             let counted = state.entries.remove(&record).map(|entry| entry.shown);
@@ -263,7 +263,7 @@ impl Broker {
         if !self.administers(uid, profile) {
             return;
         }
-        let of_it = self.sessions.values().filter(|s| s.key.profile == profile);
+        let of_it = self.sessions.of_profile(profile);
         for session in of_it.map(|s| s.id).collect::<Vec<_>>() {
             self.revive_transports(session, turn);
         }
@@ -327,8 +327,7 @@ impl Broker {
         if let Some(after) = next.filter(|_| self.engines.contains_key(&flushing.engine)) {
             return self.hasten(flushing, after, turn);
         }
-        if let Some(engine) = self.engines.get_mut(&flushing.engine).filter(|_| flushing.found > 0)
-        {
+        if let Some(engine) = self.engines.get_mut(flushing.engine).filter(|_| flushing.found > 0) {
             engine.start_over();
         }
         match (&mut flushing.whose, failed) {

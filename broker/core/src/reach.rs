@@ -95,7 +95,7 @@ impl Provider {
 impl Broker {
     /// A transport could not be reached. It is asked again later, each time after a longer while.
     pub(crate) fn not_reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
         let provider = &mut session.providers[place];
         if matches!(provider.reach, Reach::No { .. }) {
@@ -127,7 +127,7 @@ impl Broker {
     }
 
     fn set_reach(&mut self, id: SessionId, place: usize, reach: Reach, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         if std::mem::replace(&mut provider.reach, reach) != reach {
             self.timers.clear(Timer::Reach(id, place));
@@ -137,7 +137,7 @@ impl Broker {
 
     /// Its time has come: asks a transport whether it works.
     pub(crate) fn ask_reach(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.may_send()) else { return };
+        let Some(session) = self.sessions.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
         let (Reach::No { tries } | Reach::Asked { tries }) = provider.reach else { return };
         let answers =
@@ -178,7 +178,7 @@ impl Broker {
         let engines: Vec<EngineId> = engines.map(|(_, engine)| engine).collect();
         let now = turn.tick.millis();
         for engine in engines {
-            let Some(engine) = self.engines.get_mut(&engine) else { continue };
+            let Some(engine) = self.engines.get_mut(engine) else { continue };
             let Some(line) = engine.full.get_mut(&key) else { continue };
             let over = |(_, _, record): &(u64, u64, u128)| {
                 given_up(&engine.entries[record].submission, policy) <= now
@@ -198,7 +198,7 @@ impl Broker {
     /// recovered, which waits for nothing at the other end.
     pub(crate) fn keep_few(&mut self, id: EngineId, key: (SessionId, usize)) {
         let session = &self.sessions[&key.0];
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         if session.providers[key.1].reach == Reach::Yes {
             return;
         }

@@ -271,7 +271,7 @@ impl Broker {
 
     /// What a user may do in a profile that is in use.
     pub(crate) fn right_in(&self, uid: u32, profile: &str) -> Right {
-        let mut used = self.sessions.values().filter(|s| s.key.profile == profile);
+        let mut used = self.sessions.of_profile(profile);
         let access = used.find_map(|s| s.profile.as_ref()).map(|p| &p.access[..]);
         self.right(uid, access.unwrap_or_default())
     }

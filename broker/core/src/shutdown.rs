@@ -99,8 +99,8 @@ enum Visits {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Sweep {
-    what: What,
-    process: ProcessId,
+    pub(crate) what: What,
+    pub(crate) process: ProcessId,
     askers: Vec<Asker>,
     legs: BTreeMap<SessionId, Leg>,
     /// Providers that said no, or gave no answer in time.
@@ -116,11 +116,16 @@ pub(crate) struct Sweep {
     share: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+/// A step of a fast shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum What {
     Query,
     Notify,
     Do,
+}
+
+impl What {
+    pub(crate) const ALL: [Self; 3] = [Self::Query, Self::Notify, Self::Do];
 }
 
 /// When the share of a kind of provider ends, in a sweep of this length; kinds are numbered as in
@@ -209,7 +214,7 @@ impl Broker {
         // Once is enough for each session: what a provider stopped may be stopped for good.
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
         for session in &untold {
-            let session = self.sessions.get_mut(session).expect("a member's session outlives it");
+            let session = self.sessions.get_mut(*session).expect("a member's session outlives it");
             session.kept_by.insert(id);
         }
         if first {
@@ -251,7 +256,7 @@ impl Broker {
         let told = process.told();
         process.told_do.retain(|(session, _)| sessions.contains(session));
         for left in told.difference(&process.told()) {
-            if let Some(session) = self.sessions.get_mut(left) {
+            if let Some(session) = self.sessions.get_mut(*left) {
                 session.kept_by.remove(&id);
             }
         }
@@ -261,10 +266,7 @@ impl Broker {
 
     /// Nobody is told any more that a process will leave: it leaves.
     fn end_notices(&mut self, process: ProcessId, turn: &mut Turn) {
-        let of_it = |s: &Sweep| s.process == process && s.what == What::Notify;
-        let notices: Vec<_> =
-            self.sweeps.iter().filter(|(_, s)| of_it(s)).map(|(number, _)| *number).collect();
-        for notice in notices {
+        while let Some(notice) = self.sweeps.running(process, What::Notify) {
             self.finish_sweep(notice, turn);
         }
     }
@@ -323,16 +325,13 @@ impl Broker {
 
     /// A store has answered for something that a process handed over: its Do may be through.
     pub(crate) fn written_of(&mut self, process: ProcessId, turn: &mut Turn) {
-        let doing = |s: &Sweep| s.process == process && s.what == What::Do;
-        let doing = self.sweeps.iter().find(|(_, s)| doing(s)).map(|(number, _)| *number);
-        if let Some(number) = doing {
+        if let Some(number) = self.sweeps.running(process, What::Do) {
             self.end_if_swept(number, turn);
         }
         // It may have been the last thing that was remembered of a process without connections.
         if self.processes.get(process).is_some_and(|p| p.connections.is_empty()) {
             self.forget_away(process, turn);
         }
-        self.drop_sweeps(turn);
     }
 
     /// Something that a process handed over is not stored, and no member is left to be told.
@@ -349,10 +348,10 @@ impl Broker {
 
     /// Nobody is asked or told any more for a process that is gone: what providers have not begun they never get.
     pub(crate) fn drop_sweeps(&mut self, turn: &mut Turn) {
-        let gone = |sweep: &Sweep| self.processes.get(sweep.process).is_none();
-        let gone = self.sweeps.iter().filter(|(_, sweep)| gone(sweep)).map(|(number, _)| *number);
-        for number in gone.collect::<Vec<_>>() {
-            let Some(sweep) = self.sweeps.remove(&number) else { continue };
+        let gone = self.processes.take_gone();
+        let of_them = gone.into_iter().flat_map(|process| self.sweeps.of_process(process));
+        for number in of_them.collect::<Vec<_>>() {
+            let Some(sweep) = self.sweeps.remove(number) else { continue };
             self.timers.clear(Timer::Sweep(number));
             for asker in sweep.askers {
                 self.processes.pay_left_behind(asker);
@@ -379,7 +378,8 @@ impl Broker {
     }
 
     fn running(&mut self, process: ProcessId, what: What) -> Option<&mut Sweep> {
-        self.sweeps.values_mut().find(|s| s.process == process && s.what == what)
+        let number = self.sweeps.running(process, what)?;
+        self.sweeps.get_mut(number)
     }
 
     /// Members of a process, by their session.
@@ -418,6 +418,9 @@ impl Broker {
         };
         self.timers.set(began + share(deadline, 0), Timer::Sweep(number));
         self.sweeps.insert(number, sweep);
+        if let Some(process) = self.processes.get_mut(process) {
+            process.sweeps += 1;
+        }
         for session in sessions {
             self.enter_leg(number, session, turn);
         }
@@ -427,7 +430,7 @@ impl Broker {
     /// Calls the providers of the present phase of a session, and of the next ones as long as there are none to wait for.
     fn enter_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         loop {
-            let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+            let Some(sweep) = self.sweeps.get_mut(number) else { return };
             let (what, process) = (sweep.what, sweep.process);
             let Some(leg) = sweep.legs.get_mut(&id) else { return };
             let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(leg.phase).copied() else { return };
@@ -440,7 +443,7 @@ impl Broker {
             for place in places {
                 self.call_swept((number, what, process), id, place, turn);
             }
-            let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) else {
+            let Some(leg) = self.sweeps.get_mut(number).and_then(|s| s.legs.get_mut(&id)) else {
                 return;
             };
             if !leg.waiting.is_empty() || leg.saving > 0 {
@@ -487,7 +490,7 @@ impl Broker {
             Visits::Do => self.call(lane, caller, Ask::do_fast_shutdown(), visit, turn),
             Visits::Flush => self.call(lane, caller, Ask::flush(), AfterDone::Swept(visit), turn),
         };
-        let leg = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id));
+        let leg = self.sweeps.get_mut(number).and_then(|s| s.legs.get_mut(&id));
         if let Some(waits) = leg.and_then(|leg| leg.waiting.get_mut(&place)) {
             *waits = call;
         }
@@ -503,9 +506,9 @@ impl Broker {
 
     /// A provider object answered whether it supports fast shutdown: the first answer is its own for its life (SEED-17).
     fn note_stance(&mut self, id: SessionId, place: usize, said: Stance) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let provider = &mut session.providers[place];
-        match provider.engine.and_then(|id| self.engines.get_mut(&id)) {
+        match provider.engine.and_then(|id| self.engines.get_mut(id)) {
             Some(engine) => engine.stance.get_or_insert(said),
             None => provider.stance.get_or_insert(said),
         };
@@ -538,7 +541,7 @@ impl Broker {
         let (name, kind) = (provider.name.clone(), provider.kind);
         let stance = self.stance(provider);
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let (what, process) = (sweep.what, sweep.process);
         // A provider that was given up answers too late: a later kind was called since.
         if !sweep.legs.get(&id).is_some_and(|leg| leg.waiting.contains_key(&place)) {
@@ -566,7 +569,7 @@ impl Broker {
             What::Do => match result {
                 Ok(_) => {
                     if let (Some(state), Some(session)) =
-                        (self.processes.get_mut(process), self.sessions.get_mut(&id))
+                        (self.processes.get_mut(process), self.sessions.get_mut(id))
                     {
                         state.told_do.insert((id, place));
                         session.kept_by.insert(process);
@@ -587,7 +590,7 @@ impl Broker {
 
     /// A session ended before a sweep was through with it.
     fn lose_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let Some(leg) = sweep.legs.get_mut(&id).filter(|leg| leg.phase < 3) else { return };
         leg.phase = 3;
         let message = "a session ended before all of its providers had answered";
@@ -597,7 +600,7 @@ impl Broker {
 
     /// Goes on with a session when nothing of its present phase is waited for.
     fn leg_on(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
-        let Some(leg) = self.sweeps.get_mut(&number).and_then(|s| s.legs.get_mut(&id)) else {
+        let Some(leg) = self.sweeps.get_mut(number).and_then(|s| s.legs.get_mut(&id)) else {
             return;
         };
         if leg.waiting.is_empty() && leg.saving == 0 && leg.phase < 3 {
@@ -614,7 +617,7 @@ impl Broker {
             let drafts: Vec<_> = self.members[&member].drafts.iter().copied().collect();
             for object in drafts {
                 if self.keep_draft(number, member, object, turn) {
-                    let sweep = self.sweeps.get_mut(&number).expect("it is running");
+                    let sweep = self.sweeps.get_mut(number).expect("it is running");
                     sweep.legs.get_mut(&id).expect("it is in this leg").saving += 1;
                 }
             }
@@ -658,7 +661,7 @@ impl Broker {
                 }
             }
         }
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(sweep) = self.sweeps.get_mut(number) else { return };
         if let Err(error) = result {
             sweep.failed.get_or_insert(error);
         }
@@ -672,7 +675,7 @@ impl Broker {
     /// The share of a kind is over: its providers that have not answered are given up, and the next kind has its turn. With the
     /// last share the sweep is over.
     pub(crate) fn share_over(&mut self, number: u64, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let phase = sweep.share;
         if phase + 1 < ProviderType::SHUTDOWN_ORDER.len() {
             sweep.share += 1;
@@ -692,17 +695,17 @@ impl Broker {
 
     /// Gives up the providers of a session that a sweep still waits for.
     fn give_up_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let (what, process) = (sweep.what, sweep.process);
         let Some(leg) = sweep.legs.get_mut(&id) else { return };
         let waiting = std::mem::take(&mut leg.waiting);
         let pid = self.processes.get(process).map(|p| p.peer.pid);
         for (place, call) in waiting {
             let called = call.and_then(|call| self.withdraw(call, turn));
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let Some(session) = self.sessions.get_mut(id) else { continue };
             let provider = &mut session.providers[place];
             let (name, provider_type) = (provider.name.clone(), provider.kind);
-            if let Some(sweep) = self.sweeps.get_mut(&number) {
+            if let Some(sweep) = self.sweeps.get_mut(number) {
                 sweep.refusing.insert(name.clone());
                 if what == What::Do && provider_type == ProviderType::Store {
                     sweep.silent.insert(name.clone());
@@ -720,7 +723,7 @@ impl Broker {
         let Some(sweep) = self.sweeps.get(&number) else { return };
         let saving = sweep.legs.values().any(|leg| leg.saving > 0);
         let unwritten = saving || self.is_unwritten(sweep.process);
-        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        let Some(sweep) = self.sweeps.get_mut(number) else { return };
         if !sweep.silent.is_empty() || unwritten {
             let names: Vec<_> = sweep.silent.iter().map(String::as_str).collect();
             let message = match names.join(", ") {
@@ -741,7 +744,10 @@ impl Broker {
     }
 
     fn finish_sweep(&mut self, number: u64, turn: &mut Turn) {
-        let Some(sweep) = self.sweeps.remove(&number) else { return };
+        let Some(sweep) = self.sweeps.remove(number) else { return };
+        if let Some(process) = self.processes.get_mut(sweep.process) {
+            process.sweeps -= 1;
+        }
         self.timers.clear(Timer::Sweep(number));
         let Some(process) = self.processes.get_mut(sweep.process) else { return };
         let answer = match sweep.what {

@@ -162,14 +162,13 @@ impl Plan {
 impl Broker {
     /// Sends what can be sent.
     pub(crate) fn pump_all(&mut self, turn: &mut Turn) {
-        let stirred: Vec<_> = self.engines.values().filter(|e| e.stirred).map(|e| e.id).collect();
-        for engine in stirred {
+        for engine in self.engines.stirred() {
             self.pump(engine, turn);
         }
     }
 
     fn pump(&mut self, id: EngineId, turn: &mut Turn) {
-        let engine = self.engines.get_mut(&id).expect("it was stirred");
+        let engine = self.engines.get_mut(id).expect("it was stirred");
         engine.stirred = false;
         if engine.uid.is_none() {
             return;
@@ -193,7 +192,7 @@ impl Broker {
 
     /// Puts entries back into the schedule whose transport has room again, or is none any more. Whether there were any.
     fn wake(&mut self, id: EngineId) -> bool {
-        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let engine = self.engines.get_mut(id).expect("it is pumped");
         let Engine { full, ready, .. } = engine;
         let (before, mut wanted) = (ready.len(), false);
         for ((session, place), line) in full.iter_mut() {
@@ -243,7 +242,7 @@ impl Broker {
                 plan = self::plan(&self.sessions[&session], submission, now);
             }
             let full = plan.full;
-            let engine = self.engines.get_mut(&id).expect("looked at just before");
+            let engine = self.engines.get_mut(id).expect("looked at just before");
             if let Some(place) = full {
                 // A slow transport must not hold up another one's messages.
                 engine.ready.remove(&(due, order, record));
@@ -267,7 +266,7 @@ impl Broker {
                 self.depart(id, record, plan, turn);
             }
             Unsent::Waits(until) => {
-                let engine = self.engines.get_mut(&id).expect("it is pumped");
+                let engine = self.engines.get_mut(id).expect("it is pumped");
                 let entry = engine.forget(record).expect("it is ready");
                 self.park(id, &entry.submission.profile, until, turn);
             }
@@ -277,7 +276,7 @@ impl Broker {
     /// Nothing can be done for a message now: only its own transport can say what became of it, and does not work; or
     /// what became of it is unknown, and its age has not reached the limit.
     fn postpone(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
-        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let engine = self.engines.get_mut(id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
         let s = &mut entry.submission;
         engine.ready.remove(&(s.due, s.order, record));
@@ -303,7 +302,7 @@ impl Broker {
     }
 
     fn depart(&mut self, id: EngineId, record: u128, plan: Plan, turn: &mut Turn) {
-        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let engine = self.engines.get_mut(id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
         let submission = &entry.submission;
         engine.ready.remove(&(submission.due, submission.order, record));
@@ -334,7 +333,7 @@ impl Broker {
             let new = Flight { engine: id, record, session, provider, recipients, stage };
             let prepare = fresh.then(|| Box::new(self.transmission(flight, &new)));
             self.flights.insert(flight, new);
-            let provider = &mut self.sessions.get_mut(&session).expect("it sends").providers[place];
+            let provider = &mut self.sessions.get_mut(session).expect("it sends").providers[place];
             provider.in_flight += 1;
             let (lane, began) = (provider.lane, provider.in_flight == 1);
             let name = provider.name.clone();
@@ -469,7 +468,7 @@ impl Broker {
         let transport = session.providers[state.provider].name.clone();
         let policy = session.profile().queue.clone();
         let recipients = state.recipients.clone();
-        let engine = self.engines.get_mut(&id).expect("flights keep it open");
+        let engine = self.engines.get_mut(id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         settle(entry, refused, &policy, turn);
         for place in recipients {
@@ -509,7 +508,7 @@ impl Broker {
                 self.call_transport(flight, Ask::complete(flight), flight, turn);
             }
             Err(error) => {
-                let entry = self.engines.get_mut(&id).and_then(|e| e.entries.get_mut(&record));
+                let entry = self.engines.get_mut(id).and_then(|e| e.entries.get_mut(&record));
                 if let Some(entry) = entry {
                     entry.untold.extend(bounced);
                     entry.changed = Changed::All;
@@ -596,7 +595,7 @@ impl Broker {
         flight: Option<u64>,
         turn: &mut Turn,
     ) {
-        let engine = self.engines.get_mut(&id);
+        let engine = self.engines.get_mut(id);
         let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else {
             return self.land(flight, turn);
         };
@@ -606,8 +605,8 @@ impl Broker {
             state.stage = Stage::Recording;
         }
         let profile = &entry.submission.profile;
-        let mut of_it = self.sessions.values().filter(|s| s.key.profile == *profile);
-        let policy = of_it.find_map(|s| s.profile.as_ref()).map(|p| p.queue.clone());
+        let known = self.sessions.of_profile(profile).find_map(|s| s.profile.as_ref());
+        let policy = known.map(|p| p.queue.clone());
         settle(entry, results, &policy.unwrap_or_default(), turn);
         self.store_recording((id, record), flight, turn);
     }
@@ -631,7 +630,7 @@ impl Broker {
         after: impl FnOnce(Bounced) -> AfterUpdate,
         turn: &mut Turn,
     ) {
-        let engine = self.engines.get_mut(&id).expect("flights keep it open");
+        let engine = self.engines.get_mut(id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         let bounced = std::mem::take(&mut entry.untold);
         let (notice, now) = (turn.record(), turn.tick.millis());
@@ -655,7 +654,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         self.land(flight, turn);
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.stirred = true;
         let Ok(updated) = result else {
             // It was handed over, and that could not be written down. Nothing more happens to it until it is.
@@ -680,7 +679,7 @@ impl Broker {
         }
         self.noticed(id, record, turn);
         self.tell_outcome(id, record, &updated, turn);
-        let engine = self.engines.get_mut(&id).expect("looked at before");
+        let engine = self.engines.get_mut(id).expect("looked at before");
         let waits = engine.entries.get(&record).is_some_and(|entry| {
             let s = &entry.submission;
             engine.ready.contains(&(s.due, s.order, record))
@@ -692,7 +691,7 @@ impl Broker {
 
     /// The state of a submission changed: counts, and the member it belongs to.
     fn noticed(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         if let Some(now_final) = engine.recount(record) {
             self.finals[now_final as usize] += 1;
         }
@@ -708,7 +707,7 @@ impl Broker {
         state: SubmissionState,
         turn: &mut Turn,
     ) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         let owners = engine.owners.get(&record).cloned().unwrap_or_default();
         if state.is_final() {
             engine.owners.remove(&record);
@@ -746,12 +745,12 @@ impl Broker {
         if !flight.has_place() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&flight.session) else { return };
+        let Some(session) = self.sessions.get_mut(flight.session) else { return };
         let provider = &mut session.providers[flight.provider];
         provider.in_flight -= 1;
         let (idle, name) = (provider.in_flight == 0, provider.name.clone());
         for (_, engine) in session.engines() {
-            if let Some(engine) = self.engines.get_mut(&engine) {
+            if let Some(engine) = self.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
@@ -762,7 +761,7 @@ impl Broker {
     }
 
     fn record_again(&mut self, id: EngineId, turn: &mut Turn) {
-        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let engine = self.engines.get_mut(id).expect("it is pumped");
         if engine.rests(turn.tick.boot) {
             return;
         }
@@ -789,7 +788,7 @@ impl Broker {
         left.sort_unstable();
         for id in left {
             let flight = self.flights.get_mut(&id).expect("listed just before");
-            if let Some(state) = self.sessions.get_mut(&session).filter(|_| flight.has_place()) {
+            if let Some(state) = self.sessions.get_mut(session).filter(|_| flight.has_place()) {
                 state.providers[flight.provider].in_flight -= 1;
             }
             if matches!(flight.stage, Stage::Marking | Stage::Late) {
@@ -820,7 +819,7 @@ impl Broker {
             gone += 1;
             self.free(flight.engine, flight.record);
         }
-        let session = self.sessions.get_mut(&view.0).expect("it has the provider");
+        let session = self.sessions.get_mut(view.0).expect("it has the provider");
         session.providers[view.1].in_flight -= gone;
     }
 
@@ -830,10 +829,10 @@ impl Broker {
             return;
         };
         flight.stage = Stage::Late;
-        let Some(session) = self.sessions.get_mut(&flight.session) else { return };
+        let Some(session) = self.sessions.get_mut(flight.session) else { return };
         session.providers[flight.provider].in_flight -= 1;
         for (_, engine) in session.engines() {
-            if let Some(engine) = self.engines.get_mut(&engine) {
+            if let Some(engine) = self.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
@@ -841,7 +840,7 @@ impl Broker {
 
     /// A flight of an entry is over, and nothing is to be written down: the entry may depart again.
     fn free(&mut self, id: EngineId, record: u128) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         engine.stirred = true;
         let Some(entry) = engine.entries.get_mut(&record) else { return };
         entry.flights = entry.flights.saturating_sub(1);
@@ -853,7 +852,7 @@ impl Broker {
 
     fn set_alarm(&mut self, id: EngineId, turn: &mut Turn) {
         let now = turn.tick.millis();
-        let engine = self.engines.get_mut(&id).expect("it is pumped");
+        let engine = self.engines.get_mut(id).expect("it is pumped");
         if let Some(until) = engine.wakes_at(turn.tick.boot) {
             self.timers.set_no_later(until, Timer::Due(id));
         }
@@ -867,7 +866,7 @@ impl Broker {
     }
 
     pub(crate) fn due(&mut self, id: EngineId) {
-        if let Some(engine) = self.engines.get_mut(&id) {
+        if let Some(engine) = self.engines.get_mut(id) {
             engine.alarm = None;
             engine.stirred = true;
         }

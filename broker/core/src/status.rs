@@ -82,7 +82,7 @@ impl Broker {
                 let message = format!("somebody finds out just now whether {name} works");
                 return Err(Fault::new(Code::E_BUSY, message));
             }
-            let state = self.sessions.get_mut(&session).expect("a member's session outlives it");
+            let state = self.sessions.get_mut(session).expect("a member's session outlives it");
             state.providers[place].validating = true;
             let after = AfterDone::Validated(asker, session, place);
             self.call(lane, caller, Ask::validate(), after, turn);
@@ -104,7 +104,7 @@ impl Broker {
         result: Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(session) = self.sessions.get_mut(&session) {
+        if let Some(session) = self.sessions.get_mut(session) {
             session.providers[place].validating = false;
         }
         let works = result.is_ok();

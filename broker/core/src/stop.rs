@@ -195,7 +195,7 @@ impl Broker {
         self.remove_members(members, LeaveReason::BrokerStopped, turn);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
-            let waiting = self.sessions.get_mut(&session).map(|s| std::mem::take(&mut s.waiting));
+            let waiting = self.sessions.get_mut(session).map(|s| std::mem::take(&mut s.waiting));
             for waiting in waiting.unwrap_or_default() {
                 let fault = Fault::new(Code::E_WAIT, "the broker is stopping; ask again later");
                 self.answer(waiting.asker(), Err(fault), turn);

@@ -14,7 +14,6 @@ use sundown_protocol::notification::{EndReason, LeaveReason};
 use sundown_protocol::{Code, Event as News, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
-use crate::engine::Engine;
 use crate::event::{EngineId, LaneId, Turn};
 use crate::provider::ProviderError;
 use crate::session::SessionState;
@@ -45,8 +44,8 @@ enum Knows {
 impl Broker {
     /// A store says that its files are lost. Its sessions end, once.
     pub(crate) fn lose_store(&mut self, lane: LaneId, why: &ProviderError, turn: &mut Turn) {
-        let of_it = |engine: &&mut Engine| engine.write == lane || engine.read == lane;
-        let Some(engine) = self.engines.values_mut().find(of_it) else { return };
+        let engine = self.engines.of_lane(lane);
+        let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) else { return };
         if engine.lost.is_some() {
             return;
         }
@@ -90,8 +89,8 @@ impl Broker {
 
     /// Whether a session that starts must wait until a lost store of its profile is closed.
     pub(crate) fn waits_for_lost_store(&mut self, id: SessionId, profile: &Profile) -> bool {
-        let engines = profile.stores.iter().filter_map(|store| self.engine_of.get(&store.path));
-        for engine in engines {
+        for store in &profile.stores {
+            let Some(engine) = self.engines.at(&store.path) else { continue };
             let engine = self.engines.get_mut(engine).expect("listed engines exist");
             if let Some(lost) = &mut engine.lost {
                 lost.waiting.push(id);
@@ -103,7 +102,7 @@ impl Broker {
 
     /// A lost store was not closed, because what is in it could not be saved: it stays open, and its logoff is tried again.
     pub(crate) fn keep_lost_store(&mut self, id: EngineId, why: &ProviderError, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(engine) = self.engines.get_mut(id) else { return };
         let lost = engine.lost.get_or_insert_default();
         let waiting = std::mem::take(&mut lost.waiting);
         for session in waiting {

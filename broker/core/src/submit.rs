@@ -106,7 +106,7 @@ impl Broker {
         member.unwritten += 1;
         let process_state = self.processes.get_mut(process).expect("it is connected");
         process_state.unwritten += bytes;
-        let state = self.engines.get_mut(&engine).expect("it is open");
+        let state = self.engines.get_mut(engine).expect("it is open");
         state.accepted += 1;
         let lane = state.write;
         let later = deferred.then_some(asker);
@@ -170,7 +170,7 @@ impl Broker {
         if let Some(process) = self.processes.get_mut(process) {
             process.unwritten -= bytes;
         }
-        if let Some(state) = self.engines.get_mut(&engine) {
+        if let Some(state) = self.engines.get_mut(engine) {
             state.accepted -= 1;
             // A session without members may have stayed for this alone, also where it was refused.
             state.stirred = true;
@@ -225,7 +225,7 @@ impl Broker {
         submitted: u64,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.engines.get_mut(&engine).filter(|e| e.is_open()) else { return };
+        let Some(state) = self.engines.get_mut(engine).filter(|e| e.is_open()) else { return };
         if state.doubted.insert(record) {
             let doubt = Doubt::Submitted { at: submitted, behind: state.newest };
             self.find_out((engine, record), doubt, turn);
@@ -254,7 +254,7 @@ impl Broker {
         result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.engines.get_mut(&engine) else { return };
+        let Some(state) = self.engines.get_mut(engine) else { return };
         match (doubt, result) {
             (Doubt::Submitted { at, behind }, result) => {
                 // Another submit with its key may have stored it meanwhile, and said so.
@@ -282,7 +282,7 @@ impl Broker {
             && !state.is_final()
         {
             member.note((engine, record), Some(waits(state)));
-            self.engines.get_mut(&engine).expect("it is open").own(record, id);
+            self.engines.get_mut(engine).expect("it is open").own(record, id);
         }
     }
 

@@ -8,6 +8,7 @@ mod advise;
 mod clock;
 mod crash;
 mod ends;
+mod engines;
 mod explore;
 mod fairness;
 mod figures;

@@ -307,7 +307,14 @@ fn nothing_is_called_from_two_places(state: &State) {
             "{count} lanes lead to {name}, of {sessions} sessions and {engines} stores"
         );
     }
-    let paths = state.world.broker.engine_of.len();
+    let paths = state
+        .world
+        .broker
+        .engines
+        .values()
+        .map(crate::engine::Engine::path)
+        .collect::<std::collections::BTreeSet<_>>()
+        .len();
     assert_eq!(paths, engines, "two engines for one store");
 }
 

@@ -130,6 +130,13 @@ impl World {
         if broker.calls.len() < 64 {
             broker.check_calls();
         }
+        broker.engines.check();
+        broker.sessions.check();
+        broker.sweeps.check();
+        for sweep in broker.sweeps.values() {
+            let process = broker.processes.get(sweep.process).expect("it asked");
+            assert!(process.sweeps > 0, "a sweep that is not known to run");
+        }
         for session in broker.joinable.values() {
             assert!(broker.sessions[session].is_joinable(), "{session} ends and can be joined");
         }
