@@ -74,7 +74,12 @@ pub(super) fn providers(status: &Status) -> Vec<Finding> {
                 failed.push(Finding::warning("provider", text, advice));
                 continue;
             }
-            let advice = if status.starts_with("failed") {
+            let advice = if status.starts_with("failed") && kind == "store" {
+                format!(
+                    "look at its disk, then stop the broker and start it again: a store whose disk has failed takes nothing until \
+                     then, and what it acknowledged stays; `sundown profile check {profile}` tries one that could not be opened"
+                )
+            } else if status.starts_with("failed") {
                 format!("`sundown profile check {profile}` tries it again, in a new session")
             } else if status.starts_with("damaged") {
                 "stop the broker and look at the disk; \"A damaged store\" in docs/operations.md says how to save \

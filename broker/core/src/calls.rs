@@ -198,10 +198,14 @@ impl Broker {
             },
             None => (then, result),
         };
-        if let Err(error) = &result
-            && error.code == Code::E_CORRUPT_STORE
-        {
-            self.note_damage((session, lane), &then, &error.message);
+        if let Err(error) = &result {
+            match (error.code, error.scope) {
+                (_, Scope::Disk) => self.note_failed_disk(lane, &error.message),
+                (Code::E_CORRUPT_STORE, _) => {
+                    self.note_damage((session, lane), &then, &error.message);
+                }
+                _ => {}
+            }
         }
         let lost = result.as_ref().err().filter(|error| error.scope == Scope::Store).cloned();
         self.go_on(then, result, turn);
@@ -254,6 +258,15 @@ impl Broker {
         let store = || self.engines.get(&self.engines.of_lane(call.lane)?)?.uid;
         let store = if call.expected.names_its_store() { store() } else { None };
         Known { store, recipients }
+    }
+
+    /// A store takes nothing more.
+    #[cold]
+    fn note_failed_disk(&mut self, lane: LaneId, why: &str) {
+        let engine = self.engines.of_lane(lane);
+        if let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) {
+            Trouble::note(&mut engine.trouble, Trouble::Failed(why.to_owned()));
+        }
     }
 
     /// A store or address book said that it is damaged, or a transport could not read a message for that.

@@ -10,6 +10,9 @@
 //! the runtime directory before the first member is told. A client that comes back names the session by its *tag*, 128 bits by chance, and
 //! says whether it was told. It gets into the same ending session, made anew with the grace that remains, and is told only if it was not. It
 //! never gets into a fresh session by that.
+//!
+//! Behind a restart the first that comes gets a session of a new name, and who is back after it gets into that one. Where it was ended
+//! meanwhile, those who are not back yet were in what was ended: a tag says when its broker began, so that they are known.
 
 use std::time::Duration;
 
@@ -56,6 +59,11 @@ impl Kept {
     pub(crate) fn is_closed(&self) -> bool {
         self.session.is_none()
     }
+}
+
+/// When the broker began in which a session was made, in microseconds since the machine started.
+fn began(SessionTag(tag): SessionTag) -> u64 {
+    (tag >> 64) as u64
 }
 
 impl Broker {
@@ -114,10 +122,13 @@ impl Broker {
         (tag, told): (SessionTag, bool),
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let Some(kept) = self.ends.get(&tag) else { return self.logon(asker, logon, turn) };
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
-        let same_profile = logon.profile.as_deref().unwrap_or("default") == kept.end.profile;
-        if self.session_user(uid) != kept.end.user || !same_profile {
+        let user = self.session_user(uid);
+        let profile = logon.profile.as_deref().unwrap_or("default");
+        let kept = self.ends.get(&tag).or_else(|| self.end_of_heir(tag, user, profile));
+        let Some(kept) = kept else { return self.logon(asker, logon, turn) };
+        let tag = kept.end.tag;
+        if user != kept.end.user || profile != kept.end.profile {
             let message = "this session is another user's, or of another profile; log on again";
             return Err(Fault::new(Code::E_NO_ACCESS, message));
         }
@@ -155,6 +166,24 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// The end of the session that took the place of another one: in a broker that began later, for the same user and profile. Who was
+    /// in the other one, and is back after the end, was in what was ended.
+    fn end_of_heir(&self, tag: SessionTag, user: u32, profile: &str) -> Option<&Kept> {
+        let is_heir = |kept: &&Kept| {
+            let End { tag: heir, user: of, profile: to, .. } = &kept.end;
+            (*of, &to[..]) == (user, profile) && began(tag) < began(*heir)
+        };
+        // Where there were several, the one that goes on longest.
+        let ends = self.ends.values().filter(is_heir);
+        ends.max_by_key(|kept| kept.end.until.unwrap_or(Duration::MAX))
+    }
+
+    /// A name for a session that no other has, and that says when its broker began.
+    pub(crate) fn new_tag(&mut self, turn: &mut Turn) -> SessionTag {
+        let began = self.giving_up.began(turn.tick.boot).as_micros();
+        SessionTag(began << 64 | u128::from(turn.record() as u64))
     }
 
     /// Whether a session that has just started was ended in an earlier broker: it goes on ending.

@@ -52,6 +52,13 @@ impl GivingUp {
     }
 }
 
+impl GivingUp {
+    /// When the broker began; now, if nothing has happened yet.
+    pub(crate) fn began(&self, now: Duration) -> Duration {
+        self.began.unwrap_or(now)
+    }
+}
+
 impl Broker {
     pub(crate) fn note_begin(&mut self, now: Duration) {
         self.giving_up.began.get_or_insert(now);

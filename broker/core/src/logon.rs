@@ -156,10 +156,11 @@ impl Broker {
             (Sharing::Private, None) | (Sharing::Shared, _) => accounts.of_user(key.user),
         };
         let charge = accounts.book(account, Quota::Sessions, 1);
+        let tag = ended.unwrap_or_else(|| self.new_tag(turn));
         let session = Session {
             id,
             charge,
-            tag: ended.unwrap_or_else(|| SessionTag(turn.record())),
+            tag,
             key,
             sharing,
             state: SessionState::Starting,

@@ -119,6 +119,9 @@ pub enum Scope {
     /// The store: its files were removed or replaced while they were open. It takes nothing more, nothing is sent from it, and the
     /// sessions that use it end.
     Store,
+    /// The store's disk: something could not be written, and it is not known what is there. It takes nothing more until it is opened
+    /// again; `status` says so.
+    Disk,
 }
 
 impl ProviderError {
@@ -137,6 +140,12 @@ impl ProviderError {
     #[must_use]
     pub fn effect_unknown(self) -> Self {
         Self { effect: Effect::Unknown, ..self }
+    }
+
+    /// The same error of a store that takes nothing more because its disk has failed.
+    #[must_use]
+    pub fn of_failed_store(self) -> Self {
+        Self { scope: Scope::Disk, ..self }
     }
 
     /// The same error of a store whose files are lost.

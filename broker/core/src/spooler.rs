@@ -243,16 +243,18 @@ impl Broker {
             }
             let full = plan.full;
             let engine = self.engines.get_mut(id).expect("looked at just before");
-            if let Some(place) = full {
+            // What others of its recipients need does not wait for this transport.
+            let goes = !plan.groups.is_empty() || !plan.lost.is_empty();
+            if let Some(place) = full.filter(|_| !goes) {
                 // A slow transport must not hold up another one's messages.
                 engine.ready.remove(&(due, order, record));
                 let line = engine.full.entry((session, place)).or_default();
                 line.keys.insert((due, order, record));
                 self.keep_few(id, (session, place));
-            } else if plan.groups.is_empty() && plan.lost.is_empty() {
-                self.postpone(id, record, turn);
-            } else {
+            } else if goes {
                 self.depart(id, record, plan, turn);
+            } else {
+                self.postpone(id, record, turn);
             }
         }
     }

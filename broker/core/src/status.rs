@@ -29,12 +29,15 @@ pub(crate) enum Trouble {
     Damage(String),
     /// It answered a call with something that is no answer to it.
     WrongAnswer(String),
+    /// It takes nothing more until it is opened again.
+    Failed(String),
 }
 
 impl Trouble {
     pub(crate) fn note(known: &mut Option<Self>, trouble: Self) {
         let counts = match (&*known, &trouble) {
             (None, _) | (Some(Self::WrongAnswer(_)), Self::Damage(_)) => true,
+            (Some(known), Self::Failed(_)) => !matches!(known, Self::Failed(_)),
             (Some(_), _) => false,
         };
         if counts {
@@ -46,6 +49,7 @@ impl Trouble {
         match self {
             Self::Damage(what) => format!("damaged: {what}"),
             Self::WrongAnswer(what) => format!("wrong: {what}"),
+            Self::Failed(what) => format!("failed: {what}"),
         }
     }
 }

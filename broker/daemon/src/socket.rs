@@ -233,6 +233,13 @@ impl DataLock {
     }
 }
 
+impl Drop for DataLock {
+    fn drop(&mut self) {
+        // A process that was just forked to run a command has the file too, for a moment, and would keep the lock.
+        let _ = rustix::fs::flock(&self.held, FlockOperation::Unlock);
+    }
+}
+
 /// What an attempt to lock the lock file means. Only a lock that is held is another broker's; a file system without locks
 /// (`ENOLCK`, `EOPNOTSUPP`) is not one.
 fn judge(

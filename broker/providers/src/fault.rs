@@ -52,6 +52,21 @@ pub(crate) fn is_damaged_page(error: &rusqlite::Error) -> bool {
     cause.code == ErrorCode::DatabaseCorrupt || read.contains(&cause.extended_code)
 }
 
+/// Whether what could not be read is damaged: it is not what was written, or the page that it is on is.
+pub(crate) fn is_damage(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rusqlite::Error>());
+    inner.is_some_and(|error| error.sqlite_error_code().is_none() || is_damaged_page(error))
+}
+
+/// A message that cannot be read, in the words of a transport that was to send it.
+pub(crate) fn unreadable(error: &std::io::Error) -> ProviderError {
+    if is_damage(error) {
+        let message = "the message is damaged in the store and cannot be sent";
+        return ProviderError::new(Code::E_CORRUPT_STORE, message);
+    }
+    ProviderError::new(Code::E_DISK_ERROR, format!("the message could not be read: {error}"))
+}
+
 /// A database's failure in MAPI's words.
 pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
     let path = path.display();

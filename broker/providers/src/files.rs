@@ -96,7 +96,7 @@ pub(crate) struct Lock {
     of: PathBuf,
     path: PathBuf,
     file: FileId,
-    _held: File,
+    held: File,
 }
 
 impl Lock {
@@ -108,7 +108,7 @@ impl Lock {
         let held = private_file(&path)?;
         judge(flock(&held, FlockOperation::NonBlockingLockExclusive), of, &path)?;
         let found = held.metadata().map_err(|error| fault::io(&path, &error))?;
-        Ok(Self { of: of.to_owned(), path, file: FileId::from(&found), _held: held })
+        Ok(Self { of: of.to_owned(), path, file: FileId::from(&found), held })
     }
 
     /// Looks whether the lock file is still under its name. One that was removed proves nothing any more, because others make
@@ -121,6 +121,13 @@ impl Lock {
         tracing::warn!(%path, "the lock file was removed or replaced; it is made and locked anew");
         *self = Self::take(&self.of)?;
         Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that was just forked to run a command has the file too, for a moment, and would keep the lock.
+        let _ = flock(&self.held, FlockOperation::Unlock);
     }
 }
 
@@ -152,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_lock_that_is_held_is_another_brokers() {
+    fn only_a_lock_that_isheld_is_another_brokers() {
         let judged = |error| {
             judge(Err(error), Path::new("/s.db"), Path::new("/s.db.lock")).expect_err("no lock")
         };

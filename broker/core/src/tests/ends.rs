@@ -188,7 +188,67 @@ fn an_older_client_gets_a_fresh_session() {
     world.advance(Duration::from_secs(40));
     world.open(back, Opening::Store(0));
     assert_eq!(
-        world.try_return(back.at, (SessionTag(7), false)).expect("a logon").session,
+        world.try_return(back.at, (SessionTag(u128::MAX), false)).expect("a logon").session,
         back.session
     );
+}
+
+/// Behind a restart somebody else is first, and ends what is there then. Who is back after that was in what was ended: it is told once,
+/// and is in no fresh session.
+#[test]
+fn who_is_back_after_the_end_of_its_heir_is_told() {
+    for stays in [false, true] {
+        let mut world = World::new();
+        let (_early, late) = (member(&mut world, 1), member(&mut world, 2));
+        let tag = world.tag(late);
+        world.advance(secs(1));
+        world.crash_and_read();
+        let at = connect(&mut world, 1);
+        let again = world.try_return(at, (tag, false)).expect("it is back");
+        let other = stays.then(|| member(&mut world, 3));
+        world.logoff_shared(again);
+        let at = connect(&mut world, 2);
+        let back = world.try_return(at, (tag, false));
+        match (other, back) {
+            (None, back) => {
+                let fault = back.expect_err("it has ended");
+                assert_eq!(fault.code, Code::E_END_OF_SESSION, "{}", fault.message);
+            }
+            (Some(other), back) => {
+                let on = back.expect("within the grace");
+                assert_eq!(on.session, other.session, "into what was ended");
+                assert_eq!(grace_of(&world.news(on)), Some(30_000));
+                assert_eq!(world.critical_errors(other), 1);
+            }
+        }
+    }
+}
+
+/// What began after an end is not ended by it, in the same broker and in later ones.
+#[test]
+fn what_began_after_an_end_goes_on() {
+    let mut world = World::new();
+    let before = member(&mut world, 1);
+    let old = world.tag(before);
+    world.advance(secs(1));
+    world.crash_and_read();
+    let ends = member(&mut world, 1);
+    world.logoff_shared(ends);
+    world.advance(secs(1));
+    let after = member(&mut world, 2);
+    let tag = world.tag(after);
+    world.disconnect(after.at);
+    let at = connect(&mut world, 2);
+    world.try_return(at, (tag, false)).expect("it goes on in the same broker");
+    world.advance(secs(1));
+    world.crash_and_read();
+    let at = connect(&mut world, 2);
+    world.try_return(at, (tag, false)).expect("and in the next one");
+    let at = connect(&mut world, 3);
+    let fault = world.try_return(at, (old, false)).expect_err("that one was ended");
+    assert_eq!(fault.code, Code::E_END_OF_SESSION);
+    // Another profile has another session.
+    world.add_profile(super::world::profile("work"));
+    let at = connect(&mut world, 4);
+    world.logon_to(at, "work");
 }

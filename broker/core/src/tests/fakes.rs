@@ -47,6 +47,8 @@ pub(super) struct Store {
     pub(super) unknown: HashMap<&'static str, VecDeque<Code>>,
     /// Whether its files were removed under it.
     pub(super) lost: bool,
+    /// Whether its disk has failed: it takes nothing more until it is closed and opened again.
+    pub(super) disk_failed: bool,
     /// How often what is in a lost store cannot be saved when it is to be closed.
     pub(super) unsaved: usize,
     /// Every state each submission was ever stored in.
@@ -64,6 +66,9 @@ impl Store {
     pub(super) fn scripted(&mut self, call: &'static str) -> Option<ProviderError> {
         if self.lost {
             return Some(error(Code::E_END_OF_SESSION).of_lost_store());
+        }
+        if self.disk_failed && call != "Logoff" {
+            return Some(error(Code::E_DISK_ERROR).of_failed_store());
         }
         let next = |of: &mut HashMap<_, VecDeque<_>>| of.get_mut(call)?.pop_front().map(error);
         let unknown = next(&mut self.unknown).map(ProviderError::effect_unknown);

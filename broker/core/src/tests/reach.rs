@@ -6,6 +6,7 @@ use sundown_protocol::{Code, EntryId};
 
 use super::spooler::{OLD, left};
 use super::world::{Member, World, secs, transport};
+use crate::provider::TransportFacts;
 
 const MANY: usize = 40;
 
@@ -245,4 +246,31 @@ fn a_transport_that_works_is_tried_alone() {
     world.submit(member, "e@y");
     assert_eq!(calls(&world, "far", "SubmitMessage"), 1);
     assert_eq!(world.wire.delivered_to("e@y"), 1);
+}
+
+/// Recipients of one message go by their own transports: what one of them cannot take now holds up no other.
+#[test]
+fn a_transport_without_room_holds_up_no_other_recipient() {
+    for unreachable in [false, true] {
+        let mut world = World::new();
+        world.wire.facts = TransportFacts { window: 1, ..TransportFacts::default() };
+        world.profile("default").transports =
+            vec![transport("far", &["*@x"]), transport("near", &["*"])];
+        let member = world.member(1);
+        world.hold("far", "SubmitMessage");
+        world.submit(member, "a@x");
+        let entry = world.try_submit(member, &["b@x", "b@here"]).expect("queued");
+        assert_eq!(world.wire.delivered_to("b@here"), 1, "unreachable: {unreachable}");
+        if unreachable {
+            world.wire.broken.insert("far".into(), Code::E_NETWORK_ERROR);
+        }
+        world.let_go("far");
+        world.advance(secs(60));
+        assert_eq!(world.state(entry) == SubmissionState::Sent, !unreachable);
+        world.wire.broken.clear();
+        world.advance(secs(600));
+        assert_eq!(world.state(entry), SubmissionState::Sent);
+        assert_eq!((world.wire.delivered_to("b@x"), world.wire.delivered_to("b@here")), (1, 1));
+        world.assert_counts();
+    }
 }

@@ -196,3 +196,26 @@ fn a_page_costs_credit() {
     assert_eq!(world.closed(member.at), Some(Code::E_TOO_BIG));
     world.let_all_go();
 }
+
+/// A store whose disk has failed takes nothing more: `status` says so, also when something else was wrong with it before.
+#[test]
+fn a_store_whose_disk_has_failed_says_so() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let status = |world: &mut World| {
+        let status = world.status();
+        let mut providers = status.sessions.iter().flat_map(|s| &s.providers);
+        providers.find(|p| p.name == "store").expect("it is there").status.clone()
+    };
+    let sent = world.submit(member, "b@x");
+    world.store("default").failures.insert("OpenEntry", [Code::E_CORRUPT_STORE].into());
+    let _ = world.try_open(member, Opening::Message(sent));
+    assert!(status(&mut world).starts_with("damaged"));
+    world.store("default").disk_failed = true;
+    let fault = world.try_submit(member, &["c@x"]).expect_err("it takes nothing");
+    assert_eq!(fault.code, Code::E_DISK_ERROR);
+    assert!(status(&mut world).starts_with("failed: "));
+    world.store("default").disk_failed = false;
+    world.submit(member, "d@x");
+    assert!(status(&mut world).starts_with("failed: "), "until it is opened again");
+}

@@ -21,6 +21,7 @@ use super::crew::{Job, Shared, Word};
 use super::destinations::{IfDown, NoPermit, Permit};
 use super::dots::{Dot, Marker};
 use super::transaction::{self, After, Begun, Finished, NotBegun};
+use crate::fault;
 use crate::{Prepared, Reply, Result};
 
 /// How long each answer may take when somebody wants to know whether the server works.
@@ -165,12 +166,7 @@ impl Worker {
             return Err(unwanted());
         }
         let survey = self.shared.read_message(transmission, |message| Survey::of(message))?;
-        let survey = survey.map_err(|error| {
-            ProviderError::new(
-                Code::E_DISK_ERROR,
-                format!("the message could not be read: {error}"),
-            )
-        })?;
+        let survey = survey.map_err(|error| fault::unreadable(&error))?;
         loop {
             let made = self.be_connected(wanted)?;
             let Some(line) = &mut self.line else { return Err(unwanted()) };

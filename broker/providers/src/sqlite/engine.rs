@@ -368,13 +368,13 @@ impl Engine {
         }
         tracing::error!(path = %self.path.display(), %error, "the store failed");
         self.health.fail();
-        told.effect_unknown()
+        told.effect_unknown().of_failed_store()
     }
 
     fn failed(&self) -> ProviderError {
         let path = self.path.display();
         let text = format!("{path}: writing to the disk failed; check the disk, then start again");
-        ProviderError::new(Code::E_DISK_ERROR, text)
+        ProviderError::new(Code::E_DISK_ERROR, text).of_failed_store()
     }
 
     /// What need not be done before a batch is answered.

@@ -12,7 +12,7 @@ use super::purge::{KeepSent, Slices};
 use super::reader::submission_of;
 use super::recipients::{self, Envelope, MANY};
 use super::rows::{self, envelope_sum, key};
-use super::schema::{folder_number, state_number};
+use super::schema::{NO_STATE, folder_number, state_number};
 use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
@@ -273,18 +273,20 @@ impl Writer {
     }
 
     fn old_and_damaged(&self, before: u64) -> rusqlite::Result<Vec<Submission>> {
-        let columns = rows::SUBMISSION;
-        let sql = format!("SELECT {columns}, state FROM message WHERE state = ?1 ORDER BY seq");
-        let mut statement = self.connection.prepare(&sql)?;
+        let columns = rows::placed_columns();
+        let open = SubmissionState::ALL.into_iter().filter(|state| !state.is_final());
+        let open = open.map(|state| format!("state = {}", state_number(state)));
         let mut found = Vec::new();
-        for state in SubmissionState::ALL.into_iter().filter(|state| !state.is_final()) {
-            let mut rows = statement.query([state_number(state)])?;
+        for these in open.chain(NO_STATE.map(str::to_owned)) {
+            let sql = format!("SELECT {columns} FROM message WHERE {these} ORDER BY seq");
+            let mut statement = self.connection.prepare(&sql)?;
+            let mut rows = statement.query([])?;
             for _ in 0..LOOKED_AT {
                 let Some(row) = rows.next()? else { break };
                 if row.get::<_, i64>(11).is_ok_and(|submitted| submitted as u64 > before) {
                     break;
                 }
-                match rows::submission(&self.connection, row) {
+                match rows::placed(&self.connection, row) {
                     Err(error) if error.sqlite_error_code().is_none() => {
                         found.push(rows::damaged_submission(&self.connection, row)?);
                     }

@@ -11,7 +11,7 @@ use sundown_protocol::request::Folder;
 
 use super::body::{BodyReader, Layout};
 use super::rows::{self, key};
-use super::schema::{self, DUE, folder_number, state_number};
+use super::schema::{self, DUE, NO_STATE, folder_number, state_number};
 use super::sum::{self, damaged};
 use crate::fault::{self, Failure};
 use crate::notice;
@@ -236,15 +236,21 @@ fn due_page(
     limit: u32,
 ) -> rusqlite::Result<Page<(DueKey, Option<Submission>)>> {
     let parameters = (after.0, after.1, u64::from(limit) + 1);
-    let row = |row: &Row<'_>| Ok(((row.get(10)?, row.get(7)?), sound(connection, row)?));
-    let read = page(connection, &what_is_due(rows::SUBMISSION), parameters, limit, row);
+    let row = |row: &Row<'_>| Ok((due_key(row, 10, 7)?, sound(connection, row)?));
+    let columns = rows::placed_columns();
+    let read = page(connection, &what_is_due(&columns, BY_INDEX), parameters, limit, row);
     let error = match read {
         Err(error) if fault::is_damaged_page(&error) => error,
-        read => return read,
+        Ok(read) if !follow(after, &read) => {
+            tracing::error!("the index of the queue is damaged; the queue is read without it");
+            let sorted = what_is_due(&columns, "NOT INDEXED");
+            return Ok(last_of(page(connection, &sorted, parameters, limit, row)?));
+        }
+        read => return read.map(last_of),
     };
     tracing::error!(%error, "a page of the queue is damaged; what is on it is not sent");
-    let key = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let keys = page(connection, &what_is_due("due, seq"), parameters, limit, key)?;
+    let key = |row: &Row<'_>| due_key(row, 0, 1);
+    let keys = page(connection, &what_is_due("due, seq", BY_INDEX), parameters, limit, key)?;
     let one = |key: DueKey| {
         Ok((key, one_by_one(connection, key.1, |row| sound(connection, row))?.flatten()))
     };
@@ -252,14 +258,33 @@ fn due_page(
     Ok(Page { rows, more: keys.more })
 }
 
+/// Whether rows are in the order of the queue, behind the last one known.
+fn follow<T>(after: DueKey, page: &Page<(DueKey, T)>) -> bool {
+    std::iter::once(after).chain(page.rows.iter().map(|(key, _)| *key)).is_sorted_by(|a, b| a < b)
+}
+
+/// Behind rows whose due time is no number there are no others: they are in no order that a cursor could follow.
+fn last_of<T>(mut page: Page<(DueKey, T)>) -> Page<(DueKey, T)> {
+    page.more &= page.rows.last().is_none_or(|((due, _), _)| *due != NO_TIME);
+    page
+}
+
+/// Where a row stands in the queue. What is no number sorts behind all that are.
+fn due_key(row: &Row<'_>, due: usize, order: usize) -> rusqlite::Result<DueKey> {
+    Ok((row.get(due).unwrap_or(NO_TIME), row.get(order)?))
+}
+
+/// A due time that is none.
+const NO_TIME: i64 = i64::MAX;
+
 /// A row of the queue by its order; `None` if its page is damaged.
 fn one_by_one<T>(
     connection: &Connection,
     order: i64,
     decode: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Option<T>> {
-    let columns = rows::SUBMISSION;
-    let sql = format!("SELECT {columns}, state FROM message WHERE seq = ?1");
+    let columns = rows::placed_columns();
+    let sql = format!("SELECT {columns} FROM message WHERE seq = ?1");
     match connection.prepare_cached(&sql)?.query_row([order], decode).optional() {
         Err(error) if fault::is_damaged_page(&error) => Ok(None),
         read => read,
@@ -268,17 +293,19 @@ fn one_by_one<T>(
 
 /// The index is named: the other one, on states, would have to sort the whole queue for each page. Due times and orders
 /// alone are read from it without the rows.
-fn what_is_due(columns: &str) -> String {
+fn what_is_due(columns: &str, index: &str) -> String {
     format!(
-        "SELECT {columns} FROM message INDEXED BY message_due
+        "SELECT {columns} FROM message {index}
          WHERE {DUE} AND (due, seq) > (?1, ?2) ORDER BY due, seq LIMIT ?3"
     )
 }
 
+const BY_INDEX: &str = "INDEXED BY message_due";
+
 fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     let limit = limit.max(1);
-    let columns = format!("{}, state", rows::SUBMISSION);
-    let sql = if all { in_states(&columns, |_| true) } else { open_queue(&columns) };
+    let columns = rows::placed_columns();
+    let sql = if all { whole_queue(&columns) } else { open_queue(&columns) };
     let parameters = (cursor(after), u64::from(limit) + 1);
     let row = |row: &Row<'_>| Ok((row.get(7)?, Some(shown(connection, row)?)));
     let page = match page(connection, &sql, parameters, limit, row) {
@@ -300,7 +327,7 @@ fn queue_one_by_one(
     limit: u32,
 ) -> rusqlite::Result<Page<(u64, Option<Submission>)>> {
     let parameters = (cursor(after), u64::from(limit) + 1);
-    let sql = in_states("seq", |_| true);
+    let sql = whole_queue("seq");
     let keys = page(connection, &sql, parameters, limit, |row| row.get::<_, i64>(0))?;
     let one = |order: i64| {
         Ok((order as u64, one_by_one(connection, order, |row| shown(connection, row))?))
@@ -311,7 +338,7 @@ fn queue_one_by_one(
 
 /// A row for people to see: of a damaged one what can be read.
 fn shown(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Submission> {
-    match rows::submission(connection, row) {
+    match rows::placed(connection, row) {
         Err(error) if error.sqlite_error_code().is_none() => {
             rows::damaged_submission(connection, row)
         }
@@ -321,7 +348,7 @@ fn shown(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Submission>
 
 /// One damaged submission must not hold up the others. It stays where it is until it is given up, and the log names it.
 fn sound(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
-    match rows::submission(connection, row) {
+    match rows::placed(connection, row) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.sqlite_error_code().is_some() => Err(error),
         Err(error) => {
@@ -335,9 +362,25 @@ fn sound(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Subm
 
 fn open_queue(columns: &str) -> String {
     let unlisted = [SubmissionState::Sent, SubmissionState::Aborted];
-    let sql = in_states(columns, |state| !unlisted.contains(&state));
+    let sql = listed(columns, |state| !unlisted.contains(&state));
     let bounced = format!("state = {}", state_number(SubmissionState::Bounced));
     sql.replace(&bounced, &format!("{bounced}{NOT_READ}"))
+}
+
+fn whole_queue(columns: &str) -> String {
+    listed(columns, |_| true)
+}
+
+/// Submissions of these states, and those whose state is none: they are damaged.
+fn listed(columns: &str, wanted: impl Fn(SubmissionState) -> bool) -> String {
+    // By order the whole queue would be looked through for them.
+    let of_none = NO_STATE.map(|none| {
+        format!(
+            "SELECT {columns} FROM message INDEXED BY message_state
+             WHERE {none} AND seq > ?1 UNION ALL "
+        )
+    });
+    format!("{}{}", of_none.concat(), in_states(columns, wanted))
 }
 
 /// A bounce whose notification still waits, or that nobody could be told of.
@@ -402,13 +445,18 @@ mod tests {
     #[test]
     fn questions_follow_their_indexes() {
         for plan in [
-            plan(&what_is_due(rows::SUBMISSION), (0, 0, 1)),
-            plan(&open_queue(rows::SUBMISSION), (0, 1)),
+            plan(&what_is_due(&rows::placed_columns(), BY_INDEX), (0, 0, 1)),
+            plan(&in_states(&rows::placed_columns(), |state| !state.is_final()), (0, 1)),
             plan(&in_states(rows::SUBMISSION, |_| true), (0, 1)),
             plan(&in_folder(Folder::Inbox), (0, 1)),
             plan(FIRST_OF_STATE, (0,)),
         ] {
             assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
+        }
+        for plan in [plan(&open_queue("seq"), (0, 1)), plan(&whole_queue("seq"), (0, 1))] {
+            // What has no state is found by its index, and there is next to nothing to sort.
+            let searched = ["(state<?)", "(state>?)"].map(|range| plan.contains(range));
+            assert!(searched == [true; 2] && !plan.contains("SCAN message"), "{plan}");
         }
     }
 }

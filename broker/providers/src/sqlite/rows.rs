@@ -32,6 +32,19 @@ pub(super) fn is_of(found: [u8; 16], record: u128) -> Result<()> {
     if found == key(record) { Ok(()) } else { Err(damaged()) }
 }
 
+/// The columns that [`placed`] reads, in its order.
+pub(super) fn placed_columns() -> String {
+    format!("{SUBMISSION}, state")
+}
+
+/// A submission that stands where it belongs. Its state stands in its recipients, which have a sum, and once more in a column, by
+/// which it is found: where the two differ the row is damaged.
+pub(super) fn placed(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
+    let found = submission(connection, row)?;
+    let stands = row.get::<_, i64>(15)?;
+    if stands == i64::from(state_number(found.state())) { Ok(found) } else { Err(damaged()) }
+}
+
 pub(super) fn submission(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
     let record = u128::from_be_bytes(row.get(0)?);
     let (recipients, envelope) = recipients::load(connection, row.get(7)?, record, row.get(4)?)?;

@@ -85,11 +85,21 @@ pub(super) const KEPT: u64 = 7 * 24 * 3600 * 1000;
 /// index is not used.
 pub(super) const DUE: &str = "state BETWEEN 2 AND 5";
 
+/// What no state of a submission is, in ranges that the index on states is followed for.
+pub(super) const NO_STATE: [&str; 2] = ["state < 0", "state > 8"];
+
 /// Submissions that wait for a member with mail. Spelled the same in the index and in the question.
 pub(super) const NO_MAIL: &str = "no_mail = 1 AND state < 6";
 
 /// The lowest number of a final state; nothing more happens to a submission from there on.
 pub(super) const FIRST_FINAL: u8 = 6;
+
+const INDEXES: &str = "
+CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
+CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
+CREATE INDEX message_state ON message (state) WHERE state IS NOT NULL;
+CREATE INDEX message_final ON message (final_at) WHERE final_at IS NOT NULL;
+";
 
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -121,10 +131,6 @@ CREATE TABLE message (
     body_sum INTEGER,
     envelope_sum INTEGER
 );
-CREATE INDEX message_folder ON message (folder) WHERE folder <> 2;
-CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
-CREATE INDEX message_state ON message (state) WHERE state IS NOT NULL;
-CREATE INDEX message_final ON message (final_at) WHERE final_at IS NOT NULL;
 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sum INTEGER);
 CREATE TABLE upload (
     number INTEGER PRIMARY KEY,
@@ -162,11 +168,13 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     }
 }
 
-/// An index that stores of this schema have had since a later release. It changes nothing that an earlier release reads.
+/// The indexes, if they are not there: one that stores of this schema have had since a later release, which changes nothing that an
+/// earlier release reads; and what was lost of a store that was repaired.
 fn index(connection: &Connection) -> Result<(), Failure> {
-    let index =
+    let indexes = INDEXES.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS");
+    let no_mail =
         format!("CREATE INDEX IF NOT EXISTS message_no_mail ON message (state) WHERE {NO_MAIL}");
-    Ok(connection.execute_batch(&index)?)
+    Ok(connection.execute_batch(&format!("{indexes}{no_mail}"))?)
 }
 
 fn newer(version: i32) -> ProviderError {
@@ -192,6 +200,7 @@ fn create(connection: &Connection) -> Result<(), Failure> {
     let script = format!(
         "BEGIN IMMEDIATE;
          {TABLES}
+         {INDEXES}
          {ADDED}
          INSERT INTO meta VALUES ('seq', 1), ('body', 1), ('touched', 0);
          INSERT INTO meta VALUES ('keep_sent', {KEEP_SENT});

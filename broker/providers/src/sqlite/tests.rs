@@ -950,6 +950,86 @@ fn damaged_submissions_do_not_hide_the_queue_behind_them() {
     assert_eq!(submissions[0].record, 4);
 }
 
+fn due(fixture: &Fixture, limit: u32) -> (Vec<u128>, usize) {
+    let (mut found, mut damaged, mut after) = (Vec::new(), 0, None);
+    loop {
+        let answer = fixture.read(&StoreRead::Due { after, limit });
+        let Ok(ProviderAnswer::Due { submissions, more, damaged: left_out }) = answer else {
+            panic!("{answer:?}")
+        };
+        let keys: Vec<_> = submissions.iter().map(|s| (s.due, s.order)).collect();
+        assert!(after.into_iter().chain(keys.iter().copied()).is_sorted_by(|a, b| a < b));
+        assert!(!more || !submissions.is_empty());
+        after = keys.last().copied();
+        damaged += left_out;
+        found.extend(submissions.iter().map(|s| s.record));
+        if !more {
+            return (found, damaged);
+        }
+    }
+}
+
+/// One row whose place in the queue is damaged holds up no other, whatever is wrong with it, and is seen.
+#[test]
+fn a_damaged_place_in_the_queue_holds_up_no_other() {
+    // Sent, and in the queue again; out of every list; sent at no time.
+    for (damage, of) in [
+        ("UPDATE message SET state = 2 WHERE record = ?1", 9),
+        ("UPDATE message SET state = 4 WHERE record = ?1", 9),
+        ("UPDATE message SET state = 6 WHERE record = ?1", 2),
+        ("UPDATE message SET state = 12 WHERE record = ?1", 2),
+        ("UPDATE message SET state = -1 WHERE record = ?1", 2),
+        ("UPDATE message SET due = 'soon' WHERE record = ?1", 2),
+        ("UPDATE message SET due = 1e300 WHERE record = ?1", 2),
+        ("UPDATE message SET due = NULL WHERE record = ?1", 2),
+    ] {
+        for limit in [1, 2, 3, 100] {
+            let mut fixture = Fixture::new();
+            for record in 1..=5 {
+                fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+            }
+            fixture.write(submit(9, inline(MESSAGE))).expect("it is submitted");
+            fixture.write(update(9, SubmissionState::Sent)).expect("it is sent");
+            let changed = fixture.writer().execute(damage, [rows::key(of)]).expect("it is SQL");
+            assert_eq!(changed, 1);
+            let sound: Vec<_> = (1..=5).filter(|record| *record != of).collect();
+            assert_eq!(due(&fixture, limit).0, sound, "{damage}, {limit} at a time");
+            let known = |all| shown(&fixture, all).iter().any(|row| row.record == of);
+            assert!(known(true), "{damage}: it is nowhere");
+            if of == 2 && !damage.contains("= 6") {
+                assert!(known(false), "{damage}: it waits and is not listed");
+            }
+        }
+    }
+}
+
+/// A row of the index on due times that is damaged, or has gone with the index, holds up nothing.
+#[test]
+fn a_damaged_index_of_the_queue_is_not_followed() {
+    let mut fixture = Fixture::new();
+    for record in 1..=60 {
+        fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
+    }
+    let all: Vec<_> = (1..=60).collect();
+    assert_eq!(due(&fixture, 7).0, all);
+    let page = fixture
+        .sql("SELECT pageno FROM dbstat WHERE name = 'message_due' AND pagetype = 'leaf' LIMIT 1")
+        as u64;
+    fixture.store.logoff().expect("everything is in the database");
+    let file = fs::File::options().read(true).write(true).open(fixture.path()).expect("it opens");
+    let mut bytes = [0; 4096];
+    file.read_exact_at(&mut bytes, (page - 1) * 4096).expect("it is read");
+    // Two entries change places: each is a pointer of two bytes behind the header.
+    bytes.swap(8 + 10, 8 + 40);
+    bytes.swap(8 + 11, 8 + 41);
+    file.write_all_at(&bytes, (page - 1) * 4096).expect("it is damaged");
+    fixture.reopen();
+    assert_eq!(due(&fixture, 7).0, all);
+    fixture.writer().execute_batch("DROP INDEX message_due").expect("it is gone");
+    fixture.reopen();
+    assert_eq!(due(&fixture, 7).0, all);
+}
+
 /// A page of the table is overwritten: what is on it is not sent, and everything else is.
 #[test]
 fn a_damaged_page_does_not_hide_the_queue_behind_it() {
