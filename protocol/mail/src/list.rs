@@ -15,7 +15,7 @@ const MAX_SHOWN: usize = 400;
 /// ```
 /// let list = "Anna <anna@example.org>, friends: bo@localhost, \"C, D\" <cd@example.org>; root (the boss)";
 /// assert_eq!(
-///     sundown_client::addresses(list),
+///     sundown_mail::addresses(list),
 ///     ["anna@example.org", "bo@localhost", "cd@example.org", "root"]
 /// );
 /// ```
@@ -237,9 +237,10 @@ fn without_spaces(written: &[u8]) -> Vec<u8> {
     // Without an @ it is a name that was written without an address, and must not become a user of this host.
     let is_spec = written.contains(&b'@');
     let mut spec: Vec<u8> = Vec::with_capacity(written.len());
-    let mut quoted = false;
-    for (at, &byte) in written.iter().enumerate() {
-        quoted ^= byte == b'"' && (at == 0 || written[at - 1] != b'\\');
+    let (mut quoted, mut escaped) = (false, false);
+    for &byte in written {
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
         if quoted || !byte.is_ascii_whitespace() {
             if is_spec && !quoted && joint(Some(&byte)) && spec.last() == Some(&b' ') {
                 spec.pop();
@@ -283,6 +284,7 @@ mod tests {
             ("Pete(A nice \\) chap) <pete(his)@silly.test(host)>", &["pete@silly.test"]),
             ("\"a b\"@x, <\"c d\"@x>, \"e@f\"@x", &["\"a b\"@x", "\"c d\"@x", "\"e@f\"@x"]),
             ("<@a,@b:joe@c>, <>, < > (nobody)", &["joe@c"]),
+            ("\"a\\\\\" @ b, \"a\\\"  b\" . c @d", &["\"a\\\\\"@b", "\"a\\\"  b\".c@d"]),
             ("a@[127.0.0.1], b@[IPv6:::1]", &["a@[127.0.0.1]", "b@[IPv6:::1]"]),
             ("john . doe @ example .\r\n org", &["john.doe@example.org"]),
             ("< a@b >, anna (x) , \"bo\"", &["a@b", "anna", "bo"]),
