@@ -58,5 +58,6 @@ pub mod address;
 pub mod bcc;
 pub mod head;
 pub mod list;
+pub mod name;
 
 pub use list::addresses;

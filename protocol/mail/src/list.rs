@@ -1,7 +1,7 @@
 //! Address lists, as To, Cc and Bcc have them: names, comments, groups, quoted mailboxes, folded lines.
 //!
 //! Nothing that was written is passed over in silence: what cannot be read as an address is given back as it stands, for
-//! the broker to refuse by name. So a message never goes to fewer people than its sender wrote down.
+//! the broker to refuse by name. So a message never goes to fewer recipients than its sender wrote down.
 
 use std::iter::Peekable;
 use std::slice::Iter;
@@ -209,7 +209,7 @@ impl Item {
         if self.broken {
             return Some(self.raw.trim_ascii().to_vec());
         }
-        // Empty brackets alone are nobody; somebody's name with them lacks an address.
+        // Empty brackets alone name no recipient; a name with them lacks its address.
         let nameless = self.words.trim_ascii().is_empty();
         if self.angle.as_deref().is_some_and(|angle| angle.trim_ascii().is_empty()) && !nameless {
             return Some(self.raw.trim_ascii().to_vec());
@@ -256,7 +256,7 @@ fn without_spaces(written: &[u8]) -> Vec<u8> {
 /// A user of this host without quotes: `"anna"` is anna, and `"Anna Smith"` is a name and no user.
 fn unquoted(spec: Vec<u8>) -> Vec<u8> {
     match &spec[..] {
-        // Quotes around nothing are shown as they are, and refused: nobody has no name.
+        // Quotes around nothing are given back as they are, and refused: they name no user.
         [b'"', inner @ .., b'"'] if !inner.is_empty() && !spec.contains(&b'@') => inner.to_vec(),
         _ => spec,
     }
@@ -346,7 +346,7 @@ mod tests {
                 assert_eq!(addresses(found.join(",")), found, "{list:?}");
             }
             if list.contains(&b'a') && found.is_empty() {
-                // Only a comment, a group's name or a route may be nobody.
+                // Only a comment, a group's name or a route names no recipient.
                 assert!(
                     list.iter().any(|b| b"(:".contains(b)),
                     "{:?}",
