@@ -1,8 +1,6 @@
 //! The head of a message: what it shows, what it lacks, and what must not go out.
 //!
-//! A head is the lines in front of the first empty line. A message whose first line is no header field has none: it
-//! is a body only, whatever stands further down. Lines in a head that are neither field nor continuation are kept
-//! and mean nothing; they do not end it, so that a `Bcc` behind such a line is still found.
+//! Where a head ends and which lines are its fields is decided in [`sundown_mail`], for clients and providers alike.
 
 use std::io::{self, Read};
 
@@ -247,8 +245,8 @@ fn place_of(name: &[u8]) -> Option<usize> {
     KNOWN.iter().position(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// The message without its `Bcc` fields; everything else passes through as it is, of any size and shape. Only lines that
-/// mean nothing go with a `Bcc` that stands in front of everything: a head that began with them would be none.
+/// The message without its `Bcc` fields, as [`sundown_mail::bcc`] removes them; everything else passes through as it is, of any
+/// size and shape.
 ///
 /// ```
 /// use std::io::Read;

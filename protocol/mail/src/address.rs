@@ -84,7 +84,7 @@ pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {
 }
 
 /// Whether quotes are around all of it, and none is within that is not escaped.
-fn is_quoted(mailbox: &str) -> bool {
+pub(crate) fn is_quoted(mailbox: &str) -> bool {
     let inner = mailbox.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let Some(inner) = inner else { return false };
     let mut escaped = false;

@@ -41,6 +41,7 @@
 //! | the length of an address | at most 320 bytes in all, 255 for the domain | RFC 5321, 4.5.3.1: 64, an `@`, 255. Longer mailboxes are common in return paths, and are no reason to refuse |
 //! | a mailbox | no blank, control character or `()<>[]:;,@"\` outside quotes; any dots | RFC 5321, 4.1.2, but for dots: mailboxes with two in a row exist |
 //! | a quoted mailbox | no control character, every quote in it escaped; without a domain not empty | RFC 5321, 4.1.2 |
+//! | `<` and `>` in a quoted mailbox | an address, but no server is asked to take it | RFC 5321, 4.1.2 allows them; a server that looks for `>` without minding quotes would find an end of the path, and parameters behind it |
 //! | characters beyond ASCII | in mailbox and domain, but no blank and no control character | RFC 6531 and 6532 |
 //! | a domain | labels of letters, digits, `-` and `_`, no `-` at an end of one; a dot may end it | RFC 5321, 4.1.2; names with `_` exist, and DNS ends a full name with a dot |
 //! | a domain literal | letters, digits, dots, colons and hyphens in brackets, at least one | RFC 5321, 4.1.3 |

@@ -6,6 +6,8 @@
 use std::iter::Peekable;
 use std::slice::Iter;
 
+use crate::address::is_quoted;
+
 /// As much of something that is no address as an error needs to show. It is longer than an address may be, so that
 /// cutting makes nothing valid.
 const MAX_SHOWN: usize = 400;
@@ -255,9 +257,12 @@ fn without_spaces(written: &[u8]) -> Vec<u8> {
 
 /// A user of this host without quotes: `"anna"` is anna, and `"Anna Smith"` is a name and no user.
 fn unquoted(spec: Vec<u8>) -> Vec<u8> {
+    let whole = std::str::from_utf8(&spec).is_ok_and(is_quoted);
     match &spec[..] {
         // Quotes around nothing are given back as they are, and refused: they name no user.
-        [b'"', inner @ .., b'"'] if !inner.is_empty() && !spec.contains(&b'@') => inner.to_vec(),
+        [b'"', inner @ .., b'"'] if whole && !inner.is_empty() && !spec.contains(&b'@') => {
+            inner.to_vec()
+        }
         _ => spec,
     }
 }
@@ -304,6 +309,7 @@ mod tests {
             ("Dr. Strange, a@b", &["Dr. Strange", "a@b"]),
             ("a@b c@d", &["a@b c@d"]),
             ("\"John Smith\"", &["John Smith"]),
+            ("\"\" \"\", \"John\" \"Smith\"", &["\"\" \"\"", "\"John\" \"Smith\""]),
             ("\"open <a@b>, c@d", &["\"open <a@b>, c@d"]),
             ("(open a@b, c@d", &["(open a@b, c@d"]),
             ("<a@b, c@d", &["<a@b, c@d"]),

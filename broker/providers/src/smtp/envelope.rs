@@ -141,6 +141,17 @@ fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
 mod tests {
     use super::*;
 
+    /// Servers find the end of a path, and parameters behind it, where they see a `>`.
+    #[test]
+    fn a_quoted_mailbox_ends_no_path() {
+        for address in ["\"a> NOTIFY=NEVER\"@b", "\"<\"@b", "a\r\nDATA@b"] {
+            let refused = on_wire(address, &Offer::default(), "there");
+            assert!(refused.is_err_and(|why| why.0.starts_with("553 5.1.3 ")), "{address}");
+        }
+        let quoted = "\"a b@c\"@d";
+        assert_eq!(on_wire(quoted, &Offer::default(), "there"), Ok(quoted.to_owned()));
+    }
+
     /// What a domain is mapped to must be a domain: some characters beyond ASCII stand for those that end an address.
     #[test]
     fn a_mapped_domain_adds_nothing_to_a_command() {
