@@ -49,9 +49,9 @@
 //!
 //! # Why not a library
 //!
-//! `mail-parser`, which shows fields to people here, repairs what it reads and passes over the rest, and does not say which bytes a
-//! field had. `email_address` and `addr` know addresses alone, and none without a domain. Scanning that keeps every byte, and a list that loses no
-//! recipient, are a few hundred lines.
+//! `mail-parser`, which shows fields to people here, needs the message as a whole, repairs what it reads, and passes over an address that
+//! it cannot read. `email_address` and `addr` know addresses alone, and none without a domain. Scanning a stream that keeps every
+//! byte, and a list that loses no recipient, are a few hundred lines.
 
 #![forbid(unsafe_code)]
 
