@@ -46,7 +46,9 @@ impl fmt::Display for InvalidAddress {
 /// assert_eq!(split("anna@example.org"), Ok(("anna", "example.org")));
 /// assert_eq!(split("\"an na\"@[192.0.2.1]"), Ok(("\"an na\"", "[192.0.2.1]")));
 /// assert_eq!(split("anna"), Ok(("anna", "")));
-/// assert_eq!(split("anna@"), Err(InvalidAddress::Domain));
+/// let why = split("anna@").unwrap_err();
+/// assert_eq!(why, InvalidAddress::Domain);
+/// assert_eq!(why.to_string(), "what stands behind the @ is not a domain");
 /// assert_eq!(split("an na@example.org"), Err(InvalidAddress::Character));
 /// ```
 pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {

@@ -46,7 +46,7 @@ pub struct Filter {
     seen: Seen,
     /// The CRs at the beginning of a line or segment that is not understood yet.
     crs: usize,
-    /// What follows them, at most [`MAX_NAME`] bytes and two.
+    /// What follows them, at most [`MAX_NAME`] bytes.
     held: Vec<u8>,
 }
 
@@ -147,7 +147,7 @@ impl Filter {
             input = &input[crs..];
         }
         let before = self.held.len();
-        let needed = (MAX_NAME + 2).saturating_sub(before).min(input.len());
+        let needed = (MAX_NAME + 1).saturating_sub(before).min(input.len());
         // Most lines are in one piece, and need not be held.
         let kind = if before == 0 {
             Kind::of(input)
@@ -330,6 +330,7 @@ mod tests {
             ("To: a\rBcc no\rBccc: b\n", "To: a\rBcc no\rBccc: b\n"),
             ("To: a\n\nx\rBcc: text\n", "To: a\n\nx\rBcc: text\n"),
             ("text\rBcc: text\n", "text\rBcc: text\n"),
+            ("\rBcc: text\n", "\rBcc: text\n"),
         ];
         for (message, seen) in cases {
             assert_eq!(filtered_text(message), seen, "of {message:?}");

@@ -88,7 +88,7 @@ pub(crate) enum Line<'a> {
 
 impl<'a> Line<'a> {
     /// What the line is that these bytes begin with; `None` if that depends on bytes behind them, of which there are none in a
-    /// whole message. No more than [`MAX_NAME`] and two bytes are looked at.
+    /// whole message. No more than [`MAX_NAME`] bytes and one are looked at.
     pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
         match bytes {
             [] | [b'\r'] => return None,
