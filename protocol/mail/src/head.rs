@@ -88,10 +88,10 @@ pub(crate) enum Line<'a> {
 
 impl<'a> Line<'a> {
     /// What the line is that these bytes begin with; `None` if that depends on bytes behind them, of which there are none in a
-    /// whole message. No more than [`MAX_NAME`] bytes and one are looked at.
+    /// whole message. A CR that ends the bytes is [`Line::Other`]: a filter of pieces passes none without what follows it. No more
+    /// than [`MAX_NAME`] bytes and one are looked at.
     pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
         match bytes {
-            [] | [b'\r'] => return None,
             [b'\n', ..] | [b'\r', b'\n', ..] => return Some(Self::Empty),
             [b' ' | b'\t', ..] => return Some(Self::Continuation),
             _ => {}
@@ -127,6 +127,11 @@ pub struct Field<'a> {
 
 impl<'a> Field<'a> {
     /// Its name, as it is written.
+    ///
+    /// ```
+    /// let field = sundown_mail::head::Fields::of(b"SUBJECT : x\n").next().unwrap();
+    /// assert_eq!(field.name(), b"SUBJECT");
+    /// ```
     pub fn name(&self) -> &'a [u8] {
         self.name
     }
