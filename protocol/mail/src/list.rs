@@ -284,6 +284,7 @@ mod tests {
             ("g: a@b, C <c@d>; e@f, h:;, i@j", &["a@b", "c@d", "e@f", "i@j"]),
             ("undisclosed-recipients:;", &[]),
             ("a@b; c@d", &["a@b", "c@d"]),
+            ("(a \\) b), c@d (\\()", &["c@d"]),
             ("(nobody), a@b (Anna (and, others)), (x)c@d(y)", &["a@b", "c@d"]),
             ("A(x) Group(people)\n :Chris <c@(his host)d>, e@f (g); (end)", &["c@d", "e@f"]),
             ("Pete(A nice \\) chap) <pete(his)@silly.test(host)>", &["pete@silly.test"]),
@@ -315,6 +316,7 @@ mod tests {
             ("<a@b, c@d", &["<a@b, c@d"]),
             ("a@b>", &["a@b>"]),
             ("Anna <>, \"\"", &["Anna <>", "\"\""]),
+            ("<a@b> \"c\", d@e", &["<a@b> \"c\"", "d@e"]),
             ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
             ("<a@b> <c@d>", &["<a@b> <c@d>"]),
             ("g: h: a@b;", &["h: a@b"]),
@@ -325,6 +327,16 @@ mod tests {
             assert_eq!(addresses(list), *wanted, "{list:?}");
         }
         assert_eq!(addresses(b"j\xfcrgen@x, a@b"), ["j\\xfcrgen@x", "a@b"]);
+    }
+
+    /// What is cut is still no address, and what is no text does not become one.
+    #[test]
+    fn what_is_shown_is_bounded() {
+        let cut = addresses(format!("a{}", "\u{fc}".repeat(MAX_SHOWN)));
+        assert_eq!(cut, [format!("a{}", "\u{fc}".repeat(MAX_SHOWN / 2 - 1))]);
+        assert_eq!(addresses(b"a\xc3"), ["a\\xc3"]);
+        let odd = addresses([b"a\xff", &[b'x'; 2 * MAX_SHOWN][..]].concat());
+        assert_eq!(odd, [format!("a\\xff{}", "x".repeat(MAX_SHOWN - 2))]);
     }
 
     #[test]

@@ -83,5 +83,8 @@ mod tests {
             let field = with_address(&name, "a@b");
             assert!(field.split(' ').all(|word| word.len() <= 75), "{field}");
         }
+        // As many characters as fit are in one word.
+        let field = with_address(&"ü".repeat(IN_WORD / 2), "a@b");
+        assert_eq!(field.matches("=?").count(), 1, "{field}");
     }
 }
