@@ -46,12 +46,10 @@
 pub mod paths;
 pub mod socket;
 
-mod addresses;
 mod autostart;
 mod connection;
 mod deferred;
 mod error;
-mod head;
 mod library;
 mod limits;
 mod link;
@@ -66,7 +64,6 @@ mod reference;
 mod session;
 mod shutdown;
 
-pub use addresses::addresses;
 pub use error::Error;
 pub use limits::{Interrupt, within};
 pub use logoff::{LoggedOff, Logoff, LogoffAnswer, LogoffQuestion, QueuedMail};
@@ -78,6 +75,7 @@ pub use reference::{Reference, Referenced};
 pub use session::{Logon, OnEndOfSession, Session};
 pub use shutdown::{ClientShutdown, ExitPath};
 
+pub use sundown_mail::addresses;
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
     AddressRow, BrokerStatus, Deletion, End, LimitStatus, MemberStatus, MessageRow, Peer, Place,

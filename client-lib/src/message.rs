@@ -2,12 +2,11 @@
 
 use std::fmt;
 
+use sundown_mail::head::{self, Fields};
+use sundown_mail::{address, addresses};
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::Report;
 use sundown_protocol::{EntryId, SubmitKey};
-
-use crate::addresses::addresses;
-use crate::head::{self, Fields};
 
 /// A message to be submitted: RFC 5322 bytes, and an envelope.
 ///
@@ -96,7 +95,7 @@ impl Message {
     /// ```
     pub fn text(bytes: impl Into<Vec<u8>>) -> Self {
         let mut message = Self::new(bytes);
-        if !head::has_head(&message.bytes) {
+        if !head::is_in(&message.bytes) {
             message.bytes.insert(0, b'\n');
         }
         message
@@ -106,22 +105,16 @@ impl Message {
     /// Values stay in their line, whatever they have in them.
     #[must_use]
     pub fn missing_fields(mut self, fields: &[(&str, String)]) -> Self {
-        let end = head::line_end(&self.bytes);
-        let mut added = String::new();
-        for (name, value) in fields.iter().filter(|(name, _)| !self.has_field(name)) {
-            let value = value.replace(['\r', '\n'], " ");
-            added.extend([name, ": ", &value, end]);
-        }
-        if !added.is_empty() && head::is_body_only(&self.bytes) {
-            added.push_str(end);
-        }
-        self.bytes.splice(..0, added.into_bytes());
+        let missing = fields.iter().filter(|(name, _)| !self.has_field(name));
+        let missing = missing.map(|(name, value)| (*name, value));
+        let front = head::in_front(&self.bytes, missing);
+        self.bytes.splice(..0, front);
         self
     }
 
     /// Whether the message has a field of that name.
     pub fn has_field(&self, name: &str) -> bool {
-        Fields::of(&self.bytes).any(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+        Fields::of(&self.bytes).any(|field| field.is(name))
     }
 
     /// What the sender wants to be told of its delivery. Without this, when it failed.
@@ -178,21 +171,18 @@ impl Named {
     /// By the fields whose names begin in this way, in lower case.
     fn of(message: &[u8], prefix: &str) -> Self {
         let mut named = Self::default();
-        for (name, value) in Fields::of(message) {
-            let Some(name) = strip(name, prefix) else { continue };
+        for field in Fields::of(message) {
+            let Some(name) = strip(field.name(), prefix) else { continue };
+            let found = || addresses(field.value()).into_iter();
             if ["to", "cc", "bcc"].iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes())) {
-                named.recipients.get_or_insert_default().extend(addresses(value));
+                named.recipients.get_or_insert_default().extend(found());
             } else if name.eq_ignore_ascii_case(b"from") && named.from.is_none() {
-                named.from = addresses(value).into_iter().next().filter(|from| is_plain(from));
+                // Many have a name only, which is no reason to refuse a message.
+                named.from = found().next().filter(|from| address::split(from).is_ok());
             }
         }
         named
     }
-}
-
-/// Whether a From may be the envelope's sender. Many have a name only, which is no reason to refuse a message.
-fn is_plain(from: &str) -> bool {
-    !from.contains(|c: char| c.is_whitespace() || c.is_control() || "()<>,;:\\\"".contains(c))
 }
 
 fn strip<'a>(name: &'a [u8], prefix: &str) -> Option<&'a [u8]> {

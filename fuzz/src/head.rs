@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 
 use sundown_client::{Message, addresses};
-use sundown_core::address;
+use sundown_mail::address;
 use sundown_providers::headers::{Facts, Head, MAX_HEAD, Needed, without_bcc};
 use sundown_providers::notice::{Failure, Notice};
 

@@ -9,6 +9,7 @@ mod codec;
 mod dialogue;
 mod frame;
 mod head;
+mod mail;
 mod settings;
 
 pub use answers::answers;
@@ -17,6 +18,7 @@ pub use codec::codec;
 pub use dialogue::dialogue;
 pub use frame::frame;
 pub use head::head;
+pub use mail::mail;
 pub use settings::settings;
 
 // Where the files that are read here look for what they use.
@@ -27,10 +29,11 @@ use sundown_providers::headers;
 pub type Target = fn(&[u8]);
 
 /// The targets, as their corpora are called.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame),
     ("codec", codec),
     ("head", head),
+    ("mail", mail),
     ("settings", settings),
     ("answers", answers),
     ("dialogue", dialogue),

@@ -10,6 +10,7 @@ use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
 use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Places};
+use sundown_mail::address::split;
 use toml::Value;
 
 use super::ask::{self, Dialog};
@@ -174,7 +175,7 @@ impl AddArguments {
 
     /// Who sends what names no sender: as said or, where that is an address, who logs on to the server.
     fn identity(&self) -> Option<&str> {
-        let is_address = |name: &&str| name.contains('@') && !name.contains([' ', '"']);
+        let is_address = |name: &&str| split(name).is_ok_and(|(_, domain)| !domain.is_empty());
         let login = self.username.as_deref().filter(is_address);
         self.identity.as_deref().or(login)
     }

@@ -2,9 +2,8 @@
 //!
 //! ```text
 //! arguments  what was asked for            report   -N and -R
-//! input      the message                   name     a From field for -F
-//! counter    which broker, and a session   smtp     -bs: the same by SMTP
-//! status     what it ends with
+//! input      the message                   smtp     -bs: the same by SMTP
+//! counter    which broker, and a session   status   what it ends with
 //! ```
 //!
 //! The whole message is read before any of it is handed over, so whoever is interrupted has stored nothing.
@@ -12,7 +11,6 @@
 mod arguments;
 mod counter;
 mod input;
-mod name;
 mod report;
 mod smtp;
 mod status;
@@ -23,6 +21,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 use sundown_client::{Error, Message};
+use sundown_mail::name::with_address;
 
 use crate::bounded::{Bounded, largest_message};
 use crate::cli::{Context, Visit};
@@ -135,7 +134,7 @@ fn signed(message: Message, invocation: &Invocation, counter: &Counter<'_>) -> M
         Some(name) => {
             // Whoever wants no notice still wrote the message.
             let author = if sender.is_empty() { &user } else { sender };
-            message.missing_fields(&[("From", name::from_field(name, author))])
+            message.missing_fields(&[("From", with_address(name, author))])
         }
         None => message,
     };

@@ -10,7 +10,9 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use sundown_client::{EntryId, Message, addresses};
+use sundown_client::{EntryId, Message};
+use sundown_mail::address::split;
+use sundown_mail::addresses;
 
 use super::status::Failure;
 
@@ -196,10 +198,9 @@ impl<R: BufRead, W: Write, S: FnMut(Message) -> Result<EntryId, Failure>> Dialog
             let wrong = wrong.replace(char::is_control, "?");
             return self.reply(&format!("555 5.5.4 {wrong} is not known"));
         }
-        let sender = match &addresses(sender)[..] {
-            [] => String::new(),
-            [sender] if is_address(sender) => sender.clone(),
-            _ => return self.reply("501 5.1.7 that is not an address"),
+        let sender = match the_address(sender) {
+            Ok(sender) => sender.unwrap_or_default(),
+            Err(why) => return self.reply(&format!("501 5.1.7 {why}")),
         };
         self.transaction = Transaction::Addressing { sender, recipients: Vec::new() };
         self.reply("250 2.1.0 ok")
@@ -218,9 +219,10 @@ impl<R: BufRead, W: Write, S: FnMut(Message) -> Result<EntryId, Failure>> Dialog
         if recipients.len() >= MAX_RECIPIENTS {
             return self.reply("452 4.5.3 too many recipients");
         }
-        match &addresses(recipient)[..] {
-            [recipient] if is_address(recipient) => recipients.push(recipient.clone()),
-            _ => return self.reply("501 5.1.3 that is not an address"),
+        match the_address(recipient) {
+            Ok(Some(recipient)) => recipients.push(recipient),
+            Ok(None) => return self.reply("501 5.1.3 there is no address"),
+            Err(why) => return self.reply(&format!("501 5.1.3 {why}")),
         }
         self.reply("250 2.1.5 ok")
     }
@@ -320,16 +322,16 @@ fn is_parameter(parameter: &str) -> bool {
     }
 }
 
-/// Whether it looks like an address. The broker looks more closely, but only at whole messages, and refuses them whole.
-fn is_address(text: &str) -> bool {
-    let (mailbox, domain) = text.rsplit_once('@').unwrap_or((text, "localhost"));
-    let quoted = mailbox.len() > 1 && mailbox.starts_with('"') && mailbox.ends_with('"');
-    let odd = |c: char| c.is_control() || c.is_whitespace() || "()<>[]:;,@\"\\".contains(c);
-    !mailbox.is_empty()
-        && !domain.is_empty()
-        && !text.contains(char::is_control)
-        && (quoted || !mailbox.contains(odd))
-        && !domain.contains(|c: char| c.is_whitespace() || "()<>;,@\"\\".contains(c))
+/// The address in angle brackets, of which there may be none; or why it is not one.
+fn the_address(path: &str) -> Result<Option<String>, String> {
+    match &addresses(path)[..] {
+        [] => Ok(None),
+        [address] => match split(address) {
+            Ok(_) => Ok(Some(address.clone())),
+            Err(why) => Err(format!("that is not an address: {why}")),
+        },
+        _ => Err("that is more than one address".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -436,8 +438,12 @@ mod tests {
             ("DATA", "503 5.5.1"),
             ("RCPT FROM:<a@b>", "501 5.5.4"),
             ("RCPT TO:<>", "501 5.1.3"),
-            ("RCPT TO:<a@>", "501 5.1.3"),
-            ("RCPT TO:<a@b,c@d>", "501 5.1.3"),
+            ("RCPT TO:<a@>", "501 5.1.3 that is not an address: what stands behind the @"),
+            ("RCPT TO:<a@b..c>", "501 5.1.3 that is not an address: what stands behind the @"),
+            ("RCPT TO:<a@b@c>", "501 5.1.3 that is not an address: it has a space"),
+            ("RCPT TO:<\"a\"b\"@c>", "501 5.1.3"),
+            ("RCPT TO:<\"\">", "501 5.1.3 that is not an address: it is empty"),
+            ("RCPT TO:<a@b,c@d>", "501 5.1.3 that is more than one"),
             ("RCPT TO:<a@b> NOTIFY=NEVER", "555 5.5.4"),
             ("RCPT TO:<@x,@y:a@b>", "250 2.1.5"),
             ("RCPT TO:<j\u{fc}rgen@b>", "250 2.1.5"),

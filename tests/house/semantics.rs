@@ -33,6 +33,7 @@ const EXPLAINED: &[&str] = &["A", "INIT", "SESS"];
 const PLACES: &[(&str, &str)] = &[
     ("sundown", "src"),
     ("sundown_protocol", "protocol/src"),
+    ("sundown_mail", "protocol/mail/src"),
     ("sundown_core", "broker/core/src"),
     ("sundown_providers", "broker/providers/src"),
     ("sundown_daemon", "broker/daemon/src"),

@@ -225,11 +225,17 @@ fn a_profile_knows_its_user() {
         ("said", &["--host=h.example.org", "--identity=bo@example.org"], "bo@example.org"),
         ("local", &["--kind=maildir", "--identity=bo"], "bo"),
     ];
-    for (name, options, identity) in cases {
+    let shown = |name: &str, options: &[&str]| {
         home.run(&[&["profile", "add", name], options].concat()).ok();
-        let shown = home.run(&["profile", "show", name, "--json"]).ok().json();
-        assert_eq!(shown["identity"], identity, "{name}");
+        home.run(&["profile", "show", name, "--json"]).ok().json()["identity"].clone()
+    };
+    for (name, options, identity) in cases {
+        assert_eq!(shown(name, options), identity, "{name}");
     }
+    // A login with an @ need not be an address.
+    let none = shown("none", &["--host=h.example.org"]);
+    let odd = ["--host=h.example.org", "--username=EXAMPLE\\anna@lan", "--password-env=P"];
+    assert_eq!(shown("odd", &odd), none);
 }
 
 /// The local transport can be left out or put elsewhere, and people are told of it.

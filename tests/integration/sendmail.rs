@@ -189,6 +189,41 @@ fn any_bytes_are_a_message() {
     }
 }
 
+/// The recipients that `-t` takes from a Bcc are those that the transport hides: both see the same head, however odd it is.
+///
+/// design §8
+#[test]
+fn a_bcc_is_taken_and_hidden_or_neither() {
+    let home = Home::new();
+    let broker = home.serve();
+    let (long, blanks) = ("x".repeat(999), " ".repeat(5000));
+    let heads = [
+        ("Bcc: secret".to_owned(), &["secret"][..]),
+        ("To: bo\r\nBCC\t: secret\r\n\r\nhi\r\n".to_owned(), &["bo", "secret"]),
+        ("To: bo\nodd\n folded\nBcc:\n secret\n\nhi\n".to_owned(), &["bo", "secret"]),
+        ("Bcc: secret\nodd\nTo: bo\n\nhi\n".to_owned(), &["bo", "secret"]),
+        (format!("To: bo\nBcc{blanks}: secret\n\nhi\n"), &["bo", "secret"]),
+        (format!("To: bo\n{long}: 1\nBcc: secret\n\nhi\n"), &["bo", "secret"]),
+        ("Subject: s\rBcc: secret\nTo: bo\n\nhi\n".to_owned(), &["bo"]),
+        // It is no head, and what it says is text.
+        (format!("{long}: 1\nBcc: secret\n\nhi\n"), &[]),
+        ("odd\nBcc: secret\n\nhi\n".to_owned(), &[]),
+    ];
+    for (text, named) in heads {
+        let message = home.sends(&broker, &["-it", "anna"], &text);
+        let mut told = field(&message, "Delivered-To");
+        told.sort();
+        assert_eq!(told, [&["anna"], named].concat(), "{text:.60?}");
+        let head = message.split(|b| matches!(b, b'\r' | b'\n'));
+        let mut head = head.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty());
+        assert!(!head.any(|line| line.to_ascii_lowercase().starts_with(b"bcc")), "{text:.60?}");
+        let text = String::from_utf8_lossy(&message);
+        let shown = text.lines().filter(|line| line.contains("secret"));
+        let shown = shown.filter(|line| !line.starts_with("Delivered-To: ")).count();
+        assert_eq!(shown, usize::from(named.is_empty()), "{text:.60?}");
+    }
+}
+
 /// Twenty megabytes are taken; so are ten thousand recipients, and not one more.
 ///
 /// design §8

@@ -3,12 +3,12 @@
 //! A submit is answered after the commit that contains it. A deferred one is answered at once; its outcome is noted
 //! with the member, so that flush and logoff can say what was lost, once.
 
+use sundown_mail::address;
 use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::{Durability, Notify, Submit};
 use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberId};
 
 use crate::account::Charge;
-use crate::address;
 use crate::advise::StoreNews;
 use crate::answer::{Ask, OneSubmission, Submitted};
 use crate::broker::Broker;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sundown_core::address;
 use sundown_core::provider::{AddressCall, ProviderAnswer, ProviderError, ProviderSpec};
+use sundown_mail::address;
 use sundown_protocol::reply::AddressRow;
 use sundown_protocol::request::AddressAction;
 use sundown_protocol::{Code, EntryId};

@@ -1,57 +1,23 @@
 //! The head of a message: what it shows, what it lacks, and what must not go out.
 //!
-//! A head is the lines in front of the first empty line. A message whose first line is no header field has none: it
-//! is a body only, whatever stands further down. Lines in a head that are neither field nor continuation are kept
-//! and mean nothing; they do not end it, so that a `Bcc` behind such a line is still found.
+//! Where a head ends and which lines are its fields is decided in [`sundown_mail`], for clients and providers alike.
 
 use std::io::{self, Read};
 
 use mail_parser::{Address, DateTime, MessageParser};
-use sundown_core::address;
+use sundown_mail::address;
+use sundown_mail::bcc::Filter;
+use sundown_mail::head::{Fields, in_front};
 
 /// How much of a message is looked at for its head. What lies beyond is passed on and not shown; real heads are
 /// smaller by a factor of ten.
 pub const MAX_HEAD: usize = 256 << 10;
 
-/// The longest name of a field that is taken for one: RFC 5322's longest line.
-const MAX_NAME: usize = 998;
-
 /// The most characters of a subject or name that are shown in a row.
 const MAX_SHOWN: usize = 500;
 
-/// Fields that say who gets a copy unseen.
-const HIDDEN: [&str; 2] = ["bcc", "resent-bcc"];
-
 /// Fields that are looked at, each where it stands first.
 const KNOWN: [&str; 5] = ["date", "message-id", "from", "to", "subject"];
-
-/// How the lines of a message end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineEnd {
-    /// As on Unix.
-    Lf,
-    /// As on the wire.
-    CrLf,
-}
-
-impl LineEnd {
-    /// How the lines of this message end, by its first one.
-    pub fn of(message: &[u8]) -> Self {
-        match message.iter().position(|b| *b == b'\n') {
-            Some(0) => Self::Lf,
-            Some(end) if message[end - 1] != b'\r' => Self::Lf,
-            _ => Self::CrLf,
-        }
-    }
-
-    /// The bytes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lf => "\n",
-            Self::CrLf => "\r\n",
-        }
-    }
-}
 
 /// A field that every message needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,38 +45,25 @@ impl Needed {
 /// The head of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
+    /// The message, as far as it is looked at.
+    message: &'a [u8],
     block: &'a [u8],
-    line_end: LineEnd,
-    start: MessageStart,
     /// In the order of `KNOWN`.
     fields: [Option<&'a [u8]>; KNOWN.len()],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MessageStart {
-    Field,
-    EmptyLine,
-    Body,
 }
 
 impl<'a> Head<'a> {
     /// The head of the message that begins with these bytes.
     pub fn of(message: &'a [u8]) -> Self {
         let message = &message[..message.len().min(MAX_HEAD)];
-        let start = match start_of_line(message) {
-            Some(LineStart::Field(_)) => MessageStart::Field,
-            Some(LineStart::Empty) => MessageStart::EmptyLine,
-            _ => MessageStart::Body,
-        };
-        let length = if start == MessageStart::Field { head_length(message) } else { 0 };
-        let block = &message[..length];
+        let mut scanned = Fields::of(message);
         let mut fields = [None; KNOWN.len()];
-        for (name, raw) in (Fields { rest: block }) {
-            if let Some(place) = place_of(name) {
-                fields[place].get_or_insert(raw);
+        for field in scanned.by_ref() {
+            if let Some(place) = place_of(field.name()) {
+                fields[place].get_or_insert(field.raw());
             }
         }
-        Self { block, line_end: LineEnd::of(message), start, fields }
+        Self { message, block: scanned.passed(), fields }
     }
 
     /// Its bytes, without the empty line.
@@ -142,17 +95,9 @@ impl<'a> Head<'a> {
 
     /// The lines to put in front so that nothing needed is missing; empty if nothing is.
     pub fn additions(&self, facts: &Facts<'_>) -> Vec<u8> {
-        let end = self.line_end.as_str();
-        let mut lines = String::with_capacity(256);
-        for needed in self.missing() {
-            if let Some(value) = facts.value(needed) {
-                lines.extend([needed.name(), ": ", &value, end]);
-            }
-        }
-        if self.start == MessageStart::Body {
-            lines.push_str(end);
-        }
-        lines.into_bytes()
+        let missing = self.missing().into_iter();
+        let values = missing.filter_map(|needed| Some((needed.name(), facts.value(needed)?)));
+        in_front(self.message, values)
     }
 
     fn field(&self, name: &str) -> Option<&'a [u8]> {
@@ -300,77 +245,8 @@ fn place_of(name: &[u8]) -> Option<usize> {
     KNOWN.iter().position(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Where the empty line begins, or the end.
-fn head_length(message: &[u8]) -> usize {
-    let mut length = 0;
-    for line in message.split_inclusive(|b| *b == b'\n') {
-        if matches!(start_of_line(line), Some(LineStart::Empty)) {
-            break;
-        }
-        length += line.len();
-    }
-    length
-}
-
-/// What a line begins with, as far as a head is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LineStart<'a> {
-    Field(&'a [u8]),
-    Continuation,
-    Empty,
-    Other,
-}
-
-/// What a line begins with; `None` if more of it must be seen. At most [`MAX_NAME`] and a few bytes are needed.
-fn start_of_line(line: &[u8]) -> Option<LineStart<'_>> {
-    match line {
-        [] | [b'\r'] => return None,
-        [b'\n', ..] | [b'\r', b'\n', ..] => return Some(LineStart::Empty),
-        [b' ' | b'\t', ..] => return Some(LineStart::Continuation),
-        _ => {}
-    }
-    let seen = &line[..line.len().min(MAX_NAME + 1)];
-    let in_name = |b: &u8| matches!(b, 33..=126) && *b != b':';
-    let name = &seen[..seen.iter().position(|b| !in_name(b)).unwrap_or(seen.len())];
-    let behind = seen[name.len()..].iter().find(|b| !matches!(b, b' ' | b'\t'));
-    match behind {
-        Some(b':') if !name.is_empty() => Some(LineStart::Field(name)),
-        None if seen.len() <= MAX_NAME => None,
-        // A colon may follow beyond what is looked at; a hidden field must not get through that way.
-        None if is_hidden(name) => Some(LineStart::Field(name)),
-        _ => Some(LineStart::Other),
-    }
-}
-
-fn is_hidden(name: &[u8]) -> bool {
-    HIDDEN.iter().any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
-}
-
-/// The fields of a head, each with its continuation lines.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let whole = self.rest;
-            let first = whole.split_inclusive(|b| *b == b'\n').next()?;
-            let behind = whole[first.len()..].split_inclusive(|b| *b == b'\n');
-            let folded = behind.take_while(|l| matches!(l[0], b' ' | b'\t'));
-            let length = first.len() + folded.map(<[u8]>::len).sum::<usize>();
-            self.rest = &whole[length..];
-            if let Some(LineStart::Field(name)) = start_of_line(first) {
-                return Some((name, &whole[..length]));
-            }
-        }
-    }
-}
-
-/// The message without its `Bcc` fields; everything else passes through as it is, of any size and shape. Only lines that
-/// mean nothing go with a `Bcc` that stands in front of everything: a head that began with them would be none.
+/// The message without its `Bcc` fields, as [`sundown_mail::bcc`] removes them; everything else passes through as it is, of any
+/// size and shape.
 ///
 /// ```
 /// use std::io::Read;
@@ -383,13 +259,8 @@ impl<'a> Iterator for Fields<'a> {
 pub fn without_bcc<R: Read>(message: R) -> impl Read {
     WithoutBcc {
         inner: message,
-        filter: Filter {
-            at: At::LineStart,
-            field: Fate::Keep,
-            seen: Seen::Nothing,
-            held: Vec::new(),
-            ready: Vec::new(),
-        },
+        filter: Filter::default(),
+        ready: Vec::new(),
         given: 0,
         input: vec![0; 64 << 10],
         end: End::NotYet,
@@ -399,6 +270,7 @@ pub fn without_bcc<R: Read>(message: R) -> impl Read {
 struct WithoutBcc<R> {
     inner: R,
     filter: Filter,
+    ready: Vec<u8>,
     /// How much of what is ready was handed out.
     given: usize,
     input: Vec<u8>,
@@ -413,13 +285,13 @@ enum End {
 
 impl<R: Read> Read for WithoutBcc<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.filter.ready.len() {
+        while self.given == self.ready.len() {
             if self.end == End::Reached || out.is_empty() {
                 return Ok(0);
             }
             self.refill()?;
         }
-        let ready = &self.filter.ready[self.given..];
+        let ready = &self.ready[self.given..];
         let n = ready.len().min(out.len());
         out[..n].copy_from_slice(&ready[..n]);
         self.given += n;
@@ -430,126 +302,22 @@ impl<R: Read> Read for WithoutBcc<R> {
 impl<R: Read> WithoutBcc<R> {
     fn refill(&mut self) -> io::Result<()> {
         let n = self.inner.read(&mut self.input)?;
-        self.filter.ready.clear();
+        self.ready.clear();
         self.given = 0;
         if n == 0 {
             self.end = End::Reached;
-            self.filter.finish();
+            self.filter.finish(&mut self.ready);
         } else {
-            self.filter.feed(&self.input[..n]);
+            self.filter.feed(&self.input[..n], &mut self.ready);
         }
         Ok(())
     }
 }
 
-/// Drops hidden fields from bytes that come in pieces.
-///
-/// ```text
-///   LineStart ──what the line is──► Line(keep | drop) ──line end──► LineStart
-///       └──empty line, or a first line that is no field──► Body
-/// ```
-struct Filter {
-    at: At,
-    /// What happens to the field that a continuation line belongs to.
-    field: Fate,
-    seen: Seen,
-    /// The beginning of a line that is not understood yet.
-    held: Vec<u8>,
-    ready: Vec<u8>,
-}
-
-#[derive(Clone, Copy)]
-enum At {
-    LineStart,
-    Line(Fate),
-    Body,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Keep,
-    Drop,
-}
-
-/// What was seen of a head.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    /// Hidden fields, and nothing that passes.
-    Hidden,
-    Field,
-}
-
-impl Filter {
-    fn feed(&mut self, mut input: &[u8]) {
-        while let Some(first) = input.first() {
-            match self.at {
-                At::Body => {
-                    self.ready.extend_from_slice(input);
-                    return;
-                }
-                At::Line(fate) => input = self.rest_of_line(fate, input),
-                At::LineStart => {
-                    self.held.push(*first);
-                    input = &input[1..];
-                    self.judge();
-                }
-            }
-        }
-    }
-
-    fn rest_of_line<'a>(&mut self, fate: Fate, input: &'a [u8]) -> &'a [u8] {
-        let end = input.iter().position(|b| *b == b'\n').map(|at| at + 1);
-        let (line, behind) = input.split_at(end.unwrap_or(input.len()));
-        if fate == Fate::Keep {
-            self.ready.extend_from_slice(line);
-        }
-        if end.is_some() {
-            self.at = At::LineStart;
-        }
-        behind
-    }
-
-    fn judge(&mut self) {
-        let Some(start) = start_of_line(&self.held) else { return };
-        self.at = match (start, self.seen) {
-            (LineStart::Field(name), seen) => {
-                let hidden = is_hidden(name);
-                self.field = if hidden { Fate::Drop } else { Fate::Keep };
-                self.seen = if hidden && seen != Seen::Field { Seen::Hidden } else { Seen::Field };
-                At::Line(self.field)
-            }
-            (LineStart::Empty, _) | (LineStart::Continuation | LineStart::Other, Seen::Nothing) => {
-                At::Body
-            }
-            (LineStart::Continuation, _) => At::Line(self.field),
-            (LineStart::Other, seen) => {
-                self.field = if seen == Seen::Hidden { Fate::Drop } else { Fate::Keep };
-                At::Line(self.field)
-            }
-        };
-        self.release();
-    }
-
-    /// Lets go of what was held, now that its fate is known.
-    fn release(&mut self) {
-        let line_ended = self.held.ends_with(b"\n");
-        if !matches!(self.at, At::Line(Fate::Drop)) {
-            self.ready.extend_from_slice(&self.held);
-        }
-        self.held.clear();
-        if line_ended && matches!(self.at, At::Line(_)) {
-            self.at = At::LineStart;
-        }
-    }
-
-    fn finish(&mut self) {
-        self.ready.append(&mut self.held);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use sundown_mail::bcc;
+
     use super::*;
 
     /// Hands out a few bytes at a time, so that every border between pieces is met.
@@ -564,83 +332,17 @@ mod tests {
         }
     }
 
-    fn filtered(message: &[u8]) -> Vec<u8> {
-        let mut whole = Vec::new();
-        without_bcc(message).read_to_end(&mut whole).expect("a slice reads");
-        for step in [1, 2, 3, 7] {
-            let mut seen = Vec::new();
-            without_bcc(Drip(message, step)).read_to_end(&mut seen).expect("a slice reads");
-            assert_eq!(seen, whole, "pieces of {step} bytes differ");
-        }
-        whole
-    }
-
-    /// Lines that mean nothing would make a body of what follows them, if they came to stand in front.
     #[test]
-    fn what_stands_behind_a_bcc_stays_a_head() {
-        let cases = [
-            ("Bcc: a@b\nodd\n folded\nBcc: c@d\nodd\nFrom: e@f\nodd\n\nx", "From: e@f\nodd\n\nx"),
-            ("Bcc: a@b\nodd\n\nbody", "\nbody"),
-            ("To: a@b\nBcc: c@d\nodd\n\nx", "To: a@b\nodd\n\nx"),
-            ("odd\nBcc: a@b\n", "odd\nBcc: a@b\n"),
-        ];
-        for (message, seen) in cases {
-            assert_eq!(filtered_text(message), seen, "of {message:?}");
-        }
-    }
-
-    fn filtered_text(message: &str) -> String {
-        String::from_utf8(filtered(message.as_bytes())).expect("text")
-    }
-
-    #[test]
-    fn bcc_never_passes() {
-        let secret = "secret@example.org";
-        let spellings = [
-            format!("Bcc: {secret}\n"),
-            format!("BCC:{secret}\r\n"),
-            format!("bcc : a@b,\n\t{secret}\n"),
-            format!("bCc\t:\n {secret},\n  {secret}\n"),
-            format!("Resent-Bcc: {secret}\n"),
-            format!("Bcc{}: {secret}\n", " ".repeat(5000)),
-            format!("Bcc: {}{secret}\n", "x".repeat(300_000)),
-            format!("Bcc:\n \n {secret}\n"),
-        ];
-        for bcc in &spellings {
-            for (before, after) in [
-                ("Subject: s\n", "To: t\n\nbody\n"),
-                ("", "To: t\r\n\r\nbody"),
-                ("Subject: s\nno field at all\n", "\nbody"),
-                ("X: 1\n folded\n", ""),
-            ] {
-                let seen = filtered_text(&format!("{before}{bcc}{after}"));
-                assert_eq!(seen, format!("{before}{after}"), "of {:.60?}", bcc);
+    fn a_stream_is_without_bcc() {
+        let body = "Bcc: is a word here\n".repeat(10_000);
+        let head = "To: a@b\nBcc: c@d,\n e@f\nSubject: x\n\n";
+        for message in [format!("{head}{body}"), "Bcc: a".to_owned(), "Bcc".to_owned()] {
+            for step in [1, 7, 100_000] {
+                let mut seen = Vec::new();
+                let drip = Drip(message.as_bytes(), step);
+                without_bcc(drip).read_to_end(&mut seen).expect("a slice reads");
+                assert_eq!(seen, bcc::without(message.as_bytes()), "pieces of {step} bytes");
             }
-        }
-    }
-
-    #[test]
-    fn what_is_not_bcc_passes_unchanged() {
-        let mut long = b"Subject: ".to_vec();
-        long.extend(vec![b'x'; 1 << 20]);
-        let mut nameless = vec![b'y'; 1 << 20];
-        nameless.extend(b"\n\nbody");
-        let messages: [&[u8]; 12] = [
-            b"",
-            b"\n",
-            b"\r",
-            b"\r\nBcc: body\n",
-            b"\nBcc: body\n",
-            b"no head\nBcc: body\n",
-            b" folded first\nBcc: body\n",
-            b"\0\0\0",
-            b"Subject: \xff\xfe\n\n\0Bcc: body",
-            b"Bccx: kept\nX-Bcc: kept\nBc: kept\n",
-            &long,
-            &nameless,
-        ];
-        for message in messages {
-            assert_eq!(filtered(message), message);
         }
     }
 
@@ -688,7 +390,8 @@ mod tests {
                 .replace(" Z", " +0000")
         );
         assert_eq!(lines(b"Subject: s\r\n\r\nbody"), lf.replace('\n', "\r\n"));
-        assert_eq!(lines(b"no head"), lf.replace('\n', "\r\n") + "\r\n");
+        assert_eq!(lines(b"no head"), lf.clone() + "\n");
+        assert_eq!(lines(b"no head\r\n"), lf.replace('\n', "\r\n") + "\r\n");
         assert_eq!(lines(b"no head\nat all"), lf.clone() + "\n");
         assert_eq!(lines(b"\nbody"), lf);
         assert_eq!(lines(b"date: x\nFROM : y\nmessage-id: z\n\n"), "");

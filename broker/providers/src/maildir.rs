@@ -19,10 +19,11 @@ use sundown_core::provider::{
     Known, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreRead,
     Submission, Transmission, TransportFacts,
 };
+use sundown_mail::head::LineEnd;
 use sundown_protocol::Code;
 
 use crate::files::{FileId, new_private_file, private_dir, sync_dir};
-use crate::headers::{LineEnd, clean, without_bcc};
+use crate::headers::{clean, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
 };

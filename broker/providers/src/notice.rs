@@ -1,9 +1,10 @@
 //! Delivery status notifications: what a sender is told when a message failed for good (RFC 3464).
 
 use std::fmt::Write as _;
-use std::io::Read;
 
-use crate::headers::{self, Head, clean, date, host_of, without_bcc};
+use sundown_mail::bcc;
+
+use crate::headers::{self, Head, clean, date, host_of};
 
 /// What a notification is made of.
 #[derive(Debug, Clone, Copy)]
@@ -119,8 +120,7 @@ impl Notice<'_> {
 
     fn original_head(&self) -> String {
         let head = Head::of(self.original).bytes();
-        let mut shown = Vec::new();
-        without_bcc(head).read_to_end(&mut shown).expect("a slice reads");
+        let shown = bcc::without(head);
         // A CR that ends no line would end one for some readers: what follows could pass for a field of the notice.
         let lines = String::from_utf8_lossy(&shown).replace("\r\n", "\n").replace('\r', " ");
         let lines = lines.replace('\n', "\r\n");

@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use sundown_mail::address;
+
 use super::value::Spelling;
 
 /// `host`.
@@ -26,8 +28,7 @@ pub fn valid_host(text: &str) -> bool {
 
 /// Addresses in brackets are domains in mail, and not in settings.
 fn is_domain(text: &str) -> bool {
-    let refused = |c: char| c == '[' || c.is_whitespace() || c.is_control();
-    !text.contains(refused) && sundown_core::address::split(&format!("x@{text}")).is_ok()
+    !text.starts_with('[') && address::is_domain(text)
 }
 
 /// Whether mail to that host stays on this machine.
@@ -170,8 +171,7 @@ impl Spelling for HeloName {
     const EXPECTED: &'static str = "a host's name in ASCII, or an address such as \"[192.0.2.1]\"";
 
     fn text(text: &str) -> Option<String> {
-        let domain = sundown_core::address::split(&format!("x@{text}")).is_ok();
-        (domain && text.is_ascii()).then(|| text.to_owned())
+        (address::is_domain(text) && text.is_ascii()).then(|| text.to_owned())
     }
 }
 

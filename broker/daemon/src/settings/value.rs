@@ -8,11 +8,12 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
-use sundown_core::address::{self, Pattern};
+use sundown_core::address::Pattern;
 use sundown_core::provider::FastShutdown;
 use sundown_core::settings::{
     DisableFastShutdown, FastShutdownBehavior, Linger, OnUnknown, SharedLogoff,
 };
+use sundown_mail::address;
 
 use crate::metrics::Listen;
 

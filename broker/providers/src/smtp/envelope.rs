@@ -4,6 +4,7 @@ use lettre::transport::smtp::extension::{
     Extension, MailBodyParameter, MailParameter, RcptParameter,
 };
 use sundown_core::provider::{Outcome, RecipientResult, Transmission};
+use sundown_mail::address::domain_to_ascii;
 use sundown_protocol::request::{Notify, Report, Returned};
 
 use super::body::{Characters, Survey};
@@ -113,6 +114,7 @@ fn notify(offer: &Offer, report: Report) -> String {
 /// An address as it goes over the wire. A domain goes in its ASCII form wherever that is enough: the next server may
 /// know less than this one.
 fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
+    // Quoted, a mailbox may have them; servers that do not mind quotes would find the end of the path there.
     if address.contains(|c: char| c.is_control() || c == '<' || c == '>') {
         return Err(Unfit(
             "553 5.1.3 the address has a character that SMTP cannot carry".to_owned(),
@@ -124,9 +126,7 @@ fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
     if let Some((mailbox, domain)) = address.rsplit_once('@')
         && mailbox.is_ascii()
     {
-        // Some characters are mapped to others: what comes out must be a domain, or it would say something else.
-        let mapped = idna::domain_to_ascii(domain).ok().filter(|mapped| is_domain(mapped));
-        let domain = mapped.ok_or_else(|| {
+        let domain = domain_to_ascii(domain).ok_or_else(|| {
             Unfit(format!("553 5.1.2 {domain} is no domain that can be written in ASCII"))
         })?;
         return Ok(format!("{mailbox}@{domain}"));
@@ -137,14 +137,20 @@ fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
     Err(Unfit(format!("553 5.6.7 {place} does not take addresses beyond ASCII (SMTPUTF8)")))
 }
 
-fn is_domain(text: &str) -> bool {
-    let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    !text.is_empty() && text.bytes().all(inside)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Servers find the end of a path, and parameters behind it, where they see a `>`.
+    #[test]
+    fn a_quoted_mailbox_ends_no_path() {
+        for address in ["\"a> NOTIFY=NEVER\"@b", "\"<\"@b", "a\r\nDATA@b"] {
+            let refused = on_wire(address, &Offer::default(), "there");
+            assert!(refused.is_err_and(|why| why.0.starts_with("553 5.1.3 ")), "{address}");
+        }
+        let quoted = "\"a b@c\"@d";
+        assert_eq!(on_wire(quoted, &Offer::default(), "there"), Ok(quoted.to_owned()));
+    }
 
     /// What a domain is mapped to must be a domain: some characters beyond ASCII stand for those that end an address.
     #[test]

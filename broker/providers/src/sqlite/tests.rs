@@ -230,8 +230,11 @@ fn what_a_message_lacks_is_put_in_front() {
 
     submitted(fixture.write(submit(2, inline("no head at all\nBcc: nobody\n"))));
     assert!(fixture.content(2).ends_with("\n\nno head at all\nBcc: nobody\n"));
-    submitted(fixture.write(submit(3, inline(""))));
-    assert!(fixture.content(3).ends_with("\r\n\r\n"));
+    for (record, line) in [(3, ""), (4, "in one line")] {
+        submitted(fixture.write(submit(record, inline(line))));
+        let content = fixture.content(record);
+        assert!(content.ends_with(&format!("\n\n{line}")) && !content.contains('\r'), "{content}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Address lists, as To, Cc and Bcc have them: names, comments, groups, quoted mailboxes, folded lines.
 //!
 //! Nothing that was written is passed over in silence: what cannot be read as an address is given back as it stands, for
-//! the broker to refuse by name. So a message never goes to fewer people than its sender wrote down.
+//! the broker to refuse by name. So a message never goes to fewer recipients than its sender wrote down.
 
 use std::iter::Peekable;
 use std::slice::Iter;
+
+use crate::address::is_quoted;
 
 /// As much of something that is no address as an error needs to show. It is longer than an address may be, so that
 /// cutting makes nothing valid.
@@ -15,7 +17,7 @@ const MAX_SHOWN: usize = 400;
 /// ```
 /// let list = "Anna <anna@example.org>, friends: bo@localhost, \"C, D\" <cd@example.org>; root (the boss)";
 /// assert_eq!(
-///     sundown_client::addresses(list),
+///     sundown_mail::addresses(list),
 ///     ["anna@example.org", "bo@localhost", "cd@example.org", "root"]
 /// );
 /// ```
@@ -209,7 +211,7 @@ impl Item {
         if self.broken {
             return Some(self.raw.trim_ascii().to_vec());
         }
-        // Empty brackets alone are nobody; somebody's name with them lacks an address.
+        // Empty brackets alone name no recipient; a name with them lacks its address.
         let nameless = self.words.trim_ascii().is_empty();
         if self.angle.as_deref().is_some_and(|angle| angle.trim_ascii().is_empty()) && !nameless {
             return Some(self.raw.trim_ascii().to_vec());
@@ -237,9 +239,10 @@ fn without_spaces(written: &[u8]) -> Vec<u8> {
     // Without an @ it is a name that was written without an address, and must not become a user of this host.
     let is_spec = written.contains(&b'@');
     let mut spec: Vec<u8> = Vec::with_capacity(written.len());
-    let mut quoted = false;
-    for (at, &byte) in written.iter().enumerate() {
-        quoted ^= byte == b'"' && (at == 0 || written[at - 1] != b'\\');
+    let (mut quoted, mut escaped) = (false, false);
+    for &byte in written {
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
         if quoted || !byte.is_ascii_whitespace() {
             if is_spec && !quoted && joint(Some(&byte)) && spec.last() == Some(&b' ') {
                 spec.pop();
@@ -254,9 +257,12 @@ fn without_spaces(written: &[u8]) -> Vec<u8> {
 
 /// A user of this host without quotes: `"anna"` is anna, and `"Anna Smith"` is a name and no user.
 fn unquoted(spec: Vec<u8>) -> Vec<u8> {
+    let whole = std::str::from_utf8(&spec).is_ok_and(is_quoted);
     match &spec[..] {
-        // Quotes around nothing are shown as they are, and refused: nobody has no name.
-        [b'"', inner @ .., b'"'] if !inner.is_empty() && !spec.contains(&b'@') => inner.to_vec(),
+        // Quotes around nothing are given back as they are, and refused: they name no user.
+        [b'"', inner @ .., b'"'] if whole && !inner.is_empty() && !spec.contains(&b'@') => {
+            inner.to_vec()
+        }
         _ => spec,
     }
 }
@@ -278,11 +284,13 @@ mod tests {
             ("g: a@b, C <c@d>; e@f, h:;, i@j", &["a@b", "c@d", "e@f", "i@j"]),
             ("undisclosed-recipients:;", &[]),
             ("a@b; c@d", &["a@b", "c@d"]),
+            ("(a \\) b), c@d (\\()", &["c@d"]),
             ("(nobody), a@b (Anna (and, others)), (x)c@d(y)", &["a@b", "c@d"]),
             ("A(x) Group(people)\n :Chris <c@(his host)d>, e@f (g); (end)", &["c@d", "e@f"]),
             ("Pete(A nice \\) chap) <pete(his)@silly.test(host)>", &["pete@silly.test"]),
             ("\"a b\"@x, <\"c d\"@x>, \"e@f\"@x", &["\"a b\"@x", "\"c d\"@x", "\"e@f\"@x"]),
             ("<@a,@b:joe@c>, <>, < > (nobody)", &["joe@c"]),
+            ("\"a\\\\\" @ b, \"a\\\"  b\" . c @d", &["\"a\\\\\"@b", "\"a\\\"  b\".c@d"]),
             ("a@[127.0.0.1], b@[IPv6:::1]", &["a@[127.0.0.1]", "b@[IPv6:::1]"]),
             ("john . doe @ example .\r\n org", &["john.doe@example.org"]),
             ("< a@b >, anna (x) , \"bo\"", &["a@b", "anna", "bo"]),
@@ -302,11 +310,13 @@ mod tests {
             ("Dr. Strange, a@b", &["Dr. Strange", "a@b"]),
             ("a@b c@d", &["a@b c@d"]),
             ("\"John Smith\"", &["John Smith"]),
+            ("\"\" \"\", \"John\" \"Smith\"", &["\"\" \"\"", "\"John\" \"Smith\""]),
             ("\"open <a@b>, c@d", &["\"open <a@b>, c@d"]),
             ("(open a@b, c@d", &["(open a@b, c@d"]),
             ("<a@b, c@d", &["<a@b, c@d"]),
             ("a@b>", &["a@b>"]),
             ("Anna <>, \"\"", &["Anna <>", "\"\""]),
+            ("<a@b> \"c\", d@e", &["<a@b> \"c\"", "d@e"]),
             ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
             ("<a@b> <c@d>", &["<a@b> <c@d>"]),
             ("g: h: a@b;", &["h: a@b"]),
@@ -317,6 +327,16 @@ mod tests {
             assert_eq!(addresses(list), *wanted, "{list:?}");
         }
         assert_eq!(addresses(b"j\xfcrgen@x, a@b"), ["j\\xfcrgen@x", "a@b"]);
+    }
+
+    /// What is cut is still no address, and what is no text does not become one.
+    #[test]
+    fn what_is_shown_is_bounded() {
+        let cut = addresses(format!("a{}", "\u{fc}".repeat(MAX_SHOWN)));
+        assert_eq!(cut, [format!("a{}", "\u{fc}".repeat(MAX_SHOWN / 2 - 1))]);
+        assert_eq!(addresses(b"a\xc3"), ["a\\xc3"]);
+        let odd = addresses([b"a\xff", &[b'x'; 2 * MAX_SHOWN][..]].concat());
+        assert_eq!(odd, [format!("a\\xff{}", "x".repeat(MAX_SHOWN - 2))]);
     }
 
     #[test]
@@ -344,7 +364,7 @@ mod tests {
                 assert_eq!(addresses(found.join(",")), found, "{list:?}");
             }
             if list.contains(&b'a') && found.is_empty() {
-                // Only a comment, a group's name or a route may be nobody.
+                // Only a comment, a group's name or a route names no recipient.
                 assert!(
                     list.iter().any(|b| b"(:".contains(b)),
                     "{:?}",

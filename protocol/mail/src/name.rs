@@ -1,7 +1,15 @@
-//! A From field with somebody's full name.
+//! An address with a person's full name in front, as a From field has it.
 
-/// The value of a From field: a name as RFC 5322 wants it quoted or RFC 2047 encoded, and an address.
-pub(crate) fn from_field(name: &str, address: &str) -> String {
+/// The name, quoted as in RFC 5322 or encoded as in RFC 2047, and the address in angle brackets; the address alone, if there
+/// is no name. Control characters are left out.
+///
+/// ```
+/// use sundown_mail::name::with_address;
+///
+/// assert_eq!(with_address("Anna Smith", "a@b"), "\"Anna Smith\" <a@b>");
+/// assert_eq!(with_address("J\u{fc}rgen", "j@b"), "=?utf-8?q?J=C3=BCrgen?= <j@b>");
+/// ```
+pub fn with_address(name: &str, address: &str) -> String {
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
     match name.trim() {
         "" => address.to_owned(),
@@ -65,15 +73,18 @@ mod tests {
             ("", "a@b"),
         ];
         for (name, wanted) in cases {
-            assert_eq!(from_field(name, "a@b"), wanted, "{name:?}");
+            assert_eq!(with_address(name, "a@b"), wanted, "{name:?}");
         }
     }
 
     #[test]
     fn long_names_are_cut_into_words_that_fit() {
         for name in ["ü€x𝄞 ".repeat(100), "x".repeat(1000)] {
-            let field = from_field(&name, "a@b");
+            let field = with_address(&name, "a@b");
             assert!(field.split(' ').all(|word| word.len() <= 75), "{field}");
         }
+        // As many characters as fit are in one word.
+        let field = with_address(&"ü".repeat(IN_WORD / 2), "a@b");
+        assert_eq!(field.matches("=?").count(), 1, "{field}");
     }
 }

@@ -1,0 +1,110 @@
+//! Heads and addresses: what is removed and put in front changes nothing else, and what was read is read the same again.
+
+use std::io::Read;
+
+use sundown_mail::head::{Fields, LineEnd, Start, in_front};
+use sundown_mail::{address, addresses, bcc};
+use sundown_providers::headers::{Head, MAX_HEAD, without_bcc};
+
+/// Bytes as a message whose Bcc is removed, and as an address list.
+pub fn mail(bytes: &[u8]) {
+    removed(bytes);
+    put_in_front(bytes);
+    listed(bytes);
+}
+
+/// Nothing that reads what goes out finds a `Bcc` there, and everything else is there as it was.
+fn removed(bytes: &[u8]) {
+    let seen = bcc::without(bytes);
+    let mut streamed = Vec::new();
+    without_bcc(bytes).read_to_end(&mut streamed).expect("memory reads");
+    assert_eq!(streamed, seen, "a transport sends something else");
+    assert_eq!(bcc::without(&seen), seen, "what was removed is there again");
+
+    let head = head_of(&seen);
+    if seen.len() <= MAX_HEAD {
+        assert_eq!(Head::of(&seen).bytes(), head, "a store sees another head");
+    }
+    assert!(!Fields::of(&seen).any(|field| field.is_hidden()), "it is seen");
+    for line in head.split(|b| matches!(b, b'\r' | b'\n')) {
+        let hidden = Fields::of(line).any(|field| field.is_hidden());
+        assert!(!hidden, "it is seen where every CR ends a line");
+    }
+
+    assert!(seen.ends_with(&bytes[head_of(bytes).len()..]), "the body is another one");
+    if !has_lone_cr(head_of(bytes)) {
+        assert_eq!(seen, removed_by_fields(bytes), "more or less than Bcc was removed");
+    }
+    let mut rest = bytes.iter();
+    assert!(seen.iter().all(|byte| rest.any(|b| b == byte)), "something was changed or added");
+}
+
+fn head_of(message: &[u8]) -> &[u8] {
+    let mut fields = Fields::of(message);
+    fields.by_ref().for_each(drop);
+    fields.passed()
+}
+
+fn has_lone_cr(head: &[u8]) -> bool {
+    let behind = head.iter().skip(1).chain([&b'\r']);
+    head.iter().zip(behind).any(|(byte, next)| *byte == b'\r' && *next != b'\n')
+}
+
+/// The same by another way: the fields that the scanner finds, and what stands between them, but in front of everything.
+fn removed_by_fields(message: &[u8]) -> Vec<u8> {
+    let mut fields = Fields::of(message);
+    let (mut kept, mut at) = (Vec::new(), 0);
+    while let Some(field) = fields.next() {
+        let end = fields.passed().len();
+        if !kept.is_empty() {
+            kept.extend_from_slice(&message[at..end - field.raw().len()]);
+        }
+        if !field.is_hidden() {
+            kept.extend_from_slice(field.raw());
+        }
+        at = end;
+    }
+    let head = fields.passed().len();
+    if !kept.is_empty() {
+        kept.extend_from_slice(&message[at..head]);
+    }
+    [&kept, &message[head..]].concat()
+}
+
+/// Fields in front are fields, and what follows is read as before.
+fn put_in_front(bytes: &[u8]) {
+    let value = String::from_utf8_lossy(bytes);
+    let front = in_front(bytes, [("X-First", "1"), ("X-Second", &value)]);
+    let whole = [&front, bytes].concat();
+    let mut fields = Fields::of(&whole);
+    assert!(fields.next().is_some_and(|field| field.is("x-first")));
+    assert!(fields.next().is_some_and(|field| field.is("x-second")));
+    let before = Fields::of(bytes).map(|field| field.raw());
+    assert!(fields.map(|field| field.raw()).eq(before), "the other fields");
+    assert_eq!(LineEnd::of(&whole), LineEnd::of(bytes));
+    assert_eq!(head_of(&whole).len(), front.len() + head_of(bytes).len() - separator(bytes));
+}
+
+/// The empty line that text without a head gets behind its fields.
+fn separator(bytes: &[u8]) -> usize {
+    match Start::of(bytes) {
+        Start::Body => LineEnd::of(bytes).as_str().len(),
+        Start::Field | Start::EmptyLine => 0,
+    }
+}
+
+/// An address that was found is itself, alone and in a list; a list that has anything in it has something to send to or to refuse.
+fn listed(bytes: &[u8]) {
+    let found = addresses(bytes);
+    for one in &found {
+        assert!(!one.is_empty(), "nothing is no address");
+        if let Ok((mailbox, domain)) = address::split(one) {
+            assert_eq!(addresses(one), [one.as_str()], "an address is itself");
+            assert!(domain.is_empty() || address::is_domain(domain));
+            let at = usize::from(!domain.is_empty());
+            assert_eq!(mailbox.len() + at + domain.len(), one.len(), "nothing is lost");
+        }
+    }
+    let good: Vec<_> = found.into_iter().filter(|one| address::split(one).is_ok()).collect();
+    assert_eq!(addresses(good.join(",\r\n ")), good, "a list of addresses is these");
+}

@@ -1,0 +1,238 @@
+//! Mail addresses: `anna@example.org`, or `anna` for a user of this host.
+
+use std::fmt;
+
+/// The longest address, in bytes: RFC 5321 allows 64 for the mailbox, 255 for the domain, and an `@`.
+pub const MAX_ADDRESS: usize = 64 + 1 + MAX_DOMAIN;
+
+/// The longest domain, in bytes.
+const MAX_DOMAIN: usize = 255;
+
+/// Why a text is not an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidAddress {
+    /// There is nothing.
+    Empty,
+    /// It is longer than an address may be.
+    TooLong,
+    /// It has a control character, or outside quotes white space or a character that means something in a list.
+    Character,
+    /// The part in front of the `@` is missing.
+    NoMailbox,
+    /// The part behind the `@` is missing or is not a domain.
+    Domain,
+}
+
+impl fmt::Display for InvalidAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "it is empty",
+            Self::TooLong => "it is longer than 320 bytes",
+            Self::Character => {
+                "it has a space, a control character, or one of ()<>[]:;,@\"\\ outside quotes"
+            }
+
+            Self::NoMailbox => "nothing stands in front of the @",
+            Self::Domain => "what stands behind the @ is not a domain",
+        })
+    }
+}
+
+/// Splits an address into mailbox and domain. Without an `@` the domain is empty: a user of this host.
+///
+/// ```
+/// use sundown_mail::address::{InvalidAddress, split};
+///
+/// assert_eq!(split("anna@example.org"), Ok(("anna", "example.org")));
+/// assert_eq!(split("\"an na\"@[192.0.2.1]"), Ok(("\"an na\"", "[192.0.2.1]")));
+/// assert_eq!(split("anna"), Ok(("anna", "")));
+/// let why = split("anna@").unwrap_err();
+/// assert_eq!(why, InvalidAddress::Domain);
+/// assert_eq!(why.to_string(), "what stands behind the @ is not a domain");
+/// assert_eq!(split("an na@example.org"), Err(InvalidAddress::Character));
+/// ```
+pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {
+    // Quotes around nothing name no user of this host.
+    if address.is_empty() || address == "\"\"" {
+        return Err(InvalidAddress::Empty);
+    }
+    if address.len() > MAX_ADDRESS {
+        return Err(InvalidAddress::TooLong);
+    }
+    // A quoted mailbox may hold an @, so the last one counts.
+    let (mailbox, domain) = match address.rsplit_once('@') {
+        Some((mailbox, domain)) => (mailbox, Some(domain)),
+        None => (address, None),
+    };
+    if domain == Some("") {
+        return Err(InvalidAddress::Domain);
+    }
+    if mailbox.is_empty() {
+        return Err(InvalidAddress::NoMailbox);
+    }
+    let quoted = is_quoted(mailbox);
+    let special = |c: char| {
+        matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | ',' | '@' | '"' | '\\')
+    };
+    let bad_in_mailbox = |c: char| c.is_control() || (!quoted && (c.is_whitespace() || special(c)));
+    if mailbox.contains(bad_in_mailbox) {
+        return Err(InvalidAddress::Character);
+    }
+    match domain {
+        None => Ok((mailbox, "")),
+        Some(domain) if is_domain(domain) => Ok((mailbox, domain)),
+        Some(_) => Err(InvalidAddress::Domain),
+    }
+}
+
+/// Whether quotes are around all of it, and none is within that is not escaped.
+pub(crate) fn is_quoted(mailbox: &str) -> bool {
+    let inner = mailbox.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let Some(inner) = inner else { return false };
+    let mut escaped = false;
+    let ends = |c: char| {
+        let ends = !escaped && c == '"';
+        escaped = !escaped && c == '\\';
+        ends
+    };
+    !inner.contains(ends) && !escaped
+}
+
+/// Whether a text is what may stand behind the `@`: a domain, or an address in brackets.
+///
+/// ```
+/// use sundown_mail::address::is_domain;
+///
+/// assert!(is_domain("example.org") && is_domain("bücher.example.") && is_domain("[IPv6:::1]"));
+/// assert!(!is_domain("") && !is_domain("a..b") && !is_domain("-a.b") && !is_domain("[]"));
+/// ```
+pub fn is_domain(text: &str) -> bool {
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let in_literal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-');
+    let in_label = |c: char| {
+        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        plain || (!c.is_ascii() && !c.is_whitespace() && !c.is_control())
+    };
+    let is_label = |l: &str| {
+        !l.is_empty() && !l.starts_with('-') && !l.ends_with('-') && l.chars().all(in_label)
+    };
+    match literal {
+        _ if text.len() > MAX_DOMAIN => false,
+        Some(inner) => !inner.is_empty() && inner.chars().all(in_literal),
+        None => text.strip_suffix('.').unwrap_or(text).split('.').all(is_label),
+    }
+}
+
+/// A domain in its ASCII form, in lower case where it had another; `None` if it has none. A domain that is ASCII stays as it is.
+///
+/// Some characters are mapped to others, also to those that end an address or a command; what they come to must be a domain.
+///
+/// ```
+/// use sundown_mail::address::domain_to_ascii;
+///
+/// assert_eq!(domain_to_ascii("Bücher.example").as_deref(), Some("xn--bcher-kva.example"));
+/// assert_eq!(domain_to_ascii("Example.ORG").as_deref(), Some("Example.ORG"));
+/// assert_eq!(domain_to_ascii("a\u{ff1e}b"), None);
+/// ```
+#[cfg(feature = "idn")]
+pub fn domain_to_ascii(domain: &str) -> Option<std::borrow::Cow<'_, str>> {
+    use std::borrow::Cow;
+
+    let mapped = match domain {
+        ascii if ascii.is_ascii() => Cow::Borrowed(ascii),
+        other => Cow::Owned(idna::domain_to_ascii(other).ok()?),
+    };
+    Some(mapped).filter(|mapped| is_domain(mapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let bad = [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a b@c",
+            "a@b c",
+            "a@b..c",
+            "a@-b",
+            "<a@b>",
+            "a,b@c",
+            "a\n@b",
+            "a@b@c",
+            "a@[",
+            "a@[]",
+            "a@.",
+            "\u{7f}@b",
+            "a@b\u{3000}c",
+            "a@b\u{85}",
+            "\"a\"b\"@c",
+            "\"a\\\"@b",
+            "\"",
+        ];
+        for text in bad {
+            assert!(split(text).is_err(), "{text:?} was taken");
+        }
+        assert_eq!(split(&"a".repeat(321)), Err(InvalidAddress::TooLong));
+    }
+
+    #[test]
+    fn what_is_an_address_is_taken() {
+        let good = [
+            "a",
+            "a@b",
+            "a.b+c@d.example",
+            "\"a b@c\"@d",
+            "\"a \\\" b\\\\\"@c",
+            "ü@ö.example",
+            "a@[127.0.0.1]",
+            "a@[IPv6:::1]",
+            "o'neil@b.c",
+        ];
+        for text in good {
+            assert!(split(text).is_ok(), "{text:?} was refused");
+        }
+    }
+
+    #[test]
+    fn each_reason_is_told() {
+        let cases = [
+            ("", InvalidAddress::Empty),
+            ("\"\"", InvalidAddress::Empty),
+            ("@", InvalidAddress::Domain),
+            ("@b", InvalidAddress::NoMailbox),
+            ("a@", InvalidAddress::Domain),
+            ("a@b c", InvalidAddress::Domain),
+            ("a b@c", InvalidAddress::Character),
+            ("\"a@b\"", InvalidAddress::Character),
+        ];
+        for (text, why) in cases {
+            assert_eq!(split(text), Err(why), "{text:?}");
+        }
+        let longest = format!("{}@{}b", "a".repeat(64), "b.".repeat(127));
+        assert!(longest.len() == MAX_ADDRESS && split(&longest).is_ok());
+        assert_eq!(split(&format!("a{longest}")), Err(InvalidAddress::TooLong));
+        assert_eq!(split(&format!("a@{}b", "b.".repeat(128))), Err(InvalidAddress::Domain));
+    }
+
+    /// What is mapped must be a domain: some characters beyond ASCII stand for those that end an address.
+    #[test]
+    fn a_mapped_domain_is_a_domain() {
+        for domain in
+            ["ex\u{ff1e}\u{3000}NOTIFY\u{ff1d}never", "x\u{ff1c}", "a\u{ff20}b", "\u{ff0e}\u{fc}"]
+        {
+            assert_eq!(domain_to_ascii(domain), None, "{domain}");
+        }
+        for (domain, ascii) in
+            [("b\u{fc}cher.example", "xn--bcher-kva.example"), ("\u{fc}\u{3002}b", "xn--tda.b")]
+        {
+            assert_eq!(domain_to_ascii(domain).as_deref(), Some(ascii));
+        }
+        assert_eq!(domain_to_ascii("[192.0.2.1]").as_deref(), Some("[192.0.2.1]"));
+        assert_eq!(domain_to_ascii("a b"), None);
+    }
+}
