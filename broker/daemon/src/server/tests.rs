@@ -1,21 +1,25 @@
 //! The loop by hand: its turns, its reads and its clock are the test's, so that bytes come in the pieces that a test wants.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
+use mio::Interest;
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::request::{
     AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Report,
     Request, Submit,
 };
 use sundown_protocol::{
-    Events as Told, MemberId, ObjectId, Reply, RequestId, SubmitKey, Version, codec, frame,
+    Code, Events as Told, Fault, MemberId, ObjectId, Reply, RequestId, SubmitKey, Version, codec,
+    frame,
 };
 
 use super::*;
-use crate::link::READ;
+use crate::link::{FAREWELL, LinkState, READ};
 
 /// How long anything may take. A test that passes does not wait for it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,8 +62,7 @@ impl ByHand {
         let (socket, registry) = (locations.socket.clone(), Registry::shipped());
         let server = Server::start(Options { locations, registry, passed: Vec::new() });
         let (mut server, events) = (server.expect("it starts"), Events::with_capacity(1024));
-        server.ledger.believe_clients();
-        server.turns.forget_time();
+        server.connections.believe_clients();
         Self { server, events, socket, _root: root }
     }
 
@@ -74,10 +77,11 @@ impl ByHand {
     }
 
     fn turn_within(&mut self, patience: Duration) {
-        let waits = if self.server.turns.is_empty() { patience } else { Duration::ZERO };
+        let more = self.server.connections.is_turn_waited_for();
+        let waits = if more { Duration::ZERO } else { patience };
         self.server.poll.poll(&mut self.events, Some(waits)).expect("it can be waited for");
         assert!(waits < DEADLINE || !self.events.is_empty(), "nothing happens");
-        self.server.look_at_clocks();
+        self.server.clock.read();
         self.server.turn(&self.events);
     }
 
@@ -309,7 +313,7 @@ fn what_was_sent_before_a_close_is_applied() {
         bytes.extend(peer.asks_to_submit(count as u128 + 1));
         broker.say(&mut peer, &bytes);
         drop(peer);
-        broker.turn_until("the peer's end", |broker| broker.server.links.len() == 1);
+        broker.turn_until("the peer's end", |broker| broker.server.connections.links().len() == 1);
         broker.turn_until("its submission", |broker| broker.queued() == count as u64 + 1);
     }
     assert_eq!(broker.members(), 1);
@@ -328,7 +332,10 @@ fn what_was_asked_before_a_half_close_is_answered() {
         broker.until_end(&mut peer);
         assert_eq!(peer.answered(), (2..=peer.asked).collect::<Vec<_>>(), "{count} in front");
         assert_eq!((broker.queued(), broker.members()), (count as u64 + 1, 0));
-        assert!(broker.server.ending.is_empty() && broker.server.links.is_empty());
+        assert!(
+            broker.server.connections.deadlines().is_empty()
+                && broker.server.connections.links().len() == 0
+        );
     }
 }
 
@@ -503,15 +510,18 @@ fn an_answer_that_takes_long_is_waited_for_until_the_deadline() {
     peer.hear();
     assert!(peer.messages().len() > told && !peer.ended);
     drop(other);
-    let until = broker.server.ending.first().expect("it has a deadline").0;
-    broker.turn_until("the other's end", |broker| broker.server.links.len() == 1);
-    broker.server.now = until.checked_sub(Duration::from_millis(1)).expect("a time");
+    let until = *broker.server.connections.deadlines().first().expect("it has one");
+    broker.turn_until("the other's end", |broker| broker.server.connections.links().len() == 1);
+    broker.server.clock.set(until.checked_sub(Duration::from_millis(1)).expect("a time"));
     broker.server.tell_time();
     assert_eq!(broker.members(), 1);
-    broker.server.now = until;
+    broker.server.clock.set(until);
     broker.server.tell_time();
     assert_eq!(broker.members(), 0);
-    assert!(broker.server.links.is_empty() && broker.server.ending.is_empty());
+    assert!(
+        broker.server.connections.links().len() == 0
+            && broker.server.connections.deadlines().is_empty()
+    );
     peer.hear();
     assert_eq!((peer.answered(), peer.ended), (vec![2, 3], true), "the logoff is not answered");
     assert_eq!(broker.server.broker.figures().departures, [1, 0, 1, 0, 0]);
@@ -529,11 +539,13 @@ fn the_other_half_ends_what_waits_for_an_answer() {
         broker.turn();
         peer.hear();
     }
-    assert_eq!((broker.members(), broker.server.ending.len()), (1, 1));
+    assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (1, 1));
     drop(peer);
     broker.turn();
-    assert_eq!((broker.members(), broker.server.ending.len()), (0, 0));
-    assert!(broker.server.links.is_empty() && broker.server.processes.is_empty());
+    assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (0, 0));
+    assert!(
+        broker.server.connections.links().len() == 0 && broker.server.processes.links().is_empty()
+    );
 }
 
 /// A half-closed connection with nothing to be answered ends at once: no member of a program that died is kept.
@@ -581,7 +593,7 @@ fn a_crowd_that_has_ended_takes_turns() {
     }
     drop(crowd);
     let mut rounds = 0;
-    while broker.server.links.len() > 1 {
+    while broker.server.connections.links().len() > 1 {
         let status = bystander.asks(Request::Status);
         broker.say(&mut bystander, &status);
         broker.turn_now();
@@ -648,10 +660,14 @@ fn what_a_crowd_has_begun_has_a_limit() {
         broker.say(&mut peer, &begun);
         broker.turn_now();
         broker.turn_now();
-        assert!(broker.server.ledger.used() <= 1 << 20, "{n}: {}", broker.server.ledger.used());
+        assert!(
+            broker.server.connections.waiting() <= 1 << 20,
+            "{n}: {}",
+            broker.server.connections.waiting()
+        );
         crowd.push(peer);
     }
-    let left = broker.server.links.len();
+    let left = broker.server.connections.links().len();
     assert!((10..30).contains(&left), "{left} are left");
     let status = bystander.asks(Request::Status);
     broker.say(&mut bystander, &status);
@@ -664,13 +680,18 @@ fn what_a_crowd_has_begun_has_a_limit() {
 fn a_crowd_that_asks_nothing_has_its_share() {
     let mut broker = ByHand::new();
     let mut crowd: Vec<_> = (0..300).map(|_| broker.connect()).collect();
-    broker.turn_until("all are accepted", |broker| broker.server.links.len() == 300);
+    broker.turn_until("all are accepted", |broker| broker.server.connections.links().len() == 300);
     for (n, peer) in crowd.iter_mut().enumerate() {
         let hello = hello(u8::try_from(n % 200).expect("a byte"));
         peer.socket.write_all(&hello).expect("it fits into the socket");
     }
     let opened = |broker: &ByHand| {
-        broker.server.links.values().filter(|link| matches!(link.state, LinkState::Open(_))).count()
+        broker
+            .server
+            .connections
+            .links()
+            .filter(|link| matches!(link.state, LinkState::Open(_)))
+            .count()
     };
     broker.turn_now();
     assert_eq!(opened(&broker), 256);
@@ -685,7 +706,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
     let mut peer = broker.process(2);
     // The answers fill the socket, so that the goodbye does not fit.
     let mut asked = 0;
-    while broker.server.links.values().all(|link| link.wants == Interest::READABLE) {
+    while broker.server.connections.links().all(|link| link.wants == Interest::READABLE) {
         let bytes = peer.asks_for_status(64);
         broker.say(&mut peer, &bytes);
         broker.turn_now();
@@ -693,7 +714,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
     }
     broker.say(&mut peer, &[0; 8]);
     broker.turn_now();
-    assert!(broker.server.links.values().all(|link| link.state == LinkState::Closing));
+    assert!(broker.server.connections.links().all(|link| link.state == LinkState::Closing));
     for _ in 0..100 {
         broker.say(&mut peer, &[7; 10_000]);
     }
@@ -706,7 +727,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
 fn a_goodbye_that_close_output_is_paid_for() {
     let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
     let mut peer = broker.process(2);
-    while broker.server.links.values().all(|link| link.wants == Interest::READABLE) {
+    while broker.server.connections.links().all(|link| link.wants == Interest::READABLE) {
         let bytes = peer.asks_for_status(64);
         broker.say(&mut peer, &bytes);
         broker.turn_now();
@@ -714,17 +735,20 @@ fn a_goodbye_that_close_output_is_paid_for() {
     broker.say(&mut peer, &[0; 8]);
     broker.turn_now();
     let _again = broker.process(2);
-    let connections: Vec<_> = broker.server.processes.values().map(|p| p.links).collect();
-    assert_eq!((broker.server.links.len(), connections), (2, vec![2]));
-    let until = broker.server.ending.first().expect("it has a deadline").0;
-    assert!(until - broker.server.now <= FAREWELL);
-    broker.server.now = until.checked_sub(Duration::from_millis(1)).expect("a time");
+    let connections = broker.server.processes.links();
+    assert_eq!((broker.server.connections.links().len(), connections), (2, vec![2]));
+    let until = *broker.server.connections.deadlines().first().expect("it has one");
+    assert!(until - broker.server.clock.now() <= FAREWELL);
+    broker.server.clock.set(until.checked_sub(Duration::from_millis(1)).expect("a time"));
     broker.server.tell_time();
-    assert_eq!(broker.server.links.len(), 2);
+    assert_eq!(broker.server.connections.links().len(), 2);
     assert_eq!(broker.server.soonest(), Some(until), "the loop wakes for that");
-    broker.server.now = until;
+    broker.server.clock.set(until);
     broker.server.tell_time();
-    assert_eq!((broker.server.links.len(), broker.server.ending.len()), (1, 0));
+    assert_eq!(
+        (broker.server.connections.links().len(), broker.server.connections.deadlines().len()),
+        (1, 0)
+    );
 }
 
 /// What waits for all together has a limit. Beyond it those end first that have most waiting, until a quarter is free: one that reads
@@ -737,7 +761,7 @@ fn who_has_most_waiting_ends_first() {
     let most: Vec<_> = (0..3).map(|_| broker.process(3)).collect();
     let mut asked = 0;
     let full = |broker: &ByHand| {
-        broker.server.links.values().filter(|link| link.wants != Interest::READABLE).count()
+        broker.server.connections.links().filter(|link| link.wants != Interest::READABLE).count()
     };
     while full(&broker) == 0 {
         let bytes = late.asks_for_status(64);
@@ -747,15 +771,15 @@ fn who_has_most_waiting_ends_first() {
     }
     let mut highest = 0;
     for mut greedy in most {
-        let before = broker.server.links.len();
-        while broker.server.links.len() == before {
+        let before = broker.server.connections.links().len();
+        while broker.server.connections.links().len() == before {
             let bytes = greedy.asks_for_status(64);
             ByHand::say_or_end(&mut greedy, &bytes);
             broker.turn_now();
-            highest = highest.max(broker.server.ledger.used());
+            highest = highest.max(broker.server.connections.waiting());
         }
     }
-    assert_eq!(broker.server.links.len(), 2);
+    assert_eq!(broker.server.connections.links().len(), 2);
     assert!(highest > 1 << 19, "much waited");
     assert!(highest <= (1 << 20) + frame::MAX_PAYLOAD as usize, "{highest} bytes waited");
     let status = reads.asks(Request::Status);
@@ -764,7 +788,7 @@ fn who_has_most_waiting_ends_first() {
     late.closes_half();
     broker.until_end(&mut late);
     assert_eq!((late.goodbye(), late.answered().len()), (None, asked));
-    broker.turn_until("all is read", |broker| broker.server.ledger.used() == 0);
+    broker.turn_until("all is read", |broker| broker.server.connections.waiting() == 0);
 }
 
 /// Bytes beyond the account end a connection at once, though it has closed its sending end and waits for an answer. What a
@@ -790,14 +814,14 @@ fn an_overdraft_ends_at_once() {
             }
         }
         (0..5).for_each(|_| broker.turn_now());
-        let left = broker.server.links.len();
+        let left = broker.server.connections.links().len();
         if closes {
             assert_eq!(left, 30, "none of them holds what it began");
         } else {
             assert!((1..=most).contains(&left), "{left} are left");
         }
         drop(peers);
-        broker.turn_until("all ends", |broker| broker.server.links.is_empty());
-        assert_eq!((broker.members(), broker.server.ending.len()), (0, 0));
+        broker.turn_until("all ends", |broker| broker.server.connections.links().len() == 0);
+        assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (0, 0));
     }
 }
