@@ -343,6 +343,9 @@ impl Connections {
             let fd = link.as_fd().as_raw_fd();
             let _ = registry.reregister(&mut SourceFd(&fd), token_of_connection(id), wants);
         }
+        if link.go_on() {
+            Self::wait_for_turn(&mut self.turns, link, id);
+        }
         if flushed.is_err() {
             self.overdrawn(id);
         }
@@ -501,6 +504,10 @@ impl Connections {
 impl Connections {
     pub(super) fn links(&self) -> impl ExactSizeIterator<Item = &Link> {
         self.links.values()
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.links.keys().copied().collect()
     }
 
     /// How many bytes wait, for all.

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use mio::Interest;
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::request::{
-    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Report,
-    Request, Submit,
+    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags,
+    Opening, ReadSource, Report, Request, Submit,
 };
 use sundown_protocol::{
     Code, Events as Told, Fault, MemberId, ObjectId, Reply, RequestId, SubmitKey, Version, codec,
@@ -614,8 +614,7 @@ fn a_flood_of_free_requests_waits_in_the_socket() {
     let mut peer = broker.process(2);
     for _ in 0..100 {
         let flood: Vec<u8> = (0..1_000).flat_map(|_| peer.asks(NOTHING_TO_RELEASE)).collect();
-        broker.say(&mut peer, &flood);
-        peer.hear();
+        broker.say_and_hear(&mut peer, flood);
     }
     peer.closes_half();
     broker.until_end(&mut peer);
@@ -824,4 +823,156 @@ fn an_overdraft_ends_at_once() {
         broker.turn_until("all ends", |broker| broker.server.connections.links().len() == 0);
         assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (0, 0));
     }
+}
+
+/// The least room that settings give a process.
+const LEAST: &str = "[limits]\noutbox_bytes = \"1MiB\"\n";
+
+/// What waits for a client that does not read: a quarter of the least room, and requests that were read behind that.
+const QUARTER: std::ops::Range<usize> = 256 << 10..384 << 10;
+
+impl ByHand {
+    /// A peer says what its socket takes, and hears nothing, until the broker reads no more of it. What is left to say.
+    fn is_asked_until_it_stops(&mut self, peer: &mut Peer, mut bytes: Vec<u8>) -> Vec<u8> {
+        loop {
+            let said = peer.says_some(&mut bytes);
+            self.turn_now();
+            if said == 0 && !self.server.connections.is_turn_waited_for() {
+                return bytes;
+            }
+        }
+    }
+
+    /// A peer says this, and hears what it is told meanwhile.
+    fn say_and_hear(&mut self, peer: &mut Peer, mut bytes: Vec<u8>) {
+        while !bytes.is_empty() {
+            peer.says_some(&mut bytes);
+            self.turn_now();
+            peer.hear();
+        }
+    }
+}
+
+impl Peer {
+    fn says_some(&mut self, bytes: &mut Vec<u8>) -> usize {
+        match self.socket.write(bytes) {
+            Ok(n) => bytes.drain(..n).len(),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+/// A client that asks and does not read has a quarter of its room, however much it asks. Then it waits for itself, while another
+/// connection of its process, and another process, are answered. When it reads it is answered everything.
+#[test]
+fn a_client_that_does_not_read_is_read_no_further() {
+    let mut broker = ByHand::with_settings(LEAST);
+    let mut deaf = broker.process(2);
+    let mut beside = broker.process(2);
+    let mut bystander = broker.process(1);
+    let asks = deaf.asks_for_status(30_000);
+    let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+    let waits = broker.server.connections.waiting();
+    assert!(!unsaid.is_empty(), "all was read");
+    assert!(QUARTER.contains(&waits), "{waits} bytes wait");
+    for peer in [&mut beside, &mut bystander] {
+        let status = peer.asks_for_status(100);
+        broker.say_and_hear(peer, status);
+        while peer.answered().len() < 100 {
+            broker.turn();
+            peer.hear();
+        }
+    }
+    broker.say_and_hear(&mut deaf, unsaid);
+    deaf.closes_half();
+    broker.until_end(&mut deaf);
+    assert_eq!((deaf.goodbye(), deaf.answered().len()), (None, 30_000));
+    assert_eq!(broker.server.connections.waiting(), 0);
+}
+
+/// What was sent before an end is carried out, also where the client has read nothing.
+#[test]
+fn a_client_that_is_gone_is_not_waited_for() {
+    let mut broker = ByHand::with_settings(LEAST);
+    let mut deaf = broker.member(2);
+    let asks = [deaf.asks_for_status(5_000), deaf.asks_to_submit(1)].concat();
+    let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+    assert_eq!((unsaid.len(), broker.queued()), (0, 0), "the submission waits");
+    drop(deaf);
+    broker.turn_until("its end", |broker| broker.members() == 0);
+    broker.turn_until("the submission", |broker| broker.queued() == 1);
+}
+
+/// A client that closes its sending end and does not read gets its deadline, as one whose last answer takes long. One that reads in time
+/// is answered everything.
+#[test]
+fn a_half_close_in_front_of_what_waits_has_a_deadline() {
+    for reads in [true, false] {
+        let mut broker = ByHand::with_settings(LEAST);
+        let mut deaf = broker.member(2);
+        let asks = [deaf.asks_for_status(5_000), deaf.asks_to_submit(1)].concat();
+        let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+        assert_eq!((unsaid.len(), broker.queued()), (0, 0), "the submission waits");
+        deaf.closes_half();
+        broker.turn_until("its deadline", |b| !b.server.connections.deadlines().is_empty());
+        if reads {
+            broker.until_end(&mut deaf);
+            assert_eq!((deaf.answered().len(), broker.queued()), (5_001, 1));
+        } else {
+            let until = broker.server.connections.deadlines()[0];
+            broker.server.clock.set(until);
+            broker.server.tell_time();
+        }
+        assert_eq!((broker.members(), broker.server.connections.links().len()), (0, 0));
+        assert!(broker.server.connections.deadlines().is_empty());
+    }
+}
+
+/// Of a process that has ended everything is applied that it had sent, though another one holds its socket and does not read.
+#[test]
+fn requests_of_a_process_that_has_ended_wait_for_no_reader() {
+    let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"4MiB\"\n");
+    let mut deaf = broker.member(2);
+    let asks = [deaf.asks_for_status(4_000), deaf.asks_to_submit(1)].concat();
+    let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+    assert_eq!((unsaid.len(), broker.queued()), (0, 0), "the submission waits");
+    let id = *broker.server.connections.ids().first().expect("it is there");
+    while !broker.server.connections.is_drained(id) {
+        broker.turn_now();
+    }
+    broker.turn_until("the submission", |broker| broker.queued() == 1);
+}
+
+/// Long answers that are not there yet count before more is asked of a provider: a client that has asked for many of them reads late and
+/// gets them all.
+#[test]
+fn long_answers_do_not_end_a_client_that_reads_late() {
+    let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"8MiB\"\n");
+    let mut late = broker.member(2);
+    let member = late.member;
+    let mut message = b"Subject: long\n\n".to_vec();
+    message.resize(1_000_000, b'x');
+    let content = Content::Inline(Blob(message));
+    let draft = late.asks(Request::Draft { member, store: 0, content });
+    broker.say(&mut late, &draft);
+    let Ok(Reply::Opened(object)) = broker.answer(&mut late) else { panic!("a draft") };
+    let save = late.asks(Request::Save { member, object, key: SubmitKey(7) });
+    broker.say(&mut late, &save);
+    let Ok(Reply::Saved(entry)) = broker.answer(&mut late) else { panic!("saved") };
+    let open = late.asks(Request::Open { member, what: Opening::Message(entry) });
+    broker.say(&mut late, &open);
+    let Ok(Reply::Opened(object)) = broker.answer(&mut late) else { panic!("opened") };
+    let read = Request::Read { member, source: ReadSource::Object(object), offset: 0 };
+    let reads: Vec<u8> = (0..50).flat_map(|_| late.asks(read.clone())).collect();
+    broker.say(&mut late, &reads);
+    let figure = |broker: &ByHand| broker.server.connections.waiting();
+    broker.turn_until("two answers", |broker| figure(broker) > 1_500_000);
+    broker.turn_now();
+    assert!(figure(&broker) < 4 << 20, "{} bytes wait", figure(&broker));
+    while late.answered().len() < 50 {
+        broker.turn();
+        late.hear();
+    }
+    assert_eq!((late.goodbye(), broker.members()), (None, 1));
 }
