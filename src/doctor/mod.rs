@@ -49,6 +49,7 @@ fn examine(context: &Context) -> Vec<Finding> {
     findings.push(of_settings(settings));
     findings.extend(mistakes::of_profiles(context).into_iter().map(of_profile));
     if let Ok(answer) = &answer {
+        findings.extend(broker::file_limit(&answer.status));
         findings.extend(broker::providers(&answer.status));
         findings.extend(broker::queue(answer));
     }
