@@ -65,14 +65,9 @@ impl Inbox {
         }
     }
 
-    /// Whether the peer has closed its end, and what it sent before is not read to that end yet.
-    pub(crate) fn ends_unread(&self) -> bool {
-        self.rest == Rest::UntilEnd
-    }
-
-    /// Whether the peer's process has ended: only bytes that it sent before are read.
-    pub(crate) fn is_left(&self) -> bool {
-        matches!(self.rest, Rest::Bytes(_))
+    /// Whether the peer may send more than the socket has: neither its end nor its process' is known.
+    pub(crate) fn is_open(&self) -> bool {
+        self.rest == Rest::Anything
     }
 
     /// Notes what was read. The bytes themselves are handed to [`next`](Self::next) and [`keep`](Self::keep).

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A connection whose client does not read is held back: nothing more of it is read or applied until the client has read. A peer that
-//! has closed its sending end meanwhile must have read within [`FAREWELL`].
+//! can send nothing more, because it has closed its sending end or its process has ended, is not held back.
 //!
 //! A peer can close each direction. When it closes the one in which it sends, everything it sent before is applied and answered. When
 //! it closes the one in which it reads, answers are dropped.
@@ -184,13 +184,12 @@ impl Link {
         }
     }
 
-    /// Whether its requests wait until the client has read. Of a process that has ended everything is applied: what it can have sent is
-    /// what the socket has.
+    /// Whether its requests wait until the client has read. Everything in front of an end is applied: it is no more than the socket has.
     fn hold_back(&mut self) -> bool {
         let held_back = self.outbox.is_full()
             && matches!(self.state, LinkState::Open(_))
             && !self.output_closed
-            && !self.inbox.is_left();
+            && self.inbox.is_open();
         self.requests = if held_back { Requests::HeldBack } else { Requests::Applied };
         held_back
     }
@@ -284,11 +283,9 @@ impl Link {
         matches!(self.state, LinkState::AwaitHello(_) | LinkState::Open(_))
     }
 
-    /// Whether no more requests will be applied, or not unless the client reads soon.
+    /// Whether no more requests will be applied.
     pub(crate) fn is_ending(&self) -> bool {
-        !self.is_active()
-            || self.inbox.has_ended()
-            || (self.requests == Requests::HeldBack && self.inbox.ends_unread())
+        !self.is_active() || self.inbox.has_ended()
     }
 
     /// Whether nothing is left to do for it. A peer that has closed its sending end can ask for nothing more, so its connection ends
