@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Privileges, Whose};
+use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Whose};
 use sundown_client::{Error, Mapi, Options, Session, SubmitKey};
 
 use crate::examples;
@@ -460,9 +460,7 @@ impl Global {
     pub(crate) fn resolve(&self) -> Result<Context, Error> {
         let environment = Environment::of_this_process();
         let twin = |name: &str| {
-            let counts = environment.privileges == Privileges::Ordinary;
-            let value = counts.then(|| (environment.variable)(name)).flatten()?;
-            Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+            environment.own_variable(name).map(|value| value.to_string_lossy().into_owned())
         };
         let arguments = Arguments {
             socket: self.socket.clone(),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sundown_client::paths::{Paths, Privileges};
+use sundown_client::paths::{Environment, Paths, Privileges};
 use sundown_daemon::log;
 use sundown_daemon::{Locations, Options, PassedError, Registry, Server, Starting, take_passed};
 
@@ -30,6 +30,9 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
     };
     if let Some(detached) = detached {
         detached.note();
+    }
+    for ignored in Environment::of_this_process().ignored() {
+        log::warn(ignored);
     }
     let paths = match context.own() {
         Ok(paths) => paths,

@@ -6,6 +6,7 @@ use std::io;
 use sundown_protocol::{Code, Correlation, Fault, FaultDetail};
 
 use crate::link::Refusal;
+use crate::paths::{Environment, note_of_ignored};
 
 /// Why a call failed.
 ///
@@ -118,8 +119,10 @@ impl Error {
         matches!(&*self.0, Kind::Repeated(fault, _) if fault.code == code)
     }
 
+    /// There is no broker. Variables that do not count are named: they may have been meant to say which one.
     pub(crate) fn unreachable(what: impl Into<String>, source: Option<io::Error>) -> Self {
-        Self(Box::new(Kind::Unreachable { what: what.into(), source }))
+        let what = what.into() + &note_of_ignored(&Environment::of_this_process());
+        Self(Box::new(Kind::Unreachable { what, source }))
     }
 
     /// A provider's no to a fast shutdown, which is no failure of the call.

@@ -110,6 +110,66 @@ pub struct Paths {
     pub home: Option<PathBuf>,
 }
 
+/// Variables of Sundown's own.
+const OWN: [&str; 7] = [
+    "SUNDOWN_SOCKET",
+    "SUNDOWN_DATA_DIR",
+    "SUNDOWN_CONFIG",
+    "SUNDOWN_PROFILE",
+    "SUNDOWN_NO_AUTOSTART",
+    "SUNDOWN_LOG",
+    "SUNDOWN_LOG_FORMAT",
+];
+
+/// Variables that name directories of the user's.
+const DIRECTORIES: [&str; 3] = ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"];
+
+/// The user's runtime directory.
+const RUNTIME: &str = "XDG_RUNTIME_DIR";
+
+/// A variable that is set and does not count. As text: which, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ignored {
+    /// Its name.
+    pub variable: &'static str,
+    /// Why it does not count.
+    pub why: Why,
+}
+
+/// Why a variable does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The program can do more than the user who started it.
+    Raised,
+    /// It names no absolute path.
+    Relative,
+    /// It names another user's directory.
+    Anothers,
+    /// It names a runtime directory in which others may write.
+    Shared,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            Why::Raised => "the program has raised privileges, as by set-user-id",
+            Why::Relative => "it is not an absolute path",
+            Why::Anothers => "the directory is another user's",
+            Why::Shared => "others may write to the directory",
+        };
+        write!(f, "{} does not count: {why}", self.variable)
+    }
+}
+
+/// What an error says of variables that do not count and may have been meant to say which broker: nothing, if there are none.
+pub(crate) fn note_of_ignored(environment: &Environment<'_>) -> String {
+    let says_which = |ignored: &Ignored| {
+        ["SUNDOWN_SOCKET", "SUNDOWN_DATA_DIR", RUNTIME].contains(&ignored.variable)
+    };
+    let ignored = environment.ignored().into_iter().filter(says_which);
+    ignored.map(|ignored| format!("; {ignored}")).collect()
+}
+
 /// Why there is no path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathsError {
@@ -335,41 +395,64 @@ impl Environment<'_> {
     /// An option or else its variable, as an absolute path: the broker may run in another directory than its client.
     fn given(&self, option: Option<&Path>, variable: &str) -> Option<PathBuf> {
         let option = option.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf);
-        let path = option.or_else(|| self.twin(variable))?;
+        let path = option.or_else(|| self.own_variable(variable).map(PathBuf::from))?;
         Some(match &self.directory {
             Some(directory) => directory.join(path),
             None => path,
         })
     }
 
-    fn twin(&self, variable: &str) -> Option<PathBuf> {
-        match self.privileges {
-            Privileges::Raised => None,
-            Privileges::Ordinary => {
-                (self.variable)(variable).filter(|v| !v.is_empty()).map(PathBuf::from)
-            }
+    /// What a variable of Sundown's own says, if it is set, not empty, and counts.
+    pub fn own_variable(&self, variable: &str) -> Option<OsString> {
+        self.counts(variable).ok()?
+    }
+
+    /// What a variable says, if it is set, or why that does not count.
+    fn counts(&self, variable: &str) -> Result<Option<OsString>, Why> {
+        match (self.variable)(variable).filter(|value| !value.is_empty()) {
+            Some(_) if self.privileges == Privileges::Raised => Err(Why::Raised),
+            value => Ok(value),
         }
     }
 
-    /// A directory that a variable of the user's names. It does not count with raised privileges, nor for root where it is another
-    /// user's, as after `sudo -E`: what root makes there locks that user out, and settings there are not root's.
+    /// A directory that a variable of the user's names.
     fn absolute(&self, variable: &str) -> Option<PathBuf> {
-        if self.privileges == Privileges::Raised {
-            return None;
+        self.directory_counts(variable).ok()?
+    }
+
+    /// The same, or why it does not count. For root it does not where it is another user's, as after `sudo -E`: what root makes there
+    /// locks that user out, and settings there are not root's.
+    fn directory_counts(&self, variable: &str) -> Result<Option<PathBuf>, Why> {
+        let Some(path) = self.counts(variable)?.map(PathBuf::from) else { return Ok(None) };
+        if !path.is_absolute() {
+            return Err(Why::Relative);
         }
-        let path = (self.variable)(variable).map(PathBuf::from)?;
         let anothers = || std::fs::metadata(&path).is_ok_and(|found| found.uid() != self.uid);
-        (path.is_absolute() && !(self.uid == 0 && anothers())).then_some(path)
+        if self.uid == 0 && anothers() { Err(Why::Anothers) } else { Ok(Some(path)) }
     }
 
     /// `$XDG_RUNTIME_DIR`, unless others can make sockets there: mail would go to whoever was first.
     fn runtime_directory(&self) -> Option<PathBuf> {
-        let path = self.absolute("XDG_RUNTIME_DIR")?;
+        self.runtime_counts().ok()?
+    }
+
+    fn runtime_counts(&self) -> Result<Option<PathBuf>, Why> {
+        let Some(path) = self.directory_counts(RUNTIME)? else { return Ok(None) };
         match std::fs::metadata(&path) {
-            Ok(found) => (found.uid() == self.uid && found.mode() & 0o022 == 0).then_some(path),
-            // A broker makes it.
-            Err(_) => Some(path),
+            Ok(found) if found.uid() != self.uid => Err(Why::Anothers),
+            Ok(found) if found.mode() & 0o022 != 0 => Err(Why::Shared),
+            // A broker makes it where it is not there.
+            Ok(_) | Err(_) => Ok(Some(path)),
         }
+    }
+
+    /// The variables that are set and do not count, and why.
+    pub fn ignored(&self) -> Vec<Ignored> {
+        let own = OWN.map(|variable| (variable, self.counts(variable).err()));
+        let directories = DIRECTORIES.map(|name| (name, self.directory_counts(name).err()));
+        let all =
+            own.into_iter().chain(directories).chain([(RUNTIME, self.runtime_counts().err())]);
+        all.filter_map(|(variable, why)| Some(Ignored { variable, why: why? })).collect()
     }
 
     /// `/run/user/UID`, if it is that user's.
@@ -512,7 +595,42 @@ mod tests {
         assert_eq!(paths.socket, paths.data.join("run/broker.sock"));
         assert_eq!(paths.settings[1], Path::new("/home/anna/.config/sundown/config.toml"));
         assert_eq!((paths.config, paths.home), (None, Some("/home/anna".into())));
+        let ignored = environment.ignored();
+        assert_eq!(ignored.len(), ALL.len());
+        assert!(ignored.iter().all(|ignored| ignored.why == Why::Raised), "{ignored:?}");
+        let note = note_of_ignored(&environment);
+        assert!(
+            note.starts_with("; SUNDOWN_SOCKET does not count: the program has raised privileges")
+        );
+        assert!(!note.contains("HOME"), "{note}");
         assert_eq!(Privileges::of_this_process(), Privileges::Ordinary);
+    }
+
+    /// What does not count is named with its reason, and what is not set or empty is not.
+    #[test]
+    fn variables_that_do_not_count_are_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let shared = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(shared.path(), PermissionsExt::from_mode(0o777)).expect("set");
+        let variable = |name: &str| match name {
+            "XDG_RUNTIME_DIR" => Some(shared.path().into()),
+            "XDG_DATA_HOME" => Some("data".into()),
+            "XDG_CONFIG_HOME" => Some("".into()),
+            "SUNDOWN_SOCKET" => Some("s".into()),
+            _ => None,
+        };
+        let environment = Environment { variable: &variable, ..Environment::of_this_process() };
+        let ignored = environment.ignored().into_iter().map(|i| (i.variable, i.why));
+        assert_eq!(
+            ignored.collect::<Vec<_>>(),
+            [("XDG_DATA_HOME", Why::Relative), ("XDG_RUNTIME_DIR", Why::Shared)]
+        );
+        assert_eq!(
+            note_of_ignored(&environment),
+            "; XDG_RUNTIME_DIR does not count: others may write to the directory"
+        );
+        let none = Environment { variable: &|_| None, ..Environment::of_this_process() };
+        assert_eq!(none.ignored(), []);
     }
 
     /// What others may write to does not count as a runtime directory, nor what is not the user's.

@@ -56,6 +56,21 @@ pub(super) fn answers(status: &Status) -> Finding {
     Finding::warning("broker", text, advice)
 }
 
+/// A limit for the size of files that the broker has from where it was started, if it has one: its stores cannot grow beyond it.
+pub(super) fn file_limit(status: &Status) -> Option<Finding> {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", status.pid)).ok()?;
+    let bytes: u64 = first_word(&limits, "Max file size")?.parse().ok()?;
+    let text = format!("no file may have more than {bytes} bytes, so mail beyond that is refused");
+    let advice = "the broker was started with this limit (`ulimit -f`, LimitFSIZE=): `sundown stop`, and start it without";
+    Some(Finding::warning("broker", text, advice))
+}
+
+/// The word behind a name at the beginning of a line.
+fn first_word<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()
+}
+
 /// Those that failed, are damaged, cannot be reached or answer wrongly, with their words.
 pub(super) fn providers(status: &Status) -> Vec<Finding> {
     let mut failed = Vec::new();

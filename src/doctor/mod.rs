@@ -44,11 +44,13 @@ fn examine(context: &Context) -> Vec<Finding> {
         Ok(answer) => broker::answers(&answer.status),
         Err(error) => places::socket(&context.paths, error),
     });
+    findings.extend(places::ignored());
     findings.extend(places::runtime(&context.paths));
     findings.extend(places::data(&context.paths));
     findings.push(of_settings(settings));
     findings.extend(mistakes::of_profiles(context).into_iter().map(of_profile));
     if let Ok(answer) = &answer {
+        findings.extend(broker::file_limit(&answer.status));
         findings.extend(broker::providers(&answer.status));
         findings.extend(broker::queue(answer));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access, statfs, statvfs};
 use sundown_client::Error;
-use sundown_client::paths::{Paths, Whose};
+use sundown_client::paths::{Environment, Paths, Whose};
 use sundown_client::socket::{Credentials, connect_within};
 
 use super::finding::Finding;
@@ -134,6 +134,13 @@ fn wrong(
         let text = format!("{shown} has mode {is:04o} and can be {open} by others");
         Finding::problem(check, text, format!("chmod {mode:04o} {shown}"))
     })
+}
+
+/// Variables that are set and do not count.
+pub(super) fn ignored() -> Vec<Finding> {
+    let ignored = Environment::of_this_process().ignored();
+    let advice = "unset it, or say by an option what it was meant to say";
+    ignored.iter().map(|one| Finding::warning("environment", one.to_string(), advice)).collect()
 }
 
 /// Why no broker answers.

@@ -281,6 +281,14 @@ fn a_program_with_raised_privileges_takes_nothing_from_variables() {
         assert!(!ran.errors.contains("chosen"), "{ran:?}");
         assert_eq!(fs::read_dir(&chosen).expect("there").count(), 0, "{ran:?}");
     }
+    // It says which of them it has passed over.
+    for (command, option) in [("status", None), ("doctor", Some("--json"))] {
+        let mut asks = Command::new(&program);
+        asks.arg(command).args(option).env_clear().env("SUNDOWN_SOCKET", chosen.join("socket"));
+        let Ran { output, errors, .. } = run(asks, "");
+        let said = output + &errors;
+        assert!(said.contains("SUNDOWN_SOCKET does not count: the program has raised"), "{said}");
+    }
 }
 
 /// What root does with the variables of another user, as after `sudo -E`, leaves that user's directories to that user.

@@ -73,6 +73,20 @@ impl Stranger {
         asked.id
     }
 
+    /// It asks the same until its socket takes no more, and reads nothing meanwhile. The last request may be cut.
+    pub(crate) fn floods(&mut self, request: &Request) {
+        self.stream.set_nonblocking(true).expect("set");
+        loop {
+            self.asked += 1;
+            let asked = Asked { id: RequestId(self.asked), request: request.clone() };
+            let bytes = codec::encode(&asked).expect("it encodes");
+            if !matches!(self.stream.write(&bytes), Ok(n) if n == bytes.len()) {
+                break;
+            }
+        }
+        self.stream.set_nonblocking(false).expect("set");
+    }
+
     /// The next answer; notifications are passed over.
     pub(crate) fn answer(&mut self) -> Result<Reply, Fault> {
         loop {

@@ -163,8 +163,11 @@ fn a_limit_for_files_does_not_end_a_broker() {
     broker.log_line("the broker is ready", |line| line["message"] == "ready");
     let long = "a line of a long message\n".repeat(1 << 20);
     let ran = home.run_with(&["send", "--to", "anna@localhost", "--json"], &long);
-    assert!(!ran.status.success(), "{ran:?}");
+    assert!(!ran.status.success() && ran.output.contains("4194304 bytes"), "{ran:?}");
     assert_eq!(home.status()["broker"]["pid"], broker.pid(), "it lives");
+    let doctor = home.command(&["doctor"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("no file may have more than 4194304 bytes"), "{said}");
     broker.terminate();
 }
 

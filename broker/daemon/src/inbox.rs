@@ -65,6 +65,11 @@ impl Inbox {
         }
     }
 
+    /// Whether the peer may send more than the socket has: neither its end nor its process' is known.
+    pub(crate) fn is_open(&self) -> bool {
+        self.rest == Rest::Anything
+    }
+
     /// Notes what was read. The bytes themselves are handed to [`next`](Self::next) and [`keep`](Self::keep).
     pub(crate) fn note(&mut self, came: Came) {
         self.rest = match (came, self.rest) {

@@ -15,8 +15,12 @@ use std::rc::{Rc, Weak};
 use rustc_hash::FxHashMap;
 use sundown_core::settings::Limits;
 use sundown_core::{ConnectionId, KernelProcess, ProcessKey};
+use sundown_protocol::frame;
 
 use crate::turns::Waiting;
+
+/// An answer is no longer than a frame.
+const LONGEST: usize = frame::HEADER + frame::MAX_PAYLOAD as usize;
 
 /// Bytes of a user, or of all.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(crate) struct User {
 #[derive(Debug)]
 pub(crate) struct Account {
     used: Cell<usize>,
+    /// Bytes of answers that are not there yet, at most.
+    expected: Cell<usize>,
     pub(crate) waiting: Waiting<ConnectionId>,
     user: Rc<User>,
     all: Rc<Sum>,
@@ -49,6 +55,10 @@ pub(crate) struct Charge {
     account: Rc<Account>,
     bytes: usize,
 }
+
+/// One answer that may be as long as a frame and is not there yet. Dropping it, it is not expected any more.
+#[derive(Debug)]
+pub(crate) struct Expected(Rc<Account>);
 
 /// All accounts. The broker has one ledger.
 #[derive(Debug)]
@@ -107,6 +117,7 @@ impl Account {
     pub(crate) fn alone() -> Rc<Self> {
         Rc::new(Self {
             used: Cell::new(0),
+            expected: Cell::new(0),
             waiting: Waiting::default(),
             user: User::new(usize::MAX),
             all: Rc::new(Sum::new(usize::MAX)),
@@ -116,6 +127,11 @@ impl Account {
 
     pub(crate) fn used(&self) -> usize {
         self.used.get()
+    }
+
+    /// How many bytes wait, or may have to with the answers that are not there yet.
+    pub(crate) fn used_soon(&self) -> usize {
+        self.used.get() + self.expected.get()
     }
 
     /// Whose process it is.
@@ -161,6 +177,19 @@ impl Drop for Charge {
     }
 }
 
+impl Expected {
+    pub(crate) fn new(account: &Rc<Account>) -> Self {
+        account.expected.set(account.expected.get() + LONGEST);
+        Self(Rc::clone(account))
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.expected.set(self.0.expected.get() - LONGEST);
+    }
+}
+
 impl Ledger {
     pub(crate) fn new(limits: &Limits, owner: u32) -> Self {
         Self {
@@ -195,6 +224,7 @@ impl Ledger {
         let user = self.users.entry(uid).or_insert_with(|| User::new(limit));
         Rc::new(Account {
             used: Cell::new(0),
+            expected: Cell::new(0),
             waiting: Waiting::default(),
             user: Rc::clone(user),
             all: Rc::clone(&self.all),

@@ -8,6 +8,9 @@
 //!      └──the peer's end──► gone
 //! ```
 //!
+//! A connection whose client does not read is held back: nothing more of it is read or applied until the client has read. A peer that
+//! can send nothing more, because it has closed its sending end or its process has ended, is not held back.
+//!
 //! A peer can close each direction. When it closes the one in which it sends, everything it sent before is applied and answered. When
 //! it closes the one in which it reads, answers are dropped.
 
@@ -60,6 +63,7 @@ pub(crate) struct Link {
     inbox: Inbox,
     /// How many requests were applied and not answered.
     unanswered: usize,
+    requests: Requests,
     pub(crate) outbox: Outbox,
     /// Bytes of the answer to one who may not stay, or never said hello: they are nobody's.
     raw: Vec<u8>,
@@ -79,6 +83,14 @@ pub(crate) enum LinkState {
     Closing,
     /// The account of its process is full. It ends at once.
     Overdrawn,
+}
+
+/// What becomes of the requests of an open connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Requests {
+    Applied,
+    /// They wait until the client has read.
+    HeldBack,
 }
 
 /// One frame of a peer.
@@ -117,6 +129,7 @@ impl Link {
             until: None,
             inbox: Inbox::default(),
             unanswered: 0,
+            requests: Requests::Applied,
             outbox,
             raw: Vec::new(),
             output_closed: false,
@@ -171,8 +184,26 @@ impl Link {
         }
     }
 
+    /// Whether its requests wait until the client has read. Everything in front of an end is applied: it is no more than the socket has.
+    fn hold_back(&mut self) -> bool {
+        let held_back = self.outbox.is_full()
+            && matches!(self.state, LinkState::Open(_))
+            && !self.output_closed
+            && self.inbox.is_open();
+        self.requests = if held_back { Requests::HeldBack } else { Requests::Applied };
+        held_back
+    }
+
+    /// Whether its requests have waited and go on now.
+    pub(crate) fn go_on(&mut self) -> bool {
+        self.requests == Requests::HeldBack && !self.hold_back()
+    }
+
     /// Reads once: how many bytes, and whether there may be more. While the connection closes, [`next`](Self::next) ignores them.
     pub(crate) fn read(&mut self, scratch: &mut Vec<u8>) -> (usize, Intake) {
+        if self.hold_back() {
+            return (0, Intake::Drained);
+        }
         scratch.resize(READ, 0);
         let room = match self.state {
             LinkState::AwaitHello(_) | LinkState::Open(_) => self.inbox.room(READ),
@@ -200,20 +231,27 @@ impl Link {
         (read, if more { Intake::More } else { Intake::Drained })
     }
 
-    /// The next whole frame of what waits and of what was read just now, decoded as what this connection may say now.
+    /// The next whole frame of what waits and of what was read just now, decoded as what this connection may say now. None while the
+    /// connection is held back.
     pub(crate) fn next(&mut self, read: &mut &[u8]) -> Result<Option<Incoming>, Fault> {
         let version = match self.state {
             LinkState::AwaitHello(_) => None,
             LinkState::Open(version) => Some(version),
             LinkState::Closing | LinkState::Overdrawn => return Ok(None),
         };
+        if self.hold_back() {
+            return Ok(None);
+        }
         let decode = |payload: &[u8], taken| match version {
             Some(version) => request(payload, version).map(|asked| Incoming::Request(asked, taken)),
             None => hello(payload),
         };
         let next = self.inbox.next(read, decode).map_err(|NotSaid(why)| why)?;
-        if let Some(Incoming::Request(..)) = next {
+        if let Some(Incoming::Request(asked, _)) = &next {
             self.unanswered += 1;
+            if has_long_answer(&asked.request) && !self.output_closed {
+                self.outbox.expect(asked.id);
+            }
         }
         Ok(next)
     }
@@ -301,6 +339,7 @@ impl Link {
         // Requests that wait are not applied, so the process no longer pays for them.
         self.inbox = Inbox::default();
         let _ = self.outbox.hold(0);
+        self.outbox.expect_nothing();
         self.state = LinkState::Closing;
     }
 
@@ -344,6 +383,18 @@ fn request(payload: &[u8], version: Version) -> Result<Asked, NotSaid> {
         return Err(too_new(&asked.request, version).into());
     }
     Ok(asked)
+}
+
+/// Whether a provider is asked for what may fill a frame. What the core answers at once is there before another request is applied.
+fn has_long_answer(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Read { .. }
+            | Request::List { .. }
+            | Request::AddressBook { .. }
+            | Request::Setting { .. }
+            | Request::Queue { .. }
+    )
 }
 
 fn hello(payload: &[u8]) -> Result<Incoming, NotSaid> {

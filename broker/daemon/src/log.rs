@@ -143,6 +143,11 @@ impl FromStr for Format {
     }
 }
 
+/// Writes down what the command that runs the broker has noticed.
+pub fn warn(noticed: impl std::fmt::Display) {
+    tracing::warn!("{noticed}");
+}
+
 /// Logs from now on, in the whole process. What waits is written when the guard is dropped; later lines are lost.
 pub fn init(options: Options) -> Result<Guard, LogError> {
     let (subscriber, guard) = subscriber(options)?;

@@ -1,18 +1,23 @@
 //! What waits for a client to read it.
 //!
-//! All connections of a process pay from one account of the [ledger](crate::ledger). At half of it notifications are dropped and
-//! counted; one `lagged` stands in their place as soon as there is room. At the whole of it the connection ends. Replies are
-//! bounded by the credit of their requests, and notices that must never be lost are few, so only a client that does not read
-//! gets there.
+//! All connections of a process pay from one account of the [ledger](crate::ledger). At a quarter of it the connection's requests
+//! wait until the client has read, so that its answers leave room for notifications. At half of it notifications are dropped and
+//! counted; one `lagged` stands in their place as soon as there is room. At the whole of it the connection ends: notices that must
+//! never be lost are few, so only a client that does not read gets there.
+//!
+//! ```text
+//! 0 ── requests are applied ──┬── notifications are kept ──┬── notices that are never dropped ── limit, the connection ends
+//!                            1/4                          1/2
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::FromBroker;
-use sundown_protocol::{Code, Event, Fault, MemberId, Notification, codec};
+use sundown_protocol::{Code, Event, Fault, MemberId, Notification, RequestId, codec};
 
-use crate::ledger::{Account, Charge};
+use crate::ledger::{Account, Charge, Expected};
 
 /// Frames on their way to one connection.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(crate) struct Outbox {
     /// Bytes of the first frame that were written.
     written: usize,
     missed: BTreeMap<MemberId, u64>,
+    /// Long answers that are not there yet, by their requests.
+    expected: Vec<(RequestId, Expected)>,
     /// Bytes that came from the connection and are no whole request yet.
     begun: Option<Charge>,
     /// A small buffer that was written, for the next frame.
@@ -52,6 +59,7 @@ impl Outbox {
             frames: VecDeque::new(),
             written: 0,
             missed: BTreeMap::new(),
+            expected: Vec::new(),
             begun: None,
             spare: Vec::new(),
         }
@@ -104,8 +112,28 @@ impl Outbox {
         (self.account.used(), frames + self.begun.as_ref().map_or(0, Charge::bytes))
     }
 
-    /// Drops what waits to be written.
+    /// Whether the client must read before more is done for it: its process has a quarter of the account with what waits and with
+    /// long answers that are not there yet, and some of that is this connection's. A connection that reads goes on beside
+    /// others of its process that do not.
+    pub(crate) fn is_full(&self) -> bool {
+        let begun = self.begun.as_ref().map_or(0, Charge::bytes);
+        self.account.used_soon() - begun >= self.limit / 4
+            && !(self.frames.is_empty() && self.expected.is_empty())
+    }
+
+    /// The answer to this request may be as long as a frame.
+    pub(crate) fn expect(&mut self, request: RequestId) {
+        self.expected.push((request, Expected::new(&self.account)));
+    }
+
+    /// No answer comes any more.
+    pub(crate) fn expect_nothing(&mut self) {
+        self.expected = Vec::new();
+    }
+
+    /// Drops what waits to be written, and what is expected.
     pub(crate) fn clear(&mut self) {
+        self.expect_nothing();
         self.frames.clear();
         self.written = 0;
         self.missed.clear();
@@ -122,6 +150,11 @@ impl Outbox {
             if room {
                 self.confess()?;
             }
+        }
+        if let FromBroker::Answer { id, .. } = message
+            && let Some(place) = self.expected.iter().position(|(expected, _)| expected == id)
+        {
+            self.expected.swap_remove(place);
         }
         self.append(message)?;
         Ok(Pushed::Queued)
@@ -205,7 +238,7 @@ fn too_long(message: &FromBroker) -> FromBroker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sundown_protocol::{Events, RequestId, notification::EndReason, reply::Reply};
+    use sundown_protocol::{Events, notification::EndReason, reply::Reply};
 
     fn notify(event: Event) -> FromBroker {
         FromBroker::Notify(Notification { member: MemberId(1), advises: Vec::new(), event })
@@ -259,6 +292,57 @@ mod tests {
         assert_eq!(messages[sent as usize], reserved());
         assert_eq!(messages[sent as usize + 1], notify(Event::Lagged { missed: 5 }));
         assert_eq!(account.used(), 0);
+    }
+
+    fn answer(request: u64) -> FromBroker {
+        FromBroker::Answer { id: RequestId(request), result: Ok(Reply::Done) }
+    }
+
+    #[test]
+    fn a_quarter_stops_requests_and_leaves_notices_their_room() {
+        let account = Account::alone();
+        let mut outbox = Outbox::new(Rc::clone(&account), 4_096);
+        while !outbox.is_full() {
+            assert!(account.used() < 1_024);
+            outbox.push(&answer(1)).expect("room");
+        }
+        let mut other = Outbox::new(Rc::clone(&account), 4_096);
+        assert!(!other.is_full(), "nothing of it waits");
+        other.push(&answer(2)).expect("room");
+        assert!(other.is_full());
+        while account.used() < 2_048 {
+            assert_eq!(outbox.push(&droppable()), Ok(Pushed::Queued));
+        }
+        assert_eq!(outbox.push(&droppable()), Ok(Pushed::Dropped));
+        assert_eq!(outbox.push(&reserved()), Ok(Pushed::Queued));
+        read_all(&mut outbox);
+        assert!(!outbox.is_full() && !other.is_full());
+    }
+
+    #[test]
+    fn long_answers_are_counted_before_they_are_there() {
+        let account = Account::alone();
+        let mut outbox = Outbox::new(Rc::clone(&account), 8 << 20);
+        outbox.expect(RequestId(1));
+        assert!(!outbox.is_full());
+        outbox.expect(RequestId(2));
+        assert!(outbox.is_full());
+        outbox.push(&answer(3)).expect("room");
+        assert!(outbox.is_full(), "another answer");
+        outbox.push(&answer(1)).expect("room");
+        assert!(!outbox.is_full());
+        outbox.expect(RequestId(4));
+        drop(outbox);
+        assert_eq!(account.used_soon(), 0);
+    }
+
+    /// What the connection itself has begun is no answer that its client could read.
+    #[test]
+    fn what_is_begun_stops_no_request() {
+        let mut outbox = Outbox::new(Account::alone(), 4_096);
+        outbox.hold(2_000).expect("room");
+        outbox.push(&answer(1)).expect("room");
+        assert!(!outbox.is_full());
     }
 
     #[test]

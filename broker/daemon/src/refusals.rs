@@ -16,19 +16,15 @@ const SPAN: Duration = Duration::from_secs(60);
 /// What was said of each user. They are few: who may connect at all has an account here.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    refused: HashMap<u32, Said>,
-    ended: HashMap<u32, Said>,
-    /// Of connections that could not be accepted, for reasons of the system's.
-    untaken: Said,
-    /// Of profiles that cannot be used: any user may ask for one.
-    profiles: Said,
+    refused: HashMap<u32, Lines>,
+    ended: HashMap<u32, Lines>,
 }
 
-/// How many lines there were of one user.
+/// Lines of one kind, or about one user: so many a minute are said, further ones are counted.
 #[derive(Debug, Default)]
-struct Said {
+pub(crate) struct Lines {
     since: Option<Instant>,
-    lines: u32,
+    said: u32,
     unsaid: u64,
 }
 
@@ -58,37 +54,30 @@ impl Refusals {
 
     /// Whether a line may say that the broker ends a connection of a user, and how many such lines were left out before it.
     pub(crate) fn may_say_ended(&mut self, uid: u32) -> Option<u64> {
-        self.ended.entry(uid).or_default().may_say(Instant::now())
-    }
-
-    /// The same of a connection that could not be accepted.
-    pub(crate) fn may_say_untaken(&mut self) -> Option<u64> {
-        self.untaken.may_say(Instant::now())
-    }
-
-    /// Writes down that a profile cannot be used, and why: those who asked for it may not be told.
-    pub(crate) fn note_profile(&mut self, profile: &str, why: &Fault) {
-        let Some(unsaid) = self.profiles.may_say(Instant::now()) else { return };
-        tracing::warn!(event = "refused", profile, %why, unsaid, "a profile cannot be used");
+        self.ended.entry(uid).or_default().may_say()
     }
 
     fn may_say_refused(&mut self, uid: u32, now: Instant) -> Option<u64> {
-        self.refused.entry(uid).or_default().may_say(now)
+        self.refused.entry(uid).or_default().may_say_at(now)
     }
 }
 
-impl Said {
+impl Lines {
     /// How many were not said since the last line, if this one may be.
-    fn may_say(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn may_say(&mut self) -> Option<u64> {
+        self.may_say_at(Instant::now())
+    }
+
+    fn may_say_at(&mut self, now: Instant) -> Option<u64> {
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= SPAN {
-            (self.since, self.lines) = (Some(now), 0);
+            (self.since, self.said) = (Some(now), 0);
         }
-        if self.lines >= LINES {
+        if self.said >= LINES {
             self.unsaid += 1;
             return None;
         }
-        self.lines += 1;
+        self.said += 1;
         Some(std::mem::take(&mut self.unsaid))
     }
 }

@@ -1,9 +1,10 @@
 //! What a caller is told when `SQLite` or the file system fails; one place for all of it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
+use rustix::process::{Resource, getrlimit};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
@@ -67,8 +68,47 @@ pub(crate) fn unreadable(error: &std::io::Error) -> ProviderError {
     ProviderError::new(Code::E_DISK_ERROR, format!("the message could not be read: {error}"))
 }
 
+/// The limit for the size of files of this process, in words.
+fn file_limit() -> Option<String> {
+    let bytes = getrlimit(Resource::Fsize).current?;
+    let where_from = "the broker was started with this limit for files (`ulimit -f`, LimitFSIZE=)";
+    Some(format!(
+        "it may have {bytes} bytes and no more; {where_from}, stop it and start it without"
+    ))
+}
+
+/// Why a database cannot be written, if one of its files has come to the limit for the size of files. `SQLite` does not tell this from a
+/// disk that failed: the write up to the limit was done, so the file ends within a page of it.
+pub(crate) fn beyond_limit(path: &Path) -> Option<ProviderError> {
+    let limit = getrlimit(Resource::Fsize).current?;
+    let size = |suffix: &str| {
+        let file = with_suffix(path, suffix);
+        file.metadata().map_or(0, |file| file.len())
+    };
+    let largest = ["", "-wal", "-journal"].into_iter().map(size).max()?;
+    if largest + PAGE <= limit {
+        return None;
+    }
+    let text = format!("{}: {}", path.display(), file_limit()?);
+    Some(ProviderError::new(Code::E_NOT_ENOUGH_DISK, text))
+}
+
+/// A page of a database, with its header in the log.
+const PAGE: u64 = 4_096 + 24;
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// A database's failure in MAPI's words.
 pub(crate) fn sql(path: &Path, error: &rusqlite::Error) -> ProviderError {
+    if is_untrustworthy(error)
+        && let Some(beyond) = beyond_limit(path)
+    {
+        return beyond;
+    }
     let path = path.display();
     let (code, advice) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -112,6 +152,11 @@ pub(crate) fn words(error: &io::Error) -> (Code, String) {
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (Code::E_NOT_ENOUGH_DISK, "make room on the disk")
+        }
+        io::ErrorKind::FileTooLarge => {
+            let advice =
+                file_limit().unwrap_or_else(|| "it is as large as its file system allows".into());
+            return (Code::E_NOT_ENOUGH_DISK, format!("{advice} ({error})"));
         }
         _ => (Code::E_DISK_ERROR, "check the path and the disk"),
     };

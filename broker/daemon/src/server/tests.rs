@@ -1,21 +1,25 @@
 //! The loop by hand: its turns, its reads and its clock are the test's, so that bytes come in the pieces that a test wants.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
+use mio::Interest;
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::request::{
-    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags, Report,
-    Request, Submit,
+    AdviseSource, Asked, Blob, Content, Durability, Logoff, LogoffFlags, Logon, LogonFlags,
+    Opening, ReadSource, Report, Request, Submit,
 };
 use sundown_protocol::{
-    Events as Told, MemberId, ObjectId, Reply, RequestId, SubmitKey, Version, codec, frame,
+    Code, Events as Told, Fault, MemberId, ObjectId, Reply, RequestId, SubmitKey, Version, codec,
+    frame,
 };
 
 use super::*;
-use crate::link::READ;
+use crate::link::{FAREWELL, LinkState, READ};
 
 /// How long anything may take. A test that passes does not wait for it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,8 +62,7 @@ impl ByHand {
         let (socket, registry) = (locations.socket.clone(), Registry::shipped());
         let server = Server::start(Options { locations, registry, passed: Vec::new() });
         let (mut server, events) = (server.expect("it starts"), Events::with_capacity(1024));
-        server.ledger.believe_clients();
-        server.turns.forget_time();
+        server.connections.believe_clients();
         Self { server, events, socket, _root: root }
     }
 
@@ -74,10 +77,11 @@ impl ByHand {
     }
 
     fn turn_within(&mut self, patience: Duration) {
-        let waits = if self.server.turns.is_empty() { patience } else { Duration::ZERO };
+        let more = self.server.connections.is_turn_waited_for();
+        let waits = if more { Duration::ZERO } else { patience };
         self.server.poll.poll(&mut self.events, Some(waits)).expect("it can be waited for");
         assert!(waits < DEADLINE || !self.events.is_empty(), "nothing happens");
-        self.server.look_at_clocks();
+        self.server.clock.read();
         self.server.turn(&self.events);
     }
 
@@ -309,7 +313,7 @@ fn what_was_sent_before_a_close_is_applied() {
         bytes.extend(peer.asks_to_submit(count as u128 + 1));
         broker.say(&mut peer, &bytes);
         drop(peer);
-        broker.turn_until("the peer's end", |broker| broker.server.links.len() == 1);
+        broker.turn_until("the peer's end", |broker| broker.server.connections.links().len() == 1);
         broker.turn_until("its submission", |broker| broker.queued() == count as u64 + 1);
     }
     assert_eq!(broker.members(), 1);
@@ -328,7 +332,10 @@ fn what_was_asked_before_a_half_close_is_answered() {
         broker.until_end(&mut peer);
         assert_eq!(peer.answered(), (2..=peer.asked).collect::<Vec<_>>(), "{count} in front");
         assert_eq!((broker.queued(), broker.members()), (count as u64 + 1, 0));
-        assert!(broker.server.ending.is_empty() && broker.server.links.is_empty());
+        assert!(
+            broker.server.connections.deadlines().is_empty()
+                && broker.server.connections.links().len() == 0
+        );
     }
 }
 
@@ -503,15 +510,18 @@ fn an_answer_that_takes_long_is_waited_for_until_the_deadline() {
     peer.hear();
     assert!(peer.messages().len() > told && !peer.ended);
     drop(other);
-    let until = broker.server.ending.first().expect("it has a deadline").0;
-    broker.turn_until("the other's end", |broker| broker.server.links.len() == 1);
-    broker.server.now = until.checked_sub(Duration::from_millis(1)).expect("a time");
+    let until = *broker.server.connections.deadlines().first().expect("it has one");
+    broker.turn_until("the other's end", |broker| broker.server.connections.links().len() == 1);
+    broker.server.clock.set(until.checked_sub(Duration::from_millis(1)).expect("a time"));
     broker.server.tell_time();
     assert_eq!(broker.members(), 1);
-    broker.server.now = until;
+    broker.server.clock.set(until);
     broker.server.tell_time();
     assert_eq!(broker.members(), 0);
-    assert!(broker.server.links.is_empty() && broker.server.ending.is_empty());
+    assert!(
+        broker.server.connections.links().len() == 0
+            && broker.server.connections.deadlines().is_empty()
+    );
     peer.hear();
     assert_eq!((peer.answered(), peer.ended), (vec![2, 3], true), "the logoff is not answered");
     assert_eq!(broker.server.broker.figures().departures, [1, 0, 1, 0, 0]);
@@ -529,11 +539,13 @@ fn the_other_half_ends_what_waits_for_an_answer() {
         broker.turn();
         peer.hear();
     }
-    assert_eq!((broker.members(), broker.server.ending.len()), (1, 1));
+    assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (1, 1));
     drop(peer);
     broker.turn();
-    assert_eq!((broker.members(), broker.server.ending.len()), (0, 0));
-    assert!(broker.server.links.is_empty() && broker.server.processes.is_empty());
+    assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (0, 0));
+    assert!(
+        broker.server.connections.links().len() == 0 && broker.server.processes.links().is_empty()
+    );
 }
 
 /// A half-closed connection with nothing to be answered ends at once: no member of a program that died is kept.
@@ -581,7 +593,7 @@ fn a_crowd_that_has_ended_takes_turns() {
     }
     drop(crowd);
     let mut rounds = 0;
-    while broker.server.links.len() > 1 {
+    while broker.server.connections.links().len() > 1 {
         let status = bystander.asks(Request::Status);
         broker.say(&mut bystander, &status);
         broker.turn_now();
@@ -602,8 +614,7 @@ fn a_flood_of_free_requests_waits_in_the_socket() {
     let mut peer = broker.process(2);
     for _ in 0..100 {
         let flood: Vec<u8> = (0..1_000).flat_map(|_| peer.asks(NOTHING_TO_RELEASE)).collect();
-        broker.say(&mut peer, &flood);
-        peer.hear();
+        broker.say_and_hear(&mut peer, flood);
     }
     peer.closes_half();
     broker.until_end(&mut peer);
@@ -648,10 +659,14 @@ fn what_a_crowd_has_begun_has_a_limit() {
         broker.say(&mut peer, &begun);
         broker.turn_now();
         broker.turn_now();
-        assert!(broker.server.ledger.used() <= 1 << 20, "{n}: {}", broker.server.ledger.used());
+        assert!(
+            broker.server.connections.waiting() <= 1 << 20,
+            "{n}: {}",
+            broker.server.connections.waiting()
+        );
         crowd.push(peer);
     }
-    let left = broker.server.links.len();
+    let left = broker.server.connections.links().len();
     assert!((10..30).contains(&left), "{left} are left");
     let status = bystander.asks(Request::Status);
     broker.say(&mut bystander, &status);
@@ -664,13 +679,18 @@ fn what_a_crowd_has_begun_has_a_limit() {
 fn a_crowd_that_asks_nothing_has_its_share() {
     let mut broker = ByHand::new();
     let mut crowd: Vec<_> = (0..300).map(|_| broker.connect()).collect();
-    broker.turn_until("all are accepted", |broker| broker.server.links.len() == 300);
+    broker.turn_until("all are accepted", |broker| broker.server.connections.links().len() == 300);
     for (n, peer) in crowd.iter_mut().enumerate() {
         let hello = hello(u8::try_from(n % 200).expect("a byte"));
         peer.socket.write_all(&hello).expect("it fits into the socket");
     }
     let opened = |broker: &ByHand| {
-        broker.server.links.values().filter(|link| matches!(link.state, LinkState::Open(_))).count()
+        broker
+            .server
+            .connections
+            .links()
+            .filter(|link| matches!(link.state, LinkState::Open(_)))
+            .count()
     };
     broker.turn_now();
     assert_eq!(opened(&broker), 256);
@@ -685,7 +705,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
     let mut peer = broker.process(2);
     // The answers fill the socket, so that the goodbye does not fit.
     let mut asked = 0;
-    while broker.server.links.values().all(|link| link.wants == Interest::READABLE) {
+    while broker.server.connections.links().all(|link| link.wants == Interest::READABLE) {
         let bytes = peer.asks_for_status(64);
         broker.say(&mut peer, &bytes);
         broker.turn_now();
@@ -693,7 +713,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
     }
     broker.say(&mut peer, &[0; 8]);
     broker.turn_now();
-    assert!(broker.server.links.values().all(|link| link.state == LinkState::Closing));
+    assert!(broker.server.connections.links().all(|link| link.state == LinkState::Closing));
     for _ in 0..100 {
         broker.say(&mut peer, &[7; 10_000]);
     }
@@ -706,7 +726,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
 fn a_goodbye_that_close_output_is_paid_for() {
     let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
     let mut peer = broker.process(2);
-    while broker.server.links.values().all(|link| link.wants == Interest::READABLE) {
+    while broker.server.connections.links().all(|link| link.wants == Interest::READABLE) {
         let bytes = peer.asks_for_status(64);
         broker.say(&mut peer, &bytes);
         broker.turn_now();
@@ -714,17 +734,20 @@ fn a_goodbye_that_close_output_is_paid_for() {
     broker.say(&mut peer, &[0; 8]);
     broker.turn_now();
     let _again = broker.process(2);
-    let connections: Vec<_> = broker.server.processes.values().map(|p| p.links).collect();
-    assert_eq!((broker.server.links.len(), connections), (2, vec![2]));
-    let until = broker.server.ending.first().expect("it has a deadline").0;
-    assert!(until - broker.server.now <= FAREWELL);
-    broker.server.now = until.checked_sub(Duration::from_millis(1)).expect("a time");
+    let connections = broker.server.processes.links();
+    assert_eq!((broker.server.connections.links().len(), connections), (2, vec![2]));
+    let until = *broker.server.connections.deadlines().first().expect("it has one");
+    assert!(until - broker.server.clock.now() <= FAREWELL);
+    broker.server.clock.set(until.checked_sub(Duration::from_millis(1)).expect("a time"));
     broker.server.tell_time();
-    assert_eq!(broker.server.links.len(), 2);
+    assert_eq!(broker.server.connections.links().len(), 2);
     assert_eq!(broker.server.soonest(), Some(until), "the loop wakes for that");
-    broker.server.now = until;
+    broker.server.clock.set(until);
     broker.server.tell_time();
-    assert_eq!((broker.server.links.len(), broker.server.ending.len()), (1, 0));
+    assert_eq!(
+        (broker.server.connections.links().len(), broker.server.connections.deadlines().len()),
+        (1, 0)
+    );
 }
 
 /// What waits for all together has a limit. Beyond it those end first that have most waiting, until a quarter is free: one that reads
@@ -737,7 +760,7 @@ fn who_has_most_waiting_ends_first() {
     let most: Vec<_> = (0..3).map(|_| broker.process(3)).collect();
     let mut asked = 0;
     let full = |broker: &ByHand| {
-        broker.server.links.values().filter(|link| link.wants != Interest::READABLE).count()
+        broker.server.connections.links().filter(|link| link.wants != Interest::READABLE).count()
     };
     while full(&broker) == 0 {
         let bytes = late.asks_for_status(64);
@@ -747,15 +770,15 @@ fn who_has_most_waiting_ends_first() {
     }
     let mut highest = 0;
     for mut greedy in most {
-        let before = broker.server.links.len();
-        while broker.server.links.len() == before {
+        let before = broker.server.connections.links().len();
+        while broker.server.connections.links().len() == before {
             let bytes = greedy.asks_for_status(64);
             ByHand::say_or_end(&mut greedy, &bytes);
             broker.turn_now();
-            highest = highest.max(broker.server.ledger.used());
+            highest = highest.max(broker.server.connections.waiting());
         }
     }
-    assert_eq!(broker.server.links.len(), 2);
+    assert_eq!(broker.server.connections.links().len(), 2);
     assert!(highest > 1 << 19, "much waited");
     assert!(highest <= (1 << 20) + frame::MAX_PAYLOAD as usize, "{highest} bytes waited");
     let status = reads.asks(Request::Status);
@@ -764,7 +787,7 @@ fn who_has_most_waiting_ends_first() {
     late.closes_half();
     broker.until_end(&mut late);
     assert_eq!((late.goodbye(), late.answered().len()), (None, asked));
-    broker.turn_until("all is read", |broker| broker.server.ledger.used() == 0);
+    broker.turn_until("all is read", |broker| broker.server.connections.waiting() == 0);
 }
 
 /// Bytes beyond the account end a connection at once, though it has closed its sending end and waits for an answer. What a
@@ -790,14 +813,159 @@ fn an_overdraft_ends_at_once() {
             }
         }
         (0..5).for_each(|_| broker.turn_now());
-        let left = broker.server.links.len();
+        let left = broker.server.connections.links().len();
         if closes {
             assert_eq!(left, 30, "none of them holds what it began");
         } else {
             assert!((1..=most).contains(&left), "{left} are left");
         }
         drop(peers);
-        broker.turn_until("all ends", |broker| broker.server.links.is_empty());
-        assert_eq!((broker.members(), broker.server.ending.len()), (0, 0));
+        broker.turn_until("all ends", |broker| broker.server.connections.links().len() == 0);
+        assert_eq!((broker.members(), broker.server.connections.deadlines().len()), (0, 0));
     }
+}
+
+/// The least room that settings give a process.
+const LEAST: &str = "[limits]\noutbox_bytes = \"1MiB\"\n";
+
+/// Room in which all answers of these tests fit.
+const FOUR: &str = "[limits]\noutbox_bytes = \"4MiB\"\n";
+
+/// What waits for a client that does not read: a quarter of the least room, and requests that were read behind that.
+const QUARTER: std::ops::Range<usize> = 256 << 10..384 << 10;
+
+impl ByHand {
+    /// A peer says what its socket takes, and hears nothing, until the broker reads no more of it. What is left to say.
+    fn is_asked_until_it_stops(&mut self, peer: &mut Peer, mut bytes: Vec<u8>) -> Vec<u8> {
+        loop {
+            let said = peer.says_some(&mut bytes);
+            self.turn_now();
+            if said == 0 && !self.server.connections.is_turn_waited_for() {
+                return bytes;
+            }
+        }
+    }
+
+    /// A peer says this, and hears what it is told meanwhile.
+    fn say_and_hear(&mut self, peer: &mut Peer, mut bytes: Vec<u8>) {
+        while !bytes.is_empty() {
+            peer.says_some(&mut bytes);
+            self.turn_now();
+            peer.hear();
+        }
+    }
+}
+
+impl Peer {
+    fn says_some(&mut self, bytes: &mut Vec<u8>) -> usize {
+        match self.socket.write(bytes) {
+            Ok(n) => bytes.drain(..n).len(),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+/// A client that asks and does not read has a quarter of its room, however much it asks. Then it waits for itself, while another
+/// connection of its process, and another process, are answered. When it reads it is answered everything.
+#[test]
+fn a_client_that_does_not_read_is_read_no_further() {
+    let mut broker = ByHand::with_settings(LEAST);
+    let mut deaf = broker.process(2);
+    let mut beside = broker.process(2);
+    let mut bystander = broker.process(1);
+    let asks = deaf.asks_for_status(30_000);
+    let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+    let waits = broker.server.connections.waiting();
+    assert!(!unsaid.is_empty(), "all was read");
+    assert!(QUARTER.contains(&waits), "{waits} bytes wait");
+    for peer in [&mut beside, &mut bystander] {
+        let status = peer.asks_for_status(100);
+        broker.say_and_hear(peer, status);
+        while peer.answered().len() < 100 {
+            broker.turn();
+            peer.hear();
+        }
+    }
+    broker.say_and_hear(&mut deaf, unsaid);
+    deaf.closes_half();
+    broker.until_end(&mut deaf);
+    assert_eq!((deaf.goodbye(), deaf.answered().len()), (None, 30_000));
+    assert_eq!(broker.server.connections.waiting(), 0);
+}
+
+/// What was sent before an end is carried out, also where the client has read nothing.
+#[test]
+fn a_client_that_is_gone_is_not_waited_for() {
+    let mut broker = ByHand::with_settings(LEAST);
+    let mut deaf = broker.member(2);
+    let asks = [deaf.asks_for_status(5_000), deaf.asks_to_submit(1)].concat();
+    let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+    assert_eq!((unsaid.len(), broker.queued()), (0, 0), "the submission waits");
+    drop(deaf);
+    broker.turn_until("its end", |broker| broker.members() == 0);
+    broker.turn_until("the submission", |broker| broker.queued() == 1);
+}
+
+/// What was sent before a half-close is carried out, also where the client reads only behind that. It gets every answer.
+#[test]
+fn a_half_close_waits_for_no_reader() {
+    let mut broker = ByHand::with_settings(FOUR);
+    let mut late = broker.member(2);
+    let asks = [late.asks_for_status(4_000), late.asks_to_submit(1)].concat();
+    let unsaid = broker.is_asked_until_it_stops(&mut late, asks);
+    assert_eq!((unsaid.len(), broker.queued()), (0, 0), "the submission waits");
+    late.closes_half();
+    broker.turn_until("the submission", |broker| broker.queued() == 1);
+    broker.until_end(&mut late);
+    assert_eq!(late.answered(), (2..=late.asked).collect::<Vec<_>>());
+    assert_eq!((broker.members(), broker.server.connections.waiting()), (0, 0));
+}
+
+/// Of a process that has ended everything is applied that it had sent, though another one holds its socket and does not read.
+#[test]
+fn requests_of_a_process_that_has_ended_wait_for_no_reader() {
+    let mut broker = ByHand::with_settings(FOUR);
+    let mut deaf = broker.member(2);
+    let asks = [deaf.asks_for_status(4_000), deaf.asks_to_submit(1)].concat();
+    let unsaid = broker.is_asked_until_it_stops(&mut deaf, asks);
+    assert_eq!((unsaid.len(), broker.queued()), (0, 0), "the submission waits");
+    let id = *broker.server.connections.ids().first().expect("it is there");
+    while !broker.server.connections.is_drained(id) {
+        broker.turn_now();
+    }
+    broker.turn_until("the submission", |broker| broker.queued() == 1);
+}
+
+/// Long answers that are not there yet count before more is asked of a provider: a client that has asked for many of them reads late and
+/// gets them all.
+#[test]
+fn long_answers_do_not_end_a_client_that_reads_late() {
+    let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"8MiB\"\n");
+    let mut late = broker.member(2);
+    let member = late.member;
+    let mut message = b"Subject: long\n\n".to_vec();
+    message.resize(1_000_000, b'x');
+    let content = Content::Inline(Blob(message));
+    let draft = late.asks(Request::Draft { member, store: 0, content });
+    broker.say(&mut late, &draft);
+    let Ok(Reply::Opened(object)) = broker.answer(&mut late) else { panic!("a draft") };
+    let save = late.asks(Request::Save { member, object, key: SubmitKey(7) });
+    broker.say(&mut late, &save);
+    let Ok(Reply::Saved(entry)) = broker.answer(&mut late) else { panic!("saved") };
+    let open = late.asks(Request::Open { member, what: Opening::Message(entry) });
+    broker.say(&mut late, &open);
+    let Ok(Reply::Opened(object)) = broker.answer(&mut late) else { panic!("opened") };
+    let read = Request::Read { member, source: ReadSource::Object(object), offset: 0 };
+    let reads: Vec<u8> = (0..50).flat_map(|_| late.asks(read.clone())).collect();
+    broker.say(&mut late, &reads);
+    let figure = |broker: &ByHand| broker.server.connections.waiting();
+    broker.turn_until("two answers", |broker| figure(broker) > 1_500_000);
+    broker.turn_now();
+    assert!(figure(&broker) < 4 << 20, "{} bytes wait", figure(&broker));
+    while late.answered().len() < 50 {
+        broker.turn();
+        late.hear();
+    }
+    assert_eq!((late.goodbye(), broker.members()), (None, 1));
 }

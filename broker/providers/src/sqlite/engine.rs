@@ -372,6 +372,9 @@ impl Engine {
     }
 
     fn failed(&self) -> ProviderError {
+        if let Some(beyond) = fault::beyond_limit(&self.path) {
+            return beyond;
+        }
         let path = self.path.display();
         let text = format!("{path}: writing to the disk failed; check the disk, then start again");
         ProviderError::new(Code::E_DISK_ERROR, text).of_failed_store()

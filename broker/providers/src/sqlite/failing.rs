@@ -65,7 +65,7 @@ fn a_write_that_fails_closes_the_store() {
         for batch in [vec![save(2, large())], vec![save(3, large()), save(4, inline("x"))]] {
             let answers = without_room(&mut fixture, 64 << 10, |fixture| fixture.batch(batch));
             for answer in &answers {
-                assert_eq!(code(answer), Some(Code::E_DISK_ERROR));
+                assert_eq!(code(answer), Some(Code::E_NOT_ENOUGH_DISK));
                 assert_eq!(answer.as_ref().map_err(|error| error.effect), Err(Effect::Nothing));
             }
             is_closed_for_good(&mut fixture);
@@ -81,9 +81,10 @@ fn a_commit_that_fails_closes_the_store_and_may_be_there() {
         for batch in [vec![save(2, inline("x"))], vec![save(3, inline("x")), save(4, inline("x"))]]
         {
             let answers = without_room(&mut fixture, 0, |fixture| fixture.batch(batch));
-            assert_eq!(code(&answers[0]), Some(Code::E_DISK_ERROR));
-            let effect = answers[0].as_ref().map_err(|error| error.effect);
-            assert_eq!(effect, Err(Effect::Unknown));
+            assert_eq!(code(&answers[0]), Some(Code::E_NOT_ENOUGH_DISK));
+            let error = answers[0].as_ref().expect_err("it failed");
+            assert_eq!(error.effect, Effect::Unknown);
+            assert!(error.message.contains("ulimit -f"), "{error}");
             is_closed_for_good(&mut fixture);
         }
     });
@@ -106,7 +107,7 @@ fn an_address_book_that_failed_changes_nothing_more() {
         setrlimit(Resource::Fsize, Rlimit { current: Some(0), ..before }).expect("less is allowed");
         let failed = act(add("bob"));
         setrlimit(Resource::Fsize, before).expect("the limit of before");
-        assert_eq!(code(&failed), Some(Code::E_DISK_ERROR));
+        assert_eq!(code(&failed), Some(Code::E_NOT_ENOUGH_DISK));
         assert_eq!(code(&act(add("bob"))), Some(Code::E_DISK_ERROR));
         act(AddressAction::Resolve { name: "anna".to_owned() }).expect("she is found");
         book.logon().expect("it logs on again");
@@ -146,7 +147,7 @@ fn a_store_that_cannot_be_written_anew_is_as_it_was() {
         setrlimit(Resource::Fsize, limit).expect("less is allowed");
         let opened = fixture.store.logon();
         setrlimit(Resource::Fsize, before).expect("the limit of before");
-        assert_eq!(opened.expect_err("it failed").code, Code::E_DISK_ERROR);
+        assert_eq!(opened.expect_err("it failed").code, Code::E_NOT_ENOUGH_DISK);
         fixture.store.logon().expect("it opens");
         assert_eq!(fixture.content(1), large);
     });

@@ -1,0 +1,130 @@
+//! Where a broker is: its socket, its data, its settings and profiles; and why it does not start there.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use sundown_providers::Registry;
+use sundown_providers::runtime::{BootId, Runtime};
+
+use crate::metrics::Listen;
+use crate::settings::{self, Accounts, KnownKinds, Loaded, Places};
+use crate::socket::{PassedError, PlaceError};
+use crate::tickets;
+
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locations {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Settings files, a later one wins.
+    pub settings: Vec<PathBuf>,
+    /// The one of them that must be there, if one must: it was asked for.
+    pub required: Option<PathBuf>,
+    /// Folders with profiles, an earlier one wins.
+    pub profiles: Vec<PathBuf>,
+    /// What `~` means in a profile.
+    pub home: Option<PathBuf>,
+    /// A directory of the broker's own that lasts as long as the machine runs, if a service manager made one
+    /// (`RUNTIME_DIRECTORY`); the socket's otherwise.
+    pub runtime: Option<PathBuf>,
+}
+
+impl Locations {
+    pub(super) fn load_settings(&self) -> Result<Loaded, settings::SettingsError> {
+        settings::require(self.required.as_deref())?;
+        settings::load_settings(&self.settings, &Accounts::system())
+    }
+
+    /// Where things for the next broker may be kept, the best place first.
+    pub(super) fn runtime_directories(&self) -> Vec<PathBuf> {
+        let sockets = self.socket.parent().map(PathBuf::from);
+        self.runtime.iter().cloned().chain(sockets).chain([self.data.clone()]).collect()
+    }
+
+    /// The place that `[metrics]` means.
+    pub(super) fn metrics(&self, listen: &Listen) -> Listen {
+        let name = self.socket.file_name().unwrap_or_default().to_string_lossy();
+        listen.of_broker(&self.runtime_directories()[0], &name)
+    }
+}
+
+/// Why a broker does not start.
+#[derive(Debug)]
+pub enum StartupError {
+    /// The settings are wrong.
+    Settings(settings::SettingsError),
+    /// Its place is not to be had.
+    Place(PlaceError),
+    /// The system refused something it cannot do without.
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(error) => error.fmt(f),
+            Self::Place(error) => error.fmt(f),
+            Self::System { what, error } => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartupError {}
+
+impl From<PlaceError> for StartupError {
+    fn from(error: PlaceError) -> Self {
+        Self::Place(error)
+    }
+}
+
+impl From<PassedError> for StartupError {
+    fn from(error: PassedError) -> Self {
+        Self::Place(PlaceError::Passed(error))
+    }
+}
+
+/// What the system has refused, as why a broker does not start.
+pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartupError {
+    move |error| StartupError::System { what, error }
+}
+
+/// Where providers may keep what the next broker needs after a crash.
+pub(super) fn runtime(locations: &Locations) -> Runtime {
+    let name = locations.socket.file_name().unwrap_or_default();
+    Runtime {
+        directories: locations.runtime_directories(),
+        name: name.to_string_lossy().into_owned(),
+        boot: BootId::parse(&tickets::boot_id()),
+    }
+}
+
+/// Where profiles are, and what they may name.
+pub fn places(locations: &Locations, registry: &Registry) -> Places {
+    let names = |mut names: Vec<String>| {
+        names.sort_unstable();
+        names
+    };
+    let kinds = KnownKinds {
+        stores: names(registry.stores.keys().cloned().collect()),
+        transports: names(registry.transports.keys().cloned().collect()),
+        address_books: names(registry.address_books.keys().cloned().collect()),
+    };
+    let uid = rustix::process::geteuid().as_raw();
+    Places {
+        folders: locations.profiles.clone(),
+        data: locations.data.clone(),
+        home: locations.home.clone(),
+        user: Accounts::system().name(uid).unwrap_or_else(|| uid.to_string()),
+        hostname: rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
+        kinds,
+        accounts: Accounts::system(),
+    }
+}
