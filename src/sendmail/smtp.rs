@@ -441,7 +441,7 @@ mod tests {
             ("RCPT TO:<a@>", "501 5.1.3 that is not an address: what stands behind the @"),
             ("RCPT TO:<a@b..c>", "501 5.1.3 that is not an address: what stands behind the @"),
             ("RCPT TO:<a@b@c>", "501 5.1.3 that is not an address: it has a space"),
-            ("RCPT TO:<\"a\"b\"@c>", "501 5.1.3"),
+            ("RCPT TO:<\"a\"b\"@c>", "501 5.5.4"),
             ("RCPT TO:<\"\">", "501 5.1.3 that is not an address: it is empty"),
             ("RCPT TO:<a@b,c@d>", "501 5.1.3 that is more than one"),
             ("RCPT TO:<a@b> NOTIFY=NEVER", "555 5.5.4"),

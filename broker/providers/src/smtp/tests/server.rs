@@ -83,11 +83,12 @@ impl Server {
         self.transcripts.iter().map(|t| t.lock().expect("a lock").clone()).collect()
     }
 
-    /// Waits until the nth connection was told something like that.
+    /// Waits until the nth connection was told a line that begins so; of the dot, that line alone.
     pub(super) fn wait_for(&self, connection: usize, line: &str) {
         let told = || {
             let lines = self.transcripts[connection].lock().expect("a lock");
-            lines.iter().any(|l| l.starts_with(line))
+            let is_it = |l: &String| if line == "." { l == line } else { l.starts_with(line) };
+            lines.iter().any(is_it)
         };
         while !told() {
             thread::yield_now();
