@@ -44,6 +44,7 @@ fn examine(context: &Context) -> Vec<Finding> {
         Ok(answer) => broker::answers(&answer.status),
         Err(error) => places::socket(&context.paths, error),
     });
+    findings.extend(places::unused_runtime(&context.paths));
     findings.extend(places::runtime(&context.paths));
     findings.extend(places::data(&context.paths));
     findings.push(of_settings(settings));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access, statfs, statvfs};
 use sundown_client::Error;
-use sundown_client::paths::{Paths, Whose};
+use sundown_client::paths::{Environment, Paths, Whose};
 use sundown_client::socket::{Credentials, connect_within};
 
 use super::finding::Finding;
@@ -52,6 +52,19 @@ pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
         Ok(found) => wrong("socket", directory, &found, mode, owner)
             .unwrap_or_else(|| Finding::ok("socket", closed(directory, &found))),
     }
+}
+
+/// A runtime directory that the environment names and that does not count, where a socket was not asked for.
+pub(super) fn unused_runtime(paths: &Paths) -> Option<Finding> {
+    paths.host_socket.as_ref().filter(|_| paths.whose == Whose::Own)?;
+    let directory = Environment::of_this_process().unused_runtime_directory()?;
+    let text = format!(
+        "XDG_RUNTIME_DIR is {}, which counts as unset: it must be there and be yours, and only you may write to it; the socket is {}",
+        directory.display(),
+        paths.socket.display()
+    );
+    let advice = "after a logout nothing: mail goes out all the same. Else set it as a login does, or unset it";
+    Some(Finding::warning("runtime", text, advice))
 }
 
 /// Whether what a broker keeps beside its socket outlives it and not the machine: only then it is known after a crash of the broker

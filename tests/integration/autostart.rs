@@ -224,8 +224,11 @@ fn a_limit_for_files_does_not_end_a_broker() {
 #[test]
 fn a_broker_that_was_started_with_another_environment_is_found() {
     let home = Home::new();
+    let another = home.path("another");
+    fs::create_dir(&another).expect("made");
+    fs::set_permissions(&another, Permissions::from_mode(0o700)).expect("changed");
     let mut job = home.bare(&["send", "--to", "anna@localhost"]);
-    job.env("XDG_RUNTIME_DIR", home.path("another"));
+    job.env("XDG_RUNTIME_DIR", another);
     run(job, "hi\n").ok();
     let [broker] = home.brokers()[..] else { panic!("one was started") };
     let listens = std::fs::read_to_string(home.data().join("broker.lock")).expect("it has a lock");
