@@ -11,6 +11,7 @@ use sundown_daemon::{Locations, Options, PassedError, Registry, Server, Starting
 use crate::cli::{Context, ServeArguments};
 
 pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
+    sundown_daemon::take_umask();
     let detached = match arguments.detached.then(sundown_daemon::detach).transpose() {
         Ok(detached) => detached,
         Err(error) => return fail(arguments, &format!("cannot leave the terminal: {error}")),

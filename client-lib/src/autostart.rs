@@ -8,14 +8,15 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, openat};
+use rustix::fs::FlockOperation;
 
 use crate::error::Error;
+use crate::files::{make_directories, open_private};
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
@@ -77,14 +78,15 @@ pub(crate) fn start(
     let data = &paths.data;
     let directory = open_directory(data).map_err(|e| cannot("use the data directory", data, e))?;
     let lock_path = data.join(LOCK_FILE);
-    let lock = open(&directory, LOCK_FILE).map_err(|e| cannot("open", &lock_path, e))?;
+    let lock = open_private(&directory, LOCK_FILE).map_err(|e| cannot("open", &lock_path, e))?;
     let turn = wait_for_turn(&lock, Instant::now() + PATIENCE);
     turn.map_err(|e| e.unwrap_or_else(|e| cannot("lock", &lock_path, e)))?;
     if running() {
         return Ok(());
     }
     let log_path = data.join(LOG_FILE);
-    let log = open(&directory, LOG_FILE).map_err(|e| cannot("open the log file", &log_path, e))?;
+    let log = open_private(&directory, LOG_FILE)
+        .map_err(|e| cannot("open the log file", &log_path, e))?;
     spawn(program, paths, log).map_err(NotStarted::Failed).and_then(|said| {
         if said.trim_end() == READY {
             return Ok(());
@@ -182,7 +184,7 @@ fn read_word(mut output: impl AsFd + Read, until: Instant) -> Result<String, Err
 /// Opens the data directory, made if it is not there. A broker refuses one that is another user's or that others may write to; so does
 /// this, as what is opened in it may be a link of theirs.
 fn open_directory(data: &Path) -> io::Result<OwnedFd> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+    make_directories(data, 0o700)?;
     let user = rustix::process::geteuid().as_raw();
     let (named, directory) = (fs::symlink_metadata(data)?, File::open(data)?);
     let found = directory.metadata()?;
@@ -198,11 +200,6 @@ fn open_directory(data: &Path) -> io::Result<OwnedFd> {
         return Ok(directory.into());
     };
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
-}
-
-fn open(directory: impl AsFd, name: &str) -> io::Result<File> {
-    let flags = OFlags::APPEND | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    Ok(openat(directory, name, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 fn last_line(log: &PathBuf) -> String {
@@ -230,7 +227,7 @@ mod tests {
     fn a_program_that_starts_a_broker_for_ever_is_not_waited_for_so_long() {
         let directory = tempfile::tempdir().expect("a directory");
         let data = open_directory(directory.path()).expect("opened");
-        let open = || open(&data, LOCK_FILE).expect("opened");
+        let open = || open_private(&data, LOCK_FILE).expect("opened");
         let (other, lock) = (open(), open());
         rustix::fs::flock(&other, FlockOperation::LockExclusive).expect("locked");
         let Err(Ok(error)) = wait_for_turn(&lock, Instant::now()) else { panic!("it is locked") };
@@ -247,7 +244,7 @@ mod tests {
         let (data, elsewhere) = (root.path().join("data"), root.path().join("elsewhere"));
         let directory = open_directory(&data).expect("made");
         symlink(&elsewhere, data.join(LOG_FILE)).expect("linked");
-        open(&directory, LOG_FILE).expect_err("a link");
+        open_private(&directory, LOG_FILE).expect_err("a link");
         assert!(!elsewhere.exists());
         fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("changed");
         let error = open_directory(&data).expect_err("open to others");

@@ -43,6 +43,7 @@
 //! | `IMAPIClientShutdown` | [`Session::client_shutdown`], [`Mapi::shut_down`] |
 //! | an external reference | [`Folder::grant`], [`OpenMessage::grant`], [`Mapi::redeem`] |
 
+pub mod files;
 pub mod paths;
 pub mod socket;
 

@@ -11,7 +11,7 @@
 //!                                           or ~/.config/sundown/config.toml
 //! ```
 //!
-//! A runtime directory counts if it is the user's and others may not write there. For root, neither XDG directories nor a HOME of
+//! A runtime directory counts if it is there and the user's, who may make files in it and others may not. After a logout it is gone. For root, neither XDG directories nor a HOME of
 //! another user count. With raised privileges no variable does.
 //!
 //! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` or a directory service has for the user: jobs of a service
@@ -31,6 +31,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,10 @@ pub enum Why {
     Anothers,
     /// It names a runtime directory in which others may write.
     Shared,
+    /// It names a runtime directory that is not there, as after a logout.
+    Missing,
+    /// It names a runtime directory in which this user can make nothing.
+    Unusable,
 }
 
 impl fmt::Display for Ignored {
@@ -156,6 +161,8 @@ impl fmt::Display for Ignored {
             Why::Relative => "it is not an absolute path",
             Why::Anothers => "the directory is another user's",
             Why::Shared => "others may write to the directory",
+            Why::Missing => "the directory is not there, as after a logout",
+            Why::Unusable => "nothing can be made in the directory",
         };
         write!(f, "{} does not count: {why}", self.variable)
     }
@@ -431,18 +438,19 @@ impl Environment<'_> {
         if self.uid == 0 && anothers() { Err(Why::Anothers) } else { Ok(Some(path)) }
     }
 
-    /// `$XDG_RUNTIME_DIR`, unless others can make sockets there: mail would go to whoever was first.
+    /// `$XDG_RUNTIME_DIR`, if it counts.
     fn runtime_directory(&self) -> Option<PathBuf> {
         self.runtime_counts().ok()?
     }
 
     fn runtime_counts(&self) -> Result<Option<PathBuf>, Why> {
         let Some(path) = self.directory_counts(RUNTIME)? else { return Ok(None) };
-        match std::fs::metadata(&path) {
-            Ok(found) if found.uid() != self.uid => Err(Why::Anothers),
-            Ok(found) if found.mode() & 0o022 != 0 => Err(Why::Shared),
-            // A broker makes it where it is not there.
-            Ok(_) | Err(_) => Ok(Some(path)),
+        let Ok(found) = std::fs::metadata(&path) else { return Err(Why::Missing) };
+        match found {
+            found if found.uid() != self.uid => Err(Why::Anothers),
+            found if found.mode() & 0o022 != 0 => Err(Why::Shared),
+            found if self.is_for_sockets(&path, &found) => Ok(Some(path)),
+            _ => Err(Why::Unusable),
         }
     }
 
@@ -460,7 +468,18 @@ impl Environment<'_> {
         let path = self.run.join("user").join(self.uid.to_string());
         // A link could lead into somebody else's directory, so it is not followed.
         let found = std::fs::symlink_metadata(&path).ok()?;
-        (found.is_dir() && found.uid() == self.uid).then_some(path)
+        self.is_for_sockets(&path, &found).then_some(path)
+    }
+
+    /// Whether the user can make sockets in a directory and others cannot: mail would go to whoever was first. The directory itself is
+    /// for the system to make: one that a broker made would stay behind a logout, or could not be made at all.
+    fn is_for_sockets(&self, path: &Path, found: &Metadata) -> bool {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let use_it = Access::WRITE_OK | Access::EXEC_OK;
+        found.is_dir()
+            && found.uid() == self.uid
+            && found.mode() & 0o022 == 0
+            && accessat(CWD, path, use_it, AtFlags::EACCESS).is_ok()
     }
 }
 
@@ -521,8 +540,8 @@ mod tests {
     fn sockets_and_data_are_where_the_table_says() {
         let cases: &[(Variables, &str, &str)] = &[
             (
-                &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r"), ("XDG_DATA_HOME", "/d")],
-                "/r/sundown/broker.sock",
+                &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/nonexistent/r"), ("XDG_DATA_HOME", "/d")],
+                "/d/sundown/run/broker.sock",
                 "/d/sundown",
             ),
             (
@@ -633,9 +652,9 @@ mod tests {
         assert_eq!(none.ignored(), []);
     }
 
-    /// What others may write to does not count as a runtime directory, nor what is not the user's.
+    /// What others may write to does not count as a runtime directory, nor what is not the user's, or not there.
     #[test]
-    fn a_shared_runtime_directory_does_not_count() {
+    fn a_runtime_directory_that_is_shared_or_gone_does_not_count() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().expect("a directory");
         let runtime = root.path().join("r");
@@ -661,7 +680,11 @@ mod tests {
             assert_eq!(found(user + 1), None, "it is another user's");
         }
         std::fs::remove_dir(&runtime).expect("removed");
-        assert!(found(user).is_some(), "a broker makes it");
+        assert_eq!(found(user), None, "it is gone, as after a logout");
+        std::fs::write(&runtime, "").expect("written");
+        std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o700))
+            .expect("changed");
+        assert_eq!(found(user), None, "it is a file");
     }
 
     /// After `sudo -E` root has the variables of another user.

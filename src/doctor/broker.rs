@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a message may be tried again and again before somebody should look at it.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// What a store says of a message that is damaged, which it shows as unknown.
+const DAMAGED: &str = "the message is damaged in the store and is not sent";
+
 /// What a broker says.
 pub(super) struct Answer {
     pub(super) status: Status,
@@ -158,9 +161,13 @@ fn wait(count: usize) -> String {
 }
 
 fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
+    let (damaged, rows): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_damaged(row));
     let of = |state| rows.iter().filter(move |row| row.state == state);
     let oldest = |state| of(state).min_by_key(|row| row.submitted);
     let mut findings = Vec::new();
+    if let Some(row) = damaged.iter().min_by_key(|row| row.submitted) {
+        findings.push(of_damaged(row, damaged.len()));
+    }
     if let Some(row) = oldest(SubmissionState::Unknown) {
         let count = of(SubmissionState::Unknown).count();
         let text = format!("{} and may have gone out already: nobody knows", wait(count));
@@ -196,6 +203,21 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn is_damaged(row: &QueueRow) -> bool {
+    row.state == SubmissionState::Unknown && row.last_error.as_deref() == Some(DAMAGED)
+}
+
+/// Damaged messages, of which the store changes nothing until they are old: every verb of `queue` is refused.
+fn of_damaged(row: &QueueRow, count: usize) -> Finding {
+    let are = if count == 1 { "1 message is".to_owned() } else { format!("{count} messages are") };
+    let (entry, profile) = (&row.entry, &row.profile);
+    let text =
+        format!("{are} damaged in the store and not sent, the oldest {entry} of profile {profile}");
+    let advice = "look at the disk; \"A damaged store\" in docs/operations.md says how to save what can be read, or restore a backup. What \
+                  is left is given up five days after it was submitted, and a notification in the Inbox says so";
+    Finding::problem("queue", text, advice)
 }
 
 #[cfg(test)]
@@ -242,5 +264,30 @@ mod tests {
         assert!(found[2].message.ends_with(": 450 later"), "{found:?}");
         assert_eq!(of_rows(&rows[3..], at(3600)).pop().expect("deferred").health, Health::Ok);
         assert_eq!(of_rows(&rows[5..], at(3600)), []);
+    }
+
+    /// No verb of `queue` does anything to it.
+    #[test]
+    fn what_is_damaged_is_told_apart_from_what_may_have_gone_out() {
+        use SubmissionState::Unknown;
+        let damaged = |entry, submitted| QueueRow {
+            last_error: Some(DAMAGED.into()),
+            ..row(entry, Unknown, submitted)
+        };
+        let found = of_rows(
+            &[damaged(1, 2000), row(2, Unknown, 3000), damaged(3, 1000)],
+            SystemTime::now(),
+        );
+        let [lost, doubtful] = &found[..] else { panic!("two findings: {found:?}") };
+        assert_eq!((lost.health, doubtful.health), (Health::Problem, Health::Problem));
+        assert!(lost.message.starts_with("2 messages are damaged"), "{lost:?}");
+        assert!(lost.message.contains(&format!("{:040x}", 3)), "{lost:?}");
+        let advice = |finding: &Finding| finding.advice.clone().expect("advice");
+        assert!(!advice(lost).contains("sundown queue"), "{lost:?}");
+        assert!(doubtful.message.starts_with("1 message waits"), "{doubtful:?}");
+        assert!(
+            advice(doubtful).contains(&format!("sundown queue retry {:040x}", 2)),
+            "{doubtful:?}"
+        );
     }
 }

@@ -139,7 +139,7 @@ fn wrong(
 /// Variables that are set and do not count.
 pub(super) fn ignored() -> Vec<Finding> {
     let ignored = Environment::of_this_process().ignored();
-    let advice = "unset it, or say by an option what it was meant to say";
+    let advice = "unset it, or say by an option what it was meant to say; after a logout nothing: mail goes out all the same";
     ignored.iter().map(|one| Finding::warning("environment", one.to_string(), advice)).collect()
 }
 

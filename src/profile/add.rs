@@ -2,10 +2,11 @@
 
 use std::fs::Permissions;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use sundown_client::files::make_directories;
 use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
 use sundown_daemon::Profile;
@@ -77,7 +78,7 @@ fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
     };
     let cannot = |error| cannot_make(file, &error);
     let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).map_err(cannot)?;
+    make_directories(folder, folder_mode).map_err(cannot)?;
     let made = std::fs::File::options().write(true).create_new(true).mode(mode).open(file);
     let mut made = made.map_err(cannot)?;
     let written = made.write_all(content.as_bytes());

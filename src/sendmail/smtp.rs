@@ -443,7 +443,7 @@ mod tests {
             ("RCPT TO:<a@b@c>", "501 5.1.3 that is not an address: it has a space"),
             ("RCPT TO:<\"a\"b\"@c>", "501 5.5.4"),
             ("RCPT TO:<\"\">", "501 5.1.3 that is not an address: it is empty"),
-            ("RCPT TO:<a@b,c@d>", "501 5.1.3 that is more than one"),
+            ("RCPT TO:<a@b,c@d>", "501 5.1.3 that is not an address"),
             ("RCPT TO:<a@b> NOTIFY=NEVER", "555 5.5.4"),
             ("RCPT TO:<@x,@y:a@b>", "250 2.1.5"),
             ("RCPT TO:<j\u{fc}rgen@b>", "250 2.1.5"),

@@ -29,6 +29,8 @@ pub(super) type Trouble = String;
 impl Stage {
     /// Starts a broker in a fresh directory and waits until its socket accepts.
     pub(super) fn set() -> Result<Self, Trouble> {
+        // What the stage is made of is for this process and its children, whatever the umask.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let program = std::env::current_exe().map_err(|e| format!("which program is this: {e}"))?;
         let home = new_home().map_err(|e| format!("cannot make a directory: {e}"))?;
         let config = home.join("config.toml");

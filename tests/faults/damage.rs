@@ -169,6 +169,39 @@ fn a_damaged_message_holds_up_no_other() {
     }
 }
 
+/// A message whose envelope is damaged: no verb of `queue` is for it, and the doctor says what is. Nothing of it goes out.
+///
+/// design §3.18, §10
+#[test]
+fn the_doctor_has_advice_for_a_damaged_message() {
+    let home = Home::new();
+    home.profile("work", "");
+    let mut broker = home.serve();
+    let (mut owner, entries) = submitted(&home, "work", &["damaged"]);
+    owner.ok("logoff session=1");
+    broker.terminate();
+    let store = rusqlite::Connection::open(place(&home, "work", "store.db")).expect("opened");
+    let changed = store.execute("UPDATE message SET envelope_from = 'evil@localhost'", []);
+    assert_eq!(changed.expect("changed"), 1);
+    drop(store);
+    let _broker = home.serve();
+    let mut command = home.command(&["doctor", "--json", "--profile", "work"]);
+    command.env("PATH", home.path("bin"));
+    let found = run(command, "").exits(1).json();
+    let of_queue = |f: &&Value| f["check"] == "queue" && f["status"] == "problem";
+    let found: Vec<_> = found.as_array().expect("an array").iter().filter(of_queue).collect();
+    let [finding] = found[..] else { panic!("one problem: {found:?}") };
+    let message = finding["message"].as_str().expect("text");
+    assert!(message.contains("damaged") && message.contains(&entries[0]), "{finding}");
+    let advice = finding["advice"].as_str().expect("text");
+    assert!(advice.contains(PAGE) && !advice.contains("sundown queue"), "{finding}");
+    for verb in ["hold", "release", "retry", "abort"] {
+        let refused = home.run(&["queue", verb, &entries[0], "--json"]).exits(1).json();
+        assert_eq!(refused["error"]["code"], "MAPI_E_CORRUPT_STORE", "{verb}");
+    }
+    assert_eq!(home.maildir("work").count(), 0);
+}
+
 /// A log that was damaged while no broker ran hides messages that were acknowledged: it is kept, and status and doctor say so
 /// until somebody has taken it away.
 ///

@@ -1,7 +1,8 @@
 //! A broker is started when none runs, once, and left alone when nobody wants one.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Broker, Home, Shell, left, run};
+use crate::harness::{Broker, Home, Shell, left, run, under_umask};
 
 /// Ends the broker that clients started in a home.
 struct StopAtEnd<'a>(&'a Home);
@@ -54,6 +55,55 @@ fn ten_at_once_start_one_broker() {
     assert!((0..10).all(|n| subjects.get(&n.to_string()) == Some(&1)), "{subjects:?}");
     let log = std::fs::read_to_string(home.data().join("broker.log")).expect("it logs to a file");
     assert_eq!(log.matches(": ready").count(), 1, "{log}");
+}
+
+/// Everything below a directory, and itself.
+fn all_in(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        if fs::symlink_metadata(path).expect("there").is_dir() {
+            let entries: Vec<_> = fs::read_dir(path).expect("there").map(Result::unwrap).collect();
+            found.extend(entries.iter().map(fs::DirEntry::path));
+        }
+        next += 1;
+    }
+    found
+}
+
+/// What a program and a broker make has the modes that it should have, whatever the umask; what was there keeps its own.
+///
+/// design §8
+#[test]
+fn no_umask_makes_what_cannot_be_used() {
+    let mode =
+        |path: &Path| fs::symlink_metadata(path).expect("there").permissions().mode() & 0o777;
+    let umasks = ["0177", "0277", "0777", "0000"];
+    for (umask, serve) in umasks.into_iter().flat_map(|umask| [(umask, false), (umask, true)]) {
+        let home = Home::new();
+        let _stop = StopAtEnd(&home);
+        let there = home.path(".local");
+        fs::create_dir(&there).expect("made");
+        fs::set_permissions(&there, Permissions::from_mode(0o711)).expect("changed");
+        let in_foreground = home.command(&["serve", "--log-format", "json"]);
+        let _broker = serve.then(|| {
+            let broker = Broker::spawn(under_umask(umask, &in_foreground));
+            broker.log_line("the broker is ready", |line| line["message"] == "ready");
+            broker
+        });
+        let send = home.bare(&["send", "--to", "anna@localhost", "--wait=60"]);
+        run(under_umask(umask, &send), "hi\n").ok();
+        let add = home.bare(&["profile", "add", "work", "--kind", "maildir"]);
+        run(under_umask(umask, &add), "").ok();
+        assert_eq!(home.maildir("default").count(), 1);
+        for path in [".local/share", ".config", "run/sundown"].map(|made| home.path(made)) {
+            for path in all_in(&path) {
+                let should = if path.is_dir() { 0o700 } else { 0o600 };
+                assert_eq!(mode(&path), should, "{} under {umask}, {serve}", path.display());
+            }
+        }
+        assert_eq!(mode(&there), 0o711);
+    }
 }
 
 /// So do ten shells, and they share one session.
@@ -177,8 +227,11 @@ fn a_limit_for_files_does_not_end_a_broker() {
 #[test]
 fn a_broker_that_was_started_with_another_environment_is_found() {
     let home = Home::new();
+    let another = home.path("another");
+    fs::create_dir(&another).expect("made");
+    fs::set_permissions(&another, Permissions::from_mode(0o700)).expect("changed");
     let mut job = home.bare(&["send", "--to", "anna@localhost"]);
-    job.env("XDG_RUNTIME_DIR", home.path("another"));
+    job.env("XDG_RUNTIME_DIR", another);
     run(job, "hi\n").ok();
     let [broker] = home.brokers()[..] else { panic!("one was started") };
     let listens = std::fs::read_to_string(home.data().join("broker.lock")).expect("it has a lock");

@@ -41,6 +41,35 @@ fn only(findings: &[Value], check: &str, status: &str, words: &[&str]) {
     }
 }
 
+/// A runtime directory that is gone after a logout counts as unset, and that is said.
+///
+/// design §8
+#[test]
+fn a_runtime_directory_that_is_gone_is_named() {
+    let home = Home::new();
+    fs::create_dir_all(home.data()).expect("made");
+    let gone = home.path("gone");
+    let mut command = home.command(&["doctor", "--json"]);
+    command.env("PATH", home.path("bin")).env("XDG_RUNTIME_DIR", &gone);
+    let findings = run(command, "").json();
+    let findings = findings.as_array().expect("an array");
+    let gone = gone.to_str().expect("text");
+    let said = |check, is, words: &str| {
+        about(findings, check).iter().any(|(status, m)| *status == is && m.contains(words))
+    };
+    assert!(
+        said(
+            "environment",
+            "warning",
+            "XDG_RUNTIME_DIR does not count: the directory is not there"
+        ),
+        "{findings:#?}"
+    );
+    for check in ["socket", "broker"] {
+        assert!(about(findings, check).iter().all(|(_, m)| !m.contains(gone)), "{findings:#?}");
+    }
+}
+
 /// In an empty home and beside a broker that works everything is in order; nothing is started, made or joined.
 ///
 /// design §8

@@ -476,6 +476,28 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
+/// What is left running after a logout has a runtime directory that is gone, and that only the system can make: a broker is started
+/// without one.
+///
+/// design §8
+#[test]
+fn mail_is_taken_after_a_logout() {
+    let home = Home::new();
+    let _stop = StopAtEnd(&home, home.data().join("run/broker.sock"));
+    for program in ["sendmail", "sundown"] {
+        let places = [(home.path("run"), "/run")];
+        let Some(mut command) = within(&places, home.link(program)) else { return };
+        command.env("HOME", home.as_ref()).env("XDG_RUNTIME_DIR", "/run/user/0");
+        match program {
+            "sendmail" => command.arg("anna@localhost"),
+            _ => command.args(["send", "--to", "anna@localhost"]),
+        };
+        run(command, "hi\n").ok();
+    }
+    assert!(home.data().join("run/broker.sock").exists());
+    assert!(!home.path("run/user").exists());
+}
+
 /// cron starts jobs with HOME, LOGNAME, PATH and SHELL, service managers with less: a broker is started all the same, and it
 /// is the one that the user's settings are for.
 ///

@@ -1,5 +1,5 @@
 //! A broker in the background serves every program of its user, so it keeps nothing of the state of the program that started it:
-//! terminal, descriptors, directory, umask, signals, limits, priorities.
+//! terminal, descriptors, directory, signals, limits, priorities. In the foreground it keeps all of that but the umask.
 //!
 //! What only a privileged process can undo stays for other users, and the log says so: a hard limit takes `CAP_SYS_RESOURCE`, a nice value
 //! `CAP_SYS_NICE`. What no process can undo stays in any case: the control group, namespaces, `no_new_privs`.
@@ -29,10 +29,15 @@ pub struct Detached {
     kept: Vec<String>,
 }
 
+/// Gives this process the umask of a broker, in the foreground too: with another one files that it makes, `SQLite` makes and providers
+/// make could not be used by itself, or be read by others.
+pub fn take_umask() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
 /// Leaves the terminal and the state of the program that started this process: the first thing a broker does in the background.
 pub fn detach() -> io::Result<Detached> {
     platform::close_inherited()?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // One that leads its session already has nothing to leave.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/")?;

@@ -49,7 +49,7 @@ mod readiness;
 mod refusals;
 mod turns;
 
-pub use detach::{Detached, detach, let_go_of_output};
+pub use detach::{Detached, detach, let_go_of_output, take_umask};
 pub use readiness::Starting;
 pub use server::{Locations, Options, Server, StartupError, places};
 pub use service::{Passed, take_passed};

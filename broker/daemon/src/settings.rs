@@ -39,8 +39,8 @@ pub use value::valid_name;
 use crate::metrics::Listen;
 use source::Source;
 use value::{
-    Behavior, BufferSize, BusyPoll, Count, Disabled, Grace, LingerTime, ListenPlace, PositiveTime,
-    SharedLogoffWord, Size, Spelled,
+    Behavior, BufferSize, BusyPoll, Count, Disabled, Grace, GroupName, LingerTime, ListenPlace,
+    PositiveTime, SharedLogoffWord, Size, Spelled,
 };
 
 /// What the settings files say.
@@ -144,7 +144,7 @@ struct LimitsSection {
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [socket]")]
 struct SocketSection {
-    group: Option<Spanned<String>>,
+    group: Option<Spanned<Spelled<GroupName>>>,
     busy_poll: Option<Spelled<BusyPoll>>,
 }
 
@@ -228,16 +228,16 @@ fn set<T>(target: &mut T, value: Option<T>) {
 }
 
 fn find_group(
-    name: &Spanned<String>,
+    group: &Spanned<Spelled<GroupName>>,
     source: &Source,
     accounts: &Accounts,
 ) -> Result<Group, SettingsError> {
-    let at = |message| source.error(name.span(), message);
-    match accounts.gid(name.get_ref()) {
-        Ok(Some(gid)) => Ok(Group { name: name.get_ref().clone(), gid }),
+    let at = |message| source.error(group.span(), message);
+    let name = &group.get_ref().0;
+    match accounts.gid(name) {
+        Ok(Some(gid)) => Ok(Group { name: name.clone(), gid }),
         Ok(None) => Err(at(format!(
-            "there is no group {:?}, neither in {} nor in a directory service of the system",
-            name.get_ref(),
+            "there is no group {name:?}, neither in {} nor in a directory service of the system",
             accounts.group.display()
         ))),
         Err(error) => Err(at(error.to_string())),
@@ -368,6 +368,14 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_named_or_numbered() {
+        for (written, name, gid) in [("\"mail\"", "mail", 8), ("8", "8", 8), ("\"8\"", "8", 8)] {
+            let loaded = load(&[&format!("[socket]\ngroup = {written}")]).expect(written);
+            assert_eq!(loaded.socket_group, Some(Group { name: name.into(), gid }), "{written}");
+        }
+    }
+
+    #[test]
     fn a_later_file_overrides_key_by_key() {
         let loaded = load(&[
             "[shutdown]\nlinger = \"off\"\nshared_logoff = \"deny\"\n[limits]\nmembers = 3\n",
@@ -425,6 +433,8 @@ mod tests {
             ("[limits]\nmessage = \"1 MB\"", (2, 11), "limits.message", &["1 MB", "MiB"]),
             ("[limits]\noutbox_bytes = 7", (2, 16), "limits.outbox_bytes", &["7", "\"1MiB\""]),
             ("[socket]\ngroup = \"male\"", (2, 9), "socket.group", &["male", "group"]),
+            ("[socket]\ngroup = -1", (2, 9), "socket.group", &["-1", "a group's name or number"]),
+            ("[socket]\ngroup = 4294967295", (2, 9), "socket.group", &["4294967295"]),
             (
                 "[metrics]\nlisten = \"0.0.0.0:9464\"",
                 (2, 10),

@@ -218,6 +218,15 @@ pub(crate) fn run(mut command: Command, input: impl AsRef<[u8]>) -> Ran {
     Ran { status, output: output.all().join("\n"), errors: errors.all().join("\n") }
 }
 
+/// The same command, as a program starts it that has this umask.
+pub(crate) fn under_umask(umask: &str, command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "umask \"$0\"; exec \"$@\"", umask]).arg(command.get_program());
+    shell.args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
 /// The command under test; another release of it with `SUNDOWN_TEST_BINARY`.
 pub(crate) fn binary() -> PathBuf {
     let other = std::env::var_os("SUNDOWN_TEST_BINARY").map(PathBuf::from);

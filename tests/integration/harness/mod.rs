@@ -30,7 +30,7 @@ use serde_json::Value;
 
 pub(crate) use broker::Broker;
 pub(crate) use copies::{Copies, carry_out_if_asked};
-pub(crate) use home::{Home, Ran, binary, run};
+pub(crate) use home::{Home, Ran, binary, run, under_umask};
 pub(crate) use lines::Lines;
 pub(crate) use maildir::Maildir;
 pub(crate) use shell::{Shell, says};

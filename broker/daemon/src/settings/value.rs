@@ -433,6 +433,22 @@ impl Spelling for User {
     }
 }
 
+/// A group by name or by number, as a user.
+pub(super) enum GroupName {}
+
+impl Spelling for GroupName {
+    type Value = String;
+    const EXPECTED: &'static str = "a group's name or number";
+
+    fn text(text: &str) -> Option<String> {
+        User::text(text)
+    }
+
+    fn integer(number: i64) -> Option<String> {
+        User::integer(number)
+    }
+}
+
 /// Whether a text can name a profile or a provider: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first of them not a dot. Such
 /// names are also those of files and directories.
 pub fn valid_name(text: &str) -> bool {

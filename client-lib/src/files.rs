@@ -1,0 +1,95 @@
+//! Directories and files that have the mode they are meant to have, whatever the umask of the program. That is the program's, and all
+//! its threads share it, so it is not changed here: what was made has its mode set.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, fchmod, fstat, open, openat};
+use rustix::io::Errno;
+
+/// Makes a directory and those above it, each with this mode, unless they are there. What was there is not changed.
+pub fn make_directories(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() || path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        make_directories(above, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        // One that cannot be used is not left behind.
+        Ok(()) => set_mode(path, mode).inspect_err(|_| drop(fs::remove_dir(path))),
+        // Another program has just made it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the mode of a directory that was just made, unless it has that.
+fn set_mode(directory: &Path, mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = open(directory, flags, Mode::empty())?;
+    let found = fstat(&made)?;
+    let is = found.st_mode & 0o777;
+    if is == mode || found.st_uid != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    // What even its owner may not open has no descriptor but one without rights, whose mode is set by its name in /proc only.
+    let name = format!("/proc/self/fd/{}", made.as_raw_fd());
+    fs::set_permissions(name, Permissions::from_mode(found.st_mode & 0o7000 | mode))
+}
+
+/// Opens a file for reading and for writing at its end. One that is not there is made, for its owner alone. No link is followed.
+pub(crate) fn open_private(directory: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::APPEND | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let (flags, mode) = (flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR);
+    match openat(directory.as_fd(), name, flags | OFlags::EXCL, mode) {
+        Err(Errno::EXIST) => Ok(openat(directory, name, flags, mode)?.into()),
+        made => {
+            let made = made?;
+            fchmod(&made, mode)?;
+            Ok(made.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").mode() & 0o777
+    }
+
+    /// The usual umask takes something from this mode.
+    #[test]
+    fn what_is_made_has_its_mode_and_what_was_there_keeps_its_own() {
+        let root = tempfile::tempdir().expect("a directory");
+        let there = root.path().join("there");
+        fs::create_dir(&there).expect("made");
+        fs::set_permissions(&there, Permissions::from_mode(0o711)).expect("changed");
+        make_directories(&there.join("a/b"), 0o777).expect("made");
+        assert_eq!(mode(&there), 0o711);
+        assert_eq!((mode(&there.join("a")), mode(&there.join("a/b"))), (0o777, 0o777));
+        make_directories(&there, 0o700).expect("it is there");
+        assert_eq!(mode(&there), 0o711);
+        fs::write(there.join("file"), "").expect("written");
+        make_directories(&there.join("file"), 0o700).expect_err("it is a file");
+    }
+
+    #[test]
+    fn a_file_that_was_there_keeps_its_mode_and_what_is_in_it() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (directory, file) = (File::open(root.path()).expect("there"), root.path().join("f"));
+        open_private(&directory, "f").expect("made");
+        assert_eq!(mode(&file), 0o600);
+        fs::write(&file, "text").expect("written");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("changed");
+        open_private(&directory, "f").expect("opened");
+        assert_eq!((mode(&file), fs::read(&file).expect("there")), (0o640, b"text".to_vec()));
+    }
+}
