@@ -343,7 +343,7 @@ pub(crate) enum ProviderAction {
 
 #[derive(Debug, Args)]
 pub(crate) struct StopArguments {
-    /// Wait for nobody
+    /// Wait for no member, only for messages that transports have begun
     #[arg(long)]
     pub(crate) fast: bool,
 }

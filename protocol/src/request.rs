@@ -609,7 +609,7 @@ pub enum QueueChange {
 pub enum Stopping {
     /// Members are told and may finish within the time for it.
     Orderly,
-    /// After one sync.
+    /// Members are told and not waited for; transports finish what they have begun.
     Fast,
 }
 

@@ -303,8 +303,13 @@ fn root_with_a_users_variables_does_not_lock_that_user_out() {
     for directory in ["", "run"] {
         chown(home.path(directory), Some(OTHER), Some(OTHER)).expect("given away");
     }
-    let places = run(home.command(&["doctor", "--json"]), "").output;
-    assert!(!places.contains(home.path("").to_str().expect("text")), "{places}");
+    let findings = run(home.command(&["doctor", "--json"]), "").json();
+    let text = |finding: &Value| finding["message"].as_str().expect("text").to_owned();
+    let users = home.path("").to_str().expect("text").to_owned();
+    let messages = findings.as_array().expect("an array").iter().map(text);
+    let naming: Vec<_> = messages.filter(|message| message.contains(&users)).collect();
+    let [unused] = &naming[..] else { panic!("one names them: {naming:?}") };
+    assert!(unused.starts_with("XDG_RUNTIME_DIR is ") && unused.contains("unset"), "{unused}");
     let mut users = home.command(&["doctor", "--json"]);
     let places = run(
         {
