@@ -165,7 +165,7 @@ pub enum Stop {
     Restart,
     /// For good: members' sessions end.
     Final,
-    /// For good, without waiting for anybody.
+    /// For good, without waiting for members. Transports finish what they have begun.
     Fast,
     /// At once after a sync: a second signal.
     Now,

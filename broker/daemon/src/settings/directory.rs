@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Questions that wait for an answer at once, those given up among them: a service that hangs takes no more threads than that.
 const MOST: usize = 8;
 
+/// How many wait.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Why it is not known whether there is such an account.
@@ -46,26 +47,27 @@ impl fmt::Display for NoAnswer {
 pub(super) fn ask<T: Send + 'static>(
     question: impl FnOnce() -> io::Result<Option<T>> + Send + 'static,
 ) -> Result<Option<T>, NoAnswer> {
-    ask_for(PATIENCE, question)
+    ask_for(&WAITING, PATIENCE, question)
 }
 
 fn ask_for<T: Send + 'static>(
+    waiting: &'static AtomicUsize,
     patience: Duration,
     question: impl FnOnce() -> io::Result<Option<T>> + Send + 'static,
 ) -> Result<Option<T>, NoAnswer> {
-    if WAITING.fetch_add(1, Ordering::AcqRel) >= MOST {
-        WAITING.fetch_sub(1, Ordering::AcqRel);
+    if waiting.fetch_add(1, Ordering::AcqRel) >= MOST {
+        waiting.fetch_sub(1, Ordering::AcqRel);
         return Err(NoAnswer::Busy);
     }
     let (sender, answer) = bounded(1);
     let ask = move || {
         let found = question();
-        WAITING.fetch_sub(1, Ordering::AcqRel);
+        waiting.fetch_sub(1, Ordering::AcqRel);
         // It may have been given up.
         let _ = sender.send(found);
     };
     if let Err(error) = thread::Builder::new().name("accounts".into()).spawn(ask) {
-        WAITING.fetch_sub(1, Ordering::AcqRel);
+        waiting.fetch_sub(1, Ordering::AcqRel);
         return Err(NoAnswer::System(error));
     }
     match answer.recv_timeout(patience) {
@@ -82,6 +84,8 @@ mod tests {
     /// A service that hangs is given up, takes no more threads than few, and is asked again when it answers.
     #[test]
     fn a_service_that_hangs_is_given_up() {
+        // Other tests ask meanwhile.
+        static HERE: AtomicUsize = AtomicUsize::new(0);
         let (go, wait) = crossbeam_channel::unbounded::<()>();
         for _ in 0..MOST {
             let wait = wait.clone();
@@ -89,14 +93,14 @@ mod tests {
                 let _ = wait.recv();
                 Ok(Some(1))
             };
-            assert!(matches!(ask_for(Duration::ZERO, hangs), Err(NoAnswer::Late)));
+            assert!(matches!(ask_for(&HERE, Duration::ZERO, hangs), Err(NoAnswer::Late)));
         }
-        assert!(matches!(ask(|| Ok(Some(2))), Err(NoAnswer::Busy)));
+        assert!(matches!(ask_for(&HERE, PATIENCE, || Ok(Some(2))), Err(NoAnswer::Busy)));
         drop(go);
-        while WAITING.load(Ordering::Acquire) > 0 {
+        while HERE.load(Ordering::Acquire) > 0 {
             thread::yield_now();
         }
-        assert!(matches!(ask(|| Ok(Some(3))), Ok(Some(3))));
-        assert!(matches!(ask(|| Ok(None::<u32>)), Ok(None)));
+        assert!(matches!(ask_for(&HERE, PATIENCE, || Ok(Some(3))), Ok(Some(3))));
+        assert!(matches!(ask_for(&HERE, PATIENCE, || Ok(None::<u32>)), Ok(None)));
     }
 }
