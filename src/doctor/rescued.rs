@@ -73,7 +73,7 @@ fn finding(Copied { copy, time, database }: &Copied) -> Finding {
     let advice = if database.exists() {
         format!(
             "to take it in instead of what is there now, which stays in {aside}: `{}`; mail that waits there is not sent then, so \
-             look at `sundown queue` first. If all of it is wanted, see \"Files that are removed\" in docs/operations.md; \
+             look at `sundown queue` first; if that is a backup of the same store, what it has sent since would be sent again. If all of it is wanted, see \"Files that are removed\" in docs/operations.md; \
              if it was meant to be removed, delete {}",
             replace(copy, database, &aside(database, time)),
             quoted(copy),

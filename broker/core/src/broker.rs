@@ -179,6 +179,7 @@ impl Broker {
             Event::Reload(settings) => {
                 let broker = std::mem::take(&mut self.settings.broker);
                 self.settings = Settings { broker, ..*settings };
+                self.renew_memberless(turn);
             }
             Event::Stop(how) => self.stop(how, turn),
         }

@@ -444,19 +444,38 @@ impl Broker {
         }
     }
 
+    /// A session that stays for its mail alone, and has no member who would notice, has its profile read anew: what kept its mail may have
+    /// been mended there.
+    pub(crate) fn renew_memberless(&mut self, turn: &mut Turn) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let memberless = |s: &&Session| s.state == SessionState::Memberless;
+        let found: Vec<_> = self.sessions.values().filter(memberless).map(|s| s.id).collect();
+        for id in found {
+            self.close_session_and(id, MailAfter::GoesOn, turn);
+        }
+    }
+
     /// Begins the end of a session without members.
     pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
+        let session = &self.sessions[&id];
+        let mail = match session.state {
+            SessionState::Ending { .. } => MailAfter::GoesOn,
+            SessionState::Active if !session.is_shared() => MailAfter::GoesOn,
+            _ => MailAfter::Waits,
+        };
+        self.close_session_and(id, mail, turn);
+    }
+
+    fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
         let session = self.sessions.get_mut(id).expect("who closes it has it");
         if self.joinable.get(&session.key) == Some(&id) {
             self.joinable.remove(&session.key);
         }
         let (leavers, stayed) =
             (std::mem::take(&mut session.leavers), std::mem::take(&mut session.evicted));
-        session.mail = match session.state {
-            SessionState::Ending { .. } => MailAfter::GoesOn,
-            SessionState::Active if !session.is_shared() => MailAfter::GoesOn,
-            _ => MailAfter::Waits,
-        };
+        session.mail = mail;
         session.state = SessionState::Closing { phase: 0 };
         self.timers.clear(Timer::Grace(id));
         self.timers.clear(Timer::Linger(id));
