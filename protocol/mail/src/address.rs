@@ -52,6 +52,32 @@ impl fmt::Display for InvalidAddress {
 /// assert_eq!(split("an na@example.org"), Err(InvalidAddress::Character));
 /// ```
 pub fn split(address: &str) -> Result<(&str, &str), InvalidAddress> {
+    match plain(address) {
+        Some(parts) => Ok(parts),
+        None => judge(address),
+    }
+}
+
+/// The parts of an address as most are: letters, digits and a few more in ASCII. It is the same as what [`judge`] says of it.
+fn plain(address: &str) -> Option<(&str, &str)> {
+    let (mailbox, domain) = address.split_once('@')?;
+    let in_mailbox = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    let mut before = b'.';
+    let in_domain = |b: u8| {
+        let fits = b.is_ascii_alphanumeric() || (b == b'.' && before != b'.');
+        before = b;
+        fits
+    };
+    let fits = address.len() <= MAX_ADDRESS
+        && domain.len() <= MAX_DOMAIN
+        && !mailbox.is_empty()
+        && mailbox.bytes().all(in_mailbox)
+        && domain.bytes().all(in_domain)
+        && before != b'.';
+    fits.then_some((mailbox, domain))
+}
+
+fn judge(address: &str) -> Result<(&str, &str), InvalidAddress> {
     // Quotes around nothing name no user of this host.
     if address.is_empty() || address == "\"\"" {
         return Err(InvalidAddress::Empty);
@@ -148,6 +174,31 @@ pub fn domain_to_ascii(domain: &str) -> Option<std::borrow::Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is plain is judged as anything else: every short text of some characters, and long ones.
+    #[test]
+    fn a_plain_address_is_what_it_is_judged_to_be() {
+        let mut plain_ones = 0;
+        let mut compare = |text: &str| {
+            if let Some(parts) = plain(text) {
+                plain_ones += 1;
+                assert_eq!(judge(text), Ok(parts), "{text:?}");
+            }
+        };
+        let alphabet = ['a', '1', '.', '-', '_', '+', '@', '"', ' ', '['];
+        let mut texts = vec![String::new()];
+        for _ in 0..5 {
+            texts = texts
+                .iter()
+                .flat_map(|t| alphabet.iter().map(move |c| format!("{t}{c}")))
+                .collect();
+            texts.iter().for_each(|text| compare(text));
+        }
+        for (mailbox, domain) in [(64, 255), (65, 255), (1, 256), (1, 400), (400, 1)] {
+            compare(&format!("{}@{}", "a".repeat(mailbox), "b".repeat(domain)));
+        }
+        assert!(plain_ones > 500, "{plain_ones} were plain");
+    }
 
     #[test]
     fn what_is_no_address_is_refused() {
