@@ -40,7 +40,7 @@ use crate::lanes::Urgency;
 use crate::member::Failed;
 use crate::object::Object;
 use crate::process::{Departure, Held, Process, ProcessId};
-use crate::provider::{ProviderError, ProviderType};
+use crate::provider::{FastShutdown, ProviderError, ProviderType};
 use crate::quota::Quota;
 use crate::session::{Provider, ProviderState, Session};
 use crate::settings::FastShutdownBehavior;
@@ -437,8 +437,10 @@ impl Broker {
             let Some(session) = self.sessions.get(&id) else { return };
             let places = loaded(session, kind);
             leg.waiting = places.iter().map(|place| (*place, None)).collect();
-            if what == What::Do && kind == ProviderType::Store {
-                self.keep_drafts(number, id, turn);
+            match what {
+                What::Do if kind == ProviderType::Store => self.keep_drafts(number, id, turn),
+                What::Query => self.count_unloaded(number, id, kind),
+                What::Do | What::Notify => {}
             }
             for place in places {
                 self.call_swept((number, what, process), id, place, turn);
@@ -450,6 +452,23 @@ impl Broker {
                 return;
             }
             leg.phase += 1;
+        }
+    }
+
+    /// A provider that is configured and not logged on, because its logon failed or because it gets another worker, cannot be asked. What
+    /// it said before stands, and so does what the administrator says of it.
+    fn count_unloaded(&mut self, number: u64, id: SessionId, kind: ProviderType) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
+        let refuses = |p: &&Provider| match (self.stance(p), p.fast_shutdown) {
+            (Some(Stance::Refuses), _) | (None, FastShutdown::Refused) => true,
+            (Some(Stance::Unaware), _) | (None, FastShutdown::Absent) => !opted_out,
+            (Some(Stance::Supports), _) | (None, FastShutdown::Supported) => false,
+        };
+        let unloaded = session.providers.iter().filter(|p| p.kind == kind && !is_loaded(p));
+        let names: Vec<_> = unloaded.filter(refuses).map(|p| p.name.clone()).collect();
+        if let Some(sweep) = self.sweeps.get_mut(number) {
+            sweep.refusing.extend(names);
         }
     }
 
@@ -833,9 +852,13 @@ impl Broker {
 
 /// The places of a session's working providers of a kind.
 fn loaded(session: &Session, kind: ProviderType) -> Vec<usize> {
-    let works = |p: &Provider| p.kind == kind && p.state == ProviderState::Available;
     let providers = session.providers.iter().enumerate();
-    providers.filter(|(_, p)| works(p)).map(|(place, _)| place).collect()
+    let loaded = providers.filter(|(_, p)| p.kind == kind && is_loaded(p));
+    loaded.map(|(place, _)| place).collect()
+}
+
+fn is_loaded(provider: &Provider) -> bool {
+    provider.state == ProviderState::Available
 }
 
 /// What every call of a process answers that has left.

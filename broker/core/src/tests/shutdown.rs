@@ -19,7 +19,7 @@ use super::world::{
     settings, store,
 };
 use crate::event::ConnectionId;
-use crate::provider::Outcome;
+use crate::provider::{Outcome, TransportFacts};
 use crate::settings::{
     DisableFastShutdown, FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown,
 };
@@ -1360,4 +1360,38 @@ fn what_is_handed_over_behind_a_do_is_stored() {
     world.done(stays.at, Request::Flush { member: stays.id });
     assert_eq!(world.wire.delivered_to("b@x"), 1, "{entry}");
     world.leave_fast(stays.at);
+}
+
+/// Design §3.6: a provider that is configured and not logged on cannot be asked. The administrator's word on it counts all the same, and so
+/// does what it said while it was logged on.
+#[test]
+fn the_word_on_a_provider_that_is_out_counts() {
+    use crate::provider::FastShutdown::{Absent, Refused, Supported};
+    for (word, behaviour, accepted) in [
+        (Supported, OptIn, true),
+        (Refused, OptIn, false),
+        (Refused, OptOut, false),
+        (Absent, OptIn, false),
+        (Absent, OptOut, true),
+    ] {
+        let mut world = behaving(behaviour);
+        world.profile("default").transports[0].provider.fast_shutdown = word;
+        world.hold("relay", "Logon");
+        let at = world.connect(1);
+        let asked = world.ask(at, logon_request(None, LogonFlags::default()));
+        world.advance(secs(31));
+        assert!(world.answer(at, asked).expect("answered").is_ok(), "the relay is out");
+        assert_eq!(world.query(at).is_ok(), accepted, "{word:?}, {behaviour:?}");
+        assert_eq!(world.carried_out("relay", "QueryFastShutdown"), 0);
+    }
+    let mut world = behaving(OptIn);
+    world.wire.facts = TransportFacts { longest: secs(30), ..TransportFacts::default() };
+    world.interfaces.insert("relay".into(), Interface::Refuses(Code::E_NO_SUPPORT));
+    let (first, second) = (world.member(1), world.member(2));
+    assert!(world.query(first.at).is_err());
+    world.hold("relay", "*");
+    world.submit(second, "b@x");
+    world.advance(secs(36));
+    assert_eq!(world.hanging.len(), 1, "the relay gets another worker");
+    assert!(world.query(second.at).is_err(), "it has refused before");
 }
