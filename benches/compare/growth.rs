@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use sundown_protocol::request::{Blob, Content, Logoff, LogoffFlags, LogonFlags, Opening};
-use sundown_protocol::{Request, UploadId, frame};
+use sundown_protocol::{Request, Token, UploadId, frame};
 
 use crate::floor::{AppendFloor, EchoSpeech, SqliteFloor};
 use crate::load::asking;
@@ -19,6 +19,27 @@ const ROUNDS: usize = 5;
 const PIECES: usize = 8;
 /// Durable submits of a round.
 const SUBMITS: usize = 32;
+
+/// Limits that a crowd of one process does not reach.
+const MANY: &str = "[limits]
+members = 1000000
+sessions = 1000000
+process_sessions = 1000000
+user_sessions = 1000000
+user_members = 1000000
+objects = 1000000
+grants = 1000000
+user_grants = 1000000
+";
+
+/// A profile with the store that it has anyway, at a place of its own.
+const STORE: &str = "[[store]]
+kind = \"sqlite\"
+";
+
+fn private() -> LogonFlags {
+    LogonFlags(LogonFlags::NEW_SESSION.0 | LogonFlags::NO_MAIL.0)
+}
 
 /// What grows with what.
 pub(crate) struct Growth {
@@ -65,11 +86,14 @@ impl Growth {
 
 impl Bench<'_> {
     pub(crate) fn growth(&self) -> Vec<Growth> {
-        let all: [(&str, Method<Self, Growth>); 4] = [
+        let all: [(&str, Method<Self, Growth>); 7] = [
             ("clients", Self::with_clients),
             ("objects", Self::with_objects),
             ("queue", Self::with_the_queue),
             ("size", Self::with_the_size),
+            ("sessions", Self::with_sessions),
+            ("stores", Self::with_stores),
+            ("grants", Self::with_grants),
         ];
         let only = self.asked.only.as_deref().unwrap_or_default();
         let asked = all.into_iter().filter(|(name, _)| name.contains(only));
@@ -198,6 +222,91 @@ impl Bench<'_> {
                 .with(Side::new("append, fdatasync", one_by_one(times, || append.commit(bytes))));
             growth.add(size, measure.medians(self.growth_rounds()));
         }
+        growth
+    }
+
+    /// Private sessions. Each has two threads, and beyond some ten thousand of those the kernel has no more mappings for their stacks
+    /// (`vm.max_map_count`).
+    fn with_sessions(&self) -> Growth {
+        let mut growth = Growth::of("growth-sessions", "A request beside them", "sessions");
+        let broker = Broker::with(&self.home.join("many-sessions"), MANY, &[("default", STORE)]);
+        let mut crowd = broker.connect();
+        let mut there = 0;
+        for place in self.places(&[1, 10, 100, 1_000, 4_000], usize::MAX) {
+            for _ in there..place {
+                crowd.log_on(private());
+            }
+            there = place;
+            growth.add(place, self.beside(&broker, None));
+        }
+        broker.stop();
+        growth
+    }
+
+    /// Stores that are open, each of a profile of its own.
+    fn with_stores(&self) -> Growth {
+        let mut growth = Growth::of("growth-stores", "A request beside them", "open stores");
+        let places = self.places(&[1, 10, 100, 400], usize::MAX);
+        let most = *places.last().expect("there are some");
+        let names: Vec<_> = (0..most).map(|number| format!("p{number}")).collect();
+        let profiles: Vec<_> = names.iter().map(|name| (name.as_str(), STORE)).collect();
+        let broker = Broker::with(&self.home.join("many-stores"), MANY, &profiles);
+        let mut crowd = broker.connect();
+        let mut there = 0;
+        for place in places {
+            for name in &names[there..place] {
+                crowd.log_on_to(Some(name), LogonFlags::NO_MAIL);
+            }
+            there = place;
+            growth.add(place, self.beside(&broker, Some("p0")));
+        }
+        broker.stop();
+        growth
+    }
+
+    /// What others do beside a crowd: a request, a logon with its logoff, and a durable submit.
+    fn beside(&self, broker: &Broker, profile: Option<&str>) -> Vec<(&'static str, Cost)> {
+        let mut client = broker.connect();
+        let member = client.log_on_to(profile, LogonFlags::NO_MAIL);
+        let request = one_by_one(self.asked.scaled(1_000), move || {
+            client.ask(Request::Flush { member }).expect("answered");
+        });
+        let mut comer = broker.connect();
+        let comes_and_goes = one_by_one(self.asked.scaled(200), move || {
+            let member = comer.log_on_to(profile, private());
+            let (flags, drain) = (LogoffFlags::default(), None);
+            comer.ask(Request::Logoff(Logoff { member, flags, drain })).expect("logged off");
+        });
+        let measure = Measure::new("", Side::new("request", request));
+        measure.with(Side::new("logon, logoff", comes_and_goes)).medians(self.growth_rounds())
+    }
+
+    /// Grants that nobody has redeemed.
+    fn with_grants(&self) -> Growth {
+        let mut growth = Growth::of("growth-grants", "A grant and its end beside them", "grants");
+        let broker = Broker::with(&self.home.join("many-grants"), MANY, &[("default", STORE)]);
+        let mut crowd = broker.connect();
+        let mut there = 0;
+        for place in self.places(&[1, 10, 100, 1_000, 10_000, 100_000], usize::MAX) {
+            // A member has so many at once.
+            while there < place {
+                let some = (place - there).min(1_000);
+                let member = crowd.log_on(LogonFlags::NO_MAIL);
+                crowd.grant(member, there..there + some);
+                there += some;
+            }
+            let mut other = broker.connect();
+            let member = other.log_on(LogonFlags::NO_MAIL);
+            let object = other.open_inbox(member);
+            let token = Token(u128::MAX - place as u128);
+            let grants = one_by_one(self.asked.scaled(500), move || {
+                other.ask(Request::Grant { member, object, token, pid: None }).expect("granted");
+                other.ask(Request::Revoke { member, token }).expect("revoked");
+            });
+            let measure = Measure::new("", Side::new("grant, revoke", grants));
+            growth.add(place, measure.medians(self.growth_rounds()));
+        }
+        broker.stop();
         growth
     }
 

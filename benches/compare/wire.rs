@@ -11,10 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sundown_protocol::hello::{Answer, Hello, MAGIC};
 use sundown_protocol::reply::FromBroker;
 use sundown_protocol::request::{
-    Asked, Blob, Content, Durability, Logon, LogonFlags, Report, Submit,
+    Asked, Blob, Content, Durability, Folder, Logon, LogonFlags, Opening, Report, Submit,
 };
 use sundown_protocol::{
-    Fault, MemberId, Reply, Request, RequestId, SubmitKey, Version, codec, frame,
+    Fault, MemberId, ObjectId, Reply, Request, RequestId, SubmitKey, Token, Version, codec, frame,
 };
 
 use crate::load::Speech;
@@ -213,6 +213,23 @@ impl Client {
     }
 
     /// Asks the same so often, with as many on their way as the broker's credit allows.
+    /// Opens the Inbox of the default store.
+    pub(crate) fn open_inbox(&mut self, member: MemberId) -> ObjectId {
+        match self.ask(Request::Open { member, what: Opening::Folder(0, Folder::Inbox) }) {
+            Ok(Reply::Opened(object)) => object,
+            other => panic!("no folder: {other:?}"),
+        }
+    }
+
+    /// Grants an object by each of these tokens.
+    pub(crate) fn grant(&mut self, member: MemberId, tokens: std::ops::Range<usize>) {
+        let object = self.open_inbox(member);
+        for token in tokens {
+            let token = Token(token as u128);
+            self.ask(Request::Grant { member, object, token, pid: None }).expect("granted");
+        }
+    }
+
     pub(crate) fn ask_many(&mut self, times: usize, request: impl Fn() -> Request) {
         let mut left = times;
         while left > 0 {
