@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A *view* is what a session knows of a provider: its state, what it said of fast shutdown, how it is reached. A worker's lane is the
-//! number of its incarnation: no two have the same. Left behind, a worker keeps its thread, which nobody can end. So there is a limit:
+//! number of its incarnation: no two have the same. Left behind, a worker keeps its thread, which cannot be ended from outside. So there is a limit:
 //! a provider that hangs again and again is out, until one of its threads has ended.
 //!
 //! What a worker has begun is settled as after a crash (design §3.17): a message without an intent is tried again later, and of one with
@@ -34,7 +34,7 @@ const MOST: usize = 3;
 /// Workers of all providers that are left behind before no session starts any more.
 const MOST_IN_ALL: usize = 256;
 
-/// Late answers that are awaited. Who left more of them behind is told nothing of the oldest.
+/// Late answers that are awaited, and corrections that wait. Of more the oldest are forgotten: their messages stay unknown.
 const AWAITED: usize = 4_096;
 
 /// Workers that were left behind, and what they may still answer.
@@ -57,7 +57,7 @@ pub(crate) struct Attempt {
     store: u32,
     record: u128,
     recipients: Vec<usize>,
-    /// By which nobody else hands it over.
+    /// The mark of this attempt. Another attempt has another one.
     intent: Intent,
 }
 
@@ -167,17 +167,12 @@ impl Broker {
 
     /// Flights of a lane whose message its worker has begun to hand over, or to recover.
     fn handed_over(&self, lane: LaneId) -> Vec<u64> {
-        let begun = self
-            .calls
-            .iter()
-            .filter(|(id, call)| call.lane == lane && self.lanes.has_begun(lane, **id));
+        let begun = self.lanes.apart(lane).filter(|call| self.lanes.has_begun(lane, *call));
         let flight = |call: &Call| match call.then {
             Then::Results(flight) => Some(flight),
             _ => None,
         };
-        let mut flights: Vec<_> = begun.filter_map(|(_, call)| flight(call)).collect();
-        flights.sort_unstable();
-        flights
+        begun.filter_map(|call| flight(self.calls.get(&call)?)).collect()
     }
 
     /// A worker's thread has ended. A provider that was out because too many of its workers hung has another one.

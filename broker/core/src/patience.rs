@@ -210,7 +210,7 @@ impl Broker {
     #[cold]
     pub(crate) fn forget_questions(&mut self, questions: Vec<CallId>, turn: &mut Turn) {
         for call in questions {
-            let message = "whoever asked has gone";
+            let message = "the process that asked has gone";
             self.forget_call(call, ProviderError::new(Code::E_CANCEL, message), turn);
         }
     }

@@ -193,7 +193,7 @@ fn an_older_client_gets_a_fresh_session() {
     );
 }
 
-/// Behind a restart somebody else is first, and ends what is there then. Who is back after that was in what was ended: it is told once,
+/// Behind a restart another process is first, and ends the session that it gets. A member that is back after that was in what was ended: it is told once,
 /// and is in no fresh session.
 #[test]
 fn who_is_back_after_the_end_of_its_heir_is_told() {

@@ -113,7 +113,7 @@ fn what_was_given_up_is_done_later() {
     assert_eq!(status_of(&mut world, "store"), "available");
 }
 
-/// What was only opened for nobody is not open.
+/// An object whose opener was told that the store did not answer is not open when the store has answered.
 #[test]
 fn an_object_that_nobody_was_told_of_is_not_open() {
     let mut world = World::new();
@@ -145,6 +145,15 @@ fn a_change_that_was_given_up_is_not_begun() {
     assert_eq!(world.state(entry), SubmissionState::Sent, "it is not locked either");
 }
 
+fn question(member: Member) -> Request {
+    Request::Setting {
+        member: member.id,
+        section: "section".into(),
+        name: "name".into(),
+        change: SettingChange::Keep,
+    }
+}
+
 /// Questions that no worker has begun go with the process that asked them; what changes something is done.
 #[test]
 fn questions_of_those_who_are_gone_are_not_asked() {
@@ -152,17 +161,11 @@ fn questions_of_those_who_are_gone_are_not_asked() {
     let member = world.member(1);
     let other = world.member(2);
     world.hold("store", "*");
-    let page = |member: Member| Request::Setting {
-        member: member.id,
-        section: "section".into(),
-        name: "name".into(),
-        change: SettingChange::Keep,
-    };
     (0..PLACES).for_each(|_| {
-        world.ask(other.at, page(other));
+        world.ask(other.at, question(other));
     });
     (0..8).for_each(|_| {
-        world.ask(member.at, page(member));
+        world.ask(member.at, question(member));
     });
     let submit = world.submit_request(member, &["b@x"]);
     world.ask(member.at, Request::Submit(submit));
@@ -181,16 +184,10 @@ fn a_question_that_was_not_begun_never_is() {
     let mut world = World::new();
     let (member, other) = (world.member(1), world.member(2));
     world.hold("store", "*");
-    let page = |member: Member| Request::Setting {
-        member: member.id,
-        section: "section".into(),
-        name: "name".into(),
-        change: SettingChange::Keep,
-    };
     (0..PLACES).for_each(|_| {
-        world.ask(other.at, page(other));
+        world.ask(other.at, question(other));
     });
-    let asked = world.ask(member.at, page(member));
+    let asked = world.ask(member.at, question(member));
     world.advance(secs(ASKED));
     let told = world.answer(member.at, asked).expect("told");
     assert_eq!(told.map_err(|fault| fault.code), Err(Code::E_TIMEOUT));

@@ -137,3 +137,24 @@ fn a_notice_may_end_a_provider_too() {
         world.assert_empty();
     }
 }
+
+/// What waits for a provider that is made anew does not wait without an end: a request is told so, a transport gets another worker.
+#[test]
+fn a_provider_that_is_not_made_anew_in_time_fails() {
+    let mut world = literal("store");
+    let (leaves, stays) = (world.member(1), world.member(2));
+    world.leave_fast(leaves.at);
+    world.hold("store", "Renew");
+    let submit = world.submit_request(stays, &["c@x"]);
+    let asked = world.ask(stays.at, Request::Submit(submit));
+    world.advance(secs(29));
+    assert_eq!(world.answer(stays.at, asked), None, "it waits");
+    world.advance(secs(6));
+    let told = world.answer(stays.at, asked).expect("it is told").map_err(|fault| fault.code);
+    assert_eq!(told, Err(Code::E_TIMEOUT));
+    world.clear_holds();
+    world.settle();
+    world.submit(stays, "d@x");
+    assert_eq!((world.wire.delivered_to("c@x"), world.wire.delivered_to("d@x")), (0, 1));
+    world.assert_counts();
+}
