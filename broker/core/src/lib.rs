@@ -33,62 +33,24 @@
 //! | `grants` | one object in the hands of another process |
 //! | `stop`, `status`, `timers`, `numbers` | as they say |
 
-pub mod address;
-pub mod provider;
-pub mod settings;
-
-mod account;
-mod advise;
-mod answer;
 mod broker;
-mod calls;
-mod connection;
-mod ends;
-mod engine;
-mod engines;
-mod event;
-mod expected;
-mod figures;
-mod giving_up;
-mod grants;
-mod incarnation;
-mod lanes;
-mod logoff;
-mod logon;
-mod member;
-mod messages;
-mod numbers;
-mod object;
-mod patience;
-mod process;
-mod profiles;
+mod flows;
+mod ground;
+mod peers;
+mod providers;
 mod queue;
-mod quota;
-mod reach;
-mod renewal;
 mod requests;
-mod session;
 mod sessions;
-mod shutdown;
-mod spooler;
-mod status;
-mod stop;
-mod store_logoff;
-mod store_lost;
-mod submit;
-mod sweeps;
 mod then;
-mod ticket;
-mod timers;
 
 #[cfg(test)]
 mod tests;
 
 pub use broker::Broker;
-pub use ends::End;
-pub use event::{
-    Behalf, CallId, ConnectionId, Effect, EngineId, Event, KernelProcess, LaneId, LaneSpec,
+pub use flows::working::figures::{DEPARTURES, Figures};
+pub use ground::event::{
+    Behalf, CallId, ConnectionId, Effect, End, EngineId, Event, KernelProcess, LaneId, LaneSpec,
     PeerIdentity, ProcessKey, Stop, Tick,
 };
-pub use figures::{DEPARTURES, Figures};
-pub use ticket::TicketKey;
+pub use ground::settings::TicketKey;
+pub use ground::{address, provider, settings};

@@ -5,16 +5,16 @@ use sundown_protocol::request::{AdviseSource, Asked, Request};
 use sundown_protocol::{Code, Fault, MemberId, Reply, UploadId};
 
 use crate::broker::Broker;
-use crate::calls::Caller;
-use crate::connection::{Asker, Connection};
-use crate::event::{ConnectionId, EngineId, Turn};
-use crate::lanes::Urgency;
-use crate::member::Member;
-use crate::process::{Departure, Held};
-use crate::quota::Quota;
-use crate::session::Session;
-use crate::settings::Right;
-use crate::shutdown::shut_down;
+use crate::flows::leaving::shutdown::shut_down;
+use crate::ground::event::{ConnectionId, EngineId, Turn};
+use crate::ground::settings::Right;
+use crate::peers::connection::{Asker, Connection};
+use crate::peers::process::{Departure, Held};
+use crate::peers::quota::Quota;
+use crate::providers::calls::Caller;
+use crate::providers::lanes::Urgency;
+use crate::sessions::member::Member;
+use crate::sessions::session::Session;
 
 impl Broker {
     pub(crate) fn request(
@@ -282,7 +282,7 @@ impl Broker {
     }
 
     /// The user and process id behind a request.
-    pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::process::Process> {
+    pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::peers::process::Process> {
         self.processes.get(self.connections.get(&asker.connection)?.process)
     }
 }

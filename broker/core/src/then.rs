@@ -1,26 +1,25 @@
 //! What goes on when a provider has answered.
 //!
-//! There is one kind of continuation for each kind of answer ([`Answer`](crate::answer::Answer)), so that what goes on with a
+//! There is one kind of continuation for each kind of answer ([`Answer`](crate::providers::ask::Answer)), so that what goes on with a
 //! call is never handed the answer to another one. A call that no provider answers goes on with an error.
 
 use sundown_protocol::reply::{Reply, Rows, TableRows};
 use sundown_protocol::{EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
 
-use crate::account::Charge;
-use crate::answer::{
+use crate::broker::Broker;
+use crate::flows::leaving::shutdown::Visit;
+use crate::flows::sending::changes::{Flushing, Wish};
+use crate::flows::sending::submit::{Doubt, InFlight};
+use crate::ground::event::{EngineId, LaneId, ProcessId, Turn};
+use crate::ground::provider::{ProviderAnswer, ProviderError};
+use crate::peers::account::Charge;
+use crate::peers::connection::Asker;
+use crate::peers::process::Failed;
+use crate::providers::ask::{
     Addresses, Done, Messages, OneSubmission, Ready, Saved, Setting, Shutdown, Updated, typed,
 };
-use crate::broker::Broker;
-use crate::connection::Asker;
-use crate::event::{EngineId, LaneId, Turn};
-use crate::incarnation::Correction;
-use crate::member::Failed;
-use crate::process::ProcessId;
-use crate::provider::{ProviderAnswer, ProviderError};
-use crate::queue::{Flushing, Wish};
-use crate::shutdown::Visit;
-use crate::spooler::Recording;
-use crate::submit::{Doubt, InFlight};
+use crate::providers::left_behind::Correction;
+use crate::queue::flight::Recording;
 
 /// What to do when a provider has answered, by the kind of the answer.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use super::fakes::Step;
 use super::world::{World, secs};
-use crate::event::Event;
-use crate::provider::Outcome;
+use crate::ground::event::Event;
+use crate::ground::provider::Outcome;
 
 /// design §2: what is there, by state; what has happened, by outcome and reason.
 #[test]

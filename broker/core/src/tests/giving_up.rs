@@ -9,8 +9,10 @@ use sundown_protocol::{Code, EntryId};
 use super::fakes::Step;
 use super::world::{Member, World, secs, settings};
 use crate::Event;
-use crate::provider::Outcome;
-use crate::settings::{Linger, Settings, Shutdown};
+use crate::ground::provider::Outcome;
+use crate::ground::settings::Linger;
+use crate::ground::settings::Settings;
+use crate::ground::settings::Shutdown;
 
 const HOUR: Duration = secs(3_600);
 const LINGERS: [Linger; 4] =

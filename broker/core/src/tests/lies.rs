@@ -13,12 +13,24 @@ use sundown_protocol::{Code, EntryId, FaultDetail, SubmitKey, UploadId};
 
 use super::fakes::{Bend, CALLS, How, Interface, Lie, which};
 use super::world::{Member, OWNER, World, entries_of, logon_request, millis, secs};
-use crate::event::{ConnectionId, Event};
-use crate::provider::{
-    AddressCall, Outcome, ProviderAnswer, ProviderCall, ProviderType, Recipient, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
-    TransportFacts, Wrong,
-};
+use crate::ground::event::ConnectionId;
+use crate::ground::event::Event;
+use crate::ground::expected::Wrong;
+use crate::ground::provider::AddressCall;
+use crate::ground::provider::Outcome;
+use crate::ground::provider::ProviderAnswer;
+use crate::ground::provider::ProviderCall;
+use crate::ground::provider::ProviderType;
+use crate::ground::provider::Recipient;
+use crate::ground::provider::RecipientResult;
+use crate::ground::provider::StoreFacts;
+use crate::ground::provider::StoreRead;
+use crate::ground::provider::StoreWrite;
+use crate::ground::provider::Submission;
+use crate::ground::provider::SubmissionUpdate;
+use crate::ground::provider::Transmission;
+use crate::ground::provider::TransportCall;
+use crate::ground::provider::TransportFacts;
 
 /// A call of one type of provider: how it comes about, and what follows when it is answered with a lie.
 struct Scene {
@@ -221,8 +233,8 @@ fn append() -> StoreWrite {
     StoreWrite::Append { upload: 0, bytes: Vec::new() }
 }
 
-fn inline() -> crate::provider::MessageContent {
-    crate::provider::MessageContent::Inline(Vec::new())
+fn inline() -> crate::ground::provider::MessageContent {
+    crate::ground::provider::MessageContent::Inline(Vec::new())
 }
 
 fn submit() -> StoreWrite {

@@ -5,8 +5,9 @@ use sundown_protocol::request::{QueueAction, Report, Request};
 use sundown_protocol::{EntryId, Reply, RequestId, codec};
 
 use super::world::{OWNER, World};
-use crate::event::ConnectionId;
-use crate::provider::{Recipient, Submission};
+use crate::ground::event::ConnectionId;
+use crate::ground::provider::Recipient;
+use crate::ground::provider::Submission;
 
 /// A message of an earlier broker that is held, so that nothing happens to it.
 fn held(record: u128) -> Submission {

@@ -18,11 +18,15 @@ use super::world::{
     Heard, Member, OWNER, World, entries_of, logoff_request, logon_request, millis, profile, secs,
     settings, store,
 };
-use crate::event::ConnectionId;
-use crate::provider::{Outcome, TransportFacts};
-use crate::settings::{
-    DisableFastShutdown, FastShutdownBehavior, Linger, Settings, SharedLogoff, Shutdown,
-};
+use crate::ground::event::ConnectionId;
+use crate::ground::provider::Outcome;
+use crate::ground::provider::TransportFacts;
+use crate::ground::settings::DisableFastShutdown;
+use crate::ground::settings::FastShutdownBehavior;
+use crate::ground::settings::Linger;
+use crate::ground::settings::Settings;
+use crate::ground::settings::SharedLogoff;
+use crate::ground::settings::Shutdown;
 use crate::{Event, Stop};
 
 use DisableFastShutdown::{All, No};
@@ -1366,7 +1370,9 @@ fn what_is_handed_over_behind_a_do_is_stored() {
 /// does what it said while it was logged on.
 #[test]
 fn the_word_on_a_provider_that_is_out_counts() {
-    use crate::provider::FastShutdown::{Absent, Refused, Supported};
+    use crate::ground::provider::FastShutdown::Absent;
+    use crate::ground::provider::FastShutdown::Refused;
+    use crate::ground::provider::FastShutdown::Supported;
     for (word, behaviour, accepted) in [
         (Supported, OptIn, true),
         (Refused, OptIn, false),

@@ -7,9 +7,12 @@ use sundown_protocol::{Code, Event as News, Events};
 
 use super::fakes::Step;
 use super::world::{Member, World, logged_off, logon_request, secs, settings};
-use crate::event::{ConnectionId, Stop};
-use crate::provider::Outcome;
-use crate::settings::{Linger, Settings, Shutdown};
+use crate::ground::event::ConnectionId;
+use crate::ground::event::Stop;
+use crate::ground::provider::Outcome;
+use crate::ground::settings::Linger;
+use crate::ground::settings::Settings;
+use crate::ground::settings::Shutdown;
 
 /// What a member is told when its session ends with a store.
 fn lost() -> News {

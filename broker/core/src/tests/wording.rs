@@ -7,8 +7,9 @@ use sundown_protocol::{Events, Fault};
 
 use super::fakes::Step;
 use super::world::{World, settings};
-use crate::provider::Outcome;
-use crate::settings::{Limits, Settings};
+use crate::ground::provider::Outcome;
+use crate::ground::settings::Limits;
+use crate::ground::settings::Settings;
 
 fn says(fault: &Fault, words: &[&str]) {
     for word in words {

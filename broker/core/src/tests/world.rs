@@ -27,17 +27,30 @@ use sundown_protocol::{
 use checks::{Seen, is_shutdown};
 
 use super::fakes::{AddressBook, Answer, How, Interface, Lie, Step, Store, Transport, Wire, error};
-use crate::address::Pattern;
 use crate::broker::Broker;
-use crate::ends::End;
-use crate::event::{
-    Behalf, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity, ProcessKey, Stop,
-    Tick,
-};
-use crate::provider::{
-    ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Submission, Wrong,
-};
-use crate::settings::{Profile, QueuePolicy, Settings, TransportSpec};
+use crate::ground::address::Pattern;
+use crate::ground::event::Behalf;
+use crate::ground::event::CallId;
+use crate::ground::event::ConnectionId;
+use crate::ground::event::Effect;
+use crate::ground::event::End;
+use crate::ground::event::Event;
+use crate::ground::event::LaneId;
+use crate::ground::event::LaneSpec;
+use crate::ground::event::PeerIdentity;
+use crate::ground::event::ProcessKey;
+use crate::ground::event::Stop;
+use crate::ground::event::Tick;
+use crate::ground::expected::Wrong;
+use crate::ground::provider::ProviderAnswer;
+use crate::ground::provider::ProviderCall;
+use crate::ground::provider::ProviderSpec;
+use crate::ground::provider::ProviderType;
+use crate::ground::provider::Submission;
+use crate::ground::settings::Profile;
+use crate::ground::settings::QueuePolicy;
+use crate::ground::settings::Settings;
+use crate::ground::settings::TransportSpec;
 
 /// The broker's own user.
 pub(super) const OWNER: u32 = 1_000;

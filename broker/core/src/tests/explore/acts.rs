@@ -15,10 +15,14 @@ use sundown_protocol::{
 use super::super::world::{Member, OWNER, World, logoff_request, secs, settings};
 use super::fingerprint::{Now, Roles, Side, canonical, fingerprint};
 use crate::Event;
-use crate::event::{ConnectionId, LaneId};
-use crate::provider::TransportFacts;
-use crate::session::SessionState;
-use crate::settings::{FastShutdownBehavior, Settings, SharedLogoff, Shutdown};
+use crate::ground::event::ConnectionId;
+use crate::ground::event::LaneId;
+use crate::ground::provider::TransportFacts;
+use crate::ground::settings::FastShutdownBehavior;
+use crate::ground::settings::Settings;
+use crate::ground::settings::SharedLogoff;
+use crate::ground::settings::Shutdown;
+use crate::sessions::session::SessionState;
 
 /// One of the three processes. The second and the third play one role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,10 +12,10 @@ use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId};
 
 use super::super::world::{Member, OWNER, World, logoff_request, secs};
 use super::acts::{ADD_IN, Act, Happened, Pid, State, Step, Way};
-use crate::event::ConnectionId;
-use crate::process::Departure;
-use crate::provider::ProviderType;
-use crate::session::SessionState;
+use crate::ground::event::ConnectionId;
+use crate::ground::provider::ProviderType;
+use crate::peers::process::Departure;
+use crate::sessions::session::SessionState;
 
 const PIDS: [Pid; 3] = [Pid(1), Pid(2), Pid(3)];
 
@@ -312,7 +312,7 @@ fn nothing_is_called_from_two_places(state: &State) {
         .broker
         .engines
         .values()
-        .map(crate::engine::Engine::path)
+        .map(crate::queue::engine::Engine::path)
         .collect::<std::collections::BTreeSet<_>>()
         .len();
     assert_eq!(paths, engines, "two engines for one store");
@@ -427,7 +427,7 @@ fn drafts(state: &State, world: &World) {
     // A logoff that waited for mail went through meanwhile.
     let leaving = |m: &Member| {
         let member = state.world.broker.members.get(&m.id);
-        member.is_some_and(crate::member::Member::is_leaving)
+        member.is_some_and(crate::sessions::member::Member::is_leaving)
     };
     let [first, second, archive, other, third] = state.members;
     let whose = [

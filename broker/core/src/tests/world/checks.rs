@@ -8,15 +8,25 @@ use sundown_protocol::request::Request;
 use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId, SessionId};
 
 use super::{Called, Store, World, secs};
-use crate::account::{AccountId, Charge, Used};
-use crate::connection::Counts;
-use crate::engine::Engine;
-use crate::event::{CallId, ConnectionId, LaneId, ProcessKey};
-use crate::member::Member;
-use crate::process::{Departure, Held};
-use crate::provider::{ProviderCall, ProviderType, StoreWrite, TransportCall};
-use crate::quota::Quota;
-use crate::session::{ProviderState, Waiting};
+use crate::ground::event::CallId;
+use crate::ground::event::ConnectionId;
+use crate::ground::event::LaneId;
+use crate::ground::event::ProcessKey;
+use crate::ground::provider::ProviderCall;
+use crate::ground::provider::ProviderType;
+use crate::ground::provider::StoreWrite;
+use crate::ground::provider::TransportCall;
+use crate::peers::account::AccountId;
+use crate::peers::account::Charge;
+use crate::peers::account::Used;
+use crate::peers::connection::Counts;
+use crate::peers::process::Departure;
+use crate::peers::process::Held;
+use crate::peers::quota::Quota;
+use crate::peers::waiting::Waiting;
+use crate::providers::view::ProviderState;
+use crate::queue::engine::Engine;
+use crate::sessions::member::Member;
 
 /// What is remembered of what was seen.
 #[derive(Debug, Clone, Default)]

@@ -2,11 +2,16 @@
 
 use super::World;
 use crate::broker::Broker;
-use crate::member::{Member, MemberState, Waits};
-use crate::object::Object;
-use crate::provider::SubmissionState;
-use crate::reach::Reach;
-use crate::session::{Provider, ProviderState, Session, SessionState};
+use crate::ground::provider::SubmissionState;
+use crate::providers::view::Provider;
+use crate::providers::view::ProviderState;
+use crate::providers::view::Reach;
+use crate::sessions::member::Member;
+use crate::sessions::member::MemberState;
+use crate::sessions::member::Waits;
+use crate::sessions::object::Object;
+use crate::sessions::session::Session;
+use crate::sessions::session::SessionState;
 use sundown_protocol::Events;
 
 /// Where there are more things than these nobody looks at each, whenever nothing is under way: that would take the time of a test.
@@ -62,7 +67,7 @@ impl Session {
         assert!(evicted.is_empty() || !self.is_joinable(), "{evicted:?}");
         for (place, provider) in providers.iter().enumerate() {
             provider.check_at_rest();
-            let asked_again = broker.timers.is_set(crate::timers::Timer::Reach(*id, place));
+            let asked_again = broker.timers.is_set(crate::ground::timers::Timer::Reach(*id, place));
             assert_eq!(asked_again, provider.reach.waits(), "{provider:?}");
         }
     }
@@ -139,7 +144,10 @@ impl Member {
         assert!(drafts.iter().all(|draft| is_draft(*draft)), "drafts of {id}");
         assert!(references.iter().all(|held| broker.grants.holds(*held)), "{references:?}");
         assert!(uploads.values().all(|upload| upload.unanswered == 0), "{uploads:?}");
-        assert!(failed_uploads.len() <= crate::messages::MAX_UPLOADS, "{failed_uploads:?}");
+        assert!(
+            failed_uploads.len() <= crate::flows::working::messages::MAX_UPLOADS,
+            "{failed_uploads:?}"
+        );
         for (engine, record) in pending.keys() {
             let owners = broker.engines.get(engine).and_then(|e| e.owners.get(record));
             assert!(owners.is_some_and(|o| o.contains(id)), "{record:x} is not {id}'s any more");

@@ -1,0 +1,8 @@
+//! From a connection to a session.
+
+pub(crate) mod connections;
+pub(crate) mod logon;
+pub(crate) mod processes;
+pub(crate) mod profiles;
+pub(crate) mod quotas;
+pub(crate) mod tickets;

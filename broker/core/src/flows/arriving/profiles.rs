@@ -1,0 +1,77 @@
+//! Deleting a profile: at once or, while sessions use it, when the last of them has ended (LOGON-17).
+//!
+//! Until then nobody logs on to it any more, and what is in its queue still goes out. Its data stays where it is.
+
+use sundown_protocol::reply::{Deletion, Reply};
+use sundown_protocol::{Code, Fault};
+
+use crate::broker::Broker;
+use crate::ground::event::{Effect, Turn};
+use crate::ground::settings::Right;
+use crate::peers::connection::Asker;
+
+impl Broker {
+    /// `IProfAdmin::DeleteProfile`.
+    pub(crate) fn delete_profile(
+        &mut self,
+        asker: Asker,
+        name: String,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        if self.right(uid, &[]) < Right::Admin {
+            let message = "profiles are deleted by the broker's own user";
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        if self.is_used(&name) {
+            self.doomed.entry(name).or_default();
+            let reply = Reply::ProfileDeleted(Deletion::WhenUnused);
+            self.answer(asker, Ok(reply), turn);
+            return Ok(());
+        }
+        let waiting = self.doomed.entry(name.clone()).or_default();
+        waiting.push(asker);
+        if waiting.len() == 1 {
+            turn.emit(Effect::DeleteProfile { name });
+        }
+        Ok(())
+    }
+
+    fn is_used(&self, profile: &str) -> bool {
+        self.sessions.of_profile(profile).next().is_some()
+    }
+
+    /// Nobody logs on to a profile that is going.
+    pub(crate) fn refuse_doomed(&self, profile: &str) -> Result<(), Fault> {
+        if !self.doomed.contains_key(profile) {
+            return Ok(());
+        }
+        let message = format!(
+            "profile {profile:?} was deleted; it goes when the sessions that use it have ended"
+        );
+        Err(Fault::new(Code::E_PROFILE_DELETED, message))
+    }
+
+    /// A session of this profile has ended.
+    pub(crate) fn profile_released(&mut self, profile: &str, turn: &mut Turn) {
+        if self.doomed.contains_key(profile) && !self.is_used(profile) {
+            turn.emit(Effect::DeleteProfile { name: profile.to_owned() });
+        }
+    }
+
+    pub(crate) fn profile_deleted(
+        &mut self,
+        name: &str,
+        result: &Result<(), Fault>,
+        turn: &mut Turn,
+    ) {
+        if result.is_ok() {
+            self.forget_what_waits(name);
+            self.failed.retain(|(profile, _), _| profile != name);
+        }
+        for asker in self.doomed.remove(name).unwrap_or_default() {
+            let reply = result.clone().map(|()| Reply::ProfileDeleted(Deletion::Done));
+            self.answer(asker, reply, turn);
+        }
+    }
+}

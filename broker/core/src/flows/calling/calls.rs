@@ -1,0 +1,276 @@
+//! Calls of providers, from when they are made until they are answered or lost.
+//!
+//! A call belongs to a lane, and something goes on with its answer. It goes on once: with what the provider answered, or as
+//! [`Lost`] when the lane is closed. How long something waits for that is in [`patience`](crate::flows::calling::patience), and what becomes of a worker
+//! that does not answer in [`incarnation`](crate::flows::calling::workers).
+
+use sundown_protocol::{Code, Correlation, SessionId};
+
+use crate::broker::Broker;
+use crate::ground::event::{Behalf, CallId, Effect, Errand, LaneId, Turn};
+use crate::ground::expected::{Known, Wrong};
+use crate::ground::provider::{ProviderAnswer, ProviderCall, ProviderError, Scope};
+use crate::providers::ask::{Answer, Ask, wrong_answer};
+use crate::providers::calls::{Call, Called, Caller, Lost};
+use crate::providers::lanes::{Outgoing, Payer};
+use crate::providers::patience::{Patience, given_up};
+use crate::providers::view::{Provider, Trouble};
+use crate::queue::flight::Flight;
+use crate::then::Then;
+
+impl Broker {
+    /// Calls a provider, as soon as there is a place for the call. `None` when its lane is closed.
+    pub(crate) fn call<A: Answer>(
+        &mut self,
+        lane: LaneId,
+        caller: Caller,
+        ask: Ask<A>,
+        after: A::After,
+        turn: &mut Turn,
+    ) -> Option<CallId> {
+        self.make_call(lane, caller, ask.call, A::then(after), turn)
+    }
+
+    /// The same of a call that goes on with an answer of its kind.
+    pub(crate) fn make_call(
+        &mut self,
+        lane: LaneId,
+        caller: Caller,
+        provider: ProviderCall,
+        then: Then,
+        turn: &mut Turn,
+    ) -> Option<CallId> {
+        let Some(provider_type) = self.lanes.provider_type(lane) else {
+            let (called, session) = (Called::Never, caller.session);
+            self.lost.push_back(Lost { then, called, session });
+            return None;
+        };
+        let call = CallId(self.number());
+        let (session, errand) = (caller.session, turn.errand);
+        let name = provider.name();
+        let kept = self.renewals.keeps(lane, &provider);
+        let again = kept.then(|| Box::new((caller, provider.clone())));
+        let expected = provider.expects(provider_type);
+        let (since, waits) = (turn.tick.boot, Patience::of(&provider));
+        let made = Call { lane, session, errand, name, expected, again, then, since, waits };
+        self.calls.insert(call, made);
+        if let Some(provider) = self.provider_at(session, lane) {
+            provider.unanswered += 1;
+        }
+        let process = caller.process.and_then(|id| self.processes.get(id));
+        let pid = process.map(|p| p.peer.pid);
+        let Errand { correlation, entry } = errand;
+        let behalf = Box::new(Behalf { session, pid, correlation, entry });
+        let outgoing = Outgoing { call, behalf, provider };
+        let payer = process.map_or(Payer::Broker, |process| self.processes.payer(process));
+        self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
+        Some(call)
+    }
+
+    /// Takes a call back that its provider has not begun. What waited for it is told nothing. The name of the call, and the
+    /// request that led to it.
+    pub(crate) fn withdraw(
+        &mut self,
+        call: CallId,
+        turn: &mut Turn,
+    ) -> Option<(&'static str, Option<Correlation>)> {
+        let Call { lane, session, errand, name, .. } = self.calls.get(&call)?;
+        let (lane, session, named) = (*lane, *session, (*name, errand.correlation));
+        if self.lanes.withdraw(lane, call) {
+            self.calls.remove(&call);
+            if let Some(provider) = self.provider_at(session, lane) {
+                provider.unanswered -= 1;
+            }
+        } else {
+            turn.emit(Effect::Withdraw { lane, call });
+        }
+        Some(named)
+    }
+
+    /// A worker has not begun a call that was taken back: its place is free.
+    pub(crate) fn withdrawn(&mut self, call: CallId, turn: &mut Turn) {
+        let Some(Call { lane, session, .. }) = self.calls.remove(&call) else { return };
+        if let Some(provider) = self.provider_at(session, lane) {
+            provider.unanswered -= 1;
+        }
+        self.lanes.answered(lane, call, turn);
+        if let Some(session) = session {
+            self.advance_phase(session, turn);
+        }
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        call: CallId,
+        mut result: Result<ProviderAnswer, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let checked = match (&result, self.calls.get(&call)) {
+            (Ok(answer), Some(call)) => call.expected.check(answer, self.known_of(call)),
+            (Err(_), _) | (_, None) => Ok(()),
+        };
+        if let Err(wrong) = checked {
+            result = self.answered_wrongly(call, wrong, turn);
+        }
+        let Some(Call { lane, session, errand, again, then, waits, .. }) = self.calls.remove(&call)
+        else {
+            return self.answered_late(call, result, turn);
+        };
+        turn.errand = errand;
+        if let Some(provider) = self.provider_at(session, lane) {
+            provider.unanswered -= 1;
+            if provider.lane == lane {
+                provider.late = None;
+            }
+        }
+        self.lanes.answered(lane, call, turn);
+        if waits == Patience::OverForQuestion {
+            result = Err(given_up());
+        }
+        let (then, result) = match again {
+            Some(again) => match self.judge((lane, call), *again, (then, result), turn) {
+                Some(judged) => judged,
+                None => return,
+            },
+            None => (then, result),
+        };
+        if let Err(error) = &result {
+            match (error.code, error.scope) {
+                (_, Scope::Disk) => self.note_failed_disk(lane, &error.message),
+                (Code::E_CORRUPT_STORE, _) => {
+                    self.note_damage((session, lane), &then, &error.message);
+                }
+                _ => {}
+            }
+        }
+        let lost = result.as_ref().err().filter(|error| error.scope == Scope::Store).cloned();
+        self.go_on(then, result, turn);
+        // Whoever asked has its own answer before everybody is told.
+        if let Some(why) = lost {
+            self.lose_store(lane, &why, turn);
+        }
+        if let Some(session) = session {
+            self.advance_phase(session, turn);
+        }
+    }
+
+    /// Of a call that was answered with something that is no answer to it, it is not known what it has done. The log and `status`
+    /// say so.
+    #[cold]
+    fn answered_wrongly(
+        &mut self,
+        call: CallId,
+        wrong: Wrong,
+        turn: &mut Turn,
+    ) -> Result<ProviderAnswer, ProviderError> {
+        let Call { lane, session, errand, name, .. } = &self.calls[&call];
+        let (lane, session, name) = (*lane, *session, *name);
+        let Errand { correlation, entry } = *errand;
+        let trouble = Trouble::WrongAnswer(format!("{name} was {wrong}"));
+        let engine = self.engines.of_lane(lane);
+        match engine.and_then(|id| self.engines.get_mut(id)) {
+            Some(engine) => Trouble::note(&mut engine.trouble, trouble),
+            None => {
+                if let Some(provider) = self.provider_at(session, lane) {
+                    Trouble::note(&mut provider.trouble, trouble);
+                }
+            }
+        }
+        let provider = self.lanes.provider_name(lane).to_owned();
+        let behalf = Box::new(Behalf { session, pid: None, correlation, entry });
+        let error = wrong_answer(&provider, name, wrong);
+        turn.emit(Effect::WrongAnswer { provider, call: name, wrong, behalf });
+        Err(error)
+    }
+
+    /// What is known of a call that its answer must agree with.
+    fn known_of(&self, call: &Call) -> Known<'_> {
+        let recipients = match &call.then {
+            Then::Prepared(flight) | Then::Results(flight) => {
+                self.flights.get(flight).map(Flight::recipients)
+            }
+            _ => None,
+        };
+        let store = || self.engines.get(&self.engines.of_lane(call.lane)?)?.uid;
+        let store = if call.expected.names_its_store() { store() } else { None };
+        Known { store, recipients }
+    }
+
+    /// A store takes nothing more.
+    #[cold]
+    fn note_failed_disk(&mut self, lane: LaneId, why: &str) {
+        let engine = self.engines.of_lane(lane);
+        if let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) {
+            Trouble::note(&mut engine.trouble, Trouble::Failed(why.to_owned()));
+        }
+    }
+
+    /// A store or address book said that it is damaged, or a transport could not read a message for that.
+    fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
+        let (session, lane) = at;
+        let of_message = match then {
+            Then::Prepared(flight) => self.flights.get(flight).map(Flight::engine),
+            _ => None,
+        };
+        let damage = Trouble::Damage(what.to_owned());
+        let engine = self.engines.of_lane(lane).or(of_message);
+        if let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) {
+            Trouble::note(&mut engine.trouble, damage);
+        } else if let Some(provider) = self.provider_at(session, lane) {
+            Trouble::note(&mut provider.trouble, damage);
+        }
+    }
+
+    /// Checks that what is counted of calls agrees with the calls: what each provider has not answered for its sessions, and the
+    /// places of each lane.
+    #[cfg(test)]
+    pub(crate) fn check_calls(&self) {
+        for session in self.sessions.values() {
+            for provider in &session.providers {
+                let of_it = |c: &&Call| {
+                    c.session == Some(session.id)
+                        && (c.lane == provider.lane || provider.reader == Some(c.lane))
+                };
+                let unanswered = self.calls.values().filter(of_it).count();
+                assert_eq!(provider.unanswered, unanswered, "calls of {}", provider.name);
+            }
+        }
+        self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
+    }
+
+    /// Whether a notice or a Do is on its way to the provider behind a lane.
+    pub(crate) fn is_told_of_leaving(&self, lane: LaneId) -> bool {
+        let tells = |call: &Call| match &call.then {
+            Then::Shutdown(visit) => visit.tells_of_leaving(),
+            _ => false,
+        };
+        let mut calls = self.lanes.apart(lane).filter_map(|call| self.calls.get(&call));
+        calls.any(tells)
+    }
+
+    /// A session's view on the provider behind a lane.
+    pub(crate) fn provider_at(
+        &mut self,
+        session: Option<SessionId>,
+        lane: LaneId,
+    ) -> Option<&mut Provider> {
+        let session = self.sessions.get_mut(session?)?;
+        session.providers.iter_mut().find(|p| p.lane == lane || p.reader == Some(lane))
+    }
+
+    /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
+    pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
+        let calls = self.lanes.close(id, turn);
+        self.drop_renewals(id);
+        for (call, called) in calls {
+            let Some(Call { session, then, .. }) = self.calls.remove(&call) else { continue };
+            if let Some(provider) = self.provider_at(session, id) {
+                provider.unanswered -= 1;
+            }
+            if called == Called::Yes {
+                self.leave_call(id, call, &then);
+            }
+            self.lost.push_back(Lost { then, called, session });
+        }
+    }
+}

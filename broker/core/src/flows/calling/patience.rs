@@ -1,0 +1,244 @@
+//! How long something waits for a provider, and what happens then.
+//!
+//! | what waits | how long | what happens then |
+//! |---|---|---|
+//! | a request that asks something | [`ASKED`] | it is told that the provider did not answer, and nothing goes on |
+//! | a request that changes something | [`ASKED`] | it is told that the outcome is not known; the change goes on when the provider answers |
+//! | a message that a transport prepares, hands over or recovers | what the transport says, and a second for each KiB | the transport's worker is left behind |
+//! | a message whose intent is being stored | [`ASKED`] | it does not hold a place of its transport any more, and is not handed over |
+//! | a question to an address book that has begun | [`HANGS`] | the address book's worker is left behind |
+//! | a provider that is made anew | [`RENEWED`] | it fails, as if it had answered so |
+//!
+//! Logons, logoffs and fast shutdowns have times of their own, and so does the question whether a transport can be reached. What the
+//! broker asks a store for itself is waited for as long as it takes: a store cannot be left behind, and there is nothing to do without it.
+//!
+//! A call that is given up stays in its lane and with its payer until the provider answers. One that changes something is never taken
+//! back: it may be done at any time. Each few seconds [`Event::Look`](crate::Event::Look) has the calls looked at.
+
+use std::time::Duration;
+
+use sundown_protocol::{Code, Fault};
+
+use crate::broker::Broker;
+use crate::flows::sending::changes::Flush;
+use crate::ground::event::{Behalf, CallId, Effect, Turn};
+use crate::ground::provider::{ProviderError, ProviderType};
+use crate::peers::connection::{Asker, Hears};
+use crate::providers::calls::Call;
+use crate::providers::lanes::Lanes;
+use crate::providers::patience::Patience;
+use crate::then::{
+    AfterAddress, AfterDone, AfterLogon, AfterSave, AfterSubmission, AfterUpdate, Then,
+};
+
+/// How long a request waits for a provider.
+const ASKED: Duration = Duration::from_secs(60);
+
+/// How long an address book may be busy with one question before its worker is left behind.
+const HANGS: Duration = Duration::from_secs(300);
+
+/// How long a provider may take to be made anew.
+const RENEWED: Duration = Duration::from_secs(30);
+
+/// How fast a message moves at least, in bytes a second: a transport has so much more time for a long one.
+const SLOWEST: u64 = 1 << 10;
+
+/// What is done with a call whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// A request is told.
+    Request,
+    /// The intent of a flight is not waited for.
+    Mark(u64),
+    /// Nothing is to be had from the worker any more.
+    Worker,
+    /// The making of a provider has failed.
+    Renewal,
+}
+
+impl Broker {
+    /// Looks at the calls that were not answered: those whose time is over are waited for no longer.
+    #[cold]
+    pub(crate) fn look_at_calls(&mut self, turn: &mut Turn) {
+        let now = turn.tick.boot;
+        let Self { calls, flights, sessions, engines, lanes, .. } = self;
+        let patience = |flight: &u64| {
+            let flight = flights.get(flight)?;
+            let for_size = Duration::from_secs(flight.size(engines) / SLOWEST);
+            Some(flight.patience(sessions)?.saturating_add(for_size))
+        };
+        let mut over: Vec<_> = calls
+            .iter_mut()
+            .filter_map(|(id, call)| Some((*id, is_over(*id, call, now, lanes, patience)?)))
+            .collect();
+        over.sort_unstable_by_key(|(call, _)| *call);
+        let mut said = Vec::new();
+        for (call, over) in over {
+            // What was done for one before it may have ended it.
+            let Some(lane) = self.calls.get(&call).map(|c| c.lane) else { continue };
+            // One line of the log for each worker: a crowd may wait for it.
+            if !said.contains(&lane) {
+                said.push(lane);
+                self.note_hanging(call, turn);
+            }
+            match over {
+                Over::Request => self.give_up_request(call, turn),
+                Over::Mark(flight) => self.give_up_mark(call, flight),
+                Over::Worker => self.leave_worker(call, turn),
+                Over::Renewal => self.give_up_renewal(call, turn),
+            }
+        }
+    }
+
+    /// The log and `status` say which provider does not answer.
+    fn note_hanging(&mut self, id: CallId, turn: &mut Turn) {
+        let call = &self.calls[&id];
+        let (lane, session, name) = (call.lane, call.session, call.name);
+        let (since, errand) = (call.since, call.errand);
+        let Some(provider_type) = self.lanes.provider_type(lane) else { return };
+        let provider = self.lanes.provider_name(lane).to_owned();
+        if let Some(view) = self.provider_at(session, lane) {
+            view.late = Some(name);
+        }
+        let (correlation, entry) = (errand.correlation, errand.entry);
+        let behalf = Box::new(Behalf { session, pid: None, correlation, entry });
+        let waited = turn.tick.boot.saturating_sub(since);
+        turn.emit(Effect::Hangs { provider, provider_type, call: name, waited, behalf });
+    }
+
+    /// A request is not kept waiting: it is told what is known. What it asked for may go on.
+    fn give_up_request(&mut self, id: CallId, turn: &mut Turn) {
+        let call = self.calls.get_mut(&id).expect("looked at just before");
+        let (lane, name) = (call.lane, call.name);
+        let question = call.waits == Patience::Question;
+        call.waits = call.waits.over();
+        let seconds = ASKED.as_secs();
+        let provider = self.lanes.provider_name(lane);
+        if !question {
+            let message = format!(
+                "{provider}: no answer to {name} within {seconds} s; it is not known whether it was done, and it may be done later"
+            );
+            return self.tell_waiting(id, Fault::new(Code::E_TIMEOUT, message), turn);
+        }
+        let message = format!("{provider}: no answer to {name} within {seconds} s");
+        if self.lanes.withdraw(lane, id) {
+            let error = ProviderError::new(Code::E_TIMEOUT, message);
+            return self.forget_call(id, error, turn);
+        }
+        self.tell_waiting(id, Fault::new(Code::E_TIMEOUT, message), turn);
+    }
+
+    /// Answers the request that waits for a call. It counts, and its bytes stay charged, until the provider has answered.
+    fn tell_waiting(&mut self, id: CallId, fault: Fault, turn: &mut Turn) {
+        let then = &mut self.calls.get_mut(&id).expect("looked at just before").then;
+        let Some(asker) = then.asker() else { return };
+        let Asker { connection, request, .. } = *asker;
+        if std::mem::replace(&mut asker.hears, Hears::Nothing) == Hears::Answer
+            && self.connections.contains_key(&connection)
+        {
+            turn.emit(Effect::Answer { connection, request, result: Err(fault) });
+        }
+    }
+
+    /// A call that was never begun goes no further.
+    pub(crate) fn forget_call(&mut self, id: CallId, error: ProviderError, turn: &mut Turn) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        if let Some(provider) = self.provider_at(call.session, call.lane) {
+            provider.unanswered -= 1;
+        }
+        turn.errand = call.errand;
+        self.go_on(call.then, Err(error), turn);
+        if let Some(session) = call.session {
+            self.advance_phase(session, turn);
+        }
+    }
+
+    /// A process has no connection any more: what it only asked, and no worker has begun, is not asked.
+    #[cold]
+    pub(crate) fn forget_questions(&mut self, questions: Vec<CallId>, turn: &mut Turn) {
+        for call in questions {
+            let message = "the process that asked has gone";
+            self.forget_call(call, ProviderError::new(Code::E_CANCEL, message), turn);
+        }
+    }
+
+    fn give_up_mark(&mut self, id: CallId, flight: u64) {
+        let call = self.calls.get_mut(&id).expect("looked at just before");
+        call.waits = call.waits.over();
+        self.delay_flight(flight);
+    }
+
+    /// A provider was to be made anew and says nothing. One that is no store's gets another worker.
+    fn give_up_renewal(&mut self, id: CallId, turn: &mut Turn) {
+        let call = self.calls.get_mut(&id).expect("looked at just before");
+        let lane = call.lane;
+        if self.lanes.provider_type(lane) != Some(ProviderType::Store) {
+            return self.leave_worker(id, turn);
+        }
+        call.waits = call.waits.over();
+        let then = std::mem::replace(&mut call.then, Then::Done(AfterDone::Nothing));
+        let message = format!("it was not made anew within {} s", RENEWED.as_secs());
+        self.go_on(then, Err(ProviderError::new(Code::E_TIMEOUT, message)), turn);
+    }
+}
+
+/// What is to be done with a call, if its time is over.
+pub(crate) fn is_over(
+    id: CallId,
+    call: &mut Call,
+    now: Duration,
+    lanes: &Lanes,
+    patience: impl Fn(&u64) -> Option<Duration>,
+) -> Option<Over> {
+    let waited = now.saturating_sub(call.since);
+    if waited < RENEWED {
+        return None;
+    }
+    let waits = !call.waits.is_over();
+    match &mut call.then {
+        Then::Prepared(flight) | Then::Results(flight) => {
+            patience(flight).is_some_and(|patience| waited >= patience).then_some(Over::Worker)
+        }
+        Then::Updated(AfterUpdate::Marked(flight, _)) => {
+            (waits && waited >= ASKED).then_some(Over::Mark(*flight))
+        }
+        Then::Ready(AfterLogon::Renewed(..)) => Some(Over::Renewal),
+        then => {
+            if waits && waited >= ASKED && then.asker().is_some() {
+                return Some(Over::Request);
+            }
+            let is_book = lanes.provider_type(call.lane) == Some(ProviderType::AddressBook);
+            let hangs = is_book && waited >= HANGS && lanes.has_begun(call.lane, id);
+            hangs.then_some(Over::Worker)
+        }
+    }
+}
+
+impl Then {
+    /// The request that waits for the answer, if one does.
+    fn asker(&mut self) -> Option<&mut Asker> {
+        match self {
+            Self::Done(AfterDone::AddressRemoved(asker, _) | AfterDone::Validated(asker, ..))
+            | Self::Saved(AfterSave::Saved { asker, .. })
+            | Self::Setting(asker)
+            | Self::Messages(asker)
+            | Self::Addresses(asker)
+            | Self::OneSubmission(AfterSubmission::Shown { asker, .. })
+            | Self::Address(AfterAddress::Added(asker, _)) => Some(asker),
+            Self::Updated(AfterUpdate::EntryChanged(wish))
+            | Self::OneSubmission(AfterSubmission::Wanted(wish)) => Some(&mut wish.asker),
+            Self::Submitted(in_flight) => in_flight.asker.as_mut(),
+            Self::Appended(after) => Some(&mut after.asker),
+            Self::Hastened(flushing) => match &mut flushing.whose {
+                Flush::All { asker, .. } => Some(asker),
+                Flush::Store => None,
+            },
+            Self::Removed(after) => Some(&mut after.asker),
+            Self::Found(after) => Some(&mut after.asker),
+            Self::Piece(after) => Some(&mut after.asker),
+            Self::Queue(listing) => Some(&mut listing.asker),
+            Self::Address(AfterAddress::Resolved(resolving)) => Some(&mut resolving.asker),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Ends of shared sessions, kept over a restart of the broker.
+//!
+//! ```text
+//!  shared logoff ──kept, then told──► Ending ──closed──► kept a while ──► forgotten
+//!                                        ▲
+//!        next broker: a member returns ──┘ within the grace; after it, MAPI_E_END_OF_SESSION
+//! ```
+//!
+//! A shared logoff is for good (SEED-4): a broker that dies within the grace must not undo it. So each end is written down in
+//! the runtime directory before the first member is told. A client that comes back names the session by its *tag*, 128 bits by chance, and
+//! says whether it was told. It gets into the same ending session, made anew with the grace that remains, and is told only if it was not. It
+//! never gets into a fresh session by that.
+//!
+//! Behind a restart the first that comes gets a session of a new name, and who is back after it gets into that one. Where it was ended
+//! meanwhile, those who are not back yet were in what was ended: a tag says when its broker began, so that they are known.
+
+use std::time::Duration;
+
+use sundown_protocol::notification::EndReason;
+use sundown_protocol::reply::Peer;
+use sundown_protocol::request::Logon;
+use sundown_protocol::{Code, Event as News, Fault, MemberId, Notification, SessionId, SessionTag};
+
+use crate::broker::Broker;
+use crate::ground::event::{Effect, End, Turn};
+use crate::ground::timers::Timer;
+use crate::peers::connection::Asker;
+use crate::peers::waiting::{SessionKey, Sharing, Waiting};
+use crate::sessions::session::SessionState;
+
+/// How long an end is kept after its session has closed: longer than a client looks for its broker.
+const KEPT: Duration = Duration::from_secs(120);
+
+/// An end, and the session that it is of in this broker, if one is there.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Kept {
+    end: End,
+    session: Option<SessionId>,
+}
+
+impl Kept {
+    /// Whether its session is not here.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.session.is_none()
+    }
+}
+
+/// When the broker began in which a session was made, in microseconds since the machine started.
+fn began(SessionTag(tag): SessionTag) -> u64 {
+    (tag >> 64) as u64
+}
+
+impl Broker {
+    /// A shared session ends: that is written down before any member is told.
+    pub(crate) fn keep_end(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let SessionState::Ending { by, deadline } = &session.state else { return };
+        let end = End {
+            tag: session.tag,
+            user: session.key.user,
+            profile: session.key.profile.clone(),
+            by: by.clone(),
+            until: *deadline,
+        };
+        turn.emit(Effect::KeepEnd(Box::new(end.clone())));
+        self.ends.insert(session.tag, Kept { end, session: Some(id) });
+    }
+
+    /// Ends that an earlier broker wrote down.
+    pub(crate) fn ends_found(&mut self, ends: Vec<End>, turn: &mut Turn) {
+        for end in ends {
+            let forgotten = end.until.unwrap_or_default().max(turn.tick.boot) + KEPT;
+            self.timers.set(forgotten, Timer::End(end.tag));
+            self.ends.insert(end.tag, Kept { end, session: None });
+        }
+    }
+
+    /// A session that was ending is closed: who comes back to it now is told that it has ended, for a while.
+    pub(crate) fn end_closed(&mut self, tag: SessionTag, turn: &mut Turn) {
+        if let Some(kept) = self.ends.get_mut(&tag) {
+            kept.session = None;
+            if self.stopping.is_some() {
+                // Its members come back to the next broker.
+                return;
+            }
+            // No member is left that could stay.
+            kept.end.until = Some(turn.tick.boot);
+            turn.emit(Effect::KeepEnd(Box::new(kept.end.clone())));
+            self.timers.set(turn.tick.boot + KEPT, Timer::End(tag));
+        }
+    }
+
+    /// An end was kept long enough, unless its session is here again.
+    pub(crate) fn forget_end(&mut self, tag: SessionTag, turn: &mut Turn) {
+        if self.ends.get(&tag).is_some_and(|kept| kept.session.is_none()) {
+            self.ends.remove(&tag);
+            turn.emit(Effect::ForgetEnd(tag));
+        }
+    }
+
+    /// A logon of a client that was in this session before, with this broker or an earlier one.
+    pub(crate) fn return_to(
+        &mut self,
+        asker: Asker,
+        logon: Logon,
+        (tag, told): (SessionTag, bool),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let user = self.session_user(uid);
+        let profile = logon.profile.as_deref().unwrap_or("default");
+        let kept = self.ends.get(&tag).or_else(|| self.end_of_heir(tag, user, profile));
+        let Some(kept) = kept else { return self.logon(asker, logon, turn) };
+        let tag = kept.end.tag;
+        if user != kept.end.user || profile != kept.end.profile {
+            let message = "this session is another user's, or of another profile; log on again";
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        self.refuse_while_stopping()?;
+        let closed = |id| {
+            let state = self.sessions.get(&id).map(|s| &s.state);
+            !matches!(state, Some(SessionState::Starting | SessionState::Ending { .. }))
+        };
+        let over = kept.end.until.is_some_and(|until| until <= turn.tick.boot);
+        if over || kept.session.is_some_and(closed) {
+            let Peer { pid, program } = &kept.end.by;
+            let message = format!(
+                "the shared session was ended by {program} (pid {pid}) and its grace is over; log on again"
+            );
+            return Err(Fault::new(Code::E_END_OF_SESSION, message));
+        }
+        if kept.session.is_none() {
+            self.check_session_quota(asker, Sharing::Shared)?;
+        }
+        self.check_member_quota(asker)?;
+        let (session, user, profile) = (kept.session, kept.end.user, kept.end.profile.clone());
+        let asker = self.count_logon(asker);
+        let waiting = Waiting::Return { asker, flags: logon.flags, told };
+        match session {
+            Some(id) if self.sessions[&id].state == SessionState::Starting => {
+                let session = self.sessions.get_mut(id).expect("looked at just before");
+                session.waiting.push(waiting);
+            }
+            Some(id) => self.admit(id, waiting, turn),
+            None => {
+                let key = SessionKey { user, profile };
+                let id = self.start_session((key, Some(tag)), Sharing::Shared, Some(waiting), turn);
+                self.ends.get_mut(&tag).expect("looked at before").session = Some(id);
+                self.timers.clear(Timer::End(tag));
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the session that took the place of another one: in a broker that began later, for the same user and profile. Who was
+    /// in the other one, and is back after the end, was in what was ended.
+    fn end_of_heir(&self, tag: SessionTag, user: u32, profile: &str) -> Option<&Kept> {
+        let is_heir = |kept: &&Kept| {
+            let End { tag: heir, user: of, profile: to, .. } = &kept.end;
+            (*of, &to[..]) == (user, profile) && began(tag) < began(*heir)
+        };
+        // Where there were several, the one that goes on longest.
+        let ends = self.ends.values().filter(is_heir);
+        ends.max_by_key(|kept| kept.end.until.unwrap_or(Duration::MAX))
+    }
+
+    /// A name for a session that no other has, and that says when its broker began.
+    pub(crate) fn new_tag(&mut self, turn: &mut Turn) -> SessionTag {
+        let began = self.giving_up.began(turn.tick.boot).as_micros();
+        SessionTag(began << 64 | u128::from(turn.record() as u64))
+    }
+
+    /// Whether a session that has just started was ended in an earlier broker: it goes on ending.
+    pub(crate) fn goes_on_ending(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(kept) = self.ends.get(&session.tag) else { return };
+        let End { by, until, .. } = kept.end.clone();
+        session.state = SessionState::Ending { by, deadline: until };
+        if let Some(until) = until {
+            self.timers.set(until.max(turn.tick.boot), Timer::Grace(id));
+        }
+    }
+
+    /// A member that returned and was not told of the end is told now.
+    pub(crate) fn tell_end(&mut self, member: MemberId, turn: &mut Turn) {
+        let session = self.members.get(&member).and_then(|m| self.sessions.get(&m.session));
+        let Some(SessionState::Ending { by, deadline }) = session.map(|s| s.state.clone()) else {
+            return;
+        };
+        let grace = deadline.map(|until| until.saturating_sub(turn.tick.boot).as_millis() as u64);
+        let (code, reason, by) = (Code::E_END_OF_SESSION, EndReason::SharedLogoff, Some(by));
+        self.tell_always(member, News::CriticalError { code, reason, by, grace }, turn);
+    }
+
+    /// Says by which name a member can return to its session, on a connection that keeps what outlives a broker.
+    pub(crate) fn tell_tag(&self, id: MemberId, turn: &mut Turn) {
+        let Some(member) = self.members.get(&id) else { return };
+        let keeps = self.connections.get(&member.connection).is_some_and(|c| c.told_tickets);
+        let session = &self.sessions[&member.session];
+        if keeps && session.is_shared() {
+            let event = News::Session(session.tag);
+            let notification = Notification { member: id, advises: Vec::new(), event };
+            turn.emit(Effect::Notify { connection: member.connection, notification });
+        }
+    }
+}

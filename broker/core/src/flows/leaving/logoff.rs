@@ -1,0 +1,639 @@
+//! Logoffs: leaving a session in every way there is, ending one for everybody, and what follows the last departure.
+//!
+//! A session closes in phases: transports, then address books, then stores. A later kind is not called before the
+//! earlier kind has answered or had its time; no answer keeps a session open (PLOG-5).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sundown_protocol::notification::{Departure, EndReason, LeaveReason};
+use sundown_protocol::reply::{LoggedOff, Peer, Reply};
+use sundown_protocol::request::{Logoff, LogoffFlags};
+use sundown_protocol::{Code, Event as News, Fault, FaultDetail, MemberId, SessionId};
+
+use crate::broker::Broker;
+use crate::flows::leaving::shutdown::shut_down;
+use crate::ground::event::Turn;
+use crate::ground::provider::{MessageContent, ProviderType};
+use crate::ground::settings::{Linger, Right, SharedLogoff};
+use crate::ground::timers::Timer;
+use crate::peers::connection::Asker;
+use crate::peers::quota::Quota;
+use crate::providers::ask::Ask;
+use crate::providers::calls::Caller;
+use crate::providers::view::ProviderState;
+use crate::queue::engine::Engine;
+use crate::sessions::member::{Leaving, Member, MemberState, WaitForOthers};
+use crate::sessions::object::Object;
+use crate::sessions::session::{MailAfter, Session, SessionState};
+use crate::then::AfterDone;
+
+/// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
+const REFERENCES: Duration = Duration::from_secs(30);
+
+/// How long a session that was opened for its queue has to read it, once more and once more, when its time is over.
+const READING: Duration = Duration::from_secs(5);
+
+/// Departures in one notice, so that it is far from what a frame holds.
+const DEPARTURES: usize = 4_096;
+
+impl Broker {
+    pub(crate) fn logoff(
+        &mut self,
+        asker: Asker,
+        logoff: &Logoff,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let Logoff { member: id, flags, drain } = *logoff;
+        if flags.0 & !LogoffFlags::KNOWN != 0 {
+            let unknown = flags.0 & !LogoffFlags::KNOWN;
+            let message = format!("logoff flags 0x{unknown:X} are not known");
+            return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
+        }
+        let session_id = self.attached(asker, id)?.session;
+        let before = turn.effects.len();
+        if flags.contains(LogoffFlags::SHARED) {
+            self.end_shared(asker, id, flags, turn)?;
+        }
+        let session = &self.sessions[&session_id];
+        let now = turn.tick.boot;
+        let drain = drain.filter(|_| !flags.contains(LogoffFlags::CRITICAL));
+        let mut until = drain.map(|millis| now + Duration::from_millis(millis));
+        if let SessionState::Ending { deadline: Some(end), .. } = session.state {
+            until = until.map(|until| until.min(end));
+        }
+        let durable = now + self.settings.shutdown.deadline;
+        let member = self.members.get_mut(&id).expect("looked at before");
+        let wait =
+            if flags.contains(LogoffFlags::WAIT) { WaitForOthers::Yes } else { WaitForOthers::No };
+        let began_with = member.waiting;
+        member.state = MemberState::Draining(Leaving {
+            asker,
+            wait,
+            drain: until,
+            references: until.unwrap_or(now + REFERENCES),
+            durable,
+            began_with,
+            told: began_with,
+        });
+        self.hurry(id, turn);
+        self.check_leaving(id, turn);
+        turn.answer_first(before, asker.connection, asker.request);
+        Ok(())
+    }
+
+    /// Ends a shared session for everybody, if it is one, this member may, and nobody did before (design §3.2).
+    fn end_shared(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        flags: LogoffFlags,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.member(asker, id)?;
+        let session = self.session_of(member);
+        if !session.is_shared() || !session.is_joinable() {
+            return Ok(());
+        }
+        self.may_end(session, id, flags)?;
+        let by = self.peer(id);
+        let session_id = session.id;
+        let grace = self.settings.shutdown.grace;
+        let deadline = grace.map(|grace| turn.tick.boot + grace);
+        let session = self.sessions.get_mut(session_id).expect("looked at just before");
+        session.state = SessionState::Ending { by: by.clone(), deadline };
+        let others: Vec<_> = session.members.iter().copied().filter(|m| *m != id).collect();
+        self.joinable.remove(&session.key);
+        if let Some(deadline) = deadline {
+            self.timers.set(deadline, Timer::Grace(session_id));
+        }
+        self.keep_end(session_id, turn);
+        for other in others {
+            let news = News::CriticalError {
+                code: Code::E_END_OF_SESSION,
+                reason: EndReason::SharedLogoff,
+                by: Some(by.clone()),
+                grace: grace.map(|g| g.as_millis() as u64),
+            };
+            self.tell_always(other, news, turn);
+            self.cap_drain(other, deadline, turn);
+        }
+        Ok(())
+    }
+
+    fn may_end(&self, session: &Session, id: MemberId, flags: LogoffFlags) -> Result<(), Fault> {
+        if flags.contains(LogoffFlags::FORCE) {
+            let uid = self.processes.get(self.members[&id].process).map_or(u32::MAX, |p| p.uid);
+            if self.right(uid, &session.profile().access) >= Right::Admin {
+                return Ok(());
+            }
+        }
+        let owner = *session.members.first().expect("who asks is one of them");
+        // A process owns the session: with what member of it it asks makes no difference.
+        let owns = self.members[&owner].process == self.members[&id].process;
+        match self.settings.shutdown.shared_logoff {
+            SharedLogoff::Any => Ok(()),
+            SharedLogoff::Owner if owns => Ok(()),
+            SharedLogoff::Owner => {
+                let owner = self.peer(owner);
+                let message = format!(
+                    "the shared session belongs to {} (pid {}), and shared_logoff is \"owner\"; \
+                     log off without the shared flag, or use force as an administrator",
+                    owner.program, owner.pid
+                );
+                Err(Fault::new(Code::E_NO_ACCESS, message).with(FaultDetail::Owner(owner)))
+            }
+            SharedLogoff::Deny => {
+                let message = "nobody may end a shared session for others: shared_logoff is \"deny\"; \
+                               log off without the shared flag, or use force as an administrator";
+                let owner = FaultDetail::Owner(self.peer(owner));
+                Err(Fault::new(Code::E_NO_ACCESS, message).with(owner))
+            }
+        }
+    }
+
+    /// Grace caps a drain that began before.
+    fn cap_drain(&mut self, id: MemberId, deadline: Option<Duration>, turn: &mut Turn) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
+            leaving.drain = leaving.drain.map(|until| until.min(end));
+            self.timers.set_no_later(end.max(turn.tick.boot), Timer::Leaving(id));
+        }
+    }
+
+    /// Looks whether a logoff has what it waits for, and finishes it; or until when it waits for it.
+    pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
+        let held = self.is_held(id);
+        // Whoever is done is about to be torn down; its logoff is answered then.
+        let done = self.members.get(&id).is_some_and(|m| self.is_done(m.process));
+        let Some(member) = self.members.get_mut(&id).filter(|_| !done) else { return };
+        let MemberState::Draining(leaving) = &mut member.state else { return };
+        let now = turn.tick.boot;
+        if member.unwritten > 0 && now < leaving.durable {
+            return self.timers.set(leaving.durable, Timer::Leaving(id));
+        }
+        if member.unwritten > 0 || !member.failed.is_empty() {
+            return self.refuse_leaving(id, turn);
+        }
+        if held && now >= leaving.references {
+            return self.refuse_leaving(id, turn);
+        }
+        if held {
+            return self.timers.set(leaving.references, Timer::Leaving(id));
+        }
+        if let Some(until) = leaving.drain.filter(|until| now < *until && member.waiting > 0) {
+            self.timers.set(until, Timer::Leaving(id));
+            let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
+            if std::mem::replace(&mut leaving.told, waiting) != waiting {
+                let finished = began_with - waiting;
+                self.tell_asked(id, &News::LogoffProgress { waiting, finished }, turn);
+            }
+            return;
+        }
+        let (asker, wait) = (leaving.asker, leaving.wait);
+        let before = turn.effects.len();
+        let (session, account) = (member.session, member.account());
+        let discarded = self.remove_member(id, LeaveReason::LoggedOff, turn);
+        let account = LoggedOff { discarded, ..account };
+        self.answer_leaver(session, asker, wait, account, turn);
+        turn.answer_first(before, asker.connection, asker.request);
+    }
+
+    fn answer_leaver(
+        &mut self,
+        id: SessionId,
+        asker: Asker,
+        wait: WaitForOthers,
+        account: LoggedOff,
+        turn: &mut Turn,
+    ) {
+        let still_there = self.sessions.get_mut(id).filter(|s| !s.members.is_empty());
+        match (wait, still_there) {
+            (WaitForOthers::Yes, Some(session)) if !session.is_joinable() => {
+                session.leavers.push((asker, account));
+                if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                    connection.leaving.push(id);
+                }
+            }
+            _ => self.answer(asker, Ok(Reply::LoggedOff(account)), turn),
+        }
+    }
+
+    /// What was handed over could not be made durable: the member stays and is told, once.
+    fn refuse_leaving(&mut self, id: MemberId, turn: &mut Turn) {
+        let member = self.members.get_mut(&id).expect("it is leaving");
+        let state = std::mem::replace(&mut member.state, MemberState::Attached);
+        let MemberState::Draining(leaving) = state else { return };
+        self.timers.clear(Timer::Leaving(id));
+        let unwritten = member.unwritten > 0;
+        let fault = if member.failed.is_empty() && !unwritten {
+            crate::flows::working::grants::held_by(self.holders(id))
+        } else if member.failed.is_empty() {
+            let message = "the store did not make everything durable in time; \
+                           you are still logged on, try again";
+            Fault::new(Code::E_TIMEOUT, message)
+        } else {
+            Self::failed_fault(std::mem::take(&mut member.failed))
+        };
+        self.answer(leaving.asker, Err(fault), turn);
+    }
+
+    /// Takes a member out of its session. The number of unsaved drafts that went with it.
+    pub(crate) fn remove_member(
+        &mut self,
+        id: MemberId,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) -> u64 {
+        let Some((session, departure, drafts)) = self.take_out(id, reason, turn) else { return 0 };
+        self.tell_departed(session, &[departure], turn);
+        drafts
+    }
+
+    /// Takes a member out of its session: which that was, and what is to be said of it.
+    fn take_out(
+        &mut self,
+        id: MemberId,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) -> Option<(SessionId, Departure, u64)> {
+        let mut member = self.members.remove(&id)?;
+        // Whoever is done has left, whatever befalls it before it is torn down.
+        let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
+        self.departures[reason as usize] += 1;
+        if let Some(connection) = self.connections.get_mut(&member.connection) {
+            connection.members.remove(&id);
+            connection.remember(id, reason);
+        }
+        for (what, count) in [
+            (Quota::Members, 1),
+            (Quota::Objects, member.objects.len()),
+            (Quota::Registrations, member.advises.len()),
+            (Quota::Grants, member.waiting_grants.len()),
+        ] {
+            self.processes.pay_back(member.process, what, count);
+        }
+        for (engine, record) in member.pending.keys() {
+            if let Some(engine) = self.engines.get_mut(*engine) {
+                engine.disown(*record, id);
+            }
+        }
+        if let MemberState::Draining(leaving) = &member.state {
+            self.timers.clear(Timer::Leaving(id));
+            if reason != LeaveReason::LoggedOff {
+                self.answer(leaving.asker, Err(ended(reason)), turn);
+            }
+        }
+        for asker in std::mem::take(&mut member.flushes) {
+            self.answer(asker, Err(ended(reason)), turn);
+        }
+        self.end_grants(&member.waiting_grants, std::mem::take(&mut member.references), turn);
+        self.note_lost(member.process, std::mem::take(&mut member.failed));
+        let drafts = self.settle_drafts(&mut member, reason, turn);
+        let session = self.sessions.get_mut(member.session).expect("it outlives its members");
+        session.members.remove(&id);
+        session.with_mail -= usize::from(member.has_mail());
+        session.listeners.remove(&id);
+        session.curious.remove(&id);
+        Some((member.session, Departure { member: id, reason }, drafts))
+    }
+
+    /// Tells those of a session who asked that members left, and looks whether it has a reason to stay without them.
+    fn tell_departed(&mut self, id: SessionId, departures: &[Departure], turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let curious: Vec<_> = session.curious.iter().copied().collect();
+        for departures in departures.chunks(DEPARTURES) {
+            let news = match departures {
+                [Departure { member, reason }] => {
+                    News::MemberLeft { member: *member, reason: *reason }
+                }
+                many => News::MembersLeft(many.to_vec()),
+            };
+            for other in &curious {
+                self.tell_asked(*other, &news, turn);
+            }
+        }
+        self.check_vacated(id, turn);
+    }
+
+    /// A logoff throws unsaved drafts away, as documented; every other end keeps them (design §3.9).
+    fn settle_drafts(&mut self, member: &mut Member, reason: LeaveReason, turn: &mut Turn) -> u64 {
+        let draft = |object| match object {
+            Object::Draft(draft) => Some(draft),
+            _ => None,
+        };
+        let drafts: Vec<_> = member.objects.drain().filter_map(draft).collect();
+        let count = drafts.len() as u64;
+        for draft in drafts {
+            if reason != LeaveReason::LoggedOff {
+                self.recover_draft(member, draft, turn);
+                continue;
+            }
+            self.processes.accounts.give_back(draft.charge);
+            if let MessageContent::Uploaded(number) = draft.content {
+                self.discard(member, draft.store, number, turn);
+            }
+        }
+        for (_, upload) in std::mem::take(&mut member.uploads) {
+            self.processes.accounts.give_back(upload.charge);
+            self.discard(member, upload.store, upload.number, turn);
+        }
+        count
+    }
+
+    /// The grace of a shared logoff is over: whoever is still here is put out.
+    pub(crate) fn grace_over(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !matches!(session.state, SessionState::Ending { .. }) {
+            return;
+        }
+        for member in session.members.clone() {
+            self.check_leaving(member, turn);
+        }
+        let Some(session) = self.sessions.get(&id) else { return };
+        let stay: Vec<_> = session.members.iter().copied().collect();
+        self.note_stayed(id, &stay);
+        for member in &stay {
+            self.tell_always(*member, News::Evicted, turn);
+        }
+        self.remove_members(stay, LeaveReason::Evicted, turn);
+    }
+
+    /// Notes which processes stayed past the end of their session, for those that wait for it. A process whose Do succeeded has left,
+    /// also before it is torn down.
+    pub(crate) fn note_stayed(&mut self, id: SessionId, members: &[MemberId]) {
+        let stayed = members.iter().filter(|id| !self.is_done(self.members[id].process));
+        let stayed: Vec<_> = stayed.map(|member| self.peer(*member)).collect();
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.evicted.extend(stayed);
+        }
+    }
+
+    /// Takes members out that leave at once. None of them is told that another one leaves: it leaves itself, and what
+    /// thousands are told of thousands would fill the memory. The others are told of all in one notice.
+    pub(crate) fn remove_members(
+        &mut self,
+        members: Vec<MemberId>,
+        reason: LeaveReason,
+        turn: &mut Turn,
+    ) {
+        if let [alone] = members[..] {
+            self.remove_member(alone, reason, turn);
+            return;
+        }
+        for id in &members {
+            let session = self.members.get(id).map(|member| member.session);
+            if let Some(session) = session.and_then(|id| self.sessions.get_mut(id)) {
+                session.curious.remove(id);
+            }
+        }
+        let mut departed: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for id in members {
+            if let Some((session, departure, _)) = self.take_out(id, reason, turn) {
+                departed.entry(session).or_default().push(departure);
+            }
+        }
+        for (session, departures) in departed {
+            self.tell_departed(session, &departures, turn);
+        }
+    }
+
+    /// After a departure, or when mail went out: whether the session has a reason to stay.
+    pub(crate) fn check_vacated(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let idle = matches!(
+            session.state,
+            SessionState::Active | SessionState::Memberless | SessionState::Ending { .. }
+        );
+        if !idle || !session.members.is_empty() {
+            return;
+        }
+        let now = turn.tick.millis();
+        if session.is_joinable() && self.stopping.is_none() && self.lingers(session, now) {
+            let linger = self.settings.shutdown.linger;
+            let session = self.sessions.get_mut(id).expect("looked at just before");
+            if session.state != SessionState::Memberless {
+                session.state = SessionState::Memberless;
+                if let Linger::For(time) = linger {
+                    self.timers.set(turn.tick.boot + time, Timer::Linger(id));
+                }
+            }
+            return;
+        }
+        self.close_session(id, turn);
+    }
+
+    fn lingers(&self, session: &Session, now: u64) -> bool {
+        let is_lost = |engine| self.engines.get(&engine).is_some_and(Engine::is_lost);
+        if session.engines().any(|(_, engine)| is_lost(engine)) {
+            return false;
+        }
+        // One that was opened for its queue reads it, to give up what is too old, also where it sends nothing.
+        (session.adopted || self.settings.shutdown.linger != Linger::Off)
+            && session.engines().any(|(_, engine)| self.has_work(engine, session, now))
+    }
+
+    pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.state != SessionState::Memberless {
+            return;
+        }
+        // One that was opened for its queue looks into it first.
+        let reads = |(_, engine)| self.engines.get(&engine).is_some_and(Engine::reads);
+        if session.adopted && session.engines().any(reads) {
+            self.timers.set(turn.tick.boot + READING, Timer::Linger(id));
+        } else {
+            self.close_session(id, turn);
+        }
+    }
+
+    /// A session that stays for its mail alone, and has no member who would notice, has its profile read anew: what kept its mail may have
+    /// been mended there.
+    pub(crate) fn renew_memberless(&mut self, turn: &mut Turn) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let memberless = |s: &&Session| s.state == SessionState::Memberless;
+        let found: Vec<_> = self.sessions.values().filter(memberless).map(|s| s.id).collect();
+        for id in found {
+            self.close_session_and(id, MailAfter::GoesOn, turn);
+        }
+    }
+
+    /// Begins the end of a session without members.
+    pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
+        let session = &self.sessions[&id];
+        let mail = match session.state {
+            SessionState::Ending { .. } => MailAfter::GoesOn,
+            SessionState::Active if !session.is_shared() => MailAfter::GoesOn,
+            _ => MailAfter::Waits,
+        };
+        self.close_session_and(id, mail, turn);
+    }
+
+    fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
+        let session = self.sessions.get_mut(id).expect("who closes it has it");
+        if self.joinable.get(&session.key) == Some(&id) {
+            self.joinable.remove(&session.key);
+        }
+        let (leavers, stayed) =
+            (std::mem::take(&mut session.leavers), std::mem::take(&mut session.evicted));
+        session.mail = mail;
+        session.state = SessionState::Closing { phase: 0 };
+        self.timers.clear(Timer::Grace(id));
+        self.timers.clear(Timer::Linger(id));
+        for (asker, account) in leavers {
+            if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                connection.leaving.retain(|session| *session != id);
+            }
+            let account = LoggedOff { stayed: stayed.clone(), ..account };
+            self.answer(asker, Ok(Reply::LoggedOff(account)), turn);
+        }
+        self.enter_phase(id, 0, turn);
+    }
+
+    /// Calls Logoff on every provider of a phase's kind. Transports finish what they have begun first (PLOG-7).
+    fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
+        let session = self.sessions.get_mut(id).expect("a closing session exists");
+        session.state = SessionState::Closing { phase };
+        if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
+            let deadline = turn.tick.boot + self.patience(*kind);
+            self.timers.set(deadline, Timer::Closing(id));
+        }
+        self.advance_phase(id, turn);
+    }
+
+    /// How long a kind of provider may take to log off. A broker that stops at once waits for stores only.
+    fn patience(&self, kind: ProviderType) -> Duration {
+        if self.stops_now() && kind != ProviderType::Store {
+            return Duration::ZERO;
+        }
+        self.settings.shutdown.deadline
+    }
+
+    /// Has no more patience with transports and address books of sessions that close.
+    pub(crate) fn hasten_closing(&mut self, turn: &mut Turn) {
+        for session in self.sessions.values() {
+            if let SessionState::Closing { phase } = session.state
+                && ProviderType::SHUTDOWN_ORDER[phase as usize] != ProviderType::Store
+            {
+                self.timers.set(turn.tick.boot, Timer::Closing(session.id));
+            }
+        }
+    }
+
+    /// Goes on with the closing of a session as far as its providers have answered.
+    pub(crate) fn advance_phase(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let SessionState::Closing { phase } = session.state else { return };
+        let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize).copied() else {
+            return self.end_session(id, turn);
+        };
+        let mut calls = Vec::new();
+        let mut busy = false;
+        for (place, provider) in session.providers.iter_mut().enumerate() {
+            if provider.kind != kind {
+                continue;
+            }
+            match &provider.state {
+                ProviderState::Available | ProviderState::Failed(_)
+                    if provider.in_flight + provider.unanswered > 0 =>
+                {
+                    busy = true;
+                }
+                ProviderState::Available => {
+                    provider.state = ProviderState::LoggingOff;
+                    calls.push((provider.lane, place));
+                    busy = true;
+                }
+                ProviderState::LoggingOff | ProviderState::LoggingOn(_) => busy = true,
+                ProviderState::Configured | ProviderState::Failed(_) | ProviderState::Gone => {
+                    provider.state = ProviderState::Gone;
+                }
+            }
+        }
+        for (lane, place) in calls {
+            let after = AfterDone::LoggedOff(id, place);
+            self.call(lane, Caller::broker(Some(id)), Ask::logoff(), after, turn);
+        }
+        if !busy {
+            self.enter_phase(id, phase + 1, turn);
+        }
+    }
+
+    pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.providers[place].state = ProviderState::Gone;
+        self.advance_phase(id, turn);
+    }
+
+    /// The providers of a phase had their time: those that did not answer are left behind.
+    pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let SessionState::Closing { phase } = session.state else { return };
+        let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
+        let mut left = Vec::new();
+        for (place, provider) in session.providers.iter_mut().enumerate() {
+            if provider.kind != kind {
+                continue;
+            }
+            self.timers.clear(Timer::Logon(id, place));
+            if provider.state != ProviderState::Gone {
+                provider.state = ProviderState::Gone;
+                left.push(provider.lane);
+            }
+        }
+        if kind == ProviderType::Transport {
+            self.abandon_flights(id, &left, turn);
+        }
+        self.advance_phase(id, turn);
+    }
+
+    fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
+        let session = self.sessions.remove(id).expect("it was closing");
+        self.timers.clear(Timer::Closing(id));
+        for place in 0..session.providers.len() {
+            self.timers.clear(Timer::Reach(id, place));
+        }
+        for process in &session.kept_by {
+            if let Some(process) = self.processes.get_mut(*process) {
+                process.forget_session(id);
+            }
+        }
+        self.end_closed(session.tag, turn);
+        if session.mail == MailAfter::Waits {
+            self.remember_what_waits(&session, turn);
+        }
+        for provider in &session.providers {
+            match provider.engine {
+                Some(engine) => self.detach_engine(engine, id, turn),
+                None => self.close_lane(provider.lane, turn),
+            }
+        }
+        let goes_on = session.mail == MailAfter::GoesOn;
+        let profile = session.key.profile.clone();
+        let now = turn.tick.millis();
+        let works = |(_, engine)| self.has_work(engine, &session, now);
+        let goes_on = goes_on && session.engines().any(works);
+        self.processes.accounts.give_back(session.charge);
+        if goes_on {
+            self.adopt(session.key, turn);
+        }
+        self.profile_released(&profile, turn);
+    }
+
+    /// A member's process, for people.
+    pub(crate) fn peer(&self, id: MemberId) -> Peer {
+        let process = self.members.get(&id).and_then(|m| self.processes.get(m.process));
+        let nobody = || Peer { pid: 0, program: "unknown".into() };
+        process.map_or_else(nobody, |p| p.peer.clone())
+    }
+}
+
+/// What those who wait are told when a member leaves without them.
+fn ended(reason: LeaveReason) -> Fault {
+    match reason {
+        LeaveReason::FastShutdown => shut_down(),
+        _ => Fault::new(Code::E_END_OF_SESSION, "the session ended while this was waiting"),
+    }
+}

@@ -1,0 +1,68 @@
+//! Steps of fast shutdowns that are under way, found by number and by process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+
+use crate::flows::leaving::shutdown::{Sweep, What};
+use crate::ground::event::ProcessId;
+use crate::ground::numbers::NumberMap;
+
+/// All sweeps. A process has one of each step at most.
+#[derive(Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Sweeps {
+    by_number: BTreeMap<u64, Sweep>,
+    running: NumberMap<(ProcessId, What), u64>,
+}
+
+impl Sweeps {
+    pub(crate) fn insert(&mut self, number: u64, sweep: Sweep) {
+        self.running.insert((sweep.process, sweep.what), number);
+        self.by_number.insert(number, sweep);
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Sweep> {
+        let sweep = self.by_number.remove(&number)?;
+        self.running.remove(&(sweep.process, sweep.what));
+        Some(sweep)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Sweep> {
+        self.by_number.get_mut(&number)
+    }
+
+    /// The one in which a process takes this step.
+    pub(crate) fn running(&self, process: ProcessId, what: What) -> Option<u64> {
+        self.running.get(&(process, what)).copied()
+    }
+
+    /// Those of a process.
+    pub(crate) fn of_process(&self, process: ProcessId) -> Vec<u64> {
+        What::ALL.into_iter().filter_map(|what| self.running(process, what)).collect()
+    }
+
+    /// Checks that the index has what there is.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let Self { by_number, running } = self;
+        assert_eq!(running.len(), by_number.len());
+        for (number, sweep) in by_number {
+            assert_eq!(self.running(sweep.process, sweep.what), Some(*number));
+        }
+    }
+}
+
+impl Deref for Sweeps {
+    type Target = BTreeMap<u64, Sweep>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.by_number
+    }
+}
+
+impl fmt::Debug for Sweeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.by_number.fmt(f)
+    }
+}

@@ -1,0 +1,567 @@
+//! The outgoing queue as people and programs see it: its rows, and changes of its entries.
+//!
+//! ```text
+//!   Queued, Deferred ──hold──► Held ──release──► Queued
+//!   Deferred, Held, Unknown, Transmitting without a transport ──retry──► Queued
+//!   everything that is not with a transport and not final ──abort──► Aborted
+//! ```
+//!
+//! A change is found out from the store first: what is known in memory is only what is due soon. Until the answer is there the
+//! entry does not depart.
+
+use sundown_protocol::reply::Reply;
+use sundown_protocol::request::{QueueAction, QueueChange, Request};
+use sundown_protocol::{Code, EntryId, Fault, MemberId, SessionId};
+
+use crate::broker::Broker;
+use crate::flows::leaving::shutdown::shut_down;
+use crate::flows::sending::submit::Doubt;
+use crate::ground::event::{EngineId, Turn};
+use crate::ground::expected::{CURSOR_BITS, CURSORS};
+use crate::ground::provider::{Effect, ProviderError, Submission, SubmissionUpdate};
+use crate::ground::settings::Right;
+use crate::peers::connection::Asker;
+use crate::peers::process::{Departure, Held};
+use crate::peers::waiting::{SessionKey, Waiting};
+use crate::providers::ask::{Ask, Hastened, OneSubmission, Queue, Updated};
+use crate::providers::calls::Caller;
+use crate::providers::lanes::Urgency;
+use crate::queue::change::{PAGE_BYTES, apply, locked, not_in_queue, short_enough, wire_size};
+use crate::queue::engine::{Changed, Engine, Entry, Try};
+use crate::queue::flight::Recording;
+use crate::sessions::session::Session;
+use crate::then::{AfterSubmission, AfterUpdate, Listing};
+
+/// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
+const MAX_QUEUE_ROWS: u32 = 64;
+
+/// Somebody who wants an entry changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) asker: Asker,
+    /// For which member, if it is its own `AbortSubmit`.
+    member: Option<MemberId>,
+    engine: EngineId,
+    record: u128,
+    change: QueueChange,
+}
+
+/// A flush on its way through a store, slice by slice.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Flushing {
+    pub(crate) whose: Flush,
+    pub(crate) profile: Option<String>,
+    /// Only what this user submitted.
+    pub(crate) uid: Option<u32>,
+    pub(crate) engine: EngineId,
+    /// Messages found so far in this store.
+    pub(crate) found: u64,
+}
+
+/// Who flushes.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum Flush {
+    /// A user, who waits for an answer; all open stores have their turn. How many were found in those before.
+    All { asker: Asker, found: u64 },
+    /// A member that is done with its store.
+    Store,
+}
+
+impl Broker {
+    /// `IMsgStore::AbortSubmit`.
+    pub(crate) fn abort(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let (_, engine) = self.engine_of_uid(member, entry.store)?;
+        let (member, change) = (Some(id), QueueChange::Abort);
+        self.find_entry(Wish { asker, member, engine, record: entry.record, change }, turn)
+    }
+
+    fn change(&mut self, asker: Asker, entry: EntryId, change: QueueChange, turn: &mut Turn) {
+        let held = self.open_engines().find(|e| e.uid == Some(entry.store)).map(|e| e.id);
+        let found = held.ok_or_else(not_in_queue).and_then(|engine| {
+            let record = entry.record;
+            self.find_entry(Wish { asker, member: None, engine, record, change }, turn)
+        });
+        if let Err(fault) = found {
+            self.answer(asker, Err(fault), turn);
+        }
+    }
+
+    fn find_entry(&mut self, wish: Wish, turn: &mut Turn) -> Result<(), Fault> {
+        self.refuse_locked(&wish)?;
+        let caller = self.caller_of(&wish);
+        // What is read of it must still be true when the answer is there: until then it does not depart.
+        let state = self.engines.get_mut(wish.engine).expect("it is open");
+        state.changing.insert(wish.record);
+        let lane = state.read;
+        turn.errand.entry = state.uid.map(|store| EntryId { store, record: wish.record });
+        let after = AfterSubmission::Wanted(wish);
+        self.call(lane, caller, Ask::submission(wish.record), after, turn);
+        Ok(())
+    }
+
+    fn caller_of(&self, wish: &Wish) -> Caller {
+        if let Some(member) = wish.member.and_then(|id| self.members.get(&id)) {
+            return Self::caller(member);
+        }
+        let process = self.connections.get(&wish.asker.connection).map(|c| c.process);
+        Caller { session: None, process, urgency: Urgency::InTurn }
+    }
+
+    /// A message that a transport has, or that somebody else changes, cannot be changed (QUEUE-9).
+    fn refuse_locked(&self, wish: &Wish) -> Result<(), Fault> {
+        let Some(state) = self.engines.get(&wish.engine) else { return Ok(()) };
+        let flies = state.entries.get(&wish.record).is_some_and(|e| e.flights > 0);
+        if flies || state.changing.contains(&wish.record) {
+            return Err(locked(wish.change));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn entry_found(
+        &mut self,
+        wish: Wish,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if let Some(state) = self.engines.get_mut(wish.engine) {
+            state.changing.remove(&wish.record);
+            state.stirred = true;
+        }
+        if let Err(fault) = self.change_now(wish, result, turn) {
+            self.answer(wish.asker, Err(fault), turn);
+        }
+    }
+
+    fn change_now(
+        &mut self,
+        wish: Wish,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if let Some(id) = wish.member {
+            self.member(wish.asker, id)?;
+        }
+        let OneSubmission(stored) = result?;
+        self.refuse_locked(&wish)?;
+        let open = self.engines.get(&wish.engine).filter(|e| e.is_open());
+        let state = open.ok_or_else(|| locked(wish.change))?;
+        // What is known here is newer than what was read.
+        let known = state.entries.get(&wish.record);
+        let mut submission = known.map_or(stored, |entry| entry.submission.clone());
+        if submission.state().is_final() {
+            return Err(not_in_queue());
+        }
+        let uid = self.peer_of(wish.asker).map_or(u32::MAX, |p| p.uid);
+        self.refuse_change(uid, wish.change, &submission)?;
+        let shown = submission.state();
+        apply(wish.change, &mut submission, turn.tick.millis())?;
+        let caller = self.caller_of(&wish);
+        let state = self.engines.get_mut(wish.engine).expect("looked at before");
+        state.forget(wish.record);
+        let entry = Entry {
+            submission: submission.clone(),
+            shown,
+            flights: 1,
+            tried: Try::Over,
+            untold: Vec::new(),
+            changed: Changed::All,
+        };
+        state.entries.insert(wish.record, entry);
+        let lane = state.write;
+        let now = turn.tick.millis();
+        let update = SubmissionUpdate::whole(submission, Vec::new(), 0, now);
+        self.call(lane, caller, Ask::update(update), AfterUpdate::EntryChanged(wish), turn);
+        Ok(())
+    }
+
+    /// One's own may always be taken back. What becomes of it otherwise is for those who may log on.
+    fn refuse_change(
+        &self,
+        uid: u32,
+        change: QueueChange,
+        submission: &Submission,
+    ) -> Result<(), Fault> {
+        let right = self.right_in(uid, &submission.profile);
+        let own = submission.uid == uid;
+        let (enough, message) = match (own, change) {
+            (false, _) => (
+                right >= Right::Admin,
+                "the message was submitted by another user; it takes the right admin",
+            ),
+            (true, QueueChange::Abort) => (true, ""),
+            (true, _) => (
+                right >= Right::Session,
+                "this user may submit mail and take it back; the profile's [access] says who may more",
+            ),
+        };
+        if enough { Ok(()) } else { Err(Fault::new(Code::E_NO_ACCESS, message)) }
+    }
+
+    pub(crate) fn entry_changed(
+        &mut self,
+        wish: Wish,
+        result: Result<Updated, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Wish { asker, member, engine, record, change } = wish;
+        let uid = self.store_uid(engine);
+        let known = self.engines.get(&engine).and_then(|e| e.entries.get(&record));
+        let submission = known.map(|entry| entry.submission.clone());
+        let reply = match (&result, &submission, member) {
+            (Err(error), ..) => Err(Fault::from(error.clone())),
+            (Ok(_), Some(submission), None) => {
+                Ok(Reply::Queue { rows: vec![short_enough(submission.row(uid))], next: None })
+            }
+            (Ok(_), ..) => Ok(Reply::Done),
+        };
+        self.answer(asker, reply, turn);
+        let Some(state) = self.engines.get_mut(engine) else { return };
+        if let Err(error) = &result {
+            // What is stored still stands; it is read again.
+            let counted = state.entries.remove(&record).map(|entry| entry.shown);
+            state.reload();
+            if let Some(counted) = counted.filter(|_| error.effect == Effect::Unknown) {
+                self.find_out((engine, record), Doubt::Changed(counted), turn);
+            }
+            return;
+        }
+        if state.parked > 0 {
+            // It may have been one of them.
+            state.reload();
+        }
+        let recording = Recording { engine, record, flight: None, bounced: Vec::new() };
+        self.recorded(recording, result, turn);
+        let goes = matches!(change, QueueChange::Retry | QueueChange::Release);
+        if let Some(submission) = submission.filter(|_| goes) {
+            self.revive_for(asker, &submission.profile, turn);
+            self.adopt_profile(submission.profile, turn);
+        }
+    }
+
+    /// What is to go needs a session that sends it.
+    fn adopt_profile(&mut self, profile: String, turn: &mut Turn) {
+        let user = self.settings.owner;
+        self.adopt(SessionKey { user, profile }, turn);
+    }
+
+    /// Whoever administers a profile and wants its mail tried says that its transports may be tried too.
+    fn revive_for(&mut self, asker: Asker, profile: &str, turn: &mut Turn) {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        if !self.administers(uid, profile) {
+            return;
+        }
+        let of_it = self.sessions.of_profile(profile);
+        for session in of_it.map(|s| s.id).collect::<Vec<_>>() {
+            self.revive_transports(session, turn);
+        }
+    }
+
+    /// `IMAPIStatus::FlushQueues`: transports that were out get another chance, and then one store after the other.
+    fn flush_queues(&mut self, asker: Asker, profile: Option<String>, turn: &mut Turn) {
+        let user = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let right = match &profile {
+            Some(profile) => self.right_in(user, profile),
+            None => self.right(user, &[]),
+        };
+        if right < Right::Session {
+            let message =
+                "this user may not flush this queue; name a profile whose [access] allows it";
+            return self.answer(asker, Err(Fault::new(Code::E_NO_ACCESS, message)), turn);
+        }
+        let all = right >= Right::Admin;
+        if all {
+            let wanted = |s: &&Session| profile.as_ref().is_none_or(|p| *p == s.key.profile);
+            let sessions: Vec<_> = self.sessions.values().filter(wanted).map(|s| s.id).collect();
+            for session in sessions {
+                self.revive_transports(session, turn);
+            }
+        }
+        let (uid, engine) = ((!all).then_some(user), EngineId(0));
+        let whose = Flush::All { asker, found: 0 };
+        self.flush_next(Flushing { whose, profile, uid, engine, found: 0 }, turn);
+    }
+
+    fn flush_next(&mut self, flushing: Flushing, turn: &mut Turn) {
+        let behind = (std::ops::Bound::Excluded(flushing.engine), std::ops::Bound::Unbounded);
+        let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.is_open());
+        match next.map(|e| e.id) {
+            Some(engine) => self.hasten(Flushing { engine, found: 0, ..flushing }, 0, turn),
+            None => self.flushed(flushing, turn),
+        }
+    }
+
+    /// One slice of a store: other writes have their turn between two.
+    pub(crate) fn hasten(&mut self, flushing: Flushing, after: u64, turn: &mut Turn) {
+        let Some(lane) = self.engines.get(&flushing.engine).map(|e| e.write) else { return };
+        let (profile, uid) = (flushing.profile.clone(), flushing.uid);
+        let hasten = Ask::hasten(profile, uid, after, turn.tick.millis());
+        self.call(lane, Caller::broker(None), hasten, flushing, turn);
+    }
+
+    pub(crate) fn hastened(
+        &mut self,
+        mut flushing: Flushing,
+        result: Result<Hastened, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let (failed, next) = match result {
+            Ok(Hastened { found, next }) => {
+                flushing.found = flushing.found.saturating_add(found);
+                (None, next)
+            }
+            Err(error) => (Some(error), None),
+        };
+        if let Some(after) = next.filter(|_| self.engines.contains_key(&flushing.engine)) {
+            return self.hasten(flushing, after, turn);
+        }
+        if let Some(engine) = self.engines.get_mut(flushing.engine).filter(|_| flushing.found > 0) {
+            engine.start_over();
+        }
+        match (&mut flushing.whose, failed) {
+            (Flush::Store, _) => {}
+            (Flush::All { asker, .. }, Some(error)) => {
+                let asker = *asker;
+                self.reply(asker, Err(error), turn);
+            }
+            (Flush::All { found, .. }, None) => {
+                *found = found.saturating_add(flushing.found);
+                self.flush_next(flushing, turn);
+            }
+        }
+    }
+
+    fn flushed(&mut self, flushing: Flushing, turn: &mut Turn) {
+        let Flush::All { asker, found } = flushing.whose else { return };
+        if let Some(profile) = flushing.profile.filter(|_| found > 0) {
+            self.adopt_profile(profile, turn);
+        }
+        self.answer(asker, Ok(Reply::Flushed(found)), turn);
+    }
+
+    pub(crate) fn queue(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        action: QueueAction,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if let Some(profile) = profile {
+            return self.queue_in(asker, profile, action, turn);
+        }
+        let newest = self.sessions.keys().next_back().copied().unwrap_or(SessionId(0));
+        self.queues(asker, action, (SessionId(0), newest), turn)
+    }
+
+    /// The queues of all stores, when those sessions behind one and up to the newest that are opening stores have done so: what is in
+    /// such a store must not be missing. Sessions that begin later are not waited for.
+    fn queues(
+        &mut self,
+        asker: Asker,
+        action: QueueAction,
+        (behind, newest): (SessionId, SessionId),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        use std::ops::Bound::{Excluded, Included};
+        if behind < newest {
+            let mut sessions = self.sessions.range_mut((Excluded(behind), Included(newest)));
+            if let Some((_, session)) = sessions.find(|(_, session)| session.opens_stores()) {
+                session.waiting.push(Waiting::Queues { asker, action, newest });
+                return Ok(());
+            }
+        }
+        if self.open_engines().next().is_none() {
+            return self.queue_in(asker, "default".into(), action, turn);
+        }
+        self.queue_of(asker, None, &action, turn);
+        Ok(())
+    }
+
+    /// The same, behind a session that has started, or never will.
+    pub(crate) fn queues_behind(
+        &mut self,
+        behind: SessionId,
+        newest: SessionId,
+        (asker, action): (Asker, QueueAction),
+        turn: &mut Turn,
+    ) {
+        if let Err(fault) = self.queues(asker, action, (behind, newest), turn) {
+            self.answer(asker, Err(fault), turn);
+        }
+    }
+
+    /// A session never starts: what waited for its stores among others goes on without them, and is not told why.
+    pub(crate) fn pass_over(&mut self, id: SessionId, others: Vec<Waiting>, turn: &mut Turn) {
+        for waiting in others {
+            let Waiting::Queues { asker, action, newest } = waiting else { continue };
+            if self.peer_of(asker).is_none() {
+                self.processes.pay_left_behind(asker);
+                continue;
+            }
+            match self.departure(asker.process) {
+                Departure::Doing => {
+                    let request = Box::new(Request::Queue { profile: None, action });
+                    self.hold(Held::Request { asker, request });
+                }
+                Departure::Done => self.answer(asker, Err(shut_down()), turn),
+                Departure::No => self.queues_behind(id, newest, (asker, action), turn),
+            }
+        }
+    }
+
+    /// The queue of a profile, whose session is started for that.
+    fn queue_in(
+        &mut self,
+        asker: Asker,
+        profile: String,
+        action: QueueAction,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        self.refuse_while_stopping()?;
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
+        if !self.joinable.contains_key(&key) {
+            self.refuse_doomed(&profile)?;
+        }
+        self.with_session(key, Waiting::Queue(asker, profile, action), turn);
+        Ok(())
+    }
+
+    fn open_engines(&self) -> impl Iterator<Item = &Engine> {
+        self.engines.values().filter(|engine| engine.is_open())
+    }
+
+    /// The open store with the lowest slot from this one on.
+    fn next_open_engine(&self, slot: u64) -> Option<&Engine> {
+        self.open_engines().filter(|e| e.slot >= slot).min_by_key(|e| e.slot)
+    }
+
+    /// Lists the queue of the open stores, one after the other, a page at a time.
+    pub(crate) fn queue_of(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        action: &QueueAction,
+        turn: &mut Turn,
+    ) {
+        match action {
+            QueueAction::List { all, after, limit } => {
+                self.list_queue(asker, profile, *all, (*after, *limit), turn);
+            }
+            QueueAction::Show(entry) => self.show_entry(asker, profile, *entry, turn),
+            QueueAction::Change(entry, change) => self.change(asker, *entry, *change, turn),
+            QueueAction::Flush => self.flush_queues(asker, profile, turn),
+        }
+    }
+
+    fn list_queue(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        all: bool,
+        (after, limit): (u64, u32),
+        turn: &mut Turn,
+    ) {
+        let (slot, after) = (after >> CURSOR_BITS, after & (CURSORS - 1));
+        let Some(asked) = self.next_open_engine(slot) else {
+            return self.answer(asker, Ok(Reply::Queue { rows: Vec::new(), next: None }), turn);
+        };
+        // The store that was being listed may have closed meanwhile.
+        let after = if asked.slot == slot { after } else { 0 };
+        let (engine, lane, slot) = (asked.id, asked.read, asked.slot);
+        let ask = Ask::queue(all, after, limit.clamp(1, MAX_QUEUE_ROWS));
+        let listing = Listing { asker, engine, profile, slot };
+        self.call(lane, Caller::broker(None), ask, listing, turn);
+    }
+
+    fn show_entry(
+        &mut self,
+        asker: Asker,
+        profile: Option<String>,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) {
+        let asked = self.open_engines().find(|e| e.uid == Some(entry.store));
+        let Some((engine, lane)) = asked.map(|e| (e.id, e.read)) else {
+            return self.answer(asker, Err(not_in_queue()), turn);
+        };
+        let after = AfterSubmission::Shown { asker, engine, profile };
+        self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
+    }
+
+    /// Whether a user may see a submission, among those of one profile or of all.
+    fn may_see(&self, asker: Asker, profile: Option<&str>, submission: &Submission) -> bool {
+        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        profile.is_none_or(|p| p == submission.profile)
+            && (submission.uid == uid || self.administers(uid, &submission.profile))
+    }
+
+    pub(crate) fn entry_shown(
+        &mut self,
+        asker: Asker,
+        (engine, profile): (EngineId, Option<&str>),
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let shown = result.map_err(Fault::from).and_then(|OneSubmission(submission)| {
+            if !self.may_see(asker, profile, &submission) {
+                return Err(not_in_queue());
+            }
+            // What is known here may be newer, and is not durable.
+            let row = short_enough(submission.row(self.store_uid(engine)));
+            Ok(Reply::Queue { rows: vec![row], next: None })
+        });
+        self.answer(asker, shown, turn);
+    }
+
+    pub(crate) fn queue_listed(
+        &mut self,
+        listing: &Listing,
+        result: Result<Queue, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let asker = listing.asker;
+        let reply = result.map_err(Fault::from).and_then(|page| self.queue_page(listing, page));
+        self.answer(asker, reply, turn);
+    }
+
+    /// As many of a store's rows as fit a frame, and where to go on.
+    fn queue_page(
+        &self,
+        Listing { asker, engine, profile, slot }: &Listing,
+        Queue { rows, next }: Queue,
+    ) -> Result<Reply, Fault> {
+        let uid = self.engines.get(engine).ok_or_else(not_in_queue)?.uid.unwrap_or(0);
+        let mut page = Vec::new();
+        let (mut room, mut last) = (PAGE_BYTES, None);
+        let mut next = next;
+        for submission in rows {
+            if !self.may_see(*asker, profile.as_deref(), &submission) {
+                continue;
+            }
+            // What is known here may be newer, and is not durable.
+            let row = submission.row(uid);
+            let size = wire_size(&row);
+            if size > room && !page.is_empty() {
+                next = last;
+                break;
+            }
+            room = room.saturating_sub(size);
+            last = Some(submission.order);
+            page.push(short_enough(row));
+        }
+        let next = match next {
+            Some(after) => Some(slot << CURSOR_BITS | after),
+            None => self.next_open_engine(slot + 1).map(|e| e.slot << CURSOR_BITS),
+        };
+        Ok(Reply::Queue { rows: page, next })
+    }
+}

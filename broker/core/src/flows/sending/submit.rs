@@ -1,0 +1,399 @@
+//! Submissions: into the queue, and what an acknowledgement means.
+//!
+//! A submit is answered after the commit that contains it. A deferred one is answered at once; its outcome is noted
+//! with the member, so that flush and logoff can say what was lost, once.
+
+use sundown_mail::address;
+use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::request::{Durability, Notify, Submit};
+use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberId};
+
+use crate::broker::Broker;
+use crate::flows::working::advise::StoreNews;
+use crate::ground::event::{EngineId, ProcessId, Turn};
+use crate::ground::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
+use crate::ground::settings::Profile;
+use crate::peers::account::Charge;
+use crate::peers::connection::Asker;
+use crate::peers::process::Failed;
+use crate::peers::quota::Quota;
+use crate::providers::ask::{Ask, OneSubmission, Submitted};
+use crate::providers::calls::Caller;
+use crate::sessions::member::Waits;
+use crate::then::{AfterDone, AfterSubmission};
+
+/// A submission on its way to its store.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct InFlight {
+    /// Who waits for it; `None` when it was answered on acceptance.
+    pub(crate) asker: Option<Asker>,
+    pub(crate) member: MemberId,
+    pub(crate) process: ProcessId,
+    pub(crate) bytes: u64,
+    pub(crate) engine: EngineId,
+    pub(crate) record: u128,
+    /// The upload it uses.
+    pub(crate) upload: Option<u64>,
+    /// When it was submitted: that tells a store's submission from an earlier one with this key.
+    pub(crate) submitted: u64,
+    /// For one that was answered on acceptance.
+    pub(crate) charge: Option<Box<Charge>>,
+}
+
+/// What is not known of a submission, after a write that may have been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Whether it is there, submitted at this time and in the queue behind this place.
+    Submitted { at: u64, behind: u64 },
+    /// Whether it is still in the state that it is counted under.
+    Changed(SubmissionState),
+}
+
+impl Broker {
+    pub(crate) fn submit(
+        &mut self,
+        asker: Asker,
+        submit: Submit,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let id = submit.member;
+        self.attached(asker, id)?;
+        self.refuse_while_stopping()?;
+        let recipients = distinct(submit.recipients);
+        self.check_recipients(&recipients)?;
+        if submit.report.notify.0 & !Notify::KNOWN != 0 {
+            let message = format!("report flags 0x{:X} are not known", submit.report.notify.0);
+            return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
+        }
+        let member = self.member(asker, id)?;
+        let profile = self.session_of(member).profile();
+        check_routes(profile, &recipients)?;
+        let from = submit.from.unwrap_or_else(|| profile.identity.clone());
+        if !from.is_empty() {
+            check_addresses(std::slice::from_ref(&from))?;
+        }
+        let profile = profile.name.clone();
+        let (engine, process) = (self.engine_for(member, submit.store)?, member.process);
+        let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
+        let (content, uploaded) = self.take_content(id, submit.store, submit.content)?;
+        if let Some(charge) = uploaded {
+            self.processes.accounts.give_back(charge);
+        }
+        let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
+        let now = turn.tick.millis();
+        let submission = Submission {
+            record: submit.key.0,
+            profile,
+            uid,
+            from,
+            recipients: recipients.into_iter().map(queued).collect(),
+            subject: String::new(),
+            size: 0,
+            order: 0,
+            no_mail,
+            attempts: 0,
+            due: now,
+            submitted: now,
+            last_error: None,
+            report: submit.report,
+        };
+        let bytes = asker.bytes.unwrap_or(0);
+        let deferred = submit.when == Durability::Deferred && self.may_defer(asker);
+        let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
+        turn.errand.entry = Some(entry);
+        let member = self.members.get_mut(&id).expect("looked at before");
+        member.unwritten += 1;
+        let process_state = self.processes.get_mut(process).expect("it is connected");
+        process_state.unwritten += bytes;
+        let state = self.engines.get_mut(engine).expect("it is open");
+        state.accepted += 1;
+        let lane = state.write;
+        let later = deferred.then_some(asker);
+        // Its request is answered before it is stored, and its connection may end.
+        let book = || self.processes.book(process, Quota::RequestBytes, bytes as usize);
+        let charge = deferred.then(book).map(Box::new);
+        let in_flight = InFlight {
+            charge,
+            asker: (!deferred).then_some(asker),
+            member: id,
+            process,
+            bytes,
+            engine,
+            record: submit.key.0,
+            upload: match &content {
+                MessageContent::Uploaded(number) => Some(*number),
+                MessageContent::Inline(_) => None,
+            },
+            submitted: now,
+        };
+        if let Some(asker) = later {
+            let state = SubmissionState::Accepted;
+            self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
+        }
+        let submit = Ask::submit(Box::new(submission), content, deferred);
+        self.call(lane, caller, submit, in_flight, turn);
+        Ok(())
+    }
+
+    /// A submission answered on acceptance waits in memory until it is durable. A process may have only so much in memory, whatever
+    /// of it was answered; beyond it the answer comes when the submission is durable.
+    fn may_defer(&self, asker: Asker) -> bool {
+        let used = self.processes.accounts.used(asker.account).of(Quota::RequestBytes);
+        used as u64 <= self.settings.limits.request_bytes
+    }
+
+    fn check_recipients(&self, recipients: &[String]) -> Result<(), Fault> {
+        if recipients.is_empty() {
+            let message = "the message has no recipients; add a To, Cc or Bcc";
+            return Err(Fault::new(Code::E_NO_RECIPIENTS, message));
+        }
+        let limit = self.settings.limits.recipients;
+        if recipients.len() > limit {
+            let message = format!(
+                "{} recipients; the limit is {limit} ([limits] recipients)",
+                recipients.len()
+            );
+            return Err(Fault::new(Code::E_TOO_BIG, message));
+        }
+        check_addresses(recipients)
+    }
+
+    pub(crate) fn submitted(
+        &mut self,
+        in_flight: &InFlight,
+        result: Result<Submitted, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let InFlight { asker, member: id, process, bytes, .. } = *in_flight;
+        let InFlight { engine, record, upload, submitted, .. } = *in_flight;
+        if let Some(process) = self.processes.get_mut(process) {
+            process.unwritten -= bytes;
+        }
+        if let Some(state) = self.engines.get_mut(engine) {
+            state.accepted -= 1;
+            // A session without members may have stayed for this alone, also where it was refused.
+            state.stirred = true;
+        }
+        let entry = EntryId { store: self.store_uid(engine), record };
+        if let Some(member) = self.members.get_mut(&id) {
+            member.unwritten -= 1;
+        }
+        let new = match result {
+            Ok(Submitted { submission, new }) => {
+                let state = submission.state();
+                self.own(id, engine, record, state);
+                match asker {
+                    Some(asker) => {
+                        self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
+                    }
+                    None => self.tell_always(id, News::Durable(vec![entry]), turn),
+                }
+                new.then_some(submission)
+            }
+            Err(why) => {
+                if why.effect == Effect::Unknown {
+                    self.doubt_submit((engine, record), submitted, turn);
+                }
+                if let Some(upload) = upload {
+                    self.discard_from(Some(engine), Caller::broker(None), upload, turn);
+                }
+                match asker {
+                    Some(asker) => self.answer(asker, Err(why.into()), turn),
+                    None => match self.members.get_mut(&id) {
+                        Some(member) => member.failed.push(Failed { entry, why }),
+                        None => self.note_lost(process, [Failed { entry, why }]),
+                    },
+                }
+                None
+            }
+        };
+        if let Some(submission) = new {
+            let news = StoreNews::Created(sundown_protocol::request::Folder::Outbox);
+            self.store_news(engine, (record, Some(submission.uid)), news, turn);
+            self.enqueue(engine, *submission, turn);
+        }
+        self.written(id, turn);
+        self.written_of(process, turn);
+    }
+
+    /// Of a submit that failed it is not known whether it was done. Where that is being found out of its key already, it was not this
+    /// one that stored the message.
+    fn doubt_submit(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        submitted: u64,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.engines.get_mut(engine).filter(|e| e.is_open()) else { return };
+        if state.doubted.insert(record) {
+            let doubt = Doubt::Submitted { at: submitted, behind: state.newest };
+            self.find_out((engine, record), doubt, turn);
+        }
+    }
+
+    /// Of a write that failed it is not known whether it was done: the store is asked.
+    pub(crate) fn find_out(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        doubt: Doubt,
+        turn: &mut Turn,
+    ) {
+        let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read) else {
+            return;
+        };
+        let after = AfterSubmission::Doubted { engine, record, doubt };
+        self.call(lane, Caller::broker(None), Ask::submission(record), after, turn);
+    }
+
+    /// What became of a write is known: what is stored goes out and is counted like any other.
+    pub(crate) fn found_out(
+        &mut self,
+        (engine, record): (EngineId, u128),
+        doubt: Doubt,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let Some(state) = self.engines.get_mut(engine) else { return };
+        match (doubt, result) {
+            (Doubt::Submitted { at, behind }, result) => {
+                // Another submit with its key may have stored it meanwhile, and said so.
+                let doubted = state.doubted.remove(&record);
+                let Ok(OneSubmission(submission)) = result else { return };
+                // One from another time, or in front of what was counted then, was counted before.
+                let new = submission.submitted == at && submission.order > behind;
+                if doubted && new && !submission.state().is_final() {
+                    self.enqueue(engine, submission, turn);
+                }
+            }
+            (Doubt::Changed(_), Err(_)) => {}
+            (Doubt::Changed(from), Ok(OneSubmission(submission))) => {
+                if let Some(now_final) = state.moved(from, &submission) {
+                    self.finals[now_final as usize] += 1;
+                }
+                self.tell_owners((engine, record), submission.state(), turn);
+            }
+        }
+    }
+
+    /// A submission belongs to a member as long as both last.
+    fn own(&mut self, id: MemberId, engine: EngineId, record: u128, state: SubmissionState) {
+        if let Some(member) = self.members.get_mut(&id)
+            && !state.is_final()
+        {
+            member.note((engine, record), Some(waits(state)));
+            self.engines.get_mut(engine).expect("it is open").own(record, id);
+        }
+    }
+
+    /// One of a member's writes was answered: flushes and its logoff may go on.
+    pub(crate) fn written(&mut self, id: MemberId, turn: &mut Turn) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.unwritten == 0 && !member.flushes.is_empty() {
+            let flushes = std::mem::take(&mut member.flushes);
+            for asker in flushes {
+                let failed = self
+                    .members
+                    .get_mut(&id)
+                    .map_or_else(Vec::new, |m| std::mem::take(&mut m.failed));
+                let result = if failed.is_empty() {
+                    Ok(Reply::Done)
+                } else {
+                    Err(Self::failed_fault(failed))
+                };
+                self.answer(asker, result, turn);
+            }
+        }
+        self.check_leaving(id, turn);
+    }
+
+    /// Says which accepted submissions were lost, and why.
+    pub(crate) fn failed_fault(failed: Vec<Failed>) -> Fault {
+        let why = Fault::from(failed[0].why.clone());
+        let message =
+            format!("{} messages that were accepted are not stored: {}", failed.len(), why.message);
+        let entries = failed.into_iter().map(|f| f.entry).collect();
+        Fault::new(why.code, message).with(FaultDetail::Entries(entries))
+    }
+
+    pub(crate) fn flush(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.member_mut(asker, id)?;
+        if member.unwritten == 0 && member.failed.is_empty() {
+            self.answer(asker, Ok(Reply::Done), turn);
+            return Ok(());
+        }
+        member.flushes.push(asker);
+        self.hurry(id, turn);
+        self.written(id, turn);
+        Ok(())
+    }
+
+    /// Has the stores of a member commit now what they were allowed to keep a little.
+    pub(crate) fn hurry(&mut self, id: MemberId, turn: &mut Turn) {
+        let member = &self.members[&id];
+        if member.unwritten == 0 {
+            return;
+        }
+        let caller = Self::caller(member);
+        let engines: Vec<_> = self.session_of(member).engines().map(|(_, e)| e).collect();
+        for engine in engines {
+            let lane = self.engines[&engine].write;
+            self.call(lane, caller, Ask::flush(), AfterDone::Flushed(id), turn);
+        }
+    }
+}
+
+/// Whether a drain waits for a submission in this state.
+pub(crate) fn waits(state: SubmissionState) -> Waits {
+    match state {
+        SubmissionState::Held | SubmissionState::Unknown => Waits::No,
+        _ => Waits::Yes,
+    }
+}
+
+fn queued(address: String) -> Recipient {
+    Recipient { address, state: SubmissionState::Queued, intent: None, reply: None }
+}
+
+/// The recipients in their order, each once.
+fn distinct(mut recipients: Vec<String>) -> Vec<String> {
+    // Most messages have one.
+    if recipients.len() > 1 {
+        let mut seen = std::collections::HashSet::new();
+        recipients.retain(|r| seen.insert(r.clone()));
+    }
+    recipients
+}
+
+/// Refuses what is no address, naming all of it.
+pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
+    let wrong: Vec<_> =
+        addresses.iter().filter_map(|a| address::split(a).err().map(|why| (a, why))).collect();
+    let Some((first, why)) = wrong.first() else { return Ok(()) };
+    let message = format!("{first:?} is not an address: {why}");
+    let all = wrong.iter().map(|(a, _)| (*a).clone()).collect();
+    Err(Fault::new(Code::E_INVALID_PARAMETER, message).with(FaultDetail::Addresses(all)))
+}
+
+/// Refuses a message as a whole when a recipient has no transport (design §3.20).
+fn check_routes(profile: &Profile, recipients: &[String]) -> Result<(), Fault> {
+    let taken = |address: &String| profile.transports.iter().any(|t| t.takes(address));
+    let lost: Vec<_> = recipients.iter().filter(|r| !taken(r)).cloned().collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = lost.iter().take(5).map(String::as_str).collect();
+    let more = if lost.len() > shown.len() { ", …" } else { "" };
+    let message = format!(
+        "no transport of profile {:?} takes {}{more}; nothing was stored. \
+         `sundown profile add` makes a profile with a transport that does",
+        profile.name,
+        shown.join(", ")
+    );
+    Err(Fault::new(Code::E_UNCONFIGURED, message).with(FaultDetail::Addresses(lost)))
+}

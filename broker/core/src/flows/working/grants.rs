@@ -1,0 +1,393 @@
+//! External references: one object of a session in the hands of another process, without the session itself (SEED-7).
+//!
+//! A member grants a message or a folder by a token it made; another process of the same user redeems it, once and within
+//! a minute, and holds a *reference* then. A reference takes list, read and release. It ends with its release, with the
+//! grant's revocation, or with the granter.
+
+use std::collections::BTreeSet;
+
+use sundown_protocol::notification::EndReason;
+use sundown_protocol::reply::{Granted, Peer, ReferenceStatus, Reply};
+use sundown_protocol::request::{ReadSource, Request};
+use sundown_protocol::{
+    Code, Event as News, Fault, FaultDetail, MemberId, Notification, ObjectId, Token,
+};
+
+use crate::broker::Broker;
+use crate::flows::working::advise::dead_object;
+use crate::flows::working::messages::MAX_ROWS;
+use crate::ground::event::{Effect, ProcessId, Turn};
+use crate::ground::timers::Timer;
+use crate::peers::connection::Asker;
+use crate::peers::quota::Quota;
+use crate::providers::ask::Ask;
+use crate::providers::calls::Caller;
+use crate::providers::lanes::Urgency;
+use crate::sessions::grants::{Expiry, Grant, Issued, MAX_GRANTS, OBJECT, Reference, VALID, sum};
+use crate::sessions::object::Object;
+use crate::then::Reading;
+
+impl Broker {
+    pub(crate) fn grant(
+        &mut self,
+        asker: Asker,
+        (id, object): (MemberId, ObjectId),
+        token: Token,
+        pid: Option<u32>,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        if self.grants.held.contains_key(&id) {
+            let message = "what was granted cannot be granted on; ask its owner";
+            return Err(Fault::new(Code::E_NO_ACCESS, message));
+        }
+        let member = self.attached(asker, id)?;
+        let (store, granted) = match member.objects.get(object).ok_or_else(dead_object)? {
+            Object::Folder(store, folder) => (*store, Granted::Folder(*folder)),
+            Object::Message(entry) => {
+                (self.engine_of_uid(member, entry.store)?.0, Granted::Message(*entry))
+            }
+            _ => {
+                let message = "only a message or a folder can be granted";
+                return Err(Fault::new(Code::E_NO_SUPPORT, message));
+            }
+        };
+        if pid == Some(0) {
+            let message = "pid 0 is of no process; name none, or one that the broker can see";
+            return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
+        }
+        let process = member.process;
+        let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
+        if member.waiting_grants.len() >= MAX_GRANTS {
+            let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
+        self.check_quota(process, Quota::Grants)?;
+        let key = sum(token);
+        if self.grants.tokens.contains_key(&key) {
+            return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
+        }
+        let expires = (turn.tick.boot + VALID, self.number());
+        let grant = Grant { granter: id, uid, pid, store, granted, expires };
+        self.grants.tokens.insert(key, Issued::Waiting(grant));
+        self.processes.charge(process, Quota::Grants, 1);
+        self.grants.expiries.insert(expires, key);
+        self.members.get_mut(&id).expect("looked at before").waiting_grants.insert(expires);
+        self.timers.set_no_later(expires.0, Timer::Grants);
+        self.answer(asker, Ok(Reply::Done), turn);
+        Ok(())
+    }
+
+    /// Forgets the tokens that were not redeemed in time. A younger one is not looked at.
+    pub(crate) fn expire_grants(&mut self, turn: &Turn) {
+        while let Some(first) = self.grants.expiries.first_entry()
+            && first.key().0 <= turn.tick.boot
+        {
+            let (expires, token) = first.remove_entry();
+            if let Some(Issued::Waiting(grant)) = self.grants.tokens.remove(&token)
+                && let Some(granter) = self.members.get_mut(&grant.granter)
+            {
+                granter.waiting_grants.remove(&expires);
+                self.processes.pay_back(granter.process, Quota::Grants, 1);
+            }
+        }
+        self.await_expiry();
+    }
+
+    /// The timer is that of the token that expires next.
+    fn await_expiry(&mut self) {
+        match self.grants.expiries.first_key_value() {
+            Some(((at, _), _)) => self.timers.set(*at, Timer::Grants),
+            None => self.timers.clear(Timer::Grants),
+        }
+    }
+
+    /// A token of this granter is redeemed or revoked, and does not expire any more.
+    fn waits_no_more(&mut self, granter: MemberId, expires: Expiry) {
+        if let Some(granter) = self.members.get_mut(&granter) {
+            granter.waiting_grants.remove(&expires);
+            self.processes.pay_back(granter.process, Quota::Grants, 1);
+        }
+        let next = self.grants.expiries.first_key_value().map(|(first, _)| *first);
+        self.grants.expiries.remove(&expires);
+        if next == Some(expires) {
+            self.await_expiry();
+        }
+    }
+
+    pub(crate) fn redeem(
+        &mut self,
+        asker: Asker,
+        token: Token,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
+        let process = connection.process;
+        let key = sum(token);
+        let state = self.processes.get(process).expect("it is connected");
+        let (uid, pid) = (state.uid, state.peer.pid);
+        self.check_quota(process, Quota::Objects)?;
+        let fits = |issued: &&Issued| match issued {
+            Issued::Waiting(g) => {
+                let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
+                meant && g.expires.0 > turn.tick.boot
+            }
+            Issued::Held(_) => false,
+        };
+        let Some(Issued::Waiting(grant)) = self.grants.tokens.get(&key).filter(fits) else {
+            let message =
+                "no such token: it was used, revoked, is too old, or is meant for another process";
+            let why = Fault::new(Code::E_NOT_FOUND, message);
+            self.log_refusal(asker, &why, turn);
+            return Err(why);
+        };
+        let Grant { granter, store, granted, expires, .. } = *grant;
+        let member = MemberId(self.number());
+        let owner = self.members.get_mut(&granter).expect("grants end with their granter");
+        owner.references.insert(member);
+        let reference = Reference {
+            token: key,
+            granter,
+            owner: owner.process,
+            session: owner.session,
+            connection: asker.connection,
+            process,
+            store,
+            granted,
+        };
+        self.grants.tokens.insert(key, Issued::Held(member));
+        self.grants.held.insert(member, reference);
+        self.waits_no_more(granter, expires);
+        self.processes.charge(process, Quota::Objects, 1);
+        let connection = self.connections.get_mut(&asker.connection).expect("it asks");
+        connection.references.insert(member);
+        let redeemed = Reply::Redeemed { member, object: OBJECT, granted };
+        self.answer(asker, Ok(redeemed), turn);
+        Ok(())
+    }
+
+    pub(crate) fn revoke(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        token: Token,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        self.member(asker, id)?;
+        let key = sum(token);
+        match self.grants.tokens.get(&key) {
+            Some(Issued::Waiting(grant)) if grant.granter == id => {
+                let expires = grant.expires;
+                self.answer(asker, Ok(Reply::Done), turn);
+                self.grants.tokens.remove(&key);
+                self.waits_no_more(id, expires);
+            }
+            Some(Issued::Held(held)) if self.grants.held[held].granter == id => {
+                let held = *held;
+                self.answer(asker, Ok(Reply::Done), turn);
+                self.disconnect(held, turn);
+            }
+            _ => {
+                let message =
+                    "this session has granted nothing by this token, or it is over already";
+                return Err(Fault::new(Code::E_NOT_FOUND, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// A request about a granted object, if it is one: it takes list, read and release and nothing else.
+    pub(crate) fn about_reference(
+        &mut self,
+        asker: Asker,
+        request: &Request,
+        turn: &mut Turn,
+    ) -> Result<bool, Fault> {
+        let Some(id) = request.member() else { return Ok(false) };
+        if self.grants.held.get(&id).is_some_and(|r| r.connection == asker.connection) {
+            self.serve_reference(asker, id, request, turn)?;
+            return Ok(true);
+        }
+        let connection = self.connections.get(&asker.connection);
+        if connection.is_some_and(|c| c.has_lost(id)) {
+            let message = "the process that granted this object has left, or has taken it back";
+            return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
+        }
+        Ok(false)
+    }
+
+    /// Lists, reads or releases what a reference refers to.
+    fn serve_reference(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        request: &Request,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let reference = &self.grants.held[&id];
+        let engine = self.sessions.get(&reference.session).and_then(|s| s.engine(reference.store));
+        let read = engine.and_then(|e| self.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
+            Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
+        });
+        let caller = Caller {
+            session: Some(reference.session),
+            process: Some(reference.process),
+            urgency: Urgency::InTurn,
+        };
+        match (request, reference.granted) {
+            (Request::Release { object: OBJECT, .. }, _) => {
+                self.let_go(id, turn);
+                self.answer(asker, Ok(Reply::Done), turn);
+            }
+            (Request::List { object: OBJECT, after, limit, .. }, Granted::Folder(folder)) => {
+                let list = Ask::list(folder, *after, (*limit).clamp(1, MAX_ROWS));
+                self.call(read?, caller, list, asker, turn);
+            }
+            (
+                Request::Read { source: ReadSource::Object(OBJECT), offset, .. },
+                Granted::Message(entry),
+            ) => {
+                let (piece, after) =
+                    (Ask::piece(entry.record, *offset), Reading { asker, tells: None });
+                self.call(read?, caller, piece, after, turn);
+            }
+            _ => {
+                let message = "a granted folder can be listed, a granted message read, and both released; \
+                               nothing else can be done with them";
+                return Err(Fault::new(Code::E_NO_ACCESS, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// A reference is not held any more.
+    fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
+        let reference = self.grants.held.remove(&id)?;
+        self.grants.tokens.remove(&reference.token);
+        self.processes.pay_back(reference.process, Quota::Objects, 1);
+        if let Some(connection) = self.connections.get_mut(&reference.connection) {
+            connection.references.remove(&id);
+        }
+        if let Some(granter) = self.members.get_mut(&reference.granter) {
+            granter.references.remove(&id);
+            self.check_leaving(reference.granter, turn);
+        }
+        Some(reference)
+    }
+
+    /// Takes a reference away from whoever holds it, who is told once, unless it has left.
+    fn disconnect(&mut self, id: MemberId, turn: &mut Turn) {
+        let Some(reference) = self.let_go(id, turn) else { return };
+        if self.is_done(reference.process) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
+        connection.remember_lost(id);
+        let by = self.processes.get(reference.owner).map(|p| p.peer.clone());
+        let event = News::CriticalError {
+            code: Code::RPC_E_DISCONNECTED,
+            reason: EndReason::ReferenceLost,
+            by,
+            grace: None,
+        };
+        let notification = Notification { member: id, advises: Vec::new(), event };
+        turn.emit(Effect::Notify { connection: reference.connection, notification });
+    }
+
+    /// A granter is gone, and with it everything it granted: the tokens that wait, and the references that are held.
+    pub(crate) fn end_grants(
+        &mut self,
+        waiting: &BTreeSet<Expiry>,
+        held: BTreeSet<MemberId>,
+        turn: &mut Turn,
+    ) {
+        for expires in waiting {
+            if let Some(token) = self.grants.expiries.remove(expires) {
+                self.grants.tokens.remove(&token);
+            }
+        }
+        if !waiting.is_empty() {
+            self.await_expiry();
+        }
+        for reference in held {
+            self.disconnect(reference, turn);
+        }
+    }
+
+    /// A connection is gone, and with it what was held through it.
+    pub(crate) fn drop_references(&mut self, held: BTreeSet<MemberId>, turn: &mut Turn) {
+        for reference in held {
+            self.let_go(reference, turn);
+        }
+    }
+
+    /// The references to objects of this member.
+    fn held_of(&self, granter: MemberId) -> impl Iterator<Item = &Reference> {
+        let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
+        references.filter_map(|id| self.grants.held.get(id))
+    }
+
+    /// Other processes that hold objects of this member, each once.
+    fn holding(&self, granter: MemberId) -> BTreeSet<ProcessId> {
+        let held = self.held_of(granter);
+        held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
+    }
+
+    /// The process that holds a reference.
+    pub(crate) fn holder(&self, reference: MemberId) -> Option<ProcessId> {
+        self.grants.held.get(&reference).map(|r| r.process)
+    }
+
+    /// Who holds objects of this member.
+    pub(crate) fn holders(&self, granter: MemberId) -> Vec<Peer> {
+        self.peers(self.holding(granter))
+    }
+
+    fn peers(&self, processes: BTreeSet<ProcessId>) -> Vec<Peer> {
+        let processes = processes.into_iter().filter_map(|p| self.processes.get(p));
+        processes.map(|p| p.peer.clone()).collect()
+    }
+
+    /// Whether a member must wait, because another process holds an object of it and may not be cut off.
+    pub(crate) fn is_held(&self, granter: MemberId) -> bool {
+        !self.settings.shutdown.external_references
+            && self.held_of(granter).any(|r| r.process != r.owner)
+    }
+
+    /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
+    pub(crate) fn refuse_while_held(&self, process: ProcessId) -> Result<(), Fault> {
+        if self.settings.shutdown.external_references {
+            return Ok(());
+        }
+        let members = self.members_of(process).into_values().flatten();
+        let holders = self.peers(members.flat_map(|m| self.holding(m)).collect());
+        if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
+    }
+
+    /// The references to objects of this member behind one of them, in the order in which they were redeemed.
+    pub(crate) fn references_behind(
+        &self,
+        granter: MemberId,
+        reference: MemberId,
+    ) -> impl Iterator<Item = (MemberId, ReferenceStatus)> {
+        let unknown = || Peer { pid: 0, program: "unknown".into() };
+        let references = self.members.get(&granter).map(|member| &member.references);
+        let behind = (std::ops::Bound::Excluded(reference), std::ops::Bound::Unbounded);
+        let behind = references.into_iter().flat_map(move |all| all.range(behind));
+        let held = behind.filter_map(|id| Some((*id, self.grants.held.get(id)?)));
+        held.map(move |(id, r)| {
+            let holder = self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone());
+            (id, ReferenceStatus { granter: r.granter, holder, granted: r.granted })
+        })
+    }
+}
+
+/// What keeps a process here, and who can help.
+pub(crate) fn held_by(holders: Vec<Peer>) -> Fault {
+    let names: Vec<_> = holders.iter().map(|h| format!("{} (pid {})", h.program, h.pid)).collect();
+    let message = format!(
+        "objects of this process are still held by {}, and allow_shutdown_with_external_references is \
+         false; have them released, or revoke the grants",
+        names.join(", ")
+    );
+    Fault::new(Code::E_BUSY, message).with(FaultDetail::Holders(holders))
+}

@@ -1,0 +1,7 @@
+//! What a member does in its session.
+
+pub(crate) mod advise;
+pub(crate) mod figures;
+pub(crate) mod grants;
+pub(crate) mod messages;
+pub(crate) mod status;

@@ -1,0 +1,465 @@
+//! What the broker is doing, for people and for the status table.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use sundown_protocol::reply::{
+    BrokerStatus, LimitStatus, MemberStatus, Peer, ProviderStatus, Reply, Resource, SessionStatus,
+    Status, StatusRow, status_code,
+};
+use sundown_protocol::request::StatusCursor;
+use sundown_protocol::{Code, Fault, MemberId, SessionId};
+
+use crate::broker::Broker;
+use crate::ground::event::Turn;
+use crate::ground::provider::{ProviderError, ProviderType};
+use crate::ground::settings::{Limits, Linger, Right};
+use crate::peers::account::AccountId;
+use crate::peers::connection::Asker;
+use crate::peers::quota::Quota;
+use crate::providers::ask::{Ask, Done};
+use crate::providers::view::{Provider, ProviderState};
+use crate::queue::engine::Engine;
+use crate::sessions::member::{Member, MemberState};
+use crate::sessions::session::{Session, SessionState};
+use crate::then::AfterDone;
+
+/// Bytes of a page of the status: with what frames it, it must fit a frame.
+const PAGE_BYTES: usize = 640 << 10;
+
+/// Rows of a page: sessions, members and references. A page must not cost much more than another request.
+const PAGE_ROWS: usize = 4_096;
+
+/// The session of a cursor that counts those that could not start.
+const FAILED: u64 = u64::MAX;
+
+impl Broker {
+    /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
+    pub(crate) fn validate_state(
+        &mut self,
+        asker: Asker,
+        id: MemberId,
+        (kind, name): (Resource, &str),
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let member = self.attached(asker, id)?;
+        let caller = Self::caller(member);
+        let session = self.session_of(member);
+        let it = |p: &Provider| p.name == name && resource(p.kind) == kind;
+        let Some(place) = session.providers.iter().position(it) else {
+            let (profile, kind) = (&session.key.profile, kind.name());
+            let message = format!("profile {profile:?} has no {kind} {name:?}");
+            return Err(Fault::new(Code::E_NOT_FOUND, message));
+        };
+        let provider = &session.providers[place];
+        if provider.kind == ProviderType::Transport && self.lanes.is_open(provider.lane) {
+            let (lane, session) = (provider.lane, session.id);
+            if provider.validating {
+                let message = format!("somebody finds out just now whether {name} works");
+                return Err(Fault::new(Code::E_BUSY, message));
+            }
+            let state = self.sessions.get_mut(session).expect("a member's session outlives it");
+            state.providers[place].validating = true;
+            let after = AfterDone::Validated(asker, session, place);
+            self.call(lane, caller, Ask::validate(), after, turn);
+            return Ok(());
+        }
+        let result = match &provider.state {
+            ProviderState::Failed(why) => Err(Fault::new(Code::E_LOGON_FAILED, why.clone())),
+            _ => Ok(Reply::Done),
+        };
+        self.answer(asker, result, turn);
+        Ok(())
+    }
+
+    /// What was out works again if somebody tried, and it did.
+    pub(crate) fn validated(
+        &mut self,
+        asker: Asker,
+        (session, place): (SessionId, usize),
+        result: Result<Done, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.providers[place].validating = false;
+        }
+        let works = result.is_ok();
+        self.reply(asker, result.map(|Done| Reply::Done), turn);
+        if works {
+            self.try_reaching(session, place, turn);
+            self.revive(session, place, turn);
+        }
+    }
+
+    /// A page of what `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions
+    /// that only close are not listed any more, and those that only look for what is to be given up never are; those that could not
+    /// start are, behind the others, until one can.
+    pub(crate) fn status_page(
+        &self,
+        uid: u32,
+        after: StatusCursor,
+    ) -> (Status, Option<StatusCursor>) {
+        self.status_on(Page::new(PAGE_BYTES, PAGE_ROWS), uid, after)
+    }
+
+    /// The same, on a page of any size.
+    pub(crate) fn status_on(
+        &self,
+        mut page: Page,
+        uid: u32,
+        after: StatusCursor,
+    ) -> (Status, Option<StatusCursor>) {
+        let facts = &self.settings.broker;
+        let next = self.fill(&mut page, uid, after);
+        let (queue, waiting_for_mail_member) = self.counts_for(uid);
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: facts.pid,
+            socket: facts.socket.clone(),
+            started: facts.started,
+            sessions: page.sessions,
+            queue,
+            waiting_for_mail_member,
+        };
+        (status, next)
+    }
+
+    /// The first page, for clients that know no others. What does not fit is marked, by a member without a number.
+    pub(crate) fn status(&self, uid: u32) -> Status {
+        let (mut status, next) = self.status_page(uid, StatusCursor::default());
+        if next.is_some()
+            && let Some(session) = status.sessions.last_mut()
+        {
+            session.members.push(MemberStatus {
+                id: MemberId(0),
+                peer: Peer { pid: 0, program: "and more".into() },
+                uid: u32::MAX,
+                since: 0,
+                state: "cut".into(),
+                no_mail: false,
+                objects: 0,
+            });
+        }
+        status
+    }
+
+    /// Fills a page, and says where the next one begins.
+    fn fill(&self, page: &mut Page, uid: u32, after: StatusCursor) -> Option<StatusCursor> {
+        let only_looks = |s: &Session| s.adopted && self.settings.shutdown.linger == Linger::Off;
+        // The broker's own user need not be looked up for each session.
+        let sees_all = self.right(uid, &[]) >= Right::Admin;
+        let sees =
+            |user: u32, profile: &str| sees_all || user == uid || self.administers(uid, profile);
+        for session in self.sessions.range(SessionId(after.session)..).map(|(_, s)| s) {
+            let listed = !matches!(session.state, SessionState::Closing { .. })
+                && !only_looks(session)
+                && sees(session.key.user, &session.key.profile);
+            if listed && let Some(next) = self.fill_from(page, session, after) {
+                return Some(next);
+            }
+        }
+        // Behind the sessions the cursor counts those that could not start.
+        let listed = after.session == FAILED;
+        let skipped = if listed { after.member as usize } else { 0 };
+        for (place, ((profile, user), failed)) in self.failed.iter().enumerate().skip(skipped) {
+            if !sees(*user, profile) {
+                continue;
+            }
+            let header = header_size(failed);
+            if !page.has_room_for(header) {
+                return Some(StatusCursor { session: FAILED, member: place as u64, reference: 0 });
+            }
+            page.take(header);
+            page.sessions.push(failed.clone());
+        }
+        None
+    }
+
+    /// Puts a session on a page, from the cursor on if that is in it.
+    fn fill_from(
+        &self,
+        page: &mut Page,
+        session: &Session,
+        after: StatusCursor,
+    ) -> Option<StatusCursor> {
+        let begun = after.session == session.id.0;
+        let mut shown = self.session_status(session);
+        if begun {
+            shown.providers.clear();
+        } else {
+            let header = header_size(&shown);
+            if !page.has_room_for(header) {
+                return Some(in_front_of(session.id));
+            }
+            page.take(header);
+        }
+        let first = StatusCursor { session: session.id.0, member: 0, reference: 0 };
+        let mut last = if begun { after } else { first };
+        let next = loop {
+            // The references of a member are listed behind it.
+            // A cursor comes from a client: the member may be of another session, or gone.
+            let granter = session.members.get(&MemberId(last.member)).copied();
+            let held = granter.map(|id| self.references_behind(id, MemberId(last.reference)));
+            let mut full = false;
+            for (id, reference) in held.into_iter().flatten() {
+                let size = 64 + reference.holder.program.len();
+                if !page.has_room_for(size) {
+                    full = true;
+                    break;
+                }
+                page.take(size);
+                shown.references.push(reference);
+                last.reference = id.0;
+            }
+            let behind = (Excluded(MemberId(last.member)), Unbounded);
+            let Some(member) = session.members.range(behind).next().filter(|_| !full) else {
+                break full.then_some(last);
+            };
+            let row = self.member_status(*member);
+            let size = 80 + row.peer.program.len() + row.state.len();
+            if !page.has_room_for(size) {
+                break Some(last);
+            }
+            page.take(size);
+            shown.members.push(row);
+            last = StatusCursor { session: session.id.0, member: member.0, reference: 0 };
+        };
+        if !begun || !shown.members.is_empty() || !shown.references.is_empty() {
+            page.sessions.push(shown);
+        }
+        next
+    }
+
+    /// Counts of the queue as a user may see them: the broker's own user those of all stores, and of what became final; others
+    /// those of the stores of profiles that they administer. What a user has submitted itself is in the list of the queue.
+    fn counts_for(&self, uid: u32) -> ([u64; 9], u64) {
+        if self.right(uid, &[]) >= Right::Admin {
+            return (self.queue_counts(), self.waiting_for_mail());
+        }
+        let seen = |e: &&Engine| {
+            let sessions = e.sessions.iter().filter_map(|id| self.sessions.get(id));
+            let mut profiles = sessions.map(|s| &s.key.profile).peekable();
+            profiles.peek().is_some() && profiles.all(|p| self.administers(uid, p))
+        };
+        let mut queue = [0; 9];
+        let mut waiting = 0;
+        for engine in self.engines.values().filter(seen) {
+            engine.add_counts(&mut queue);
+            waiting += engine.waiting_for_mail();
+        }
+        (queue, waiting)
+    }
+
+    /// What `sundown status` shows of the broker itself, to everybody.
+    pub(crate) fn broker_status(&self) -> BrokerStatus {
+        let Limits { requests, request_bytes, .. } = self.settings.limits;
+        let Limits { outbox_bytes, user_outbox_bytes, total_outbox_bytes, .. } =
+            self.settings.limits;
+        let Limits { message, recipients, .. } = self.settings.limits;
+        let limit = |name: &str, most: u64, used: Option<usize>| LimitStatus {
+            name: name.into(),
+            most,
+            used: used.map(|used| used as u64),
+        };
+        let (mut limits, accounts) = (Vec::new(), &self.processes.accounts);
+        for what in Quota::ALL {
+            if let Some((name, most)) = what.of_broker(&self.settings.limits) {
+                let used = accounts.used(AccountId::BROKER).of(what);
+                limits.push(limit(name, most as u64, Some(used)));
+            }
+            let (name, most) = what.of_process(&self.settings.limits);
+            let used = accounts.processes().map(|used| used.of(what)).max();
+            limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
+            let (name, most) = what.of_user(&self.settings.limits);
+            let bound = accounts.users().filter(|(uid, _)| self.is_bound(*uid));
+            let used = bound.map(|(_, used)| used.of(what)).max();
+            limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
+        }
+        limits.extend([
+            limit("requests", requests.into(), None),
+            limit("request_bytes", request_bytes, None),
+            limit("outbox_bytes", outbox_bytes as u64, None),
+            limit("user_outbox_bytes", user_outbox_bytes as u64, None),
+            limit("total_outbox_bytes", total_outbox_bytes as u64, None),
+            limit("message", message, None),
+            limit("recipients", recipients as u64, None),
+        ]);
+        BrokerStatus { previous: self.settings.broker.previous.clone(), limits }
+    }
+
+    /// A session without its members and references.
+    fn session_status(&self, session: &Session) -> SessionStatus {
+        SessionStatus {
+            id: session.id,
+            profile: session.key.profile.clone(),
+            shared: session.is_shared(),
+            state: session.state_name().into(),
+            members: Vec::new(),
+            providers: session.providers.iter().map(|p| self.provider_status(p)).collect(),
+            references: Vec::new(),
+        }
+    }
+
+    fn provider_status(&self, provider: &Provider) -> ProviderStatus {
+        let engine = provider.engine.and_then(|engine| self.engines.get(&engine));
+        let trouble = engine.map_or(&provider.trouble, |e| &e.trouble).as_ref();
+        let status = match trouble.filter(|_| provider.state == ProviderState::Available) {
+            Some(trouble) => trouble.text(),
+            None => match provider.late {
+                Some(call) if provider.state == ProviderState::Available => {
+                    format!("late: no answer to {call} in time")
+                }
+                _ => state_text(provider),
+            },
+        };
+        ProviderStatus {
+            name: provider.name.clone(),
+            kind: resource(provider.kind),
+            status,
+            fast_shutdown: provider.fast_shutdown.name().into(),
+        }
+    }
+
+    /// What is shown of a session whose providers do not let it start: those.
+    pub(crate) fn failed_status(&self, id: SessionId) -> Option<SessionStatus> {
+        let session = self.sessions.get(&id).filter(|s| s.profile.is_some())?;
+        let failed = |p: &&Provider| matches!(p.state, ProviderState::Failed(_));
+        let providers = session.providers.iter().filter(failed).map(|p| self.provider_status(p));
+        let providers = providers.collect();
+        Some(SessionStatus { state: "failed".into(), providers, ..self.session_status(session) })
+    }
+
+    fn member_status(&self, id: MemberId) -> MemberStatus {
+        let member = &self.members[&id];
+        let state = match member.state {
+            MemberState::Attached => "attached",
+            MemberState::Draining(_) if self.is_held(id) => "waiting",
+            MemberState::Draining(_) => "draining",
+        };
+        MemberStatus {
+            id,
+            peer: self.peer(id),
+            uid: self.processes.get(member.process).map_or(u32::MAX, |p| p.uid),
+            since: member.since,
+            state: state.into(),
+            no_mail: !member.has_mail(),
+            objects: member.objects.len() as u64,
+        }
+    }
+
+    /// The rows of a session's status table (STAT-1). A member without mail sees no transports (LOGON-15).
+    pub(crate) fn status_rows(&self, member: &Member) -> Vec<StatusRow> {
+        let session = self.session_of(member);
+        let row = |name: &str, resource, code, text: &str, methods| StatusRow {
+            name: name.into(),
+            resource,
+            code,
+            text: text.into(),
+            methods,
+        };
+        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
+        let waiting = engines.map(|e| e.counts.iter().sum::<i64>()).sum::<i64>();
+        let spooler = if session.with_mail > 0 || session.state == SessionState::Memberless {
+            status_code::AVAILABLE
+        } else {
+            status_code::FAILURE
+        };
+        let mut rows = vec![
+            row("Sundown", Resource::Subsystem, status_code::AVAILABLE, session.state_name(), 0),
+            row(
+                "Spooler",
+                Resource::Spooler,
+                spooler,
+                &format!("{waiting} submissions in the queue"),
+                status_code::METHOD_FLUSH_QUEUES,
+            ),
+            row("Address Book", Resource::AddressBook, status_code::AVAILABLE, "", 0),
+        ];
+        for provider in &session.providers {
+            let hidden = provider.kind == ProviderType::Transport && !member.has_mail();
+            if provider.state != ProviderState::Gone && !hidden {
+                let (resource, code) = (resource(provider.kind), code(provider));
+                rows.push(row(&provider.name, resource, code, &state_text(provider), 0));
+            }
+        }
+        rows
+    }
+}
+
+/// Behind everything of the sessions in front of this one.
+fn in_front_of(SessionId(session): SessionId) -> StatusCursor {
+    StatusCursor { session: session - 1, member: u64::MAX, reference: u64::MAX }
+}
+
+/// A page, and how much it may take yet.
+#[derive(Debug)]
+pub(crate) struct Page {
+    sessions: Vec<SessionStatus>,
+    /// For so many bytes.
+    room: usize,
+    /// For so many rows.
+    rows: usize,
+    filled: Filled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    Nothing,
+    Something,
+}
+
+impl Page {
+    pub(crate) fn new(room: usize, rows: usize) -> Self {
+        Self { sessions: Vec::new(), room, rows, filled: Filled::Nothing }
+    }
+
+    /// Whether a row of about so many bytes fits. The first one always does, so that each page goes on.
+    fn has_room_for(&self, size: usize) -> bool {
+        self.filled == Filled::Nothing || (self.rows > 0 && size <= self.room)
+    }
+
+    fn take(&mut self, size: usize) {
+        self.room = self.room.saturating_sub(size);
+        self.rows = self.rows.saturating_sub(1);
+        self.filled = Filled::Something;
+    }
+}
+
+/// About how many bytes of a frame a session takes without its members.
+fn header_size(session: &SessionStatus) -> usize {
+    let provider = |p: &ProviderStatus| 64 + p.name.len() + p.status.len() + p.fast_shutdown.len();
+    let providers = session.providers.iter().map(provider).sum::<usize>();
+    96 + session.profile.len() + session.state.len() + providers
+}
+
+fn resource(provider_type: ProviderType) -> Resource {
+    match provider_type {
+        ProviderType::Transport => Resource::TransportProvider,
+        ProviderType::AddressBook => Resource::AddressBookProvider,
+        ProviderType::Store => Resource::StoreProvider,
+    }
+}
+
+fn code(provider: &Provider) -> u32 {
+    let works = match provider.state {
+        ProviderState::Available => status_code::AVAILABLE,
+        _ => status_code::FAILURE,
+    };
+    match (provider.kind, provider.in_flight) {
+        (ProviderType::Transport, 0) => works | status_code::OUTBOUND_ENABLED,
+        (ProviderType::Transport, _) => {
+            works | status_code::OUTBOUND_ENABLED | status_code::OUTBOUND_ACTIVE
+        }
+        _ => works,
+    }
+}
+
+fn state_text(provider: &Provider) -> String {
+    match &provider.state {
+        ProviderState::Configured | ProviderState::LoggingOn(_) => "starting".into(),
+        ProviderState::Available if provider.reach.waits() => "unreachable".into(),
+        ProviderState::Available => "available".into(),
+        ProviderState::Failed(why) => format!("failed: {why}"),
+        ProviderState::LoggingOff => "logging off".into(),
+        ProviderState::Gone => "logged off".into(),
+    }
+}

@@ -1,0 +1,414 @@
+//! What a provider must answer to which call.
+//!
+//! A provider is a stranger's code: it may answer a call with the answer to another one, name recipients that it was not
+//! given, or list rows in no order. Each answer is checked once, where it comes in: by [`Expected::check`], against what its
+//! call expects. What does not fit becomes an error of the call, `MAPI_E_CORRUPT_DATA`, of which it is not known what the call
+//! has done.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::request::{AddressAction, Folder, SettingChange};
+
+use crate::ground::provider::{
+    AddressCall, ProviderAnswer, ProviderCall, ProviderType, Recipient, RecipientResult, StoreRead,
+    StoreWrite, Submission, TransportCall,
+};
+
+/// What a call must be answered with. It is small, so that the broker keeps it with the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// `Done`.
+    Done,
+    /// `Done`, or `Unaware` of a provider without the interface.
+    Shutdown,
+    /// `StoreOpened`, by the same store each time.
+    StoreOpened,
+    /// `TransportReady`.
+    TransportReady,
+    /// `Appended`, with at least the bytes of this piece.
+    Appended {
+        /// The piece's bytes.
+        least: u64,
+    },
+    /// `Submitted` with this record; a new one is queued for as many recipients.
+    Submitted {
+        /// The record.
+        record: u128,
+        /// How many recipients were given.
+        recipients: usize,
+    },
+    /// `Saved` at this record in this store; a new one is in Drafts.
+    Saved {
+        /// The record.
+        record: u128,
+    },
+    /// `Updated`, with no other notification than this.
+    Updated {
+        /// The record of the notification, if recipients bounced.
+        notice: Option<u128>,
+    },
+    /// `Hastened`, with a cursor that goes on.
+    Hastened {
+        /// The cursor before.
+        after: u64,
+    },
+    /// `Removed`, from this folder if one was named.
+    Removed {
+        /// The folder.
+        from: Option<Folder>,
+    },
+    /// `Setting`.
+    Setting,
+    /// `Setting` with a value: it was just set.
+    SettingSet,
+    /// `Messages` of this store: at most so many rows, and a cursor that goes on.
+    Messages {
+        /// The cursor before.
+        after: u64,
+        /// At most so many rows.
+        limit: u32,
+    },
+    /// `Found`.
+    Found,
+    /// `Piece`: from here on, at most so many bytes, and none only at the end.
+    Piece {
+        /// From this byte on.
+        offset: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// `Due`: at most so many, each once, in their order, behind this one, neither held nor final.
+    Due {
+        /// Due time and order of the last one known.
+        after: Option<(u64, u64)>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// `Queue`: at most so many rows, in their order, behind this one, and a cursor that goes on.
+    Queue {
+        /// The cursor before.
+        after: u64,
+        /// At most so many rows.
+        limit: u32,
+    },
+    /// `Queue` with this one submission.
+    Submission {
+        /// The record.
+        record: u128,
+    },
+    /// `Oldest`.
+    Oldest,
+    /// `Prepared`: it refuses only recipients that were given, each once.
+    Prepared,
+    /// `Results`: of recipients that were given, each at most once.
+    Results,
+    /// `Addresses`: at most so many rows, and a cursor that goes on.
+    Addresses {
+        /// The cursor before.
+        after: u64,
+        /// At most so many rows.
+        limit: u32,
+    },
+    /// `Address`.
+    Address,
+}
+
+/// What is known of a call beside the call itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// The number of the store that is called, once it is open.
+    pub store: Option<u32>,
+    /// The recipients of the transmission that a transport has, in ascending order.
+    pub recipients: Option<&'a [usize]>,
+}
+
+/// Why an answer is none to its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// It is another call's: its name.
+    Kind(&'static str),
+    /// It is of the right kind, and says what cannot be.
+    Content(&'static str),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(name) => write!(f, "answered with {name}"),
+            Self::Content(what) => write!(f, "answered with {what}"),
+        }
+    }
+}
+
+impl ProviderCall {
+    /// What this type of provider must answer.
+    pub fn expects(&self, provider: ProviderType) -> Expected {
+        match self {
+            Self::Logon | Self::Renew => match provider {
+                ProviderType::Store => Expected::StoreOpened,
+                ProviderType::Transport => Expected::TransportReady,
+                ProviderType::AddressBook => Expected::Done,
+            },
+            Self::Logoff => Expected::Done,
+            Self::Write(write) => write.expects(),
+            Self::Read(read) => read.expects(),
+            Self::Transport(call) => call.expects(),
+            Self::Address(call) => call.expects(),
+            Self::QueryFastShutdown | Self::NotifyProcessShutdown | Self::DoFastShutdown => {
+                Expected::Shutdown
+            }
+        }
+    }
+}
+
+impl StoreWrite {
+    /// What a store must answer.
+    pub fn expects(&self) -> Expected {
+        match self {
+            Self::Append { bytes, .. } => Expected::Appended { least: bytes.len() as u64 },
+            Self::Discard { .. } | Self::Seen { .. } | Self::Flush => Expected::Done,
+            Self::Submit { submission, .. } => Expected::Submitted {
+                record: submission.record,
+                recipients: submission.recipients.len(),
+            },
+            Self::Save { record, .. } => Expected::Saved { record: *record },
+            Self::Update(update) => {
+                let notice = (!update.bounced.is_empty()).then_some(update.notice);
+                Expected::Updated { notice }
+            }
+            Self::Hasten { after, .. } => Expected::Hastened { after: *after },
+            Self::Delete { .. } => Expected::Removed { from: None },
+            Self::DeleteFrom { from, .. } => Expected::Removed { from: Some(*from) },
+            Self::Setting { change, .. } => match change {
+                SettingChange::Set(_) => Expected::SettingSet,
+                SettingChange::Keep | SettingChange::Remove => Expected::Setting,
+            },
+        }
+    }
+}
+
+impl StoreRead {
+    /// What a store must answer.
+    pub fn expects(&self) -> Expected {
+        match *self {
+            Self::List { after, limit, .. } => Expected::Messages { after, limit },
+            Self::Find { .. } => Expected::Found,
+            Self::Piece { offset, limit, .. } => Expected::Piece { offset, limit },
+            Self::Setting { .. } => Expected::Setting,
+            Self::Due { after, limit } => Expected::Due { after, limit },
+            Self::Queue { after, limit, .. } => Expected::Queue { after, limit },
+            Self::Submission { record } => Expected::Submission { record },
+            Self::Oldest => Expected::Oldest,
+        }
+    }
+}
+
+impl TransportCall {
+    /// What a transport must answer.
+    pub fn expects(&self) -> Expected {
+        match self {
+            Self::Prepare(_) => Expected::Prepared,
+            Self::Complete { .. } | Self::Recover { .. } => Expected::Results,
+            Self::Cancel { .. } | Self::Validate => Expected::Done,
+        }
+    }
+}
+
+impl AddressCall {
+    /// What an address book must answer.
+    pub fn expects(&self) -> Expected {
+        match self {
+            Self::List { after, limit } => Expected::Addresses { after: *after, limit: *limit },
+            Self::Act(AddressAction::Add { .. } | AddressAction::Resolve { .. }) => {
+                Expected::Address
+            }
+            Self::Act(AddressAction::Remove { .. }) => Expected::Done,
+        }
+    }
+}
+
+impl Expected {
+    /// Whether an answer is one to the call, and says what can be.
+    pub fn check(self, answer: &ProviderAnswer, known: Known<'_>) -> Result<(), Wrong> {
+        use ProviderAnswer as Is;
+        let kind = || Err(Wrong::Kind(answer.name()));
+        match self {
+            Self::Done => {
+                let Is::Done = answer else { return kind() };
+                Ok(())
+            }
+            Self::Shutdown => {
+                let (Is::Done | Is::Unaware) = answer else { return kind() };
+                Ok(())
+            }
+            Self::StoreOpened => {
+                let Is::StoreOpened(facts) = answer else { return kind() };
+                only(known.store.is_none_or(|uid| uid == facts.uid), "the number of another store")
+            }
+            Self::TransportReady => {
+                let Is::TransportReady(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::Appended { least } => {
+                let Is::Appended(size) = answer else { return kind() };
+                only(*size >= least, "fewer bytes than it was given")
+            }
+            Self::Submitted { record, recipients } => {
+                let Is::Submitted { submission, new } = answer else { return kind() };
+                only(submission.record == record, "another message")?;
+                let queued = |r: &Recipient| r.state == SubmissionState::Queued;
+                let all = &submission.recipients;
+                only(!new || all.len() == recipients, "other recipients")?;
+                only(!new || all.iter().all(queued), "a new message that is not queued")
+            }
+            Self::Saved { record } => {
+                let Is::Saved { place, new } = answer else { return kind() };
+                only(place.entry.record == record, "another message")?;
+                only(known.is_of(place.entry.store), "a message of another store")?;
+                only(!new || place.folder == Folder::Drafts, "a new draft elsewhere")
+            }
+            Self::Updated { notice: wanted } => {
+                let Is::Updated { notice, .. } = answer else { return kind() };
+                only(notice.is_none() || *notice == wanted, "another notification")
+            }
+            Self::Hastened { after } => {
+                let Is::Hastened { next, .. } = answer else { return kind() };
+                goes_on(after, *next)
+            }
+            Self::Removed { from: wanted } => {
+                let Is::Removed { from, to } = answer else { return kind() };
+                only(wanted.is_none_or(|folder| folder == *from), "another folder")?;
+                only(*to != Some(*from), "the folder that it was in")
+            }
+            Self::Setting => {
+                let Is::Setting(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::SettingSet => {
+                let Is::Setting(value) = answer else { return kind() };
+                only(value.is_some(), "no value of what was set")
+            }
+            Self::Messages { after, limit } => {
+                let Is::Messages { rows, next } = answer else { return kind() };
+                a_page(rows.len(), (after, limit), *next)?;
+                let own = rows.iter().all(|row| known.is_of(row.entry.store));
+                only(own, "messages of another store")
+            }
+            Self::Found => {
+                let Is::Found { .. } = answer else { return kind() };
+                Ok(())
+            }
+            Self::Piece { offset, limit } => {
+                let Is::Piece { size, bytes, .. } = answer else { return kind() };
+                let count = bytes.len() as u64;
+                only(count <= u64::from(limit), "more bytes than it was asked for")?;
+                let end = offset.saturating_add(count);
+                only(count == 0 || end <= *size, "bytes behind the message's end")?;
+                only(count > 0 || end >= *size, "no bytes before the message's end")
+            }
+            Self::Due { after, limit } => {
+                let Is::Due { submissions, more, .. } = answer else { return kind() };
+                only(submissions.len() <= limit as usize, "more rows than it was asked for")?;
+                only(!more || !submissions.is_empty(), "more rows behind none")?;
+                only(are_due(submissions, after), "rows that are not the next in their order")
+            }
+            Self::Queue { after, limit } => {
+                let Is::Queue { rows, next } = answer else { return kind() };
+                a_page(rows.len(), (after, limit), *next)?;
+                let orders = || rows.iter().map(|row| row.order);
+                only(orders().chain(*next).all(|order| order < CURSORS), "a number out of bounds")?;
+                let last = orders().next_back().unwrap_or(0);
+                only(next.is_none_or(|next| next >= last), "a cursor that goes back")?;
+                let ordered = [after].into_iter().chain(orders()).is_sorted_by(|a, b| a < b);
+                only(ordered, "rows that are not the next in their order")
+            }
+            Self::Submission { record } => {
+                let Is::Queue { rows, .. } = answer else { return kind() };
+                let it = matches!(&rows[..], [row] if row.record == record);
+                only(it, "other rows than the one it was asked for")
+            }
+            Self::Oldest => {
+                let Is::Oldest(_) = answer else { return kind() };
+                Ok(())
+            }
+            Self::Prepared => {
+                let Is::Prepared { refused, .. } = answer else { return kind() };
+                known.has_given(refused)
+            }
+            Self::Results => {
+                let Is::Results(results) = answer else { return kind() };
+                known.has_given(results)
+            }
+            Self::Addresses { after, limit } => {
+                let Is::Addresses { rows, next } = answer else { return kind() };
+                a_page(rows.len(), (after, limit), *next)
+            }
+            Self::Address => {
+                let Is::Address(_) = answer else { return kind() };
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Expected {
+    /// Whether the answer says of which store it is.
+    pub(crate) fn names_its_store(self) -> bool {
+        matches!(self, Self::StoreOpened | Self::Saved { .. } | Self::Messages { .. })
+    }
+}
+
+impl Known<'_> {
+    /// Whether a store's number is the one of the store that is called.
+    fn is_of(&self, uid: u32) -> bool {
+        self.store.is_none_or(|store| store == uid)
+    }
+
+    /// Results are of recipients that the transport was given, of each at most one.
+    pub(crate) fn has_given(&self, results: &[RecipientResult]) -> Result<(), Wrong> {
+        let Some(given) = self.recipients else { return Ok(()) };
+        let is_given = |r: &RecipientResult| given.binary_search(&r.recipient).is_ok();
+        only(results.iter().all(is_given), "recipients that it was not given")?;
+        let places = || results.iter().map(|r| r.recipient);
+        // Most answer in the order in which they were given them.
+        let once = places().is_sorted_by(|a, b| a < b) || {
+            let mut seen = HashSet::new();
+            places().all(|place| seen.insert(place))
+        };
+        only(once, "one recipient twice")
+    }
+}
+
+/// What must be true of an answer; else what it was answered with.
+fn only(holds: bool, else_with: &'static str) -> Result<(), Wrong> {
+    if holds { Ok(()) } else { Err(Wrong::Content(else_with)) }
+}
+
+/// A page of rows behind a cursor. One whose cursor does not go on would be asked for without end.
+fn a_page(rows: usize, (after, limit): (u64, u32), next: Option<u64>) -> Result<(), Wrong> {
+    only(rows <= limit as usize, "more rows than it was asked for")?;
+    goes_on(after, next)
+}
+
+fn goes_on(after: u64, next: Option<u64>) -> Result<(), Wrong> {
+    only(next.is_none_or(|next| next > after), "a cursor that does not go on")
+}
+
+/// Whether submissions are due in this order behind the last one known, each once.
+fn are_due(submissions: &[Submission], after: Option<(u64, u64)>) -> bool {
+    let places = submissions.iter().map(|s| (s.due, s.order));
+    let mut records = HashSet::new();
+    let waits = |s: &Submission| {
+        let state = s.state();
+        !state.is_final() && state != SubmissionState::Held && records.insert(s.record)
+    };
+    after.into_iter().chain(places).is_sorted_by(|a, b| a < b) && submissions.iter().all(waits)
+}
+
+/// A page's cursor is the slot of a store and the place in its queue.
+pub(crate) const CURSOR_BITS: u32 = 48;
+
+/// Places in a store's queue are below this.
+pub(crate) const CURSORS: u64 = 1 << CURSOR_BITS;

@@ -1,0 +1,894 @@
+//! What the core says to providers and what they answer: plain values, carried over channels by the daemon.
+//!
+//! The traits that a provider implements are in `sundown-providers`; this is their vocabulary.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use sundown_protocol::reply::SubmissionState;
+use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
+use sundown_protocol::request::{AddressAction, Folder, Report, SettingChange};
+use sundown_protocol::{Code, Fault};
+
+pub use crate::ground::expected::{Expected, Known, Wrong};
+
+/// The three types of providers, in the order in which every phase of a shutdown calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProviderType {
+    /// Takes messages to where they go.
+    Transport,
+    /// Knows people.
+    AddressBook,
+    /// Keeps messages and the outgoing queue.
+    Store,
+}
+
+impl ProviderType {
+    /// The order of every shutdown phase (SEED-16).
+    pub const SHUTDOWN_ORDER: [Self; 3] = [Self::Transport, Self::AddressBook, Self::Store];
+
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transport => "transport",
+            Self::AddressBook => "address-book",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// A provider as a profile configures it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProviderSpec {
+    /// Its name, unique in the profile and type.
+    pub name: String,
+    /// Which implementation: `sqlite`, `maildir`, `smtp`.
+    pub kind: String,
+    /// Where its data is. Two stores with one path are one engine.
+    pub path: PathBuf,
+    /// What else the profile says to it, by key. A value may be a command line with a secret in it: whoever shows a spec
+    /// leaves values out, as its `Debug` does.
+    pub options: Vec<(String, String)>,
+    /// The administrator's word on fast shutdown.
+    pub fast_shutdown: FastShutdown,
+}
+
+impl fmt::Debug for ProviderSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.options.iter().map(|(key, _)| key).collect();
+        f.debug_struct("ProviderSpec")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("path", &self.path)
+            .field("options", &keys)
+            .field("fast_shutdown", &self.fast_shutdown)
+            .finish()
+    }
+}
+
+/// `fast_shutdown` of a provider's section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastShutdown {
+    /// Whatever the provider itself says.
+    Supported,
+    /// It refuses.
+    Refused,
+    /// It is treated as one that does not know the interface.
+    Absent,
+}
+
+impl FastShutdown {
+    /// The word in settings and in `status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Refused => "refused",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// What a provider says when it fails. It becomes the caller's fault where there is a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderError {
+    /// A MAPI code.
+    pub code: Code,
+    /// What happened to what, and what to do.
+    pub message: String,
+    /// What the call has done although it failed.
+    pub effect: Effect,
+    /// What it is about.
+    pub scope: Scope,
+}
+
+/// What a call that failed has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it was refused.
+    Nothing,
+    /// Nothing or all of it. A commit whose sync failed may be there after a restart.
+    Unknown,
+}
+
+/// What a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This call; others may succeed.
+    Call,
+    /// The store: its files were removed or replaced while they were open. It takes nothing more, nothing is sent from it, and the
+    /// sessions that use it end.
+    Store,
+    /// The store's disk: something could not be written, and it is not known what is there. It takes nothing more until it is opened
+    /// again; `status` says so.
+    Disk,
+}
+
+impl ProviderError {
+    /// Whether there was no network, or no server at its other end. A transport that rests is `MAPI_E_OFFLINE`: it knows when to try
+    /// again, and a question whether it works would not let it rest.
+    pub(crate) fn is_of_the_network(&self) -> bool {
+        self.code == Code::E_NETWORK_ERROR
+    }
+
+    /// An error of that code. The call has done nothing, and others may succeed.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), effect: Effect::Nothing, scope: Scope::Call }
+    }
+
+    /// The same error of a call that may have been done.
+    #[must_use]
+    pub fn effect_unknown(self) -> Self {
+        Self { effect: Effect::Unknown, ..self }
+    }
+
+    /// The same error of a store that takes nothing more because its disk has failed.
+    #[must_use]
+    pub fn of_failed_store(self) -> Self {
+        Self { scope: Scope::Disk, ..self }
+    }
+
+    /// The same error of a store whose files are lost.
+    #[must_use]
+    pub fn of_lost_store(self) -> Self {
+        Self { scope: Scope::Store, ..self }
+    }
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code.name())
+    }
+}
+
+impl std::error::Error for ProviderError {}
+
+/// What a process is told. That it has left, or that its session has ended, is said by the broker alone: a provider that says
+/// so speaks of itself. A lost store ends its sessions, so it says so of them.
+impl From<ProviderError> for Fault {
+    fn from(error: ProviderError) -> Self {
+        let code = match (error.code, error.scope) {
+            (Code::E_END_OF_SESSION, Scope::Store) => Code::E_END_OF_SESSION,
+            (Code::E_NOT_INITIALIZED | Code::E_END_OF_SESSION, _) => Code::E_CALL_FAILED,
+            (code, _) => code,
+        };
+        Fault::new(code, error.message)
+    }
+}
+
+/// One call of one provider.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderCall {
+    /// Gets ready for a session (`Logon`, `TransportLogon`). A store's engine is opened by the first.
+    Logon,
+    /// Is made anew and logged on again as often as it was: it said that it is over, after the Do of one process. The answer is
+    /// that of a logon.
+    Renew,
+    /// Is done with a session (`Logoff`, `TransportLogoff`). It cannot refuse (PLOG-5).
+    Logoff,
+    /// To a store, in the order given, each whole or not at all.
+    Write(StoreWrite),
+    /// To a store, beside its writes.
+    Read(StoreRead),
+    /// To a transport.
+    Transport(TransportCall),
+    /// To an address book.
+    Address(AddressCall),
+    /// `IMAPIProviderShutdown::QueryFastShutdown`: whether the provider supports it. Its first answer holds.
+    QueryFastShutdown,
+    /// `IMAPIProviderShutdown::NotifyProcessShutdown`: a process is going to leave.
+    NotifyProcessShutdown,
+    /// `IMAPIProviderShutdown::DoFastShutdown`: a process leaves. What it handed over is durable when this is answered.
+    DoFastShutdown,
+}
+
+impl ProviderCall {
+    /// The name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Logon => "Logon",
+            Self::Renew => "Renew",
+            Self::Logoff => "Logoff",
+            Self::Write(write) => write.name(),
+            Self::Read(read) => read.name(),
+            Self::Transport(call) => call.name(),
+            Self::Address(call) => call.name(),
+            Self::QueryFastShutdown => "QueryFastShutdown",
+            Self::NotifyProcessShutdown => "NotifyProcessShutdown",
+            Self::DoFastShutdown => "DoFastShutdown",
+        }
+    }
+}
+
+/// What a provider answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderAnswer {
+    /// Done; there is nothing more to say.
+    Done,
+    /// To one of the shutdown calls: the provider does not know the interface, and was not called.
+    Unaware,
+    /// A store's, to a logon.
+    StoreOpened(StoreFacts),
+    /// A transport's, to a logon.
+    TransportReady(TransportFacts),
+    /// To an append: the bytes the upload has now.
+    Appended(u64),
+    /// To a submit: the submission as it stands, and whether this call made it.
+    Submitted {
+        /// As it stands in the store.
+        submission: Box<Submission>,
+        /// False when the key was there before.
+        new: bool,
+    },
+    /// To a save.
+    Saved {
+        /// Where it is.
+        place: Place,
+        /// False when the key was there before.
+        new: bool,
+    },
+    /// To an update: a delivery status notification that was put into the Inbox with it, and where the message went.
+    Updated {
+        /// The message's folder after the update, if it moved.
+        moved: Option<Folder>,
+        /// The notification's record.
+        notice: Option<u128>,
+    },
+    /// To a slice of a hasten.
+    Hastened {
+        /// How many were made due.
+        found: u64,
+        /// Where to go on, if there may be more.
+        next: Option<u64>,
+    },
+    /// To a delete: the folder it was in, and the one it is in now.
+    Removed {
+        /// Where it was.
+        from: Folder,
+        /// Where it is; `None` when it is gone.
+        to: Option<Folder>,
+    },
+    /// To a setting, before removal or after a change.
+    Setting(Option<String>),
+    /// To a folder's list.
+    Messages {
+        /// The rows.
+        rows: Vec<MessageRow>,
+        /// Where to go on.
+        next: Option<u64>,
+    },
+    /// To a message's look-up.
+    Found {
+        /// Where it is.
+        folder: Folder,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// To a read.
+    Piece {
+        /// The size of the whole.
+        size: u64,
+        /// The bytes asked for.
+        bytes: Vec<u8>,
+        /// Whether it is the beginning of a delivery status notification that nobody has read.
+        unread_notice: bool,
+    },
+    /// To a question for what is due, in order of due time.
+    Due {
+        /// Submissions that are neither final nor held.
+        submissions: Vec<Submission>,
+        /// Whether there are more behind them.
+        more: bool,
+        /// Those that are damaged and left out.
+        damaged: usize,
+    },
+    /// To a queue's list.
+    Queue {
+        /// The rows.
+        rows: Vec<Submission>,
+        /// Where to go on.
+        next: Option<u64>,
+    },
+    /// To a question for the oldest: in milliseconds since 1970, if there is one.
+    Oldest(Option<u64>),
+    /// A transport's, to a prepare.
+    Prepared {
+        /// What [`TransportCall::Recover`] needs to find out what became of it.
+        marker: String,
+        /// Recipients that were refused already; they are not part of what follows.
+        refused: Vec<RecipientResult>,
+    },
+    /// A transport's, to a complete or recover: one result for each recipient that was part of it.
+    Results(Vec<RecipientResult>),
+    /// An address book's, to a list.
+    Addresses {
+        /// The rows.
+        rows: Vec<AddressRow>,
+        /// Where to go on.
+        next: Option<u64>,
+    },
+    /// An address book's, to an add or resolve.
+    Address(AddressRow),
+}
+
+impl ProviderAnswer {
+    /// The name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "Done",
+            Self::Unaware => "Unaware",
+            Self::StoreOpened(_) => "StoreOpened",
+            Self::TransportReady(_) => "TransportReady",
+            Self::Appended(_) => "Appended",
+            Self::Submitted { .. } => "Submitted",
+            Self::Saved { .. } => "Saved",
+            Self::Updated { .. } => "Updated",
+            Self::Hastened { .. } => "Hastened",
+            Self::Removed { .. } => "Removed",
+            Self::Setting(_) => "Setting",
+            Self::Messages { .. } => "Messages",
+            Self::Found { .. } => "Found",
+            Self::Piece { .. } => "Piece",
+            Self::Due { .. } => "Due",
+            Self::Queue { .. } => "Queue",
+            Self::Oldest(_) => "Oldest",
+            Self::Prepared { .. } => "Prepared",
+            Self::Results(_) => "Results",
+            Self::Addresses { .. } => "Addresses",
+            Self::Address(_) => "Address",
+        }
+    }
+}
+
+/// What a store's engine says when it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// The store's number, made by chance when the store was.
+    pub uid: u32,
+    /// Submissions by state, in the order of [`SubmissionState::ALL`]; final ones are not counted.
+    pub queue: [u64; 9],
+    /// How many of them wait for a member with mail.
+    pub no_mail: u64,
+    /// What is damaged in it, as far as that is known, and what to do.
+    pub damage: Option<String>,
+}
+
+/// How a transport wants to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportFacts {
+    /// Messages that it may be handed at once. What waits behind them can still be held and taken back.
+    pub window: usize,
+    /// The most recipients that one transmission may have.
+    pub recipients: usize,
+    /// How long it may be busy with one message, to which a second is added for each KiB. One that takes longer hangs: it is left
+    /// behind, and another one of it is made.
+    pub longest: Duration,
+}
+
+impl Default for TransportFacts {
+    /// Enough messages at once to fill a group commit, with any number of recipients, each within an hour.
+    fn default() -> Self {
+        Self { window: 64, recipients: usize::MAX, longest: Duration::from_secs(3_600) }
+    }
+}
+
+/// A change of a store. Each is applied whole or not at all; the answer comes after the commit that holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoreWrite {
+    /// Appends a piece to an upload. Not synced: the submit or save that uses it is.
+    Append {
+        /// The upload.
+        upload: u64,
+        /// The piece.
+        bytes: Vec<u8>,
+    },
+    /// Forgets an upload.
+    Discard {
+        /// The upload.
+        upload: u64,
+    },
+    /// Puts a message into the Outbox and the queue.
+    Submit {
+        /// Everything but subject, size and order, which the store fills in.
+        submission: Box<Submission>,
+        /// The message.
+        content: MessageContent,
+        /// Whether the commit may wait a little for others.
+        deferred: bool,
+    },
+    /// Puts a message into Drafts.
+    Save {
+        /// Its record.
+        record: u128,
+        /// The message.
+        content: MessageContent,
+        /// Whether it is kept for a program that ended without saving it.
+        recovered: bool,
+        /// Wall time in milliseconds since 1970.
+        now: u64,
+    },
+    /// Puts a submission into another state. A final one leaves the Outbox; one with recipients that bounced puts a
+    /// delivery status notification into the Inbox, unless its sender is empty.
+    Update(Box<SubmissionUpdate>),
+    /// Makes what is deferred due now, one slice of it.
+    Hasten {
+        /// Only of this profile.
+        profile: Option<String>,
+        /// Only what this user submitted.
+        uid: Option<u32>,
+        /// Only what is behind this order.
+        after: u64,
+        /// Wall time in milliseconds since 1970.
+        now: u64,
+    },
+    /// Notes that a delivery status notification was read: the bounce that it tells of is listed no more.
+    Seen {
+        /// The notification's record.
+        record: u128,
+    },
+    /// Deletes a message: into Deleted, or for good if it is there.
+    Delete {
+        /// Its record.
+        record: u128,
+    },
+    /// The same of a message that is in this folder; one that is elsewhere is not found.
+    DeleteFrom {
+        /// Its record.
+        record: u128,
+        /// Where it is.
+        from: Folder,
+    },
+    /// Changes a profile section.
+    Setting {
+        /// The section.
+        section: String,
+        /// The property.
+        name: String,
+        /// The change; never `Keep`.
+        change: SettingChange,
+    },
+    /// Everything before it is durable when it is answered.
+    Flush,
+}
+
+/// How soon a write must be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Needs no sync.
+    Unsynced,
+    /// Within 50 ms.
+    Deferred,
+    /// Now.
+    Now,
+}
+
+impl StoreWrite {
+    /// How soon it must be committed.
+    pub fn urgency(&self) -> Urgency {
+        match self {
+            Self::Append { .. } | Self::Discard { .. } | Self::Seen { .. } => Urgency::Unsynced,
+            Self::Submit { deferred: true, .. } => Urgency::Deferred,
+            _ => Urgency::Now,
+        }
+    }
+
+    /// The name in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Append { .. } => "Append",
+            Self::Discard { .. } => "Discard",
+            Self::Submit { .. } => "SubmitMessage",
+            Self::Save { .. } => "SaveChanges",
+            Self::Update(_) => "UpdateSubmission",
+            Self::Hasten { .. } => "FlushQueues",
+            Self::Seen { .. } => "SetReadFlag",
+            Self::Delete { .. } | Self::DeleteFrom { .. } => "DeleteMessage",
+            Self::Setting { .. } => "SetProps",
+            Self::Flush => "Flush",
+        }
+    }
+}
+
+/// The bytes of a message on their way to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageContent {
+    /// Here.
+    Inline(Vec<u8>),
+    /// Appended before, under this number.
+    Uploaded(u64),
+}
+
+impl MessageContent {
+    /// How many bytes of it are in memory, and not in a store.
+    pub(crate) fn in_memory(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::Uploaded(_) => 0,
+        }
+    }
+}
+
+/// A question to a store. It sees what was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreRead {
+    /// A folder's rows behind a cursor.
+    List {
+        /// The folder.
+        folder: Folder,
+        /// Zero, or what the last answer said.
+        after: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Whether a message is there.
+    Find {
+        /// Its record.
+        record: u128,
+    },
+    /// A piece of a message.
+    Piece {
+        /// Its record.
+        record: u128,
+        /// From this byte on.
+        offset: u64,
+        /// At most so many bytes.
+        limit: u32,
+    },
+    /// A setting.
+    Setting {
+        /// The section.
+        section: String,
+        /// The property.
+        name: String,
+    },
+    /// Submissions that are neither final nor held, in order of due time, behind `after`.
+    Due {
+        /// Due time and order of the last one known.
+        after: Option<(u64, u64)>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The queue's rows in order of submission.
+    Queue {
+        /// Also what was sent or aborted. A bounce is listed until its notification is deleted.
+        all: bool,
+        /// Zero, or what the last answer said.
+        after: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// One submission.
+    Submission {
+        /// Its record.
+        record: u128,
+    },
+    /// When the oldest submission was made that is not final.
+    Oldest,
+}
+
+impl StoreRead {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::List { .. } => "QueryRows",
+            Self::Find { .. } => "OpenEntry",
+            Self::Piece { .. } => "OpenProperty",
+            Self::Setting { .. } => "GetProps",
+            Self::Due { .. } => "GetOutgoingQueue",
+            Self::Queue { .. } | Self::Submission { .. } | Self::Oldest => "QueryQueue",
+        }
+    }
+}
+
+/// A message in the outgoing queue, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// The message's record.
+    pub record: u128,
+    /// The profile it was submitted in, which sends it.
+    pub profile: String,
+    /// Who submitted it.
+    pub uid: u32,
+    /// The envelope's sender; empty for a delivery status notification.
+    pub from: String,
+    /// Recipients in the order given.
+    pub recipients: Vec<Recipient>,
+    /// `PR_SUBJECT`; the store fills it in.
+    pub subject: String,
+    /// Bytes; the store fills it in.
+    pub size: u64,
+    /// Its place among all of the store; the store fills it in.
+    pub order: u64,
+    /// Whether it waits for a member with mail.
+    pub no_mail: bool,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is due, in milliseconds since 1970: the time it was submitted; after a failure, the time of the next try; of
+    /// one whose outcome is unknown, the time it is given up.
+    pub due: u64,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// What the sender wants to be told.
+    pub report: Report,
+}
+
+/// One recipient of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address.
+    pub address: String,
+    /// Its state; never `Accepted` in a store.
+    pub state: SubmissionState,
+    /// The transport that takes it, while `Transmitting` or `Unknown`, and its marker.
+    pub intent: Option<Intent>,
+    /// The transport's last word.
+    pub reply: Option<String>,
+}
+
+/// The durable mark that a message may go out from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// The transport's name.
+    pub transport: String,
+    /// The transport's own mark.
+    pub marker: String,
+}
+
+impl Submission {
+    /// The same with other recipients.
+    fn with(&self, recipients: Vec<Recipient>) -> Self {
+        Self {
+            record: self.record,
+            profile: self.profile.clone(),
+            uid: self.uid,
+            from: self.from.clone(),
+            recipients,
+            subject: self.subject.clone(),
+            size: self.size,
+            order: self.order,
+            no_mail: self.no_mail,
+            attempts: self.attempts,
+            due: self.due,
+            submitted: self.submitted,
+            last_error: self.last_error.clone(),
+            report: self.report,
+        }
+    }
+
+    /// The state of its least finished recipient. Among those that are final a bounce counts first, because somebody may
+    /// have to do something about it.
+    pub fn state(&self) -> SubmissionState {
+        let rank =
+            |state: SubmissionState| (state.is_final(), state != SubmissionState::Bounced, state);
+        let states = self.recipients.iter().map(|r| r.state);
+        states.min_by_key(|state| rank(*state)).unwrap_or(SubmissionState::Sent)
+    }
+
+    /// As the queue shows it.
+    pub fn row(&self, store: u32) -> QueueRow {
+        let recipient = |r: &Recipient| RecipientRow {
+            address: r.address.clone(),
+            state: r.state,
+            reply: r.reply.clone(),
+        };
+        let waits = self.state() == SubmissionState::Deferred;
+        QueueRow {
+            entry: sundown_protocol::EntryId { store, record: self.record },
+            profile: self.profile.clone(),
+            state: self.state(),
+            from: self.from.clone(),
+            recipients: self.recipients.iter().map(recipient).collect(),
+            subject: self.subject.clone(),
+            attempts: self.attempts,
+            next_attempt: waits.then_some(self.due),
+            last_error: self.last_error.clone(),
+            submitted: self.submitted,
+            size: self.size,
+        }
+    }
+}
+
+/// A submission's new state, and what goes with it in the same commit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubmissionUpdate {
+    /// The submission as it is to be. `subject`, `size` and `order` do not change.
+    pub submission: Submission,
+    /// Which recipients `submission` has, by their place; `None` for all. A message to ten thousand is sent in hundreds of
+    /// transmissions, each of which changes some.
+    pub places: Option<Vec<usize>>,
+    /// The state of the whole submission.
+    pub state: SubmissionState,
+    /// Recipients, by their place, whose final failure is to be told to the sender. The submission has them.
+    pub bounced: Vec<usize>,
+    /// The record for the notification, if there is to be one.
+    pub notice: u128,
+    /// Wall time in milliseconds since 1970.
+    pub now: u64,
+}
+
+impl SubmissionUpdate {
+    /// One that has all recipients.
+    pub fn whole(submission: Submission, bounced: Vec<usize>, notice: u128, now: u64) -> Self {
+        let state = submission.state();
+        Self { submission, places: None, state, bounced, notice, now }
+    }
+
+    /// One that has these recipients alone, and those that bounced.
+    pub fn part(
+        submission: &Submission,
+        mut places: Vec<usize>,
+        bounced: Vec<usize>,
+        (notice, now): (u128, u64),
+    ) -> Self {
+        places.extend(&bounced);
+        places.sort_unstable();
+        places.dedup();
+        let recipients = places.iter().map(|place| submission.recipients[*place].clone()).collect();
+        let state = submission.state();
+        let submission = submission.with(recipients);
+        Self { submission, places: Some(places), state, bounced, notice, now }
+    }
+
+    /// The recipients that it has, and their places.
+    pub fn recipients(&self) -> impl Iterator<Item = (usize, &Recipient)> {
+        let place = |n| self.places.as_ref().map_or(n, |places| places[n]);
+        self.submission.recipients.iter().enumerate().map(move |(n, one)| (place(n), one))
+    }
+
+    /// The recipient at a place, if it has it.
+    pub fn recipient(&self, place: usize) -> Option<&Recipient> {
+        let n = match &self.places {
+            None => place,
+            Some(places) => places.binary_search(&place).ok()?,
+        };
+        self.submission.recipients.get(n)
+    }
+}
+
+/// One message on its way through one transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmission {
+    /// Its number, unique in the broker's life.
+    pub id: u64,
+    /// Which engine holds the message; the transport's support object opens it.
+    pub store: u32,
+    /// The message's record.
+    pub record: u128,
+    /// The envelope's sender.
+    pub from: String,
+    /// The envelope's recipients that this transport takes, with their place in the submission.
+    pub recipients: Vec<(usize, String)>,
+    /// The message's size in bytes.
+    pub size: u64,
+    /// What the sender wants to be told.
+    pub report: Report,
+}
+
+/// A call of a transport. A message goes through two steps, and the intent is made durable between them: `Prepare` may
+/// be repeated after a crash without harm, `Complete` may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportCall {
+    /// Does everything short of handing the message over (`SubmitMessage`).
+    Prepare(Box<Transmission>),
+    /// Hands it over (`EndMessage`).
+    Complete {
+        /// Which.
+        id: u64,
+    },
+    /// Forgets what was prepared.
+    Cancel {
+        /// Which.
+        id: u64,
+    },
+    /// After a crash between the two: finds out what became of it, or finishes it.
+    Recover {
+        /// What was on its way.
+        transmission: Box<Transmission>,
+        /// What prepare said.
+        marker: String,
+    },
+    /// Finds out whether it works (`IMAPIStatus::ValidateState`).
+    Validate,
+}
+
+impl TransportCall {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare(_) => "SubmitMessage",
+            Self::Complete { .. } => "EndMessage",
+            Self::Cancel { .. } => "TransportNotify",
+            Self::Recover { .. } => "Recover",
+            Self::Validate => "ValidateState",
+        }
+    }
+}
+
+/// What became of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientResult {
+    /// Its place in the submission.
+    pub recipient: usize,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The transport's words.
+    pub reply: String,
+}
+
+/// What became of a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The next hop has it.
+    Sent,
+    /// It will never work.
+    Failed,
+    /// It may work later.
+    Later,
+    /// The other side cannot be reached: later, and the try does not count.
+    Offline,
+    /// It may have gone out; nobody knows.
+    Unknown,
+    /// Only of a recovery: the message was certainly not handed over, and will not be by what was prepared then. It is queued
+    /// again, and the try does not count.
+    NotSent,
+}
+
+/// A call of an address book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressCall {
+    /// Rows behind a cursor.
+    List {
+        /// Zero, or what the last answer said.
+        after: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// A change or a question.
+    Act(AddressAction),
+}
+
+impl AddressCall {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::List { .. } => "QueryRows",
+            Self::Act(AddressAction::Add { .. }) => "CreateEntry",
+            Self::Act(AddressAction::Remove { .. }) => "DeleteEntries",
+            Self::Act(AddressAction::Resolve { .. }) => "ResolveName",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_shows_its_options_without_their_values() {
+        let option = ("password_command".to_owned(), "echo hunter2".to_owned());
+        let spec = ProviderSpec { options: vec![option], ..ProviderSpec::new("smtp") };
+        for shown in [format!("{spec:?}"), format!("{spec:#?}")] {
+            assert!(shown.contains("password_command") && shown.contains("smtp"), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Calls of providers, and their answers as the core sees them: by the type of the call the compiler knows the type of its
+//! answer, and what may go on with that.
+//!
+//! ```text
+//!  Ask<A> ──Broker::call──► provider ──► Expected::check ──► A ──► A::After goes on
+//!    └── what goes on must take an A ─────────────────────────────────┘
+//! ```
+
+use std::marker::PhantomData;
+
+use sundown_protocol::Code;
+use sundown_protocol::reply::{AddressRow, MessageRow, Place};
+use sundown_protocol::request::{AddressAction, Folder, SettingChange};
+
+use crate::flows::leaving::shutdown::Visit;
+use crate::flows::sending::changes::Flushing;
+use crate::flows::sending::submit::InFlight;
+use crate::ground::event::EngineId;
+use crate::ground::expected::Wrong;
+use crate::ground::provider::{
+    AddressCall, MessageContent, ProviderAnswer, ProviderCall, ProviderError, RecipientResult,
+    StoreFacts, StoreRead, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
+    TransportFacts,
+};
+use crate::peers::connection::Asker;
+use crate::then::{
+    AfterAddress, AfterDone, AfterLogon, AfterSave, AfterSubmission, AfterUpdate, Appending,
+    Deleting, Finding, Listing, Reading, Then,
+};
+
+/// The answer to one kind of call, as what goes on with it sees it.
+pub(crate) trait Answer: Sized {
+    /// What goes on with it.
+    type After;
+
+    /// The same, among all that may go on.
+    fn then(after: Self::After) -> Then;
+
+    /// The answer, if it is one of this kind.
+    fn of(answer: ProviderAnswer) -> Option<Self>;
+}
+
+/// A result whose answer was checked, as one of the kind that its call has.
+pub(crate) fn typed<A: Answer>(
+    result: Result<ProviderAnswer, ProviderError>,
+) -> Result<A, ProviderError> {
+    A::of(result?).ok_or_else(|| {
+        let wrong = Wrong::Kind("something else");
+        wrong_answer("a provider", "a call", wrong)
+    })
+}
+
+/// What is answered to whoever waits for a call that was answered with something else.
+pub(crate) fn wrong_answer(provider: &str, call: &str, wrong: Wrong) -> ProviderError {
+    let message = format!(
+        "{provider}: {call} was {wrong}, which is no answer to it; what the call has done is not known"
+    );
+    ProviderError::new(Code::E_CORRUPT_DATA, message).effect_unknown()
+}
+
+/// It is done, and there is nothing more to say.
+#[derive(Debug)]
+pub(crate) struct Done;
+
+/// What a provider says to one of the three shutdown calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    Done,
+    /// It does not know the interface, and was not called.
+    Unaware,
+}
+
+impl From<Done> for Shutdown {
+    fn from(Done: Done) -> Self {
+        Self::Done
+    }
+}
+
+/// What a provider says when it was logged on to.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    Store(StoreFacts),
+    Transport(TransportFacts),
+    AddressBook,
+}
+
+/// An upload has the piece.
+#[derive(Debug)]
+pub(crate) struct Appended;
+
+/// A submission as it stands in its store, and whether the call made it.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    pub(crate) submission: Box<Submission>,
+    pub(crate) new: bool,
+}
+
+/// Where a draft was saved, and whether by this call.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub(crate) place: Place,
+    pub(crate) new: bool,
+}
+
+/// Where a message went with its update, and the notification that was put into the Inbox.
+#[derive(Debug)]
+pub(crate) struct Updated {
+    pub(crate) moved: Option<Folder>,
+    pub(crate) notice: Option<u128>,
+}
+
+/// How many submissions were made due, and where to go on.
+#[derive(Debug)]
+pub(crate) struct Hastened {
+    pub(crate) found: u64,
+    pub(crate) next: Option<u64>,
+}
+
+/// Where a message was, and where it is now.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    pub(crate) from: Folder,
+    pub(crate) to: Option<Folder>,
+}
+
+/// A setting's value.
+#[derive(Debug)]
+pub(crate) struct Setting(pub(crate) Option<String>);
+
+/// Rows of a folder, and where to go on.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    pub(crate) rows: Vec<MessageRow>,
+    pub(crate) next: Option<u64>,
+}
+
+/// A message is there.
+#[derive(Debug)]
+pub(crate) struct Found;
+
+/// A piece of a message.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) size: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) unread_notice: bool,
+}
+
+/// What is due next.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) submissions: Vec<Submission>,
+    pub(crate) more: bool,
+    pub(crate) damaged: usize,
+}
+
+/// Rows of a queue, and where to go on.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) rows: Vec<Submission>,
+    pub(crate) next: Option<u64>,
+}
+
+/// The one submission that was asked for.
+#[derive(Debug)]
+pub(crate) struct OneSubmission(pub(crate) Submission);
+
+/// When the oldest submission was made.
+#[derive(Debug)]
+pub(crate) struct Oldest(pub(crate) Option<u64>);
+
+/// A transmission is ready to be handed over.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) marker: String,
+    pub(crate) refused: Vec<RecipientResult>,
+}
+
+/// What became of recipients.
+#[derive(Debug)]
+pub(crate) struct Results(pub(crate) Vec<RecipientResult>);
+
+/// Rows of an address book, and where to go on.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    pub(crate) rows: Vec<AddressRow>,
+    pub(crate) next: Option<u64>,
+}
+
+/// One row of an address book.
+#[derive(Debug)]
+pub(crate) struct Address(pub(crate) AddressRow);
+
+/// One line for each kind of answer: what goes on with it, and which of a provider's answers it is.
+macro_rules! answers {
+    ($($kind:ident: $after:ty, $of:pat => $it:expr;)*) => { $(
+        impl Answer for $kind {
+            type After = $after;
+
+            fn then(after: $after) -> Then {
+                Then::$kind(after)
+            }
+
+            fn of(answer: ProviderAnswer) -> Option<Self> {
+                let $of = answer else { return None };
+                Some($it)
+            }
+        }
+    )* };
+}
+
+answers! {
+    Done: AfterDone, ProviderAnswer::Done => Self;
+    Appended: Appending, ProviderAnswer::Appended(_) => Self;
+    Submitted: InFlight, ProviderAnswer::Submitted { submission, new } => Self { submission, new };
+    Saved: AfterSave, ProviderAnswer::Saved { place, new } => Self { place, new };
+    Updated: AfterUpdate, ProviderAnswer::Updated { moved, notice } => Self { moved, notice };
+    Hastened: Flushing, ProviderAnswer::Hastened { found, next } => Self { found, next };
+    Removed: Deleting, ProviderAnswer::Removed { from, to } => Self { from, to };
+    Setting: Asker, ProviderAnswer::Setting(value) => Self(value);
+    Messages: Asker, ProviderAnswer::Messages { rows, next } => Self { rows, next };
+    Found: Finding, ProviderAnswer::Found { .. } => Self;
+    Piece: Reading, ProviderAnswer::Piece { size, bytes, unread_notice } => Self { size, bytes, unread_notice };
+    Due: EngineId, ProviderAnswer::Due { submissions, more, damaged } => Self { submissions, more, damaged };
+    Queue: Listing, ProviderAnswer::Queue { rows, next } => Self { rows, next };
+    Oldest: EngineId, ProviderAnswer::Oldest(submitted) => Self(submitted);
+    Prepared: u64, ProviderAnswer::Prepared { marker, refused } => Self { marker, refused };
+    Results: u64, ProviderAnswer::Results(results) => Self(results);
+    Addresses: Asker, ProviderAnswer::Addresses { rows, next } => Self { rows, next };
+    Address: AfterAddress, ProviderAnswer::Address(row) => Self(row);
+}
+
+impl Answer for Shutdown {
+    type After = Visit;
+
+    fn then(after: Visit) -> Then {
+        Then::Shutdown(after)
+    }
+
+    fn of(answer: ProviderAnswer) -> Option<Self> {
+        match answer {
+            ProviderAnswer::Done => Some(Self::Done),
+            ProviderAnswer::Unaware => Some(Self::Unaware),
+            _ => None,
+        }
+    }
+}
+
+impl Answer for Ready {
+    type After = AfterLogon;
+
+    fn then(after: AfterLogon) -> Then {
+        Then::Ready(after)
+    }
+
+    fn of(answer: ProviderAnswer) -> Option<Self> {
+        match answer {
+            ProviderAnswer::StoreOpened(facts) => Some(Self::Store(facts)),
+            ProviderAnswer::TransportReady(facts) => Some(Self::Transport(facts)),
+            ProviderAnswer::Done => Some(Self::AddressBook),
+            _ => None,
+        }
+    }
+}
+
+impl Answer for OneSubmission {
+    type After = AfterSubmission;
+
+    fn then(after: AfterSubmission) -> Then {
+        Then::OneSubmission(after)
+    }
+
+    fn of(answer: ProviderAnswer) -> Option<Self> {
+        let ProviderAnswer::Queue { rows, .. } = answer else { return None };
+        rows.into_iter().next().map(Self)
+    }
+}
+
+/// A call that is answered with an `A`.
+pub(crate) struct Ask<A> {
+    pub(crate) call: ProviderCall,
+    answer: PhantomData<fn() -> A>,
+}
+
+impl<A> Ask<A> {
+    fn of(call: ProviderCall) -> Self {
+        Self { call, answer: PhantomData }
+    }
+
+    fn write(write: StoreWrite) -> Self {
+        Self::of(ProviderCall::Write(write))
+    }
+
+    fn read(question: StoreRead) -> Self {
+        Self::of(ProviderCall::Read(question))
+    }
+
+    fn transport(call: TransportCall) -> Self {
+        Self::of(ProviderCall::Transport(call))
+    }
+
+    fn address_book(call: AddressCall) -> Self {
+        Self::of(ProviderCall::Address(call))
+    }
+}
+
+impl Ask<Ready> {
+    pub(crate) fn logon() -> Self {
+        Self::of(ProviderCall::Logon)
+    }
+
+    pub(crate) fn renew() -> Self {
+        Self::of(ProviderCall::Renew)
+    }
+}
+
+impl Ask<Done> {
+    pub(crate) fn logoff() -> Self {
+        Self::of(ProviderCall::Logoff)
+    }
+
+    pub(crate) fn discard(upload: u64) -> Self {
+        Self::write(StoreWrite::Discard { upload })
+    }
+
+    pub(crate) fn seen(record: u128) -> Self {
+        Self::write(StoreWrite::Seen { record })
+    }
+
+    pub(crate) fn flush() -> Self {
+        Self::write(StoreWrite::Flush)
+    }
+
+    pub(crate) fn cancel(id: u64) -> Self {
+        Self::transport(TransportCall::Cancel { id })
+    }
+
+    pub(crate) fn validate() -> Self {
+        Self::transport(TransportCall::Validate)
+    }
+
+    pub(crate) fn remove_address(name: String) -> Self {
+        Self::address_book(AddressCall::Act(AddressAction::Remove { name }))
+    }
+}
+
+impl Ask<Shutdown> {
+    pub(crate) fn query_fast_shutdown() -> Self {
+        Self::of(ProviderCall::QueryFastShutdown)
+    }
+
+    pub(crate) fn notify_process_shutdown() -> Self {
+        Self::of(ProviderCall::NotifyProcessShutdown)
+    }
+
+    pub(crate) fn do_fast_shutdown() -> Self {
+        Self::of(ProviderCall::DoFastShutdown)
+    }
+}
+
+impl Ask<Appended> {
+    pub(crate) fn append(upload: u64, bytes: Vec<u8>) -> Self {
+        Self::write(StoreWrite::Append { upload, bytes })
+    }
+}
+
+impl Ask<Submitted> {
+    pub(crate) fn submit(
+        submission: Box<Submission>,
+        content: MessageContent,
+        deferred: bool,
+    ) -> Self {
+        Self::write(StoreWrite::Submit { submission, content, deferred })
+    }
+}
+
+impl Ask<Saved> {
+    /// Saves a draft for a program that does so itself.
+    pub(crate) fn save(record: u128, content: MessageContent, now: u64) -> Self {
+        Self::write(StoreWrite::Save { record, content, recovered: false, now })
+    }
+
+    /// The same for a program that ended without it.
+    pub(crate) fn recover_draft(record: u128, content: MessageContent, now: u64) -> Self {
+        Self::write(StoreWrite::Save { record, content, recovered: true, now })
+    }
+}
+
+impl Ask<Updated> {
+    pub(crate) fn update(update: SubmissionUpdate) -> Self {
+        Self::write(StoreWrite::Update(Box::new(update)))
+    }
+}
+
+impl Ask<Hastened> {
+    pub(crate) fn hasten(profile: Option<String>, uid: Option<u32>, after: u64, now: u64) -> Self {
+        Self::write(StoreWrite::Hasten { profile, uid, after, now })
+    }
+}
+
+impl Ask<Removed> {
+    pub(crate) fn delete(record: u128, from: Option<Folder>) -> Self {
+        Self::write(match from {
+            None => StoreWrite::Delete { record },
+            Some(from) => StoreWrite::DeleteFrom { record, from },
+        })
+    }
+}
+
+impl Ask<Setting> {
+    pub(crate) fn setting(section: String, name: String) -> Self {
+        Self::read(StoreRead::Setting { section, name })
+    }
+
+    pub(crate) fn change_setting(section: String, name: String, change: SettingChange) -> Self {
+        Self::write(StoreWrite::Setting { section, name, change })
+    }
+}
+
+impl Ask<Messages> {
+    pub(crate) fn list(folder: Folder, after: u64, limit: u32) -> Self {
+        Self::read(StoreRead::List { folder, after, limit })
+    }
+}
+
+impl Ask<Found> {
+    pub(crate) fn find(record: u128) -> Self {
+        Self::read(StoreRead::Find { record })
+    }
+}
+
+impl Ask<Piece> {
+    pub(crate) fn piece(record: u128, offset: u64) -> Self {
+        let limit = sundown_protocol::frame::MAX_BLOB as u32;
+        Self::read(StoreRead::Piece { record, offset, limit })
+    }
+}
+
+impl Ask<Due> {
+    pub(crate) fn due(after: Option<(u64, u64)>, limit: u32) -> Self {
+        Self::read(StoreRead::Due { after, limit })
+    }
+}
+
+impl Ask<Queue> {
+    pub(crate) fn queue(all: bool, after: u64, limit: u32) -> Self {
+        Self::read(StoreRead::Queue { all, after, limit })
+    }
+}
+
+impl Ask<OneSubmission> {
+    pub(crate) fn submission(record: u128) -> Self {
+        Self::read(StoreRead::Submission { record })
+    }
+}
+
+impl Ask<Oldest> {
+    pub(crate) fn oldest() -> Self {
+        Self::read(StoreRead::Oldest)
+    }
+}
+
+impl Ask<Prepared> {
+    pub(crate) fn prepare(transmission: Box<Transmission>) -> Self {
+        Self::transport(TransportCall::Prepare(transmission))
+    }
+}
+
+impl Ask<Results> {
+    pub(crate) fn complete(id: u64) -> Self {
+        Self::transport(TransportCall::Complete { id })
+    }
+
+    pub(crate) fn recover(transmission: Box<Transmission>, marker: String) -> Self {
+        Self::transport(TransportCall::Recover { transmission, marker })
+    }
+}
+
+impl Ask<Addresses> {
+    pub(crate) fn list_addresses(after: u64, limit: u32) -> Self {
+        Self::address_book(AddressCall::List { after, limit })
+    }
+}
+
+impl Ask<Address> {
+    pub(crate) fn add_address(name: String, addresses: Vec<String>) -> Self {
+        Self::address_book(AddressCall::Act(AddressAction::Add { name, addresses }))
+    }
+
+    pub(crate) fn resolve(name: String) -> Self {
+        Self::address_book(AddressCall::Act(AddressAction::Resolve { name }))
+    }
+}

@@ -1,0 +1,91 @@
+//! TODO
+
+use sundown_protocol::reply::{QueueRow, RecipientRow, SubmissionState};
+use sundown_protocol::request::QueueChange;
+use sundown_protocol::{Code, Fault};
+
+use crate::ground::provider::Submission;
+
+/// Bytes of a page of the queue: with what frames it, it must fit a frame.
+pub(crate) const PAGE_BYTES: usize = 640 << 10;
+
+/// About how many bytes of a frame a row takes.
+pub(crate) fn wire_size(row: &QueueRow) -> usize {
+    let texts = row.from.len() + row.subject.len() + row.last_error.as_ref().map_or(0, String::len);
+    let recipient =
+        |r: &RecipientRow| 32 + r.address.len() + r.reply.as_ref().map_or(0, String::len);
+    128 + texts + row.recipients.iter().map(recipient).sum::<usize>()
+}
+
+/// A row that alone would not fit a page is shown without what was said about each recipient.
+pub(crate) fn short_enough(mut row: QueueRow) -> QueueRow {
+    if wire_size(&row) > PAGE_BYTES {
+        row.recipients.iter_mut().for_each(|r| r.reply = None);
+    }
+    // Ten thousand of the longest addresses do not fit a frame: some of them are not shown.
+    while wire_size(&row) > PAGE_BYTES && row.recipients.len() > 1 {
+        row.recipients.truncate(row.recipients.len() / 2);
+    }
+    row
+}
+
+/// Puts a change into a submission, or says why it makes no sense.
+pub(crate) fn apply(
+    change: QueueChange,
+    submission: &mut Submission,
+    now: u64,
+) -> Result<(), Fault> {
+    use SubmissionState::{Aborted, Deferred, Held, Queued, Transmitting, Unknown};
+    let before = submission.state();
+    let transmitting = submission.recipients.iter().any(|r| r.state == Transmitting);
+    if transmitting && matches!(change, QueueChange::Hold | QueueChange::Release) {
+        return Err(locked(change));
+    }
+    // One that is transmitting and with no transport was cut off: nobody knows what became of it, as if it were unknown.
+    let (from, to) = match change {
+        QueueChange::Retry => (&[Queued, Deferred, Held, Unknown, Transmitting][..], Queued),
+        QueueChange::Hold => (&[Queued, Deferred, Held][..], Held),
+        QueueChange::Release => (&[Held][..], Queued),
+        QueueChange::Abort => (&[Queued, Deferred, Held, Unknown, Transmitting][..], Aborted),
+    };
+    let changed = submission.recipients.iter_mut().filter(|r| from.contains(&r.state));
+    let changed = changed.map(|recipient| {
+        recipient.state = to;
+        // What is given up keeps who had it: it may have gone out.
+        recipient.intent = recipient.intent.take().filter(|_| to == Aborted);
+    });
+    if changed.count() == 0 {
+        return Err(senseless(change, before));
+    }
+    if to == Queued {
+        submission.due = now;
+    }
+    Ok(())
+}
+
+fn senseless(change: QueueChange, state: SubmissionState) -> Fault {
+    let message = match change {
+        QueueChange::Release => {
+            format!("the message is not held, it is {}; only a held one is released", state.name())
+        }
+        _ => format!(
+            "the message is {}, and not sent again by itself; `retry` sends it, `abort` gives it up",
+            state.name()
+        ),
+    };
+    Fault::new(Code::E_INVALID_PARAMETER, message)
+}
+
+pub(crate) fn locked(change: QueueChange) -> Fault {
+    if change == QueueChange::Abort {
+        let message = "the message is with its transport and cannot be taken back";
+        return Fault::new(Code::E_UNABLE_TO_ABORT, message);
+    }
+    let message = "the message is with its transport; try again when that is done";
+    Fault::new(Code::E_BUSY, message)
+}
+
+pub(crate) fn not_in_queue() -> Fault {
+    let message = "the message is not, or no longer, in the outgoing queue";
+    Fault::new(Code::E_NOT_IN_QUEUE, message)
+}

@@ -1,0 +1,106 @@
+//! TODO
+
+use sundown_protocol::reply::SubmissionState;
+
+use crate::ground::event::Turn;
+use crate::ground::provider::{Outcome, Recipient, RecipientResult, Submission};
+use crate::ground::settings::{OnUnknown, QueuePolicy};
+use crate::queue::engine::{Entry, Try};
+
+/// The one of what was not sent in time: delivery time expired.
+const EXPIRED_STATUS: &str = "4.4.7";
+
+/// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
+const MAX_REPLY: usize = 500;
+
+/// A recipient's time is over, and nobody was here to send the message. That is no try.
+pub(crate) fn nobody_sent(recipient: &Recipient, index: usize) -> RecipientResult {
+    let mut reply =
+        format!("{EXPIRED_STATUS} until its age limit nobody was logged on who sends it");
+    if let Some(last) = &recipient.reply {
+        reply = format!("{reply}; the last try: {last}");
+    }
+    RecipientResult { recipient: index, outcome: Outcome::Offline, reply }
+}
+
+/// Another call that says so is taken for one that did not reach the other side: a message that is queued again at once, try after
+/// try, would keep the broker busy.
+pub(crate) fn only_a_recovery_says_not_sent(results: &mut [RecipientResult]) {
+    let wrong = results.iter_mut().filter(|result| result.outcome == Outcome::NotSent);
+    wrong.for_each(|result| result.outcome = Outcome::Offline);
+}
+
+/// Puts results into a submission, and notes whose final failure the sender is to be told.
+pub(crate) fn settle(
+    entry: &mut Entry,
+    results: &[RecipientResult],
+    policy: &QueuePolicy,
+    turn: &mut Turn,
+) {
+    let Entry { submission, untold, tried, changed, .. } = entry;
+    let now = turn.tick.millis();
+    let expired = given_up(submission, policy) < now;
+    let (mut again, mut counts) = (false, false);
+    for result in results {
+        let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
+        changed.note(result.recipient);
+        recipient.reply = Some(short(&result.reply));
+        recipient.intent = recipient.intent.take().filter(|_| result.outcome == Outcome::Unknown);
+        recipient.state = match result.outcome {
+            Outcome::Sent => SubmissionState::Sent,
+            Outcome::Failed => SubmissionState::Bounced,
+            Outcome::NotSent => SubmissionState::Queued,
+            Outcome::Unknown if policy.on_unknown == OnUnknown::Hold => SubmissionState::Unknown,
+            Outcome::Later | Outcome::Offline | Outcome::Unknown if expired => {
+                SubmissionState::Bounced
+            }
+            Outcome::Later | Outcome::Offline | Outcome::Unknown => {
+                recipient.intent = None;
+                SubmissionState::Deferred
+            }
+        };
+        if recipient.state == SubmissionState::Bounced {
+            untold.push(result.recipient);
+        }
+        if recipient.state != SubmissionState::Sent {
+            submission.last_error = recipient.reply.clone();
+        }
+        again |= recipient.state == SubmissionState::Deferred;
+        counts |= !matches!(result.outcome, Outcome::Offline | Outcome::NotSent);
+    }
+    // However many transactions it takes, and whether the server refused somebody early or late: it is one try.
+    if counts && *tried != Try::Counted {
+        *tried = Try::Counted;
+        submission.attempts += 1;
+    }
+    let goes_on = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
+    if goes_on {
+        // The others of this try follow at once.
+        return;
+    }
+    let late = submission.recipients.iter().any(|r| r.state == SubmissionState::Deferred);
+    if again || (late && submission.due <= now) {
+        submission.due = now + backoff(submission.attempts, policy, turn);
+    } else if submission.state() == SubmissionState::Unknown {
+        submission.due = given_up(submission, policy);
+    }
+}
+
+/// A transport's words as they are kept: whatever a server says, many recipients' answers must fit a row.
+fn short(reply: &str) -> String {
+    reply.chars().take(MAX_REPLY).collect()
+}
+
+/// When a submission is given up that is not final by then, in milliseconds since 1970.
+pub(crate) fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
+    submission.submitted.saturating_add(policy.max_age.as_millis() as u64)
+}
+
+/// How long to wait after so many tries, in milliseconds: doubling, up to the longest, and up to a fifth less by chance so
+/// that what failed together does not come back together.
+pub(crate) fn backoff(attempts: u32, policy: &QueuePolicy, turn: &mut Turn) -> u64 {
+    let (min, max) = (policy.retry_min.as_millis() as u64, policy.retry_max.as_millis() as u64);
+    let doubled = min.saturating_mul(1 << attempts.saturating_sub(1).min(32));
+    let wait = doubled.min(max.max(min));
+    wait - turn.chance() % (wait / 5 + 1)
+}

@@ -1,0 +1,133 @@
+//! TODO
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use sundown_protocol::reply::Granted;
+use sundown_protocol::{MemberId, ObjectId, SessionId, Token};
+
+use crate::broker::Broker;
+use crate::ground::event::{ConnectionId, ProcessId};
+use crate::ground::numbers::NumberMap;
+
+/// How long a token may be redeemed.
+pub(crate) const VALID: Duration = Duration::from_secs(60);
+
+/// Grants of one member that were not redeemed yet.
+pub(crate) const MAX_GRANTS: usize = 1_024;
+
+/// The handle of the one object of a reference.
+pub(crate) const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
+
+/// What is kept of a token: its sum by SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TokenSum([u8; 32]);
+
+/// Eight bytes of such a sum tell as much as all for a place in a map.
+impl Hash for TokenSum {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
+    }
+}
+
+/// The place of a token in the order of expiry: when it expires, and a number that keeps two of one time apart.
+pub(crate) type Expiry = (Duration, u64);
+
+/// Grants and references of the whole broker.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Grants {
+    pub(crate) tokens: HashMap<TokenSum, Issued>,
+    /// The tokens that wait, in the order in which they expire. Each granter knows the places of its own.
+    pub(crate) expiries: BTreeMap<Expiry, TokenSum>,
+    pub(crate) held: NumberMap<MemberId, Reference>,
+}
+
+/// What became of a token.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) enum Issued {
+    Waiting(Grant),
+    /// The reference of whoever redeemed it.
+    Held(MemberId),
+}
+
+/// An object that waits for somebody with the token.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Grant {
+    pub(crate) granter: MemberId,
+    pub(crate) uid: u32,
+    pub(crate) pid: Option<u32>,
+    pub(crate) store: u16,
+    pub(crate) granted: Granted,
+    pub(crate) expires: Expiry,
+}
+
+/// An object in another process' hands.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Reference {
+    pub(crate) token: TokenSum,
+    pub(crate) granter: MemberId,
+    /// The granter's process.
+    pub(crate) owner: ProcessId,
+    pub(crate) session: SessionId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) process: ProcessId,
+    pub(crate) store: u16,
+    pub(crate) granted: Granted,
+}
+
+#[cfg(test)]
+impl Grants {
+    /// Checks that each reference has its token, its granter and its holder.
+    pub(crate) fn check_at_rest(&self, broker: &Broker) {
+        let Self { tokens, expiries, held } = self;
+        let mut redeemed = 0;
+        for (token, issued) in tokens {
+            match issued {
+                Issued::Waiting(grant) => {
+                    let granter = &broker.members[&grant.granter];
+                    assert!(granter.waiting_grants.contains(&grant.expires), "{grant:?}");
+                    assert_eq!(expiries.get(&grant.expires), Some(token), "{grant:?} expires");
+                }
+                Issued::Held(id) => {
+                    assert!(held.contains_key(id), "a token of {id} that is held by nothing");
+                    redeemed += 1;
+                }
+            }
+        }
+        assert_eq!(redeemed, held.len(), "each reference has one token");
+        assert_eq!(tokens.len(), held.len() + expiries.len(), "each token expires or is held");
+        for (id, reference) in held {
+            let granter = &broker.members[&reference.granter];
+            assert!(granter.references.contains(id), "{id} is its granter's");
+            let holder = &broker.connections[&reference.connection];
+            assert!(holder.references.contains(id), "{id} is its holder's");
+        }
+    }
+
+    pub(crate) fn holds(&self, id: MemberId) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    /// Whose objects wait for somebody or are held.
+    pub(crate) fn granters(&self) -> impl Iterator<Item = MemberId> {
+        self.waiting().chain(self.held.values().map(|reference| reference.granter))
+    }
+
+    /// Whose tokens wait, each as often as it has some.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = MemberId> {
+        self.tokens.values().filter_map(|issued| match issued {
+            Issued::Waiting(grant) => Some(grant.granter),
+            Issued::Held(_) => None,
+        })
+    }
+}
+
+pub(crate) fn sum(token: Token) -> TokenSum {
+    TokenSum(Sha256::digest(token.0.to_le_bytes()).into())
+}

@@ -1,0 +1,150 @@
+//! Sessions: what providers are logged on to and members share.
+//!
+//! ```text
+//!            joinable                              not joinable
+//!  ┌─────────────────────────────────┐   ┌──────────────────────────────┐
+//!  Starting ──► Active ⇄ Memberless        Ending ──vacated──► Closing ──► ended
+//!     │            └───shared logoff──────────┘                   ▲
+//!     │            └──vacated, nothing to linger for──────────────┘
+//!     └──► failed: whoever waited is told
+//! ```
+//!
+//! A private session is never joinable and never memberless.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sundown_protocol::reply::{LoggedOff, Peer};
+use sundown_protocol::{MemberId, SessionId, SessionTag};
+
+use crate::ground::event::{EngineId, ProcessId};
+use crate::ground::provider::ProviderType;
+use crate::ground::settings::Profile;
+use crate::peers::account::Charge;
+use crate::peers::connection::Asker;
+use crate::peers::waiting::{SessionKey, Sharing, Waiting};
+use crate::providers::view::{Provider, ProviderState};
+
+/// One session.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    /// Its name for brokers to come.
+    pub(crate) tag: SessionTag,
+    pub(crate) key: SessionKey,
+    pub(crate) sharing: Sharing,
+    pub(crate) state: SessionState,
+    /// Known once the profile was read.
+    pub(crate) profile: Option<Box<Profile>>,
+    pub(crate) providers: Vec<Provider>,
+    /// In the order of their logons, which is that of their numbers; the first one owns the session.
+    pub(crate) members: BTreeSet<MemberId>,
+    /// Those of them with mail.
+    pub(crate) with_mail: usize,
+    /// Members who registered for what happens in stores.
+    pub(crate) listeners: BTreeSet<MemberId>,
+    /// Members who registered for extended events: when thousands leave, the thousands are not all looked at each time.
+    pub(crate) curious: BTreeSet<MemberId>,
+    /// Processes that keep something of it: that its providers were told of their leaving.
+    pub(crate) kept_by: BTreeSet<ProcessId>,
+    /// Who waits for the session to start.
+    pub(crate) waiting: Vec<Waiting>,
+    /// What pays for its providers and their threads, until it is closed.
+    pub(crate) charge: Charge,
+    /// Logoffs that wait for everybody to be gone.
+    pub(crate) leavers: Vec<(Asker, LoggedOff)>,
+    /// Who was put out.
+    pub(crate) evicted: Vec<Peer>,
+    /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
+    pub(crate) adopted: bool,
+    /// What becomes of its mail when it has closed.
+    pub(crate) mail: MailAfter,
+}
+
+/// What becomes of a closed session's mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailAfter {
+    /// It waits for a logon: the session stayed as long as settings wanted.
+    Waits,
+    /// It goes on in the joinable session of the same profile, made for it if there is none.
+    GoesOn,
+}
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SessionState {
+    /// Its profile is read and its providers log on.
+    Starting,
+    Active,
+    /// Nobody is here, and mail goes out.
+    Memberless,
+    /// Somebody ended it for everybody; until when the others may stay.
+    Ending {
+        by: Peer,
+        deadline: Option<Duration>,
+    },
+    /// Its providers log off; the phase counts.
+    Closing {
+        phase: u32,
+    },
+}
+
+impl Session {
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Shared
+    }
+
+    /// Whether logons may join, now or once it has started.
+    pub(crate) fn is_joinable(&self) -> bool {
+        use SessionState::{Active, Memberless, Starting};
+        self.is_shared() && matches!(self.state, Starting | Active | Memberless)
+    }
+
+    /// Whether it starts, and what is in one of its stores is not known yet.
+    pub(crate) fn opens_stores(&self) -> bool {
+        let opens = |p: &Provider| {
+            let opening =
+                matches!(p.state, ProviderState::Configured | ProviderState::LoggingOn(_));
+            p.kind == ProviderType::Store && opening
+        };
+        let stores = self.providers.is_empty() || self.providers.iter().any(opens);
+        self.state == SessionState::Starting && stores
+    }
+
+    /// Whether its transports may begin a message.
+    pub(crate) fn may_send(&self) -> bool {
+        use SessionState::{Active, Ending, Memberless};
+        matches!(self.state, Active | Memberless | Ending { .. })
+    }
+
+    /// Whether its providers log off, and are used for nothing else.
+    pub(crate) fn closes(&self) -> bool {
+        matches!(self.state, SessionState::Closing { .. })
+    }
+
+    /// The engine of the store at this place in the profile.
+    pub(crate) fn engine(&self, store: u16) -> Option<EngineId> {
+        let mut stores = self.providers.iter().filter_map(|p| p.engine.map(|e| (p, e)));
+        let (provider, engine) = stores.nth(store as usize)?;
+        (provider.state == ProviderState::Available).then_some(engine)
+    }
+
+    /// The places and engines of its stores.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = (u16, EngineId)> {
+        (0u16..).zip(self.providers.iter().filter_map(|p| p.engine))
+    }
+
+    pub(crate) fn profile(&self) -> &Profile {
+        self.profile.as_ref().expect("a session that started has read its profile")
+    }
+
+    pub(crate) fn state_name(&self) -> &'static str {
+        match self.state {
+            SessionState::Starting => "starting",
+            SessionState::Active => "active",
+            SessionState::Memberless => "memberless",
+            SessionState::Ending { .. } | SessionState::Closing { .. } => "ending",
+        }
+    }
+}
