@@ -1,6 +1,6 @@
 //! The one owner of all state, and the one function that changes it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 use crate::flows::leaving::ends::Kept;
 use crate::flows::leaving::stop::Stopping;
 use crate::flows::leaving::sweeps::Sweeps;
-use crate::ground::event::{CallId, ConnectionId, Effect, Errand, Event, ProcessKey, Tick, Turn};
+use crate::ground::event::{ConnectionId, Effect, Errand, Event, ProcessKey, Tick, Turn};
 use crate::ground::numbers::NumberMap;
 use crate::ground::provider::ProviderError;
 use crate::ground::settings::Settings;
@@ -19,10 +19,8 @@ use crate::ground::timers::{Timer, Timers};
 use crate::peers::connection::{Asker, Connection};
 use crate::peers::process::Processes;
 use crate::peers::waiting::SessionKey;
-use crate::providers::calls::{Call, Called, Lost};
-use crate::providers::doubts::Renewals;
-use crate::providers::lanes::Lanes;
-use crate::providers::left_behind::LeftBehind;
+use crate::providers::Providers;
+use crate::providers::calls::{Called, Lost};
 use crate::queue::engine::ClosedStore;
 use crate::queue::engines::Engines;
 use crate::queue::flight::Flight;
@@ -32,6 +30,7 @@ use crate::sessions::member::Member;
 #[cfg(test)]
 use crate::sessions::session::SessionState;
 use crate::sessions::sessions::Sessions;
+use crate::then::Then;
 
 /// By how much the wall clock must go back at once to have been set, in milliseconds. Less delays nothing that matters.
 const SET_BACK: u64 = 1_000;
@@ -63,12 +62,7 @@ pub struct Broker {
     /// What is in the queues of stores that are not open.
     pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
     pub(crate) flights: NumberMap<u64, Flight>,
-    pub(crate) lanes: Lanes,
-    pub(crate) renewals: Renewals,
-    pub(crate) calls: NumberMap<CallId, Call>,
-    /// What waited for calls that no provider will answer any more.
-    pub(crate) lost: VecDeque<Lost>,
-    pub(crate) left_behind: LeftBehind,
+    pub(crate) providers: Providers<Then>,
     pub(crate) timers: Timers,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
@@ -109,11 +103,7 @@ impl Broker {
             engines: Engines::default(),
             closed: BTreeMap::new(),
             flights: NumberMap::default(),
-            lanes: Lanes::default(),
-            renewals: Renewals::default(),
-            calls: NumberMap::default(),
-            lost: VecDeque::new(),
-            left_behind: LeftBehind::default(),
+            providers: Providers::default(),
             timers: Timers::default(),
             finals: [0; 9],
             departures: [0; 5],
@@ -135,7 +125,7 @@ impl Broker {
 
     /// Whether providers are to answer something, so that [`Event::Look`] is of use.
     pub fn awaits_providers(&self) -> bool {
-        !self.calls.is_empty()
+        self.providers.awaits()
     }
 
     /// Applies one event. Time and chance are arguments; what should happen in the world comes out as effects.
@@ -143,7 +133,7 @@ impl Broker {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
         self.look_at_clock(tick);
-        self.note_begin(tick.boot);
+        self.giving_up.note_begin(tick.boot);
         match event {
             Event::Connected { connection, identity } => self.connected(connection, identity, turn),
             Event::Request { connection, asked, bytes } => {
@@ -225,7 +215,7 @@ impl Broker {
             self.drop_sweeps(turn);
         }
         loop {
-            while let Some(Lost { then, called, session }) = self.lost.pop_front() {
+            while let Some(Lost { then, called, session }) = self.providers.next_lost() {
                 let (code, message) = match called {
                     Called::Yes => {
                         (Code::E_TIMEOUT, "the provider did not answer and was left behind")
@@ -247,7 +237,7 @@ impl Broker {
             }
             self.pump_all(turn);
             self.stop_if_over(turn);
-            if self.lost.is_empty() {
+            if !self.providers.has_lost() {
                 break;
             }
         }
@@ -296,11 +286,7 @@ impl Broker {
             engines,
             closed,
             flights,
-            lanes,
-            renewals,
-            calls,
-            lost,
-            left_behind,
+            providers,
             timers,
             stopping,
             sweeps,
@@ -316,8 +302,9 @@ impl Broker {
             // Until a session of that profile can start, or the profile is gone.
             failed: _,
         } = self;
-        assert!(calls.is_empty() && lost.is_empty() && flights.is_empty() && sweeps.is_empty());
-        left_behind.check_at_rest(engines.values());
+        assert!(flights.is_empty() && sweeps.is_empty());
+        let is_open = |store| engines.values().any(|e| e.uid == Some(store));
+        providers.left_behind.check_at_rest(is_open);
         processes.check_at_rest(self);
         for connection in connections.values() {
             connection.check_at_rest(self);
@@ -337,10 +324,9 @@ impl Broker {
         let open = |path: &PathBuf| engines.at(path).is_some_and(|e| engines[&e].uid.is_some());
         assert!(!closed.keys().any(open), "a store that is open counts as closed: {closed:?}");
         let views = sessions.values().flat_map(|s| &s.providers).filter(|p| p.engine.is_none());
-        let views = views.map(|p| p.lane).filter(|lane| lanes.is_open(*lane));
+        let views = views.map(|p| p.lane).filter(|lane| providers.is_open(*lane));
         let used = engines.values().flat_map(|e| [e.write, e.read]).chain(views).collect();
-        lanes.check_at_rest(&used);
-        renewals.check_at_rest(|lane| lanes.is_open(lane));
+        providers.check_at_rest(&used);
         for (profile, waiting) in doomed {
             let used = sessions.values().any(|s| s.key.profile == *profile);
             assert!(used && waiting.is_empty(), "profile {profile:?} can go");
@@ -392,11 +378,7 @@ impl Broker {
             members,
             engines,
             flights,
-            lanes,
-            renewals,
-            calls,
-            lost,
-            left_behind,
+            providers,
             timers,
             sweeps,
             grants,
@@ -423,12 +405,9 @@ impl Broker {
         assert!(members.is_empty(), "members are left: {members:?}");
         assert!(engines.is_empty(), "stores are left: {engines:?}");
         assert!(flights.is_empty(), "flights are left: {flights:?}");
-        lanes.check_at_rest(&std::collections::BTreeSet::new());
-        renewals.check_at_rest(|_| false);
-        assert!(calls.is_empty() && lost.is_empty(), "calls are left: {calls:?}, {lost:?}");
+        providers.check_at_rest(&std::collections::BTreeSet::new());
         let lasts = |timer| matches!(timer, Timer::GiveUp | Timer::End(_) | Timer::Stop);
         timers.check(|timer| lasts(timer) && self.is_wanted(timer));
-        left_behind.check_at_rest(engines.values());
         assert!(sweeps.is_empty(), "sweeps are left: {sweeps:?}");
         grants.check_at_rest(self);
         assert!(grants.waiting().next().is_none() && doomed.is_empty(), "{grants:?}, {doomed:?}");

@@ -1,7 +1,12 @@
 //! What goes on when a provider has answered.
 //!
-//! There is one kind of continuation for each kind of answer ([`Answer`](crate::providers::ask::Answer)), so that what goes on with a
-//! call is never handed the answer to another one. A call that no provider answers goes on with an error.
+//! ```text
+//!  Ask<A> ──Broker::call──► provider ──► Expected::check ──► A ──► A::After goes on
+//!    └── what goes on must take an A ─────────────────────────────────┘
+//! ```
+//!
+//! There is one kind of continuation for each kind of answer ([`GoesOn`]), so that what goes on with a call is never handed the
+//! answer to another one. A call that no provider answers goes on with an error.
 
 use sundown_protocol::reply::{Reply, Rows, TableRows};
 use sundown_protocol::{EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
@@ -16,10 +21,11 @@ use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::process::Failed;
 use crate::providers::ask::{
-    Addresses, Done, Messages, OneSubmission, Ready, Saved, Setting, Shutdown, Updated, typed,
+    self, Addresses, Answer, Done, Messages, OneSubmission, Ready, Saved, Setting, Shutdown,
+    Updated, typed,
 };
 use crate::providers::left_behind::Correction;
-use crate::queue::flight::Recording;
+use crate::queue::flight::{Bounced, Recording};
 
 /// What to do when a provider has answered, by the kind of the answer.
 #[derive(Debug)]
@@ -122,9 +128,6 @@ pub(crate) enum AfterUpdate {
     EntryChanged(Wish),
 }
 
-/// Recipients whose failure an update tells the sender of.
-pub(crate) type Bounced = Vec<usize>;
-
 /// A message that is being deleted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deleting {
@@ -197,6 +200,52 @@ pub(crate) struct Resolving {
     pub(crate) name: String,
     /// How many address books were asked.
     pub(crate) tried: usize,
+}
+
+/// What goes on with an answer, by the kind of that.
+pub(crate) trait GoesOn: Answer {
+    /// What goes on with it.
+    type After;
+
+    /// The same, among all that may go on.
+    fn then(after: Self::After) -> Then;
+}
+
+/// One line for each kind of answer: what goes on with it.
+macro_rules! goes_on {
+    ($($kind:ident: $after:ty;)*) => { $(
+        impl GoesOn for ask::$kind {
+            type After = $after;
+
+            fn then(after: $after) -> Then {
+                Then::$kind(after)
+            }
+        }
+    )* };
+}
+
+goes_on! {
+    Done: AfterDone;
+    Appended: Appending;
+    Submitted: InFlight;
+    Saved: AfterSave;
+    Updated: AfterUpdate;
+    Hastened: Flushing;
+    Removed: Deleting;
+    Setting: Asker;
+    Messages: Asker;
+    Found: Finding;
+    Piece: Reading;
+    Due: EngineId;
+    Queue: Listing;
+    Oldest: EngineId;
+    Prepared: u64;
+    Results: u64;
+    Addresses: Asker;
+    Address: AfterAddress;
+    Shutdown: Visit;
+    Ready: AfterLogon;
+    OneSubmission: AfterSubmission;
 }
 
 impl Broker {

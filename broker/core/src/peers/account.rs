@@ -32,6 +32,38 @@ pub(crate) enum Whose {
     Broker,
 }
 
+/// Whose turn a call takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Payer {
+    Broker,
+    User(u32, Source),
+}
+
+/// Which of a user's processes made a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    Process(AccountId),
+    /// Those that have no connection any more.
+    LeftBehind,
+}
+
+impl Payer {
+    pub(crate) fn user(self) -> Option<u32> {
+        match self {
+            Self::Broker => None,
+            Self::User(uid, _) => Some(uid),
+        }
+    }
+
+    /// The broker's own calls are those of one process.
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::Broker => Source::LeftBehind,
+            Self::User(_, source) => source,
+        }
+    }
+}
+
 /// Proof that something is counted. It goes with what it pays for, and is [given back](Accounts::give_back) when
 /// that is no more: one that is dropped counts for ever, and every test notices.
 #[derive(Debug, PartialEq, Eq)]

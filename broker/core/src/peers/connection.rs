@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{MemberId, RequestId, SessionId};
 
+#[cfg(test)]
 use crate::broker::Broker;
 use crate::ground::event::{ConnectionId, ProcessId};
 use crate::ground::numbers::NumberMap;

@@ -6,15 +6,15 @@ use sundown_protocol::SessionId;
 use sundown_protocol::reply::Peer;
 use sundown_protocol::request::Request;
 
+#[cfg(test)]
 use crate::broker::Broker;
 use crate::ground::event::{ConnectionId, KernelProcess, PeerIdentity, ProcessId, ProcessKey};
 use crate::ground::numbers::NumberMap;
-use crate::peers::account::{AccountId, Accounts, Charge, Whose};
+use crate::peers::account::{AccountId, Accounts, Charge, Payer, Source, Whose};
 use crate::peers::connection::{Asker, Counts};
 use crate::peers::quota::Quota;
 use crate::peers::ticket::Host;
 use crate::peers::waiting::{SessionKey, Sharing, Waiting};
-use crate::providers::lanes::{Payer, Source};
 
 /// Of how many processes without connections the host is remembered, of all users.
 const FORMER: usize = 256;

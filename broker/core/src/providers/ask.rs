@@ -1,10 +1,5 @@
 //! Calls of providers, and their answers as the core sees them: by the type of the call the compiler knows the type of its
-//! answer, and what may go on with that.
-//!
-//! ```text
-//!  Ask<A> ──Broker::call──► provider ──► Expected::check ──► A ──► A::After goes on
-//!    └── what goes on must take an A ─────────────────────────────────┘
-//! ```
+//! answer.
 
 use std::marker::PhantomData;
 
@@ -12,30 +7,15 @@ use sundown_protocol::Code;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place};
 use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 
-use crate::flows::leaving::shutdown::Visit;
-use crate::flows::sending::changes::Flushing;
-use crate::flows::sending::submit::InFlight;
-use crate::ground::event::EngineId;
 use crate::ground::expected::Wrong;
 use crate::ground::provider::{
     AddressCall, MessageContent, ProviderAnswer, ProviderCall, ProviderError, RecipientResult,
     StoreFacts, StoreRead, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
     TransportFacts,
 };
-use crate::peers::connection::Asker;
-use crate::then::{
-    AfterAddress, AfterDone, AfterLogon, AfterSave, AfterSubmission, AfterUpdate, Appending,
-    Deleting, Finding, Listing, Reading, Then,
-};
 
-/// The answer to one kind of call, as what goes on with it sees it.
+/// The answer to one kind of call.
 pub(crate) trait Answer: Sized {
-    /// What goes on with it.
-    type After;
-
-    /// The same, among all that may go on.
-    fn then(after: Self::After) -> Then;
-
     /// The answer, if it is one of this kind.
     fn of(answer: ProviderAnswer) -> Option<Self>;
 }
@@ -191,16 +171,10 @@ pub(crate) struct Addresses {
 #[derive(Debug)]
 pub(crate) struct Address(pub(crate) AddressRow);
 
-/// One line for each kind of answer: what goes on with it, and which of a provider's answers it is.
+/// One line for each kind of answer: which of a provider's answers it is.
 macro_rules! answers {
-    ($($kind:ident: $after:ty, $of:pat => $it:expr;)*) => { $(
+    ($($kind:ident, $of:pat => $it:expr;)*) => { $(
         impl Answer for $kind {
-            type After = $after;
-
-            fn then(after: $after) -> Then {
-                Then::$kind(after)
-            }
-
             fn of(answer: ProviderAnswer) -> Option<Self> {
                 let $of = answer else { return None };
                 Some($it)
@@ -210,33 +184,27 @@ macro_rules! answers {
 }
 
 answers! {
-    Done: AfterDone, ProviderAnswer::Done => Self;
-    Appended: Appending, ProviderAnswer::Appended(_) => Self;
-    Submitted: InFlight, ProviderAnswer::Submitted { submission, new } => Self { submission, new };
-    Saved: AfterSave, ProviderAnswer::Saved { place, new } => Self { place, new };
-    Updated: AfterUpdate, ProviderAnswer::Updated { moved, notice } => Self { moved, notice };
-    Hastened: Flushing, ProviderAnswer::Hastened { found, next } => Self { found, next };
-    Removed: Deleting, ProviderAnswer::Removed { from, to } => Self { from, to };
-    Setting: Asker, ProviderAnswer::Setting(value) => Self(value);
-    Messages: Asker, ProviderAnswer::Messages { rows, next } => Self { rows, next };
-    Found: Finding, ProviderAnswer::Found { .. } => Self;
-    Piece: Reading, ProviderAnswer::Piece { size, bytes, unread_notice } => Self { size, bytes, unread_notice };
-    Due: EngineId, ProviderAnswer::Due { submissions, more, damaged } => Self { submissions, more, damaged };
-    Queue: Listing, ProviderAnswer::Queue { rows, next } => Self { rows, next };
-    Oldest: EngineId, ProviderAnswer::Oldest(submitted) => Self(submitted);
-    Prepared: u64, ProviderAnswer::Prepared { marker, refused } => Self { marker, refused };
-    Results: u64, ProviderAnswer::Results(results) => Self(results);
-    Addresses: Asker, ProviderAnswer::Addresses { rows, next } => Self { rows, next };
-    Address: AfterAddress, ProviderAnswer::Address(row) => Self(row);
+    Done, ProviderAnswer::Done => Self;
+    Appended, ProviderAnswer::Appended(_) => Self;
+    Submitted, ProviderAnswer::Submitted { submission, new } => Self { submission, new };
+    Saved, ProviderAnswer::Saved { place, new } => Self { place, new };
+    Updated, ProviderAnswer::Updated { moved, notice } => Self { moved, notice };
+    Hastened, ProviderAnswer::Hastened { found, next } => Self { found, next };
+    Removed, ProviderAnswer::Removed { from, to } => Self { from, to };
+    Setting, ProviderAnswer::Setting(value) => Self(value);
+    Messages, ProviderAnswer::Messages { rows, next } => Self { rows, next };
+    Found, ProviderAnswer::Found { .. } => Self;
+    Piece, ProviderAnswer::Piece { size, bytes, unread_notice } => Self { size, bytes, unread_notice };
+    Due, ProviderAnswer::Due { submissions, more, damaged } => Self { submissions, more, damaged };
+    Queue, ProviderAnswer::Queue { rows, next } => Self { rows, next };
+    Oldest, ProviderAnswer::Oldest(submitted) => Self(submitted);
+    Prepared, ProviderAnswer::Prepared { marker, refused } => Self { marker, refused };
+    Results, ProviderAnswer::Results(results) => Self(results);
+    Addresses, ProviderAnswer::Addresses { rows, next } => Self { rows, next };
+    Address, ProviderAnswer::Address(row) => Self(row);
 }
 
 impl Answer for Shutdown {
-    type After = Visit;
-
-    fn then(after: Visit) -> Then {
-        Then::Shutdown(after)
-    }
-
     fn of(answer: ProviderAnswer) -> Option<Self> {
         match answer {
             ProviderAnswer::Done => Some(Self::Done),
@@ -247,12 +215,6 @@ impl Answer for Shutdown {
 }
 
 impl Answer for Ready {
-    type After = AfterLogon;
-
-    fn then(after: AfterLogon) -> Then {
-        Then::Ready(after)
-    }
-
     fn of(answer: ProviderAnswer) -> Option<Self> {
         match answer {
             ProviderAnswer::StoreOpened(facts) => Some(Self::Store(facts)),
@@ -264,12 +226,6 @@ impl Answer for Ready {
 }
 
 impl Answer for OneSubmission {
-    type After = AfterSubmission;
-
-    fn then(after: AfterSubmission) -> Then {
-        Then::OneSubmission(after)
-    }
-
     fn of(answer: ProviderAnswer) -> Option<Self> {
         let ProviderAnswer::Queue { rows, .. } = answer else { return None };
         rows.into_iter().next().map(Self)

@@ -1,4 +1,4 @@
-//! TODO
+//! A call of a provider, and who made it.
 
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use crate::ground::expected::Expected;
 use crate::ground::provider::ProviderCall;
 use crate::providers::lanes::Urgency;
 use crate::providers::patience::Patience;
-use crate::then::Then;
 
 /// Whether a call that is lost had reached its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +20,8 @@ pub(crate) enum Called {
 /// What waited for a call that no provider will answer.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(crate) struct Lost {
-    pub(crate) then: Then,
+pub(crate) struct Lost<T> {
+    pub(crate) then: T,
     pub(crate) called: Called,
     /// The session it was made for.
     pub(crate) session: Option<SessionId>,
@@ -31,7 +30,7 @@ pub(crate) struct Lost {
 /// A call that was not answered yet.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(crate) struct Call {
+pub(crate) struct Call<T> {
     pub(crate) lane: LaneId,
     pub(crate) session: Option<SessionId>,
     pub(crate) errand: Errand,
@@ -41,7 +40,7 @@ pub(crate) struct Call {
     pub(crate) expected: Expected,
     /// The call itself and who made it, should it have to be made again.
     pub(crate) again: Option<Box<(Caller, ProviderCall)>>,
-    pub(crate) then: Then,
+    pub(crate) then: T,
     /// When it was made.
     pub(crate) since: Duration,
     pub(crate) waits: Patience,

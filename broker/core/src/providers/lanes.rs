@@ -12,44 +12,12 @@ use std::hash::Hash;
 use crate::ground::event::{Behalf, CallId, Effect, LaneId, Turn};
 use crate::ground::numbers::NumberMap;
 use crate::ground::provider::{ProviderCall, ProviderType};
-use crate::peers::account::AccountId;
+use crate::peers::account::{AccountId, Payer, Source};
 use crate::providers::calls::Called;
 use crate::providers::patience::Patience;
 
 /// Calls that a worker may hold at once. A store commits as many together as it holds.
 pub(crate) const PLACES: usize = 256;
-
-/// Whose turn a call takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Payer {
-    Broker,
-    User(u32, Source),
-}
-
-/// Which of a user's processes made a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Source {
-    Process(AccountId),
-    /// Those that have no connection any more.
-    LeftBehind,
-}
-
-impl Payer {
-    fn user(self) -> Option<u32> {
-        match self {
-            Self::Broker => None,
-            Self::User(uid, _) => Some(uid),
-        }
-    }
-
-    /// The broker's own calls are those of one process.
-    fn source(self) -> Source {
-        match self {
-            Self::Broker => Source::LeftBehind,
-            Self::User(_, source) => source,
-        }
-    }
-}
 
 /// Those that have calls waiting, each with its own, in the order of their turns.
 #[derive(Debug)]

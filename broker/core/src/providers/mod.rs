@@ -1,4 +1,14 @@
-//! Providers as the broker sees them: views of sessions, lanes with their turns, and calls until they are answered.
+//! Providers as the broker sees them: the views that sessions have of them, the lanes to their workers, and the calls that they
+//! have not answered.
+//!
+//! ```text
+//!  call ──► lane ──a place is free──► worker ──answer──► ended: something goes on with it, once
+//!              │                         └──its lane is closed──► lost, after it was called
+//!              └──taken back, or its lane is closed──► lost, before it was called
+//! ```
+//!
+//! [`Providers`] owns what was begun, and ends it: each call goes on once, with an answer or as [`Lost`]. It knows nothing of what
+//! goes on (`T`), of sessions or of queues. What it finds out comes back from its functions.
 
 pub(crate) mod ask;
 pub(crate) mod calls;
@@ -6,4 +16,210 @@ pub(crate) mod doubts;
 pub(crate) mod lanes;
 pub(crate) mod left_behind;
 pub(crate) mod patience;
+#[cfg(test)]
+mod tests;
 pub(crate) mod view;
+
+use std::collections::VecDeque;
+
+use crate::ground::event::{Behalf, CallId, Errand, LaneId, Turn};
+use crate::ground::numbers::NumberMap;
+use crate::ground::provider::{ProviderCall, ProviderType};
+use crate::peers::account::{AccountId, Payer};
+use crate::providers::calls::{Call, Called, Caller, Lost};
+use crate::providers::doubts::Doubts;
+use crate::providers::lanes::{Lanes, Outgoing};
+use crate::providers::left_behind::LeftBehind;
+use crate::providers::patience::Patience;
+
+/// The lanes to providers, and the calls that they have not answered. `T` is what goes on with an answer.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Providers<T> {
+    lanes: Lanes,
+    calls: NumberMap<CallId, Call<T>>,
+    /// What waited for calls that no provider will answer any more.
+    lost: VecDeque<Lost<T>>,
+    doubts: Doubts<T>,
+    pub(crate) left_behind: LeftBehind,
+}
+
+impl<T> Default for Providers<T> {
+    fn default() -> Self {
+        Self {
+            lanes: Lanes::default(),
+            calls: NumberMap::default(),
+            lost: VecDeque::new(),
+            doubts: Doubts::default(),
+            left_behind: LeftBehind::default(),
+        }
+    }
+}
+
+impl<T> Providers<T> {
+    /// A lane to this provider.
+    pub(crate) fn open(&mut self, provider_type: ProviderType, name: &str) -> LaneId {
+        self.lanes.open(provider_type, name)
+    }
+
+    pub(crate) fn is_open(&self, lane: LaneId) -> bool {
+        self.lanes.is_open(lane)
+    }
+
+    /// The type of the provider that an open lane leads to.
+    pub(crate) fn provider_type(&self, lane: LaneId) -> Option<ProviderType> {
+        self.lanes.provider_type(lane)
+    }
+
+    /// The name of the provider that a lane leads to.
+    pub(crate) fn provider_name(&self, lane: LaneId) -> &str {
+        self.lanes.provider_name(lane)
+    }
+
+    /// Calls a provider, as soon as there is a place for the call. Its lane is open.
+    pub(crate) fn call(
+        &mut self,
+        id: CallId,
+        lane: LaneId,
+        (caller, payer, pid): (Caller, Payer, Option<u32>),
+        provider: ProviderCall,
+        then: T,
+        turn: &mut Turn,
+    ) {
+        let Some(provider_type) = self.lanes.provider_type(lane) else {
+            return self.lose(then, Called::Never, caller);
+        };
+        let (session, errand) = (caller.session, turn.errand);
+        let kept = self.doubts.keeps(lane, &provider);
+        let call = Call {
+            lane,
+            session,
+            errand,
+            name: provider.name(),
+            expected: provider.expects(provider_type),
+            again: kept.then(|| Box::new((caller, provider.clone()))),
+            then,
+            since: turn.tick.boot,
+            waits: Patience::of(&provider),
+        };
+        self.calls.insert(id, call);
+        let Errand { correlation, entry } = errand;
+        let behalf = Box::new(Behalf { session, pid, correlation, entry });
+        let outgoing = Outgoing { call: id, behalf, provider };
+        self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
+    }
+
+    /// A call that was not answered yet.
+    #[inline]
+    pub(crate) fn get(&self, id: CallId) -> Option<&Call<T>> {
+        self.calls.get(&id)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: CallId) -> Option<&mut Call<T>> {
+        self.calls.get_mut(&id)
+    }
+
+    /// Calls that were not answered yet, in no order.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (CallId, &Call<T>)> {
+        self.calls.iter().map(|(id, call)| (*id, call))
+    }
+
+    /// The same, to be changed; and the lanes that they are in.
+    pub(crate) fn calls_mut(&mut self) -> (impl Iterator<Item = (CallId, &mut Call<T>)>, &Lanes) {
+        (self.calls.iter_mut().map(|(id, call)| (*id, call)), &self.lanes)
+    }
+
+    /// Whether something is to be answered.
+    pub(crate) fn awaits(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// A call has its answer, or its worker has given it back: its place is free for the next one.
+    #[inline]
+    pub(crate) fn end(&mut self, id: CallId, turn: &mut Turn) -> Option<Call<T>> {
+        let call = self.calls.remove(&id)?;
+        self.lanes.answered(call.lane, id, turn);
+        Some(call)
+    }
+
+    /// Takes a call back that waits for a place. `None` where its worker has it.
+    pub(crate) fn take_back(&mut self, id: CallId) -> Option<Call<T>> {
+        let lane = self.calls.get(&id)?.lane;
+        if self.lanes.withdraw(lane, id) { self.calls.remove(&id) } else { None }
+    }
+
+    /// A process has no connection any more: what it has waiting takes turns of its user. What it only asked, and no worker has, is
+    /// asked no more: these calls.
+    pub(crate) fn leave_behind(&mut self, uid: u32, account: AccountId) -> Vec<Call<T>> {
+        let questions = self.lanes.leave_behind(uid, account);
+        questions.into_iter().filter_map(|call| self.calls.remove(&call)).collect()
+    }
+
+    /// Whether a worker has a call of an open lane.
+    pub(crate) fn has_begun(&self, lane: LaneId, call: CallId) -> bool {
+        self.lanes.has_begun(lane, call)
+    }
+
+    /// Calls of a lane that its worker has, and those that wait apart from the turns.
+    pub(crate) fn apart(&self, lane: LaneId) -> impl Iterator<Item = (CallId, &Call<T>)> {
+        self.lanes.apart(lane).filter_map(|id| Some((id, self.calls.get(&id)?)))
+    }
+
+    /// Lets a worker go. What waited for one of its answers is lost; the caller learns which calls those were, by their numbers.
+    pub(crate) fn close(
+        &mut self,
+        lane: LaneId,
+        turn: &mut Turn,
+    ) -> Vec<(CallId, Called, Call<T>)> {
+        let calls = self.lanes.close(lane, turn);
+        for again in self.doubts.close(lane) {
+            self.lose(again.then, Called::Yes, again.caller);
+        }
+        let known = |(id, called)| Some((id, called, self.calls.remove(&id)?));
+        calls.into_iter().filter_map(known).collect()
+    }
+
+    /// What waited for a call goes on without an answer.
+    pub(crate) fn lose(&mut self, then: T, called: Called, caller: Caller) {
+        self.lost.push_back(Lost { then, called, session: caller.session });
+    }
+
+    /// The next that goes on without an answer.
+    pub(crate) fn next_lost(&mut self) -> Option<Lost<T>> {
+        self.lost.pop_front()
+    }
+
+    /// Whether something is still to be told that it gets no answer.
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Which providers may be over, and what waits for them to be made anew.
+    pub(crate) fn doubts(&mut self) -> &mut Doubts<T> {
+        &mut self.doubts
+    }
+}
+
+#[cfg(test)]
+impl<T: std::fmt::Debug> Providers<T> {
+    /// What goes on, wherever it waits.
+    pub(crate) fn thens(&self) -> impl Iterator<Item = &T> {
+        let calls = self.calls.values().map(|call| &call.then);
+        let lost = self.lost.iter().map(|lost| &lost.then);
+        calls.chain(lost).chain(self.doubts.waiting())
+    }
+
+    /// Checks that each lane has the calls that are known of it.
+    pub(crate) fn check(&self) {
+        self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
+    }
+
+    /// Checks that nothing is under way, and that these are the open lanes.
+    pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
+        let Self { lanes, calls, lost, doubts, left_behind: _ } = self;
+        assert!(calls.is_empty() && lost.is_empty(), "{calls:?}, {lost:?}");
+        lanes.check_at_rest(used);
+        doubts.check_at_rest(|lane| lanes.is_open(lane));
+    }
+}

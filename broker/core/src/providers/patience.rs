@@ -1,4 +1,4 @@
-//! TODO
+//! Whether something waits for a call, by what the call does.
 
 use sundown_protocol::Code;
 use sundown_protocol::request::AddressAction;

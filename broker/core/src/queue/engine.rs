@@ -7,6 +7,7 @@ use std::time::Duration;
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::{MemberId, SessionId};
 
+#[cfg(test)]
 use crate::broker::Broker;
 use crate::ground::event::{EngineId, LaneId};
 use crate::ground::provider::{Recipient, Submission};

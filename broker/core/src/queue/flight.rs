@@ -1,29 +1,36 @@
-//! TODO
+//! Messages on their way through a transport.
+//!
+//! ```text
+//!  Preparing ──prepared──► Marking ──intent stored──► Completing ──┐
+//!                             │ └──too slowly──► Late ──┐          ├──► Recording ──► landed
+//!                             └──transport left──► Left ┴──────────┤
+//!  Looking ──its store is there──► Recovering ─────────────────────┘
+//! ```
+//!
+//! A flight takes a place of its transport, but for one that is late or left.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sundown_protocol::SessionId;
 
 use crate::ground::event::EngineId;
 use crate::queue::engine::Engine;
-use crate::sessions::session::Session;
-use crate::then::Bounced;
 
 /// One message on its way through one transport.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Flight {
-    pub(crate) engine: EngineId,
-    pub(crate) record: u128,
-    pub(crate) session: SessionId,
+    engine: EngineId,
+    record: u128,
+    session: SessionId,
     /// The transport's place among the session's providers.
-    pub(crate) provider: usize,
-    pub(crate) recipients: Vec<usize>,
-    pub(crate) stage: Stage,
+    provider: usize,
+    recipients: Vec<usize>,
+    stage: Stage,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How far a flight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Preparing,
     /// It is cut off, and is recovered if its store is still there.
@@ -41,6 +48,9 @@ pub(crate) enum Stage {
     Left,
 }
 
+/// Places of recipients whose failure the sender is told of.
+pub(crate) type Bounced = Vec<usize>;
+
 /// A submission whose new state is being stored.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -54,6 +64,17 @@ pub(crate) struct Recording {
 }
 
 impl Flight {
+    /// A message that a transport is to prepare; one that was cut off is looked after first.
+    pub(crate) fn new(
+        (engine, record): (EngineId, u128),
+        (session, provider): (SessionId, usize),
+        recipients: Vec<usize>,
+        stage: Stage,
+    ) -> Self {
+        debug_assert!(matches!(stage, Stage::Preparing | Stage::Looking));
+        Self { engine, record, session, provider, recipients, stage }
+    }
+
     /// The recipients that its transport has.
     pub(crate) fn recipients(&self) -> &[usize] {
         &self.recipients
@@ -69,9 +90,9 @@ impl Flight {
         (self.engine, self.record)
     }
 
-    /// How long its transport may be busy with a message of no size.
-    pub(crate) fn patience(&self, sessions: &BTreeMap<SessionId, Session>) -> Option<Duration> {
-        Some(sessions.get(&self.session)?.providers.get(self.provider)?.longest)
+    /// Whose transport has it: the session, and the transport's place among its providers.
+    pub(crate) fn view(&self) -> (SessionId, usize) {
+        (self.session, self.provider)
     }
 
     /// The message's size in bytes.
@@ -83,5 +104,69 @@ impl Flight {
     /// Whether it takes a place of its transport.
     pub(crate) fn has_place(&self) -> bool {
         !matches!(self.stage, Stage::Late | Stage::Left)
+    }
+
+    /// Whether its transport was left behind while its intent was being stored.
+    pub(crate) fn is_left(&self) -> bool {
+        self.stage == Stage::Left
+    }
+
+    /// Whether its transport finds out what became of it.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.stage == Stage::Recovering
+    }
+
+    /// Whether what became of it is being stored.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.stage == Stage::Recording
+    }
+
+    /// Its transport finds out what became of it: its store is there.
+    pub(crate) fn recover(&mut self) {
+        debug_assert_eq!(self.stage, Stage::Looking);
+        self.stage = Stage::Recovering;
+    }
+
+    /// It is prepared, but for these recipients, whom its transport has refused. Whether there are others: their intent is stored next.
+    pub(crate) fn mark(&mut self, refused: &[usize]) -> bool {
+        self.recipients.retain(|r| !refused.contains(r));
+        if self.recipients.is_empty() {
+            return false;
+        }
+        debug_assert_eq!(self.stage, Stage::Preparing);
+        self.stage = Stage::Marking;
+        true
+    }
+
+    /// Its intent is stored: it is handed over.
+    pub(crate) fn complete(&mut self) {
+        debug_assert_eq!(self.stage, Stage::Marking);
+        self.stage = Stage::Completing;
+    }
+
+    /// What became of it is being stored. One without a place stays so: nobody gets its place back twice.
+    pub(crate) fn record(&mut self) {
+        if self.has_place() {
+            self.stage = Stage::Recording;
+        }
+    }
+
+    /// Storing its intent takes too long: it gives its place back. Whether it had one.
+    pub(crate) fn delay(&mut self) -> bool {
+        let marks = self.stage == Stage::Marking;
+        if marks {
+            self.stage = Stage::Late;
+        }
+        marks
+    }
+
+    /// Its transport is used no more. Whether it stays until it is known whether its intent is stored: nothing may ask before that what
+    /// became of it.
+    pub(crate) fn leave(&mut self) -> bool {
+        let stays = matches!(self.stage, Stage::Marking | Stage::Late | Stage::Left);
+        if stays {
+            self.stage = Stage::Left;
+        }
+        stays
     }
 }

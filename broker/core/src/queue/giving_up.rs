@@ -1,4 +1,4 @@
-//! TODO
+//! When what is not sent is to be given up, by profile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use sundown_protocol::SessionId;
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct GivingUp {
     /// When the first is, in milliseconds since 1970.
-    pub(crate) first: BTreeMap<String, u64>,
+    first: BTreeMap<String, u64>,
     /// The time of the broker's first event.
-    pub(crate) began: Option<Duration>,
+    began: Option<Duration>,
 }
 
 /// What becomes of a message that nobody present may send.
@@ -24,19 +24,47 @@ pub(crate) enum Unsent {
     Waits(Option<u64>),
 }
 
-#[cfg(test)]
 impl GivingUp {
+    /// The broker's first event has come, if it had not before.
+    pub(crate) fn note_begin(&mut self, now: Duration) {
+        self.began.get_or_insert(now);
+    }
+
+    /// When the broker began; now, if nothing has happened yet.
+    pub(crate) fn began(&self, now: Duration) -> Duration {
+        self.began.unwrap_or(now)
+    }
+
+    /// A message of a profile is to be given up then. Whether that is earlier than what was known.
+    pub(crate) fn remember(&mut self, profile: &str, at: u64) -> bool {
+        let is_earlier = self.first.get(profile).is_none_or(|known| at < *known);
+        if is_earlier {
+            self.first.insert(profile.to_owned(), at);
+        }
+        is_earlier
+    }
+
+    /// Nothing of a profile is to be given up any more. Whether nothing of any other is either.
+    pub(crate) fn forget(&mut self, profile: &str) -> bool {
+        self.first.remove(profile);
+        self.first.is_empty()
+    }
+
+    /// When the first message of all is to be given up.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.first.values().min().copied()
+    }
+
+    /// The profiles of which something is to be given up by now; they are forgotten.
+    pub(crate) fn take_due(&mut self, now: u64) -> Vec<String> {
+        self.first.extract_if(.., |_, at| *at <= now).map(|(profile, _)| profile).collect()
+    }
+
     /// Whether a message of some profile is to be given up.
+    #[cfg(test)]
     pub(crate) fn waits(&self) -> bool {
         // What began is so for the broker's life.
         let Self { first, began: _ } = self;
         !first.is_empty()
-    }
-}
-
-impl GivingUp {
-    /// When the broker began; now, if nothing has happened yet.
-    pub(crate) fn began(&self, now: Duration) -> Duration {
-        self.began.unwrap_or(now)
     }
 }

@@ -1,15 +1,25 @@
-//! TODO
+//! What to do with one message: which of a session's transports gets which recipients, and who is given up.
+//!
+//! Nothing is changed here. What comes out depends on the message, the session's profile and its view of its transports.
 
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::SubmissionState;
 
 use crate::ground::provider::{Outcome, ProviderType, Recipient, RecipientResult, Submission};
+use crate::ground::settings::Profile;
 use crate::providers::view::{Provider, ProviderState};
 use crate::queue::settle::{given_up, nobody_sent};
-use crate::sessions::session::Session;
 
 /// The enhanced status code of what was given up although nobody knows what became of it: bad connection (RFC 3463).
 const UNKNOWN_STATUS: &str = "4.4.2";
+
+/// A session as its queue sees it: what decides where a message goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) profile: &'a Profile,
+    pub(crate) providers: &'a [Provider],
+}
 
 /// What to do with one message, found out before anything is changed.
 pub(crate) struct Plan {
@@ -46,130 +56,126 @@ impl Plan {
     }
 }
 
-/// Whether a transport of the session is out that a recipient needs who is not settled.
-pub(crate) fn lacks_transport(session: &Session, submission: &Submission) -> bool {
-    let is_out = |p: &Provider| {
-        p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
-    };
-    // Most often all of them work.
-    if !session.providers.iter().any(is_out) {
-        return false;
-    }
-    let open = submission.recipients.iter().filter(|r| !r.state.is_final());
-    let mut needed = open.filter_map(|recipient| transport_for(session, recipient));
-    needed.any(|(_, provider)| is_out(provider))
-}
-
-/// The transport that has a recipient or, if none has it, the first that takes it, and its place among the session's providers.
-fn transport_for<'a>(session: &'a Session, recipient: &Recipient) -> Option<(usize, &'a Provider)> {
-    let transports = session.providers.iter().enumerate();
-    let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
-    if let Some(intent) = &recipient.intent {
-        return transports.find(|(_, p)| p.name == intent.transport);
-    }
-    let profile = session.profile();
-    transports.find(|(_, p)| profile.transports[p.transport].takes(&recipient.address))
-}
-
-/// Finds a transport for each recipient that is not settled.
-pub(crate) fn plan(session: &Session, submission: &Submission, now: u64) -> Plan {
-    let profile = session.profile();
-    let mut plan = Plan {
-        session: session.id,
-        groups: Vec::new(),
-        lost: Vec::new(),
-        disabled: false,
-        full: None,
-    };
-    let expired = given_up(submission, &profile.queue) <= now;
-    // A try that is not through with everybody does not begin again with those who were late.
-    let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
-    let mut out_of_reach = None;
-    for (index, recipient) in submission.recipients.iter().enumerate() {
-        use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
-        if recipient.state == Unknown && expired {
-            plan.lost.push(nobody_knows(recipient, index));
-        }
-        let its_turn = match recipient.state {
-            Queued | Transmitting => true,
-            Deferred => !fresh,
-            _ => false,
+impl<'a> Sender<'a> {
+    /// Whether a transport of the session is out that a recipient needs who is not settled.
+    pub(crate) fn lacks_transport(&self, submission: &Submission) -> bool {
+        let is_out = |p: &Provider| {
+            p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
         };
-        if !its_turn {
-            continue;
+        // Most often all of them work.
+        if !self.providers.iter().any(is_out) {
+            return false;
         }
-        match transport_for(session, recipient) {
-            // What others of its recipients need does not wait for this transport.
-            Some((place, provider))
-                if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>
-            {
-                out_of_reach = Some(place);
+        let open = submission.recipients.iter().filter(|r| !r.state.is_final());
+        let mut needed = open.filter_map(|recipient| self.transport_for(recipient));
+        needed.any(|(_, provider)| is_out(provider))
+    }
+
+    /// The transport that has a recipient or, if none has it, the first that takes it, and its place among the session's providers.
+    fn transport_for(&self, recipient: &Recipient) -> Option<(usize, &'a Provider)> {
+        let transports = self.providers.iter().enumerate();
+        let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
+        if let Some(intent) = &recipient.intent {
+            return transports.find(|(_, p)| p.name == intent.transport);
+        }
+        transports.find(|(_, p)| self.profile.transports[p.transport].takes(&recipient.address))
+    }
+
+    /// Finds a transport for each recipient that is not settled.
+    pub(crate) fn plan(&self, submission: &Submission, now: u64) -> Plan {
+        let Self { session, profile, .. } = *self;
+        let mut plan =
+            Plan { session, groups: Vec::new(), lost: Vec::new(), disabled: false, full: None };
+        let expired = given_up(submission, &profile.queue) <= now;
+        // A try that is not through with everybody does not begin again with those who were late.
+        let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
+        let mut out_of_reach = None;
+        for (index, recipient) in submission.recipients.iter().enumerate() {
+            use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
+            if recipient.state == Unknown && expired {
+                plan.lost.push(nobody_knows(recipient, index));
             }
-            Some((_, provider)) if provider.is_out_of_reach() && recipient.intent.is_none() => {
-                let reply = format!("transport {} cannot be reached", provider.name);
-                let outcome = Outcome::Offline;
-                plan.lost.push(RecipientResult { recipient: index, outcome, reply });
+            let its_turn = match recipient.state {
+                Queued | Transmitting => true,
+                Deferred => !fresh,
+                _ => false,
+            };
+            if !its_turn {
+                continue;
             }
-            Some((place, provider))
-                if matches!(
-                    provider.state,
-                    ProviderState::Available | ProviderState::LoggingOn(_)
-                ) =>
-            {
-                let intent = &recipient.intent;
-                // What is recovered is one transmission as it was handed over.
-                let (most, room) = match intent {
-                    Some(_) => (usize::MAX, provider.room_to_recover()),
-                    None => (provider.most_recipients, provider.room()),
-                };
-                let same = |(p, group): &&mut (usize, Vec<usize>)| {
-                    *p == place
-                        && group.len() < most
-                        && submission.recipients[group[0]].intent == *intent
-                };
-                let groups = plan.groups_for(place);
-                match plan.groups.iter_mut().find(same) {
-                    Some((_, group)) => group.push(index),
-                    None if room == 0 => plan.full = Some(place),
-                    None if groups < room => plan.groups.push((place, vec![index])),
-                    // The others follow when these are done.
-                    None => {}
+            match self.transport_for(recipient) {
+                // What others of its recipients need does not wait for this transport.
+                Some((place, provider))
+                    if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>
+                {
+                    out_of_reach = Some(place);
                 }
-            }
-            Some((_, provider)) if recipient.intent.is_some() => {
-                plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
-                if expired {
-                    plan.lost.push(nobody_knows(recipient, index));
+                Some((_, provider)) if provider.is_out_of_reach() && recipient.intent.is_none() => {
+                    let reply = format!("transport {} cannot be reached", provider.name);
+                    let outcome = Outcome::Offline;
+                    plan.lost.push(RecipientResult { recipient: index, outcome, reply });
                 }
-            }
-            Some((_, provider)) => {
-                plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
-                let reply = unavailable(provider);
-                plan.lost.push(RecipientResult {
-                    recipient: index,
-                    outcome: Outcome::Later,
-                    reply,
-                });
-            }
-            None => {
-                // Who had it already might have handed it over; nobody else may do it again.
-                let outcome = match recipient.intent {
-                    Some(_) => Outcome::Unknown,
-                    None => Outcome::Later,
-                };
-                let reply = format!(
-                    "no transport of profile {:?} takes {} any more; add one to the profile, \
+                Some((place, provider))
+                    if matches!(
+                        provider.state,
+                        ProviderState::Available | ProviderState::LoggingOn(_)
+                    ) =>
+                {
+                    let intent = &recipient.intent;
+                    // What is recovered is one transmission as it was handed over.
+                    let (most, room) = match intent {
+                        Some(_) => (usize::MAX, provider.room_to_recover()),
+                        None => (provider.most_recipients, provider.room()),
+                    };
+                    let same = |(p, group): &&mut (usize, Vec<usize>)| {
+                        *p == place
+                            && group.len() < most
+                            && submission.recipients[group[0]].intent == *intent
+                    };
+                    let groups = plan.groups_for(place);
+                    match plan.groups.iter_mut().find(same) {
+                        Some((_, group)) => group.push(index),
+                        None if room == 0 => plan.full = Some(place),
+                        None if groups < room => plan.groups.push((place, vec![index])),
+                        // The others follow when these are done.
+                        None => {}
+                    }
+                }
+                Some((_, provider)) if recipient.intent.is_some() => {
+                    plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
+                    if expired {
+                        plan.lost.push(nobody_knows(recipient, index));
+                    }
+                }
+                Some((_, provider)) => {
+                    plan.disabled |= matches!(provider.state, ProviderState::Failed(_));
+                    let reply = unavailable(provider);
+                    plan.lost.push(RecipientResult {
+                        recipient: index,
+                        outcome: Outcome::Later,
+                        reply,
+                    });
+                }
+                None => {
+                    // Who had it already might have handed it over; nobody else may do it again.
+                    let outcome = match recipient.intent {
+                        Some(_) => Outcome::Unknown,
+                        None => Outcome::Later,
+                    };
+                    let reply = format!(
+                        "no transport of profile {:?} takes {} any more; add one to the profile, \
                      or abort the message",
-                    profile.name, recipient.address
-                );
-                plan.lost.push(RecipientResult { recipient: index, outcome, reply });
+                        profile.name, recipient.address
+                    );
+                    plan.lost.push(RecipientResult { recipient: index, outcome, reply });
+                }
             }
         }
+        if plan.groups.is_empty() && plan.lost.is_empty() {
+            plan.full = plan.full.or(out_of_reach);
+        }
+        plan
     }
-    if plan.groups.is_empty() && plan.lost.is_empty() {
-        plan.full = plan.full.or(out_of_reach);
-    }
-    plan
 }
 
 /// A recipient is given up of whom nobody knows whether they have the message.

@@ -1,4 +1,4 @@
-//! TODO
+//! Tokens that wait to be redeemed, and references to objects in the hands of other processes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use sundown_protocol::reply::Granted;
 use sundown_protocol::{MemberId, ObjectId, SessionId, Token};
 
+#[cfg(test)]
 use crate::broker::Broker;
 use crate::ground::event::{ConnectionId, ProcessId};
 use crate::ground::numbers::NumberMap;
@@ -39,16 +40,16 @@ pub(crate) type Expiry = (Duration, u64);
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
-    pub(crate) tokens: HashMap<TokenSum, Issued>,
+    tokens: HashMap<TokenSum, Issued>,
     /// The tokens that wait, in the order in which they expire. Each granter knows the places of its own.
-    pub(crate) expiries: BTreeMap<Expiry, TokenSum>,
-    pub(crate) held: NumberMap<MemberId, Reference>,
+    expiries: BTreeMap<Expiry, TokenSum>,
+    held: NumberMap<MemberId, Reference>,
 }
 
 /// What became of a token.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(crate) enum Issued {
+enum Issued {
     Waiting(Grant),
     /// The reference of whoever redeemed it.
     Held(MemberId),
@@ -79,6 +80,86 @@ pub(crate) struct Reference {
     pub(crate) process: ProcessId,
     pub(crate) store: u16,
     pub(crate) granted: Granted,
+}
+
+impl Grants {
+    /// Whether a token waits or is held already.
+    pub(crate) fn knows(&self, token: Token) -> bool {
+        self.tokens.contains_key(&sum(token))
+    }
+
+    /// An object waits for the process with this token.
+    pub(crate) fn issue(&mut self, token: Token, grant: Grant) {
+        let token = sum(token);
+        self.expiries.insert(grant.expires, token);
+        self.tokens.insert(token, Issued::Waiting(grant));
+    }
+
+    /// The object that waits for this token.
+    pub(crate) fn waiting_for(&self, token: Token) -> Option<&Grant> {
+        match self.tokens.get(&sum(token))? {
+            Issued::Waiting(grant) => Some(grant),
+            Issued::Held(_) => None,
+        }
+    }
+
+    /// Who holds what this token stood for.
+    pub(crate) fn held_by_token(&self, token: Token) -> Option<(MemberId, &Reference)> {
+        match self.tokens.get(&sum(token))? {
+            Issued::Held(id) => Some((*id, &self.held[id])),
+            Issued::Waiting(_) => None,
+        }
+    }
+
+    /// When the next token expires.
+    pub(crate) fn next_expiry(&self) -> Option<Duration> {
+        self.expiries.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// The next token that has expired by now; it is forgotten.
+    pub(crate) fn expire(&mut self, now: Duration) -> Option<Grant> {
+        let first = self.expiries.first_entry().filter(|first| first.key().0 <= now)?;
+        match self.tokens.remove(&first.remove()) {
+            Some(Issued::Waiting(grant)) => Some(grant),
+            Some(Issued::Held(_)) | None => unreachable!("what expires waits"),
+        }
+    }
+
+    /// A token that waits is forgotten. Whether it was the next to expire.
+    pub(crate) fn withdraw(&mut self, expires: Expiry) -> bool {
+        let is_next = self.expiries.first_key_value().is_some_and(|(first, _)| *first == expires);
+        if let Some(token) = self.expiries.remove(&expires) {
+            self.tokens.remove(&token);
+        }
+        is_next
+    }
+
+    /// What waited for a token is in the hands of a process. Whether the token was the next to expire.
+    pub(crate) fn redeem(
+        &mut self,
+        token: Token,
+        (id, expires): (MemberId, Expiry),
+        reference: impl FnOnce(TokenSum) -> Reference,
+    ) -> bool {
+        let is_next = self.withdraw(expires);
+        let token = sum(token);
+        self.tokens.insert(token, Issued::Held(id));
+        self.held.insert(id, reference(token));
+        is_next
+    }
+
+    /// The object behind a handle that was got for a token.
+    #[inline]
+    pub(crate) fn reference(&self, id: MemberId) -> Option<&Reference> {
+        self.held.get(&id)
+    }
+
+    /// A reference is not held any more.
+    pub(crate) fn let_go(&mut self, id: MemberId) -> Option<Reference> {
+        let reference = self.held.remove(&id)?;
+        self.tokens.remove(&reference.token);
+        Some(reference)
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +209,6 @@ impl Grants {
     }
 }
 
-pub(crate) fn sum(token: Token) -> TokenSum {
+fn sum(token: Token) -> TokenSum {
     TokenSum(Sha256::digest(token.0.to_le_bytes()).into())
 }

@@ -24,6 +24,7 @@ use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::waiting::{SessionKey, Sharing, Waiting};
 use crate::providers::view::{Provider, ProviderState};
+use crate::queue::plan::Sender;
 
 /// One session.
 #[derive(Debug)]
@@ -137,6 +138,11 @@ impl Session {
 
     pub(crate) fn profile(&self) -> &Profile {
         self.profile.as_ref().expect("a session that started has read its profile")
+    }
+
+    /// How its queue sees it.
+    pub(crate) fn sender(&self) -> Sender<'_> {
+        Sender { session: self.id, profile: self.profile(), providers: &self.providers }
     }
 
     pub(crate) fn state_name(&self) -> &'static str {

@@ -173,9 +173,9 @@ fn questions_of_those_who_are_gone_are_not_asked() {
     });
     let submit = world.submit_request(member, &["b@x"]);
     world.ask(member.at, Request::Submit(submit));
-    let calls = world.broker.calls.len();
+    let calls = world.broker.providers.calls().count();
     world.disconnect(member.at);
-    assert_eq!(world.broker.calls.len(), calls - 8);
+    assert_eq!(world.broker.providers.calls().count(), calls - 8);
     world.clear_holds();
     world.settle();
     assert_eq!(world.wire.delivered_to("b@x"), 1);
@@ -195,7 +195,11 @@ fn a_question_that_was_not_begun_never_is() {
     world.advance(secs(ASKED));
     let told = world.answer(member.at, asked).expect("told");
     assert_eq!(told.map_err(|fault| fault.code), Err(Code::E_TIMEOUT));
-    assert_eq!(world.broker.calls.len(), PLACES, "the worker has those, and no others");
+    assert_eq!(
+        world.broker.providers.calls().count(),
+        PLACES,
+        "the worker has those, and no others"
+    );
     world.clear_holds();
     world.settle();
     world.assert_counts();

@@ -74,7 +74,7 @@ fn each_kind_has_its_share() {
         for provider in ["relay", "people", "store"] {
             assert_eq!(world.waiting_calls(provider), 0, "{call}: a call of {provider} is late");
         }
-        assert!(world.broker.calls.is_empty(), "{call}: {:?}", world.broker.calls);
+        assert!(!world.broker.providers.awaits(), "{call}: {:?}", world.broker.providers);
         // Each has its places back, and nothing of the sweep is left.
         world.let_all_go();
         world.disconnect(member.at);

@@ -142,7 +142,7 @@ impl Broker {
         if let Whose::Process(_, uid) = whose
             && !self.processes.accounts.has_connections(state.account)
         {
-            let questions = self.lanes.leave_behind(uid, state.account);
+            let questions = self.providers.leave_behind(uid, state.account);
             if !questions.is_empty() {
                 self.forget_questions(questions, turn);
             }

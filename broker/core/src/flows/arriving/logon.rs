@@ -240,7 +240,7 @@ impl Broker {
 
     /// Opens the providers of a session whose profile was read, and logs them on.
     pub(crate) fn start_providers(&mut self, id: SessionId, turn: &mut Turn) {
-        if let Err(error) = self.check_all_left_behind() {
+        if let Err(error) = self.providers.left_behind.check_all() {
             return self.fail_session(id, &error.into(), turn);
         }
         let Some(session) = self.sessions.get(&id) else { return };
@@ -315,7 +315,7 @@ impl Broker {
         spec: &ProviderSpec,
         turn: &mut Turn,
     ) -> LaneId {
-        let lane = self.lanes.open(provider_type, &spec.name);
+        let lane = self.providers.open(provider_type, &spec.name);
         turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane,
             reader: None,
@@ -541,15 +541,15 @@ impl Broker {
         provider.refusals = LOGON_TRIES - 1;
         let lane = provider.lane;
         // Logging on again would take what it is busy with out of its hands.
-        if provider.in_flight > 0 && self.lanes.is_open(lane) {
+        if provider.in_flight > 0 && self.providers.is_open(lane) {
             provider.state = ProviderState::Available;
             return self.provider_changed(id, place, turn);
         }
-        if self.lanes.is_open(lane) {
+        if self.providers.is_open(lane) {
             provider.state = ProviderState::LoggingOn(LOGON_TRIES - 1);
             return self.call_logon(id, place, turn);
         }
-        match self.check_left_behind(id, place) {
+        match self.providers.left_behind.check((id, place)) {
             Ok(()) => self.log_on_anew(id, place, turn),
             Err(error) => self.put_out(id, place, &error.message, turn),
         }

@@ -88,9 +88,7 @@ impl Broker {
         });
         let uploads = self.members.values().flat_map(|member| member.uploads.values());
         let uploads = uploads.map(|upload| &upload.charge);
-        let calls = self.calls.values().map(|call| &call.then);
-        let lost = self.lost.iter().map(|lost| &lost.then);
-        let on_the_way = calls.chain(lost).chain(self.renewals.waiting());
+        let on_the_way = self.providers.thens();
         let sessions = self.sessions.values().map(|session| &session.charge);
         sessions.chain(drafts).chain(uploads).chain(on_the_way.filter_map(|then| match then {
             Then::Submitted(in_flight) => in_flight.charge.as_deref(),

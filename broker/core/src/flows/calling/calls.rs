@@ -10,17 +10,17 @@ use crate::broker::Broker;
 use crate::ground::event::{Behalf, CallId, Effect, Errand, LaneId, Turn};
 use crate::ground::expected::{Known, Wrong};
 use crate::ground::provider::{ProviderAnswer, ProviderCall, ProviderError, Scope};
-use crate::providers::ask::{Answer, Ask, wrong_answer};
-use crate::providers::calls::{Call, Called, Caller, Lost};
-use crate::providers::lanes::{Outgoing, Payer};
+use crate::peers::account::Payer;
+use crate::providers::ask::{Ask, wrong_answer};
+use crate::providers::calls::{Call, Called, Caller};
 use crate::providers::patience::{Patience, given_up};
 use crate::providers::view::{Provider, Trouble};
 use crate::queue::flight::Flight;
-use crate::then::Then;
+use crate::then::{GoesOn, Then};
 
 impl Broker {
     /// Calls a provider, as soon as there is a place for the call. `None` when its lane is closed.
-    pub(crate) fn call<A: Answer>(
+    pub(crate) fn call<A: GoesOn>(
         &mut self,
         lane: LaneId,
         caller: Caller,
@@ -36,35 +36,34 @@ impl Broker {
         &mut self,
         lane: LaneId,
         caller: Caller,
-        provider: ProviderCall,
+        call: ProviderCall,
         then: Then,
         turn: &mut Turn,
     ) -> Option<CallId> {
-        let Some(provider_type) = self.lanes.provider_type(lane) else {
-            let (called, session) = (Called::Never, caller.session);
-            self.lost.push_back(Lost { then, called, session });
+        if !self.providers.is_open(lane) {
+            self.providers.lose(then, Called::Never, caller);
             return None;
-        };
-        let call = CallId(self.number());
-        let (session, errand) = (caller.session, turn.errand);
-        let name = provider.name();
-        let kept = self.renewals.keeps(lane, &provider);
-        let again = kept.then(|| Box::new((caller, provider.clone())));
-        let expected = provider.expects(provider_type);
-        let (since, waits) = (turn.tick.boot, Patience::of(&provider));
-        let made = Call { lane, session, errand, name, expected, again, then, since, waits };
-        self.calls.insert(call, made);
-        if let Some(provider) = self.provider_at(session, lane) {
-            provider.unanswered += 1;
+        }
+        let id = CallId(self.number());
+        if let Some(view) = self.provider_at(caller.session, lane) {
+            view.unanswered += 1;
         }
         let process = caller.process.and_then(|id| self.processes.get(id));
         let pid = process.map(|p| p.peer.pid);
-        let Errand { correlation, entry } = errand;
-        let behalf = Box::new(Behalf { session, pid, correlation, entry });
-        let outgoing = Outgoing { call, behalf, provider };
         let payer = process.map_or(Payer::Broker, |process| self.processes.payer(process));
-        self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
-        Some(call)
+        self.providers.call(id, lane, (caller, payer, pid), call, then, turn);
+        Some(id)
+    }
+
+    /// One call less is to be answered for a session.
+    pub(super) fn settle_view(
+        &mut self,
+        session: Option<SessionId>,
+        lane: LaneId,
+    ) -> Option<&mut Provider> {
+        let view = self.provider_at(session, lane)?;
+        view.unanswered -= 1;
+        Some(view)
     }
 
     /// Takes a call back that its provider has not begun. What waited for it is told nothing. The name of the call, and the
@@ -74,26 +73,21 @@ impl Broker {
         call: CallId,
         turn: &mut Turn,
     ) -> Option<(&'static str, Option<Correlation>)> {
-        let Call { lane, session, errand, name, .. } = self.calls.get(&call)?;
+        let Call { lane, session, errand, name, .. } = self.providers.get(call)?;
         let (lane, session, named) = (*lane, *session, (*name, errand.correlation));
-        if self.lanes.withdraw(lane, call) {
-            self.calls.remove(&call);
-            if let Some(provider) = self.provider_at(session, lane) {
-                provider.unanswered -= 1;
+        match self.providers.take_back(call) {
+            Some(_) => {
+                self.settle_view(session, lane);
             }
-        } else {
-            turn.emit(Effect::Withdraw { lane, call });
+            None => turn.emit(Effect::Withdraw { lane, call }),
         }
         Some(named)
     }
 
     /// A worker has not begun a call that was taken back: its place is free.
     pub(crate) fn withdrawn(&mut self, call: CallId, turn: &mut Turn) {
-        let Some(Call { lane, session, .. }) = self.calls.remove(&call) else { return };
-        if let Some(provider) = self.provider_at(session, lane) {
-            provider.unanswered -= 1;
-        }
-        self.lanes.answered(lane, call, turn);
+        let Some(Call { lane, session, .. }) = self.providers.end(call, turn) else { return };
+        self.settle_view(session, lane);
         if let Some(session) = session {
             self.advance_phase(session, turn);
         }
@@ -101,34 +95,33 @@ impl Broker {
 
     pub(crate) fn answered(
         &mut self,
-        call: CallId,
+        id: CallId,
         mut result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let checked = match (&result, self.calls.get(&call)) {
+        let checked = match (&result, self.providers.get(id)) {
             (Ok(answer), Some(call)) => call.expected.check(answer, self.known_of(call)),
             (Err(_), _) | (_, None) => Ok(()),
         };
         if let Err(wrong) = checked {
-            result = self.answered_wrongly(call, wrong, turn);
+            result = self.answered_wrongly(id, wrong, turn);
         }
-        let Some(Call { lane, session, errand, again, then, waits, .. }) = self.calls.remove(&call)
+        let Some(Call { lane, session, errand, again, then, waits, .. }) =
+            self.providers.end(id, turn)
         else {
-            return self.answered_late(call, result, turn);
+            return self.answered_late(id, result, turn);
         };
         turn.errand = errand;
-        if let Some(provider) = self.provider_at(session, lane) {
-            provider.unanswered -= 1;
-            if provider.lane == lane {
-                provider.late = None;
-            }
+        if let Some(view) = self.settle_view(session, lane)
+            && view.lane == lane
+        {
+            view.late = None;
         }
-        self.lanes.answered(lane, call, turn);
         if waits == Patience::OverForQuestion {
             result = Err(given_up());
         }
         let (then, result) = match again {
-            Some(again) => match self.judge((lane, call), *again, (then, result), turn) {
+            Some(again) => match self.judge((lane, id), *again, (then, result), turn) {
                 Some(judged) => judged,
                 None => return,
             },
@@ -163,7 +156,8 @@ impl Broker {
         wrong: Wrong,
         turn: &mut Turn,
     ) -> Result<ProviderAnswer, ProviderError> {
-        let Call { lane, session, errand, name, .. } = &self.calls[&call];
+        let Call { lane, session, errand, name, .. } =
+            self.providers.get(call).expect("looked at just before");
         let (lane, session, name) = (*lane, *session, *name);
         let Errand { correlation, entry } = *errand;
         let trouble = Trouble::WrongAnswer(format!("{name} was {wrong}"));
@@ -176,7 +170,7 @@ impl Broker {
                 }
             }
         }
-        let provider = self.lanes.provider_name(lane).to_owned();
+        let provider = self.providers.provider_name(lane).to_owned();
         let behalf = Box::new(Behalf { session, pid: None, correlation, entry });
         let error = wrong_answer(&provider, name, wrong);
         turn.emit(Effect::WrongAnswer { provider, call: name, wrong, behalf });
@@ -184,7 +178,7 @@ impl Broker {
     }
 
     /// What is known of a call that its answer must agree with.
-    fn known_of(&self, call: &Call) -> Known<'_> {
+    fn known_of(&self, call: &Call<Then>) -> Known<'_> {
         let recipients = match &call.then {
             Then::Prepared(flight) | Then::Results(flight) => {
                 self.flights.get(flight).map(Flight::recipients)
@@ -227,25 +221,24 @@ impl Broker {
     pub(crate) fn check_calls(&self) {
         for session in self.sessions.values() {
             for provider in &session.providers {
-                let of_it = |c: &&Call| {
+                let of_it = |(_, c): &(CallId, &Call<Then>)| {
                     c.session == Some(session.id)
                         && (c.lane == provider.lane || provider.reader == Some(c.lane))
                 };
-                let unanswered = self.calls.values().filter(of_it).count();
+                let unanswered = self.providers.calls().filter(of_it).count();
                 assert_eq!(provider.unanswered, unanswered, "calls of {}", provider.name);
             }
         }
-        self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
+        self.providers.check();
     }
 
     /// Whether a notice or a Do is on its way to the provider behind a lane.
     pub(crate) fn is_told_of_leaving(&self, lane: LaneId) -> bool {
-        let tells = |call: &Call| match &call.then {
+        let tells = |call: &Call<Then>| match &call.then {
             Then::Shutdown(visit) => visit.tells_of_leaving(),
             _ => false,
         };
-        let mut calls = self.lanes.apart(lane).filter_map(|call| self.calls.get(&call));
-        calls.any(tells)
+        self.providers.apart(lane).any(|(_, call)| tells(call))
     }
 
     /// A session's view on the provider behind a lane.
@@ -259,18 +252,13 @@ impl Broker {
     }
 
     /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
-    pub(crate) fn close_lane(&mut self, id: LaneId, turn: &mut Turn) {
-        let calls = self.lanes.close(id, turn);
-        self.drop_renewals(id);
-        for (call, called) in calls {
-            let Some(Call { session, then, .. }) = self.calls.remove(&call) else { continue };
-            if let Some(provider) = self.provider_at(session, id) {
-                provider.unanswered -= 1;
-            }
+    pub(crate) fn close_lane(&mut self, lane: LaneId, turn: &mut Turn) {
+        for (id, called, call) in self.providers.close(lane, turn) {
+            self.settle_view(call.session, lane);
             if called == Called::Yes {
-                self.leave_call(id, call, &then);
+                self.leave_call(lane, id, &call.then);
             }
-            self.lost.push_back(Lost { then, called, session });
+            self.providers.lose(call.then, called, Caller::broker(call.session));
         }
     }
 }

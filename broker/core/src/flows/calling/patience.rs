@@ -61,21 +61,23 @@ impl Broker {
     #[cold]
     pub(crate) fn look_at_calls(&mut self, turn: &mut Turn) {
         let now = turn.tick.boot;
-        let Self { calls, flights, sessions, engines, lanes, .. } = self;
+        let Self { providers, flights, sessions, engines, .. } = self;
         let patience = |flight: &u64| {
             let flight = flights.get(flight)?;
             let for_size = Duration::from_secs(flight.size(engines) / SLOWEST);
-            Some(flight.patience(sessions)?.saturating_add(for_size))
+            let (session, place) = flight.view();
+            let longest = sessions.get(&session)?.providers.get(place)?.longest;
+            Some(longest.saturating_add(for_size))
         };
+        let (calls, lanes) = providers.calls_mut();
         let mut over: Vec<_> = calls
-            .iter_mut()
-            .filter_map(|(id, call)| Some((*id, is_over(*id, call, now, lanes, patience)?)))
+            .filter_map(|(id, call)| Some((id, is_over(id, call, now, lanes, patience)?)))
             .collect();
         over.sort_unstable_by_key(|(call, _)| *call);
         let mut said = Vec::new();
         for (call, over) in over {
             // What was done for one before it may have ended it.
-            let Some(lane) = self.calls.get(&call).map(|c| c.lane) else { continue };
+            let Some(lane) = self.providers.get(call).map(|c| c.lane) else { continue };
             // One line of the log for each worker: a crowd may wait for it.
             if !said.contains(&lane) {
                 said.push(lane);
@@ -92,11 +94,11 @@ impl Broker {
 
     /// The log and `status` say which provider does not answer.
     fn note_hanging(&mut self, id: CallId, turn: &mut Turn) {
-        let call = &self.calls[&id];
+        let call = self.providers.get(id).expect("looked at just before");
         let (lane, session, name) = (call.lane, call.session, call.name);
         let (since, errand) = (call.since, call.errand);
-        let Some(provider_type) = self.lanes.provider_type(lane) else { return };
-        let provider = self.lanes.provider_name(lane).to_owned();
+        let Some(provider_type) = self.providers.provider_type(lane) else { return };
+        let provider = self.providers.provider_name(lane).to_owned();
         if let Some(view) = self.provider_at(session, lane) {
             view.late = Some(name);
         }
@@ -108,12 +110,12 @@ impl Broker {
 
     /// A request is not kept waiting: it is told what is known. What it asked for may go on.
     fn give_up_request(&mut self, id: CallId, turn: &mut Turn) {
-        let call = self.calls.get_mut(&id).expect("looked at just before");
+        let call = self.providers.get_mut(id).expect("looked at just before");
         let (lane, name) = (call.lane, call.name);
         let question = call.waits == Patience::Question;
         call.waits = call.waits.over();
         let seconds = ASKED.as_secs();
-        let provider = self.lanes.provider_name(lane);
+        let provider = self.providers.provider_name(lane);
         if !question {
             let message = format!(
                 "{provider}: no answer to {name} within {seconds} s; it is not known whether it was done, and it may be done later"
@@ -121,16 +123,16 @@ impl Broker {
             return self.tell_waiting(id, Fault::new(Code::E_TIMEOUT, message), turn);
         }
         let message = format!("{provider}: no answer to {name} within {seconds} s");
-        if self.lanes.withdraw(lane, id) {
+        if let Some(call) = self.providers.take_back(id) {
             let error = ProviderError::new(Code::E_TIMEOUT, message);
-            return self.forget_call(id, error, turn);
+            return self.forget_call(call, error, turn);
         }
         self.tell_waiting(id, Fault::new(Code::E_TIMEOUT, message), turn);
     }
 
     /// Answers the request that waits for a call. It counts, and its bytes stay charged, until the provider has answered.
     fn tell_waiting(&mut self, id: CallId, fault: Fault, turn: &mut Turn) {
-        let then = &mut self.calls.get_mut(&id).expect("looked at just before").then;
+        let then = &mut self.providers.get_mut(id).expect("looked at just before").then;
         let Some(asker) = then.asker() else { return };
         let Asker { connection, request, .. } = *asker;
         if std::mem::replace(&mut asker.hears, Hears::Nothing) == Hears::Answer
@@ -141,11 +143,8 @@ impl Broker {
     }
 
     /// A call that was never begun goes no further.
-    pub(crate) fn forget_call(&mut self, id: CallId, error: ProviderError, turn: &mut Turn) {
-        let Some(call) = self.calls.remove(&id) else { return };
-        if let Some(provider) = self.provider_at(call.session, call.lane) {
-            provider.unanswered -= 1;
-        }
+    fn forget_call(&mut self, call: Call<Then>, error: ProviderError, turn: &mut Turn) {
+        self.settle_view(call.session, call.lane);
         turn.errand = call.errand;
         self.go_on(call.then, Err(error), turn);
         if let Some(session) = call.session {
@@ -155,7 +154,7 @@ impl Broker {
 
     /// A process has no connection any more: what it only asked, and no worker has begun, is not asked.
     #[cold]
-    pub(crate) fn forget_questions(&mut self, questions: Vec<CallId>, turn: &mut Turn) {
+    pub(crate) fn forget_questions(&mut self, questions: Vec<Call<Then>>, turn: &mut Turn) {
         for call in questions {
             let message = "the process that asked has gone";
             self.forget_call(call, ProviderError::new(Code::E_CANCEL, message), turn);
@@ -163,18 +162,18 @@ impl Broker {
     }
 
     fn give_up_mark(&mut self, id: CallId, flight: u64) {
-        let call = self.calls.get_mut(&id).expect("looked at just before");
+        let call = self.providers.get_mut(id).expect("looked at just before");
         call.waits = call.waits.over();
         self.delay_flight(flight);
     }
 
     /// A provider was to be made anew and says nothing. One that is no store's gets another worker.
     fn give_up_renewal(&mut self, id: CallId, turn: &mut Turn) {
-        let call = self.calls.get_mut(&id).expect("looked at just before");
-        let lane = call.lane;
-        if self.lanes.provider_type(lane) != Some(ProviderType::Store) {
+        let lane = self.providers.get(id).expect("looked at just before").lane;
+        if self.providers.provider_type(lane) != Some(ProviderType::Store) {
             return self.leave_worker(id, turn);
         }
+        let call = self.providers.get_mut(id).expect("looked at just before");
         call.waits = call.waits.over();
         let then = std::mem::replace(&mut call.then, Then::Done(AfterDone::Nothing));
         let message = format!("it was not made anew within {} s", RENEWED.as_secs());
@@ -185,7 +184,7 @@ impl Broker {
 /// What is to be done with a call, if its time is over.
 pub(crate) fn is_over(
     id: CallId,
-    call: &mut Call,
+    call: &mut Call<Then>,
     now: Duration,
     lanes: &Lanes,
     patience: impl Fn(&u64) -> Option<Duration>,

@@ -17,10 +17,10 @@ use sundown_protocol::SessionId;
 
 use crate::broker::Broker;
 use crate::ground::event::{CallId, LaneId, Turn};
-use crate::ground::provider::{Effect, ProviderAnswer, ProviderCall, ProviderError, Scope};
+use crate::ground::provider::{Effect, ProviderAnswer, ProviderCall, ProviderError};
 use crate::providers::ask::{Ask, Ready};
-use crate::providers::calls::{Called, Caller, Lost};
-use crate::providers::doubts::{Again, Doubt, OVER, Renewing};
+use crate::providers::calls::{Called, Caller};
+use crate::providers::doubts::{Again, Verdict};
 use crate::providers::view::{Provider, ProviderState};
 use crate::then::{AfterLogon, Then};
 
@@ -32,9 +32,9 @@ impl Broker {
             return;
         };
         let (lane, reader) = (provider.lane, provider.reader);
-        if self.lanes.is_open(lane) {
-            let doubt = Doubt { by: lane, since: CallId(self.number()) };
-            self.renewals.doubted.extend([lane].into_iter().chain(reader).map(|l| (l, doubt)));
+        if self.providers.is_open(lane) {
+            let since = CallId(self.number());
+            self.providers.doubts().doubt(lane, reader, since);
         }
     }
 
@@ -46,29 +46,23 @@ impl Broker {
         (then, result): (Then, Result<ProviderAnswer, ProviderError>),
         turn: &mut Turn,
     ) -> Option<(Then, Result<ProviderAnswer, ProviderError>)> {
-        // A new object would find other files than the lost ones, which this one has open.
-        let over = result
-            .as_ref()
-            .is_err_and(|error| error.scope == Scope::Call && OVER.contains(&error.code));
-        let Some(Doubt { by, since }) = self.renewals.doubted.get(&lane).copied() else {
-            return Some((then, result));
-        };
-        if !over {
-            // While it has a notice or a Do, an answer to something else says nothing of what comes after that.
-            if number > since && !self.is_told_of_leaving(by) {
-                self.renewals.doubted.retain(|_, doubt| doubt.by != by);
+        let by = match self.providers.doubts().judge(lane, number, result.as_ref().err()) {
+            Verdict::Answers => return Some((then, result)),
+            Verdict::Sound(by) => {
+                // While it has a notice or a Do, an answer to something else says nothing of what comes after that.
+                if !self.is_told_of_leaving(by) {
+                    self.providers.doubts().trust(by);
+                }
+                return Some((then, result));
             }
-            return Some((then, result));
-        }
+            Verdict::Over(by) => by,
+        };
         let again = Again { lane, caller, call, then };
-        if let Some(renewing) = self.renewals.renewing.get_mut(&by) {
-            renewing.waiting.push(again);
-            return None;
-        }
+        let again = self.providers.doubts().wait(by, again)?;
         let caller = Caller::broker(caller.session).first();
         let after = AfterLogon::Renewed(by, caller.session);
         let call = self.call(by, caller, Ask::renew(), after, turn);
-        self.renewals.renewing.insert(by, Renewing { call, waiting: vec![again] });
+        self.providers.doubts().renew(by, call, again);
         None
     }
 
@@ -80,13 +74,7 @@ impl Broker {
         result: &Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(Renewing { call, waiting }) = self.renewals.renewing.remove(&by) else { return };
-        // One that could not be made anew is doubted on, and so is one that has got a notice or a Do since: the next call that
-        // finds it over tries again.
-        if result.is_ok() {
-            let is_sound = |doubt: &Doubt| call.is_some_and(|call| call > doubt.since);
-            self.renewals.doubted.retain(|_, doubt| doubt.by != by || !is_sound(doubt));
-        }
+        let Some(waiting) = self.providers.doubts().renewed(by, result.is_ok()) else { return };
         if let Ok(Ready::Transport(facts)) = result {
             self.transport_ready(session, by, *facts);
         }
@@ -94,8 +82,7 @@ impl Broker {
             match result {
                 // Its session has logged it off meanwhile: nothing more is asked for that.
                 Ok(_) if self.has_logged_off(caller.session, lane) => {
-                    let (called, session) = (Called::Never, caller.session);
-                    self.lost.push_back(Lost { then, called, session });
+                    self.providers.lose(then, Called::Never, caller);
                 }
                 Ok(_) => {
                     self.make_call(lane, caller, call, then, turn);
@@ -113,15 +100,5 @@ impl Broker {
         use ProviderState::{Gone, LoggingOff};
         let is_off = |p: &mut Provider| matches!(p.state, LoggingOff | Gone);
         session.is_some() && self.provider_at(session, lane).is_none_or(is_off)
-    }
-
-    /// A lane is closed: nothing is made anew by it.
-    pub(crate) fn drop_renewals(&mut self, id: LaneId) {
-        self.renewals.doubted.remove(&id);
-        let renewing = self.renewals.renewing.remove(&id);
-        for Again { caller, then, .. } in renewing.into_iter().flat_map(|r| r.waiting) {
-            let (called, session) = (Called::Yes, caller.session);
-            self.lost.push_back(Lost { then, called, session });
-        }
     }
 }

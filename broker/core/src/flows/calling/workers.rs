@@ -13,8 +13,8 @@
 //! What a worker has begun is settled as after a crash (design §3.17): a message without an intent is tried again later, and of one with
 //! an intent the next worker finds out what became of it. It may be unknown then. When the old worker answers after all, that is the truth.
 
+use sundown_protocol::SessionId;
 use sundown_protocol::reply::SubmissionState;
-use sundown_protocol::{Code, SessionId};
 
 use crate::broker::Broker;
 use crate::ground::event::{CallId, EngineId, LaneId, Turn};
@@ -27,24 +27,18 @@ use crate::providers::view::ProviderState;
 use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::then::{AfterSubmission, Then};
 
-/// Workers of one provider of a session that are left behind before it is out.
-const MOST: usize = 3;
-
-/// Workers of all providers that are left behind before no session starts any more.
-const MOST_IN_ALL: usize = 256;
-
-/// Late answers that are awaited, and corrections that wait. Of more the oldest are forgotten: their messages stay unknown.
-const AWAITED: usize = 4_096;
-
 impl Broker {
     /// A worker has not answered a call in time: the provider gets another one, or is out.
     pub(crate) fn leave_worker(&mut self, id: CallId, turn: &mut Turn) {
-        let (lane, session) = (self.calls[&id].lane, self.calls[&id].session);
+        let (lane, session) = {
+            let call = self.providers.get(id).expect("looked at just before");
+            (call.lane, call.session)
+        };
         // Otherwise its session is closing, and has its own patience.
         let Some(view) = self.view_of(session, lane) else { return };
         let handed_over = self.handed_over(lane);
         self.close_lane(lane, turn);
-        self.left_behind.workers.insert(lane, Some(view));
+        self.providers.left_behind.leave(lane, view);
         self.abandon_place(view, &handed_over);
         self.begin_anew(view, turn);
     }
@@ -58,52 +52,20 @@ impl Broker {
 
     /// Gives a provider another worker, which logs on.
     fn begin_anew(&mut self, (id, place): (SessionId, usize), turn: &mut Turn) {
-        match self.check_left_behind(id, place) {
+        match self.providers.left_behind.check((id, place)) {
             Ok(()) => self.log_on_anew(id, place, turn),
             Err(error) => self.put_out(id, place, &error.message, turn),
         }
         self.provider_changed(id, place, turn);
     }
 
-    /// Whether a provider may have one more worker.
-    pub(crate) fn check_left_behind(
-        &self,
-        id: SessionId,
-        place: usize,
-    ) -> Result<(), ProviderError> {
-        let left = self.left_behind.count((id, place));
-        if left < MOST {
-            return Ok(());
-        }
-        let message = format!(
-            "it does not answer: {left} of its workers hang; it is tried again when one of them has ended"
-        );
-        Err(ProviderError::new(Code::E_TIMEOUT, message))
-    }
-
-    /// Whether another session may have workers.
-    pub(crate) fn check_all_left_behind(&self) -> Result<(), ProviderError> {
-        let left = self.left_behind.workers.len();
-        if left < MOST_IN_ALL {
-            return Ok(());
-        }
-        let message = format!(
-            "{left} workers of providers hang, and no more are begun; the log names the providers; a restart of the broker ends them"
-        );
-        Err(ProviderError::new(Code::E_NOT_ENOUGH_RESOURCES, message))
-    }
-
     /// A lane is closed, and its worker has begun a call of it. What it says of a message is of use also later.
     pub(crate) fn leave_call(&mut self, lane: LaneId, call: CallId, then: &Then) {
-        self.left_behind.workers.entry(lane).or_insert(None);
-        if let Then::Results(flight) = then
-            && let Some(attempt) = self.attempt(*flight)
-        {
-            self.left_behind.awaited.insert(call, attempt);
-        }
-        if self.left_behind.awaited.len() > AWAITED {
-            self.left_behind.awaited.pop_first();
-        }
+        let attempt = match then {
+            Then::Results(flight) => self.attempt(*flight),
+            _ => None,
+        };
+        self.providers.left_behind.leave_call(lane, call, attempt);
     }
 
     /// What a flight hands over, if its intent is known.
@@ -119,22 +81,23 @@ impl Broker {
 
     /// Flights of a lane whose message its worker has begun to hand over, or to recover.
     fn handed_over(&self, lane: LaneId) -> Vec<u64> {
-        let begun = self.lanes.apart(lane).filter(|call| self.lanes.has_begun(lane, *call));
-        let flight = |call: &Call| match call.then {
+        let begun = self.providers.apart(lane);
+        let begun = begun.filter(|(id, _)| self.providers.has_begun(lane, *id));
+        let flight = |call: &Call<Then>| match call.then {
             Then::Results(flight) => Some(flight),
             _ => None,
         };
-        begun.filter_map(|call| flight(self.calls.get(&call)?)).collect()
+        begun.filter_map(|(_, call)| flight(call)).collect()
     }
 
     /// A worker's thread has ended. A provider that was out because too many of its workers hung has another one.
     #[cold]
     pub(crate) fn lane_ended(&mut self, lane: LaneId, turn: &mut Turn) {
-        let Some(Some((id, place))) = self.left_behind.workers.remove(&lane) else { return };
+        let Some((id, place)) = self.providers.left_behind.ended(lane) else { return };
         let Some(session) = self.sessions.get(&id).filter(|s| !s.closes()) else { return };
         let provider = &session.providers[place];
         let is_out = matches!(provider.state, ProviderState::Failed(_));
-        if is_out && !self.lanes.is_open(provider.lane) {
+        if is_out && !self.providers.is_open(provider.lane) {
             self.begin_anew((id, place), turn);
         }
     }
@@ -147,7 +110,7 @@ impl Broker {
         result: Result<ProviderAnswer, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(attempt) = self.left_behind.awaited.remove(&call) else { return };
+        let Some(attempt) = self.providers.left_behind.answered(call) else { return };
         let Ok(ProviderAnswer::Results(results)) = result else { return };
         let known = Known { store: None, recipients: Some(&attempt.recipients) };
         if known.has_given(&results).is_ok() {
@@ -157,13 +120,11 @@ impl Broker {
 
     /// Something has changed in a store. Corrections of its messages may find them free.
     pub(crate) fn correct_again(&mut self, id: EngineId, turn: &mut Turn) {
-        if self.left_behind.late.is_empty() {
+        if !self.providers.left_behind.has_corrections() {
             return;
         }
         let store = self.engines.get(&id).and_then(|e| e.uid);
-        let of_it = |c: &mut Correction| Some(c.attempt.store) == store;
-        let corrections: Vec<_> = self.left_behind.late.extract_if(.., of_it).collect();
-        for correction in corrections {
+        for correction in self.providers.left_behind.corrections_of(store) {
             self.correct(correction, turn);
         }
     }
@@ -177,11 +138,7 @@ impl Broker {
         let engine = engine.and_then(|id| self.engines.get_mut(id));
         let flies = |e: &Engine| e.entries.get(&record).is_some_and(|entry| entry.flights > 0);
         let Some(engine) = engine.filter(|e| !flies(e) && !e.changing.contains(&record)) else {
-            self.left_behind.late.push(correction);
-            if self.left_behind.late.len() > AWAITED {
-                self.left_behind.late.remove(0);
-            }
-            return;
+            return self.providers.left_behind.wait(correction);
         };
         engine.changing.insert(record);
         let (id, lane) = (engine.id, engine.read);

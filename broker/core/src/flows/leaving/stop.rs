@@ -228,7 +228,8 @@ impl Broker {
             self.close_everything(turn);
         }
         let Some(stopping) = &mut self.stopping else { return };
-        let closed = self.sessions.is_empty() && self.engines.is_empty() && self.lost.is_empty();
+        let closed =
+            self.sessions.is_empty() && self.engines.is_empty() && !self.providers.has_lost();
         if stopping.phase == Phase::Closing && closed {
             stopping.phase = Phase::Over;
             self.timers.clear_all();

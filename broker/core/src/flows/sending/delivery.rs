@@ -29,16 +29,16 @@ use crate::ground::provider::{
 };
 use crate::ground::settings::Linger;
 use crate::ground::timers::Timer;
-use crate::providers::ask::{Answer, Ask, Done, Prepared, Results, Updated};
+use crate::providers::ask::{Ask, Done, Prepared, Results, Updated};
 use crate::providers::calls::Caller;
 use crate::providers::view::{Provider, Reach};
 use crate::queue::engine::{Changed, Engine, Entry, Try};
-use crate::queue::flight::{Flight, Recording, Stage};
+use crate::queue::flight::{Bounced, Flight, Recording, Stage};
 use crate::queue::giving_up::Unsent;
-use crate::queue::plan::{Plan, lacks_transport, plan};
+use crate::queue::plan::Plan;
 use crate::queue::settle::{only_a_recovery_says_not_sent, settle};
 use crate::sessions::session::Session;
-use crate::then::{AfterDone, AfterUpdate, Bounced};
+use crate::then::{AfterDone, AfterUpdate, GoesOn};
 
 /// The longest marker, in bytes. It is stored once for each recipient.
 const MAX_MARKER: usize = 4 << 10;
@@ -123,10 +123,10 @@ impl Broker {
                 self.leave_unsent(id, record, turn);
                 continue;
             };
-            let mut plan = plan(&self.sessions[&session], submission, now);
+            let mut plan = self.sessions[&session].sender().plan(submission, now);
             if plan.disabled && self.revive_by_itself(session, turn) {
                 let submission = &self.engines[&id].entries[&record].submission;
-                plan = self::plan(&self.sessions[&session], submission, now);
+                plan = self.sessions[&session].sender().plan(submission, now);
             }
             let full = plan.full;
             let engine = self.engines.get_mut(id).expect("looked at just before");
@@ -185,7 +185,7 @@ impl Broker {
         let sessions = self.engines.get(&id)?.sessions.iter();
         let mut sessions = sessions.filter_map(|s| self.sessions.get(s)).filter(can);
         let oldest = sessions.next()?;
-        let working = |session: &&Session| !lacks_transport(session, submission);
+        let working = |session: &&Session| !session.sender().lacks_transport(submission);
         let sender = std::iter::once(oldest).chain(sessions).find(working);
         Some(sender.unwrap_or(oldest).id)
     }
@@ -218,8 +218,8 @@ impl Broker {
         for (place, recipients, stage) in calls {
             let flight = self.number();
             let fresh = stage == Stage::Preparing;
-            let (session, provider) = (plan.session, place);
-            let new = Flight { engine: id, record, session, provider, recipients, stage };
+            let session = plan.session;
+            let new = Flight::new((id, record), (session, place), recipients, stage);
             let prepare = fresh.then(|| Box::new(self.transmission(flight, &new)));
             self.flights.insert(flight, new);
             let provider = &mut self.sessions.get_mut(session).expect("it sends").providers[place];
@@ -244,15 +244,16 @@ impl Broker {
 
     /// What a transport is told of a flight.
     fn transmission(&self, id: u64, flight: &Flight) -> Transmission {
-        let engine = &self.engines[&flight.engine];
-        let submission = &engine.entries[&flight.record].submission;
+        let (engine, record) = flight.message();
+        let engine = &self.engines[&engine];
+        let submission = &engine.entries[&record].submission;
         let address = |r: &usize| (*r, submission.recipients[*r].address.clone());
         Transmission {
             id,
             store: engine.uid.unwrap_or(0),
-            record: flight.record,
+            record,
             from: submission.from.clone(),
-            recipients: flight.recipients.iter().map(address).collect(),
+            recipients: flight.recipients().iter().map(address).collect(),
             size: submission.size,
             report: submission.report,
         }
@@ -274,7 +275,7 @@ impl Broker {
     ) {
         // Its session may have left it behind meanwhile.
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        let (engine, record) = (flight.engine, flight.record);
+        let (engine, record) = flight.message();
         if result.is_err() {
             self.land(Some(id), turn);
             self.free(engine, record);
@@ -284,11 +285,11 @@ impl Broker {
             }
             return;
         }
-        flight.stage = Stage::Recovering;
+        flight.recover();
         let flight = &self.flights[&id];
         let transmission = Box::new(self.transmission(id, flight));
         let first = &self.engines[&engine].entries[&record].submission.recipients;
-        let intent = first[flight.recipients[0]].intent.as_ref();
+        let intent = first[flight.recipients()[0]].intent.as_ref();
         let marker = intent.map(|intent| intent.marker.clone()).unwrap_or_default();
         self.call_transport(id, Ask::recover(transmission, marker), id, turn);
     }
@@ -299,9 +300,9 @@ impl Broker {
         result: Result<Prepared, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.flights.get_mut(&flight) else { return };
-        let (engine, record) = (state.engine, state.record);
-        let (session, provider) = (state.session, state.provider);
+        let Some(state) = self.flights.get(&flight) else { return };
+        let (engine, record) = state.message();
+        let (session, provider) = state.view();
         match result {
             Ok(Prepared { marker, .. }) if marker.len() > MAX_MARKER => {
                 self.cancel(flight, turn);
@@ -313,11 +314,9 @@ impl Broker {
                 self.accepted_by(session, provider, turn);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
-                state.recipients.retain(|r| !refused_by.contains(r));
-                if state.recipients.is_empty() {
+                if !state.mark(&refused_by) {
                     return self.record(engine, record, &refused, Some(flight), turn);
                 }
-                state.stage = Stage::Marking;
                 self.mark(flight, &marker, &refused, turn);
             }
             Err(error) => {
@@ -352,11 +351,11 @@ impl Broker {
     /// Makes the intent durable; only then is the message handed over.
     fn mark(&mut self, flight: u64, marker: &str, refused: &[RecipientResult], turn: &mut Turn) {
         let state = &self.flights[&flight];
-        let (id, record) = (state.engine, state.record);
-        let session = &self.sessions[&state.session];
-        let transport = session.providers[state.provider].name.clone();
+        let ((id, record), (session, place)) = (state.message(), state.view());
+        let session = &self.sessions[&session];
+        let transport = session.providers[place].name.clone();
         let policy = session.profile().queue.clone();
-        let recipients = state.recipients.clone();
+        let recipients = state.recipients().to_vec();
         let engine = self.engines.get_mut(id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         settle(entry, refused, &policy, turn);
@@ -379,8 +378,8 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get(&flight) else { return };
-        let (id, record) = (state.engine, state.record);
-        let (has_place, left) = (state.has_place(), state.stage == Stage::Left);
+        let (id, record) = state.message();
+        let (has_place, left) = (state.has_place(), state.is_left());
         match result {
             // The store has looked whether its files are still there between that commit and this answer, so what follows is
             // not done for a mark that nobody will find.
@@ -393,7 +392,7 @@ impl Broker {
                     let why = "its transport was not waited for while its intent was being stored";
                     return self.all_later(flight, why, Outcome::Offline, turn);
                 }
-                self.flights.get_mut(&flight).expect("looked at before").stage = Stage::Completing;
+                self.flights.get_mut(&flight).expect("looked at before").complete();
                 self.call_transport(flight, Ask::complete(flight), flight, turn);
             }
             Err(error) => {
@@ -413,7 +412,7 @@ impl Broker {
     }
 
     /// Goes on with a prepared message, in front of those that are not prepared.
-    fn call_transport<A: Answer>(
+    fn call_transport<A: GoesOn>(
         &mut self,
         flight: u64,
         ask: Ask<A>,
@@ -421,9 +420,9 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let state = &self.flights[&flight];
-        let session = &self.sessions[&state.session];
-        let lane = session.providers[state.provider].lane;
-        let caller = Caller::broker(Some(session.id)).first();
+        let (session, place) = state.view();
+        let lane = self.sessions[&session].providers[place].lane;
+        let caller = Caller::broker(Some(session)).first();
         self.call(lane, caller, ask, after, turn);
     }
 
@@ -438,7 +437,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let Some(state) = self.flights.get(&flight) else { return };
-        let (engine, record) = (state.engine, state.record);
+        let (engine, record) = state.message();
         let mut results = match result {
             Ok(Results(results)) => results,
             Err(error) => {
@@ -448,13 +447,13 @@ impl Broker {
                 return self.all_later(flight, &error.message, outcome, turn);
             }
         };
-        if state.stage != Stage::Recovering {
+        if !state.is_recovering() {
             only_a_recovery_says_not_sent(&mut results);
         }
         // It may have left some out. Each recipient of this flight has one result.
-        if results.len() < state.recipients.len() {
+        if results.len() < state.recipients().len() {
             let said: HashSet<_> = results.iter().map(|r| r.recipient).collect();
-            for recipient in state.recipients.iter().filter(|r| !said.contains(r)) {
+            for recipient in state.recipients().iter().filter(|r| !said.contains(r)) {
                 let reply = "the transport did not say what became of it".to_owned();
                 let outcome = Outcome::Unknown;
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
@@ -470,8 +469,8 @@ impl Broker {
             outcome,
             reply: why.to_owned(),
         };
-        let results: Vec<_> = state.recipients.iter().map(result).collect();
-        let (engine, record) = (state.engine, state.record);
+        let results: Vec<_> = state.recipients().iter().map(result).collect();
+        let (engine, record) = state.message();
         self.record(engine, record, &results, Some(flight), turn);
     }
 
@@ -488,10 +487,8 @@ impl Broker {
         let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else {
             return self.land(flight, turn);
         };
-        if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f))
-            && state.has_place()
-        {
-            state.stage = Stage::Recording;
+        if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f)) {
+            state.record();
         }
         let profile = &entry.submission.profile;
         let known = self.sessions.of_profile(profile).find_map(|s| s.profile.as_ref());
@@ -634,8 +631,9 @@ impl Broker {
         if !flight.has_place() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(flight.session) else { return };
-        let provider = &mut session.providers[flight.provider];
+        let (id, place) = flight.view();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let provider = &mut session.providers[place];
         provider.in_flight -= 1;
         let (idle, name) = (provider.in_flight == 0, provider.name.clone());
         for (_, engine) in session.engines() {
@@ -644,8 +642,8 @@ impl Broker {
             }
         }
         if idle {
-            self.status_changed(flight.session, &name, turn);
-            self.advance_phase(flight.session, turn);
+            self.status_changed(id, &name, turn);
+            self.advance_phase(id, turn);
         }
     }
 
@@ -671,23 +669,22 @@ impl Broker {
         for lane in lanes {
             self.close_lane(*lane, turn);
         }
-        let here = |f: &Flight| f.session == session && f.stage != Stage::Left;
+        let here = |f: &Flight| f.view().0 == session && !f.is_left();
         let mut left: Vec<_> =
             self.flights.iter().filter(|(_, f)| here(f)).map(|(id, _)| *id).collect();
         left.sort_unstable();
         for id in left {
             let flight = self.flights.get_mut(&id).expect("listed just before");
             if let Some(state) = self.sessions.get_mut(session).filter(|_| flight.has_place()) {
-                state.providers[flight.provider].in_flight -= 1;
+                state.providers[flight.view().1].in_flight -= 1;
             }
-            if matches!(flight.stage, Stage::Marking | Stage::Late) {
-                // Nobody may ask what became of it before its intent is stored, or is not.
-                flight.stage = Stage::Left;
+            if flight.leave() {
                 continue;
             }
-            let flight = self.flights.remove(&id).expect("listed just before");
-            if flight.stage != Stage::Recording {
-                self.free(flight.engine, flight.record);
+            let (recording, (engine, record)) = (flight.is_recording(), flight.message());
+            self.flights.remove(&id);
+            if !recording {
+                self.free(engine, record);
             }
         }
     }
@@ -695,18 +692,13 @@ impl Broker {
     /// A transport's worker is left behind. What it was handing over is found out by the next one; what is only prepared is not
     /// handed over, because the next one does not know of it.
     pub(crate) fn abandon_place(&mut self, view: (SessionId, usize), handed_over: &[u64]) {
-        let of_it = |f: &Flight| (f.session, f.provider) == view && f.has_place();
-        let mut gone = 0;
-        for flight in self.flights.values_mut().filter(|f| of_it(f)) {
-            if flight.stage == Stage::Marking {
-                flight.stage = Stage::Left;
-                gone += 1;
-            }
-        }
+        let of_it = self.flights.values_mut().filter(|f| f.view() == view && f.has_place());
+        let mut gone = of_it.map(Flight::leave).filter(|stays| *stays).count();
         for flight in handed_over {
             let Some(flight) = self.flights.remove(flight) else { continue };
             gone += 1;
-            self.free(flight.engine, flight.record);
+            let (engine, record) = flight.message();
+            self.free(engine, record);
         }
         let session = self.sessions.get_mut(view.0).expect("it has the provider");
         session.providers[view.1].in_flight -= gone;
@@ -714,12 +706,13 @@ impl Broker {
 
     /// The intent of a message is not stored yet: another message may have its place with the transport.
     pub(crate) fn delay_flight(&mut self, id: u64) {
-        let Some(flight) = self.flights.get_mut(&id).filter(|f| f.stage == Stage::Marking) else {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let (session, place) = flight.view();
+        if !flight.delay() {
             return;
-        };
-        flight.stage = Stage::Late;
-        let Some(session) = self.sessions.get_mut(flight.session) else { return };
-        session.providers[flight.provider].in_flight -= 1;
+        }
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        session.providers[place].in_flight -= 1;
         for (_, engine) in session.engines() {
             if let Some(engine) = self.engines.get_mut(engine) {
                 engine.stirred = true;

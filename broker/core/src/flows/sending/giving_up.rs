@@ -25,10 +25,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const LEFT_ALONE: Duration = Duration::from_secs(3_600);
 
 impl Broker {
-    pub(crate) fn note_begin(&mut self, now: Duration) {
-        self.giving_up.began.get_or_insert(now);
-    }
-
     /// What becomes of a message that nobody present may send.
     pub(crate) fn unsent(&self, id: EngineId, submission: &Submission, turn: &Turn) -> Unsent {
         let engine = self.engines.get(&id).into_iter();
@@ -38,7 +34,7 @@ impl Broker {
             return Unsent::Waits(None);
         };
         let policy = &session.profile().queue;
-        let began = self.giving_up.began.unwrap_or(turn.tick.boot);
+        let began = self.giving_up.began(turn.tick.boot);
         let early = (began + policy.max_age.min(LOOK_AGAIN)).saturating_sub(turn.tick.boot);
         let (limit, now) = (given_up(submission, policy), turn.tick.millis());
         if limit >= now || !early.is_zero() {
@@ -53,9 +49,7 @@ impl Broker {
 
     /// A message of a profile is to be given up then, and perhaps nobody knows it at that time.
     pub(crate) fn remember(&mut self, profile: &str, at: u64, turn: &mut Turn) {
-        let first = &mut self.giving_up.first;
-        if first.get(profile).is_none_or(|known| at < *known) {
-            first.insert(profile.to_owned(), at);
+        if self.giving_up.remember(profile, at) {
             self.look_again(turn);
         }
     }
@@ -91,14 +85,13 @@ impl Broker {
 
     /// A profile was deleted, with all that waited in it.
     pub(crate) fn forget_what_waits(&mut self, profile: &str) {
-        self.giving_up.first.remove(profile);
-        if self.giving_up.first.is_empty() {
+        if self.giving_up.forget(profile) {
             self.timers.clear(Timer::GiveUp);
         }
     }
 
     fn look_again(&mut self, turn: &mut Turn) {
-        let Some(first) = self.giving_up.first.values().min() else { return };
+        let Some(first) = self.giving_up.first() else { return };
         let sleep = Duration::from_millis(first.saturating_sub(turn.tick.millis()));
         self.timers.set_no_later(turn.tick.boot + sleep.min(LOOK_AGAIN), Timer::GiveUp);
     }
@@ -106,11 +99,7 @@ impl Broker {
     /// Lets profiles look into their queues that have something to give up.
     pub(crate) fn give_up(&mut self, turn: &mut Turn) {
         let now = turn.tick.millis();
-        let first = &mut self.giving_up.first;
-        let due: Vec<_> =
-            first.iter().filter(|(_, at)| **at <= now).map(|(p, _)| p.clone()).collect();
-        for profile in due {
-            self.giving_up.first.remove(&profile);
+        for profile in self.giving_up.take_due(now) {
             let of_it = self.sessions.of_profile(&profile).filter(|s| s.may_send());
             let engines: Vec<_> = of_it.flat_map(Session::engines).map(|(_, e)| e).collect();
             if engines.is_empty() {

@@ -89,7 +89,7 @@ impl Broker {
         let provider = &mut session.providers[place];
         let (Reach::No { tries } | Reach::Asked { tries }) = provider.reach else { return };
         let answers =
-            self.lanes.is_open(provider.lane) && matches!(provider.reach, Reach::No { .. });
+            self.providers.is_open(provider.lane) && matches!(provider.reach, Reach::No { .. });
         if !answers || provider.state != ProviderState::Available {
             // It did not say whether it works; or its state says what becomes of its messages.
             return self.set_reach(id, place, Reach::Trying { tries }, turn);

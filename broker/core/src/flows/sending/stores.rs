@@ -54,7 +54,7 @@ impl Broker {
 
     fn open_engine(&mut self, spec: &ProviderSpec, turn: &mut Turn) -> EngineId {
         let id = EngineId(self.number());
-        let mut lane = || self.lanes.open(ProviderType::Store, &spec.name);
+        let mut lane = || self.providers.open(ProviderType::Store, &spec.name);
         let (write, read) = (lane(), lane());
         turn.emit(Effect::OpenLane(Box::new(LaneSpec {
             lane: write,

@@ -23,7 +23,7 @@ use crate::peers::quota::Quota;
 use crate::providers::ask::Ask;
 use crate::providers::calls::Caller;
 use crate::providers::lanes::Urgency;
-use crate::sessions::grants::{Expiry, Grant, Issued, MAX_GRANTS, OBJECT, Reference, VALID, sum};
+use crate::sessions::grants::{Expiry, Grant, MAX_GRANTS, OBJECT, Reference, VALID};
 use crate::sessions::object::Object;
 use crate::then::Reading;
 
@@ -36,7 +36,7 @@ impl Broker {
         pid: Option<u32>,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        if self.grants.held.contains_key(&id) {
+        if self.grants.reference(id).is_some() {
             let message = "what was granted cannot be granted on; ask its owner";
             return Err(Fault::new(Code::E_NO_ACCESS, message));
         }
@@ -62,15 +62,13 @@ impl Broker {
             return Err(Fault::new(Code::E_BUSY, message));
         }
         self.check_quota(process, Quota::Grants)?;
-        let key = sum(token);
-        if self.grants.tokens.contains_key(&key) {
+        if self.grants.knows(token) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
         }
         let expires = (turn.tick.boot + VALID, self.number());
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
-        self.grants.tokens.insert(key, Issued::Waiting(grant));
+        self.grants.issue(token, grant);
         self.processes.charge(process, Quota::Grants, 1);
-        self.grants.expiries.insert(expires, key);
         self.members.get_mut(&id).expect("looked at before").waiting_grants.insert(expires);
         self.timers.set_no_later(expires.0, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
@@ -79,13 +77,8 @@ impl Broker {
 
     /// Forgets the tokens that were not redeemed in time. A younger one is not looked at.
     pub(crate) fn expire_grants(&mut self, turn: &Turn) {
-        while let Some(first) = self.grants.expiries.first_entry()
-            && first.key().0 <= turn.tick.boot
-        {
-            let (expires, token) = first.remove_entry();
-            if let Some(Issued::Waiting(grant)) = self.grants.tokens.remove(&token)
-                && let Some(granter) = self.members.get_mut(&grant.granter)
-            {
+        while let Some(Grant { granter, expires, .. }) = self.grants.expire(turn.tick.boot) {
+            if let Some(granter) = self.members.get_mut(&granter) {
                 granter.waiting_grants.remove(&expires);
                 self.processes.pay_back(granter.process, Quota::Grants, 1);
             }
@@ -95,21 +88,19 @@ impl Broker {
 
     /// The timer is that of the token that expires next.
     fn await_expiry(&mut self) {
-        match self.grants.expiries.first_key_value() {
-            Some(((at, _), _)) => self.timers.set(*at, Timer::Grants),
+        match self.grants.next_expiry() {
+            Some(at) => self.timers.set(at, Timer::Grants),
             None => self.timers.clear(Timer::Grants),
         }
     }
 
-    /// A token of this granter is redeemed or revoked, and does not expire any more.
-    fn waits_no_more(&mut self, granter: MemberId, expires: Expiry) {
+    /// A token of this granter is redeemed or revoked, and does not expire any more. Perhaps it was the next to expire.
+    fn waits_no_more(&mut self, granter: MemberId, expires: Expiry, was_next: bool) {
         if let Some(granter) = self.members.get_mut(&granter) {
             granter.waiting_grants.remove(&expires);
             self.processes.pay_back(granter.process, Quota::Grants, 1);
         }
-        let next = self.grants.expiries.first_key_value().map(|(first, _)| *first);
-        self.grants.expiries.remove(&expires);
-        if next == Some(expires) {
+        if was_next {
             self.await_expiry();
         }
     }
@@ -122,18 +113,14 @@ impl Broker {
     ) -> Result<(), Fault> {
         let connection = self.connections.get(&asker.connection).expect("who asks is connected");
         let process = connection.process;
-        let key = sum(token);
         let state = self.processes.get(process).expect("it is connected");
         let (uid, pid) = (state.uid, state.peer.pid);
         self.check_quota(process, Quota::Objects)?;
-        let fits = |issued: &&Issued| match issued {
-            Issued::Waiting(g) => {
-                let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
-                meant && g.expires.0 > turn.tick.boot
-            }
-            Issued::Held(_) => false,
+        let fits = |g: &&Grant| {
+            let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
+            meant && g.expires.0 > turn.tick.boot
         };
-        let Some(Issued::Waiting(grant)) = self.grants.tokens.get(&key).filter(fits) else {
+        let Some(grant) = self.grants.waiting_for(token).filter(fits) else {
             let message =
                 "no such token: it was used, revoked, is too old, or is meant for another process";
             let why = Fault::new(Code::E_NOT_FOUND, message);
@@ -144,19 +131,19 @@ impl Broker {
         let member = MemberId(self.number());
         let owner = self.members.get_mut(&granter).expect("grants end with their granter");
         owner.references.insert(member);
-        let reference = Reference {
-            token: key,
+        let (owner, session) = (owner.process, owner.session);
+        let reference = |token| Reference {
+            token,
             granter,
-            owner: owner.process,
-            session: owner.session,
+            owner,
+            session,
             connection: asker.connection,
             process,
             store,
             granted,
         };
-        self.grants.tokens.insert(key, Issued::Held(member));
-        self.grants.held.insert(member, reference);
-        self.waits_no_more(granter, expires);
+        let was_next = self.grants.redeem(token, (member, expires), reference);
+        self.waits_no_more(granter, expires, was_next);
         self.processes.charge(process, Quota::Objects, 1);
         let connection = self.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
@@ -173,25 +160,20 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         self.member(asker, id)?;
-        let key = sum(token);
-        match self.grants.tokens.get(&key) {
-            Some(Issued::Waiting(grant)) if grant.granter == id => {
-                let expires = grant.expires;
-                self.answer(asker, Ok(Reply::Done), turn);
-                self.grants.tokens.remove(&key);
-                self.waits_no_more(id, expires);
-            }
-            Some(Issued::Held(held)) if self.grants.held[held].granter == id => {
-                let held = *held;
-                self.answer(asker, Ok(Reply::Done), turn);
-                self.disconnect(held, turn);
-            }
-            _ => {
-                let message =
-                    "this session has granted nothing by this token, or it is over already";
-                return Err(Fault::new(Code::E_NOT_FOUND, message));
-            }
+        let own = |grant: &&Grant| grant.granter == id;
+        if let Some(expires) = self.grants.waiting_for(token).filter(own).map(|g| g.expires) {
+            self.answer(asker, Ok(Reply::Done), turn);
+            let was_next = self.grants.withdraw(expires);
+            self.waits_no_more(id, expires, was_next);
+            return Ok(());
         }
+        let held = self.grants.held_by_token(token).filter(|(_, held)| held.granter == id);
+        let Some((held, _)) = held else {
+            let message = "this session has granted nothing by this token, or it is over already";
+            return Err(Fault::new(Code::E_NOT_FOUND, message));
+        };
+        self.answer(asker, Ok(Reply::Done), turn);
+        self.disconnect(held, turn);
         Ok(())
     }
 
@@ -203,7 +185,7 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<bool, Fault> {
         let Some(id) = request.member() else { return Ok(false) };
-        if self.grants.held.get(&id).is_some_and(|r| r.connection == asker.connection) {
+        if self.grants.reference(id).is_some_and(|r| r.connection == asker.connection) {
             self.serve_reference(asker, id, request, turn)?;
             return Ok(true);
         }
@@ -223,7 +205,7 @@ impl Broker {
         request: &Request,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let reference = &self.grants.held[&id];
+        let reference = self.grants.reference(id).expect("looked at just before");
         let engine = self.sessions.get(&reference.session).and_then(|s| s.engine(reference.store));
         let read = engine.and_then(|e| self.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
             Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
@@ -261,8 +243,7 @@ impl Broker {
 
     /// A reference is not held any more.
     fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
-        let reference = self.grants.held.remove(&id)?;
-        self.grants.tokens.remove(&reference.token);
+        let reference = self.grants.let_go(id)?;
         self.processes.pay_back(reference.process, Quota::Objects, 1);
         if let Some(connection) = self.connections.get_mut(&reference.connection) {
             connection.references.remove(&id);
@@ -301,9 +282,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         for expires in waiting {
-            if let Some(token) = self.grants.expiries.remove(expires) {
-                self.grants.tokens.remove(&token);
-            }
+            self.grants.withdraw(*expires);
         }
         if !waiting.is_empty() {
             self.await_expiry();
@@ -323,7 +302,7 @@ impl Broker {
     /// The references to objects of this member.
     fn held_of(&self, granter: MemberId) -> impl Iterator<Item = &Reference> {
         let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
-        references.filter_map(|id| self.grants.held.get(id))
+        references.filter_map(|id| self.grants.reference(*id))
     }
 
     /// Other processes that hold objects of this member, each once.
@@ -334,7 +313,7 @@ impl Broker {
 
     /// The process that holds a reference.
     pub(crate) fn holder(&self, reference: MemberId) -> Option<ProcessId> {
-        self.grants.held.get(&reference).map(|r| r.process)
+        self.grants.reference(reference).map(|r| r.process)
     }
 
     /// Who holds objects of this member.
@@ -373,7 +352,7 @@ impl Broker {
         let references = self.members.get(&granter).map(|member| &member.references);
         let behind = (std::ops::Bound::Excluded(reference), std::ops::Bound::Unbounded);
         let behind = references.into_iter().flat_map(move |all| all.range(behind));
-        let held = behind.filter_map(|id| Some((*id, self.grants.held.get(id)?)));
+        let held = behind.filter_map(|id| Some((*id, self.grants.reference(*id)?)));
         held.map(move |(id, r)| {
             let holder = self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone());
             (id, ReferenceStatus { granter: r.granter, holder, granted: r.granted })

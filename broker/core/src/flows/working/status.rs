@@ -51,7 +51,7 @@ impl Broker {
             return Err(Fault::new(Code::E_NOT_FOUND, message));
         };
         let provider = &session.providers[place];
-        if provider.kind == ProviderType::Transport && self.lanes.is_open(provider.lane) {
+        if provider.kind == ProviderType::Transport && self.providers.is_open(provider.lane) {
             let (lane, session) = (provider.lane, session.id);
             if provider.validating {
                 let message = format!("somebody finds out just now whether {name} works");

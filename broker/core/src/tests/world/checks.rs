@@ -137,7 +137,7 @@ impl World {
     /// What no event may leave behind.
     pub(super) fn check_state(&self) {
         let broker = &self.broker;
-        if broker.calls.len() < 64 {
+        if broker.providers.calls().count() < 64 {
             broker.check_calls();
         }
         broker.engines.check();

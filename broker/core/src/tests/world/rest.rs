@@ -168,7 +168,7 @@ impl World {
         let queued = self.stores.values().map(|s| s.submissions.len()).sum::<usize>();
         let many = broker.members.len() + broker.processes.iter().count() + queued;
         let many = many + broker.grants.waiting().count() > FEW;
-        if under_way || many || self.stopped > 0 || !broker.calls.is_empty() {
+        if under_way || many || self.stopped > 0 || broker.providers.awaits() {
             return;
         }
         broker.check_at_rest();
