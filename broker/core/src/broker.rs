@@ -1,35 +1,26 @@
 //! The one owner of all state, and the one function that changes it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sundown_protocol::reply::SessionStatus;
 use sundown_protocol::request::Folder;
-use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
+use sundown_protocol::{Code, Fault};
 
-use crate::flows::leaving::ends::Kept;
 use crate::flows::leaving::stop::Stopping;
 use crate::flows::leaving::sweeps::Sweeps;
-use crate::ground::event::{ConnectionId, Effect, Errand, Event, ProcessKey, Tick, Turn};
-use crate::ground::numbers::NumberMap;
+use crate::ground::event::{Effect, Errand, Event, ProcessKey, Tick, Turn};
 use crate::ground::provider::ProviderError;
 use crate::ground::settings::Settings;
 use crate::ground::timers::{Timer, Timers};
-use crate::peers::connection::{Asker, Connection};
-use crate::peers::process::Processes;
+use crate::peers::Peers;
 use crate::peers::waiting::SessionKey;
 use crate::providers::Providers;
 use crate::providers::calls::{Called, Lost};
-use crate::queue::engine::ClosedStore;
-use crate::queue::engines::Engines;
-use crate::queue::flight::Flight;
-use crate::queue::giving_up::GivingUp;
-use crate::sessions::grants::Grants;
-use crate::sessions::member::Member;
+use crate::queue::Queues;
+use crate::sessions::Sessions;
+use crate::sessions::end::Kept;
 #[cfg(test)]
 use crate::sessions::session::SessionState;
-use crate::sessions::sessions::Sessions;
 use crate::then::Then;
 
 /// By how much the wall clock must go back at once to have been set, in milliseconds. Less delays nothing that matters.
@@ -51,31 +42,15 @@ const SET_BACK: u64 = 1_000;
 #[cfg_attr(test, derive(Clone))]
 pub struct Broker {
     pub(crate) settings: Settings,
-    pub(crate) connections: NumberMap<ConnectionId, Connection>,
-    pub(crate) processes: Processes,
-    pub(crate) sessions: Sessions,
-    pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
-    /// Shared sessions that were ended, as long as a member may come back to one.
-    pub(crate) ends: BTreeMap<SessionTag, Kept>,
-    pub(crate) members: NumberMap<MemberId, Member>,
-    pub(crate) engines: Engines,
-    /// What is in the queues of stores that are not open.
-    pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
-    pub(crate) flights: NumberMap<u64, Flight>,
-    pub(crate) providers: Providers<Then>,
     pub(crate) timers: Timers,
-    /// Submissions that became final since the start, by state.
-    pub(crate) finals: [u64; 9],
-    /// Members that left since the start, by reason.
-    pub(crate) departures: [u64; 5],
-    pub(crate) stopping: Option<Stopping>,
+    pub(crate) peers: Peers,
+    pub(crate) providers: Providers<Then>,
+    pub(crate) queues: Queues,
+    pub(crate) sessions: Sessions,
+    /// Steps of fast shutdowns that are under way.
     pub(crate) sweeps: Sweeps,
-    pub(crate) grants: Grants,
-    /// Profiles that go when nobody uses them any more, and who waits for that.
-    pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
-    pub(crate) giving_up: GivingUp,
-    /// Sessions that could not start, by profile and user, as `status` shows them until one can.
-    pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
+    /// How far the broker's own end is.
+    pub(crate) stopping: Option<Stopping>,
     /// As of the last event.
     clocks: Option<Clocks>,
     made: u64,
@@ -94,25 +69,13 @@ impl Broker {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            connections: NumberMap::default(),
-            processes: Processes::default(),
-            sessions: Sessions::default(),
-            joinable: BTreeMap::new(),
-            ends: BTreeMap::new(),
-            members: NumberMap::default(),
-            engines: Engines::default(),
-            closed: BTreeMap::new(),
-            flights: NumberMap::default(),
-            providers: Providers::default(),
             timers: Timers::default(),
-            finals: [0; 9],
-            departures: [0; 5],
-            stopping: None,
+            peers: Peers::default(),
+            providers: Providers::default(),
+            queues: Queues::default(),
+            sessions: Sessions::default(),
             sweeps: Sweeps::default(),
-            grants: Grants::default(),
-            doomed: BTreeMap::new(),
-            giving_up: GivingUp::default(),
-            failed: BTreeMap::new(),
+            stopping: None,
             clocks: None,
             made: 0,
         }
@@ -120,7 +83,7 @@ impl Broker {
 
     /// Whether something of a process that has left is still on its way into a store, and held in memory until then.
     pub fn has_left_behind(&self) -> bool {
-        self.processes.accounts.has_left_behind()
+        self.peers.processes.accounts.has_left_behind()
     }
 
     /// Whether providers are to answer something, so that [`Event::Look`] is of use.
@@ -133,7 +96,7 @@ impl Broker {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
         self.look_at_clock(tick);
-        self.giving_up.note_begin(tick.boot);
+        self.queues.giving_up.note_begin(tick.boot);
         match event {
             Event::Connected { connection, identity } => self.connected(connection, identity, turn),
             Event::Request { connection, asked, bytes } => {
@@ -141,7 +104,7 @@ impl Broker {
             }
             Event::Disconnected { connection } => self.disconnected(connection, turn),
             Event::ProcessEnded { process } => {
-                let held = self.processes.find(&process).map(|p| p.connections.clone());
+                let held = self.peers.processes.find(&process).map(|p| p.connections.clone());
                 for connection in held.unwrap_or_default() {
                     let why = Fault::new(Code::E_NOT_FOUND, "the process has ended");
                     self.hang_up(connection, why, turn);
@@ -178,13 +141,13 @@ impl Broker {
 
     /// A process is no more, and nothing is kept of it.
     fn process_ended(&mut self, key: &ProcessKey) {
-        if let Some((id, process)) = self.processes.end(key) {
+        if let Some((id, process)) = self.peers.processes.end(key) {
             self.timers.clear(Timer::TearDown(id));
             for held in &process.held {
-                self.processes.pay_left_behind(held.asker());
+                self.peers.processes.pay_left_behind(held.asker());
             }
             for session in process.told() {
-                if let Some(session) = self.sessions.get_mut(session) {
+                if let Some(session) = self.sessions.all.get_mut(session) {
                     session.kept_by.remove(&id);
                 }
             }
@@ -204,14 +167,14 @@ impl Broker {
         if let Ok(back) = u64::try_from(before - ahead)
             && back >= SET_BACK
         {
-            self.engines.each_mut().for_each(|engine| engine.clock_was_set_back(back));
+            self.queues.engines.each_mut().for_each(|engine| engine.clock_was_set_back(back));
         }
     }
 
     /// Brings the state back to normal, so that the next event starts from a known one.
     fn tidy(&mut self, turn: &mut Turn) {
         turn.errand = Errand::default();
-        if self.processes.some_are_gone() {
+        if self.peers.processes.some_are_gone() {
             self.drop_sweeps(turn);
         }
         loop {
@@ -277,31 +240,23 @@ impl Broker {
     #[cfg(test)]
     pub(crate) fn check_at_rest(&self) {
         let Self {
-            connections,
-            processes,
-            sessions,
-            joinable,
-            ends,
-            members,
-            engines,
-            closed,
-            flights,
-            providers,
             timers,
-            stopping,
+            peers,
+            providers,
+            queues,
+            sessions,
             sweeps,
-            grants,
-            doomed,
-            giving_up,
+            stopping,
             // What the broker was told, and what counts up in its life.
             settings: _,
-            finals: _,
-            departures: _,
             clocks: _,
             made: _,
-            // Until a session of that profile can start, or the profile is gone.
-            failed: _,
         } = self;
+        let Peers { connections, processes } = peers;
+        let Queues { engines, closed, flights, giving_up, finals: _ } = queues;
+        let Sessions { all, joinable, members, grants, ends, doomed, .. } = sessions;
+        // A session that could not start is shown until one of that profile can, or the profile is gone.
+        let Sessions { failed: _, departures: _, .. } = sessions;
         assert!(flights.is_empty() && sweeps.is_empty());
         let is_open = |store| engines.values().any(|e| e.uid == Some(store));
         providers.left_behind.check_at_rest(is_open);
@@ -309,7 +264,7 @@ impl Broker {
         for connection in connections.values() {
             connection.check_at_rest(self);
         }
-        for session in sessions.values() {
+        for session in all.values() {
             session.check_at_rest(self);
         }
         for member in members.values() {
@@ -319,16 +274,16 @@ impl Broker {
             engine.check_at_rest(self);
         }
         grants.check_at_rest(self);
-        let may_be_joined = sessions.values().filter(|s| s.is_joinable());
+        let may_be_joined = all.values().filter(|s| s.is_joinable());
         assert_eq!(joinable.len(), may_be_joined.count(), "{joinable:?}");
         let open = |path: &PathBuf| engines.at(path).is_some_and(|e| engines[&e].uid.is_some());
         assert!(!closed.keys().any(open), "a store that is open counts as closed: {closed:?}");
-        let views = sessions.values().flat_map(|s| &s.providers).filter(|p| p.engine.is_none());
+        let views = all.values().flat_map(|s| &s.providers).filter(|p| p.engine.is_none());
         let views = views.map(|p| p.lane).filter(|lane| providers.is_open(*lane));
         let used = engines.values().flat_map(|e| [e.write, e.read]).chain(views).collect();
         providers.check_at_rest(&used);
         for (profile, waiting) in doomed {
-            let used = sessions.values().any(|s| s.key.profile == *profile);
+            let used = all.values().any(|s| s.key.profile == *profile);
             assert!(used && waiting.is_empty(), "profile {profile:?} can go");
         }
         timers.check(|timer| self.is_wanted(timer));
@@ -342,20 +297,22 @@ impl Broker {
     /// Whether something may still happen where nothing is under way.
     #[cfg(test)]
     fn is_wanted(&self, timer: Timer) -> bool {
-        let state = |id| self.sessions.get(&id).map(|s| &s.state);
+        let state = |id| self.sessions.all.get(&id).map(|s| &s.state);
         match timer {
             Timer::Grace(id) => {
                 matches!(state(id), Some(SessionState::Ending { deadline: Some(_), .. }))
             }
             Timer::Linger(id) => state(id) == Some(&SessionState::Memberless),
-            Timer::Due(engine) => self.engines.contains_key(&engine),
-            Timer::Idle(engine) => self.engines.get(&engine).is_some_and(|e| e.sessions.is_empty()),
-            Timer::GiveUp => self.giving_up.waits(),
-            Timer::Reach(id, place) => {
-                self.sessions.get(&id).is_some_and(|s| s.providers[place].reach.waits())
+            Timer::Due(engine) => self.queues.engines.contains_key(&engine),
+            Timer::Idle(engine) => {
+                self.queues.engines.get(&engine).is_some_and(|e| e.sessions.is_empty())
             }
-            Timer::Grants => self.grants.waiting().next().is_some(),
-            Timer::End(tag) => self.ends.get(&tag).is_some_and(Kept::is_closed),
+            Timer::GiveUp => self.queues.giving_up.waits(),
+            Timer::Reach(id, place) => {
+                self.sessions.all.get(&id).is_some_and(|s| s.providers[place].reach.waits())
+            }
+            Timer::Grants => self.sessions.grants.waiting().next().is_some(),
+            Timer::End(tag) => self.sessions.ends.get(&tag).is_some_and(Kept::is_closed),
             Timer::Stop => self.stopping.is_some(),
             // They are of something that is under way.
             Timer::Leaving(_)
@@ -370,35 +327,27 @@ impl Broker {
     #[cfg(test)]
     pub(crate) fn check_as_at_the_start(&self) {
         let Self {
-            connections,
-            processes,
-            sessions,
-            joinable,
-            ends,
-            members,
-            engines,
-            flights,
-            providers,
             timers,
+            peers,
+            providers,
+            queues,
+            sessions,
             sweeps,
-            grants,
-            doomed,
-            // What `status` shows of queues and of sessions that could not start.
-            closed: _,
-            failed: _,
-            // When what waits is given up, by profile (design §3.18).
-            giving_up: _,
             // What the broker was told, what counts up in its life, and whether that is about to end.
             settings: _,
-            finals: _,
-            departures: _,
             clocks: _,
             made: _,
             stopping: _,
         } = self;
+        let Peers { connections, processes } = peers;
+        // What `status` shows of queues; and when what waits is given up, by profile (design §3.18).
+        let Queues { engines, flights, closed: _, giving_up: _, finals: _ } = queues;
+        // What `status` shows of sessions that could not start.
+        let Sessions { all, joinable, members, grants, ends, doomed, failed: _, departures: _ } =
+            sessions;
         assert!(connections.is_empty(), "connections are left: {connections:?}");
         assert!(processes.are_gone(), "processes are left: {processes:?}");
-        assert!(sessions.is_empty(), "sessions are left: {sessions:?}");
+        assert!(all.is_empty(), "sessions are left: {all:?}");
         assert!(joinable.is_empty(), "joinable sessions are left: {joinable:?}");
         // For two minutes: a client may come back to one (SEED-4).
         assert!(ends.values().all(Kept::is_closed), "sessions that ended are left: {ends:?}");

@@ -48,8 +48,8 @@ impl Broker {
 
     /// A request that waited for the outcome of a Do is carried out, refused, or waits for another Do.
     pub(crate) fn serve(&mut self, asker: Asker, request: Box<Request>, turn: &mut Turn) {
-        if !self.connections.contains_key(&asker.connection) {
-            return self.processes.pay_left_behind(asker);
+        if !self.peers.connections.contains_key(&asker.connection) {
+            return self.peers.processes.pay_left_behind(asker);
         }
         match self.departure(asker.process) {
             Departure::Doing if !self.is_hosts_do(asker, &request) => {
@@ -64,7 +64,7 @@ impl Broker {
         let watches =
             matches!(request, Request::Status | Request::StatusPage { .. } | Request::Broker);
         let about = request.member();
-        let own = about.and_then(|id| self.members.get(&id));
+        let own = about.and_then(|id| self.sessions.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
         let piece = self.piece_of(asker, &request);
         // A copy of the library keeps that the process was shut down, so that the next broker knows.
@@ -103,14 +103,15 @@ impl Broker {
     /// The upload that a request is a piece of, if it is of a member of the asker's connection.
     fn piece_of(&self, asker: Asker, request: &Request) -> Option<(MemberId, UploadId)> {
         let Request::Upload { member, upload, .. } = request else { return None };
-        let own = self.members.get(member).is_some_and(|m| m.connection == asker.connection);
+        let own =
+            self.sessions.members.get(member).is_some_and(|m| m.connection == asker.connection);
         own.then_some((*member, *upload))
     }
 
     /// Whether this is a handle that another process has now. Of what is gone nobody knows whose it was.
     fn is_of_another_process(&self, asker: Asker, id: MemberId) -> bool {
-        let own = self.connections.get(&asker.connection).map(|c| c.process);
-        let owner = self.members.get(&id).map(|m| m.process).or_else(|| self.holder(id));
+        let own = self.peers.connections.get(&asker.connection).map(|c| c.process);
+        let owner = self.sessions.members.get(&id).map(|m| m.process).or_else(|| self.holder(id));
         owner.is_some() && owner != own
     }
 
@@ -206,13 +207,14 @@ impl Broker {
 
     /// The member, if it is one of this connection's; else the code its handles answer (design §3.12).
     pub(crate) fn member(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
-        let member = self.members.get(&id).filter(|m| m.connection == asker.connection);
-        member.ok_or_else(|| why_gone(self.connections.get(&asker.connection), id))
+        let member = self.sessions.members.get(&id).filter(|m| m.connection == asker.connection);
+        member.ok_or_else(|| why_gone(self.peers.connections.get(&asker.connection), id))
     }
 
     pub(crate) fn member_mut(&mut self, asker: Asker, id: MemberId) -> Result<&mut Member, Fault> {
-        let member = self.members.get_mut(&id).filter(|m| m.connection == asker.connection);
-        member.ok_or_else(|| why_gone(self.connections.get(&asker.connection), id))
+        let member =
+            self.sessions.members.get_mut(&id).filter(|m| m.connection == asker.connection);
+        member.ok_or_else(|| why_gone(self.peers.connections.get(&asker.connection), id))
     }
 
     /// The same member, if it may begin something new.
@@ -227,7 +229,7 @@ impl Broker {
 
     /// A member's session.
     pub(crate) fn session_of(&self, member: &Member) -> &Session {
-        self.sessions.get(&member.session).expect("a member's session outlives it")
+        self.sessions.all.get(&member.session).expect("a member's session outlives it")
     }
 
     /// The engine behind a store of a member's session.
@@ -245,7 +247,7 @@ impl Broker {
         uid: u32,
     ) -> Result<(u16, EngineId), Fault> {
         let mut engines = self.session_of(member).engines();
-        let held = |e: &EngineId| self.engines.get(e).is_some_and(|e| e.uid == Some(uid));
+        let held = |e: &EngineId| self.queues.engines.get(e).is_some_and(|e| e.uid == Some(uid));
         engines.find(|(_, engine)| held(engine)).ok_or_else(|| {
             Fault::new(Code::E_UNKNOWN_ENTRYID, "the entry is in none of this session's stores")
         })
@@ -271,7 +273,7 @@ impl Broker {
 
     /// What a user may do in a profile that is in use.
     pub(crate) fn right_in(&self, uid: u32, profile: &str) -> Right {
-        let mut used = self.sessions.of_profile(profile);
+        let mut used = self.sessions.all.of_profile(profile);
         let access = used.find_map(|s| s.profile.as_ref()).map(|p| &p.access[..]);
         self.right(uid, access.unwrap_or_default())
     }
@@ -283,7 +285,7 @@ impl Broker {
 
     /// The user and process id behind a request.
     pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::peers::process::Process> {
-        self.processes.get(self.connections.get(&asker.connection)?.process)
+        self.peers.processes.get(self.peers.connections.get(&asker.connection)?.process)
     }
 }
 

@@ -263,7 +263,7 @@ impl Broker {
             Then::Appended(after) => self.appended(after, typed(result), turn),
             Then::Submitted(mut in_flight) => {
                 if let Some(charge) = in_flight.charge.take() {
-                    self.processes.accounts.give_back(*charge);
+                    self.peers.processes.accounts.give_back(*charge);
                 }
                 self.submitted(&in_flight, typed(result), turn);
             }
@@ -364,11 +364,11 @@ impl Broker {
     ) {
         match after {
             AfterSave::Saved { asker, member, object, engine, record, charge } => {
-                self.processes.accounts.give_back(charge);
+                self.peers.processes.accounts.give_back(charge);
                 self.saved(asker, (member, object), (engine, record), result, turn);
             }
             AfterSave::Recovered { engine, process, record, charge } => {
-                self.processes.accounts.give_back(charge);
+                self.peers.processes.accounts.give_back(charge);
                 match result {
                     Ok(saved) => self.recovered(engine, &saved, turn),
                     Err(why) => {
@@ -376,13 +376,13 @@ impl Broker {
                         self.note_lost(process, [Failed { entry, why }]);
                     }
                 }
-                if let Some(process) = self.processes.get_mut(process) {
+                if let Some(process) = self.peers.processes.get_mut(process) {
                     process.recovering -= 1;
                 }
                 self.written_of(process, turn);
             }
             AfterSave::Kept { sweep, session, member, object, engine, charge } => {
-                self.processes.accounts.give_back(charge);
+                self.peers.processes.accounts.give_back(charge);
                 self.kept((sweep, engine), (session, member, object), result, turn);
             }
         }

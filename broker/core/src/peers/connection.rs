@@ -167,9 +167,9 @@ impl Connection {
             told_tickets: _,
             granted: _,
         } = self;
-        assert!(broker.processes.get(*process).is_some(), "a connection of no process");
-        assert!(members.iter().all(|m| broker.members.contains_key(m)), "{members:?}");
-        assert!(references.iter().all(|r| broker.grants.holds(*r)), "{references:?}");
+        assert!(broker.peers.processes.get(*process).is_some(), "a connection of no process");
+        assert!(members.iter().all(|m| broker.sessions.members.contains_key(m)), "{members:?}");
+        assert!(references.iter().all(|r| broker.sessions.grants.holds(*r)), "{references:?}");
         assert!(leaving.is_empty(), "a logoff waits: {leaving:?}");
         assert!(lost.order.len() <= REMEMBERED && gone.order.len() <= REMEMBERED);
         assert_eq!((lost.order.len(), gone.order.len()), (lost.known.len(), gone.known.len()));

@@ -153,7 +153,8 @@ impl Process {
             account: _,
         } = self;
         assert_eq!(*sweeps, broker.sweeps.of_process(id).len());
-        let known = |c: &ConnectionId| broker.connections.get(c).is_some_and(|c| c.process == id);
+        let known =
+            |c: &ConnectionId| broker.peers.connections.get(c).is_some_and(|c| c.process == id);
         assert!(connections.iter().all(known), "{connections:?} of {id:?}");
         assert!(
             !connections.is_empty() || self.is_marked(),
@@ -161,7 +162,8 @@ impl Process {
         );
         assert_eq!((*unwritten, *recovering), (0, 0), "writes of {id:?} were answered");
         assert!(refusing.is_empty() || *verdict == Some(false), "{refusing:?}");
-        let keeps = |s: &SessionId| broker.sessions.get(s).is_some_and(|s| s.kept_by.contains(&id));
+        let keeps =
+            |s: &SessionId| broker.sessions.all.get(s).is_some_and(|s| s.kept_by.contains(&id));
         assert!(told.iter().all(keeps), "{id:?} keeps sessions that have ended: {told:?}");
         assert_ne!(*departure, Departure::Doing, "no Do is under way");
         assert!(held.is_empty(), "what was held by a Do of {id:?}: {held:?}");

@@ -1,4 +1,9 @@
-//! TODO
+//! An open store: one engine, whatever the number of sessions, and what is known of its outgoing queue.
+//!
+//! The queue itself is in the store. Known here is what is due first: `entries`, in order of due time in `ready` or, while
+//! their transport has no room, in `full`. What is not known is behind the `horizon`, and is read when there is room
+//! again. Entries that no present session can send are parked: forgotten here until a session comes that can. Of those whose
+//! transport cannot be reached a few are known, and the others are forgotten until it can.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -10,17 +15,19 @@ use sundown_protocol::{MemberId, SessionId};
 #[cfg(test)]
 use crate::broker::Broker;
 use crate::ground::event::{EngineId, LaneId};
-use crate::ground::provider::{Recipient, Submission};
+use crate::ground::provider::{Recipient, StoreFacts, Submission};
+#[cfg(test)]
 use crate::ground::timers::Timer;
+use crate::providers::ask::Due;
 use crate::providers::view::{Stance, Trouble};
 
 /// When the oldest message of a store's queue was submitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Oldest {
     /// What the store said last.
-    pub(crate) submitted: Option<u64>,
+    submitted: Option<u64>,
     /// Whether it is being asked.
-    pub(crate) asked: bool,
+    asked: bool,
 }
 
 #[cfg(test)]
@@ -30,28 +37,14 @@ impl Oldest {
     }
 }
 
-impl crate::queue::engine::Engine {
-    /// Whether anything is in its queue.
-    pub(crate) fn waits(&self) -> bool {
-        self.counts.iter().any(|count| *count > 0)
-    }
-
-    pub(crate) fn can_be_asked(&self) -> bool {
-        self.uid.is_some() && self.waits() && !self.oldest.asked
-    }
-}
-
 /// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
-pub(crate) const KNOWN: usize = 4_096;
+const KNOWN: usize = 4_096;
 
 /// Submissions asked for at once.
-pub(crate) const PAGE: u32 = 512;
+const PAGE: u32 = 512;
 
 /// How long a store is left alone in which something could not be written or read.
-pub(crate) const REST: Duration = Duration::from_secs(5);
-
-/// How long a store stays open that nobody uses: opening one costs more than keeping it.
-pub(crate) const IDLE: Duration = Duration::from_secs(10);
+const REST: Duration = Duration::from_secs(5);
 
 /// The place of an entry in the schedule: due time, order, record.
 pub(crate) type Key = (u64, u64, u128);
@@ -63,7 +56,7 @@ pub(crate) struct Engine {
     pub(crate) id: EngineId,
     /// A small number that no other open store has: the place in a list of all queues, whichever stores come and go meanwhile.
     pub(crate) slot: u64,
-    pub(crate) path: PathBuf,
+    path: PathBuf,
     pub(crate) write: LaneId,
     pub(crate) read: LaneId,
     /// The store's number, once it is open.
@@ -73,7 +66,7 @@ pub(crate) struct Engine {
     /// late; until then a count may be one too low, even below zero.
     pub(crate) counts: [i64; 9],
     /// Durable submissions of members without mail that are not final; late like the counts.
-    pub(crate) no_mail: i64,
+    no_mail: i64,
     /// Submissions handed to the store and not answered.
     pub(crate) accepted: u64,
     pub(crate) entries: HashMap<u128, Entry>,
@@ -83,10 +76,10 @@ pub(crate) struct Engine {
     pub(crate) full: BTreeMap<(SessionId, usize), Line>,
     /// Entries that are not known are behind this due time and order; `None` when all are known.
     pub(crate) horizon: Option<(u64, u64)>,
-    pub(crate) loading: Loading,
+    loading: Loading,
     /// Entries that changed while the schedule is being read: what is read of them may be older.
-    pub(crate) changed: HashSet<u128>,
-    pub(crate) oldest: Oldest,
+    changed: HashSet<u128>,
+    oldest: Oldest,
     /// Entries that no present session can send.
     pub(crate) parked: u64,
     /// Who submitted what is not final; several, if a key was repeated.
@@ -104,16 +97,16 @@ pub(crate) struct Engine {
     /// The store object's first answer to `QueryFastShutdown`, for its life and every session that uses it (SEED-17).
     pub(crate) stance: Option<Stance>,
     /// Until when it is left alone.
-    pub(crate) rests_until: Option<Duration>,
+    rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
     pub(crate) stirred: bool,
     /// For which due time the timer is set.
     pub(crate) alarm: Option<u64>,
-    pub(crate) state: EngineState,
+    state: EngineState,
     /// Set once its files are known to be lost.
     pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
-    pub(crate) own: OwnLogon,
+    own: OwnLogon,
 }
 
 /// What was in the queue of a store when it was closed. Nothing changes it until it is opened again.
@@ -214,7 +207,7 @@ impl Entry {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loading {
+enum Loading {
     No,
     Yes,
     /// It is to be read from the beginning: what comes now does not count.
@@ -222,13 +215,13 @@ pub(crate) enum Loading {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EngineState {
+enum EngineState {
     Open,
     Closing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OwnLogon {
+enum OwnLogon {
     Asked,
     Yes,
     Failed,
@@ -237,6 +230,232 @@ pub(crate) enum OwnLogon {
 impl Engine {
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.path
+    }
+
+    /// A store that is being opened, with the lanes of its writer and its reader.
+    pub(crate) fn new(
+        id: EngineId,
+        slot: u64,
+        path: PathBuf,
+        (write, read): (LaneId, LaneId),
+    ) -> Self {
+        Self {
+            id,
+            slot,
+            path,
+            write,
+            read,
+            uid: None,
+            sessions: BTreeSet::new(),
+            counts: [0; 9],
+            no_mail: 0,
+            accepted: 0,
+            entries: HashMap::new(),
+            ready: BTreeSet::new(),
+            full: BTreeMap::new(),
+            horizon: Some((0, 0)),
+            loading: Loading::No,
+            changed: HashSet::new(),
+            oldest: Oldest::default(),
+            parked: 0,
+            owners: HashMap::new(),
+            changing: HashSet::new(),
+            doubted: HashSet::new(),
+            newest: 0,
+            unrecorded: Vec::new(),
+            trouble: None,
+            stance: None,
+            rests_until: None,
+            stirred: false,
+            alarm: None,
+            state: EngineState::Open,
+            lost: None,
+            own: OwnLogon::Asked,
+        }
+    }
+
+    /// One more session uses it. Whether it was about to be closed: its own logon is to be made again then.
+    pub(crate) fn attach(&mut self, session: SessionId) -> bool {
+        self.sessions.insert(session);
+        std::mem::replace(&mut self.state, EngineState::Open) == EngineState::Closing
+    }
+
+    /// Its own logon is made.
+    pub(crate) fn log_on(&mut self) {
+        self.own = OwnLogon::Asked;
+    }
+
+    /// Its own logon was answered.
+    pub(crate) fn logged_on(&mut self, worked: bool) {
+        self.own = if worked { OwnLogon::Yes } else { OwnLogon::Failed };
+    }
+
+    /// Whether its own logon failed, so that it is not open for itself.
+    pub(crate) fn is_not_logged_on(&self) -> bool {
+        self.own == OwnLogon::Failed
+    }
+
+    /// The store is open. Whether that is news.
+    pub(crate) fn opened(&mut self, facts: StoreFacts) -> bool {
+        if self.uid.is_some() {
+            return false;
+        }
+        self.uid = Some(facts.uid);
+        self.counts = facts.queue.map(|count| count as i64);
+        self.no_mail = facts.no_mail as i64;
+        if let Some(damage) = facts.damage {
+            Trouble::note(&mut self.trouble, Trouble::Damage(damage));
+        }
+        self.stirred = true;
+        true
+    }
+
+    /// Begins to read what is due behind the horizon, if there is room for it: behind which place, and how many.
+    pub(crate) fn load(&mut self, now: Duration) -> Option<(Option<(u64, u64)>, u32)> {
+        let horizon = self.horizon.filter(|_| self.has_room() && self.uid.is_some())?;
+        if self.loading != Loading::No || self.rests(now) {
+            return None;
+        }
+        self.loading = Loading::Yes;
+        Some(((horizon != (0, 0)).then_some(horizon), PAGE))
+    }
+
+    /// A page of the schedule was read, or could not be: the submissions of it that are to be learned. `None` when it could not.
+    pub(crate) fn loaded(&mut self, page: Option<Due>) -> Option<Vec<Submission>> {
+        let stale = std::mem::replace(&mut self.loading, Loading::No) == Loading::Stale;
+        let changed = std::mem::take(&mut self.changed);
+        self.stirred = true;
+        let Due { mut submissions, more, damaged } = page?;
+        if stale {
+            return Some(Vec::new());
+        }
+        if damaged > 0 {
+            let what = "a message in its queue is damaged and is not sent; the log names it";
+            Trouble::note(&mut self.trouble, Trouble::Damage(what.into()));
+        }
+        let last = submissions.last().map(|last| (last.due, last.order));
+        self.horizon = last.filter(|_| more);
+        submissions.retain(|s| !changed.contains(&s.record));
+        Some(submissions)
+    }
+
+    /// It is left alone for a while, because something in it failed. Until when.
+    pub(crate) fn rest(&mut self, now: Duration) -> Duration {
+        let until = now + REST;
+        self.rests_until = Some(until);
+        until
+    }
+
+    /// A new submission is in the store. Whether its place in the schedule is to be learned.
+    pub(crate) fn enqueue(&mut self, submission: &Submission) -> bool {
+        self.counts[submission.state() as usize] += 1;
+        self.no_mail += i64::from(submission.no_mail);
+        self.newest = self.newest.max(submission.order);
+        if !self.doubted.is_empty() {
+            self.doubted.remove(&submission.record);
+        }
+        self.stirred = true;
+        let key = (submission.due, submission.order);
+        if self.entries.contains_key(&submission.record) {
+            // It was read from the queue before this answer came.
+            return false;
+        }
+        let many = self.entries.len() >= KNOWN;
+        if many && self.horizon.is_none() {
+            self.horizon = self.last_known().filter(|last| key > *last);
+        }
+        // While the schedule is read, this one may or may not be in what comes.
+        if self.loading == Loading::No && self.horizon.is_some_and(|horizon| key > horizon) {
+            return false;
+        }
+        if self.entries.len() >= 2 * KNOWN {
+            self.start_over();
+            return false;
+        }
+        true
+    }
+
+    /// Puts a submission into the schedule.
+    pub(crate) fn schedule(&mut self, submission: Submission) {
+        self.ready.insert((submission.due, submission.order, submission.record));
+        let shown = submission.state();
+        let (untold, changed) = (Vec::new(), Changed::none_of(&submission.recipients));
+        let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold, changed };
+        self.entries.insert(entry.submission.record, entry);
+        self.stirred = true;
+    }
+
+    /// Whether a session would have something to do if it stayed: to send, or to give up what is unknown for too long.
+    pub(crate) fn has_work(&self, in_flight: bool, now: u64) -> bool {
+        if self.is_lost() {
+            return false;
+        }
+        let known = self.horizon.is_none();
+        let to_send = self.pending() > 0 && !(known && self.entries.is_empty());
+        let unread = !known && self.counts[SubmissionState::Unknown as usize] > 0;
+        let overdue = self.ready.first().is_some_and(|(due, ..)| *due <= now);
+        in_flight || self.accepted > 0 || to_send || unread || overdue
+    }
+
+    /// A session is done with it. Whether it was the last: entries are known only to send them, and nobody does now.
+    pub(crate) fn detach(&mut self, session: SessionId) -> bool {
+        self.sessions.remove(&session);
+        let is_last = self.sessions.is_empty();
+        if is_last {
+            self.start_over();
+        }
+        is_last
+    }
+
+    /// Its own logoff is made, unless it is already.
+    pub(crate) fn close(&mut self) -> bool {
+        std::mem::replace(&mut self.state, EngineState::Closing) == EngineState::Open
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state == EngineState::Closing
+    }
+
+    /// It could not be closed, and stays open for a while. Until when.
+    pub(crate) fn stay_open(&mut self, now: Duration) -> Duration {
+        self.state = EngineState::Open;
+        now + REST
+    }
+
+    /// What is in its queue when it is closed; `None` where that is not known.
+    pub(crate) fn left(&self) -> Option<ClosedStore> {
+        let is_known = self.uid.is_some() && !self.is_lost();
+        is_known.then(|| ClosedStore {
+            queue: self.counts.map(|count| count.max(0) as u64),
+            waiting_for_mail: self.no_mail.max(0) as u64,
+        })
+    }
+
+    /// Whether anything is in its queue.
+    pub(crate) fn waits(&self) -> bool {
+        self.counts.iter().any(|count| *count > 0)
+    }
+
+    pub(crate) fn can_be_asked(&self) -> bool {
+        self.uid.is_some() && self.waits() && !self.oldest.asked
+    }
+
+    /// When the oldest message in its queue was submitted, as far as the store has said.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.oldest.submitted
+    }
+
+    /// The store is asked for the oldest message in its queue.
+    pub(crate) fn oldest_asked(&mut self) {
+        self.oldest.asked = true;
+    }
+
+    /// The store has answered that, or could not.
+    pub(crate) fn oldest_answered(&mut self, submitted: Option<Option<u64>>) {
+        self.oldest.asked = false;
+        if let Some(submitted) = submitted {
+            self.oldest.submitted = submitted;
+        }
     }
 
     /// The wall clock was set back by so many milliseconds. What was due in a minute is so still: its due time moves along.
@@ -310,7 +529,7 @@ impl Engine {
         self.is_unread() && self.has_room()
     }
 
-    pub(crate) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.entries.len() + PAGE as usize <= KNOWN
     }
 
@@ -324,7 +543,7 @@ impl Engine {
     }
 
     /// The last entry of the schedule that is known.
-    pub(crate) fn last_known(&self) -> Option<(u64, u64)> {
+    fn last_known(&self) -> Option<(u64, u64)> {
         let full = self.full.values().filter_map(|line| line.keys.last());
         full.chain(self.ready.last()).max().map(|(due, order, _)| (*due, *order))
     }
@@ -420,7 +639,7 @@ impl Engine {
     }
 
     /// Durable submissions that a transport could have.
-    pub(crate) fn pending(&self) -> i64 {
+    fn pending(&self) -> i64 {
         use SubmissionState::{Deferred, Queued, Transmitting};
         [Queued, Transmitting, Deferred].iter().map(|s| self.counts[*s as usize]).sum()
     }
@@ -466,8 +685,8 @@ impl Engine {
             counts: _,
             no_mail: _,
         } = self;
-        assert_eq!(broker.engines.at(path), Some(*id), "{path:?}");
-        assert!(sessions.iter().all(|s| broker.sessions.contains_key(s)), "{sessions:?}");
+        assert_eq!(broker.queues.engines.at(path), Some(*id), "{path:?}");
+        assert!(sessions.iter().all(|s| broker.sessions.all.contains_key(s)), "{sessions:?}");
         assert_eq!(*accepted, 0, "submits that were answered");
         assert_eq!((*loading, *state), (Loading::No, EngineState::Open));
         assert!(changed.is_empty() && changing.is_empty() && !oldest.is_asked());
@@ -477,8 +696,13 @@ impl Engine {
         assert!(!stirred, "what it may let go was let go");
         assert!(unrecorded.iter().all(|r| entries.contains_key(r)), "{unrecorded:?}");
         for (record, members) in owners {
-            let own =
-                |m| broker.members.get(m).is_some_and(|m| m.pending.contains_key(&(*id, *record)));
+            let own = |m| {
+                broker
+                    .sessions
+                    .members
+                    .get(m)
+                    .is_some_and(|m| m.pending.contains_key(&(*id, *record)))
+            };
             assert!(members.iter().all(own), "{record:x} is {members:?}'s, who do not know it");
         }
         let waiting = || full.values().flat_map(|line| &line.keys);

@@ -7,3 +7,27 @@ pub(crate) mod flight;
 pub(crate) mod giving_up;
 pub(crate) mod plan;
 pub(crate) mod settle;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::ground::numbers::NumberMap;
+use crate::queue::engine::ClosedStore;
+use crate::queue::engines::Engines;
+use crate::queue::flight::Flight;
+use crate::queue::giving_up::GivingUp;
+
+/// The queues of all stores.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Queues {
+    /// Stores that are open.
+    pub(crate) engines: Engines,
+    /// What is in the queues of stores that are not.
+    pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
+    /// Messages on their way through a transport.
+    pub(crate) flights: NumberMap<u64, Flight>,
+    pub(crate) giving_up: GivingUp,
+    /// Submissions that became final since the start, by state.
+    pub(crate) finals: [u64; 9],
+}

@@ -171,7 +171,7 @@ impl Grants {
         for (token, issued) in tokens {
             match issued {
                 Issued::Waiting(grant) => {
-                    let granter = &broker.members[&grant.granter];
+                    let granter = &broker.sessions.members[&grant.granter];
                     assert!(granter.waiting_grants.contains(&grant.expires), "{grant:?}");
                     assert_eq!(expiries.get(&grant.expires), Some(token), "{grant:?} expires");
                 }
@@ -184,9 +184,9 @@ impl Grants {
         assert_eq!(redeemed, held.len(), "each reference has one token");
         assert_eq!(tokens.len(), held.len() + expiries.len(), "each token expires or is held");
         for (id, reference) in held {
-            let granter = &broker.members[&reference.granter];
+            let granter = &broker.sessions.members[&reference.granter];
             assert!(granter.references.contains(id), "{id} is its granter's");
-            let holder = &broker.connections[&reference.connection];
+            let holder = &broker.peers.connections[&reference.connection];
             assert!(holder.references.contains(id), "{id} is its holder's");
         }
     }

@@ -1,7 +1,41 @@
 //! Sessions and what belongs to them: members, objects, grants.
 
+pub(crate) mod end;
 pub(crate) mod grants;
 pub(crate) mod member;
 pub(crate) mod object;
 pub(crate) mod session;
-pub(crate) mod sessions;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
+
+use sundown_protocol::reply::SessionStatus;
+use sundown_protocol::{MemberId, SessionId, SessionTag};
+
+use crate::ground::numbers::NumberMap;
+use crate::peers::connection::Asker;
+use crate::peers::waiting::SessionKey;
+use crate::sessions::end::Kept;
+use crate::sessions::grants::Grants;
+use crate::sessions::member::Member;
+use crate::sessions::table::SessionTable;
+
+/// Sessions, and what belongs to them.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Sessions {
+    pub(crate) all: SessionTable,
+    /// Shared sessions that a logon may join.
+    pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
+    pub(crate) members: NumberMap<MemberId, Member>,
+    /// Objects in the hands of other processes, and those that wait for one.
+    pub(crate) grants: Grants,
+    /// Shared sessions that were ended, as long as a member may come back to one.
+    pub(crate) ends: BTreeMap<SessionTag, Kept>,
+    /// Profiles that go when nobody uses them any more, and who waits for that.
+    pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
+    /// Sessions that could not start, by profile and user, as `status` shows them until one can.
+    pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
+    /// Members that left since the start, by reason.
+    pub(crate) departures: [u64; 5],
+}

@@ -102,7 +102,7 @@ fn after_the_grace_there_is_no_way_back() {
             let refused = world.try_return(at, (tag, told)).expect_err("it is over");
             assert_eq!(refused.code, Code::E_END_OF_SESSION, "{refused}");
         }
-        assert_eq!(world.broker.sessions.len(), 0);
+        assert_eq!(world.broker.sessions.all.len(), 0);
         // An end that nobody comes back to is forgotten.
         world.advance(secs(200));
         assert!(world.ends.is_empty());

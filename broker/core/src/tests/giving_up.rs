@@ -211,7 +211,7 @@ fn nobody_sees_who_only_looks() {
     world.crash();
     world.hold("store", "Logon");
     adopt(&mut world);
-    assert_eq!(world.broker.sessions.len(), 1);
+    assert_eq!(world.broker.sessions.all.len(), 1);
     assert_eq!(world.sessions(), [""; 0]);
     world.let_go("store");
     world.advance(secs(60));

@@ -633,7 +633,7 @@ fn the_broker_wakes_for_the_next_token_that_expires() {
     }
     world.advance(secs(60));
     assert_eq!(next(&world), None);
-    assert!(world.broker.grants.waiting().next().is_none());
+    assert!(world.broker.sessions.grants.waiting().next().is_none());
 }
 
 /// Design §3.11: peers without a process id are a process for each connection. They grant and redeem like others, a grant that

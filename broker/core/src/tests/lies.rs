@@ -389,7 +389,7 @@ fn logoff(world: &mut World, lie: &Lie) {
     let member = world.member(1);
     tell(world, lie);
     world.logoff(member);
-    assert!(world.broker.sessions.is_empty(), "the session has ended");
+    assert!(world.broker.sessions.all.is_empty(), "the session has ended");
 }
 
 fn query(world: &mut World, lie: &Lie) {
@@ -411,7 +411,7 @@ fn store_do(world: &mut World, lie: &Lie) {
     let member = world.member(1);
     assert_eq!(world.query(member.at), Ok(Reply::Done));
     told(world, lie, member.at, Request::DoFastShutdown { remembered: false });
-    assert!(world.broker.members.contains_key(&member.id), "nothing was torn down");
+    assert!(world.broker.sessions.members.contains_key(&member.id), "nothing was torn down");
     assert_eq!(world.do_fast(member.at), Ok(Reply::Done));
 }
 

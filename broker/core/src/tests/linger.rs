@@ -194,12 +194,12 @@ fn a_store_stays_open_a_little() {
     let member = world.member(1);
     world.logoff(member);
     world.advance(secs(9));
-    let opened = world.broker.engines.len();
+    let opened = world.broker.queues.engines.len();
     assert_eq!(opened, 1);
     let member = world.member(2);
     world.logoff(member);
     world.advance(secs(9));
-    assert_eq!(world.broker.engines.len(), 1, "its time began anew");
+    assert_eq!(world.broker.queues.engines.len(), 1, "its time began anew");
     world.advance(secs(2));
     world.assert_empty();
     world.member(3);

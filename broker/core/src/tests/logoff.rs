@@ -368,10 +368,10 @@ fn a_hung_provider_is_left_behind() {
         world.hold(hung, "Logoff");
         world.logoff(member);
         world.advance(secs(9));
-        assert!(world.broker.sessions.len() == 1, "it waits for {hung}");
+        assert!(world.broker.sessions.all.len() == 1, "it waits for {hung}");
         world.advance(secs(2));
         assert_eq!(world.order_of("Logoff").len(), logged_off);
-        assert!(world.broker.sessions.is_empty());
+        assert!(world.broker.sessions.all.is_empty());
         world.let_go(hung);
         world.member(2);
     }

@@ -474,7 +474,7 @@ impl Model {
                     if deferred {
                         submit.when = Durability::Deferred;
                     }
-                    let profile = world.broker.sessions[&member.session].key.profile.clone();
+                    let profile = world.broker.sessions.all[&member.session].key.profile.clone();
                     self.submits.push((profile, submit.clone()));
                     let id = world.ask(member.at, Request::Submit(submit));
                     self.asked.push((member.at, id));
@@ -484,7 +484,7 @@ impl Model {
                 if let (Some(member), false) = (pick(&self.members, who), self.submits.is_empty()) {
                     let (home, submit) = self.submits[which % self.submits.len()].clone();
                     // A key is of one store.
-                    if self.world.broker.sessions[&member.session].key.profile == home {
+                    if self.world.broker.sessions.all[&member.session].key.profile == home {
                         let submit = Submit { member: member.id, ..submit };
                         let id = self.world.ask(member.at, Request::Submit(submit));
                         self.asked.push((member.at, id));
@@ -693,9 +693,9 @@ impl Model {
             return;
         };
         let world = &mut self.world;
-        let process = world.broker.processes.find(&World::key(world.peer(at).pid));
+        let process = world.broker.peers.processes.find(&World::key(world.peer(at).pid));
         let departure = process.map_or(Departure::No, |p| p.departure);
-        let here = world.broker.members.get(&member.id).filter(|_| at == member.at);
+        let here = world.broker.sessions.members.get(&member.id).filter(|_| at == member.at);
         let wanted = match here {
             _ if departure == Departure::Done => Some(Code::E_NOT_INITIALIZED),
             Some(member) if member.is_leaving() => Some(Code::E_BUSY),
@@ -718,7 +718,7 @@ impl Model {
 
     fn logoff(&mut self, who: usize, flags: usize, drain: Option<u64>) {
         let Some(member) = pick(&self.members, who) else { return };
-        let process = self.world.broker.members[&member.id].process;
+        let process = self.world.broker.sessions.members[&member.id].process;
         let flags = match flags {
             // It would wait for the outcome: whom it is told to then, exploration looks at.
             0..=3 if self.world.broker.departure(process) == Departure::Doing => {
@@ -731,23 +731,24 @@ impl Model {
             _ => LogoffFlags::default(),
         };
         let others = |world: &World| -> Vec<MemberId> {
-            let session = world.broker.sessions.get(&member.session);
+            let session = world.broker.sessions.all.get(&member.session);
             let members = session.map(|s| s.members.clone()).unwrap_or_default();
             // Whoever has left fast is not told, though it is not torn down yet.
             let here = |m: &MemberId| {
-                *m != member.id && !world.broker.is_done(world.broker.members[m].process)
+                *m != member.id && !world.broker.is_done(world.broker.sessions.members[m].process)
             };
             members.into_iter().filter(here).collect()
         };
         let ending = |world: &World, id: SessionId| {
-            let session = world.broker.sessions.get(&id);
+            let session = world.broker.sessions.all.get(&id);
             session.is_none_or(|s| {
                 matches!(s.state, SessionState::Ending { .. } | SessionState::Closing { .. })
             })
         };
         let (others, before) = (others(&self.world), ending(&self.world, member.session));
-        let session = self.world.broker.sessions.get(&member.session);
-        let process_of = |id| self.world.broker.members.get(id).map(|m: &Logged| m.process);
+        let session = self.world.broker.sessions.all.get(&member.session);
+        let process_of =
+            |id| self.world.broker.sessions.members.get(id).map(|m: &Logged| m.process);
         let owner = session.and_then(|s| s.members.first()).and_then(process_of);
         let owns = owner.is_some() && owner == process_of(&member.id);
         let may = match self.rule {
@@ -790,7 +791,7 @@ impl Model {
             }
         }
         for (pid, verdict) in &self.verdicts {
-            let process = self.world.broker.processes.find(&World::key(*pid));
+            let process = self.world.broker.peers.processes.find(&World::key(*pid));
             // After a restart it is known as soon as the copy that was answered has shown its ticket.
             let Some(process) = process else { continue };
             let answered = self.answered_to.get(pid).copied();
@@ -829,7 +830,10 @@ impl Model {
                         self.evicted.insert(member.id);
                     }
                     News::MemberLeft { member: left, .. } => {
-                        assert!(!self.world.broker.members.contains_key(&left), "{left} is here");
+                        assert!(
+                            !self.world.broker.sessions.members.contains_key(&left),
+                            "{left} is here"
+                        );
                         let first = self.left.insert((member.id, left));
                         assert!(first, "{member:?} is told twice that {left} has left");
                     }
@@ -837,7 +841,7 @@ impl Model {
                 }
             }
         }
-        self.members.retain(|m| self.world.broker.members.contains_key(&m.id));
+        self.members.retain(|m| self.world.broker.sessions.members.contains_key(&m.id));
     }
 
     /// A Do that succeeds had a yes; one that fails says why, and its process goes on as if it had not asked.
@@ -852,7 +856,7 @@ impl Model {
                 Some(answer) => answer,
             };
             let pid = self.world.peer(at).pid;
-            let Some(process) = self.world.broker.processes.find(&World::key(pid)) else {
+            let Some(process) = self.world.broker.peers.processes.find(&World::key(pid)) else {
                 continue;
             };
             let disabled =
@@ -901,7 +905,7 @@ impl Model {
     /// A provider that is out stays so for the life of its session. A new broker has new sessions.
     fn restart_if_somebody_is_out(&mut self) {
         let out = |p: &Provider| matches!(p.state, ProviderState::Failed(_));
-        let mut sessions = self.world.broker.sessions.values();
+        let mut sessions = self.world.broker.sessions.all.values();
         if sessions.any(|s| s.providers.iter().any(out)) {
             self.world.stop(Stop::Restart);
             self.world.advance(secs(62));
@@ -962,7 +966,7 @@ impl Model {
                 }
             }
         }
-        for engine in self.world.broker.engines.values() {
+        for engine in self.world.broker.queues.engines.values() {
             let stored = self.world.stores.values().find(|s| Some(s.uid) == engine.uid);
             let mut counts = [0; 9];
             for submission in stored.expect("it is open").submissions.values() {

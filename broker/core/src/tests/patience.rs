@@ -123,7 +123,7 @@ fn an_object_that_nobody_was_told_of_is_not_open() {
     let mut world = World::new();
     let member = world.member(1);
     let entry = world.submit(member, "b@x");
-    let objects = |world: &World| world.broker.members[&member.id].objects.len();
+    let objects = |world: &World| world.broker.sessions.members[&member.id].objects.len();
     let before = objects(&world);
     world.hold("store", "OpenEntry");
     world.ask(member.at, Request::Open { member: member.id, what: Opening::Message(entry) });
@@ -404,7 +404,7 @@ fn an_intent_that_is_not_stored_holds_no_place() {
     world.hold("store", "UpdateSubmission");
     let entry = world.submit(member, "b@x");
     let in_flight = |world: &World| {
-        let session = world.broker.sessions.values().next().expect("it is there");
+        let session = world.broker.sessions.all.values().next().expect("it is there");
         session.providers.iter().map(|p| p.in_flight).sum::<usize>()
     };
     assert_eq!(in_flight(&world), 1);

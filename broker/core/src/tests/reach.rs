@@ -141,7 +141,8 @@ fn many_that_wait_hide_nothing() {
     assert_eq!(world.state(EntryId { store: 1, record: last }), SubmissionState::Sent);
     let new = world.submit(member, "d@y");
     assert_eq!(world.state(new), SubmissionState::Sent);
-    let known: usize = world.broker.engines.values().map(|engine| engine.entries.len()).sum();
+    let known: usize =
+        world.broker.queues.engines.values().map(|engine| engine.entries.len()).sum();
     let tried = calls(&world, "far", "SubmitMessage");
     assert!(known <= tried + 3, "{known} are known, {tried} were tried");
     world.advance(secs(3_600));
@@ -156,7 +157,7 @@ fn many_that_wait_hide_nothing() {
 fn what_was_forgotten_is_read_when_it_is_needed() {
     let (mut world, member, entries) = offline();
     let known = |world: &World| {
-        let entries = world.broker.engines.values().flat_map(|engine| engine.entries.keys());
+        let entries = world.broker.queues.engines.values().flat_map(|engine| engine.entries.keys());
         entries.copied().collect::<Vec<u128>>()
     };
     for round in 0..4 {

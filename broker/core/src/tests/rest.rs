@@ -60,9 +60,9 @@ fn a_call_that_was_lost_holds_no_session() {
     world.hold("relay", "Logon");
     world.apply(crate::Event::Adopt { profile: "default".into() });
     world.advance(secs(29));
-    assert_eq!(world.broker.sessions.len(), 1, "its transport has its time");
+    assert_eq!(world.broker.sessions.all.len(), 1, "its transport has its time");
     world.advance(secs(1));
-    assert!(world.broker.sessions.is_empty(), "{:?}", world.broker.sessions);
+    assert!(world.broker.sessions.all.is_empty(), "{:?}", world.broker.sessions.all);
 }
 
 /// A logoff that waits for the others waits no more when its connection has ended.
@@ -74,11 +74,11 @@ fn who_has_gone_waits_for_nobody() {
     world.broker.settings.shutdown.grace = None;
     let wait = LogoffFlags(LogoffFlags::SHARED.0 | LogoffFlags::WAIT.0);
     world.ask(first.at, logoff_request(first.id, wait, None));
-    let waits = |world: &World| world.broker.sessions[&other.session].leavers.len();
+    let waits = |world: &World| world.broker.sessions.all[&other.session].leavers.len();
     assert_eq!(waits(&world), 1);
     world.disconnect(first.at);
     assert_eq!(waits(&world), 0);
-    let state = &world.broker.sessions[&other.session].state;
+    let state = &world.broker.sessions.all[&other.session].state;
     assert!(matches!(state, SessionState::Ending { .. }), "the other may stay: {state:?}");
     world.logoff(other);
 }
@@ -95,7 +95,7 @@ fn a_session_that_was_left_keeps_nothing_of_a_do() {
         world.store("default").failures.insert("DoFastShutdown", [Code::E_DISK_ERROR].into());
         assert_eq!(world.do_fast(tries.at).expect_err("it failed").code, Code::E_DISK_ERROR);
     };
-    let kept = |world: &World| world.broker.sessions[&stays.session].kept_by.len();
+    let kept = |world: &World| world.broker.sessions.all[&stays.session].kept_by.len();
     fails(&mut world);
     assert_eq!(kept(&world), 1, "its providers were told");
     world.logoff(left);
@@ -112,7 +112,8 @@ fn notices_end_with_their_sessions() {
         let member = world.logon(at);
         world.notify(at);
         let told = |world: &World| {
-            let process = world.broker.processes.find(&World::key(1)).expect("it is connected");
+            let process =
+                world.broker.peers.processes.find(&World::key(1)).expect("it is connected");
             process.told().len()
         };
         assert_eq!(told(&world), 1);

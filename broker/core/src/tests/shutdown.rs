@@ -495,7 +495,7 @@ fn durable_then_answered_then_torn_down() {
     assert!(world.answer(leaves.at, save).expect("before it").is_ok());
     world.heard(leaves.at);
     world.heard(stays.at);
-    let torn = |world: &World| !world.broker.members.contains_key(&leaves.id);
+    let torn = |world: &World| !world.broker.sessions.members.contains_key(&leaves.id);
     assert!(!torn(&world));
     world.clear_holds();
     while world.answer(leaves.at, id).is_none() {
@@ -1247,7 +1247,7 @@ fn what_gone_members_handed_over_counts() {
         world.submit_deferred(member, "b@x");
         world.ask_logoff(ends, LogoffFlags::SHARED, None);
         world.advance(secs(20));
-        assert!(!world.broker.members.contains_key(&member.id), "it was put out");
+        assert!(!world.broker.sessions.members.contains_key(&member.id), "it was put out");
         if let Some(call) = lost {
             world.store("default").failures.insert(call, vec![Code::E_DISK_ERROR].into());
         }
@@ -1301,7 +1301,7 @@ fn what_a_process_without_connections_handed_over_counts() {
         let early = back_early.then(|| world.connect(1));
         world.let_go("store");
         let at = early.unwrap_or_else(|| {
-            assert_eq!(world.broker.processes.iter().count(), usize::from(lost));
+            assert_eq!(world.broker.peers.processes.iter().count(), usize::from(lost));
             world.connect(1)
         });
         assert_eq!(world.query(at), Ok(Reply::Done));

@@ -562,7 +562,7 @@ fn what_is_known_of_a_queue_is_limited() {
     for n in 0..6_000 {
         world.submit(member, &format!("b{n}@x"));
     }
-    let known = world.broker.engines.values().map(|e| e.entries.len()).max();
+    let known = world.broker.queues.engines.values().map(|e| e.entries.len()).max();
     assert!(known <= Some(8_192), "{known:?}");
     world.let_go("relay");
     assert_eq!(world.wire.delivered.len(), 6_000);

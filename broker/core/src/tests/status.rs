@@ -97,8 +97,8 @@ fn too_many_for_a_frame() -> (World, Member) {
     let mut world = World::new();
     let at = world.connect(1);
     let members: Vec<_> = (0..1_000).map(|_| world.logon(at)).collect();
-    let id = world.broker.processes.accounts.find(&World::key(1)).expect("it is here");
-    let process = world.broker.processes.get_mut(id).expect("it is here");
+    let id = world.broker.peers.processes.accounts.find(&World::key(1)).expect("it is here");
+    let process = world.broker.peers.processes.get_mut(id).expect("it is here");
     process.peer.program = "\u{1F305}".repeat(255);
     (world, members[0])
 }

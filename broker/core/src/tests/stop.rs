@@ -19,7 +19,7 @@ fn an_idle_broker_stops_at_once() {
     let mut world = World::new();
     let member = world.member(1);
     world.logoff(member);
-    assert_eq!(world.broker.engines.len(), 1);
+    assert_eq!(world.broker.queues.engines.len(), 1);
     world.stop(Stop::Restart);
     assert_eq!(world.stopped, 1);
     world.assert_empty();

@@ -283,7 +283,7 @@ fn what_nobody_asked_for_waits_for_a_lost_store() {
     world.advance(secs(11));
     world.apply(crate::Event::Adopt { profile: "default".into() });
     world.settle();
-    assert_eq!(world.broker.sessions.len(), 1, "it waits");
+    assert_eq!(world.broker.sessions.all.len(), 1, "it waits");
     world.advance(secs(5));
     assert!(!world.store("default").lost);
     world.advance(secs(60));

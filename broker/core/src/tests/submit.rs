@@ -282,7 +282,7 @@ fn a_list_goes_on_while_stores_come_and_go() {
     assert_eq!(rows.len(), 1);
     world.logoff(first);
     world.advance(secs(60));
-    assert_eq!(world.broker.engines.len(), 1);
+    assert_eq!(world.broker.queues.engines.len(), 1);
     let (rows, next) = page(&mut world, at, next.expect("there is more"));
     assert_eq!(rows, entries[..2]);
     world.logon_with(there, "default", LogonFlags::NO_MAIL);

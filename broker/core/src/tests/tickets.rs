@@ -129,7 +129,7 @@ fn done_is_done_for_every_copy() {
     world.ticket(add_in).expect("believed");
     world.settle();
     assert_eq!(world.refused(add_in, Request::Flush { member: late.id }), Code::E_NOT_INITIALIZED);
-    assert!(!world.broker.members.contains_key(&late.id), "what it has is torn down");
+    assert!(!world.broker.sessions.members.contains_key(&late.id), "what it has is torn down");
 }
 
 /// A ticket of another process, of another user, of another key, or one that was changed, is refused and changes nothing.

@@ -457,7 +457,7 @@ impl World {
     pub(super) fn apply(&mut self, event: Event) {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let mut effects = Vec::new();
-        let (staying, members) = (self.staying(), self.broker.members.len());
+        let (staying, members) = (self.staying(), self.broker.sessions.members.len());
         self.broker.apply(self.tick(), event, &mut effects);
         let mut evicted = Vec::new();
         for effect in effects {
@@ -1093,7 +1093,7 @@ impl World {
         self.made += 1;
         let connection = ConnectionId(self.made);
         self.watched.remove(&key);
-        if self.broker.processes.find(&key).is_none() {
+        if self.broker.peers.processes.find(&key).is_none() {
             let same = self.clients.values_mut().filter(|c| c.process == key);
             same.for_each(|client| client.earlier = true);
         }

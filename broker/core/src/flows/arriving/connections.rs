@@ -17,15 +17,15 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let library = identity.library;
-        let (process, account) = self.processes.connect(identity, connection);
+        let (process, account) = self.peers.processes.connect(identity, connection);
         if let Err(why) = self.check_counted(process, Quota::Connections) {
             // It has asked nothing yet.
-            let _ = self.processes.disconnect(process, connection);
+            let _ = self.peers.processes.disconnect(process, connection);
             return turn.emit(Effect::Close { connection, why });
         }
         let granted = (self.settings.limits.requests, self.settings.limits.request_bytes);
         let state = Connection::new((process, account), library, granted);
-        self.connections.insert(connection, state);
+        self.peers.connections.insert(connection, state);
     }
 
     /// Books a request. `None` ends the connection: more was asked at once than was granted.
@@ -36,18 +36,22 @@ impl Broker {
         bytes: Option<u64>,
         turn: &mut Turn,
     ) -> Option<Asker> {
-        let state = self.connections.get_mut(&connection)?;
+        let state = self.peers.connections.get_mut(&connection)?;
         if let Some(bytes) = bytes {
             state.requests += 1;
             state.bytes += bytes;
-            self.processes.accounts.charge(state.account, Quota::RequestBytes, bytes as usize);
+            self.peers.processes.accounts.charge(
+                state.account,
+                Quota::RequestBytes,
+                bytes as usize,
+            );
             let (requests, most) = state.granted;
             if state.requests > requests || state.bytes > most {
                 let message =
                     format!("more than {requests} requests or {most} bytes unanswered at once");
                 // This one is not answered.
                 state.bytes -= bytes;
-                self.processes.accounts.pay_back(
+                self.peers.processes.accounts.pay_back(
                     state.account,
                     Quota::RequestBytes,
                     bytes as usize,
@@ -79,7 +83,7 @@ impl Broker {
 
     /// What the log calls this request.
     pub(crate) fn correlation(&self, asker: Asker) -> Option<Correlation> {
-        let connection = self.connections.get(&asker.connection)?;
+        let connection = self.peers.connections.get(&asker.connection)?;
         Some(Correlation::new(&connection.library, asker.request))
     }
 
@@ -91,14 +95,18 @@ impl Broker {
         {
             self.log_refusal(asker, why, turn);
         }
-        let Some(state) = self.connections.get_mut(&asker.connection) else {
-            return self.processes.pay_left_behind(asker);
+        let Some(state) = self.peers.connections.get_mut(&asker.connection) else {
+            return self.peers.processes.pay_left_behind(asker);
         };
-        self.processes.pay_as_member(asker);
+        self.peers.processes.pay_as_member(asker);
         if let Some(bytes) = asker.bytes {
             state.requests -= 1;
             state.bytes -= bytes;
-            self.processes.accounts.pay_back(state.account, Quota::RequestBytes, bytes as usize);
+            self.peers.processes.accounts.pay_back(
+                state.account,
+                Quota::RequestBytes,
+                bytes as usize,
+            );
         }
         let Asker { connection, request, .. } = asker;
         if asker.hears == Hears::Answer {
@@ -116,7 +124,7 @@ impl Broker {
 
     /// Ends a connection from this side.
     pub(crate) fn hang_up(&mut self, connection: ConnectionId, why: Fault, turn: &mut Turn) {
-        if self.connections.contains_key(&connection) {
+        if self.peers.connections.contains_key(&connection) {
             turn.emit(Effect::Close { connection, why });
             self.disconnected(connection, turn);
         }
@@ -124,23 +132,23 @@ impl Broker {
 
     /// A connection is gone: its members are, as by a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
-        let Some(state) = self.connections.remove(&connection) else { return };
-        self.processes.accounts.leave_behind(state.account, state.bytes as usize);
+        let Some(state) = self.peers.connections.remove(&connection) else { return };
+        self.peers.processes.accounts.leave_behind(state.account, state.bytes as usize);
         self.remove_members(state.members.into_iter().collect(), LeaveReason::Disconnected, turn);
         self.drop_references(state.references, turn);
         for session in &state.leaving {
-            let Some(session) = self.sessions.get_mut(*session) else { continue };
+            let Some(session) = self.sessions.all.get_mut(*session) else { continue };
             let is_gone = |(asker, _): &mut (Asker, _)| asker.connection == connection;
             for (asker, _) in session.leavers.extract_if(.., is_gone) {
-                self.processes.pay_left_behind(asker);
+                self.peers.processes.pay_left_behind(asker);
             }
         }
-        let (whose, _) = self.processes.accounts.whose(state.account);
-        for held in self.processes.disconnect(state.process, connection) {
-            self.processes.pay_left_behind(held.asker());
+        let (whose, _) = self.peers.processes.accounts.whose(state.account);
+        for held in self.peers.processes.disconnect(state.process, connection) {
+            self.peers.processes.pay_left_behind(held.asker());
         }
         if let Whose::Process(_, uid) = whose
-            && !self.processes.accounts.has_connections(state.account)
+            && !self.peers.processes.accounts.has_connections(state.account)
         {
             let questions = self.providers.leave_behind(uid, state.account);
             if !questions.is_empty() {

@@ -88,7 +88,7 @@ impl Broker {
     pub(crate) fn check_session_quota(&self, asker: Asker, sharing: Sharing) -> Result<(), Fault> {
         let account = match sharing {
             Sharing::Private => asker.account,
-            Sharing::Shared => self.processes.accounts.whose(asker.account).1,
+            Sharing::Shared => self.peers.processes.accounts.whose(asker.account).1,
         };
         self.check_account(account, Quota::Sessions, 1)
     }
@@ -96,7 +96,7 @@ impl Broker {
     /// A logon is under way: until it is answered it counts as a member.
     pub(crate) fn count_logon(&mut self, asker: Asker) -> Asker {
         if asker.counts == Counts::Nothing {
-            self.processes.accounts.charge(asker.account, Quota::Members, 1);
+            self.peers.processes.accounts.charge(asker.account, Quota::Members, 1);
         }
         Asker { counts: Counts::Member, ..asker }
     }
@@ -107,20 +107,20 @@ impl Broker {
     }
 
     fn is_starting(&self, key: &SessionKey) -> bool {
-        let session = self.joinable.get(key).and_then(|id| self.sessions.get(id));
+        let session = self.sessions.joinable.get(key).and_then(|id| self.sessions.all.get(id));
         session.is_some_and(|s| s.state == SessionState::Starting)
     }
 
     /// Goes on with the joinable session of this key, made if there is none.
     pub(crate) fn with_session(&mut self, key: SessionKey, waiting: Waiting, turn: &mut Turn) {
-        let Some(id) = self.joinable.get(&key).copied() else {
+        let Some(id) = self.sessions.joinable.get(&key).copied() else {
             if let Err(fault) = self.check_session_quota(waiting.asker(), Sharing::Shared) {
                 return self.answer(waiting.asker(), Err(fault), turn);
             }
             self.start_session((key, None), Sharing::Shared, Some(waiting), turn);
             return;
         };
-        let session = self.sessions.get_mut(id).expect("a joinable session exists");
+        let session = self.sessions.all.get_mut(id).expect("a joinable session exists");
         if session.state == SessionState::Starting {
             session.waiting.push(waiting);
         } else {
@@ -131,7 +131,7 @@ impl Broker {
     /// A session without a member, for mail in the queue. It sends that, unless a session does not linger; then it only gives
     /// up what is too old.
     pub(crate) fn adopt(&mut self, key: SessionKey, turn: &mut Turn) {
-        if self.stopping.is_none() && !self.joinable.contains_key(&key) {
+        if self.stopping.is_none() && !self.sessions.joinable.contains_key(&key) {
             self.start_session((key, None), Sharing::Shared, None, turn);
         }
     }
@@ -147,9 +147,9 @@ impl Broker {
         let id = SessionId(self.number());
         turn.emit(Effect::LoadProfile { session: id, name: key.profile.clone() });
         if sharing == Sharing::Shared && ended.is_none() {
-            self.joinable.insert(key.clone(), id);
+            self.sessions.joinable.insert(key.clone(), id);
         }
-        let accounts = &mut self.processes.accounts;
+        let accounts = &mut self.peers.processes.accounts;
         let account = match (sharing, &waiting) {
             (Sharing::Private, Some(waiting)) => waiting.asker().account,
             (Sharing::Private, None) | (Sharing::Shared, _) => accounts.of_user(key.user),
@@ -176,7 +176,7 @@ impl Broker {
             evicted: Vec::new(),
             mail: MailAfter::Waits,
         };
-        self.sessions.insert(session);
+        self.sessions.all.insert(session);
         id
     }
 
@@ -186,17 +186,17 @@ impl Broker {
         result: Result<Box<Profile>, Fault>,
         turn: &mut Turn,
     ) {
-        if !self.sessions.contains_key(&id) {
+        if !self.sessions.all.contains_key(&id) {
             return;
         }
         match result {
             Ok(profile) => {
-                let session = self.sessions.get_mut(id).expect("looked at before");
+                let session = self.sessions.all.get_mut(id).expect("looked at before");
                 session.profile = Some(profile);
                 let first = session.waiting.first().map(Waiting::asker);
                 turn.errand.correlation = first.and_then(|asker| self.correlation(asker));
                 if self.refuse_strangers(id, turn) {
-                    let session = self.sessions.get_mut(id).expect("looked at before");
+                    let session = self.sessions.all.get_mut(id).expect("looked at before");
                     let others = std::mem::take(&mut session.waiting);
                     self.close_session(id, turn);
                     return self.pass_over(id, others, turn);
@@ -213,11 +213,11 @@ impl Broker {
     /// Without a profile it is not known who may use it. So that it says where its file is and what is wrong there is for those who may
     /// use every profile; the others are told that it cannot be used.
     fn refuse_outsiders(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let (name, waiting) = (session.key.profile.clone(), std::mem::take(&mut session.waiting));
         let (outside, others): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiting| self.is_outside(waiting));
-        if let Some(session) = self.sessions.get_mut(id) {
+        if let Some(session) = self.sessions.all.get_mut(id) {
             session.waiting = others;
         }
         let message = match fault.code {
@@ -243,7 +243,7 @@ impl Broker {
         if let Err(error) = self.providers.left_behind.check_all() {
             return self.fail_session(id, &error.into(), turn);
         }
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let profile = session.profile().clone();
         if !self.waits_for_lost_store(id, &profile) {
             self.open_providers(id, &profile, turn);
@@ -253,7 +253,7 @@ impl Broker {
 
     /// Refuses those who may not use the profile, before a provider is called for them. Whether none that asked for the session is left.
     fn refuse_strangers(&mut self, id: SessionId, turn: &mut Turn) -> bool {
-        let session = self.sessions.get_mut(id).expect("it is starting");
+        let session = self.sessions.all.get_mut(id).expect("it is starting");
         let waiting = std::mem::take(&mut session.waiting);
         let asks = |waiting: &Waiting| !matches!(waiting, Waiting::Queues { .. });
         let asked = waiting.iter().any(asks);
@@ -265,14 +265,14 @@ impl Broker {
             }
         }
         let none_left = asked && !allowed.iter().any(asks);
-        self.sessions.get_mut(id).expect("it is starting").waiting = allowed;
+        self.sessions.all.get_mut(id).expect("it is starting").waiting = allowed;
         none_left
     }
 
     /// Whether somebody may do with a session's profile what it waits for.
     fn check_right(&self, id: SessionId, waiting: &Waiting) -> Result<(), Fault> {
         let uid = self.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
-        let session = &self.sessions[&id];
+        let session = &self.sessions.all[&id];
         let needed = match waiting {
             // With less than the right session a member can submit and little else.
             Waiting::Logon(..) | Waiting::Return { .. } | Waiting::Queue(..) => Right::Submit,
@@ -291,7 +291,7 @@ impl Broker {
         let mut providers = Vec::new();
         for spec in &profile.stores {
             let engine = self.attach_engine(id, spec, turn);
-            let state = &self.engines[&engine];
+            let state = &self.queues.engines[&engine];
             let (lane, reader) = (state.write, Some(state.read));
             let view = provider(ProviderType::Store, spec, lane);
             providers.push(Provider { reader, engine: Some(engine), ..view });
@@ -306,7 +306,7 @@ impl Broker {
             let view = provider(ProviderType::Transport, spec, lane);
             providers.push(Provider { transport: place, ..view });
         }
-        self.sessions.get_mut(id).expect("it is starting").providers = providers;
+        self.sessions.all.get_mut(id).expect("it is starting").providers = providers;
     }
 
     fn open_lane(
@@ -327,7 +327,7 @@ impl Broker {
 
     /// Calls the logons that come next; when none is left the session has started.
     fn log_on_next(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let running = |p: &Provider| matches!(p.state, ProviderState::LoggingOn(_));
         if session.state != SessionState::Starting || session.providers.iter().any(running) {
             return;
@@ -351,7 +351,7 @@ impl Broker {
 
     /// Logs a provider on by another worker. One failure puts it out.
     pub(crate) fn log_on_anew(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let session = &self.sessions[&id];
+        let session = &self.sessions.all[&id];
         let provider = &session.providers[place];
         let profile = session.profile();
         let (kind, spec) = match provider.kind {
@@ -365,7 +365,7 @@ impl Broker {
             }
         };
         let lane = self.open_lane(kind, &spec.clone(), turn);
-        let session = self.sessions.get_mut(id).expect("looked at just before");
+        let session = self.sessions.all.get_mut(id).expect("looked at just before");
         session.providers[place].lane = lane;
         session.providers[place].state = ProviderState::LoggingOn(LOGON_TRIES - 1);
         self.call_logon(id, place, turn);
@@ -373,13 +373,13 @@ impl Broker {
 
     /// A provider of a session is out.
     pub(crate) fn put_out(&mut self, id: SessionId, place: usize, why: &str, turn: &Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let profile = session.profile.as_deref();
         put_out(&mut session.providers[place], why, profile, turn);
     }
 
     fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let session = self.sessions.get(&id).expect("who logs its providers on has it");
+        let session = self.sessions.all.get(&id).expect("who logs its providers on has it");
         let lane = session.providers[place].lane;
         let after = AfterLogon::LoggedOn(id, place);
         self.call(lane, Caller::broker(Some(id)), Ask::logon(), after, turn);
@@ -388,7 +388,7 @@ impl Broker {
 
     /// A provider that does not answer its logon is out, and nobody waits for it any more.
     pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         if !matches!(provider.state, ProviderState::LoggingOn(_)) {
             return;
@@ -411,7 +411,7 @@ impl Broker {
         result: Result<Ready, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let starts = session.state == SessionState::Starting;
         let provider = &mut session.providers[place];
         let ProviderState::LoggingOn(failed) = provider.state else { return };
@@ -457,7 +457,7 @@ impl Broker {
         lane: LaneId,
         facts: TransportFacts,
     ) {
-        let session = session.and_then(|id| self.sessions.get_mut(id));
+        let session = session.and_then(|id| self.sessions.all.get_mut(id));
         let mut providers = session.into_iter().flat_map(|s| &mut s.providers);
         if let Some(provider) = providers.find(|p| p.lane == lane) {
             provider.is_ready(facts);
@@ -466,10 +466,10 @@ impl Broker {
 
     /// A provider of a session that has started works, or does so no more.
     pub(crate) fn provider_changed(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let session = &self.sessions[&id];
+        let session = &self.sessions.all[&id];
         let name = session.providers[place].name.clone();
         for (_, engine) in session.engines() {
-            if let Some(engine) = self.engines.get_mut(engine) {
+            if let Some(engine) = self.queues.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
@@ -478,7 +478,7 @@ impl Broker {
 
     /// A transport was reached, and could use its account.
     pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.refusals = 0;
         provider.outages = 0;
@@ -490,7 +490,7 @@ impl Broker {
     /// A transport's account was refused: the second time it is out, like one whose logon failed (LOGON-11). Trying on would
     /// only lock the account.
     pub(crate) fn refused_by(&mut self, id: SessionId, place: usize, why: &str, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.refusals += 1;
         if provider.refusals >= LOGON_TRIES && provider.state == ProviderState::Available {
@@ -501,7 +501,7 @@ impl Broker {
 
     /// Transports that were out get another chance, because somebody wants it.
     pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
-        let places = self.sessions.get(&id).map_or(0, |s| s.providers.len());
+        let places = self.sessions.all.get(&id).map_or(0, |s| s.providers.len());
         (0..places).for_each(|place| self.try_reaching(id, place, turn));
         for place in self.failed_transports(id) {
             self.revive(id, place, turn);
@@ -511,7 +511,7 @@ impl Broker {
     /// The same, because nobody is there who could want it, and what waits must have a way out. It is done at the pace of
     /// retries, however many messages wait. Whether anything was done.
     pub(crate) fn revive_by_itself(&mut self, id: SessionId, turn: &mut Turn) -> bool {
-        let Some(session) = self.sessions.get(&id).filter(|s| s.members.is_empty()) else {
+        let Some(session) = self.sessions.all.get(&id).filter(|s| s.members.is_empty()) else {
             return false;
         };
         let rested = |place: &usize| session.providers[*place].rests_until <= turn.tick.boot;
@@ -526,14 +526,14 @@ impl Broker {
         let failed = |p: &Provider| {
             p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
         };
-        let session = self.sessions.get(&id).filter(|s| s.may_send());
+        let session = self.sessions.all.get(&id).filter(|s| s.may_send());
         let providers = session.into_iter().flat_map(|s| s.providers.iter().enumerate());
         providers.filter(|(_, p)| failed(p)).map(|(place, _)| place).collect()
     }
 
     /// One refusal puts it out again.
     pub(crate) fn revive(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id).filter(|s| s.may_send()) else { return };
+        let Some(session) = self.sessions.all.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
         if !matches!(provider.state, ProviderState::Failed(_)) {
             return;
@@ -556,9 +556,9 @@ impl Broker {
     }
 
     fn session_started(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = self.sessions.get_mut(id).expect("it has just started");
+        let session = self.sessions.all.get_mut(id).expect("it has just started");
         session.state = SessionState::Active;
-        self.failed.remove(&(session.key.profile.clone(), session.key.user));
+        self.sessions.failed.remove(&(session.key.profile.clone(), session.key.user));
         let waiting = std::mem::take(&mut session.waiting);
         let engines: Vec<_> = session.engines().collect();
         self.goes_on_ending(id, turn);
@@ -573,7 +573,7 @@ impl Broker {
     }
 
     pub(crate) fn fail_session(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let (profile, user) = (session.key.profile.clone(), session.key.user);
         let adopted = session.adopted;
         let (others, asked): (Vec<_>, Vec<_>) = std::mem::take(&mut session.waiting)
@@ -583,10 +583,10 @@ impl Broker {
             self.answer(waiting.asker(), Err(fault.clone()), turn);
         }
         if fault.code == Code::E_NOT_FOUND {
-            self.failed.remove(&(profile, user));
+            self.sessions.failed.remove(&(profile, user));
         } else {
             if let Some(failed) = self.failed_status(id) {
-                self.failed.insert((profile.clone(), user), failed);
+                self.sessions.failed.insert((profile.clone(), user), failed);
             }
             if adopted {
                 self.remember_failed(&profile, turn);
@@ -600,11 +600,11 @@ impl Broker {
     pub(crate) fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
         if self.peer_of(asker).is_none() {
-            return self.processes.pay_left_behind(asker);
+            return self.peers.processes.pay_left_behind(asker);
         }
         let departure = self.departure(asker.process);
         if departure == Departure::Doing
-            && let Some(session) = self.sessions.get(&id)
+            && let Some(session) = self.sessions.all.get(&id)
         {
             let (key, sharing) = (session.key.clone(), session.sharing);
             let held = match waiting {
@@ -681,14 +681,14 @@ impl Broker {
     ) -> MemberId {
         let member = MemberId(self.number());
         let connection =
-            self.connections.get_mut(&asker.connection).expect("who asks is connected");
+            self.peers.connections.get_mut(&asker.connection).expect("who asks is connected");
         connection.members.insert(member);
         let keeps = connection.told_tickets;
         let process = connection.process;
-        self.processes.charge(process, Quota::Members, 1);
-        let uid = self.processes.get(process).expect("it is connected").uid;
-        let right = self.right(uid, &self.sessions[&id].profile().access);
-        let session = self.sessions.get_mut(id).expect("it has started");
+        self.peers.processes.charge(process, Quota::Members, 1);
+        let uid = self.peers.processes.get(process).expect("it is connected").uid;
+        let right = self.right(uid, &self.sessions.all[&id].profile().access);
+        let session = self.sessions.all.get_mut(id).expect("it has started");
         session.members.insert(member);
         session.adopted = false;
         if session.state == SessionState::Memberless {
@@ -729,13 +729,14 @@ impl Broker {
             stores: session.profile().stores.iter().map(|s| s.name.clone()).collect(),
             identity: session.profile().identity.clone(),
         };
-        self.members.insert(member, new);
+        self.sessions.members.insert(member, new);
         self.answer(asker, Ok(Reply::LoggedOn(reply)), turn);
         if keeps {
             self.tell_tag(member, turn);
         }
         if first_with_mail {
-            let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
+            let engines: Vec<_> =
+                self.sessions.all[&id].engines().map(|(_, engine)| engine).collect();
             for engine in engines {
                 self.unpark(engine);
             }

@@ -24,12 +24,12 @@ impl Broker {
             return Err(Fault::new(Code::E_NO_ACCESS, message));
         }
         if self.is_used(&name) {
-            self.doomed.entry(name).or_default();
+            self.sessions.doomed.entry(name).or_default();
             let reply = Reply::ProfileDeleted(Deletion::WhenUnused);
             self.answer(asker, Ok(reply), turn);
             return Ok(());
         }
-        let waiting = self.doomed.entry(name.clone()).or_default();
+        let waiting = self.sessions.doomed.entry(name.clone()).or_default();
         waiting.push(asker);
         if waiting.len() == 1 {
             turn.emit(Effect::DeleteProfile { name });
@@ -38,12 +38,12 @@ impl Broker {
     }
 
     fn is_used(&self, profile: &str) -> bool {
-        self.sessions.of_profile(profile).next().is_some()
+        self.sessions.all.of_profile(profile).next().is_some()
     }
 
     /// Nobody logs on to a profile that is going.
     pub(crate) fn refuse_doomed(&self, profile: &str) -> Result<(), Fault> {
-        if !self.doomed.contains_key(profile) {
+        if !self.sessions.doomed.contains_key(profile) {
             return Ok(());
         }
         let message = format!(
@@ -54,7 +54,7 @@ impl Broker {
 
     /// A session of this profile has ended.
     pub(crate) fn profile_released(&mut self, profile: &str, turn: &mut Turn) {
-        if self.doomed.contains_key(profile) && !self.is_used(profile) {
+        if self.sessions.doomed.contains_key(profile) && !self.is_used(profile) {
             turn.emit(Effect::DeleteProfile { name: profile.to_owned() });
         }
     }
@@ -67,9 +67,9 @@ impl Broker {
     ) {
         if result.is_ok() {
             self.forget_what_waits(name);
-            self.failed.retain(|(profile, _), _| profile != name);
+            self.sessions.failed.retain(|(profile, _), _| profile != name);
         }
-        for asker in self.doomed.remove(name).unwrap_or_default() {
+        for asker in self.sessions.doomed.remove(name).unwrap_or_default() {
             let reply = result.clone().map(|()| Reply::ProfileDeleted(Deletion::Done));
             self.answer(asker, reply, turn);
         }

@@ -34,7 +34,7 @@ impl Broker {
         what: Quota,
         more: usize,
     ) -> Result<(), Fault> {
-        let Some(process) = self.processes.get(process) else { return Ok(()) };
+        let Some(process) = self.peers.processes.get(process) else { return Ok(()) };
         self.check_account(process.account, what, more)
     }
 
@@ -46,7 +46,7 @@ impl Broker {
         what: Quota,
         more: usize,
     ) -> Result<(), Fault> {
-        let (accounts, limits) = (&self.processes.accounts, &self.settings.limits);
+        let (accounts, limits) = (&self.peers.processes.accounts, &self.settings.limits);
         let mut next = account;
         loop {
             let (whose, above) = accounts.whose(next);
@@ -81,15 +81,15 @@ impl Broker {
 impl Broker {
     /// All that is to be given back, wherever it is.
     pub(crate) fn charges(&self) -> impl Iterator<Item = &Charge> {
-        let objects = self.members.values().flat_map(|member| member.objects.iter());
+        let objects = self.sessions.members.values().flat_map(|member| member.objects.iter());
         let drafts = objects.filter_map(|object| match object {
             Object::Draft(draft) => Some(&draft.charge),
             _ => None,
         });
-        let uploads = self.members.values().flat_map(|member| member.uploads.values());
+        let uploads = self.sessions.members.values().flat_map(|member| member.uploads.values());
         let uploads = uploads.map(|upload| &upload.charge);
         let on_the_way = self.providers.thens();
-        let sessions = self.sessions.values().map(|session| &session.charge);
+        let sessions = self.sessions.all.values().map(|session| &session.charge);
         sessions.chain(drafts).chain(uploads).chain(on_the_way.filter_map(|then| match then {
             Then::Submitted(in_flight) => in_flight.charge.as_deref(),
             Then::Saved(

@@ -23,14 +23,14 @@ impl Broker {
             self.believe(id, shown, turn)?;
         }
         let connection =
-            self.connections.get_mut(&asker.connection).expect("who asks is connected");
+            self.peers.connections.get_mut(&asker.connection).expect("who asks is connected");
         connection.told_tickets = true;
-        if let Some(process) = self.processes.get_mut(id) {
+        if let Some(process) = self.peers.processes.get_mut(id) {
             process.has_ticket = true;
         }
         let ticket = self.sealed(id);
         self.answer(asker, Ok(Reply::Ticket(ticket)), turn);
-        let members = self.connections.get(&asker.connection).map(|c| c.members.clone());
+        let members = self.peers.connections.get(&asker.connection).map(|c| c.members.clone());
         for member in members.unwrap_or_default() {
             self.tell_tag(member, turn);
         }
@@ -39,7 +39,7 @@ impl Broker {
 
     fn believe(&mut self, id: ProcessId, shown: &Ticket, turn: &mut Turn) -> Result<(), Fault> {
         let key = self.settings.broker.ticket_key;
-        let process = self.processes.get_mut(id).expect("who asks is connected");
+        let process = self.peers.processes.get_mut(id).expect("who asks is connected");
         let Some(claims) = Claims::open(key, process, shown) else {
             let message = "this ticket was not given to this process by a broker with this runtime directory; \
                            go on without it: log off instead of shutting down fast";
@@ -53,22 +53,22 @@ impl Broker {
             process.departure = Departure::Done;
             self.timers.set(turn.tick.boot, Timer::TearDown(id));
         }
-        if self.processes.get(id).is_some_and(|process| Claims::of(process) != before) {
+        if self.peers.processes.get(id).is_some_and(|process| Claims::of(process) != before) {
             self.tell_ticket(id, turn);
         }
         Ok(())
     }
 
     fn sealed(&self, id: ProcessId) -> Ticket {
-        let process = self.processes.get(id).expect("a process with a connection is known");
+        let process = self.peers.processes.get(id).expect("a process with a connection is known");
         Claims::of(process).seal(self.settings.broker.ticket_key, process)
     }
 
     /// What a process keeps has changed: each connection that asked for tickets is told, before the answer that shows the
     /// change.
     pub(crate) fn tell_ticket(&self, id: ProcessId, turn: &mut Turn) {
-        let connections = self.processes.get(id).into_iter().flat_map(|p| &p.connections);
-        let wants = |c: &&_| self.connections.get(*c).is_some_and(|c| c.told_tickets);
+        let connections = self.peers.processes.get(id).into_iter().flat_map(|p| &p.connections);
+        let wants = |c: &&_| self.peers.connections.get(*c).is_some_and(|c| c.told_tickets);
         for connection in connections.filter(wants).copied() {
             let event = News::Ticket(self.sealed(id));
             let notification = Notification { member: MemberId(0), advises: Vec::new(), event };

@@ -48,9 +48,9 @@ impl Broker {
         if let Some(view) = self.provider_at(caller.session, lane) {
             view.unanswered += 1;
         }
-        let process = caller.process.and_then(|id| self.processes.get(id));
+        let process = caller.process.and_then(|id| self.peers.processes.get(id));
         let pid = process.map(|p| p.peer.pid);
-        let payer = process.map_or(Payer::Broker, |process| self.processes.payer(process));
+        let payer = process.map_or(Payer::Broker, |process| self.peers.processes.payer(process));
         self.providers.call(id, lane, (caller, payer, pid), call, then, turn);
         Some(id)
     }
@@ -161,8 +161,8 @@ impl Broker {
         let (lane, session, name) = (*lane, *session, *name);
         let Errand { correlation, entry } = *errand;
         let trouble = Trouble::WrongAnswer(format!("{name} was {wrong}"));
-        let engine = self.engines.of_lane(lane);
-        match engine.and_then(|id| self.engines.get_mut(id)) {
+        let engine = self.queues.engines.of_lane(lane);
+        match engine.and_then(|id| self.queues.engines.get_mut(id)) {
             Some(engine) => Trouble::note(&mut engine.trouble, trouble),
             None => {
                 if let Some(provider) = self.provider_at(session, lane) {
@@ -181,11 +181,11 @@ impl Broker {
     fn known_of(&self, call: &Call<Then>) -> Known<'_> {
         let recipients = match &call.then {
             Then::Prepared(flight) | Then::Results(flight) => {
-                self.flights.get(flight).map(Flight::recipients)
+                self.queues.flights.get(flight).map(Flight::recipients)
             }
             _ => None,
         };
-        let store = || self.engines.get(&self.engines.of_lane(call.lane)?)?.uid;
+        let store = || self.queues.engines.get(&self.queues.engines.of_lane(call.lane)?)?.uid;
         let store = if call.expected.names_its_store() { store() } else { None };
         Known { store, recipients }
     }
@@ -193,8 +193,8 @@ impl Broker {
     /// A store takes nothing more.
     #[cold]
     fn note_failed_disk(&mut self, lane: LaneId, why: &str) {
-        let engine = self.engines.of_lane(lane);
-        if let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) {
+        let engine = self.queues.engines.of_lane(lane);
+        if let Some(engine) = engine.and_then(|id| self.queues.engines.get_mut(id)) {
             Trouble::note(&mut engine.trouble, Trouble::Failed(why.to_owned()));
         }
     }
@@ -203,12 +203,12 @@ impl Broker {
     fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
         let (session, lane) = at;
         let of_message = match then {
-            Then::Prepared(flight) => self.flights.get(flight).map(Flight::engine),
+            Then::Prepared(flight) => self.queues.flights.get(flight).map(Flight::engine),
             _ => None,
         };
         let damage = Trouble::Damage(what.to_owned());
-        let engine = self.engines.of_lane(lane).or(of_message);
-        if let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) {
+        let engine = self.queues.engines.of_lane(lane).or(of_message);
+        if let Some(engine) = engine.and_then(|id| self.queues.engines.get_mut(id)) {
             Trouble::note(&mut engine.trouble, damage);
         } else if let Some(provider) = self.provider_at(session, lane) {
             Trouble::note(&mut provider.trouble, damage);
@@ -219,7 +219,7 @@ impl Broker {
     /// places of each lane.
     #[cfg(test)]
     pub(crate) fn check_calls(&self) {
-        for session in self.sessions.values() {
+        for session in self.sessions.all.values() {
             for provider in &session.providers {
                 let of_it = |(_, c): &(CallId, &Call<Then>)| {
                     c.session == Some(session.id)
@@ -247,7 +247,7 @@ impl Broker {
         session: Option<SessionId>,
         lane: LaneId,
     ) -> Option<&mut Provider> {
-        let session = self.sessions.get_mut(session?)?;
+        let session = self.sessions.all.get_mut(session?)?;
         session.providers.iter_mut().find(|p| p.lane == lane || p.reader == Some(lane))
     }
 

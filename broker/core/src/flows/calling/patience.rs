@@ -61,12 +61,12 @@ impl Broker {
     #[cold]
     pub(crate) fn look_at_calls(&mut self, turn: &mut Turn) {
         let now = turn.tick.boot;
-        let Self { providers, flights, sessions, engines, .. } = self;
+        let Self { providers, queues, sessions, .. } = self;
         let patience = |flight: &u64| {
-            let flight = flights.get(flight)?;
-            let for_size = Duration::from_secs(flight.size(engines) / SLOWEST);
+            let flight = queues.flights.get(flight)?;
+            let for_size = Duration::from_secs(flight.size(&queues.engines) / SLOWEST);
             let (session, place) = flight.view();
-            let longest = sessions.get(&session)?.providers.get(place)?.longest;
+            let longest = sessions.all.get(&session)?.providers.get(place)?.longest;
             Some(longest.saturating_add(for_size))
         };
         let (calls, lanes) = providers.calls_mut();
@@ -136,7 +136,7 @@ impl Broker {
         let Some(asker) = then.asker() else { return };
         let Asker { connection, request, .. } = *asker;
         if std::mem::replace(&mut asker.hears, Hears::Nothing) == Hears::Answer
-            && self.connections.contains_key(&connection)
+            && self.peers.connections.contains_key(&connection)
         {
             turn.emit(Effect::Answer { connection, request, result: Err(fault) });
         }

@@ -28,7 +28,7 @@ impl Broker {
     /// A provider gets a notice or a Do, or has answered it, in whatever way: whether it goes on for its other processes is seen at
     /// its next answer.
     pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
-        let Some(provider) = self.sessions.get(&session).map(|s| &s.providers[place]) else {
+        let Some(provider) = self.sessions.all.get(&session).map(|s| &s.providers[place]) else {
             return;
         };
         let (lane, reader) = (provider.lane, provider.reader);

@@ -45,7 +45,7 @@ impl Broker {
 
     /// A session's provider by the lane of its worker, as long as the session may use it.
     fn view_of(&self, session: Option<SessionId>, lane: LaneId) -> Option<(SessionId, usize)> {
-        let session = self.sessions.get(&session?).filter(|s| !s.closes())?;
+        let session = self.sessions.all.get(&session?).filter(|s| !s.closes())?;
         let place = session.providers.iter().position(|p| p.lane == lane)?;
         Some((session.id, place))
     }
@@ -70,10 +70,10 @@ impl Broker {
 
     /// What a flight hands over, if its intent is known.
     fn attempt(&self, flight: u64) -> Option<Attempt> {
-        let flight = self.flights.get(&flight)?;
+        let flight = self.queues.flights.get(&flight)?;
         let (engine, record) = flight.message();
         let recipients = flight.recipients().to_vec();
-        let engine = self.engines.get(&engine)?;
+        let engine = self.queues.engines.get(&engine)?;
         let entry = engine.entries.get(&record)?;
         let intent = entry.submission.recipients.get(*recipients.first()?)?.intent.clone()?;
         Some(Attempt { store: engine.uid?, record, recipients, intent })
@@ -94,7 +94,7 @@ impl Broker {
     #[cold]
     pub(crate) fn lane_ended(&mut self, lane: LaneId, turn: &mut Turn) {
         let Some((id, place)) = self.providers.left_behind.ended(lane) else { return };
-        let Some(session) = self.sessions.get(&id).filter(|s| !s.closes()) else { return };
+        let Some(session) = self.sessions.all.get(&id).filter(|s| !s.closes()) else { return };
         let provider = &session.providers[place];
         let is_out = matches!(provider.state, ProviderState::Failed(_));
         if is_out && !self.providers.is_open(provider.lane) {
@@ -123,7 +123,7 @@ impl Broker {
         if !self.providers.left_behind.has_corrections() {
             return;
         }
-        let store = self.engines.get(&id).and_then(|e| e.uid);
+        let store = self.queues.engines.get(&id).and_then(|e| e.uid);
         for correction in self.providers.left_behind.corrections_of(store) {
             self.correct(correction, turn);
         }
@@ -133,9 +133,9 @@ impl Broker {
     /// message, the correction waits.
     fn correct(&mut self, correction: Correction, turn: &mut Turn) {
         let Attempt { store, record, .. } = correction.attempt;
-        let mut open = self.engines.values().filter(|e| e.is_open());
+        let mut open = self.queues.engines.values().filter(|e| e.is_open());
         let engine = open.find(|e| e.uid == Some(store)).map(|e| e.id);
-        let engine = engine.and_then(|id| self.engines.get_mut(id));
+        let engine = engine.and_then(|id| self.queues.engines.get_mut(id));
         let flies = |e: &Engine| e.entries.get(&record).is_some_and(|entry| entry.flights > 0);
         let Some(engine) = engine.filter(|e| !flies(e) && !e.changing.contains(&record)) else {
             return self.providers.left_behind.wait(correction);
@@ -156,7 +156,7 @@ impl Broker {
     ) {
         let Correction { attempt, results } = correction;
         let record = attempt.record;
-        let Some(state) = self.engines.get_mut(engine) else { return };
+        let Some(state) = self.queues.engines.get_mut(engine) else { return };
         state.changing.remove(&record);
         state.stirred = true;
         let Ok(OneSubmission(stored)) = result else { return };

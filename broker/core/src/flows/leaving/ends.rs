@@ -26,26 +26,11 @@ use crate::ground::event::{Effect, End, Turn};
 use crate::ground::timers::Timer;
 use crate::peers::connection::Asker;
 use crate::peers::waiting::{SessionKey, Sharing, Waiting};
+use crate::sessions::end::Kept;
 use crate::sessions::session::SessionState;
 
 /// How long an end is kept after its session has closed: longer than a client looks for its broker.
 const KEPT: Duration = Duration::from_secs(120);
-
-/// An end, and the session that it is of in this broker, if one is there.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(crate) struct Kept {
-    end: End,
-    session: Option<SessionId>,
-}
-
-impl Kept {
-    /// Whether its session is not here.
-    #[cfg(test)]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.session.is_none()
-    }
-}
 
 /// When the broker began in which a session was made, in microseconds since the machine started.
 fn began(SessionTag(tag): SessionTag) -> u64 {
@@ -55,7 +40,7 @@ fn began(SessionTag(tag): SessionTag) -> u64 {
 impl Broker {
     /// A shared session ends: that is written down before any member is told.
     pub(crate) fn keep_end(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let SessionState::Ending { by, deadline } = &session.state else { return };
         let end = End {
             tag: session.tag,
@@ -65,7 +50,7 @@ impl Broker {
             until: *deadline,
         };
         turn.emit(Effect::KeepEnd(Box::new(end.clone())));
-        self.ends.insert(session.tag, Kept { end, session: Some(id) });
+        self.sessions.ends.insert(session.tag, Kept { end, session: Some(id) });
     }
 
     /// Ends that an earlier broker wrote down.
@@ -73,13 +58,13 @@ impl Broker {
         for end in ends {
             let forgotten = end.until.unwrap_or_default().max(turn.tick.boot) + KEPT;
             self.timers.set(forgotten, Timer::End(end.tag));
-            self.ends.insert(end.tag, Kept { end, session: None });
+            self.sessions.ends.insert(end.tag, Kept { end, session: None });
         }
     }
 
     /// A session that was ending is closed: who comes back to it now is told that it has ended, for a while.
     pub(crate) fn end_closed(&mut self, tag: SessionTag, turn: &mut Turn) {
-        if let Some(kept) = self.ends.get_mut(&tag) {
+        if let Some(kept) = self.sessions.ends.get_mut(&tag) {
             kept.session = None;
             if self.stopping.is_some() {
                 // Its members come back to the next broker.
@@ -94,8 +79,8 @@ impl Broker {
 
     /// An end was kept long enough, unless its session is here again.
     pub(crate) fn forget_end(&mut self, tag: SessionTag, turn: &mut Turn) {
-        if self.ends.get(&tag).is_some_and(|kept| kept.session.is_none()) {
-            self.ends.remove(&tag);
+        if self.sessions.ends.get(&tag).is_some_and(|kept| kept.session.is_none()) {
+            self.sessions.ends.remove(&tag);
             turn.emit(Effect::ForgetEnd(tag));
         }
     }
@@ -111,7 +96,7 @@ impl Broker {
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
         let user = self.session_user(uid);
         let profile = logon.profile.as_deref().unwrap_or("default");
-        let kept = self.ends.get(&tag).or_else(|| self.end_of_heir(tag, user, profile));
+        let kept = self.sessions.ends.get(&tag).or_else(|| self.end_of_heir(tag, user, profile));
         let Some(kept) = kept else { return self.logon(asker, logon, turn) };
         let tag = kept.end.tag;
         if user != kept.end.user || profile != kept.end.profile {
@@ -120,7 +105,7 @@ impl Broker {
         }
         self.refuse_while_stopping()?;
         let closed = |id| {
-            let state = self.sessions.get(&id).map(|s| &s.state);
+            let state = self.sessions.all.get(&id).map(|s| &s.state);
             !matches!(state, Some(SessionState::Starting | SessionState::Ending { .. }))
         };
         let over = kept.end.until.is_some_and(|until| until <= turn.tick.boot);
@@ -139,15 +124,15 @@ impl Broker {
         let asker = self.count_logon(asker);
         let waiting = Waiting::Return { asker, flags: logon.flags, told };
         match session {
-            Some(id) if self.sessions[&id].state == SessionState::Starting => {
-                let session = self.sessions.get_mut(id).expect("looked at just before");
+            Some(id) if self.sessions.all[&id].state == SessionState::Starting => {
+                let session = self.sessions.all.get_mut(id).expect("looked at just before");
                 session.waiting.push(waiting);
             }
             Some(id) => self.admit(id, waiting, turn),
             None => {
                 let key = SessionKey { user, profile };
                 let id = self.start_session((key, Some(tag)), Sharing::Shared, Some(waiting), turn);
-                self.ends.get_mut(&tag).expect("looked at before").session = Some(id);
+                self.sessions.ends.get_mut(&tag).expect("looked at before").session = Some(id);
                 self.timers.clear(Timer::End(tag));
             }
         }
@@ -162,20 +147,20 @@ impl Broker {
             (*of, &to[..]) == (user, profile) && began(tag) < began(*heir)
         };
         // Where there were several, the one that goes on longest.
-        let ends = self.ends.values().filter(is_heir);
+        let ends = self.sessions.ends.values().filter(is_heir);
         ends.max_by_key(|kept| kept.end.until.unwrap_or(Duration::MAX))
     }
 
     /// A name for a session that no other has, and that says when its broker began.
     pub(crate) fn new_tag(&mut self, turn: &mut Turn) -> SessionTag {
-        let began = self.giving_up.began(turn.tick.boot).as_micros();
+        let began = self.queues.giving_up.began(turn.tick.boot).as_micros();
         SessionTag(began << 64 | u128::from(turn.record() as u64))
     }
 
     /// Whether a session that has just started was ended in an earlier broker: it goes on ending.
     pub(crate) fn goes_on_ending(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        let Some(kept) = self.ends.get(&session.tag) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
+        let Some(kept) = self.sessions.ends.get(&session.tag) else { return };
         let End { by, until, .. } = kept.end.clone();
         session.state = SessionState::Ending { by, deadline: until };
         if let Some(until) = until {
@@ -185,7 +170,8 @@ impl Broker {
 
     /// A member that returned and was not told of the end is told now.
     pub(crate) fn tell_end(&mut self, member: MemberId, turn: &mut Turn) {
-        let session = self.members.get(&member).and_then(|m| self.sessions.get(&m.session));
+        let session =
+            self.sessions.members.get(&member).and_then(|m| self.sessions.all.get(&m.session));
         let Some(SessionState::Ending { by, deadline }) = session.map(|s| s.state.clone()) else {
             return;
         };
@@ -196,9 +182,9 @@ impl Broker {
 
     /// Says by which name a member can return to its session, on a connection that keeps what outlives a broker.
     pub(crate) fn tell_tag(&self, id: MemberId, turn: &mut Turn) {
-        let Some(member) = self.members.get(&id) else { return };
-        let keeps = self.connections.get(&member.connection).is_some_and(|c| c.told_tickets);
-        let session = &self.sessions[&member.session];
+        let Some(member) = self.sessions.members.get(&id) else { return };
+        let keeps = self.peers.connections.get(&member.connection).is_some_and(|c| c.told_tickets);
+        let session = &self.sessions.all[&member.session];
         if keeps && session.is_shared() {
             let event = News::Session(session.tag);
             let notification = Notification { member: id, advises: Vec::new(), event };

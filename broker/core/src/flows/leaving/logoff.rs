@@ -55,7 +55,7 @@ impl Broker {
         if flags.contains(LogoffFlags::SHARED) {
             self.end_shared(asker, id, flags, turn)?;
         }
-        let session = &self.sessions[&session_id];
+        let session = &self.sessions.all[&session_id];
         let now = turn.tick.boot;
         let drain = drain.filter(|_| !flags.contains(LogoffFlags::CRITICAL));
         let mut until = drain.map(|millis| now + Duration::from_millis(millis));
@@ -63,7 +63,7 @@ impl Broker {
             until = until.map(|until| until.min(end));
         }
         let durable = now + self.settings.shutdown.deadline;
-        let member = self.members.get_mut(&id).expect("looked at before");
+        let member = self.sessions.members.get_mut(&id).expect("looked at before");
         let wait =
             if flags.contains(LogoffFlags::WAIT) { WaitForOthers::Yes } else { WaitForOthers::No };
         let began_with = member.waiting;
@@ -100,10 +100,10 @@ impl Broker {
         let session_id = session.id;
         let grace = self.settings.shutdown.grace;
         let deadline = grace.map(|grace| turn.tick.boot + grace);
-        let session = self.sessions.get_mut(session_id).expect("looked at just before");
+        let session = self.sessions.all.get_mut(session_id).expect("looked at just before");
         session.state = SessionState::Ending { by: by.clone(), deadline };
         let others: Vec<_> = session.members.iter().copied().filter(|m| *m != id).collect();
-        self.joinable.remove(&session.key);
+        self.sessions.joinable.remove(&session.key);
         if let Some(deadline) = deadline {
             self.timers.set(deadline, Timer::Grace(session_id));
         }
@@ -123,14 +123,18 @@ impl Broker {
 
     fn may_end(&self, session: &Session, id: MemberId, flags: LogoffFlags) -> Result<(), Fault> {
         if flags.contains(LogoffFlags::FORCE) {
-            let uid = self.processes.get(self.members[&id].process).map_or(u32::MAX, |p| p.uid);
+            let uid = self
+                .peers
+                .processes
+                .get(self.sessions.members[&id].process)
+                .map_or(u32::MAX, |p| p.uid);
             if self.right(uid, &session.profile().access) >= Right::Admin {
                 return Ok(());
             }
         }
         let owner = *session.members.first().expect("who asks is one of them");
         // A process owns the session: with what member of it it asks makes no difference.
-        let owns = self.members[&owner].process == self.members[&id].process;
+        let owns = self.sessions.members[&owner].process == self.sessions.members[&id].process;
         match self.settings.shutdown.shared_logoff {
             SharedLogoff::Any => Ok(()),
             SharedLogoff::Owner if owns => Ok(()),
@@ -154,7 +158,7 @@ impl Broker {
 
     /// Grace caps a drain that began before.
     fn cap_drain(&mut self, id: MemberId, deadline: Option<Duration>, turn: &mut Turn) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(member) = self.sessions.members.get_mut(&id) else { return };
         if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
             leaving.drain = leaving.drain.map(|until| until.min(end));
             self.timers.set_no_later(end.max(turn.tick.boot), Timer::Leaving(id));
@@ -165,8 +169,8 @@ impl Broker {
     pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
         let held = self.is_held(id);
         // Whoever is done is about to be torn down; its logoff is answered then.
-        let done = self.members.get(&id).is_some_and(|m| self.is_done(m.process));
-        let Some(member) = self.members.get_mut(&id).filter(|_| !done) else { return };
+        let done = self.sessions.members.get(&id).is_some_and(|m| self.is_done(m.process));
+        let Some(member) = self.sessions.members.get_mut(&id).filter(|_| !done) else { return };
         let MemberState::Draining(leaving) = &mut member.state else { return };
         let now = turn.tick.boot;
         if member.unwritten > 0 && now < leaving.durable {
@@ -207,11 +211,11 @@ impl Broker {
         account: LoggedOff,
         turn: &mut Turn,
     ) {
-        let still_there = self.sessions.get_mut(id).filter(|s| !s.members.is_empty());
+        let still_there = self.sessions.all.get_mut(id).filter(|s| !s.members.is_empty());
         match (wait, still_there) {
             (WaitForOthers::Yes, Some(session)) if !session.is_joinable() => {
                 session.leavers.push((asker, account));
-                if let Some(connection) = self.connections.get_mut(&asker.connection) {
+                if let Some(connection) = self.peers.connections.get_mut(&asker.connection) {
                     connection.leaving.push(id);
                 }
             }
@@ -221,7 +225,7 @@ impl Broker {
 
     /// What was handed over could not be made durable: the member stays and is told, once.
     fn refuse_leaving(&mut self, id: MemberId, turn: &mut Turn) {
-        let member = self.members.get_mut(&id).expect("it is leaving");
+        let member = self.sessions.members.get_mut(&id).expect("it is leaving");
         let state = std::mem::replace(&mut member.state, MemberState::Attached);
         let MemberState::Draining(leaving) = state else { return };
         self.timers.clear(Timer::Leaving(id));
@@ -257,11 +261,11 @@ impl Broker {
         reason: LeaveReason,
         turn: &mut Turn,
     ) -> Option<(SessionId, Departure, u64)> {
-        let mut member = self.members.remove(&id)?;
+        let mut member = self.sessions.members.remove(&id)?;
         // Whoever is done has left, whatever befalls it before it is torn down.
         let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
-        self.departures[reason as usize] += 1;
-        if let Some(connection) = self.connections.get_mut(&member.connection) {
+        self.sessions.departures[reason as usize] += 1;
+        if let Some(connection) = self.peers.connections.get_mut(&member.connection) {
             connection.members.remove(&id);
             connection.remember(id, reason);
         }
@@ -271,10 +275,10 @@ impl Broker {
             (Quota::Registrations, member.advises.len()),
             (Quota::Grants, member.waiting_grants.len()),
         ] {
-            self.processes.pay_back(member.process, what, count);
+            self.peers.processes.pay_back(member.process, what, count);
         }
         for (engine, record) in member.pending.keys() {
-            if let Some(engine) = self.engines.get_mut(*engine) {
+            if let Some(engine) = self.queues.engines.get_mut(*engine) {
                 engine.disown(*record, id);
             }
         }
@@ -290,7 +294,7 @@ impl Broker {
         self.end_grants(&member.waiting_grants, std::mem::take(&mut member.references), turn);
         self.note_lost(member.process, std::mem::take(&mut member.failed));
         let drafts = self.settle_drafts(&mut member, reason, turn);
-        let session = self.sessions.get_mut(member.session).expect("it outlives its members");
+        let session = self.sessions.all.get_mut(member.session).expect("it outlives its members");
         session.members.remove(&id);
         session.with_mail -= usize::from(member.has_mail());
         session.listeners.remove(&id);
@@ -300,7 +304,7 @@ impl Broker {
 
     /// Tells those of a session who asked that members left, and looks whether it has a reason to stay without them.
     fn tell_departed(&mut self, id: SessionId, departures: &[Departure], turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let curious: Vec<_> = session.curious.iter().copied().collect();
         for departures in departures.chunks(DEPARTURES) {
             let news = match departures {
@@ -329,13 +333,13 @@ impl Broker {
                 self.recover_draft(member, draft, turn);
                 continue;
             }
-            self.processes.accounts.give_back(draft.charge);
+            self.peers.processes.accounts.give_back(draft.charge);
             if let MessageContent::Uploaded(number) = draft.content {
                 self.discard(member, draft.store, number, turn);
             }
         }
         for (_, upload) in std::mem::take(&mut member.uploads) {
-            self.processes.accounts.give_back(upload.charge);
+            self.peers.processes.accounts.give_back(upload.charge);
             self.discard(member, upload.store, upload.number, turn);
         }
         count
@@ -343,14 +347,14 @@ impl Broker {
 
     /// The grace of a shared logoff is over: whoever is still here is put out.
     pub(crate) fn grace_over(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         if !matches!(session.state, SessionState::Ending { .. }) {
             return;
         }
         for member in session.members.clone() {
             self.check_leaving(member, turn);
         }
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let stay: Vec<_> = session.members.iter().copied().collect();
         self.note_stayed(id, &stay);
         for member in &stay {
@@ -362,9 +366,9 @@ impl Broker {
     /// Notes which processes stayed past the end of their session, for those that wait for it. A process whose Do succeeded has left,
     /// also before it is torn down.
     pub(crate) fn note_stayed(&mut self, id: SessionId, members: &[MemberId]) {
-        let stayed = members.iter().filter(|id| !self.is_done(self.members[id].process));
+        let stayed = members.iter().filter(|id| !self.is_done(self.sessions.members[id].process));
         let stayed: Vec<_> = stayed.map(|member| self.peer(*member)).collect();
-        if let Some(session) = self.sessions.get_mut(id) {
+        if let Some(session) = self.sessions.all.get_mut(id) {
             session.evicted.extend(stayed);
         }
     }
@@ -382,8 +386,8 @@ impl Broker {
             return;
         }
         for id in &members {
-            let session = self.members.get(id).map(|member| member.session);
-            if let Some(session) = session.and_then(|id| self.sessions.get_mut(id)) {
+            let session = self.sessions.members.get(id).map(|member| member.session);
+            if let Some(session) = session.and_then(|id| self.sessions.all.get_mut(id)) {
                 session.curious.remove(id);
             }
         }
@@ -400,7 +404,7 @@ impl Broker {
 
     /// After a departure, or when mail went out: whether the session has a reason to stay.
     pub(crate) fn check_vacated(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let idle = matches!(
             session.state,
             SessionState::Active | SessionState::Memberless | SessionState::Ending { .. }
@@ -411,7 +415,7 @@ impl Broker {
         let now = turn.tick.millis();
         if session.is_joinable() && self.stopping.is_none() && self.lingers(session, now) {
             let linger = self.settings.shutdown.linger;
-            let session = self.sessions.get_mut(id).expect("looked at just before");
+            let session = self.sessions.all.get_mut(id).expect("looked at just before");
             if session.state != SessionState::Memberless {
                 session.state = SessionState::Memberless;
                 if let Linger::For(time) = linger {
@@ -424,7 +428,7 @@ impl Broker {
     }
 
     fn lingers(&self, session: &Session, now: u64) -> bool {
-        let is_lost = |engine| self.engines.get(&engine).is_some_and(Engine::is_lost);
+        let is_lost = |engine| self.queues.engines.get(&engine).is_some_and(Engine::is_lost);
         if session.engines().any(|(_, engine)| is_lost(engine)) {
             return false;
         }
@@ -434,12 +438,12 @@ impl Broker {
     }
 
     pub(crate) fn linger_over(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         if session.state != SessionState::Memberless {
             return;
         }
         // One that was opened for its queue looks into it first.
-        let reads = |(_, engine)| self.engines.get(&engine).is_some_and(Engine::reads);
+        let reads = |(_, engine)| self.queues.engines.get(&engine).is_some_and(Engine::reads);
         if session.adopted && session.engines().any(reads) {
             self.timers.set(turn.tick.boot + READING, Timer::Linger(id));
         } else {
@@ -454,7 +458,7 @@ impl Broker {
             return;
         }
         let memberless = |s: &&Session| s.state == SessionState::Memberless;
-        let found: Vec<_> = self.sessions.values().filter(memberless).map(|s| s.id).collect();
+        let found: Vec<_> = self.sessions.all.values().filter(memberless).map(|s| s.id).collect();
         for id in found {
             self.close_session_and(id, MailAfter::GoesOn, turn);
         }
@@ -462,7 +466,7 @@ impl Broker {
 
     /// Begins the end of a session without members.
     pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = &self.sessions[&id];
+        let session = &self.sessions.all[&id];
         let mail = match session.state {
             SessionState::Ending { .. } => MailAfter::GoesOn,
             SessionState::Active if !session.is_shared() => MailAfter::GoesOn,
@@ -472,9 +476,9 @@ impl Broker {
     }
 
     fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
-        let session = self.sessions.get_mut(id).expect("who closes it has it");
-        if self.joinable.get(&session.key) == Some(&id) {
-            self.joinable.remove(&session.key);
+        let session = self.sessions.all.get_mut(id).expect("who closes it has it");
+        if self.sessions.joinable.get(&session.key) == Some(&id) {
+            self.sessions.joinable.remove(&session.key);
         }
         let (leavers, stayed) =
             (std::mem::take(&mut session.leavers), std::mem::take(&mut session.evicted));
@@ -483,7 +487,7 @@ impl Broker {
         self.timers.clear(Timer::Grace(id));
         self.timers.clear(Timer::Linger(id));
         for (asker, account) in leavers {
-            if let Some(connection) = self.connections.get_mut(&asker.connection) {
+            if let Some(connection) = self.peers.connections.get_mut(&asker.connection) {
                 connection.leaving.retain(|session| *session != id);
             }
             let account = LoggedOff { stayed: stayed.clone(), ..account };
@@ -494,7 +498,7 @@ impl Broker {
 
     /// Calls Logoff on every provider of a phase's kind. Transports finish what they have begun first (PLOG-7).
     fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
-        let session = self.sessions.get_mut(id).expect("a closing session exists");
+        let session = self.sessions.all.get_mut(id).expect("a closing session exists");
         session.state = SessionState::Closing { phase };
         if let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize) {
             let deadline = turn.tick.boot + self.patience(*kind);
@@ -513,7 +517,7 @@ impl Broker {
 
     /// Has no more patience with transports and address books of sessions that close.
     pub(crate) fn hasten_closing(&mut self, turn: &mut Turn) {
-        for session in self.sessions.values() {
+        for session in self.sessions.all.values() {
             if let SessionState::Closing { phase } = session.state
                 && ProviderType::SHUTDOWN_ORDER[phase as usize] != ProviderType::Store
             {
@@ -524,7 +528,7 @@ impl Broker {
 
     /// Goes on with the closing of a session as far as its providers have answered.
     pub(crate) fn advance_phase(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
         let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize).copied() else {
             return self.end_session(id, turn);
@@ -562,14 +566,14 @@ impl Broker {
     }
 
     pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         session.providers[place].state = ProviderState::Gone;
         self.advance_phase(id, turn);
     }
 
     /// The providers of a phase had their time: those that did not answer are left behind.
     pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
         let kind = ProviderType::SHUTDOWN_ORDER[phase as usize];
         let mut left = Vec::new();
@@ -590,13 +594,13 @@ impl Broker {
     }
 
     fn end_session(&mut self, id: SessionId, turn: &mut Turn) {
-        let session = self.sessions.remove(id).expect("it was closing");
+        let session = self.sessions.all.remove(id).expect("it was closing");
         self.timers.clear(Timer::Closing(id));
         for place in 0..session.providers.len() {
             self.timers.clear(Timer::Reach(id, place));
         }
         for process in &session.kept_by {
-            if let Some(process) = self.processes.get_mut(*process) {
+            if let Some(process) = self.peers.processes.get_mut(*process) {
                 process.forget_session(id);
             }
         }
@@ -615,7 +619,7 @@ impl Broker {
         let now = turn.tick.millis();
         let works = |(_, engine)| self.has_work(engine, &session, now);
         let goes_on = goes_on && session.engines().any(works);
-        self.processes.accounts.give_back(session.charge);
+        self.peers.processes.accounts.give_back(session.charge);
         if goes_on {
             self.adopt(session.key, turn);
         }
@@ -624,7 +628,8 @@ impl Broker {
 
     /// A member's process, for people.
     pub(crate) fn peer(&self, id: MemberId) -> Peer {
-        let process = self.members.get(&id).and_then(|m| self.processes.get(m.process));
+        let process =
+            self.sessions.members.get(&id).and_then(|m| self.peers.processes.get(m.process));
         let nobody = || Peer { pid: 0, program: "unknown".into() };
         process.map_or_else(nobody, |p| p.peer.clone())
     }

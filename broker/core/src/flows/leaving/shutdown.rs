@@ -140,8 +140,9 @@ struct Leg {
 impl Broker {
     /// The process behind a request, if this connection may speak for its shutdown (SEED-15).
     fn host(&self, asker: Asker) -> Result<ProcessId, Fault> {
-        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
-        let process = self.processes.get(connection.process).expect("it is connected");
+        let connection =
+            self.peers.connections.get(&asker.connection).expect("who asks is connected");
+        let process = self.peers.processes.get(connection.process).expect("it is connected");
         let message = match process.host {
             Host::Copy { library, .. } if library == connection.library => {
                 return Ok(connection.process);
@@ -169,14 +170,14 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let id = self.host(asker)?;
-        let process = self.processes.get_mut(id).expect("it is connected");
+        let process = self.peers.processes.get_mut(id).expect("it is connected");
         if self.settings.shutdown.fast_shutdown == FastShutdownBehavior::Disabled
             && process.verdict.is_none()
         {
             process.verdict = Some(false);
             self.tell_ticket(id, turn);
         }
-        let process = self.processes.get(id).expect("it is connected");
+        let process = self.peers.processes.get(id).expect("it is connected");
         if let Some(verdict) = process.verdict {
             let answer = if verdict { Ok(Reply::Done) } else { Err(refused(&process.refusing)) };
             self.answer(asker, answer, turn);
@@ -197,12 +198,13 @@ impl Broker {
     ) -> Result<(), Fault> {
         let id = self.host(asker)?;
         let sessions = self.members_of(id).into_keys();
-        let process = self.processes.get_mut(id).expect("it is connected");
+        let process = self.peers.processes.get_mut(id).expect("it is connected");
         let first = !std::mem::replace(&mut process.gave_notice, true);
         // Once is enough for each session: what a provider stopped may be stopped for good.
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
         for session in &untold {
-            let session = self.sessions.get_mut(*session).expect("a member's session outlives it");
+            let session =
+                self.sessions.all.get_mut(*session).expect("a member's session outlives it");
             session.kept_by.insert(id);
         }
         if first {
@@ -220,7 +222,7 @@ impl Broker {
         if self.joins(id, What::Do, asker, turn) {
             return Ok(());
         }
-        let process = self.processes.get(id).expect("it is connected");
+        let process = self.peers.processes.get(id).expect("it is connected");
         let shutdown = &self.settings.shutdown;
         let no = |message: &str| Err(Fault::new(Code::E_NO_SUPPORT, message));
         if shutdown.disable_fast_shutdown.binds(&process.peer.program) {
@@ -236,15 +238,15 @@ impl Broker {
             );
         }
         self.refuse_while_held(id)?;
-        let process = self.processes.get_mut(id).expect("it is connected");
+        let process = self.peers.processes.get_mut(id).expect("it is connected");
         process.departure = Departure::Doing;
         self.end_notices(id, turn);
         let sessions: Vec<_> = self.members_of(id).into_keys().collect();
-        let process = self.processes.get_mut(id).expect("it is connected");
+        let process = self.peers.processes.get_mut(id).expect("it is connected");
         let told = process.told();
         process.told_do.retain(|(session, _)| sessions.contains(session));
         for left in told.difference(&process.told()) {
-            if let Some(session) = self.sessions.get_mut(*left) {
+            if let Some(session) = self.sessions.all.get_mut(*left) {
                 session.kept_by.remove(&id);
             }
         }
@@ -266,19 +268,19 @@ impl Broker {
 
     /// How far a process is with its Do. While one runs, what the process asks waits until it is known whether it has left.
     pub(crate) fn departure(&self, process: ProcessId) -> Departure {
-        self.processes.get(process).map_or(Departure::No, |p| p.departure)
+        self.peers.processes.get(process).map_or(Departure::No, |p| p.departure)
     }
 
     /// Keeps what a process asks while its Do runs. It was charged: waiting costs memory.
     pub(crate) fn hold(&mut self, held: Held) {
-        if let Some(process) = self.processes.get_mut(held.asker().process) {
+        if let Some(process) = self.peers.processes.get_mut(held.asker().process) {
             process.held.push(held);
         }
     }
 
     /// A Do is over: what waited for it is answered or carried out, in its order.
     fn release_held(&mut self, id: ProcessId, turn: &mut Turn) {
-        let Some(process) = self.processes.get_mut(id) else { return };
+        let Some(process) = self.peers.processes.get_mut(id) else { return };
         let held = std::mem::take(&mut process.held);
         for held in held {
             match held {
@@ -292,19 +294,19 @@ impl Broker {
 
     /// Whether a process has left.
     pub(crate) fn is_done(&self, process: ProcessId) -> bool {
-        self.processes.get(process).is_some_and(|p| p.departure == Departure::Done)
+        self.peers.processes.get(process).is_some_and(|p| p.departure == Departure::Done)
     }
 
     /// Whether something that a process handed over is on its way to a store, though its member or session be gone.
     fn is_unwritten(&self, process: ProcessId) -> bool {
-        self.processes.get(process).is_some_and(Process::is_unwritten)
+        self.peers.processes.get(process).is_some_and(Process::is_unwritten)
     }
 
     /// Forgets a process without connections, if nothing of it is to be remembered any more.
     fn forget_away(&mut self, id: ProcessId, turn: &mut Turn) {
-        let Some(process) = self.processes.get(id).map(|p| p.key.clone()) else { return };
-        for held in self.processes.forget_if_over(id) {
-            self.processes.pay_left_behind(held.asker());
+        let Some(process) = self.peers.processes.get(id).map(|p| p.key.clone()) else { return };
+        for held in self.peers.processes.forget_if_over(id) {
+            self.peers.processes.pay_left_behind(held.asker());
         }
         if !self.remembers(&process) {
             turn.emit(Effect::Forgotten { process });
@@ -317,7 +319,7 @@ impl Broker {
             self.end_if_swept(number, turn);
         }
         // It may have been the last thing that was remembered of a process without connections.
-        if self.processes.get(process).is_some_and(|p| p.connections.is_empty()) {
+        if self.peers.processes.get(process).is_some_and(|p| p.connections.is_empty()) {
             self.forget_away(process, turn);
         }
     }
@@ -328,7 +330,7 @@ impl Broker {
         process: ProcessId,
         failed: impl IntoIterator<Item = Failed>,
     ) {
-        if let Some(process) = self.processes.get_mut(process) {
+        if let Some(process) = self.peers.processes.get_mut(process) {
             let room = MAX_LOST.saturating_sub(process.lost.len());
             process.lost.extend(failed.into_iter().take(room));
         }
@@ -336,13 +338,13 @@ impl Broker {
 
     /// Nobody is asked or told any more for a process that is gone: what providers have not begun they never get.
     pub(crate) fn drop_sweeps(&mut self, turn: &mut Turn) {
-        let gone = self.processes.take_gone();
+        let gone = self.peers.processes.take_gone();
         let of_them = gone.into_iter().flat_map(|process| self.sweeps.of_process(process));
         for number in of_them.collect::<Vec<_>>() {
             let Some(sweep) = self.sweeps.remove(number) else { continue };
             self.timers.clear(Timer::Sweep(number));
             for asker in sweep.askers {
-                self.processes.pay_left_behind(asker);
+                self.peers.processes.pay_left_behind(asker);
             }
             let legs = sweep.legs.into_values();
             for call in legs.flat_map(|leg| leg.waiting.into_values()).flatten() {
@@ -373,9 +375,11 @@ impl Broker {
     /// Members of a process, by their session.
     pub(crate) fn members_of(&self, process: ProcessId) -> BTreeMap<SessionId, Vec<MemberId>> {
         let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        let connections = self.processes.get(process).into_iter().flat_map(|p| &p.connections);
-        for id in connections.filter_map(|c| self.connections.get(c)).flat_map(|c| &c.members) {
-            members.entry(self.members[id].session).or_default().push(*id);
+        let connections =
+            self.peers.processes.get(process).into_iter().flat_map(|p| &p.connections);
+        for id in connections.filter_map(|c| self.peers.connections.get(c)).flat_map(|c| &c.members)
+        {
+            members.entry(self.sessions.members[id].session).or_default().push(*id);
         }
         members
     }
@@ -406,7 +410,7 @@ impl Broker {
         };
         self.timers.set(began + share(deadline, 0), Timer::Sweep(number));
         self.sweeps.insert(number, sweep);
-        if let Some(process) = self.processes.get_mut(process) {
+        if let Some(process) = self.peers.processes.get_mut(process) {
             process.sweeps += 1;
         }
         for session in sessions {
@@ -422,7 +426,7 @@ impl Broker {
             let (what, process) = (sweep.what, sweep.process);
             let Some(leg) = sweep.legs.get_mut(&id) else { return };
             let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(leg.phase).copied() else { return };
-            let Some(session) = self.sessions.get(&id) else { return };
+            let Some(session) = self.sessions.all.get(&id) else { return };
             let places = loaded(session, kind);
             leg.waiting = places.iter().map(|place| (*place, None)).collect();
             match what {
@@ -446,7 +450,7 @@ impl Broker {
     /// A provider that is configured and not logged on, because its logon failed or because it gets another worker, cannot be asked. What
     /// it said before stands, and so does what the administrator says of it.
     fn count_unloaded(&mut self, number: u64, id: SessionId, kind: ProviderType) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
         let refuses = |p: &&Provider| match (self.stance(p), p.fast_shutdown) {
             (Some(Stance::Refuses), _) | (None, FastShutdown::Refused) => true,
@@ -467,9 +471,10 @@ impl Broker {
         place: usize,
         turn: &mut Turn,
     ) {
-        let provider = &self.sessions[&id].providers[place];
+        let provider = &self.sessions.all[&id].providers[place];
         let is_store = provider.kind == ProviderType::Store;
-        let told = self.processes.get(process).is_some_and(|p| p.told_do.contains(&(id, place)));
+        let told =
+            self.peers.processes.get(process).is_some_and(|p| p.told_do.contains(&(id, place)));
         let call = match (what, self.stance(provider)) {
             (What::Query, _) | (What::Do, None) => Visits::Query,
             (What::Notify, _) => Visits::Notify,
@@ -505,7 +510,7 @@ impl Broker {
 
     /// What a provider object said first. A store object is one for all its sessions.
     pub(crate) fn stance(&self, provider: &Provider) -> Option<Stance> {
-        match provider.engine.and_then(|id| self.engines.get(&id)) {
+        match provider.engine.and_then(|id| self.queues.engines.get(&id)) {
             Some(engine) => engine.stance,
             None => provider.stance,
         }
@@ -513,9 +518,9 @@ impl Broker {
 
     /// A provider object answered whether it supports fast shutdown: the first answer is its own for its life (SEED-17).
     fn note_stance(&mut self, id: SessionId, place: usize, said: Stance) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
-        match provider.engine.and_then(|id| self.engines.get_mut(id)) {
+        match provider.engine.and_then(|id| self.queues.engines.get_mut(id)) {
             Some(engine) => engine.stance.get_or_insert(said),
             None => provider.stance.get_or_insert(said),
         };
@@ -541,7 +546,7 @@ impl Broker {
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
         }
-        let Some(session) = self.sessions.get(&id) else {
+        let Some(session) = self.sessions.all.get(&id) else {
             return self.lose_leg(number, id, turn);
         };
         let provider = &session.providers[place];
@@ -576,7 +581,7 @@ impl Broker {
             What::Do => match result {
                 Ok(_) => {
                     if let (Some(state), Some(session)) =
-                        (self.processes.get_mut(process), self.sessions.get_mut(id))
+                        (self.peers.processes.get_mut(process), self.sessions.all.get_mut(id))
                     {
                         state.told_do.insert((id, place));
                         session.kept_by.insert(process);
@@ -621,7 +626,7 @@ impl Broker {
     fn keep_drafts(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         let process = self.sweeps[&number].process;
         for member in self.members_of(process).remove(&id).unwrap_or_default() {
-            let drafts: Vec<_> = self.members[&member].drafts.iter().copied().collect();
+            let drafts: Vec<_> = self.sessions.members[&member].drafts.iter().copied().collect();
             for object in drafts {
                 if self.keep_draft(number, member, object, turn) {
                     let sweep = self.sweeps.get_mut(number).expect("it is running");
@@ -633,18 +638,18 @@ impl Broker {
 
     fn keep_draft(&mut self, number: u64, id: MemberId, object: ObjectId, turn: &mut Turn) -> bool {
         let record = turn.record();
-        let member = self.members.get_mut(&id).expect("it is of the process");
+        let member = self.sessions.members.get_mut(&id).expect("it is of the process");
         let Some(Object::Draft(draft)) = member.objects.get_mut(object) else { return false };
         let record = *draft.saving.get_or_insert(record);
         let (store, content) = (draft.store, draft.content.clone());
-        let member = &self.members[&id];
+        let member = &self.sessions.members[&id];
         let caller = Self::caller(member);
         let Ok(engine) = self.engine_for(member, store) else { return false };
         let (session, process, copied) = (member.session, member.process, content.in_memory());
         let save = Ask::recover_draft(record, content, turn.tick.millis());
-        let lane = self.engines[&engine].write;
+        let lane = self.queues.engines[&engine].write;
         // Who leaves is not refused.
-        let charge = self.processes.book(process, Quota::DraftBytes, copied);
+        let charge = self.peers.processes.book(process, Quota::DraftBytes, copied);
         let after = AfterSave::Kept { sweep: number, session, member: id, object, engine, charge };
         self.call(lane, caller, save, after, turn);
         true
@@ -660,7 +665,7 @@ impl Broker {
     ) {
         if let Ok(saved) = &result {
             self.recovered(engine, saved, turn);
-            if let Some(member) = self.members.get_mut(&id) {
+            if let Some(member) = self.sessions.members.get_mut(&id) {
                 member.drafts.remove(&object);
                 if let Some(kept) = member.objects.get_mut(object) {
                     let draft = std::mem::replace(kept, Object::Message(saved.place.entry));
@@ -706,10 +711,10 @@ impl Broker {
         let (what, process) = (sweep.what, sweep.process);
         let Some(leg) = sweep.legs.get_mut(&id) else { return };
         let waiting = std::mem::take(&mut leg.waiting);
-        let pid = self.processes.get(process).map(|p| p.peer.pid);
+        let pid = self.peers.processes.get(process).map(|p| p.peer.pid);
         for (place, call) in waiting {
             let called = call.and_then(|call| self.withdraw(call, turn));
-            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let Some(session) = self.sessions.all.get_mut(id) else { continue };
             let provider = &mut session.providers[place];
             let (name, provider_type) = (provider.name.clone(), provider.kind);
             if let Some(sweep) = self.sweeps.get_mut(number) {
@@ -752,11 +757,11 @@ impl Broker {
 
     fn finish_sweep(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.remove(number) else { return };
-        if let Some(process) = self.processes.get_mut(sweep.process) {
+        if let Some(process) = self.peers.processes.get_mut(sweep.process) {
             process.sweeps -= 1;
         }
         self.timers.clear(Timer::Sweep(number));
-        let Some(process) = self.processes.get_mut(sweep.process) else { return };
+        let Some(process) = self.peers.processes.get_mut(sweep.process) else { return };
         let answer = match sweep.what {
             What::Query => {
                 let verdict = *process.verdict.get_or_insert(sweep.refusing.is_empty());
@@ -790,14 +795,14 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<Reply, Fault> {
         let members: Vec<_> = self.members_of(id).into_values().flatten().collect();
-        let process = self.processes.get_mut(id).expect("looked at before");
+        let process = self.peers.processes.get_mut(id).expect("looked at before");
         let mut lost = std::mem::take(&mut process.lost);
         for member in members {
-            if let Some(member) = self.members.get_mut(&member) {
+            if let Some(member) = self.sessions.members.get_mut(&member) {
                 lost.append(&mut member.failed);
             }
         }
-        let process = self.processes.get_mut(id).expect("looked at before");
+        let process = self.peers.processes.get_mut(id).expect("looked at before");
         if lost.is_empty() && failed.is_none() {
             process.departure = Departure::Done;
             self.timers.set(turn.tick.boot, Timer::TearDown(id));
@@ -818,7 +823,7 @@ impl Broker {
                 None => fault,
             });
         }
-        if !askers.iter().any(|asker| self.connections.contains_key(&asker.connection)) {
+        if !askers.iter().any(|asker| self.peers.connections.contains_key(&asker.connection)) {
             // Whoever asked is gone: it is said to the next one.
             self.note_lost(id, lost.iter().cloned());
         }
@@ -829,10 +834,13 @@ impl Broker {
     pub(crate) fn tear_down(&mut self, id: ProcessId, turn: &mut Turn) {
         let members = self.members_of(id).into_values().flatten().collect();
         self.remove_members(members, LeaveReason::FastShutdown, turn);
-        let connections = self.processes.get(id).map(|p| p.connections.clone());
+        let connections = self.peers.processes.get(id).map(|p| p.connections.clone());
         for connection in connections.unwrap_or_default() {
-            let held =
-                self.connections.get_mut(&connection).map(|c| std::mem::take(&mut c.references));
+            let held = self
+                .peers
+                .connections
+                .get_mut(&connection)
+                .map(|c| std::mem::take(&mut c.references));
             self.drop_references(held.unwrap_or_default(), turn);
         }
     }

@@ -122,7 +122,7 @@ impl Broker {
     }
 
     fn tell_stop(&mut self, how: Stop, turn: &mut Turn) {
-        let mut members: Vec<_> = self.members.keys().copied().collect();
+        let mut members: Vec<_> = self.sessions.members.keys().copied().collect();
         members.sort_unstable();
         for member in members {
             let news = match how {
@@ -169,7 +169,7 @@ impl Broker {
             }
             // A store that hangs is left behind: what it acknowledged is durable.
             Phase::Closing if now >= stopping.patience => {
-                let hung: Vec<_> = self.engines.keys().copied().collect();
+                let hung: Vec<_> = self.queues.engines.keys().copied().collect();
                 for engine in hung {
                     self.drop_engine(engine, turn);
                 }
@@ -182,7 +182,7 @@ impl Broker {
     fn is_being_served(&self) -> bool {
         // A flush waits for what is not written.
         let served = |m: &Member| m.is_leaving() || m.unwritten > 0;
-        !self.sweeps.is_empty() || self.members.values().any(served)
+        !self.sweeps.is_empty() || self.sessions.members.values().any(served)
     }
 
     fn close_everything(&mut self, turn: &mut Turn) {
@@ -191,22 +191,23 @@ impl Broker {
             return;
         }
         stopping.phase = Phase::Closing;
-        let mut members: Vec<_> = self.members.keys().copied().collect();
+        let mut members: Vec<_> = self.sessions.members.keys().copied().collect();
         members.sort_unstable();
         self.remove_members(members, LeaveReason::BrokerStopped, turn);
-        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        let sessions: Vec<_> = self.sessions.all.keys().copied().collect();
         for session in sessions {
-            let waiting = self.sessions.get_mut(session).map(|s| std::mem::take(&mut s.waiting));
+            let waiting =
+                self.sessions.all.get_mut(session).map(|s| std::mem::take(&mut s.waiting));
             for waiting in waiting.unwrap_or_default() {
                 let fault = Fault::new(Code::E_WAIT, "the broker is stopping; ask again later");
                 self.answer(waiting.asker(), Err(fault), turn);
             }
-            let open = self.sessions.get(&session);
+            let open = self.sessions.all.get(&session);
             if open.is_some_and(|s| !matches!(s.state, SessionState::Closing { .. })) {
                 self.close_session(session, turn);
             }
         }
-        let engines: Vec<_> = self.engines.keys().copied().collect();
+        let engines: Vec<_> = self.queues.engines.keys().copied().collect();
         for engine in engines {
             self.close_engine(engine, turn);
         }
@@ -224,12 +225,16 @@ impl Broker {
 
     pub(crate) fn stop_if_over(&mut self, turn: &mut Turn) {
         let Some(stopping) = &mut self.stopping else { return };
-        if stopping.phase == Phase::Telling && self.members.is_empty() && self.flights.is_empty() {
+        if stopping.phase == Phase::Telling
+            && self.sessions.members.is_empty()
+            && self.queues.flights.is_empty()
+        {
             self.close_everything(turn);
         }
         let Some(stopping) = &mut self.stopping else { return };
-        let closed =
-            self.sessions.is_empty() && self.engines.is_empty() && !self.providers.has_lost();
+        let closed = self.sessions.all.is_empty()
+            && self.queues.engines.is_empty()
+            && !self.providers.has_lost();
         if stopping.phase == Phase::Closing && closed {
             stopping.phase = Phase::Over;
             self.timers.clear_all();

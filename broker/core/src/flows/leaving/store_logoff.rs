@@ -47,7 +47,7 @@ impl Broker {
         }
         if flags == StoreLogoff::PURGE {
             let profile = self.session_of(member).profile().name.clone();
-            let uid = self.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
+            let uid = self.peers.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
             // Mail of others is tried at once only for those who administer it.
             let whose = (!self.administers(uid, &profile)).then_some(uid);
             let (profile, uid, whose) = (Some(profile), whose, Flush::Store);
@@ -61,14 +61,14 @@ impl Broker {
 
     /// Whether another process is logged on to a session with this store.
     fn is_shared_with_others(&self, member: &Member, engine: EngineId) -> bool {
-        let sessions = self.engines.get(&engine).into_iter().flat_map(|e| &e.sessions);
-        let members = sessions.filter_map(|s| self.sessions.get(s)).flat_map(|s| &s.members);
-        members.filter_map(|m| self.members.get(m)).any(|m| m.process != member.process)
+        let sessions = self.queues.engines.get(&engine).into_iter().flat_map(|e| &e.sessions);
+        let members = sessions.filter_map(|s| self.sessions.all.get(s)).flat_map(|s| &s.members);
+        members.filter_map(|m| self.sessions.members.get(m)).any(|m| m.process != member.process)
     }
 
     fn activity(&self, engine: EngineId) -> StoreLogoff {
         use SubmissionState::{Deferred, Queued, Transmitting};
-        let Some(engine) = self.engines.get(&engine) else { return StoreLogoff(0) };
+        let Some(engine) = self.queues.engines.get(&engine) else { return StoreLogoff(0) };
         let count = |state: SubmissionState| engine.counts[state as usize];
         let mut activity = StoreLogoff(0);
         if count(Transmitting) > 0 {

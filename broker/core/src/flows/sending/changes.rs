@@ -99,7 +99,7 @@ impl Broker {
         self.refuse_locked(&wish)?;
         let caller = self.caller_of(&wish);
         // What is read of it must still be true when the answer is there: until then it does not depart.
-        let state = self.engines.get_mut(wish.engine).expect("it is open");
+        let state = self.queues.engines.get_mut(wish.engine).expect("it is open");
         state.changing.insert(wish.record);
         let lane = state.read;
         turn.errand.entry = state.uid.map(|store| EntryId { store, record: wish.record });
@@ -109,16 +109,16 @@ impl Broker {
     }
 
     fn caller_of(&self, wish: &Wish) -> Caller {
-        if let Some(member) = wish.member.and_then(|id| self.members.get(&id)) {
+        if let Some(member) = wish.member.and_then(|id| self.sessions.members.get(&id)) {
             return Self::caller(member);
         }
-        let process = self.connections.get(&wish.asker.connection).map(|c| c.process);
+        let process = self.peers.connections.get(&wish.asker.connection).map(|c| c.process);
         Caller { session: None, process, urgency: Urgency::InTurn }
     }
 
     /// A message that a transport has, or that somebody else changes, cannot be changed (QUEUE-9).
     fn refuse_locked(&self, wish: &Wish) -> Result<(), Fault> {
-        let Some(state) = self.engines.get(&wish.engine) else { return Ok(()) };
+        let Some(state) = self.queues.engines.get(&wish.engine) else { return Ok(()) };
         let flies = state.entries.get(&wish.record).is_some_and(|e| e.flights > 0);
         if flies || state.changing.contains(&wish.record) {
             return Err(locked(wish.change));
@@ -132,7 +132,7 @@ impl Broker {
         result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(state) = self.engines.get_mut(wish.engine) {
+        if let Some(state) = self.queues.engines.get_mut(wish.engine) {
             state.changing.remove(&wish.record);
             state.stirred = true;
         }
@@ -152,7 +152,7 @@ impl Broker {
         }
         let OneSubmission(stored) = result?;
         self.refuse_locked(&wish)?;
-        let open = self.engines.get(&wish.engine).filter(|e| e.is_open());
+        let open = self.queues.engines.get(&wish.engine).filter(|e| e.is_open());
         let state = open.ok_or_else(|| locked(wish.change))?;
         // What is known here is newer than what was read.
         let known = state.entries.get(&wish.record);
@@ -165,7 +165,7 @@ impl Broker {
         let shown = submission.state();
         apply(wish.change, &mut submission, turn.tick.millis())?;
         let caller = self.caller_of(&wish);
-        let state = self.engines.get_mut(wish.engine).expect("looked at before");
+        let state = self.queues.engines.get_mut(wish.engine).expect("looked at before");
         state.forget(wish.record);
         let entry = Entry {
             submission: submission.clone(),
@@ -214,7 +214,7 @@ impl Broker {
     ) {
         let Wish { asker, member, engine, record, change } = wish;
         let uid = self.store_uid(engine);
-        let known = self.engines.get(&engine).and_then(|e| e.entries.get(&record));
+        let known = self.queues.engines.get(&engine).and_then(|e| e.entries.get(&record));
         let submission = known.map(|entry| entry.submission.clone());
         let reply = match (&result, &submission, member) {
             (Err(error), ..) => Err(Fault::from(error.clone())),
@@ -224,7 +224,7 @@ impl Broker {
             (Ok(_), ..) => Ok(Reply::Done),
         };
         self.answer(asker, reply, turn);
-        let Some(state) = self.engines.get_mut(engine) else { return };
+        let Some(state) = self.queues.engines.get_mut(engine) else { return };
         if let Err(error) = &result {
             // What is stored still stands; it is read again.
             let counted = state.entries.remove(&record).map(|entry| entry.shown);
@@ -259,7 +259,7 @@ impl Broker {
         if !self.administers(uid, profile) {
             return;
         }
-        let of_it = self.sessions.of_profile(profile);
+        let of_it = self.sessions.all.of_profile(profile);
         for session in of_it.map(|s| s.id).collect::<Vec<_>>() {
             self.revive_transports(session, turn);
         }
@@ -280,7 +280,8 @@ impl Broker {
         let all = right >= Right::Admin;
         if all {
             let wanted = |s: &&Session| profile.as_ref().is_none_or(|p| *p == s.key.profile);
-            let sessions: Vec<_> = self.sessions.values().filter(wanted).map(|s| s.id).collect();
+            let sessions: Vec<_> =
+                self.sessions.all.values().filter(wanted).map(|s| s.id).collect();
             for session in sessions {
                 self.revive_transports(session, turn);
             }
@@ -292,7 +293,7 @@ impl Broker {
 
     fn flush_next(&mut self, flushing: Flushing, turn: &mut Turn) {
         let behind = (std::ops::Bound::Excluded(flushing.engine), std::ops::Bound::Unbounded);
-        let next = self.engines.range(behind).map(|(_, e)| e).find(|e| e.is_open());
+        let next = self.queues.engines.range(behind).map(|(_, e)| e).find(|e| e.is_open());
         match next.map(|e| e.id) {
             Some(engine) => self.hasten(Flushing { engine, found: 0, ..flushing }, 0, turn),
             None => self.flushed(flushing, turn),
@@ -301,7 +302,7 @@ impl Broker {
 
     /// One slice of a store: other writes have their turn between two.
     pub(crate) fn hasten(&mut self, flushing: Flushing, after: u64, turn: &mut Turn) {
-        let Some(lane) = self.engines.get(&flushing.engine).map(|e| e.write) else { return };
+        let Some(lane) = self.queues.engines.get(&flushing.engine).map(|e| e.write) else { return };
         let (profile, uid) = (flushing.profile.clone(), flushing.uid);
         let hasten = Ask::hasten(profile, uid, after, turn.tick.millis());
         self.call(lane, Caller::broker(None), hasten, flushing, turn);
@@ -320,10 +321,12 @@ impl Broker {
             }
             Err(error) => (Some(error), None),
         };
-        if let Some(after) = next.filter(|_| self.engines.contains_key(&flushing.engine)) {
+        if let Some(after) = next.filter(|_| self.queues.engines.contains_key(&flushing.engine)) {
             return self.hasten(flushing, after, turn);
         }
-        if let Some(engine) = self.engines.get_mut(flushing.engine).filter(|_| flushing.found > 0) {
+        if let Some(engine) =
+            self.queues.engines.get_mut(flushing.engine).filter(|_| flushing.found > 0)
+        {
             engine.start_over();
         }
         match (&mut flushing.whose, failed) {
@@ -357,7 +360,7 @@ impl Broker {
         if let Some(profile) = profile {
             return self.queue_in(asker, profile, action, turn);
         }
-        let newest = self.sessions.keys().next_back().copied().unwrap_or(SessionId(0));
+        let newest = self.sessions.all.keys().next_back().copied().unwrap_or(SessionId(0));
         self.queues(asker, action, (SessionId(0), newest), turn)
     }
 
@@ -372,7 +375,7 @@ impl Broker {
     ) -> Result<(), Fault> {
         use std::ops::Bound::{Excluded, Included};
         if behind < newest {
-            let mut sessions = self.sessions.range_mut((Excluded(behind), Included(newest)));
+            let mut sessions = self.sessions.all.range_mut((Excluded(behind), Included(newest)));
             if let Some((_, session)) = sessions.find(|(_, session)| session.opens_stores()) {
                 session.waiting.push(Waiting::Queues { asker, action, newest });
                 return Ok(());
@@ -403,7 +406,7 @@ impl Broker {
         for waiting in others {
             let Waiting::Queues { asker, action, newest } = waiting else { continue };
             if self.peer_of(asker).is_none() {
-                self.processes.pay_left_behind(asker);
+                self.peers.processes.pay_left_behind(asker);
                 continue;
             }
             match self.departure(asker.process) {
@@ -428,7 +431,7 @@ impl Broker {
         self.refuse_while_stopping()?;
         let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
         let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
-        if !self.joinable.contains_key(&key) {
+        if !self.sessions.joinable.contains_key(&key) {
             self.refuse_doomed(&profile)?;
         }
         self.with_session(key, Waiting::Queue(asker, profile, action), turn);
@@ -436,7 +439,7 @@ impl Broker {
     }
 
     fn open_engines(&self) -> impl Iterator<Item = &Engine> {
-        self.engines.values().filter(|engine| engine.is_open())
+        self.queues.engines.values().filter(|engine| engine.is_open())
     }
 
     /// The open store with the lowest slot from this one on.
@@ -539,7 +542,7 @@ impl Broker {
         Listing { asker, engine, profile, slot }: &Listing,
         Queue { rows, next }: Queue,
     ) -> Result<Reply, Fault> {
-        let uid = self.engines.get(engine).ok_or_else(not_in_queue)?.uid.unwrap_or(0);
+        let uid = self.queues.engines.get(engine).ok_or_else(not_in_queue)?.uid.unwrap_or(0);
         let mut page = Vec::new();
         let (mut room, mut last) = (PAGE_BYTES, None);
         let mut next = next;

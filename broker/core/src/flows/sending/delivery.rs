@@ -49,13 +49,13 @@ const LONGEST_SLEEP: u64 = 60_000;
 impl Broker {
     /// Sends what can be sent.
     pub(crate) fn pump_all(&mut self, turn: &mut Turn) {
-        for engine in self.engines.stirred() {
+        for engine in self.queues.engines.stirred() {
             self.pump(engine, turn);
         }
     }
 
     fn pump(&mut self, id: EngineId, turn: &mut Turn) {
-        let engine = self.engines.get_mut(id).expect("it was stirred");
+        let engine = self.queues.engines.get_mut(id).expect("it was stirred");
         engine.stirred = false;
         if engine.uid.is_none() {
             return;
@@ -71,7 +71,7 @@ impl Broker {
             self.load_due(id, turn);
             self.set_alarm(id, turn);
         }
-        let sessions: Vec<_> = self.engines[&id].sessions.iter().copied().collect();
+        let sessions: Vec<_> = self.queues.engines[&id].sessions.iter().copied().collect();
         for session in sessions {
             self.check_vacated(session, turn);
         }
@@ -79,11 +79,11 @@ impl Broker {
 
     /// Puts entries back into the schedule whose transport has room again, or is none any more. Whether there were any.
     fn wake(&mut self, id: EngineId) -> bool {
-        let engine = self.engines.get_mut(id).expect("it is pumped");
+        let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         let Engine { full, ready, .. } = engine;
         let (before, mut wanted) = (ready.len(), false);
         for ((session, place), line) in full.iter_mut() {
-            let session = self.sessions.get(session).filter(|s| s.may_send());
+            let session = self.sessions.all.get(session).filter(|s| s.may_send());
             let provider = session.map(|s| &s.providers[*place]);
             for _ in 0..provider.map_or(usize::MAX, Provider::room) {
                 let Some(key) = line.keys.pop_first() else { break };
@@ -105,7 +105,7 @@ impl Broker {
         let now = turn.tick.millis();
         let mut cursor = None;
         loop {
-            let engine = &self.engines[&id];
+            let engine = &self.queues.engines[&id];
             let next = match cursor {
                 None => engine.ready.first(),
                 Some(at) => engine
@@ -123,13 +123,13 @@ impl Broker {
                 self.leave_unsent(id, record, turn);
                 continue;
             };
-            let mut plan = self.sessions[&session].sender().plan(submission, now);
+            let mut plan = self.sessions.all[&session].sender().plan(submission, now);
             if plan.disabled && self.revive_by_itself(session, turn) {
-                let submission = &self.engines[&id].entries[&record].submission;
-                plan = self.sessions[&session].sender().plan(submission, now);
+                let submission = &self.queues.engines[&id].entries[&record].submission;
+                plan = self.sessions.all[&session].sender().plan(submission, now);
             }
             let full = plan.full;
-            let engine = self.engines.get_mut(id).expect("looked at just before");
+            let engine = self.queues.engines.get_mut(id).expect("looked at just before");
             // What others of its recipients need does not wait for this transport.
             let goes = !plan.groups.is_empty() || !plan.lost.is_empty();
             if let Some(place) = full.filter(|_| !goes) {
@@ -148,14 +148,14 @@ impl Broker {
 
     /// Nobody here may send a message: it is forgotten until somebody may or, at its age limit, given up.
     fn leave_unsent(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
-        let submission = &self.engines[&id].entries[&record].submission;
+        let submission = &self.queues.engines[&id].entries[&record].submission;
         match self.unsent(id, submission, turn) {
             Unsent::GivenUp(session) => {
                 let plan = Plan::give_up(session, submission);
                 self.depart(id, record, plan, turn);
             }
             Unsent::Waits(until) => {
-                let engine = self.engines.get_mut(id).expect("it is pumped");
+                let engine = self.queues.engines.get_mut(id).expect("it is pumped");
                 let entry = engine.forget(record).expect("it is ready");
                 self.park(id, &entry.submission.profile, until, turn);
             }
@@ -165,7 +165,7 @@ impl Broker {
     /// Nothing can be done for a message now: only its own transport can say what became of it, and does not work; or
     /// what became of it is unknown, and its age has not reached the limit.
     fn postpone(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
-        let engine = self.engines.get_mut(id).expect("it is pumped");
+        let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
         let s = &mut entry.submission;
         engine.ready.remove(&(s.due, s.order, record));
@@ -182,8 +182,8 @@ impl Broker {
                 && session.profile().name == submission.profile
                 && (session.with_mail > 0 || mail_goes_on)
         };
-        let sessions = self.engines.get(&id)?.sessions.iter();
-        let mut sessions = sessions.filter_map(|s| self.sessions.get(s)).filter(can);
+        let sessions = self.queues.engines.get(&id)?.sessions.iter();
+        let mut sessions = sessions.filter_map(|s| self.sessions.all.get(s)).filter(can);
         let oldest = sessions.next()?;
         let working = |session: &&Session| !session.sender().lacks_transport(submission);
         let sender = std::iter::once(oldest).chain(sessions).find(working);
@@ -191,7 +191,7 @@ impl Broker {
     }
 
     fn depart(&mut self, id: EngineId, record: u128, plan: Plan, turn: &mut Turn) {
-        let engine = self.engines.get_mut(id).expect("it is pumped");
+        let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
         let submission = &entry.submission;
         engine.ready.remove(&(submission.due, submission.order, record));
@@ -221,8 +221,9 @@ impl Broker {
             let session = plan.session;
             let new = Flight::new((id, record), (session, place), recipients, stage);
             let prepare = fresh.then(|| Box::new(self.transmission(flight, &new)));
-            self.flights.insert(flight, new);
-            let provider = &mut self.sessions.get_mut(session).expect("it sends").providers[place];
+            self.queues.flights.insert(flight, new);
+            let provider =
+                &mut self.sessions.all.get_mut(session).expect("it sends").providers[place];
             provider.in_flight += 1;
             let (lane, began) = (provider.lane, provider.in_flight == 1);
             let name = provider.name.clone();
@@ -245,7 +246,7 @@ impl Broker {
     /// What a transport is told of a flight.
     fn transmission(&self, id: u64, flight: &Flight) -> Transmission {
         let (engine, record) = flight.message();
-        let engine = &self.engines[&engine];
+        let engine = &self.queues.engines[&engine];
         let submission = &engine.entries[&record].submission;
         let address = |r: &usize| (*r, submission.recipients[*r].address.clone());
         Transmission {
@@ -262,7 +263,7 @@ impl Broker {
     /// Asks the store for a flush before a message is recovered, which may hand it over: what a lost store says of it is not
     /// acted upon. Before a Complete the commit of the mark says as much.
     fn look_at_store(&mut self, flight: u64, id: EngineId, turn: &mut Turn) {
-        let lane = self.engines[&id].write;
+        let lane = self.queues.engines[&id].write;
         self.call(lane, Caller::broker(None), Ask::flush(), AfterDone::LookedAt(flight), turn);
     }
 
@@ -274,21 +275,21 @@ impl Broker {
         turn: &mut Turn,
     ) {
         // Its session may have left it behind meanwhile.
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(flight) = self.queues.flights.get_mut(&id) else { return };
         let (engine, record) = flight.message();
         if result.is_err() {
             self.land(Some(id), turn);
             self.free(engine, record);
-            let entry = self.engines.get(&engine).and_then(|e| e.entries.get(&record));
+            let entry = self.queues.engines.get(&engine).and_then(|e| e.entries.get(&record));
             if entry.is_some_and(|entry| entry.flights == 0) {
                 self.postpone(engine, record, turn);
             }
             return;
         }
         flight.recover();
-        let flight = &self.flights[&id];
+        let flight = &self.queues.flights[&id];
         let transmission = Box::new(self.transmission(id, flight));
-        let first = &self.engines[&engine].entries[&record].submission.recipients;
+        let first = &self.queues.engines[&engine].entries[&record].submission.recipients;
         let intent = first[flight.recipients()[0]].intent.as_ref();
         let marker = intent.map(|intent| intent.marker.clone()).unwrap_or_default();
         self.call_transport(id, Ask::recover(transmission, marker), id, turn);
@@ -300,7 +301,7 @@ impl Broker {
         result: Result<Prepared, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.flights.get(&flight) else { return };
+        let Some(state) = self.queues.flights.get(&flight) else { return };
         let (engine, record) = state.message();
         let (session, provider) = state.view();
         match result {
@@ -312,7 +313,7 @@ impl Broker {
             Ok(Prepared { marker, mut refused }) => {
                 only_a_recovery_says_not_sent(&mut refused);
                 self.accepted_by(session, provider, turn);
-                let state = self.flights.get_mut(&flight).expect("looked at before");
+                let state = self.queues.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 if !state.mark(&refused_by) {
                     return self.record(engine, record, &refused, Some(flight), turn);
@@ -350,13 +351,13 @@ impl Broker {
 
     /// Makes the intent durable; only then is the message handed over.
     fn mark(&mut self, flight: u64, marker: &str, refused: &[RecipientResult], turn: &mut Turn) {
-        let state = &self.flights[&flight];
+        let state = &self.queues.flights[&flight];
         let ((id, record), (session, place)) = (state.message(), state.view());
-        let session = &self.sessions[&session];
+        let session = &self.sessions.all[&session];
         let transport = session.providers[place].name.clone();
         let policy = session.profile().queue.clone();
         let recipients = state.recipients().to_vec();
-        let engine = self.engines.get_mut(id).expect("flights keep it open");
+        let engine = self.queues.engines.get_mut(id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         settle(entry, refused, &policy, turn);
         for place in recipients {
@@ -377,7 +378,7 @@ impl Broker {
         result: Result<Updated, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.flights.get(&flight) else { return };
+        let Some(state) = self.queues.flights.get(&flight) else { return };
         let (id, record) = state.message();
         let (has_place, left) = (state.has_place(), state.is_left());
         match result {
@@ -392,11 +393,12 @@ impl Broker {
                     let why = "its transport was not waited for while its intent was being stored";
                     return self.all_later(flight, why, Outcome::Offline, turn);
                 }
-                self.flights.get_mut(&flight).expect("looked at before").complete();
+                self.queues.flights.get_mut(&flight).expect("looked at before").complete();
                 self.call_transport(flight, Ask::complete(flight), flight, turn);
             }
             Err(error) => {
-                let entry = self.engines.get_mut(id).and_then(|e| e.entries.get_mut(&record));
+                let entry =
+                    self.queues.engines.get_mut(id).and_then(|e| e.entries.get_mut(&record));
                 if let Some(entry) = entry {
                     entry.untold.extend(bounced);
                     entry.changed = Changed::All;
@@ -419,9 +421,9 @@ impl Broker {
         after: A::After,
         turn: &mut Turn,
     ) {
-        let state = &self.flights[&flight];
+        let state = &self.queues.flights[&flight];
         let (session, place) = state.view();
-        let lane = self.sessions[&session].providers[place].lane;
+        let lane = self.sessions.all[&session].providers[place].lane;
         let caller = Caller::broker(Some(session)).first();
         self.call(lane, caller, ask, after, turn);
     }
@@ -436,7 +438,7 @@ impl Broker {
         result: Result<Results, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.flights.get(&flight) else { return };
+        let Some(state) = self.queues.flights.get(&flight) else { return };
         let (engine, record) = state.message();
         let mut results = match result {
             Ok(Results(results)) => results,
@@ -463,7 +465,7 @@ impl Broker {
     }
 
     fn all_later(&mut self, flight: u64, why: &str, outcome: Outcome, turn: &mut Turn) {
-        let state = &self.flights[&flight];
+        let state = &self.queues.flights[&flight];
         let result = |recipient: &usize| RecipientResult {
             recipient: *recipient,
             outcome,
@@ -483,15 +485,15 @@ impl Broker {
         flight: Option<u64>,
         turn: &mut Turn,
     ) {
-        let engine = self.engines.get_mut(id);
+        let engine = self.queues.engines.get_mut(id);
         let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else {
             return self.land(flight, turn);
         };
-        if let Some(state) = flight.and_then(|f| self.flights.get_mut(&f)) {
+        if let Some(state) = flight.and_then(|f| self.queues.flights.get_mut(&f)) {
             state.record();
         }
         let profile = &entry.submission.profile;
-        let known = self.sessions.of_profile(profile).find_map(|s| s.profile.as_ref());
+        let known = self.sessions.all.of_profile(profile).find_map(|s| s.profile.as_ref());
         let policy = known.map(|p| p.queue.clone());
         settle(entry, results, &policy.unwrap_or_default(), turn);
         self.store_recording((id, record), flight, turn);
@@ -516,7 +518,7 @@ impl Broker {
         after: impl FnOnce(Bounced) -> AfterUpdate,
         turn: &mut Turn,
     ) {
-        let engine = self.engines.get_mut(id).expect("flights keep it open");
+        let engine = self.queues.engines.get_mut(id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
         let bounced = std::mem::take(&mut entry.untold);
         let (notice, now) = (turn.record(), turn.tick.millis());
@@ -540,7 +542,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         self.land(flight, turn);
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
         engine.stirred = true;
         let Ok(updated) = result else {
             // It was handed over, and that could not be written down. Nothing more happens to it until it is.
@@ -565,7 +567,7 @@ impl Broker {
         }
         self.noticed(id, record, turn);
         self.tell_outcome(id, record, &updated, turn);
-        let engine = self.engines.get_mut(id).expect("looked at before");
+        let engine = self.queues.engines.get_mut(id).expect("looked at before");
         let waits = engine.entries.get(&record).is_some_and(|entry| {
             let s = &entry.submission;
             engine.ready.contains(&(s.due, s.order, record))
@@ -577,9 +579,9 @@ impl Broker {
 
     /// The state of a submission changed: counts, and the member it belongs to.
     fn noticed(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
         if let Some(now_final) = engine.recount(record) {
-            self.finals[now_final as usize] += 1;
+            self.queues.finals[now_final as usize] += 1;
         }
         if let Some(state) = engine.entries.get(&record).map(Entry::state) {
             self.tell_owners((id, record), state, turn);
@@ -593,13 +595,13 @@ impl Broker {
         state: SubmissionState,
         turn: &mut Turn,
     ) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
         let owners = engine.owners.get(&record).cloned().unwrap_or_default();
         if state.is_final() {
             engine.owners.remove(&record);
         }
         for owner in owners {
-            if let Some(member) = self.members.get_mut(&owner) {
+            if let Some(member) = self.sessions.members.get_mut(&owner) {
                 member.note((id, record), (!state.is_final()).then(|| waits(state)));
                 self.check_leaving(owner, turn);
             }
@@ -614,7 +616,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         if let Some(to) = *moved {
-            let entry = self.engines.get(&id).and_then(|engine| engine.entries.get(&record));
+            let entry = self.queues.engines.get(&id).and_then(|engine| engine.entries.get(&record));
             let submitter = entry.map(|entry| entry.submission.uid);
             let news = StoreNews::Moved { from: Folder::Outbox, to };
             self.store_news(id, (record, submitter), news, turn);
@@ -627,17 +629,17 @@ impl Broker {
 
     /// A transport is done with a message.
     fn land(&mut self, flight: Option<u64>, turn: &mut Turn) {
-        let Some(flight) = flight.and_then(|f| self.flights.remove(&f)) else { return };
+        let Some(flight) = flight.and_then(|f| self.queues.flights.remove(&f)) else { return };
         if !flight.has_place() {
             return;
         }
         let (id, place) = flight.view();
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.in_flight -= 1;
         let (idle, name) = (provider.in_flight == 0, provider.name.clone());
         for (_, engine) in session.engines() {
-            if let Some(engine) = self.engines.get_mut(engine) {
+            if let Some(engine) = self.queues.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
@@ -648,12 +650,12 @@ impl Broker {
     }
 
     fn record_again(&mut self, id: EngineId, turn: &mut Turn) {
-        let engine = self.engines.get_mut(id).expect("it is pumped");
+        let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         if engine.rests(turn.tick.boot) {
             return;
         }
         for record in std::mem::take(&mut engine.unrecorded) {
-            if self.engines[&id].entries.contains_key(&record) {
+            if self.queues.engines[&id].entries.contains_key(&record) {
                 self.store_recording((id, record), None, turn);
             }
         }
@@ -671,18 +673,18 @@ impl Broker {
         }
         let here = |f: &Flight| f.view().0 == session && !f.is_left();
         let mut left: Vec<_> =
-            self.flights.iter().filter(|(_, f)| here(f)).map(|(id, _)| *id).collect();
+            self.queues.flights.iter().filter(|(_, f)| here(f)).map(|(id, _)| *id).collect();
         left.sort_unstable();
         for id in left {
-            let flight = self.flights.get_mut(&id).expect("listed just before");
-            if let Some(state) = self.sessions.get_mut(session).filter(|_| flight.has_place()) {
+            let flight = self.queues.flights.get_mut(&id).expect("listed just before");
+            if let Some(state) = self.sessions.all.get_mut(session).filter(|_| flight.has_place()) {
                 state.providers[flight.view().1].in_flight -= 1;
             }
             if flight.leave() {
                 continue;
             }
             let (recording, (engine, record)) = (flight.is_recording(), flight.message());
-            self.flights.remove(&id);
+            self.queues.flights.remove(&id);
             if !recording {
                 self.free(engine, record);
             }
@@ -692,29 +694,29 @@ impl Broker {
     /// A transport's worker is left behind. What it was handing over is found out by the next one; what is only prepared is not
     /// handed over, because the next one does not know of it.
     pub(crate) fn abandon_place(&mut self, view: (SessionId, usize), handed_over: &[u64]) {
-        let of_it = self.flights.values_mut().filter(|f| f.view() == view && f.has_place());
+        let of_it = self.queues.flights.values_mut().filter(|f| f.view() == view && f.has_place());
         let mut gone = of_it.map(Flight::leave).filter(|stays| *stays).count();
         for flight in handed_over {
-            let Some(flight) = self.flights.remove(flight) else { continue };
+            let Some(flight) = self.queues.flights.remove(flight) else { continue };
             gone += 1;
             let (engine, record) = flight.message();
             self.free(engine, record);
         }
-        let session = self.sessions.get_mut(view.0).expect("it has the provider");
+        let session = self.sessions.all.get_mut(view.0).expect("it has the provider");
         session.providers[view.1].in_flight -= gone;
     }
 
     /// The intent of a message is not stored yet: another message may have its place with the transport.
     pub(crate) fn delay_flight(&mut self, id: u64) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(flight) = self.queues.flights.get_mut(&id) else { return };
         let (session, place) = flight.view();
         if !flight.delay() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(session) else { return };
+        let Some(session) = self.sessions.all.get_mut(session) else { return };
         session.providers[place].in_flight -= 1;
         for (_, engine) in session.engines() {
-            if let Some(engine) = self.engines.get_mut(engine) {
+            if let Some(engine) = self.queues.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
@@ -722,7 +724,7 @@ impl Broker {
 
     /// A flight of an entry is over, and nothing is to be written down: the entry may depart again.
     fn free(&mut self, id: EngineId, record: u128) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
         engine.stirred = true;
         let Some(entry) = engine.entries.get_mut(&record) else { return };
         entry.flights = entry.flights.saturating_sub(1);
@@ -734,7 +736,7 @@ impl Broker {
 
     fn set_alarm(&mut self, id: EngineId, turn: &mut Turn) {
         let now = turn.tick.millis();
-        let engine = self.engines.get_mut(id).expect("it is pumped");
+        let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         if let Some(until) = engine.wakes_at(turn.tick.boot) {
             self.timers.set_no_later(until, Timer::Due(id));
         }
@@ -748,7 +750,7 @@ impl Broker {
     }
 
     pub(crate) fn due(&mut self, id: EngineId) {
-        if let Some(engine) = self.engines.get_mut(id) {
+        if let Some(engine) = self.queues.engines.get_mut(id) {
             engine.alarm = None;
             engine.stirred = true;
         }

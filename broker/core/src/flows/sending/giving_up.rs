@@ -27,14 +27,14 @@ const LEFT_ALONE: Duration = Duration::from_secs(3_600);
 impl Broker {
     /// What becomes of a message that nobody present may send.
     pub(crate) fn unsent(&self, id: EngineId, submission: &Submission, turn: &Turn) -> Unsent {
-        let engine = self.engines.get(&id).into_iter();
-        let sessions = engine.flat_map(|e| &e.sessions).filter_map(|s| self.sessions.get(s));
+        let engine = self.queues.engines.get(&id).into_iter();
+        let sessions = engine.flat_map(|e| &e.sessions).filter_map(|s| self.sessions.all.get(s));
         let mut sessions = sessions.filter(|s| s.key.profile == submission.profile);
         let Some(session) = sessions.clone().find(|s| s.profile.is_some()) else {
             return Unsent::Waits(None);
         };
         let policy = &session.profile().queue;
-        let began = self.giving_up.began(turn.tick.boot);
+        let began = self.queues.giving_up.began(turn.tick.boot);
         let early = (began + policy.max_age.min(LOOK_AGAIN)).saturating_sub(turn.tick.boot);
         let (limit, now) = (given_up(submission, policy), turn.tick.millis());
         if limit >= now || !early.is_zero() {
@@ -49,7 +49,7 @@ impl Broker {
 
     /// A message of a profile is to be given up then, and perhaps nobody knows it at that time.
     pub(crate) fn remember(&mut self, profile: &str, at: u64, turn: &mut Turn) {
-        if self.giving_up.remember(profile, at) {
+        if self.queues.giving_up.remember(profile, at) {
             self.look_again(turn);
         }
     }
@@ -63,7 +63,7 @@ impl Broker {
             s.profile == *profile && state != SubmissionState::Held && !state.is_final()
         };
         let mut first = None;
-        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
+        let engines = session.engines().filter_map(|(_, engine)| self.queues.engines.get(&engine));
         // What waited in a lost store waits there no more.
         for engine in engines.filter(|engine| !engine.is_lost()) {
             let known = engine.entries.values().map(|e| &e.submission).filter(waits);
@@ -85,13 +85,13 @@ impl Broker {
 
     /// A profile was deleted, with all that waited in it.
     pub(crate) fn forget_what_waits(&mut self, profile: &str) {
-        if self.giving_up.forget(profile) {
+        if self.queues.giving_up.forget(profile) {
             self.timers.clear(Timer::GiveUp);
         }
     }
 
     fn look_again(&mut self, turn: &mut Turn) {
-        let Some(first) = self.giving_up.first() else { return };
+        let Some(first) = self.queues.giving_up.first() else { return };
         let sleep = Duration::from_millis(first.saturating_sub(turn.tick.millis()));
         self.timers.set_no_later(turn.tick.boot + sleep.min(LOOK_AGAIN), Timer::GiveUp);
     }
@@ -99,8 +99,8 @@ impl Broker {
     /// Lets profiles look into their queues that have something to give up.
     pub(crate) fn give_up(&mut self, turn: &mut Turn) {
         let now = turn.tick.millis();
-        for profile in self.giving_up.take_due(now) {
-            let of_it = self.sessions.of_profile(&profile).filter(|s| s.may_send());
+        for profile in self.queues.giving_up.take_due(now) {
+            let of_it = self.sessions.all.of_profile(&profile).filter(|s| s.may_send());
             let engines: Vec<_> = of_it.flat_map(Session::engines).map(|(_, e)| e).collect();
             if engines.is_empty() {
                 let user = self.settings.owner;

@@ -43,7 +43,7 @@ const KEPT: usize = if cfg!(test) { 3 } else { 128 };
 impl Broker {
     /// A transport could not be reached. It is asked again later, each time after a longer while.
     pub(crate) fn not_reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
         let provider = &mut session.providers[place];
         if matches!(provider.reach, Reach::No { .. }) {
@@ -54,7 +54,7 @@ impl Broker {
         provider.reach = Reach::No { tries };
         self.timers.set(turn.tick.boot + wait, Timer::Reach(id, place));
         self.wake_overdue((id, place), &policy, turn);
-        let engines: Vec<_> = self.sessions[&id].engines().map(|(_, engine)| engine).collect();
+        let engines: Vec<_> = self.sessions.all[&id].engines().map(|(_, engine)| engine).collect();
         for engine in engines {
             self.keep_few(engine, (id, place));
         }
@@ -68,14 +68,14 @@ impl Broker {
 
     /// A transport is tried now, by one message: a user has asked for it, or it was found to work.
     pub(crate) fn try_reaching(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let reach = self.sessions.get(&id).map(|s| s.providers[place].reach);
+        let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         if let Some(reach) = reach.filter(|reach| reach.waits()) {
             self.set_reach(id, place, Reach::Trying { tries: reach.tries() }, turn);
         }
     }
 
     fn set_reach(&mut self, id: SessionId, place: usize, reach: Reach, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         if std::mem::replace(&mut provider.reach, reach) != reach {
             self.timers.clear(Timer::Reach(id, place));
@@ -85,7 +85,7 @@ impl Broker {
 
     /// Its time has come: asks a transport whether it works.
     pub(crate) fn ask_reach(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(id).filter(|s| s.may_send()) else { return };
+        let Some(session) = self.sessions.all.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
         let (Reach::No { tries } | Reach::Asked { tries }) = provider.reach else { return };
         let answers =
@@ -107,7 +107,7 @@ impl Broker {
         result: &Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
-        let reach = self.sessions.get(&id).map(|s| s.providers[place].reach);
+        let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         let Some(Reach::Asked { tries }) = reach else { return };
         match result {
             Err(error) if error.is_of_the_network() => self.not_reached(id, place, turn),
@@ -122,11 +122,11 @@ impl Broker {
 
     /// Messages that wait for a transport, and whose age limit is over, are looked at: they are given up.
     fn wake_overdue(&mut self, key: (SessionId, usize), policy: &QueuePolicy, turn: &mut Turn) {
-        let engines = self.sessions.get(&key.0).into_iter().flat_map(Session::engines);
+        let engines = self.sessions.all.get(&key.0).into_iter().flat_map(Session::engines);
         let engines: Vec<EngineId> = engines.map(|(_, engine)| engine).collect();
         let now = turn.tick.millis();
         for engine in engines {
-            let Some(engine) = self.engines.get_mut(engine) else { continue };
+            let Some(engine) = self.queues.engines.get_mut(engine) else { continue };
             let Some(line) = engine.full.get_mut(&key) else { continue };
             let over = |(_, _, record): &(u64, u64, u128)| {
                 given_up(&engine.entries[record].submission, policy) <= now
@@ -145,8 +145,8 @@ impl Broker {
     /// Of the messages that wait for a transport which cannot be reached, the last are forgotten. One that was begun is not: it is
     /// recovered, which waits for nothing at the other end.
     pub(crate) fn keep_few(&mut self, id: EngineId, key: (SessionId, usize)) {
-        let session = &self.sessions[&key.0];
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let session = &self.sessions.all[&key.0];
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
         if session.providers[key.1].reach == Reach::Yes {
             return;
         }

@@ -30,8 +30,8 @@ enum Knows {
 impl Broker {
     /// A store says that its files are lost. Its sessions end, once.
     pub(crate) fn lose_store(&mut self, lane: LaneId, why: &ProviderError, turn: &mut Turn) {
-        let engine = self.engines.of_lane(lane);
-        let Some(engine) = engine.and_then(|id| self.engines.get_mut(id)) else { return };
+        let engine = self.queues.engines.of_lane(lane);
+        let Some(engine) = engine.and_then(|id| self.queues.engines.get_mut(id)) else { return };
         if engine.lost.is_some() {
             return;
         }
@@ -45,7 +45,7 @@ impl Broker {
 
     /// Ends a session one of whose stores is lost.
     fn end_with_store(&mut self, id: SessionId, why: &ProviderError, turn: &mut Turn) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.all.get(&id) else { return };
         let knows = match session.state {
             SessionState::Closing { .. } => return,
             SessionState::Starting => {
@@ -76,8 +76,8 @@ impl Broker {
     /// Whether a session that starts must wait until a lost store of its profile is closed.
     pub(crate) fn waits_for_lost_store(&mut self, id: SessionId, profile: &Profile) -> bool {
         for store in &profile.stores {
-            let Some(engine) = self.engines.at(&store.path) else { continue };
-            let engine = self.engines.get_mut(engine).expect("listed engines exist");
+            let Some(engine) = self.queues.engines.at(&store.path) else { continue };
+            let engine = self.queues.engines.get_mut(engine).expect("listed engines exist");
             if let Some(lost) = &mut engine.lost {
                 lost.waiting.push(id);
                 return true;
@@ -88,7 +88,7 @@ impl Broker {
 
     /// A lost store was not closed, because what is in it could not be saved: it stays open, and its logoff is tried again.
     pub(crate) fn keep_lost_store(&mut self, id: EngineId, why: &ProviderError, turn: &mut Turn) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
         let lost = engine.lost.get_or_insert_default();
         let waiting = std::mem::take(&mut lost.waiting);
         for session in waiting {

@@ -78,9 +78,9 @@ impl Broker {
         let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
         let (content, uploaded) = self.take_content(id, submit.store, submit.content)?;
         if let Some(charge) = uploaded {
-            self.processes.accounts.give_back(charge);
+            self.peers.processes.accounts.give_back(charge);
         }
-        let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.processes.get(process).map_or(u32::MAX, |p| p.uid);
         let now = turn.tick.millis();
         let submission = Submission {
             record: submit.key.0,
@@ -102,16 +102,16 @@ impl Broker {
         let deferred = submit.when == Durability::Deferred && self.may_defer(asker);
         let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
         turn.errand.entry = Some(entry);
-        let member = self.members.get_mut(&id).expect("looked at before");
+        let member = self.sessions.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
-        let process_state = self.processes.get_mut(process).expect("it is connected");
+        let process_state = self.peers.processes.get_mut(process).expect("it is connected");
         process_state.unwritten += bytes;
-        let state = self.engines.get_mut(engine).expect("it is open");
+        let state = self.queues.engines.get_mut(engine).expect("it is open");
         state.accepted += 1;
         let lane = state.write;
         let later = deferred.then_some(asker);
         // Its request is answered before it is stored, and its connection may end.
-        let book = || self.processes.book(process, Quota::RequestBytes, bytes as usize);
+        let book = || self.peers.processes.book(process, Quota::RequestBytes, bytes as usize);
         let charge = deferred.then(book).map(Box::new);
         let in_flight = InFlight {
             charge,
@@ -139,7 +139,7 @@ impl Broker {
     /// A submission answered on acceptance waits in memory until it is durable. A process may have only so much in memory, whatever
     /// of it was answered; beyond it the answer comes when the submission is durable.
     fn may_defer(&self, asker: Asker) -> bool {
-        let used = self.processes.accounts.used(asker.account).of(Quota::RequestBytes);
+        let used = self.peers.processes.accounts.used(asker.account).of(Quota::RequestBytes);
         used as u64 <= self.settings.limits.request_bytes
     }
 
@@ -167,16 +167,16 @@ impl Broker {
     ) {
         let InFlight { asker, member: id, process, bytes, .. } = *in_flight;
         let InFlight { engine, record, upload, submitted, .. } = *in_flight;
-        if let Some(process) = self.processes.get_mut(process) {
+        if let Some(process) = self.peers.processes.get_mut(process) {
             process.unwritten -= bytes;
         }
-        if let Some(state) = self.engines.get_mut(engine) {
+        if let Some(state) = self.queues.engines.get_mut(engine) {
             state.accepted -= 1;
             // A session without members may have stayed for this alone, also where it was refused.
             state.stirred = true;
         }
         let entry = EntryId { store: self.store_uid(engine), record };
-        if let Some(member) = self.members.get_mut(&id) {
+        if let Some(member) = self.sessions.members.get_mut(&id) {
             member.unwritten -= 1;
         }
         let new = match result {
@@ -200,7 +200,7 @@ impl Broker {
                 }
                 match asker {
                     Some(asker) => self.answer(asker, Err(why.into()), turn),
-                    None => match self.members.get_mut(&id) {
+                    None => match self.sessions.members.get_mut(&id) {
                         Some(member) => member.failed.push(Failed { entry, why }),
                         None => self.note_lost(process, [Failed { entry, why }]),
                     },
@@ -225,7 +225,9 @@ impl Broker {
         submitted: u64,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.engines.get_mut(engine).filter(|e| e.is_open()) else { return };
+        let Some(state) = self.queues.engines.get_mut(engine).filter(|e| e.is_open()) else {
+            return;
+        };
         if state.doubted.insert(record) {
             let doubt = Doubt::Submitted { at: submitted, behind: state.newest };
             self.find_out((engine, record), doubt, turn);
@@ -239,7 +241,8 @@ impl Broker {
         doubt: Doubt,
         turn: &mut Turn,
     ) {
-        let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read) else {
+        let Some(lane) = self.queues.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read)
+        else {
             return;
         };
         let after = AfterSubmission::Doubted { engine, record, doubt };
@@ -254,7 +257,7 @@ impl Broker {
         result: Result<OneSubmission, ProviderError>,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.engines.get_mut(engine) else { return };
+        let Some(state) = self.queues.engines.get_mut(engine) else { return };
         match (doubt, result) {
             (Doubt::Submitted { at, behind }, result) => {
                 // Another submit with its key may have stored it meanwhile, and said so.
@@ -269,7 +272,7 @@ impl Broker {
             (Doubt::Changed(_), Err(_)) => {}
             (Doubt::Changed(from), Ok(OneSubmission(submission))) => {
                 if let Some(now_final) = state.moved(from, &submission) {
-                    self.finals[now_final as usize] += 1;
+                    self.queues.finals[now_final as usize] += 1;
                 }
                 self.tell_owners((engine, record), submission.state(), turn);
             }
@@ -278,21 +281,22 @@ impl Broker {
 
     /// A submission belongs to a member as long as both last.
     fn own(&mut self, id: MemberId, engine: EngineId, record: u128, state: SubmissionState) {
-        if let Some(member) = self.members.get_mut(&id)
+        if let Some(member) = self.sessions.members.get_mut(&id)
             && !state.is_final()
         {
             member.note((engine, record), Some(waits(state)));
-            self.engines.get_mut(engine).expect("it is open").own(record, id);
+            self.queues.engines.get_mut(engine).expect("it is open").own(record, id);
         }
     }
 
     /// One of a member's writes was answered: flushes and its logoff may go on.
     pub(crate) fn written(&mut self, id: MemberId, turn: &mut Turn) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(member) = self.sessions.members.get_mut(&id) else { return };
         if member.unwritten == 0 && !member.flushes.is_empty() {
             let flushes = std::mem::take(&mut member.flushes);
             for asker in flushes {
                 let failed = self
+                    .sessions
                     .members
                     .get_mut(&id)
                     .map_or_else(Vec::new, |m| std::mem::take(&mut m.failed));
@@ -335,14 +339,14 @@ impl Broker {
 
     /// Has the stores of a member commit now what they were allowed to keep a little.
     pub(crate) fn hurry(&mut self, id: MemberId, turn: &mut Turn) {
-        let member = &self.members[&id];
+        let member = &self.sessions.members[&id];
         if member.unwritten == 0 {
             return;
         }
         let caller = Self::caller(member);
         let engines: Vec<_> = self.session_of(member).engines().map(|(_, e)| e).collect();
         for engine in engines {
-            let lane = self.engines[&engine].write;
+            let lane = self.queues.engines[&engine].write;
             self.call(lane, caller, Ask::flush(), AfterDone::Flushed(id), turn);
         }
     }

@@ -62,8 +62,8 @@ impl Broker {
         }
         let (session, process) = (member.session, member.process);
         self.check_quota(process, Quota::Registrations)?;
-        self.processes.charge(process, Quota::Registrations, 1);
-        let member = self.members.get_mut(&id).expect("looked at before");
+        self.peers.processes.charge(process, Quota::Registrations, 1);
+        let member = self.sessions.members.get_mut(&id).expect("looked at before");
         member.advised = member.advised.checked_add(1).unwrap_or(1);
         let advise = AdviseId(member.advised);
         member.advises.insert(advise, Advise { source, events });
@@ -83,7 +83,7 @@ impl Broker {
             let message = format!("this session has no registration {}", advise.0);
             Fault::new(Code::E_NOT_FOUND, message)
         })?;
-        self.processes.pay_back(process, Quota::Registrations, 1);
+        self.peers.processes.pay_back(process, Quota::Registrations, 1);
         self.listen(id, session);
         Ok(())
     }
@@ -91,10 +91,10 @@ impl Broker {
     /// Keeps the session's lists of those who want to know what happens in stores and tables, and who comes and goes.
     fn listen(&mut self, id: MemberId, session: SessionId) {
         let quiet = (Events::CRITICAL_ERROR | Events::EXTENDED).0;
-        let advises = &self.members[&id].advises;
+        let advises = &self.sessions.members[&id].advises;
         let listens = advises.values().any(|a| a.events.0 & !quiet != 0);
         let curious = advises.values().any(|a| a.events.contains(Events::EXTENDED));
-        let session = self.sessions.get_mut(session).expect("it outlives its members");
+        let session = self.sessions.all.get_mut(session).expect("it outlives its members");
         for (list, belongs) in [(&mut session.listeners, listens), (&mut session.curious, curious)]
         {
             if belongs {
@@ -107,9 +107,10 @@ impl Broker {
 
     /// A member, unless its connection has just ended or its process has left.
     fn reachable(&self, id: MemberId) -> Option<&Member> {
-        let here =
-            |m: &&Member| self.connections.contains_key(&m.connection) && !self.is_done(m.process);
-        self.members.get(&id).filter(here)
+        let here = |m: &&Member| {
+            self.peers.connections.contains_key(&m.connection) && !self.is_done(m.process)
+        };
+        self.sessions.members.get(&id).filter(here)
     }
 
     /// Tells a member, whether it asked or not: at its session registrations or else in the default event queue.
@@ -137,10 +138,10 @@ impl Broker {
         news: StoreNews,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.engines.get(&engine) else { return };
+        let Some(state) = self.queues.engines.get(&engine) else { return };
         let entry = EntryId { store: state.uid.unwrap_or(0), record };
         for session in &state.sessions {
-            let Some(session) = self.sessions.get(session) else { continue };
+            let Some(session) = self.sessions.all.get(session) else { continue };
             let store = session.engines().find(|(_, e)| *e == engine).map(|(place, _)| place);
             let Some(store) = store else { continue };
             let listeners = session.listeners.iter().filter_map(|id| self.reachable(*id));
@@ -155,7 +156,7 @@ impl Broker {
         match member.right {
             Right::Session | Right::Admin => true,
             Right::Submit => {
-                let user = self.processes.get(member.process).map(|p| p.uid);
+                let user = self.peers.processes.get(member.process).map(|p| p.uid);
                 submitter.is_some() && submitter == user
             }
             Right::None => false,
@@ -170,7 +171,7 @@ impl Broker {
         change: &TableChange,
         turn: &mut Turn,
     ) {
-        let Some(session) = self.sessions.get(&session) else { return };
+        let Some(session) = self.sessions.all.get(&session) else { return };
         for member in session.listeners.iter().filter_map(|id| self.reachable(*id)) {
             tell_of_table(member, &is_table, || change.clone(), turn);
         }

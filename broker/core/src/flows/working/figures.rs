@@ -51,27 +51,27 @@ impl Broker {
     /// The figures at this moment.
     pub fn figures(&self) -> Figures {
         let mut sessions = BTreeMap::from(["starting", "active", "memberless", "ending"].map(zero));
-        for session in self.sessions.values() {
+        for session in self.sessions.all.values() {
             *sessions.entry(session.state_name()).or_default() += 1;
         }
         let mut members = BTreeMap::from(["attached", "draining"].map(zero));
-        for member in self.members.values() {
+        for member in self.sessions.members.values() {
             let state = match member.state {
                 MemberState::Attached => "attached",
                 MemberState::Draining(_) => "draining",
             };
             *members.entry(state).or_default() += 1;
         }
-        let oldest = self.engines.values().filter(|engine| engine.waits());
+        let oldest = self.queues.engines.values().filter(|engine| engine.waits());
         Figures {
-            connections: self.connections.len() as u64,
-            processes: self.processes.iter().count() as u64,
+            connections: self.peers.connections.len() as u64,
+            processes: self.peers.processes.iter().count() as u64,
             sessions,
             members,
             queue: self.queue_counts(),
             waiting_for_mail_member: self.waiting_for_mail(),
-            oldest: oldest.filter_map(|engine| engine.oldest.submitted).min(),
-            departures: self.departures,
+            oldest: oldest.filter_map(|engine| engine.oldest()).min(),
+            departures: self.sessions.departures,
             limits: self.broker_status().limits,
             stopping: self.is_stopping(),
         }
@@ -80,30 +80,27 @@ impl Broker {
     /// Asks stores what the figures do not know by themselves; the next ones have it.
     pub(crate) fn measure(&mut self, turn: &mut Turn) {
         let asked: Vec<_> =
-            self.engines.values().filter(|e| e.can_be_asked()).map(|e| e.id).collect();
+            self.queues.engines.values().filter(|e| e.can_be_asked()).map(|e| e.id).collect();
         for id in asked {
-            let engine = self.engines.get_mut(id).expect("it was listed just now");
-            engine.oldest.asked = true;
+            let engine = self.queues.engines.get_mut(id).expect("it was listed just now");
+            engine.oldest_asked();
             let lane = engine.read;
             self.call(lane, Caller::broker(None).last(), Ask::oldest(), id, turn);
         }
     }
 
     pub(crate) fn measured(&mut self, id: EngineId, result: &Result<ask::Oldest, ProviderError>) {
-        let Some(engine) = self.engines.get_mut(id) else { return };
-        engine.oldest.asked = false;
-        if let Ok(ask::Oldest(submitted)) = result {
-            engine.oldest.submitted = *submitted;
-        }
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
+        engine.oldest_answered(result.as_ref().ok().map(|ask::Oldest(submitted)| *submitted));
     }
 
     /// Submissions by state; final ones since the broker started.
     pub(crate) fn queue_counts(&self) -> [u64; 9] {
-        let mut queue = self.finals;
-        for engine in self.engines.values() {
+        let mut queue = self.queues.finals;
+        for engine in self.queues.engines.values() {
             engine.add_counts(&mut queue);
         }
-        for closed in self.closed.values() {
+        for closed in self.queues.closed.values() {
             for (sum, count) in queue.iter_mut().zip(closed.queue) {
                 *sum += count;
             }

@@ -36,7 +36,7 @@ impl Broker {
         pid: Option<u32>,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        if self.grants.reference(id).is_some() {
+        if self.sessions.grants.reference(id).is_some() {
             let message = "what was granted cannot be granted on; ask its owner";
             return Err(Fault::new(Code::E_NO_ACCESS, message));
         }
@@ -56,20 +56,25 @@ impl Broker {
             return Err(Fault::new(Code::E_INVALID_PARAMETER, message));
         }
         let process = member.process;
-        let uid = self.processes.get(process).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.processes.get(process).map_or(u32::MAX, |p| p.uid);
         if member.waiting_grants.len() >= MAX_GRANTS {
             let message = format!("{MAX_GRANTS} grants were not redeemed yet; revoke some");
             return Err(Fault::new(Code::E_BUSY, message));
         }
         self.check_quota(process, Quota::Grants)?;
-        if self.grants.knows(token) {
+        if self.sessions.grants.knows(token) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
         }
         let expires = (turn.tick.boot + VALID, self.number());
         let grant = Grant { granter: id, uid, pid, store, granted, expires };
-        self.grants.issue(token, grant);
-        self.processes.charge(process, Quota::Grants, 1);
-        self.members.get_mut(&id).expect("looked at before").waiting_grants.insert(expires);
+        self.sessions.grants.issue(token, grant);
+        self.peers.processes.charge(process, Quota::Grants, 1);
+        self.sessions
+            .members
+            .get_mut(&id)
+            .expect("looked at before")
+            .waiting_grants
+            .insert(expires);
         self.timers.set_no_later(expires.0, Timer::Grants);
         self.answer(asker, Ok(Reply::Done), turn);
         Ok(())
@@ -77,10 +82,11 @@ impl Broker {
 
     /// Forgets the tokens that were not redeemed in time. A younger one is not looked at.
     pub(crate) fn expire_grants(&mut self, turn: &Turn) {
-        while let Some(Grant { granter, expires, .. }) = self.grants.expire(turn.tick.boot) {
-            if let Some(granter) = self.members.get_mut(&granter) {
+        while let Some(Grant { granter, expires, .. }) = self.sessions.grants.expire(turn.tick.boot)
+        {
+            if let Some(granter) = self.sessions.members.get_mut(&granter) {
                 granter.waiting_grants.remove(&expires);
-                self.processes.pay_back(granter.process, Quota::Grants, 1);
+                self.peers.processes.pay_back(granter.process, Quota::Grants, 1);
             }
         }
         self.await_expiry();
@@ -88,7 +94,7 @@ impl Broker {
 
     /// The timer is that of the token that expires next.
     fn await_expiry(&mut self) {
-        match self.grants.next_expiry() {
+        match self.sessions.grants.next_expiry() {
             Some(at) => self.timers.set(at, Timer::Grants),
             None => self.timers.clear(Timer::Grants),
         }
@@ -96,9 +102,9 @@ impl Broker {
 
     /// A token of this granter is redeemed or revoked, and does not expire any more. Perhaps it was the next to expire.
     fn waits_no_more(&mut self, granter: MemberId, expires: Expiry, was_next: bool) {
-        if let Some(granter) = self.members.get_mut(&granter) {
+        if let Some(granter) = self.sessions.members.get_mut(&granter) {
             granter.waiting_grants.remove(&expires);
-            self.processes.pay_back(granter.process, Quota::Grants, 1);
+            self.peers.processes.pay_back(granter.process, Quota::Grants, 1);
         }
         if was_next {
             self.await_expiry();
@@ -111,16 +117,17 @@ impl Broker {
         token: Token,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let connection = self.connections.get(&asker.connection).expect("who asks is connected");
+        let connection =
+            self.peers.connections.get(&asker.connection).expect("who asks is connected");
         let process = connection.process;
-        let state = self.processes.get(process).expect("it is connected");
+        let state = self.peers.processes.get(process).expect("it is connected");
         let (uid, pid) = (state.uid, state.peer.pid);
         self.check_quota(process, Quota::Objects)?;
         let fits = |g: &&Grant| {
             let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
             meant && g.expires.0 > turn.tick.boot
         };
-        let Some(grant) = self.grants.waiting_for(token).filter(fits) else {
+        let Some(grant) = self.sessions.grants.waiting_for(token).filter(fits) else {
             let message =
                 "no such token: it was used, revoked, is too old, or is meant for another process";
             let why = Fault::new(Code::E_NOT_FOUND, message);
@@ -129,7 +136,7 @@ impl Broker {
         };
         let Grant { granter, store, granted, expires, .. } = *grant;
         let member = MemberId(self.number());
-        let owner = self.members.get_mut(&granter).expect("grants end with their granter");
+        let owner = self.sessions.members.get_mut(&granter).expect("grants end with their granter");
         owner.references.insert(member);
         let (owner, session) = (owner.process, owner.session);
         let reference = |token| Reference {
@@ -142,10 +149,10 @@ impl Broker {
             store,
             granted,
         };
-        let was_next = self.grants.redeem(token, (member, expires), reference);
+        let was_next = self.sessions.grants.redeem(token, (member, expires), reference);
         self.waits_no_more(granter, expires, was_next);
-        self.processes.charge(process, Quota::Objects, 1);
-        let connection = self.connections.get_mut(&asker.connection).expect("it asks");
+        self.peers.processes.charge(process, Quota::Objects, 1);
+        let connection = self.peers.connections.get_mut(&asker.connection).expect("it asks");
         connection.references.insert(member);
         let redeemed = Reply::Redeemed { member, object: OBJECT, granted };
         self.answer(asker, Ok(redeemed), turn);
@@ -161,13 +168,15 @@ impl Broker {
     ) -> Result<(), Fault> {
         self.member(asker, id)?;
         let own = |grant: &&Grant| grant.granter == id;
-        if let Some(expires) = self.grants.waiting_for(token).filter(own).map(|g| g.expires) {
+        if let Some(expires) =
+            self.sessions.grants.waiting_for(token).filter(own).map(|g| g.expires)
+        {
             self.answer(asker, Ok(Reply::Done), turn);
-            let was_next = self.grants.withdraw(expires);
+            let was_next = self.sessions.grants.withdraw(expires);
             self.waits_no_more(id, expires, was_next);
             return Ok(());
         }
-        let held = self.grants.held_by_token(token).filter(|(_, held)| held.granter == id);
+        let held = self.sessions.grants.held_by_token(token).filter(|(_, held)| held.granter == id);
         let Some((held, _)) = held else {
             let message = "this session has granted nothing by this token, or it is over already";
             return Err(Fault::new(Code::E_NOT_FOUND, message));
@@ -185,11 +194,11 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<bool, Fault> {
         let Some(id) = request.member() else { return Ok(false) };
-        if self.grants.reference(id).is_some_and(|r| r.connection == asker.connection) {
+        if self.sessions.grants.reference(id).is_some_and(|r| r.connection == asker.connection) {
             self.serve_reference(asker, id, request, turn)?;
             return Ok(true);
         }
-        let connection = self.connections.get(&asker.connection);
+        let connection = self.peers.connections.get(&asker.connection);
         if connection.is_some_and(|c| c.has_lost(id)) {
             let message = "the process that granted this object has left, or has taken it back";
             return Err(Fault::new(Code::RPC_E_DISCONNECTED, message));
@@ -205,11 +214,13 @@ impl Broker {
         request: &Request,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let reference = self.grants.reference(id).expect("looked at just before");
-        let engine = self.sessions.get(&reference.session).and_then(|s| s.engine(reference.store));
-        let read = engine.and_then(|e| self.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
-            Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
-        });
+        let reference = self.sessions.grants.reference(id).expect("looked at just before");
+        let engine =
+            self.sessions.all.get(&reference.session).and_then(|s| s.engine(reference.store));
+        let read =
+            engine.and_then(|e| self.queues.engines.get(&e)).map(|e| e.read).ok_or_else(|| {
+                Fault::new(Code::E_NOT_FOUND, "the store of this object does not work any more")
+            });
         let caller = Caller {
             session: Some(reference.session),
             process: Some(reference.process),
@@ -243,12 +254,12 @@ impl Broker {
 
     /// A reference is not held any more.
     fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
-        let reference = self.grants.let_go(id)?;
-        self.processes.pay_back(reference.process, Quota::Objects, 1);
-        if let Some(connection) = self.connections.get_mut(&reference.connection) {
+        let reference = self.sessions.grants.let_go(id)?;
+        self.peers.processes.pay_back(reference.process, Quota::Objects, 1);
+        if let Some(connection) = self.peers.connections.get_mut(&reference.connection) {
             connection.references.remove(&id);
         }
-        if let Some(granter) = self.members.get_mut(&reference.granter) {
+        if let Some(granter) = self.sessions.members.get_mut(&reference.granter) {
             granter.references.remove(&id);
             self.check_leaving(reference.granter, turn);
         }
@@ -261,9 +272,11 @@ impl Broker {
         if self.is_done(reference.process) {
             return;
         }
-        let Some(connection) = self.connections.get_mut(&reference.connection) else { return };
+        let Some(connection) = self.peers.connections.get_mut(&reference.connection) else {
+            return;
+        };
         connection.remember_lost(id);
-        let by = self.processes.get(reference.owner).map(|p| p.peer.clone());
+        let by = self.peers.processes.get(reference.owner).map(|p| p.peer.clone());
         let event = News::CriticalError {
             code: Code::RPC_E_DISCONNECTED,
             reason: EndReason::ReferenceLost,
@@ -282,7 +295,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         for expires in waiting {
-            self.grants.withdraw(*expires);
+            self.sessions.grants.withdraw(*expires);
         }
         if !waiting.is_empty() {
             self.await_expiry();
@@ -301,8 +314,9 @@ impl Broker {
 
     /// The references to objects of this member.
     fn held_of(&self, granter: MemberId) -> impl Iterator<Item = &Reference> {
-        let references = self.members.get(&granter).into_iter().flat_map(|m| &m.references);
-        references.filter_map(|id| self.grants.reference(*id))
+        let references =
+            self.sessions.members.get(&granter).into_iter().flat_map(|m| &m.references);
+        references.filter_map(|id| self.sessions.grants.reference(*id))
     }
 
     /// Other processes that hold objects of this member, each once.
@@ -313,7 +327,7 @@ impl Broker {
 
     /// The process that holds a reference.
     pub(crate) fn holder(&self, reference: MemberId) -> Option<ProcessId> {
-        self.grants.reference(reference).map(|r| r.process)
+        self.sessions.grants.reference(reference).map(|r| r.process)
     }
 
     /// Who holds objects of this member.
@@ -322,7 +336,7 @@ impl Broker {
     }
 
     fn peers(&self, processes: BTreeSet<ProcessId>) -> Vec<Peer> {
-        let processes = processes.into_iter().filter_map(|p| self.processes.get(p));
+        let processes = processes.into_iter().filter_map(|p| self.peers.processes.get(p));
         processes.map(|p| p.peer.clone()).collect()
     }
 
@@ -349,12 +363,13 @@ impl Broker {
         reference: MemberId,
     ) -> impl Iterator<Item = (MemberId, ReferenceStatus)> {
         let unknown = || Peer { pid: 0, program: "unknown".into() };
-        let references = self.members.get(&granter).map(|member| &member.references);
+        let references = self.sessions.members.get(&granter).map(|member| &member.references);
         let behind = (std::ops::Bound::Excluded(reference), std::ops::Bound::Unbounded);
         let behind = references.into_iter().flat_map(move |all| all.range(behind));
-        let held = behind.filter_map(|id| Some((*id, self.grants.reference(*id)?)));
+        let held = behind.filter_map(|id| Some((*id, self.sessions.grants.reference(*id)?)));
         held.map(move |(id, r)| {
-            let holder = self.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone());
+            let holder =
+                self.peers.processes.get(r.process).map_or_else(unknown, |p| p.peer.clone());
             (id, ReferenceStatus { granter: r.granter, holder, granted: r.granted })
         })
     }

@@ -56,7 +56,7 @@ impl Broker {
             Opening::StatusTable => Object::StatusTable,
             Opening::Message(entry) => {
                 let (_, engine) = self.engine_of_uid(member, entry.store)?;
-                let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
+                let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].read);
                 let after = Finding { asker, member: id, entry };
                 self.call(lane, caller, Ask::find(entry.record), after, turn);
                 return Ok(());
@@ -85,8 +85,8 @@ impl Broker {
     }
 
     fn insert_object(&mut self, id: MemberId, object: Object) -> ObjectId {
-        let member = self.members.get_mut(&id).expect("who opens is a member");
-        self.processes.charge(member.process, Quota::Objects, 1);
+        let member = self.sessions.members.get_mut(&id).expect("who opens is a member");
+        self.peers.processes.charge(member.process, Quota::Objects, 1);
         let is_draft = matches!(object, Object::Draft(_));
         let id = member.objects.insert(object);
         if is_draft {
@@ -96,10 +96,10 @@ impl Broker {
     }
 
     pub(crate) fn remove_object(&mut self, id: MemberId, object: ObjectId) -> Option<Object> {
-        let member = self.members.get_mut(&id)?;
+        let member = self.sessions.members.get_mut(&id)?;
         let removed = member.objects.remove(object)?;
         member.drafts.remove(&object);
-        self.processes.pay_back(member.process, Quota::Objects, 1);
+        self.peers.processes.pay_back(member.process, Quota::Objects, 1);
         Some(removed)
     }
 
@@ -115,9 +115,9 @@ impl Broker {
         let Object::Draft(Draft { store, content, saving, charge }) = removed else {
             return Ok(());
         };
-        self.processes.accounts.give_back(charge);
+        self.peers.processes.accounts.give_back(charge);
         if let (MessageContent::Uploaded(number), None) = (content, saving) {
-            let member = &self.members[&id];
+            let member = &self.sessions.members[&id];
             let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
             self.discard_from(engine.ok(), caller, number, turn);
         }
@@ -138,7 +138,7 @@ impl Broker {
         match *member.objects.get(object).ok_or_else(dead_object)? {
             Object::Folder(store, folder) => {
                 let engine = self.engine_for(member, store)?;
-                let lane = self.engines[&engine].read;
+                let lane = self.queues.engines[&engine].read;
                 self.call(lane, caller, Ask::list(folder, after, limit), asker, turn);
             }
             Object::AddressBook => {
@@ -179,7 +179,7 @@ impl Broker {
             },
         };
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
-        let (caller, lane) = (Self::caller(member), self.engines[&engine].read);
+        let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].read);
         let after = Reading { asker, tells: Some((engine, entry.record)) };
         self.call(lane, caller, Ask::piece(entry.record, offset), after, turn);
         Ok(())
@@ -196,7 +196,9 @@ impl Broker {
         let reply = |Piece { size, bytes, .. }| Reply::Piece { size, bytes: Blob(bytes) };
         self.reply(asker, result.map(reply), turn);
         let Some((engine, record)) = tells.filter(|_| unread) else { return };
-        if let Some(lane) = self.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.write) {
+        if let Some(lane) =
+            self.queues.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.write)
+        {
             self.call(lane, Caller::broker(None), Ask::seen(record), AfterDone::Nothing, turn);
         }
     }
@@ -236,12 +238,12 @@ impl Broker {
             Some(known) => known.number,
             None => self.begin_upload(id, (store, upload))?,
         };
-        let member = self.members.get_mut(&id).expect("looked at before");
+        let member = self.sessions.members.get_mut(&id).expect("looked at before");
         let known = member.uploads.get_mut(&upload).expect("it is begun");
         known.size = size;
         known.unanswered += 1;
-        self.processes.accounts.book_more(&mut known.charge, bytes.len());
-        let lane = self.engines[&engine].write;
+        self.peers.processes.accounts.book_more(&mut known.charge, bytes.len());
+        let lane = self.queues.engines[&engine].write;
         let after = Appending { asker, member: id, upload, number };
         self.call(lane, caller, Ask::append(number, bytes), after, turn);
         Ok(())
@@ -254,13 +256,13 @@ impl Broker {
         (store, upload): (u16, UploadId),
     ) -> Result<u64, Fault> {
         let number = self.number();
-        let member = self.members.get_mut(&id).expect("looked at before");
+        let member = self.sessions.members.get_mut(&id).expect("looked at before");
         if member.uploads.len() >= MAX_UPLOADS {
             let message =
                 format!("{MAX_UPLOADS} uploads were begun and not used; submit or save one");
             return Err(Fault::new(Code::E_BUSY, message));
         }
-        let charge = self.processes.book(member.process, Quota::UploadBytes, 0);
+        let charge = self.peers.processes.book(member.process, Quota::UploadBytes, 0);
         member.uploads.insert(upload, Upload { store, number, size: 0, unanswered: 0, charge });
         Ok(number)
     }
@@ -268,7 +270,7 @@ impl Broker {
     /// A piece of an upload failed or was refused. A body with a hole in it must never be used: what the store has of it is discarded, and
     /// pieces that come later begin no other one.
     pub(crate) fn fail_upload(&mut self, id: MemberId, upload: UploadId, turn: &mut Turn) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(member) = self.sessions.members.get_mut(&id) else { return };
         if !member.failed_uploads.contains(&upload) {
             if member.failed_uploads.len() == MAX_UPLOADS {
                 member.failed_uploads.pop_front();
@@ -278,8 +280,8 @@ impl Broker {
         let Some(Upload { store, number, charge, .. }) = member.uploads.remove(&upload) else {
             return;
         };
-        self.processes.accounts.give_back(charge);
-        let member = &self.members[&id];
+        self.peers.processes.accounts.give_back(charge);
+        let member = &self.sessions.members[&id];
         let (engine, caller) = (self.engine_for(member, store), Self::caller(member));
         self.discard_from(engine.ok(), caller, number, turn);
     }
@@ -290,7 +292,7 @@ impl Broker {
         result: Result<Appended, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(member) = self.members.get_mut(&id)
+        if let Some(member) = self.sessions.members.get_mut(&id)
             && let Some(known) = member.uploads.get_mut(&upload).filter(|u| u.number == number)
         {
             known.unanswered -= 1;
@@ -315,7 +317,7 @@ impl Broker {
             }
             Content::Inline(blob) => Ok((MessageContent::Inline(blob.0), None)),
             Content::Uploaded(upload) => {
-                let member = self.members.get_mut(&id).expect("looked at before");
+                let member = self.sessions.members.get_mut(&id).expect("looked at before");
                 match member.uploads.get(&upload) {
                     Some(known) if known.unanswered > 0 => Err(Fault::new(
                         Code::E_BUSY,
@@ -352,7 +354,7 @@ impl Broker {
         let (content, charge) = self.take_content(id, store, content)?;
         let charge = match charge {
             Some(uploaded) => uploaded,
-            None => self.processes.book(process, Quota::DraftBytes, content.in_memory()),
+            None => self.peers.processes.book(process, Quota::DraftBytes, content.in_memory()),
         };
         Ok(self.insert_object(id, Object::Draft(Draft { store, content, saving: None, charge })))
     }
@@ -382,10 +384,10 @@ impl Broker {
             }
         };
         let engine = self.engine_for(member, store)?;
-        let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].write);
         let (process, copied) = (member.process, content.in_memory());
-        let charge = self.processes.book(process, Quota::DraftBytes, copied);
-        let member = self.members.get_mut(&id).expect("looked at before");
+        let charge = self.peers.processes.book(process, Quota::DraftBytes, copied);
+        let member = self.sessions.members.get_mut(&id).expect("looked at before");
         member.unwritten += 1;
         let mut record = key.0;
         if let Some(Object::Draft(draft)) = member.objects.get_mut(object) {
@@ -408,7 +410,7 @@ impl Broker {
     ) {
         let entry = EntryId { store: self.store_uid(engine), record };
         let new = result.as_ref().is_ok_and(|saved| saved.new);
-        if let Some(member) = self.members.get_mut(&id) {
+        if let Some(member) = self.sessions.members.get_mut(&id) {
             member.unwritten -= 1;
             if result.is_ok()
                 && let Some(place) = member.objects.get_mut(object)
@@ -428,7 +430,7 @@ impl Broker {
     /// An object is no draft any more.
     pub(crate) fn pay_for_draft(&mut self, object: Object) {
         if let Object::Draft(Draft { charge, .. }) = object {
-            self.processes.accounts.give_back(charge);
+            self.peers.processes.accounts.give_back(charge);
         }
     }
 
@@ -436,12 +438,12 @@ impl Broker {
     pub(crate) fn recover_draft(&mut self, member: &Member, draft: Draft, turn: &mut Turn) {
         let Draft { store, content, saving, charge } = draft;
         let Ok(engine) = self.engine_for(member, store) else {
-            return self.processes.accounts.give_back(charge);
+            return self.peers.processes.accounts.give_back(charge);
         };
         let record = saving.unwrap_or_else(|| turn.record());
         let save = Ask::recover_draft(record, content, turn.tick.millis());
-        let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
-        if let Some(process) = self.processes.get_mut(member.process) {
+        let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].write);
+        if let Some(process) = self.peers.processes.get_mut(member.process) {
             process.recovering += 1;
         }
         let after = AfterSave::Recovered { engine, process: member.process, record, charge };
@@ -467,7 +469,7 @@ impl Broker {
         upload: u64,
         turn: &mut Turn,
     ) {
-        if let Some(lane) = engine.and_then(|e| self.engines.get(&e)).map(|e| e.write) {
+        if let Some(lane) = engine.and_then(|e| self.queues.engines.get(&e)).map(|e| e.write) {
             self.call(lane, caller, Ask::discard(upload), AfterDone::Nothing, turn);
         }
     }
@@ -482,7 +484,7 @@ impl Broker {
     ) -> Result<(), Fault> {
         let member = self.attached(asker, id)?;
         let (_, engine) = self.engine_of_uid(member, entry.store)?;
-        let (caller, lane) = (Self::caller(member), self.engines[&engine].write);
+        let (caller, lane) = (Self::caller(member), self.queues.engines[&engine].write);
         let after = Deleting { asker, engine, entry };
         self.call(lane, caller, Ask::delete(entry.record, from), after, turn);
         Ok(())
@@ -525,7 +527,7 @@ impl Broker {
         }
         let member = self.attached(asker, id)?;
         let engine = self.engine_for(member, 0)?;
-        let (caller, engine) = (Self::caller(member), &self.engines[&engine]);
+        let (caller, engine) = (Self::caller(member), &self.queues.engines[&engine]);
         let (lane, ask) = if change == SettingChange::Keep {
             (engine.read, Ask::setting(section, name))
         } else {
@@ -603,7 +605,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let unknown = result.as_ref().is_err_and(|e| e.code == Code::E_NOT_FOUND);
-        let next = self.members.get(&id).filter(|_| unknown).and_then(|member| {
+        let next = self.sessions.members.get(&id).filter(|_| unknown).and_then(|member| {
             Some((self.address_books(member).nth(tried)?, Self::caller(member)))
         });
         if let Some((lane, caller)) = next {

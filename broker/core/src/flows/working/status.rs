@@ -57,7 +57,7 @@ impl Broker {
                 let message = format!("somebody finds out just now whether {name} works");
                 return Err(Fault::new(Code::E_BUSY, message));
             }
-            let state = self.sessions.get_mut(session).expect("a member's session outlives it");
+            let state = self.sessions.all.get_mut(session).expect("a member's session outlives it");
             state.providers[place].validating = true;
             let after = AfterDone::Validated(asker, session, place);
             self.call(lane, caller, Ask::validate(), after, turn);
@@ -79,7 +79,7 @@ impl Broker {
         result: Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
-        if let Some(session) = self.sessions.get_mut(session) {
+        if let Some(session) = self.sessions.all.get_mut(session) {
             session.providers[place].validating = false;
         }
         let works = result.is_ok();
@@ -149,7 +149,7 @@ impl Broker {
         let sees_all = self.right(uid, &[]) >= Right::Admin;
         let sees =
             |user: u32, profile: &str| sees_all || user == uid || self.administers(uid, profile);
-        for session in self.sessions.range(SessionId(after.session)..).map(|(_, s)| s) {
+        for session in self.sessions.all.range(SessionId(after.session)..).map(|(_, s)| s) {
             let listed = !matches!(session.state, SessionState::Closing { .. })
                 && !only_looks(session)
                 && sees(session.key.user, &session.key.profile);
@@ -160,7 +160,9 @@ impl Broker {
         // Behind the sessions the cursor counts those that could not start.
         let listed = after.session == FAILED;
         let skipped = if listed { after.member as usize } else { 0 };
-        for (place, ((profile, user), failed)) in self.failed.iter().enumerate().skip(skipped) {
+        for (place, ((profile, user), failed)) in
+            self.sessions.failed.iter().enumerate().skip(skipped)
+        {
             if !sees(*user, profile) {
                 continue;
             }
@@ -236,13 +238,13 @@ impl Broker {
             return (self.queue_counts(), self.waiting_for_mail());
         }
         let seen = |e: &&Engine| {
-            let sessions = e.sessions.iter().filter_map(|id| self.sessions.get(id));
+            let sessions = e.sessions.iter().filter_map(|id| self.sessions.all.get(id));
             let mut profiles = sessions.map(|s| &s.key.profile).peekable();
             profiles.peek().is_some() && profiles.all(|p| self.administers(uid, p))
         };
         let mut queue = [0; 9];
         let mut waiting = 0;
-        for engine in self.engines.values().filter(seen) {
+        for engine in self.queues.engines.values().filter(seen) {
             engine.add_counts(&mut queue);
             waiting += engine.waiting_for_mail();
         }
@@ -260,7 +262,7 @@ impl Broker {
             most,
             used: used.map(|used| used as u64),
         };
-        let (mut limits, accounts) = (Vec::new(), &self.processes.accounts);
+        let (mut limits, accounts) = (Vec::new(), &self.peers.processes.accounts);
         for what in Quota::ALL {
             if let Some((name, most)) = what.of_broker(&self.settings.limits) {
                 let used = accounts.used(AccountId::BROKER).of(what);
@@ -300,7 +302,7 @@ impl Broker {
     }
 
     fn provider_status(&self, provider: &Provider) -> ProviderStatus {
-        let engine = provider.engine.and_then(|engine| self.engines.get(&engine));
+        let engine = provider.engine.and_then(|engine| self.queues.engines.get(&engine));
         let trouble = engine.map_or(&provider.trouble, |e| &e.trouble).as_ref();
         let status = match trouble.filter(|_| provider.state == ProviderState::Available) {
             Some(trouble) => trouble.text(),
@@ -321,7 +323,7 @@ impl Broker {
 
     /// What is shown of a session whose providers do not let it start: those.
     pub(crate) fn failed_status(&self, id: SessionId) -> Option<SessionStatus> {
-        let session = self.sessions.get(&id).filter(|s| s.profile.is_some())?;
+        let session = self.sessions.all.get(&id).filter(|s| s.profile.is_some())?;
         let failed = |p: &&Provider| matches!(p.state, ProviderState::Failed(_));
         let providers = session.providers.iter().filter(failed).map(|p| self.provider_status(p));
         let providers = providers.collect();
@@ -329,7 +331,7 @@ impl Broker {
     }
 
     fn member_status(&self, id: MemberId) -> MemberStatus {
-        let member = &self.members[&id];
+        let member = &self.sessions.members[&id];
         let state = match member.state {
             MemberState::Attached => "attached",
             MemberState::Draining(_) if self.is_held(id) => "waiting",
@@ -338,7 +340,7 @@ impl Broker {
         MemberStatus {
             id,
             peer: self.peer(id),
-            uid: self.processes.get(member.process).map_or(u32::MAX, |p| p.uid),
+            uid: self.peers.processes.get(member.process).map_or(u32::MAX, |p| p.uid),
             since: member.since,
             state: state.into(),
             no_mail: !member.has_mail(),
@@ -356,7 +358,7 @@ impl Broker {
             text: text.into(),
             methods,
         };
-        let engines = session.engines().filter_map(|(_, engine)| self.engines.get(&engine));
+        let engines = session.engines().filter_map(|(_, engine)| self.queues.engines.get(&engine));
         let waiting = engines.map(|e| e.counts.iter().sum::<i64>()).sum::<i64>();
         let spooler = if session.with_mail > 0 || session.state == SessionState::Memberless {
             status_code::AVAILABLE

@@ -274,7 +274,7 @@ impl State {
             ("MemberId", third.id.0),
             ("SessionId", archive.session.0),
             ("LaneId", world.open_lanes().map(|(lane, ..)| lane.0).max().unwrap_or(0)),
-            ("EngineId", world.broker.engines.keys().map(|e| e.0).max().unwrap_or(0)),
+            ("EngineId", world.broker.queues.engines.keys().map(|e| e.0).max().unwrap_or(0)),
         ]);
         Self {
             world,
@@ -488,7 +488,7 @@ impl State {
     fn here(&self) -> BTreeSet<MemberId> {
         let here = |m: &&Member| {
             let done = self.known.done.contains(&self.process_of(m));
-            !done && self.world.broker.members.contains_key(&m.id)
+            !done && self.world.broker.sessions.members.contains_key(&m.id)
         };
         self.members.iter().filter(here).map(|m| m.id).collect()
     }
@@ -496,7 +496,7 @@ impl State {
     /// A shared logoff that took effect in this step, asked for in it or held by a Do before, is told to every other member of
     /// the session that was here.
     fn note_end(&mut self, here: &BTreeSet<MemberId>) {
-        let session = self.world.broker.sessions.get(&self.members[0].session);
+        let session = self.world.broker.sessions.all.get(&self.members[0].session);
         let Some(SessionState::Ending { by, .. }) = session.map(|s| &s.state) else { return };
         if self.known.ended.is_some() || self.is_restarted() {
             return;

@@ -51,11 +51,11 @@ pub(super) fn check_rest(state: &State) {
 
 /// Of a process that is connected or remembered.
 fn departure(world: &World, pid: Pid) -> Departure {
-    world.broker.processes.find(&World::key(pid.0)).map_or(Departure::No, |p| p.departure)
+    world.broker.peers.processes.find(&World::key(pid.0)).map_or(Departure::No, |p| p.departure)
 }
 
 fn is_here(state: &State, member: &Member) -> bool {
-    state.world.broker.members.contains_key(&member.id)
+    state.world.broker.sessions.members.contains_key(&member.id)
 }
 
 /// Whether the session was ended for all, and the grace that everybody had is over.
@@ -106,14 +106,15 @@ fn nobody_else_is_disturbed(before: &State, step: Step, happened: &Happened, aft
     // What a process does or suffers is not seen in what another has, unless that one is leaving and waits for it.
     let Step::Act(act) = step else { return };
     let stays = |m: &&Member| {
-        before.world.broker.members.get(&m.id).is_some_and(|member| !member.is_leaving())
+        before.world.broker.sessions.members.get(&m.id).is_some_and(|member| !member.is_leaving())
     };
     for member in before.members.iter().filter(stays) {
         let pid = before.process_of(member);
         if act.is_of(pid) || matches!(act, Act::Wake) {
             continue;
         }
-        let [was, is] = [before, after].map(|state| state.world.broker.members.get(&member.id));
+        let [was, is] =
+            [before, after].map(|state| state.world.broker.sessions.members.get(&member.id));
         let (was, is) = (was.expect("it is here"), is.expect("it is here still"));
         assert_eq!((&was.advises, &was.drafts), (&is.advises, &is.drafts), "{act:?}");
         assert_eq!(was.objects.len(), is.objects.len(), "{act:?}");
@@ -139,13 +140,13 @@ fn nobody_else_is_told_of_a_shared_logoff(before: &State, happened: &Happened, a
         }
     }
     if after.known.ended.is_some() && !after.is_restarted() {
-        let session = after.world.broker.sessions.get(&after.members[0].session);
+        let session = after.world.broker.sessions.all.get(&after.members[0].session);
         let over = |s: &SessionState| {
             matches!(s, SessionState::Ending { .. } | SessionState::Closing { .. })
         };
         assert!(session.is_none_or(|s| over(&s.state)), "an ended session goes on");
         let joinable =
-            after.world.broker.joinable.values().any(|id| *id == after.members[0].session);
+            after.world.broker.sessions.joinable.values().any(|id| *id == after.members[0].session);
         assert!(!joinable, "an ended session can be joined");
     }
 }
@@ -167,7 +168,7 @@ fn verdicts_stay(state: &State) {
         return;
     }
     for pid in PIDS {
-        let process = state.world.broker.processes.find(&World::key(pid.0));
+        let process = state.world.broker.peers.processes.find(&World::key(pid.0));
         assert!(process.is_none_or(|p| p.verdict == Some(true)), "the verdict of {pid:?}");
     }
 }
@@ -212,7 +213,7 @@ fn what_is_dead_takes_no_calls(state: &State) {
             continue;
         }
         if is_here(state, member) {
-            let attached = !state.world.broker.members[&member.id].is_leaving();
+            let attached = !state.world.broker.sessions.members[&member.id].is_leaving();
             let free = attached && !gone(&world, pid);
             let code = code_of(&mut world, member.at, open(member.id));
             assert!(!free || code.is_none(), "{member:?} is here and is refused: {code:?}");
@@ -298,8 +299,8 @@ fn nothing_is_called_from_two_places(state: &State) {
     for (_, kind, name) in state.world.open_lanes() {
         *lanes.entry((kind, name)).or_insert(0) += 1;
     }
-    let sessions = state.world.broker.sessions.len();
-    let engines = state.world.broker.engines.len();
+    let sessions = state.world.broker.sessions.all.len();
+    let engines = state.world.broker.queues.engines.len();
     for ((kind, name), count) in lanes {
         let most = if kind == ProviderType::Store { 2 * engines } else { sessions };
         assert!(
@@ -310,6 +311,7 @@ fn nothing_is_called_from_two_places(state: &State) {
     let paths = state
         .world
         .broker
+        .queues
         .engines
         .values()
         .map(crate::queue::engine::Engine::path)
@@ -426,7 +428,7 @@ fn drafts(state: &State, world: &World) {
     let logged_off = |m: &Member| state.known.logged_off.contains(&m.id);
     // A logoff that waited for mail went through meanwhile.
     let leaving = |m: &Member| {
-        let member = state.world.broker.members.get(&m.id);
+        let member = state.world.broker.sessions.members.get(&m.id);
         member.is_some_and(crate::sessions::member::Member::is_leaving)
     };
     let [first, second, archive, other, third] = state.members;
@@ -509,7 +511,10 @@ fn whoever_breaks_off_is_gone(state: &State) {
         if world.is_open(member.at) {
             world.disconnect(member.at);
         }
-        assert!(!world.broker.members.contains_key(&member.id), "{member:?} broke off and is here");
+        assert!(
+            !world.broker.sessions.members.contains_key(&member.id),
+            "{member:?} broke off and is here"
+        );
     }
 }
 

@@ -62,7 +62,7 @@ impl World {
             _ => return,
         };
         // While a Do of the process runs it waits for the outcome first.
-        let process = self.broker.connections.get(&at).map(|c| c.process);
+        let process = self.broker.peers.connections.get(&at).map(|c| c.process);
         let doing =
             process.is_some_and(|process| self.broker.departure(process) == Departure::Doing);
         let patience =
@@ -117,6 +117,7 @@ impl World {
         let waits = |process: &ProcessKey| leaving.iter().any(|c| c.process == *process);
         let staying = self
             .broker
+            .sessions
             .members
             .values()
             .filter(|m| !m.is_leaving())
@@ -127,8 +128,8 @@ impl World {
     /// What a process has is torn down after it was told that it may end, and not in the same breath.
     pub(super) fn check_torn_down(&self, staying: &Staying, evicted: &[MemberId]) {
         for (process, member, at) in staying {
-            let torn_down = !self.broker.members.contains_key(member)
-                && self.broker.connections.contains_key(at)
+            let torn_down = !self.broker.sessions.members.contains_key(member)
+                && self.broker.peers.connections.contains_key(at)
                 && !evicted.contains(member);
             assert!(!torn_down || !self.seen.left.contains(process), "torn down before the answer");
         }
@@ -140,22 +141,22 @@ impl World {
         if broker.providers.calls().count() < 64 {
             broker.check_calls();
         }
-        broker.engines.check();
-        broker.sessions.check();
+        broker.queues.engines.check();
+        broker.sessions.all.check();
         broker.sweeps.check();
         for sweep in broker.sweeps.values() {
-            let process = broker.processes.get(sweep.process).expect("it asked");
+            let process = broker.peers.processes.get(sweep.process).expect("it asked");
             assert!(process.sweeps > 0, "a sweep that is not known to run");
         }
-        for session in broker.joinable.values() {
-            assert!(broker.sessions[session].is_joinable(), "{session} ends and can be joined");
+        for session in broker.sessions.joinable.values() {
+            assert!(broker.sessions.all[session].is_joinable(), "{session} ends and can be joined");
         }
-        for granter in broker.grants.granters() {
-            let here = broker.members.contains_key(&granter);
+        for granter in broker.sessions.grants.granters() {
+            let here = broker.sessions.members.contains_key(&granter);
             assert!(here, "what {granter} granted outlives it");
         }
-        for (id, member) in &broker.members {
-            let waiting = broker.grants.waiting().filter(|granter| granter == id).count();
+        for (id, member) in &broker.sessions.members {
+            let waiting = broker.sessions.grants.waiting().filter(|granter| granter == id).count();
             assert_eq!(member.waiting_grants.len(), waiting, "tokens of {id} that wait");
         }
     }
@@ -163,17 +164,22 @@ impl World {
     /// When a member has left, no message is its any more.
     pub(super) fn check_owners(&self, members_before: usize) {
         let broker = &self.broker;
-        if broker.members.len() >= members_before {
+        if broker.sessions.members.len() >= members_before {
             return;
         }
-        for owner in broker.engines.values().flat_map(|engine| engine.owners.values().flatten()) {
-            assert!(broker.members.contains_key(owner), "a message is {owner}'s, which has left");
+        for owner in
+            broker.queues.engines.values().flat_map(|engine| engine.owners.values().flatten())
+        {
+            assert!(
+                broker.sessions.members.contains_key(owner),
+                "a message is {owner}'s, which has left"
+            );
         }
     }
 
     /// When a session closes, a kind of provider is logged off when the earlier kinds are (design §10.3).
     pub(super) fn check_logoff(&self, called: &Called) {
-        let session = called.session.and_then(|id| self.broker.sessions.get(&id));
+        let session = called.session.and_then(|id| self.broker.sessions.all.get(&id));
         for provider in session.into_iter().flat_map(|s| &s.providers) {
             let over = provider.kind >= called.kind || provider.state == ProviderState::Gone;
             assert!(over, "{called:?} before {} was over", provider.name);
@@ -207,7 +213,7 @@ impl World {
             assert!(self.stores.values().any(stored), "{entry} of a process that left is lost");
         }
         let of_it = |m: &&Member| self.clients[&m.connection].process == *process;
-        for member in self.broker.members.values().filter(of_it) {
+        for member in self.broker.sessions.members.values().filter(of_it) {
             assert!(member.drafts.is_empty(), "an unsaved draft of a process that left");
             assert_eq!(member.unwritten, 0, "writes of a process that left");
         }
@@ -222,7 +228,7 @@ impl World {
                     self.check_store_is_there(transmission.id);
                 }
                 let of_it = |e: &&Engine| e.entries.contains_key(&transmission.record);
-                let engine = self.broker.engines.values().find(of_it);
+                let engine = self.broker.queues.engines.values().find(of_it);
                 let changing = engine.is_some_and(|e| e.changing.contains(&transmission.record));
                 assert!(!changing, "a message departs that somebody is about to change");
                 if matches!(provider, ProviderCall::Transport(TransportCall::Recover { .. })) {
@@ -273,8 +279,8 @@ impl World {
 
     /// What a store said of a message before it was lost is not acted upon.
     fn check_store_is_there(&self, flight: u64) {
-        let flight = self.broker.flights.get(&flight).expect("it is on its way");
-        let lost = self.broker.engines.get(&flight.engine()).is_none_or(Engine::is_lost);
+        let flight = self.broker.queues.flights.get(&flight).expect("it is on its way");
+        let lost = self.broker.queues.engines.get(&flight.engine()).is_none_or(Engine::is_lost);
         assert!(!lost, "a message of a lost store is handed over");
     }
 
@@ -295,18 +301,18 @@ impl World {
         for process in &self.watched {
             assert!(broker.remembers(process), "the end of {process:?} is awaited for nothing");
         }
-        let accounts = &broker.processes.accounts;
+        let accounts = &broker.peers.processes.accounts;
         let mut counts: BTreeMap<AccountId, (Used, usize)> = BTreeMap::new();
-        for process in broker.processes.iter() {
+        for process in broker.peers.processes.iter() {
             let (used, needed) = counts.entry(process.account).or_default();
             *needed += 1;
             // One that is remembered counts as one connection.
             used.add(Quota::Connections, usize::from(process.connections.is_empty()));
-            for connection in process.connections.iter().map(|c| &broker.connections[c]) {
+            for connection in process.connections.iter().map(|c| &broker.peers.connections[c]) {
                 used.add(Quota::Connections, 1);
                 used.add(Quota::Objects, connection.references.len());
                 used.add(Quota::RequestBytes, connection.bytes as usize);
-                for member in connection.members.iter().map(|m| &broker.members[m]) {
+                for member in connection.members.iter().map(|m| &broker.sessions.members[m]) {
                     used.add(Quota::Members, 1);
                     used.add(Quota::Objects, member.objects.len());
                     used.add(Quota::Registrations, member.advises.len());
@@ -314,8 +320,8 @@ impl World {
                 }
             }
         }
-        let waiting = broker.sessions.values().flat_map(|session| &session.waiting);
-        let held = broker.processes.iter().flat_map(|process| &process.held);
+        let waiting = broker.sessions.all.values().flat_map(|session| &session.waiting);
+        let held = broker.peers.processes.iter().flat_map(|process| &process.held);
         let askers = waiting.map(Waiting::asker).chain(held.map(Held::asker));
         for asker in askers.filter(|asker| asker.counts == Counts::Member) {
             counts.entry(asker.account).or_default().0.add(Quota::Members, 1);

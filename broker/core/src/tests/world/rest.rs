@@ -41,16 +41,20 @@ impl Session {
             adopted: _,
             mail: _,
         } = self;
-        let mut lost = broker.engines.values().filter_map(|e| e.lost.as_ref());
+        let mut lost = broker.queues.engines.values().filter_map(|e| e.lost.as_ref());
         let goes_on = match state {
             SessionState::Active | SessionState::Memberless | SessionState::Ending { .. } => true,
             SessionState::Starting => lost.any(|store| store.keeps_waiting(*id)),
             SessionState::Closing { .. } => false,
         };
         assert!(goes_on && profile.is_some(), "{id} is neither here nor gone: {state:?}");
-        assert_eq!(broker.joinable.get(key) == Some(id), self.is_joinable(), "{id} in {key:?}");
+        assert_eq!(
+            broker.sessions.joinable.get(key) == Some(id),
+            self.is_joinable(),
+            "{id} in {key:?}"
+        );
         let of_it = |m: &&Member| m.session == *id;
-        let here: Vec<_> = broker.members.values().filter(of_it).collect();
+        let here: Vec<_> = broker.sessions.members.values().filter(of_it).collect();
         assert_eq!(members.len(), here.len(), "members of {id}");
         assert_eq!(*with_mail, here.iter().filter(|m| m.has_mail()).count(), "of {id} with mail");
         let quiet = (Events::CRITICAL_ERROR | Events::EXTENDED).0;
@@ -62,7 +66,7 @@ impl Session {
             assert_eq!(curious.contains(&member.id), asks, "{}", member.id);
         }
         assert!(listeners.is_subset(members) && curious.is_subset(members));
-        assert!(kept_by.iter().all(|p| broker.processes.get(*p).is_some()), "{kept_by:?}");
+        assert!(kept_by.iter().all(|p| broker.peers.processes.get(*p).is_some()), "{kept_by:?}");
         assert!(waiting.is_empty() && leavers.is_empty(), "{waiting:?}, {leavers:?}");
         assert!(evicted.is_empty() || !self.is_joinable(), "{evicted:?}");
         for (place, provider) in providers.iter().enumerate() {
@@ -136,20 +140,23 @@ impl Member {
             since: _,
             advised: _,
         } = self;
-        assert!(broker.sessions[session].members.contains(id), "{id} is of {session}");
-        let at = &broker.connections[connection];
+        assert!(broker.sessions.all[session].members.contains(id), "{id} is of {session}");
+        let at = &broker.peers.connections[connection];
         assert!(at.members.contains(id) && at.process == *process, "{id} is at {connection:?}");
         assert_eq!(*state, MemberState::Attached, "{id} leaves, and nothing is waited for");
         let is_draft = |id| matches!(objects.get(id), Some(Object::Draft(_)));
         assert!(drafts.iter().all(|draft| is_draft(*draft)), "drafts of {id}");
-        assert!(references.iter().all(|held| broker.grants.holds(*held)), "{references:?}");
+        assert!(
+            references.iter().all(|held| broker.sessions.grants.holds(*held)),
+            "{references:?}"
+        );
         assert!(uploads.values().all(|upload| upload.unanswered == 0), "{uploads:?}");
         assert!(
             failed_uploads.len() <= crate::flows::working::messages::MAX_UPLOADS,
             "{failed_uploads:?}"
         );
         for (engine, record) in pending.keys() {
-            let owners = broker.engines.get(engine).and_then(|e| e.owners.get(record));
+            let owners = broker.queues.engines.get(engine).and_then(|e| e.owners.get(record));
             assert!(owners.is_some_and(|o| o.contains(id)), "{record:x} is not {id}'s any more");
         }
         let waited_for = pending.values().filter(|waits| **waits == Waits::Yes).count();
@@ -166,23 +173,24 @@ impl World {
         let due = self.armed.is_some_and(|at| at <= self.boot);
         let under_way = waits || due || !self.loads.is_empty() || self.unanswered() > 0;
         let queued = self.stores.values().map(|s| s.submissions.len()).sum::<usize>();
-        let many = broker.members.len() + broker.processes.iter().count() + queued;
-        let many = many + broker.grants.waiting().count() > FEW;
+        let many = broker.sessions.members.len() + broker.peers.processes.iter().count() + queued;
+        let many = many + broker.sessions.grants.waiting().count() > FEW;
         if under_way || many || self.stopped > 0 || broker.providers.awaits() {
             return;
         }
         broker.check_at_rest();
         self.assert_counts();
         self.check_queues();
-        let gone = broker.connections.is_empty() && broker.processes.iter().next().is_none();
-        if gone && broker.sessions.is_empty() && broker.engines.is_empty() {
+        let gone =
+            broker.peers.connections.is_empty() && broker.peers.processes.iter().next().is_none();
+        if gone && broker.sessions.all.is_empty() && broker.queues.engines.is_empty() {
             broker.check_as_at_the_start();
         }
     }
 
     /// What is counted of a store's queue is what is in it.
     fn check_queues(&self) {
-        for engine in self.broker.engines.values().filter(|e| e.uid.is_some()) {
+        for engine in self.broker.queues.engines.values().filter(|e| e.uid.is_some()) {
             let store = &self.stores[engine.path()];
             let open = || store.submissions.values().filter(|s| !s.state().is_final());
             let (counts, no_mail) = engine.counted();

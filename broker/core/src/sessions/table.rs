@@ -11,12 +11,12 @@ use crate::sessions::session::Session;
 /// All sessions.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
-pub(crate) struct Sessions {
+pub(crate) struct SessionTable {
     by_id: BTreeMap<SessionId, Session>,
     by_profile: HashMap<String, BTreeSet<SessionId>>,
 }
 
-impl Sessions {
+impl SessionTable {
     pub(crate) fn insert(&mut self, session: Session) {
         let of_profile = self.by_profile.entry(session.key.profile.clone()).or_default();
         of_profile.insert(session.id);
@@ -67,7 +67,7 @@ impl Sessions {
     }
 }
 
-impl Deref for Sessions {
+impl Deref for SessionTable {
     type Target = BTreeMap<SessionId, Session>;
 
     fn deref(&self) -> &Self::Target {
@@ -75,7 +75,7 @@ impl Deref for Sessions {
     }
 }
 
-impl fmt::Debug for Sessions {
+impl fmt::Debug for SessionTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.by_id.fmt(f)
     }
