@@ -1,5 +1,6 @@
 //! The one owner of all state, and the one function that changes it.
 
+#[cfg(test)]
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use crate::providers::Providers;
 use crate::providers::calls::{Called, Lost};
 use crate::queue::Queues;
 use crate::sessions::Sessions;
+#[cfg(test)]
 use crate::sessions::end::Kept;
 #[cfg(test)]
 use crate::sessions::session::SessionState;

@@ -4,34 +4,37 @@
 //! and chance are arguments ([`Tick`]). There is no thread, socket, file, clock, lock, environment or randomness here,
 //! so every behaviour can be tested by a list of events.
 //!
-//! The flow goes down once and up once:
+//! State is in machines, each in its folder, one above the other. A machine calls those below it, knows none above it, and says
+//! what it found out by what its functions return. Flows lead through several machines, so they are the broker's. The rule is held
+//! by a test (`tests::house`).
 //!
 //! ```text
-//!  Event ─► connection ─► process ─► session ─► object / provider call
-//!                                                   │
-//!  Effect ◄─ answer to the asker, notifications ◄───┘
+//!  Event ─► broker · requests · then          which flow it is, and what goes on with a provider's answer
+//!             │
+//!             ▼
+//!           flows      arriving · working · sending · leaving · calling
+//!             │
+//!             ▼
+//!           sessions   sessions, members, objects, grants
+//!           queue      stores, schedules, flights, what is decided of one message
+//!           providers  views, lanes, calls, workers that hang
+//!           peers      connections, processes, accounts, tickets
+//!           ground     events and effects, calls of providers, settings, timers
 //! ```
 //!
-//! A provider's answer comes back as an event of its own. Where to look for what:
+//! Where to look for what:
 //!
 //! | file | story |
 //! |---|---|
-//! | [`event`](Event) | what can happen, and what can be done about it |
+//! | `ground/event` | what can happen, and what can be done about it |
 //! | `broker` | the one owner of all state; `apply` |
 //! | `requests` | the table of all requests |
-//! | `connection`, `process` | who asks, and what it may use up |
-//! | `session`, `logon`, `logoff` | sessions and their members, from the first logon to the last departure |
-//! | `member`, `object`, `advise` | what a member owns; who is told |
-//! | `messages`, `submit` | what goes to a store and back |
-//! | `answer`, `expected`, `then` | what a provider must answer to which call, and what goes on with that |
-//! | `engine`, `spooler` | a store and its outgoing queue; the way of a message to its transport |
-//! | `lanes` | who may call a provider next |
-//! | `shutdown` | fast shutdown: query, notify, do, for one process |
-//! | `renewal` | providers that are made anew for others after one process's Do |
-//! | `ends` | shared logoffs over a restart of the broker |
-//! | `ticket` | what a process keeps over a restart of the broker |
-//! | `grants` | one object in the hands of another process |
-//! | `stop`, `status`, `timers`, `numbers` | as they say |
+//! | `then` | what goes on with which answer of a provider |
+//! | `flows/arriving` | from a connection to a session: logons, profiles, tickets |
+//! | `flows/working` | what a member does in its session: objects, messages, grants, notifications, `Status` |
+//! | `flows/sending` | a message from its submit to its last recipient |
+//! | `flows/leaving` | logoff, fast shutdown, and the end of the broker |
+//! | `flows/calling` | calls of providers, and what becomes of providers that do not answer |
 
 mod broker;
 mod flows;

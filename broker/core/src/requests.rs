@@ -174,7 +174,7 @@ impl Broker {
             Request::Redeem { token } => self.redeem(asker, token, turn),
             Request::Revoke { member, token } => self.revoke(asker, member, token, turn),
             Request::Status => {
-                let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+                let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
                 let status = Box::new(self.status(uid));
                 self.answer(asker, Ok(Reply::Status(status)), turn);
                 Ok(())
@@ -191,7 +191,7 @@ impl Broker {
             Request::Return { logon, tag, told } => self.return_to(asker, logon, (tag, told), turn),
             Request::Ticket { shown } => self.ticket(asker, shown.as_ref(), turn),
             Request::StatusPage { after } => {
-                let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+                let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
                 let (status, next) = self.status_page(uid, after);
                 let page = Reply::StatusPage { status: Box::new(status), next };
                 self.answer(asker, Ok(page), turn);
@@ -281,11 +281,6 @@ impl Broker {
     /// Whether a user has the right admin in a profile that is in use.
     pub(crate) fn administers(&self, uid: u32, profile: &str) -> bool {
         self.right_in(uid, profile) >= Right::Admin
-    }
-
-    /// The user and process id behind a request.
-    pub(crate) fn peer_of(&self, asker: Asker) -> Option<&crate::peers::process::Process> {
-        self.peers.processes.get(self.peers.connections.get(&asker.connection)?.process)
     }
 }
 

@@ -21,6 +21,13 @@ pub struct Settings {
     pub broker: BrokerFacts,
 }
 
+impl Settings {
+    /// Whether the quotas of users bind this one: they bind neither root nor the broker's own user.
+    pub(crate) fn binds(&self, uid: u32) -> bool {
+        uid != self.owner && uid != 0
+    }
+}
+
 /// What `status` says of the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerFacts {

@@ -19,7 +19,7 @@ const REMEMBERED: usize = 4_096;
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Connection {
     pub(crate) process: ProcessId,
-    pub(crate) account: AccountId,
+    account: AccountId,
     pub(crate) members: BTreeSet<MemberId>,
     /// The copy of the library at the other end.
     pub(crate) library: [u8; 16],
@@ -33,10 +33,10 @@ pub(crate) struct Connection {
     pub(crate) told_tickets: bool,
     /// Members that did not leave by themselves.
     gone: Recent<LeaveReason>,
-    pub(crate) requests: u32,
+    requests: u32,
     pub(crate) bytes: u64,
     /// What its hello granted: a reload changes it for later connections only.
-    pub(crate) granted: (u32, u64),
+    granted: (u32, u64),
 }
 
 /// Who waits for an answer, and what its request cost.
@@ -121,6 +121,30 @@ impl Connection {
             bytes: 0,
             granted,
         }
+    }
+
+    /// What pays for its requests.
+    pub(crate) fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// One more request is unanswered. Beyond what was granted it is not booked, and the error is what was granted.
+    #[inline]
+    pub(super) fn book(&mut self, bytes: u64) -> Result<(), (u32, u64)> {
+        let (requests, most) = self.granted;
+        if self.requests >= requests || self.bytes + bytes > most {
+            return Err(self.granted);
+        }
+        self.requests += 1;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// A request was answered.
+    #[inline]
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.requests -= 1;
+        self.bytes -= bytes;
     }
 
     /// Remembers why a member is gone; of many those that were put out last, whose handles are still used most likely.

@@ -7,15 +7,169 @@ pub(crate) mod quota;
 pub(crate) mod ticket;
 pub(crate) mod waiting;
 
-use crate::ground::event::ConnectionId;
-use crate::ground::numbers::NumberMap;
-use crate::peers::connection::Connection;
-use crate::peers::process::Processes;
+use sundown_protocol::{Code, Correlation, Fault, RequestId};
 
-/// Who is at the other end.
+use crate::ground::event::{ConnectionId, PeerIdentity, ProcessId};
+use crate::ground::numbers::NumberMap;
+use crate::ground::settings::Settings;
+use crate::peers::account::{AccountId, Whose};
+use crate::peers::connection::{Asker, Connection, Counts, Hears};
+use crate::peers::process::{Process, Processes};
+use crate::peers::quota::Quota;
+
+/// Who is at the other end. What a request costs is booked here and given back here, once.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Peers {
     pub(crate) connections: NumberMap<ConnectionId, Connection>,
     pub(crate) processes: Processes,
+}
+
+/// Who hears the answer to a request that is paid for no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Yes,
+    /// Its connection is gone, or it was told before that there is no answer.
+    No,
+}
+
+impl Peers {
+    /// A connection of a process begins. A refused one never was.
+    pub(crate) fn connect(
+        &mut self,
+        id: ConnectionId,
+        identity: PeerIdentity,
+        settings: &Settings,
+    ) -> Result<(), Fault> {
+        let library = identity.library;
+        let (process, account) = self.processes.connect(identity, id);
+        if let Err(why) = self.check_process(process, Quota::Connections, 0, settings) {
+            // It has asked nothing yet.
+            let _ = self.processes.disconnect(process, id);
+            return Err(why);
+        }
+        let granted = (settings.limits.requests, settings.limits.request_bytes);
+        let connection = Connection::new((process, account), library, granted);
+        self.connections.insert(id, connection);
+        Ok(())
+    }
+
+    /// Books a request of a connection; with it comes what the log calls it. The error says that more was asked at once than was granted, which ends the connection; `None`
+    /// that there is no such connection.
+    #[inline]
+    pub(crate) fn charge(
+        &mut self,
+        id: ConnectionId,
+        request: RequestId,
+        bytes: Option<u64>,
+    ) -> Option<Result<(Asker, Correlation), Fault>> {
+        let connection = self.connections.get_mut(&id)?;
+        let (process, account) = (connection.process, connection.account());
+        if let Some(bytes) = bytes {
+            if let Err((requests, most)) = connection.book(bytes) {
+                let message =
+                    format!("more than {requests} requests or {most} bytes unanswered at once");
+                return Some(Err(Fault::new(Code::E_TOO_BIG, message)));
+            }
+            self.processes.accounts.charge(account, Quota::RequestBytes, bytes as usize);
+        }
+        let (counts, hears) = (Counts::Nothing, Hears::Answer);
+        let called = Correlation::new(&connection.library, request);
+        Some(Ok((
+            Asker { connection: id, process, account, request, bytes, counts, hears },
+            called,
+        )))
+    }
+
+    /// A request is answered: what it cost is given back, wherever its connection is.
+    #[inline]
+    pub(crate) fn settle(&mut self, asker: Asker) -> Heard {
+        let Some(connection) = self.connections.get_mut(&asker.connection) else {
+            self.processes.pay_left_behind(asker);
+            return Heard::No;
+        };
+        self.processes.pay_as_member(asker);
+        if let Some(bytes) = asker.bytes {
+            connection.give_back(bytes);
+            let account = connection.account();
+            self.processes.accounts.pay_back(account, Quota::RequestBytes, bytes as usize);
+        }
+        match asker.hears {
+            Hears::Answer => Heard::Yes,
+            Hears::Nothing => Heard::No,
+        }
+    }
+
+    /// A connection is gone. What it asked and was not answered counts on, as left behind.
+    pub(crate) fn disconnect(&mut self, id: ConnectionId) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        let bytes = connection.bytes as usize;
+        self.processes.accounts.leave_behind(connection.account(), bytes);
+        Some(connection)
+    }
+
+    /// Its process has a connection less, and nothing more is asked through it. If that was the last one: the user, and the account
+    /// whose calls wait as left behind from now on.
+    pub(crate) fn leave(
+        &mut self,
+        id: ConnectionId,
+        connection: &Connection,
+    ) -> Option<(u32, AccountId)> {
+        let account = connection.account();
+        let (whose, _) = self.processes.accounts.whose(account);
+        for held in self.processes.disconnect(connection.process, id) {
+            self.processes.pay_left_behind(held.asker());
+        }
+        match whose {
+            Whose::Process(_, uid) if !self.processes.accounts.has_connections(account) => {
+                Some((uid, account))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the log calls a request.
+    pub(crate) fn correlation(&self, asker: Asker) -> Option<Correlation> {
+        let connection = self.connections.get(&asker.connection)?;
+        Some(Correlation::new(&connection.library, asker.request))
+    }
+
+    /// The process behind a request.
+    pub(crate) fn of(&self, asker: Asker) -> Option<&Process> {
+        self.processes.get(self.connections.get(&asker.connection)?.process)
+    }
+
+    /// Whether a process may have so many more.
+    #[inline]
+    pub(crate) fn check_process(
+        &self,
+        process: ProcessId,
+        what: Quota,
+        more: usize,
+        settings: &Settings,
+    ) -> Result<(), Fault> {
+        let Some(process) = self.processes.get(process) else { return Ok(()) };
+        self.check_account(process.account, what, more, settings)
+    }
+
+    /// Whether so many more may count on an account and those above it.
+    #[inline]
+    pub(crate) fn check_account(
+        &self,
+        account: AccountId,
+        what: Quota,
+        more: usize,
+        settings: &Settings,
+    ) -> Result<(), Fault> {
+        let accounts = &self.processes.accounts;
+        let mut next = account;
+        loop {
+            let (whose, above) = accounts.whose(next);
+            what.check(whose, accounts.used(next).of(what) + more, settings)?;
+            if next == AccountId::BROKER {
+                return Ok(());
+            }
+            next = above;
+        }
+    }
 }

@@ -6,7 +6,7 @@
 
 use sundown_protocol::{Code, Fault};
 
-use crate::ground::settings::Limits;
+use crate::ground::settings::{Limits, Settings};
 use crate::peers::account::Whose;
 
 /// What is counted.
@@ -30,7 +30,7 @@ pub(crate) enum Quota {
 }
 
 /// One limit: its key in the settings, and its value.
-pub(crate) type Limit = (&'static str, usize);
+type Limit = (&'static str, usize);
 
 impl Quota {
     pub(crate) const ALL: [Self; 9] = [
@@ -93,11 +93,23 @@ impl Quota {
 
     /// The limit of an account; `None` where it has none.
     #[inline]
-    pub(crate) fn of(self, whose: Whose, limits: &Limits) -> Option<Limit> {
+    fn of(self, whose: Whose, limits: &Limits) -> Option<Limit> {
         match whose {
             Whose::Process(..) => Some(self.of_process(limits)),
             Whose::User(_) => Some(self.of_user(limits)),
             Whose::Broker => self.of_broker(limits),
+        }
+    }
+
+    /// Whether an account may have so much. Those of users do not bind each.
+    #[inline]
+    pub(crate) fn check(self, whose: Whose, used: usize, settings: &Settings) -> Result<(), Fault> {
+        let Some(limit) = self.of(whose, &settings.limits).filter(|(_, most)| used > *most) else {
+            return Ok(());
+        };
+        match whose {
+            Whose::User(uid) if !settings.binds(uid) => Ok(()),
+            _ => Err(too_much(self, whose, limit)),
         }
     }
 
@@ -140,7 +152,7 @@ impl Quota {
 
 /// What is answered beyond a limit: which, and what helps.
 #[cold]
-pub(crate) fn too_much(what: Quota, whose: Whose, (key, most): Limit) -> Fault {
+fn too_much(what: Quota, whose: Whose, (key, most): Limit) -> Fault {
     let (things, remedy) = what.words();
     let message = match whose {
         Whose::Process(..) => {

@@ -1,4 +1,4 @@
-//! TODO
+//! What a request waits for that is about a session which is not there yet.
 
 use sundown_protocol::SessionId;
 use sundown_protocol::request::{LogonFlags, QueueAction};

@@ -121,6 +121,7 @@ impl<T> Providers<T> {
     }
 
     /// Calls that were not answered yet, in no order.
+    #[cfg(test)]
     pub(crate) fn calls(&self) -> impl Iterator<Item = (CallId, &Call<T>)> {
         self.calls.iter().map(|(id, call)| (*id, call))
     }

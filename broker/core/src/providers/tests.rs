@@ -123,8 +123,8 @@ impl Model {
         calls.get(at.checked_rem(calls.len())?).copied()
     }
 
-    fn play(&mut self, act: Act) {
-        match act {
+    fn play(&mut self, act: &Act) {
+        match *act {
             Act::Open => {
                 let lane = self.providers.open(ProviderType::Store, "a store");
                 self.lanes.push(lane);
@@ -255,13 +255,13 @@ proptest! {
     #[test]
     fn what_waits_for_a_call_goes_on_once(acts in prop::collection::vec(acts(), 1..200)) {
         let mut model = Model::default();
-        model.play(Act::Open);
+        model.play(&Act::Open);
         for act in acts {
-            model.play(act);
+            model.play(&act);
             model.check();
         }
         for lane in 0..model.lanes.len() {
-            model.play(Act::Close { lane });
+            model.play(&Act::Close { lane });
         }
         prop_assert!(model.waits.is_empty(), "{:?} never went on", model.waits);
         model.providers.check_at_rest(&BTreeSet::new());
@@ -275,18 +275,18 @@ proptest! {
     #[test]
     fn a_payers_calls_keep_their_order(users in prop::collection::vec(1..4u32, 260..360)) {
         let mut model = Model::default();
-        model.play(Act::Open);
+        model.play(&Act::Open);
         let mut payers = BTreeMap::new();
         for user in users {
             let urgency = Urgency::InTurn;
-            model.play(Act::Call { lane: 0, user, urgency, asks: true });
+            model.play(&Act::Call { lane: 0, user, urgency, asks: true });
             payers.insert(model.made, user);
         }
         let mut last = BTreeMap::new();
         while let Some(call) = model.with_worker.values().flatten().next().copied() {
             let user = payers[&call.0];
             prop_assert!(last.insert(user, call).is_none_or(|before| before < call));
-            model.play(Act::Answer { lane: 0, at: 0, over: false });
+            model.play(&Act::Answer { lane: 0, at: 0, over: false });
             model.check();
         }
         prop_assert!(model.waits.is_empty());

@@ -1,4 +1,6 @@
-//! TODO
+//! A session's view of a provider: how far its logon is, what it said of fast shutdown, whether it can be reached.
+//!
+//! A view outlives the workers of its provider: one that hangs is left behind, and another one begins.
 
 use std::time::Duration;
 

@@ -1,4 +1,10 @@
-//! TODO
+//! Changes of one entry of a queue, and its row as it is shown.
+//!
+//! ```text
+//!   Queued, Deferred ──hold──► Held ──release──► Queued
+//!   Deferred, Held, Unknown, Transmitting without a transport ──retry──► Queued
+//!   everything that is not with a transport and not final ──abort──► Aborted
+//! ```
 
 use sundown_protocol::reply::{QueueRow, RecipientRow, SubmissionState};
 use sundown_protocol::request::QueueChange;

@@ -450,12 +450,9 @@ impl Engine {
         self.oldest.asked = true;
     }
 
-    /// The store has answered that, or could not.
-    pub(crate) fn oldest_answered(&mut self, submitted: Option<Option<u64>>) {
-        self.oldest.asked = false;
-        if let Some(submitted) = submitted {
-            self.oldest.submitted = submitted;
-        }
+    /// The store has answered that, or could not: what is known of it now.
+    pub(crate) fn oldest_answered(&mut self, submitted: Option<u64>) {
+        self.oldest = Oldest { submitted, asked: false };
     }
 
     /// The wall clock was set back by so many milliseconds. What was due in a minute is so still: its due time moves along.

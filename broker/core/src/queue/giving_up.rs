@@ -57,7 +57,11 @@ impl GivingUp {
 
     /// The profiles of which something is to be given up by now; they are forgotten.
     pub(crate) fn take_due(&mut self, now: u64) -> Vec<String> {
-        self.first.extract_if(.., |_, at| *at <= now).map(|(profile, _)| profile).collect()
+        let is_due = |at: &u64| *at <= now;
+        let due = self.first.iter().filter(|(_, at)| is_due(at));
+        let due: Vec<_> = due.map(|(profile, _)| profile.clone()).collect();
+        self.first.retain(|_, at| !is_due(at));
+        due
     }
 
     /// Whether a message of some profile is to be given up.

@@ -1,4 +1,4 @@
-//! TODO
+//! What transports say of recipients, put into a message: its states, its next try, and who is told.
 
 use sundown_protocol::reply::SubmissionState;
 

@@ -6,7 +6,7 @@ use sundown_protocol::{Code, Event as News, Events, Fault, MemberId, ObjectId, S
 use super::fakes::Step;
 use super::world::{Member, OWNER, World};
 use crate::Stop;
-use crate::ground::settings::Right;
+use crate::settings::Right;
 
 /// LOGON-10, design §2, §3.11: a right that somebody does not have, a handle of another process and a guessed token are
 /// written down with process and user; a mistake with what is one's own, or nobody's, is not.

@@ -6,10 +6,10 @@ use sundown_protocol::{Code, Token};
 
 use super::fakes::Step;
 use super::world::{Member, World, profile, secs};
-use crate::ground::provider::Outcome;
-use crate::ground::settings::OnUnknown;
-use crate::ground::settings::Profile;
-use crate::ground::settings::QueuePolicy;
+use crate::provider::Outcome;
+use crate::settings::OnUnknown;
+use crate::settings::Profile;
+use crate::settings::QueuePolicy;
 
 /// Hours of the tests, in seconds.
 const HOURS: i64 = 3_600;

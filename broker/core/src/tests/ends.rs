@@ -9,8 +9,8 @@ use sundown_protocol::{Code, Event as News, SessionTag};
 use super::world::{Member, OWNER, World, secs, settings};
 use crate::Stop;
 use crate::ground::event::ConnectionId;
-use crate::ground::settings::Settings;
-use crate::ground::settings::Shutdown;
+use crate::settings::Settings;
+use crate::settings::Shutdown;
 
 /// A member whose library keeps what outlives a broker.
 fn member(world: &mut World, pid: u32) -> Member {
@@ -131,7 +131,7 @@ fn what_was_not_ended_is_joined() {
 fn a_name_is_worth_nothing_to_others() {
     let shutdown = Shutdown { grace: None, ..Shutdown::default() };
     let mut world = World::with(Settings { shutdown, ..settings() });
-    world.profile("default").access = vec![(OWNER + 1, crate::ground::settings::Right::Session)];
+    world.profile("default").access = vec![(OWNER + 1, crate::settings::Right::Session)];
     let (leaves, other) = (member(&mut world, 1), member(&mut world, 2));
     let tag = world.tag(other);
     world.logoff_shared(leaves);

@@ -4,10 +4,10 @@ use sundown_protocol::request::{Durability, LogoffFlags, Opening, Request, Submi
 use sundown_protocol::{Code, Events};
 
 use super::world::{Member, World, logoff_request, profile, secs, settings};
-use crate::ground::settings::Limits;
-use crate::ground::settings::Profile;
-use crate::ground::settings::Right;
-use crate::ground::settings::Settings;
+use crate::settings::Limits;
+use crate::settings::Profile;
+use crate::settings::Right;
+use crate::settings::Settings;
 
 const ANNA: u32 = 2_001;
 const BEN: u32 = 2_002;

@@ -6,21 +6,11 @@ use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState};
 use sundown_protocol::request::{AddressAction, Folder, Notify, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
-use crate::ground::provider::AddressCall;
-use crate::ground::provider::MessageContent;
-use crate::ground::provider::Outcome;
-use crate::ground::provider::ProviderAnswer;
-use crate::ground::provider::ProviderCall;
-use crate::ground::provider::ProviderError;
-use crate::ground::provider::ProviderType;
-use crate::ground::provider::RecipientResult;
-use crate::ground::provider::StoreFacts;
-use crate::ground::provider::StoreRead;
-use crate::ground::provider::StoreWrite;
-use crate::ground::provider::Submission;
-use crate::ground::provider::Transmission;
-use crate::ground::provider::TransportCall;
-use crate::ground::provider::TransportFacts;
+use crate::provider::{
+    AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderCall, ProviderError,
+    ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, Transmission,
+    TransportCall, TransportFacts,
+};
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
 

@@ -3,7 +3,7 @@
 use super::fakes::Step;
 use super::world::{World, secs};
 use crate::ground::event::Event;
-use crate::ground::provider::Outcome;
+use crate::provider::Outcome;
 
 /// design §2: what is there, by state; what has happened, by outcome and reason.
 #[test]

@@ -8,8 +8,8 @@ use sundown_protocol::request::Request;
 use super::model::{Act, play, play_and_stop};
 use super::world::World;
 use crate::Stop;
-use crate::ground::settings::Linger;
-use crate::ground::settings::SharedLogoff;
+use crate::settings::Linger;
+use crate::settings::SharedLogoff;
 
 /// Design §10.6, §10.7, §10.8.
 #[test]

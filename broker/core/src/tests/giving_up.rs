@@ -9,10 +9,10 @@ use sundown_protocol::{Code, EntryId};
 use super::fakes::Step;
 use super::world::{Member, World, secs, settings};
 use crate::Event;
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Linger;
-use crate::ground::settings::Settings;
-use crate::ground::settings::Shutdown;
+use crate::provider::Outcome;
+use crate::settings::Linger;
+use crate::settings::Settings;
+use crate::settings::Shutdown;
 
 const HOUR: Duration = secs(3_600);
 const LINGERS: [Linger; 4] =

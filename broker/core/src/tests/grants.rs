@@ -11,10 +11,10 @@ use sundown_protocol::{
 
 use super::world::{Heard, Member, OWNER, World, logoff_request, millis, secs, settings};
 use crate::ground::event::ConnectionId;
-use crate::ground::settings::Settings;
-use crate::ground::settings::SharedLogoff;
-use crate::ground::settings::Shutdown;
 use crate::ground::timers::Timer;
+use crate::settings::Settings;
+use crate::settings::SharedLogoff;
+use crate::settings::Shutdown;
 use crate::{Event, Stop};
 
 /// A reference, as the test holds it.
@@ -164,7 +164,7 @@ fn one_object_without_the_session() {
 #[test]
 fn a_token_works_once_and_soon() {
     let mut world = World::new();
-    world.profile("default").access = vec![(2_002, crate::ground::settings::Right::Session)];
+    world.profile("default").access = vec![(2_002, crate::settings::Right::Session)];
     let member = world.member(1);
     let folder = world.open(member, Opening::Folder(0, Folder::Inbox));
     let (at, second) = (world.connect(2), world.connect(3));

@@ -16,21 +16,21 @@ use super::world::{Member, OWNER, World, entries_of, logon_request, millis, secs
 use crate::ground::event::ConnectionId;
 use crate::ground::event::Event;
 use crate::ground::expected::Wrong;
-use crate::ground::provider::AddressCall;
-use crate::ground::provider::Outcome;
-use crate::ground::provider::ProviderAnswer;
-use crate::ground::provider::ProviderCall;
-use crate::ground::provider::ProviderType;
-use crate::ground::provider::Recipient;
-use crate::ground::provider::RecipientResult;
-use crate::ground::provider::StoreFacts;
-use crate::ground::provider::StoreRead;
-use crate::ground::provider::StoreWrite;
-use crate::ground::provider::Submission;
-use crate::ground::provider::SubmissionUpdate;
-use crate::ground::provider::Transmission;
-use crate::ground::provider::TransportCall;
-use crate::ground::provider::TransportFacts;
+use crate::provider::AddressCall;
+use crate::provider::Outcome;
+use crate::provider::ProviderAnswer;
+use crate::provider::ProviderCall;
+use crate::provider::ProviderType;
+use crate::provider::Recipient;
+use crate::provider::RecipientResult;
+use crate::provider::StoreFacts;
+use crate::provider::StoreRead;
+use crate::provider::StoreWrite;
+use crate::provider::Submission;
+use crate::provider::SubmissionUpdate;
+use crate::provider::Transmission;
+use crate::provider::TransportCall;
+use crate::provider::TransportFacts;
 
 /// A call of one type of provider: how it comes about, and what follows when it is answered with a lie.
 struct Scene {
@@ -233,8 +233,8 @@ fn append() -> StoreWrite {
     StoreWrite::Append { upload: 0, bytes: Vec::new() }
 }
 
-fn inline() -> crate::ground::provider::MessageContent {
-    crate::ground::provider::MessageContent::Inline(Vec::new())
+fn inline() -> crate::provider::MessageContent {
+    crate::provider::MessageContent::Inline(Vec::new())
 }
 
 fn submit() -> StoreWrite {

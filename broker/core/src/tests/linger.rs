@@ -7,10 +7,10 @@ use sundown_protocol::request::{LogoffFlags, LogonFlags};
 use super::fakes::Step;
 use super::world::{World, secs, settings, transport};
 use crate::Event;
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Linger;
-use crate::ground::settings::Settings;
-use crate::ground::settings::Shutdown;
+use crate::provider::Outcome;
+use crate::settings::Linger;
+use crate::settings::Settings;
+use crate::settings::Shutdown;
 
 fn with(linger: Linger) -> World {
     let shutdown = Shutdown { linger, ..Shutdown::default() };

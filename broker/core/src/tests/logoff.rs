@@ -10,10 +10,10 @@ use super::fakes::Step;
 use super::world::{
     Heard, World, entries_of, logged_off, logoff_request, millis, secs, settings, transport,
 };
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Linger;
-use crate::ground::settings::Settings;
-use crate::ground::settings::Shutdown;
+use crate::provider::Outcome;
+use crate::settings::Linger;
+use crate::settings::Settings;
+use crate::settings::Shutdown;
 
 fn with(shutdown: Shutdown) -> World {
     World::with(Settings { shutdown, ..settings() })

@@ -6,9 +6,9 @@ use sundown_protocol::request::{LogonFlags, Opening, Request};
 
 use super::fakes::Step;
 use super::world::{World, logon_request, settings, store, transport};
-use crate::ground::settings::Limits;
-use crate::ground::settings::Right;
-use crate::ground::settings::Settings;
+use crate::settings::Limits;
+use crate::settings::Right;
+use crate::settings::Settings;
 
 /// design §3.1: a logon without a profile means the default profile; it is shared.
 #[test]

@@ -28,20 +28,20 @@ use super::world::{
     Member, OWNER, World, logoff_request, logon_request, millis, secs, settings, transport,
 };
 use crate::ground::event::ConnectionId;
-use crate::ground::provider::Outcome;
-use crate::ground::provider::Submission;
-use crate::ground::settings::FastShutdownBehavior;
-use crate::ground::settings::Linger;
-use crate::ground::settings::Settings;
-use crate::ground::settings::SharedLogoff;
-use crate::ground::settings::Shutdown;
 use crate::peers::process::Departure;
 use crate::peers::ticket::Host;
+use crate::provider::Outcome;
+use crate::provider::Submission;
 use crate::providers::view::Provider;
 use crate::providers::view::ProviderState;
 use crate::sessions::member::Member as Logged;
 use crate::sessions::session::Session;
 use crate::sessions::session::SessionState;
+use crate::settings::FastShutdownBehavior;
+use crate::settings::Linger;
+use crate::settings::Settings;
+use crate::settings::SharedLogoff;
+use crate::settings::Shutdown;
 use crate::{Event, Stop};
 
 /// One thing that happens. Numbers choose among what is there.
@@ -606,9 +606,9 @@ impl Model {
                 self.restart();
             }
             Act::Reload(how) => {
-                use crate::ground::settings::FastShutdownBehavior::Disabled;
-                use crate::ground::settings::FastShutdownBehavior::OptIn;
-                use crate::ground::settings::FastShutdownBehavior::OptOut;
+                use crate::settings::FastShutdownBehavior::Disabled;
+                use crate::settings::FastShutdownBehavior::OptIn;
+                use crate::settings::FastShutdownBehavior::OptOut;
                 let mut settings = world.broker.settings.clone();
                 settings.shutdown.fast_shutdown = [OptIn, OptOut, Disabled][how % 3];
                 world.apply(Event::Reload(Box::new(settings)));

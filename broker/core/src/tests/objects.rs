@@ -7,8 +7,8 @@ use sundown_protocol::request::{
 use sundown_protocol::{Code, EntryId, SubmitKey};
 
 use super::world::{World, settings, transport};
-use crate::ground::settings::Limits;
-use crate::ground::settings::Settings;
+use crate::settings::Limits;
+use crate::settings::Settings;
 
 /// LOGON-10: members and objects work only on their own connection.
 #[test]
@@ -150,9 +150,9 @@ fn the_status_table_says_how_things_are() {
 #[test]
 fn names_are_resolved() {
     let mut world = World::new();
-    let more = crate::ground::provider::ProviderSpec {
+    let more = crate::provider::ProviderSpec {
         name: "more".into(),
-        ..crate::ground::provider::ProviderSpec::new("fake")
+        ..crate::provider::ProviderSpec::new("fake")
     };
     world.profile("default").address_books.push(more);
     let member = world.member(1);

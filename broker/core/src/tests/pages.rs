@@ -6,8 +6,8 @@ use sundown_protocol::{EntryId, Reply, RequestId, codec};
 
 use super::world::{OWNER, World};
 use crate::ground::event::ConnectionId;
-use crate::ground::provider::Recipient;
-use crate::ground::provider::Submission;
+use crate::provider::Recipient;
+use crate::provider::Submission;
 
 /// A message of an earlier broker that is held, so that nothing happens to it.
 fn held(record: u128) -> Submission {

@@ -9,12 +9,12 @@ use sundown_protocol::{Code, EntryId, SubmitKey};
 
 use super::fakes::Step;
 use super::world::{Member, World, millis, secs};
-use crate::ground::provider::Outcome;
-use crate::ground::provider::ProviderAnswer;
-use crate::ground::provider::ProviderCall;
-use crate::ground::provider::ProviderError;
-use crate::ground::provider::RecipientResult;
-use crate::ground::provider::TransportFacts;
+use crate::provider::Outcome;
+use crate::provider::ProviderAnswer;
+use crate::provider::ProviderCall;
+use crate::provider::ProviderError;
+use crate::provider::RecipientResult;
+use crate::provider::TransportFacts;
 use crate::providers::lanes::PLACES;
 
 /// How long a request waits, and when it is looked at the next time.

@@ -10,9 +10,9 @@ use sundown_protocol::{Code, EntryId, Fault, Reply, RequestId};
 use super::fakes::Step;
 use super::world::{Member, OWNER, World, logon_request, secs, transport};
 use crate::ground::event::ConnectionId;
-use crate::ground::provider::Outcome;
-use crate::ground::provider::TransportFacts;
-use crate::ground::settings::Right;
+use crate::provider::Outcome;
+use crate::provider::TransportFacts;
+use crate::settings::Right;
 
 fn change(
     world: &mut World,

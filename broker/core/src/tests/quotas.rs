@@ -7,10 +7,10 @@ use sundown_protocol::request::{
 use sundown_protocol::{Code, Events, Fault, Reply, SubmitKey, Token, UploadId, frame};
 
 use super::world::{Member, OWNER, World, logon_request, profile, secs, settings};
-use crate::ground::settings::Limits;
-use crate::ground::settings::Right;
-use crate::ground::settings::Settings;
 use crate::peers::quota::Quota;
+use crate::settings::Limits;
+use crate::settings::Right;
+use crate::settings::Settings;
 
 const ANNA: u32 = 2_001;
 const BEN: u32 = 2_002;
@@ -19,7 +19,7 @@ const BEN: u32 = 2_002;
 fn shared(limits: Limits) -> World {
     let mut world = World::with(Settings { limits, ..settings() });
     let access = vec![(ANNA, Right::Session), (BEN, Right::Session)];
-    world.add_profile(crate::ground::settings::Profile { access, ..profile("default") });
+    world.add_profile(crate::settings::Profile { access, ..profile("default") });
     world
 }
 

@@ -6,7 +6,7 @@ use sundown_protocol::{Code, EntryId};
 
 use super::spooler::{OLD, left};
 use super::world::{Member, World, secs, transport};
-use crate::ground::provider::TransportFacts;
+use crate::provider::TransportFacts;
 
 const MANY: usize = 40;
 

@@ -6,7 +6,7 @@ use sundown_protocol::{Code, Events};
 
 use super::fakes::Interface;
 use super::world::{World, secs};
-use crate::ground::provider::ProviderCall;
+use crate::provider::ProviderCall;
 
 fn literal(provider: &str) -> World {
     let mut world = World::new();

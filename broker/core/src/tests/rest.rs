@@ -5,8 +5,8 @@ use sundown_protocol::request::{Folder, LogoffFlags, Opening, Request};
 use sundown_protocol::{Code, Token};
 
 use super::world::{World, logoff_request, secs};
-use crate::ground::settings::SharedLogoff;
 use crate::sessions::session::SessionState;
+use crate::settings::SharedLogoff;
 
 /// Whoever comes and goes leaves no timer behind, however long it might have stayed: a drain of a year waits for no member that has
 /// gone, and a minute of tokens for none that were taken back.

@@ -6,10 +6,10 @@ use sundown_protocol::request::{Folder, LogoffFlags, LogonFlags, Opening, Reques
 use sundown_protocol::{Code, Event as News, Events, FaultDetail};
 
 use super::world::{Member, World, logged_off, secs, settings};
-use crate::ground::settings::Right;
-use crate::ground::settings::Settings;
-use crate::ground::settings::SharedLogoff;
-use crate::ground::settings::Shutdown;
+use crate::settings::Right;
+use crate::settings::Settings;
+use crate::settings::SharedLogoff;
+use crate::settings::Shutdown;
 
 fn with(shared_logoff: SharedLogoff) -> World {
     let shutdown = Shutdown { shared_logoff, ..Shutdown::default() };

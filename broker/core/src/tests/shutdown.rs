@@ -19,14 +19,14 @@ use super::world::{
     settings, store,
 };
 use crate::ground::event::ConnectionId;
-use crate::ground::provider::Outcome;
-use crate::ground::provider::TransportFacts;
-use crate::ground::settings::DisableFastShutdown;
-use crate::ground::settings::FastShutdownBehavior;
-use crate::ground::settings::Linger;
-use crate::ground::settings::Settings;
-use crate::ground::settings::SharedLogoff;
-use crate::ground::settings::Shutdown;
+use crate::provider::Outcome;
+use crate::provider::TransportFacts;
+use crate::settings::DisableFastShutdown;
+use crate::settings::FastShutdownBehavior;
+use crate::settings::Linger;
+use crate::settings::Settings;
+use crate::settings::SharedLogoff;
+use crate::settings::Shutdown;
 use crate::{Event, Stop};
 
 use DisableFastShutdown::{All, No};
@@ -1370,9 +1370,9 @@ fn what_is_handed_over_behind_a_do_is_stored() {
 /// does what it said while it was logged on.
 #[test]
 fn the_word_on_a_provider_that_is_out_counts() {
-    use crate::ground::provider::FastShutdown::Absent;
-    use crate::ground::provider::FastShutdown::Refused;
-    use crate::ground::provider::FastShutdown::Supported;
+    use crate::provider::FastShutdown::Absent;
+    use crate::provider::FastShutdown::Refused;
+    use crate::provider::FastShutdown::Supported;
     for (word, behaviour, accepted) in [
         (Supported, OptIn, true),
         (Refused, OptIn, false),

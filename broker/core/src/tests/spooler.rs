@@ -8,12 +8,12 @@ use sundown_protocol::{Code, EntryId, Event as News, Events};
 
 use super::fakes::Step;
 use super::world::{Member, World, millis, secs, transport};
-use crate::ground::provider::Intent;
-use crate::ground::provider::Outcome;
-use crate::ground::provider::Recipient;
-use crate::ground::provider::Submission;
-use crate::ground::provider::TransportFacts;
-use crate::ground::settings::OnUnknown;
+use crate::provider::Intent;
+use crate::provider::Outcome;
+use crate::provider::Recipient;
+use crate::provider::Submission;
+use crate::provider::TransportFacts;
+use crate::settings::OnUnknown;
 
 /// Where the records of earlier brokers begin.
 pub(super) const OLD: u128 = 1 << 64;

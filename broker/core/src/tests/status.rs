@@ -7,10 +7,10 @@ use sundown_protocol::{Code, MemberId, RequestId, Token, codec};
 use super::fakes::Step;
 use super::world::{Member, OWNER, World, profile, settings};
 use crate::flows::working::status::Page;
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Limits;
-use crate::ground::settings::Right;
-use crate::ground::settings::Settings;
+use crate::provider::Outcome;
+use crate::settings::Limits;
+use crate::settings::Right;
+use crate::settings::Settings;
 
 /// All pages, each of at most so many rows and bytes.
 fn in_pages(world: &World, rows: usize, bytes: usize) -> Status {

@@ -8,7 +8,7 @@ use sundown_protocol::{Code, Event as News, Events, RequestId, SubmitKey};
 use super::fakes::Step;
 use super::world::{Member, World, logon_request, millis, secs};
 use crate::Stop;
-use crate::ground::provider::Outcome;
+use crate::provider::Outcome;
 
 /// design §3.21: a broker that nobody uses stops at once, closes what it holds, and says so once.
 #[test]

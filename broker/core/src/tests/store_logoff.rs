@@ -5,7 +5,7 @@ use sundown_protocol::{Code, Fault, Reply};
 
 use super::fakes::Step;
 use super::world::{Member, World, secs};
-use crate::ground::provider::Outcome;
+use crate::provider::Outcome;
 
 fn log_off(world: &mut World, member: Member, flags: StoreLogoff) -> Result<StoreLogoff, Fault> {
     let object = world.open(member, Opening::Store(0));

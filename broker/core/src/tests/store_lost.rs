@@ -9,10 +9,10 @@ use super::fakes::Step;
 use super::world::{Member, World, logged_off, logon_request, secs, settings};
 use crate::ground::event::ConnectionId;
 use crate::ground::event::Stop;
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Linger;
-use crate::ground::settings::Settings;
-use crate::ground::settings::Shutdown;
+use crate::provider::Outcome;
+use crate::settings::Linger;
+use crate::settings::Settings;
+use crate::settings::Shutdown;
 
 /// What a member is told when its session ends with a store.
 fn lost() -> News {

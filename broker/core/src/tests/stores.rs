@@ -7,7 +7,7 @@ use sundown_protocol::request::{LogonFlags, QueueAction, QueueChange, Request};
 use super::fakes::Step;
 use super::world::{World, logon_request, secs};
 use crate::ground::event::ConnectionId;
-use crate::ground::provider::Outcome;
+use crate::provider::Outcome;
 
 /// Whether nothing is logged on to the store of this profile.
 fn is_closed(world: &mut World, profile: &str) -> bool {

@@ -9,10 +9,10 @@ use sundown_protocol::{Code, Event as News, Events, FaultDetail, UploadId};
 
 use super::fakes::Step;
 use super::world::{Member, World, entries_of, secs, settings, transport};
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Limits;
-use crate::ground::settings::Right;
-use crate::ground::settings::Settings;
+use crate::provider::Outcome;
+use crate::settings::Limits;
+use crate::settings::Right;
+use crate::settings::Settings;
 
 fn abort(world: &mut World, member: Member, entry: sundown_protocol::EntryId) -> Result<(), Code> {
     let request = Request::AbortSubmit { member: member.id, entry };

@@ -11,10 +11,10 @@ use sundown_protocol::{Code, FaultDetail};
 use super::fakes::Interface;
 use super::shutdown::{everything, providers, with};
 use super::world::{OWNER, World, logon_request, millis, secs, settings};
-use crate::ground::settings::DisableFastShutdown;
-use crate::ground::settings::Limits;
-use crate::ground::settings::Settings;
-use crate::ground::settings::Shutdown;
+use crate::settings::DisableFastShutdown;
+use crate::settings::Limits;
+use crate::settings::Settings;
+use crate::settings::Shutdown;
 
 const SWEEPS: [(Request, &str); 3] = [
     (Request::QueryFastShutdown, "QueryFastShutdown"),

@@ -6,7 +6,7 @@ use sundown_protocol::request::{Blob, Request, Ticket};
 
 use super::fakes::Interface;
 use super::world::{OWNER, World};
-use crate::ground::settings::TicketKey;
+use crate::settings::TicketKey;
 
 const DO: Request = Request::DoFastShutdown { remembered: false };
 const ADD_IN: [u8; 16] = [7; 16];

@@ -7,9 +7,9 @@ use sundown_protocol::{Events, Fault};
 
 use super::fakes::Step;
 use super::world::{World, settings};
-use crate::ground::provider::Outcome;
-use crate::ground::settings::Limits;
-use crate::ground::settings::Settings;
+use crate::provider::Outcome;
+use crate::settings::Limits;
+use crate::settings::Settings;
 
 fn says(fault: &Fault, words: &[&str]) {
     for word in words {

@@ -27,8 +27,8 @@ use sundown_protocol::{
 use checks::{Seen, is_shutdown};
 
 use super::fakes::{AddressBook, Answer, How, Interface, Lie, Step, Store, Transport, Wire, error};
+use crate::address::Pattern;
 use crate::broker::Broker;
-use crate::ground::address::Pattern;
 use crate::ground::event::Behalf;
 use crate::ground::event::CallId;
 use crate::ground::event::ConnectionId;
@@ -42,15 +42,15 @@ use crate::ground::event::ProcessKey;
 use crate::ground::event::Stop;
 use crate::ground::event::Tick;
 use crate::ground::expected::Wrong;
-use crate::ground::provider::ProviderAnswer;
-use crate::ground::provider::ProviderCall;
-use crate::ground::provider::ProviderSpec;
-use crate::ground::provider::ProviderType;
-use crate::ground::provider::Submission;
-use crate::ground::settings::Profile;
-use crate::ground::settings::QueuePolicy;
-use crate::ground::settings::Settings;
-use crate::ground::settings::TransportSpec;
+use crate::provider::ProviderAnswer;
+use crate::provider::ProviderCall;
+use crate::provider::ProviderSpec;
+use crate::provider::ProviderType;
+use crate::provider::Submission;
+use crate::settings::Profile;
+use crate::settings::QueuePolicy;
+use crate::settings::Settings;
+use crate::settings::TransportSpec;
 
 /// The broker's own user.
 pub(super) const OWNER: u32 = 1_000;

@@ -60,7 +60,7 @@ impl Broker {
         self.refuse_while_stopping()?;
         self.refuse_doomed(&profile)?;
         self.check_member_quota(asker)?;
-        let process = self.peer_of(asker).expect("who asks is connected");
+        let process = self.peers.of(asker).expect("who asks is connected");
         let key = SessionKey { user: self.session_user(process.uid), profile };
         if flags.contains(LogonFlags::NEW_SESSION) {
             self.check_session_quota(asker, Sharing::Private)?;
@@ -194,7 +194,7 @@ impl Broker {
                 let session = self.sessions.all.get_mut(id).expect("looked at before");
                 session.profile = Some(profile);
                 let first = session.waiting.first().map(Waiting::asker);
-                turn.errand.correlation = first.and_then(|asker| self.correlation(asker));
+                turn.errand.correlation = first.and_then(|asker| self.peers.correlation(asker));
                 if self.refuse_strangers(id, turn) {
                     let session = self.sessions.all.get_mut(id).expect("looked at before");
                     let others = std::mem::take(&mut session.waiting);
@@ -234,7 +234,7 @@ impl Broker {
     /// Whether a user waits for a profile that may not use every profile. A list of all queues is about no profile: it goes on without
     /// the session.
     fn is_outside(&self, waiting: &Waiting) -> bool {
-        let uid = self.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
         !matches!(waiting, Waiting::Queues { .. }) && self.right(uid, &[]) < Right::Admin
     }
 
@@ -271,7 +271,7 @@ impl Broker {
 
     /// Whether somebody may do with a session's profile what it waits for.
     fn check_right(&self, id: SessionId, waiting: &Waiting) -> Result<(), Fault> {
-        let uid = self.peer_of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
         let session = &self.sessions.all[&id];
         let needed = match waiting {
             // With less than the right session a member can submit and little else.
@@ -599,7 +599,7 @@ impl Broker {
     /// Lets somebody who waited for a session go on, now that it has started.
     pub(crate) fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
-        if self.peer_of(asker).is_none() {
+        if self.peers.of(asker).is_none() {
             return self.peers.processes.pay_left_behind(asker);
         }
         let departure = self.departure(asker.process);

@@ -2,7 +2,6 @@
 
 pub(crate) mod connections;
 pub(crate) mod logon;
-pub(crate) mod processes;
 pub(crate) mod profiles;
 pub(crate) mod quotas;
 pub(crate) mod tickets;

@@ -18,7 +18,7 @@ impl Broker {
         name: String,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         if self.right(uid, &[]) < Right::Admin {
             let message = "profiles are deleted by the broker's own user";
             return Err(Fault::new(Code::E_NO_ACCESS, message));

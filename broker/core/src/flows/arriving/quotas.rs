@@ -1,13 +1,13 @@
-//! TODO
+//! Whether a process may have more, with the settings that are in force.
 
 use sundown_protocol::Fault;
 
 use crate::broker::Broker;
 use crate::ground::event::ProcessId;
+use crate::peers::account::AccountId;
 #[cfg(test)]
 use crate::peers::account::Charge;
-use crate::peers::account::{AccountId, Whose};
-use crate::peers::quota::{Limit, Quota, too_much};
+use crate::peers::quota::Quota;
 #[cfg(test)]
 use crate::sessions::object::Object;
 #[cfg(test)]
@@ -34,8 +34,7 @@ impl Broker {
         what: Quota,
         more: usize,
     ) -> Result<(), Fault> {
-        let Some(process) = self.peers.processes.get(process) else { return Ok(()) };
-        self.check_account(process.account, what, more)
+        self.peers.check_process(process, what, more, &self.settings)
     }
 
     /// Whether so many more may count on an account and those above it.
@@ -46,34 +45,7 @@ impl Broker {
         what: Quota,
         more: usize,
     ) -> Result<(), Fault> {
-        let (accounts, limits) = (&self.peers.processes.accounts, &self.settings.limits);
-        let mut next = account;
-        loop {
-            let (whose, above) = accounts.whose(next);
-            let full = |(_, most): &Limit| accounts.used(next).of(what) + more > *most;
-            if let Some(limit) = what.of(whose, limits).filter(full)
-                && self.binds(whose)
-            {
-                return Err(too_much(what, whose, limit));
-            }
-            if next == AccountId::BROKER {
-                return Ok(());
-            }
-            next = above;
-        }
-    }
-
-    /// Whether quotas bind an account. Those of users do not bind each.
-    fn binds(&self, whose: Whose) -> bool {
-        match whose {
-            Whose::User(uid) => self.is_bound(uid),
-            Whose::Process(..) | Whose::Broker => true,
-        }
-    }
-
-    /// Whether the quotas of users bind this one.
-    pub(crate) fn is_bound(&self, uid: u32) -> bool {
-        uid != self.settings.owner && uid != 0
+        self.peers.check_account(account, what, more, &self.settings)
     }
 }
 

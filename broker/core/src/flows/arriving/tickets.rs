@@ -1,4 +1,4 @@
-//! TODO
+//! Tickets of processes: shown to this broker, and given by it.
 
 use sundown_protocol::request::Ticket;
 use sundown_protocol::{Code, Event as News, Fault, MemberId, Notification, Reply};

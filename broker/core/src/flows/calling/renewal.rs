@@ -1,17 +1,9 @@
 //! New incarnations of providers. A provider written to the letter of its interface is over after `DoFastShutdown`, though
 //! that was about one process and its neighbours go on (SEED-9). What it stops at `NotifyProcessShutdown` it may stop for good
-//! as well (SEED-19).
+//! as well (SEED-19). Which provider is in doubt, and what waits for a new one: [`doubts`](crate::providers::doubts).
 //!
-//! ```text
-//!  sound ──gets a Do or a notice──► doubted ──has answered that, and anything else──► sound
-//!                          ▲      └──says that it is over──► renewing ──logged on again──► sound
-//!                          └────────────could not be made anew──┘
-//! ```
-//!
-//! While a provider is doubted its calls are kept until they are answered. One that the provider answers with one of
-//! [`OVER`] waits until the worker has made the provider anew, and is made again. What the provider said first of fast shutdown
-//! stays (SEED-17), because the session's view of it does. `EndMessage` is never made twice: what became of that message is
-//! not known.
+//! What the provider said first of fast shutdown stays (SEED-17), because the session's view of it does. `EndMessage` is never
+//! made twice: what became of that message is not known.
 
 use sundown_protocol::SessionId;
 

@@ -93,7 +93,7 @@ impl Broker {
         (tag, told): (SessionTag, bool),
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         let user = self.session_user(uid);
         let profile = logon.profile.as_deref().unwrap_or("default");
         let kept = self.sessions.ends.get(&tag).or_else(|| self.end_of_heir(tag, user, profile));

@@ -841,7 +841,7 @@ impl Broker {
                 .connections
                 .get_mut(&connection)
                 .map(|c| std::mem::take(&mut c.references));
-            self.drop_references(held.unwrap_or_default(), turn);
+            self.drop_references(&held.unwrap_or_default(), turn);
         }
     }
 }

@@ -53,7 +53,7 @@ impl Broker {
         how: How,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         if self.right(uid, &[]) < Right::Admin {
             let message = format!("user {uid} may not stop this broker; its own user and root may");
             return Err(Fault::new(Code::E_NO_ACCESS, message));
@@ -63,7 +63,7 @@ impl Broker {
             How::Orderly => Stop::Final,
             How::Fast => Stop::Fast,
         };
-        let by = self.peer_of(asker).map(|process| process.peer.clone());
+        let by = self.peers.of(asker).map(|process| process.peer.clone());
         self.stop(how, turn);
         if let Some(stopping) = &mut self.stopping {
             stopping.by = by;

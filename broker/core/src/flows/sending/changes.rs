@@ -1,11 +1,5 @@
 //! The outgoing queue as people and programs see it: its rows, and changes of its entries.
 //!
-//! ```text
-//!   Queued, Deferred ──hold──► Held ──release──► Queued
-//!   Deferred, Held, Unknown, Transmitting without a transport ──retry──► Queued
-//!   everything that is not with a transport and not final ──abort──► Aborted
-//! ```
-//!
 //! A change is found out from the store first: what is known in memory is only what is due soon. Until the answer is there the
 //! entry does not depart.
 
@@ -160,7 +154,7 @@ impl Broker {
         if submission.state().is_final() {
             return Err(not_in_queue());
         }
-        let uid = self.peer_of(wish.asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(wish.asker).map_or(u32::MAX, |p| p.uid);
         self.refuse_change(uid, wish.change, &submission)?;
         let shown = submission.state();
         apply(wish.change, &mut submission, turn.tick.millis())?;
@@ -255,7 +249,7 @@ impl Broker {
 
     /// Whoever administers a profile and wants its mail tried says that its transports may be tried too.
     fn revive_for(&mut self, asker: Asker, profile: &str, turn: &mut Turn) {
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         if !self.administers(uid, profile) {
             return;
         }
@@ -267,7 +261,7 @@ impl Broker {
 
     /// `IMAPIStatus::FlushQueues`: transports that were out get another chance, and then one store after the other.
     fn flush_queues(&mut self, asker: Asker, profile: Option<String>, turn: &mut Turn) {
-        let user = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let user = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         let right = match &profile {
             Some(profile) => self.right_in(user, profile),
             None => self.right(user, &[]),
@@ -405,7 +399,7 @@ impl Broker {
     pub(crate) fn pass_over(&mut self, id: SessionId, others: Vec<Waiting>, turn: &mut Turn) {
         for waiting in others {
             let Waiting::Queues { asker, action, newest } = waiting else { continue };
-            if self.peer_of(asker).is_none() {
+            if self.peers.of(asker).is_none() {
                 self.peers.processes.pay_left_behind(asker);
                 continue;
             }
@@ -429,7 +423,7 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         self.refuse_while_stopping()?;
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         let key = SessionKey { user: self.session_user(uid), profile: profile.clone() };
         if !self.sessions.joinable.contains_key(&key) {
             self.refuse_doomed(&profile)?;
@@ -502,7 +496,7 @@ impl Broker {
 
     /// Whether a user may see a submission, among those of one profile or of all.
     fn may_see(&self, asker: Asker, profile: Option<&str>, submission: &Submission) -> bool {
-        let uid = self.peer_of(asker).map_or(u32::MAX, |p| p.uid);
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         profile.is_none_or(|p| p == submission.profile)
             && (submission.uid == uid || self.administers(uid, &submission.profile))
     }

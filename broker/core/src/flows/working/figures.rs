@@ -10,6 +10,7 @@ use crate::ground::event::{EngineId, Turn};
 use crate::ground::provider::ProviderError;
 use crate::providers::ask::{self, Ask};
 use crate::providers::calls::Caller;
+use crate::queue::engine::Engine;
 use crate::sessions::member::MemberState;
 
 /// What there is at one moment.
@@ -70,7 +71,7 @@ impl Broker {
             members,
             queue: self.queue_counts(),
             waiting_for_mail_member: self.waiting_for_mail(),
-            oldest: oldest.filter_map(|engine| engine.oldest()).min(),
+            oldest: oldest.filter_map(Engine::oldest).min(),
             departures: self.sessions.departures,
             limits: self.broker_status().limits,
             stopping: self.is_stopping(),
@@ -91,7 +92,8 @@ impl Broker {
 
     pub(crate) fn measured(&mut self, id: EngineId, result: &Result<ask::Oldest, ProviderError>) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
-        engine.oldest_answered(result.as_ref().ok().map(|ask::Oldest(submitted)| *submitted));
+        let said = result.as_ref().map_or(engine.oldest(), |ask::Oldest(submitted)| *submitted);
+        engine.oldest_answered(said);
     }
 
     /// Submissions by state; final ones since the broker started.

@@ -306,9 +306,9 @@ impl Broker {
     }
 
     /// A connection is gone, and with it what was held through it.
-    pub(crate) fn drop_references(&mut self, held: BTreeSet<MemberId>, turn: &mut Turn) {
+    pub(crate) fn drop_references(&mut self, held: &BTreeSet<MemberId>, turn: &mut Turn) {
         for reference in held {
-            self.let_go(reference, turn);
+            self.let_go(*reference, turn);
         }
     }
 

@@ -272,7 +272,7 @@ impl Broker {
             let used = accounts.processes().map(|used| used.of(what)).max();
             limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
             let (name, most) = what.of_user(&self.settings.limits);
-            let bound = accounts.users().filter(|(uid, _)| self.is_bound(*uid));
+            let bound = accounts.users().filter(|(uid, _)| self.settings.binds(*uid));
             let used = bound.map(|(_, used)| used.of(what)).max();
             limits.push(limit(name, most as u64, Some(used.unwrap_or(0))));
         }

@@ -17,12 +17,12 @@ use super::fingerprint::{Now, Roles, Side, canonical, fingerprint};
 use crate::Event;
 use crate::ground::event::ConnectionId;
 use crate::ground::event::LaneId;
-use crate::ground::provider::TransportFacts;
-use crate::ground::settings::FastShutdownBehavior;
-use crate::ground::settings::Settings;
-use crate::ground::settings::SharedLogoff;
-use crate::ground::settings::Shutdown;
+use crate::provider::TransportFacts;
 use crate::sessions::session::SessionState;
+use crate::settings::FastShutdownBehavior;
+use crate::settings::Settings;
+use crate::settings::SharedLogoff;
+use crate::settings::Shutdown;
 
 /// One of the three processes. The second and the third play one role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

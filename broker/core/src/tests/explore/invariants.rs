@@ -13,8 +13,8 @@ use sundown_protocol::{Code, Event as News, Fault, MemberId, RequestId};
 use super::super::world::{Member, OWNER, World, logoff_request, secs};
 use super::acts::{ADD_IN, Act, Happened, Pid, State, Step, Way};
 use crate::ground::event::ConnectionId;
-use crate::ground::provider::ProviderType;
 use crate::peers::process::Departure;
+use crate::provider::ProviderType;
 use crate::sessions::session::SessionState;
 
 const PIDS: [Pid; 3] = [Pid(1), Pid(2), Pid(3)];

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::broker::Broker;
-use crate::ground::provider::SubmissionState;
+use crate::provider::SubmissionState;
 use crate::providers::view::Provider;
 use crate::providers::view::ProviderState;
 use crate::providers::view::Reach;
