@@ -310,14 +310,17 @@ impl Engine {
         true
     }
 
-    /// Begins to read what is due behind the horizon, if there is room for it: behind which place, and how many.
-    pub(crate) fn load(&mut self, now: Duration) -> Option<(Option<(u64, u64)>, u32)> {
+    /// Whether it may be asked for what is due behind the horizon, and has room for that: behind which place, and how many.
+    #[inline]
+    pub(crate) fn page(&self, now: Duration) -> Option<(Option<(u64, u64)>, u32)> {
         let horizon = self.horizon.filter(|_| self.has_room() && self.uid.is_some())?;
-        if self.loading != Loading::No || self.rests(now) {
-            return None;
-        }
+        let may_ask = self.loading == Loading::No && !self.rests(now);
+        may_ask.then_some(((horizon != (0, 0)).then_some(horizon), PAGE))
+    }
+
+    /// It is asked for a page of its schedule.
+    pub(crate) fn load(&mut self) {
         self.loading = Loading::Yes;
-        Some(((horizon != (0, 0)).then_some(horizon), PAGE))
     }
 
     /// A page of the schedule was read, or could not be: the submissions of it that are to be learned. `None` when it could not.

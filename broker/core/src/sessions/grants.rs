@@ -26,6 +26,12 @@ pub(crate) const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenSum([u8; 32]);
 
+impl TokenSum {
+    pub(crate) fn of(Token(token): Token) -> Self {
+        Self(Sha256::digest(token.to_le_bytes()).into())
+    }
+}
+
 /// Eight bytes of such a sum tell as much as all for a place in a map.
 impl Hash for TokenSum {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -84,28 +90,27 @@ pub(crate) struct Reference {
 
 impl Grants {
     /// Whether a token waits or is held already.
-    pub(crate) fn knows(&self, token: Token) -> bool {
-        self.tokens.contains_key(&sum(token))
+    pub(crate) fn knows(&self, token: TokenSum) -> bool {
+        self.tokens.contains_key(&token)
     }
 
     /// An object waits for the process with this token.
-    pub(crate) fn issue(&mut self, token: Token, grant: Grant) {
-        let token = sum(token);
+    pub(crate) fn issue(&mut self, token: TokenSum, grant: Grant) {
         self.expiries.insert(grant.expires, token);
         self.tokens.insert(token, Issued::Waiting(grant));
     }
 
     /// The object that waits for this token.
-    pub(crate) fn waiting_for(&self, token: Token) -> Option<&Grant> {
-        match self.tokens.get(&sum(token))? {
+    pub(crate) fn waiting_for(&self, token: TokenSum) -> Option<&Grant> {
+        match self.tokens.get(&token)? {
             Issued::Waiting(grant) => Some(grant),
             Issued::Held(_) => None,
         }
     }
 
     /// Who holds what this token stood for.
-    pub(crate) fn held_by_token(&self, token: Token) -> Option<(MemberId, &Reference)> {
-        match self.tokens.get(&sum(token))? {
+    pub(crate) fn held_by_token(&self, token: TokenSum) -> Option<(MemberId, &Reference)> {
+        match self.tokens.get(&token)? {
             Issued::Held(id) => Some((*id, &self.held[id])),
             Issued::Waiting(_) => None,
         }
@@ -137,12 +142,11 @@ impl Grants {
     /// What waited for a token is in the hands of a process. Whether the token was the next to expire.
     pub(crate) fn redeem(
         &mut self,
-        token: Token,
+        token: TokenSum,
         (id, expires): (MemberId, Expiry),
         reference: impl FnOnce(TokenSum) -> Reference,
     ) -> bool {
         let is_next = self.withdraw(expires);
-        let token = sum(token);
         self.tokens.insert(token, Issued::Held(id));
         self.held.insert(id, reference(token));
         is_next
@@ -207,8 +211,4 @@ impl Grants {
             Issued::Held(_) => None,
         })
     }
-}
-
-fn sum(token: Token) -> TokenSum {
-    TokenSum(Sha256::digest(token.0.to_le_bytes()).into())
 }

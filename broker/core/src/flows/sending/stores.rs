@@ -115,11 +115,10 @@ impl Broker {
     /// Asks for what is due behind the horizon, if there is room for it and a session that may send it.
     pub(crate) fn load_due(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
+        let Some((after, most)) = engine.page(turn.tick.boot) else { return };
         let mut sessions = engine.sessions.iter().filter_map(|s| self.sessions.all.get(s));
-        if !sessions.any(Session::may_send) {
-            return;
-        }
-        if let Some((after, most)) = engine.load(turn.tick.boot) {
+        if sessions.any(Session::may_send) {
+            engine.load();
             let lane = engine.read;
             self.call(lane, Caller::broker(None), Ask::due(after, most), id, turn);
         }

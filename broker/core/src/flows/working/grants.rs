@@ -4,6 +4,7 @@
 //! a minute, and holds a *reference* then. A reference takes list, read and release. It ends with its release, with the
 //! grant's revocation, or with the granter.
 
+use crate::sessions::grants::TokenSum;
 use std::collections::BTreeSet;
 
 use sundown_protocol::notification::EndReason;
@@ -62,6 +63,7 @@ impl Broker {
             return Err(Fault::new(Code::E_BUSY, message));
         }
         self.check_quota(process, Quota::Grants)?;
+        let token = TokenSum::of(token);
         if self.sessions.grants.knows(token) {
             return Err(Fault::new(Code::E_COLLISION, "this token is in use; make another one"));
         }
@@ -123,6 +125,7 @@ impl Broker {
         let state = self.peers.processes.get(process).expect("it is connected");
         let (uid, pid) = (state.uid, state.peer.pid);
         self.check_quota(process, Quota::Objects)?;
+        let token = TokenSum::of(token);
         let fits = |g: &&Grant| {
             let meant = g.uid == uid && g.pid.is_none_or(|wanted| wanted == pid);
             meant && g.expires.0 > turn.tick.boot
@@ -167,6 +170,7 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         self.member(asker, id)?;
+        let token = TokenSum::of(token);
         let own = |grant: &&Grant| grant.granter == id;
         if let Some(expires) =
             self.sessions.grants.waiting_for(token).filter(own).map(|g| g.expires)
