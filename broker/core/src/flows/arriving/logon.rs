@@ -467,13 +467,12 @@ impl Broker {
     /// A provider of a session that has started works, or does so no more.
     pub(crate) fn provider_changed(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let session = &self.sessions.all[&id];
-        let name = session.providers[place].name.clone();
         for (_, engine) in session.engines() {
             if let Some(engine) = self.queues.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
-        self.status_changed(id, &name, turn);
+        self.status_changed(id, place, turn);
     }
 
     /// A transport was reached, and could use its account.

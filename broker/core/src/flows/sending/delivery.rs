@@ -71,9 +71,13 @@ impl Broker {
             self.load_due(id, turn);
             self.set_alarm(id, turn);
         }
-        let sessions: Vec<_> = self.queues.engines[&id].sessions.iter().copied().collect();
-        for session in sessions {
+        let mut last = SessionId(0);
+        let behind = |last| (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
+        while let Some(engine) = self.queues.engines.get(&id)
+            && let Some(session) = engine.sessions.range(behind(last)).next().copied()
+        {
             self.check_vacated(session, turn);
+            last = session;
         }
     }
 
@@ -226,7 +230,6 @@ impl Broker {
                 &mut self.sessions.all.get_mut(session).expect("it sends").providers[place];
             provider.in_flight += 1;
             let (lane, began) = (provider.lane, provider.in_flight == 1);
-            let name = provider.name.clone();
             if let Some(transmission) = prepare {
                 let caller = Caller::broker(Some(session));
                 self.call(lane, caller, Ask::prepare(transmission), flight, turn);
@@ -234,7 +237,7 @@ impl Broker {
                 self.look_at_store(flight, id, turn);
             }
             if began {
-                self.status_changed(session, &name, turn);
+                self.status_changed(session, place, turn);
             }
         }
         if !lost.is_empty() {
@@ -637,14 +640,14 @@ impl Broker {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         provider.in_flight -= 1;
-        let (idle, name) = (provider.in_flight == 0, provider.name.clone());
+        let idle = provider.in_flight == 0;
         for (_, engine) in session.engines() {
             if let Some(engine) = self.queues.engines.get_mut(engine) {
                 engine.stirred = true;
             }
         }
         if idle {
-            self.status_changed(id, &name, turn);
+            self.status_changed(id, place, turn);
             self.advance_phase(id, turn);
         }
     }

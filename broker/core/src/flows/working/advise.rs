@@ -3,6 +3,7 @@
 //! What a member may hear follows from its right (design §2). The right submit hears of its user's submissions, and of no other
 //! message; a member that may read hears of all. The end of a session and what concerns the member itself are told to all.
 
+use crate::sessions::session::Session;
 use sundown_protocol::notification::TableChange;
 use sundown_protocol::request::{AdviseSource, Folder};
 use sundown_protocol::{
@@ -164,28 +165,29 @@ impl Broker {
     }
 
     /// Tells everybody with an open table of a session that it changed.
-    pub(crate) fn table_news(
-        &mut self,
+    fn table_news(
+        &self,
         session: SessionId,
         is_table: impl Fn(&Object) -> bool,
-        change: &TableChange,
+        change: impl Fn(&Session) -> TableChange,
         turn: &mut Turn,
     ) {
         let Some(session) = self.sessions.all.get(&session) else { return };
         for member in session.listeners.iter().filter_map(|id| self.reachable(*id)) {
-            tell_of_table(member, &is_table, || change.clone(), turn);
+            tell_of_table(member, &is_table, || change(session), turn);
         }
     }
 
-    pub(crate) fn address_book_changed(&mut self, session: SessionId, turn: &mut Turn) {
+    pub(crate) fn address_book_changed(&self, session: SessionId, turn: &mut Turn) {
         let is_table = |o: &Object| *o == Object::AddressBook;
-        self.table_news(session, is_table, &TableChange::Reload, turn);
+        self.table_news(session, is_table, |_| TableChange::Reload, turn);
     }
 
-    /// A row of the status table of a session changed.
-    pub(crate) fn status_changed(&mut self, session: SessionId, row: &str, turn: &mut Turn) {
+    /// The row of one of its providers in the status table of a session changed.
+    pub(crate) fn status_changed(&self, session: SessionId, place: usize, turn: &mut Turn) {
         let is_table = |o: &Object| *o == Object::StatusTable;
-        self.table_news(session, is_table, &TableChange::Modified(row.to_owned()), turn);
+        let change = |s: &Session| TableChange::Modified(s.providers[place].name.clone());
+        self.table_news(session, is_table, change, turn);
     }
 }
 
