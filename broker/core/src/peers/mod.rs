@@ -1,5 +1,10 @@
 //! Who is at the other end: connections, processes, what each of them uses, and what they are waiting for.
 
+#![expect(
+    clippy::inline_always,
+    reason = "each request is booked and settled once, by one caller each"
+)]
+
 pub(crate) mod account;
 pub(crate) mod connection;
 pub(crate) mod process;
@@ -56,7 +61,7 @@ impl Peers {
 
     /// Books a request of a connection; with it comes what the log calls it. The error says that more was asked at once than was granted, which ends the connection; `None`
     /// that there is no such connection.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge(
         &mut self,
         id: ConnectionId,
@@ -82,7 +87,7 @@ impl Peers {
     }
 
     /// A request is answered: what it cost is given back, wherever its connection is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle(&mut self, asker: Asker) -> Heard {
         let Some(connection) = self.connections.get_mut(&asker.connection) else {
             self.processes.pay_left_behind(asker);
@@ -140,7 +145,7 @@ impl Peers {
     }
 
     /// Whether a process may have so many more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_process(
         &self,
         process: ProcessId,
@@ -153,7 +158,7 @@ impl Peers {
     }
 
     /// Whether so many more may count on an account and those above it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_account(
         &self,
         account: AccountId,

@@ -10,6 +10,11 @@
 //! [`Providers`] owns what was begun, and ends it: each call goes on once, with an answer or as [`Lost`]. It knows nothing of what
 //! goes on (`T`), of sessions or of queues. What it finds out comes back from its functions.
 
+#![expect(
+    clippy::inline_always,
+    reason = "each request makes a call and ends one; moved as a whole both cost more than they do"
+)]
+
 pub(crate) mod ask;
 pub(crate) mod calls;
 pub(crate) mod doubts;
@@ -76,7 +81,8 @@ impl<T> Providers<T> {
         self.lanes.provider_name(lane)
     }
 
-    /// Calls a provider, as soon as there is a place for the call. Its lane is open.
+    /// Calls a provider, as soon as there is a place for the call. Where its lane is closed, it is lost.
+    #[inline(always)]
     pub(crate) fn call(
         &mut self,
         id: CallId,
@@ -137,11 +143,13 @@ impl<T> Providers<T> {
     }
 
     /// A call has its answer, or its worker has given it back: its place is free for the next one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&mut self, id: CallId, turn: &mut Turn) -> Option<Call<T>> {
-        let call = self.calls.remove(&id)?;
-        self.lanes.answered(call.lane, id, turn);
-        Some(call)
+        let ended = self.calls.remove(&id);
+        if let Some(call) = &ended {
+            self.lanes.answered(call.lane, id, turn);
+        }
+        ended
     }
 
     /// Takes a call back that waits for a place. `None` where its worker has it.

@@ -46,6 +46,9 @@ const PAGE: u32 = 512;
 /// How long a store is left alone in which something could not be written or read.
 const REST: Duration = Duration::from_secs(5);
 
+/// Submissions whose members are known, so that these learn when one is final. Of more it is not known whose they are.
+const FOLLOWED: usize = if cfg!(test) { 300 } else { 65_536 };
+
 /// The place of an entry in the schedule: due time, order, record.
 pub(crate) type Key = (u64, u64, u128);
 
@@ -84,6 +87,8 @@ pub(crate) struct Engine {
     pub(crate) parked: u64,
     /// Who submitted what is not final; several, if a key was repeated.
     pub(crate) owners: HashMap<u128, Vec<MemberId>>,
+    /// Members that have more than are followed.
+    pub(crate) unfollowed: BTreeSet<MemberId>,
     /// Entries that somebody is about to change: they do not depart.
     pub(crate) changing: HashSet<u128>,
     /// Submissions that the store is asked for, because it is not known whether their submit was done.
@@ -259,6 +264,7 @@ impl Engine {
             oldest: Oldest::default(),
             parked: 0,
             owners: HashMap::new(),
+            unfollowed: BTreeSet::new(),
             changing: HashSet::new(),
             doubted: HashSet::new(),
             newest: 0,
@@ -548,11 +554,31 @@ impl Engine {
         full.chain(self.ready.last()).max().map(|(due, order, _)| (*due, *order))
     }
 
-    pub(crate) fn own(&mut self, record: u128, member: MemberId) {
+    /// A submission is a member's. Whether it is followed: of very many it is only known that there are some.
+    pub(crate) fn own(&mut self, record: u128, member: MemberId, follows: bool) -> bool {
+        let is_full = self.owners.len() >= FOLLOWED && !self.owners.contains_key(&record);
+        if !follows || is_full {
+            self.unfollowed.insert(member);
+            return false;
+        }
         let owners = self.owners.entry(record).or_default();
         if !owners.contains(&member) {
             owners.push(member);
         }
+        true
+    }
+
+    /// How many submissions a member has at most that are not followed one by one.
+    pub(crate) fn at_most(&self, unfollowed: u64) -> u64 {
+        unfollowed.min(self.pending().max(0) as u64)
+    }
+
+    /// Members whose submissions were not followed, once nothing is in the queue that a transport could have.
+    pub(crate) fn take_unfollowed(&mut self) -> BTreeSet<MemberId> {
+        if self.unfollowed.is_empty() || self.accepted > 0 || self.pending() > 0 {
+            return BTreeSet::new();
+        }
+        std::mem::take(&mut self.unfollowed)
     }
 
     pub(crate) fn disown(&mut self, record: u128, member: MemberId) {
@@ -662,6 +688,7 @@ impl Engine {
             changed,
             oldest,
             owners,
+            unfollowed,
             changing,
             doubted,
             unrecorded,
@@ -705,6 +732,8 @@ impl Engine {
             };
             assert!(members.iter().all(own), "{record:x} is {members:?}'s, who do not know it");
         }
+        let own = |m| broker.sessions.members.get(m).is_some_and(|m| m.unfollowed.contains_key(id));
+        assert!(unfollowed.iter().all(own), "{unfollowed:?} do not know that they have more");
         let waiting = || full.values().flat_map(|line| &line.keys);
         let scheduled: BTreeSet<_> = waiting().chain(ready).copied().collect();
         let empty = |line: &Line| line.keys.is_empty();

@@ -158,6 +158,11 @@ impl Grants {
         self.held.get(&id)
     }
 
+    /// Whether any process holds an object of another's session.
+    pub(crate) fn are_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// A reference is not held any more.
     pub(crate) fn let_go(&mut self, id: MemberId) -> Option<Reference> {
         let reference = self.held.remove(&id)?;

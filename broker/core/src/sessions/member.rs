@@ -22,6 +22,9 @@ use crate::peers::process::Failed;
 use crate::sessions::grants::Expiry;
 use crate::sessions::object::Objects;
 
+/// Submissions of one member that are followed until they are final. What waits for more of them waits for their whole queue.
+pub(crate) const FOLLOWED: usize = if cfg!(test) { 200 } else { 4_096 };
+
 /// One member.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -51,6 +54,8 @@ pub(crate) struct Member {
     pub(crate) pending: BTreeMap<(EngineId, u128), Waits>,
     /// How many of them a drain waits for.
     pub(crate) waiting: u64,
+    /// Of very many, those that are not followed one by one: how many by store. They are over when nothing more is to be sent there.
+    pub(crate) unfollowed: BTreeMap<EngineId, u64>,
     /// Writes handed to a store and not answered.
     pub(crate) unwritten: u64,
     /// Submissions that were accepted and then could not be made durable.
@@ -135,6 +140,16 @@ impl Member {
                 && (mask == Events::CRITICAL_ERROR || a.events.contains(mask))
         };
         self.advises.iter().filter(|(_, a)| asks(a)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether one more submission of it can be followed.
+    pub(crate) fn follows(&self) -> bool {
+        self.pending.len() < FOLLOWED
+    }
+
+    /// How many submissions a drain waits for.
+    pub(crate) fn waits_for(&self) -> u64 {
+        self.waiting + self.unfollowed.values().sum::<u64>()
     }
 
     /// A submission of this member is in another state now.

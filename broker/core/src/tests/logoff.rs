@@ -8,7 +8,7 @@ use sundown_protocol::{Code, Event as News, Events, SubmitKey};
 
 use super::fakes::Step;
 use super::world::{
-    Heard, World, entries_of, logged_off, logoff_request, millis, secs, settings, transport,
+    Heard, Member, World, entries_of, logged_off, logoff_request, millis, secs, settings, transport,
 };
 use crate::provider::Outcome;
 use crate::settings::Linger;
@@ -100,6 +100,72 @@ fn a_drain_waits_for_this_members_mail() {
     assert!(mine.iter().all(|e| world.state(*e) == SubmissionState::Sent));
     let progress = News::LogoffProgress { waiting: 1, finished: 1 };
     assert_eq!(world.news(member), [progress]);
+}
+
+/// Two members, each with more submissions than are followed one by one: by itself, and with the other. These are tried again and again.
+fn very_many(tried_again: usize) -> (World, [Member; 2]) {
+    let mut world = World::new();
+    let members = [world.member(1), world.member(2)];
+    world.script("never@x", &[Step::Says(Outcome::Later); 9]);
+    world.hold("relay", "SubmitMessage");
+    for (member, count) in members.into_iter().zip([240, 120]) {
+        for n in 0..count {
+            world.submit(member, if n < tried_again { "never@x" } else { "a@x" });
+        }
+    }
+    (world, members)
+}
+
+/// design §3.4: of very many submissions not each is followed. A drain waits for them all the same.
+#[test]
+fn a_drain_of_very_many_waits_for_all() {
+    let (mut world, members) = very_many(0);
+    let asked = members.map(|m| world.ask_logoff(m, LogoffFlags::default(), Some(secs(60))));
+    world.settle();
+    for (member, id) in members.iter().zip(asked) {
+        assert_eq!(world.answer(member.at, id), None, "the transport has them");
+    }
+    world.let_go("relay");
+    for (member, id) in members.iter().zip(asked) {
+        let answer = world.answer(member.at, id).expect("answered").expect("logged off");
+        assert_eq!(logged_off(answer).queued, 0);
+    }
+}
+
+/// design §3.4: at the deadline of such a drain the logoff says how many are in the queue.
+#[test]
+fn a_drain_of_very_many_says_what_stays() {
+    let (mut world, members) = very_many(3);
+    let asked = members.map(|m| world.ask_logoff(m, LogoffFlags::default(), Some(secs(10))));
+    world.let_go("relay");
+    world.advance(millis(9_999));
+    for (member, id) in members.iter().zip(asked) {
+        assert_eq!(world.answer(member.at, id), None, "some are tried again");
+    }
+    world.advance(millis(1));
+    let queued: Vec<_> = members
+        .iter()
+        .zip(asked)
+        .map(|(member, id)| world.answer(member.at, id).expect("answered").expect("logged off"))
+        .map(|answer| logged_off(answer).queued)
+        .collect();
+    // Of what is not followed it is known that it is no more than what is in the queue.
+    assert!(queued.iter().all(|queued| (3..=9).contains(queued)), "{queued:?}");
+}
+
+/// Nothing is kept of submissions that are not followed once nothing is to be sent.
+#[test]
+fn what_is_not_followed_is_over_when_all_is_sent() {
+    let (mut world, members) = very_many(0);
+    for member in members {
+        assert_ne!(world.broker.sessions.members[&member.id].waits_for(), 0);
+        assert!(!world.broker.sessions.members[&member.id].unfollowed.is_empty());
+    }
+    world.let_go("relay");
+    for member in members {
+        assert_eq!(world.broker.sessions.members[&member.id].waits_for(), 0);
+    }
+    world.check_at_rest();
 }
 
 /// design §3.4: at the deadline what is deferred stays queued, and the logoff succeeds.

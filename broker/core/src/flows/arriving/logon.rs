@@ -1,5 +1,7 @@
 //! Logons: joining a session, and starting one.
 
+use std::collections::BTreeMap;
+
 use sundown_protocol::reply::{LoggedOn, Reply};
 use sundown_protocol::request::{Logon, LogonFlags, Request};
 use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
@@ -707,12 +709,13 @@ impl Broker {
             drafts: std::collections::BTreeSet::new(),
             references: std::collections::BTreeSet::new(),
             waiting_grants: std::collections::BTreeSet::new(),
-            advises: std::collections::BTreeMap::new(),
+            advises: BTreeMap::new(),
             advised: 0,
-            uploads: std::collections::BTreeMap::new(),
+            uploads: BTreeMap::new(),
             failed_uploads: std::collections::VecDeque::new(),
-            pending: std::collections::BTreeMap::new(),
+            pending: BTreeMap::new(),
             waiting: 0,
+            unfollowed: BTreeMap::new(),
             unwritten: 0,
             failed: Vec::new(),
             flushes: Vec::new(),

@@ -66,7 +66,7 @@ impl Broker {
         let member = self.sessions.members.get_mut(&id).expect("looked at before");
         let wait =
             if flags.contains(LogoffFlags::WAIT) { WaitForOthers::Yes } else { WaitForOthers::No };
-        let began_with = member.waiting;
+        let began_with = member.waits_for();
         member.state = MemberState::Draining(Leaving {
             asker,
             wait,
@@ -171,6 +171,7 @@ impl Broker {
         // Whoever is done is about to be torn down; its logoff is answered then.
         let done = self.sessions.members.get(&id).is_some_and(|m| self.is_done(m.process));
         let Some(member) = self.sessions.members.get_mut(&id).filter(|_| !done) else { return };
+        let waiting = member.waits_for();
         let MemberState::Draining(leaving) = &mut member.state else { return };
         let now = turn.tick.boot;
         if member.unwritten > 0 && now < leaving.durable {
@@ -185,9 +186,9 @@ impl Broker {
         if held {
             return self.timers.set(leaving.references, Timer::Leaving(id));
         }
-        if let Some(until) = leaving.drain.filter(|until| now < *until && member.waiting > 0) {
+        if let Some(until) = leaving.drain.filter(|until| now < *until && waiting > 0) {
             self.timers.set(until, Timer::Leaving(id));
-            let (waiting, began_with) = (member.waiting, leaving.began_with.max(member.waiting));
+            let began_with = leaving.began_with.max(waiting);
             if std::mem::replace(&mut leaving.told, waiting) != waiting {
                 let finished = began_with - waiting;
                 self.tell_asked(id, &News::LogoffProgress { waiting, finished }, turn);
@@ -196,7 +197,11 @@ impl Broker {
         }
         let (asker, wait) = (leaving.asker, leaving.wait);
         let before = turn.effects.len();
-        let (session, account) = (member.session, member.account());
+        let (session, mut account) = (member.session, member.account());
+        for (engine, unfollowed) in &member.unfollowed {
+            let engine = self.queues.engines.get(engine);
+            account.queued += engine.map_or(0, |engine| engine.at_most(*unfollowed));
+        }
         let discarded = self.remove_member(id, LeaveReason::LoggedOff, turn);
         let account = LoggedOff { discarded, ..account };
         self.answer_leaver(session, asker, wait, account, turn);
@@ -280,6 +285,11 @@ impl Broker {
         for (engine, record) in member.pending.keys() {
             if let Some(engine) = self.queues.engines.get_mut(*engine) {
                 engine.disown(*record, id);
+            }
+        }
+        for engine in member.unfollowed.keys() {
+            if let Some(engine) = self.queues.engines.get_mut(*engine) {
+                engine.unfollowed.remove(&id);
             }
         }
         if let MemberState::Draining(leaving) = &member.state {

@@ -186,7 +186,7 @@ impl Broker {
         if self.joins(id, What::Query, asker, turn) {
             return Ok(());
         }
-        let sessions = self.members_of(id).into_keys().collect();
+        let sessions = self.sessions_of(id);
         self.sweep(What::Query, (id, sessions), asker, THINK, turn);
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let id = self.host(asker)?;
-        let sessions = self.members_of(id).into_keys();
+        let sessions = self.sessions_of(id).into_iter();
         let process = self.peers.processes.get_mut(id).expect("it is connected");
         let first = !std::mem::replace(&mut process.gave_notice, true);
         // Once is enough for each session: what a provider stopped may be stopped for good.
@@ -241,7 +241,7 @@ impl Broker {
         let process = self.peers.processes.get_mut(id).expect("it is connected");
         process.departure = Departure::Doing;
         self.end_notices(id, turn);
-        let sessions: Vec<_> = self.members_of(id).into_keys().collect();
+        let sessions = self.sessions_of(id);
         let process = self.peers.processes.get_mut(id).expect("it is connected");
         let told = process.told();
         process.told_do.retain(|(session, _)| sessions.contains(session));
@@ -373,15 +373,23 @@ impl Broker {
     }
 
     /// Members of a process, by their session.
-    pub(crate) fn members_of(&self, process: ProcessId) -> BTreeMap<SessionId, Vec<MemberId>> {
-        let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    pub(crate) fn members_of(&self, process: ProcessId) -> Vec<(SessionId, MemberId)> {
         let connections =
             self.peers.processes.get(process).into_iter().flat_map(|p| &p.connections);
-        for id in connections.filter_map(|c| self.peers.connections.get(c)).flat_map(|c| &c.members)
-        {
-            members.entry(self.sessions.members[id].session).or_default().push(*id);
-        }
+        let members =
+            connections.filter_map(|c| self.peers.connections.get(c)).flat_map(|c| &c.members);
+        let mut members: Vec<_> =
+            members.map(|id| (self.sessions.members[id].session, *id)).collect();
+        members.sort_by_key(|(session, _)| *session);
         members
+    }
+
+    /// The sessions that a process is in, each once.
+    fn sessions_of(&self, process: ProcessId) -> Vec<SessionId> {
+        let members = self.members_of(process).into_iter();
+        let mut sessions: Vec<_> = members.map(|(session, _)| session).collect();
+        sessions.dedup();
+        sessions
     }
 
     fn sweep(
@@ -625,7 +633,8 @@ impl Broker {
     /// Keeps the unsaved drafts of a process in Drafts, before the stores are told.
     fn keep_drafts(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         let process = self.sweeps[&number].process;
-        for member in self.members_of(process).remove(&id).unwrap_or_default() {
+        let members = self.members_of(process).into_iter().filter(|(session, _)| *session == id);
+        for (_, member) in members {
             let drafts: Vec<_> = self.sessions.members[&member].drafts.iter().copied().collect();
             for object in drafts {
                 if self.keep_draft(number, member, object, turn) {
@@ -794,7 +803,7 @@ impl Broker {
         askers: &[Asker],
         turn: &mut Turn,
     ) -> Result<Reply, Fault> {
-        let members: Vec<_> = self.members_of(id).into_values().flatten().collect();
+        let members: Vec<_> = self.members_of(id).into_iter().map(|(_, id)| id).collect();
         let process = self.peers.processes.get_mut(id).expect("looked at before");
         let mut lost = std::mem::take(&mut process.lost);
         for member in members {
@@ -832,7 +841,7 @@ impl Broker {
 
     /// A process is done and has its answer: its members leave.
     pub(crate) fn tear_down(&mut self, id: ProcessId, turn: &mut Turn) {
-        let members = self.members_of(id).into_values().flatten().collect();
+        let members = self.members_of(id).into_iter().map(|(_, id)| id).collect();
         self.remove_members(members, LeaveReason::FastShutdown, turn);
         let connections = self.peers.processes.get(id).map(|p| p.connections.clone());
         for connection in connections.unwrap_or_default() {

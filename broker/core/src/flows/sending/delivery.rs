@@ -70,6 +70,7 @@ impl Broker {
             }
             self.load_due(id, turn);
             self.set_alarm(id, turn);
+            self.end_unfollowed(id, turn);
         }
         let mut last = SessionId(0);
         let behind = |last| (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
@@ -78,6 +79,17 @@ impl Broker {
         {
             self.check_vacated(session, turn);
             last = session;
+        }
+    }
+
+    /// Nothing in a queue is left that a transport could have: what was not followed there is over.
+    fn end_unfollowed(&mut self, id: EngineId, turn: &mut Turn) {
+        let engine = self.queues.engines.get_mut(id).expect("it is pumped");
+        for member in engine.take_unfollowed() {
+            if let Some(state) = self.sessions.members.get_mut(&member) {
+                state.unfollowed.remove(&id);
+                self.check_leaving(member, turn);
+            }
         }
     }
 

@@ -284,8 +284,13 @@ impl Broker {
         if let Some(member) = self.sessions.members.get_mut(&id)
             && !state.is_final()
         {
-            member.note((engine, record), Some(waits(state)));
-            self.queues.engines.get_mut(engine).expect("it is open").own(record, id);
+            let store = self.queues.engines.get_mut(engine).expect("it is open");
+            let follows = member.follows() || member.pending.contains_key(&(engine, record));
+            if store.own(record, id, follows) {
+                member.note((engine, record), Some(waits(state)));
+            } else {
+                *member.unfollowed.entry(engine).or_default() += 1;
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 //! What a member may hear follows from its right (design §2). The right submit hears of its user's submissions, and of no other
 //! message; a member that may read hears of all. The end of a session and what concerns the member itself are told to all.
 
-use crate::sessions::session::Session;
 use sundown_protocol::notification::TableChange;
 use sundown_protocol::request::{AdviseSource, Folder};
 use sundown_protocol::{
@@ -18,6 +17,7 @@ use crate::peers::connection::Asker;
 use crate::peers::quota::Quota;
 use crate::sessions::member::{Advise, Member};
 use crate::sessions::object::Object;
+use crate::sessions::session::Session;
 
 /// What happened to a message in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 //! a minute, and holds a *reference* then. A reference takes list, read and release. It ends with its release, with the
 //! grant's revocation, or with the granter.
 
-use crate::sessions::grants::TokenSum;
 use std::collections::BTreeSet;
 
 use sundown_protocol::notification::EndReason;
@@ -24,7 +23,7 @@ use crate::peers::quota::Quota;
 use crate::providers::ask::Ask;
 use crate::providers::calls::Caller;
 use crate::providers::lanes::Urgency;
-use crate::sessions::grants::{Expiry, Grant, MAX_GRANTS, OBJECT, Reference, VALID};
+use crate::sessions::grants::{Expiry, Grant, MAX_GRANTS, OBJECT, Reference, TokenSum, VALID};
 use crate::sessions::object::Object;
 use crate::then::Reading;
 
@@ -352,11 +351,11 @@ impl Broker {
 
     /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
     pub(crate) fn refuse_while_held(&self, process: ProcessId) -> Result<(), Fault> {
-        if self.settings.shutdown.external_references {
+        if self.settings.shutdown.external_references || !self.sessions.grants.are_held() {
             return Ok(());
         }
-        let members = self.members_of(process).into_values().flatten();
-        let holders = self.peers(members.flat_map(|m| self.holding(m)).collect());
+        let members = self.members_of(process).into_iter();
+        let holders = self.peers(members.flat_map(|(_, m)| self.holding(m)).collect());
         if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
     }
 

@@ -6,6 +6,7 @@ use crate::provider::SubmissionState;
 use crate::providers::view::Provider;
 use crate::providers::view::ProviderState;
 use crate::providers::view::Reach;
+use crate::sessions::member::FOLLOWED;
 use crate::sessions::member::Member;
 use crate::sessions::member::MemberState;
 use crate::sessions::member::Waits;
@@ -127,6 +128,7 @@ impl Member {
             failed_uploads,
             pending,
             waiting,
+            unfollowed,
             unwritten,
             flushes,
             advises: _,
@@ -159,6 +161,12 @@ impl Member {
             let owners = broker.queues.engines.get(engine).and_then(|e| e.owners.get(record));
             assert!(owners.is_some_and(|o| o.contains(id)), "{record:x} is not {id}'s any more");
         }
+        for engine in unfollowed.keys() {
+            let known =
+                broker.queues.engines.get(engine).is_some_and(|e| e.unfollowed.contains(id));
+            assert!(known, "nothing ends what is not followed of {id}");
+        }
+        assert!(pending.len() <= FOLLOWED, "{id} follows {}", pending.len());
         let waited_for = pending.values().filter(|waits| **waits == Waits::Yes).count();
         assert_eq!(*waiting, waited_for as u64, "what a drain of {id} waits for");
         assert!(*unwritten == 0 && flushes.is_empty(), "writes of {id}");
