@@ -99,8 +99,10 @@ impl Broker {
     /// A connection is gone: its members are, as by a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
         let Some(state) = self.peers.disconnect(connection) else { return };
-        let members = state.members.iter().copied().collect();
-        self.remove_members(members, LeaveReason::Disconnected, turn);
+        if !state.members.is_empty() {
+            let members = state.members.iter().copied().collect();
+            self.remove_members(members, LeaveReason::Disconnected, turn);
+        }
         self.drop_references(&state.references, turn);
         for session in &state.leaving {
             let Some(session) = self.sessions.all.get_mut(*session) else { continue };
