@@ -281,5 +281,6 @@ fn profile() -> Profile {
         address_books: vec![spec("people")],
         queue: QueuePolicy::default(),
         access: Vec::new(),
+        local: sundown_core::local::LocalMail::default(),
     }
 }

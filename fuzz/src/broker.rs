@@ -125,6 +125,7 @@ fn profile(name: &str, linger: &[&str]) -> Profile {
         address_books: vec![spec("people", "")],
         queue: QueuePolicy::default(),
         access: vec![(7, sundown_core::settings::Right::Submit)],
+        local: sundown_core::local::LocalMail::default(),
     }
 }
 

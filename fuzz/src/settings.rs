@@ -54,6 +54,7 @@ fn in_directory(root: &Path, bytes: &[u8]) {
         home: Some(PathBuf::from("/home/anna")),
         user: "anna".into(),
         hostname: "host.example".into(),
+        mailname: "/nonexistent/mailname".into(),
         kinds: KnownKinds::default(),
         accounts,
     };

@@ -1,5 +1,7 @@
 //! `sundown profile show`: what a profile consists of; nothing of a password but where it is.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sundown_daemon::{Profile, ProviderSpec};
 
@@ -68,7 +70,16 @@ pub(super) fn value(profile: &Profile) -> Value {
         "stores": profile.stores.iter().map(provider).collect::<Vec<_>>(),
         "transports": transports,
         "address_books": profile.address_books.iter().map(provider).collect::<Vec<_>>(),
+        "domain": profile.local.domain,
+        "aliases": aliases(profile).collect::<BTreeMap<_, _>>(),
     })
+}
+
+/// The aliases, each with what it stands for. What stands for every other local address is called `default`, as in the profile.
+fn aliases(profile: &Profile) -> impl Iterator<Item = (&str, Vec<String>)> {
+    let named = profile.local.aliases.iter().map(|(name, targets)| (name.as_str(), targets));
+    let all = named.chain(profile.local.default.iter().map(|targets| ("default", targets)));
+    all.map(|(name, targets)| (name, targets.iter().map(ToString::to_string).collect()))
 }
 
 fn provider(spec: &ProviderSpec) -> Value {
@@ -101,7 +112,17 @@ pub(super) fn text(profile: &Profile) -> String {
         profile.identity,
         output::table(&heading, &rows),
         if servers.is_empty() { String::new() } else { format!("\n{}", servers.concat()) }
-    )
+    ) + &local(profile)
+}
+
+/// What becomes of addresses of this host, if anything does.
+fn local(profile: &Profile) -> String {
+    let domain = profile.local.domain.as_ref();
+    let domain = domain.map(|domain| format!("bare names that no transport takes: @{domain}\n"));
+    let aliases: Vec<_> =
+        aliases(profile).map(|(name, targets)| vec![name.to_owned(), targets.join(", ")]).collect();
+    let table = (!aliases.is_empty()).then(|| output::table(&["alias", "stands for"], &aliases));
+    domain.into_iter().chain(table).map(|part| format!("\n{part}")).collect()
 }
 
 /// Where a provider's data or its server is.

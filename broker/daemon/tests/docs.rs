@@ -28,6 +28,7 @@ fn load(root: &Path, text: &str) -> Profile {
         home: Some(PathBuf::from("/home/anna")),
         user: "anna".into(),
         hostname: "localhost".into(),
+        mailname: "/nonexistent/mailname".into(),
         kinds: KnownKinds::default(),
         accounts: Accounts::system(),
     };

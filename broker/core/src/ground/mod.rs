@@ -4,6 +4,7 @@
 pub mod address;
 pub(crate) mod event;
 pub(crate) mod expected;
+pub mod local;
 pub(crate) mod numbers;
 pub mod provider;
 pub mod settings;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sundown_protocol::reply::Previous;
 
 use crate::ground::address::Pattern;
+use crate::ground::local::LocalMail;
 use crate::ground::provider::{FastShutdown, ProviderSpec};
 
 /// The broker's settings.
@@ -243,6 +244,8 @@ pub struct Profile {
     pub queue: QueuePolicy,
     /// `[access]`: other users' rights.
     pub access: Vec<(u32, Right)>,
+    /// `[mail]` and `[aliases]`: what becomes of recipients on this host.
+    pub local: LocalMail,
 }
 
 /// A transport of a profile.

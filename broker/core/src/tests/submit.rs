@@ -9,6 +9,7 @@ use sundown_protocol::{Code, Event as News, Events, FaultDetail, UploadId};
 
 use super::fakes::Step;
 use super::world::{Member, World, entries_of, secs, settings, transport};
+use crate::local::{LocalMail, Target};
 use crate::provider::Outcome;
 use crate::settings::Limits;
 use crate::settings::Right;
@@ -39,6 +40,45 @@ fn what_cannot_be_sent_is_refused_as_a_whole() {
     assert!(!world.calls_of("store").contains(&"SubmitMessage"));
     world.try_submit(member, &["a@x.lan", "a@x.lan", "a@x.lan", "a@x.lan"]).expect("one address");
     assert_eq!(world.wire.delivered_to("a@x.lan"), 1);
+}
+
+/// design §3.20: recipients of this host are replaced by what their aliases stand for, each once, and these are what is looked at.
+#[test]
+fn aliases_are_recipients() {
+    let address = |a: &str| Target::Address(a.to_owned());
+    let targets = |all: &[&str]| all.iter().map(|a| address(a)).collect::<Vec<_>>();
+    let mut local = LocalMail { host: "vm.lan".into(), ..LocalMail::default() };
+    local.domain = Some("example.org".into());
+    local.aliases.insert("root".into(), targets(&["a@x.org", "b@x.org", "ops"]));
+    local.aliases.insert("ops".into(), targets(&["a@x.org"]));
+    local.aliases.insert("all".into(), targets(&["root", "c@x.org", "d@x.org"]));
+    local.aliases.insert("us".into(), targets(&["them"]));
+    local.aliases.insert("them".into(), targets(&["us"]));
+    local.aliases.insert("bot".into(), vec![Target::Unsupported("|/bin/bot".into())]);
+    let limits = Limits { recipients: 3, ..Limits::default() };
+    let mut world = World::with(Settings { limits, ..settings() });
+    world.profile("default").transports = vec![transport("there", &["*.org", "*@x.org"])];
+    world.profile("default").local = local;
+    let member = world.member(1);
+
+    let entry = world.try_submit(member, &["ROOT@vm", "a@x.org"]).expect("it is taken");
+    let to = |world: &World, entry| -> Vec<String> {
+        world.submission(entry).recipients.iter().map(|r| r.address.clone()).collect()
+    };
+    assert_eq!(to(&world, entry), ["a@x.org", "b@x.org"]);
+    let entry = world.try_submit(member, &["cron"]).expect("it is taken");
+    assert_eq!(to(&world, entry), ["cron@example.org"]);
+
+    let stored = world.store("default").messages.len();
+    let mut refused = |to: &[&str]| world.try_submit(member, to).expect_err("refused");
+    assert_eq!(refused(&["all"]).code, Code::E_TOO_BIG, "what aliases stand for counts");
+    let circle = refused(&["e@x.org", "us"]);
+    assert_eq!(circle.code, Code::E_INVALID_PARAMETER);
+    assert!(circle.message.contains("us -> them -> us"), "{}", circle.message);
+    let bot = refused(&["bot"]);
+    assert_eq!(bot.code, Code::E_INVALID_PARAMETER);
+    assert!(bot.message.contains("|/bin/bot"), "{}", bot.message);
+    assert_eq!(world.store("default").messages.len(), stored);
 }
 
 /// design §3.16: a submit is answered after the commit that holds it.

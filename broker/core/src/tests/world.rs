@@ -233,6 +233,7 @@ pub(super) fn profile(name: &str) -> Profile {
         address_books: vec![ProviderSpec { name: "people".into(), ..ProviderSpec::new("fake") }],
         queue: QueuePolicy::default(),
         access: Vec::new(),
+        local: crate::local::LocalMail::default(),
     }
 }
 

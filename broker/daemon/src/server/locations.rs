@@ -124,6 +124,7 @@ pub fn places(locations: &Locations, registry: &Registry) -> Places {
         home: locations.home.clone(),
         user: Accounts::system().name(uid).unwrap_or_else(|| uid.to_string()),
         hostname: rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
+        mailname: "/etc/mailname".into(),
         kinds,
         accounts: Accounts::system(),
     }

@@ -10,6 +10,7 @@
 //! <data>/NAME/Maildir            a transport of kind maildir
 //! ```
 
+mod local;
 mod remove;
 mod transport;
 
@@ -29,6 +30,7 @@ use super::value::{
     FastShutdownWord, KeepSent, MailAddress, Name, OnUnknownWord, PathText, PositiveTime, Spelled,
     Time, User, valid_name,
 };
+use local::{Alias, MailSection};
 use transport::TransportSection;
 
 pub use remove::{RemoveError, remove_profile};
@@ -49,6 +51,8 @@ pub struct Places {
     pub user: String,
     /// The host's name.
     pub hostname: String,
+    /// The file with the domain of the host's mail.
+    pub mailname: PathBuf,
     /// The providers that exist.
     pub kinds: KnownKinds,
     /// Who has which number.
@@ -232,6 +236,8 @@ struct ProfileFile {
     address_book: Vec<Spanned<ProviderSection>>,
     queue: QueueSection,
     access: AccessSection,
+    mail: MailSection,
+    aliases: BTreeMap<String, Spanned<Alias>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -301,6 +307,7 @@ impl Reader<'_> {
             address_books,
             queue: self.queue(&file.queue)?,
             access: self.access(&file.access)?,
+            local: self.local_mail(&file.mail, &file.aliases)?,
         })
     }
 
@@ -491,6 +498,7 @@ mod tests {
     use std::time::Duration;
 
     use sundown_core::address::Pattern;
+    use sundown_core::local::LocalMail;
     use sundown_core::settings::{OnUnknown, TransportSpec};
 
     use super::*;
@@ -514,6 +522,7 @@ mod tests {
             home: Some("/home/anna".into()),
             user: "anna".into(),
             hostname: "Host.Lan".into(),
+            mailname: at("mailname"),
             kinds: KnownKinds::default(),
             accounts: Accounts {
                 passwd: at("passwd"),
@@ -559,6 +568,7 @@ mod tests {
             }],
             queue: QueuePolicy::default(),
             access: Vec::new(),
+            local: LocalMail { host: "Host.Lan".into(), ..LocalMail::default() },
         }
     }
 

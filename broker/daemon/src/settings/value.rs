@@ -391,6 +391,19 @@ impl Spelling for MailAddress {
     }
 }
 
+/// A domain of mail.
+pub(super) enum MailDomain {}
+
+impl Spelling for MailDomain {
+    type Value = String;
+    const EXPECTED: &'static str = "a domain such as \"example.org\"";
+
+    fn text(text: &str) -> Option<String> {
+        let domain = text.to_lowercase();
+        (domain.contains('.') && address::is_domain(&domain)).then_some(domain)
+    }
+}
+
 /// The name of a provider, which may become that of a file.
 pub(super) enum Name {}
 

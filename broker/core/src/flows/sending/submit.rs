@@ -68,6 +68,7 @@ impl Broker {
         }
         let member = self.member(asker, id)?;
         let profile = self.session_of(member).profile();
+        let recipients = self.expanded(profile, recipients)?;
         check_routes(profile, &recipients)?;
         let from = submit.from.unwrap_or_else(|| profile.identity.clone());
         if !from.is_empty() {
@@ -141,6 +142,22 @@ impl Broker {
     fn may_defer(&self, asker: Asker) -> bool {
         let used = self.peers.processes.accounts.used(asker.account).of(Quota::RequestBytes);
         used as u64 <= self.settings.limits.request_bytes
+    }
+
+    /// The recipients with addresses of this host replaced. What aliases stand for counts as recipients.
+    fn expanded(&self, profile: &Profile, recipients: Vec<String>) -> Result<Vec<String>, Fault> {
+        if profile.local.is_nothing() {
+            return Ok(recipients);
+        }
+        let takes = |address: &str| profile.transports.iter().any(|t| t.takes(address));
+        let expanded = profile.local.expand(recipients, takes);
+        let expanded = expanded.map_err(|why| {
+            let message = format!("profile {:?}: {why}; nothing was stored", profile.name);
+            Fault::new(Code::E_INVALID_PARAMETER, message)
+        })?;
+        let expanded = distinct(expanded);
+        self.check_recipients(&expanded)?;
+        Ok(expanded)
     }
 
     fn check_recipients(&self, recipients: &[String]) -> Result<(), Fault> {
