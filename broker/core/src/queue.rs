@@ -519,8 +519,7 @@ impl Broker {
             if !self.may_see(asker, profile, &submission) {
                 return Err(not_in_queue());
             }
-            // What is known here may be newer, and is not durable.
-            let row = short_enough(submission.row(self.store_uid(engine)));
+            let row = short_enough(self.row(engine, &submission, turn.tick.millis()));
             Ok(Reply::Queue { rows: vec![row], next: None })
         });
         self.answer(asker, shown, turn);
@@ -533,8 +532,24 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let asker = listing.asker;
-        let reply = result.map_err(Fault::from).and_then(|page| self.queue_page(listing, page));
+        let reply = result
+            .map_err(Fault::from)
+            .and_then(|page| self.queue_page(listing, page, turn.tick.millis()));
         self.answer(asker, reply, turn);
+    }
+
+    /// A submission as the queue shows it. What is known here may be newer, and is not durable. But the next try is shown as
+    /// it will be: what is stored may be from before the clock was set back.
+    fn row(&self, engine: EngineId, submission: &Submission, now: u64) -> QueueRow {
+        let mut row = submission.row(self.store_uid(engine));
+        let known = self.engines.get(&engine).and_then(|e| e.entries.get(&submission.record));
+        let sooner = match known {
+            Some(entry) => Some(entry.submission.due),
+            None => self.latest_try(engine, submission, now),
+        };
+        let stored = row.next_attempt;
+        row.next_attempt = stored.map(|stored| sooner.map_or(stored, |due| stored.min(due)));
+        row
     }
 
     /// As many of a store's rows as fit a frame, and where to go on.
@@ -542,8 +557,9 @@ impl Broker {
         &self,
         Listing { asker, engine, profile, slot }: &Listing,
         Queue { rows, next }: Queue,
+        now: u64,
     ) -> Result<Reply, Fault> {
-        let uid = self.engines.get(engine).ok_or_else(not_in_queue)?.uid.unwrap_or(0);
+        self.engines.get(engine).ok_or_else(not_in_queue)?;
         let mut page = Vec::new();
         let (mut room, mut last) = (PAGE_BYTES, None);
         let mut next = next;
@@ -551,8 +567,7 @@ impl Broker {
             if !self.may_see(*asker, profile.as_deref(), &submission) {
                 continue;
             }
-            // What is known here may be newer, and is not durable.
-            let row = submission.row(uid);
+            let row = self.row(*engine, &submission, now);
             let size = wire_size(&row);
             if size > room && !page.is_empty() {
                 next = last;
