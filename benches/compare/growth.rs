@@ -225,8 +225,7 @@ impl Bench<'_> {
         growth
     }
 
-    /// Private sessions. Each has two threads, and beyond some ten thousand of those the kernel has no more mappings for their stacks
-    /// (`vm.max_map_count`).
+    /// Private sessions.
     fn with_sessions(&self) -> Growth {
         let mut growth = Growth::of("growth-sessions", "A request beside them", "sessions");
         let broker = Broker::with(&self.home.join("many-sessions"), MANY, &[("default", STORE)]);

@@ -1,8 +1,10 @@
 //! Too many, too much, too slow: connections, objects, answers that nobody reads, frames that nobody finishes.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 use std::thread;
+use std::time::Instant;
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
@@ -10,13 +12,14 @@ use serde_json::Value;
 use sundown_protocol::hello::Answer;
 use sundown_protocol::reply::{FromBroker, Reply};
 use sundown_protocol::request::{
-    AdviseSource, Blob, Content, Folder, Logoff, LogoffFlags, Opening, ReadSource, Request,
+    AddressAction, AdviseSource, Blob, Content, Folder, Logoff, LogoffFlags, LogonFlags, Opening,
+    ReadSource, Request,
 };
 use sundown_protocol::{AdviseId, Code, Events, SubmitKey, codec, frame};
 
 use crate::access::{OTHER, opened};
 use crate::bystander::{Bystander, Figures, comes_down_to, memory};
-use crate::harness::{Broker, Home};
+use crate::harness::{Broker, Home, left};
 use crate::stranger::Stranger;
 use crate::{long, root, skipped};
 
@@ -122,6 +125,64 @@ fn a_million_objects_are_refused_beyond_the_quota() {
     before.come_back(&home, &broker);
     bystander.works(&home, &broker);
     bystander.leaves(&home);
+}
+
+/// Two thousand private sessions do nothing. They have no threads, and each works when it is asked.
+///
+/// design §8 *quotas*
+#[test]
+fn sessions_that_do_nothing_have_no_threads() {
+    const CROWD: usize = 2_000;
+    let names = ["sessions", "process_sessions", "user_sessions", "members", "user_members"];
+    let limits = names.map(|name| format!("{name} = {}\n", 2 * CROWD)).concat();
+    let limits = format!("[limits]\n{limits}");
+    let home = Home::with_settings(&limits);
+    let broker = home.serve();
+    let mut bystander = Bystander::new(&home);
+    bystander.works(&home, &broker);
+    let (before, memory_before) = (Figures::of(&home, &broker), memory(&broker));
+    let mut many = Stranger::connect(&home);
+    assert!(matches!(many.hello(), Answer::Welcome(_)));
+    let members: Vec<_> = (0..CROWD).map(|_| many.logs_on(LogonFlags::NEW_SESSION)).collect();
+    bystander.works(&home, &broker);
+    threads_come_down_to(FEW_THREADS, &home, &broker);
+    let resting = memory(&broker);
+    for member in members {
+        let object = match many.ask(Request::Open { member, what: Opening::AddressBook }) {
+            Ok(Reply::Opened(object)) => object,
+            other => panic!("{other:?}"),
+        };
+        let action = AddressAction::Resolve { name: "a stranger".into() };
+        let fault = many.ask(Request::AddressBook { member, object, action }).expect_err("nobody");
+        assert_eq!(fault.code, Code::E_NOT_FOUND, "{fault}");
+    }
+    bystander.works(&home, &broker);
+    threads_come_down_to(FEW_THREADS, &home, &broker);
+    drop(many);
+    before.come_back(&home, &broker);
+    threads_come_down_to(FEW_THREADS, &home, &broker);
+    comes_down_to(2 * memory_before, &home, &broker);
+    let after = memory(&broker);
+    println!("{CROWD} sessions; KiB before, at rest, after: {memory_before}, {resting}, {after}");
+    bystander.works(&home, &broker);
+    bystander.leaves(&home);
+}
+
+/// More than a broker with one session has, and far fewer than one for each of many.
+const FEW_THREADS: usize = 32;
+
+/// Waits until a broker has so many threads, or fewer. They end by and by, and nothing tells of it.
+fn threads_come_down_to(most: usize, home: &Home, broker: &Broker) {
+    let since = Instant::now();
+    loop {
+        let threads =
+            fs::read_dir(format!("/proc/{}/task", broker.pid())).expect("it runs").count();
+        if threads <= most {
+            return;
+        }
+        assert!(!left(since).is_zero(), "{threads} threads, and it should be {most}");
+        home.status();
+    }
 }
 
 /// Drafts are in memory until they are saved or released. A process has so many bytes of them, and what they took comes back.

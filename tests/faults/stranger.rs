@@ -112,7 +112,12 @@ impl Stranger {
 
     /// It joins the shared session, having said hello.
     pub(crate) fn joins(&mut self) -> MemberId {
-        let logon = Logon { profile: None, flags: LogonFlags::default() };
+        self.logs_on(LogonFlags::default())
+    }
+
+    /// It logs on, having said hello.
+    pub(crate) fn logs_on(&mut self, flags: LogonFlags) -> MemberId {
+        let logon = Logon { profile: None, flags };
         match self.ask(Request::Logon(logon)) {
             Ok(Reply::LoggedOn(on)) => on.member,
             other => panic!("{other:?}"),

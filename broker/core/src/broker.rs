@@ -170,6 +170,7 @@ impl Broker {
             && back >= SET_BACK
         {
             self.queues.engines.each_mut().for_each(|engine| engine.clock_was_set_back(back));
+            self.queues.giving_up.clock_was_set_back(back);
         }
     }
 

@@ -19,7 +19,8 @@
 //! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
-//! | [`workers`] | the threads that call providers |
+//! | [`workers`] | what calls providers |
+//! | `lane` | the threads that calls are made on |
 //! | `platform` | the few calls that need `unsafe` |
 //! | [`metrics`] | figures for whoever watches, and a health check |
 //! | [`settings`], [`log`] | as they say |
@@ -38,6 +39,7 @@ mod descriptors;
 mod detach;
 mod ends;
 mod inbox;
+mod lane;
 mod last_exit;
 mod ledger;
 mod link;

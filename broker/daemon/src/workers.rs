@@ -1,7 +1,7 @@
-//! The threads that call providers: one for each transport and address book of a session, two for each store.
+//! The workers that call providers: one for each transport and address book of a session, two for each store.
 //!
 //! ```text
-//!  core ─call─► lane (bounded channel) ─► worker ─► provider
+//!  core ─call─► lane ([`lane`](crate::lane)) ─► worker ─► provider
 //!  core ◄─answered─ answers (channel, and a waker for the loop) ◄┘
 //! ```
 //!
@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lane::{Lane, Refused, Room, Threads, Worker};
 use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use mio::Waker;
@@ -89,7 +89,8 @@ enum Whoever {
 /// All workers.
 pub struct Workers {
     registry: Registry,
-    lanes: HashMap<LaneId, Arc<Sender<Work>>>,
+    lanes: HashMap<LaneId, Arc<Lane<Work>>>,
+    threads: Arc<Threads<Work>>,
     /// Desks of providers that need not be called when a process leaves.
     carefree: HashMap<LaneId, Desk>,
     /// Calls that may be taken back, until they are answered.
@@ -140,7 +141,7 @@ struct Stores(Arc<Mutex<HashMap<u32, OpenStore>>>);
 struct OpenStore {
     reader: Box<dyn StoreReader>,
     /// Its writer's lane, as long as that is open.
-    writer: Weak<Sender<Work>>,
+    writer: Weak<Lane<Work>>,
 }
 
 impl Stores {
@@ -163,7 +164,8 @@ impl Support for Stores {
         let (sender, answer) = bounded(1);
         let (from, provider) = (Whoever::Transport(sender), ProviderCall::Write(write));
         let sent = writer.is_some_and(|writer| {
-            writer.send(Work { from, behalf: Behalf::default(), provider, claim: None }).is_ok()
+            let work = Work { from, behalf: Behalf::default(), provider, claim: None };
+            writer.send(work, Room::Exceed).is_ok()
         });
         match answer.recv_timeout(SAVED) {
             Err(RecvTimeoutError::Timeout) => Err(not_saved_in_time(uid)),
@@ -204,31 +206,24 @@ impl Workers {
         let (sender, receiver) = unbounded();
         let answers = Answers { sender, waker };
         let (lanes, carefree, claims) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let stores = Stores::default();
-        (Self { registry, lanes, carefree, claims, stores, answers, metrics }, receiver)
+        let (stores, threads) = (Stores::default(), Arc::default());
+        (Self { registry, lanes, threads, carefree, claims, stores, answers, metrics }, receiver)
     }
 
-    /// Makes a worker.
+    /// Makes a worker. It gets a thread when it is called.
     pub fn open(&mut self, spec: LaneSpec) {
         let LaneSpec { lane, reader, provider_type, spec, .. } = spec;
-        let (sender, calls) = unbounded();
-        let sender = Arc::new(sender);
-        let way = Arc::downgrade(&sender);
-        self.lanes.insert(lane, sender);
         let desk = Desk {
             name: spec.name.clone(),
             fast_shutdown: spec.fast_shutdown,
             provider_type,
-            calls,
             answers: self.answers.clone(),
             metrics: self.metrics.clone(),
         };
         match provider_type {
             ProviderType::Store => {
-                let (sender, reads) = unbounded();
                 let reader = reader.expect("a store has a reader's lane");
-                self.lanes.insert(reader, Arc::new(sender));
-                self.open_store(desk, way, (lane, reader, reads), &spec);
+                self.open_store(desk, (lane, reader), &spec);
             }
             ProviderType::Transport => {
                 let made = make(&self.registry.transports, &spec);
@@ -237,8 +232,7 @@ impl Workers {
                 }
                 let support: Arc<dyn Support> = Arc::new(self.stores.clone());
                 let remake = maker(&self.registry.transports, &spec);
-                let work = move || desk.serve_transport(made, &support, &remake);
-                self.spawn(lane, "transport", &spec, work);
+                self.begin(lane, "transport", &spec, Transport { desk, made, support, remake });
             }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
@@ -246,48 +240,47 @@ impl Workers {
                     self.carefree.insert(lane, desk.clone());
                 }
                 let remake = maker(&self.registry.address_books, &spec);
-                let work = move || desk.serve_address_book(made, &remake);
-                self.spawn(lane, "address-book", &spec, work);
+                self.begin(lane, "address-book", &spec, AddressBook { desk, made, remake });
             }
         }
     }
 
-    fn open_store(
-        &mut self,
-        desk: Desk,
-        way: Weak<Sender<Work>>,
-        (lane, reader, reads): (LaneId, LaneId, Receiver<Work>),
-        spec: &ProviderSpec,
-    ) {
+    fn open_store(&mut self, desk: Desk, (lane, reader): (LaneId, LaneId), spec: &ProviderSpec) {
         let made = make(&self.registry.stores, spec);
         let (hand_over, readers) = unbounded();
-        let reading = Desk { calls: reads, ..desk.clone() };
-        self.spawn(reader, "store-read", spec, move || reading.serve_reads(&readers));
+        self.begin(
+            reader,
+            "store-read",
+            spec,
+            Reader { desk: desk.clone(), readers, newest: None },
+        );
         let stores = self.stores.clone();
         let remake = maker(&self.registry.stores, spec);
-        self.spawn(lane, "store-write", spec, move || {
-            Writer { desk, stores, way, hand_over, open: None }.serve(made, &remake);
-        });
+        let answers = self.answers.clone();
+        let opened = Lane::new(
+            format!("store-write {}", spec.name),
+            |way| {
+                let access = Access { desk, stores, way, hand_over, open: None };
+                Box::new(Writer { access, made, remake })
+            },
+            &self.threads,
+            move || answers.ended(lane),
+        );
+        self.lanes.insert(lane, opened);
     }
 
-    /// Begins a worker's thread. Calls of one that cannot be begun fail.
-    fn spawn(
+    /// Makes a worker's lane.
+    fn begin(
         &mut self,
         lane: LaneId,
         what: &str,
         spec: &ProviderSpec,
-        work: impl FnOnce() + Send + 'static,
+        worker: impl Worker<Work> + 'static,
     ) {
+        let answers = self.answers.clone();
         let name = format!("{what} {}", spec.name);
-        let ends = Ends { lane, answers: self.answers.clone() };
-        let spawned = thread::Builder::new().name(name).spawn(move || {
-            let _ends = ends;
-            work();
-        });
-        if let Err(error) = spawned {
-            tracing::error!(provider = spec.name, %error, "cannot start a thread for a provider");
-            self.close(lane);
-        }
+        let ended = move || answers.ended(lane);
+        self.lanes.insert(lane, Lane::new(name, |_| Box::new(worker), &self.threads, ended));
     }
 
     /// Hands a call to a worker, or answers it at once: the loop need not be woken for what it does itself.
@@ -308,7 +301,11 @@ impl Workers {
             let claim = self.claims.entry(call).or_default();
             work.claim = Some(Arc::clone(claim));
         }
-        lane.send(work).err().map(|_| Err(no_worker()))
+        let refused = lane.send(work, Room::Wait).err()?;
+        if let Refused::NoThread(error) = refused {
+            tracing::error!(lane = lane.name(), %error, "cannot start a thread for a provider");
+        }
+        Some(Err(no_worker()))
     }
 
     /// Takes a call back that its worker has not begun. The worker says so when it comes to it.
@@ -327,7 +324,9 @@ impl Workers {
 
     /// Lets a worker end when it has done what it was given. One that hangs is left behind.
     pub fn close(&mut self, lane: LaneId) {
-        self.lanes.remove(&lane);
+        if let Some(lane) = self.lanes.remove(&lane) {
+            lane.close();
+        }
         self.carefree.remove(&lane);
     }
 }
@@ -351,30 +350,24 @@ fn make<P: ?Sized>(
     constructor(spec)
 }
 
+/// Makes a provider anew.
+type Maker<P> = Box<dyn Fn() -> Made<P> + Send>;
+
+/// A provider, or why there is none.
+type Made<P> = Result<Box<P>, ProviderError>;
+
 /// Makes the same provider anew, for a worker whose provider says that it is over.
 fn maker<P: ?Sized + 'static>(
     kinds: &HashMap<String, sundown_providers::Constructor<P>>,
     spec: &ProviderSpec,
-) -> impl Fn() -> Result<Box<P>, ProviderError> + Send + 'static {
+) -> Maker<P> {
     let kinds: HashMap<_, _> = kinds
         .iter()
         .filter(|(kind, _)| **kind == spec.kind)
         .map(|(k, c)| (k.clone(), Arc::clone(c)))
         .collect();
     let spec = spec.clone();
-    move || make(&kinds, &spec)
-}
-
-/// Says that a worker's thread has ended, in whatever way.
-struct Ends {
-    lane: LaneId,
-    answers: Answers,
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.answers.ended(self.lane);
-    }
+    Box::new(move || make(&kinds, &spec))
 }
 
 /// A provider whose thread could not be begun, or has ended.
@@ -384,13 +377,12 @@ fn no_worker() -> ProviderError {
     ProviderError::new(Code::E_NOT_ENOUGH_RESOURCES, message)
 }
 
-/// Where one worker takes its calls and leaves its answers.
+/// Where one worker leaves its answers.
 #[derive(Clone)]
 struct Desk {
     name: String,
     fast_shutdown: FastShutdown,
     provider_type: ProviderType,
-    calls: Receiver<Work>,
     answers: Answers,
     metrics: Option<Arc<Metrics>>,
 }
@@ -464,32 +456,6 @@ impl Desk {
         })
     }
 
-    fn serve_transport(
-        self,
-        mut made: Result<Box<dyn TransportProvider>, ProviderError>,
-        support: &Arc<dyn Support>,
-        remake: &dyn Fn() -> Result<Box<dyn TransportProvider>, ProviderError>,
-    ) {
-        for work in &self.calls {
-            if !work.begin() {
-                self.answers.withdrawn(&work);
-            } else if is_shutdown(&work) {
-                let answer =
-                    self.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()));
-                self.answers.send([(work.from, answer)]);
-            } else if work.provider == ProviderCall::Renew {
-                let answer = self.make_call(&work, || {
-                    made = remake();
-                    let transport = made.as_mut().map_err(|e| e.clone())?;
-                    transport.logon(Arc::clone(support)).map(ProviderAnswer::TransportReady)
-                });
-                self.answers.send([(work.from, answer)]);
-            } else {
-                self.call_transport(&mut made, work, support);
-            }
-        }
-    }
-
     /// A transport's answer may come later, from another thread.
     fn call_transport(
         &self,
@@ -535,46 +501,88 @@ impl Desk {
             _ => slip.hand_in(Err(misdirected())),
         }));
     }
+}
 
-    fn serve_address_book(
-        self,
-        mut made: Result<Box<dyn AddressBookProvider>, ProviderError>,
-        remake: &dyn Fn() -> Result<Box<dyn AddressBookProvider>, ProviderError>,
-    ) {
-        for work in &self.calls {
-            if !work.begin() {
-                self.answers.withdrawn(&work);
-                continue;
-            }
-            let answer = if is_shutdown(&work) {
-                self.shutdown_call(&work, || made.as_mut().ok().and_then(|b| b.shutdown()))
-            } else {
-                self.make_call(&work, || {
-                    if work.provider == ProviderCall::Renew {
-                        made = remake();
-                    }
-                    let book = made.as_mut().map_err(|e| e.clone())?;
-                    call_address_book(book.as_mut(), &work.provider)
-                })
-            };
-            self.answers.send([(work.from, answer)]);
+/// Calls a transport.
+struct Transport {
+    desk: Desk,
+    made: Made<dyn TransportProvider>,
+    support: Arc<dyn Support>,
+    remake: Maker<dyn TransportProvider>,
+}
+
+impl Worker<Work> for Transport {
+    fn serve(&mut self, work: Work, _: &Receiver<Work>) {
+        let Self { desk, made, support, remake } = self;
+        if !work.begin() {
+            desk.answers.withdrawn(&work);
+        } else if is_shutdown(&work) {
+            let answer =
+                desk.shutdown_call(&work, || made.as_mut().ok().and_then(|t| t.shutdown()));
+            desk.answers.send([(work.from, answer)]);
+        } else if work.provider == ProviderCall::Renew {
+            let answer = desk.make_call(&work, || {
+                *made = remake();
+                let transport = made.as_mut().map_err(|e| e.clone())?;
+                transport.logon(Arc::clone(support)).map(ProviderAnswer::TransportReady)
+            });
+            desk.answers.send([(work.from, answer)]);
+        } else {
+            desk.call_transport(made, work, support);
         }
     }
+}
 
-    fn serve_reads(self, readers: &Receiver<Box<dyn StoreReader>>) {
-        let mut reader: Option<Box<dyn StoreReader>> = None;
-        for work in &self.calls {
-            // The newest one: after the store was closed and opened again an older one reads nothing.
-            reader = readers.try_iter().last().or(reader);
-            let answer = self.make_call(&work, || match (&work.provider, reader.as_mut()) {
-                (ProviderCall::Read(question), Some(reader)) => reader.read(question),
-                (ProviderCall::Read(_), None) => {
-                    Err(ProviderError::new(Code::E_NOT_INITIALIZED, "the store is not open"))
-                }
-                _ => Err(misdirected()),
-            });
-            self.answers.send([(work.from, answer)]);
+/// Calls an address book.
+struct AddressBook {
+    desk: Desk,
+    made: Made<dyn AddressBookProvider>,
+    remake: Maker<dyn AddressBookProvider>,
+}
+
+impl Worker<Work> for AddressBook {
+    fn serve(&mut self, work: Work, _: &Receiver<Work>) {
+        let Self { desk, made, remake } = self;
+        if !work.begin() {
+            return desk.answers.withdrawn(&work);
         }
+        let answer = if is_shutdown(&work) {
+            desk.shutdown_call(&work, || made.as_mut().ok().and_then(|b| b.shutdown()))
+        } else {
+            desk.make_call(&work, || {
+                if work.provider == ProviderCall::Renew {
+                    *made = remake();
+                }
+                let book = made.as_mut().map_err(|e| e.clone())?;
+                call_address_book(book.as_mut(), &work.provider)
+            })
+        };
+        desk.answers.send([(work.from, answer)]);
+    }
+}
+
+/// A store's reader.
+struct Reader {
+    desk: Desk,
+    readers: Receiver<Box<dyn StoreReader>>,
+    newest: Option<Box<dyn StoreReader>>,
+}
+
+impl Worker<Work> for Reader {
+    fn serve(&mut self, work: Work, _: &Receiver<Work>) {
+        // The newest one: after the store was closed and opened again an older one reads nothing.
+        if let Some(reader) = self.readers.try_iter().last() {
+            self.newest = Some(reader);
+        }
+        let reader = self.newest.as_mut();
+        let answer = self.desk.make_call(&work, || match (&work.provider, reader) {
+            (ProviderCall::Read(question), Some(reader)) => reader.read(question),
+            (ProviderCall::Read(_), None) => {
+                Err(ProviderError::new(Code::E_NOT_INITIALIZED, "the store is not open"))
+            }
+            _ => Err(misdirected()),
+        });
+        self.desk.answers.send([(work.from, answer)]);
     }
 }
 
@@ -648,86 +656,87 @@ fn misdirected() -> ProviderError {
 
 /// A store's writer: it groups commits.
 struct Writer {
+    access: Access,
+    made: Made<dyn StoreProvider>,
+    remake: Maker<dyn StoreProvider>,
+}
+
+/// The ways into a store, while it is open.
+struct Access {
     desk: Desk,
     stores: Stores,
-    /// The way in: its own lane.
-    way: Weak<Sender<Work>>,
+    /// The writer's own lane.
+    way: Weak<Lane<Work>>,
     hand_over: Sender<Box<dyn StoreReader>>,
     /// The store's number while it is open, and how many have it open.
     open: Option<(u32, usize)>,
 }
 
-impl Writer {
-    fn serve(
-        mut self,
-        mut made: Result<Box<dyn StoreProvider>, ProviderError>,
-        remake: &dyn Fn() -> Result<Box<dyn StoreProvider>, ProviderError>,
-    ) {
-        while let Some(batch) = self.next_batch() {
-            let (mut writes, mut done) = (Vec::new(), Vec::new());
-            for work in batch {
-                if matches!(work.provider, ProviderCall::Write(_)) {
-                    writes.push(work);
-                    continue;
-                }
-                if !work.begin() {
-                    self.desk.answers.withdrawn(&work);
-                    continue;
-                }
-                self.commit(&mut made, std::mem::take(&mut writes), &mut done);
-                if !is_shutdown(&work) {
-                    // It opens or closes files: what is done need not wait for that.
-                    self.desk.answers.send(done.drain(..));
-                }
-                if work.provider == ProviderCall::Renew {
-                    made = remake();
-                }
-                let answer = self.session_call(&mut made, &work);
-                done.push((work.from, answer));
+impl Worker<Work> for Writer {
+    fn serve(&mut self, first: Work, calls: &Receiver<Work>) {
+        let (mut writes, mut done) = (Vec::new(), Vec::new());
+        for work in batch(first, calls) {
+            if matches!(work.provider, ProviderCall::Write(_)) {
+                writes.push(work);
+                continue;
             }
-            self.commit(&mut made, writes, &mut done);
-            self.desk.answers.send(done);
-            if let Ok(store) = &mut made {
-                // What it leaves undone is done the next time.
-                let _ = catch_unwind(AssertUnwindSafe(|| store.tidy()));
+            if !work.begin() {
+                self.access.desk.answers.withdrawn(&work);
+                continue;
             }
+            self.commit(std::mem::take(&mut writes), &mut done);
+            if !is_shutdown(&work) {
+                // It opens or closes files: what is done need not wait for that.
+                self.access.desk.answers.send(done.drain(..));
+            }
+            if work.provider == ProviderCall::Renew {
+                self.made = (self.remake)();
+            }
+            let answer = self.session_call(&work);
+            done.push((work.from, answer));
         }
+        self.commit(writes, &mut done);
+        self.access.desk.answers.send(done);
+        if let Ok(store) = &mut self.made {
+            // What it leaves undone is done the next time.
+            let _ = catch_unwind(AssertUnwindSafe(|| store.tidy()));
+        }
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
         if let Some((uid, _)) = self.open {
             self.stores.lock().remove(&uid);
         }
     }
+}
 
-    /// Everything that waits. When it is all deferred, a little time for more to come.
-    fn next_batch(&self) -> Option<Vec<Work>> {
-        let mut batch = vec![self.desk.calls.recv().ok()?];
-        let mut most_urgent = urgency(&batch[0]);
-        let until = Instant::now() + DEFERRED;
-        loop {
-            for work in self.desk.calls.try_iter() {
+/// Everything that waits. When it is all deferred, a little time for more to come.
+fn batch(first: Work, calls: &Receiver<Work>) -> Vec<Work> {
+    let mut most_urgent = urgency(&first);
+    let mut batch = vec![first];
+    let until = Instant::now() + DEFERRED;
+    loop {
+        for work in calls.try_iter() {
+            most_urgent = most_urgent.max(urgency(&work));
+            batch.push(work);
+        }
+        if most_urgent != Urgency::Deferred {
+            return batch;
+        }
+        match calls.recv_deadline(until) {
+            Ok(work) => {
                 most_urgent = most_urgent.max(urgency(&work));
                 batch.push(work);
             }
-            if most_urgent != Urgency::Deferred {
-                return Some(batch);
-            }
-            match self.desk.calls.recv_deadline(until) {
-                Ok(work) => {
-                    most_urgent = most_urgent.max(urgency(&work));
-                    batch.push(work);
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Some(batch);
-                }
-            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return batch,
         }
     }
+}
 
-    fn commit(
-        &self,
-        made: &mut Result<Box<dyn StoreProvider>, ProviderError>,
-        works: Vec<Work>,
-        done: &mut Vec<(Whoever, Answer)>,
-    ) {
+impl Writer {
+    fn commit(&mut self, works: Vec<Work>, done: &mut Vec<(Whoever, Answer)>) {
         if works.is_empty() {
             return;
         }
@@ -744,41 +753,40 @@ impl Writer {
             writes.push(write);
         }
         let began = Instant::now();
-        let answers = match made {
+        let answers = match &mut self.made {
             Ok(store) => catch_unwind(AssertUnwindSafe(|| store.commit(writes, sync))),
             Err(error) => Ok(slips.iter().map(|_| Err(error.clone())).collect()),
         };
         let mut answers = answers.unwrap_or_default();
         // A store that panicked, or answered too little, has not committed anything that it may be believed.
-        answers.resize_with(slips.len(), || Err(self.desk.panicked()));
+        answers.resize_with(slips.len(), || Err(self.access.desk.panicked()));
         let answers: Vec<_> = answers.into_iter().map(in_few_words).collect();
         let took = began.elapsed();
         for ((_, behalf, name), answer) in slips.iter().zip(&answers) {
-            self.desk.log_call(behalf, name, answer, took);
+            self.access.desk.log_call(behalf, name, answer, took);
         }
         done.extend(slips.into_iter().map(|(from, ..)| from).zip(answers));
     }
 
-    fn session_call(
-        &mut self,
-        made: &mut Result<Box<dyn StoreProvider>, ProviderError>,
-        work: &Work,
-    ) -> Answer {
-        let desk = self.desk.clone();
+    fn session_call(&mut self, work: &Work) -> Answer {
+        let Self { access, made, .. } = self;
+        let desk = access.desk.clone();
         if is_shutdown(work) {
             return desk.shutdown_call(work, || made.as_mut().ok().and_then(|s| s.shutdown()));
         }
         desk.make_call(work, || {
             let store = made.as_mut().map_err(|e| e.clone())?;
             match work.provider {
-                ProviderCall::Logon => self.log_on(store.as_mut()),
-                ProviderCall::Renew => self.renew(store.as_mut()),
-                ProviderCall::Logoff => self.log_off(store.as_mut()),
+                ProviderCall::Logon => access.log_on(store.as_mut()),
+                ProviderCall::Renew => access.renew(store.as_mut()),
+                ProviderCall::Logoff => access.log_off(store.as_mut()),
                 _ => Err(misdirected()),
             }
         })
     }
+}
 
+impl Access {
     fn log_on(&mut self, store: &mut dyn StoreProvider) -> Answer {
         let facts = store.logon()?;
         let sessions = self.open.map_or(0, |(_, sessions)| sessions);

@@ -50,6 +50,11 @@ impl GivingUp {
         self.first.is_empty()
     }
 
+    /// The wall clock was set back by so many milliseconds: what was so far away is so still.
+    pub(crate) fn clock_was_set_back(&mut self, back: u64) {
+        self.first.values_mut().for_each(|at| *at = at.saturating_sub(back));
+    }
+
     /// When the first message of all is to be given up.
     pub(crate) fn first(&self) -> Option<u64> {
         self.first.values().min().copied()

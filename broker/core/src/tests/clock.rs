@@ -1,8 +1,8 @@
 //! The wall clock is set: by hours, forward and back, while mail waits for a time on it.
 
-use sundown_protocol::reply::SubmissionState;
-use sundown_protocol::request::{Folder, Opening, Request};
-use sundown_protocol::{Code, Token};
+use sundown_protocol::reply::{Reply, SubmissionState};
+use sundown_protocol::request::{Folder, Opening, QueueAction, Request};
+use sundown_protocol::{Code, EntryId, Token};
 
 use super::fakes::Step;
 use super::world::{Member, World, profile, secs};
@@ -149,4 +149,34 @@ fn an_early_wake_up_is_repeated() {
     assert_eq!(world.armed(), Some(at), "it is not due yet");
     world.advance(secs(120));
     assert_eq!(world.wire.delivered_to("x@y"), 1);
+}
+
+/// When the queue says that the first message is tried, in its list and by itself.
+fn next_tries(world: &mut World, entry: EntryId) -> [u64; 2] {
+    let at = world.connect(9);
+    let list = QueueAction::List { all: true, after: 0, limit: 9 };
+    [list, QueueAction::Show(entry)].map(|action| {
+        match world.call(at, Request::Queue { profile: Some("default".into()), action }) {
+            Ok(Reply::Queue { rows, .. }) => rows[0].next_attempt.expect("it waits"),
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+/// The queue shows when a message is tried, not the time that was stored before the clock was set back.
+#[test]
+fn the_queue_shows_the_next_try_as_it_will_be() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let entry = deferred(&mut world, member);
+    world.clock_set -= 3 * HOURS;
+    let soon = world.wall()..=world.wall() + 31_000;
+    let shown = next_tries(&mut world, entry);
+    assert!(shown.iter().all(|at| soon.contains(at)), "{shown:?} is not in {soon:?}");
+    world.clock_set -= 90_000 * HOURS;
+    world.crash();
+    world.member(2);
+    let soon = world.wall()..=world.wall() + 3_600_000;
+    let shown = next_tries(&mut world, entry);
+    assert!(shown.iter().all(|at| soon.contains(at)), "{shown:?} is not in {soon:?}");
 }

@@ -175,6 +175,24 @@ fn many_at_once() {
     }
 }
 
+/// A clock that was set back makes it no later when a profile is tried again that could not be opened.
+#[test]
+fn a_profile_is_tried_again_in_an_hour_by_any_clock() {
+    let mut world = World::new();
+    let (member, entry) = without_mail(&mut world);
+    world.logoff(member);
+    world.advance(HOUR);
+    let code = Code::E_CORRUPT_STORE;
+    world.store("default").failures.insert("Logon", [code; 4].into());
+    let age = age(&mut world);
+    world.advance(age);
+    assert_eq!(world.state(entry), Queued, "its store cannot be opened");
+    let asked = world.calls.len();
+    world.clock_set -= 10_000;
+    world.advance(HOUR);
+    assert!(world.calls.len() > asked, "its store is opened again");
+}
+
 /// What could not be opened when the time came is tried again; a profile that was deleted is not.
 #[test]
 fn a_profile_that_cannot_be_opened_is_tried_again() {

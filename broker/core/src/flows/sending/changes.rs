@@ -3,7 +3,7 @@
 //! A change is found out from the store first: what is known in memory is only what is due soon. Until the answer is there the
 //! entry does not depart.
 
-use sundown_protocol::reply::Reply;
+use sundown_protocol::reply::{QueueRow, Reply};
 use sundown_protocol::request::{QueueAction, QueueChange, Request};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, SessionId};
 
@@ -512,8 +512,7 @@ impl Broker {
             if !self.may_see(asker, profile, &submission) {
                 return Err(not_in_queue());
             }
-            // What is known here may be newer, and is not durable.
-            let row = short_enough(submission.row(self.store_uid(engine)));
+            let row = short_enough(self.row(engine, &submission, turn.tick.millis()));
             Ok(Reply::Queue { rows: vec![row], next: None })
         });
         self.answer(asker, shown, turn);
@@ -526,8 +525,25 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let asker = listing.asker;
-        let reply = result.map_err(Fault::from).and_then(|page| self.queue_page(listing, page));
+        let reply = result
+            .map_err(Fault::from)
+            .and_then(|page| self.queue_page(listing, page, turn.tick.millis()));
         self.answer(asker, reply, turn);
+    }
+
+    /// A submission as the queue shows it. What is known here may be newer, and is not durable. But the next try is shown as
+    /// it will be: what is stored may be from before the clock was set back.
+    fn row(&self, engine: EngineId, submission: &Submission, now: u64) -> QueueRow {
+        let mut row = submission.row(self.store_uid(engine));
+        let known =
+            self.queues.engines.get(&engine).and_then(|e| e.entries.get(&submission.record));
+        let sooner = match known {
+            Some(entry) => Some(entry.submission.due),
+            None => self.latest_try(engine, submission, now),
+        };
+        let stored = row.next_attempt;
+        row.next_attempt = stored.map(|stored| sooner.map_or(stored, |due| stored.min(due)));
+        row
     }
 
     /// As many of a store's rows as fit a frame, and where to go on.
@@ -535,8 +551,9 @@ impl Broker {
         &self,
         Listing { asker, engine, profile, slot }: &Listing,
         Queue { rows, next }: Queue,
+        now: u64,
     ) -> Result<Reply, Fault> {
-        let uid = self.queues.engines.get(engine).ok_or_else(not_in_queue)?.uid.unwrap_or(0);
+        self.queues.engines.get(engine).ok_or_else(not_in_queue)?;
         let mut page = Vec::new();
         let (mut room, mut last) = (PAGE_BYTES, None);
         let mut next = next;
@@ -544,8 +561,7 @@ impl Broker {
             if !self.may_see(*asker, profile.as_deref(), &submission) {
                 continue;
             }
-            // What is known here may be newer, and is not durable.
-            let row = submission.row(uid);
+            let row = self.row(*engine, &submission, now);
             let size = wire_size(&row);
             if size > room && !page.is_empty() {
                 next = last;

@@ -154,6 +154,17 @@ impl Broker {
         }
     }
 
+    /// No try of a submission comes later than this.
+    pub(crate) fn latest_try(
+        &self,
+        id: EngineId,
+        submission: &Submission,
+        now: u64,
+    ) -> Option<u64> {
+        let session = self.sessions.all.get(&self.sender(id, submission)?)?;
+        Some(latest_try(session, now))
+    }
+
     /// Puts a submission into the schedule, unless nobody here can send it and its time to be given up has not come.
     pub(crate) fn learn(&mut self, id: EngineId, mut submission: Submission, turn: &mut Turn) {
         let now = turn.tick.millis();
@@ -163,11 +174,8 @@ impl Broker {
         }
         let sender = self.sender(id, &submission);
         if let Some(session) = sender.and_then(|s| self.sessions.all.get(&s)) {
-            // No try is further away than the longest wait, unless the clock was set back since that was written.
             if shown != SubmissionState::Unknown {
-                let policy = &session.profile().queue;
-                let longest = policy.retry_max.max(policy.retry_min).as_millis() as u64;
-                submission.due = submission.due.min(now.saturating_add(longest));
+                submission.due = submission.due.min(latest_try(session, now));
             }
         } else {
             match self.unsent(id, &submission, turn) {
@@ -285,4 +293,10 @@ impl Broker {
         self.close_lane(engine.read, turn);
         self.start_waiting(engine.lost, turn);
     }
+}
+
+/// The latest time at which a session tries what it sends. A stored time is further away only if the clock was set back.
+fn latest_try(session: &Session, now: u64) -> u64 {
+    let policy = &session.profile().queue;
+    now.saturating_add(policy.retry_max.max(policy.retry_min).as_millis() as u64)
 }
