@@ -135,6 +135,9 @@ pub(crate) struct SendArguments {
     /// The subject
     #[arg(long)]
     pub(crate) subject: Option<String>,
+    /// A file that goes with the message; may be said several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
     /// Stay until the message is final, at most so many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) wait: Option<u64>,

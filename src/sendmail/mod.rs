@@ -21,9 +21,10 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 use sundown_client::{Error, Message};
+use sundown_mail::address::to_ascii;
 use sundown_mail::name::with_address;
 
-use crate::bounded::{Bounded, largest_message};
+use crate::bounded::{Bounded, Budget, largest_message};
 use crate::cli::{Context, Visit};
 use crate::output;
 use crate::queue;
@@ -89,8 +90,9 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     if invocation.head == Head::Ignored && invocation.recipients.is_empty() {
         return Err(nobody("name them behind the flags, or say -t if the message does"));
     }
-    let largest = || largest_message(&counter::connect(context).ok()?);
-    let read = input::read(&mut Bounded::new(std::io::stdin().lock(), largest), invocation.end);
+    let mut budget = Budget::new(|| largest_message(&counter::connect(context).ok()?));
+    let mut stdin = Bounded::new(std::io::stdin().lock(), &mut budget);
+    let read = input::read(&mut stdin, invocation.end);
     let bytes = read.map_err(|error| {
         let exit = match error.kind() {
             ErrorKind::FileTooLarge => Exit::Data,
@@ -134,7 +136,7 @@ fn signed(message: Message, invocation: &Invocation, counter: &Counter<'_>) -> M
         Some(name) => {
             // Whoever wants no notice still wrote the message.
             let author = if sender.is_empty() { &user } else { sender };
-            message.missing_fields(&[("From", with_address(name, author))])
+            message.missing_fields(&[("From", with_address(name, &to_ascii(author)))])
         }
         None => message,
     };

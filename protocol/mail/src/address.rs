@@ -171,6 +171,27 @@ pub fn domain_to_ascii(domain: &str) -> Option<std::borrow::Cow<'_, str>> {
     Some(mapped).filter(|mapped| is_domain(mapped))
 }
 
+/// An address whose domain is in its ASCII form, without the dot that may end it, as it stands in a field. What is no address, or has
+/// a domain without such a form, stays as it is.
+///
+/// ```
+/// use sundown_mail::address::to_ascii;
+///
+/// assert_eq!(to_ascii("anna@b\u{fc}cher.example."), "anna@xn--bcher-kva.example");
+/// assert_eq!(to_ascii("anna@Example.ORG"), "anna@Example.ORG");
+/// assert_eq!(to_ascii("anna"), "anna");
+/// ```
+#[cfg(feature = "idn")]
+pub fn to_ascii(address: &str) -> std::borrow::Cow<'_, str> {
+    use std::borrow::Cow;
+
+    let Ok((mailbox, domain)) = split(address) else { return Cow::Borrowed(address) };
+    match domain_to_ascii(domain.strip_suffix('.').unwrap_or(domain)) {
+        Some(mapped) if mapped != domain => Cow::Owned(format!("{mailbox}@{mapped}")),
+        Some(_) | None => Cow::Borrowed(address),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -232,8 +232,12 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// As much as most messages lack.
 const USUAL_FRONT: usize = 256;
 
+/// The longest line of a field that is written here, if it has blanks to fold it at. RFC 5322, 2.1.1 asks for 78, RFC 2047 for 76
+/// where a line has encoded words.
+const MAX_LINE: usize = 76;
+
 /// The lines to put in front of a message so that it has these fields: with its line ends, and an empty line if it is a body
-/// only. Nothing, if there are none. A value stays in its line, whatever is in it.
+/// only. Nothing, if there are none. A value stays in its field, whatever is in it: line ends become blanks, and long fields are folded.
 ///
 /// ```
 /// use sundown_mail::head::in_front;
@@ -251,16 +255,39 @@ pub fn in_front<'n, V: AsRef<str>>(
         if front.is_empty() {
             front.reserve(USUAL_FRONT);
         }
+        let begin = front.len();
         front.extend_from_slice(name.as_bytes());
         front.extend_from_slice(b": ");
         let in_line = |b: u8| if matches!(b, b'\r' | b'\n') { b' ' } else { b };
         front.extend(value.as_ref().bytes().map(in_line));
+        if front.len() - begin > MAX_LINE {
+            let line = front.split_off(begin);
+            fold(&line, name.len() + 2, end, &mut front);
+        }
         front.extend_from_slice(end);
     }
     if !front.is_empty() && Start::of(message) == Start::Body {
         front.extend_from_slice(end);
     }
     front
+}
+
+/// Writes a field in lines of at most [`MAX_LINE`] bytes, as far as it has blanks. Each line but the first begins with all
+/// the blanks that stand there, and has something behind them: unfolded it is the same field. The first `name` bytes stay together.
+fn fold(mut field: &[u8], mut name: usize, end: &[u8], output: &mut Vec<u8>) {
+    field = field.trim_ascii_end();
+    while field.len() > MAX_LINE {
+        let text = name + field[name..].iter().take_while(|b| is_blank(**b)).count();
+        let breaks = |at: &usize| is_blank(field[*at]) && !is_blank(field[*at - 1]);
+        let near = (text + 1..=MAX_LINE).rev().find(breaks);
+        let Some(at) = near.or_else(|| (MAX_LINE.max(text) + 1..field.len()).find(breaks)) else {
+            break;
+        };
+        output.extend_from_slice(&field[..at]);
+        output.extend_from_slice(end);
+        (field, name) = (&field[at..], 0);
+    }
+    output.extend_from_slice(field);
 }
 
 /// Fields that a head has and prose has not.
@@ -398,6 +425,45 @@ mod tests {
         assert_eq!(in_front(b"A: 1", [("B", "2")]), b"B: 2\n");
         assert_eq!(in_front(b"text", [("B", "2"), ("C", "3\r\n")]), b"B: 2\nC: 3  \n\n");
         assert_eq!(in_front(b"text", [("B", ""); 0]), b"");
+    }
+
+    /// Folded fields are the same fields: what stands between two lines is the blanks that were there.
+    #[test]
+    fn long_fields_are_folded() {
+        let long = "x".repeat(100);
+        let values = [
+            "word ".repeat(40),
+            format!("{long} {long}  {long} \t "),
+            format!("   {long} a"),
+            " ".repeat(300),
+            format!("a{}b", " ".repeat(300)),
+            format!("a {}", " ".repeat(100)),
+            long.clone(),
+            "ab ".repeat(24),
+        ];
+        for value in values {
+            let front = in_front(b"", [("Subject", &value)]);
+            let text = std::str::from_utf8(&front)
+                .expect("text")
+                .strip_suffix("\n\n")
+                .expect("an empty line");
+            assert!(!text.contains("\n\n"));
+            assert!(
+                text.split('\n')
+                    .skip(1)
+                    .all(|line| line.starts_with([' ', '\t']) && !line.trim().is_empty()),
+                "{text:?}"
+            );
+            let blanks = value.trim().contains(' ');
+            assert!(
+                !blanks || text.split('\n').all(|line| line.trim_start().len() <= 112),
+                "{text:?}"
+            );
+            assert_eq!(text.replace('\n', "").trim_end(), format!("Subject: {value}").trim_end());
+            assert_eq!(Fields::of(&front).count(), 1);
+        }
+        let lines = in_front(b"", [("Subject", "word ".repeat(40))]);
+        assert!(lines.split(|b| *b == b'\n').all(|line| line.len() <= MAX_LINE));
     }
 
     #[test]

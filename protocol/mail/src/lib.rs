@@ -45,6 +45,9 @@
 //! | characters beyond ASCII | in mailbox and domain, but no blank and no control character | RFC 6531 and 6532 |
 //! | a domain | labels of letters, digits, `-` and `_`, no `-` at an end of one; a dot may end it | RFC 5321, 4.1.2; names with `_` exist, and DNS ends a full name with a dot |
 //! | a domain literal | letters, digits, dots, colons and hyphens in brackets, at least one | RFC 5321, 4.1.3 |
+//! | what is written here | ASCII in lines of at most 76 bytes: encoded words in fields, quoted-printable or base64 in bodies, whichever is shorter. Only a mailbox that is not ASCII stays as it is | RFC 5322, 2045, 2047; no server must be asked whether it takes more |
+//! | a text that is no UTF-8 | has the charset `unknown-8bit` | RFC 1428: it is not guessed what was meant |
+//! | the name of an attachment | in UTF-8 by RFC 2231, in pieces where it is long | RFC 2183; RFC 2047 forbids encoded words there |
 //! | an address list | groups, comments, quotes, routes and folds of RFC 5322, 3.4 and 4.4. What is no address is given back as it stands | nothing that was written is left out in silence |
 //!
 //! # Why not a library
@@ -57,6 +60,10 @@
 
 pub mod address;
 pub mod bcc;
+#[cfg(feature = "compose")]
+pub mod compose;
+#[cfg(feature = "compose")]
+pub mod encoding;
 pub mod head;
 pub mod list;
 pub mod name;

@@ -22,13 +22,36 @@ const MAX_SHOWN: usize = 400;
 /// );
 /// ```
 pub fn addresses(list: impl AsRef<[u8]>) -> Vec<String> {
-    let list = list.as_ref();
+    items(list.as_ref()).filter_map(Item::address).map(|bytes| text(&bytes)).collect()
+}
+
+/// An address of a list with the name in front of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// The name, without quotes; empty if there is none.
+    pub name: String,
+    /// The address, or what stands there and is none.
+    pub address: String,
+}
+
+/// The addresses of a list with their names. Names of groups and comments are left out.
+///
+/// ```
+/// let found = sundown_mail::list::mailboxes("\"C, D\" <cd@example.org>, root");
+/// assert_eq!((&*found[0].name, &*found[0].address), ("C, D", "cd@example.org"));
+/// assert_eq!((&*found[1].name, &*found[1].address), ("", "root"));
+/// ```
+pub fn mailboxes(list: impl AsRef<[u8]>) -> Vec<Mailbox> {
+    let named = |item: Item| {
+        let name = item.name();
+        Some(Mailbox { name, address: text(&item.address()?) })
+    };
+    items(list.as_ref()).filter_map(named).collect()
+}
+
+fn items(list: &[u8]) -> impl Iterator<Item = Item> {
     let mut reader = Reader { rest: list.iter().peekable(), group: Group::Outside };
-    let mut found = Vec::new();
-    while let Some(item) = reader.item() {
-        found.extend(item.address().map(|bytes| text(&bytes)));
-    }
-    found
+    std::iter::from_fn(move || reader.item())
 }
 
 /// Bytes that are no text are escaped: the address is refused then, rather than changed.
@@ -206,6 +229,22 @@ impl Item {
         }
     }
 
+    /// What stands in front of the brackets, without quotes.
+    fn name(&self) -> String {
+        if self.broken || self.angle.is_none() {
+            return String::new();
+        }
+        let (mut name, mut escaped) = (Vec::new(), false);
+        for &byte in &self.words {
+            let means_itself = escaped || !matches!(byte, b'"' | b'\\');
+            escaped = !escaped && byte == b'\\';
+            if means_itself {
+                name.push(byte);
+            }
+        }
+        text(name.trim_ascii())
+    }
+
     /// The address; without one there is only a comment, an empty group, or nothing.
     fn address(self) -> Option<Vec<u8>> {
         if self.broken {
@@ -300,6 +339,24 @@ mod tests {
         ];
         for (list, wanted) in cases {
             assert_eq!(addresses(list), *wanted, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_in_front_of_addresses() {
+        let cases: &[(&str, &[(&str, &str)])] = &[
+            (
+                "Änna <a@b>, \"C, \\\"D\\\\\" (x) E <c@d>",
+                &[("Änna", "a@b"), ("C, \"D\\   E", "c@d")],
+            ),
+            ("g: a@b, H <c@d>;", &[("", "a@b"), ("H", "c@d")]),
+            ("\"q\"@x, <e@f>, root, (y) <>", &[("", "\"q\"@x"), ("", "e@f"), ("", "root")]),
+            ("A <a@b> c, \"open <d@e>", &[("", "A <a@b> c"), ("", "\"open <d@e>")]),
+        ];
+        for (list, wanted) in cases {
+            let found = mailboxes(list);
+            let found: Vec<_> = found.iter().map(|m| (&*m.name, &*m.address)).collect();
+            assert_eq!(found, *wanted, "{list:?}");
         }
     }
 
