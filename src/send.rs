@@ -130,7 +130,8 @@ fn compose(bytes: &[u8], attachments: &[Attachment], arguments: &SendArguments) 
     }
     fields.extend(compose::label(&written).into_iter().map(|(name, v)| (name, v.to_owned())));
     // A To of the message stays as it is; the recipients of the options join it in the envelope, each once.
-    let message = Message::parse(Message::new(written).missing_fields(&fields).into_bytes());
+    let message = handover::without_trace(Message::new(written)).missing_fields(&fields);
+    let message = Message::parse(message.into_bytes());
     let message = arguments.to.iter().flat_map(addresses).fold(message, Message::recipient);
     match &arguments.from {
         Some(from) => message.sender(sender(from)),

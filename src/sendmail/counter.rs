@@ -2,6 +2,7 @@
 
 use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message};
+use sundown_mail::address::to_ascii;
 
 use crate::bounded::{UNASKED, largest_message};
 use crate::cli::{Autostart, Context, Visit};
@@ -61,10 +62,20 @@ impl<'a> Counter<'a> {
 
     /// Hands a message over, over another session if somebody has ended this one since. When this returns it is durable.
     pub(crate) fn submit(&mut self, message: Message) -> Result<EntryId, Failure> {
-        let submitted = handover::submit(&mut self.logged_on, &message.keyed(), &self.again);
+        let message = self.completed(message).keyed();
+        let submitted = handover::submit(&mut self.logged_on, &message, &self.again);
         match submitted {
             Ok(submitted) => Ok(submitted.entry),
             Err(error) => Err(Failure::while_submitting(&error)),
+        }
+    }
+
+    /// The message as it is submitted. The broker makes a From of the envelope's sender, and must have one of an author where there is none.
+    fn completed(&self, message: Message) -> Message {
+        let message = handover::without_trace(message);
+        match message.envelope_sender() {
+            Some("") => message.missing_fields(&[("From", to_ascii(&self.user()).into_owned())]),
+            Some(_) | None => message,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The head of a message: its fields.
 //!
-//! A head is the lines in front of the first empty line. A message whose first line is no field has none: it is a body
-//! only, whatever stands further down. Lines in a head that are neither field nor continuation mean nothing and do not end it.
+//! A head is the fields that a message begins with, each with the lines that continue it. It ends at an empty line, or at the first line
+//! that is neither field nor continuation, which belongs to the body. A message whose first line is no field has no head: it is a body
+//! only, whatever stands further down.
 
 /// The most bytes of a field's name and the blanks behind it. RFC 5322 allows no longer line.
 pub const MAX_NAME: usize = 998;
@@ -179,11 +180,11 @@ impl<'a> Field<'a> {
 /// ```
 /// use sundown_mail::head::Fields;
 ///
-/// let message = b"A: 1\nno field\nb: 2\n folded\n\nC: text\n";
+/// let message = b"A: 1\nb: 2\n folded\nno field\nC: text\n";
 /// let mut fields = Fields::of(message);
 /// let raw: Vec<_> = fields.by_ref().map(|field| field.raw()).collect();
 /// assert_eq!(raw, [&b"A: 1\n"[..], b"b: 2\n folded\n"]);
-/// assert_eq!(fields.passed(), b"A: 1\nno field\nb: 2\n folded\n");
+/// assert_eq!(fields.passed(), b"A: 1\nb: 2\n folded\n");
 /// ```
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
@@ -199,7 +200,7 @@ impl<'a> Fields<'a> {
         Self { message: if has_head { message } else { &[] }, at: 0 }
     }
 
-    /// What was looked at so far. Behind the last field that is the head, without the empty line.
+    /// The fields so far. Behind the last one that is the head, without the empty line, if there is one.
     pub fn passed(&self) -> &'a [u8] {
         &self.message[..self.at]
     }
@@ -209,19 +210,37 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        loop {
-            let rest = &self.message[self.at..];
-            let line = Line::of(rest);
-            let mut lines = lines(rest);
-            let first = lines.next().filter(|_| line != Some(Line::Empty))?;
-            let folded = lines.take_while(|line| is_blank(line[0]));
-            let length = first.len() + folded.map(<[u8]>::len).sum::<usize>();
-            self.at += length;
-            if let Some(Line::Field(name)) = line {
-                return Some(Field { name, raw: &rest[..length] });
-            }
-        }
+        let rest = &self.message[self.at..];
+        let Some(Line::Field(name)) = Line::of(rest) else { return None };
+        let mut lines = lines(rest);
+        let first = lines.next()?;
+        let folded = lines.take_while(|line| is_blank(line[0]));
+        let length = first.len() + folded.map(<[u8]>::len).sum::<usize>();
+        self.at += length;
+        Some(Field { name, raw: &rest[..length] })
     }
+}
+
+/// A message without the fields of that name.
+///
+/// ```
+/// use sundown_mail::head::without;
+///
+/// assert_eq!(without(b"To: a\nX: 1,\n 2\nx : 3\n\nX: text", "x"), b"To: a\n\nX: text");
+/// ```
+pub fn without(message: &[u8], name: &str) -> Vec<u8> {
+    let mut fields = Fields::of(message);
+    let mut kept = Vec::with_capacity(message.len());
+    for field in fields.by_ref().filter(|field| !field.is(name)) {
+        kept.extend_from_slice(field.raw());
+    }
+    let behind = &message[fields.passed().len()..];
+    // What begins with text now had a head, and text that looks like a field is none.
+    if kept.is_empty() && Start::of(message) == Start::Field && Start::of(behind) == Start::Body {
+        kept.extend_from_slice(LineEnd::of(message).as_str().as_bytes());
+    }
+    kept.extend_from_slice(behind);
+    kept
 }
 
 /// Lines with their ends; none is empty.
@@ -356,10 +375,11 @@ mod tests {
     fn fields_are_found_up_to_the_empty_line() {
         let cases: &[(&str, &[(&str, &str)])] = &[
             ("A: 1\nB : 2\n\t3\n\nC: 4\n", &[("A", " 1\n"), ("B", " 2\n\t3\n")]),
-            ("A:1\r\nodd line\r\n folded\r\nB:\r\n\r\nC: 4", &[("A", "1\r\n"), ("B", "\r\n")]),
+            ("A:1\r\nB:\r\nodd line\r\n folded\r\nC: 4", &[("A", "1\r\n"), ("B", "\r\n")]),
             ("A: no end", &[("A", " no end")]),
             ("A:\t:b:\0\r\r\n \n\r\r\n\r\nB: 1", &[("A", "\t:b:\0\r\r\n \n")]),
-            ("A: 1\rB: 2\n\rC: 3\nD: 4", &[("A", " 1\rB: 2\n"), ("D", " 4")]),
+            ("A: 1\rB: 2\n\rC: 3\nD: 4", &[("A", " 1\rB: 2\n")]),
+            ("A: 1\n: 2\nD: 4", &[("A", " 1\n")]),
             ("A: 1\nB", &[("A", " 1\n")]),
             ("A: 1\n\r", &[("A", " 1\n")]),
             ("\u{fc}A: 1\n", &[]),

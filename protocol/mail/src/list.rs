@@ -110,7 +110,7 @@ impl Reader<'_> {
                     self.group = Group::Outside;
                     break;
                 }
-                b':' if self.group == Group::Outside && item.angle.is_none() => {
+                b':' if self.group == Group::Outside && item.names_a_group() => {
                     self.group = Group::Inside;
                     item = Item::default();
                 }
@@ -191,6 +191,11 @@ impl Reader<'_> {
 }
 
 impl Item {
+    /// Whether this may be the name of a group. An address may not: it would be left out in silence.
+    fn names_a_group(&self) -> bool {
+        self.angle.is_none() && !has_bare_at(&self.words)
+    }
+
     fn byte(&mut self, byte: u8) {
         self.raw.push(byte);
         self.words.push(byte);
@@ -261,6 +266,17 @@ impl Item {
     }
 }
 
+/// Whether there is an @ outside quotes.
+fn has_bare_at(words: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    words.iter().any(|&byte| {
+        let bare = byte == b'@' && !quoted;
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        bare
+    })
+}
+
 /// A route, `@relay,@relay:`, is out of use and means nothing.
 fn without_route(angle: &[u8]) -> &[u8] {
     let angle = angle.trim_ascii();
@@ -322,6 +338,7 @@ mod tests {
             ("\"a \\\" , b\" <c@d>, e@f", &["c@d", "e@f"]),
             ("g: a@b, C <c@d>; e@f, h:;, i@j", &["a@b", "c@d", "e@f", "i@j"]),
             ("undisclosed-recipients:;", &[]),
+            ("\"a@b\" (c@d): e@f;", &["e@f"]),
             ("a@b; c@d", &["a@b", "c@d"]),
             ("(a \\) b), c@d (\\()", &["c@d"]),
             ("(nobody), a@b (Anna (and, others)), (x)c@d(y)", &["a@b", "c@d"]),
@@ -377,6 +394,10 @@ mod tests {
             ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
             ("<a@b> <c@d>", &["<a@b> <c@d>"]),
             ("g: h: a@b;", &["h: a@b"]),
+            ("a@x.y Bcc: b@x.y", &["a@x.y Bcc: b@x.y"]),
+            ("a@x.y: b@x.y;, c@d", &["a@x.y: b@x.y", "c@d"]),
+            ("A <a@b> Bcc: c@d", &["A <a@b> Bcc: c@d"]),
+            ("a@[::1] Cc: c@d", &["a@[::1] Cc: c@d"]),
             ("a\\,b@c", &["a\\,b@c"]),
             ("a\0b@c", &["a\0b@c"]),
         ];
