@@ -145,6 +145,27 @@ fn senders_are_named_or_made_up() {
     assert_eq!(from(&["-FBo"], "From: cleo@x.org\n\nhi\n").1, "cleo@x.org");
 }
 
+/// Recipients whose domains are the same one are one recipient, as it was written first. A mailbox is another one in another case.
+#[test]
+fn spellings_of_a_recipient_are_one() {
+    let home = Home::new();
+    home.profile(
+        "default",
+        "[[transport]]\nkind = \"maildir\"\naccept = [\"m\u{fc}ller.example\"]\n",
+    );
+    let broker = home.serve();
+    let to = [
+        "a@M\u{dc}LLER.Example",
+        "a@xn--mller-kva.example.",
+        "a@m\u{fc}ller.example",
+        "A@m\u{fc}ller.example",
+    ];
+    home.sendmail(&to, "hi\n").ok();
+    let mail = home.maildir("default");
+    broker.until("the message", || mail.count() == 1);
+    assert_eq!(mail.only().field("Delivered-To"), [to[0], to[3]]);
+}
+
 /// A message by SMTP whose sender is nobody has an author, too.
 #[test]
 fn a_dialogue_without_a_sender_has_an_author() {
