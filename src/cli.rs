@@ -390,6 +390,7 @@ impl Cli {
             Some(SENDMAIL) => None,
             Some("mailq") => Some("-bp"),
             Some("newaliases") => Some("-bi"),
+            Some("runq") => Some("-q"),
             // As most programs call it: nothing of it is ours to read.
             _ if words.get(1).is_some_and(|word| word == SENDMAIL) => {
                 return Self::sendmail(words.split_off(2));
@@ -634,6 +635,7 @@ mod tests {
             (&["sendmail"], Some(&[])),
             (&["mailq", "-v"], Some(&["-bp", "-v"])),
             (&["newaliases"], Some(&["-bi"])),
+            (&["runq", "-v"], Some(&["-q", "-v"])),
         ];
         for (line, wanted) in cases {
             let wanted = wanted.map(|words| words.iter().map(|w| (*w).to_owned()).collect());

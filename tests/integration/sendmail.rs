@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Broker, Home, Lines, Ran, binary, run, signal, wait_for_end};
+use crate::harness::{Broker, Home, Lines, Maildir, Ran, binary, run, signal, wait_for_end};
 
 impl Home {
     /// This command, by a link with another name.
@@ -492,7 +492,7 @@ fn a_dialogue_hands_messages_over() {
     assert!(ran.output.starts_with("421 4.3.2"), "{ran:?}");
 }
 
-/// `mailq` and `-bp` list the queue as `sundown queue` does; `newaliases` and `-q` have nothing to do.
+/// `mailq` and `-bp` list the queue as Postfix does; `newaliases` has nothing to do.
 ///
 /// design §8
 #[test]
@@ -501,26 +501,66 @@ fn the_other_names_do_what_they_always_did() {
     home.profile("default", "[[transport]]\npath = \"blocked\"\n");
     home.write(".local/share/sundown/default/blocked", "");
     let _broker = home.serve();
-    assert_eq!(run(home.called("mailq", &[]), "").ok().output, "the queue is empty");
+    assert_eq!(run(home.called("mailq", &[]), "").ok().output, "Mail queue is empty");
     home.sendmail(&["-L", "nightly report", "anna@localhost"], "Subject: stuck\n\nhi\n").ok();
     for (name, arguments) in [("mailq", &[][..]), ("mailq", &["-v"]), ("sendmail", &["-bp"])] {
         let ran = run(home.called(name, arguments), "").ok();
-        assert!(ran.output.contains("anna@localhost") && ran.output.contains("stuck"), "{ran:?}");
+        let lines: Vec<_> = ran.output.lines().collect();
+        assert!(lines[0].starts_with("----Queue ID-----"), "{ran:?}");
+        assert!(lines.iter().any(|line| line.trim() == "anna@localhost"), "{ran:?}");
+        assert_eq!(lines.last(), Some(&"-- 0 Kbytes in 1 Request."), "{ran:?}");
     }
     let mut listing = home.bare(&["--json", "sendmail", "-bp"]);
     listing.env("SUNDOWN_SOCKET", home.socket());
     let listed = run(listing, "").ok().json();
     assert_eq!(listed[0]["to"], json!(["anna@localhost"]));
-    for (name, arguments) in [
-        ("newaliases", &[][..]),
-        ("sendmail", &["-bi"]),
-        ("sendmail", &["-q"]),
-        ("sendmail", &["-q15m"]),
-    ] {
+    for (name, arguments) in [("newaliases", &[][..]), ("sendmail", &["-bi"])] {
         let ran = run(home.called(name, arguments), "").ok();
         assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
     }
     run(home.called("mailq", &["anna"]), "").exits(64);
+    assert!(home.sendmail(&["-bd", "-q15m"], "").exits(64).errors.contains("`sundown serve`"));
+}
+
+/// `-q` and `runq` have what is deferred tried at once and wait for nothing; with nothing there they are done. A selection is tried,
+/// and nothing else.
+///
+/// design §8
+#[test]
+fn a_queue_run_tries_what_waits() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
+    let blocked = home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let runs: [(&str, &[&str]); 5] = [
+        ("sendmail", &["-q"]),
+        ("sendmail", &["-qf"]),
+        ("sendmail", &["-q30m"]),
+        ("runq", &[]),
+        ("sendmail", &["-qRanna"]),
+    ];
+    for (name, arguments) in runs {
+        let ran = run(home.called(name, arguments), "").ok();
+        assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
+    }
+    let deferred =
+        |count: usize| home.status_until("deferred", |s| s["queue"]["deferred"] == count);
+    for (number, to) in ["anna", "bo", "cleo", "dora"].into_iter().enumerate() {
+        home.sendmail(&["-f", &format!("{to}@from.test"), to], "hi\n").ok();
+        deferred(number + 1);
+    }
+    let rows = home.run(&["queue", "list", "--json"]).ok().json();
+    let dora = rows.as_array().expect("rows").iter().find(|row| row["to"] == json!(["dora"]));
+    let entry = dora.expect("it is listed")["entry"].as_str().expect("an entry").to_uppercase();
+    fs::remove_file(blocked).expect("removed");
+    let mail = Maildir(home.data().join("default/blocked"));
+    let selections = ["-qRBO", "-qScleo@", &format!("-qI{entry}"), "-q!Rno-such"];
+    for (count, selection) in selections.into_iter().enumerate() {
+        let ran = home.sendmail(&["-v", selection], "").ok();
+        assert_eq!(ran.errors, "sendmail: 1 message is tried now", "{selection}");
+        broker.until("the message", || mail.count() == count + 1);
+        deferred(3 - count);
+    }
 }
 
 /// A process for which these files and directories are in the place of others. `None` where the kernel does not let a user
@@ -687,17 +727,22 @@ fn users_without_the_right_are_refused() {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(home.path(directory), open).expect("changed");
     }
-    let mut command = home.called("sendmail", &["anna"]);
-    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).stderr(Stdio::piped());
-    // Where the build is, others may have no way to.
-    let child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return eprintln!("{error}: not tested"),
-    };
-    let ran = child.wait_with_output().expect("it ends");
-    let errors = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(ran.status.code(), Some(77), "{errors}");
-    assert!(errors.starts_with("sendmail: "), "{errors}");
+    // Neither does a queue that is not seen whole look empty.
+    for (name, arguments) in [("sendmail", &["anna"][..]), ("mailq", &[]), ("sendmail", &["-q"])] {
+        let mut command = home.called(name, arguments);
+        command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Where the build is, others may have no way to.
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return eprintln!("{error}: not tested"),
+        };
+        let ran = child.wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(77), "{errors}");
+        assert!(errors.starts_with("sendmail: "), "{errors}");
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "");
+    }
     drop(broker);
 }
 

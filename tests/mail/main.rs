@@ -14,6 +14,7 @@ mod bad;
 mod clients;
 mod large;
 mod load;
+mod monitors;
 mod notices;
 mod postfix;
 mod sink;
