@@ -12,6 +12,7 @@ mod servers;
 
 mod bad;
 mod clients;
+mod composed;
 mod large;
 mod load;
 mod monitors;

@@ -298,8 +298,12 @@ fn fold(mut field: &[u8], mut name: usize, end: &[u8], output: &mut Vec<u8>) {
     while field.len() > MAX_LINE {
         let text = name + field[name..].iter().take_while(|b| is_blank(**b)).count();
         let breaks = |at: &usize| is_blank(field[*at]) && !is_blank(field[*at - 1]);
-        let near = (text + 1..=MAX_LINE).rev().find(breaks);
-        let Some(at) = near.or_else(|| (MAX_LINE.max(text) + 1..field.len()).find(breaks)) else {
+        // Behind a comma is where people would break it, if that leaves no short line.
+        let behind_comma = |at: &usize| breaks(at) && field[*at - 1] == b',';
+        let near = (text + 1..=MAX_LINE).rev();
+        let at = near.clone().find(|at| behind_comma(at) && *at > MAX_LINE / 2);
+        let at = at.or_else(|| near.clone().find(breaks));
+        let Some(at) = at.or_else(|| (MAX_LINE.max(text) + 1..field.len()).find(breaks)) else {
             break;
         };
         output.extend_from_slice(&field[..at]);
@@ -482,8 +486,11 @@ mod tests {
             assert_eq!(text.replace('\n', "").trim_end(), format!("Subject: {value}").trim_end());
             assert_eq!(Fields::of(&front).count(), 1);
         }
-        let lines = in_front(b"", [("Subject", "word ".repeat(40))]);
-        assert!(lines.split(|b| *b == b'\n').all(|line| line.len() <= MAX_LINE));
+        let list = in_front(b"", [("To", "\"Anna Smith\" <anna@example.org>, ".repeat(9))]);
+        let mut lines = list.trim_ascii_end().split(|b| *b == b'\n');
+        assert!(lines.all(|line| line.ends_with(b",")), "{}", list.escape_ascii());
+        let words = in_front(b"", [("Subject", "word ".repeat(40))]);
+        assert!(words.split(|b| *b == b'\n').all(|line| line.len() <= MAX_LINE));
     }
 
     #[test]
