@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use mail_parser::DateTime;
 use sundown_client::{Error, Mapi, QueueRow, RecipientRow, SubmissionState};
 
+use super::counter::Broker;
 use crate::terminal::plain;
 
 /// The width of a line in which a reason ends, as in Postfix.
@@ -24,11 +25,13 @@ pub(super) enum Seen {
     Own,
 }
 
-/// How much this user sees. The broker shows everything to its own user and to root.
-pub(super) fn seen(mapi: &Mapi) -> Result<Seen, Error> {
+/// How much this user sees of the queue of programs like this one. The broker shows everything to its own user and to root.
+pub(super) fn seen(mapi: &Mapi, broker: Broker) -> Result<Seen, Error> {
     let user = rustix::process::geteuid();
-    if user.is_root() {
-        return Ok(Seen::Everything);
+    match broker {
+        Broker::Instead => return Ok(Seen::Own),
+        Broker::Systems | Broker::Own if user.is_root() => return Ok(Seen::Everything),
+        Broker::Systems | Broker::Own => {}
     }
     let process = format!("/proc/{}", mapi.status()?.pid);
     let owner = std::fs::metadata(process).map(|process| process.uid());

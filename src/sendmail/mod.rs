@@ -95,7 +95,7 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     if invocation.head == Head::Ignored && invocation.recipients.is_empty() {
         return Err(nobody("name them behind the flags, or say -t if the message does"));
     }
-    let mut budget = Budget::new(|| largest_message(&counter::connect(context).ok()?));
+    let mut budget = Budget::new(|| largest_message(&counter::connect(context).ok()?.0));
     let mut stdin = Bounded::new(std::io::stdin().lock(), &mut budget);
     let read = input::read(&mut stdin, invocation.end);
     let bytes = read.map_err(|error| {
@@ -165,8 +165,8 @@ fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    let mapi = counter::connect(context).map_err(|e| failed(&e))?;
-    let seen = listing::seen(&mapi).map_err(|e| failed(&e))?;
+    let (mapi, broker) = counter::connect(context).map_err(|e| failed(&e))?;
+    let seen = listing::seen(&mapi, broker).map_err(|e| failed(&e))?;
     let rows = mapi.queue(context.profile.as_deref(), false).map_err(|e| failed(&e))?;
     let text = if context.json {
         format!("{}\n", rows.iter().map(queue::value).collect::<Value>())
@@ -185,7 +185,7 @@ fn list(context: &Context) -> Result<(), Failure> {
 
 /// Has everything deferred tried at once, or what was selected, and does not wait for it.
 fn flush(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
-    let mapi = counter::connect(context).map_err(|e| failed(&e))?;
+    let (mapi, _) = counter::connect(context).map_err(|e| failed(&e))?;
     let profile = context.profile.as_deref();
     let hastened = match &invocation.selection {
         None => mapi.flush_queues(profile).map_err(|e| failed(&e))?,

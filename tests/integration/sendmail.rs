@@ -700,15 +700,22 @@ fn who_is_locked_out_is_told_so() {
     let own_broker = own.serve();
     let _system_broker = system.serve();
     fs::set_permissions(system.socket(), fs::Permissions::from_mode(0o000)).expect("closed");
-    // Root there is let in everywhere, unless it has no capabilities.
-    let Some(mut command) = within(&[(system.path("run"), "/run")], "setpriv") else { return };
-    command.arg("--bounding-set=-all").arg(own.link("sendmail")).arg("bo@localhost");
-    command.env("HOME", own.as_ref()).env("SUNDOWN_NO_AUTOSTART", "1");
-    command.env("XDG_RUNTIME_DIR", own.path("run"));
-    let ran = run(command, "hi\n").ok();
+    let locked_out = |name: &str, arguments: &[&str], input: &str| {
+        // Root there is let in everywhere, unless it has no capabilities.
+        let mut command = within(&[(system.path("run"), "/run")], "setpriv")?;
+        command.arg("--bounding-set=-all").arg(own.link(name)).args(arguments);
+        command.env("HOME", own.as_ref()).env("SUNDOWN_NO_AUTOSTART", "1");
+        command.env("XDG_RUNTIME_DIR", own.path("run"));
+        Some(run(command, input))
+    };
+    let Some(ran) = locked_out("sendmail", &["bo@localhost"], "hi\n") else { return };
+    let ran = ran.ok();
     assert!(ran.errors.contains("/run/sundown/broker.sock is not for this user"), "{ran:?}");
     own_broker.until("the message", || own.maildir("default").count() == 1);
     assert_eq!(system.maildir("default").count(), 0);
+    // That their own queue is empty says nothing of the system's.
+    let ran = locked_out("mailq", &[], "").expect("it could be tried before").exits(77);
+    assert!(ran.output.is_empty() && ran.errors.contains("not for this user"), "{ran:?}");
 }
 
 /// A user who may connect, and whom the profile does not let submit, is told so.
