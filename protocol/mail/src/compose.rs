@@ -3,7 +3,7 @@
 //! The same text, fields and files always make the same message: a repeat of a submit is recognized by that.
 
 use crate::address::to_ascii;
-use crate::encoding::{base64, base64_size, is_plain, quoted_printable, with_line_ends};
+use crate::encoding::{base64, is_plain, quoted_printable, with_line_ends};
 use crate::head::{Fields, LineEnd};
 use crate::list::mailboxes;
 use crate::name::with_address;
@@ -96,8 +96,7 @@ pub fn with_attachments(message: &[u8], attachments: &[Attachment]) -> Vec<u8> {
         Part { fields: lines(&head.content, end), body: head.body.to_vec() }
     };
     let boundary = boundary_for(&first.body);
-    let size: usize = attachments.iter().map(|one| base64_size(one.content.len()) + ROOM).sum();
-    let mut output = Vec::with_capacity(message.len() + size + 2 * ROOM);
+    let mut output = Vec::new();
     output.extend_from_slice(&head.others);
     let kind = format!("Content-Type: multipart/mixed;\n boundary=\"{boundary}\"\n");
     let encoding: &[u8] =
@@ -114,9 +113,6 @@ pub fn with_attachments(message: &[u8], attachments: &[Attachment]) -> Vec<u8> {
 }
 
 const VERSION: &[u8] = b"MIME-Version: 1.0\n";
-
-/// More than the fields of a part take, most often.
-const ROOM: usize = 512;
 
 /// Lines that end with LF, with these ends.
 fn lines(text: &[u8], end: LineEnd) -> Vec<u8> {
@@ -312,6 +308,41 @@ mod tests {
             assert_eq!((from.name(), from.address()), (Some("Änna"), Some("a@b")));
             let read = parsed.body_text(0).unwrap_or_default().replace("\r\n", "\n");
             assert_eq!(read, written.replace("\r\n", "\n"), "{}", message.escape_ascii());
+        }
+    }
+
+    /// How text is labelled, and how the names of files are written.
+    #[test]
+    fn fields_of_parts_are_exact() {
+        let long = "x".repeat(999);
+        let fields =
+            |text: &str| String::from_utf8(Part::text(text.as_bytes(), LineEnd::Lf).fields);
+        let of_long = fields(&long).expect("text");
+        assert!(of_long.starts_with("Content-Type: text/plain; charset=us-ascii\n"), "{of_long}");
+        let of_file = |media_type: &str, content: &[u8]| {
+            let part = Part::file(&file("a", media_type, content), LineEnd::Lf);
+            let fields = String::from_utf8(part.fields).expect("text");
+            fields.lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(of_file("image/png", b"\xff"), "Content-Type: image/png");
+        assert_eq!(of_file("text/csv", b"\xff"), "Content-Type: text/csv; charset=unknown-8bit");
+        assert_eq!(of_file("text/csv", b"x"), "Content-Type: text/csv; charset=utf-8");
+        let (short, longer) = ("x".repeat(40), "x".repeat(54));
+        let cases = [
+            (short.clone(), format!("; filename=\"{short}\"")),
+            (format!("{short}x"), format!(";\n filename*=utf-8''{short}x")),
+            (longer.clone(), format!(";\n filename*=utf-8''{longer}")),
+            (
+                format!("{longer}.-_ b"),
+                format!(";\n filename*0*=utf-8''{longer};\n filename*1*=.-_%20b"),
+            ),
+            (
+                format!("{}\u{fc}b", "x".repeat(49)),
+                format!(";\n filename*0*=utf-8''{};\n filename*1*=%C3%BCb", "x".repeat(49)),
+            ),
+        ];
+        for (name, wanted) in cases {
+            assert_eq!(file_name(&name), wanted);
         }
     }
 

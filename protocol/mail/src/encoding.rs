@@ -60,17 +60,12 @@ pub fn with_line_ends(text: &[u8], end: LineEnd) -> Vec<u8> {
 /// assert_eq!(base64(b"hello", LineEnd::Lf), b"aGVsbG8=\n");
 /// ```
 pub fn base64(bytes: &[u8], end: LineEnd) -> Vec<u8> {
-    let mut output = Vec::with_capacity(base64_size(bytes.len()));
+    let mut output = Vec::with_capacity(bytes.len() / 4 * 6);
     for piece in bytes.chunks(IN_LINE) {
         output.extend_from_slice(STANDARD.encode(piece).as_bytes());
         output.extend_from_slice(end.as_str().as_bytes());
     }
     output
-}
-
-/// How many bytes so many take in base64, at most.
-pub(crate) fn base64_size(bytes: usize) -> usize {
-    bytes.div_ceil(IN_LINE) * (MAX_LINE + 2)
 }
 
 /// A text in quoted-printable. Its line ends stay line ends, and a CR that ends none is a byte like any other.
@@ -158,6 +153,24 @@ mod tests {
                 assert_eq!(decoded("base64", &base64(&wire, end)), wire);
             }
         }
+    }
+
+    #[test]
+    fn lines_are_as_long_as_they_may_be() {
+        let lines = |encoded: Vec<u8>| {
+            let lines: Vec<_> = encoded.split(|b| *b == b'\n').map(<[u8]>::len).collect();
+            lines
+        };
+        assert_eq!(lines(base64(&[0; 58], LineEnd::Lf)), [76, 4, 0]);
+        let quoted = |text: &str| lines(quoted_printable(text.as_bytes(), LineEnd::Lf));
+        assert_eq!(quoted(&"x".repeat(76)), [76]);
+        assert_eq!(quoted(&"x".repeat(77)), [76, 2]);
+        assert_eq!(quoted(&"x".repeat(152)), [76, 76, 2]);
+        // An encoded byte stays in one line.
+        assert_eq!(quoted(&"=".repeat(25)), [75]);
+        assert_eq!(quoted(&format!("{}=", "x".repeat(73))), [76]);
+        assert_eq!(quoted(&format!("{}=", "x".repeat(74))), [75, 3]);
+        assert_eq!(quoted(&format!("{}=x", "x".repeat(73))), [74, 4]);
     }
 
     #[test]

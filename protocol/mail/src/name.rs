@@ -101,6 +101,9 @@ mod tests {
             let field = with_address(&name, "a@b");
             assert!(field.split(' ').all(|word| word.len() <= 75), "{field}");
         }
+        let name = "x".repeat(LONG - 1);
+        assert_eq!(with_address(&name, "a@b"), format!("\"{name}\" <a@b>"));
+        assert!(with_address(&format!("{name}x"), "a@b").starts_with("=?"));
         // As many characters as fit are in one word.
         let field = with_address(&"ü".repeat(IN_WORD / 6), "a@b");
         assert_eq!(field.matches("=?").count(), 1, "{field}");
