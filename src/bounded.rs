@@ -13,18 +13,16 @@ pub(crate) fn largest_message(mapi: &Mapi) -> Option<u64> {
     status.limits.iter().find(|limit| limit.name == "message").map(|limit| limit.most)
 }
 
-/// An input that fails with [`FileTooLarge`](ErrorKind::FileTooLarge) beyond the limit of the broker, who is asked when more has come
-/// than [`UNASKED`].
-pub(crate) struct Bounded<R, A> {
-    input: R,
+/// What may still be read of everything that goes into one message. The broker is asked for its limit when there is more than [`UNASKED`].
+pub(crate) struct Budget<A> {
     limit: u64,
     left: u64,
     ask: Option<A>,
 }
 
-impl<R: BufRead, A: FnOnce() -> Option<u64>> Bounded<R, A> {
-    pub(crate) fn new(input: R, ask: A) -> Self {
-        Self { input, limit: UNASKED, left: UNASKED, ask: Some(ask) }
+impl<A: FnOnce() -> Option<u64>> Budget<A> {
+    pub(crate) fn new(ask: A) -> Self {
+        Self { limit: UNASKED, left: UNASKED, ask: Some(ask) }
     }
 
     /// There is more than may be read so far.
@@ -38,28 +36,40 @@ impl<R: BufRead, A: FnOnce() -> Option<u64>> Bounded<R, A> {
     }
 }
 
+/// An input that fails with [`FileTooLarge`](ErrorKind::FileTooLarge) where the budget ends.
+pub(crate) struct Bounded<'b, R, A> {
+    input: R,
+    budget: &'b mut Budget<A>,
+}
+
+impl<'b, R: BufRead, A: FnOnce() -> Option<u64>> Bounded<'b, R, A> {
+    pub(crate) fn new(input: R, budget: &'b mut Budget<A>) -> Self {
+        Self { input, budget }
+    }
+}
+
 fn too_long(limit: u64) -> io::Error {
     let why = format!("it is longer than {limit} bytes, the broker's limit (limits.message)");
     io::Error::new(ErrorKind::FileTooLarge, why)
 }
 
-impl<R: BufRead, A: FnOnce() -> Option<u64>> BufRead for Bounded<R, A> {
+impl<R: BufRead, A: FnOnce() -> Option<u64>> BufRead for Bounded<'_, R, A> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.left == 0 && !self.input.fill_buf()?.is_empty() {
-            self.ask()?;
+        if self.budget.left == 0 && !self.input.fill_buf()?.is_empty() {
+            self.budget.ask()?;
         }
         let bytes = self.input.fill_buf()?;
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.budget.left).unwrap_or(usize::MAX);
         Ok(&bytes[..bytes.len().min(most)])
     }
 
     fn consume(&mut self, used: usize) {
-        self.left -= used as u64;
+        self.budget.left -= used as u64;
         self.input.consume(used);
     }
 }
 
-impl<R: BufRead, A: FnOnce() -> Option<u64>> Read for Bounded<R, A> {
+impl<R: BufRead, A: FnOnce() -> Option<u64>> Read for Bounded<'_, R, A> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.fill_buf()?.read(into)?;
         self.consume(read);
@@ -74,7 +84,8 @@ mod tests {
     /// How much of an input of this length is read where the broker says this limit.
     fn read(length: u64, limit: Option<u64>) -> (io::Result<()>, u64) {
         let input = io::BufReader::new(io::repeat(b'x').take(length));
-        let mut bounded = Bounded::new(input, || limit);
+        let mut budget = Budget::new(|| limit);
+        let mut bounded = Bounded::new(input, &mut budget);
         let mut read = 0;
         let done = loop {
             match bounded.fill_buf().map(<[u8]>::len) {
@@ -114,8 +125,21 @@ mod tests {
     #[test]
     fn what_is_read_is_the_input() {
         let mut text = String::new();
-        let mut bounded = Bounded::new(&b"a\nb"[..], || None);
+        let mut budget = Budget::new(|| None);
+        let mut bounded = Bounded::new(&b"a\nb"[..], &mut budget);
         bounded.read_to_string(&mut text).expect("text");
         assert_eq!(text, "a\nb");
+    }
+
+    /// Several files share what one message may have.
+    #[test]
+    fn inputs_share_a_budget() {
+        let mut budget = Budget::new(|| None);
+        for (length, fits) in [(UNASKED - 1, true), (1, true), (0, true), (1, false)] {
+            let mut input =
+                Bounded::new(io::BufReader::new(io::repeat(b'x').take(length)), &mut budget);
+            let read = io::copy(&mut input, &mut io::sink());
+            assert_eq!(read.is_ok(), fits, "{length}");
+        }
     }
 }

@@ -135,6 +135,9 @@ pub(crate) struct SendArguments {
     /// The subject
     #[arg(long)]
     pub(crate) subject: Option<String>,
+    /// A file that goes with the message; may be said several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
     /// Stay until the message is final, at most so many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) wait: Option<u64>,
@@ -387,6 +390,7 @@ impl Cli {
             Some(SENDMAIL) => None,
             Some("mailq") => Some("-bp"),
             Some("newaliases") => Some("-bi"),
+            Some("runq") => Some("-q"),
             // As most programs call it: nothing of it is ours to read.
             _ if words.get(1).is_some_and(|word| word == SENDMAIL) => {
                 return Self::sendmail(words.split_off(2));
@@ -631,6 +635,7 @@ mod tests {
             (&["sendmail"], Some(&[])),
             (&["mailq", "-v"], Some(&["-bp", "-v"])),
             (&["newaliases"], Some(&["-bi"])),
+            (&["runq", "-v"], Some(&["-q", "-v"])),
         ];
         for (line, wanted) in cases {
             let wanted = wanted.map(|words| words.iter().map(|w| (*w).to_owned()).collect());

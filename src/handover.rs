@@ -10,6 +10,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A library that is initialized, and a session.
 pub(crate) type LoggedOn = (Mapi, Session);
 
+/// The message without what only the server that delivers it may write (RFC 5321, 4.4).
+pub(crate) fn without_trace(message: Message) -> Message {
+    message.without_fields("Return-Path")
+}
+
 /// Submits a message that has a key; where the session has gone with its broker, over another one.
 pub(crate) fn submit(
     logged_on: &mut LoggedOn,

@@ -1,7 +1,8 @@
-//! `sundown send`: one message from a file or standard input into the queue.
+//! `sundown send`: one message from a file or standard input, with files, into the queue.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,15 +10,19 @@ use serde_json::json;
 use sundown_client::{
     Code, Error, Logoff, Mapi, Message, QueueRow, Session, SubmissionState, Submitted, addresses,
 };
+use sundown_mail::compose::{self, Attachment, address_list};
+use sundown_mail::head::{self, Start};
+use sundown_mail::name;
 
-use crate::bounded::{Bounded, largest_message};
+use crate::bounded::{Bounded, Budget, largest_message};
 use crate::cli::{Autostart, Context, SendArguments, Visit, seconds};
 use crate::handover::{self, may_be_stored};
 use crate::output::{self, NOT_FINAL};
 use crate::progress::{Progress, Step};
 
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
-    let message = compose(read(context, arguments)?, arguments);
+    let (bytes, attachments) = read(context, arguments)?;
+    let message = compose(&bytes, &attachments, arguments);
     let message = match arguments.key {
         Some(key) => message.key(key),
         None => message.keyed(),
@@ -67,41 +72,76 @@ fn unknown(context: &Context, error: &Error, message: &Message) -> ExitCode {
     ExitCode::from(NOT_FINAL)
 }
 
-fn read(context: &Context, arguments: &SendArguments) -> Result<Vec<u8>, Error> {
-    let cannot = |name: &str, error: &io::Error| {
-        let code = match error.kind() {
-            ErrorKind::FileTooLarge => Code::E_TOO_BIG,
-            _ => Code::E_NOT_FOUND,
-        };
-        output::error(code, format!("cannot read {name}: {error}"))
-    };
-    let largest = || largest_message(&context.initialize(Autostart::Yes).ok()?);
-    let all = |input: &mut dyn BufRead| {
+/// The message, and the files that go with it. Together they are no longer than the broker takes.
+fn read(context: &Context, arguments: &SendArguments) -> Result<(Vec<u8>, Vec<Attachment>), Error> {
+    let mut budget = Budget::new(|| largest_message(&context.initialize(Autostart::Yes).ok()?));
+    let mut all = |input: &mut dyn BufRead| {
         let mut bytes = Vec::new();
-        Bounded::new(input, largest).read_to_end(&mut bytes).map(|_| bytes)
+        Bounded::new(input, &mut budget).read_to_end(&mut bytes).map(|_| bytes)
     };
-    if let Some(file) = arguments.file.as_ref().filter(|file| file.as_os_str() != "-") {
-        let read = File::open(file).and_then(|opened| all(&mut BufReader::new(opened)));
-        return read.map_err(|error| cannot(&file.display().to_string(), &error));
+    let mut file = |path: &Path| {
+        let read = File::open(path).and_then(|opened| all(&mut BufReader::new(opened)));
+        read.map_err(|error| cannot_read(&path.display().to_string(), &error))
+    };
+    // A file that cannot be read is noticed before a person has typed the message.
+    let attachments = arguments.attach.iter().map(|path| Ok(attachment(path, file(path)?)));
+    let attachments = attachments.collect::<Result<_, Error>>()?;
+    if let Some(path) = arguments.file.as_ref().filter(|path| path.as_os_str() != "-") {
+        return Ok((file(path)?, attachments));
     }
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         output::complain("reading the message from the terminal; end it with Ctrl-D");
     }
-    all(&mut io::stdin().lock()).map_err(|error| cannot("standard input", &error))
+    let read = all(&mut io::stdin().lock());
+    Ok((read.map_err(|error| cannot_read("standard input", &error))?, attachments))
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> Error {
+    let code = match error.kind() {
+        ErrorKind::FileTooLarge => Code::E_TOO_BIG,
+        _ => Code::E_NOT_FOUND,
+    };
+    output::error(code, format!("cannot read {name}: {error}"))
+}
+
+/// A file as it goes with a message. Its type is that of its name; a message or a multipart may not be encoded, so its type is not told.
+fn attachment(path: &Path, content: Vec<u8>) -> Attachment {
+    let guess = mime_guess::from_path(path).first_raw();
+    let encodable = |kind: &&str| !kind.starts_with("message/") && !kind.starts_with("multipart/");
+    let media_type = guess.filter(encodable).unwrap_or("application/octet-stream").to_owned();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Attachment { name, media_type, content }
 }
 
 /// The message with what the options say, where it does not say it itself.
-fn compose(bytes: Vec<u8>, arguments: &SendArguments) -> Message {
-    let to = (!arguments.to.is_empty()).then(|| arguments.to.join(", "));
-    let said = [("From", &arguments.from), ("To", &to), ("Subject", &arguments.subject)];
-    let fields: Vec<_> = said.iter().filter_map(|(name, v)| Some((*name, (*v).clone()?))).collect();
+fn compose(bytes: &[u8], attachments: &[Attachment], arguments: &SendArguments) -> Message {
+    let to = (!arguments.to.is_empty()).then(|| address_list(&arguments.to.join(", ")));
+    let from = arguments.from.as_deref().map(address_list);
+    let subject = arguments.subject.as_deref().map(name::text);
+    let said = [("From", from), ("To", to), ("Subject", subject)];
+    let mut fields: Vec<_> = said.into_iter().filter_map(|(name, v)| Some((name, v?))).collect();
+    let mut written = match Start::of(bytes) {
+        Start::Field if head::is_in(bytes) => bytes.to_vec(),
+        Start::EmptyLine => compose::text(behind_empty_line(bytes)),
+        Start::Field | Start::Body => compose::text(bytes),
+    };
+    if !attachments.is_empty() {
+        written = compose::with_attachments(&written, attachments);
+    }
+    fields.extend(compose::label(&written).into_iter().map(|(name, v)| (name, v.to_owned())));
     // A To of the message stays as it is; the recipients of the options join it in the envelope, each once.
-    let message = Message::parse(Message::text(bytes).missing_fields(&fields).into_bytes());
+    let message = handover::without_trace(Message::new(written)).missing_fields(&fields);
+    let message = Message::parse(message.into_bytes());
     let message = arguments.to.iter().flat_map(addresses).fold(message, Message::recipient);
     match &arguments.from {
         Some(from) => message.sender(sender(from)),
         None => message,
     }
+}
+
+fn behind_empty_line(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_prefix(b"\r").unwrap_or(bytes);
+    bytes.strip_prefix(b"\n").unwrap_or(bytes)
 }
 
 /// The address of a From; what is not exactly one stays as it is, for the broker to refuse.

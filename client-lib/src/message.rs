@@ -112,6 +112,22 @@ impl Message {
         self
     }
 
+    /// Takes all fields of that name out.
+    ///
+    /// ```
+    /// use sundown_client::Message;
+    ///
+    /// let message = Message::new("Return-Path: <a@b>\nTo: c\n\nReturn-Path: text\n");
+    /// assert_eq!(message.without_fields("return-path").bytes(), b"To: c\n\nReturn-Path: text\n");
+    /// ```
+    #[must_use]
+    pub fn without_fields(mut self, name: &str) -> Self {
+        if self.has_field(name) {
+            self.bytes = head::without(&self.bytes, name);
+        }
+        self
+    }
+
     /// Whether the message has a field of that name.
     pub fn has_field(&self, name: &str) -> bool {
         Fields::of(&self.bytes).any(|field| field.is(name))
@@ -141,6 +157,11 @@ impl Message {
     pub fn key(mut self, key: SubmitKey) -> Self {
         self.key = Some(key);
         self
+    }
+
+    /// The envelope's sender: empty, where nobody is told if the message fails; `None`, where it is the profile's identity.
+    pub fn envelope_sender(&self) -> Option<&str> {
+        self.from.as_deref()
     }
 
     /// The envelope's recipients.
@@ -243,10 +264,15 @@ mod tests {
         let lines = "Bcc: a@b\n".repeat(10_000);
         assert_eq!(Message::parse(lines).recipients().len(), 10_000);
         let long = "x".repeat(1 << 20);
-        let message = Message::parse(format!("Subject: {long}\n{long}\nTo: a@b\n"));
+        let message = Message::parse(format!("Subject: {long}\nTo: a@b\n{long}\nTo: c@d\n"));
         assert_eq!(message.recipients(), ["a@b"]);
-        let message = Message::parse(b"Subject: \xff\0\xfe\n\xff\xff: x\n\0\nTo: a@b\r\n\r\n\xff");
+        let message = Message::parse(b"Subject: \xff\0\xfe\nX: \xff\n \0\nTo: a@b\r\n\r\n\xff");
         assert_eq!(message.recipients(), ["a@b"]);
+        // What is no field ends the head, and what stands behind it is text.
+        for odd in ["\u{ff}\u{ff}: x", "\0", "no field", ": x", "\rTo: e@f"] {
+            let message = Message::parse(format!("To: a@b\n{odd}\nBcc: c@d\n\n"));
+            assert_eq!(message.recipients(), ["a@b"], "{odd:?}");
+        }
         assert_eq!(Message::parse("no head\nTo: a@b\n\n").recipients(), [""; 0]);
     }
 

@@ -1,5 +1,6 @@
 //! Sessions: logging on, registering, submitting, logging off.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -803,6 +804,7 @@ impl SessionState {
         message: &Message,
         when: Durability,
     ) -> Result<Submitted, Error> {
+        let message = &*self.with_author(message);
         let key = message.key.unwrap_or_else(new_key);
         if when == Durability::Durable {
             return self.submit_as((message, store, key), when);
@@ -822,6 +824,16 @@ impl SessionState {
         }
         drop(inner);
         submitted
+    }
+
+    /// The broker makes a missing From of the envelope's sender. Where that is empty, the author is the profile's identity.
+    fn with_author<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
+        let nobody = message.envelope_sender() == Some("");
+        if !nobody || message.has_field("From") {
+            return Cow::Borrowed(message);
+        }
+        let author = lock(&self.inner).facts.identity.clone();
+        Cow::Owned(message.clone().missing_fields(&[("From", author)]))
     }
 
     fn submit_as(

@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, mapi: &Mapi, wait: Option<u64>) -> Result<E
     Ok(status(&rows))
 }
 
-fn hastened(found: u64) -> String {
+pub(crate) fn hastened(found: u64) -> String {
     match found {
         0 => "nothing waited for its time\n".into(),
         1 => "1 message is tried now\n".into(),

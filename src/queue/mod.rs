@@ -2,6 +2,8 @@
 
 mod flush;
 
+pub(crate) use flush::hastened;
+
 use std::process::ExitCode;
 
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 
-use sundown_client::{Report, addresses};
+use sundown_client::{QueueRow, Report, addresses};
 
 use super::report;
 
@@ -27,6 +27,61 @@ pub(crate) struct Invocation {
     /// What the sender wants to be told.
     pub(crate) report: Report,
     pub(crate) verbosity: Verbosity,
+    /// What of the queue is to be tried; `None` for everything.
+    pub(crate) selection: Option<Selection>,
+}
+
+/// Messages of the queue that have a text somewhere, in any case (`-qI`, `-qR`, `-qS`), or have it not (`-q!I`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Selection {
+    place: Place,
+    wanted: Wanted,
+    text: String,
+}
+
+/// Where a selection looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Entry,
+    Recipients,
+    Sender,
+}
+
+/// Whether the text is to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    There,
+    Missing,
+}
+
+impl Selection {
+    /// `IABC`, `!Rexample.org`.
+    fn parse(value: &str) -> Option<Self> {
+        let (wanted, value) = match value.strip_prefix('!') {
+            Some(value) => (Wanted::Missing, value),
+            None => (Wanted::There, value),
+        };
+        let mut letters = value.chars();
+        let place = match letters.next()? {
+            'I' => Place::Entry,
+            'R' => Place::Recipients,
+            'S' => Place::Sender,
+            _ => return None,
+        };
+        let text = letters.as_str().to_lowercase();
+        (!text.is_empty()).then_some(Self { place, wanted, text })
+    }
+
+    /// Whether it takes this message.
+    pub(crate) fn takes(&self, row: &QueueRow) -> bool {
+        let has = |text: &str| text.to_lowercase().contains(&self.text);
+        let found = match self.place {
+            Place::Entry => has(&row.entry.to_string()),
+            Place::Recipients => row.recipients.iter().any(|r| has(&r.address)),
+            Place::Sender => has(&row.from),
+        };
+        found == (self.wanted == Wanted::There)
+    }
 }
 
 /// What to do.
@@ -40,7 +95,7 @@ pub(crate) enum Mode {
     Aliases,
     /// Speak SMTP on standard input and output (`-bs`).
     Smtp,
-    /// Send what waits (`-q`). The broker does so anyway.
+    /// Try what is deferred at once (`-q`, `runq`).
     Flush,
 }
 
@@ -94,9 +149,10 @@ impl fmt::Display for Usage {
             Self::Value { flag, value, known } => {
                 write!(f, "-{flag} takes {known}, and not {value:?}")
             }
-            Self::Mode(mode) if mode.starts_with(['d', 'D']) => {
-                write!(f, "-b{mode} is not there; `sundown serve` runs a broker")
-            }
+            Self::Mode(mode) if mode.starts_with(['d', 'D']) => write!(
+                f,
+                "-b{mode} is for a server that takes mail from the network, which sundown is not; `sundown serve` runs the broker"
+            ),
             Self::Mode(mode) => write!(f, "-b{mode} is not there; -bm, -bp, -bi and -bs are"),
             Self::NoMessage(mode) => {
                 write!(f, "{} takes neither recipients nor -t", mode.flag())
@@ -184,6 +240,7 @@ impl Default for Invocation {
             label: None,
             report: Report::default(),
             verbosity: Verbosity::Quiet,
+            selection: None,
         }
     }
 }
@@ -251,14 +308,32 @@ impl Parser {
         let for_message = !invocation.recipients.is_empty() || invocation.head == Head::Counts;
         let delivers = invocation.mode == Mode::Deliver;
         // With an interval, `-q30m`, it is for a daemon, and says nothing about a message that is there too.
-        let flushes = self.queue_value.is_some_and(|value| value.is_empty() || !for_message);
-        if flushes && delivers {
+        let flushes = self.queue_value.filter(|value| value.is_empty() || !for_message);
+        if let Some(value) = flushes.filter(|_| delivers) {
             invocation.mode = Mode::Flush;
+            invocation.selection = selection(value)?;
         }
         if invocation.mode != Mode::Deliver && for_message {
             return Err(Usage::NoMessage(invocation.mode));
         }
         Ok(invocation)
+    }
+}
+
+/// What `-q` selects with this value; `None` if everything: an interval is for a daemon, which there is anyway.
+fn selection(value: String) -> Result<Option<Selection>, Usage> {
+    let is_interval =
+        |value: &str| value.chars().all(|c| c.is_ascii_digit() || "smhdw".contains(c));
+    if value == "f" || is_interval(value.strip_prefix('p').unwrap_or(&value)) {
+        return Ok(None);
+    }
+    match Selection::parse(&value) {
+        Some(selection) => Ok(Some(selection)),
+        None => Err(Usage::Value {
+            flag: 'q',
+            value,
+            known: "nothing, f, an interval, or I, R or S and a text to look for",
+        }),
     }
 }
 
@@ -295,6 +370,8 @@ mod tests {
         if invocation.verbosity == Verbosity::Verbose {
             words.push("verbose".into());
         }
+        let selected = invocation.selection;
+        words.extend(selected.map(|s| format!("{:?}={:?}:{}", s.place, s.wanted, s.text)));
         words.extend(invocation.sender.map(|s| format!("from=<{s}>")));
         words.extend(invocation.full_name.map(|n| format!("name={n}")));
         words.extend(invocation.label.map(|l| format!("label={l}")));
@@ -343,7 +420,13 @@ mod tests {
             (&["-bp", "-bm", "anna"], "anna"),
             (&["-q"], "Flush"),
             (&["-q30m"], "Flush"),
-            (&["-qIABC"], "Flush"),
+            (&["-qp30m"], "Flush"),
+            (&["-qf"], "Flush"),
+            (&["-q1h30m", "-v"], "Flush verbose"),
+            (&["-qIABC"], "Flush Entry=There:abc"),
+            (&["-q!RX.org"], "Flush Recipients=Missing:x.org"),
+            (&["-qSanna"], "Flush Sender=There:anna"),
+            (&["-qf", "anna"], "anna"),
             (&["-q30m", "anna"], "anna"),
             (&["-q", "-bp"], "List"),
             (&["-V", "id", "-Vid", "-h", "3", "-h3", "anna"], "anna"),
@@ -375,7 +458,18 @@ mod tests {
                 "-N takes never, or some of failure,delay,success, and not \"sometimes\"",
             ),
             (&["-Rnone"], "-R takes full or hdrs, and not \"none\""),
-            (&["-bd"], "-bd is not there; `sundown serve` runs a broker"),
+            (
+                &["-bd", "-q15m"],
+                "-bd is for a server that takes mail from the network, which sundown is not; `sundown serve` runs the broker",
+            ),
+            (
+                &["-qI"],
+                "-q takes nothing, f, an interval, or I, R or S and a text to look for, and not \"I\"",
+            ),
+            (
+                &["-qGx"],
+                "-q takes nothing, f, an interval, or I, R or S and a text to look for, and not \"Gx\"",
+            ),
             (&["-bv", "anna"], "-bv is not there; -bm, -bp, -bi and -bs are"),
             (&["-bt"], "-bt is not there; -bm, -bp, -bi and -bs are"),
             (&["-bp", "anna"], "-bp takes neither recipients nor -t"),

@@ -1,7 +1,10 @@
 //! Where mail is handed over: the broker that takes it, and one session with it.
 
+use std::io::ErrorKind;
+
 use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message};
+use sundown_mail::address::to_ascii;
 
 use crate::bounded::{UNASKED, largest_message};
 use crate::cli::{Autostart, Context, Visit};
@@ -27,6 +30,8 @@ pub(crate) enum Broker {
     Systems,
     /// The user's own, or one whose socket was asked for.
     Own,
+    /// The user's own, because the system's is not for this user.
+    Instead,
 }
 
 impl<'a> Counter<'a> {
@@ -49,7 +54,7 @@ impl<'a> Counter<'a> {
     pub(crate) fn user(&self) -> String {
         let identity = self.logged_on.1.identity();
         let user = match self.broker {
-            Broker::Own => None,
+            Broker::Own | Broker::Instead => None,
             Broker::Systems => Environment::of_this_process().user_name(),
         };
         match (user, identity.rsplit_once('@')) {
@@ -61,10 +66,20 @@ impl<'a> Counter<'a> {
 
     /// Hands a message over, over another session if somebody has ended this one since. When this returns it is durable.
     pub(crate) fn submit(&mut self, message: Message) -> Result<EntryId, Failure> {
-        let submitted = handover::submit(&mut self.logged_on, &message.keyed(), &self.again);
+        let message = self.completed(message).keyed();
+        let submitted = handover::submit(&mut self.logged_on, &message, &self.again);
         match submitted {
             Ok(submitted) => Ok(submitted.entry),
             Err(error) => Err(Failure::while_submitting(&error)),
+        }
+    }
+
+    /// The message as it is submitted. The broker makes a From of the envelope's sender, and must have one of an author where there is none.
+    fn completed(&self, message: Message) -> Message {
+        let message = handover::without_trace(message);
+        match message.envelope_sender() {
+            Some("") => message.missing_fields(&[("From", to_ascii(&self.user()).into_owned())]),
+            Some(_) | None => message,
         }
     }
 
@@ -80,10 +95,10 @@ impl<'a> Counter<'a> {
 }
 
 /// The library with the broker that takes mail.
-pub(crate) fn connect(context: &Context) -> Result<Mapi, Error> {
+pub(crate) fn connect(context: &Context) -> Result<(Mapi, Broker), Error> {
     let connect =
         |program: &_, paths: &_, start| context.connect(program, paths, start, Visit::Brief);
-    reach(context, None, connect).map(|(mapi, _)| mapi)
+    reach(context, None, connect)
 }
 
 /// Reaches the broker that takes mail: the one whose socket was asked for; else the system's, if there is one for this
@@ -95,38 +110,41 @@ fn reach<T>(
 ) -> Result<(T, Broker), Error> {
     let program = label.map(program).filter(|label| !label.is_empty());
     let program = program.as_deref().unwrap_or(PROGRAM);
+    let mut broker = Broker::Own;
     if let Some(system) = context.paths.host_socket.as_deref().filter(|path| path.exists()) {
         let paths = Paths { socket: system.to_owned(), host_socket: None, ..context.paths.clone() };
         match try_at(program, &paths, Autostart::No) {
             Ok(reached) => return Ok((reached, Broker::Systems)),
-            Err(error) if nobody_is_there(&error) => warn_if_locked_out(&error, system),
+            Err(error) if kind(&error) == Some(ErrorKind::PermissionDenied) => {
+                broker = Broker::Instead;
+                warn_of_lock_out(system);
+            }
+            Err(error) if nobody_is_there(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok((try_at(program, context.own()?, Autostart::Yes)?, Broker::Own))
+    Ok((try_at(program, context.own()?, Autostart::Yes)?, broker))
 }
 
-/// Whether no broker listens there, or none that this user may talk to. One that is there and does not answer is not
-/// passed over: mail would go another way than it always does.
+/// Whether no broker listens there. One that is there and does not answer is not passed over: mail would go another way than it
+/// always does.
 fn nobody_is_there(error: &Error) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound, PermissionDenied};
-    matches!(kind(error), Some(ConnectionRefused | NotADirectory | NotFound | PermissionDenied))
+    use ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(kind(error), Some(ConnectionRefused | NotADirectory | NotFound))
 }
 
 /// What the system said.
-fn kind(error: &Error) -> Option<std::io::ErrorKind> {
+fn kind(error: &Error) -> Option<ErrorKind> {
     let source = std::error::Error::source(error);
     source.and_then(|e| e.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
 }
 
 /// Mail that goes another way than the system's because this user may not use that is worth a word.
-fn warn_if_locked_out(error: &Error, system: &std::path::Path) {
-    if kind(error) == Some(std::io::ErrorKind::PermissionDenied) {
-        super::say(&format!(
-            "the system's broker at {} is not for this user; the user's own takes the message",
-            system.display()
-        ));
-    }
+fn warn_of_lock_out(system: &std::path::Path) {
+    super::say(&format!(
+        "the system's broker at {} is not for this user; the user's own is used",
+        system.display()
+    ));
 }
 
 /// A label as the broker takes it for the name of a program.

@@ -1,9 +1,10 @@
-//! `sundown sendmail`, also as `sendmail`, `mailq` and `newaliases`: mail is handed over as programs have always done it.
+//! `sundown sendmail`, also as `sendmail`, `mailq`, `runq` and `newaliases`: mail is handed over as programs have always done it.
 //!
 //! ```text
 //! arguments  what was asked for            report   -N and -R
 //! input      the message                   smtp     -bs: the same by SMTP
 //! counter    which broker, and a session   status   what it ends with
+//! listing    -bp: the queue as Postfix prints it
 //! ```
 //!
 //! The whole message is read before any of it is handed over, so whoever is interrupted has stored nothing.
@@ -11,6 +12,7 @@
 mod arguments;
 mod counter;
 mod input;
+mod listing;
 mod report;
 mod smtp;
 mod status;
@@ -20,20 +22,22 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use serde_json::Value;
-use sundown_client::{Error, Message};
+use sundown_client::{Error, Message, QueueRow, SubmissionState};
+use sundown_mail::address::to_ascii;
 use sundown_mail::name::with_address;
 
-use crate::bounded::{Bounded, largest_message};
+use crate::bounded::{Bounded, Budget, largest_message};
 use crate::cli::{Context, Visit};
 use crate::output;
 use crate::queue;
 
 use arguments::{Head, Invocation, Mode, Verbosity};
 use counter::Counter;
+use listing::Seen;
 use status::{Exit, Failure};
 
 const HELP: &str = "\
-Usage: sundown sendmail [FLAGS] [RECIPIENT]…      also as sendmail, mailq (-bp), newaliases (-bi)
+Usage: sundown sendmail [FLAGS] [RECIPIENT]…      also as sendmail, mailq (-bp), runq (-q), newaliases (-bi)
 
 Takes a message from standard input. Status 0 means that it is on the disk.
 
@@ -45,6 +49,7 @@ Takes a message from standard input. Status 0 means that it is on the disk.
   -R WHAT        full or hdrs: what comes back with a notice
   -v             say what was done
   -bp  -bs  -bi  list the queue; speak SMTP; nothing
+  -q             try what waits now; -qI, -qR, -qS and a text: what has it in its ID, recipients, sender
   -L LABEL       the program's name in status and log
 
 All flags and exit statuses: docs/command.md
@@ -81,7 +86,8 @@ fn carry_out(context: &Context, invocation: &Invocation) -> Result<(), Failure> 
         Mode::Deliver => deliver(context, invocation),
         Mode::List => list(context),
         Mode::Smtp => serve(context, invocation),
-        Mode::Aliases | Mode::Flush => Ok(()),
+        Mode::Flush => flush(context, invocation),
+        Mode::Aliases => Ok(()),
     }
 }
 
@@ -89,8 +95,9 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     if invocation.head == Head::Ignored && invocation.recipients.is_empty() {
         return Err(nobody("name them behind the flags, or say -t if the message does"));
     }
-    let largest = || largest_message(&counter::connect(context).ok()?);
-    let read = input::read(&mut Bounded::new(std::io::stdin().lock(), largest), invocation.end);
+    let mut budget = Budget::new(|| largest_message(&counter::connect(context).ok()?.0));
+    let mut stdin = Bounded::new(std::io::stdin().lock(), &mut budget);
+    let read = input::read(&mut stdin, invocation.end);
     let bytes = read.map_err(|error| {
         let exit = match error.kind() {
             ErrorKind::FileTooLarge => Exit::Data,
@@ -134,7 +141,7 @@ fn signed(message: Message, invocation: &Invocation, counter: &Counter<'_>) -> M
         Some(name) => {
             // Whoever wants no notice still wrote the message.
             let author = if sender.is_empty() { &user } else { sender };
-            message.missing_fields(&[("From", with_address(name, author))])
+            message.missing_fields(&[("From", with_address(name, &to_ascii(author)))])
         }
         None => message,
     };
@@ -158,15 +165,45 @@ fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    let failed =
-        |error: &Error| Failure::new(status::meaning(error.code()).exit, error.to_string());
-    let mapi = counter::connect(context).map_err(|e| failed(&e))?;
+    let (mapi, broker) = counter::connect(context).map_err(|e| failed(&e))?;
+    let seen = listing::seen(&mapi, broker).map_err(|e| failed(&e))?;
     let rows = mapi.queue(context.profile.as_deref(), false).map_err(|e| failed(&e))?;
     let text = if context.json {
         format!("{}\n", rows.iter().map(queue::value).collect::<Value>())
     } else {
-        queue::list(&rows)
+        listing::postfix(&rows, seen)
     };
     output::print_bytes(text.as_bytes()).map_err(|e| failed(&e))?;
+    match seen {
+        Seen::Everything => Ok(()),
+        Seen::Own => Err(Failure::new(
+            Exit::Permission,
+            "only the broker's user and root see the whole queue; this is what this user may see of it",
+        )),
+    }
+}
+
+/// Has everything deferred tried at once, or what was selected, and does not wait for it.
+fn flush(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
+    let (mapi, _) = counter::connect(context).map_err(|e| failed(&e))?;
+    let profile = context.profile.as_deref();
+    let hastened = match &invocation.selection {
+        None => mapi.flush_queues(profile).map_err(|e| failed(&e))?,
+        Some(selection) => {
+            let rows = mapi.queue(profile, false).map_err(|e| failed(&e))?;
+            let deferred = rows.iter().filter(|row| row.state == SubmissionState::Deferred);
+            let selected = deferred.filter(|row| selection.takes(row));
+            // One that has gone meanwhile needs no try.
+            let tried = |row: &&QueueRow| mapi.retry(Some(&row.profile), row.entry).is_ok();
+            selected.filter(tried).count() as u64
+        }
+    };
+    if invocation.verbosity == Verbosity::Verbose {
+        say(queue::hastened(hastened).trim_end());
+    }
     Ok(())
+}
+
+fn failed(error: &Error) -> Failure {
+    Failure::new(status::meaning(error.code()).exit, error.to_string())
 }

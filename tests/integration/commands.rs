@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use mail_parser::{MessageParser, MimeHeaders};
 use serde_json::{Value, json};
 
 use crate::harness::{Home, Output, Terminal, keys, run};
@@ -69,6 +70,88 @@ fn send_keeps_the_fields_of_the_message() {
         assert_eq!(delivered.field("X-Test"), ["here"]);
         assert!(delivered.field("Bcc").is_empty(), "{delivered:?}");
     }
+}
+
+/// What `send` writes itself is read by a parser that knows nothing of Sundown as it was meant, and is ASCII in short lines.
+///
+/// design §8
+#[test]
+fn send_composes_mail_that_others_read() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let every: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let name = "Prüfung \"für alle\", mit einem Namen, der in keine Zeile passt.pdf";
+    let (first, second) = (home.write(name, &every), home.write("notes.txt", "ä\n"));
+    let long = "ein Betreff, der länger ist als eine Zeile ".repeat(5);
+    let options =
+        ["--to", "Änna Ü <anna@localhost>, bo@localhost", "--from", "Jürgen <me@localhost>"];
+    let attach =
+        ["--attach", first.to_str().expect("text"), "--attach", second.to_str().expect("text")];
+    let rest = ["--subject", &long, "--wait=60", "--json"];
+    let text = "Die Prüfung ist rot\n.\nFrom here\n";
+    let sent = home.run_with(&[&["send"], &options[..], &attach, &rest].concat(), text).ok().json();
+    assert_eq!(sent["state"], "sent");
+    let message = home.maildir("default").only().text;
+    assert!(message.is_ascii() && message.lines().all(|line| line.len() <= 78), "{message}");
+    let parsed = MessageParser::new().parse(&message).expect("mail");
+    assert_eq!(parsed.subject().map(str::trim_end), Some(long.trim_end()));
+    let named = |list: Option<&mail_parser::Address<'_>>| {
+        let all = list.into_iter().flat_map(|list| list.iter());
+        let all = all.map(|one| (one.name().map(str::to_owned), one.address().map(str::to_owned)));
+        all.collect::<Vec<_>>()
+    };
+    let one =
+        |name: Option<&str>, address: &str| (name.map(str::to_owned), Some(address.to_owned()));
+    assert_eq!(
+        named(parsed.to()),
+        [one(Some("Änna Ü"), "anna@localhost"), one(None, "bo@localhost")]
+    );
+    assert_eq!(named(parsed.from()), [one(Some("Jürgen"), "me@localhost")]);
+    assert!(parsed.date().is_some() && parsed.message_id().is_some());
+    assert_eq!(parsed.body_text(0).as_deref().map(str::trim_end), Some(text.trim_end()));
+    let found: Vec<_> =
+        parsed.attachments().map(|one| (one.attachment_name(), one.contents())).collect();
+    assert_eq!(found, [(Some(name), &every[..]), (Some("notes.txt"), "ä\n".as_bytes())]);
+    let kinds = parsed.attachments().filter_map(|one| one.content_type());
+    let kinds: Vec<_> = kinds.map(|kind| (kind.subtype(), kind.attribute("charset"))).collect();
+    assert_eq!(kinds, [(Some("pdf"), None), (Some("plain"), Some("utf-8"))]);
+}
+
+/// The same input with the same key is the same message, with its files, and is stored once.
+#[test]
+fn a_repeat_with_files_is_the_same_message() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let file = home.write("a.bin", [0_u8, 1]);
+    let key = "0123456789abcdef0123456789abcdef";
+    let attach = ["--attach", file.to_str().expect("text"), "--key", key];
+    let send = || {
+        let all = [&["send", "--to", "anna@localhost", "--json"], &attach[..]].concat();
+        home.run_with(&all, "--=_sundown_00000000\n").ok().json()
+    };
+    assert_eq!(send()["entry"], send()["entry"]);
+}
+
+/// A file that cannot be read, or makes the message too large, is named; nothing is sent.
+#[test]
+fn files_that_cannot_go_are_named() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let folder = home.path("a folder");
+    std::fs::create_dir(&folder).expect("made");
+    let missing = home.path("missing.pdf");
+    for (path, code) in [
+        (missing.to_str(), "MAPI_E_NOT_FOUND"),
+        (folder.to_str(), "MAPI_E_NOT_FOUND"),
+        (Some("/dev/zero"), "MAPI_E_TOO_BIG"),
+    ] {
+        let path = path.expect("text");
+        let options = ["send", "--to", "anna@localhost", "--attach", path, "--json"];
+        let error = &home.run_with(&options, "hi\n").exits(1).json()["error"];
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(path)), "{error}");
+    }
+    assert_eq!(home.run(&["queue", "list", "--all", "--json"]).ok().json(), serde_json::json!([]));
 }
 
 /// `send --wait` stays until the message is final; when it is not in time it exits with 75 and says how far it is.

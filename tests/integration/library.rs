@@ -51,6 +51,24 @@ fn members(home: &Home) -> usize {
     sessions.iter().map(|s| s["members"].as_array().map_or(0, Vec::len)).sum()
 }
 
+/// A message that nobody is told about has an author all the same, durable or not.
+#[test]
+fn a_message_from_nobody_has_an_author() {
+    let home = Home::new();
+    let broker = home.serve();
+    let mapi = initialize(&home);
+    let session = log_on(&mapi, Logon::shared());
+    let message = message("from nobody").sender("");
+    session.submit(&message).expect("it is taken");
+    session.submit_deferred(&message).expect("it is taken");
+    let mail = home.maildir("default");
+    broker.until("the messages", || mail.count() == 2);
+    for message in mail.messages() {
+        assert_eq!(message.field("Return-Path"), ["<>"]);
+        assert_eq!(message.field("From"), [session.identity()]);
+    }
+}
+
 /// What takes connections and says nothing is waited for as long as the program wants, and named.
 ///
 /// design §5

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Broker, Home, Lines, Ran, binary, run, signal, wait_for_end};
+use crate::harness::{Broker, Home, Lines, Maildir, Ran, binary, run, signal, wait_for_end};
 
 impl Home {
     /// This command, by a link with another name.
@@ -129,10 +129,13 @@ fn senders_are_named_or_made_up() {
     };
     let pair = |path: &str, from: &str| (path.to_owned(), from.to_owned());
     assert_eq!(from(&["-fbo@x.org"], "hi\n"), pair("<bo@x.org>", "bo@x.org"));
-    assert_eq!(from(&["-f", ""], "hi\n").0, "<>");
     assert_eq!(from(&["-f", "<>"], "From: me\n\nhi\n"), pair("<>", "me"));
     let (path, own) = from(&[], "Subject: s\n\nhi\n");
     assert_eq!(path, format!("<{own}>"));
+    for nobody in ["", "<>"] {
+        assert_eq!(from(&["-f", nobody], "hi\n"), pair("<>", &own));
+        assert_eq!(from(&["-f", nobody], "Subject: s\n\nhi\n"), pair("<>", &own));
+    }
     // A From is what people see, and not who is written to when a message fails.
     assert_eq!(from(&[], "From: Cleo <cleo@x.org>\n\nhi\n"), (path, "Cleo <cleo@x.org>".into()));
     let named = from(&["-F", "Bo \"B\" Ü", "-f", "bo@x.org"], "hi\n");
@@ -140,6 +143,78 @@ fn senders_are_named_or_made_up() {
     let named = from(&["-FBo", "-f", ""], "hi\n");
     assert_eq!(named, pair("<>", &format!("\"Bo\" <{own}>")));
     assert_eq!(from(&["-FBo"], "From: cleo@x.org\n\nhi\n").1, "cleo@x.org");
+}
+
+/// Recipients whose domains are the same one are one recipient, as it was written first. A mailbox is another one in another case.
+#[test]
+fn spellings_of_a_recipient_are_one() {
+    let home = Home::new();
+    home.profile(
+        "default",
+        "[[transport]]\nkind = \"maildir\"\naccept = [\"m\u{fc}ller.example\"]\n",
+    );
+    let broker = home.serve();
+    let to = [
+        "a@M\u{dc}LLER.Example",
+        "a@xn--mller-kva.example.",
+        "a@m\u{fc}ller.example",
+        "A@m\u{fc}ller.example",
+    ];
+    home.sendmail(&to, "hi\n").ok();
+    let mail = home.maildir("default");
+    broker.until("the message", || mail.count() == 1);
+    assert_eq!(mail.only().field("Delivered-To"), [to[0], to[3]]);
+}
+
+/// A message by SMTP whose sender is nobody has an author, too.
+#[test]
+fn a_dialogue_without_a_sender_has_an_author() {
+    let home = Home::new();
+    let broker = home.serve();
+    let dialogue = "HELO me\r\nMAIL FROM:<>\r\nRCPT TO:<anna>\r\nDATA\r\nReturn-Path: <x@y>\r\n\r\nhi\r\n.\r\nQUIT\r\n";
+    home.sendmail(&["-bs"], dialogue).ok();
+    broker.until("the message", || home.maildir("default").count() == 1);
+    let message = home.maildir("default").only();
+    assert_eq!(message.field("From").len(), 1);
+    assert_eq!(message.field("Return-Path"), ["<>"]);
+}
+
+/// The first line that is no field is the first line of the text: nobody named behind it gets the message, nothing there is
+/// cut, and what goes out has an empty line in front of it. Only a server that delivers writes a Return-Path.
+///
+/// design §3.20
+#[test]
+fn a_forgotten_empty_line_ends_the_head() {
+    let home = Home::new();
+    let broker = home.serve();
+    let text = "Return-Path: <x@y>\nTo: anna\nBcc: eve\nreturn-path : <a@b>\n folded\nSubject: minutes\n\
+                Hello all, as agreed:\nCc: boss\nBcc: audit\nReturn-Path: text\nBye\n";
+    let message = home.sends(&broker, &["-t"], text);
+    assert_eq!(field(&message, "Delivered-To"), ["anna", "eve"]);
+    assert_eq!(field(&message, "Return-Path").len(), 1);
+    let head = String::from_utf8_lossy(&message).into_owned();
+    assert!(!head.contains("eve\n\nHello") && !head.contains("x@y") && !head.contains("a@b"));
+    ends_with(&message, b"To: anna\nSubject: minutes\n\nHello all, as agreed:\nCc: boss\nBcc: audit\nReturn-Path: text\nBye\n");
+    let sent = home.run_with(&["send", "--wait=60", "--json"], text).ok().json();
+    assert_eq!(sent["state"], "sent");
+    let message = home.maildir("default").only();
+    assert_eq!(message.field("Delivered-To"), ["anna", "eve"]);
+    assert_eq!(message.field("Return-Path").len(), 1);
+}
+
+/// An address in front of a colon is no name of a group: it is refused by name, and nobody gets the message.
+///
+/// design §3.20
+#[test]
+fn an_address_is_no_name_of_a_group() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let ran = home.sendmail(&["-t"], "To: a@x.y Bcc: b@x.y\nSubject: x\n\nx\n").exits(65);
+    assert!(ran.errors.contains("a@x.y Bcc: b@x.y"), "{ran:?}");
+    assert!(ran.errors.contains("a colon stands behind an address"), "{ran:?}");
+    let ran = home.run_with(&["send", "--to", "c@x.y\nBcc: d@x.y"], "x\n").exits(1);
+    assert!(ran.errors.contains("a colon stands behind an address"), "{ran:?}");
+    home.stored_nothing();
 }
 
 /// A dot alone ends a message, unless `-i` says that it does not. A mailbox's `From ` line is not part of it.
@@ -198,18 +273,20 @@ fn a_bcc_is_taken_and_hidden_or_neither() {
     let broker = home.serve();
     let (long, blanks) = ("x".repeat(999), " ".repeat(5000));
     let heads = [
-        ("Bcc: secret".to_owned(), &["secret"][..]),
-        ("To: bo\r\nBCC\t: secret\r\n\r\nhi\r\n".to_owned(), &["bo", "secret"]),
-        ("To: bo\nodd\n folded\nBcc:\n secret\n\nhi\n".to_owned(), &["bo", "secret"]),
-        ("Bcc: secret\nodd\nTo: bo\n\nhi\n".to_owned(), &["bo", "secret"]),
-        (format!("To: bo\nBcc{blanks}: secret\n\nhi\n"), &["bo", "secret"]),
-        (format!("To: bo\n{long}: 1\nBcc: secret\n\nhi\n"), &["bo", "secret"]),
-        ("Subject: s\rBcc: secret\nTo: bo\n\nhi\n".to_owned(), &["bo"]),
-        // It is no head, and what it says is text.
-        (format!("{long}: 1\nBcc: secret\n\nhi\n"), &[]),
-        ("odd\nBcc: secret\n\nhi\n".to_owned(), &[]),
+        ("Bcc: secret".to_owned(), &["secret"][..], 0),
+        ("To: bo\r\nBCC\t: secret\r\n\r\nhi\r\n".to_owned(), &["bo", "secret"], 0),
+        ("To: bo\nBcc:\n secret\nodd\n folded\n\nhi\n".to_owned(), &["bo", "secret"], 0),
+        ("Bcc: secret\nodd\nTo: bo\n\nhi\n".to_owned(), &["secret"], 0),
+        (format!("To: bo\nBcc{blanks}: secret\n\nhi\n"), &["bo", "secret"], 0),
+        ("Subject: s\rBcc: secret\nTo: bo\n\nhi\n".to_owned(), &["bo"], 0),
+        // What stands behind a line that is no field is text.
+        (format!("To: bo\n{long}: 1\nBcc: secret\n\nhi\n"), &["bo"], 1),
+        ("To: bo\nodd\nBcc: secret\n\nhi\n".to_owned(), &["bo"], 1),
+        ("To: bo\n\rBcc: secret\n\nhi\n".to_owned(), &["bo"], 1),
+        (format!("{long}: 1\nBcc: secret\n\nhi\n"), &[], 1),
+        ("odd\nBcc: secret\n\nhi\n".to_owned(), &[], 1),
     ];
-    for (text, named) in heads {
+    for (text, named, in_text) in heads {
         let message = home.sends(&broker, &["-it", "anna"], &text);
         let mut told = field(&message, "Delivered-To");
         told.sort();
@@ -220,7 +297,7 @@ fn a_bcc_is_taken_and_hidden_or_neither() {
         let text = String::from_utf8_lossy(&message);
         let shown = text.lines().filter(|line| line.contains("secret"));
         let shown = shown.filter(|line| !line.starts_with("Delivered-To: ")).count();
-        assert_eq!(shown, usize::from(named.is_empty()), "{text:.60?}");
+        assert_eq!(shown, in_text, "{text:.60?}");
     }
 }
 
@@ -415,7 +492,7 @@ fn a_dialogue_hands_messages_over() {
     assert!(ran.output.starts_with("421 4.3.2"), "{ran:?}");
 }
 
-/// `mailq` and `-bp` list the queue as `sundown queue` does; `newaliases` and `-q` have nothing to do.
+/// `mailq` and `-bp` list the queue as Postfix does; `newaliases` has nothing to do.
 ///
 /// design §8
 #[test]
@@ -424,26 +501,66 @@ fn the_other_names_do_what_they_always_did() {
     home.profile("default", "[[transport]]\npath = \"blocked\"\n");
     home.write(".local/share/sundown/default/blocked", "");
     let _broker = home.serve();
-    assert_eq!(run(home.called("mailq", &[]), "").ok().output, "the queue is empty");
+    assert_eq!(run(home.called("mailq", &[]), "").ok().output, "Mail queue is empty");
     home.sendmail(&["-L", "nightly report", "anna@localhost"], "Subject: stuck\n\nhi\n").ok();
     for (name, arguments) in [("mailq", &[][..]), ("mailq", &["-v"]), ("sendmail", &["-bp"])] {
         let ran = run(home.called(name, arguments), "").ok();
-        assert!(ran.output.contains("anna@localhost") && ran.output.contains("stuck"), "{ran:?}");
+        let lines: Vec<_> = ran.output.lines().collect();
+        assert!(lines[0].starts_with("----Queue ID-----"), "{ran:?}");
+        assert!(lines.iter().any(|line| line.trim() == "anna@localhost"), "{ran:?}");
+        assert_eq!(lines.last(), Some(&"-- 0 Kbytes in 1 Request."), "{ran:?}");
     }
     let mut listing = home.bare(&["--json", "sendmail", "-bp"]);
     listing.env("SUNDOWN_SOCKET", home.socket());
     let listed = run(listing, "").ok().json();
     assert_eq!(listed[0]["to"], json!(["anna@localhost"]));
-    for (name, arguments) in [
-        ("newaliases", &[][..]),
-        ("sendmail", &["-bi"]),
-        ("sendmail", &["-q"]),
-        ("sendmail", &["-q15m"]),
-    ] {
+    for (name, arguments) in [("newaliases", &[][..]), ("sendmail", &["-bi"])] {
         let ran = run(home.called(name, arguments), "").ok();
         assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
     }
     run(home.called("mailq", &["anna"]), "").exits(64);
+    assert!(home.sendmail(&["-bd", "-q15m"], "").exits(64).errors.contains("`sundown serve`"));
+}
+
+/// `-q` and `runq` have what is deferred tried at once and wait for nothing; with nothing there they are done. A selection is tried,
+/// and nothing else.
+///
+/// design §8
+#[test]
+fn a_queue_run_tries_what_waits() {
+    let home = Home::new();
+    home.profile("default", "[[transport]]\npath = \"blocked\"\n[queue]\nretry_min = \"1h\"\n");
+    let blocked = home.write(".local/share/sundown/default/blocked", "");
+    let broker = home.serve();
+    let runs: [(&str, &[&str]); 5] = [
+        ("sendmail", &["-q"]),
+        ("sendmail", &["-qf"]),
+        ("sendmail", &["-q30m"]),
+        ("runq", &[]),
+        ("sendmail", &["-qRanna"]),
+    ];
+    for (name, arguments) in runs {
+        let ran = run(home.called(name, arguments), "").ok();
+        assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
+    }
+    let deferred =
+        |count: usize| home.status_until("deferred", |s| s["queue"]["deferred"] == count);
+    for (number, to) in ["anna", "bo", "cleo", "dora"].into_iter().enumerate() {
+        home.sendmail(&["-f", &format!("{to}@from.test"), to], "hi\n").ok();
+        deferred(number + 1);
+    }
+    let rows = home.run(&["queue", "list", "--json"]).ok().json();
+    let dora = rows.as_array().expect("rows").iter().find(|row| row["to"] == json!(["dora"]));
+    let entry = dora.expect("it is listed")["entry"].as_str().expect("an entry").to_uppercase();
+    fs::remove_file(blocked).expect("removed");
+    let mail = Maildir(home.data().join("default/blocked"));
+    let selections = ["-qRBO", "-qScleo@", &format!("-qI{entry}"), "-q!Rno-such"];
+    for (count, selection) in selections.into_iter().enumerate() {
+        let ran = home.sendmail(&["-v", selection], "").ok();
+        assert_eq!(ran.errors, "sendmail: 1 message is tried now", "{selection}");
+        broker.until("the message", || mail.count() == count + 1);
+        deferred(3 - count);
+    }
 }
 
 /// A process for which these files and directories are in the place of others. `None` where the kernel does not let a user
@@ -583,15 +700,22 @@ fn who_is_locked_out_is_told_so() {
     let own_broker = own.serve();
     let _system_broker = system.serve();
     fs::set_permissions(system.socket(), fs::Permissions::from_mode(0o000)).expect("closed");
-    // Root there is let in everywhere, unless it has no capabilities.
-    let Some(mut command) = within(&[(system.path("run"), "/run")], "setpriv") else { return };
-    command.arg("--bounding-set=-all").arg(own.link("sendmail")).arg("bo@localhost");
-    command.env("HOME", own.as_ref()).env("SUNDOWN_NO_AUTOSTART", "1");
-    command.env("XDG_RUNTIME_DIR", own.path("run"));
-    let ran = run(command, "hi\n").ok();
+    let locked_out = |name: &str, arguments: &[&str], input: &str| {
+        // Root there is let in everywhere, unless it has no capabilities.
+        let mut command = within(&[(system.path("run"), "/run")], "setpriv")?;
+        command.arg("--bounding-set=-all").arg(own.link(name)).args(arguments);
+        command.env("HOME", own.as_ref()).env("SUNDOWN_NO_AUTOSTART", "1");
+        command.env("XDG_RUNTIME_DIR", own.path("run"));
+        Some(run(command, input))
+    };
+    let Some(ran) = locked_out("sendmail", &["bo@localhost"], "hi\n") else { return };
+    let ran = ran.ok();
     assert!(ran.errors.contains("/run/sundown/broker.sock is not for this user"), "{ran:?}");
     own_broker.until("the message", || own.maildir("default").count() == 1);
     assert_eq!(system.maildir("default").count(), 0);
+    // That their own queue is empty says nothing of the system's.
+    let ran = locked_out("mailq", &[], "").expect("it could be tried before").exits(77);
+    assert!(ran.output.is_empty() && ran.errors.contains("not for this user"), "{ran:?}");
 }
 
 /// A user who may connect, and whom the profile does not let submit, is told so.
@@ -610,17 +734,22 @@ fn users_without_the_right_are_refused() {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(home.path(directory), open).expect("changed");
     }
-    let mut command = home.called("sendmail", &["anna"]);
-    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).stderr(Stdio::piped());
-    // Where the build is, others may have no way to.
-    let child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return eprintln!("{error}: not tested"),
-    };
-    let ran = child.wait_with_output().expect("it ends");
-    let errors = String::from_utf8_lossy(&ran.stderr);
-    assert_eq!(ran.status.code(), Some(77), "{errors}");
-    assert!(errors.starts_with("sendmail: "), "{errors}");
+    // Neither does a queue that is not seen whole look empty.
+    for (name, arguments) in [("sendmail", &["anna"][..]), ("mailq", &[]), ("sendmail", &["-q"])] {
+        let mut command = home.called(name, arguments);
+        command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Where the build is, others may have no way to.
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return eprintln!("{error}: not tested"),
+        };
+        let ran = child.wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(77), "{errors}");
+        assert!(errors.starts_with("sendmail: "), "{errors}");
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "");
+    }
     drop(broker);
 }
 

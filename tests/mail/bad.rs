@@ -255,7 +255,7 @@ fn hardly_any_message_arrives_unharmed() {
         &[b"Subject: long\n\n", &long[..], b"\n"].concat(),
         &[b"Subject: long head\nX-Long: ", &long[..], b"\n\nbody\n"].concat(),
         b"Subject: folded\n  twice\n\tand again\n\n.\n..\n.\n\n",
-        b"Subject : a space\nno field at all\n: no name\n\nbody\n",
+        b"Subject : a space\n\nno field at all\n: no name\n\nbody\n",
         b"Subject: =?utf-8?b?broken\nContent-Type: multipart/mixed; boundary=\n\nbody\n",
         b"no head at all\nhere\n",
         b"Subject: dots\n\n.\n..\n...\n.x\n",

@@ -12,8 +12,10 @@ mod servers;
 
 mod bad;
 mod clients;
+mod composed;
 mod large;
 mod load;
+mod monitors;
 mod notices;
 mod postfix;
 mod sink;

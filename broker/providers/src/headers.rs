@@ -2,6 +2,7 @@
 //!
 //! Where a head ends and which lines are its fields is decided in [`sundown_mail`], for clients and providers alike.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use mail_parser::{Address, DateTime, MessageParser};
@@ -136,7 +137,7 @@ impl Facts<'_> {
         match needed {
             Needed::Date => Some(date(self.submitted)),
             Needed::MessageId => Some(format!("<{:032x}@{}>", self.record, host_of(self.from))),
-            Needed::From => (!self.from.is_empty()).then(|| clean(self.from)),
+            Needed::From => (!self.from.is_empty()).then(|| clean(&address::to_ascii(self.from))),
         }
     }
 }
@@ -177,12 +178,12 @@ fn push_number(text: &mut String, number: u16, digits: u32) {
     }
 }
 
-/// The host of an address, or `localhost`.
-pub fn host_of(address: &str) -> &str {
-    match address::split(address) {
-        Ok((_, domain)) if !domain.is_empty() => domain,
-        _ => "localhost",
-    }
+/// The host of an address as a field has it, or `localhost`.
+pub fn host_of(address: &str) -> Cow<'_, str> {
+    let host = address::split(address).ok().and_then(|(_, domain)| {
+        address::domain_to_ascii(domain.strip_suffix('.').unwrap_or(domain))
+    });
+    host.unwrap_or(Cow::Borrowed("localhost"))
 }
 
 /// A text in one line, without control characters and not too long to show.
@@ -395,6 +396,21 @@ mod tests {
         assert_eq!(lines(b"no head\nat all"), lf.clone() + "\n");
         assert_eq!(lines(b"\nbody"), lf);
         assert_eq!(lines(b"date: x\nFROM : y\nmessage-id: z\n\n"), "");
+    }
+
+    /// No server must be asked whether it takes what is added.
+    #[test]
+    fn additions_are_ascii() {
+        for (from, host) in [
+            ("anna@b\u{fc}cher.example", "xn--bcher-kva.example"),
+            ("anna@example.org.", "example.org"),
+            ("anna", "localhost"),
+        ] {
+            let added = Head::of(b"Subject: s\n\n").additions(&Facts { from, ..FACTS });
+            let added = String::from_utf8(added).expect("headers are text");
+            assert!(added.contains(&format!("@{host}>\nFrom: anna")), "{added}");
+            assert!(added.is_ascii() && !added.contains(".\n"), "{added}");
+        }
     }
 
     /// What is found without the parser is what the parser finds.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sundown_mail::bcc;
+use sundown_mail::{address, bcc};
 
 use crate::headers::{self, Head, clean, date, host_of};
 
@@ -79,7 +79,7 @@ impl Notice<'_> {
              \r\n",
             date(self.now),
             sender(self.to),
-            clean(self.to),
+            clean(&address::to_ascii(self.to)),
             self.record,
         )
     }

@@ -17,6 +17,8 @@ pub enum InvalidAddress {
     TooLong,
     /// It has a control character, or outside quotes white space or a character that means something in a list.
     Character,
+    /// A colon stands behind an address, as if that were the name of a group.
+    Group,
     /// The part in front of the `@` is missing.
     NoMailbox,
     /// The part behind the `@` is missing or is not a domain.
@@ -32,6 +34,9 @@ impl fmt::Display for InvalidAddress {
                 "it has a space, a control character, or one of ()<>[]:;,@\"\\ outside quotes"
             }
 
+            Self::Group => {
+                "a colon stands behind an address, which is no name of a group; a comma or the end of a line is missing"
+            }
             Self::NoMailbox => "nothing stands in front of the @",
             Self::Domain => "what stands behind the @ is not a domain",
         })
@@ -97,6 +102,9 @@ fn judge(address: &str) -> Result<(&str, &str), InvalidAddress> {
         return Err(InvalidAddress::NoMailbox);
     }
     let quoted = is_quoted(mailbox);
+    if !quoted && is_named_by_address(address) {
+        return Err(InvalidAddress::Group);
+    }
     let special = |c: char| {
         matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | ':' | ';' | ',' | '@' | '"' | '\\')
     };
@@ -109,6 +117,14 @@ fn judge(address: &str) -> Result<(&str, &str), InvalidAddress> {
         Some(domain) if is_domain(domain) => Ok((mailbox, domain)),
         Some(_) => Err(InvalidAddress::Domain),
     }
+}
+
+/// Whether a word with an `@` stands in front of a colon, as in `a@b Bcc: c@d`.
+fn is_named_by_address(address: &str) -> bool {
+    let literal = |word: &str| word.contains('[');
+    address
+        .split_once(": ")
+        .is_some_and(|(name, _)| name.split(' ').any(|word| word.contains('@') && !literal(word)))
 }
 
 /// Whether quotes are around all of it, and none is within that is not escaped.
@@ -169,6 +185,27 @@ pub fn domain_to_ascii(domain: &str) -> Option<std::borrow::Cow<'_, str>> {
         other => Cow::Owned(idna::domain_to_ascii(other).ok()?),
     };
     Some(mapped).filter(|mapped| is_domain(mapped))
+}
+
+/// An address whose domain is in its ASCII form, without the dot that may end it, as it stands in a field. What is no address, or has
+/// a domain without such a form, stays as it is.
+///
+/// ```
+/// use sundown_mail::address::to_ascii;
+///
+/// assert_eq!(to_ascii("anna@b\u{fc}cher.example."), "anna@xn--bcher-kva.example");
+/// assert_eq!(to_ascii("anna@Example.ORG"), "anna@Example.ORG");
+/// assert_eq!(to_ascii("anna"), "anna");
+/// ```
+#[cfg(feature = "idn")]
+pub fn to_ascii(address: &str) -> std::borrow::Cow<'_, str> {
+    use std::borrow::Cow;
+
+    let Ok((mailbox, domain)) = split(address) else { return Cow::Borrowed(address) };
+    match domain_to_ascii(domain.strip_suffix('.').unwrap_or(domain)) {
+        Some(mapped) if mapped != domain => Cow::Owned(format!("{mailbox}@{mapped}")),
+        Some(_) | None => Cow::Borrowed(address),
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +299,9 @@ mod tests {
             ("a@b c", InvalidAddress::Domain),
             ("a b@c", InvalidAddress::Character),
             ("\"a@b\"", InvalidAddress::Character),
+            ("a@b Bcc: c@d", InvalidAddress::Group),
+            ("a@b: c", InvalidAddress::Group),
+            ("g: a@b", InvalidAddress::Character),
         ];
         for (text, why) in cases {
             assert_eq!(split(text), Err(why), "{text:?}");

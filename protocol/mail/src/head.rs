@@ -1,7 +1,8 @@
 //! The head of a message: its fields.
 //!
-//! A head is the lines in front of the first empty line. A message whose first line is no field has none: it is a body
-//! only, whatever stands further down. Lines in a head that are neither field nor continuation mean nothing and do not end it.
+//! A head is the fields that a message begins with, each with the lines that continue it. It ends at an empty line, or at the first line
+//! that is neither field nor continuation, which belongs to the body. A message whose first line is no field has no head: it is a body
+//! only, whatever stands further down.
 
 /// The most bytes of a field's name and the blanks behind it. RFC 5322 allows no longer line.
 pub const MAX_NAME: usize = 998;
@@ -179,11 +180,11 @@ impl<'a> Field<'a> {
 /// ```
 /// use sundown_mail::head::Fields;
 ///
-/// let message = b"A: 1\nno field\nb: 2\n folded\n\nC: text\n";
+/// let message = b"A: 1\nb: 2\n folded\nno field\nC: text\n";
 /// let mut fields = Fields::of(message);
 /// let raw: Vec<_> = fields.by_ref().map(|field| field.raw()).collect();
 /// assert_eq!(raw, [&b"A: 1\n"[..], b"b: 2\n folded\n"]);
-/// assert_eq!(fields.passed(), b"A: 1\nno field\nb: 2\n folded\n");
+/// assert_eq!(fields.passed(), b"A: 1\nb: 2\n folded\n");
 /// ```
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
@@ -199,7 +200,7 @@ impl<'a> Fields<'a> {
         Self { message: if has_head { message } else { &[] }, at: 0 }
     }
 
-    /// What was looked at so far. Behind the last field that is the head, without the empty line.
+    /// The fields so far. Behind the last one that is the head, without the empty line, if there is one.
     pub fn passed(&self) -> &'a [u8] {
         &self.message[..self.at]
     }
@@ -209,19 +210,37 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        loop {
-            let rest = &self.message[self.at..];
-            let line = Line::of(rest);
-            let mut lines = lines(rest);
-            let first = lines.next().filter(|_| line != Some(Line::Empty))?;
-            let folded = lines.take_while(|line| is_blank(line[0]));
-            let length = first.len() + folded.map(<[u8]>::len).sum::<usize>();
-            self.at += length;
-            if let Some(Line::Field(name)) = line {
-                return Some(Field { name, raw: &rest[..length] });
-            }
-        }
+        let rest = &self.message[self.at..];
+        let Some(Line::Field(name)) = Line::of(rest) else { return None };
+        let mut lines = lines(rest);
+        let first = lines.next()?;
+        let folded = lines.take_while(|line| is_blank(line[0]));
+        let length = first.len() + folded.map(<[u8]>::len).sum::<usize>();
+        self.at += length;
+        Some(Field { name, raw: &rest[..length] })
     }
+}
+
+/// A message without the fields of that name.
+///
+/// ```
+/// use sundown_mail::head::without;
+///
+/// assert_eq!(without(b"To: a\nX: 1,\n 2\nx : 3\n\nX: text", "x"), b"To: a\n\nX: text");
+/// ```
+pub fn without(message: &[u8], name: &str) -> Vec<u8> {
+    let mut fields = Fields::of(message);
+    let mut kept = Vec::with_capacity(message.len());
+    for field in fields.by_ref().filter(|field| !field.is(name)) {
+        kept.extend_from_slice(field.raw());
+    }
+    let behind = &message[fields.passed().len()..];
+    // What begins with text now had a head, and text that looks like a field is none.
+    if kept.is_empty() && Start::of(message) == Start::Field && Start::of(behind) == Start::Body {
+        kept.extend_from_slice(LineEnd::of(message).as_str().as_bytes());
+    }
+    kept.extend_from_slice(behind);
+    kept
 }
 
 /// Lines with their ends; none is empty.
@@ -232,8 +251,12 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// As much as most messages lack.
 const USUAL_FRONT: usize = 256;
 
+/// The longest line of a field that is written here, if it has blanks to fold it at. RFC 5322, 2.1.1 asks for 78, RFC 2047 for 76
+/// where a line has encoded words.
+const MAX_LINE: usize = 76;
+
 /// The lines to put in front of a message so that it has these fields: with its line ends, and an empty line if it is a body
-/// only. Nothing, if there are none. A value stays in its line, whatever is in it.
+/// only. Nothing, if there are none. A value stays in its field, whatever is in it: line ends become blanks, and long fields are folded.
 ///
 /// ```
 /// use sundown_mail::head::in_front;
@@ -251,16 +274,43 @@ pub fn in_front<'n, V: AsRef<str>>(
         if front.is_empty() {
             front.reserve(USUAL_FRONT);
         }
+        let begin = front.len();
         front.extend_from_slice(name.as_bytes());
         front.extend_from_slice(b": ");
         let in_line = |b: u8| if matches!(b, b'\r' | b'\n') { b' ' } else { b };
         front.extend(value.as_ref().bytes().map(in_line));
+        if front.len() - begin > MAX_LINE {
+            let line = front.split_off(begin);
+            fold(&line, name.len() + 2, end, &mut front);
+        }
         front.extend_from_slice(end);
     }
     if !front.is_empty() && Start::of(message) == Start::Body {
         front.extend_from_slice(end);
     }
     front
+}
+
+/// Writes a field in lines of at most [`MAX_LINE`] bytes, as far as it has blanks. Each line but the first begins with all
+/// the blanks that stand there, and has something behind them: unfolded it is the same field. The first `name` bytes stay together.
+fn fold(mut field: &[u8], mut name: usize, end: &[u8], output: &mut Vec<u8>) {
+    field = field.trim_ascii_end();
+    while field.len() > MAX_LINE {
+        let text = name + field[name..].iter().take_while(|b| is_blank(**b)).count();
+        let breaks = |at: &usize| is_blank(field[*at]) && !is_blank(field[*at - 1]);
+        // Behind a comma is where people would break it, if that leaves no short line.
+        let behind_comma = |at: &usize| breaks(at) && field[*at - 1] == b',';
+        let near = (text + 1..=MAX_LINE).rev();
+        let at = near.clone().find(|at| behind_comma(at) && *at > MAX_LINE / 2);
+        let at = at.or_else(|| near.clone().find(breaks));
+        let Some(at) = at.or_else(|| (MAX_LINE.max(text) + 1..field.len()).find(breaks)) else {
+            break;
+        };
+        output.extend_from_slice(&field[..at]);
+        output.extend_from_slice(end);
+        (field, name) = (&field[at..], 0);
+    }
+    output.extend_from_slice(field);
 }
 
 /// Fields that a head has and prose has not.
@@ -329,10 +379,11 @@ mod tests {
     fn fields_are_found_up_to_the_empty_line() {
         let cases: &[(&str, &[(&str, &str)])] = &[
             ("A: 1\nB : 2\n\t3\n\nC: 4\n", &[("A", " 1\n"), ("B", " 2\n\t3\n")]),
-            ("A:1\r\nodd line\r\n folded\r\nB:\r\n\r\nC: 4", &[("A", "1\r\n"), ("B", "\r\n")]),
+            ("A:1\r\nB:\r\nodd line\r\n folded\r\nC: 4", &[("A", "1\r\n"), ("B", "\r\n")]),
             ("A: no end", &[("A", " no end")]),
             ("A:\t:b:\0\r\r\n \n\r\r\n\r\nB: 1", &[("A", "\t:b:\0\r\r\n \n")]),
-            ("A: 1\rB: 2\n\rC: 3\nD: 4", &[("A", " 1\rB: 2\n"), ("D", " 4")]),
+            ("A: 1\rB: 2\n\rC: 3\nD: 4", &[("A", " 1\rB: 2\n")]),
+            ("A: 1\n: 2\nD: 4", &[("A", " 1\n")]),
             ("A: 1\nB", &[("A", " 1\n")]),
             ("A: 1\n\r", &[("A", " 1\n")]),
             ("\u{fc}A: 1\n", &[]),
@@ -398,6 +449,48 @@ mod tests {
         assert_eq!(in_front(b"A: 1", [("B", "2")]), b"B: 2\n");
         assert_eq!(in_front(b"text", [("B", "2"), ("C", "3\r\n")]), b"B: 2\nC: 3  \n\n");
         assert_eq!(in_front(b"text", [("B", ""); 0]), b"");
+    }
+
+    /// Folded fields are the same fields: what stands between two lines is the blanks that were there.
+    #[test]
+    fn long_fields_are_folded() {
+        let long = "x".repeat(100);
+        let values = [
+            "word ".repeat(40),
+            format!("{long} {long}  {long} \t "),
+            format!("   {long} a"),
+            " ".repeat(300),
+            format!("a{}b", " ".repeat(300)),
+            format!("a {}", " ".repeat(100)),
+            long.clone(),
+            "ab ".repeat(24),
+        ];
+        for value in values {
+            let front = in_front(b"", [("Subject", &value)]);
+            let text = std::str::from_utf8(&front)
+                .expect("text")
+                .strip_suffix("\n\n")
+                .expect("an empty line");
+            assert!(!text.contains("\n\n"));
+            assert!(
+                text.split('\n')
+                    .skip(1)
+                    .all(|line| line.starts_with([' ', '\t']) && !line.trim().is_empty()),
+                "{text:?}"
+            );
+            let blanks = value.trim().contains(' ');
+            assert!(
+                !blanks || text.split('\n').all(|line| line.trim_start().len() <= 112),
+                "{text:?}"
+            );
+            assert_eq!(text.replace('\n', "").trim_end(), format!("Subject: {value}").trim_end());
+            assert_eq!(Fields::of(&front).count(), 1);
+        }
+        let list = in_front(b"", [("To", "\"Anna Smith\" <anna@example.org>, ".repeat(9))]);
+        let mut lines = list.trim_ascii_end().split(|b| *b == b'\n');
+        assert!(lines.all(|line| line.ends_with(b",")), "{}", list.escape_ascii());
+        let words = in_front(b"", [("Subject", "word ".repeat(40))]);
+        assert!(words.split(|b| *b == b'\n').all(|line| line.len() <= MAX_LINE));
     }
 
     #[test]

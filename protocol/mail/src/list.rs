@@ -22,13 +22,36 @@ const MAX_SHOWN: usize = 400;
 /// );
 /// ```
 pub fn addresses(list: impl AsRef<[u8]>) -> Vec<String> {
-    let list = list.as_ref();
+    items(list.as_ref()).filter_map(Item::address).map(|bytes| text(&bytes)).collect()
+}
+
+/// An address of a list with the name in front of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// The name, without quotes; empty if there is none.
+    pub name: String,
+    /// The address, or what stands there and is none.
+    pub address: String,
+}
+
+/// The addresses of a list with their names. Names of groups and comments are left out.
+///
+/// ```
+/// let found = sundown_mail::list::mailboxes("\"C, D\" <cd@example.org>, root");
+/// assert_eq!((&*found[0].name, &*found[0].address), ("C, D", "cd@example.org"));
+/// assert_eq!((&*found[1].name, &*found[1].address), ("", "root"));
+/// ```
+pub fn mailboxes(list: impl AsRef<[u8]>) -> Vec<Mailbox> {
+    let named = |item: Item| {
+        let name = item.name();
+        Some(Mailbox { name, address: text(&item.address()?) })
+    };
+    items(list.as_ref()).filter_map(named).collect()
+}
+
+fn items(list: &[u8]) -> impl Iterator<Item = Item> {
     let mut reader = Reader { rest: list.iter().peekable(), group: Group::Outside };
-    let mut found = Vec::new();
-    while let Some(item) = reader.item() {
-        found.extend(item.address().map(|bytes| text(&bytes)));
-    }
-    found
+    std::iter::from_fn(move || reader.item())
 }
 
 /// Bytes that are no text are escaped: the address is refused then, rather than changed.
@@ -87,7 +110,7 @@ impl Reader<'_> {
                     self.group = Group::Outside;
                     break;
                 }
-                b':' if self.group == Group::Outside && item.angle.is_none() => {
+                b':' if self.group == Group::Outside && item.names_a_group() => {
                     self.group = Group::Inside;
                     item = Item::default();
                 }
@@ -168,6 +191,11 @@ impl Reader<'_> {
 }
 
 impl Item {
+    /// Whether this may be the name of a group. An address may not: it would be left out in silence.
+    fn names_a_group(&self) -> bool {
+        self.angle.is_none() && !has_bare_at(&self.words)
+    }
+
     fn byte(&mut self, byte: u8) {
         self.raw.push(byte);
         self.words.push(byte);
@@ -206,6 +234,22 @@ impl Item {
         }
     }
 
+    /// What stands in front of the brackets, without quotes.
+    fn name(&self) -> String {
+        if self.broken || self.angle.is_none() {
+            return String::new();
+        }
+        let (mut name, mut escaped) = (Vec::new(), false);
+        for &byte in &self.words {
+            let means_itself = escaped || !matches!(byte, b'"' | b'\\');
+            escaped = !escaped && byte == b'\\';
+            if means_itself {
+                name.push(byte);
+            }
+        }
+        text(name.trim_ascii())
+    }
+
     /// The address; without one there is only a comment, an empty group, or nothing.
     fn address(self) -> Option<Vec<u8>> {
         if self.broken {
@@ -220,6 +264,17 @@ impl Item {
         let spec = without_spaces(written);
         if spec.is_empty() { None } else { Some(unquoted(spec)) }
     }
+}
+
+/// Whether there is an @ outside quotes.
+fn has_bare_at(words: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    words.iter().any(|&byte| {
+        let bare = byte == b'@' && !quoted;
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        bare
+    })
 }
 
 /// A route, `@relay,@relay:`, is out of use and means nothing.
@@ -283,6 +338,7 @@ mod tests {
             ("\"a \\\" , b\" <c@d>, e@f", &["c@d", "e@f"]),
             ("g: a@b, C <c@d>; e@f, h:;, i@j", &["a@b", "c@d", "e@f", "i@j"]),
             ("undisclosed-recipients:;", &[]),
+            ("\"a@b\" (c@d): e@f;", &["e@f"]),
             ("a@b; c@d", &["a@b", "c@d"]),
             ("(a \\) b), c@d (\\()", &["c@d"]),
             ("(nobody), a@b (Anna (and, others)), (x)c@d(y)", &["a@b", "c@d"]),
@@ -304,6 +360,24 @@ mod tests {
     }
 
     #[test]
+    fn names_are_those_in_front_of_addresses() {
+        let cases: &[(&str, &[(&str, &str)])] = &[
+            (
+                "Änna <a@b>, \"C, \\\"D\\\\\" (x) E <c@d>",
+                &[("Änna", "a@b"), ("C, \"D\\   E", "c@d")],
+            ),
+            ("g: a@b, H <c@d>;", &[("", "a@b"), ("H", "c@d")]),
+            ("\"q\"@x, <e@f>, root, (y) <>", &[("", "\"q\"@x"), ("", "e@f"), ("", "root")]),
+            ("A <a@b> c, \"open <d@e>", &[("", "A <a@b> c"), ("", "\"open <d@e>")]),
+        ];
+        for (list, wanted) in cases {
+            let found = mailboxes(list);
+            let found: Vec<_> = found.iter().map(|m| (&*m.name, &*m.address)).collect();
+            assert_eq!(found, *wanted, "{list:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_address_is_given_back_to_be_refused() {
         let cases: &[(&str, &[&str])] = &[
             ("anna bo", &["anna bo"]),
@@ -320,6 +394,10 @@ mod tests {
             ("<a@b> c, d@e", &["<a@b> c", "d@e"]),
             ("<a@b> <c@d>", &["<a@b> <c@d>"]),
             ("g: h: a@b;", &["h: a@b"]),
+            ("a@x.y Bcc: b@x.y", &["a@x.y Bcc: b@x.y"]),
+            ("a@x.y: b@x.y;, c@d", &["a@x.y: b@x.y", "c@d"]),
+            ("A <a@b> Bcc: c@d", &["A <a@b> Bcc: c@d"]),
+            ("a@[::1] Cc: c@d", &["a@[::1] Cc: c@d"]),
             ("a\\,b@c", &["a\\,b@c"]),
             ("a\0b@c", &["a\0b@c"]),
         ];

@@ -1,10 +1,11 @@
-//! Patterns of the addresses that a transport takes.
+//! Patterns of the addresses that a transport takes, and which addresses are the same one.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use sundown_mail::address::{is_domain, split};
+use sundown_mail::address::{domain_to_ascii, is_domain, split};
 
-/// Which addresses a transport takes.
+/// Which addresses a transport takes. Domains in it are in their ASCII form, in lower case, without the dot that may end them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
     /// `*`: every address.
@@ -42,11 +43,13 @@ impl Pattern {
             "" => None,
             "*" => Some(Self::Everything),
             _ if text.starts_with("*@") => Self::parse(&text[2..]).filter(Self::is_domain),
-            _ if text.contains('@') => split(&text).is_ok().then_some(Self::Address(text)),
+            _ if text.contains('@') => {
+                let (mailbox, domain) = split(&text).ok()?;
+                Some(Self::Address(format!("{mailbox}@{}", ascii(domain)?)))
+            }
             _ => {
                 let below = text.strip_prefix("*.");
-                let domain = below.unwrap_or(&text);
-                let domain = is_domain(domain).then(|| domain.to_owned())?;
+                let domain = ascii(below.unwrap_or(&text))?;
                 Some(if below.is_some() { Self::Below(domain) } else { Self::Domain(domain) })
             }
         }
@@ -58,24 +61,54 @@ impl Pattern {
 
     /// Whether it takes this address, which must be one.
     pub fn takes(&self, address: &str) -> bool {
-        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let below = |suffix: &str| {
-            let (d, s) = (domain.to_lowercase(), suffix);
-            d.strip_suffix(s).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
-        };
+        let (mailbox, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+        let is = |wanted: &str| !domain.is_empty() && same(&canonical(domain), wanted);
         match self {
             Self::Everything => true,
             Self::NoDomain => domain.is_empty(),
-            Self::Domain(wanted) => !domain.is_empty() && domain.to_lowercase() == *wanted,
-            Self::Below(suffix) => below(suffix),
-            Self::Address(wanted) => address.to_lowercase() == *wanted,
-            Self::Elsewhere(host) => {
-                // The dot of a rooted name changes nothing about whose mail it is.
-                let domain = domain.strip_suffix('.').unwrap_or(domain).to_lowercase();
-                !domain.is_empty() && domain != "localhost" && domain != *host
-            }
+            Self::Domain(wanted) => is(wanted),
+            Self::Below(suffix) => is_below(&canonical(domain), suffix),
+            Self::Address(wanted) => wanted.rsplit_once('@').is_some_and(|(wanted, at)| {
+                // An address that was typed in a profile is meant in any case.
+                is(at) && (same(mailbox, wanted) || mailbox.to_lowercase() == wanted)
+            }),
+            Self::Elsewhere(host) => !domain.is_empty() && !is("localhost") && !is(host),
         }
     }
+}
+
+/// A domain as it is compared, but for the case of its letters: in its ASCII form, if it has one, without the dot that may end it.
+fn canonical(domain: &str) -> Cow<'_, str> {
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    if domain.is_ascii() {
+        return Cow::Borrowed(domain);
+    }
+    domain_to_ascii(domain).unwrap_or(Cow::Borrowed(domain))
+}
+
+/// A domain of a pattern; `None` if it is none, or cannot be written in ASCII.
+fn ascii(domain: &str) -> Option<String> {
+    let mapped = is_domain(domain).then(|| canonical(domain)).filter(|mapped| mapped.is_ascii())?;
+    Some(mapped.to_ascii_lowercase())
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+fn is_below(domain: &str, suffix: &str) -> bool {
+    let front = domain.len().checked_sub(suffix.len()).and_then(|at| domain.split_at_checked(at));
+    front.is_some_and(|(front, end)| same(end, suffix) && front.len() > 1 && front.ends_with('.'))
+}
+
+/// The address in the form that all spellings of it share. Who a mailbox is, its domain alone knows: its case stays.
+pub(crate) fn recipient(address: &str) -> Cow<'_, str> {
+    let Some((mailbox, domain)) = address.rsplit_once('@') else { return Cow::Borrowed(address) };
+    let mapped = canonical(domain);
+    if mapped == domain && !domain.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Cow::Borrowed(address);
+    }
+    Cow::Owned(format!("{mailbox}@{}", mapped.to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -96,6 +129,50 @@ mod tests {
         assert!(takes("a@b.c", "A@B.C") && !takes("a@b.c", "b@b.c"));
         assert!(Pattern::NoDomain.takes("root") && !Pattern::NoDomain.takes("root@x"));
         assert_eq!(Pattern::parse("a b"), None);
+        assert!(takes("ä@b.c", "Ä@B.C") && !takes("b.c", "b") && !takes("*.b.c", "a@b.c"));
+    }
+
+    /// However a domain is written, it is the same one.
+    #[test]
+    fn spellings_of_a_domain_are_one_domain() {
+        let spellings = [
+            "müller.example",
+            "MÜLLER.Example.",
+            "xn--mller-kva.example",
+            "XN--Mller-KVA.example.",
+        ];
+        for pattern in spellings {
+            let parse = |text: String| Pattern::parse(&text).expect("a pattern");
+            assert_eq!(
+                parse(pattern.to_owned()),
+                Pattern::Domain("xn--mller-kva.example".to_owned())
+            );
+            for address in spellings.map(|domain| format!("a@{domain}")) {
+                assert!(parse(pattern.to_owned()).takes(&address), "{pattern} {address}");
+                assert!(parse(format!("*@{pattern}")).takes(&address));
+                assert!(parse(format!("A@{pattern}")).takes(&address));
+                assert!(!parse(format!("b@{pattern}")).takes(&address));
+                assert!(!parse(format!("*.{pattern}")).takes(&address));
+                assert!(parse(format!("*.{pattern}")).takes(&address.replace('@', "@mail.")));
+                assert_eq!(recipient(&address), "a@xn--mller-kva.example");
+            }
+        }
+        let host = Pattern::Elsewhere("xn--mller-kva.example".to_owned());
+        assert!(spellings.iter().all(|domain| !host.takes(&format!("a@{domain}"))));
+        assert_eq!(Pattern::parse("ex\u{ff1e}ample.org"), None);
+    }
+
+    #[test]
+    fn a_mailbox_keeps_its_case() {
+        for (address, same) in [
+            ("A@B.C", "A@b.c"),
+            ("A@b.c.", "A@b.c"),
+            ("Root", "Root"),
+            ("\"a@B\"@C", "\"a@B\"@c"),
+            ("a@b.c", "a@b.c"),
+        ] {
+            assert_eq!(recipient(address), same);
+        }
     }
 
     #[test]

@@ -728,6 +728,8 @@ mod tests {
     fn a_profile_says_who_its_user_is() {
         let profile = load("identity = \"anna@example.org\"").expect("it loads");
         assert_eq!(profile.identity, "anna@example.org");
+        let profile = load("identity = \"anna@b\u{fc}cher.example.\"").expect("it loads");
+        assert_eq!(profile.identity, "anna@xn--bcher-kva.example");
     }
 
     #[test]

@@ -387,7 +387,7 @@ impl Spelling for MailAddress {
     const EXPECTED: &'static str = "an address such as \"anna@example.org\"";
 
     fn text(text: &str) -> Option<String> {
-        address::split(text).is_ok().then(|| text.to_owned())
+        address::split(text).is_ok().then(|| address::to_ascii(text).into_owned())
     }
 }
 

@@ -391,7 +391,7 @@ fn distinct(mut recipients: Vec<String>) -> Vec<String> {
     // Most messages have one.
     if recipients.len() > 1 {
         let mut seen = std::collections::HashSet::new();
-        recipients.retain(|r| seen.insert(r.clone()));
+        recipients.retain(|r| seen.insert(crate::address::recipient(r).into_owned()));
     }
     recipients
 }

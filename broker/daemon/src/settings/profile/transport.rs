@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sundown_core::address::Pattern;
 use sundown_core::provider::{ProviderSpec, ProviderType};
 use sundown_core::settings::TransportSpec;
+use sundown_mail::address::domain_to_ascii;
 use toml::Spanned;
 
 use super::super::kinds::{SMTP, keys_of_transport};
@@ -245,7 +246,11 @@ impl Reader<'_> {
     }
 
     fn host(&self) -> String {
-        self.places.hostname.to_lowercase()
+        let host = self.places.hostname.to_lowercase();
+        match domain_to_ascii(host.strip_suffix('.').unwrap_or(&host)) {
+            Some(ascii) => ascii.into_owned(),
+            None => host,
+        }
     }
 }
 
@@ -379,7 +384,10 @@ mod tests {
             taker.map(|transport| transport.provider.kind.as_str())
         };
         assert_eq!((takes("root"), takes("root@host.lan")), (Some("maildir"), Some("maildir")));
-        assert_eq!((takes("a@example.org"), takes("a@localhost.")), (Some("smtp"), None));
+        assert_eq!(
+            (takes("a@example.org"), takes("a@localhost.")),
+            (Some("smtp"), Some("maildir"))
+        );
     }
 
     #[test]
