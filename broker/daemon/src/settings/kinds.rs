@@ -129,8 +129,19 @@ const SMTP_KEYS: &[Key] = &[
     key(
         "ca_file",
         "the system's alone",
-        "a file with certificates (PEM) that vouch for the server, beside the system's",
+        "a file with certificates (PEM) that vouch for the server, beside the system's; the server's own may be in it",
     ),
+    key(
+        "tls_fingerprint",
+        "",
+        "the SHA-256 of the only certificate that is trusted, in hexadecimal digits. Its names and dates do not count",
+    ),
+    key(
+        "tls_certificate",
+        "none is shown",
+        "a file with our own certificate (PEM), for a server that asks for one; others of its chain may follow",
+    ),
+    key("tls_key", "", "the key of `tls_certificate`, in a file that others cannot read"),
     key("helo", "this host's name", "as whom the server is greeted"),
     key("connections", "4", "connections at once, from 1 to 64"),
     key("timeout", "5m", "how long the server may take for an answer"),

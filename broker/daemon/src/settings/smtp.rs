@@ -94,6 +94,21 @@ impl Spelling for AuthWord {
     }
 }
 
+/// `tls_fingerprint`.
+pub(super) enum Fingerprint {}
+
+impl Spelling for Fingerprint {
+    type Value = String;
+    const EXPECTED: &'static str = "the SHA-256 of a certificate: 64 hexadecimal digits, or 32 pairs of them with colons between";
+
+    fn text(text: &str) -> Option<String> {
+        let hexadecimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let whole = text.len() == 64 && hexadecimal(text);
+        let pairs = text.split(':').all(|pair| pair.len() == 2 && hexadecimal(pair));
+        (whole || text.len() == 95 && pairs).then(|| text.to_owned())
+    }
+}
+
 /// `username`.
 pub(super) enum UserName {}
 
@@ -260,6 +275,18 @@ mod tests {
         assert!(Variable::text("_MAIL_2").is_some());
         for bad in ["", "2MAIL", "A=B", "$MAIL", "my secret", "ä"] {
             assert_eq!(Variable::text(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fingerprints() {
+        let (plain, pairs) = ("aB".repeat(32), "aB:".repeat(32));
+        for good in [&plain[..], &pairs[..95]] {
+            assert_eq!(Fingerprint::text(good).as_deref(), Some(good));
+        }
+        for bad in ["", "aB", &plain[..63], &pairs, &pairs.replace(':', " ")[..95], &"g".repeat(64)]
+        {
+            assert_eq!(Fingerprint::text(bad), None, "{bad}");
         }
     }
 

@@ -13,6 +13,7 @@ use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::answer::{Answer, Inbox, Meaning};
+use super::distrust::{library, sentence};
 use super::dots::Leave;
 use super::wire::Stream;
 
@@ -45,7 +46,13 @@ impl Trouble {
         let (kind, words) = match error.kind() {
             io::ErrorKind::TimedOut => (Kind::Silent, format!("{place} did not answer in time")),
             io::ErrorKind::UnexpectedEof => (Kind::Lost, format!("{place} closed the connection")),
-            _ => (Kind::Lost, format!("the connection to {place} was lost ({error})")),
+            _ => {
+                let words = match library(error) {
+                    Some(error) => sentence(place, error),
+                    None => format!("the connection to {place} was lost ({error})"),
+                };
+                (Kind::Lost, words)
+            }
         };
         Self { kind, words }
     }

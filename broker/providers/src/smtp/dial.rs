@@ -41,7 +41,7 @@ pub(super) struct Dialer {
 impl Dialer {
     /// A dialer that touches neither network nor files yet.
     pub(super) fn new(settings: Settings) -> Self {
-        let trust = Trust::new(settings.ca_file.clone());
+        let trust = Trust::new(settings.certificates.clone());
         let keeper = settings.login.as_ref().map(|login| Keeper::new(login.source.clone()));
         Self { settings, trust, keeper }
     }

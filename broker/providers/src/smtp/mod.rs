@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `settings` | what a profile says |
 //! | `secret`, `command` | the password: where it comes from, how long it is kept |
+//! | `trust`, `distrust` | which certificates are trusted, and in words why one is not |
 //! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
 //! | `answer`, `connection` | the conversation: lines there, answers back |
 //! | `dial`, `auth` | from a host's name to a server that takes messages |
@@ -24,12 +25,14 @@ mod connection;
 mod crew;
 mod destinations;
 mod dial;
+mod distrust;
 mod dots;
 mod envelope;
 mod secret;
 mod settings;
 mod tls;
 mod transaction;
+mod trust;
 mod wire;
 mod worker;
 

@@ -13,6 +13,7 @@ use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::secret::Source;
+use super::tls::Certificates;
 use crate::Result;
 
 /// Connections of one destination at once. Submission servers commonly allow ten for each user; others of the same user
@@ -42,8 +43,8 @@ pub(super) struct Settings {
     pub(super) security: Security,
     /// Who the server is told we are, and how that is proved.
     pub(super) login: Option<Login>,
-    /// A CA beside those that the system trusts.
-    pub(super) ca_file: Option<PathBuf>,
+    /// Whom TLS trusts, and who we are there.
+    pub(super) certificates: Certificates,
     /// What we call ourselves.
     pub(super) helo: Option<String>,
     /// Connections at once.
@@ -88,7 +89,7 @@ impl Settings {
         Ok(Self {
             port: keys.port()?.unwrap_or_else(|| security.port()),
             login: keys.login()?,
-            ca_file: keys.get("ca_file").map(PathBuf::from),
+            certificates: keys.certificates()?,
             helo: keys.get("helo").map(|helo| checked("helo", helo)).transpose()?,
             connections: keys.positive("connections")?.unwrap_or(CONNECTIONS),
             timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
@@ -172,6 +173,21 @@ impl<'a> Keys<'a> {
                 Err(wrong("security", &format!("is {other:?}; it must be starttls, tls or none")))
             }
         }
+    }
+
+    fn certificates(&self) -> Result<Certificates> {
+        let fingerprint = self.get("tls_fingerprint").map(|text| {
+            text.parse()
+                .map_err(|_| wrong("tls_fingerprint", "is not the SHA-256 of a certificate"))
+        });
+        let path = |key| self.get(key).map(PathBuf::from);
+        let client = match (path("tls_certificate"), path("tls_key")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(wrong("tls_certificate", "is there, and no tls_key")),
+            (None, Some(_)) => return Err(wrong("tls_key", "is there, and no tls_certificate")),
+        };
+        Ok(Certificates { ca_file: path("ca_file"), fingerprint: fingerprint.transpose()?, client })
     }
 
     fn login(&self) -> Result<Option<Login>> {
@@ -258,7 +274,11 @@ mod tests {
         assert_eq!(settings.security, Security::StartTls);
         assert_eq!((settings.connections, settings.max_recipients), (4, 100));
         assert_eq!((settings.timeout, settings.connect_timeout), (TIMEOUT, CONNECT_TIMEOUT));
-        assert!(settings.login.is_none() && settings.helo.is_none() && settings.ca_file.is_none());
+        assert!(
+            settings.login.is_none()
+                && settings.helo.is_none()
+                && settings.certificates.ca_file.is_none()
+        );
     }
 
     #[test]
@@ -311,7 +331,10 @@ mod tests {
 
     #[test]
     fn a_mistake_names_its_key() {
-        let cases: [(&str, &[(&str, &str)]); 18] = [
+        let cases: [(&str, &[(&str, &str)]); 21] = [
+            ("tls_fingerprint", &[("host", "a"), ("tls_fingerprint", "AB:CD")]),
+            ("tls_certificate", &[("host", "a"), ("tls_certificate", "/c.pem")]),
+            ("tls_key", &[("host", "a"), ("tls_key", "/k.pem")]),
             ("port", &[("host", "a"), ("port", "0")]),
             ("timeout", &[("host", "a"), ("timeout", "86400001")]),
             ("host", &[]),

@@ -11,8 +11,8 @@ use toml::Spanned;
 
 use super::super::kinds::{SMTP, keys_of_transport};
 use super::super::smtp::{
-    AuthWord, CommandLine, Connections, Credential, HeloName, Host, MaxRecipients, Port, Security,
-    SecurityWord, UserName, Variable, is_loopback,
+    AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
+    Port, Security, SecurityWord, UserName, Variable, is_loopback,
 };
 use super::super::source::SettingsError;
 use super::super::value::{
@@ -45,6 +45,9 @@ pub(super) struct TransportSection {
     password_env: Given<Variable>,
     auth: Given<AuthWord>,
     ca_file: Given<PathText>,
+    tls_fingerprint: Given<Fingerprint>,
+    tls_certificate: Given<PathText>,
+    tls_key: Given<PathText>,
     helo: Given<HeloName>,
     connections: Given<Connections>,
     timeout: Given<PositiveTime>,
@@ -71,6 +74,9 @@ impl TransportSection {
             ("username", place(self.username.as_ref())),
             ("auth", place(self.auth.as_ref())),
             ("ca_file", place(self.ca_file.as_ref())),
+            ("tls_fingerprint", place(self.tls_fingerprint.as_ref())),
+            ("tls_certificate", place(self.tls_certificate.as_ref())),
+            ("tls_key", place(self.tls_key.as_ref())),
             ("helo", place(self.helo.as_ref())),
             ("connections", place(self.connections.as_ref())),
             ("timeout", place(self.timeout.as_ref())),
@@ -159,6 +165,7 @@ impl Reader<'_> {
             section.security.as_ref().map_or(Security::Starttls, |word| word.get_ref().0);
         self.check_security(section, &host.get_ref().0, security)?;
         self.check_login(section)?;
+        self.check_client(section)?;
         let port = section.port.as_ref().map_or(security.port(), |port| port.get_ref().0);
         let file = |path: &Given<PathText>| path.as_ref().map(|p| self.file(p)).transpose();
         let time = |time: &Given<PositiveTime>| {
@@ -175,6 +182,9 @@ impl Reader<'_> {
             ("password_env", text(section.password_env.as_ref())),
             ("auth", text(section.auth.as_ref())),
             ("ca_file", file(&section.ca_file)?),
+            ("tls_fingerprint", text(section.tls_fingerprint.as_ref())),
+            ("tls_certificate", file(&section.tls_certificate)?),
+            ("tls_key", file(&section.tls_key)?),
             ("helo", text(section.helo.as_ref())),
             ("connections", text(section.connections.as_ref())),
             ("timeout", time(&section.timeout)),
@@ -222,6 +232,21 @@ impl Reader<'_> {
                 Some(at) => (at, "`auth` needs a `username`".to_owned()),
                 None => return Ok(()),
             },
+        };
+        Err(self.source.error(at, message))
+    }
+
+    /// A certificate of one's own needs its key, and a key its certificate.
+    fn check_client(&self, section: &TransportSection) -> Result<(), SettingsError> {
+        let (certificate, key) = (&section.tls_certificate, &section.tls_key);
+        let (at, message) = match (place(certificate.as_ref()), place(key.as_ref())) {
+            (Some(at), None) => {
+                (at, "`tls_certificate` needs a `tls_key`, which may be the same file")
+            }
+            (None, Some(at)) => {
+                (at, "`tls_key` needs a `tls_certificate`, which may be the same file")
+            }
+            _ => return Ok(()),
         };
         Err(self.source.error(at, message))
     }
@@ -312,6 +337,9 @@ mod tests {
             password_file = "~/.secret"
             auth = "xoauth2"
             ca_file = "ca.pem"
+            tls_fingerprint = "aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB"
+            tls_certificate = "me.pem"
+            tls_key = "~/.me.key"
             helo = "host.example.org"
             connections = 2
             timeout = "90s"
@@ -329,6 +357,9 @@ mod tests {
             ("password_file", "/home/anna/.secret"),
             ("auth", "xoauth2"),
             ("ca_file", "/data/work/ca.pem"),
+            ("tls_fingerprint", &"aB:".repeat(32)[..95]),
+            ("tls_certificate", "/data/work/me.pem"),
+            ("tls_key", "/home/anna/.me.key"),
             ("helo", "host.example.org"),
             ("connections", "2"),
             ("timeout", "90000"),
@@ -406,6 +437,9 @@ mod tests {
             ),
             ("username = \"me\"\npassword_file = \"\"", 5, "password_file", &["a path"]),
             ("ca_file = 3", 4, "ca_file", &["a path"]),
+            ("tls_fingerprint = \"AB:CD\"", 4, "tls_fingerprint", &["AB:CD", "SHA-256"]),
+            ("tls_certificate = \"c.pem\"", 4, "tls_certificate", &["`tls_key`"]),
+            ("tls_key = \"k.pem\"", 4, "tls_key", &["`tls_certificate`"]),
             ("helo = \"a b\"", 4, "helo", &["a b", "a host's name"]),
             ("connections = 0", 4, "connections", &["1 to 64"]),
             ("connections = 65", 4, "connections", &["65", "1 to 64"]),
