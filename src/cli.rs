@@ -295,7 +295,7 @@ pub(crate) struct AddArguments {
     #[arg(long, value_name = "VARIABLE", group = "password")]
     pub(crate) password_env: Option<String>,
     /// How to log on there; without it the best that the server offers
-    #[arg(long, value_parser = ["plain", "login", "xoauth2"])]
+    #[arg(long, value_parser = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"])]
     pub(crate) auth: Option<String>,
     /// Certificates that vouch for the server
     #[arg(long, value_name = "FILE")]

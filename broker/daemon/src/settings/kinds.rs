@@ -123,8 +123,8 @@ const SMTP_KEYS: &[Key] = &[
     ),
     key(
         "auth",
-        "plain or login, as the server offers",
-        "how to log on: `plain`, `login`, or `xoauth2` with an access token for a password",
+        "plain, login or scram, as the server offers",
+        "how to log on: `plain`, `login`, `scram-sha-256`, `scram-sha-1`, or `xoauth2` with an access token for a password",
     ),
     key(
         "ca_file",

@@ -87,10 +87,12 @@ pub(super) enum AuthWord {}
 
 impl Spelling for AuthWord {
     type Value = String;
-    const EXPECTED: &'static str = "\"plain\", \"login\" or \"xoauth2\"";
+    const EXPECTED: &'static str =
+        "\"plain\", \"login\", \"scram-sha-256\", \"scram-sha-1\" or \"xoauth2\"";
 
     fn text(text: &str) -> Option<String> {
-        ["plain", "login", "xoauth2"].contains(&text).then(|| text.to_owned())
+        let known = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"];
+        known.contains(&text).then(|| text.to_owned())
     }
 }
 

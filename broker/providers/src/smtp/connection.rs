@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::commands::{Quit, Rset};
 use lettre::transport::smtp::extension::{Extension, ServerInfo};
 use lettre::transport::smtp::response::{Category, Code as ReplyCode, Detail, Response, Severity};
@@ -15,6 +14,7 @@ use sundown_protocol::Code;
 use super::answer::{Answer, Inbox, Meaning};
 use super::distrust::{library, sentence};
 use super::dots::Leave;
+use super::mechanism::Mechanism;
 use super::wire::Stream;
 
 /// How long a server may take to say goodbye. Nothing depends on it.
@@ -81,6 +81,7 @@ pub(super) struct Offer {
     info: ServerInfo,
     keywords: HashSet<String>,
     size: Option<u64>,
+    mechanisms: HashSet<String>,
 }
 
 impl Offer {
@@ -100,6 +101,9 @@ impl Offer {
                 // Zero and nothing at all both mean that there is no fixed limit.
                 offer.size = words.next().and_then(|n| n.parse().ok()).filter(|size| *size > 0);
             }
+            if keyword == "AUTH" {
+                offer.mechanisms.extend(words.clone().map(str::to_owned));
+            }
             offer.keywords.insert(keyword.to_owned());
         }
         let done = ReplyCode::new(Severity::PositiveCompletion, Category::MailSystem, Detail::Zero);
@@ -117,9 +121,9 @@ impl Offer {
         self.info.supports_feature(extension)
     }
 
-    /// The first of these mechanisms that it has.
-    pub(super) fn mechanism(&self, among: &[Mechanism]) -> Option<Mechanism> {
-        self.info.get_auth_mechanism(among)
+    /// Whether one may log on so.
+    pub(super) fn has_mechanism(&self, mechanism: Mechanism) -> bool {
+        self.mechanisms.contains(mechanism.name())
     }
 
     /// The most bytes that a message may have, if it says so.
@@ -279,8 +283,8 @@ mod tests {
         assert!(offer.supports(Extension::EightBitMime));
         assert!(!offer.supports(Extension::StartTls), "the first line is a greeting");
         assert_eq!(offer.size(), Some(1000));
-        assert_eq!(offer.mechanism(&[Mechanism::Plain]), Some(Mechanism::Plain));
-        assert_eq!(offer.mechanism(&[Mechanism::Login]), Some(Mechanism::Login));
+        let offered = Mechanism::ALL.map(|one| offer.has_mechanism(one));
+        assert_eq!(offered, [true, true, false, true, true]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `trust`, `distrust` | which certificates are trusted, and in words why one is not |
 //! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
 //! | `answer`, `connection` | the conversation: lines there, answers back |
+//! | `mechanism`, `scram` | ways to log on |
 //! | `dial`, `auth` | from a host's name to a server that takes messages |
 //! | `envelope`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
@@ -28,6 +29,8 @@ mod dial;
 mod distrust;
 mod dots;
 mod envelope;
+mod mechanism;
+mod scram;
 mod secret;
 mod settings;
 mod tls;

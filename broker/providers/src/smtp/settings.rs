@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
+use super::mechanism::Mechanism;
 use super::secret::Source;
 use super::tls::Certificates;
 use crate::Result;
@@ -227,15 +227,12 @@ impl<'a> Keys<'a> {
     }
 
     fn mechanism(&self) -> Result<Option<Mechanism>> {
-        match self.get("auth") {
-            None => Ok(None),
-            Some("plain") => Ok(Some(Mechanism::Plain)),
-            Some("login") => Ok(Some(Mechanism::Login)),
-            Some("xoauth2") => Ok(Some(Mechanism::Xoauth2)),
-            Some(other) => {
-                Err(wrong("auth", &format!("is {other:?}; it must be plain, login or xoauth2")))
-            }
-        }
+        let Some(word) = self.get("auth") else { return Ok(None) };
+        let known = Mechanism::ALL.into_iter().find(|one| one.name().to_ascii_lowercase() == word);
+        known.map(Some).ok_or_else(|| {
+            let names = Mechanism::ALL.map(|one| one.name().to_ascii_lowercase());
+            wrong("auth", &format!("is {word:?}; it must be one of {}", names.join(", ")))
+        })
     }
 }
 
