@@ -98,11 +98,16 @@ const SMTP_KEYS: &[Key] = &[
     NAME,
     KIND,
     key("host", "", "the server's name or IP address. It must be given"),
-    key("port", "587; with `tls` 465, with `none` 25", "the server's port"),
+    key("port", "587; with `tls` 465, with `opportunistic` and `none` 25", "the server's port"),
     key(
         "security",
         "starttls",
-        "`starttls`: encrypted before anything is said; `tls`: from the first byte; `none`: in the clear, on this host only",
+        "`starttls`: encrypted before anything is said; `tls`: from the first byte; `opportunistic`: encrypted if the server offers that, whoever it is; `none`: in the clear, on this host or with `plaintext`",
+    ),
+    key(
+        "plaintext",
+        "",
+        "`i-understand`: mail may go over a network with `security = \"none\"`. A password may not",
     ),
     key("username", "nobody logs on", "who logs on to the server"),
     key(

@@ -44,18 +44,21 @@ pub(super) enum Security {
     Starttls,
     /// TLS from the first byte.
     Tls,
+    /// Encrypted if the server offers that, whoever it is.
+    Opportunistic,
     /// In the clear.
     None,
 }
 
 impl Security {
-    const ALL: [Self; 3] = [Self::Starttls, Self::Tls, Self::None];
+    const ALL: [Self; 4] = [Self::Starttls, Self::Tls, Self::Opportunistic, Self::None];
 
     /// The word in settings.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Starttls => "starttls",
             Self::Tls => "tls",
+            Self::Opportunistic => "opportunistic",
             Self::None => "none",
         }
     }
@@ -65,7 +68,7 @@ impl Security {
         match self {
             Self::Starttls => 587,
             Self::Tls => 465,
-            Self::None => 25,
+            Self::Opportunistic | Self::None => 25,
         }
     }
 }
@@ -75,10 +78,22 @@ pub(super) enum SecurityWord {}
 
 impl Spelling for SecurityWord {
     type Value = Security;
-    const EXPECTED: &'static str = "\"starttls\", \"tls\" or \"none\"";
+    const EXPECTED: &'static str = "\"starttls\", \"tls\", \"opportunistic\" or \"none\"";
 
     fn text(text: &str) -> Option<Security> {
         Security::ALL.into_iter().find(|word| word.name() == text)
+    }
+}
+
+/// `plaintext`.
+pub(super) enum Plaintext {}
+
+impl Spelling for Plaintext {
+    type Value = String;
+    const EXPECTED: &'static str = "\"i-understand\"";
+
+    fn text(text: &str) -> Option<String> {
+        (text == "i-understand").then(|| text.to_owned())
     }
 }
 

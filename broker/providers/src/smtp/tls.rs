@@ -24,12 +24,24 @@ use crate::{Result, fault};
 /// What a profile says about whom to trust, and who we are.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Certificates {
+    /// Whether a server must prove that it is the one.
+    pub(super) wanted: Proof,
     /// Certificates beside those that the system trusts.
     pub(super) ca_file: Option<PathBuf>,
     /// The only certificate that is trusted.
     pub(super) fingerprint: Option<Fingerprint>,
     /// Our own certificate, and its key.
     pub(super) client: Option<(PathBuf, PathBuf)>,
+}
+
+/// How a server proves that it is the one that the profile names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Proof {
+    /// By its certificate.
+    #[default]
+    Certificate,
+    /// Not at all.
+    None,
 }
 
 /// Makes ways to a server protected, as a profile says.
@@ -57,9 +69,10 @@ impl Trust {
             return Ok(config.clone());
         }
         let provider = Arc::new(ring::default_provider());
-        let rule = match self.certificates.fingerprint {
-            Some(fingerprint) => Rule::Pinned(fingerprint),
-            None => self.vouched(&provider)?,
+        let rule = match (self.certificates.wanted, self.certificates.fingerprint) {
+            (Proof::None, _) => Rule::Any,
+            (Proof::Certificate, Some(fingerprint)) => Rule::Pinned(fingerprint),
+            (Proof::Certificate, None) => self.vouched(&provider)?,
         };
         let verifier = Arc::new(Verifier::new(rule, provider.clone()));
         let builder = ClientConfig::builder_with_provider(provider);

@@ -1,6 +1,7 @@
 //! Whether a server's certificate is trusted: by the CAs, as one's own, or as the one that is pinned.
 //!
 //! ```text
+//!  TLS is opportunistic:    any certificate
 //!  a fingerprint is given:  this certificate and no other, whatever its names and dates
 //!  none is given:           a CA vouches for it ─► trusted
 //!                           it is a CA itself ───► trusted if ca_file has this very certificate and it names the server
@@ -112,6 +113,8 @@ pub(super) struct Verifier {
 /// What is trusted.
 #[derive(Debug)]
 pub(super) enum Rule {
+    /// Any certificate: who only listens learns nothing, and who stands in between everything.
+    Any,
     /// One certificate.
     Pinned(Fingerprint),
     /// What CAs vouch for, and certificates of one's own.
@@ -165,6 +168,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let found = Fingerprint::of(end_entity);
         let result = match &self.rule {
+            Rule::Any => Ok(()),
             Rule::Pinned(pinned) if *pinned == found => Ok(()),
             Rule::Pinned(_) => Err(Why::NotPinned),
             Rule::Vouched(authorities, own) => {

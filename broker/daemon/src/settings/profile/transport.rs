@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::super::kinds::{SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
-    Port, Security, SecurityWord, UserName, Variable, is_loopback,
+    Plaintext, Port, Security, SecurityWord, UserName, Variable, is_loopback,
 };
 use super::super::source::SettingsError;
 use super::super::value::{
@@ -38,6 +38,7 @@ pub(super) struct TransportSection {
     host: Given<Host>,
     port: Given<Port>,
     security: Given<SecurityWord>,
+    plaintext: Given<Plaintext>,
     username: Given<UserName>,
     password_command: Given<CommandLine>,
     password_file: Given<PathText>,
@@ -71,6 +72,7 @@ impl TransportSection {
             ("host", place(self.host.as_ref())),
             ("port", place(self.port.as_ref())),
             ("security", place(self.security.as_ref())),
+            ("plaintext", place(self.plaintext.as_ref())),
             ("username", place(self.username.as_ref())),
             ("auth", place(self.auth.as_ref())),
             ("ca_file", place(self.ca_file.as_ref())),
@@ -175,6 +177,7 @@ impl Reader<'_> {
             ("host", text(section.host.as_ref())),
             ("port", Some(port.to_string())),
             ("security", Some(security.name().to_owned())),
+            ("plaintext", text(section.plaintext.as_ref())),
             ("username", text(section.username.as_ref())),
             ("password_command", text(section.password_command.as_ref())),
             ("password_file", file(&section.password_file)?),
@@ -194,24 +197,40 @@ impl Reader<'_> {
         Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
 
-    /// Passwords and mail go over a network only when it is encrypted.
+    /// Mail goes over a network in the clear only if the profile says that it is meant to, and a password never.
     fn check_security(
         &self,
         section: &TransportSection,
         host: &str,
         security: Security,
     ) -> Result<(), SettingsError> {
-        let Some(at) = place(section.security.as_ref()).filter(|_| security == Security::None)
-        else {
-            return Ok(());
+        let open = match security {
+            Security::Starttls | Security::Tls => false,
+            Security::Opportunistic => true,
+            Security::None => !is_loopback(host),
         };
-        if is_loopback(host) {
-            return Ok(());
-        }
-        let message = format!(
-            "{host:?} is not this host, and what goes there must be encrypted: \"none\" is for \
-             localhost, 127.0.0.0/8 and ::1; expected \"starttls\" or \"tls\""
-        );
+        let said = place(section.plaintext.as_ref());
+        let (at, message) = match (place(section.security.as_ref()), said, &section.username) {
+            (_, Some(at), _) if security != Security::None => {
+                (at, "`plaintext` is for `security = \"none\"`".to_owned())
+            }
+            (Some(at), None, _) if security == Security::None && open => (
+                at,
+                format!(
+                    "{host:?} is not this host, and what goes there should be encrypted: \"none\" is for \
+                     localhost, 127.0.0.0/8 and ::1; expected \"starttls\", \"tls\", \"opportunistic\", or \
+                     `plaintext = \"i-understand\"` beside it"
+                ),
+            ),
+            (_, _, Some(username)) if open => (
+                username.span(),
+                format!(
+                    "`username`: no password goes to {host:?} where anybody may read it; expected \
+                     `security = \"starttls\"` or \"tls\""
+                ),
+            ),
+            _ => return Ok(()),
+        };
         Err(self.source.error(at, message))
     }
 
@@ -392,13 +411,26 @@ mod tests {
 
     #[test]
     fn the_port_follows_from_the_security() {
-        let cases = [("starttls", "h", "587"), ("tls", "h", "465"), ("none", "127.1.2.3", "25")];
+        let cases = [
+            ("starttls", "h", "587"),
+            ("tls", "h", "465"),
+            ("opportunistic", "h", "25"),
+            ("none", "127.1.2.3", "25"),
+        ];
         for (security, host, port) in cases {
             let text = format!(
                 "[[transport]]\nkind = \"smtp\"\nhost = \"{host}\"\nsecurity = \"{security}\"\n"
             );
             assert_eq!(options(&text)[1..], owned(&[("port", port), ("security", security)]));
         }
+    }
+
+    #[test]
+    fn a_way_in_the_clear_is_said_to_be_meant() {
+        let text = "[[transport]]\nkind = \"smtp\"\nhost = \"relay.lan\"\nsecurity = \"none\"\n";
+        let said = options(&format!("{text}plaintext = \"i-understand\"\n"));
+        let wanted = owned(&[("port", "25"), ("security", "none"), ("plaintext", "i-understand")]);
+        assert_eq!(said[1..], wanted);
     }
 
     #[test]
@@ -424,6 +456,20 @@ mod tests {
             ("port = \"25\"", 4, "port", &["\"25\"", "1 to 65535"]),
             ("security = \"ssl\"", 4, "security", &["ssl", "starttls"]),
             ("security = \"none\"", 4, "security", &["\"h\"", "127.0.0.0/8", "encrypted"]),
+            ("plaintext = \"i-understand\"", 4, "plaintext", &["`security = \"none\"`"]),
+            ("security = \"none\"\nplaintext = \"yes\"", 5, "plaintext", &["yes", "i-understand"]),
+            (
+                "security = \"none\"\nplaintext = \"i-understand\"\nusername = \"me\"\npassword_env = \"X\"",
+                6,
+                "username",
+                &["no password", "starttls"],
+            ),
+            (
+                "username = \"me\"\npassword_env = \"X\"\nsecurity = \"opportunistic\"",
+                4,
+                "username",
+                &["no password", "starttls"],
+            ),
             ("username = \"me\"", 4, "username", &["password", "`password_credential`"]),
             ("username = \"\"\npassword_env = \"X\"", 4, "username", &["a name"]),
             ("password_env = \"X\"", 4, "password_env", &["`username`"]),

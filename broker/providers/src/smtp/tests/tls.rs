@@ -404,3 +404,34 @@ fn a_key_is_looked_at_as_a_password_is() {
         assert!(error.message.contains(words), "{error}");
     }
 }
+
+/// TLS where it is offered, whosever certificate it is, and none where not: for a relay on a network of one's own.
+#[test]
+fn an_opportunistic_way_is_protected_if_it_can_be() {
+    let options = [("security", "opportunistic")];
+    let own = Own::new("other.example.org", Validity::Over);
+    for script in [
+        format!("{STARTTLS}\n{INSIDE}"),
+        format!("< 220 test\n{INSIDE}"),
+        "< 220 test\n> EHLO\n< 502 what\n> HELO\n< 250 x\nanything".to_owned(),
+        STARTTLS.replace("220 go\ntls", "454 not now\nanything"),
+    ] {
+        let (results, told) = by_tls(&options, &script, own.config.clone());
+        assert_eq!(outcomes(&results.expect("results")), [Outcome::Sent], "{script}");
+        assert!(told[0].iter().any(|line| line.starts_with("MAIL FROM")), "{told:?}");
+    }
+}
+
+#[test]
+fn an_opportunistic_way_is_open_where_tls_does_not_work() {
+    let own = Own::new("localhost", Validity::Now);
+    let broken = STARTTLS.replace("\ntls", "\n< 220 this is no TLS\nhang");
+    let open = "< 220 test\n> EHLO\n< 250-test\n< 250 STARTTLS\nanything";
+    let server = Server::with_tls(&[&broken, open], Some(own.config.clone()));
+    let options = [("host", "localhost"), ("security", "opportunistic")];
+    let mut client = Client::new(&server, &options);
+    assert_eq!(outcomes(&client.send(to_bob(1)).expect("results")), [Outcome::Sent]);
+    drop(client);
+    let told = server.done();
+    assert!(told[1].iter().any(|line| line.starts_with("MAIL FROM")), "{told:?}");
+}
