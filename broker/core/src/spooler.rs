@@ -422,12 +422,12 @@ impl Broker {
                 self.all_later(flight, &why, Outcome::Later, turn);
             }
             Ok(Prepared { marker, mut refused }) => {
-                only_a_recovery_says_not_sent(&mut refused);
                 self.accepted_by(session, provider, turn);
                 let state = self.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 state.recipients.retain(|r| !refused_by.contains(r));
                 if state.recipients.is_empty() {
+                    none_follows_at_once(&mut refused);
                     return self.record(engine, record, &refused, Some(flight), turn);
                 }
                 state.stage = Stage::Marking;
@@ -562,7 +562,7 @@ impl Broker {
             }
         };
         if state.stage != Stage::Recovering {
-            only_a_recovery_says_not_sent(&mut results);
+            none_follows_at_once(&mut results);
         }
         // It may have left some out. Each recipient of this flight has one result.
         if results.len() < state.recipients.len() {
@@ -1025,9 +1025,9 @@ fn unavailable(provider: &Provider) -> String {
     }
 }
 
-/// Another call that says so is taken for one that did not reach the other side: a message that is queued again at once, try after
-/// try, would keep the broker busy.
-fn only_a_recovery_says_not_sent(results: &mut [RecipientResult]) {
+/// Beside no recipient that is handed over, and outside of a recovery, it is taken for one that did not reach the other side: a message
+/// that is queued again at once, try after try, would keep the broker busy. Beside one it ends, because there are fewer each time.
+fn none_follows_at_once(results: &mut [RecipientResult]) {
     let wrong = results.iter_mut().filter(|result| result.outcome == Outcome::NotSent);
     wrong.for_each(|result| result.outcome = Outcome::Offline);
 }

@@ -141,12 +141,15 @@ pub(super) struct Connection {
     timeout: Duration,
     /// What the server offers.
     pub(super) offer: Offer,
+    /// How many recipients the server takes at once, if it has said that there were too many.
+    pub(super) most_recipients: Option<usize>,
 }
 
 impl Connection {
     /// A conversation that has not begun.
     pub(super) fn new(stream: Stream, place: String, timeout: Duration) -> Self {
-        Self { stream, inbox: Inbox::default(), place, timeout, offer: Offer::default() }
+        let (inbox, offer) = (Inbox::default(), Offer::default());
+        Self { stream, inbox, place, timeout, offer, most_recipients: None }
     }
 
     /// The server as people know it.
