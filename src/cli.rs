@@ -276,10 +276,10 @@ pub(crate) struct AddArguments {
     /// The server that takes mail further
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// Its port; without it 587, with tls 465, with none 25
+    /// Its port; without it 587, with tls 465, with opportunistic and none 25
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
-    /// How the way there is encrypted: starttls (default), tls, or none on this host
+    /// How the way there is encrypted: starttls (default), tls, opportunistic, or none on this host
     #[arg(long, value_parser = SECURITIES)]
     pub(crate) security: Option<String>,
     /// Who logs on there
@@ -298,7 +298,7 @@ pub(crate) struct AddArguments {
     #[arg(long, value_name = "VARIABLE", group = "password")]
     pub(crate) password_env: Option<String>,
     /// How to log on there; without it the best that the server offers
-    #[arg(long, value_parser = ["plain", "login", "xoauth2"])]
+    #[arg(long, value_parser = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"])]
     pub(crate) auth: Option<String>,
     /// Certificates that vouch for the server
     #[arg(long, value_name = "FILE")]
@@ -316,7 +316,7 @@ pub(crate) struct AddArguments {
 }
 
 /// What `security` can be.
-pub(crate) const SECURITIES: [&str; 3] = ["starttls", "tls", "none"];
+pub(crate) const SECURITIES: [&str; 4] = ["starttls", "tls", "opportunistic", "none"];
 
 /// Kinds of transports that `profile add` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,7 @@ mod frame;
 mod head;
 mod mail;
 mod settings;
+mod transfer;
 
 pub use answers::answers;
 pub use broker::broker;
@@ -20,6 +21,7 @@ pub use frame::frame;
 pub use head::head;
 pub use mail::mail;
 pub use settings::settings;
+pub use transfer::transfer;
 
 // Where the files that are read here look for what they use.
 use sundown_core::provider;
@@ -29,11 +31,12 @@ use sundown_providers::headers;
 pub type Target = fn(&[u8]);
 
 /// The targets, as their corpora are called.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("frame", frame),
     ("codec", codec),
     ("head", head),
     ("mail", mail),
+    ("transfer", transfer),
     ("settings", settings),
     ("answers", answers),
     ("dialogue", dialogue),

@@ -62,14 +62,14 @@ fn server<R: BufRead, W: Write>(
     arguments.host = Some(dialog.ask_for("server", None, wanted, host)?);
     if arguments.security.is_none() {
         let word = |text: &str| SECURITIES.contains(&text).then(|| text.to_owned());
-        let question = "encryption: starttls, tls or none";
-        let security = dialog.ask_for(question, Some("starttls"), "one of the three", word)?;
+        let question = "encryption: starttls, tls, opportunistic or none";
+        let security = dialog.ask_for(question, Some("starttls"), "one of the four", word)?;
         arguments.security = Some(security);
     }
     if arguments.port.is_none() {
         let usual = match arguments.security.as_deref() {
             Some("tls") => "465",
-            Some("none") => "25",
+            Some("opportunistic" | "none") => "25",
             _ => "587",
         };
         let number = |text: &str| text.parse().ok().filter(|port: &u16| *port > 0);

@@ -207,7 +207,13 @@ fn each_way_to_log_on_works() {
          password_command = \"printf 'p\u{e4}ss w\u{f6}rd\\\\nmore\\\\n'\"\n",
         home.path("ca.pem").display()
     );
-    let ways = [("starttls", 0, "plain"), ("starttls", 0, "login"), ("tls", 1, "plain")];
+    let ways = [
+        ("starttls", 0, "plain"),
+        ("starttls", 0, "login"),
+        ("starttls", 0, "scram-sha-256"),
+        ("starttls", 0, "scram-sha-1"),
+        ("tls", 1, "plain"),
+    ];
     for (number, (security, service, auth)) in ways.iter().enumerate() {
         let profile = format!("way{number}");
         let more = format!("{common}security = \"{security}\"\nauth = \"{auth}\"\n");

@@ -22,7 +22,8 @@
 //! # What is decided
 //!
 //! RFC 5321 (SMTP), RFC 5322 (messages) and RFC 6532 (UTF-8 in heads) say what a program may write. What people and programs do write
-//! is more than that, and a message that is stored is never changed to fit. Where several readings are possible, this is the one:
+//! is more than that, and a message that is stored is never changed to fit; on its way to a server that does not take it otherwise it is
+//! converted ([`transfer`]). Where several readings are possible, this is the one:
 //!
 //! | of | reading | why |
 //! |---|---|---|
@@ -66,5 +67,7 @@ pub mod encoding;
 pub mod head;
 pub mod list;
 pub mod name;
+#[cfg(feature = "idn")]
+pub mod transfer;
 
 pub use list::addresses;

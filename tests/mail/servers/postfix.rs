@@ -74,7 +74,7 @@ const SASL: &str = "\
 pwcheck_method: auxprop
 auxprop_plugin: sasldb
 sasldb_path: DIR/users.db
-mech_list: PLAIN LOGIN
+mech_list: PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256
 ";
 
 impl Postfix {

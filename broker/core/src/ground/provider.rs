@@ -848,8 +848,8 @@ pub enum Outcome {
     Offline,
     /// It may have gone out; nobody knows.
     Unknown,
-    /// Only of a recovery: the message was certainly not handed over, and will not be by what was prepared then. It is queued
-    /// again, and the try does not count.
+    /// Of a recovery: the message was certainly not handed over, and will not be by what was prepared then. Of a prepare that takes other
+    /// recipients: there is no room for this one beside them. It is queued again, and the try does not count.
     NotSent,
 }
 

@@ -23,9 +23,9 @@ pub(crate) fn nobody_sent(recipient: &Recipient, index: usize) -> RecipientResul
     RecipientResult { recipient: index, outcome: Outcome::Offline, reply }
 }
 
-/// Another call that says so is taken for one that did not reach the other side: a message that is queued again at once, try after
-/// try, would keep the broker busy.
-pub(crate) fn only_a_recovery_says_not_sent(results: &mut [RecipientResult]) {
+/// Beside no recipient that is handed over, and outside of a recovery, it is taken for one that did not reach the other side: a message
+/// that is queued again at once, try after try, would keep the broker busy. Beside one it ends, because there are fewer each time.
+pub(crate) fn none_follows_at_once(results: &mut [RecipientResult]) {
     let wrong = results.iter_mut().filter(|result| result.outcome == Outcome::NotSent);
     wrong.for_each(|result| result.outcome = Outcome::Offline);
 }

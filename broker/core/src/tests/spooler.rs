@@ -404,6 +404,23 @@ fn only_a_recovery_queues_again_at_once() {
     }
 }
 
+/// design §3.17: a server takes so many recipients at once. The others follow with what is next, and do not wait.
+#[test]
+fn recipients_without_room_follow_at_once() {
+    let mut world = World::new();
+    let member = world.member(1);
+    let to = ["a@x", "b@x", "c@x", "d@x"];
+    for (number, address) in to.iter().enumerate() {
+        world.script(address, &vec![Step::RefusesAs(Outcome::NotSent); number]);
+    }
+    let entry = world.try_submit(member, &to).expect("it is taken");
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert_eq!(world.submission(entry).attempts, 1);
+    for address in to {
+        assert_eq!(world.wire.delivered_to(address), 1, "{address}");
+    }
+}
+
 /// design §3.17: only the transport that had a message can say what became of it. While it does not work nothing
 /// happens; when it is gone from the profile the outcome is unknown. Nobody else sends it.
 #[test]

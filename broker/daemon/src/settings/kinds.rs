@@ -98,11 +98,16 @@ const SMTP_KEYS: &[Key] = &[
     NAME,
     KIND,
     key("host", "", "the server's name or IP address. It must be given"),
-    key("port", "587; with `tls` 465, with `none` 25", "the server's port"),
+    key("port", "587; with `tls` 465, with `opportunistic` and `none` 25", "the server's port"),
     key(
         "security",
         "starttls",
-        "`starttls`: encrypted before anything is said; `tls`: from the first byte; `none`: in the clear, on this host only",
+        "`starttls`: encrypted before anything is said; `tls`: from the first byte; `opportunistic`: encrypted if the server offers that, whoever it is; `none`: in the clear, on this host or with `plaintext`",
+    ),
+    key(
+        "plaintext",
+        "",
+        "`i-understand`: mail may go over a network with `security = \"none\"`. A password may not",
     ),
     key("username", "nobody logs on", "who logs on to the server"),
     key(
@@ -123,14 +128,25 @@ const SMTP_KEYS: &[Key] = &[
     ),
     key(
         "auth",
-        "plain or login, as the server offers",
-        "how to log on: `plain`, `login`, or `xoauth2` with an access token for a password",
+        "plain, login or scram, as the server offers",
+        "how to log on: `plain`, `login`, `scram-sha-256`, `scram-sha-1`, or `xoauth2` with an access token for a password",
     ),
     key(
         "ca_file",
         "the system's alone",
-        "a file with certificates (PEM) that vouch for the server, beside the system's",
+        "a file with certificates (PEM) that vouch for the server, beside the system's; the server's own may be in it",
     ),
+    key(
+        "tls_fingerprint",
+        "",
+        "the SHA-256 of the only certificate that is trusted, in hexadecimal digits. Its names and dates do not count",
+    ),
+    key(
+        "tls_certificate",
+        "none is shown",
+        "a file with our own certificate (PEM), for a server that asks for one; others of its chain may follow",
+    ),
+    key("tls_key", "", "the key of `tls_certificate`, in a file that others cannot read"),
     key("helo", "this host's name", "as whom the server is greeted"),
     key("connections", "4", "connections at once, from 1 to 64"),
     key("timeout", "5m", "how long the server may take for an answer"),

@@ -44,18 +44,21 @@ pub(super) enum Security {
     Starttls,
     /// TLS from the first byte.
     Tls,
+    /// Encrypted if the server offers that, whoever it is.
+    Opportunistic,
     /// In the clear.
     None,
 }
 
 impl Security {
-    const ALL: [Self; 3] = [Self::Starttls, Self::Tls, Self::None];
+    const ALL: [Self; 4] = [Self::Starttls, Self::Tls, Self::Opportunistic, Self::None];
 
     /// The word in settings.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Starttls => "starttls",
             Self::Tls => "tls",
+            Self::Opportunistic => "opportunistic",
             Self::None => "none",
         }
     }
@@ -65,7 +68,7 @@ impl Security {
         match self {
             Self::Starttls => 587,
             Self::Tls => 465,
-            Self::None => 25,
+            Self::Opportunistic | Self::None => 25,
         }
     }
 }
@@ -75,10 +78,22 @@ pub(super) enum SecurityWord {}
 
 impl Spelling for SecurityWord {
     type Value = Security;
-    const EXPECTED: &'static str = "\"starttls\", \"tls\" or \"none\"";
+    const EXPECTED: &'static str = "\"starttls\", \"tls\", \"opportunistic\" or \"none\"";
 
     fn text(text: &str) -> Option<Security> {
         Security::ALL.into_iter().find(|word| word.name() == text)
+    }
+}
+
+/// `plaintext`.
+pub(super) enum Plaintext {}
+
+impl Spelling for Plaintext {
+    type Value = String;
+    const EXPECTED: &'static str = "\"i-understand\"";
+
+    fn text(text: &str) -> Option<String> {
+        (text == "i-understand").then(|| text.to_owned())
     }
 }
 
@@ -87,10 +102,27 @@ pub(super) enum AuthWord {}
 
 impl Spelling for AuthWord {
     type Value = String;
-    const EXPECTED: &'static str = "\"plain\", \"login\" or \"xoauth2\"";
+    const EXPECTED: &'static str =
+        "\"plain\", \"login\", \"scram-sha-256\", \"scram-sha-1\" or \"xoauth2\"";
 
     fn text(text: &str) -> Option<String> {
-        ["plain", "login", "xoauth2"].contains(&text).then(|| text.to_owned())
+        let known = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"];
+        known.contains(&text).then(|| text.to_owned())
+    }
+}
+
+/// `tls_fingerprint`.
+pub(super) enum Fingerprint {}
+
+impl Spelling for Fingerprint {
+    type Value = String;
+    const EXPECTED: &'static str = "the SHA-256 of a certificate: 64 hexadecimal digits, or 32 pairs of them with colons between";
+
+    fn text(text: &str) -> Option<String> {
+        let hexadecimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let whole = text.len() == 64 && hexadecimal(text);
+        let pairs = text.split(':').all(|pair| pair.len() == 2 && hexadecimal(pair));
+        (whole || text.len() == 95 && pairs).then(|| text.to_owned())
     }
 }
 
@@ -260,6 +292,18 @@ mod tests {
         assert!(Variable::text("_MAIL_2").is_some());
         for bad in ["", "2MAIL", "A=B", "$MAIL", "my secret", "ä"] {
             assert_eq!(Variable::text(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fingerprints() {
+        let (plain, pairs) = ("aB".repeat(32), "aB:".repeat(32));
+        for good in [&plain[..], &pairs[..95]] {
+            assert_eq!(Fingerprint::text(good).as_deref(), Some(good));
+        }
+        for bad in ["", "aB", &plain[..63], &pairs, &pairs.replace(':', " ")[..95], &"g".repeat(64)]
+        {
+            assert_eq!(Fingerprint::text(bad), None, "{bad}");
         }
     }
 

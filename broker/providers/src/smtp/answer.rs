@@ -89,9 +89,13 @@ impl Answer {
 /// An enhanced status code at the beginning, which servers repeat in each line.
 fn enhanced(line: &str) -> &str {
     let word = line.split(' ').next().unwrap_or_default();
-    let is_code = word.split('.').count() == 3
-        && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    if is_code { word } else { "" }
+    if is_enhanced(word) { word } else { "" }
+}
+
+/// Whether a word is an enhanced status code, such as `5.1.1`.
+pub(super) fn is_enhanced(word: &str) -> bool {
+    word.split('.').count() == 3
+        && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A line as `lettre` takes it.

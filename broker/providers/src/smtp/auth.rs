@@ -1,10 +1,11 @@
-//! Proving to a server who we are: PLAIN, LOGIN and XOAUTH2.
+//! Proving to a server who we are.
+//!
+//! A server may offer a way to log on and not take it. Then the next one is tried; a password that was refused is not tried again.
 //!
 //! What is made of a secret lives in memory that is overwritten, and a server that repeats it in its answer is not quoted.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lettre::transport::smtp::authentication::{DEFAULT_MECHANISMS, Mechanism};
 use secrecy::{ExposeSecret, SecretString};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
@@ -12,6 +13,8 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Meaning};
 use super::connection::{Connection, Trouble};
+use super::mechanism::{Mechanism, NOT_SO, TRANSITION};
+use super::scram::{Hash, Scram, Wrong};
 use super::secret::{Age, Keeper};
 use super::settings::Login;
 use crate::Result;
@@ -21,20 +24,44 @@ const MAX_COMMAND: usize = 512;
 
 /// Proves to the server that we are whom the profile says.
 pub(super) fn log_on(connection: &mut Connection, login: &Login, keeper: &Keeper) -> Result<()> {
-    let mechanism = choose(connection, login)?;
+    let mut left = choose(connection, login)?;
+    let mut told = String::new();
+    while !left.is_empty() {
+        let mechanism = left.remove(0);
+        match with_any_age(connection, mechanism, login, keeper)? {
+            Tried::LoggedOn => return Ok(()),
+            Tried::Refused(code, words) => {
+                left.retain(|next| next.may_follow(mechanism, code));
+                if left.is_empty() && code != NOT_SO {
+                    keeper.refused();
+                    let words = format!("{}: {words}", login.username);
+                    return Err(not_logged_on(connection.place(), &words));
+                }
+                told = format!("{}: {words}", mechanism.name());
+            }
+        }
+    }
+    let text = format!("{} does not take AUTH {told}; change auth", connection.place());
+    Err(ProviderError::new(Code::E_NO_SUPPORT, text))
+}
+
+/// A password was changed or a token has run out since it was fetched.
+fn with_any_age(
+    connection: &mut Connection,
+    mechanism: Mechanism,
+    login: &Login,
+    keeper: &Keeper,
+) -> Result<Tried> {
     let (secret, age) = keeper.get()?;
-    let mut words = attempt(connection, mechanism, &login.username, &secret)?;
-    if words.is_some() && age == Age::Kept {
-        // A password was changed or a token has run out since it was fetched.
+    let tried = attempt(connection, mechanism, &login.username, &secret)?;
+    if matches!(tried, Tried::Refused(code, _) if code != NOT_SO) && age == Age::Kept {
         keeper.forget();
         let (fresh, _) = keeper.get()?;
         if fresh.expose_secret() != secret.expose_secret() {
-            words = attempt(connection, mechanism, &login.username, &fresh)?;
+            return attempt(connection, mechanism, &login.username, &fresh);
         }
     }
-    let Some(words) = words else { return Ok(()) };
-    keeper.refused();
-    Err(not_logged_on(connection.place(), &format!("{}: {words}", login.username)))
+    Ok(tried)
 }
 
 /// A server wants somebody else, or a better proof.
@@ -43,41 +70,50 @@ pub(super) fn not_logged_on(place: &str, words: &str) -> ProviderError {
     ProviderError::new(Code::E_LOGON_FAILED, text)
 }
 
-fn choose(connection: &Connection, login: &Login) -> Result<Mechanism> {
+/// What may be tried, in this order. Of what the profile names there is nothing else.
+fn choose(connection: &Connection, login: &Login) -> Result<Vec<Mechanism>> {
     let place = connection.place();
-    let found = match &login.mechanism {
-        Some(one) => connection.offer.mechanism(std::slice::from_ref(one)),
-        None => connection.offer.mechanism(DEFAULT_MECHANISMS),
+    let wanted = login.mechanism.as_ref().map_or(&Mechanism::DEFAULT[..], std::slice::from_ref);
+    let offered = wanted.iter().copied().filter(|one| connection.offer.has_mechanism(*one));
+    let found: Vec<_> = offered.collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let text = match login.mechanism {
+        Some(one) => format!("{place} does not offer AUTH {}; change auth", one.name()),
+        None if connection.offer.has("AUTH") => {
+            format!("{place} offers neither AUTH PLAIN nor LOGIN nor SCRAM; auth may name XOAUTH2")
+        }
+        None => format!("{place} does not log anybody on; leave username out, or check the port"),
     };
-    found.ok_or_else(|| {
-        let text = match login.mechanism {
-            Some(one) => format!("{place} does not offer AUTH {one}; change auth"),
-            None if connection.offer.has("AUTH") => {
-                format!("{place} offers neither AUTH PLAIN nor LOGIN; auth may name XOAUTH2")
-            }
-            None => {
-                format!("{place} does not log anybody on; leave username out, or check the port")
-            }
-        };
-        ProviderError::new(Code::E_NO_SUPPORT, text)
-    })
+    Err(ProviderError::new(Code::E_NO_SUPPORT, text))
 }
 
-/// Tries once; gives back the server's words if it refused.
+/// What came of one try.
+enum Tried {
+    /// The server takes us for whom we say.
+    LoggedOn,
+    /// It does not, by this code and in its words.
+    Refused(u16, String),
+}
+
+/// Tries once.
 fn attempt(
     connection: &mut Connection,
     mechanism: Mechanism,
     username: &str,
     secret: &SecretString,
-) -> Result<Option<String>> {
-    tracing::debug!(server = connection.place(), mechanism = %mechanism, "AUTH");
-    let steps = steps(mechanism, username, secret.expose_secret());
-    let done = converse(connection, mechanism, &steps).map_err(Trouble::into_error)?;
-    let words = quotable(&done, &steps, secret);
+) -> Result<Tried> {
+    tracing::debug!(server = connection.place(), mechanism = mechanism.name(), "AUTH");
+    let mut talk = Talk::new(mechanism, username, secret.expose_secret());
+    let done = converse(connection, mechanism, &mut talk)?;
+    let words = quotable(&done, &talk, secret);
     tracing::debug!(server = connection.place(), answer = words);
     match done.meaning() {
-        Meaning::Done => Ok(None),
-        Meaning::Never => Ok(Some(words)),
+        Meaning::Done if talk.is_believed() => Ok(Tried::LoggedOn),
+        Meaning::Done => Err(distrusted(connection.place(), Wrong::Proof)),
+        Meaning::Never => Ok(Tried::Refused(done.code(), words)),
+        _ if done.code() == TRANSITION => Ok(Tried::Refused(TRANSITION, words)),
         Meaning::Later | Meaning::GoOn => {
             let text = format!("{} does not log on now: {words}", connection.place());
             Err(ProviderError::new(Code::E_CALL_FAILED, text))
@@ -88,14 +124,74 @@ fn attempt(
 type Step = Zeroizing<String>;
 
 /// What is said one after the other, as it goes over the wire.
-fn steps(mechanism: Mechanism, username: &str, secret: &str) -> Vec<Step> {
-    match mechanism {
-        Mechanism::Plain => vec![encoded(&["\0", username, "\0", secret])],
-        Mechanism::Login => vec![encoded(&[username]), encoded(&[secret])],
-        Mechanism::Xoauth2 => {
-            vec![encoded(&["user=", username, "\x01auth=Bearer ", secret, "\x01\x01"])]
+enum Talk {
+    /// Known before.
+    Steps(Vec<Step>, usize),
+    /// By what the server says.
+    Scram(Box<Scram>),
+}
+
+impl Talk {
+    fn new(mechanism: Mechanism, username: &str, secret: &str) -> Self {
+        let scram = |hash| Self::Scram(Box::new(Scram::new(hash, username, secret)));
+        let steps = match mechanism {
+            Mechanism::Plain => vec![encoded(&["\0", username, "\0", secret])],
+            Mechanism::Login => vec![encoded(&[username]), encoded(&[secret])],
+            Mechanism::Xoauth2 => {
+                vec![encoded(&["user=", username, "\x01auth=Bearer ", secret, "\x01\x01"])]
+            }
+            Mechanism::ScramSha256 => return scram(Hash::Sha256),
+            Mechanism::ScramSha1 => return scram(Hash::Sha1),
+        };
+        Self::Steps(steps, 0)
+    }
+
+    /// What follows this answer; nothing, if there is no more to say.
+    fn next(&mut self, said: &str) -> std::result::Result<Option<Step>, Wrong> {
+        match self {
+            Self::Steps(steps, next) => {
+                *next += 1;
+                Ok(steps.get(*next - 1).cloned())
+            }
+            Self::Scram(scram) => {
+                let said = STANDARD.decode(said.trim()).map_err(|_| Wrong::NotScram)?;
+                let said = String::from_utf8(said).map_err(|_| Wrong::NotScram)?;
+                Ok(Some(encoded(&[&scram.next(&said)?])))
+            }
         }
     }
+
+    /// Whether the server may be believed that it knows us.
+    fn is_believed(&self) -> bool {
+        match self {
+            Self::Steps(..) => true,
+            Self::Scram(scram) => scram.is_verified(),
+        }
+    }
+
+    /// The step with the secret in it, which is the last one.
+    fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Steps(steps, _) => steps.last().map(|step| step.as_str()),
+            Self::Scram(_) => None,
+        }
+    }
+}
+
+fn distrusted(place: &str, wrong: Wrong) -> ProviderError {
+    let (code, words) = match wrong {
+        Wrong::Proof => (
+            Code::E_NO_ACCESS,
+            "says that it logs on, and does not know the password: it may be another server",
+        ),
+        Wrong::NotScram => (Code::E_CALL_FAILED, "does not speak SCRAM as it is written"),
+        Wrong::Iterations => (
+            Code::E_NO_ACCESS,
+            "asks for a proof that is too easy to guess from, or that takes too long",
+        ),
+        Wrong::Refused => (Code::E_LOGON_FAILED, "refuses the proof of the password"),
+    };
+    ProviderError::new(code, format!("{place} {words}"))
 }
 
 /// Buffers that are large enough from the start leave no copies behind.
@@ -115,31 +211,45 @@ fn line(parts: &[&str]) -> Step {
     line
 }
 
-fn converse(
-    connection: &mut Connection,
-    mechanism: Mechanism,
-    steps: &[Step],
-) -> std::result::Result<Answer, Trouble> {
-    let name = mechanism.to_string();
-    let mut rest = steps;
-    let mut first = line(&["AUTH ", &name, "\r\n"]);
-    if mechanism.supports_initial_response() {
-        let whole = line(&["AUTH ", &name, " ", &steps[0], "\r\n"]);
-        if whole.len() <= MAX_COMMAND {
-            (first, rest) = (whole, &steps[1..]);
+fn converse(connection: &mut Connection, mechanism: Mechanism, talk: &mut Talk) -> Result<Answer> {
+    let mut answer = begin(connection, mechanism, talk)?;
+    while answer.meaning() == Meaning::GoOn {
+        let challenge = answer.lines().collect::<String>();
+        let (line, wrong) = match talk.next(&challenge) {
+            Ok(Some(step)) => (line(&[&step, "\r\n"]), None),
+            // XOAUTH2 explains itself before it refuses; others have asked for something that there is not.
+            Ok(None) if mechanism == Mechanism::Xoauth2 => (line(&["\r\n"]), None),
+            Ok(None) => (line(&["*\r\n"]), None),
+            Err(wrong) => (line(&["*\r\n"]), Some(wrong)),
+        };
+        answer = said(connection, &line).map_err(Trouble::into_error)?;
+        match wrong {
+            // The server's words about it follow.
+            None | Some(Wrong::Refused) => {}
+            Some(wrong) => return Err(distrusted(connection.place(), wrong)),
         }
     }
-    let mut answer = said(connection, &first)?;
-    while answer.meaning() == Meaning::GoOn {
-        let Some((step, behind)) = rest.split_first() else {
-            // XOAUTH2 explains itself before it refuses; others have asked for something that there is not.
-            let end = if mechanism == Mechanism::Xoauth2 { "\r\n" } else { "*\r\n" };
-            return said(connection, end);
-        };
-        rest = behind;
-        answer = said(connection, &line(&[step, "\r\n"]))?;
-    }
     Ok(answer)
+}
+
+/// The command, with the first step in it where that is allowed and short enough.
+fn begin(connection: &mut Connection, mechanism: Mechanism, talk: &mut Talk) -> Result<Answer> {
+    let name = mechanism.name();
+    let bare = line(&["AUTH ", name, "\r\n"]);
+    let first = match mechanism {
+        Mechanism::Login => None,
+        _ => talk.next("").ok().flatten(),
+    };
+    let whole = first.as_ref().map(|first| line(&["AUTH ", name, " ", first, "\r\n"]));
+    let answer = match (whole, first) {
+        (Some(whole), _) if whole.len() <= MAX_COMMAND => said(connection, &whole),
+        (_, Some(first)) => said(connection, &bare).and_then(|answer| match answer.meaning() {
+            Meaning::GoOn => said(connection, &line(&[&first, "\r\n"])),
+            _ => Ok(answer),
+        }),
+        (_, None) => said(connection, &bare),
+    };
+    answer.map_err(Trouble::into_error)
 }
 
 fn said(connection: &mut Connection, line: &str) -> std::result::Result<Answer, Trouble> {
@@ -148,10 +258,9 @@ fn said(connection: &mut Connection, line: &str) -> std::result::Result<Answer, 
 }
 
 /// The words of an answer, unless it repeats what it was not meant to.
-fn quotable(answer: &Answer, steps: &[Step], secret: &SecretString) -> String {
+fn quotable(answer: &Answer, talk: &Talk, secret: &SecretString) -> String {
     let raw = answer.lines().collect::<Vec<_>>().join("");
-    // The last step is the one with the secret in it.
-    let hidden = steps.last().map(|step| step.as_str()).into_iter().chain([secret.expose_secret()]);
+    let hidden = talk.secret().into_iter().chain([secret.expose_secret()]);
     if hidden.into_iter().any(|text| raw.contains(text)) {
         return format!("{} (its words are not shown: the password is among them)", answer.code());
     }
@@ -166,8 +275,9 @@ mod tests {
     #[test]
     fn what_goes_over_the_wire() {
         let say = |mechanism| {
-            let steps = steps(mechanism, "me", "secret");
-            steps.iter().map(|step| step.as_str().to_owned()).collect::<Vec<_>>()
+            let mut talk = Talk::new(mechanism, "me", "secret");
+            let steps = std::iter::from_fn(|| talk.next("").expect("a step"));
+            steps.map(|step| step.as_str().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(say(Mechanism::Plain), ["AG1lAHNlY3JldA=="]);
         assert_eq!(say(Mechanism::Login), ["bWU=", "c2VjcmV0"]);
@@ -186,13 +296,14 @@ mod tests {
     #[test]
     fn a_server_that_repeats_the_secret_is_not_quoted() {
         let secret = SecretString::from("hunter2");
-        let steps = steps(Mechanism::Plain, "me", "hunter2");
-        for (said, shown) in [("hunter2 is wrong", false), ("no", true), (steps[0].as_str(), false)]
+        let talk = Talk::new(Mechanism::Plain, "me", "hunter2");
+        for (said, shown) in
+            [("hunter2 is wrong", false), ("no", true), ("AG1lAGh1bnRlcjI=", false)]
         {
             let mut inbox = Inbox::default();
             inbox.feed(format!("501 {said}\r\n").as_bytes());
             let answer = inbox.next().expect("SMTP").expect("an answer");
-            let words = quotable(&answer, &steps, &secret);
+            let words = quotable(&answer, &talk, &secret);
             assert_eq!(words.contains(said), shown, "{words}");
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! A line ends with CRLF on the wire and nowhere else is there a CR or LF: a server that took a bare one for a line end
 //! would see other lines than the next server does, and with them other messages (SMTP smuggling). A dot that begins a
-//! line is doubled. NUL and lines of any length pass as they are; the server knows best what it takes.
+//! line is doubled. NUL passes as it is; the server knows best what it takes. What the server does not take is converted before (`form`).
 
 use std::io::{self, Read};
+
+use sundown_mail::transfer::MAX_LINE;
 
 /// How much is read and converted at once.
 pub(super) const PIECE: usize = 16 << 10;
@@ -18,6 +20,18 @@ pub(super) struct Survey {
     pub(super) head: Characters,
     /// What characters all of it has.
     pub(super) whole: Characters,
+    /// How long its lines are.
+    pub(super) lines: Lines,
+}
+
+/// Whether lines are as short as SMTP has them (RFC 5321, 4.5.3.1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Lines {
+    /// All are.
+    #[default]
+    Fit,
+    /// One is longer.
+    Long,
 }
 
 /// What characters there are.
@@ -49,7 +63,7 @@ impl Survey {
 }
 
 /// Reads, and does not mind being interrupted.
-pub(super) fn read(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(from: &mut (impl Read + ?Sized), into: &mut [u8]) -> io::Result<usize> {
     loop {
         match from.read(into) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -63,6 +77,8 @@ pub(super) fn read(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
 pub(super) struct OnWire {
     at: At,
     part: Part,
+    /// How long the line is so far.
+    length: usize,
     survey: Survey,
 }
 
@@ -111,6 +127,7 @@ impl OnWire {
             self.part = Part::Body;
         }
         self.at = at;
+        self.length = 0;
         self.survey.size += 2;
         output.extend_from_slice(b"\r\n");
     }
@@ -124,6 +141,10 @@ impl OnWire {
         }
         self.at = At::Line;
         self.survey.size += text.len() as u64;
+        self.length += text.len();
+        if self.length > MAX_LINE {
+            self.survey.lines = Lines::Long;
+        }
         if !text.is_ascii() {
             self.survey.whole = Characters::Others;
             if self.part == Part::Head {
@@ -186,6 +207,8 @@ mod tests {
         assert_eq!((body.head, body.whole), (Characters::Ascii, Characters::Others));
         let head = survey("A: \u{fc}\n\nb\n".as_bytes());
         assert_eq!((head.head, head.whole), (Characters::Others, Characters::Others));
+        assert_eq!((plain.lines, survey(&[b'x'; MAX_LINE]).lines), (Lines::Fit, Lines::Fit));
+        assert_eq!(survey(&[b'x'; MAX_LINE + 1]).lines, Lines::Long);
         let long = vec![b'x'; 3 * PIECE + 1];
         assert_eq!(survey(&long).size, long.len() as u64 + 2);
     }

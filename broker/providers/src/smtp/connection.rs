@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::commands::{Quit, Rset};
 use lettre::transport::smtp::extension::{Extension, ServerInfo};
 use lettre::transport::smtp::response::{Category, Code as ReplyCode, Detail, Response, Severity};
@@ -13,7 +12,9 @@ use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::answer::{Answer, Inbox, Meaning};
+use super::distrust::{library, sentence};
 use super::dots::Leave;
+use super::mechanism::Mechanism;
 use super::wire::Stream;
 
 /// How long a server may take to say goodbye. Nothing depends on it.
@@ -45,7 +46,13 @@ impl Trouble {
         let (kind, words) = match error.kind() {
             io::ErrorKind::TimedOut => (Kind::Silent, format!("{place} did not answer in time")),
             io::ErrorKind::UnexpectedEof => (Kind::Lost, format!("{place} closed the connection")),
-            _ => (Kind::Lost, format!("the connection to {place} was lost ({error})")),
+            _ => {
+                let words = match library(error) {
+                    Some(error) => sentence(place, error),
+                    None => format!("the connection to {place} was lost ({error})"),
+                };
+                (Kind::Lost, words)
+            }
         };
         Self { kind, words }
     }
@@ -74,6 +81,7 @@ pub(super) struct Offer {
     info: ServerInfo,
     keywords: HashSet<String>,
     size: Option<u64>,
+    mechanisms: HashSet<String>,
 }
 
 impl Offer {
@@ -93,6 +101,9 @@ impl Offer {
                 // Zero and nothing at all both mean that there is no fixed limit.
                 offer.size = words.next().and_then(|n| n.parse().ok()).filter(|size| *size > 0);
             }
+            if keyword == "AUTH" {
+                offer.mechanisms.extend(words.clone().map(str::to_owned));
+            }
             offer.keywords.insert(keyword.to_owned());
         }
         let done = ReplyCode::new(Severity::PositiveCompletion, Category::MailSystem, Detail::Zero);
@@ -110,9 +121,9 @@ impl Offer {
         self.info.supports_feature(extension)
     }
 
-    /// The first of these mechanisms that it has.
-    pub(super) fn mechanism(&self, among: &[Mechanism]) -> Option<Mechanism> {
-        self.info.get_auth_mechanism(among)
+    /// Whether one may log on so.
+    pub(super) fn has_mechanism(&self, mechanism: Mechanism) -> bool {
+        self.mechanisms.contains(mechanism.name())
     }
 
     /// The most bytes that a message may have, if it says so.
@@ -130,12 +141,15 @@ pub(super) struct Connection {
     timeout: Duration,
     /// What the server offers.
     pub(super) offer: Offer,
+    /// How many recipients the server takes at once, if it has said that there were too many.
+    pub(super) most_recipients: Option<usize>,
 }
 
 impl Connection {
     /// A conversation that has not begun.
     pub(super) fn new(stream: Stream, place: String, timeout: Duration) -> Self {
-        Self { stream, inbox: Inbox::default(), place, timeout, offer: Offer::default() }
+        let (inbox, offer) = (Inbox::default(), Offer::default());
+        Self { stream, inbox, place, timeout, offer, most_recipients: None }
     }
 
     /// The server as people know it.
@@ -272,8 +286,8 @@ mod tests {
         assert!(offer.supports(Extension::EightBitMime));
         assert!(!offer.supports(Extension::StartTls), "the first line is a greeting");
         assert_eq!(offer.size(), Some(1000));
-        assert_eq!(offer.mechanism(&[Mechanism::Plain]), Some(Mechanism::Plain));
-        assert_eq!(offer.mechanism(&[Mechanism::Login]), Some(Mechanism::Login));
+        let offered = Mechanism::ALL.map(|one| offer.has_mechanism(one));
+        assert_eq!(offered, [true, true, false, true, true]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //!  tls:       connect ─► TLS ─► greeting ─► EHLO ───────────────────────► AUTH
 //!  starttls:  connect ────────► greeting ─► EHLO ─► STARTTLS ─► TLS ─► EHLO ─► AUTH
+//!  opportunistic: like starttls where that is offered and works, and like none where not
 //!  none:      connect ────────► greeting ─► EHLO, or HELO ──────────────► AUTH
 //! ```
 //!
@@ -41,7 +42,7 @@ pub(super) struct Dialer {
 impl Dialer {
     /// A dialer that touches neither network nor files yet.
     pub(super) fn new(settings: Settings) -> Self {
-        let trust = Trust::new(settings.ca_file.clone());
+        let trust = Trust::new(settings.certificates.clone());
         let keeper = settings.login.as_ref().map(|login| Keeper::new(login.source.clone()));
         Self { settings, trust, keeper }
     }
@@ -66,6 +67,21 @@ impl Dialer {
         if let Some(keeper) = &self.keeper {
             keeper.may_try()?;
         }
+        let dialed = self.dial_once(patience, Upgrade::AsTheProfileSays);
+        match dialed {
+            Err(error)
+                if self.settings.security == Security::Opportunistic
+                    && error.code == Code::E_NO_ACCESS =>
+            {
+                let server = self.settings.place();
+                tracing::info!(server, %error, "TLS does not work; mail goes there in the open");
+                self.dial_once(patience, Upgrade::Not)
+            }
+            dialed => dialed,
+        }
+    }
+
+    fn dial_once(&self, patience: Duration, upgrade: Upgrade) -> Result<Connection> {
         let place = self.settings.place();
         let until = Instant::now() + self.settings.connect_timeout;
         let socket = connect(&self.settings.host, self.settings.port, until)?;
@@ -73,14 +89,18 @@ impl Dialer {
         wire.set_deadline(until);
         let stream = match self.settings.security {
             Security::Tls => self.protect(wire)?,
-            Security::StartTls | Security::None => Stream::Plain(wire),
+            Security::StartTls | Security::Opportunistic | Security::None => Stream::Plain(wire),
         };
         let mut connection = Connection::new(stream, place, patience);
         let greeting = connection.answer().map_err(|trouble| trouble.unreached().into_error())?;
         expect_done(&connection, &greeting)?;
         self.greet(&mut connection)?;
-        if self.settings.security == Security::StartTls {
-            connection = self.upgrade(connection, patience)?;
+        match (self.settings.security, upgrade) {
+            (Security::StartTls, _) => connection = self.upgrade(connection, patience)?,
+            (Security::Opportunistic, Upgrade::AsTheProfileSays) => {
+                connection = self.upgrade_if_offered(connection, patience)?;
+            }
+            (Security::Opportunistic, Upgrade::Not) | (Security::Tls | Security::None, _) => {}
         }
         if let (Some(login), Some(keeper)) = (&self.settings.login, &self.keeper) {
             auth::log_on(&mut connection, login, keeper)?;
@@ -105,6 +125,14 @@ impl Dialer {
             return Err(ProviderError::new(Code::E_NO_SUPPORT, text));
         }
         let answer = connection.command(&Starttls.to_string()).map_err(Trouble::into_error)?;
+        if answer.meaning() != Meaning::Done
+            && !answer.closes()
+            && self.settings.security == Security::Opportunistic
+        {
+            let server = place;
+            tracing::info!(server, answer = answer.words(), "no TLS; mail goes there in the open");
+            return Ok(connection);
+        }
         expect_done(&connection, &answer)?;
         let (stream, unread) = connection.into_stream();
         let (Stream::Plain(mut wire), Unread::Nothing) = (stream, unread) else {
@@ -118,13 +146,26 @@ impl Dialer {
         Ok(connection)
     }
 
+    fn upgrade_if_offered(&self, connection: Connection, patience: Duration) -> Result<Connection> {
+        let server = connection.place().to_owned();
+        if !connection.offer.supports(Extension::StartTls) {
+            tracing::info!(server, "STARTTLS is not offered; mail goes there in the open");
+            return Ok(connection);
+        }
+        let upgraded = self.upgrade(connection, patience)?;
+        tracing::info!(server, "TLS is used, and the certificate was not looked at");
+        Ok(upgraded)
+    }
+
     fn greet(&self, connection: &mut Connection) -> Result<()> {
         let name = self.name(connection);
         let answer = connection
             .command(&Ehlo::new(name.clone()).to_string())
             .map_err(Trouble::into_error)?;
-        // Without EHLO there is neither STARTTLS nor AUTH, so only a server on this host may do so.
-        if answer.meaning() == Meaning::Never && self.settings.security == Security::None {
+        // Without EHLO there is neither STARTTLS nor AUTH, so only a server that needs neither may do so.
+        let in_the_open =
+            matches!(self.settings.security, Security::Opportunistic | Security::None);
+        if answer.meaning() == Meaning::Never && in_the_open {
             let line = format!("HELO {name}\r\n");
             let answer = connection.command(&line).map_err(Trouble::into_error)?;
             return expect_done(connection, &answer);
@@ -139,6 +180,13 @@ impl Dialer {
         let given = self.settings.helo.clone().or_else(host_name);
         given.map_or_else(|| literal(connection.local_address()), ClientId::Domain)
     }
+}
+
+/// Whether a way in the open becomes TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    AsTheProfileSays,
+    Not,
 }
 
 fn host_name() -> Option<String> {

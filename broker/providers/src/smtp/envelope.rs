@@ -21,7 +21,7 @@ pub(super) struct Envelope {
     pub(super) refused: Vec<RecipientResult>,
 }
 
-/// Words for why a server is not even asked.
+/// Words for why a server is not even asked. They begin with an enhanced status and never with a reply code: no server has said them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unfit(pub(super) String);
 
@@ -61,11 +61,8 @@ impl Envelope {
 fn fits(offer: &Offer, place: &str, survey: &Survey) -> Result<(), Unfit> {
     let n = survey.size;
     if let Some(most) = offer.size().filter(|most| n > *most) {
-        let text = format!("552 5.3.4 the message has {n} bytes, {place} takes at most {most}");
+        let text = format!("5.3.4 the message has {n} bytes, {place} takes at most {most}");
         return Err(Unfit(text));
-    }
-    if survey.whole == Characters::Others && !offer.supports(Extension::EightBitMime) {
-        return Err(Unfit(format!("554 5.6.3 {place} does not take 8-bit messages")));
     }
     Ok(())
 }
@@ -80,7 +77,8 @@ fn parameters(
     if offer.has("SIZE") {
         parameters.push(MailParameter::Size(survey.size as usize));
     }
-    if survey.whole == Characters::Others {
+    // What is signed goes as it is also where that is not offered.
+    if survey.whole == Characters::Others && offer.supports(Extension::EightBitMime) {
         parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
     if international && offer.supports(Extension::SmtpUtfEight) {
@@ -116,9 +114,7 @@ fn notify(offer: &Offer, report: Report) -> String {
 fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
     // Quoted, a mailbox may have them; servers that do not mind quotes would find the end of the path there.
     if address.contains(|c: char| c.is_control() || c == '<' || c == '>') {
-        return Err(Unfit(
-            "553 5.1.3 the address has a character that SMTP cannot carry".to_owned(),
-        ));
+        return Err(Unfit("5.1.3 the address has a character that SMTP cannot carry".to_owned()));
     }
     if address.is_ascii() {
         return Ok(address.to_owned());
@@ -127,14 +123,14 @@ fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
         && mailbox.is_ascii()
     {
         let domain = domain_to_ascii(domain).ok_or_else(|| {
-            Unfit(format!("553 5.1.2 {domain} is no domain that can be written in ASCII"))
+            Unfit(format!("5.1.2 {domain} is no domain that can be written in ASCII"))
         })?;
         return Ok(format!("{mailbox}@{domain}"));
     }
     if offer.supports(Extension::SmtpUtfEight) {
         return Ok(address.to_owned());
     }
-    Err(Unfit(format!("553 5.6.7 {place} does not take addresses beyond ASCII (SMTPUTF8)")))
+    Err(Unfit(format!("5.6.7 {place} does not take addresses beyond ASCII (SMTPUTF8)")))
 }
 
 #[cfg(test)]
@@ -146,7 +142,7 @@ mod tests {
     fn a_quoted_mailbox_ends_no_path() {
         for address in ["\"a> NOTIFY=NEVER\"@b", "\"<\"@b", "a\r\nDATA@b"] {
             let refused = on_wire(address, &Offer::default(), "there");
-            assert!(refused.is_err_and(|why| why.0.starts_with("553 5.1.3 ")), "{address}");
+            assert!(refused.is_err_and(|why| why.0.starts_with("5.1.3 ")), "{address}");
         }
         let quoted = "\"a b@c\"@d";
         assert_eq!(on_wire(quoted, &Offer::default(), "there"), Ok(quoted.to_owned()));

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `settings` | what a profile says |
 //! | `secret`, `command` | the password: where it comes from, how long it is kept |
+//! | `trust`, `distrust` | which certificates are trusted, and in words why one is not |
 //! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
 //! | `answer`, `connection` | the conversation: lines there, answers back |
+//! | `mechanism`, `scram` | ways to log on |
 //! | `dial`, `auth` | from a host's name to a server that takes messages |
-//! | `envelope`, `body`, `transaction` | one message |
+//! | `envelope`, `form`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
 //! | `destinations` | how many connections all sessions of the broker have to one server |
 //! | `crew`, `worker` | the threads that do all this |
@@ -24,12 +26,17 @@ mod connection;
 mod crew;
 mod destinations;
 mod dial;
+mod distrust;
 mod dots;
 mod envelope;
+mod form;
+mod mechanism;
+mod scram;
 mod secret;
 mod settings;
 mod tls;
 mod transaction;
+mod trust;
 mod wire;
 mod worker;
 

@@ -66,7 +66,7 @@ impl Source {
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let bytes = match self {
             Self::Command(command) => command::output(command, COMMAND_DEADLINE)?,
-            Self::File(path) => from_file(path)?,
+            Self::File(path) => from_file("password_file", path)?,
             Self::Credential(name) => from_credential(env::var_os("CREDENTIALS_DIRECTORY"), name)?,
             Self::Environment(name) => from_environment(name)?,
         };
@@ -165,8 +165,9 @@ impl Keeper {
     }
 }
 
-fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let at = || format!("password_file {}", path.display());
+/// All of a file that its key names and no other user may read.
+pub(super) fn from_file(key: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let at = || format!("{key} {}", path.display());
     // A pipe without a writer must not hold us up.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);

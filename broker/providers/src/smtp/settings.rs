@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
+use super::mechanism::Mechanism;
 use super::secret::Source;
+use super::tls::{Certificates, Proof};
 use crate::Result;
 
 /// Connections of one destination at once. Submission servers commonly allow ten for each user; others of the same user
@@ -26,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Recipients of one message. RFC 5321 makes every server take so many.
 const MAX_RECIPIENTS: usize = 100;
+
+/// What `plaintext` must say, so that it is not said by chance.
+const PLAINTEXT: &str = "i-understand";
 
 /// The keys that say where a password is.
 const SOURCES: [&str; 4] =
@@ -42,8 +46,8 @@ pub(super) struct Settings {
     pub(super) security: Security,
     /// Who the server is told we are, and how that is proved.
     pub(super) login: Option<Login>,
-    /// A CA beside those that the system trusts.
-    pub(super) ca_file: Option<PathBuf>,
+    /// Whom TLS trusts, and who we are there.
+    pub(super) certificates: Certificates,
     /// What we call ourselves.
     pub(super) helo: Option<String>,
     /// Connections at once.
@@ -63,7 +67,9 @@ pub(super) enum Security {
     StartTls,
     /// TLS from the first byte.
     Tls,
-    /// Not at all; only for a server on this host.
+    /// It becomes TLS if the server offers that, and nobody looks at its certificate. No password goes there.
+    Opportunistic,
+    /// Not at all: for a server on this host, or where the profile says that it is meant so and no password goes there.
     None,
 }
 
@@ -88,7 +94,7 @@ impl Settings {
         Ok(Self {
             port: keys.port()?.unwrap_or_else(|| security.port()),
             login: keys.login()?,
-            ca_file: keys.get("ca_file").map(PathBuf::from),
+            certificates: keys.certificates()?,
             helo: keys.get("helo").map(|helo| checked("helo", helo)).transpose()?,
             connections: keys.positive("connections")?.unwrap_or(CONNECTIONS),
             timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
@@ -113,7 +119,7 @@ impl Security {
         match self {
             Self::StartTls => SUBMISSION_PORT,
             Self::Tls => SUBMISSIONS_PORT,
-            Self::None => SMTP_PORT,
+            Self::Opportunistic | Self::None => SMTP_PORT,
         }
     }
 }
@@ -157,21 +163,71 @@ impl<'a> Keys<'a> {
     }
 
     fn security(&self, host: &str) -> Result<Security> {
-        match self.get("security") {
-            None | Some("starttls") => Ok(Security::StartTls),
-            Some("tls") => Ok(Security::Tls),
-            Some("none") if is_loopback(host) => Ok(Security::None),
-            Some("none") => {
-                let why = format!(
-                    "is \"none\", which is for servers on this host only, and {host} is elsewhere; \
-                     take \"starttls\" or \"tls\""
-                );
-                Err(wrong("security", &why))
-            }
+        let security = match self.get("security") {
+            None | Some("starttls") => Security::StartTls,
+            Some("tls") => Security::Tls,
+            Some("opportunistic") => Security::Opportunistic,
+            Some("none") => Security::None,
             Some(other) => {
-                Err(wrong("security", &format!("is {other:?}; it must be starttls, tls or none")))
+                let why = format!("is {other:?}; it must be starttls, tls, opportunistic or none");
+                return Err(wrong("security", &why));
             }
+        };
+        self.check_plaintext(host, security)?;
+        Ok(security)
+    }
+
+    /// In the open goes only what is meant to, and never a password.
+    fn check_plaintext(&self, host: &str, security: Security) -> Result<()> {
+        let said = match self.get("plaintext") {
+            None => false,
+            Some(PLAINTEXT) if security == Security::None => true,
+            Some(PLAINTEXT) => return Err(wrong("plaintext", "is for security = \"none\" only")),
+            Some(other) => {
+                return Err(wrong("plaintext", &format!("is {other:?}; it must be {PLAINTEXT}")));
+            }
+        };
+        let is_open = match security {
+            Security::StartTls | Security::Tls => false,
+            Security::Opportunistic => true,
+            Security::None => !is_loopback(host),
+        };
+        if security == Security::None && is_open && !said {
+            let why = format!(
+                "is \"none\", and {host} is not this host: take \"starttls\", \"tls\" or \"opportunistic\", or say \
+                 plaintext = {PLAINTEXT:?}"
+            );
+            return Err(wrong("security", &why));
         }
+        if is_open && self.get("username").is_some() {
+            let why = "is there, and a password does not go where anybody may read it; take security = \"starttls\" or \"tls\"";
+            return Err(wrong("username", why));
+        }
+        Ok(())
+    }
+
+    fn certificates(&self) -> Result<Certificates> {
+        let fingerprint = self.get("tls_fingerprint").map(|text| {
+            text.parse()
+                .map_err(|_| wrong("tls_fingerprint", "is not the SHA-256 of a certificate"))
+        });
+        let path = |key| self.get(key).map(PathBuf::from);
+        let wanted = match self.get("security") {
+            Some("opportunistic") => Proof::None,
+            _ => Proof::Certificate,
+        };
+        let client = match (path("tls_certificate"), path("tls_key")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(wrong("tls_certificate", "is there, and no tls_key")),
+            (None, Some(_)) => return Err(wrong("tls_key", "is there, and no tls_certificate")),
+        };
+        Ok(Certificates {
+            wanted,
+            ca_file: path("ca_file"),
+            fingerprint: fingerprint.transpose()?,
+            client,
+        })
     }
 
     fn login(&self) -> Result<Option<Login>> {
@@ -211,15 +267,12 @@ impl<'a> Keys<'a> {
     }
 
     fn mechanism(&self) -> Result<Option<Mechanism>> {
-        match self.get("auth") {
-            None => Ok(None),
-            Some("plain") => Ok(Some(Mechanism::Plain)),
-            Some("login") => Ok(Some(Mechanism::Login)),
-            Some("xoauth2") => Ok(Some(Mechanism::Xoauth2)),
-            Some(other) => {
-                Err(wrong("auth", &format!("is {other:?}; it must be plain, login or xoauth2")))
-            }
-        }
+        let Some(word) = self.get("auth") else { return Ok(None) };
+        let known = Mechanism::ALL.into_iter().find(|one| one.name().to_ascii_lowercase() == word);
+        known.map(Some).ok_or_else(|| {
+            let names = Mechanism::ALL.map(|one| one.name().to_ascii_lowercase());
+            wrong("auth", &format!("is {word:?}; it must be one of {}", names.join(", ")))
+        })
     }
 }
 
@@ -258,7 +311,11 @@ mod tests {
         assert_eq!(settings.security, Security::StartTls);
         assert_eq!((settings.connections, settings.max_recipients), (4, 100));
         assert_eq!((settings.timeout, settings.connect_timeout), (TIMEOUT, CONNECT_TIMEOUT));
-        assert!(settings.login.is_none() && settings.helo.is_none() && settings.ca_file.is_none());
+        assert!(
+            settings.login.is_none()
+                && settings.helo.is_none()
+                && settings.certificates.ca_file.is_none()
+        );
     }
 
     #[test]
@@ -310,8 +367,29 @@ mod tests {
     }
 
     #[test]
+    fn an_open_way_elsewhere_is_said_to_be_meant() {
+        let open = [("host", "relay.lan"), ("security", "none"), ("plaintext", "i-understand")];
+        assert_eq!(parse(&open).expect("settings").security, Security::None);
+        let either = parse(&[("host", "relay.lan"), ("security", "opportunistic")]);
+        let either = either.expect("settings");
+        assert_eq!((either.security, either.port), (Security::Opportunistic, 25));
+        assert_eq!(either.certificates.wanted, Proof::None);
+    }
+
+    #[test]
     fn a_mistake_names_its_key() {
-        let cases: [(&str, &[(&str, &str)]); 18] = [
+        let login = [("username", "me"), ("password_env", "X")];
+        let open = [("host", "a"), ("security", "none"), ("plaintext", "i-understand")];
+        let either = [("host", "localhost"), ("security", "opportunistic")];
+        let cases: [(&str, &[(&str, &str)]); 26] = [
+            ("username", &[&open[..], &login].concat()),
+            ("username", &[&either[..], &login].concat()),
+            ("plaintext", &[("host", "a"), ("security", "none"), ("plaintext", "yes")]),
+            ("plaintext", &[("host", "a"), ("plaintext", "i-understand")]),
+            ("security", &open[..2]),
+            ("tls_fingerprint", &[("host", "a"), ("tls_fingerprint", "AB:CD")]),
+            ("tls_certificate", &[("host", "a"), ("tls_certificate", "/c.pem")]),
+            ("tls_key", &[("host", "a"), ("tls_key", "/k.pem")]),
             ("port", &[("host", "a"), ("port", "0")]),
             ("timeout", &[("host", "a"), ("timeout", "86400001")]),
             ("host", &[]),

@@ -1,34 +1,61 @@
 //! TLS: whom we trust, and in words why we do not.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::connection::Trouble;
-use super::secret::unconfigured;
+use super::distrust::{library, sentence};
+use super::secret::{from_file, unconfigured};
+use super::trust::{Fingerprint, Rule, Verifier};
 use super::wire::Wire;
 use crate::{Result, fault};
 
-/// The CAs that are trusted: the system's, and one that a profile adds.
+/// What a profile says about whom to trust, and who we are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Certificates {
+    /// Whether a server must prove that it is the one.
+    pub(super) wanted: Proof,
+    /// Certificates beside those that the system trusts.
+    pub(super) ca_file: Option<PathBuf>,
+    /// The only certificate that is trusted.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// Our own certificate, and its key.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
+}
+
+/// How a server proves that it is the one that the profile names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Proof {
+    /// By its certificate.
+    #[default]
+    Certificate,
+    /// Not at all.
+    None,
+}
+
+/// Makes ways to a server protected, as a profile says.
 #[derive(Debug)]
 pub(super) struct Trust {
-    ca_file: Option<PathBuf>,
+    certificates: Certificates,
     /// Reading all the system's certificates takes milliseconds, so it is done once.
     config: Mutex<Option<Arc<ClientConfig>>>,
 }
 
 impl Trust {
     /// Trust that has read no file yet.
-    pub(super) fn new(ca_file: Option<PathBuf>) -> Self {
-        Self { ca_file, config: Mutex::new(None) }
+    pub(super) fn new(certificates: Certificates) -> Self {
+        Self { certificates, config: Mutex::new(None) }
     }
 
     /// Forgets what was read.
@@ -41,27 +68,44 @@ impl Trust {
         if let Some(config) = &*config {
             return Ok(config.clone());
         }
-        let made = Arc::new(configured(self.roots()?)?);
+        let provider = Arc::new(ring::default_provider());
+        let rule = match (self.certificates.wanted, self.certificates.fingerprint) {
+            (Proof::None, _) => Rule::Any,
+            (Proof::Certificate, Some(fingerprint)) => Rule::Pinned(fingerprint),
+            (Proof::Certificate, None) => self.vouched(&provider)?,
+        };
+        let verifier = Arc::new(Verifier::new(rule, provider.clone()));
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let made = Arc::new(match &self.certificates.client {
+            Some((certificate, key)) => with_client(builder, certificate, key)?,
+            None => builder.with_no_client_auth(),
+        });
         *config = Some(made.clone());
         Ok(made)
     }
 
-    fn roots(&self) -> Result<RootCertStore> {
+    fn vouched(&self, provider: &Arc<CryptoProvider>) -> Result<Rule> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
             tracing::debug!(%error, "a certificate of the system was passed over");
         }
         roots.add_parsable_certificates(system.certs);
-        if let Some(path) = &self.ca_file {
-            add(&mut roots, path)?;
-        }
+        let own = match &self.certificates.ca_file {
+            Some(path) => add(&mut roots, path)?,
+            None => Vec::new(),
+        };
         if roots.is_empty() {
             let text = "this machine trusts no CA at all; install its certificates (the package is \
                         mostly called ca-certificates) or name one with ca_file";
             return Err(unconfigured(text.to_owned()));
         }
-        Ok(roots)
+        let builder =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let authorities = builder.build().map_err(unusable)?;
+        Ok(Rule::Vouched(authorities, own))
     }
 
     /// Negotiates TLS with the server of that name before the wire's deadline.
@@ -78,6 +122,7 @@ impl Trust {
         }
         tracing::debug!(
             server = place,
+            fingerprint = ?tls.peer_certificates().and_then(<[_]>::first).map(Fingerprint::of),
             version = ?tls.protocol_version(),
             suite = ?tls.negotiated_cipher_suite().map(|suite| suite.suite()),
             "TLS"
@@ -86,24 +131,54 @@ impl Trust {
     }
 }
 
-fn configured(roots: RootCertStore) -> Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| {
-        ProviderError::new(Code::E_CALL_FAILED, format!("TLS cannot be used: {error}"))
-    })?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+fn unusable(error: impl fmt::Display) -> ProviderError {
+    ProviderError::new(Code::E_CALL_FAILED, format!("TLS cannot be used: {error}"))
 }
 
-fn add(roots: &mut RootCertStore, path: &Path) -> Result<()> {
+/// Trusts the certificates of a file, and gives them back.
+fn add(roots: &mut RootCertStore, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let wrong = |why: String| unconfigured(format!("ca_file {}: {why}", path.display()));
     let pem = fs::read(path).map_err(|error| wrong(fault::words(&error).1))?;
-    let mut found = false;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| wrong(format!("is not PEM ({error})")))?;
-        roots.add(certificate).map_err(|error| wrong(format!("has no certificate ({error})")))?;
-        found = true;
+    let own = certificates(&pem).map_err(wrong)?;
+    for certificate in &own {
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| wrong(format!("has no certificate ({error})")))?;
     }
-    if found { Ok(()) } else { Err(wrong("has no certificate in it".to_owned())) }
+    Ok(own)
+}
+
+fn certificates(pem: &[u8]) -> std::result::Result<Vec<CertificateDer<'static>>, String> {
+    let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("has no certificate in it".to_owned()),
+        found => found.map_err(|error| format!("is not PEM ({error})")),
+    }
+}
+
+/// A server is shown our certificate if it asks for one.
+fn with_client(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    certificate: &Path,
+    key: &Path,
+) -> Result<ClientConfig> {
+    let wrong = |why| unconfigured(format!("tls_certificate {}: {why}", certificate.display()));
+    let pem = fs::read(certificate).map_err(|error| wrong(fault::words(&error).1))?;
+    let chain = certificates(&pem).map_err(wrong)?;
+    let wrong = |why| unconfigured(format!("tls_key {}: {why}", key.display()));
+    let pem = from_file("tls_key", key)?;
+    let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        pem::Error::NoItemsFound => wrong(
+            "has no key that can be read; one with a passphrase must be written without it"
+                .to_owned(),
+        ),
+        other => wrong(format!("is not PEM ({other})")),
+    })?;
+    builder.with_client_auth_cert(chain, secret).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            wrong(format!("is not the key of {}", certificate.display()))
+        }
+        other => wrong(format!("cannot be used ({other})")),
+    })
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>> {
@@ -114,43 +189,14 @@ fn server_name(host: &str) -> Result<ServerName<'static>> {
 }
 
 fn failed(place: &str, error: &io::Error) -> ProviderError {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
+    match library(error) {
         Some(inner) => refused(place, inner),
         None => Trouble::of(place, error).unreached().into_error(),
     }
 }
 
 fn refused(place: &str, error: &rustls::Error) -> ProviderError {
-    let words = match error {
-        rustls::Error::InvalidCertificate(error) => {
-            format!("the certificate of {place} {}", in_words(error))
-        }
-        rustls::Error::InvalidMessage(_) => {
-            format!("{place} does not speak TLS there; check port and security ({error})")
-        }
-        _ => format!("TLS with {place} failed: {error}"),
-    };
-    ProviderError::new(Code::E_NO_ACCESS, words)
-}
-
-fn in_words(error: &CertificateError) -> String {
-    use CertificateError as E;
-    let words = match error {
-        E::Expired | E::ExpiredContext { .. } => "has expired",
-        E::NotValidYet | E::NotValidYetContext { .. } => {
-            "is not valid yet; check this machine's clock"
-        }
-        E::NotValidForName => "is for another name",
-        E::NotValidForNameContext { presented, .. } => {
-            return format!("is for another name ({})", presented.join(", "));
-        }
-        E::UnknownIssuer => "is signed by nobody this machine trusts; ca_file adds a CA",
-        E::BadSignature => "is not signed by whom it says; ca_file may have an old CA",
-        E::Revoked => "was revoked",
-        other => return format!("is not accepted: {other}"),
-    };
-    words.to_owned()
+    ProviderError::new(Code::E_NO_ACCESS, sentence(place, error))
 }
 
 #[cfg(test)]
@@ -166,7 +212,9 @@ mod tests {
             if let Some(content) = content {
                 fs::write(&path, content).expect("it is written");
             }
-            let error = Trust::new(Some(path.clone())).config().expect_err("no certificate");
+            let ca_file = Some(path.clone());
+            let trust = Trust::new(Certificates { ca_file, ..Certificates::default() });
+            let error = trust.config().expect_err("no certificate");
             assert_eq!(error.code, Code::E_UNCONFIGURED);
             assert!(error.message.contains("ca.pem"), "{}", error.message);
         }
@@ -178,12 +226,5 @@ mod tests {
             assert!(server_name(host).is_ok(), "{host}");
         }
         assert!(server_name("a..b").is_err());
-    }
-
-    #[test]
-    fn reasons_are_told_in_words() {
-        let words = in_words(&CertificateError::UnknownIssuer);
-        assert!(words.contains("ca_file"), "{words}");
-        assert_eq!(in_words(&CertificateError::Expired), "has expired");
     }
 }

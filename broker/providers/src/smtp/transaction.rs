@@ -13,7 +13,7 @@ use lettre::transport::smtp::commands::Data;
 use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
 use sundown_protocol::Code;
 
-use super::answer::{Answer, Meaning};
+use super::answer::{Answer, Meaning, is_enhanced};
 use super::auth::not_logged_on;
 use super::body::{OnWire, PIECE, Survey, read};
 use super::connection::{Connection, Kind, Trouble};
@@ -77,29 +77,88 @@ pub(super) fn begin(
 ) -> Result<Begun, NotBegun> {
     let envelope = match Envelope::new(connection, transmission, survey) {
         Ok(envelope) => envelope,
-        Err(Unfit(words)) => return Ok(all_refused(transmission, Outcome::Failed, &words)),
+        Err(why) => return Ok(unfit(transmission, &why)),
     };
     let mut begun = Begun { accepted: Vec::new(), refused: envelope.refused };
-    if envelope.recipients.is_empty() {
-        return Ok(begun);
+    let mut rest = &envelope.recipients[..];
+    while !rest.is_empty() && begun.accepted.is_empty() {
+        let most = connection.most_recipients.unwrap_or(rest.len());
+        let (now, later) = rest.split_at(most.min(rest.len()));
+        rest = later;
+        let mail = envelope_of(connection, (&envelope.mail, now), &mut begun)?;
+        if let Some((outcome, words)) = mail {
+            // Whom it does not take the message from, it takes it from for nobody.
+            begun.refused.extend(all(rest, outcome, &words));
+            return Ok(begun);
+        }
+        if begun.accepted.is_empty() && !rest.is_empty() && !connection.reset() {
+            return Err(nonsense(connection));
+        }
     }
-    let commands = [&envelope.mail].into_iter().chain(envelope.recipients.iter().map(|(_, c)| c));
+    let words = format!("{} takes no more recipients at once", connection.place());
+    begun.refused.extend(all(rest, Outcome::NotSent, &words));
+    Ok(begun)
+}
+
+/// One envelope. What the server says of the sender, if it does not take the message from there, is everybody's result.
+fn envelope_of(
+    connection: &mut Connection,
+    (mail, recipients): (&String, &[(usize, String)]),
+    begun: &mut Begun,
+) -> Result<Option<(Outcome, String)>, NotBegun> {
+    let commands = [mail].into_iter().chain(recipients.iter().map(|(_, command)| command));
     let answers = ask(connection, &commands.collect::<Vec<_>>())?;
     let (mail, answers) = answers.split_first().ok_or_else(|| nonsense(connection))?;
     if let Some(outcome) = refusal(mail) {
         if LOG_ON_FIRST.contains(&mail.code()) {
             return Err(NotBegun::NotLoggedOn(mail.words()));
         }
-        begun.refused.extend(results(envelope.recipients.iter().map(|r| r.0), outcome, mail));
-        return Ok(begun);
+        begun.refused.extend(all(recipients, outcome, &mail.words()));
+        return Ok(Some((outcome, mail.words())));
     }
-    for ((recipient, _), answer) in envelope.recipients.iter().zip(answers) {
+    let taken = answers.iter().filter(|answer| refusal(answer).is_none()).count();
+    let mut is_full = false;
+    for ((recipient, _), answer) in recipients.iter().zip(answers) {
+        let full = taken > 0 && is_too_many(answer);
+        is_full |= full;
         match refusal(answer) {
             None => begun.accepted.push(*recipient),
+            Some(_) if full => {
+                begun.refused.extend(results([*recipient], Outcome::NotSent, answer));
+            }
             Some(outcome) => begun.refused.extend(results([*recipient], outcome, answer)),
         }
     }
-    Ok(begun)
+    if is_full {
+        connection.most_recipients = Some(taken);
+    }
+    Ok(None)
+}
+
+/// Whether an answer to RCPT, when others were taken, says that there are too many of them (RFC 5321, 4.5.3.1.10): they go in the next
+/// transaction. By old custom it is also 552, which says of a mailbox that it is full, or of a message that it is too large, when its
+/// enhanced status does.
+fn is_too_many(answer: &Answer) -> bool {
+    let words = answer.words();
+    let status = words.split(' ').nth(1).filter(|word| is_enhanced(word)).unwrap_or_default();
+    match answer.code() {
+        452 => status.is_empty() || status == "4.5.3",
+        552 => !status.starts_with("5.2.") && status != "5.3.4",
+        _ => status == "4.5.3",
+    }
+}
+
+fn all(
+    recipients: &[(usize, String)],
+    outcome: Outcome,
+    words: &str,
+) -> impl Iterator<Item = RecipientResult> {
+    let one = |(recipient, _): &(usize, String)| RecipientResult {
+        recipient: *recipient,
+        outcome,
+        reply: words.to_owned(),
+    };
+    recipients.iter().map(one).collect::<Vec<_>>().into_iter()
 }
 
 /// Says all commands and gives back the answers; only the first one's, and maybe some more, if that is refused.
@@ -144,6 +203,11 @@ fn results<'a>(
     let reply = answer.words();
     let one = move |recipient| RecipientResult { recipient, outcome, reply: reply.clone() };
     recipients.into_iter().map(one)
+}
+
+/// A message that this server is not even asked about.
+pub(super) fn unfit(transmission: &Transmission, Unfit(words): &Unfit) -> Begun {
+    all_refused(transmission, Outcome::Failed, words)
 }
 
 fn all_refused(transmission: &Transmission, outcome: Outcome, words: &str) -> Begun {

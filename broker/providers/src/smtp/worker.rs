@@ -20,6 +20,8 @@ use super::connection::{Connection, Kind};
 use super::crew::{Job, Shared, Word};
 use super::destinations::{IfDown, NoPermit, Permit};
 use super::dots::{Dot, Marker};
+use super::envelope::Unfit;
+use super::form::{self, Form};
 use super::transaction::{self, After, Begun, Finished, NotBegun};
 use crate::fault;
 use crate::{Prepared, Reply, Result};
@@ -143,7 +145,7 @@ impl Worker {
 
     fn send(&mut self, transmission: &Transmission, reply: Reply<Prepared>, word: &Receiver<Word>) {
         let begun = self.begin(transmission, &|| !is_closed(word));
-        let Begun { accepted, refused } = match begun {
+        let (Begun { accepted, refused }, form) = match begun {
             Ok(begun) => begun,
             Err(error) => return reply.send(Err(error)),
         };
@@ -156,12 +158,16 @@ impl Worker {
         let marker = Marker { place: &place, mark: dot.as_ref().map(Dot::mark).copied() };
         reply.send(Ok(Prepared { marker: marker.to_string(), refused }));
         match word.recv() {
-            Ok(reply) => self.finish(transmission, &accepted, dot.as_ref(), reply),
+            Ok(reply) => self.finish((transmission, &form), &accepted, dot.as_ref(), reply),
             Err(_) => self.reset(),
         }
     }
 
-    fn begin(&mut self, transmission: &Transmission, wanted: &dyn Fn() -> bool) -> Result<Begun> {
+    fn begin(
+        &mut self,
+        transmission: &Transmission,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(Begun, Form)> {
         if !wanted() {
             return Err(unwanted());
         }
@@ -170,8 +176,12 @@ impl Worker {
         loop {
             let made = self.be_connected(wanted)?;
             let Some(line) = &mut self.line else { return Err(unwanted()) };
+            let (form, survey) = match self.shared.form(transmission, &line.connection, survey)? {
+                Ok(form) => form,
+                Err(unfit) => return Ok((transaction::unfit(transmission, &unfit), Form::Stored)),
+            };
             let error = match transaction::begin(&mut line.connection, transmission, &survey) {
-                Ok(begun) => return Ok(begun),
+                Ok(begun) => return Ok((begun, form)),
                 Err(error) => error,
             };
             let told = error.clone().into_error(line.connection.place());
@@ -223,16 +233,16 @@ impl Worker {
 
     fn finish(
         &mut self,
-        transmission: &Transmission,
+        (transmission, form): (&Transmission, &Form),
         accepted: &[usize],
         dot: Option<&Dot>,
         reply: Word,
     ) {
         let Some(line) = &mut self.line else { return };
         let connection = &mut line.connection;
-        let finished = self
-            .shared
-            .read_message(transmission, |message| transaction::finish(connection, message, dot));
+        let finished = self.shared.read_message(transmission, |message| {
+            transaction::finish(connection, form.of(message), dot)
+        });
         let Finished { outcome, words, after } = finished.unwrap_or_else(|error| Finished {
             outcome: Outcome::Later,
             words: error.message,
@@ -260,6 +270,29 @@ impl Worker {
         if self.line.as_mut().is_some_and(|line| !line.connection.reset()) {
             self.hang_up(End::Lost);
         }
+    }
+}
+
+impl Shared {
+    /// The form in which the server at the other end takes a message, and what the message is like then.
+    fn form(
+        &self,
+        transmission: &Transmission,
+        connection: &Connection,
+        mut survey: Survey,
+    ) -> Result<std::result::Result<(Form, Survey), Unfit>> {
+        let wanted = form::wanted(&connection.offer);
+        if !form::is_in_question(&survey, wanted) {
+            return Ok(Ok((Form::Stored, survey)));
+        }
+        let facts = self.read_message(transmission, |message| form::facts(message))?;
+        let facts = facts.map_err(|error| fault::unreadable(&error))?;
+        let form = match form::choose(facts, wanted, connection.place(), &mut survey) {
+            Ok(form @ Form::Converted(..)) => form,
+            other => return Ok(other.map(|form| (form, survey))),
+        };
+        let survey = self.read_message(transmission, |message| Survey::of(form.of(message)))?;
+        Ok(Ok((form, survey.map_err(|error| fault::unreadable(&error))?)))
     }
 }
 

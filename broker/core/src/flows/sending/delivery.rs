@@ -36,7 +36,7 @@ use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::{Bounced, Flight, Recording, Stage};
 use crate::queue::giving_up::Unsent;
 use crate::queue::plan::Plan;
-use crate::queue::settle::{only_a_recovery_says_not_sent, settle};
+use crate::queue::settle::{none_follows_at_once, settle};
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterUpdate, GoesOn};
 
@@ -326,11 +326,11 @@ impl Broker {
                 self.all_later(flight, &why, Outcome::Later, turn);
             }
             Ok(Prepared { marker, mut refused }) => {
-                only_a_recovery_says_not_sent(&mut refused);
                 self.accepted_by(session, provider, turn);
                 let state = self.queues.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 if !state.mark(&refused_by) {
+                    none_follows_at_once(&mut refused);
                     return self.record(engine, record, &refused, Some(flight), turn);
                 }
                 self.mark(flight, &marker, &refused, turn);
@@ -465,7 +465,7 @@ impl Broker {
             }
         };
         if !state.is_recovering() {
-            only_a_recovery_says_not_sent(&mut results);
+            none_follows_at_once(&mut results);
         }
         // It may have left some out. Each recipient of this flight has one result.
         if results.len() < state.recipients().len() {

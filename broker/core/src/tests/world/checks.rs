@@ -259,16 +259,24 @@ impl World {
             ProviderCall::Write(StoreWrite::Update(update)) => {
                 // What is settled is not with a transport any more; what was refused never was.
                 let submission = &update.submission;
+                let handed = submission.recipients.iter().enumerate().filter_map(|(place, r)| {
+                    let (flight, _) = self.flying.get(&(submission.record, place))?;
+                    (r.state == SubmissionState::Transmitting).then_some(*flight)
+                });
+                let handed: HashSet<_> = handed.collect();
                 for (place, recipient) in submission.recipients.iter().enumerate() {
                     let key = (submission.record, place);
-                    // What is prepared is queued still; what a recovery says is queued was not sent.
-                    let recovered = || {
+                    // What is prepared is queued still; what a recovery says is queued was not sent, and what is queued beside
+                    // others of its flight that are handed over had no room.
+                    let is_back = || {
                         let flight = self.flying.get(&key).map(|(flight, _)| flight);
-                        flight.is_some_and(|flight| self.recovering.contains(flight))
+                        flight.is_some_and(|flight| {
+                            self.recovering.contains(flight) || handed.contains(flight)
+                        })
                     };
                     match recipient.state {
                         SubmissionState::Transmitting => {}
-                        SubmissionState::Queued if !recovered() => {}
+                        SubmissionState::Queued if !is_back() => {}
                         _ => drop(self.flying.remove(&key)),
                     }
                 }

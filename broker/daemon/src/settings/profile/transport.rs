@@ -12,8 +12,8 @@ use toml::Spanned;
 
 use super::super::kinds::{SMTP, keys_of_transport};
 use super::super::smtp::{
-    AuthWord, CommandLine, Connections, Credential, HeloName, Host, MaxRecipients, Port, Security,
-    SecurityWord, UserName, Variable, is_loopback,
+    AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
+    Plaintext, Port, Security, SecurityWord, UserName, Variable, is_loopback,
 };
 use super::super::source::SettingsError;
 use super::super::value::{
@@ -39,6 +39,7 @@ pub(super) struct TransportSection {
     host: Given<Host>,
     port: Given<Port>,
     security: Given<SecurityWord>,
+    plaintext: Given<Plaintext>,
     username: Given<UserName>,
     password_command: Given<CommandLine>,
     password_file: Given<PathText>,
@@ -46,6 +47,9 @@ pub(super) struct TransportSection {
     password_env: Given<Variable>,
     auth: Given<AuthWord>,
     ca_file: Given<PathText>,
+    tls_fingerprint: Given<Fingerprint>,
+    tls_certificate: Given<PathText>,
+    tls_key: Given<PathText>,
     helo: Given<HeloName>,
     connections: Given<Connections>,
     timeout: Given<PositiveTime>,
@@ -69,9 +73,13 @@ impl TransportSection {
             ("host", place(self.host.as_ref())),
             ("port", place(self.port.as_ref())),
             ("security", place(self.security.as_ref())),
+            ("plaintext", place(self.plaintext.as_ref())),
             ("username", place(self.username.as_ref())),
             ("auth", place(self.auth.as_ref())),
             ("ca_file", place(self.ca_file.as_ref())),
+            ("tls_fingerprint", place(self.tls_fingerprint.as_ref())),
+            ("tls_certificate", place(self.tls_certificate.as_ref())),
+            ("tls_key", place(self.tls_key.as_ref())),
             ("helo", place(self.helo.as_ref())),
             ("connections", place(self.connections.as_ref())),
             ("timeout", place(self.timeout.as_ref())),
@@ -160,6 +168,7 @@ impl Reader<'_> {
             section.security.as_ref().map_or(Security::Starttls, |word| word.get_ref().0);
         self.check_security(section, &host.get_ref().0, security)?;
         self.check_login(section)?;
+        self.check_client(section)?;
         let port = section.port.as_ref().map_or(security.port(), |port| port.get_ref().0);
         let file = |path: &Given<PathText>| path.as_ref().map(|p| self.file(p)).transpose();
         let time = |time: &Given<PositiveTime>| {
@@ -169,6 +178,7 @@ impl Reader<'_> {
             ("host", text(section.host.as_ref())),
             ("port", Some(port.to_string())),
             ("security", Some(security.name().to_owned())),
+            ("plaintext", text(section.plaintext.as_ref())),
             ("username", text(section.username.as_ref())),
             ("password_command", text(section.password_command.as_ref())),
             ("password_file", file(&section.password_file)?),
@@ -176,6 +186,9 @@ impl Reader<'_> {
             ("password_env", text(section.password_env.as_ref())),
             ("auth", text(section.auth.as_ref())),
             ("ca_file", file(&section.ca_file)?),
+            ("tls_fingerprint", text(section.tls_fingerprint.as_ref())),
+            ("tls_certificate", file(&section.tls_certificate)?),
+            ("tls_key", file(&section.tls_key)?),
             ("helo", text(section.helo.as_ref())),
             ("connections", text(section.connections.as_ref())),
             ("timeout", time(&section.timeout)),
@@ -185,24 +198,40 @@ impl Reader<'_> {
         Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
 
-    /// Passwords and mail go over a network only when it is encrypted.
+    /// Mail goes over a network in the clear only if the profile says that it is meant to, and a password never.
     fn check_security(
         &self,
         section: &TransportSection,
         host: &str,
         security: Security,
     ) -> Result<(), SettingsError> {
-        let Some(at) = place(section.security.as_ref()).filter(|_| security == Security::None)
-        else {
-            return Ok(());
+        let open = match security {
+            Security::Starttls | Security::Tls => false,
+            Security::Opportunistic => true,
+            Security::None => !is_loopback(host),
         };
-        if is_loopback(host) {
-            return Ok(());
-        }
-        let message = format!(
-            "{host:?} is not this host, and what goes there must be encrypted: \"none\" is for \
-             localhost, 127.0.0.0/8 and ::1; expected \"starttls\" or \"tls\""
-        );
+        let said = place(section.plaintext.as_ref());
+        let (at, message) = match (place(section.security.as_ref()), said, &section.username) {
+            (_, Some(at), _) if security != Security::None => {
+                (at, "`plaintext` is for `security = \"none\"`".to_owned())
+            }
+            (Some(at), None, _) if security == Security::None && open => (
+                at,
+                format!(
+                    "{host:?} is not this host, and what goes there should be encrypted: \"none\" is for \
+                     localhost, 127.0.0.0/8 and ::1; expected \"starttls\", \"tls\", \"opportunistic\", or \
+                     `plaintext = \"i-understand\"` beside it"
+                ),
+            ),
+            (_, _, Some(username)) if open => (
+                username.span(),
+                format!(
+                    "`username`: no password goes to {host:?} where anybody may read it; expected \
+                     `security = \"starttls\"` or \"tls\""
+                ),
+            ),
+            _ => return Ok(()),
+        };
         Err(self.source.error(at, message))
     }
 
@@ -223,6 +252,21 @@ impl Reader<'_> {
                 Some(at) => (at, "`auth` needs a `username`".to_owned()),
                 None => return Ok(()),
             },
+        };
+        Err(self.source.error(at, message))
+    }
+
+    /// A certificate of one's own needs its key, and a key its certificate.
+    fn check_client(&self, section: &TransportSection) -> Result<(), SettingsError> {
+        let (certificate, key) = (&section.tls_certificate, &section.tls_key);
+        let (at, message) = match (place(certificate.as_ref()), place(key.as_ref())) {
+            (Some(at), None) => {
+                (at, "`tls_certificate` needs a `tls_key`, which may be the same file")
+            }
+            (None, Some(at)) => {
+                (at, "`tls_key` needs a `tls_certificate`, which may be the same file")
+            }
+            _ => return Ok(()),
         };
         Err(self.source.error(at, message))
     }
@@ -317,6 +361,9 @@ mod tests {
             password_file = "~/.secret"
             auth = "xoauth2"
             ca_file = "ca.pem"
+            tls_fingerprint = "aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB:aB"
+            tls_certificate = "me.pem"
+            tls_key = "~/.me.key"
             helo = "host.example.org"
             connections = 2
             timeout = "90s"
@@ -334,6 +381,9 @@ mod tests {
             ("password_file", "/home/anna/.secret"),
             ("auth", "xoauth2"),
             ("ca_file", "/data/work/ca.pem"),
+            ("tls_fingerprint", &"aB:".repeat(32)[..95]),
+            ("tls_certificate", "/data/work/me.pem"),
+            ("tls_key", "/home/anna/.me.key"),
             ("helo", "host.example.org"),
             ("connections", "2"),
             ("timeout", "90000"),
@@ -366,13 +416,26 @@ mod tests {
 
     #[test]
     fn the_port_follows_from_the_security() {
-        let cases = [("starttls", "h", "587"), ("tls", "h", "465"), ("none", "127.1.2.3", "25")];
+        let cases = [
+            ("starttls", "h", "587"),
+            ("tls", "h", "465"),
+            ("opportunistic", "h", "25"),
+            ("none", "127.1.2.3", "25"),
+        ];
         for (security, host, port) in cases {
             let text = format!(
                 "[[transport]]\nkind = \"smtp\"\nhost = \"{host}\"\nsecurity = \"{security}\"\n"
             );
             assert_eq!(options(&text)[1..], owned(&[("port", port), ("security", security)]));
         }
+    }
+
+    #[test]
+    fn a_way_in_the_clear_is_said_to_be_meant() {
+        let text = "[[transport]]\nkind = \"smtp\"\nhost = \"relay.lan\"\nsecurity = \"none\"\n";
+        let said = options(&format!("{text}plaintext = \"i-understand\"\n"));
+        let wanted = owned(&[("port", "25"), ("security", "none"), ("plaintext", "i-understand")]);
+        assert_eq!(said[1..], wanted);
     }
 
     #[test]
@@ -401,6 +464,20 @@ mod tests {
             ("port = \"25\"", 4, "port", &["\"25\"", "1 to 65535"]),
             ("security = \"ssl\"", 4, "security", &["ssl", "starttls"]),
             ("security = \"none\"", 4, "security", &["\"h\"", "127.0.0.0/8", "encrypted"]),
+            ("plaintext = \"i-understand\"", 4, "plaintext", &["`security = \"none\"`"]),
+            ("security = \"none\"\nplaintext = \"yes\"", 5, "plaintext", &["yes", "i-understand"]),
+            (
+                "security = \"none\"\nplaintext = \"i-understand\"\nusername = \"me\"\npassword_env = \"X\"",
+                6,
+                "username",
+                &["no password", "starttls"],
+            ),
+            (
+                "username = \"me\"\npassword_env = \"X\"\nsecurity = \"opportunistic\"",
+                4,
+                "username",
+                &["no password", "starttls"],
+            ),
             ("username = \"me\"", 4, "username", &["password", "`password_credential`"]),
             ("username = \"\"\npassword_env = \"X\"", 4, "username", &["a name"]),
             ("password_env = \"X\"", 4, "password_env", &["`username`"]),
@@ -414,6 +491,9 @@ mod tests {
             ),
             ("username = \"me\"\npassword_file = \"\"", 5, "password_file", &["a path"]),
             ("ca_file = 3", 4, "ca_file", &["a path"]),
+            ("tls_fingerprint = \"AB:CD\"", 4, "tls_fingerprint", &["AB:CD", "SHA-256"]),
+            ("tls_certificate = \"c.pem\"", 4, "tls_certificate", &["`tls_key`"]),
+            ("tls_key = \"k.pem\"", 4, "tls_key", &["`tls_certificate`"]),
             ("helo = \"a b\"", 4, "helo", &["a b", "a host's name"]),
             ("connections = 0", 4, "connections", &["1 to 64"]),
             ("connections = 65", 4, "connections", &["65", "1 to 64"]),

@@ -108,6 +108,82 @@ fn a_wrong_password_is_no_messages_fault() {
     assert_eq!(refused(endless, Some("plain")).code, Code::E_LOGON_FAILED);
 }
 
+/// How a server says that this way is closed, and the password may be right.
+#[test]
+fn a_mechanism_that_is_offered_and_not_taken_is_followed_by_the_next() {
+    let secret = Secret::new("hunter2");
+    let login = "> AUTH LOGIN\n< 334 x\n> bWU=\n< 334 x\n> aHVudGVyMg==\n";
+    let scram = "> AUTH SCRAM-SHA-256 biwsbj1tZSxyP";
+    for (auth, mechanisms, talk) in [
+        (
+            None,
+            "PLAIN LOGIN",
+            format!("> AUTH PLAIN\n< 504 5.5.4 not so\n{login}< 235 ok\nanything"),
+        ),
+        (
+            None,
+            "PLAIN LOGIN SCRAM-SHA-256",
+            format!("> AUTH PLAIN\n< 534 5.7.9 too weak\n{scram}\n< 535 wrong"),
+        ),
+        (
+            None,
+            "PLAIN SCRAM-SHA-256",
+            format!("> AUTH PLAIN\n< 538 5.7.11 not in the open\n{scram}\n< 535 wrong"),
+        ),
+        (
+            Some("scram-sha-256"),
+            "PLAIN SCRAM-SHA-256",
+            format!("{scram}\n< 432 4.7.12 the password must be said once"),
+        ),
+    ] {
+        let server = Server::start(&[&format!("{}{talk}", hello(mechanisms))]);
+        let mut client = Client::new(&server, &secret.options(auth));
+        match client.send(to_bob(1)) {
+            Ok(results) => assert_eq!(outcomes(&results), [Outcome::Sent]),
+            Err(error) => {
+                assert_eq!(error.code, Code::E_LOGON_FAILED, "{error}");
+                let last = talk.rsplit("< ").next().expect("an answer");
+                assert!(error.message.contains(last), "{error}");
+            }
+        }
+        drop(client);
+        server.done();
+    }
+}
+
+/// Every try with a wrong password counts towards a lock, and what a profile names is meant.
+#[test]
+fn a_refused_password_is_tried_by_no_other_mechanism() {
+    let wrong = refused("> AUTH PLAIN\n< 535 5.7.8 wrong", None);
+    assert_eq!(wrong.code, Code::E_LOGON_FAILED);
+    let named = refused("> AUTH PLAIN\n< 504 5.5.4 not so", Some("plain"));
+    assert_eq!(named.code, Code::E_NO_SUPPORT);
+    assert!(named.message.contains("AUTH PLAIN: 504 5.5.4 not so; change auth"), "{named}");
+    let none = refused("> AUTH PLAIN\n< 504 a\n> AUTH LOGIN\n< 504 b", None);
+    assert_eq!(none.code, Code::E_NO_SUPPORT);
+    assert!(none.message.contains("AUTH LOGIN: 504 b"), "{none}");
+}
+
+/// Without its proof a server may be anybody who has read the name.
+#[test]
+fn a_server_that_proves_nothing_is_not_believed() {
+    let secret = Secret::new("hunter2");
+    for (rest, code, words) in [
+        ("< 235 come in", Code::E_NO_ACCESS, "does not know the password"),
+        ("< 334 Pw==\n> *\n< 501 called off", Code::E_CALL_FAILED, "does not speak SCRAM"),
+    ] {
+        let talk = format!("{}> AUTH SCRAM-SHA-256\n{rest}", hello("SCRAM-SHA-256"));
+        let server = Server::start(&[&talk]);
+        let mut client = Client::new(&server, &secret.options(None));
+        let error = client.send(to_bob(1)).expect_err(words);
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.message.contains(words), "{error}");
+        drop(client);
+        let told = server.done().remove(0);
+        assert!(told.iter().all(|line| !line.starts_with("MAIL")), "{told:?}");
+    }
+}
+
 #[test]
 fn a_server_that_cannot_say_now_is_for_later() {
     assert_eq!(refused("> AUTH\n< 454 4.7.0 later", None).code, Code::E_CALL_FAILED);
@@ -120,6 +196,7 @@ fn a_mechanism_that_is_not_offered_is_said() {
     let secret = Secret::new("hunter2");
     for (auth, hello, words) in [
         (Some("xoauth2"), hello("PLAIN LOGIN"), "does not offer AUTH XOAUTH2"),
+        (Some("scram-sha-256"), hello("SCRAM-SHA-1"), "does not offer AUTH SCRAM-SHA-256"),
         (None, hello("CRAM-MD5"), "neither AUTH PLAIN nor LOGIN"),
         (None, "< 220 test\n> EHLO\n< 250 test".to_owned(), "leave username out"),
     ] {
@@ -201,13 +278,15 @@ fn the_secret_is_in_no_log_and_no_error() {
         ("plain", "> AUTH\n< 501 AUTH PLAIN AG1lAGh1bnRlcjI= is malformed"),
         ("login", "> AUTH\n< 334 x\n> bWU=\n< 334 x\n> aHVudGVyMg==\n< 535 hunter2 is wrong"),
         ("xoauth2", "> AUTH\n< 235 ok"),
+        ("scram-sha-1", "> AUTH\n< 535 hunter2 is wrong"),
     ];
     // With one subscriber only, `tracing` asks the one of whatever thread is the first to come by, and another test has
     // none.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let secret = Secret::new("hunter2");
     for (auth, talk) in cases {
-        let server = Server::start(&[&format!("{}{talk}", hello("PLAIN LOGIN XOAUTH2"))]);
+        let server =
+            Server::start(&[&format!("{}{talk}", hello("PLAIN LOGIN XOAUTH2 SCRAM-SHA-1"))]);
         let settings = Settings::parse(&spec(server.port, &secret.options(Some(auth))).options);
         let dialer = Dialer::new(settings.expect("settings"));
         let log = Log::default();

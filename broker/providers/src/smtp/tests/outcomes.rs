@@ -89,6 +89,62 @@ fn recipients_are_refused_one_by_one() {
     server.done();
 }
 
+/// What else there is goes in the next transaction, and no more than the server has said it takes.
+#[test]
+fn too_many_recipients_are_not_sent_yet() {
+    for (answer, outcome) in [
+        ("452 4.5.3 too many recipients", Outcome::NotSent),
+        ("452 too many recipients", Outcome::NotSent),
+        ("451 4.5.3 too many recipients", Outcome::NotSent),
+        ("552 too many recipients", Outcome::NotSent),
+        ("552 5.5.3 too many recipients", Outcome::NotSent),
+        ("452 4.2.2 mailbox full", Outcome::Later),
+        ("452 4.3.1 no room", Outcome::Later),
+        ("552 5.2.2 mailbox full", Outcome::Failed),
+        ("552 5.3.4 too large", Outcome::Failed),
+    ] {
+        let talk = format!(
+            "> MAIL\n> RCPT\n> RCPT\n> RCPT\n< 250 ok\n< 250 ok\n< 250 ok\n< {answer}
+             > DATA\n< 354 go on\nmessage\n< 250 ok"
+        );
+        let server = Server::start(&[&script(&talk)]);
+        let mut client = Client::new(&server, &[]);
+        let results = client.send(transmission(1, &["a@x", "b@x", "c@x"])).expect("results");
+        assert_eq!(outcomes(&results), [Outcome::Sent, Outcome::Sent, outcome], "{answer}");
+        drop(client);
+        server.done();
+    }
+    // Where nobody was taken it is no matter of number.
+    for (answer, outcome) in
+        [("452 4.5.3 too many", Outcome::Later), ("552 too many", Outcome::Failed)]
+    {
+        let rest = format!("> MAIL\n> RCPT\n< 250 ok\n< {answer}");
+        assert_eq!(outcomes(&one(&rest, &[]).expect("results")), [outcome], "{answer}");
+    }
+}
+
+#[test]
+fn the_next_transaction_has_no_more_recipients_than_the_server_takes() {
+    let first = "> MAIL\n> RCPT TO:<a@x>\n> RCPT TO:<b@x>\n> RCPT TO:<c@x>
+        < 250 ok\n< 250 ok\n< 452 4.5.3 many\n< 452 4.5.3 many
+        > DATA\n< 354 go on\nmessage\n< 250 ok";
+    let next = "> MAIL\n> RCPT TO:<b@x>\n< 250 ok\n< 550 5.1.1 no
+        > RSET\n< 250 ok\n> MAIL\n> RCPT TO:<c@x>\n< 250 ok\n< 250 ok
+        > DATA\n< 354 go on\nmessage\n< 250 ok";
+    let third =
+        "> MAIL\n> RCPT TO:<d@x>\n< 250 ok\n< 250 ok\n> DATA\n< 354 go on\nmessage\n< 250 ok";
+    let server = Server::start(&[&script(&format!("{first}\n{next}\n{third}"))]);
+    let mut client = Client::new(&server, &[("connections", "1")]);
+    let results = client.send(transmission(1, &["a@x", "b@x", "c@x"])).expect("results");
+    assert_eq!(outcomes(&results), [Outcome::Sent, Outcome::NotSent, Outcome::NotSent]);
+    let results = client.send(transmission(2, &["b@x", "c@x", "d@x"])).expect("results");
+    assert_eq!(outcomes(&results), [Outcome::Failed, Outcome::Sent, Outcome::NotSent]);
+    let results = client.send(transmission(3, &["d@x"])).expect("results");
+    assert_eq!(outcomes(&results), [Outcome::Sent]);
+    drop(client);
+    server.done();
+}
+
 #[test]
 fn without_recipients_there_is_no_data() {
     let rest = "> MAIL

@@ -1,18 +1,21 @@
 //! Protection: who is trusted, and that nothing is sent to anybody else.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use sundown_protocol::Code;
 use tempfile::TempDir;
 
 use super::super::dots::tests::{dots_in, memory};
+use super::super::trust::Fingerprint;
 use super::*;
 
 /// A CA, and where its certificate is.
@@ -42,21 +45,82 @@ impl Ca {
     /// A server's side with a certificate for that name, which may have expired.
     fn server(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-        match validity {
-            Validity::Now => {}
-            Validity::Over => params.not_after = date_time_ymd(2001, 1, 1),
-            Validity::NotYet => params.not_before = date_time_ymd(3000, 1, 1),
-        }
+        validity.put_into(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        server(certificate.der().clone(), &key)
+    }
+
+    /// The same, of a server that wants to be shown a certificate of this CA.
+    fn server_that_asks(&self, asked: &Self) -> Arc<ServerConfig> {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(asked.issuer.der().clone()).expect("a CA");
+        let provider = Arc::new(ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let builder = ServerConfig::builder_with_provider(provider);
         let config = builder
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key);
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(vec![certificate.der().clone()], private(&key));
         Arc::new(config.expect("a configuration"))
+    }
+
+    /// A client's certificate and its key, as files.
+    fn client(&self) -> [String; 2] {
+        let params = CertificateParams::new(Vec::new()).expect("parameters");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let files = [("c.pem", certificate.pem()), ("k.pem", key.serialize_pem())];
+        files.map(|(name, pem)| {
+            let path = self.dir.path().join(name);
+            fs::write(&path, pem).expect("it is written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is set");
+            path.to_str().expect("text").to_owned()
+        })
+    }
+}
+
+fn private(key: &KeyPair) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))
+}
+
+fn server(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = builder
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], private(key));
+    Arc::new(config.expect("a configuration"))
+}
+
+/// A certificate as `openssl req -x509` makes it: signed by itself, and a CA's.
+struct Own {
+    config: Arc<ServerConfig>,
+    fingerprint: String,
+    dir: TempDir,
+}
+
+impl Own {
+    fn new(name: &str, validity: Validity) -> Self {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        validity.put_into(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let dir = TempDir::new().expect("a directory");
+        fs::write(dir.path().join("c.pem"), certificate.pem()).expect("it is written");
+        let fingerprint = Fingerprint::of(certificate.der()).to_string();
+        Self { config: server(certificate.der().clone(), &key), fingerprint, dir }
+    }
+
+    fn file(&self) -> String {
+        self.dir.path().join("c.pem").to_str().expect("text").to_owned()
     }
 }
 
@@ -65,6 +129,16 @@ enum Validity {
     Now,
     Over,
     NotYet,
+}
+
+impl Validity {
+    fn put_into(self, params: &mut CertificateParams) {
+        match self {
+            Self::Now => {}
+            Self::Over => params.not_after = date_time_ymd(2001, 1, 1),
+            Self::NotYet => params.not_before = date_time_ymd(3000, 1, 1),
+        }
+    }
 }
 
 const STARTTLS: &str = "< 220 test\n> EHLO\n< 250-test\n< 250 STARTTLS\n> STARTTLS\n< 220 go\ntls";
@@ -76,8 +150,16 @@ fn over_tls(
     config: Arc<ServerConfig>,
     ca_file: &str,
 ) -> (Result<Vec<RecipientResult>>, Vec<Vec<String>>) {
+    by_tls(&[("security", security), ("ca_file", ca_file)], script, config)
+}
+
+fn by_tls(
+    options: &[(&str, &str)],
+    script: &str,
+    config: Arc<ServerConfig>,
+) -> (Result<Vec<RecipientResult>>, Vec<Vec<String>>) {
     let server = Server::with_tls(&[script], Some(config));
-    let options = [("host", "localhost"), ("security", security), ("ca_file", ca_file)];
+    let options = [&[("host", "localhost")], options].concat();
     let mut client = Client::new(&server, &options);
     let results = client.send(to_bob(1));
     drop(client);
@@ -228,4 +310,128 @@ fn a_connection_over_tls_is_used_again_and_replaced() {
     drop(client);
     let told = server.done();
     assert_eq!(told[1].iter().filter(|line| line.starts_with("MAIL")).count(), 2);
+}
+
+/// What `openssl req -x509` makes says that it is a CA's, and a CA is no server by the rules.
+#[test]
+fn a_certificate_of_ones_own_is_trusted_by_its_file() {
+    let talk = format!("tls\n< 220 test\n{INSIDE}");
+    let own = Own::new("localhost", Validity::Now);
+    let (results, _) = over_tls("tls", &talk, own.config.clone(), &own.file());
+    assert_eq!(outcomes(&results.expect("results")), [Outcome::Sent]);
+
+    let same_name = Own::new("localhost", Validity::Now);
+    let other_name = Own::new("other.example.org", Validity::Now);
+    let over = Own::new("localhost", Validity::Over);
+    for (server, file, words) in [
+        (&own, &same_name, "ca_file may name this very certificate"),
+        (&other_name, &other_name, "is for another name (other.example.org); host must"),
+        (&over, &over, "has expired on 1 Jan 2001"),
+    ] {
+        let (results, told) = over_tls("tls", "tls", server.config.clone(), &file.file());
+        let error = results.expect_err(words);
+        assert_eq!(error.code, Code::E_NO_ACCESS, "{error}");
+        assert!(error.message.contains(words), "{error}");
+        assert!(error.message.contains(&server.fingerprint), "{error}");
+        assert!(told[0].is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn a_fingerprint_trusts_one_certificate_and_no_other() {
+    let talk = format!("tls\n< 220 test\n{INSIDE}");
+    let ca = Ca::new();
+    let own = Own::new("other.example.org", Validity::Over);
+    let plain = own.fingerprint.replace(':', "").to_lowercase();
+    for fingerprint in [&own.fingerprint, &plain] {
+        let options = [("security", "tls"), ("tls_fingerprint", fingerprint.as_str())];
+        let (results, _) = by_tls(&options, &talk, own.config.clone());
+        assert_eq!(outcomes(&results.expect("results")), [Outcome::Sent]);
+    }
+    // A CA that is trusted makes no other one.
+    let file = ca.file();
+    let options = [("security", "tls"), ("tls_fingerprint", &plain), ("ca_file", &file)];
+    let (results, told) = by_tls(&options, "tls", ca.server("localhost", Validity::Now));
+    let error = results.expect_err("it is another");
+    assert!(error.message.contains("is another than tls_fingerprint names"), "{error}");
+    assert!(told[0].is_empty(), "{told:?}");
+}
+
+#[test]
+fn a_server_that_asks_is_shown_our_certificate() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let talk = format!("tls\n< 220 test\n{INSIDE}");
+    let (file, [certificate, key]) = (ca.file(), ca.client());
+    let ours = [
+        ("security", "tls"),
+        ("ca_file", file.as_str()),
+        ("tls_certificate", certificate.as_str()),
+        ("tls_key", key.as_str()),
+    ];
+    let (results, _) = by_tls(&ours, &talk, ca.server_that_asks(&ca));
+    assert_eq!(outcomes(&results.expect("results")), [Outcome::Sent]);
+    let (results, _) = by_tls(&ours[..2], "tls", ca.server_that_asks(&ca));
+    let error = results.expect_err("it wants one");
+    assert!(error.message.contains("tls_certificate and tls_key name one"), "{error}");
+    let (results, _) = by_tls(&ours, "tls", ca.server_that_asks(&other));
+    let error = results.expect_err("it wants another");
+    assert!(error.message.contains("check tls_certificate"), "{error}");
+}
+
+#[test]
+fn a_key_is_looked_at_as_a_password_is() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let [certificate, key] = ca.client();
+    let [_, foreign] = other.client();
+    let open = ca.dir.path().join("open.pem");
+    fs::copy(&key, &open).expect("it is copied");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o640)).expect("it is set");
+    let file = ca.file();
+    for (key, words) in [
+        (open.to_str().expect("text"), "is open to others; chmod 600"),
+        (&foreign, "is not the key of"),
+        ("/nowhere/k.pem", "tls_key /nowhere/k.pem: "),
+    ] {
+        let options = [
+            ("security", "tls"),
+            ("ca_file", file.as_str()),
+            ("tls_certificate", certificate.as_str()),
+            ("tls_key", key),
+        ];
+        let (results, _) = by_tls(&options, "hang", ca.server("localhost", Validity::Now));
+        let error = results.expect_err(words);
+        assert_eq!(error.code, Code::E_UNCONFIGURED, "{error}");
+        assert!(error.message.contains(words), "{error}");
+    }
+}
+
+/// TLS where it is offered, whosever certificate it is, and none where not: for a relay on a network of one's own.
+#[test]
+fn an_opportunistic_way_is_protected_if_it_can_be() {
+    let options = [("security", "opportunistic")];
+    let own = Own::new("other.example.org", Validity::Over);
+    for script in [
+        format!("{STARTTLS}\n{INSIDE}"),
+        format!("< 220 test\n{INSIDE}"),
+        "< 220 test\n> EHLO\n< 502 what\n> HELO\n< 250 x\nanything".to_owned(),
+        STARTTLS.replace("220 go\ntls", "454 not now\nanything"),
+    ] {
+        let (results, told) = by_tls(&options, &script, own.config.clone());
+        assert_eq!(outcomes(&results.expect("results")), [Outcome::Sent], "{script}");
+        assert!(told[0].iter().any(|line| line.starts_with("MAIL FROM")), "{told:?}");
+    }
+}
+
+#[test]
+fn an_opportunistic_way_is_open_where_tls_does_not_work() {
+    let own = Own::new("localhost", Validity::Now);
+    let broken = STARTTLS.replace("\ntls", "\n< 220 this is no TLS\nhang");
+    let open = "< 220 test\n> EHLO\n< 250-test\n< 250 STARTTLS\nanything";
+    let server = Server::with_tls(&[&broken, open], Some(own.config.clone()));
+    let options = [("host", "localhost"), ("security", "opportunistic")];
+    let mut client = Client::new(&server, &options);
+    assert_eq!(outcomes(&client.send(to_bob(1)).expect("results")), [Outcome::Sent]);
+    drop(client);
+    let told = server.done();
+    assert!(told[1].iter().any(|line| line.starts_with("MAIL FROM")), "{told:?}");
 }

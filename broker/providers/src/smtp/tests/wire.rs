@@ -52,30 +52,102 @@ fn a_message_that_is_too_big_is_not_sent() {
     assert!(told.is_empty());
     assert_eq!(outcomes(&results), [Outcome::Failed]);
     let words = &results[0].reply;
-    assert!(words.starts_with("552 5.3.4 the message has 35 bytes"), "{words}");
+    assert!(words.starts_with("5.3.4 the message has 35 bytes"), "{words}");
     let (_, results) = envelope(&["SIZE 35"], MESSAGE, to_bob(1));
     assert_eq!(outcomes(&results), [Outcome::Sent]);
 }
 
-#[test]
-fn eight_bits_need_a_server_that_takes_them() {
-    let message = "Subject: x\n\nb\u{fc}cher\n".as_bytes();
-    let (told, results) = envelope(&["8BITMIME"], message, to_bob(1));
-    assert_eq!(told[0], "MAIL FROM:<anna@example.org> BODY=8BITMIME");
-    assert_eq!(outcomes(&results), [Outcome::Sent]);
-    let (told, results) = envelope(&[], message, to_bob(1));
-    assert!(told.is_empty());
-    assert_eq!(outcomes(&results), [Outcome::Failed]);
-    assert!(results[0].reply.starts_with("554 5.6.3 "), "{}", results[0].reply);
+/// What a server with these extensions was told in all, of a message that it took.
+fn taken(extensions: &str, message: &[u8]) -> String {
+    let hello = format!("< 220 test\n> EHLO\n< 250-test\n{extensions}< 250 HELP\nanything");
+    let server = Server::start(&[&hello]);
+    let mut client = Client::with(server.port, &[], message, &Destinations::default());
+    assert_eq!(outcomes(&client.send(to_bob(1)).expect("results")), [Outcome::Sent]);
+    drop(client);
+    server.done().remove(0).join("\n")
 }
 
 #[test]
-fn a_head_beyond_ascii_asks_for_smtputf8() {
+fn eight_bits_are_converted_for_a_server_that_does_not_take_them() {
+    let message = "Subject: x\n\nb\u{fc}cher \n".as_bytes();
+    let told = taken("< 250-8BITMIME\n< 250-SIZE\n", message);
+    assert!(told.contains("MAIL FROM:<anna@example.org> SIZE=24 BODY=8BITMIME\n"), "{told}");
+    assert!(told.contains("\n\nb\u{fc}cher \n.\n"), "{told}");
+    // The size is that of what is sent.
+    let told = taken("< 250-SIZE\n", message);
+    assert!(told.contains("MAIL FROM:<anna@example.org> SIZE=135\n"), "{told}");
+    let wanted = "Subject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
+                  Content-Transfer-Encoding: quoted-printable\n\nb=C3=BCcher=20\n.\n";
+    assert!(told.contains(wanted), "{told}");
+    let (told, results) = envelope(&["SIZE 134"], message, to_bob(1));
+    assert!(told.is_empty());
+    assert!(
+        results[0].reply.starts_with("5.3.4 the message has 135 bytes"),
+        "{}",
+        results[0].reply
+    );
+}
+
+/// A signature is for these very bytes.
+#[test]
+fn what_is_signed_goes_as_it_is() {
+    let message = "DKIM-Signature: v=1\nSubject: \u{fc}\n\n\u{fc}\n".as_bytes();
+    let told = taken("< 250-SIZE\n", message);
+    assert!(told.contains("MAIL FROM:<anna@example.org> SIZE=40\n"), "{told}");
+    assert!(told.contains("\nSubject: \u{fc}\n\n\u{fc}\n.\n"), "{told}");
+    let latin = b"DKIM-Signature: v=1\nSubject: \xfc\n\nx\n";
+    let told = taken("< 250-8BITMIME\n< 250-SMTPUTF8\n", latin);
+    assert!(told.contains("MAIL FROM:<anna@example.org> BODY=8BITMIME\n"), "{told}");
+}
+
+#[test]
+fn a_large_message_is_converted_as_a_whole() {
+    let mut message = b"Subject: x\n\n".to_vec();
+    for n in 0..20_000 {
+        message.extend_from_slice(format!(".{n} is a number \u{fc}\n").as_bytes());
+    }
+    let told = taken("", &message);
+    let body: Vec<_> = told.lines().skip_while(|line| *line != "Subject: x").skip(5).collect();
+    assert_eq!(body.len(), 20_000 + 2);
+    for (n, line) in body.iter().take(20_000).enumerate() {
+        assert_eq!(*line, format!("..{n} is a number =C3=BC"));
+    }
+}
+
+#[test]
+fn lines_that_are_too_long_are_broken() {
+    let message = format!("Subject: x\n\n{}\n", "x".repeat(999));
+    let told = taken("< 250-8BITMIME\n", message.as_bytes());
+    assert!(told.lines().all(|line| line.len() <= 76), "{told}");
+    let message = format!("Subject: x\n\n{}\n", "x".repeat(998));
+    assert!(taken("", message.as_bytes()).contains(&"x".repeat(998)));
+}
+
+#[test]
+fn a_head_beyond_ascii_asks_for_smtputf8_or_is_encoded() {
     let message = "Subject: b\u{fc}cher\n\nx\n".as_bytes();
-    let (told, _) = envelope(&["8BITMIME", "SMTPUTF8"], message, to_bob(1));
-    assert_eq!(told[0], "MAIL FROM:<anna@example.org> BODY=8BITMIME SMTPUTF8");
-    let (told, _) = envelope(&["8BITMIME"], message, to_bob(1));
-    assert_eq!(told[0], "MAIL FROM:<anna@example.org> BODY=8BITMIME");
+    let told = taken("< 250-8BITMIME\n< 250-SMTPUTF8\n", message);
+    assert!(told.contains("MAIL FROM:<anna@example.org> BODY=8BITMIME SMTPUTF8\n"), "{told}");
+    assert!(told.contains("\nSubject: b\u{fc}cher\n"), "{told}");
+    let told = taken("< 250-8BITMIME\n", message);
+    assert!(told.contains("MAIL FROM:<anna@example.org>\n"), "{told}");
+    assert!(told.contains("\nSubject: =?utf-8?q?b=C3=BCcher?=\n\nx\n"), "{told}");
+    let told = taken("< 250-8BITMIME\n< 250-SMTPUTF8\n", b"Subject: b\xfccher\n\nx\n");
+    assert!(told.contains("MAIL FROM:<anna@example.org>\n"), "{told}");
+    assert!(told.contains("\nSubject: =?unknown-8bit?q?b=FCcher?=\n\nx\n"), "{told}");
+}
+
+/// Words that no server said are not shown as a server's.
+#[test]
+fn an_address_beyond_ascii_in_a_head_needs_smtputf8() {
+    let message = "From: <\u{fc}@example.org>\n\nx\n".as_bytes();
+    let (told, results) = envelope(&["8BITMIME"], message, to_bob(1));
+    assert!(told.is_empty());
+    assert_eq!(outcomes(&results), [Outcome::Failed]);
+    assert!(results[0].reply.starts_with("5.6.7 the head "), "{}", results[0].reply);
+    let (told, results) = envelope(&["8BITMIME", "SMTPUTF8"], message, to_bob(1));
+    assert!(told[0].ends_with(" BODY=8BITMIME SMTPUTF8"), "{told:?}");
+    assert_eq!(outcomes(&results), [Outcome::Sent]);
 }
 
 #[test]
@@ -89,7 +161,7 @@ fn addresses_beyond_ascii() {
     ];
     assert_eq!(told, wanted);
     assert_eq!(outcomes(&results), [Outcome::Sent, Outcome::Failed, Outcome::Sent]);
-    assert!(results[1].reply.starts_with("553 5.6.7 "), "{}", results[1].reply);
+    assert!(results[1].reply.starts_with("5.6.7 "), "{}", results[1].reply);
 
     let (told, results) = envelope(&["SMTPUTF8", "8BITMIME"], MESSAGE, from_to("a@x", &to));
     assert_eq!(told[0], "MAIL FROM:<a@x> SMTPUTF8");
