@@ -4,7 +4,7 @@ use std::fmt;
 
 use sundown_mail::address::{is_domain, split};
 
-/// Which addresses a transport takes.
+/// The addresses that a transport takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
     /// `*`: every address.
@@ -17,7 +17,7 @@ pub enum Pattern {
     Below(String),
     /// `anna@example.org`: that address.
     Address(String),
-    /// Every address with a domain that is neither `localhost` nor the host of that name; no `accept` spells it.
+    /// Every address with a domain that is neither `localhost` nor the host with this name. No `accept` spells it.
     Elsewhere(String),
 }
 
@@ -56,7 +56,7 @@ impl Pattern {
         matches!(self, Self::Domain(_) | Self::Below(_))
     }
 
-    /// Whether it takes this address, which must be one.
+    /// Whether it takes this address, which must be valid.
     pub fn takes(&self, address: &str) -> bool {
         let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let below = |suffix: &str| {
@@ -70,7 +70,7 @@ impl Pattern {
             Self::Below(suffix) => below(suffix),
             Self::Address(wanted) => address.to_lowercase() == *wanted,
             Self::Elsewhere(host) => {
-                // The dot of a rooted name changes nothing about whose mail it is.
+                // The final dot of a rooted name does not change whose mail it is.
                 let domain = domain.strip_suffix('.').unwrap_or(domain).to_lowercase();
                 !domain.is_empty() && domain != "localhost" && domain != *host
             }
