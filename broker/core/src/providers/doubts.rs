@@ -3,7 +3,7 @@
 //! ```text
 //!  sound ──gets a Do or a notice──► doubted ──has answered that, and anything else──► sound
 //!                          ▲      └──says that it is over──► renewing ──logged on again──► sound
-//!                          └────────────could not be made anew──┘
+//!                          └─────────────could not be renewed───┘
 //! ```
 //!
 //! While a provider is in doubt, its calls are kept until they are answered, except those that must not be made twice. A call that
