@@ -1,4 +1,4 @@
-//! The one owner of all state, and the one function that changes it.
+//! The owner of all state, and the function that changes it.
 
 #[cfg(test)]
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::sessions::end::Kept;
 use crate::sessions::session::SessionState;
 use crate::then::Then;
 
-/// By how much the wall clock must go back at once to have been set, in milliseconds. Less delays nothing that matters.
+/// How far the wall clock must go back at once to count as set back, in milliseconds. A smaller step delays nothing that matters.
 const SET_BACK: u64 = 1_000;
 
 /// Everything the broker knows.
@@ -49,16 +49,16 @@ pub struct Broker {
     pub(crate) providers: Providers<Then>,
     pub(crate) queues: Queues,
     pub(crate) sessions: Sessions,
-    /// Steps of fast shutdowns that are under way.
+    /// Steps of fast shutdowns in progress.
     pub(crate) sweeps: Sweeps,
-    /// How far the broker's own end is.
+    /// How far the broker's own stop is.
     pub(crate) stopping: Option<Stopping>,
     /// As of the last event.
     clocks: Option<Clocks>,
     made: u64,
 }
 
-/// What the clocks showed, and how many milliseconds the wall's is ahead of that of the timers.
+/// What the clocks showed, and how many milliseconds the wall clock is ahead of the timers' clock.
 #[derive(Debug, Clone, Copy)]
 struct Clocks {
     boot: Duration,
@@ -67,7 +67,7 @@ struct Clocks {
 }
 
 impl Broker {
-    /// A broker that nobody talks to yet.
+    /// A broker without connections.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -83,17 +83,17 @@ impl Broker {
         }
     }
 
-    /// Whether something of a process that has left is still on its way into a store, and held in memory until then.
+    /// Whether data of a process that has left is still being stored, and held in memory until then.
     pub fn has_left_behind(&self) -> bool {
         self.peers.processes.accounts.has_left_behind()
     }
 
-    /// Whether providers are to answer something, so that [`Event::Look`] is of use.
+    /// Whether provider calls are unanswered, so that [`Event::Look`] is of use.
     pub fn awaits_providers(&self) -> bool {
         self.providers.awaits()
     }
 
-    /// Applies one event. Time and chance are arguments; what should happen in the world comes out as effects.
+    /// Applies one event. Time and chance are arguments; what is to be done comes out as effects.
     pub fn apply(&mut self, tick: Tick, event: Event, effects: &mut Vec<Effect>) {
         let mut turn = Turn::new(tick, effects);
         let turn = &mut turn;
@@ -141,7 +141,7 @@ impl Broker {
         self.tidy(turn);
     }
 
-    /// A process is no more, and nothing is kept of it.
+    /// Forgets a process that has ended.
     fn process_ended(&mut self, key: &ProcessKey) {
         if let Some((id, process)) = self.peers.processes.end(key) {
             self.timers.clear(Timer::TearDown(id));
@@ -156,11 +156,11 @@ impl Broker {
         }
     }
 
-    /// Notices when the wall clock was set back. What waits for a time on it would wait so much longer. When it was set
-    /// forward, what waits is only due sooner.
+    /// Detects that the wall clock was set back. Entries that wait for a wall clock time would wait that much longer. If it was set
+    /// forward, they are only due sooner.
     fn look_at_clock(&mut self, tick: Tick) {
         let Tick { boot, wall, .. } = tick;
-        // Many events happen at once.
+        // Many events happen at the same time.
         if self.clocks.is_some_and(|clocks| (clocks.boot, clocks.wall) == (boot, wall)) {
             return;
         }
@@ -174,7 +174,7 @@ impl Broker {
         }
     }
 
-    /// Brings the state back to normal, so that the next event starts from a known one.
+    /// Completes the consequences of an event, so that the next event starts from a consistent state.
     fn tidy(&mut self, turn: &mut Turn) {
         turn.errand = Errand::default();
         if self.peers.processes.some_are_gone() {
@@ -196,7 +196,7 @@ impl Broker {
                     Called::Never => error,
                 };
                 self.go_on(then, Err(error), turn);
-                // Its closing may have waited for this call alone.
+                // The closing of its session may have waited only for this call.
                 if let Some(session) = session {
                     self.advance_phase(session, turn);
                 }
@@ -231,15 +231,14 @@ impl Broker {
         }
     }
 
-    /// A number that no other thing of this broker has.
+    /// A number that is unique in this broker.
     pub(crate) fn number(&mut self) -> u64 {
         self.made += 1;
         self.made
     }
 
-    /// Checks what is kept where nothing is under way: no call is out, no request waits for its answer, and what was due has
-    /// happened. Each table and counter is what its owners account for. A new field does not compile until it is decided here what
-    /// must be true of it.
+    /// Checks the state of a broker at rest: no call and no request is unanswered, and what was due has happened. Each table and
+    /// counter must match its owners. A new field does not compile until this function decides what must be true of it.
     #[cfg(test)]
     pub(crate) fn check_at_rest(&self) {
         let Self {
@@ -258,7 +257,7 @@ impl Broker {
         let Peers { connections, processes } = peers;
         let Queues { engines, closed, flights, giving_up, finals: _ } = queues;
         let Sessions { all, joinable, members, grants, ends, doomed, .. } = sessions;
-        // A session that could not start is shown until one of that profile can, or the profile is gone.
+        // A session that could not start is shown until one of its profile can start or the profile is deleted.
         let Sessions { failed: _, departures: _, .. } = sessions;
         assert!(flights.is_empty() && sweeps.is_empty());
         let is_open = |store| engines.values().any(|e| e.uid == Some(store));
@@ -297,7 +296,7 @@ impl Broker {
         }
     }
 
-    /// Whether something may still happen where nothing is under way.
+    /// Whether a timer may be set in a broker at rest.
     #[cfg(test)]
     fn is_wanted(&self, timer: Timer) -> bool {
         let state = |id| self.sessions.all.get(&id).map(|s| &s.state);
@@ -317,7 +316,7 @@ impl Broker {
             Timer::Grants => self.sessions.grants.waiting().next().is_some(),
             Timer::End(tag) => self.sessions.ends.get(&tag).is_some_and(Kept::is_closed),
             Timer::Stop => self.stopping.is_some(),
-            // They are of something that is under way.
+            // These belong to something in progress.
             Timer::Leaving(_)
             | Timer::Logon(..)
             | Timer::Closing(_)
@@ -326,7 +325,7 @@ impl Broker {
         }
     }
 
-    /// Checks that nothing is left when everybody has left and stores are closed: the broker is what it was at the start.
+    /// Checks that nothing is left when all processes have left and the stores are closed: the broker is as it was at the start.
     #[cfg(test)]
     pub(crate) fn check_as_at_the_start(&self) {
         let Self {
@@ -336,14 +335,14 @@ impl Broker {
             queues,
             sessions,
             sweeps,
-            // What the broker was told, what counts up in its life, and whether that is about to end.
+            // What the broker was told, what counts up in its life, and whether it is about to stop.
             settings: _,
             clocks: _,
             made: _,
             stopping: _,
         } = self;
         let Peers { connections, processes } = peers;
-        // What `status` shows of queues; and when what waits is given up, by profile (design §3.18).
+        // What `status` shows of queues, and when waiting messages are given up, by profile (design §3.18).
         let Queues { engines, flights, closed: _, giving_up: _, finals: _ } = queues;
         // What `status` shows of sessions that could not start.
         let Sessions { all, joinable, members, grants, ends, doomed, failed: _, departures: _ } =
@@ -352,7 +351,7 @@ impl Broker {
         assert!(processes.are_gone(), "processes are left: {processes:?}");
         assert!(all.is_empty(), "sessions are left: {all:?}");
         assert!(joinable.is_empty(), "joinable sessions are left: {joinable:?}");
-        // For two minutes: a client may come back to one (SEED-4).
+        // They are kept for two minutes: a client may come back to one (SEED-4).
         assert!(ends.values().all(Kept::is_closed), "sessions that ended are left: {ends:?}");
         assert!(members.is_empty(), "members are left: {members:?}");
         assert!(engines.is_empty(), "stores are left: {engines:?}");
@@ -366,5 +365,5 @@ impl Broker {
     }
 }
 
-/// The folder a recovered or saved message stands in.
+/// The folder of a recovered or saved message.
 pub(crate) const DRAFTS: Folder = Folder::Drafts;

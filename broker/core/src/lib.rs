@@ -1,22 +1,22 @@
-//! What Sundown's broker decides, and nothing of how it is done.
+//! What Sundown's broker decides. How it is carried out is not part of this crate.
 //!
-//! [`Broker`] is one owned state with one function, [`Broker::apply`]: an [`Event`] goes in, [`Effect`]s come out. Time
-//! and chance are arguments ([`Tick`]). There is no thread, socket, file, clock, lock, environment or randomness here,
-//! so every behaviour can be tested by a list of events.
+//! [`Broker`] is one owned state with one function, [`Broker::apply`]: an [`Event`] goes in, [`Effect`]s come out. Time and chance
+//! are arguments ([`Tick`]). There is no thread, socket, file, clock, lock, environment or randomness here, so every behaviour can
+//! be tested by a list of events.
 //!
-//! State is in machines, each in its folder, one above the other. A machine calls those below it, knows none above it, and says
-//! what it found out by what its functions return. Flows lead through several machines, so they are the broker's. The rule is held
-//! by a test (`tests::house`).
+//! The state is held by state machines, each in its folder, in layers. A machine calls those below it, knows none above it, and
+//! reports what it finds out in the results of its functions. Flows use several machines, so they are methods of the broker. A test
+//! (`tests::house`) enforces the rule.
 //!
 //! ```text
-//!  Event ─► broker · requests · then          which flow it is, and what goes on with a provider's answer
+//!  Event ─► broker · requests · then          which flow it is, and the continuation of a provider's answer
 //!             │
 //!             ▼
 //!           flows      arriving · working · sending · leaving · calling
 //!             │
 //!             ▼
 //!           sessions   sessions, members, objects, grants
-//!           queue      stores, schedules, flights, what is decided of one message
+//!           queue      stores, schedules, flights, what is decided about one message
 //!           providers  views, lanes, calls, workers that hang
 //!           peers      connections, processes, accounts, tickets
 //!           ground     events and effects, calls of providers, settings, timers
@@ -26,15 +26,15 @@
 //!
 //! | file | story |
 //! |---|---|
-//! | `ground/event` | what can happen, and what can be done about it |
+//! | `ground/event` | what can happen, and what is to be done about it |
 //! | `broker` | the one owner of all state; `apply` |
 //! | `requests` | the table of all requests |
-//! | `then` | what goes on with which answer of a provider |
+//! | `then` | the continuation of each answer of a provider |
 //! | `flows/arriving` | from a connection to a session: logons, profiles, tickets |
 //! | `flows/working` | what a member does in its session: objects, messages, grants, notifications, `Status` |
 //! | `flows/sending` | a message from its submit to its last recipient |
 //! | `flows/leaving` | logoff, fast shutdown, and the end of the broker |
-//! | `flows/calling` | calls of providers, and what becomes of providers that do not answer |
+//! | `flows/calling` | calls of providers, and providers that do not answer |
 
 mod broker;
 mod flows;

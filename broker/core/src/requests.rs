@@ -1,4 +1,4 @@
-//! The table of all requests: what each needs, and where its story is.
+//! The table of all requests: what each needs, and which flow carries it out.
 
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::request::{AdviseSource, Asked, Request};
@@ -29,7 +29,7 @@ impl Broker {
         match self.departure(asker.process) {
             Departure::Doing if !self.is_hosts_do(asker, &request) => {
                 if let Some(asker) = self.charge_waiting(asker, bytes, turn) {
-                    // What waits is bounded as what is carried out is.
+                    // The requests that wait are limited like those that are carried out.
                     match self.check_counted(asker.process, Quota::RequestBytes) {
                         Ok(()) => self.hold(Held::Request { asker, request: Box::new(request) }),
                         Err(fault) => {
@@ -46,7 +46,7 @@ impl Broker {
         }
     }
 
-    /// A request that waited for the outcome of a Do is carried out, refused, or waits for another Do.
+    /// Carries out or refuses a request that waited for the outcome of a Do, or holds it for another Do.
     pub(crate) fn serve(&mut self, asker: Asker, request: Box<Request>, turn: &mut Turn) {
         if !self.peers.connections.contains_key(&asker.connection) {
             return self.peers.processes.pay_left_behind(asker);
@@ -67,7 +67,7 @@ impl Broker {
         let own = about.and_then(|id| self.sessions.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
         let piece = self.piece_of(asker, &request);
-        // A copy of the library keeps that the process was shut down, so that the next broker knows.
+        // A copy of the library keeps the fact that the process was shut down, so that the next broker knows it.
         let keeps = matches!(request, Request::Ticket { .. });
         let gone = departure == Departure::Done && !keeps;
         let here = if gone { Err(shut_down()) } else { Ok(()) };
@@ -83,8 +83,8 @@ impl Broker {
             }
             self.dispatch(asker, request, turn)
         });
-        // Who only watches is not leaving, and whoever is sent to the next broker has nothing to do here: one that they ask
-        // stops as soon as any other.
+        // A process that only reads the status is not leaving, and a process that is sent on to the next broker has nothing to do
+        // here. Their requests do not delay a stop.
         let sent_on = matches!(&result, Err(fault) if fault.code == Code::E_WAIT);
         if !watches && !sent_on {
             self.note_activity(turn);
@@ -100,7 +100,7 @@ impl Broker {
         }
     }
 
-    /// The upload that a request is a piece of, if it is of a member of the asker's connection.
+    /// The upload that a request is a piece of, if it belongs to a member of the asker's connection.
     fn piece_of(&self, asker: Asker, request: &Request) -> Option<(MemberId, UploadId)> {
         let Request::Upload { member, upload, .. } = request else { return None };
         let own =
@@ -108,14 +108,14 @@ impl Broker {
         own.then_some((*member, *upload))
     }
 
-    /// Whether this is a handle that another process has now. Of what is gone nobody knows whose it was.
+    /// Whether another process has this handle now. The owner of a handle that is gone is unknown.
     fn is_of_another_process(&self, asker: Asker, id: MemberId) -> bool {
         let own = self.peers.connections.get(&asker.connection).map(|c| c.process);
         let owner = self.sessions.members.get(&id).map(|m| m.process).or_else(|| self.holder(id));
         owner.is_some() && owner != own
     }
 
-    /// One line a request. Whoever returns `Ok` has answered, or will.
+    /// Passes each request to its flow. A flow that returns `Ok` has answered, or will.
     fn dispatch(&mut self, asker: Asker, request: Request, turn: &mut Turn) -> Result<(), Fault> {
         match request {
             Request::Logon(logon) => self.logon(asker, logon, turn),
@@ -166,7 +166,7 @@ impl Broker {
             }
             Request::QueryFastShutdown => self.query_fast_shutdown(asker, turn),
             Request::NotifyProcessShutdown => self.notify_process_shutdown(asker, turn),
-            // What the client remembers is not believed; its ticket is.
+            // The client's memory of the process is not trusted; its ticket is.
             Request::DoFastShutdown { remembered: _ } => self.do_fast_shutdown(asker, turn),
             Request::Grant { member, object, token, pid } => {
                 self.grant(asker, (member, object), token, pid, turn)
@@ -205,7 +205,7 @@ impl Broker {
         }
     }
 
-    /// The member, if it is one of this connection's; else the code its handles answer (design §3.12).
+    /// The member, if it belongs to this connection; otherwise the fault for its handle (design §3.12).
     pub(crate) fn member(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
         let member = self.sessions.members.get(&id).filter(|m| m.connection == asker.connection);
         member.ok_or_else(|| why_gone(self.peers.connections.get(&asker.connection), id))
@@ -217,7 +217,7 @@ impl Broker {
         member.ok_or_else(|| why_gone(self.peers.connections.get(&asker.connection), id))
     }
 
-    /// The same member, if it may begin something new.
+    /// The member, if it may begin something new.
     pub(crate) fn attached(&self, asker: Asker, id: MemberId) -> Result<&Member, Fault> {
         let member = self.member(asker, id)?;
         if member.is_leaving() {
@@ -253,7 +253,7 @@ impl Broker {
         })
     }
 
-    /// A call made for a member.
+    /// A caller for a member.
     pub(crate) fn caller(member: &Member) -> Caller {
         Caller {
             session: Some(member.session),
@@ -262,7 +262,7 @@ impl Broker {
         }
     }
 
-    /// What a user may do with a profile; without one, with the broker.
+    /// What a user may do with a profile, given its `[access]`; with an empty one, what the user may do with the broker.
     pub(crate) fn right(&self, uid: u32, access: &[(u32, Right)]) -> Right {
         if uid == self.settings.owner || uid == 0 {
             return Right::Admin;
@@ -284,7 +284,7 @@ impl Broker {
     }
 }
 
-/// What a member's handles answer that this connection does not have.
+/// The fault for a member's handle that this connection does not have.
 #[cold]
 fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
     match connection.and_then(|c| c.why_gone(id)) {
@@ -301,7 +301,7 @@ fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
     }
 }
 
-/// Whoever may only submit may hand mail over, see and abort its own, and leave.
+/// Refuses requests beyond a right. A member that may only submit may hand messages over, see and abort its user's own, and leave.
 fn refuse_beyond(right: Right, request: &Request) -> Result<(), Fault> {
     let submits = matches!(
         request,

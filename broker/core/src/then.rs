@@ -1,12 +1,12 @@
-//! What goes on when a provider has answered.
+//! The continuations of provider calls.
 //!
 //! ```text
 //!  Ask<A> ──Broker::call──► provider ──► Expected::check ──► A ──► A::After goes on
-//!    └── what goes on must take an A ─────────────────────────────────┘
+//!    └── the continuation must take an A ─────────────────────────────┘
 //! ```
 //!
-//! There is one kind of continuation for each kind of answer ([`GoesOn`]), so that what goes on with a call is never handed the
-//! answer to another one. A call that no provider answers goes on with an error.
+//! There is one kind of continuation for each kind of answer ([`GoesOn`]), so a continuation never gets the answer to another kind
+//! of call. A call that no provider answers continues with an error.
 
 use sundown_protocol::reply::{Reply, Rows, TableRows};
 use sundown_protocol::{EntryId, Fault, MemberId, ObjectId, SessionId, UploadId};
@@ -27,7 +27,7 @@ use crate::providers::ask::{
 use crate::providers::left_behind::Correction;
 use crate::queue::flight::{Bounced, Recording};
 
-/// What to do when a provider has answered, by the kind of the answer.
+/// The continuation of a call, by the kind of its answer.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum Then {
@@ -56,18 +56,18 @@ pub(crate) enum Then {
     Address(AfterAddress),
 }
 
-/// After a call that is only done, or not.
+/// After a call that only succeeds or fails.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AfterDone {
-    /// Nothing: nobody waits for it.
+    /// Nothing: the answer is not waited for.
     Nothing,
     AddressRemoved(Asker, SessionId),
     LoggedOff(SessionId, usize),
     EngineClosed(EngineId),
     Flushed(MemberId),
-    /// Whether the store is still there from which a flight is to be recovered.
+    /// Whether the store of a flight to be recovered is still there.
     LookedAt(u64),
-    /// A store has written what a process handed over.
+    /// A store has flushed what a process handed over.
     Swept(Visit),
     Validated(Asker, SessionId, usize),
     /// A transport that could not be reached was asked whether it works.
@@ -78,22 +78,22 @@ pub(crate) enum AfterDone {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AfterLogon {
     LoggedOn(SessionId, usize),
-    /// A provider was made anew by this lane, for this session.
+    /// A provider was renewed by this lane, for this session.
     Renewed(LaneId, Option<SessionId>),
     EngineOpened(EngineId),
 }
 
-/// An upload that a store was given a piece of.
+/// An upload whose store was given a piece.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Appending {
     pub(crate) asker: Asker,
     pub(crate) member: MemberId,
     pub(crate) upload: UploadId,
-    /// The number the store knows it by.
+    /// The number by which the store knows the upload.
     pub(crate) number: u64,
 }
 
-/// After a save, with the charge for what is on its way.
+/// After a save, with the charge for the content that is being stored.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum AfterSave {
@@ -105,9 +105,9 @@ pub(crate) enum AfterSave {
         record: u128,
         charge: Charge,
     },
-    /// The draft of a member that is gone.
+    /// The draft of a member that has left.
     Recovered { engine: EngineId, process: ProcessId, record: u128, charge: Charge },
-    /// The draft of a member whose process leaves fast.
+    /// The draft of a member whose process shuts down fast.
     Kept {
         sweep: u64,
         session: SessionId,
@@ -118,11 +118,11 @@ pub(crate) enum AfterSave {
     },
 }
 
-/// After a submission was put into another state.
+/// After an update of a submission.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum AfterUpdate {
-    /// The intent of a flight.
+    /// The intent of a flight was stored.
     Marked(u64, Bounced),
     Recorded(Recording),
     EntryChanged(Wish),
@@ -148,7 +148,7 @@ pub(crate) struct Finding {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) asker: Asker,
-    /// The message, if its reader is told by it should it be a notification.
+    /// The message, if reading it marks a notification as seen.
     pub(crate) tells: Option<(EngineId, u128)>,
 }
 
@@ -168,7 +168,7 @@ pub(crate) struct Listing {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum AfterSubmission {
     Wanted(Wish),
-    /// Of a write it is not known whether it was done.
+    /// It was unknown whether a write was done.
     Doubted {
         engine: EngineId,
         record: u128,
@@ -179,7 +179,7 @@ pub(crate) enum AfterSubmission {
         engine: EngineId,
         profile: Option<String>,
     },
-    /// A worker that was left behind has said what became of it.
+    /// A worker that was left behind has answered what became of it.
     Corrected(EngineId, Box<Correction>),
 }
 
@@ -191,7 +191,7 @@ pub(crate) enum AfterAddress {
     Resolved(Resolving),
 }
 
-/// A name that is asked of one address book after the other.
+/// A name that one address book after the other is asked for.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Resolving {
@@ -202,16 +202,16 @@ pub(crate) struct Resolving {
     pub(crate) tried: usize,
 }
 
-/// What goes on with an answer, by the kind of that.
+/// The continuation of an answer, by the kind of the answer.
 pub(crate) trait GoesOn: Answer {
-    /// What goes on with it.
+    /// The continuation.
     type After;
 
-    /// The same, among all that may go on.
+    /// The continuation among all kinds.
     fn then(after: Self::After) -> Then;
 }
 
-/// One line for each kind of answer: what goes on with it.
+/// One line for each kind of answer: its continuation.
 macro_rules! goes_on {
     ($($kind:ident: $after:ty;)*) => { $(
         impl GoesOn for ask::$kind {
@@ -249,7 +249,7 @@ goes_on! {
 }
 
 impl Broker {
-    /// Goes on with what waited for a provider.
+    /// Continues a call with its result.
     pub(crate) fn go_on(
         &mut self,
         then: Then,
@@ -300,7 +300,7 @@ impl Broker {
         }
     }
 
-    /// Answers with what a provider's answer is to a client.
+    /// Answers a request with the outcome of its provider call.
     pub(crate) fn reply(
         &mut self,
         asker: Asker,
@@ -324,7 +324,7 @@ impl Broker {
                 }
                 self.reply(asker, result.map(|Done| Reply::Done), turn);
             }
-            // What a provider answers to a logoff keeps nobody (PLOG-5).
+            // A provider's answer to a logoff never keeps a session open (PLOG-5).
             AfterDone::LoggedOff(session, place) => self.provider_logged_off(session, place, turn),
             AfterDone::EngineClosed(engine) => {
                 self.engine_closed(engine, result.as_ref().err(), turn);
@@ -422,7 +422,7 @@ impl Broker {
     }
 }
 
-/// Rows as a client gets them.
+/// The reply with these rows.
 fn rows_of(rows: TableRows, next: Option<u64>) -> Reply {
     Reply::Rows(Rows { rows, next })
 }

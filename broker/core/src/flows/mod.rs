@@ -1,4 +1,5 @@
-//! What happens, each from a request or an event to its end. A flow leads through several machines, so it is the broker's.
+//! The broker's flows: each one follows a request or an event to its end. A flow uses several state machines, so it is a method of
+//! the broker.
 
 pub(crate) mod arriving;
 pub(crate) mod calling;

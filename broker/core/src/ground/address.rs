@@ -18,7 +18,7 @@ pub enum Pattern {
     Below(String),
     /// `anna@example.org`: that address.
     Address(String),
-    /// Every address with a domain that is neither `localhost` nor the host of that name; no `accept` spells it.
+    /// Every address with a domain that is neither `localhost` nor the host with this name. No `accept` spells it.
     Elsewhere(String),
 }
 
@@ -59,7 +59,7 @@ impl Pattern {
         matches!(self, Self::Domain(_) | Self::Below(_))
     }
 
-    /// Whether it takes this address, which must be one.
+    /// Whether it takes this address, which must be valid.
     pub fn takes(&self, address: &str) -> bool {
         let (mailbox, domain) = address.rsplit_once('@').unwrap_or((address, ""));
         let is = |wanted: &str| !domain.is_empty() && same(&canonical(domain), wanted);

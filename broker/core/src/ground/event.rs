@@ -1,4 +1,4 @@
-//! What can happen, and what should be done about it: two closed lists.
+//! Events and effects: the closed lists of what can happen and what is to be done about it.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,23 +14,23 @@ use crate::ground::provider::{
 };
 use crate::ground::settings::{Profile, Settings};
 
-/// One connection.
+/// A connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// One call of a provider that has not been answered.
+/// A provider call that has not been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
-/// The way to one worker.
+/// The lane to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u64);
 
-/// One open store.
+/// An open store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EngineId(pub u64);
 
-/// What makes a process that process, as the kernel says it.
+/// Identifies a process, as the kernel states it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProcessKey(pub [u8; 32]);
 
@@ -39,26 +39,26 @@ pub struct ProcessKey(pub [u8; 32]);
 pub struct KernelProcess(pub [u8; 16]);
 
 impl ProcessKey {
-    /// What the kernel says of the process. The images of one process have it in common. It is a connection's own where the kernel
-    /// does not name the process.
+    /// What the kernel says of the process, which all images of the process have in common. If the kernel does not name the
+    /// process, it is different for each connection.
     pub fn kernel(&self) -> KernelProcess {
         let (kernel, _) = self.0.split_first_chunk().expect("32 bytes have 16");
         KernelProcess(*kernel)
     }
 }
 
-/// Who is at the other end of a connection.
+/// The identity of the peer of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// Which process.
+    /// The process.
     pub key: ProcessKey,
     /// Its process id and the name it gave, for people.
     pub peer: Peer,
     /// Its user.
     pub uid: u32,
-    /// Which copy of the library it is, in a program that may have several.
+    /// The copy of the library, in a program that may have several.
     pub library: [u8; 16],
-    /// When it said hello, since the machine started: the same clock for each broker of a machine.
+    /// When it said hello, since the machine started: the same clock for all brokers of a machine.
     pub since: Duration,
     /// Whether an earlier broker may have served the process.
     pub served_before: bool,
@@ -69,7 +69,7 @@ pub struct PeerIdentity {
 pub struct Tick {
     /// Since the machine started.
     pub boot: Duration,
-    /// On the wall.
+    /// The wall time.
     pub wall: SystemTime,
     /// A fresh number each time.
     pub seed: u64,
@@ -90,41 +90,41 @@ pub enum Event {
     Connected {
         /// Its connection.
         connection: ConnectionId,
-        /// Who it is.
+        /// Its identity.
         identity: PeerIdentity,
     },
-    /// A peer asked for something.
+    /// A peer sent a request.
     Request {
-        /// On which connection.
+        /// Its connection.
         connection: ConnectionId,
-        /// What.
+        /// The request.
         asked: Asked,
-        /// The size of the frame, for its account.
+        /// The size of the frame, charged to its account.
         bytes: usize,
     },
-    /// A connection ended.
+    /// A connection closed.
     Disconnected {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
     },
-    /// The kernel says that a process ended, though something still holds its sockets.
+    /// The kernel says that a process ended, though its sockets are still open.
     ProcessEnded {
-        /// Which.
+        /// The process.
         process: ProcessKey,
     },
     /// A profile's settings were read, or could not be.
     ProfileLoaded {
-        /// For which session.
+        /// The session that needs the profile.
         session: SessionId,
         /// The profile.
         result: Result<Box<Profile>, Fault>,
     },
-    /// The profile has a store on disk, which may have mail in its queue. Said once at start.
+    /// The profile has a store on disk, which may have messages in its queue. Sent once at start.
     Adopt {
         /// The profile's name.
         profile: String,
     },
-    /// Shared sessions that were ending when an earlier broker ended. Said once at start.
+    /// Shared sessions that were ending when an earlier broker ended. Sent once at start.
     Ends(Vec<End>),
     /// A profile was deleted, or could not be.
     ProfileDeleted {
@@ -135,23 +135,23 @@ pub enum Event {
     },
     /// A provider answered.
     Answered {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// What.
+        /// The answer.
         result: Result<ProviderAnswer, ProviderError>,
     },
     /// A provider was not called after all: its worker had not begun the call when it was taken back.
     Withdrawn {
-        /// Which call.
+        /// The call.
         call: CallId,
     },
-    /// The worker of a lane that was closed has ended: its thread is no more.
+    /// The worker of a closed lane has ended, and so has its thread.
     LaneEnded(LaneId),
-    /// The time asked for has come.
+    /// The armed time has come.
     Timer,
-    /// Some seconds have passed: calls that providers do not answer are looked at.
+    /// Some seconds have passed: calls that providers do not answer are checked.
     Look,
-    /// Somebody watches: figures that stores must be asked for are to be brought up to date.
+    /// The figures are read: those that only stores know are to be brought up to date.
     Measure,
     /// Settings were read again.
     Reload(Box<Settings>),
@@ -172,164 +172,163 @@ pub enum Stop {
     Now,
 }
 
-/// What should happen in the world. An effect is never refused.
+/// What is to be done outside the core. An effect is never refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Answer a request.
     Answer {
-        /// On which connection.
+        /// Its connection.
         connection: ConnectionId,
-        /// Which request.
+        /// The request.
         request: RequestId,
         /// The answer.
         result: Result<Reply, Fault>,
     },
-    /// Write down that somebody wanted what is not theirs to have. It is told apart from other faults because whoever
-    /// runs the broker should see it.
+    /// Log that a process asked for something that it may not have. This is distinct from other faults, because the administrator
+    /// should see it.
     Refused {
-        /// Who asked: its program, and its user.
+        /// The process that asked.
         peer: Peer,
-        /// The user.
+        /// Its user.
         uid: u32,
         /// The request.
         request: Correlation,
         /// What was refused, and why.
         why: Fault,
     },
-    /// A process without connections was remembered for what it had on its way into a store, and is so no more: its end need not be
-    /// awaited.
+    /// Stop waiting for the end of a process without connections: it was remembered only until its data was stored.
     Forgotten {
-        /// Which one.
+        /// The process.
         process: ProcessKey,
     },
-    /// Tell a member something.
+    /// Notify a member.
     Notify {
-        /// On which connection.
+        /// Its connection.
         connection: ConnectionId,
-        /// What.
+        /// The notification.
         notification: Notification,
     },
-    /// End a connection, after saying why.
+    /// Close a connection after saying why.
     Close {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Why.
+        /// The reason.
         why: Fault,
     },
-    /// Make a worker, or two for a store: one that writes and one that reads beside it.
+    /// Start a worker, or two for a store: one that writes and one that reads beside it.
     OpenLane(Box<LaneSpec>),
-    /// Call a provider. There is a place for it.
+    /// Call a provider. The worker has a place for the call.
     Call {
-        /// By which worker.
+        /// The worker's lane.
         lane: LaneId,
-        /// The answer names it.
+        /// The call. The answer names it.
         call: CallId,
-        /// For whom and about what.
+        /// What it is called for.
         behalf: Box<Behalf>,
-        /// The call.
+        /// The call itself.
         provider: ProviderCall,
     },
-    /// Take a call back. If its provider has not begun it, it never does, and [`Event::Withdrawn`] says so; otherwise the call
-    /// is answered as ever.
+    /// Take a call back. If its provider has not begun it, it never does, and [`Event::Withdrawn`] says so; otherwise the call is
+    /// answered as usual.
     Withdraw {
-        /// Which worker has it.
+        /// The worker that has it.
         lane: LaneId,
-        /// Which call.
+        /// The call.
         call: CallId,
     },
-    /// Write down that a provider gave no answer within its kind's share of a fast shutdown, and is not waited for.
+    /// Log that a provider gave no answer within its kind's share of a fast shutdown and is no longer waited for.
     GaveUp {
         /// The provider.
         provider: String,
         /// Its type.
         provider_type: ProviderType,
-        /// What it was called for.
+        /// The name of the call.
         call: &'static str,
-        /// For whom.
+        /// What it was called for.
         behalf: Box<Behalf>,
     },
-    /// Write down that a provider does not answer, and for how long it has not.
+    /// Log that a provider does not answer, and for how long.
     Hangs {
         /// The provider.
         provider: String,
         /// Its type.
         provider_type: ProviderType,
-        /// What it was called for.
+        /// The name of the call.
         call: &'static str,
-        /// Since when.
+        /// How long the call has waited.
         waited: Duration,
-        /// For whom it was called, and about what.
+        /// What it was called for.
         behalf: Box<Behalf>,
     },
-    /// Write down that a provider answered a call with something that is no answer to it.
+    /// Log that a provider answered a call with something that does not fit it.
     WrongAnswer {
         /// The provider.
         provider: String,
-        /// What it was called for.
+        /// The name of the call.
         call: &'static str,
         /// What is wrong with the answer.
         wrong: Wrong,
-        /// For whom it was called, and about what.
+        /// What it was called for.
         behalf: Box<Behalf>,
     },
-    /// Write down for the next broker that a shared session ends. What is said of it afterwards waits for that.
+    /// Store for the next broker that a shared session ends. Later effects about this end wait for that.
     KeepEnd(Box<End>),
-    /// It need not be known any more.
+    /// Delete a stored end that is no longer needed.
     ForgetEnd(SessionTag),
-    /// Let a worker end after what it has; a hung one is left behind.
+    /// Let a worker end after the calls it has. A hung worker is left behind.
     CloseLane(LaneId),
     /// Read a profile's settings.
     LoadProfile {
-        /// For which session.
+        /// The session that needs the profile.
         session: SessionId,
         /// The profile's name.
         name: String,
     },
-    /// Delete a profile's settings, and say [`Event::ProfileDeleted`].
+    /// Delete a profile's settings, and report [`Event::ProfileDeleted`].
     DeleteProfile {
         /// Its name.
         name: String,
     },
-    /// Say [`Event::Timer`] at this time since the machine started; it replaces what was asked before.
+    /// Report [`Event::Timer`] at this time since the machine started. It replaces the time armed before.
     Arm(Duration),
-    /// Everything is over.
+    /// The broker has stopped.
     Stopped,
 }
 
-/// For whom a provider is called, and about what: its line in the log says so.
+/// What a provider is called for, as its line in the log says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Behalf {
-    /// For which session, if for one.
+    /// The session, if any.
     pub session: Option<SessionId>,
-    /// For which process, if for one.
+    /// The process, if any.
     pub pid: Option<u32>,
-    /// The request that led to it, if a client's did.
+    /// The request that led to the call, if a client made one.
     pub correlation: Option<Correlation>,
-    /// The message it is about, if about one.
+    /// The message, if the call is about one.
     pub entry: Option<EntryId>,
 }
 
-/// A worker to be made.
+/// A worker to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaneSpec {
     /// Its lane.
     pub lane: LaneId,
     /// For a store, the lane of its reader.
     pub reader: Option<LaneId>,
-    /// What the provider is.
+    /// The provider's type.
     pub provider_type: ProviderType,
     /// Its section in the profile.
     pub spec: ProviderSpec,
 }
 
-/// What provider calls are made for, as long as one thing leads to the next.
+/// What provider calls are made for, through a chain of calls.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Errand {
     pub(crate) correlation: Option<Correlation>,
     pub(crate) entry: Option<EntryId>,
 }
 
-/// One event being applied: when, and where its effects go.
+/// One event being applied: its time, and where its effects go.
 pub(crate) struct Turn<'a> {
     pub(crate) tick: Tick,
     pub(crate) errand: Errand,
@@ -342,7 +341,7 @@ impl<'a> Turn<'a> {
         Self { tick, errand: Errand::default(), effects, drawn: 0 }
     }
 
-    /// A number by chance: the tick's seed, drawn out by `SplitMix64`.
+    /// A random number: the tick's seed, expanded by `SplitMix64`.
     pub(crate) fn chance(&mut self) -> u64 {
         self.drawn += 1;
         let mut z = self.tick.seed.wrapping_add(self.drawn.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -351,13 +350,13 @@ impl<'a> Turn<'a> {
         z ^ (z >> 31)
     }
 
-    /// A record's identifier by chance.
+    /// A random identifier for a record.
     pub(crate) fn record(&mut self) -> u128 {
         u128::from(self.chance()) << 64 | u128::from(self.chance())
     }
 
-    /// Moves the answer to a request in front of what came out since: the call that causes an event returns before
-    /// anybody is told of it (NOTIF-15).
+    /// Moves the answer to a request ahead of the effects since then: the call that causes an event returns before any member is
+    /// told of it (NOTIF-15).
     pub(crate) fn answer_first(
         &mut self,
         since: usize,
@@ -381,17 +380,17 @@ impl<'a> Turn<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProcessId(pub(crate) u64);
 
-/// A shared session that was ended for everybody.
+/// A shared session that was ended for all its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
-    /// The session's name for brokers to come.
+    /// The session's name for later brokers.
     pub tag: SessionTag,
     /// Its user.
     pub user: u32,
     /// Its profile.
     pub profile: String,
-    /// Who ended it.
+    /// The process that ended it.
     pub by: Peer,
-    /// Until when its members may stay, since the machine started; `None` is without a limit.
+    /// Until when its members may stay, since the machine started; `None` means without a limit.
     pub until: Option<Duration>,
 }

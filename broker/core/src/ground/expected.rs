@@ -1,9 +1,8 @@
-//! What a provider must answer to which call.
+//! The answers that each provider call allows.
 //!
-//! A provider is a stranger's code: it may answer a call with the answer to another one, name recipients that it was not
-//! given, or list rows in no order. Each answer is checked once, where it comes in: by [`Expected::check`], against what its
-//! call expects. What does not fit becomes an error of the call, `MAPI_E_CORRUPT_DATA`, of which it is not known what the call
-//! has done.
+//! A provider is foreign code: it may answer a call with the answer to another one, name recipients that it was not given, or list
+//! rows out of order. Each answer is checked once, where it comes in: [`Expected::check`] compares it with what its call expects. A
+//! wrong answer becomes an error of the call, `MAPI_E_CORRUPT_DATA`, and it is unknown what the call has done.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,12 +15,12 @@ use crate::ground::provider::{
     StoreWrite, Submission, TransportCall,
 };
 
-/// What a call must be answered with. It is small, so that the broker keeps it with the call.
+/// The answer that a call must get. It is small, so that the broker can keep it with the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// `Done`.
     Done,
-    /// `Done`, or `Unaware` of a provider without the interface.
+    /// `Done`, or `Unaware` from a provider without the interface.
     Shutdown,
     /// `StoreOpened`, by the same store each time.
     StoreOpened,
@@ -32,7 +31,7 @@ pub enum Expected {
         /// The piece's bytes.
         least: u64,
     },
-    /// `Submitted` with this record; a new one is queued for as many recipients.
+    /// `Submitted` with this record; a new one is queued for this number of recipients.
     Submitted {
         /// The record.
         record: u128,
@@ -49,7 +48,7 @@ pub enum Expected {
         /// The record of the notification, if recipients bounced.
         notice: Option<u128>,
     },
-    /// `Hastened`, with a cursor that goes on.
+    /// `Hastened`, with a cursor that moves forward.
     Hastened {
         /// The cursor before.
         after: u64,
@@ -61,36 +60,36 @@ pub enum Expected {
     },
     /// `Setting`.
     Setting,
-    /// `Setting` with a value: it was just set.
+    /// `Setting` with a value, because it was just set.
     SettingSet,
-    /// `Messages` of this store: at most so many rows, and a cursor that goes on.
+    /// `Messages` of this store, with at most this many rows and a cursor that moves forward.
     Messages {
         /// The cursor before.
         after: u64,
-        /// At most so many rows.
+        /// The most rows.
         limit: u32,
     },
     /// `Found`.
     Found,
-    /// `Piece`: from here on, at most so many bytes, and none only at the end.
+    /// `Piece` from this byte on, with at most this many bytes, and empty only at the end.
     Piece {
-        /// From this byte on.
+        /// The first byte.
         offset: u64,
-        /// At most so many.
+        /// The most bytes.
         limit: u32,
     },
-    /// `Due`: at most so many, each once, in their order, behind this one, neither held nor final.
+    /// `Due`: at most this many, without duplicates, in their order, after this one, neither held nor final.
     Due {
         /// Due time and order of the last one known.
         after: Option<(u64, u64)>,
-        /// At most so many.
+        /// The most submissions.
         limit: u32,
     },
-    /// `Queue`: at most so many rows, in their order, behind this one, and a cursor that goes on.
+    /// `Queue`: at most this many rows, in their order, after this one, and a cursor that moves forward.
     Queue {
         /// The cursor before.
         after: u64,
-        /// At most so many rows.
+        /// The most rows.
         limit: u32,
     },
     /// `Queue` with this one submission.
@@ -100,36 +99,36 @@ pub enum Expected {
     },
     /// `Oldest`.
     Oldest,
-    /// `Prepared`: it refuses only recipients that were given, each once.
+    /// `Prepared`: it refuses only recipients that were given, each at most once.
     Prepared,
-    /// `Results`: of recipients that were given, each at most once.
+    /// `Results` of recipients that were given, each at most once.
     Results,
-    /// `Addresses`: at most so many rows, and a cursor that goes on.
+    /// `Addresses`: at most this many rows, and a cursor that moves forward.
     Addresses {
         /// The cursor before.
         after: u64,
-        /// At most so many rows.
+        /// The most rows.
         limit: u32,
     },
     /// `Address`.
     Address,
 }
 
-/// What is known of a call beside the call itself.
+/// What is known of a call besides the call itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known<'a> {
     /// The number of the store that is called, once it is open.
     pub store: Option<u32>,
-    /// The recipients of the transmission that a transport has, in ascending order.
+    /// The recipients of the transport's transmission, in ascending order.
     pub recipients: Option<&'a [usize]>,
 }
 
-/// Why an answer is none to its call.
+/// Why an answer does not fit its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
-    /// It is another call's: its name.
+    /// It is the answer to another kind of call, by name.
     Kind(&'static str),
-    /// It is of the right kind, and says what cannot be.
+    /// It is of the right kind, but its content is impossible.
     Content(&'static str),
 }
 
@@ -230,7 +229,7 @@ impl AddressCall {
 }
 
 impl Expected {
-    /// Whether an answer is one to the call, and says what can be.
+    /// Checks that an answer fits the call and that its content is possible.
     pub fn check(self, answer: &ProviderAnswer, known: Known<'_>) -> Result<(), Wrong> {
         use ProviderAnswer as Is;
         let kind = || Err(Wrong::Kind(answer.name()));
@@ -354,7 +353,7 @@ impl Expected {
 }
 
 impl Expected {
-    /// Whether the answer says of which store it is.
+    /// Whether the answer names its store.
     pub(crate) fn names_its_store(self) -> bool {
         matches!(self, Self::StoreOpened | Self::Saved { .. } | Self::Messages { .. })
     }
@@ -366,13 +365,13 @@ impl Known<'_> {
         self.store.is_none_or(|store| store == uid)
     }
 
-    /// Results are of recipients that the transport was given, of each at most one.
+    /// Checks that results are for recipients that the transport was given, each at most once.
     pub(crate) fn has_given(&self, results: &[RecipientResult]) -> Result<(), Wrong> {
         let Some(given) = self.recipients else { return Ok(()) };
         let is_given = |r: &RecipientResult| given.binary_search(&r.recipient).is_ok();
         only(results.iter().all(is_given), "recipients that it was not given")?;
         let places = || results.iter().map(|r| r.recipient);
-        // Most answer in the order in which they were given them.
+        // Most transports answer in the order of the given recipients.
         let once = places().is_sorted_by(|a, b| a < b) || {
             let mut seen = HashSet::new();
             places().all(|place| seen.insert(place))
@@ -381,12 +380,12 @@ impl Known<'_> {
     }
 }
 
-/// What must be true of an answer; else what it was answered with.
+/// Checks a condition of an answer. If it does not hold, the error names what was answered.
 fn only(holds: bool, else_with: &'static str) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(Wrong::Content(else_with)) }
 }
 
-/// A page of rows behind a cursor. One whose cursor does not go on would be asked for without end.
+/// Checks a page of rows after a cursor. A page whose cursor does not move forward would be asked for without end.
 fn a_page(rows: usize, (after, limit): (u64, u32), next: Option<u64>) -> Result<(), Wrong> {
     only(rows <= limit as usize, "more rows than it was asked for")?;
     goes_on(after, next)
@@ -396,7 +395,7 @@ fn goes_on(after: u64, next: Option<u64>) -> Result<(), Wrong> {
     only(next.is_none_or(|next| next > after), "a cursor that does not go on")
 }
 
-/// Whether submissions are due in this order behind the last one known, each once.
+/// Whether submissions are due in this order after the last one known, without duplicates.
 fn are_due(submissions: &[Submission], after: Option<(u64, u64)>) -> bool {
     let places = submissions.iter().map(|s| (s.due, s.order));
     let mut records = HashSet::new();

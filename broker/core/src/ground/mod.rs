@@ -1,5 +1,4 @@
-//! The ground floor: values that know nothing of the broker's state: what can happen, what is asked of providers, settings,
-//! times and names.
+//! The lowest layer: values that know nothing of the broker's state, such as events, provider calls, settings, timers and names.
 
 pub mod address;
 pub(crate) mod event;

@@ -1,8 +1,8 @@
-//! Maps by numbers that the broker gives out itself, or the system.
+//! Maps by numbers that the broker or the operating system assigns.
 //!
-//! Nobody else chooses such a number, so nobody can choose many that collide: a hash that resists that, which costs more than
-//! all the rest of a small request, is not needed. Whatever others choose — the key of a submission, a path, what a
-//! process says of itself — must not be in one of these.
+//! No client chooses such a number, so no client can choose many that collide. A hash that resists collisions, which costs more
+//! than the rest of a small request, is not needed. Values that a client chooses must not be keys of such a map: the key of a
+//! submission, a path, what a process says about itself.
 
 /// A map by such a number.
 pub(crate) type NumberMap<K, V> = rustc_hash::FxHashMap<K, V>;

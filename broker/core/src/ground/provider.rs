@@ -1,6 +1,6 @@
-//! What the core says to providers and what they answer: plain values, carried over channels by the daemon.
+//! The calls of providers and their answers: plain values, which the daemon carries over channels.
 //!
-//! The traits that a provider implements are in `sundown-providers`; this is their vocabulary.
+//! The traits that a provider implements are in `sundown-providers`. This module is their vocabulary.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ pub use crate::ground::expected::{Expected, Known, Wrong};
 /// The three types of providers, in the order in which every phase of a shutdown calls them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProviderType {
-    /// Takes messages to where they go.
+    /// Delivers messages.
     Transport,
-    /// Knows people.
+    /// Knows people and their addresses.
     AddressBook,
     /// Keeps messages and the outgoing queue.
     Store,
@@ -43,14 +43,14 @@ impl ProviderType {
 pub struct ProviderSpec {
     /// Its name, unique in the profile and type.
     pub name: String,
-    /// Which implementation: `sqlite`, `maildir`, `smtp`.
+    /// The implementation: `sqlite`, `maildir`, `smtp`.
     pub kind: String,
-    /// Where its data is. Two stores with one path are one engine.
+    /// Where its data is. Two stores with one path share an engine.
     pub path: PathBuf,
-    /// What else the profile says to it, by key. A value may be a command line with a secret in it: whoever shows a spec
-    /// leaves values out, as its `Debug` does.
+    /// Its other settings in the profile, by key. A value may be a command line that contains a secret. Code that shows a spec
+    /// leaves the values out, as its `Debug` does.
     pub options: Vec<(String, String)>,
-    /// The administrator's word on fast shutdown.
+    /// The administrator's setting about fast shutdown.
     pub fast_shutdown: FastShutdown,
 }
 
@@ -70,11 +70,11 @@ impl fmt::Debug for ProviderSpec {
 /// `fast_shutdown` of a provider's section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FastShutdown {
-    /// Whatever the provider itself says.
+    /// The provider's own answer counts.
     Supported,
-    /// It refuses.
+    /// The provider refuses.
     Refused,
-    /// It is treated as one that does not know the interface.
+    /// The provider is treated as if it did not know the interface.
     Absent,
 }
 
@@ -89,7 +89,7 @@ impl FastShutdown {
     }
 }
 
-/// What a provider says when it fails. It becomes the caller's fault where there is a caller.
+/// The error of a provider that fails. It becomes the fault of the request that led to the call, if one did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderError {
     /// A MAPI code.
@@ -98,11 +98,11 @@ pub struct ProviderError {
     pub message: String,
     /// What the call has done although it failed.
     pub effect: Effect,
-    /// What it is about.
+    /// What the failure concerns.
     pub scope: Scope,
 }
 
-/// What a call that failed has done.
+/// What a failed call has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing: it was refused.
@@ -111,44 +111,44 @@ pub enum Effect {
     Unknown,
 }
 
-/// What a failure is about.
+/// What a failure concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// This call; others may succeed.
+    /// This call; other calls may succeed.
     Call,
-    /// The store: its files were removed or replaced while they were open. It takes nothing more, nothing is sent from it, and the
-    /// sessions that use it end.
+    /// The store: its files were removed or replaced while they were open. It accepts no more writes, nothing is sent from it, and
+    /// the sessions that use it end.
     Store,
-    /// The store's disk: something could not be written, and it is not known what is there. It takes nothing more until it is opened
+    /// The store's disk: a write failed, and it is unknown what was written. The store accepts no more writes until it is opened
     /// again; `status` says so.
     Disk,
 }
 
 impl ProviderError {
-    /// Whether there was no network, or no server at its other end. A transport that rests is `MAPI_E_OFFLINE`: it knows when to try
-    /// again, and a question whether it works would not let it rest.
+    /// Whether there was no network, or no server at its other end. A transport that rests answers `MAPI_E_OFFLINE` instead: it
+    /// knows when to try again, and a check whether it works would not let it rest.
     pub(crate) fn is_of_the_network(&self) -> bool {
         self.code == Code::E_NETWORK_ERROR
     }
 
-    /// An error of that code. The call has done nothing, and others may succeed.
+    /// An error with this code. The call has done nothing, and other calls may succeed.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), effect: Effect::Nothing, scope: Scope::Call }
     }
 
-    /// The same error of a call that may have been done.
+    /// Marks the error as one of a call that may have been done.
     #[must_use]
     pub fn effect_unknown(self) -> Self {
         Self { effect: Effect::Unknown, ..self }
     }
 
-    /// The same error of a store that takes nothing more because its disk has failed.
+    /// Marks the error as one of a store that accepts no more writes because its disk has failed.
     #[must_use]
     pub fn of_failed_store(self) -> Self {
         Self { scope: Scope::Disk, ..self }
     }
 
-    /// The same error of a store whose files are lost.
+    /// Marks the error as one of a store whose files are lost.
     #[must_use]
     pub fn of_lost_store(self) -> Self {
         Self { scope: Scope::Store, ..self }
@@ -163,8 +163,8 @@ impl fmt::Display for ProviderError {
 
 impl std::error::Error for ProviderError {}
 
-/// What a process is told. That it has left, or that its session has ended, is said by the broker alone: a provider that says
-/// so speaks of itself. A lost store ends its sessions, so it says so of them.
+/// The fault a process gets. Only the broker says that a process has left or that its session has ended: a provider with such a
+/// code speaks of itself, so its code is replaced. A lost store ends its sessions, so its code is kept.
 impl From<ProviderError> for Fault {
     fn from(error: ProviderError) -> Self {
         let code = match (error.code, error.scope) {
@@ -179,14 +179,14 @@ impl From<ProviderError> for Fault {
 /// One call of one provider.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProviderCall {
-    /// Gets ready for a session (`Logon`, `TransportLogon`). A store's engine is opened by the first.
+    /// Gets ready for a session (`Logon`, `TransportLogon`). The first logon opens a store's engine.
     Logon,
-    /// Is made anew and logged on again as often as it was: it said that it is over, after the Do of one process. The answer is
-    /// that of a logon.
+    /// Creates the provider again and logs it on as often as it was, because it said after the Do of one process that it is shut
+    /// down. The answer is that of a logon.
     Renew,
-    /// Is done with a session (`Logoff`, `TransportLogoff`). It cannot refuse (PLOG-5).
+    /// Ends the use by a session (`Logoff`, `TransportLogoff`). It cannot refuse (PLOG-5).
     Logoff,
-    /// To a store, in the order given, each whole or not at all.
+    /// To a store. Writes are applied in the order given, each whole or not at all.
     Write(StoreWrite),
     /// To a store, beside its writes.
     Read(StoreRead),
@@ -198,7 +198,7 @@ pub enum ProviderCall {
     QueryFastShutdown,
     /// `IMAPIProviderShutdown::NotifyProcessShutdown`: a process is going to leave.
     NotifyProcessShutdown,
-    /// `IMAPIProviderShutdown::DoFastShutdown`: a process leaves. What it handed over is durable when this is answered.
+    /// `IMAPIProviderShutdown::DoFastShutdown`: a process leaves. Its writes are durable when this is answered.
     DoFastShutdown,
 }
 
@@ -220,10 +220,10 @@ impl ProviderCall {
     }
 }
 
-/// What a provider answered.
+/// A provider's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProviderAnswer {
-    /// Done; there is nothing more to say.
+    /// Done; there is no more to say.
     Done,
     /// To one of the shutdown calls: the provider does not know the interface, and was not called.
     Unaware,
@@ -231,9 +231,9 @@ pub enum ProviderAnswer {
     StoreOpened(StoreFacts),
     /// A transport's, to a logon.
     TransportReady(TransportFacts),
-    /// To an append: the bytes the upload has now.
+    /// To an append: the size of the upload now, in bytes.
     Appended(u64),
-    /// To a submit: the submission as it stands, and whether this call made it.
+    /// To a submit: the submission as it stands, and whether this call stored it.
     Submitted {
         /// As it stands in the store.
         submission: Box<Submission>,
@@ -247,7 +247,7 @@ pub enum ProviderAnswer {
         /// False when the key was there before.
         new: bool,
     },
-    /// To an update: a delivery status notification that was put into the Inbox with it, and where the message went.
+    /// To an update: where the message went, and a delivery status notification that was put into the Inbox with it.
     Updated {
         /// The message's folder after the update, if it moved.
         moved: Option<Folder>,
@@ -258,7 +258,7 @@ pub enum ProviderAnswer {
     Hastened {
         /// How many were made due.
         found: u64,
-        /// Where to go on, if there may be more.
+        /// The cursor to go on, if there may be more.
         next: Option<u64>,
     },
     /// To a delete: the folder it was in, and the one it is in now.
@@ -268,13 +268,13 @@ pub enum ProviderAnswer {
         /// Where it is; `None` when it is gone.
         to: Option<Folder>,
     },
-    /// To a setting, before removal or after a change.
+    /// To a setting: its value before a removal or after a change.
     Setting(Option<String>),
     /// To a folder's list.
     Messages {
         /// The rows.
         rows: Vec<MessageRow>,
-        /// Where to go on.
+        /// The cursor to go on.
         next: Option<u64>,
     },
     /// To a message's look-up.
@@ -286,45 +286,45 @@ pub enum ProviderAnswer {
     },
     /// To a read.
     Piece {
-        /// The size of the whole.
+        /// The size of the whole message.
         size: u64,
         /// The bytes asked for.
         bytes: Vec<u8>,
-        /// Whether it is the beginning of a delivery status notification that nobody has read.
+        /// Whether it is the beginning of an unread delivery status notification.
         unread_notice: bool,
     },
     /// To a question for what is due, in order of due time.
     Due {
         /// Submissions that are neither final nor held.
         submissions: Vec<Submission>,
-        /// Whether there are more behind them.
+        /// Whether there are more after them.
         more: bool,
-        /// Those that are damaged and left out.
+        /// How many are damaged and left out.
         damaged: usize,
     },
     /// To a queue's list.
     Queue {
         /// The rows.
         rows: Vec<Submission>,
-        /// Where to go on.
+        /// The cursor to go on.
         next: Option<u64>,
     },
-    /// To a question for the oldest: in milliseconds since 1970, if there is one.
+    /// To a question for the oldest: its time in milliseconds since 1970, if there is one.
     Oldest(Option<u64>),
     /// A transport's, to a prepare.
     Prepared {
         /// What [`TransportCall::Recover`] needs to find out what became of it.
         marker: String,
-        /// Recipients that were refused already; they are not part of what follows.
+        /// Recipients that were refused already. They take no part in the following steps.
         refused: Vec<RecipientResult>,
     },
-    /// A transport's, to a complete or recover: one result for each recipient that was part of it.
+    /// A transport's, to a complete or recover: one result for each recipient that took part.
     Results(Vec<RecipientResult>),
     /// An address book's, to a list.
     Addresses {
         /// The rows.
         rows: Vec<AddressRow>,
-        /// Where to go on.
+        /// The cursor to go on.
         next: Option<u64>,
     },
     /// An address book's, to an add or resolve.
@@ -363,7 +363,7 @@ impl ProviderAnswer {
 /// What a store's engine says when it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
-    /// The store's number, made by chance when the store was.
+    /// The store's number, chosen at random when the store was created.
     pub uid: u32,
     /// Submissions by state, in the order of [`SubmissionState::ALL`]; final ones are not counted.
     pub queue: [u64; 9],
@@ -376,12 +376,12 @@ pub struct StoreFacts {
 /// How a transport wants to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportFacts {
-    /// Messages that it may be handed at once. What waits behind them can still be held and taken back.
+    /// The most messages that it may be handed at once. Messages that wait behind them can still be held and aborted.
     pub window: usize,
     /// The most recipients that one transmission may have.
     pub recipients: usize,
-    /// How long it may be busy with one message, to which a second is added for each KiB. One that takes longer hangs: it is left
-    /// behind, and another one of it is made.
+    /// How long it may take for one message, plus a second for each KiB. A transport that takes longer hangs: it is left behind,
+    /// and another instance of it is created.
     pub longest: Duration,
 }
 
@@ -392,17 +392,17 @@ impl Default for TransportFacts {
     }
 }
 
-/// A change of a store. Each is applied whole or not at all; the answer comes after the commit that holds it.
+/// A change of a store. Each is applied whole or not at all; the answer comes after the commit that contains it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreWrite {
-    /// Appends a piece to an upload. Not synced: the submit or save that uses it is.
+    /// Appends a piece to an upload. The append is not synced; the submit or save that uses it is.
     Append {
         /// The upload.
         upload: u64,
         /// The piece.
         bytes: Vec<u8>,
     },
-    /// Forgets an upload.
+    /// Discards an upload.
     Discard {
         /// The upload.
         upload: u64,
@@ -413,7 +413,7 @@ pub enum StoreWrite {
         submission: Box<Submission>,
         /// The message.
         content: MessageContent,
-        /// Whether the commit may wait a little for others.
+        /// Whether the commit may wait a little for other writes.
         deferred: bool,
     },
     /// Puts a message into Drafts.
@@ -427,31 +427,31 @@ pub enum StoreWrite {
         /// Wall time in milliseconds since 1970.
         now: u64,
     },
-    /// Puts a submission into another state. A final one leaves the Outbox; one with recipients that bounced puts a
-    /// delivery status notification into the Inbox, unless its sender is empty.
+    /// Puts a submission into another state. A final submission leaves the Outbox. If recipients bounced, a delivery status
+    /// notification is put into the Inbox, unless the submission's sender is empty.
     Update(Box<SubmissionUpdate>),
-    /// Makes what is deferred due now, one slice of it.
+    /// Makes one slice of the deferred submissions due now.
     Hasten {
-        /// Only of this profile.
+        /// Only those of this profile.
         profile: Option<String>,
         /// Only what this user submitted.
         uid: Option<u32>,
-        /// Only what is behind this order.
+        /// Only those after this order.
         after: u64,
         /// Wall time in milliseconds since 1970.
         now: u64,
     },
-    /// Notes that a delivery status notification was read: the bounce that it tells of is listed no more.
+    /// Notes that a delivery status notification was read. The bounce that it reports is then no longer listed.
     Seen {
         /// The notification's record.
         record: u128,
     },
-    /// Deletes a message: into Deleted, or for good if it is there.
+    /// Deletes a message: it moves to Deleted, or is deleted for good if it is there.
     Delete {
         /// Its record.
         record: u128,
     },
-    /// The same of a message that is in this folder; one that is elsewhere is not found.
+    /// Deletes a message that is in this folder. A message that is elsewhere is not found.
     DeleteFrom {
         /// Its record.
         record: u128,
@@ -467,14 +467,14 @@ pub enum StoreWrite {
         /// The change; never `Keep`.
         change: SettingChange,
     },
-    /// Everything before it is durable when it is answered.
+    /// Makes everything before it durable.
     Flush,
 }
 
 /// How soon a write must be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Needs no sync.
+    /// It needs no sync.
     Unsynced,
     /// Within 50 ms.
     Deferred,
@@ -509,17 +509,17 @@ impl StoreWrite {
     }
 }
 
-/// The bytes of a message on their way to a store.
+/// The bytes of a message that is handed to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageContent {
-    /// Here.
+    /// The bytes themselves.
     Inline(Vec<u8>),
-    /// Appended before, under this number.
+    /// The number of an upload that has the bytes.
     Uploaded(u64),
 }
 
 impl MessageContent {
-    /// How many bytes of it are in memory, and not in a store.
+    /// How many of its bytes are in memory rather than in a store.
     pub(crate) fn in_memory(&self) -> usize {
         match self {
             Self::Inline(bytes) => bytes.len(),
@@ -531,16 +531,16 @@ impl MessageContent {
 /// A question to a store. It sees what was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRead {
-    /// A folder's rows behind a cursor.
+    /// A folder's rows after a cursor.
     List {
         /// The folder.
         folder: Folder,
-        /// Zero, or what the last answer said.
+        /// Zero, or the cursor of the last answer.
         after: u64,
-        /// At most so many.
+        /// The most rows.
         limit: u32,
     },
-    /// Whether a message is there.
+    /// Whether a message exists.
     Find {
         /// Its record.
         record: u128,
@@ -549,9 +549,9 @@ pub enum StoreRead {
     Piece {
         /// Its record.
         record: u128,
-        /// From this byte on.
+        /// The first byte.
         offset: u64,
-        /// At most so many bytes.
+        /// The most bytes.
         limit: u32,
     },
     /// A setting.
@@ -561,20 +561,20 @@ pub enum StoreRead {
         /// The property.
         name: String,
     },
-    /// Submissions that are neither final nor held, in order of due time, behind `after`.
+    /// Submissions that are neither final nor held, in order of due time, after `after`.
     Due {
         /// Due time and order of the last one known.
         after: Option<(u64, u64)>,
-        /// At most so many.
+        /// The most submissions.
         limit: u32,
     },
     /// The queue's rows in order of submission.
     Queue {
-        /// Also what was sent or aborted. A bounce is listed until its notification is deleted.
+        /// Whether to include what was sent or aborted. A bounce is listed until its notification is deleted.
         all: bool,
-        /// Zero, or what the last answer said.
+        /// Zero, or the cursor of the last answer.
         after: u64,
-        /// At most so many.
+        /// The most rows.
         limit: u32,
     },
     /// One submission.
@@ -582,7 +582,7 @@ pub enum StoreRead {
         /// Its record.
         record: u128,
     },
-    /// When the oldest submission was made that is not final.
+    /// When the oldest submission that is not final was made.
     Oldest,
 }
 
@@ -606,7 +606,7 @@ pub struct Submission {
     pub record: u128,
     /// The profile it was submitted in, which sends it.
     pub profile: String,
-    /// Who submitted it.
+    /// The user that submitted it.
     pub uid: u32,
     /// The envelope's sender; empty for a delivery status notification.
     pub from: String,
@@ -614,20 +614,20 @@ pub struct Submission {
     pub recipients: Vec<Recipient>,
     /// `PR_SUBJECT`; the store fills it in.
     pub subject: String,
-    /// Bytes; the store fills it in.
+    /// Its size in bytes; the store fills it in.
     pub size: u64,
-    /// Its place among all of the store; the store fills it in.
+    /// Its place among all submissions of the store; the store fills it in.
     pub order: u64,
     /// Whether it waits for a member with mail.
     pub no_mail: bool,
-    /// How often it was tried.
+    /// The number of tries.
     pub attempts: u32,
-    /// When it is due, in milliseconds since 1970: the time it was submitted; after a failure, the time of the next try; of
-    /// one whose outcome is unknown, the time it is given up.
+    /// When it is due, in milliseconds since 1970: the time it was submitted; after a failure, the time of the next try; with an
+    /// unknown outcome, the time it is given up.
     pub due: u64,
     /// When it was submitted, in milliseconds since 1970.
     pub submitted: u64,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
     /// What the sender wants to be told.
     pub report: Report,
@@ -642,7 +642,7 @@ pub struct Recipient {
     pub state: SubmissionState,
     /// The transport that takes it, while `Transmitting` or `Unknown`, and its marker.
     pub intent: Option<Intent>,
-    /// The transport's last word.
+    /// The transport's last reply.
     pub reply: Option<String>,
 }
 
@@ -656,7 +656,7 @@ pub struct Intent {
 }
 
 impl Submission {
-    /// The same with other recipients.
+    /// The same submission with other recipients.
     fn with(&self, recipients: Vec<Recipient>) -> Self {
         Self {
             record: self.record,
@@ -676,8 +676,8 @@ impl Submission {
         }
     }
 
-    /// The state of its least finished recipient. Among those that are final a bounce counts first, because somebody may
-    /// have to do something about it.
+    /// The state of its least finished recipient. Among final recipients a bounce counts first, because the sender may have to act
+    /// on it.
     pub fn state(&self) -> SubmissionState {
         let rank =
             |state: SubmissionState| (state.is_final(), state != SubmissionState::Bounced, state);
@@ -685,7 +685,7 @@ impl Submission {
         states.min_by_key(|state| rank(*state)).unwrap_or(SubmissionState::Sent)
     }
 
-    /// As the queue shows it.
+    /// The submission as the queue shows it.
     pub fn row(&self, store: u32) -> QueueRow {
         let recipient = |r: &Recipient| RecipientRow {
             address: r.address.clone(),
@@ -709,17 +709,17 @@ impl Submission {
     }
 }
 
-/// A submission's new state, and what goes with it in the same commit.
+/// A submission's new state, and what is committed together with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubmissionUpdate {
     /// The submission as it is to be. `subject`, `size` and `order` do not change.
     pub submission: Submission,
-    /// Which recipients `submission` has, by their place; `None` for all. A message to ten thousand is sent in hundreds of
-    /// transmissions, each of which changes some.
+    /// The places of the recipients that `submission` contains; `None` for all. A message to ten thousand recipients is sent in
+    /// hundreds of transmissions, each of which changes some of them.
     pub places: Option<Vec<usize>>,
     /// The state of the whole submission.
     pub state: SubmissionState,
-    /// Recipients, by their place, whose final failure is to be told to the sender. The submission has them.
+    /// The places of recipients whose final failure is reported to the sender. `submission` contains them.
     pub bounced: Vec<usize>,
     /// The record for the notification, if there is to be one.
     pub notice: u128,
@@ -728,13 +728,13 @@ pub struct SubmissionUpdate {
 }
 
 impl SubmissionUpdate {
-    /// One that has all recipients.
+    /// An update that contains all recipients.
     pub fn whole(submission: Submission, bounced: Vec<usize>, notice: u128, now: u64) -> Self {
         let state = submission.state();
         Self { submission, places: None, state, bounced, notice, now }
     }
 
-    /// One that has these recipients alone, and those that bounced.
+    /// An update that contains only these recipients and those that bounced.
     pub fn part(
         submission: &Submission,
         mut places: Vec<usize>,
@@ -750,13 +750,13 @@ impl SubmissionUpdate {
         Self { submission, places: Some(places), state, bounced, notice, now }
     }
 
-    /// The recipients that it has, and their places.
+    /// The recipients it contains, with their places.
     pub fn recipients(&self) -> impl Iterator<Item = (usize, &Recipient)> {
         let place = |n| self.places.as_ref().map_or(n, |places| places[n]);
         self.submission.recipients.iter().enumerate().map(move |(n, one)| (place(n), one))
     }
 
-    /// The recipient at a place, if it has it.
+    /// The recipient at a place, if the update contains it.
     pub fn recipient(&self, place: usize) -> Option<&Recipient> {
         let n = match &self.places {
             None => place,
@@ -766,12 +766,12 @@ impl SubmissionUpdate {
     }
 }
 
-/// One message on its way through one transport.
+/// A message that is sent through one transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmission {
     /// Its number, unique in the broker's life.
     pub id: u64,
-    /// Which engine holds the message; the transport's support object opens it.
+    /// The store that holds the message; the transport's support object opens it.
     pub store: u32,
     /// The message's record.
     pub record: u128,
@@ -785,30 +785,30 @@ pub struct Transmission {
     pub report: Report,
 }
 
-/// A call of a transport. A message goes through two steps, and the intent is made durable between them: `Prepare` may
-/// be repeated after a crash without harm, `Complete` may not.
+/// A call of a transport. A message takes two steps, and the intent is made durable between them: `Prepare` may be repeated after a
+/// crash without harm, `Complete` may not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportCall {
     /// Does everything short of handing the message over (`SubmitMessage`).
     Prepare(Box<Transmission>),
-    /// Hands it over (`EndMessage`).
+    /// Hands the message over (`EndMessage`).
     Complete {
-        /// Which.
+        /// The transmission.
         id: u64,
     },
-    /// Forgets what was prepared.
+    /// Discards what was prepared.
     Cancel {
-        /// Which.
+        /// The transmission.
         id: u64,
     },
-    /// After a crash between the two: finds out what became of it, or finishes it.
+    /// After a crash between the two steps: finds out what became of the message, or completes it.
     Recover {
-        /// What was on its way.
+        /// The transmission that was cut off.
         transmission: Box<Transmission>,
-        /// What prepare said.
+        /// The marker that `Prepare` returned.
         marker: String,
     },
-    /// Finds out whether it works (`IMAPIStatus::ValidateState`).
+    /// Finds out whether the transport works (`IMAPIStatus::ValidateState`).
     Validate,
 }
 
@@ -824,29 +824,29 @@ impl TransportCall {
     }
 }
 
-/// What became of one recipient.
+/// The result of one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientResult {
     /// Its place in the submission.
     pub recipient: usize,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// The transport's words.
+    /// The transport's reply.
     pub reply: String,
 }
 
-/// What became of a recipient.
+/// The outcome of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The next hop has it.
+    /// The next hop has the message.
     Sent,
-    /// It will never work.
+    /// It failed for good.
     Failed,
     /// It may work later.
     Later,
-    /// The other side cannot be reached: later, and the try does not count.
+    /// The next hop cannot be reached: it is tried later, and this try does not count.
     Offline,
-    /// It may have gone out; nobody knows.
+    /// The message may have gone out; it is unknown whether it did.
     Unknown,
     /// Of a recovery: the message was certainly not handed over, and will not be by what was prepared then. Of a prepare that takes other
     /// recipients: there is no room for this one beside them. It is queued again, and the try does not count.
@@ -856,11 +856,11 @@ pub enum Outcome {
 /// A call of an address book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AddressCall {
-    /// Rows behind a cursor.
+    /// Rows after a cursor.
     List {
-        /// Zero, or what the last answer said.
+        /// Zero, or the cursor of the last answer.
         after: u64,
-        /// At most so many.
+        /// The most rows.
         limit: u32,
     },
     /// A change or a question.

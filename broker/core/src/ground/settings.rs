@@ -1,4 +1,4 @@
-//! Settings and profiles as the core needs them. Reading them from files is the daemon's business.
+//! Settings and profiles as the core needs them. The daemon reads them from files.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,18 +18,18 @@ pub struct Settings {
     pub limits: Limits,
     /// The broker's own user, who has every right.
     pub owner: u32,
-    /// What `status` says of the broker.
+    /// What `status` says about the broker.
     pub broker: BrokerFacts,
 }
 
 impl Settings {
-    /// Whether the quotas of users bind this one: they bind neither root nor the broker's own user.
+    /// Whether the quotas of users bind this user. They do not bind root or the broker's own user.
     pub(crate) fn binds(&self, uid: u32) -> bool {
         uid != self.owner && uid != 0
     }
 }
 
-/// What `status` says of the broker.
+/// What `status` says about the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerFacts {
     /// Its process id.
@@ -38,35 +38,35 @@ pub struct BrokerFacts {
     pub socket: String,
     /// When it started, in milliseconds since 1970.
     pub started: u64,
-    /// How the one before it ended.
+    /// How the previous broker ended.
     pub previous: Option<Previous>,
-    /// Signs what processes keep over a restart.
+    /// Signs what processes keep across a restart.
     pub ticket_key: TicketKey,
 }
 
 /// `[shutdown]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shutdown {
-    /// `shared_logoff`: who may end a shared session.
+    /// `shared_logoff`: which members may end a shared session.
     pub shared_logoff: SharedLogoff,
-    /// `shared_logoff_grace`: how long the others may stay; `None` is without a limit.
+    /// `shared_logoff_grace`: how long the other members may stay; `None` means without a limit.
     pub grace: Option<Duration>,
-    /// `shutdown_deadline`: how long a provider's logoff may take before it is left behind.
+    /// `shutdown_deadline`: how long a provider's logoff may take before the provider is left behind.
     pub deadline: Duration,
     /// `linger`: how long a session stays after its last member.
     pub linger: Linger,
-    /// `fast_shutdown_behavior`: what it takes for a fast shutdown.
+    /// `fast_shutdown_behavior`: the condition of a fast shutdown.
     pub fast_shutdown: FastShutdownBehavior,
-    /// `disable_fast_shutdown`: programs that may not do it, whatever the answer was (SEED-21).
+    /// `disable_fast_shutdown`: programs that may not shut down fast, whatever the query answered (SEED-21).
     pub disable_fast_shutdown: DisableFastShutdown,
-    /// `allow_shutdown_with_external_references`: whether a process may leave while others hold its objects.
+    /// `allow_shutdown_with_external_references`: whether a process may leave while other processes hold its objects.
     pub external_references: bool,
 }
 
 /// `fast_shutdown_behavior`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FastShutdownBehavior {
-    /// Every provider must support it; one that does not know the interface refuses.
+    /// Every provider must support it; a provider that does not know the interface refuses.
     OptIn,
     /// Every provider that knows the interface must support it.
     OptOut,
@@ -74,11 +74,11 @@ pub enum FastShutdownBehavior {
     Disabled,
 }
 
-/// `disable_fast_shutdown`: which programs may not call `DoFastShutdown` (SEED-21). The key of MAPI binds one program, so a
-/// setting of the broker names the programs that it binds.
+/// `disable_fast_shutdown`: which programs may not call `DoFastShutdown` (SEED-21). The key of MAPI binds one program, so a setting
+/// of the broker names the programs that it binds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DisableFastShutdown {
-    /// None.
+    /// No program.
     #[default]
     No,
     /// Every program.
@@ -101,11 +101,11 @@ impl DisableFastShutdown {
 /// `shared_logoff`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedLogoff {
-    /// The process that owns the session, with each of its members: the one of the oldest member.
+    /// The process that owns the session, through any of its members. It is the process of the oldest member.
     Owner,
     /// Any member.
     Any,
-    /// Nobody.
+    /// No member.
     Deny,
 }
 
@@ -116,7 +116,7 @@ pub enum Linger {
     Off,
     /// Until nothing is queued, transmitting or deferred.
     UntilEmpty,
-    /// So long, or until nothing is left to do.
+    /// For this time, or until nothing is left to do.
     For(Duration),
 }
 
@@ -149,29 +149,30 @@ pub struct Limits {
     pub user_registrations: usize,
     /// Objects that one process has granted and that were not redeemed.
     pub grants: usize,
-    /// The same of one user.
+    /// Objects that the processes of one user have granted and that were not redeemed.
     pub user_grants: usize,
     /// Unanswered requests of one connection.
     pub requests: u32,
     /// Bytes of unanswered requests of one connection.
     pub request_bytes: u64,
-    /// The same of one process.
+    /// Bytes of unanswered requests of one process.
     pub process_request_bytes: usize,
-    /// The same of one user.
+    /// Bytes of unanswered requests of one user.
     pub user_request_bytes: usize,
     /// Bytes of unsaved drafts of one process.
     pub process_draft_bytes: usize,
-    /// The same of one user.
+    /// Bytes of unsaved drafts of one user.
     pub user_draft_bytes: usize,
     /// Bytes that one process has uploaded and not used.
     pub process_upload_bytes: usize,
-    /// The same of one user.
+    /// Bytes that one user has uploaded and not used.
     pub user_upload_bytes: usize,
     /// Bytes waiting for one process to read them; notifications are dropped at half of it.
     pub outbox_bytes: usize,
-    /// The same of one user. Beyond it those connections end first whose processes have most waiting.
+    /// Bytes waiting for one user's processes. Beyond it, the connections of the processes with the most bytes waiting are closed
+    /// first.
     pub user_outbox_bytes: usize,
-    /// The same of all.
+    /// Bytes waiting for all processes.
     pub total_outbox_bytes: usize,
     /// The largest message, in bytes.
     pub message: u64,
@@ -227,7 +228,7 @@ impl Default for Shutdown {
     }
 }
 
-/// One profile: the providers of an account, and who may use it.
+/// A profile: the providers of an account, and who may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Its name.
@@ -236,7 +237,7 @@ pub struct Profile {
     pub identity: String,
     /// Stores; the first is the default one. Never empty.
     pub stores: Vec<ProviderSpec>,
-    /// Transports in the order they are tried, each with what it takes.
+    /// Transports in the order they are tried, each with the addresses it takes.
     pub transports: Vec<TransportSpec>,
     /// Address books in the order they are asked.
     pub address_books: Vec<ProviderSpec>,
@@ -251,9 +252,9 @@ pub struct Profile {
 /// A transport of a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportSpec {
-    /// What it is.
+    /// The provider.
     pub provider: ProviderSpec,
-    /// What it takes.
+    /// The addresses it takes.
     pub accept: Vec<Pattern>,
 }
 
@@ -267,20 +268,20 @@ impl TransportSpec {
 /// `[queue]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuePolicy {
-    /// The first wait after a failure; each further one doubles it.
+    /// The first wait after a failure; each further failure doubles it.
     pub retry_min: Duration,
     /// The longest wait.
     pub retry_max: Duration,
-    /// When to give up.
+    /// The age at which a message is given up.
     pub max_age: Duration,
-    /// What becomes of a message that may have gone out.
+    /// What happens to a message that may have gone out.
     pub on_unknown: OnUnknown,
 }
 
 /// `on_unknown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnUnknown {
-    /// It stays visible until somebody decides, or until its age limit.
+    /// It stays visible until a user decides, or until its age limit.
     Hold,
     /// It is sent again, perhaps for the second time.
     Retry,
@@ -297,16 +298,16 @@ impl Default for QueuePolicy {
     }
 }
 
-/// What a user may do. Each includes those before it.
+/// What a user may do. Each right includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
     /// Nothing.
     None,
-    /// Hand mail over, see and abort one's own.
+    /// Submit messages, and see and abort the user's own.
     Submit,
     /// Log on.
     Session,
-    /// Stop the broker, other people's entries, forced shared logoff.
+    /// Stop the broker, change other users' entries, force a shared logoff.
     Admin,
 }
 

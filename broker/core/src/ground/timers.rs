@@ -1,5 +1,5 @@
-//! What is to happen later, in order. Each thing has one time, and its owner keeps it: setting it again replaces the time, and the
-//! owner's end clears it. So as much waits here as there is, whatever came and went, and nothing fires for what is gone.
+//! Timers, in order. Each timer has one time, and its owner maintains it: setting it again replaces the time, and the owner's end
+//! clears it. So there are never more timers than owners, and no timer fires for an owner that is gone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use sundown_protocol::{MemberId, SessionId, SessionTag};
 use crate::ground::event::{EngineId, ProcessId};
 use crate::ground::numbers::NumberMap;
 
-/// What is to happen, and whose it is.
+/// A timer and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Timer {
     /// The grace of a shared logoff ends.
@@ -18,31 +18,31 @@ pub(crate) enum Timer {
     Leaving(MemberId),
     /// A memberless session has waited long enough.
     Linger(SessionId),
-    /// The provider at this place had time enough to log on.
+    /// The provider at this place has had its time to log on.
     Logon(SessionId, usize),
-    /// The providers of a closing session had time enough for its phase.
+    /// The providers of a closing session have had their time for its phase.
     Closing(SessionId),
-    /// A transport that could not be reached is asked again, or has not said whether it works.
+    /// A transport that could not be reached is checked again, or has not said whether it works.
     Reach(SessionId, usize),
     /// Something in a store's queue may be due.
     Due(EngineId),
     /// Messages of profiles without a session may have to be given up.
     GiveUp,
-    /// A store nobody used for a while.
+    /// A store was not used for a while.
     Idle(EngineId),
     /// The share of a kind of provider in a fast shutdown's sweep is over.
     Sweep(u64),
-    /// A process is done and has its answer.
+    /// A process whose Do succeeded has its answer.
     TearDown(ProcessId),
     /// Tokens may have expired.
     Grants,
     /// An end was kept long enough.
     End(SessionTag),
-    /// A stopping broker looks whether it is quiet.
+    /// A stopping broker checks whether it is quiet.
     Stop,
 }
 
-/// A time, and a number that keeps two of one time apart.
+/// A time, and a number that distinguishes timers with the same time.
 type At = (Duration, u64);
 
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Something is to happen then, and at no other time.
+    /// Sets a timer to this time alone.
     pub(crate) fn set(&mut self, at: Duration, timer: Timer) {
         self.made += 1;
         let at = (at, self.made);
@@ -65,14 +65,14 @@ impl Timers {
         self.waiting.insert(at, timer);
     }
 
-    /// It is to happen then, unless it happens earlier.
+    /// Sets a timer to this time, unless it is set to an earlier one.
     pub(crate) fn set_no_later(&mut self, at: Duration, timer: Timer) {
         if self.set.get(&timer).is_none_or(|(known, _)| at < *known) {
             self.set(at, timer);
         }
     }
 
-    /// It is not to happen.
+    /// Clears a timer.
     pub(crate) fn clear(&mut self, timer: Timer) {
         if let Some(at) = self.set.remove(&timer) {
             self.waiting.remove(&at);
@@ -87,7 +87,7 @@ impl Timers {
         Some(timer)
     }
 
-    /// The time to arm for, if it is another one than was armed before.
+    /// The time to arm for, if it differs from the armed one.
     pub(crate) fn rearm(&mut self) -> Option<Duration> {
         let first = self.waiting.first_key_value().map(|((at, _), _)| *at);
         if first == self.armed {
@@ -97,18 +97,18 @@ impl Timers {
         first
     }
 
-    /// Nothing is to happen any more.
+    /// Clears all timers.
     pub(crate) fn clear_all(&mut self) {
         self.waiting.clear();
         self.set.clear();
     }
 
-    /// The armed time has come; what was asked for is used up.
+    /// Notes that the armed time has come and is used up.
     pub(crate) fn fired(&mut self) {
         self.armed = None;
     }
 
-    /// Checks that what is set is what waits, each for an owner that wants it.
+    /// Checks that both maps agree, and that the owner of each timer wants it.
     #[cfg(test)]
     pub(crate) fn check(&self, is_wanted: impl Fn(Timer) -> bool) {
         let Self { waiting, set, made: _, armed: _ } = self;
@@ -119,19 +119,19 @@ impl Timers {
         }
     }
 
-    /// How much is to happen.
+    /// The number of timers.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.waiting.len()
     }
 
-    /// When it is to happen, if it is.
+    /// The time of a timer, if it is set.
     #[cfg(test)]
     pub(crate) fn at(&self, timer: Timer) -> Option<Duration> {
         self.set.get(&timer).map(|(at, _)| *at)
     }
 
-    /// Whether something is to happen.
+    /// Whether a timer is set.
     #[cfg(test)]
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
         self.set.contains_key(&timer)

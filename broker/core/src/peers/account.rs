@@ -4,10 +4,10 @@
 //!  process, as the kernel names it ──► user ──► broker
 //! ```
 //!
-//! What is used counts on an account and on each above it. A client names the image of its process, so an image has no account of
-//! its own: all images of one process of the kernel share one, as the connections of a process do. A process that the kernel does
-//! not name has an account for each connection ([`ProcessKey::kernel`]). An account is kept while a process or an account below
-//! it needs it, and while something counts on it: what a process has left behind stays on its account.
+//! A use is charged to an account and to each account above it. A client names the image of its process, so an image has no account
+//! of its own: all images of one kernel process share an account, as the connections of a process do. A process that the kernel
+//! does not name has an account for each connection ([`ProcessKey::kernel`]). An account is kept while a process or an account
+//! below needs it, and while something is charged to it: what a process left behind stays on its account.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::ground::event::{KernelProcess, ProcessId, ProcessKey};
 use crate::ground::numbers::NumberMap;
 use crate::peers::quota::Quota;
 
-/// Where an account is in the table. Another one gets the place when nothing needs the account and nothing counts on it.
+/// The place of an account in the table. The place is reused when nothing needs the account and nothing is charged to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AccountId(u32);
 
@@ -24,7 +24,7 @@ impl AccountId {
     pub(crate) const BROKER: Self = Self(0);
 }
 
-/// Whose account it is.
+/// The owner of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
     Process(KernelProcess, u32),
@@ -32,7 +32,7 @@ pub(crate) enum Whose {
     Broker,
 }
 
-/// Whose turn a call takes.
+/// The payer whose turn a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Payer {
     Broker,
@@ -43,7 +43,7 @@ pub(crate) enum Payer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     Process(AccountId),
-    /// Those that have no connection any more.
+    /// Processes without connections.
     LeftBehind,
 }
 
@@ -55,7 +55,7 @@ impl Payer {
         }
     }
 
-    /// The broker's own calls are those of one process.
+    /// The source of the calls. The broker's own calls count as those of one process.
     pub(crate) fn source(self) -> Source {
         match self {
             Self::Broker => Source::LeftBehind,
@@ -64,8 +64,8 @@ impl Payer {
     }
 }
 
-/// Proof that something is counted. It goes with what it pays for, and is [given back](Accounts::give_back) when
-/// that is no more: one that is dropped counts for ever, and every test notices.
+/// Proof of a charge. It belongs to what it pays for, and is [given back](Accounts::give_back) with it. A proof that is dropped
+/// leaves its charge forever, and every test notices.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
 #[must_use = "what is counted is to be given back"]
@@ -75,7 +75,7 @@ pub(crate) struct Charge {
     count: usize,
 }
 
-/// How much of everything is used.
+/// How much of each quota is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Used([usize; Quota::ALL.len()]);
 
@@ -83,20 +83,20 @@ pub(crate) struct Used([usize; Quota::ALL.len()]);
 #[cfg_attr(test, derive(Clone))]
 struct Account {
     whose: Whose,
-    /// The broker's is above itself.
+    /// The broker's account is above itself.
     above: AccountId,
     used: Used,
-    /// Of a process, its images.
+    /// For a process, its images.
     images: Images,
-    /// Of a process, its connections, those of all images.
+    /// For a process, the connections of all its images.
     connections: usize,
     /// How many images of a process, or accounts below, need it.
     needed: usize,
-    /// Bytes of requests whose connections are gone and that are not answered. They are used, too.
+    /// Bytes of unanswered requests whose connections have closed. They are part of `used`.
     left_behind: usize,
 }
 
-/// The images of a process, by what the client calls them. Most processes have one, which costs no search.
+/// The images of a process, by the names that the client gives them. Most processes have one, which is found without a search.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 struct Images {
@@ -104,14 +104,14 @@ struct Images {
     others: BTreeMap<Image, ProcessId>,
 }
 
-/// What a client calls the image of its process: the end of a [`ProcessKey`].
+/// The client's name for the image of its process: the end of a [`ProcessKey`].
 type Image = [u8; 16];
 
-/// Accounts by their numbers. The broker's is the first.
+/// Accounts by number. The first is the broker's.
 #[cfg_attr(test, derive(Clone))]
 struct Table {
     all: Vec<Account>,
-    /// The place of an account that is closed. Above it is the next such place, and above the last one is the broker.
+    /// The place of a closed account. The account above it is the next closed one; above the last closed one is the broker's.
     free: AccountId,
     open: usize,
 }
@@ -191,7 +191,7 @@ impl Default for Table {
 }
 
 impl fmt::Debug for Table {
-    /// Those that are open.
+    /// Shows the open accounts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = (0..).map(AccountId).zip(&self.all);
         f.debug_map().entries(all.filter(|(_, account)| !account.is_closed())).finish()
@@ -227,12 +227,12 @@ impl Table {
 }
 
 impl Accounts {
-    /// The image of this key, if it is known.
+    /// The image with this key, if it is known.
     pub(crate) fn find(&self, key: &ProcessKey) -> Option<ProcessId> {
         self.image(*self.processes.get(&key.kernel())?, key)
     }
 
-    /// The account of a process.
+    /// The account of a process, opened if it is new.
     pub(crate) fn of_process(&mut self, key: &ProcessKey, uid: u32) -> AccountId {
         let kernel = key.kernel();
         if let Some(id) = self.processes.get(&kernel) {
@@ -245,42 +245,42 @@ impl Accounts {
         id
     }
 
-    /// The account of a user.
+    /// The account of a user, opened if it is new.
     pub(crate) fn of_user(&mut self, uid: u32) -> AccountId {
         let table = &mut self.table;
         let open = || table.insert(Account::new(Whose::User(uid), AccountId::BROKER));
         *self.users.entry(uid).or_insert_with(open)
     }
 
-    /// The image of this key, of a process with this account.
+    /// The image with this key, of a process with this account.
     pub(crate) fn image(&self, id: AccountId, key: &ProcessKey) -> Option<ProcessId> {
         self.table.get(id).images.find(&image(key))
     }
 
-    /// A process has an image more, which needs its account.
+    /// Adds an image of a process, which needs its account.
     pub(crate) fn add_image(&mut self, id: AccountId, key: &ProcessKey, process: ProcessId) {
         let account = self.table.at(id);
         account.images.insert(image(key), process);
         account.needed += 1;
     }
 
-    /// An image is gone.
+    /// Removes an image.
     pub(crate) fn remove_image(&mut self, id: AccountId, key: &ProcessKey) {
         self.table.at(id).images.remove(&image(key));
         self.need_less(id);
     }
 
-    /// A process has a connection more.
+    /// Counts a connection of a process.
     pub(crate) fn connected(&mut self, id: AccountId) {
         self.table.at(id).connections += 1;
     }
 
-    /// A process has a connection less.
+    /// Counts a closed connection of a process.
     pub(crate) fn disconnected(&mut self, id: AccountId) {
         self.table.at(id).connections -= 1;
     }
 
-    /// Whether a process has a connection, as whichever image.
+    /// Whether a process has a connection, as any image.
     pub(crate) fn has_connections(&self, id: AccountId) -> bool {
         self.table.get(id).connections > 0
     }
@@ -307,7 +307,7 @@ impl Accounts {
         }
     }
 
-    /// So much more is used.
+    /// Charges an account and those above it.
     #[inline]
     pub(crate) fn charge(&mut self, mut id: AccountId, what: Quota, count: usize) {
         while id != AccountId::BROKER {
@@ -318,7 +318,7 @@ impl Accounts {
         self.table.at(id).used.add(what, count);
     }
 
-    /// So much less is used.
+    /// Gives back a charge of an account and those above it.
     #[inline]
     pub(crate) fn pay_back(&mut self, first: AccountId, what: Quota, count: usize) {
         let (mut id, needed) = (first, self.table.get(first).needed > 0);
@@ -333,30 +333,31 @@ impl Accounts {
         }
     }
 
-    /// Something counts until it is given back.
+    /// Charges an account until the charge is given back.
     pub(crate) fn book(&mut self, account: AccountId, what: Quota, count: usize) -> Charge {
         self.charge(account, what, count);
         Charge { account, what, count }
     }
 
-    /// What counts already has grown by so many.
+    /// Increases a charge.
     pub(crate) fn book_more(&mut self, charge: &mut Charge, count: usize) {
         self.charge(charge.account, charge.what, count);
         charge.count += count;
     }
 
-    /// What was counted is no more.
+    /// Gives a charge back.
     pub(crate) fn give_back(&mut self, Charge { account, what, count }: Charge) {
         self.pay_back(account, what, count);
     }
 
-    /// A connection is gone before its requests are answered: its process goes on paying for them.
+    /// Marks bytes as left behind, because a connection closed before its requests were answered. Its process goes on paying for
+    /// them.
     pub(crate) fn leave_behind(&mut self, id: AccountId, bytes: usize) {
         self.table.at(id).left_behind += bytes;
         self.left_behind += bytes;
     }
 
-    /// A request that was left behind is answered, or will never be.
+    /// Gives back the bytes of a request that was left behind, when it is answered or dropped.
     pub(crate) fn pay_left_behind(&mut self, id: AccountId, bytes: usize) {
         self.table.at(id).left_behind -= bytes;
         self.left_behind -= bytes;
@@ -367,12 +368,12 @@ impl Accounts {
         self.left_behind > 0
     }
 
-    /// What counts on an account.
+    /// What is charged to an account.
     pub(crate) fn used(&self, id: AccountId) -> &Used {
         &self.table.get(id).used
     }
 
-    /// Whose an account is, and what is above it.
+    /// The owner of an account, and the account above it.
     pub(crate) fn whose(&self, id: AccountId) -> (Whose, AccountId) {
         let account = self.table.get(id);
         (account.whose, account.above)
@@ -398,8 +399,8 @@ impl Charge {
 
 #[cfg(test)]
 impl Accounts {
-    /// Each account but the broker's, those of processes first: which one, which one is above it, whose it is, what counts on it, what
-    /// of that is left behind, and how many need it.
+    /// All accounts but the broker's, those of processes first: the account, the one above, the owner, what is charged, what of
+    /// that is left behind, and how many need it.
     pub(crate) fn all(
         &self,
     ) -> impl Iterator<Item = (AccountId, AccountId, Whose, &Used, usize, usize)> {
@@ -416,7 +417,7 @@ impl Accounts {
         images.map(|images| usize::from(images.first.is_some()) + images.others.len()).sum()
     }
 
-    /// Whether nothing counts, and no account is kept.
+    /// Whether nothing is charged and no account is kept.
     pub(crate) fn are_at_the_start(&self) -> bool {
         let Self { table, processes, users, left_behind } = self;
         let none = table.open == 1 && processes.is_empty() && users.is_empty();

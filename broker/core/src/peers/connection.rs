@@ -1,4 +1,4 @@
-//! Connections: who may ask how much at once, and whom to answer.
+//! Connections: how much each may ask at once, and the askers to answer.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,7 +11,7 @@ use crate::ground::event::{ConnectionId, ProcessId};
 use crate::ground::numbers::NumberMap;
 use crate::peers::account::AccountId;
 
-/// How many evicted members a connection remembers, to answer for them with the right code.
+/// The most evicted members that a connection remembers, to answer for them with the right code.
 const REMEMBERED: usize = 4_096;
 
 /// One connection.
@@ -23,37 +23,38 @@ pub(crate) struct Connection {
     pub(crate) members: BTreeSet<MemberId>,
     /// The copy of the library at the other end.
     pub(crate) library: [u8; 16],
-    /// Sessions in which a logoff waits for the others.
+    /// Sessions in which a logoff waits for the other members.
     pub(crate) leaving: Vec<SessionId>,
     /// Objects of other processes' sessions that are held through it.
     pub(crate) references: BTreeSet<MemberId>,
-    /// Those that were taken away.
+    /// References that were taken away.
     lost: Recent<()>,
-    /// Whether it is told of each change of its process's ticket.
+    /// Whether it is sent each change of its process' ticket.
     pub(crate) told_tickets: bool,
     /// Members that did not leave by themselves.
     gone: Recent<LeaveReason>,
     requests: u32,
     pub(crate) bytes: u64,
-    /// What its hello granted: a reload changes it for later connections only.
+    /// What its hello granted. A reload changes it only for later connections.
     granted: (u32, u64),
 }
 
-/// Who waits for an answer, and what its request cost.
+/// The asker of a request, and what the request cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asker {
     pub(crate) connection: ConnectionId,
     pub(crate) process: ProcessId,
-    /// Who pays for the request.
+    /// The account that pays for the request.
     pub(crate) account: AccountId,
     pub(crate) request: RequestId,
-    /// `None` for a request that is free.
+    /// `None` for a free request.
     pub(crate) bytes: Option<u64>,
     pub(crate) counts: Counts,
     pub(crate) hears: Hears,
 }
 
-/// The last handles that were taken from a connection. Each request may name one of them, so none is searched for.
+/// The handles that were last taken from a connection. They are looked up without a search, because each request may name one of
+/// them.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Recent<V> {
@@ -89,15 +90,16 @@ impl<V: Copy> Recent<V> {
 pub(crate) enum Hears {
     /// For its answer.
     Answer,
-    /// It was told that its provider did not answer in time. It counts on, and its bytes stay charged, until that does.
+    /// The request was told that its provider did not answer in time. It still counts, and its bytes stay charged, until the
+    /// provider answers.
     Nothing,
 }
 
-/// What a request counts as until it is answered, beside its bytes.
+/// What a request counts as until it is answered, besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counts {
     Nothing,
-    /// A logon under way is a member already: many at once get no further than one after the other.
+    /// A logon in progress already counts as a member, so that many at once get no further than one after the other.
     Member,
 }
 
@@ -123,12 +125,12 @@ impl Connection {
         }
     }
 
-    /// What pays for its requests.
+    /// The account that pays for its requests.
     pub(crate) fn account(&self) -> AccountId {
         self.account
     }
 
-    /// One more request is unanswered. Beyond what was granted it is not booked, and the error is what was granted.
+    /// Counts an unanswered request. If it exceeds what was granted, it is not counted, and the error is what was granted.
     #[inline]
     pub(super) fn book(&mut self, bytes: u64) -> Result<(), (u32, u64)> {
         let (requests, most) = self.granted;
@@ -140,14 +142,15 @@ impl Connection {
         Ok(())
     }
 
-    /// A request was answered.
+    /// Counts a request as answered.
     #[inline]
     pub(super) fn give_back(&mut self, bytes: u64) {
         self.requests -= 1;
         self.bytes -= bytes;
     }
 
-    /// Remembers why a member is gone; of many those that were put out last, whose handles are still used most likely.
+    /// Remembers why a member left. Of many, it remembers those that were put out last, whose handles are the most likely to be
+    /// used.
     pub(crate) fn remember(&mut self, member: MemberId, reason: LeaveReason) {
         if matches!(reason, LeaveReason::LoggedOff | LeaveReason::Disconnected) {
             return;
@@ -155,7 +158,7 @@ impl Connection {
         self.gone.push(member, reason);
     }
 
-    /// Remembers that a reference was taken away; of many those that were taken last.
+    /// Remembers that a reference was taken away. Of many, it remembers the last ones.
     pub(crate) fn remember_lost(&mut self, reference: MemberId) {
         self.lost.push(reference, ());
     }
@@ -165,7 +168,7 @@ impl Connection {
         self.lost.get(reference).is_some()
     }
 
-    /// Why a member is gone that did not leave by itself.
+    /// Why a member left that did not leave by itself.
     pub(crate) fn why_gone(&self, member: MemberId) -> Option<LeaveReason> {
         self.gone.get(member)
     }
@@ -173,14 +176,14 @@ impl Connection {
 
 #[cfg(test)]
 impl Connection {
-    /// Checks what is kept of a connection that waits for no answer.
+    /// Checks the state of a connection that waits for no answer.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
         let Self {
             process,
             members,
             leaving,
             references,
-            // The newest of what was taken away, until the connection ends.
+            // The newest handles that were taken away, until the connection closes.
             lost,
             gone,
             requests,
@@ -205,8 +208,8 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// Design §3.12: of more members and references than it remembers a connection remembers those that it lost last, in whatever order
-    /// they came.
+    /// Design §3.12: a connection that lost more members and references than it remembers keeps those that it lost last, in
+    /// whatever order they came.
     #[test]
     fn those_that_were_put_out_last_are_remembered() {
         let members = || (1..=REMEMBERED as u64 + 2).map(MemberId);

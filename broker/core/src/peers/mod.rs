@@ -1,4 +1,4 @@
-//! Who is at the other end: connections, processes, what each of them uses, and what they are waiting for.
+//! The peers: connections, processes, what each of them uses, and what they wait for.
 
 #![expect(
     clippy::inline_always,
@@ -22,7 +22,7 @@ use crate::peers::connection::{Asker, Connection, Counts, Hears};
 use crate::peers::process::{Process, Processes};
 use crate::peers::quota::Quota;
 
-/// Who is at the other end. What a request costs is booked here and given back here, once.
+/// All peers. Each request is charged here and given back here, once.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Peers {
@@ -30,16 +30,16 @@ pub(crate) struct Peers {
     pub(crate) processes: Processes,
 }
 
-/// Who hears the answer to a request that is paid for no more.
+/// Whether the asker hears the answer to a request that was given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
     Yes,
-    /// Its connection is gone, or it was told before that there is no answer.
+    /// Its connection has closed, or it was told before that there is no answer.
     No,
 }
 
 impl Peers {
-    /// A connection of a process begins. A refused one never was.
+    /// Adds a connection of a process. A refused connection leaves no trace.
     pub(crate) fn connect(
         &mut self,
         id: ConnectionId,
@@ -49,7 +49,7 @@ impl Peers {
         let library = identity.library;
         let (process, account) = self.processes.connect(identity, id);
         if let Err(why) = self.check_process(process, Quota::Connections, 0, settings) {
-            // It has asked nothing yet.
+            // The connection has asked nothing yet.
             let _ = self.processes.disconnect(process, id);
             return Err(why);
         }
@@ -59,8 +59,8 @@ impl Peers {
         Ok(())
     }
 
-    /// Books a request of a connection; with it comes what the log calls it. The error says that more was asked at once than was granted, which ends the connection; `None`
-    /// that there is no such connection.
+    /// Charges a request of a connection, and returns its name in the log. The error says that the request exceeds what the
+    /// connection was granted, which closes the connection. `None` if there is no such connection.
     #[inline(always)]
     pub(crate) fn charge(
         &mut self,
@@ -86,7 +86,7 @@ impl Peers {
         )))
     }
 
-    /// A request is answered: what it cost is given back, wherever its connection is.
+    /// Gives back what an answered request cost, even if its connection has closed.
     #[inline(always)]
     pub(crate) fn settle(&mut self, asker: Asker) -> Heard {
         let Some(connection) = self.connections.get_mut(&asker.connection) else {
@@ -105,7 +105,7 @@ impl Peers {
         }
     }
 
-    /// A connection is gone. What it asked and was not answered counts on, as left behind.
+    /// Removes a connection. Its unanswered requests stay charged, as left behind.
     pub(crate) fn disconnect(&mut self, id: ConnectionId) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
         let bytes = connection.bytes as usize;
@@ -113,8 +113,8 @@ impl Peers {
         Some(connection)
     }
 
-    /// Its process has a connection less, and nothing more is asked through it. If that was the last one: the user, and the account
-    /// whose calls wait as left behind from now on.
+    /// Removes a connection from its process; nothing more is asked through it. If it was the last one, returns the user, and the
+    /// account whose calls now wait as left behind.
     pub(crate) fn leave(
         &mut self,
         id: ConnectionId,
@@ -133,18 +133,18 @@ impl Peers {
         }
     }
 
-    /// What the log calls a request.
+    /// The name of a request in the log.
     pub(crate) fn correlation(&self, asker: Asker) -> Option<Correlation> {
         let connection = self.connections.get(&asker.connection)?;
         Some(Correlation::new(&connection.library, asker.request))
     }
 
-    /// The process behind a request.
+    /// The process of a request.
     pub(crate) fn of(&self, asker: Asker) -> Option<&Process> {
         self.processes.get(self.connections.get(&asker.connection)?.process)
     }
 
-    /// Whether a process may have so many more.
+    /// Whether a process may have `more`.
     #[inline(always)]
     pub(crate) fn check_process(
         &self,
@@ -157,7 +157,7 @@ impl Peers {
         self.check_account(process.account, what, more, settings)
     }
 
-    /// Whether so many more may count on an account and those above it.
+    /// Whether `more` may be charged to an account and those above it.
     #[inline(always)]
     pub(crate) fn check_account(
         &self,

@@ -1,4 +1,4 @@
-//! Processes: all connections of one operating-system process are one.
+//! Processes: all connections of one operating-system process belong together.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -16,10 +16,10 @@ use crate::peers::quota::Quota;
 use crate::peers::ticket::Host;
 use crate::peers::waiting::{SessionKey, Sharing, Waiting};
 
-/// Of how many processes without connections the host is remembered, of all users.
+/// The most processes without connections whose host is remembered, of all users.
 const FORMER: usize = 256;
 
-/// One image of a process. What it uses counts on the account of the process that the kernel knows.
+/// One image of a process. What it uses is charged to the account of the process as the kernel names it.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Process {
@@ -27,36 +27,36 @@ pub(crate) struct Process {
     pub(crate) peer: Peer,
     pub(crate) uid: u32,
     pub(crate) connections: BTreeSet<ConnectionId>,
-    /// What pays for all that it uses. Other images of the process have the same.
+    /// The account that pays for everything it uses. Other images of the process share it.
     pub(crate) account: AccountId,
     /// Bytes of deferred submissions that were answered and are not durable.
     pub(crate) unwritten: u64,
-    /// Drafts of members that are gone, on their way to a store.
+    /// Drafts of departed members that are being stored.
     pub(crate) recovering: usize,
     /// The copy of the library that speaks for the process.
     pub(crate) host: Host,
     /// The answer to `QueryFastShutdown`, for the life of the process (SEED-12).
     pub(crate) verdict: Option<bool>,
-    /// Providers that made it no.
+    /// The providers that made the answer no.
     pub(crate) refusing: BTreeSet<String>,
     /// Sessions whose providers were told by `NotifyProcessShutdown`.
     pub(crate) notified: BTreeSet<SessionId>,
-    /// Whether it said that it will leave, to this broker or an earlier one.
+    /// Whether the process said that it will leave, to this broker or an earlier one.
     pub(crate) gave_notice: bool,
     pub(crate) departure: Departure,
     /// Whether a copy of the library in it keeps a ticket.
     pub(crate) has_ticket: bool,
-    /// Providers that have answered a Do of this process with success, should the Do as a whole have failed: by session and place.
+    /// Providers that answered a Do of this process with success, by session and place. They matter when the Do as a whole failed.
     pub(crate) told_do: BTreeSet<(SessionId, usize)>,
-    /// Steps of a fast shutdown that are under way for it.
+    /// The number of fast shutdown steps in progress for it.
     pub(crate) sweeps: usize,
-    /// What it asked while its Do runs, in order.
+    /// Its requests while its Do runs, in order.
     pub(crate) held: Vec<Held>,
-    /// What it handed over and is not stored, with no member left to be told: its Do says so.
+    /// Submissions and drafts that it handed over and that are not stored, with no member left to be told. Its Do reports them.
     pub(crate) lost: Vec<Failed>,
 }
 
-/// Something that waits for the outcome of its process's Do.
+/// What waits for the outcome of its process' Do.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum Held {
@@ -64,7 +64,7 @@ pub(crate) enum Held {
         asker: Asker,
         request: Box<Request>,
     },
-    /// A session has started meanwhile for this logon.
+    /// A logon whose session has started meanwhile.
     Logon {
         key: SessionKey,
         sharing: Sharing,
@@ -94,17 +94,17 @@ struct Former {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Departure {
     No,
-    /// What it handed over is being made durable.
+    /// Its writes are being made durable.
     Doing,
-    /// It takes no calls any more.
+    /// It may make no more calls.
     Done,
 }
 
 #[cfg(test)]
 impl Processes {
-    /// Checks what is kept of processes that wait for nothing.
+    /// Checks the state of processes that wait for nothing.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
-        // What counts is compared with what there is elsewhere.
+        // Quotas are compared with what there is elsewhere.
         let Self { by_id, former, accounts, gone, made: _ } = self;
         assert!(gone.is_empty(), "{gone:?} may have something under way");
         assert!(!accounts.has_left_behind(), "requests that were answered: {accounts:?}");
@@ -113,12 +113,12 @@ impl Processes {
             assert_eq!(accounts.find(&process.key), Some(*id), "each has its key");
             process.check_at_rest(*id, broker);
         }
-        // The last of them, to know them again. Those that are here are known.
+        // The last ones, to recognize them. Processes with a connection are not among them.
         let here = former.iter().any(|former| accounts.find(&former.key).is_some());
         assert!(former.len() <= FORMER && !here, "{former:?}");
     }
 
-    /// Whether nothing is kept of any process but of those that may come back.
+    /// Whether nothing is kept of any process, except the hosts of those that may come back.
     pub(crate) fn are_gone(&self) -> bool {
         let Self { by_id, former: _, accounts, gone: _, made: _ } = self;
         by_id.is_empty() && accounts.are_at_the_start()
@@ -135,7 +135,7 @@ impl Process {
             recovering,
             verdict,
             refusing,
-            // What its sessions were told: it ends with them.
+            // What its sessions were told. It ends with the sessions.
             notified: _,
             told_do: _,
             sweeps,
@@ -149,7 +149,7 @@ impl Process {
             host: _,
             gave_notice: _,
             has_ticket: _,
-            // What counts on it is compared with what there is elsewhere.
+            // The account is compared with what there is elsewhere.
             account: _,
         } = self;
         assert_eq!(*sweeps, broker.sweeps.of_process(id).len());
@@ -185,13 +185,13 @@ impl Process {
         self.notified.iter().copied().chain(self.told_do.iter().map(|(id, _)| *id)).collect()
     }
 
-    /// A session has ended.
+    /// Forgets a session that has ended.
     pub(crate) fn forget_session(&mut self, id: SessionId) {
         self.notified.remove(&id);
         self.told_do.retain(|(session, _)| *session != id);
     }
 
-    /// Whether a store still has to answer for something that it handed over: if that is lost, its Do says so.
+    /// Whether a store still has to answer one of its writes. If the write fails, its Do reports that.
     pub(crate) fn is_unwritten(&self) -> bool {
         self.unwritten > 0 || self.recovering > 0
     }
@@ -201,18 +201,18 @@ impl Process {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Processes {
     by_id: NumberMap<ProcessId, Process>,
-    /// Hosts of processes that have no connection any more and may come back, the last of them. A copy of the library that comes
-    /// while the host is away is no host.
+    /// The most recent hosts of processes without connections that may come back. A copy of the library that comes while the host
+    /// is away is not the host.
     former: VecDeque<Former>,
     /// What processes, their users and the broker use.
     pub(crate) accounts: Accounts,
-    /// Those that were forgotten while a sweep ran for them.
+    /// Processes that were forgotten while a sweep ran for them.
     gone: Vec<ProcessId>,
     made: u64,
 }
 
 impl Processes {
-    /// The process behind a new connection, and its account.
+    /// The process of a new connection, and its account.
     pub(crate) fn connect(
         &mut self,
         identity: PeerIdentity,
@@ -222,7 +222,7 @@ impl Processes {
         self.accounts.connected(account);
         if let Some(id) = self.accounts.image(account, &identity.key) {
             let process = self.by_id.get_mut(&id).expect("an image is known");
-            // One that is remembered without a connection counts as one.
+            // A process that is remembered without a connection counts as one connection.
             if !process.connections.is_empty() {
                 self.accounts.charge(account, Quota::Connections, 1);
             }
@@ -263,9 +263,9 @@ impl Processes {
         (id, account)
     }
 
-    /// A connection is gone; with the last one the process is, unless it must be remembered until it ends. Then it counts as one
-    /// connection: it costs memory, and a descriptor that tells of its end. What of it waited for its Do, and waits for nothing any
-    /// more.
+    /// Removes a connection. With the last one the process is forgotten, unless it must be remembered until it ends. Then it counts
+    /// as one connection, because it costs memory and a descriptor that signals its end. Returns the requests that waited for its
+    /// Do and are dropped.
     pub(crate) fn disconnect(&mut self, id: ProcessId, connection: ConnectionId) -> Vec<Held> {
         let Some(process) = self.by_id.get_mut(&id) else { return Vec::new() };
         process.connections.remove(&connection);
@@ -277,7 +277,8 @@ impl Processes {
         Vec::new()
     }
 
-    /// Forgets a process without connections of which there is nothing to be remembered. What of it waited for its Do.
+    /// Forgets a process without connections, unless something of it must be remembered. Returns the requests that waited for its
+    /// Do.
     pub(crate) fn forget_if_over(&mut self, id: ProcessId) -> Vec<Held> {
         let over = |p: &&Process| p.connections.is_empty() && !p.is_marked() && !p.is_unwritten();
         if let Some(process) = self.by_id.get(&id).filter(over) {
@@ -293,7 +294,7 @@ impl Processes {
         Vec::new()
     }
 
-    /// Forgets the oldest host of the process that has most of them, of the user that has: a user with many processes, or a
+    /// Forgets the oldest host of the process with the most hosts, of the user with the most. So a user with many processes, or a
     /// process with many images, costs no other process its host.
     fn forget_former(&mut self) {
         let mut of_user: HashMap<u32, usize> = HashMap::new();
@@ -308,7 +309,7 @@ impl Processes {
         place.and_then(|place| self.former.remove(place));
     }
 
-    /// The process has ended. What was known of it, if it was.
+    /// Forgets a process that has ended. Returns it if it was known.
     pub(crate) fn end(&mut self, key: &ProcessKey) -> Option<(ProcessId, Process)> {
         self.former.retain(|former| former.key != *key);
         let gone = |id: &ProcessId| self.by_id.get(id).is_some_and(|p| p.connections.is_empty());
@@ -326,22 +327,22 @@ impl Processes {
         Some(process)
     }
 
-    /// Whether some have been forgotten while a sweep ran for them.
+    /// Whether processes were forgotten while a sweep ran for them.
     pub(crate) fn some_are_gone(&self) -> bool {
         !self.gone.is_empty()
     }
 
-    /// Those that have been forgotten since it was asked last.
+    /// Takes the processes that were forgotten while a sweep ran for them.
     pub(crate) fn take_gone(&mut self) -> Vec<ProcessId> {
         std::mem::take(&mut self.gone)
     }
 
-    /// The account of a process; the broker's, once the process is gone.
+    /// The account of a process; the broker's account if the process is gone.
     pub(crate) fn account(&self, id: ProcessId) -> AccountId {
         self.by_id.get(&id).map_or(AccountId::BROKER, |process| process.account)
     }
 
-    /// Whose turn the calls of a process take.
+    /// The payer whose turn the calls of a process take.
     #[inline]
     pub(crate) fn payer(&self, process: &Process) -> Payer {
         let account = process.account;
@@ -354,25 +355,25 @@ impl Processes {
         }
     }
 
-    /// A process has so many more.
+    /// Charges a process.
     pub(crate) fn charge(&mut self, id: ProcessId, what: Quota, count: usize) {
         let Some(process) = self.by_id.get(&id) else { return };
         self.accounts.charge(process.account, what, count);
     }
 
-    /// A process has so many less.
+    /// Gives back a charge of a process.
     pub(crate) fn pay_back(&mut self, id: ProcessId, what: Quota, count: usize) {
         let Some(process) = self.by_id.get(&id) else { return };
         self.accounts.pay_back(process.account, what, count);
     }
 
-    /// Something counts for a process until it is given back.
+    /// Charges a process until the charge is given back.
     pub(crate) fn book(&mut self, id: ProcessId, what: Quota, count: usize) -> Charge {
         let account = self.account(id);
         self.accounts.book(account, what, count)
     }
 
-    /// A logon is under way no more.
+    /// Ends the charge of a logon in progress.
     #[inline]
     pub(crate) fn pay_as_member(&mut self, asker: Asker) {
         match asker.counts {
@@ -381,7 +382,7 @@ impl Processes {
         }
     }
 
-    /// A request is answered whose connection is gone, or will never be.
+    /// Gives back what a request cost whose connection has closed, when it is answered or dropped.
     pub(crate) fn pay_left_behind(&mut self, asker: Asker) {
         self.pay_as_member(asker);
         let Asker { account, bytes, .. } = asker;
@@ -414,5 +415,5 @@ pub(crate) struct Failed {
     pub(crate) why: crate::ground::provider::ProviderError,
 }
 
-/// Of how many messages that are not stored a process is told.
+/// The most lost messages that a process is told of.
 pub(crate) const MAX_LOST: usize = 1_024;

@@ -1,8 +1,8 @@
-//! What a process, all processes of a user, and all processes may use at once.
+//! Quotas: what a process, all processes of a user, and all processes may use at once.
 //!
-//! Each thing counts on the [account](crate::peers::account) of its process and on those above it. A user may have as many processes
-//! as it likes, so only the second sum keeps one user from taking everything from the others. It binds neither root nor
-//! the broker's own user: they can stop the broker and need no quota to harm it, and must get in to put it right.
+//! Each use is charged to the [account](crate::peers::account) of its process and to the accounts above it. A user may have any
+//! number of processes, so only the user's quota keeps one user from taking everything from the others. It does not bind root or
+//! the broker's own user: they can stop the broker and need no quota to harm it, and they must be able to get in to repair it.
 
 use sundown_protocol::{Code, Fault};
 
@@ -13,19 +13,19 @@ use crate::peers::account::Whose;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quota {
     Connections,
-    /// Logons, those under way included.
+    /// Logons, including those in progress.
     Members,
-    /// Sessions that run: of a process its private ones, of a user shared ones too.
+    /// Running sessions: for a process its private ones, for a user also the shared ones.
     Sessions,
     Objects,
     Registrations,
     /// Objects that are granted and not redeemed.
     Grants,
-    /// Bytes of requests that were not answered.
+    /// Bytes of unanswered requests.
     RequestBytes,
-    /// Bytes of drafts that are not saved, and of copies of them on their way to a store.
+    /// Bytes of unsaved drafts, and of their copies that are being stored.
     DraftBytes,
-    /// Bytes that were uploaded to a store and are no message yet.
+    /// Bytes that were uploaded to a store and are not a message yet.
     UploadBytes,
 }
 
@@ -75,7 +75,7 @@ impl Quota {
         }
     }
 
-    /// What there is a limit of for all users together.
+    /// The limit for all users together, if there is one.
     #[inline]
     pub(crate) fn of_broker(self, limits: &Limits) -> Option<Limit> {
         match self {
@@ -91,7 +91,7 @@ impl Quota {
         }
     }
 
-    /// The limit of an account; `None` where it has none.
+    /// The limit of an account; `None` if it has none.
     #[inline]
     fn of(self, whose: Whose, limits: &Limits) -> Option<Limit> {
         match whose {
@@ -101,7 +101,7 @@ impl Quota {
         }
     }
 
-    /// Whether an account may have so much. Those of users do not bind each.
+    /// Whether an account may use this much. Limits of users do not bind every user.
     #[inline]
     pub(crate) fn check(self, whose: Whose, used: usize, settings: &Settings) -> Result<(), Fault> {
         let Some(limit) = self.of(whose, &settings.limits).filter(|(_, most)| used > *most) else {
@@ -113,7 +113,7 @@ impl Quota {
         }
     }
 
-    /// What it is called, and what helps.
+    /// The words for it in a message, and the remedy.
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Connections => ("connections", "close one first"),
@@ -128,7 +128,7 @@ impl Quota {
         }
     }
 
-    /// What is answered beyond it. `MAPI_E_BUSY` is about what the process itself has.
+    /// The code beyond the limit. `MAPI_E_BUSY` concerns what the process itself has.
     fn code(self, whose: Whose) -> Code {
         match (self, whose) {
             (Self::Members | Self::Sessions, Whose::Process(..) | Whose::User(_)) => {
@@ -150,7 +150,7 @@ impl Quota {
     }
 }
 
-/// What is answered beyond a limit: which, and what helps.
+/// The fault beyond a limit, with the limit and the remedy.
 #[cold]
 fn too_much(what: Quota, whose: Whose, (key, most): Limit) -> Fault {
     let (things, remedy) = what.words();

@@ -7,13 +7,13 @@
 //!            1 byte    16     8       1       32
 //! ```
 //!
-//! A broker's memory ends with it, and a process outlives brokers: its host, its verdict and whether it was shut down hold for
-//! the life of the process (SEED-12, SEED-15). The client library keeps them as a ticket and shows it to the next broker. The MAC
-//! is made with a key that the brokers of one runtime directory share. It covers the process as the kernel names it, so a ticket
-//! of one process is worth nothing to another.
+//! A broker's memory ends with it, but a process outlives brokers: its host, its verdict and whether it was shut down hold for the
+//! life of the process (SEED-12, SEED-15). The client library keeps them as a ticket and shows it to the next broker. The MAC uses
+//! a key that the brokers of one runtime directory share. It covers the process as the kernel names it, so a ticket of one process
+//! is worth nothing to another.
 //!
-//! Facts only grow: a ticket that is older than what the broker knows takes nothing back. Where two tickets name two hosts,
-//! the earlier one is right: the later one was given while the first copy was away.
+//! Facts are only added: a ticket that is older than the broker's knowledge removes nothing. If two tickets name two hosts, the
+//! earlier host is right, because the later ticket was issued while the first copy was away.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use sundown_protocol::request::{Blob, Ticket};
 use crate::ground::settings::TicketKey;
 use crate::peers::process::{Departure, Process};
 
-/// What the first byte of a ticket says.
+/// The first byte of a ticket.
 const VERSION: u8 = 1;
 
-/// Keeps a MAC of a ticket from being one of anything else.
+/// Keeps the MAC of a ticket distinct from MACs of other data.
 const PURPOSE: &[u8] = b"sundown ticket 1";
 
 const HAS_HOST: u8 = 1;
@@ -40,20 +40,20 @@ const NOTICED: u8 = 1 << 3;
 
 const DONE: u8 = 1 << 4;
 
-/// The bytes in front of the MAC.
+/// The bytes before the MAC.
 const BODY: usize = 1 + 16 + 8 + 1;
 
-/// Which copy of the library may shut its process down (SEED-15).
+/// The copy of the library that may shut its process down (SEED-15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// The copy that came first, and when, since the machine started.
+    /// The copy that came first, and when it came, since the machine started.
     Copy { library: [u8; 16], since: Duration },
-    /// An earlier broker may have served the process, so the copy that came first is not known. No copy has the right until
-    /// one shows a ticket.
+    /// An earlier broker may have served the process, so the copy that came first is unknown. No copy has the right until one shows
+    /// a ticket.
     Unproven,
 }
 
-/// What a ticket says of its process.
+/// What a ticket states about its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Claims {
     pub(crate) host: Host,
@@ -98,7 +98,7 @@ impl Claims {
         Ticket(Blob([&body[..], &mac[..]].concat()))
     }
 
-    /// What a ticket says, if it was made with this key for this process.
+    /// What a ticket states, if it was made with this key for this process.
     pub(crate) fn open(key: TicketKey, process: &Process, ticket: &Ticket) -> Option<Self> {
         let (body, sum) = ticket.0.0.split_first_chunk::<BODY>()?;
         mac(key, process, body).verify_slice(sum).ok()?;
@@ -127,7 +127,7 @@ fn mac(key: TicketKey, process: &Process, body: &[u8; BODY]) -> Hmac<Sha256> {
     mac
 }
 
-/// Of two hosts the one that came first.
+/// The host that came first.
 pub(crate) fn earlier(one: Host, other: Host) -> Host {
     match (one, other) {
         (Host::Copy { since, .. }, Host::Copy { since: before, .. }) if before < since => other,

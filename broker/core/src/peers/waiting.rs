@@ -1,29 +1,29 @@
-//! What a request waits for that is about a session which is not there yet.
+//! Requests that wait for a session which has not started yet.
 
 use sundown_protocol::SessionId;
 use sundown_protocol::request::{LogonFlags, QueueAction};
 
 use crate::peers::connection::Asker;
 
-/// Who a shared session is for: the user and the profile.
+/// What identifies a shared session: the user and the profile.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionKey {
     pub(crate) user: u32,
     pub(crate) profile: String,
 }
 
-/// Whether others may join.
+/// Whether other members may join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Shared,
     Private,
 }
 
-/// Who waits for a session to start.
+/// A request that waits for a session to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Waiting {
     Logon(Asker, LogonFlags),
-    /// A client that was in this session before it was ended; whether it was told of that.
+    /// A client that was in this session before it was ended, and whether it was told of the end.
     Return {
         asker: Asker,
         flags: LogonFlags,
@@ -31,7 +31,7 @@ pub(crate) enum Waiting {
     },
     /// The queue of one profile.
     Queue(Asker, String, QueueAction),
-    /// The queues of all open stores, once the sessions up to this one have opened theirs.
+    /// The queues of all open stores. It waits until the sessions up to this one have opened their stores.
     Queues {
         asker: Asker,
         action: QueueAction,

@@ -1,5 +1,4 @@
-//! Calls of providers, and their answers as the core sees them: by the type of the call the compiler knows the type of its
-//! answer.
+//! Provider calls and their answers with types: the type of a call determines the type of its answer.
 
 use std::marker::PhantomData;
 
@@ -20,7 +19,7 @@ pub(crate) trait Answer: Sized {
     fn of(answer: ProviderAnswer) -> Option<Self>;
 }
 
-/// A result whose answer was checked, as one of the kind that its call has.
+/// The typed answer of a result that was checked.
 pub(crate) fn typed<A: Answer>(
     result: Result<ProviderAnswer, ProviderError>,
 ) -> Result<A, ProviderError> {
@@ -30,7 +29,7 @@ pub(crate) fn typed<A: Answer>(
     })
 }
 
-/// What is answered to whoever waits for a call that was answered with something else.
+/// The error of a call that was answered with something that does not fit it.
 pub(crate) fn wrong_answer(provider: &str, call: &str, wrong: Wrong) -> ProviderError {
     let message = format!(
         "{provider}: {call} was {wrong}, which is no answer to it; what the call has done is not known"
@@ -38,15 +37,15 @@ pub(crate) fn wrong_answer(provider: &str, call: &str, wrong: Wrong) -> Provider
     ProviderError::new(Code::E_CORRUPT_DATA, message).effect_unknown()
 }
 
-/// It is done, and there is nothing more to say.
+/// The call was done, and there is no more to say.
 #[derive(Debug)]
 pub(crate) struct Done;
 
-/// What a provider says to one of the three shutdown calls.
+/// The answer to one of the three shutdown calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shutdown {
     Done,
-    /// It does not know the interface, and was not called.
+    /// The provider does not know the interface, and was not called.
     Unaware,
 }
 
@@ -56,7 +55,7 @@ impl From<Done> for Shutdown {
     }
 }
 
-/// What a provider says when it was logged on to.
+/// The answer to a logon.
 #[derive(Debug)]
 pub(crate) enum Ready {
     Store(StoreFacts),
@@ -64,11 +63,11 @@ pub(crate) enum Ready {
     AddressBook,
 }
 
-/// An upload has the piece.
+/// The upload has the piece.
 #[derive(Debug)]
 pub(crate) struct Appended;
 
-/// A submission as it stands in its store, and whether the call made it.
+/// A submission as it stands in its store, and whether this call stored it.
 #[derive(Debug)]
 pub(crate) struct Submitted {
     pub(crate) submission: Box<Submission>,
@@ -89,32 +88,32 @@ pub(crate) struct Updated {
     pub(crate) notice: Option<u128>,
 }
 
-/// How many submissions were made due, and where to go on.
+/// How many submissions were made due, and the cursor to go on.
 #[derive(Debug)]
 pub(crate) struct Hastened {
     pub(crate) found: u64,
     pub(crate) next: Option<u64>,
 }
 
-/// Where a message was, and where it is now.
+/// The folder a message was in, and the one it is in now.
 #[derive(Debug)]
 pub(crate) struct Removed {
     pub(crate) from: Folder,
     pub(crate) to: Option<Folder>,
 }
 
-/// A setting's value.
+/// The value of a setting.
 #[derive(Debug)]
 pub(crate) struct Setting(pub(crate) Option<String>);
 
-/// Rows of a folder, and where to go on.
+/// Rows of a folder, and the cursor to go on.
 #[derive(Debug)]
 pub(crate) struct Messages {
     pub(crate) rows: Vec<MessageRow>,
     pub(crate) next: Option<u64>,
 }
 
-/// A message is there.
+/// The message exists.
 #[derive(Debug)]
 pub(crate) struct Found;
 
@@ -126,7 +125,7 @@ pub(crate) struct Piece {
     pub(crate) unread_notice: bool,
 }
 
-/// What is due next.
+/// The submissions that are due next.
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) submissions: Vec<Submission>,
@@ -134,7 +133,7 @@ pub(crate) struct Due {
     pub(crate) damaged: usize,
 }
 
-/// Rows of a queue, and where to go on.
+/// Rows of a queue, and the cursor to go on.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) rows: Vec<Submission>,
@@ -149,18 +148,18 @@ pub(crate) struct OneSubmission(pub(crate) Submission);
 #[derive(Debug)]
 pub(crate) struct Oldest(pub(crate) Option<u64>);
 
-/// A transmission is ready to be handed over.
+/// The transmission is ready to be handed over.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) marker: String,
     pub(crate) refused: Vec<RecipientResult>,
 }
 
-/// What became of recipients.
+/// The results of recipients.
 #[derive(Debug)]
 pub(crate) struct Results(pub(crate) Vec<RecipientResult>);
 
-/// Rows of an address book, and where to go on.
+/// Rows of an address book, and the cursor to go on.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     pub(crate) rows: Vec<AddressRow>,
@@ -331,12 +330,12 @@ impl Ask<Submitted> {
 }
 
 impl Ask<Saved> {
-    /// Saves a draft for a program that does so itself.
+    /// Saves a draft that a program saves itself.
     pub(crate) fn save(record: u128, content: MessageContent, now: u64) -> Self {
         Self::write(StoreWrite::Save { record, content, recovered: false, now })
     }
 
-    /// The same for a program that ended without it.
+    /// Saves the draft of a program that ended without saving it.
     pub(crate) fn recover_draft(record: u128, content: MessageContent, now: u64) -> Self {
         Self::write(StoreWrite::Save { record, content, recovered: true, now })
     }

@@ -1,4 +1,4 @@
-//! A call of a provider, and who made it.
+//! A provider call and its caller.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::ground::provider::ProviderCall;
 use crate::providers::lanes::Urgency;
 use crate::providers::patience::Patience;
 
-/// Whether a call that is lost had reached its provider.
+/// Whether the provider had received a call that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Called {
     Yes,
     Never,
 }
 
-/// What waited for a call that no provider will answer.
+/// The continuation of a call that no provider will answer.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lost<T> {
     pub(crate) then: T,
     pub(crate) called: Called,
-    /// The session it was made for.
+    /// The session for which the call was made.
     pub(crate) session: Option<SessionId>,
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct Call<T> {
     pub(crate) lane: LaneId,
     pub(crate) session: Option<SessionId>,
     pub(crate) errand: Errand,
-    /// What is called.
+    /// The name of the call.
     pub(crate) name: &'static str,
-    /// What it must be answered with.
+    /// The answer it must get.
     pub(crate) expected: Expected,
-    /// The call itself and who made it, should it have to be made again.
+    /// The call and its caller, in case it must be made again.
     pub(crate) again: Option<Box<(Caller, ProviderCall)>>,
     pub(crate) then: T,
     /// When it was made.
@@ -46,7 +46,7 @@ pub(crate) struct Call<T> {
     pub(crate) waits: Patience,
 }
 
-/// Who makes a call: for whom it is logged, and whose turn it takes.
+/// The caller of a call: for whom it is logged, and in which order it is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller {
     pub(crate) session: Option<SessionId>,
@@ -60,12 +60,12 @@ impl Caller {
         Self { session, process: None, urgency: Urgency::InTurn }
     }
 
-    /// The same, in front of everything that waits.
+    /// The same caller, ahead of all waiting calls.
     pub(crate) fn first(self) -> Self {
         Self { urgency: Urgency::First, ..self }
     }
 
-    /// The same, behind everything that waits.
+    /// The same caller, after all waiting calls.
     pub(crate) fn last(self) -> Self {
         Self { urgency: Urgency::Last, ..self }
     }

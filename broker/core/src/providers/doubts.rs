@@ -1,13 +1,13 @@
-//! Which providers may be over, and what waits for those that are made anew.
+//! Which providers are in doubt, and what waits for their renewal.
 //!
 //! ```text
 //!  sound ──gets a Do or a notice──► doubted ──has answered that, and anything else──► sound
 //!                          ▲      └──says that it is over──► renewing ──logged on again──► sound
-//!                          └────────────could not be made anew──┘
+//!                          └─────────────could not be renewed───┘
 //! ```
 //!
-//! While a provider is doubted its calls are kept until they are answered, but for those that must not be made twice. One that the
-//! provider answers with one of [`OVER`] waits until the worker has made the provider anew, and is made again.
+//! While a provider is in doubt, its calls are kept until they are answered, except those that must not be made twice. A call that
+//! the provider answers with one of [`OVER`] waits until the worker has renewed the provider, and is made again.
 
 use std::collections::BTreeMap;
 
@@ -17,35 +17,35 @@ use crate::ground::event::{CallId, LaneId};
 use crate::ground::provider::{ProviderCall, ProviderError, Scope, TransportCall};
 use crate::providers::calls::Caller;
 
-/// What a provider answers that is over: it says so, or it panics.
+/// The codes of a provider that is shut down: it says so, or it panics.
 const OVER: [Code; 3] = [Code::E_NOT_INITIALIZED, Code::E_END_OF_SESSION, Code::E_CALL_FAILED];
 
-/// Providers that have got a notice or a Do, and those that are made anew.
+/// Providers that got a notice or a Do, and providers that are being renewed.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Doubts<T> {
-    /// Lanes of providers that are doubted.
+    /// Lanes of providers in doubt.
     doubted: BTreeMap<LaneId, Doubt>,
-    /// By that lane, the making of new incarnations.
+    /// Renewals in progress, by the lane that makes them.
     renewing: BTreeMap<LaneId, Renewing<T>>,
 }
 
-/// A provider that is made anew.
+/// A provider that is being renewed.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Renewing<T> {
-    /// The call that makes it; `None` where its lane was closed already.
+    /// The renewal call; `None` if its lane was closed already.
     call: Option<CallId>,
-    /// What waits for it.
+    /// Calls that wait for the renewal.
     waiting: Vec<Again<T>>,
 }
 
-/// That a provider may be over.
+/// The doubt whether a provider is shut down.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
-    /// The lane by which it is made anew: the writer's, of a store.
+    /// The lane by which it is renewed: for a store, the writer's.
     by: LaneId,
-    /// The newest call when it got the last notice or Do, or answered it: what earlier ones are answered says nothing.
+    /// The newest call when the provider got the last notice or Do, or answered it. The answers to earlier calls say nothing.
     since: CallId,
 }
 
@@ -59,14 +59,14 @@ pub(crate) struct Again<T> {
     pub(crate) then: T,
 }
 
-/// What an answer of a provider says of it.
+/// What an answer says of its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing that matters.
+    /// Nothing.
     Answers,
-    /// It answers after its notice or its Do, unless one is on its way to it still. It is made anew by this lane if it is not sound.
+    /// It works after its notice or Do, unless another one is in progress. The lane is the one that would renew it.
     Sound(LaneId),
-    /// It is over, and is made anew by this lane.
+    /// It is shut down, and is renewed by this lane.
     Over(LaneId),
 }
 
@@ -77,7 +77,8 @@ impl<T> Default for Doubts<T> {
 }
 
 impl<T> Doubts<T> {
-    /// A provider with these lanes gets a notice or a Do, or has answered it. The first lane is that by which it is made anew.
+    /// Puts a provider with these lanes in doubt, because it gets a notice or a Do or has answered it. `by` is the lane by which it
+    /// is renewed.
     pub(crate) fn doubt(&mut self, by: LaneId, reader: Option<LaneId>, since: CallId) {
         let lanes = [by].into_iter().chain(reader);
         self.doubted.extend(lanes.map(|lane| (lane, Doubt { by, since })));
@@ -89,7 +90,7 @@ impl<T> Doubts<T> {
             return false;
         }
         match call {
-            // A store is one object for all sessions: the next one finds it as the last one has left it.
+            // A store is one object for all sessions: the next session finds it as the last one has left it.
             ProviderCall::Logon
             | ProviderCall::Write(_)
             | ProviderCall::Read(_)
@@ -108,8 +109,8 @@ impl<T> Doubts<T> {
         }
     }
 
-    /// What the answer to a call says of its provider. Of a store whose files are lost a new object would find other files than
-    /// this one has open.
+    /// Judges the provider by the answer to a call. A store whose files are lost is never renewed: a new object would open other
+    /// files than this one has open.
     pub(crate) fn judge(
         &self,
         lane: LaneId,
@@ -126,12 +127,12 @@ impl<T> Doubts<T> {
         }
     }
 
-    /// A provider is doubted no more.
+    /// Ends the doubt about a provider.
     pub(crate) fn trust(&mut self, by: LaneId) {
         self.doubted.retain(|_, doubt| doubt.by != by);
     }
 
-    /// A call waits for a provider that is made anew. It comes back if nothing makes that yet.
+    /// Keeps a call until its provider is renewed. Returns the call if no renewal is in progress.
     pub(crate) fn wait(&mut self, by: LaneId, again: Again<T>) -> Option<Again<T>> {
         match self.renewing.get_mut(&by) {
             Some(renewing) => {
@@ -142,13 +143,13 @@ impl<T> Doubts<T> {
         }
     }
 
-    /// A provider is being made anew by this call, and the first one waits for it.
+    /// Records a renewal that this call makes, with the first call that waits for it.
     pub(crate) fn renew(&mut self, by: LaneId, call: Option<CallId>, first: Again<T>) {
         self.renewing.insert(by, Renewing { call, waiting: vec![first] });
     }
 
-    /// A provider was made anew, or could not be: what waited for it. One that could not be is doubted on, and so is one that has got
-    /// a notice or a Do since: the next call that finds it over tries again.
+    /// Ends a renewal and returns the calls that waited for it. The provider stays in doubt if the renewal failed or if it got a
+    /// notice or a Do since; the next call that finds it shut down tries again.
     pub(crate) fn renewed(&mut self, by: LaneId, worked: bool) -> Option<Vec<Again<T>>> {
         let Renewing { call, waiting } = self.renewing.remove(&by)?;
         if worked {
@@ -158,7 +159,7 @@ impl<T> Doubts<T> {
         Some(waiting)
     }
 
-    /// A lane is closed: nothing is made anew by it. What waited for that.
+    /// Ends the renewals by a closed lane. Returns the calls that waited for them.
     pub(crate) fn close(&mut self, lane: LaneId) -> Vec<Again<T>> {
         self.doubted.remove(&lane);
         self.renewing.remove(&lane).map(|renewing| renewing.waiting).unwrap_or_default()
@@ -167,12 +168,12 @@ impl<T> Doubts<T> {
 
 #[cfg(test)]
 impl<T: std::fmt::Debug> Doubts<T> {
-    /// What goes on when a provider was made anew.
+    /// The continuations that wait for renewals.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
         self.renewing.values().flat_map(|r| &r.waiting).map(|again| &again.then)
     }
 
-    /// Checks that nothing waits for a new incarnation, and that what is doubted is open.
+    /// Checks that no call waits for a renewal, and that the lanes in doubt are open.
     pub(crate) fn check_at_rest(&self, is_open: impl Fn(LaneId) -> bool) {
         let Self { doubted, renewing } = self;
         assert!(renewing.is_empty(), "{renewing:?} wait to be made anew");

@@ -1,10 +1,10 @@
-//! Who may call a provider next.
+//! Lanes decide which waiting call a worker gets next.
 //!
-//! A worker has a fixed number of places. Calls that find none wait here. Turns go round users, and in each user round its
-//! processes, as the kernel names them: one that has a thousand calls waiting delays another's single call by one, and a user that has
-//! a thousand processes delays another user's by one. What processes have left behind that have no connection any more waits in one
-//! queue of its user, and has one turn among the processes: to come again as another process gives no other turn. Calls that end
-//! things go in front of all that.
+//! A worker has a fixed number of places. Calls that find none wait here. Turns go round the users and, for each user, round its
+//! processes as the kernel names them. A process with a thousand waiting calls delays another process' single call by one, and a
+//! user with a thousand processes delays another user's call by one. The calls of processes without connections wait in one queue
+//! of their user, which has one turn among the processes: reconnecting as another process gives no further turn. Calls that finish
+//! earlier ones go ahead of all that.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
@@ -16,10 +16,10 @@ use crate::peers::account::{AccountId, Payer, Source};
 use crate::providers::calls::Called;
 use crate::providers::patience::Patience;
 
-/// Calls that a worker may hold at once. A store commits as many together as it holds.
+/// The most calls that a worker may hold at once. A store commits all the calls it holds together.
 pub(crate) const PLACES: usize = 256;
 
-/// Those that have calls waiting, each with its own, in the order of their turns.
+/// The queues of all that have calls waiting, in the order of their turns.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Turns<K, Q> {
@@ -27,7 +27,7 @@ struct Turns<K, Q> {
     queues: NumberMap<K, Q>,
 }
 
-/// Calls that wait for their turn: by user, of which the broker is one, and by process.
+/// The calls that wait for their turn, by user and by process. The broker counts as a user.
 type Waiting = Turns<Option<u32>, Turns<Source, VecDeque<Outgoing>>>;
 
 impl<K, Q> Default for Turns<K, Q> {
@@ -41,7 +41,7 @@ impl<K: Copy + Eq + Hash, Q: Default> Turns<K, Q> {
         self.order.is_empty()
     }
 
-    /// What waits of this one, which has a turn from now on.
+    /// The queue of a key. The key has a turn from now on.
     fn queue(&mut self, key: K) -> &mut Q {
         self.queues.entry(key).or_insert_with(|| {
             self.order.push_back(key);
@@ -49,7 +49,7 @@ impl<K: Copy + Eq + Hash, Q: Default> Turns<K, Q> {
         })
     }
 
-    /// Takes from the one whose turn it is. It waits behind the others if it has more.
+    /// Takes from the queue whose turn it is. A queue that is not empty then waits behind the others.
     fn take<T>(
         &mut self,
         take: impl FnOnce(&mut Q) -> T,
@@ -66,7 +66,7 @@ impl<K: Copy + Eq + Hash, Q: Default> Turns<K, Q> {
         Some(taken)
     }
 
-    /// Changes each queue. One that is empty then has no turn.
+    /// Changes each queue. A queue that is empty then has no turn.
     fn change(&mut self, mut change: impl FnMut(&mut Q), is_empty: impl Fn(&Q) -> bool) {
         self.queues.values_mut().for_each(&mut change);
         self.queues.retain(|_, queue| !is_empty(queue));
@@ -98,8 +98,8 @@ impl Waiting {
         self.change(of_user, Turns::is_empty);
     }
 
-    /// A process has no connection any more: its calls wait behind those that others of its user left behind. What it only asked is
-    /// taken out: these calls.
+    /// Handles the loss of a process' last connection. Its calls move behind those that other processes of its user left behind.
+    /// Its questions are dropped and returned.
     fn leave_behind(&mut self, uid: u32, account: AccountId) -> Vec<CallId> {
         let Some(user) = self.queues.get_mut(&Some(uid)) else { return Vec::new() };
         let source = Source::Process(account);
@@ -117,14 +117,14 @@ impl Waiting {
     }
 }
 
-/// Where in its lane a call stands.
+/// The place of a call among the calls that wait in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// Behind what its payer asked before, in turn with the others.
+    /// After its payer's earlier calls, in turn with the other payers.
     InTurn,
-    /// In front of everything.
+    /// Ahead of all waiting calls.
     First,
-    /// When nothing else waits: what was handed over before is not lost behind it.
+    /// When nothing else waits. What was handed over before is done first.
     Last,
 }
 
@@ -139,10 +139,10 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Lane {
-    /// The provider that it leads to.
+    /// The name of the provider.
     name: String,
     provider_type: ProviderType,
-    /// Calls that its worker has, each in a place.
+    /// The calls that its worker has, each in a place.
     begun: VecDeque<CallId>,
     first: VecDeque<Outgoing>,
     waiting: Waiting,
@@ -162,7 +162,7 @@ impl Lane {
         self.first.len() + self.last.len() + self.waiting.len()
     }
 
-    /// Calls the worker: one place less is free.
+    /// Calls the worker, which takes a place.
     fn emit(&mut self, id: LaneId, Outgoing { call, behalf, provider }: Outgoing, turn: &mut Turn) {
         self.begun.push_back(call);
         turn.emit(Effect::Call { lane: id, call, behalf, provider });
@@ -173,13 +173,13 @@ impl Lane {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lanes {
     by_id: NumberMap<LaneId, Lane>,
-    /// Lanes in which calls may wait for a turn. Most have places for all.
+    /// Lanes in which calls may wait for a turn. Most lanes have places for all.
     crowded: BTreeSet<LaneId>,
     made: u64,
 }
 
 impl Lanes {
-    /// A lane to this provider.
+    /// Opens a lane to this provider.
     pub(crate) fn open(&mut self, provider_type: ProviderType, name: &str) -> LaneId {
         self.made += 1;
         let lane = Lane {
@@ -198,17 +198,17 @@ impl Lanes {
         self.by_id.contains_key(&id)
     }
 
-    /// The type of the provider that an open lane leads to.
+    /// The type of the provider behind an open lane.
     pub(crate) fn provider_type(&self, id: LaneId) -> Option<ProviderType> {
         Some(self.by_id.get(&id)?.provider_type)
     }
 
-    /// The name of the provider that a lane leads to.
+    /// The name of the provider behind a lane.
     pub(crate) fn provider_name(&self, id: LaneId) -> &str {
         self.by_id.get(&id).map_or("a provider", |lane| &lane.name)
     }
 
-    /// Closes a lane. What it had: calls that its worker has begun, and calls that still waited and are never made.
+    /// Closes a lane. Returns the calls that its worker has begun, and the calls that still waited and are never made.
     pub(crate) fn close(&mut self, id: LaneId, turn: &mut Turn) -> Vec<(CallId, Called)> {
         let Some(mut lane) = self.by_id.remove(&id) else { return Vec::new() };
         self.crowded.remove(&id);
@@ -221,7 +221,7 @@ impl Lanes {
         calls
     }
 
-    /// Takes back a call that still waits here for a place. Whether it did.
+    /// Takes back a call that still waits for a place. Returns whether it did.
     pub(crate) fn withdraw(&mut self, id: LaneId, call: CallId) -> bool {
         let Some(lane) = self.by_id.get_mut(&id) else { return false };
         let before = lane.waits();
@@ -237,7 +237,7 @@ impl Lanes {
         self.by_id.get(&id).is_some_and(|lane| lane.begun.contains(&call))
     }
 
-    /// Calls of a lane that its worker has, and those that wait apart from the turns.
+    /// The calls of a lane that its worker has, and those that wait outside the turns.
     pub(crate) fn apart(&self, id: LaneId) -> impl Iterator<Item = CallId> {
         let lane = self.by_id.get(&id);
         let begun = lane.into_iter().flat_map(|lane| lane.begun.iter().copied());
@@ -254,7 +254,7 @@ impl Lanes {
         turn: &mut Turn,
     ) {
         let Some(lane) = self.by_id.get_mut(&id) else { return };
-        // Where there is a place nothing waits for one.
+        // While a place is free, no call waits for one.
         if lane.begun.len() < PLACES {
             return lane.emit(id, outgoing, turn);
         }
@@ -268,7 +268,7 @@ impl Lanes {
         }
     }
 
-    /// Checks that each lane has as many calls, with a worker or waiting for a place, as are known of it.
+    /// Checks that each lane has as many calls as are known of it, whether with a worker or waiting for a place.
     #[cfg(test)]
     pub(crate) fn check(&self, calls: impl Fn(LaneId) -> usize) {
         for (id, lane) in &self.by_id {
@@ -277,7 +277,7 @@ impl Lanes {
         }
     }
 
-    /// Checks that these are the open lanes, and that nothing waits in them.
+    /// Checks that these are the open lanes, and that no call waits in them.
     #[cfg(test)]
     pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
         let Self { by_id, crowded: _, made: _ } = self;
@@ -291,8 +291,8 @@ impl Lanes {
         }
     }
 
-    /// A process has no connection any more: what it has waiting in lanes takes turns of its user.
-    /// What it only asked is taken out: these calls.
+    /// Handles the loss of a process' last connection. Its waiting calls now take turns of its user. Its questions are dropped and
+    /// returned.
     pub(crate) fn leave_behind(&mut self, uid: u32, account: AccountId) -> Vec<CallId> {
         let lanes = &mut self.by_id;
         let mut questions = Vec::new();
@@ -306,10 +306,10 @@ impl Lanes {
         questions
     }
 
-    /// A call was answered: its place is free.
+    /// Ends a call that was answered: its place is free.
     pub(crate) fn answered(&mut self, id: LaneId, call: CallId, turn: &mut Turn) {
         if let Some(lane) = self.by_id.get_mut(&id) {
-            // Most are answered in the order in which they were made.
+            // Most calls are answered in the order in which they were made.
             if lane.begun.front() == Some(&call) {
                 lane.begun.pop_front();
             } else if let Some(place) = lane.begun.iter().position(|begun| *begun == call) {

@@ -1,4 +1,4 @@
-//! Workers that were left behind because they hang, and what they may still answer.
+//! Workers that were left behind because they hang, and the late answers they may still give.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,28 @@ use sundown_protocol::{Code, SessionId};
 use crate::ground::event::{CallId, LaneId};
 use crate::ground::provider::{Intent, ProviderError, RecipientResult};
 
-/// Workers of one provider of a session that are left behind before it is out.
+/// The most workers of one provider of a session that may be left behind before it is disabled.
 const MOST: usize = 3;
 
-/// Workers of all providers that are left behind before no session starts any more.
+/// The most workers of all providers that may be left behind before no session starts any more.
 const MOST_IN_ALL: usize = 256;
 
-/// Late answers that are awaited, and corrections that wait. Of more the oldest are forgotten: their messages stay unknown.
+/// The most late answers that are awaited, and the most corrections that wait. Beyond that the oldest are forgotten, and the
+/// outcome of their messages stays unknown.
 const AWAITED: usize = 4_096;
 
-/// Whose a worker is: the session, and the provider's place in it.
+/// The view a worker belongs to: the session, and the provider's place in it.
 pub(crate) type View = (SessionId, usize);
 
 /// Workers that were left behind, and what they may still answer.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct LeftBehind {
-    /// By the lanes, whose they were.
+    /// By lane, the view each worker belonged to.
     workers: BTreeMap<LaneId, Option<View>>,
     /// Messages that they were handing over.
     awaited: BTreeMap<CallId, Attempt>,
-    /// Answers that came, for messages that something else is done with.
+    /// Late answers about messages that are busy.
     late: Vec<Correction>,
 }
 
@@ -35,15 +36,15 @@ pub(crate) struct LeftBehind {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Attempt {
-    /// The store's number: it may be closed and opened meanwhile.
+    /// The store's number, because the store may be closed and opened meanwhile.
     pub(crate) store: u32,
     pub(crate) record: u128,
     pub(crate) recipients: Vec<usize>,
-    /// The mark of this attempt. Another attempt has another one.
+    /// The mark of this attempt. Another attempt has another mark.
     pub(crate) intent: Intent,
 }
 
-/// What became of it is known after all.
+/// The outcome of an attempt that became known late.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Correction {
@@ -52,12 +53,12 @@ pub(crate) struct Correction {
 }
 
 impl LeftBehind {
-    /// A provider's worker hangs, and is used no more.
+    /// Records a provider's worker that hangs and is no longer used.
     pub(crate) fn leave(&mut self, lane: LaneId, view: View) {
         self.workers.insert(lane, Some(view));
     }
 
-    /// A lane is closed, and its worker has begun a call of it. What that says of a message is of use also later.
+    /// Records a call that the worker of a closed lane has begun. Its answer about a message is still useful.
     pub(crate) fn leave_call(&mut self, lane: LaneId, call: CallId, attempt: Option<Attempt>) {
         self.workers.entry(lane).or_insert(None);
         if let Some(attempt) = attempt {
@@ -68,17 +69,17 @@ impl LeftBehind {
         }
     }
 
-    /// A worker's thread has ended. Whose it was, if that is still to be had.
+    /// Forgets a worker whose thread has ended. Returns its view, if it was recorded for one.
     pub(crate) fn ended(&mut self, lane: LaneId) -> Option<View> {
         self.workers.remove(&lane).flatten()
     }
 
-    /// What a call was handing over that is answered late.
+    /// The attempt of a call that is answered late.
     pub(crate) fn answered(&mut self, call: CallId) -> Option<Attempt> {
         self.awaited.remove(&call)
     }
 
-    /// A correction waits for its message.
+    /// Keeps a correction until its message is free.
     pub(crate) fn wait(&mut self, correction: Correction) {
         self.late.push(correction);
         if self.late.len() > AWAITED {
@@ -90,7 +91,7 @@ impl LeftBehind {
         !self.late.is_empty()
     }
 
-    /// The corrections that wait for messages of a store.
+    /// Takes the corrections that wait for messages of a store.
     pub(crate) fn corrections_of(&mut self, store: Option<u32>) -> Vec<Correction> {
         self.late.extract_if(.., |c| Some(c.attempt.store) == store).collect()
     }

@@ -1,5 +1,4 @@
-//! Providers as the broker sees them: the views that sessions have of them, the lanes to their workers, and the calls that they
-//! have not answered.
+//! Providers as the broker sees them: the sessions' views of them, the lanes to their workers, and their unanswered calls.
 //!
 //! ```text
 //!  call ──► lane ──a place is free──► worker ──answer──► ended: something goes on with it, once
@@ -7,8 +6,8 @@
 //!              └──taken back, or its lane is closed──► lost, before it was called
 //! ```
 //!
-//! [`Providers`] owns what was begun, and ends it: each call goes on once, with an answer or as [`Lost`]. It knows nothing of what
-//! goes on (`T`), of sessions or of queues. What it finds out comes back from its functions.
+//! [`Providers`] owns what was begun, and ends it: each call's continuation runs once, with an answer or as [`Lost`]. It knows
+//! nothing of the continuation (`T`), of sessions or of queues. Its functions return what it finds out.
 
 #![expect(
     clippy::inline_always,
@@ -37,13 +36,13 @@ use crate::providers::lanes::{Lanes, Outgoing};
 use crate::providers::left_behind::LeftBehind;
 use crate::providers::patience::Patience;
 
-/// The lanes to providers, and the calls that they have not answered. `T` is what goes on with an answer.
+/// The lanes to providers, and their unanswered calls. `T` is the continuation of a call.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Providers<T> {
     lanes: Lanes,
     calls: NumberMap<CallId, Call<T>>,
-    /// What waited for calls that no provider will answer any more.
+    /// Continuations of calls that no provider will answer.
     lost: VecDeque<Lost<T>>,
     doubts: Doubts<T>,
     pub(crate) left_behind: LeftBehind,
@@ -62,7 +61,7 @@ impl<T> Default for Providers<T> {
 }
 
 impl<T> Providers<T> {
-    /// A lane to this provider.
+    /// Opens a lane to this provider.
     pub(crate) fn open(&mut self, provider_type: ProviderType, name: &str) -> LaneId {
         self.lanes.open(provider_type, name)
     }
@@ -71,17 +70,17 @@ impl<T> Providers<T> {
         self.lanes.is_open(lane)
     }
 
-    /// The type of the provider that an open lane leads to.
+    /// The type of the provider behind an open lane.
     pub(crate) fn provider_type(&self, lane: LaneId) -> Option<ProviderType> {
         self.lanes.provider_type(lane)
     }
 
-    /// The name of the provider that a lane leads to.
+    /// The name of the provider behind a lane.
     pub(crate) fn provider_name(&self, lane: LaneId) -> &str {
         self.lanes.provider_name(lane)
     }
 
-    /// Calls a provider, as soon as there is a place for the call. Where its lane is closed, it is lost.
+    /// Calls a provider as soon as there is a place for the call. If its lane is closed, the call is lost.
     #[inline(always)]
     pub(crate) fn call(
         &mut self,
@@ -126,23 +125,23 @@ impl<T> Providers<T> {
         self.calls.get_mut(&id)
     }
 
-    /// Calls that were not answered yet, in no order.
+    /// The unanswered calls, in no order.
     #[cfg(test)]
     pub(crate) fn calls(&self) -> impl Iterator<Item = (CallId, &Call<T>)> {
         self.calls.iter().map(|(id, call)| (*id, call))
     }
 
-    /// The same, to be changed; and the lanes that they are in.
+    /// The unanswered calls, to be changed, and the lanes.
     pub(crate) fn calls_mut(&mut self) -> (impl Iterator<Item = (CallId, &mut Call<T>)>, &Lanes) {
         (self.calls.iter_mut().map(|(id, call)| (*id, call)), &self.lanes)
     }
 
-    /// Whether something is to be answered.
+    /// Whether any call is unanswered.
     pub(crate) fn awaits(&self) -> bool {
         !self.calls.is_empty()
     }
 
-    /// A call has its answer, or its worker has given it back: its place is free for the next one.
+    /// Ends a call that was answered or given back by its worker. Its place is free for the next one.
     #[inline(always)]
     pub(crate) fn end(&mut self, id: CallId, turn: &mut Turn) -> Option<Call<T>> {
         let ended = self.calls.remove(&id);
@@ -152,14 +151,14 @@ impl<T> Providers<T> {
         ended
     }
 
-    /// Takes a call back that waits for a place. `None` where its worker has it.
+    /// Takes back a call that waits for a place. `None` if its worker has it.
     pub(crate) fn take_back(&mut self, id: CallId) -> Option<Call<T>> {
         let lane = self.calls.get(&id)?.lane;
         if self.lanes.withdraw(lane, id) { self.calls.remove(&id) } else { None }
     }
 
-    /// A process has no connection any more: what it has waiting takes turns of its user. What it only asked, and no worker has, is
-    /// asked no more: these calls.
+    /// Handles the loss of a process' last connection. Its waiting calls now take turns of its user. Its questions that no worker
+    /// has are dropped and returned.
     pub(crate) fn leave_behind(&mut self, uid: u32, account: AccountId) -> Vec<Call<T>> {
         let questions = self.lanes.leave_behind(uid, account);
         questions.into_iter().filter_map(|call| self.calls.remove(&call)).collect()
@@ -170,12 +169,13 @@ impl<T> Providers<T> {
         self.lanes.has_begun(lane, call)
     }
 
-    /// Calls of a lane that its worker has, and those that wait apart from the turns.
+    /// The calls of a lane that its worker has, and those that wait outside the turns.
     pub(crate) fn apart(&self, lane: LaneId) -> impl Iterator<Item = (CallId, &Call<T>)> {
         self.lanes.apart(lane).filter_map(|id| Some((id, self.calls.get(&id)?)))
     }
 
-    /// Lets a worker go. What waited for one of its answers is lost; the caller learns which calls those were, by their numbers.
+    /// Closes a lane. Returns its unanswered calls in the order of their numbers, each with whether the provider had received it.
+    /// Calls that waited for a renewal of the provider are lost.
     pub(crate) fn close(
         &mut self,
         lane: LaneId,
@@ -189,22 +189,22 @@ impl<T> Providers<T> {
         calls.into_iter().filter_map(known).collect()
     }
 
-    /// What waited for a call goes on without an answer.
+    /// Queues a continuation that gets no answer.
     pub(crate) fn lose(&mut self, then: T, called: Called, caller: Caller) {
         self.lost.push_back(Lost { then, called, session: caller.session });
     }
 
-    /// The next that goes on without an answer.
+    /// Takes the next continuation that gets no answer.
     pub(crate) fn next_lost(&mut self) -> Option<Lost<T>> {
         self.lost.pop_front()
     }
 
-    /// Whether something is still to be told that it gets no answer.
+    /// Whether continuations wait that get no answer.
     pub(crate) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
-    /// Which providers may be over, and what waits for them to be made anew.
+    /// Which providers are in doubt, and what waits for their renewal.
     pub(crate) fn doubts(&mut self) -> &mut Doubts<T> {
         &mut self.doubts
     }
@@ -212,7 +212,7 @@ impl<T> Providers<T> {
 
 #[cfg(test)]
 impl<T: std::fmt::Debug> Providers<T> {
-    /// What goes on, wherever it waits.
+    /// All continuations, wherever they wait.
     pub(crate) fn thens(&self) -> impl Iterator<Item = &T> {
         let calls = self.calls.values().map(|call| &call.then);
         let lost = self.lost.iter().map(|lost| &lost.then);
@@ -224,7 +224,7 @@ impl<T: std::fmt::Debug> Providers<T> {
         self.lanes.check(|lane| self.calls.values().filter(|c| c.lane == lane).count());
     }
 
-    /// Checks that nothing is under way, and that these are the open lanes.
+    /// Checks that no call is unanswered, and that these are the open lanes.
     pub(crate) fn check_at_rest(&self, used: &std::collections::BTreeSet<LaneId>) {
         let Self { lanes, calls, lost, doubts, left_behind: _ } = self;
         assert!(calls.is_empty() && lost.is_empty(), "{calls:?}, {lost:?}");

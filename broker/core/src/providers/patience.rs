@@ -1,20 +1,20 @@
-//! Whether something waits for a call, by what the call does.
+//! Whether something waits for a call, and whether the call changes anything.
 
 use sundown_protocol::Code;
 use sundown_protocol::request::AddressAction;
 
 use crate::ground::provider::{AddressCall, ProviderCall, ProviderError, StoreRead, TransportCall};
 
-/// Whether something waits for a call, by what it does.
+/// Whether something waits for a call, and whether the call changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// For an answer, and nothing else is changed.
+    /// An answer is waited for, and nothing is changed.
     Question,
-    /// For something to be done.
+    /// A change is waited for.
     Change,
     /// Nothing waits for the answer any more.
     OverForQuestion,
-    /// Nothing waits, and what was changed is taken into account when the answer comes.
+    /// Nothing waits any more. The change still counts when the answer comes.
     OverForChange,
 }
 
@@ -51,7 +51,7 @@ impl Patience {
     }
 }
 
-/// What goes on with a question that was given up: nothing that needs its answer.
+/// The result of a question that was given up: its answer is not used.
 pub(crate) fn given_up() -> ProviderError {
     ProviderError::new(Code::E_TIMEOUT, "the provider answered when nothing waited for it any more")
 }

@@ -1,64 +1,64 @@
-//! A session's view of a provider: how far its logon is, what it said of fast shutdown, whether it can be reached.
+//! A session's view of a provider: its logon, its answer about fast shutdown, and whether it can be reached.
 //!
-//! A view outlives the workers of its provider: one that hangs is left behind, and another one begins.
+//! A view outlives the workers of its provider: a worker that hangs is left behind, and another one replaces it.
 
 use std::time::Duration;
 
 use crate::ground::event::{EngineId, LaneId};
 use crate::ground::provider::{FastShutdown, ProviderType};
 
-/// A session's view on one configured provider.
+/// A session's view of one configured provider.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Provider {
     pub(crate) kind: ProviderType,
     pub(crate) name: String,
     pub(crate) lane: LaneId,
-    /// Of a store, the lane of its reader.
+    /// For a store, the lane of its reader.
     pub(crate) reader: Option<LaneId>,
-    /// Of a store, its engine.
+    /// For a store, its engine.
     pub(crate) engine: Option<EngineId>,
-    /// Of a transport, its place in the profile.
+    /// For a transport, its place in the profile.
     pub(crate) transport: usize,
     pub(crate) state: ProviderState,
     pub(crate) fast_shutdown: FastShutdown,
-    /// Its first answer to `QueryFastShutdown`; a store's is its engine's.
+    /// Its first answer to `QueryFastShutdown`. The answer of a store is in its engine.
     pub(crate) stance: Option<Stance>,
-    /// The call that it was last given up for in a fast shutdown, until it answers something.
+    /// The call for which a fast shutdown last gave it up, until it answers a call.
     pub(crate) late: Option<&'static str>,
-    /// Messages a transport is busy with.
+    /// How many messages a transport is handling.
     pub(crate) in_flight: usize,
-    /// Messages that a transport may be handed at once.
+    /// How many messages a transport may be handed at once.
     pub(crate) window: usize,
     /// The most recipients that a transport takes at once.
     pub(crate) most_recipients: usize,
-    /// How long a transport may be busy with a message of no size.
+    /// How long a transport may take for a message, apart from the time for its size.
     pub(crate) longest: Duration,
     /// Whether a transport can be reached.
     pub(crate) reach: Reach,
-    /// How often a transport's account was refused since it worked last.
+    /// How often a transport's account was refused since it last worked.
     pub(crate) refusals: u32,
-    /// How often it was put out since it worked last.
+    /// How often it was disabled since it last worked.
     pub(crate) outages: u32,
-    /// Until when the broker leaves it out by itself.
+    /// Until when the broker leaves it disabled on its own account.
     pub(crate) rests_until: Duration,
-    /// Whether somebody finds out whether it works.
+    /// Whether a `ValidateState` is in progress.
     pub(crate) validating: bool,
-    /// What was found wrong with it first; a store's is its engine's.
+    /// The first thing found wrong with it. The trouble of a store is in its engine.
     pub(crate) trouble: Option<Trouble>,
-    /// Calls made for this session that it has not answered.
+    /// Calls for this session that it has not answered.
     pub(crate) unanswered: usize,
 }
 
-/// Where a provider is in its life.
+/// The states of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ProviderState {
     /// It was not called yet.
     Configured,
-    /// Its logon runs; how many failed before.
+    /// Its logon is in progress, after this many failures.
     LoggingOn(u32),
     Available,
-    /// Its logon failed twice: it is out for the life of the session (LOGON-11), unless somebody flushes the queue.
+    /// Its logon failed twice. It is disabled for the life of the session (LOGON-11), unless a user flushes the queue.
     Failed(String),
     LoggingOff,
     Gone,
@@ -67,11 +67,11 @@ pub(crate) enum ProviderState {
 /// What is wrong with a provider that goes on. The first of a kind is kept; damage counts more than a wrong answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Something in it is damaged.
+    /// Some of its data is damaged.
     Damage(String),
-    /// It answered a call with something that is no answer to it.
+    /// It answered a call with something that does not fit the call.
     WrongAnswer(String),
-    /// It takes nothing more until it is opened again.
+    /// It accepts no more writes until it is opened again.
     Failed(String),
 }
 
@@ -96,21 +96,21 @@ impl Trouble {
     }
 }
 
-/// Whether a transport can be reached. The number counts the tries since it was reached last.
+/// Whether a transport can be reached. The number counts the tries since it was last reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// As far as is known.
     Yes,
-    /// It is left alone for a while.
+    /// It is not tried for a while.
     No { tries: u32 },
-    /// It was asked whether it works, and may take a while for an answer.
+    /// It was asked whether it works, and may take a while to answer.
     Asked { tries: u32 },
     /// It is handed one message.
     Trying { tries: u32 },
 }
 
 impl Reach {
-    /// Messages wait until it is tried again.
+    /// Whether messages wait until the transport is tried again.
     pub(crate) fn waits(self) -> bool {
         matches!(self, Self::No { .. } | Self::Asked { .. })
     }
@@ -124,7 +124,7 @@ impl Reach {
 }
 
 impl Provider {
-    /// How many more messages a transport may be handed; none while it logs on again or cannot be reached.
+    /// How many more messages a transport may be handed. None while it logs on again or cannot be reached.
     pub(crate) fn room(&self) -> usize {
         let most = match (&self.state, self.reach) {
             (ProviderState::Available, reach) if reach.waits() => 0,
@@ -134,8 +134,8 @@ impl Provider {
         self.room_to_recover().min(most.saturating_sub(self.in_flight))
     }
 
-    /// How many more messages a transport may be asked about that a crash cut off: what became of one is found out here, and not at
-    /// the other end.
+    /// How many more messages, cut off by a crash, a transport may be asked to recover. A recovery is done locally, so it does not
+    /// matter whether the transport can be reached.
     pub(crate) fn room_to_recover(&self) -> usize {
         match self.state {
             ProviderState::LoggingOn(_) => 0,
@@ -143,13 +143,13 @@ impl Provider {
         }
     }
 
-    /// Whether its messages wait because it cannot be reached.
+    /// Whether messages wait because the transport cannot be reached.
     pub(crate) fn is_out_of_reach(&self) -> bool {
         self.state == ProviderState::Available && self.reach.waits()
     }
 }
 
-/// What a provider said first about fast shutdown; it holds for the provider's life (SEED-17).
+/// A provider's first answer about fast shutdown. It holds for the provider's life (SEED-17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stance {
     Supports,

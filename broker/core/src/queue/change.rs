@@ -12,10 +12,10 @@ use sundown_protocol::{Code, Fault};
 
 use crate::ground::provider::Submission;
 
-/// Bytes of a page of the queue: with what frames it, it must fit a frame.
+/// The most bytes of a page of the queue. With its framing a page must fit into a frame.
 pub(crate) const PAGE_BYTES: usize = 640 << 10;
 
-/// About how many bytes of a frame a row takes.
+/// The approximate size of a row in a frame, in bytes.
 pub(crate) fn wire_size(row: &QueueRow) -> usize {
     let texts = row.from.len() + row.subject.len() + row.last_error.as_ref().map_or(0, String::len);
     let recipient =
@@ -23,19 +23,19 @@ pub(crate) fn wire_size(row: &QueueRow) -> usize {
     128 + texts + row.recipients.iter().map(recipient).sum::<usize>()
 }
 
-/// A row that alone would not fit a page is shown without what was said about each recipient.
+/// Shortens a row that alone would not fit into a page: the replies about its recipients are left out.
 pub(crate) fn short_enough(mut row: QueueRow) -> QueueRow {
     if wire_size(&row) > PAGE_BYTES {
         row.recipients.iter_mut().for_each(|r| r.reply = None);
     }
-    // Ten thousand of the longest addresses do not fit a frame: some of them are not shown.
+    // Ten thousand of the longest addresses do not fit into a frame, so some of the recipients are left out.
     while wire_size(&row) > PAGE_BYTES && row.recipients.len() > 1 {
         row.recipients.truncate(row.recipients.len() / 2);
     }
     row
 }
 
-/// Puts a change into a submission, or says why it makes no sense.
+/// Applies a change to a submission, or says why it does not apply.
 pub(crate) fn apply(
     change: QueueChange,
     submission: &mut Submission,
@@ -47,7 +47,7 @@ pub(crate) fn apply(
     if transmitting && matches!(change, QueueChange::Hold | QueueChange::Release) {
         return Err(locked(change));
     }
-    // One that is transmitting and with no transport was cut off: nobody knows what became of it, as if it were unknown.
+    // A recipient in `Transmitting` without a transport was cut off: its outcome is unknown, as in `Unknown`.
     let (from, to) = match change {
         QueueChange::Retry => (&[Queued, Deferred, Held, Unknown, Transmitting][..], Queued),
         QueueChange::Hold => (&[Queued, Deferred, Held][..], Held),
@@ -57,7 +57,7 @@ pub(crate) fn apply(
     let changed = submission.recipients.iter_mut().filter(|r| from.contains(&r.state));
     let changed = changed.map(|recipient| {
         recipient.state = to;
-        // What is given up keeps who had it: it may have gone out.
+        // An aborted recipient keeps its intent: the message may have gone out.
         recipient.intent = recipient.intent.take().filter(|_| to == Aborted);
     });
     if changed.count() == 0 {

@@ -1,9 +1,9 @@
-//! An open store: one engine, whatever the number of sessions, and what is known of its outgoing queue.
+//! An open store: one engine, however many sessions use it, and the known part of its outgoing queue.
 //!
-//! The queue itself is in the store. Known here is what is due first: `entries`, in order of due time in `ready` or, while
-//! their transport has no room, in `full`. What is not known is behind the `horizon`, and is read when there is room
-//! again. Entries that no present session can send are parked: forgotten here until a session comes that can. Of those whose
-//! transport cannot be reached a few are known, and the others are forgotten until it can.
+//! The queue itself is in the store. Memory holds the entries that are due first: `entries`, in order of due time in `ready` or,
+//! while their transport has no room, in `full`. The entries after the `horizon` are not known; they are read when there is room
+//! again. Entries that no present session can send are parked: they are forgotten until a session comes that can send them. Of the
+//! entries whose transport cannot be reached a few are known; the others are forgotten until it can be reached.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -24,9 +24,9 @@ use crate::providers::view::{Stance, Trouble};
 /// When the oldest message of a store's queue was submitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Oldest {
-    /// What the store said last.
+    /// The store's last answer.
     submitted: Option<u64>,
-    /// Whether it is being asked.
+    /// Whether a question to the store is open.
     asked: bool,
 }
 
@@ -37,16 +37,17 @@ impl Oldest {
     }
 }
 
-/// Submissions known at once. Reading more at a time costs memory, fewer costs questions.
+/// The most submissions known at once. A larger page takes more memory, a smaller one more questions.
 const KNOWN: usize = 4_096;
 
-/// Submissions asked for at once.
+/// How many submissions are read at once.
 const PAGE: u32 = 512;
 
-/// How long a store is left alone in which something could not be written or read.
+/// How long the broker stops asking a store in which a read or a write failed.
 const REST: Duration = Duration::from_secs(5);
 
-/// Submissions whose members are known, so that these learn when one is final. Of more it is not known whose they are.
+/// The most submissions whose members are known, so that the members learn when one is final. The members of further submissions
+/// are not recorded.
 const FOLLOWED: usize = if cfg!(test) { 300 } else { 65_536 };
 
 /// The place of an entry in the schedule: due time, order, record.
@@ -57,7 +58,8 @@ pub(crate) type Key = (u64, u64, u128);
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Engine {
     pub(crate) id: EngineId,
-    /// A small number that no other open store has: the place in a list of all queues, whichever stores come and go meanwhile.
+    /// A small number that no other open store has. It gives the store's place in a list of all queues, even if other stores open
+    /// and close meanwhile.
     pub(crate) slot: u64,
     path: PathBuf,
     pub(crate) write: LaneId,
@@ -65,93 +67,94 @@ pub(crate) struct Engine {
     /// The store's number, once it is open.
     pub(crate) uid: Option<u32>,
     pub(crate) sessions: BTreeSet<SessionId>,
-    /// Durable submissions by state, without the final ones. One that is read before its submit is answered is counted
+    /// Durable submissions by state, without the final ones. A submission that is read before its submit is answered is counted
     /// late; until then a count may be one too low, even below zero.
     pub(crate) counts: [i64; 9],
-    /// Durable submissions of members without mail that are not final; late like the counts.
+    /// Durable submissions of members without mail that are not final. They are counted late, like `counts`.
     no_mail: i64,
-    /// Submissions handed to the store and not answered.
+    /// Submissions handed to the store and not answered yet.
     pub(crate) accepted: u64,
     pub(crate) entries: HashMap<u128, Entry>,
-    /// Entries that wait for their time.
+    /// Entries that wait for their due time.
     pub(crate) ready: BTreeSet<Key>,
     /// Entries whose transport has no room, by its session and its place among the session's providers.
     pub(crate) full: BTreeMap<(SessionId, usize), Line>,
-    /// Entries that are not known are behind this due time and order; `None` when all are known.
+    /// The due time and order after which entries are not known; `None` when all are known.
     pub(crate) horizon: Option<(u64, u64)>,
     loading: Loading,
-    /// Entries that changed while the schedule is being read: what is read of them may be older.
+    /// Entries that changed while the schedule is being read: a page may hold an older version of them.
     changed: HashSet<u128>,
     oldest: Oldest,
-    /// Entries that no present session can send.
+    /// How many entries no present session can send.
     pub(crate) parked: u64,
-    /// Who submitted what is not final; several, if a key was repeated.
+    /// The members that submitted each entry that is not final. An entry has several if a key was repeated.
     pub(crate) owners: HashMap<u128, Vec<MemberId>>,
-    /// Members that have more than are followed.
+    /// Members with submissions that are not followed.
     pub(crate) unfollowed: BTreeSet<MemberId>,
-    /// Entries that somebody is about to change: they do not depart.
+    /// Entries that a request is about to change: they do not depart.
     pub(crate) changing: HashSet<u128>,
-    /// Submissions that the store is asked for, because it is not known whether their submit was done.
+    /// Submissions that the store is asked for, because it is unknown whether their submit was done.
     pub(crate) doubted: HashSet<u128>,
-    /// The newest submission that is counted here since the store was opened, by its place in the queue.
+    /// The newest submission counted since the store was opened, by its place in the queue.
     pub(crate) newest: u64,
-    /// Updates that could not be stored, to be tried again.
+    /// Entries whose update could not be stored. It is tried again.
     pub(crate) unrecorded: Vec<u128>,
-    /// What was found wrong with it first since it was opened.
+    /// The first thing found wrong with the store since it was opened.
     pub(crate) trouble: Option<Trouble>,
-    /// The store object's first answer to `QueryFastShutdown`, for its life and every session that uses it (SEED-17).
+    /// The store object's first answer to `QueryFastShutdown`. It holds for the object's life and for every session that uses it
+    /// (SEED-17).
     pub(crate) stance: Option<Stance>,
-    /// Until when it is left alone.
+    /// Until when the broker does not ask the store.
     rests_until: Option<Duration>,
     /// Whether something changed that may let a message go.
     pub(crate) stirred: bool,
-    /// For which due time the timer is set.
+    /// The due time for which the timer is set.
     pub(crate) alarm: Option<u64>,
     state: EngineState,
-    /// Set once its files are known to be lost.
+    /// Set once the store's files are known to be lost.
     pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
     own: OwnLogon,
 }
 
-/// What was in the queue of a store when it was closed. Nothing changes it until it is opened again.
+/// The queue of a store when it was closed. Nothing changes it until the store is opened again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClosedStore {
     pub(crate) queue: [u64; 9],
     pub(crate) waiting_for_mail: u64,
 }
 
-/// One known submission.
+/// A known submission.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Entry {
     pub(crate) submission: Submission,
-    /// The state it is counted under.
+    /// The state under which it is counted.
     pub(crate) shown: SubmissionState,
-    /// Transmissions under way; while there are any, nobody else may touch it.
+    /// The number of flights in progress. While there are any, nothing else may change the entry.
     pub(crate) flights: usize,
     /// How far the present try is.
     pub(crate) tried: Try,
-    /// Recipients that bounced, and no update yet that tells the sender.
+    /// Recipients that bounced and that no update has reported to the sender yet.
     pub(crate) untold: Vec<usize>,
-    /// Recipients that the store has otherwise.
+    /// Recipients that differ from what is stored.
     pub(crate) changed: Changed,
 }
 
-/// Recipients of a submission, by their place, that are not in the store as they are here.
+/// The recipients of a submission, by their place, that differ from what is stored.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum Changed {
     Some(Vec<usize>),
-    /// It is not known which, because an update has failed; or there are so few that all are written.
+    /// Unknown which, because an update failed; or there are so few recipients that all are written.
     All,
 }
 
-/// From so many recipients on, those that changed are written alone.
+/// From this number of recipients on, only the changed ones are written.
 const MANY: usize = 32;
 
 impl Changed {
-    /// None of these.
+    /// Nothing has changed yet, of these recipients.
     pub(crate) fn none_of(recipients: &[Recipient]) -> Self {
         if recipients.len() < MANY { Self::All } else { Self::Some(Vec::new()) }
     }
@@ -168,7 +171,7 @@ impl Changed {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Line {
     pub(crate) keys: BTreeSet<Key>,
-    /// Those that are not known here any more, because the transport cannot be reached. They are read again when it can.
+    /// Entries that are no longer known here, because the transport cannot be reached. They are read again when it can be.
     pub(crate) forgotten: Option<Forgotten>,
 }
 
@@ -176,23 +179,23 @@ pub(crate) struct Line {
 pub(crate) struct Forgotten {
     /// When the first of them is given up, in milliseconds since 1970.
     pub(crate) given_up: u64,
-    /// How many of them are of members without mail.
+    /// How many of them come from members without mail.
     pub(crate) no_mail: u64,
 }
 
-/// How far a try of a message is. It may take many transactions, and more than a transport takes at once.
+/// How far a try of a message is. A try may take many transactions, more than a transport accepts at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Try {
-    /// The next departure begins another one.
+    /// The next departure begins another try.
     Over,
-    /// Departed, not counted among the attempts yet.
+    /// The message departed, and the try is not counted among the attempts yet.
     Begun,
-    /// Counted.
+    /// The try is counted.
     Counted,
 }
 
 impl Line {
-    /// One more is forgotten.
+    /// Notes one more forgotten entry.
     pub(crate) fn note_forgotten(&mut self, given_up: u64, no_mail: bool) {
         let forgotten = self.forgotten.get_or_insert(Forgotten { given_up, no_mail: 0 });
         forgotten.given_up = forgotten.given_up.min(given_up);
@@ -201,7 +204,7 @@ impl Line {
 }
 
 impl Entry {
-    /// The state that others may act upon: what the last answers say is not durable before all transmissions are over.
+    /// The state that may be reported. The last results are not durable before all flights are over.
     pub(crate) fn state(&self) -> SubmissionState {
         use SubmissionState::{Transmitting, Unknown};
         match self.submission.state() {
@@ -215,7 +218,7 @@ impl Entry {
 enum Loading {
     No,
     Yes,
-    /// It is to be read from the beginning: what comes now does not count.
+    /// The schedule is to be read from its beginning: the page on its way is ignored.
     Stale,
 }
 
@@ -237,7 +240,7 @@ impl Engine {
         &self.path
     }
 
-    /// A store that is being opened, with the lanes of its writer and its reader.
+    /// An engine for a store that is being opened, with the lanes of its writer and its reader.
     pub(crate) fn new(
         id: EngineId,
         slot: u64,
@@ -280,28 +283,28 @@ impl Engine {
         }
     }
 
-    /// One more session uses it. Whether it was about to be closed: its own logon is to be made again then.
+    /// Adds a session. Returns whether the store was being closed; its own logon is then to be made again.
     pub(crate) fn attach(&mut self, session: SessionId) -> bool {
         self.sessions.insert(session);
         std::mem::replace(&mut self.state, EngineState::Open) == EngineState::Closing
     }
 
-    /// Its own logon is made.
+    /// Notes that the engine's own logon is being made.
     pub(crate) fn log_on(&mut self) {
         self.own = OwnLogon::Asked;
     }
 
-    /// Its own logon was answered.
+    /// Notes the answer to the engine's own logon.
     pub(crate) fn logged_on(&mut self, worked: bool) {
         self.own = if worked { OwnLogon::Yes } else { OwnLogon::Failed };
     }
 
-    /// Whether its own logon failed, so that it is not open for itself.
+    /// Whether the engine's own logon failed. Then only sessions keep the store open.
     pub(crate) fn is_not_logged_on(&self) -> bool {
         self.own == OwnLogon::Failed
     }
 
-    /// The store is open. Whether that is news.
+    /// Notes that the store is open. Returns whether it was not before.
     pub(crate) fn opened(&mut self, facts: StoreFacts) -> bool {
         if self.uid.is_some() {
             return false;
@@ -316,7 +319,7 @@ impl Engine {
         true
     }
 
-    /// Whether it may be asked for what is due behind the horizon, and has room for that: behind which place, and how many.
+    /// The next page to read: after which place, and how many. `None` if the store may not be asked now or there is no room.
     #[inline]
     pub(crate) fn page(&self, now: Duration) -> Option<(Option<(u64, u64)>, u32)> {
         let horizon = self.horizon.filter(|_| self.has_room() && self.uid.is_some())?;
@@ -324,12 +327,12 @@ impl Engine {
         may_ask.then_some(((horizon != (0, 0)).then_some(horizon), PAGE))
     }
 
-    /// It is asked for a page of its schedule.
+    /// Notes that a page of the schedule is being read.
     pub(crate) fn load(&mut self) {
         self.loading = Loading::Yes;
     }
 
-    /// A page of the schedule was read, or could not be: the submissions of it that are to be learned. `None` when it could not.
+    /// Handles a page of the schedule. Returns the submissions to be learned; `None` if the page could not be read.
     pub(crate) fn loaded(&mut self, page: Option<Due>) -> Option<Vec<Submission>> {
         let stale = std::mem::replace(&mut self.loading, Loading::No) == Loading::Stale;
         let changed = std::mem::take(&mut self.changed);
@@ -348,14 +351,14 @@ impl Engine {
         Some(submissions)
     }
 
-    /// It is left alone for a while, because something in it failed. Until when.
+    /// Notes that the store failed and is not asked for a while. Returns until when.
     pub(crate) fn rest(&mut self, now: Duration) -> Duration {
         let until = now + REST;
         self.rests_until = Some(until);
         until
     }
 
-    /// A new submission is in the store. Whether its place in the schedule is to be learned.
+    /// Counts a new submission. Returns whether it belongs into the known part of the schedule.
     pub(crate) fn enqueue(&mut self, submission: &Submission) -> bool {
         self.counts[submission.state() as usize] += 1;
         self.no_mail += i64::from(submission.no_mail);
@@ -366,14 +369,14 @@ impl Engine {
         self.stirred = true;
         let key = (submission.due, submission.order);
         if self.entries.contains_key(&submission.record) {
-            // It was read from the queue before this answer came.
+            // The submission was read from the queue before this answer came.
             return false;
         }
         let many = self.entries.len() >= KNOWN;
         if many && self.horizon.is_none() {
             self.horizon = self.last_known().filter(|last| key > *last);
         }
-        // While the schedule is read, this one may or may not be in what comes.
+        // While a page is being read, it is unknown whether the page contains this submission.
         if self.loading == Loading::No && self.horizon.is_some_and(|horizon| key > horizon) {
             return false;
         }
@@ -394,7 +397,7 @@ impl Engine {
         self.stirred = true;
     }
 
-    /// Whether a session would have something to do if it stayed: to send, or to give up what is unknown for too long.
+    /// Whether a session would have something to do if it stayed: messages to send, or messages with an unknown outcome to give up.
     pub(crate) fn has_work(&self, in_flight: bool, now: u64) -> bool {
         if self.is_lost() {
             return false;
@@ -406,7 +409,7 @@ impl Engine {
         in_flight || self.accepted > 0 || to_send || unread || overdue
     }
 
-    /// A session is done with it. Whether it was the last: entries are known only to send them, and nobody does now.
+    /// Removes a session. Returns whether it was the last. Then all entries are forgotten, because they are known only to be sent.
     pub(crate) fn detach(&mut self, session: SessionId) -> bool {
         self.sessions.remove(&session);
         let is_last = self.sessions.is_empty();
@@ -416,7 +419,7 @@ impl Engine {
         is_last
     }
 
-    /// Its own logoff is made, unless it is already.
+    /// Begins to close the store. Returns whether its own logoff is to be made, which is not the case if it already was.
     pub(crate) fn close(&mut self) -> bool {
         std::mem::replace(&mut self.state, EngineState::Closing) == EngineState::Open
     }
@@ -425,13 +428,13 @@ impl Engine {
         self.state == EngineState::Closing
     }
 
-    /// It could not be closed, and stays open for a while. Until when.
+    /// Keeps a store open for a while that could not be closed. Returns until when.
     pub(crate) fn stay_open(&mut self, now: Duration) -> Duration {
         self.state = EngineState::Open;
         now + REST
     }
 
-    /// What is in its queue when it is closed; `None` where that is not known.
+    /// The queue of the store when it is closed; `None` if it is not known.
     pub(crate) fn left(&self) -> Option<ClosedStore> {
         let is_known = self.uid.is_some() && !self.is_lost();
         is_known.then(|| ClosedStore {
@@ -440,7 +443,7 @@ impl Engine {
         })
     }
 
-    /// Whether anything is in its queue.
+    /// Whether anything is in the queue.
     pub(crate) fn waits(&self) -> bool {
         self.counts.iter().any(|count| *count > 0)
     }
@@ -449,24 +452,24 @@ impl Engine {
         self.uid.is_some() && self.waits() && !self.oldest.asked
     }
 
-    /// When the oldest message in its queue was submitted, as far as the store has said.
+    /// When the oldest message of the queue was submitted, as of the store's last answer.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.oldest.submitted
     }
 
-    /// The store is asked for the oldest message in its queue.
+    /// Notes that the store is asked for the oldest message of its queue.
     pub(crate) fn oldest_asked(&mut self) {
         self.oldest.asked = true;
     }
 
-    /// The store has answered that, or could not: what is known of it now.
+    /// Notes the store's answer about the oldest message; `None` if it could not say.
     pub(crate) fn oldest_answered(&mut self, submitted: Option<u64>) {
         self.oldest = Oldest { submitted, asked: false };
     }
 
-    /// The wall clock was set back by so many milliseconds. What was due in a minute is so still: its due time moves along.
-    /// The store keeps the old one until the next try; what is read from it is looked at when it is learned. The age at
-    /// which what is unknown is given up is one on the wall.
+    /// Moves due times along with a wall clock that was set back by this many milliseconds, so that what was due in a minute is
+    /// still due in a minute. The store keeps the old due time until the next try; an entry read from it is corrected when it is
+    /// learned. The age at which an unknown outcome is given up stays as it is: it is a wall clock time.
     pub(crate) fn clock_was_set_back(&mut self, back: u64) {
         let Self { entries, ready, full, .. } = self;
         for entry in entries.values_mut() {
@@ -495,8 +498,8 @@ impl Engine {
         Some(entry)
     }
 
-    /// Reads the schedule from its beginning again. Where no page of it has room, what is known is forgotten: with the
-    /// horizon at the beginning nothing newer would be learned.
+    /// Reads the schedule from its beginning again. If there is no room for a page, the known entries are forgotten; otherwise,
+    /// with the horizon at the beginning, no newer entry could be learned.
     pub(crate) fn reload(&mut self) {
         if !self.has_room() {
             self.forget_all();
@@ -512,7 +515,7 @@ impl Engine {
         self.stirred = true;
     }
 
-    /// Forgets everything that is not under way, and reads the schedule from its beginning again.
+    /// Forgets every entry without a flight, and reads the schedule from its beginning again.
     pub(crate) fn start_over(&mut self) {
         self.forget_all();
         self.reload();
@@ -524,13 +527,13 @@ impl Engine {
         self.full.clear();
     }
 
-    /// Whether something may wait that is not known here.
+    /// Whether the queue may hold entries that are not known here.
     pub(crate) fn is_unread(&self) -> bool {
         let unknown = self.counts[SubmissionState::Unknown as usize];
         self.horizon.is_some() && self.pending() + unknown > 0
     }
 
-    /// Whether more of the schedule is read now, or would be if it could.
+    /// Whether more of the schedule is being read, or would be if the store could be asked.
     pub(crate) fn reads(&self) -> bool {
         self.is_unread() && self.has_room()
     }
@@ -539,7 +542,7 @@ impl Engine {
         self.entries.len() + PAGE as usize <= KNOWN
     }
 
-    /// An entry was changed in the store. Whether its new place in the schedule must be known here.
+    /// Notes that an entry was changed in the store. Returns whether its new place belongs into the known part of the schedule.
     pub(crate) fn note_change(&mut self, record: u128, key: (u64, u64)) -> bool {
         if self.loading == Loading::No {
             return self.horizon.is_none_or(|horizon| key <= horizon);
@@ -548,13 +551,14 @@ impl Engine {
         true
     }
 
-    /// The last entry of the schedule that is known.
+    /// The place of the last known entry of the schedule.
     fn last_known(&self) -> Option<(u64, u64)> {
         let full = self.full.values().filter_map(|line| line.keys.last());
         full.chain(self.ready.last()).max().map(|(due, order, _)| (*due, *order))
     }
 
-    /// A submission is a member's. Whether it is followed: of very many it is only known that there are some.
+    /// Records a member as an owner of a submission. Returns whether the submission is followed. Beyond the limit the engine knows
+    /// only that the member has further submissions.
     pub(crate) fn own(&mut self, record: u128, member: MemberId, follows: bool) -> bool {
         let is_full = self.owners.len() >= FOLLOWED && !self.owners.contains_key(&record);
         if !follows || is_full {
@@ -568,12 +572,12 @@ impl Engine {
         true
     }
 
-    /// How many submissions a member has at most that are not followed one by one.
+    /// The most unfollowed submissions that a member can still have here.
     pub(crate) fn at_most(&self, unfollowed: u64) -> u64 {
         unfollowed.min(self.pending().max(0) as u64)
     }
 
-    /// Members whose submissions were not followed, once nothing is in the queue that a transport could have.
+    /// Takes the members with unfollowed submissions, once nothing in the queue is left that a transport could send.
     pub(crate) fn take_unfollowed(&mut self) -> BTreeSet<MemberId> {
         if self.unfollowed.is_empty() || self.accepted > 0 || self.pending() > 0 {
             return BTreeSet::new();
@@ -594,22 +598,22 @@ impl Engine {
         self.uid.is_some() && self.state == EngineState::Open && !self.is_lost()
     }
 
-    /// Whether its files were removed or replaced: nothing is written to it, and nothing sent from it.
+    /// Whether the store's files were removed or replaced. A lost store is not written to, and nothing is sent from it.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.is_some()
     }
 
-    /// Whether the store may be asked, or is left alone after a failure.
+    /// Whether the store may not be asked now, after a failure.
     pub(crate) fn rests(&self, now: Duration) -> bool {
         self.wakes_at(now).is_some()
     }
 
-    /// Until when the store is left alone, if it is.
+    /// Until when the store may not be asked, if so.
     pub(crate) fn wakes_at(&self, now: Duration) -> Option<Duration> {
         self.rests_until.filter(|until| now < *until)
     }
 
-    /// Counts an entry under its present state; the final state if it has just become final.
+    /// Counts an entry under its present state. Returns the final state if it has just become final.
     pub(crate) fn recount(&mut self, record: u128) -> Option<SubmissionState> {
         let entry = self.entries.get_mut(&record)?;
         let now = entry.state();
@@ -618,7 +622,7 @@ impl Engine {
         self.count(before, now, no_mail)
     }
 
-    /// Counts a submission, that was counted under this state, as it is stored.
+    /// Moves a submission from the state under which it was counted to its stored state.
     pub(crate) fn moved(
         &mut self,
         before: SubmissionState,
@@ -644,7 +648,7 @@ impl Engine {
         None
     }
 
-    /// Adds its submissions by state, without the final ones.
+    /// Adds the store's submissions by state, without the final ones.
     pub(crate) fn add_counts(&self, queue: &mut [u64; 9]) {
         queue[SubmissionState::Accepted as usize] += self.accepted;
         for (sum, count) in queue.iter_mut().zip(self.counts) {
@@ -652,7 +656,7 @@ impl Engine {
         }
     }
 
-    /// Submissions that wait for a member with mail. The schedule knows only what a present session sends.
+    /// Submissions that wait for a member with mail. The schedule holds only what a present session may send, so the others wait.
     pub(crate) fn waiting_for_mail(&self) -> u64 {
         if self.no_mail <= 0 {
             return 0;
@@ -664,7 +668,7 @@ impl Engine {
         (self.no_mail as u64).saturating_sub(sent)
     }
 
-    /// Durable submissions that a transport could have.
+    /// Durable submissions that a transport could send.
     fn pending(&self) -> i64 {
         use SubmissionState::{Deferred, Queued, Transmitting};
         [Queued, Transmitting, Deferred].iter().map(|s| self.counts[*s as usize]).sum()
@@ -673,7 +677,7 @@ impl Engine {
 
 #[cfg(test)]
 impl Engine {
-    /// Checks what is kept of an open store that nothing is asked.
+    /// Checks the state of an open store when no call on it is pending.
     pub(crate) fn check_at_rest(&self, broker: &Broker) {
         let Self {
             id,
@@ -704,11 +708,11 @@ impl Engine {
             read: _,
             trouble: _,
             stance: _,
-            // How much of the queue is known, and from when on it may be asked.
+            // How much of the queue is known, and from when on the store may be asked.
             horizon: _,
             parked: _,
             rests_until: _,
-            // They are compared with the store by whoever has it.
+            // The caller compares them with the store.
             counts: _,
             no_mail: _,
         } = self;
@@ -749,28 +753,28 @@ impl Engine {
         }
         let known = scheduled.iter().all(|(.., record)| entries.contains_key(record));
         assert!(known && ready.len() + waiting().count() == scheduled.len());
-        // A broker that stops writes nothing down again: the next one finds out.
+        // A stopping broker does not repeat an update: the next broker finds out what became of the message.
         let wakes = broker.timers.is_set(Timer::Due(*id)) || broker.stopping.is_some();
         assert!(wakes || (alarm.is_none() && unrecorded.is_empty()), "nothing wakes it");
         assert_eq!(broker.timers.is_set(Timer::Idle(*id)), sessions.is_empty() && uid.is_some());
     }
 
-    /// Submissions by state, and those that wait for a member with mail.
+    /// Submissions by state, and those of members without mail.
     pub(crate) fn counted(&self) -> ([i64; 9], i64) {
         (self.counts, self.no_mail)
     }
 }
 
-/// A store that is lost.
+/// What is kept of a lost store.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LostStore {
-    /// Sessions that start when it is closed.
+    /// Sessions that start when the store is closed.
     pub(crate) waiting: Vec<SessionId>,
 }
 
 #[cfg(test)]
 impl LostStore {
-    /// Whether a session starts when it is closed.
+    /// Whether a session waits for the store to be closed.
     pub(crate) fn keeps_waiting(&self, id: SessionId) -> bool {
         self.waiting.contains(&id)
     }

@@ -1,4 +1,4 @@
-//! The open stores: found by number, path and lane, and those of them that an event has touched.
+//! The open stores, found by number, path and lane, and the stores that an event has touched.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,13 +16,13 @@ pub(crate) struct Engines {
     by_path: HashMap<PathBuf, EngineId>,
     /// By the lanes of their workers.
     by_lane: NumberMap<LaneId, EngineId>,
-    /// Those that may have changed since it was looked for those that are stirred.
+    /// The stores that may have changed since `stirred` was last called.
     touched: Vec<EngineId>,
-    /// The last of them.
+    /// The last one touched.
     last: EngineId,
 }
 
-/// No store has this number.
+/// A number that no store has.
 const NONE: EngineId = EngineId(0);
 
 impl Default for Engines {
@@ -56,14 +56,14 @@ impl Engines {
         self.by_id.get_mut(&id)
     }
 
-    /// Most events touch one store, many times.
+    /// Marks a store as touched. Most events touch one store many times.
     #[cold]
     fn touch(&mut self, id: EngineId) {
         self.last = id;
         self.touched.push(id);
     }
 
-    /// All of them, to be changed.
+    /// All stores, to be changed.
     pub(crate) fn each_mut(&mut self) -> impl Iterator<Item = &mut Engine> {
         self.touched.extend(self.by_id.keys());
         self.by_id.values_mut()
@@ -73,12 +73,12 @@ impl Engines {
         self.by_path.get(path).copied()
     }
 
-    /// The store that a lane leads to, if it leads to one.
+    /// The store that a lane belongs to, if any.
     pub(crate) fn of_lane(&self, lane: LaneId) -> Option<EngineId> {
         self.by_lane.get(&lane).copied()
     }
 
-    /// Those that something has changed in that may let a message go, in the order of their numbers.
+    /// The stores in which something changed that may let a message go, in the order of their numbers.
     pub(crate) fn stirred(&mut self) -> Vec<EngineId> {
         if self.touched.is_empty() {
             return Vec::new();
@@ -94,7 +94,7 @@ impl Engines {
         found
     }
 
-    /// Checks that each index has what there is, and that nothing stirred is overlooked.
+    /// Checks that each index is complete, and that no stirred store is overlooked.
     #[cfg(test)]
     pub(crate) fn check(&self) {
         let Self { by_id, by_path, by_lane, touched, last: _ } = self;

@@ -1,13 +1,4 @@
-//! Messages on their way through a transport.
-//!
-//! ```text
-//!  Preparing ──prepared──► Marking ──intent stored──► Completing ──┐
-//!                             │ └──too slowly──► Late ──┐          ├──► Recording ──► landed
-//!                             └──transport left──► Left ┴──────────┤
-//!  Looking ──its store is there──► Recovering ─────────────────────┘
-//! ```
-//!
-//! A flight takes a place of its transport, but for one that is late or left.
+//! A flight takes one of the places of its transport, unless it is late or left.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +7,7 @@ use sundown_protocol::SessionId;
 use crate::ground::event::EngineId;
 use crate::queue::engine::Engine;
 
-/// One message on its way through one transport.
+/// A message on its way through one transport.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Flight {
@@ -33,18 +24,18 @@ pub(crate) struct Flight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Preparing,
-    /// It is cut off, and is recovered if its store is still there.
+    /// Cut off by a crash. It is recovered if its store is still there.
     Looking,
     Marking,
     Completing,
-    /// Its transport finds out what became of it before a crash.
+    /// The transport finds out what became of the message before a crash.
     Recovering,
-    /// What became of it is being stored.
+    /// The results are being stored.
     Recording,
-    /// Its intent is being stored, and that takes too long to keep a place of its transport for it. It is neither handed over nor
-    /// cancelled until it is known whether the intent is there.
+    /// The intent is being stored, which takes too long to keep a place of the transport for the flight. The message is neither
+    /// handed over nor cancelled until it is known whether the intent is stored.
     Late,
-    /// Its transport was left behind while the intent was being stored.
+    /// The transport was abandoned while the intent was being stored.
     Left,
 }
 
@@ -57,14 +48,14 @@ pub(crate) type Bounced = Vec<usize>;
 pub(crate) struct Recording {
     pub(crate) engine: EngineId,
     pub(crate) record: u128,
-    /// The flight that it is the end of.
+    /// The flight that this update ends, if any.
     pub(crate) flight: Option<u64>,
-    /// Recipients whose failure the sender is told of with it.
+    /// Recipients whose failure is reported to the sender with this update.
     pub(crate) bounced: Bounced,
 }
 
 impl Flight {
-    /// A message that a transport is to prepare; one that was cut off is looked after first.
+    /// A new flight: the transport is to prepare the message, or the store is checked first if the message was cut off.
     pub(crate) fn new(
         (engine, record): (EngineId, u128),
         (session, provider): (SessionId, usize),
@@ -75,22 +66,22 @@ impl Flight {
         Self { engine, record, session, provider, recipients, stage }
     }
 
-    /// The recipients that its transport has.
+    /// The recipients that the transport has.
     pub(crate) fn recipients(&self) -> &[usize] {
         &self.recipients
     }
 
-    /// The store that the message is in.
+    /// The store of the message.
     pub(crate) fn engine(&self) -> EngineId {
         self.engine
     }
 
-    /// The store that the message is in, and its record.
+    /// The store of the message, and its record.
     pub(crate) fn message(&self) -> (EngineId, u128) {
         (self.engine, self.record)
     }
 
-    /// Whose transport has it: the session, and the transport's place among its providers.
+    /// The session and the place of the transport among its providers.
     pub(crate) fn view(&self) -> (SessionId, usize) {
         (self.session, self.provider)
     }
@@ -101,33 +92,34 @@ impl Flight {
         entry.map_or(0, |entry| entry.submission.size)
     }
 
-    /// Whether it takes a place of its transport.
+    /// Whether the flight takes a place of its transport.
     pub(crate) fn has_place(&self) -> bool {
         !matches!(self.stage, Stage::Late | Stage::Left)
     }
 
-    /// Whether its transport was left behind while its intent was being stored.
+    /// Whether its transport was abandoned while its intent was being stored.
     pub(crate) fn is_left(&self) -> bool {
         self.stage == Stage::Left
     }
 
-    /// Whether its transport finds out what became of it.
+    /// Whether the transport finds out what became of the message.
     pub(crate) fn is_recovering(&self) -> bool {
         self.stage == Stage::Recovering
     }
 
-    /// Whether what became of it is being stored.
+    /// Whether its results are being stored.
     pub(crate) fn is_recording(&self) -> bool {
         self.stage == Stage::Recording
     }
 
-    /// Its transport finds out what became of it: its store is there.
+    /// Begins the recovery: the store is there.
     pub(crate) fn recover(&mut self) {
         debug_assert_eq!(self.stage, Stage::Looking);
         self.stage = Stage::Recovering;
     }
 
-    /// It is prepared, but for these recipients, whom its transport has refused. Whether there are others: their intent is stored next.
+    /// Notes that the message is prepared, without the recipients that the transport refused. Returns whether any are left, whose
+    /// intent is then stored.
     pub(crate) fn mark(&mut self, refused: &[usize]) -> bool {
         self.recipients.retain(|r| !refused.contains(r));
         if self.recipients.is_empty() {
@@ -138,20 +130,20 @@ impl Flight {
         true
     }
 
-    /// Its intent is stored: it is handed over.
+    /// Notes that the intent is stored and the message is handed over.
     pub(crate) fn complete(&mut self) {
         debug_assert_eq!(self.stage, Stage::Marking);
         self.stage = Stage::Completing;
     }
 
-    /// What became of it is being stored. One without a place stays so: nobody gets its place back twice.
+    /// Notes that the results are being stored. A flight without a place stays as it is, so that its place is not given back twice.
     pub(crate) fn record(&mut self) {
         if self.has_place() {
             self.stage = Stage::Recording;
         }
     }
 
-    /// Storing its intent takes too long: it gives its place back. Whether it had one.
+    /// Gives up the place of a flight whose intent takes too long to store. Returns whether it had one.
     pub(crate) fn delay(&mut self) -> bool {
         let marks = self.stage == Stage::Marking;
         if marks {
@@ -160,8 +152,8 @@ impl Flight {
         marks
     }
 
-    /// Its transport is used no more. Whether it stays until it is known whether its intent is stored: nothing may ask before that what
-    /// became of it.
+    /// Abandons the flight's transport. Returns whether the flight stays until it is known whether its intent is stored. Before
+    /// that, nothing may ask what became of the message.
     pub(crate) fn leave(&mut self) -> bool {
         let stays = matches!(self.stage, Stage::Marking | Stage::Late | Stage::Left);
         if stays {

@@ -1,31 +1,31 @@
-//! When what is not sent is to be given up, by profile.
+//! When unsent messages are to be given up, by profile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sundown_protocol::SessionId;
 
-/// What is to be given up, of each profile.
+/// The next time at which a message of each profile is to be given up.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct GivingUp {
-    /// When the first is, in milliseconds since 1970.
+    /// The first of those times, in milliseconds since 1970.
     first: BTreeMap<String, u64>,
     /// The time of the broker's first event.
     began: Option<Duration>,
 }
 
-/// What becomes of a message that nobody present may send.
+/// What happens to a message that no present session may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unsent {
     /// It is given up now, by this session.
     GivenUp(SessionId),
-    /// It waits, and may be given up then, if that is known here.
+    /// It waits, and may be given up at this time if the time is known.
     Waits(Option<u64>),
 }
 
 impl GivingUp {
-    /// The broker's first event has come, if it had not before.
+    /// Notes the time of the broker's first event. Later calls do nothing.
     pub(crate) fn note_begin(&mut self, now: Duration) {
         self.began.get_or_insert(now);
     }
@@ -35,7 +35,7 @@ impl GivingUp {
         self.began.unwrap_or(now)
     }
 
-    /// A message of a profile is to be given up then. Whether that is earlier than what was known.
+    /// Notes that a message of a profile is to be given up at this time. Returns whether that is earlier than the known time.
     pub(crate) fn remember(&mut self, profile: &str, at: u64) -> bool {
         let is_earlier = self.first.get(profile).is_none_or(|known| at < *known);
         if is_earlier {
@@ -44,7 +44,7 @@ impl GivingUp {
         is_earlier
     }
 
-    /// Nothing of a profile is to be given up any more. Whether nothing of any other is either.
+    /// Forgets the times of a profile. Returns whether no profile has any left.
     pub(crate) fn forget(&mut self, profile: &str) -> bool {
         self.first.remove(profile);
         self.first.is_empty()
@@ -60,7 +60,7 @@ impl GivingUp {
         self.first.values().min().copied()
     }
 
-    /// The profiles of which something is to be given up by now; they are forgotten.
+    /// Takes the profiles in which messages are to be given up by now.
     pub(crate) fn take_due(&mut self, now: u64) -> Vec<String> {
         let is_due = |at: &u64| *at <= now;
         let due = self.first.iter().filter(|(_, at)| is_due(at));
@@ -72,7 +72,7 @@ impl GivingUp {
     /// Whether a message of some profile is to be given up.
     #[cfg(test)]
     pub(crate) fn waits(&self) -> bool {
-        // What began is so for the broker's life.
+        // `began` stays for the broker's life.
         let Self { first, began: _ } = self;
         !first.is_empty()
     }

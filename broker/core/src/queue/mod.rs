@@ -1,4 +1,4 @@
-//! Stores and their outgoing queues: what is known of a queue, and what is decided of one message.
+//! Stores and their outgoing queues: what the broker knows of a queue, and what it decides about one message.
 
 pub(crate) mod change;
 pub(crate) mod engine;
@@ -21,9 +21,9 @@ use crate::queue::giving_up::GivingUp;
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Queues {
-    /// Stores that are open.
+    /// The open stores.
     pub(crate) engines: Engines,
-    /// What is in the queues of stores that are not.
+    /// The queues of closed stores.
     pub(crate) closed: BTreeMap<PathBuf, ClosedStore>,
     /// Messages on their way through a transport.
     pub(crate) flights: NumberMap<u64, Flight>,

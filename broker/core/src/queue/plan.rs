@@ -1,6 +1,6 @@
-//! What to do with one message: which of a session's transports gets which recipients, and who is given up.
+//! Plans one message: which of a session's transports get which recipients, and which recipients are given up.
 //!
-//! Nothing is changed here. What comes out depends on the message, the session's profile and its view of its transports.
+//! Planning changes nothing. A plan depends on the message, the session's profile and its view of its transports.
 
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::SubmissionState;
@@ -10,10 +10,10 @@ use crate::ground::settings::Profile;
 use crate::providers::view::{Provider, ProviderState};
 use crate::queue::settle::{given_up, nobody_sent};
 
-/// The enhanced status code of what was given up although nobody knows what became of it: bad connection (RFC 3463).
+/// The enhanced status code of a recipient that is given up with an unknown outcome: bad connection (RFC 3463).
 const UNKNOWN_STATUS: &str = "4.4.2";
 
-/// A session as its queue sees it: what decides where a message goes.
+/// What decides in a session where a message goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender<'a> {
     pub(crate) session: SessionId,
@@ -21,21 +21,21 @@ pub(crate) struct Sender<'a> {
     pub(crate) providers: &'a [Provider],
 }
 
-/// What to do with one message, found out before anything is changed.
+/// What to do with one message.
 pub(crate) struct Plan {
     pub(crate) session: SessionId,
     /// For each transport, by its place among the session's providers, the recipients it takes.
     pub(crate) groups: Vec<(usize, Vec<usize>)>,
-    /// Recipients that no transport takes, and what becomes of them.
+    /// Recipients that no transport takes, and their results.
     pub(crate) lost: Vec<RecipientResult>,
-    /// Whether a transport for some of them is out.
+    /// Whether a transport for some of them is disabled.
     pub(crate) disabled: bool,
     /// A transport that has no room at all for some of them.
     pub(crate) full: Option<usize>,
 }
 
 impl Plan {
-    /// Gives up every recipient that is not settled, of a message that nobody was here to send.
+    /// Gives up every unsettled recipient of a message that no present session could send.
     pub(crate) fn give_up(session: SessionId, submission: &Submission) -> Self {
         use SubmissionState::{Deferred, Queued, Transmitting, Unknown};
         let lost =
@@ -50,19 +50,19 @@ impl Plan {
         Self { session, groups: Vec::new(), lost, disabled: false, full: None }
     }
 
-    /// How many transmissions it has for a transport.
+    /// How many transmissions the plan has for a transport.
     fn groups_for(&self, place: usize) -> usize {
         self.groups.iter().filter(|(p, _)| *p == place).count()
     }
 }
 
 impl<'a> Sender<'a> {
-    /// Whether a transport of the session is out that a recipient needs who is not settled.
+    /// Whether an unsettled recipient needs a transport of the session that does not work.
     pub(crate) fn lacks_transport(&self, submission: &Submission) -> bool {
         let is_out = |p: &Provider| {
             p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
         };
-        // Most often all of them work.
+        // Usually all of them work.
         if !self.providers.iter().any(is_out) {
             return false;
         }
@@ -71,7 +71,8 @@ impl<'a> Sender<'a> {
         needed.any(|(_, provider)| is_out(provider))
     }
 
-    /// The transport that has a recipient or, if none has it, the first that takes it, and its place among the session's providers.
+    /// The transport named by a recipient's intent or, without an intent, the first that takes the recipient; with its place among
+    /// the session's providers.
     fn transport_for(&self, recipient: &Recipient) -> Option<(usize, &'a Provider)> {
         let transports = self.providers.iter().enumerate();
         let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
@@ -81,13 +82,13 @@ impl<'a> Sender<'a> {
         transports.find(|(_, p)| self.profile.transports[p.transport].takes(&recipient.address))
     }
 
-    /// Finds a transport for each recipient that is not settled.
+    /// Finds a transport for each unsettled recipient.
     pub(crate) fn plan(&self, submission: &Submission, now: u64) -> Plan {
         let Self { session, profile, .. } = *self;
         let mut plan =
             Plan { session, groups: Vec::new(), lost: Vec::new(), disabled: false, full: None };
         let expired = given_up(submission, &profile.queue) <= now;
-        // A try that is not through with everybody does not begin again with those who were late.
+        // While a try still has queued recipients, it does not begin again with the deferred ones.
         let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
         let mut out_of_reach = None;
         for (index, recipient) in submission.recipients.iter().enumerate() {
@@ -104,7 +105,7 @@ impl<'a> Sender<'a> {
                 continue;
             }
             match self.transport_for(recipient) {
-                // What others of its recipients need does not wait for this transport.
+                // The other recipients of the message do not wait for this transport.
                 Some((place, provider))
                     if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>
                 {
@@ -122,7 +123,7 @@ impl<'a> Sender<'a> {
                     ) =>
                 {
                     let intent = &recipient.intent;
-                    // What is recovered is one transmission as it was handed over.
+                    // A recovery is one transmission, exactly as it was handed over.
                     let (most, room) = match intent {
                         Some(_) => (usize::MAX, provider.room_to_recover()),
                         None => (provider.most_recipients, provider.room()),
@@ -137,7 +138,7 @@ impl<'a> Sender<'a> {
                         Some((_, group)) => group.push(index),
                         None if room == 0 => plan.full = Some(place),
                         None if groups < room => plan.groups.push((place, vec![index])),
-                        // The others follow when these are done.
+                        // The other recipients follow when these are done.
                         None => {}
                     }
                 }
@@ -157,7 +158,7 @@ impl<'a> Sender<'a> {
                     });
                 }
                 None => {
-                    // Who had it already might have handed it over; nobody else may do it again.
+                    // The transport that had the message may have handed it over, so no other one may do so again.
                     let outcome = match recipient.intent {
                         Some(_) => Outcome::Unknown,
                         None => Outcome::Later,
@@ -178,7 +179,7 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// A recipient is given up of whom nobody knows whether they have the message.
+/// Gives up a recipient for whom it is unknown whether the message was delivered.
 fn nobody_knows(recipient: &Recipient, index: usize) -> RecipientResult {
     let last = recipient.reply.as_deref().unwrap_or("no reply was read");
     let reply = format!("{UNKNOWN_STATUS} nobody knows whether it was delivered: {last}");

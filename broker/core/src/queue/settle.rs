@@ -1,4 +1,4 @@
-//! What transports say of recipients, put into a message: its states, its next try, and who is told.
+//! Applies the results of transports to a message: its states, its next try, and the recipients to report as failed.
 
 use sundown_protocol::reply::SubmissionState;
 
@@ -7,13 +7,13 @@ use crate::ground::provider::{Outcome, Recipient, RecipientResult, Submission};
 use crate::ground::settings::{OnUnknown, QueuePolicy};
 use crate::queue::engine::{Entry, Try};
 
-/// The one of what was not sent in time: delivery time expired.
+/// The enhanced status code of a message that was not sent in time: delivery time expired.
 const EXPIRED_STATUS: &str = "4.4.7";
 
-/// The most characters that are kept of what a transport says of a recipient: two long lines of a server.
+/// The most characters kept of a transport's reply about a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
 
-/// A recipient's time is over, and nobody was here to send the message. That is no try.
+/// The result for a recipient whose age limit has passed without a session that could send the message. It does not count as a try.
 pub(crate) fn nobody_sent(recipient: &Recipient, index: usize) -> RecipientResult {
     let mut reply =
         format!("{EXPIRED_STATUS} until its age limit nobody was logged on who sends it");
@@ -23,14 +23,14 @@ pub(crate) fn nobody_sent(recipient: &Recipient, index: usize) -> RecipientResul
     RecipientResult { recipient: index, outcome: Outcome::Offline, reply }
 }
 
-/// Beside no recipient that is handed over, and outside of a recovery, it is taken for one that did not reach the other side: a message
-/// that is queued again at once, try after try, would keep the broker busy. Beside one it ends, because there are fewer each time.
+/// Treats `NotSent` as `Offline` where no recipient of the call is handed over and the call is no recovery: a message that is queued
+/// again at once, try after try, would keep the broker busy. Where a recipient is handed over, each try has fewer.
 pub(crate) fn none_follows_at_once(results: &mut [RecipientResult]) {
     let wrong = results.iter_mut().filter(|result| result.outcome == Outcome::NotSent);
     wrong.for_each(|result| result.outcome = Outcome::Offline);
 }
 
-/// Puts results into a submission, and notes whose final failure the sender is to be told.
+/// Applies results to a submission, and notes the recipients whose final failure the sender is told of.
 pub(crate) fn settle(
     entry: &mut Entry,
     results: &[RecipientResult],
@@ -68,14 +68,14 @@ pub(crate) fn settle(
         again |= recipient.state == SubmissionState::Deferred;
         counts |= !matches!(result.outcome, Outcome::Offline | Outcome::NotSent);
     }
-    // However many transactions it takes, and whether the server refused somebody early or late: it is one try.
+    // A try counts once, however many transactions it takes and however early or late the server refuses a recipient.
     if counts && *tried != Try::Counted {
         *tried = Try::Counted;
         submission.attempts += 1;
     }
     let goes_on = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
     if goes_on {
-        // The others of this try follow at once.
+        // The other recipients of this try follow at once.
         return;
     }
     let late = submission.recipients.iter().any(|r| r.state == SubmissionState::Deferred);
@@ -86,18 +86,18 @@ pub(crate) fn settle(
     }
 }
 
-/// A transport's words as they are kept: whatever a server says, many recipients' answers must fit a row.
+/// Shortens a transport's reply, so that the replies of many recipients fit into a row.
 fn short(reply: &str) -> String {
     reply.chars().take(MAX_REPLY).collect()
 }
 
-/// When a submission is given up that is not final by then, in milliseconds since 1970.
+/// When a submission that is not final is given up, in milliseconds since 1970.
 pub(crate) fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
     submission.submitted.saturating_add(policy.max_age.as_millis() as u64)
 }
 
-/// How long to wait after so many tries, in milliseconds: doubling, up to the longest, and up to a fifth less by chance so
-/// that what failed together does not come back together.
+/// How long to wait after this many tries, in milliseconds. The wait doubles up to the longest; up to a fifth is taken off at
+/// random, so that messages that failed together do not come back together.
 pub(crate) fn backoff(attempts: u32, policy: &QueuePolicy, turn: &mut Turn) -> u64 {
     let (min, max) = (policy.retry_min.as_millis() as u64, policy.retry_max.as_millis() as u64);
     let doubled = min.saturating_mul(1 << attempts.saturating_sub(1).min(32));

@@ -1,10 +1,10 @@
-//! The end of a shared session, as long as a member may come back to it.
+//! The end of a shared session, kept as long as a member may come back to it.
 
 use sundown_protocol::SessionId;
 
 use crate::ground::event::End;
 
-/// An end, and the session that it is of in this broker, if one is there.
+/// An end, and its session in this broker, if there is one.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Kept {
@@ -13,7 +13,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Whether its session is not here.
+    /// Whether its session is not in this broker.
     #[cfg(test)]
     pub(crate) fn is_closed(&self) -> bool {
         self.session.is_none()

@@ -1,4 +1,4 @@
-//! Tokens that wait to be redeemed, and references to objects in the hands of other processes.
+//! Tokens that wait to be redeemed, and references to objects held by other processes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
@@ -16,13 +16,13 @@ use crate::ground::numbers::NumberMap;
 /// How long a token may be redeemed.
 pub(crate) const VALID: Duration = Duration::from_secs(60);
 
-/// Grants of one member that were not redeemed yet.
+/// The most unredeemed grants of one member.
 pub(crate) const MAX_GRANTS: usize = 1_024;
 
 /// The handle of the one object of a reference.
 pub(crate) const OBJECT: ObjectId = ObjectId { place: 0, generation: 0 };
 
-/// What is kept of a token: its sum by SHA-256.
+/// The SHA-256 sum of a token, which is all the broker keeps of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenSum([u8; 32]);
 
@@ -32,14 +32,14 @@ impl TokenSum {
     }
 }
 
-/// Eight bytes of such a sum tell as much as all for a place in a map.
+/// Eight bytes of the sum are enough to place it in a map.
 impl Hash for TokenSum {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.0[..8]);
     }
 }
 
-/// The place of a token in the order of expiry: when it expires, and a number that keeps two of one time apart.
+/// The place of a token in the order of expiry: when it expires, and a number that distinguishes tokens with the same time.
 pub(crate) type Expiry = (Duration, u64);
 
 /// Grants and references of the whole broker.
@@ -47,7 +47,7 @@ pub(crate) type Expiry = (Duration, u64);
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grants {
     tokens: HashMap<TokenSum, Issued>,
-    /// The tokens that wait, in the order in which they expire. Each granter knows the places of its own.
+    /// The waiting tokens in the order in which they expire. Each granter knows the places of its own tokens.
     expiries: BTreeMap<Expiry, TokenSum>,
     held: NumberMap<MemberId, Reference>,
 }
@@ -57,11 +57,11 @@ pub(crate) struct Grants {
 #[cfg_attr(test, derive(Clone))]
 enum Issued {
     Waiting(Grant),
-    /// The reference of whoever redeemed it.
+    /// The reference of the process that redeemed it.
     Held(MemberId),
 }
 
-/// An object that waits for somebody with the token.
+/// An object that waits for a process to redeem its token.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Grant {
@@ -73,7 +73,7 @@ pub(crate) struct Grant {
     pub(crate) expires: Expiry,
 }
 
-/// An object in another process' hands.
+/// An object that another process holds.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Reference {
@@ -89,12 +89,12 @@ pub(crate) struct Reference {
 }
 
 impl Grants {
-    /// Whether a token waits or is held already.
+    /// Whether a token waits or has been redeemed.
     pub(crate) fn knows(&self, token: TokenSum) -> bool {
         self.tokens.contains_key(&token)
     }
 
-    /// An object waits for the process with this token.
+    /// Adds a token that a process may redeem for an object.
     pub(crate) fn issue(&mut self, token: TokenSum, grant: Grant) {
         self.expiries.insert(grant.expires, token);
         self.tokens.insert(token, Issued::Waiting(grant));
@@ -108,7 +108,7 @@ impl Grants {
         }
     }
 
-    /// Who holds what this token stood for.
+    /// The reference that was redeemed with this token.
     pub(crate) fn held_by_token(&self, token: TokenSum) -> Option<(MemberId, &Reference)> {
         match self.tokens.get(&token)? {
             Issued::Held(id) => Some((*id, &self.held[id])),
@@ -121,7 +121,7 @@ impl Grants {
         self.expiries.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The next token that has expired by now; it is forgotten.
+    /// Takes the next token that has expired by now.
     pub(crate) fn expire(&mut self, now: Duration) -> Option<Grant> {
         let first = self.expiries.first_entry().filter(|first| first.key().0 <= now)?;
         match self.tokens.remove(&first.remove()) {
@@ -130,7 +130,7 @@ impl Grants {
         }
     }
 
-    /// A token that waits is forgotten. Whether it was the next to expire.
+    /// Forgets a waiting token. Returns whether it was the next to expire.
     pub(crate) fn withdraw(&mut self, expires: Expiry) -> bool {
         let is_next = self.expiries.first_key_value().is_some_and(|(first, _)| *first == expires);
         if let Some(token) = self.expiries.remove(&expires) {
@@ -139,7 +139,7 @@ impl Grants {
         is_next
     }
 
-    /// What waited for a token is in the hands of a process. Whether the token was the next to expire.
+    /// Turns a waiting token into a reference. Returns whether the token was the next to expire.
     pub(crate) fn redeem(
         &mut self,
         token: TokenSum,
@@ -152,18 +152,18 @@ impl Grants {
         is_next
     }
 
-    /// The object behind a handle that was got for a token.
+    /// The object behind a handle that was redeemed for a token.
     #[inline]
     pub(crate) fn reference(&self, id: MemberId) -> Option<&Reference> {
         self.held.get(&id)
     }
 
-    /// Whether any process holds an object of another's session.
+    /// Whether any process holds an object of another process' session.
     pub(crate) fn are_held(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// A reference is not held any more.
+    /// Ends a reference.
     pub(crate) fn let_go(&mut self, id: MemberId) -> Option<Reference> {
         let reference = self.held.remove(&id)?;
         self.tokens.remove(&reference.token);
@@ -204,12 +204,12 @@ impl Grants {
         self.held.contains_key(&id)
     }
 
-    /// Whose objects wait for somebody or are held.
+    /// The members whose objects wait to be redeemed or are held.
     pub(crate) fn granters(&self) -> impl Iterator<Item = MemberId> {
         self.waiting().chain(self.held.values().map(|reference| reference.granter))
     }
 
-    /// Whose tokens wait, each as often as it has some.
+    /// The members whose tokens wait, each as often as it has one.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = MemberId> {
         self.tokens.values().filter_map(|issued| match issued {
             Issued::Waiting(grant) => Some(grant.granter),

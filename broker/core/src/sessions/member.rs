@@ -1,4 +1,4 @@
-//! Members: one successful logon each.
+//! Members: each one is a successful logon.
 //!
 //! ```text
 //!  Attached ──logoff──► Draining ──everything durable, mail processed or time up──► gone
@@ -22,10 +22,11 @@ use crate::peers::process::Failed;
 use crate::sessions::grants::Expiry;
 use crate::sessions::object::Objects;
 
-/// Submissions of one member that are followed until they are final. What waits for more of them waits for their whole queue.
+/// The most submissions of one member that are followed until they are final. A wait for further submissions waits for their whole
+/// queue.
 pub(crate) const FOLLOWED: usize = if cfg!(test) { 200 } else { 4_096 };
 
-/// One member.
+/// A member of a session.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Member {
@@ -39,36 +40,37 @@ pub(crate) struct Member {
     pub(crate) since: u64,
     pub(crate) state: MemberState,
     pub(crate) objects: Objects,
-    /// Those of them that are unsaved drafts: leaving must not look through all.
+    /// The unsaved drafts among the objects, so that a departure need not search all objects.
     pub(crate) drafts: BTreeSet<ObjectId>,
-    /// What other processes hold of it.
+    /// References that other processes hold to its objects.
     pub(crate) references: BTreeSet<MemberId>,
-    /// The places of its tokens that were not redeemed yet, in the order of expiry.
+    /// The places of its unredeemed tokens, in the order of expiry.
     pub(crate) waiting_grants: BTreeSet<Expiry>,
     pub(crate) advises: BTreeMap<AdviseId, Advise>,
     pub(crate) advised: u32,
     pub(crate) uploads: BTreeMap<UploadId, Upload>,
-    /// The last uploads of which a piece failed or was refused: what comes behind that is never taken for the beginning of a body.
+    /// The last uploads with a failed or refused piece. A later piece of one is never taken for the beginning of a body.
     pub(crate) failed_uploads: VecDeque<UploadId>,
     /// Submissions that are not final, and whether a drain waits for each.
     pub(crate) pending: BTreeMap<(EngineId, u128), Waits>,
     /// How many of them a drain waits for.
     pub(crate) waiting: u64,
-    /// Of very many, those that are not followed one by one: how many by store. They are over when nothing more is to be sent there.
+    /// How many submissions beyond the limit are not followed, by store. They count as over when nothing more is to be sent from
+    /// that store.
     pub(crate) unfollowed: BTreeMap<EngineId, u64>,
     /// Writes handed to a store and not answered.
     pub(crate) unwritten: u64,
     /// Submissions that were accepted and then could not be made durable.
     pub(crate) failed: Vec<Failed>,
-    /// Flushes that wait for the writes in front of them.
+    /// Flushes that wait for the writes before them.
     pub(crate) flushes: Vec<Asker>,
 }
 
-/// Where a member is in its life.
+/// The states of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MemberState {
     Attached,
-    /// It called Logoff.
+    /// The member called Logoff.
     Draining(Leaving),
 }
 
@@ -77,13 +79,13 @@ pub(crate) enum MemberState {
 pub(crate) struct Leaving {
     pub(crate) asker: Asker,
     pub(crate) wait: WaitForOthers,
-    /// Until when outbound mail is waited for; `None` when it is not.
+    /// Until when it waits for outbound mail; `None` if it does not.
     pub(crate) drain: Option<Duration>,
-    /// Until when others may take to release what they hold of it, where that is waited for.
+    /// Until when it waits for references to the member's objects to be released, if it does.
     pub(crate) references: Duration,
-    /// Until when the store may take to make things durable.
+    /// Until when the store may take to make writes durable.
     pub(crate) durable: Duration,
-    /// How many submissions were waited for when it began.
+    /// How many submissions it waited for when it began.
     pub(crate) began_with: u64,
     pub(crate) told: u64,
 }
@@ -99,28 +101,28 @@ pub(crate) enum WaitForOthers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
     Yes,
-    /// It is held or its outcome is unknown: waiting does not help.
+    /// The submission is held, or its outcome is unknown: waiting does not help.
     No,
 }
 
-/// One registration.
+/// A registration for notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Advise {
     pub(crate) source: AdviseSource,
     pub(crate) events: Events,
 }
 
-/// A body on its way to a store.
+/// A body that is being uploaded to a store.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Upload {
     pub(crate) store: u16,
-    /// The number the store knows it by.
+    /// The number by which the store knows the upload.
     pub(crate) number: u64,
     pub(crate) size: u64,
     /// Pieces that the store has not answered.
     pub(crate) unanswered: u32,
-    /// For what the store has of it.
+    /// The charge for what the store has of it.
     pub(crate) charge: Charge,
 }
 
@@ -133,7 +135,7 @@ impl Member {
         self.state != MemberState::Attached
     }
 
-    /// Its session registrations that ask for one of these events. Every one asks for critical errors (NOTIF-2).
+    /// The member's session registrations that ask for one of these events. Every registration asks for critical errors (NOTIF-2).
     pub(crate) fn session_advises(&self, mask: Events) -> Vec<AdviseId> {
         let asks = |a: &Advise| {
             a.source == AdviseSource::Session
@@ -142,7 +144,7 @@ impl Member {
         self.advises.iter().filter(|(_, a)| asks(a)).map(|(id, _)| *id).collect()
     }
 
-    /// Whether one more submission of it can be followed.
+    /// Whether one more of its submissions can be followed.
     pub(crate) fn follows(&self) -> bool {
         self.pending.len() < FOLLOWED
     }
@@ -152,7 +154,7 @@ impl Member {
         self.waiting + self.unfollowed.values().sum::<u64>()
     }
 
-    /// A submission of this member is in another state now.
+    /// Notes the new state of one of the member's submissions; `None` if it is final.
     pub(crate) fn note(&mut self, key: (EngineId, u128), waits: Option<Waits>) {
         let before = match waits {
             Some(waits) => self.pending.insert(key, waits),
@@ -162,7 +164,7 @@ impl Member {
         self.waiting -= u64::from(before == Some(Waits::Yes));
     }
 
-    /// What a logoff says of it.
+    /// What a logoff reports about the member.
     pub(crate) fn account(&self) -> LoggedOff {
         LoggedOff {
             invalidated: self.objects.len() as u64,

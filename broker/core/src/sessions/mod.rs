@@ -28,13 +28,13 @@ pub(crate) struct Sessions {
     /// Shared sessions that a logon may join.
     pub(crate) joinable: BTreeMap<SessionKey, SessionId>,
     pub(crate) members: NumberMap<MemberId, Member>,
-    /// Objects in the hands of other processes, and those that wait for one.
+    /// Objects granted to other processes, redeemed or waiting.
     pub(crate) grants: Grants,
     /// Shared sessions that were ended, as long as a member may come back to one.
     pub(crate) ends: BTreeMap<SessionTag, Kept>,
-    /// Profiles that go when nobody uses them any more, and who waits for that.
+    /// Profiles to be deleted when no session uses them any more, and the requests that wait for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
-    /// Sessions that could not start, by profile and user, as `status` shows them until one can.
+    /// Sessions that could not start, by profile and user. `status` shows them until one starts.
     pub(crate) failed: BTreeMap<(String, u32), SessionStatus>,
     /// Members that left since the start, by reason.
     pub(crate) departures: [u64; 5],

@@ -1,4 +1,4 @@
-//! Open objects of one member, behind generation-checked handles.
+//! The open objects of one member, behind generation-checked handles.
 
 use sundown_protocol::request::Folder;
 use sundown_protocol::{EntryId, ObjectId};
@@ -12,7 +12,7 @@ use crate::peers::account::Charge;
 pub(crate) enum Object {
     /// A store, by its place in the profile.
     Store(u16),
-    /// A folder of a store; it is its contents table too.
+    /// A folder of a store, which is also its contents table.
     Folder(u16, Folder),
     Message(EntryId),
     AddressBook,
@@ -26,9 +26,9 @@ pub(crate) enum Object {
 pub(crate) struct Draft {
     pub(crate) store: u16,
     pub(crate) content: MessageContent,
-    /// The record of a save that was begun: whatever keeps the draft later must use the same, or it is there twice.
+    /// The record of a save that was begun. A later save of the draft must use the same record, or the draft is stored twice.
     pub(crate) saving: Option<u128>,
-    /// For what of it is in memory.
+    /// The charge for its part in memory.
     pub(crate) charge: Charge,
 }
 
@@ -84,7 +84,7 @@ impl Objects {
         self.places.iter().filter_map(|place| place.object.as_ref())
     }
 
-    /// Everything that is open, leaving nothing.
+    /// Takes all open objects.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Object> {
         self.free.clear();
         std::mem::take(&mut self.places).into_iter().filter_map(|place| place.object)

@@ -1,4 +1,4 @@
-//! Sessions: what providers are logged on to and members share.
+//! Sessions: their providers are logged on, and their members share them.
 //!
 //! ```text
 //!            joinable                              not joinable
@@ -6,7 +6,7 @@
 //!  Starting ──► Active ⇄ Memberless        Ending ──vacated──► Closing ──► ended
 //!     │            └───shared logoff──────────┘                   ▲
 //!     │            └──vacated, nothing to linger for──────────────┘
-//!     └──► failed: whoever waited is told
+//!     └──► failed: the waiting requests are told
 //! ```
 //!
 //! A private session is never joinable and never memberless.
@@ -26,12 +26,12 @@ use crate::peers::waiting::{SessionKey, Sharing, Waiting};
 use crate::providers::view::{Provider, ProviderState};
 use crate::queue::plan::Sender;
 
-/// One session.
+/// A session.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
-    /// Its name for brokers to come.
+    /// Its name for later brokers.
     pub(crate) tag: SessionTag,
     pub(crate) key: SessionKey,
     pub(crate) sharing: Sharing,
@@ -39,53 +39,53 @@ pub(crate) struct Session {
     /// Known once the profile was read.
     pub(crate) profile: Option<Box<Profile>>,
     pub(crate) providers: Vec<Provider>,
-    /// In the order of their logons, which is that of their numbers; the first one owns the session.
+    /// In the order of their logons, which is that of their numbers. The first member owns the session.
     pub(crate) members: BTreeSet<MemberId>,
-    /// Those of them with mail.
+    /// How many of the members have mail.
     pub(crate) with_mail: usize,
-    /// Members who registered for what happens in stores.
+    /// Members that registered for store events.
     pub(crate) listeners: BTreeSet<MemberId>,
-    /// Members who registered for extended events: when thousands leave, the thousands are not all looked at each time.
+    /// Members that registered for extended events. When thousands of members leave, a departure need not look at all of them.
     pub(crate) curious: BTreeSet<MemberId>,
-    /// Processes that keep something of it: that its providers were told of their leaving.
+    /// Processes that remember the session, because its providers were told that they leave.
     pub(crate) kept_by: BTreeSet<ProcessId>,
-    /// Who waits for the session to start.
+    /// Requests that wait for the session to start.
     pub(crate) waiting: Vec<Waiting>,
-    /// What pays for its providers and their threads, until it is closed.
+    /// The charge for its providers and their threads, until it is closed.
     pub(crate) charge: Charge,
-    /// Logoffs that wait for everybody to be gone.
+    /// Logoffs that wait until all members are gone.
     pub(crate) leavers: Vec<(Asker, LoggedOff)>,
-    /// Who was put out.
+    /// Processes that were evicted.
     pub(crate) evicted: Vec<Peer>,
-    /// Whether the broker opened it by itself, for mail in the queue, and nobody joined since.
+    /// Whether the broker opened it by itself, for mail in the queue, and no member joined since.
     pub(crate) adopted: bool,
-    /// What becomes of its mail when it has closed.
+    /// What happens to its mail after it has closed.
     pub(crate) mail: MailAfter,
 }
 
-/// What becomes of a closed session's mail.
+/// What happens to a closed session's mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MailAfter {
-    /// It waits for a logon: the session stayed as long as settings wanted.
+    /// It waits for a logon: the session stayed as long as the settings say.
     Waits,
-    /// It goes on in the joinable session of the same profile, made for it if there is none.
+    /// It goes on in the joinable session of the same profile, which is started if there is none.
     GoesOn,
 }
 
-/// Where a session is in its life.
+/// The states of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SessionState {
     /// Its profile is read and its providers log on.
     Starting,
     Active,
-    /// Nobody is here, and mail goes out.
+    /// It has no member, and its mail goes out.
     Memberless,
-    /// Somebody ended it for everybody; until when the others may stay.
+    /// A member ended it for all. The others may stay until the deadline.
     Ending {
         by: Peer,
         deadline: Option<Duration>,
     },
-    /// Its providers log off; the phase counts.
+    /// Its providers log off, in the order of the phases.
     Closing {
         phase: u32,
     },
@@ -102,7 +102,7 @@ impl Session {
         self.is_shared() && matches!(self.state, Starting | Active | Memberless)
     }
 
-    /// Whether it starts, and what is in one of its stores is not known yet.
+    /// Whether it is starting and one of its stores is not open yet.
     pub(crate) fn opens_stores(&self) -> bool {
         let opens = |p: &Provider| {
             let opening =
@@ -119,12 +119,12 @@ impl Session {
         matches!(self.state, Active | Memberless | Ending { .. })
     }
 
-    /// Whether its providers log off, and are used for nothing else.
+    /// Whether its providers are logging off and take no other calls.
     pub(crate) fn closes(&self) -> bool {
         matches!(self.state, SessionState::Closing { .. })
     }
 
-    /// The engine of the store at this place in the profile.
+    /// The engine of the store at this place in the profile, if the store is available.
     pub(crate) fn engine(&self, store: u16) -> Option<EngineId> {
         let mut stores = self.providers.iter().filter_map(|p| p.engine.map(|e| (p, e)));
         let (provider, engine) = stores.nth(store as usize)?;
@@ -140,7 +140,7 @@ impl Session {
         self.profile.as_ref().expect("a session that started has read its profile")
     }
 
-    /// How its queue sees it.
+    /// The session's part in planning a message.
     pub(crate) fn sender(&self) -> Sender<'_> {
         Sender { session: self.id, profile: self.profile(), providers: &self.providers }
     }

@@ -38,7 +38,7 @@ impl SessionTable {
         self.by_id.get_mut(&id)
     }
 
-    /// Those behind one and up to another, to be changed.
+    /// The sessions in a range of numbers, to be changed.
     pub(crate) fn range_mut(
         &mut self,
         range: impl std::ops::RangeBounds<SessionId>,
@@ -46,7 +46,7 @@ impl SessionTable {
         self.by_id.range_mut(range)
     }
 
-    /// Those of a profile, the oldest first.
+    /// The sessions of a profile, the oldest first.
     pub(crate) fn of_profile<'a>(
         &'a self,
         profile: &str,
@@ -55,7 +55,7 @@ impl SessionTable {
         ids.filter_map(|id| self.by_id.get(id))
     }
 
-    /// Checks that the index has what there is.
+    /// Checks that the index is complete.
     #[cfg(test)]
     pub(crate) fn check(&self) {
         let Self { by_id, by_profile } = self;

@@ -1,4 +1,4 @@
-//! Connections from their hello to their end; requests that are booked, and answers.
+//! Connections from their hello to their end; charges requests and answers them.
 
 use sundown_protocol::notification::LeaveReason;
 use sundown_protocol::{Code, Fault, Reply, RequestId};
@@ -9,7 +9,7 @@ use crate::peers::Heard;
 use crate::peers::connection::Asker;
 
 impl Broker {
-    /// Whether there is such a process: with a connection, or with something that must be remembered of it until it ends.
+    /// Whether a process is known: it has a connection, or something about it must be remembered until it ends.
     pub fn remembers(&self, process: &ProcessKey) -> bool {
         self.peers.processes.find(process).is_some()
     }
@@ -30,7 +30,7 @@ impl Broker {
         }
     }
 
-    /// Books a request. `None` ends the connection: more was asked at once than was granted.
+    /// Charges a request. `None` if it exceeds what the connection was granted, which closes the connection.
     pub(crate) fn charge(
         &mut self,
         connection: ConnectionId,
@@ -50,8 +50,8 @@ impl Broker {
         }
     }
 
-    /// Books a free request that has to wait: what waits costs memory, whatever it is. `None` ends the connection, as
-    /// [`charge`](Self::charge) does.
+    /// Charges a free request that has to wait, because waiting costs memory. `None` closes the connection, as in
+    /// [`charge`](Self::charge).
     pub(crate) fn charge_waiting(
         &mut self,
         asker: Asker,
@@ -64,8 +64,8 @@ impl Broker {
         }
     }
 
-    /// Answers, if the asker's connection is still there. What the request cost is given back in any case, and not before: what it handed
-    /// over may wait for a provider longer than its connection is there.
+    /// Answers a request if its connection is open. In any case the charge of the request is given back, and not earlier: a
+    /// provider may still hold its data after the connection has closed.
     pub(crate) fn answer(&mut self, asker: Asker, result: Result<Reply, Fault>, turn: &mut Turn) {
         if let Err(why) = &result
             && why.code == Code::E_NO_ACCESS
@@ -78,7 +78,8 @@ impl Broker {
         }
     }
 
-    /// Somebody wanted what is not theirs: a right, an object of another process, what a token is for.
+    /// Logs a refusal: the asker wanted something that it may not have, such as a right, an object of another process, or what a
+    /// token is for.
     pub(crate) fn log_refusal(&self, asker: Asker, why: &Fault, turn: &mut Turn) {
         if let (Some(request), Some(process)) =
             (self.peers.correlation(asker), self.peers.of(asker))
@@ -88,7 +89,7 @@ impl Broker {
         }
     }
 
-    /// Ends a connection from this side.
+    /// Closes a connection from the broker's side.
     pub(crate) fn hang_up(&mut self, connection: ConnectionId, why: Fault, turn: &mut Turn) {
         if self.peers.connections.contains_key(&connection) {
             turn.emit(Effect::Close { connection, why });
@@ -96,7 +97,7 @@ impl Broker {
         }
     }
 
-    /// A connection is gone: its members are, as by a crash.
+    /// Handles the end of a connection: its members leave, as after a crash.
     pub(crate) fn disconnected(&mut self, connection: ConnectionId, turn: &mut Turn) {
         let Some(state) = self.peers.disconnect(connection) else { return };
         if !state.members.is_empty() {

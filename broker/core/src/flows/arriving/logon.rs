@@ -1,4 +1,4 @@
-//! Logons: joining a session, and starting one.
+//! Logons: joins a session or starts one.
 
 use std::collections::BTreeMap;
 
@@ -28,18 +28,18 @@ use crate::then::AfterLogon;
 /// `cchProfileNameMax`.
 const MAX_PROFILE_NAME: usize = 64;
 
-/// Providers log on in this order (LOGON-12): a store may ask an address book, a transport reads stores.
+/// The order in which providers log on (LOGON-12): a store may ask an address book, and a transport reads stores.
 const START_ORDER: [ProviderType; 3] =
     [ProviderType::AddressBook, ProviderType::Store, ProviderType::Transport];
 
-/// How long a provider may take to log on. Whoever logs on waits for it.
+/// How long a provider may take to log on. The logons to its session wait for it.
 const LOGON_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The most messages that a transport is handed at once, whatever it says: each has a call on its way to it, and half of the
-/// places must stay free for the calls that end those.
+/// The most messages that a transport is handed at once, whatever it says. Each message has a call in progress, and half of the
+/// places must stay free for the calls that finish those.
 const MOST_AT_ONCE: usize = PLACES / 2;
 
-/// How often a provider's logon may fail before it is out for the life of the session (LOGON-11).
+/// The number of failed logons after which a provider is disabled for the life of the session (LOGON-11).
 const LOGON_TRIES: u32 = 2;
 
 impl Broker {
@@ -86,7 +86,8 @@ impl Broker {
         }
     }
 
-    /// Whether one more session may start. A shared one is its user's; each process of the user may go on with it.
+    /// Whether one more session may start. A shared session is charged to its user, because every process of the user may continue
+    /// to use it.
     pub(crate) fn check_session_quota(&self, asker: Asker, sharing: Sharing) -> Result<(), Fault> {
         let account = match sharing {
             Sharing::Private => asker.account,
@@ -95,7 +96,7 @@ impl Broker {
         self.check_account(account, Quota::Sessions, 1)
     }
 
-    /// A logon is under way: until it is answered it counts as a member.
+    /// Counts a logon in progress as a member until it is answered.
     pub(crate) fn count_logon(&mut self, asker: Asker) -> Asker {
         if asker.counts == Counts::Nothing {
             self.peers.processes.accounts.charge(asker.account, Quota::Members, 1);
@@ -103,7 +104,7 @@ impl Broker {
         Asker { counts: Counts::Member, ..asker }
     }
 
-    /// The user a process' sessions belong to: root uses those of the broker's own user.
+    /// The user whose sessions a process uses. Root uses those of the broker's own user.
     pub(crate) fn session_user(&self, uid: u32) -> u32 {
         if uid == 0 { self.settings.owner } else { uid }
     }
@@ -113,7 +114,7 @@ impl Broker {
         session.is_some_and(|s| s.state == SessionState::Starting)
     }
 
-    /// Goes on with the joinable session of this key, made if there is none.
+    /// Continues with the joinable session of this key, which is started if there is none.
     pub(crate) fn with_session(&mut self, key: SessionKey, waiting: Waiting, turn: &mut Turn) {
         let Some(id) = self.sessions.joinable.get(&key).copied() else {
             if let Err(fault) = self.check_session_quota(waiting.asker(), Sharing::Shared) {
@@ -130,15 +131,15 @@ impl Broker {
         }
     }
 
-    /// A session without a member, for mail in the queue. It sends that, unless a session does not linger; then it only gives
-    /// up what is too old.
+    /// Starts a session without a member, for messages in the queue. It sends them; if sessions do not linger, it only gives up
+    /// messages that are too old.
     pub(crate) fn adopt(&mut self, key: SessionKey, turn: &mut Turn) {
         if self.stopping.is_none() && !self.sessions.joinable.contains_key(&key) {
             self.start_session((key, None), Sharing::Shared, None, turn);
         }
     }
 
-    /// Begins a session; one that was ended before has its tag already, and is joined by nobody else.
+    /// Starts a session. A session that was ended before keeps its tag and is not joinable.
     pub(crate) fn start_session(
         &mut self,
         (key, ended): (SessionKey, Option<SessionTag>),
@@ -212,8 +213,8 @@ impl Broker {
         }
     }
 
-    /// Without a profile it is not known who may use it. So that it says where its file is and what is wrong there is for those who may
-    /// use every profile; the others are told that it cannot be used.
+    /// Refuses users who may not use every profile, when the profile could not be read and it is unknown who may use it. They learn
+    /// only that it cannot be used; where its file is and what is wrong with it is told to the others.
     fn refuse_outsiders(&mut self, id: SessionId, fault: &Fault, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let (name, waiting) = (session.key.profile.clone(), std::mem::take(&mut session.waiting));
@@ -233,8 +234,8 @@ impl Broker {
         }
     }
 
-    /// Whether a user waits for a profile that may not use every profile. A list of all queues is about no profile: it goes on without
-    /// the session.
+    /// Whether the asker may not use every profile. A list of all queues is not about one profile, so it goes on without the
+    /// session.
     fn is_outside(&self, waiting: &Waiting) -> bool {
         let uid = self.peers.of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
         !matches!(waiting, Waiting::Queues { .. }) && self.right(uid, &[]) < Right::Admin
@@ -253,7 +254,8 @@ impl Broker {
         }
     }
 
-    /// Refuses those who may not use the profile, before a provider is called for them. Whether none that asked for the session is left.
+    /// Refuses users who may not use the profile, before a provider is called for them. Returns whether none of the requests for
+    /// the session is left.
     fn refuse_strangers(&mut self, id: SessionId, turn: &mut Turn) -> bool {
         let session = self.sessions.all.get_mut(id).expect("it is starting");
         let waiting = std::mem::take(&mut session.waiting);
@@ -271,14 +273,14 @@ impl Broker {
         none_left
     }
 
-    /// Whether somebody may do with a session's profile what it waits for.
+    /// Whether the asker may do with a session's profile what it waits for.
     fn check_right(&self, id: SessionId, waiting: &Waiting) -> Result<(), Fault> {
         let uid = self.peers.of(waiting.asker()).map_or(u32::MAX, |p| p.uid);
         let session = &self.sessions.all[&id];
         let needed = match waiting {
             // With less than the right session a member can submit and little else.
             Waiting::Logon(..) | Waiting::Return { .. } | Waiting::Queue(..) => Right::Submit,
-            // It is not about this profile; whose rows are shown is looked at then.
+            // The request is not about this profile. The rights to its rows are checked later.
             Waiting::Queues { .. } => Right::None,
         };
         if self.right(uid, &session.profile().access) >= needed {
@@ -327,7 +329,7 @@ impl Broker {
         lane
     }
 
-    /// Calls the logons that come next; when none is left the session has started.
+    /// Calls the logons of the next kind. When no provider is left, the session has started.
     fn log_on_next(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let running = |p: &Provider| matches!(p.state, ProviderState::LoggingOn(_));
@@ -351,7 +353,7 @@ impl Broker {
         }
     }
 
-    /// Logs a provider on by another worker. One failure puts it out.
+    /// Logs a provider on with another worker. One failure disables it.
     pub(crate) fn log_on_anew(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let session = &self.sessions.all[&id];
         let provider = &session.providers[place];
@@ -373,7 +375,7 @@ impl Broker {
         self.call_logon(id, place, turn);
     }
 
-    /// A provider of a session is out.
+    /// Disables a provider of a session.
     pub(crate) fn put_out(&mut self, id: SessionId, place: usize, why: &str, turn: &Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let profile = session.profile.as_deref();
@@ -388,14 +390,14 @@ impl Broker {
         self.timers.set(turn.tick.boot + LOGON_PATIENCE, Timer::Logon(id, place));
     }
 
-    /// A provider that does not answer its logon is out, and nobody waits for it any more.
+    /// Disables a provider that does not answer its logon, and stops waiting for it.
     pub(crate) fn logon_over(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
         if !matches!(provider.state, ProviderState::LoggingOn(_)) {
             return;
         }
-        // It had its tries: what comes now decides.
+        // It has used up its tries, so this failure is final.
         provider.state = ProviderState::LoggingOn(LOGON_TRIES);
         let (lane, is_store) = (provider.lane, provider.engine.is_some());
         let message = format!("no answer to its logon within {} s", LOGON_PATIENCE.as_secs());
@@ -452,7 +454,7 @@ impl Broker {
         }
     }
 
-    /// A transport that was made anew says how it wants to be used.
+    /// Notes the limits that a renewed transport states.
     pub(crate) fn transport_ready(
         &mut self,
         session: Option<SessionId>,
@@ -466,7 +468,7 @@ impl Broker {
         }
     }
 
-    /// A provider of a session that has started works, or does so no more.
+    /// Announces that a provider of a started session works or has stopped working.
     pub(crate) fn provider_changed(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let session = &self.sessions.all[&id];
         for (_, engine) in session.engines() {
@@ -477,7 +479,7 @@ impl Broker {
         self.status_changed(id, place, turn);
     }
 
-    /// A transport was reached, and could use its account.
+    /// Notes that a transport was reached and its account was accepted.
     pub(crate) fn accepted_by(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
@@ -488,8 +490,8 @@ impl Broker {
         }
     }
 
-    /// A transport's account was refused: the second time it is out, like one whose logon failed (LOGON-11). Trying on would
-    /// only lock the account.
+    /// Notes that a transport's account was refused. The second refusal disables the transport, like a failed logon (LOGON-11),
+    /// because further tries would only lock the account.
     pub(crate) fn refused_by(&mut self, id: SessionId, place: usize, why: &str, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
@@ -500,7 +502,7 @@ impl Broker {
         }
     }
 
-    /// Transports that were out get another chance, because somebody wants it.
+    /// Enables disabled transports again because a user asked for it.
     pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
         let places = self.sessions.all.get(&id).map_or(0, |s| s.providers.len());
         (0..places).for_each(|place| self.try_reaching(id, place, turn));
@@ -509,8 +511,8 @@ impl Broker {
         }
     }
 
-    /// The same, because nobody is there who could want it, and what waits must have a way out. It is done at the pace of
-    /// retries, however many messages wait. Whether anything was done.
+    /// Enables disabled transports again in a session without members, where no user could ask for it and waiting messages must
+    /// still have a way out. It follows the pace of retries, however many messages wait. Returns whether any was enabled.
     pub(crate) fn revive_by_itself(&mut self, id: SessionId, turn: &mut Turn) -> bool {
         let Some(session) = self.sessions.all.get(&id).filter(|s| s.members.is_empty()) else {
             return false;
@@ -532,7 +534,7 @@ impl Broker {
         providers.filter(|(_, p)| failed(p)).map(|(place, _)| place).collect()
     }
 
-    /// One refusal puts it out again.
+    /// Enables a disabled provider again. A single refusal disables it again.
     pub(crate) fn revive(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
@@ -541,7 +543,7 @@ impl Broker {
         }
         provider.refusals = LOGON_TRIES - 1;
         let lane = provider.lane;
-        // Logging on again would take what it is busy with out of its hands.
+        // Another logon would interrupt the messages it is handling.
         if provider.in_flight > 0 && self.providers.is_open(lane) {
             provider.state = ProviderState::Available;
             return self.provider_changed(id, place, turn);
@@ -569,7 +571,7 @@ impl Broker {
         for waiting in waiting {
             self.admit(id, waiting, turn);
         }
-        // Nobody may have waited, or nobody any more.
+        // The session may never have had a waiting request, or all of them have gone.
         self.check_vacated(id, turn);
     }
 
@@ -597,7 +599,7 @@ impl Broker {
         self.pass_over(id, others, turn);
     }
 
-    /// Lets somebody who waited for a session go on, now that it has started.
+    /// Continues a request that waited for a session, now that the session has started.
     pub(crate) fn admit(&mut self, id: SessionId, waiting: Waiting, turn: &mut Turn) {
         let asker = waiting.asker();
         if self.peers.of(asker).is_none() {
@@ -609,7 +611,7 @@ impl Broker {
         {
             let (key, sharing) = (session.key.clone(), session.sharing);
             let held = match waiting {
-                // Its session may have ended by then.
+                // Its session may have ended when the Do is over.
                 Waiting::Return { asker, flags, told } => {
                     let logon = Logon { profile: Some(key.profile), flags };
                     let request = Box::new(Request::Return { logon, tag: session.tag, told });
@@ -647,7 +649,7 @@ impl Broker {
         }
     }
 
-    /// Lets a logon go on that waited for the outcome of its process's Do. Its session may have ended meanwhile.
+    /// Continues a logon that waited for the outcome of its process' Do. Its session may have ended meanwhile.
     pub(crate) fn admit_held(
         &mut self,
         key: SessionKey,
@@ -755,7 +757,7 @@ impl Provider {
     }
 }
 
-/// A provider is out. The broker leaves it so a while, longer each time.
+/// Disables a provider. It stays disabled for a while, longer each time.
 fn put_out(provider: &mut Provider, why: &str, profile: Option<&Profile>, turn: &Turn) {
     let queue = profile.map(|p| p.queue.clone()).unwrap_or_default();
     let longer = queue.retry_min.saturating_mul(1 << provider.outages.min(16));

@@ -1,4 +1,4 @@
-//! From a connection to a session.
+//! The flows from a connection to a session.
 
 pub(crate) mod connections;
 pub(crate) mod logon;

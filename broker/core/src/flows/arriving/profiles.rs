@@ -1,6 +1,6 @@
-//! Deleting a profile: at once or, while sessions use it, when the last of them has ended (LOGON-17).
+//! Deletes a profile: at once or, while sessions use it, when the last of them has ended (LOGON-17).
 //!
-//! Until then nobody logs on to it any more, and what is in its queue still goes out. Its data stays where it is.
+//! Until then no process can log on to it, and the messages in its queue still go out. Its data stays in place.
 
 use sundown_protocol::reply::{Deletion, Reply};
 use sundown_protocol::{Code, Fault};
@@ -41,7 +41,7 @@ impl Broker {
         self.sessions.all.of_profile(profile).next().is_some()
     }
 
-    /// Nobody logs on to a profile that is going.
+    /// Refuses logons to a profile that is being deleted.
     pub(crate) fn refuse_doomed(&self, profile: &str) -> Result<(), Fault> {
         if !self.sessions.doomed.contains_key(profile) {
             return Ok(());
@@ -52,7 +52,7 @@ impl Broker {
         Err(Fault::new(Code::E_PROFILE_DELETED, message))
     }
 
-    /// A session of this profile has ended.
+    /// Deletes a doomed profile when its last session has ended.
     pub(crate) fn profile_released(&mut self, profile: &str, turn: &mut Turn) {
         if self.sessions.doomed.contains_key(profile) && !self.is_used(profile) {
             turn.emit(Effect::DeleteProfile { name: profile.to_owned() });

@@ -1,4 +1,4 @@
-//! Whether a process may have more, with the settings that are in force.
+//! Checks quotas against the settings in force.
 
 use sundown_protocol::Fault;
 
@@ -20,13 +20,13 @@ impl Broker {
         self.check_room(process, what, 1)
     }
 
-    /// Whether what a process has, the newest included, is not too much.
+    /// Whether a process is within its quota, with everything already counted.
     #[inline]
     pub(crate) fn check_counted(&self, process: ProcessId, what: Quota) -> Result<(), Fault> {
         self.check_room(process, what, 0)
     }
 
-    /// Whether a process may have so many more.
+    /// Whether a process may have `more`.
     #[inline]
     pub(crate) fn check_room(
         &self,
@@ -37,7 +37,7 @@ impl Broker {
         self.peers.check_process(process, what, more, &self.settings)
     }
 
-    /// Whether so many more may count on an account and those above it.
+    /// Whether `more` may be charged to an account and those above it.
     #[inline]
     pub(crate) fn check_account(
         &self,
@@ -51,7 +51,7 @@ impl Broker {
 
 #[cfg(test)]
 impl Broker {
-    /// All that is to be given back, wherever it is.
+    /// All charges that are still to be given back.
     pub(crate) fn charges(&self) -> impl Iterator<Item = &Charge> {
         let objects = self.sessions.members.values().flat_map(|member| member.objects.iter());
         let drafts = objects.filter_map(|object| match object {

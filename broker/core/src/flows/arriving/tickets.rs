@@ -1,4 +1,4 @@
-//! Tickets of processes: shown to this broker, and given by it.
+//! Tickets of processes: accepts those of earlier brokers, and issues new ones.
 
 use sundown_protocol::request::Ticket;
 use sundown_protocol::{Code, Event as News, Fault, MemberId, Notification, Reply};
@@ -11,7 +11,7 @@ use crate::peers::process::Departure;
 use crate::peers::ticket::{Claims, earlier};
 
 impl Broker {
-    /// Takes what an earlier broker said of the process, and gives the process its ticket, now and at each change of it.
+    /// Accepts what an earlier broker stated about the process. Gives the process its ticket, now and at each change of it.
     pub(crate) fn ticket(
         &mut self,
         asker: Asker,
@@ -64,8 +64,8 @@ impl Broker {
         Claims::of(process).seal(self.settings.broker.ticket_key, process)
     }
 
-    /// What a process keeps has changed: each connection that asked for tickets is told, before the answer that shows the
-    /// change.
+    /// Sends a process' changed ticket to each of its connections that asked for tickets. They get it before the answer that shows
+    /// the change.
     pub(crate) fn tell_ticket(&self, id: ProcessId, turn: &mut Turn) {
         let connections = self.peers.processes.get(id).into_iter().flat_map(|p| &p.connections);
         let wants = |c: &&_| self.peers.connections.get(*c).is_some_and(|c| c.told_tickets);

@@ -1,8 +1,8 @@
 //! Calls of providers, from when they are made until they are answered or lost.
 //!
-//! A call belongs to a lane, and something goes on with its answer. It goes on once: with what the provider answered, or as
-//! [`Lost`] when the lane is closed. How long something waits for that is in [`patience`](crate::flows::calling::patience), and what becomes of a worker
-//! that does not answer in [`incarnation`](crate::flows::calling::workers).
+//! A call belongs to a lane, and a continuation goes on with its answer. It runs once: with the provider's answer, or as [`Lost`]
+//! when the lane is closed. [`patience`](crate::flows::calling::patience) limits how long a call is waited for, and
+//! [`incarnation`](crate::flows::calling::workers) handles a worker that does not answer.
 
 use sundown_protocol::{Code, Correlation, SessionId};
 
@@ -19,7 +19,7 @@ use crate::queue::flight::Flight;
 use crate::then::{GoesOn, Then};
 
 impl Broker {
-    /// Calls a provider, as soon as there is a place for the call. `None` when its lane is closed.
+    /// Calls a provider as soon as there is a place for the call. `None` if its lane is closed.
     pub(crate) fn call<A: GoesOn>(
         &mut self,
         lane: LaneId,
@@ -31,7 +31,7 @@ impl Broker {
         self.make_call(lane, caller, ask.call, A::then(after), turn)
     }
 
-    /// The same of a call that goes on with an answer of its kind.
+    /// Makes a call whose continuation fits its kind of answer.
     pub(crate) fn make_call(
         &mut self,
         lane: LaneId,
@@ -55,7 +55,7 @@ impl Broker {
         Some(id)
     }
 
-    /// One call less is to be answered for a session.
+    /// Counts a call of a session as answered.
     pub(super) fn settle_view(
         &mut self,
         session: Option<SessionId>,
@@ -66,7 +66,7 @@ impl Broker {
         Some(view)
     }
 
-    /// Takes a call back that its provider has not begun. What waited for it is told nothing. The name of the call, and the
+    /// Takes back a call that its provider has not begun. Its continuation does not run. Returns the name of the call, and the
     /// request that led to it.
     pub(crate) fn withdraw(
         &mut self,
@@ -84,7 +84,7 @@ impl Broker {
         Some(named)
     }
 
-    /// A worker has not begun a call that was taken back: its place is free.
+    /// Ends a call that its worker gave back without beginning it: its place is free.
     pub(crate) fn withdrawn(&mut self, call: CallId, turn: &mut Turn) {
         let Some(Call { lane, session, .. }) = self.providers.end(call, turn) else { return };
         self.settle_view(session, lane);
@@ -138,7 +138,7 @@ impl Broker {
         }
         let lost = result.as_ref().err().filter(|error| error.scope == Scope::Store).cloned();
         self.go_on(then, result, turn);
-        // Whoever asked has its own answer before everybody is told.
+        // The asker gets its own answer before the members are told that the store is lost.
         if let Some(why) = lost {
             self.lose_store(lane, &why, turn);
         }
@@ -147,8 +147,7 @@ impl Broker {
         }
     }
 
-    /// Of a call that was answered with something that is no answer to it, it is not known what it has done. The log and `status`
-    /// say so.
+    /// Handles an answer that does not fit its call: it is unknown what the call has done. The log and `status` report it.
     #[cold]
     fn answered_wrongly(
         &mut self,
@@ -190,7 +189,7 @@ impl Broker {
         Known { store, recipients }
     }
 
-    /// A store takes nothing more.
+    /// Notes that a store accepts no more writes.
     #[cold]
     fn note_failed_disk(&mut self, lane: LaneId, why: &str) {
         let engine = self.queues.engines.of_lane(lane);
@@ -199,7 +198,7 @@ impl Broker {
         }
     }
 
-    /// A store or address book said that it is damaged, or a transport could not read a message for that.
+    /// Notes that a store or address book is damaged, or that a transport could not read a message because its store is.
     fn note_damage(&mut self, at: (Option<SessionId>, LaneId), then: &Then, what: &str) {
         let (session, lane) = at;
         let of_message = match then {
@@ -215,8 +214,8 @@ impl Broker {
         }
     }
 
-    /// Checks that what is counted of calls agrees with the calls: what each provider has not answered for its sessions, and the
-    /// places of each lane.
+    /// Checks that the counts agree with the calls: the unanswered calls of each provider for its sessions, and the places of each
+    /// lane.
     #[cfg(test)]
     pub(crate) fn check_calls(&self) {
         for session in self.sessions.all.values() {
@@ -232,7 +231,7 @@ impl Broker {
         self.providers.check();
     }
 
-    /// Whether a notice or a Do is on its way to the provider behind a lane.
+    /// Whether a notice or a Do is in progress at the provider of a lane.
     pub(crate) fn is_told_of_leaving(&self, lane: LaneId) -> bool {
         let tells = |call: &Call<Then>| match &call.then {
             Then::Shutdown(visit) => visit.tells_of_leaving(),
@@ -241,7 +240,7 @@ impl Broker {
         self.providers.apart(lane).any(|(_, call)| tells(call))
     }
 
-    /// A session's view on the provider behind a lane.
+    /// A session's view of the provider of a lane.
     pub(crate) fn provider_at(
         &mut self,
         session: Option<SessionId>,
@@ -251,7 +250,7 @@ impl Broker {
         session.providers.iter_mut().find(|p| p.lane == lane || p.reader == Some(lane))
     }
 
-    /// Lets a worker go. Whoever waits for one of its answers is told that none comes.
+    /// Closes a lane. Calls still waiting on it fail: as `Called::Yes` if the provider had received them.
     pub(crate) fn close_lane(&mut self, lane: LaneId, turn: &mut Turn) {
         for (id, called, call) in self.providers.close(lane, turn) {
             self.settle_view(call.session, lane);

@@ -1,4 +1,4 @@
-//! Calls of providers, and what becomes of providers that do not answer.
+//! The flows of provider calls, and of providers that do not answer.
 
 pub(crate) mod calls;
 pub(crate) mod patience;

@@ -1,19 +1,19 @@
-//! How long something waits for a provider, and what happens then.
+//! Time limits for provider calls, and what happens when they expire.
 //!
 //! | what waits | how long | what happens then |
 //! |---|---|---|
 //! | a request that asks something | [`ASKED`] | it is told that the provider did not answer, and nothing goes on |
-//! | a request that changes something | [`ASKED`] | it is told that the outcome is not known; the change goes on when the provider answers |
+//! | a request that changes something | [`ASKED`] | it is told that the outcome is unknown; the change goes on when the provider answers |
 //! | a message that a transport prepares, hands over or recovers | what the transport says, and a second for each KiB | the transport's worker is left behind |
-//! | a message whose intent is being stored | [`ASKED`] | it does not hold a place of its transport any more, and is not handed over |
+//! | a message whose intent is being stored | [`ASKED`] | it gives up its place with the transport, and is not handed over |
 //! | a question to an address book that has begun | [`HANGS`] | the address book's worker is left behind |
-//! | a provider that is made anew | [`RENEWED`] | it fails, as if it had answered so |
+//! | a provider that is being renewed | [`RENEWED`] | the renewal fails, as if the provider had answered so |
 //!
-//! Logons, logoffs and fast shutdowns have times of their own, and so does the question whether a transport can be reached. What the
-//! broker asks a store for itself is waited for as long as it takes: a store cannot be left behind, and there is nothing to do without it.
+//! Logons, logoffs and fast shutdowns have their own time limits, and so does the check whether a transport can be reached. The
+//! broker's own calls of a store have none: a store cannot be left behind, and the broker can do nothing without it.
 //!
-//! A call that is given up stays in its lane and with its payer until the provider answers. One that changes something is never taken
-//! back: it may be done at any time. Each few seconds [`Event::Look`](crate::Event::Look) has the calls looked at.
+//! A call that is given up stays in its lane and with its payer until the provider answers. A change is never taken back, because
+//! it may be done at any time. Every few seconds [`Event::Look`](crate::Event::Look) has the calls checked.
 
 use std::time::Duration;
 
@@ -34,30 +34,30 @@ use crate::then::{
 /// How long a request waits for a provider.
 const ASKED: Duration = Duration::from_secs(60);
 
-/// How long an address book may be busy with one question before its worker is left behind.
+/// How long an address book may take for one question before its worker is left behind.
 const HANGS: Duration = Duration::from_secs(300);
 
-/// How long a provider may take to be made anew.
+/// How long a provider may take to be renewed.
 const RENEWED: Duration = Duration::from_secs(30);
 
-/// How fast a message moves at least, in bytes a second: a transport has so much more time for a long one.
+/// The lowest speed of a message, in bytes a second. A transport has this much more time for a long message.
 const SLOWEST: u64 = 1 << 10;
 
 /// What is done with a call whose time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// A request is told.
+    /// The request is answered.
     Request,
-    /// The intent of a flight is not waited for.
+    /// The flight no longer waits for its intent.
     Mark(u64),
-    /// Nothing is to be had from the worker any more.
+    /// The worker is left behind.
     Worker,
-    /// The making of a provider has failed.
+    /// The renewal of a provider fails.
     Renewal,
 }
 
 impl Broker {
-    /// Looks at the calls that were not answered: those whose time is over are waited for no longer.
+    /// Ends the wait for calls whose time is over.
     #[cold]
     pub(crate) fn look_at_calls(&mut self, turn: &mut Turn) {
         let now = turn.tick.boot;
@@ -76,9 +76,9 @@ impl Broker {
         over.sort_unstable_by_key(|(call, _)| *call);
         let mut said = Vec::new();
         for (call, over) in over {
-            // What was done for one before it may have ended it.
+            // The handling of an earlier call may have ended this one.
             let Some(lane) = self.providers.get(call).map(|c| c.lane) else { continue };
-            // One line of the log for each worker: a crowd may wait for it.
+            // The log gets one line for each worker, however many calls wait for it.
             if !said.contains(&lane) {
                 said.push(lane);
                 self.note_hanging(call, turn);
@@ -92,7 +92,7 @@ impl Broker {
         }
     }
 
-    /// The log and `status` say which provider does not answer.
+    /// Reports in the log and in `status` that a provider does not answer.
     fn note_hanging(&mut self, id: CallId, turn: &mut Turn) {
         let call = self.providers.get(id).expect("looked at just before");
         let (lane, session, name) = (call.lane, call.session, call.name);
@@ -108,7 +108,7 @@ impl Broker {
         turn.emit(Effect::Hangs { provider, provider_type, call: name, waited, behalf });
     }
 
-    /// A request is not kept waiting: it is told what is known. What it asked for may go on.
+    /// Answers a request whose provider does not answer. What it asked for may go on.
     fn give_up_request(&mut self, id: CallId, turn: &mut Turn) {
         let call = self.providers.get_mut(id).expect("looked at just before");
         let (lane, name) = (call.lane, call.name);
@@ -130,7 +130,8 @@ impl Broker {
         self.tell_waiting(id, Fault::new(Code::E_TIMEOUT, message), turn);
     }
 
-    /// Answers the request that waits for a call. It counts, and its bytes stay charged, until the provider has answered.
+    /// Answers the request that waits for a call. The request still counts, and its bytes stay charged, until the provider has
+    /// answered.
     fn tell_waiting(&mut self, id: CallId, fault: Fault, turn: &mut Turn) {
         let then = &mut self.providers.get_mut(id).expect("looked at just before").then;
         let Some(asker) = then.asker() else { return };
@@ -142,7 +143,7 @@ impl Broker {
         }
     }
 
-    /// A call that was never begun goes no further.
+    /// Fails a call that was never begun.
     fn forget_call(&mut self, call: Call<Then>, error: ProviderError, turn: &mut Turn) {
         self.settle_view(call.session, call.lane);
         turn.errand = call.errand;
@@ -152,7 +153,7 @@ impl Broker {
         }
     }
 
-    /// A process has no connection any more: what it only asked, and no worker has begun, is not asked.
+    /// Fails the questions of a process without connections that no worker has begun.
     #[cold]
     pub(crate) fn forget_questions(&mut self, questions: Vec<Call<Then>>, turn: &mut Turn) {
         for call in questions {
@@ -167,7 +168,7 @@ impl Broker {
         self.delay_flight(flight);
     }
 
-    /// A provider was to be made anew and says nothing. One that is no store's gets another worker.
+    /// Fails the renewal of a provider that does not answer. A provider that is not a store gets another worker.
     fn give_up_renewal(&mut self, id: CallId, turn: &mut Turn) {
         let lane = self.providers.get(id).expect("looked at just before").lane;
         if self.providers.provider_type(lane) != Some(ProviderType::Store) {
@@ -181,7 +182,7 @@ impl Broker {
     }
 }
 
-/// What is to be done with a call, if its time is over.
+/// What is to be done with a call if its time is over.
 pub(crate) fn is_over(
     id: CallId,
     call: &mut Call<Then>,
@@ -214,7 +215,7 @@ pub(crate) fn is_over(
 }
 
 impl Then {
-    /// The request that waits for the answer, if one does.
+    /// The request that waits for the answer, if there is one.
     fn asker(&mut self) -> Option<&mut Asker> {
         match self {
             Self::Done(AfterDone::AddressRemoved(asker, _) | AfterDone::Validated(asker, ..))

@@ -1,9 +1,9 @@
-//! New incarnations of providers. A provider written to the letter of its interface is over after `DoFastShutdown`, though
-//! that was about one process and its neighbours go on (SEED-9). What it stops at `NotifyProcessShutdown` it may stop for good
-//! as well (SEED-19). Which provider is in doubt, and what waits for a new one: [`doubts`](crate::providers::doubts).
+//! Renews providers. A provider that follows its interface literally ends with `DoFastShutdown`, although the call concerned one
+//! process and other processes still use the provider (SEED-9). It may also stop for good what it stops at `NotifyProcessShutdown`
+//! (SEED-19). [`doubts`](crate::providers::doubts) records which providers are in doubt and what waits for a new incarnation.
 //!
-//! What the provider said first of fast shutdown stays (SEED-17), because the session's view of it does. `EndMessage` is never
-//! made twice: what became of that message is not known.
+//! A provider's first answer about fast shutdown stays in force (SEED-17), because the session's view of the provider does.
+//! `EndMessage` is never called twice: what became of that message is unknown.
 
 use sundown_protocol::SessionId;
 
@@ -17,8 +17,8 @@ use crate::providers::view::{Provider, ProviderState};
 use crate::then::{AfterLogon, Then};
 
 impl Broker {
-    /// A provider gets a notice or a Do, or has answered it, in whatever way: whether it goes on for its other processes is seen at
-    /// its next answer.
+    /// Puts a provider in doubt when it gets a notice or a Do, and when it has answered it. Its next answer shows whether it goes
+    /// on for its other processes.
     pub(crate) fn doubt(&mut self, session: SessionId, place: usize) {
         let Some(provider) = self.sessions.all.get(&session).map(|s| &s.providers[place]) else {
             return;
@@ -30,7 +30,7 @@ impl Broker {
         }
     }
 
-    /// A provider that is doubted has answered. What is left to go on with; `None` when the call is made again.
+    /// Judges the answer of a provider that may be in doubt. Returns what to continue with; `None` when the call is made again.
     pub(crate) fn judge(
         &mut self,
         (lane, number): (LaneId, CallId),
@@ -41,7 +41,7 @@ impl Broker {
         let by = match self.providers.doubts().judge(lane, number, result.as_ref().err()) {
             Verdict::Answers => return Some((then, result)),
             Verdict::Sound(by) => {
-                // While it has a notice or a Do, an answer to something else says nothing of what comes after that.
+                // While a notice or a Do is in progress, the answer to another call does not show the state after it.
                 if !self.is_told_of_leaving(by) {
                     self.providers.doubts().trust(by);
                 }
@@ -58,7 +58,7 @@ impl Broker {
         None
     }
 
-    /// A provider was made anew, or could not be: what waited for it is called again, or fails.
+    /// Repeats the calls that waited for a renewed provider, or fails them if it could not be renewed.
     pub(crate) fn renewed(
         &mut self,
         by: LaneId,
@@ -72,14 +72,14 @@ impl Broker {
         }
         for Again { lane, caller, call, then } in waiting {
             match result {
-                // Its session has logged it off meanwhile: nothing more is asked for that.
+                // The session has logged the provider off meanwhile and makes no more calls.
                 Ok(_) if self.has_logged_off(caller.session, lane) => {
                     self.providers.lose(then, Called::Never, caller);
                 }
                 Ok(_) => {
                     self.make_call(lane, caller, call, then, turn);
                 }
-                // It was refused by the old incarnation, and the new one never got it.
+                // The old incarnation refused the call, and the new one never got it.
                 Err(error) => {
                     let error = ProviderError { effect: Effect::Nothing, ..error.clone() };
                     self.go_on(then, Err(error), turn);

@@ -1,17 +1,18 @@
-//! Workers that hang: one ends and another begins, and the session's view on the provider goes on.
+//! Workers that hang: another worker replaces them, and the session keeps its view of the provider.
 //!
 //! ```text
 //!   view ──► worker ──answers nothing for too long──► left behind ──its thread ends──► forgotten
+//!   view ──► worker ──answers nothing for too long──► left behind ──its thread ends──► forgotten
 //!    │                                                    │
-//!    └──► another worker, which logs on                   └── answers late: what is known of the message is corrected
 //! ```
 //!
-//! A *view* is what a session knows of a provider: its state, what it said of fast shutdown, how it is reached. A worker's lane is the
-//! number of its incarnation: no two have the same. Left behind, a worker keeps its thread, which cannot be ended from outside. So there is a limit:
-//! a provider that hangs again and again is out, until one of its threads has ended.
+//! A *view* is what a session knows of a provider: its state, its answer about fast shutdown, whether it can be reached. A worker's
+//! lane identifies its incarnation: no two have the same. A worker that is left behind keeps its thread, which cannot be ended from
+//! outside. So there is a limit: a provider that hangs again and again is disabled until one of its threads has ended.
 //!
-//! What a worker has begun is settled as after a crash (design §3.17): a message without an intent is tried again later, and of one with
-//! an intent the next worker finds out what became of it. It may be unknown then. When the old worker answers after all, that is the truth.
+//! What a worker has begun is settled as after a crash (design §3.17). A message without an intent is tried again later. For a
+//! message with an intent the next worker finds out what became of it, which may stay unknown. If the old worker answers after all,
+//! its answer is the truth.
 
 use sundown_protocol::SessionId;
 use sundown_protocol::reply::SubmissionState;
@@ -28,13 +29,13 @@ use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::then::{AfterSubmission, Then};
 
 impl Broker {
-    /// A worker has not answered a call in time: the provider gets another one, or is out.
+    /// Leaves a worker behind that has not answered a call in time. The provider gets another worker or is disabled.
     pub(crate) fn leave_worker(&mut self, id: CallId, turn: &mut Turn) {
         let (lane, session) = {
             let call = self.providers.get(id).expect("looked at just before");
             (call.lane, call.session)
         };
-        // Otherwise its session is closing, and has its own patience.
+        // Otherwise the session is closing, which has its own time limit.
         let Some(view) = self.view_of(session, lane) else { return };
         let handed_over = self.handed_over(lane);
         self.close_lane(lane, turn);
@@ -59,7 +60,7 @@ impl Broker {
         self.provider_changed(id, place, turn);
     }
 
-    /// A lane is closed, and its worker has begun a call of it. What it says of a message is of use also later.
+    /// Keeps track of a call that the worker of a closed lane has begun: what it answers about a message is still useful.
     pub(crate) fn leave_call(&mut self, lane: LaneId, call: CallId, then: &Then) {
         let attempt = match then {
             Then::Results(flight) => self.attempt(*flight),
@@ -79,7 +80,7 @@ impl Broker {
         Some(Attempt { store: engine.uid?, record, recipients, intent })
     }
 
-    /// Flights of a lane whose message its worker has begun to hand over, or to recover.
+    /// The flights of a lane whose message its worker has begun to hand over or to recover.
     fn handed_over(&self, lane: LaneId) -> Vec<u64> {
         let begun = self.providers.apart(lane);
         let begun = begun.filter(|(id, _)| self.providers.has_begun(lane, *id));
@@ -90,7 +91,7 @@ impl Broker {
         begun.filter_map(|(_, call)| flight(call)).collect()
     }
 
-    /// A worker's thread has ended. A provider that was out because too many of its workers hung has another one.
+    /// Handles the end of a worker's thread. A provider that was disabled because too many of its workers hang gets another one.
     #[cold]
     pub(crate) fn lane_ended(&mut self, lane: LaneId, turn: &mut Turn) {
         let Some((id, place)) = self.providers.left_behind.ended(lane) else { return };
@@ -102,7 +103,7 @@ impl Broker {
         }
     }
 
-    /// A call is answered that was given up with its worker.
+    /// Handles the answer to a call that was given up with its worker.
     #[cold]
     pub(crate) fn answered_late(
         &mut self,
@@ -118,7 +119,7 @@ impl Broker {
         }
     }
 
-    /// Something has changed in a store. Corrections of its messages may find them free.
+    /// Retries the corrections of a store's messages after a change in the store: the messages may be free now.
     pub(crate) fn correct_again(&mut self, id: EngineId, turn: &mut Turn) {
         if !self.providers.left_behind.has_corrections() {
             return;
@@ -129,8 +130,8 @@ impl Broker {
         }
     }
 
-    /// Asks the store for a message of which something new is known. Where that is not open, or something else is under way with the
-    /// message, the correction waits.
+    /// Asks the store for a message whose outcome became known late. If the store is not open or the message is busy, the
+    /// correction waits.
     fn correct(&mut self, correction: Correction, turn: &mut Turn) {
         let Attempt { store, record, .. } = correction.attempt;
         let mut open = self.queues.engines.values().filter(|e| e.is_open());
@@ -146,7 +147,7 @@ impl Broker {
         self.call(lane, Caller::broker(None), Ask::submission(record), after, turn);
     }
 
-    /// What is stored of the message still speaks of that attempt: it is corrected.
+    /// Corrects the stored message if it still refers to that attempt.
     pub(crate) fn corrected(
         &mut self,
         engine: EngineId,

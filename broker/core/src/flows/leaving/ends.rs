@@ -1,4 +1,4 @@
-//! Ends of shared sessions, kept over a restart of the broker.
+//! Ends of shared sessions, kept across a restart of the broker.
 //!
 //! ```text
 //!  shared logoff ──kept, then told──► Ending ──closed──► kept a while ──► forgotten
@@ -6,13 +6,14 @@
 //!        next broker: a member returns ──┘ within the grace; after it, MAPI_E_END_OF_SESSION
 //! ```
 //!
-//! A shared logoff is for good (SEED-4): a broker that dies within the grace must not undo it. So each end is written down in
-//! the runtime directory before the first member is told. A client that comes back names the session by its *tag*, 128 bits by chance, and
-//! says whether it was told. It gets into the same ending session, made anew with the grace that remains, and is told only if it was not. It
-//! never gets into a fresh session by that.
+//! A shared logoff is final (SEED-4): a broker that dies within the grace must not undo it. So each end is stored in the runtime
+//! directory before the first member is told. A client that comes back names the session by its *tag*, 128 bits, 64 of them random,
+//! and says whether it was told of the end. It gets into the same ending session, made anew with the grace that remains, and is
+//! told of the end only if it was not before. A tag of an ended session never leads into a fresh session.
 //!
-//! Behind a restart the first that comes gets a session of a new name, and who is back after it gets into that one. Where it was ended
-//! meanwhile, those who are not back yet were in what was ended: a tag says when its broker began, so that they are known.
+//! After a restart, the first client of a session that comes back gets a session with a new tag, and the clients after it join that
+//! one. If that session is ended meanwhile, the clients that are not back yet were in the ended session, too. A tag says when its
+//! broker began, so that they are recognized.
 
 use std::time::Duration;
 
@@ -29,16 +30,16 @@ use crate::peers::waiting::{SessionKey, Sharing, Waiting};
 use crate::sessions::end::Kept;
 use crate::sessions::session::SessionState;
 
-/// How long an end is kept after its session has closed: longer than a client looks for its broker.
+/// How long an end is kept after its session has closed. It is longer than a client looks for its broker.
 const KEPT: Duration = Duration::from_secs(120);
 
-/// When the broker began in which a session was made, in microseconds since the machine started.
+/// When the broker began that made a session, in microseconds since the machine started.
 fn began(SessionTag(tag): SessionTag) -> u64 {
     (tag >> 64) as u64
 }
 
 impl Broker {
-    /// A shared session ends: that is written down before any member is told.
+    /// Stores the end of a shared session, before any member is told of it.
     pub(crate) fn keep_end(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         let SessionState::Ending { by, deadline } = &session.state else { return };
@@ -53,7 +54,7 @@ impl Broker {
         self.sessions.ends.insert(session.tag, Kept { end, session: Some(id) });
     }
 
-    /// Ends that an earlier broker wrote down.
+    /// Takes the ends that an earlier broker stored.
     pub(crate) fn ends_found(&mut self, ends: Vec<End>, turn: &mut Turn) {
         for end in ends {
             let forgotten = end.until.unwrap_or_default().max(turn.tick.boot) + KEPT;
@@ -62,7 +63,7 @@ impl Broker {
         }
     }
 
-    /// A session that was ending is closed: who comes back to it now is told that it has ended, for a while.
+    /// Notes that an ending session is closed. For a while, a client that comes back to it is told that it has ended.
     pub(crate) fn end_closed(&mut self, tag: SessionTag, turn: &mut Turn) {
         if let Some(kept) = self.sessions.ends.get_mut(&tag) {
             kept.session = None;
@@ -77,7 +78,7 @@ impl Broker {
         }
     }
 
-    /// An end was kept long enough, unless its session is here again.
+    /// Forgets an end that was kept long enough, unless its session is open again.
     pub(crate) fn forget_end(&mut self, tag: SessionTag, turn: &mut Turn) {
         if self.sessions.ends.get(&tag).is_some_and(|kept| kept.session.is_none()) {
             self.sessions.ends.remove(&tag);
@@ -85,7 +86,7 @@ impl Broker {
         }
     }
 
-    /// A logon of a client that was in this session before, with this broker or an earlier one.
+    /// Logs a client on that was in this session before, with this broker or an earlier one.
     pub(crate) fn return_to(
         &mut self,
         asker: Asker,
@@ -139,25 +140,25 @@ impl Broker {
         Ok(())
     }
 
-    /// The end of the session that took the place of another one: in a broker that began later, for the same user and profile. Who was
-    /// in the other one, and is back after the end, was in what was ended.
+    /// The end of the session that replaced another one: it was made for the same user and profile by a broker that began later. A
+    /// client that was in the replaced session and comes back after the end belongs to the ended session.
     fn end_of_heir(&self, tag: SessionTag, user: u32, profile: &str) -> Option<&Kept> {
         let is_heir = |kept: &&Kept| {
             let End { tag: heir, user: of, profile: to, .. } = &kept.end;
             (*of, &to[..]) == (user, profile) && began(tag) < began(*heir)
         };
-        // Where there were several, the one that goes on longest.
+        // If there are several, the one that goes on longest.
         let ends = self.sessions.ends.values().filter(is_heir);
         ends.max_by_key(|kept| kept.end.until.unwrap_or(Duration::MAX))
     }
 
-    /// A name for a session that no other has, and that says when its broker began.
+    /// A unique tag for a session, which says when its broker began.
     pub(crate) fn new_tag(&mut self, turn: &mut Turn) -> SessionTag {
         let began = self.queues.giving_up.began(turn.tick.boot).as_micros();
         SessionTag(began << 64 | u128::from(turn.record() as u64))
     }
 
-    /// Whether a session that has just started was ended in an earlier broker: it goes on ending.
+    /// Lets a session that has just started go on ending, if an earlier broker ended it.
     pub(crate) fn goes_on_ending(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let Some(kept) = self.sessions.ends.get(&session.tag) else { return };
@@ -168,7 +169,7 @@ impl Broker {
         }
     }
 
-    /// A member that returned and was not told of the end is told now.
+    /// Tells a member of the end of its session if it came back without having been told.
     pub(crate) fn tell_end(&mut self, member: MemberId, turn: &mut Turn) {
         let session =
             self.sessions.members.get(&member).and_then(|m| self.sessions.all.get(&m.session));
@@ -180,7 +181,7 @@ impl Broker {
         self.tell_always(member, News::CriticalError { code, reason, by, grace }, turn);
     }
 
-    /// Says by which name a member can return to its session, on a connection that keeps what outlives a broker.
+    /// Tells a member the tag by which it can return to its session, on a connection that keeps what outlives a broker.
     pub(crate) fn tell_tag(&self, id: MemberId, turn: &mut Turn) {
         let Some(member) = self.sessions.members.get(&id) else { return };
         let keeps = self.peers.connections.get(&member.connection).is_some_and(|c| c.told_tickets);

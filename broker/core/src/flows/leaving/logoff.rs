@@ -1,7 +1,7 @@
-//! Logoffs: leaving a session in every way there is, ending one for everybody, and what follows the last departure.
+//! Logoffs: leaves a session in all its ways, ends a session for all its members, and closes it after the last departure.
 //!
-//! A session closes in phases: transports, then address books, then stores. A later kind is not called before the
-//! earlier kind has answered or had its time; no answer keeps a session open (PLOG-5).
+//! A session closes in phases: transports, then address books, then stores. A later kind is not called before the earlier kind has
+//! answered or used up its time. A missing answer never keeps a session open (PLOG-5).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,13 +28,14 @@ use crate::sessions::object::Object;
 use crate::sessions::session::{MailAfter, Session, SessionState};
 use crate::then::AfterDone;
 
-/// How long a logoff waits for references to be released, where they may not be cut off and no drain says how long.
+/// How long a logoff waits for references to be released if they may not be cut off and no drain sets the time.
 const REFERENCES: Duration = Duration::from_secs(30);
 
-/// How long a session that was opened for its queue has to read it, once more and once more, when its time is over.
+/// How much more time a session that was opened for its queue gets to read it when its linger time is over. The time is renewed
+/// while the queue is unread.
 const READING: Duration = Duration::from_secs(5);
 
-/// Departures in one notice, so that it is far from what a frame holds.
+/// The most departures in one notice, which keeps it far below the size of a frame.
 const DEPARTURES: usize = 4_096;
 
 impl Broker {
@@ -82,7 +83,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends a shared session for everybody, if it is one, this member may, and nobody did before (design §3.2).
+    /// Ends a shared session for all its members. Does nothing if the session is private or already ended; refuses if the member
+    /// may not end it (design §3.2).
     fn end_shared(
         &mut self,
         asker: Asker,
@@ -133,7 +135,7 @@ impl Broker {
             }
         }
         let owner = *session.members.first().expect("who asks is one of them");
-        // A process owns the session: with what member of it it asks makes no difference.
+        // The owner is a process, so any of its members may end the session.
         let owns = self.sessions.members[&owner].process == self.sessions.members[&id].process;
         match self.settings.shutdown.shared_logoff {
             SharedLogoff::Any => Ok(()),
@@ -156,7 +158,7 @@ impl Broker {
         }
     }
 
-    /// Grace caps a drain that began before.
+    /// Limits a drain that began earlier to the grace.
     fn cap_drain(&mut self, id: MemberId, deadline: Option<Duration>, turn: &mut Turn) {
         let Some(member) = self.sessions.members.get_mut(&id) else { return };
         if let (MemberState::Draining(leaving), Some(end)) = (&mut member.state, deadline) {
@@ -165,10 +167,10 @@ impl Broker {
         }
     }
 
-    /// Looks whether a logoff has what it waits for, and finishes it; or until when it waits for it.
+    /// Finishes a logoff if it has what it waits for; otherwise sets the timer for how long it waits.
     pub(crate) fn check_leaving(&mut self, id: MemberId, turn: &mut Turn) {
         let held = self.is_held(id);
-        // Whoever is done is about to be torn down; its logoff is answered then.
+        // A process whose Do succeeded is about to be torn down. Its logoff is answered then.
         let done = self.sessions.members.get(&id).is_some_and(|m| self.is_done(m.process));
         let Some(member) = self.sessions.members.get_mut(&id).filter(|_| !done) else { return };
         let waiting = member.waits_for();
@@ -228,7 +230,8 @@ impl Broker {
         }
     }
 
-    /// What was handed over could not be made durable: the member stays and is told, once.
+    /// Refuses a logoff because its writes could not be made durable or its objects are still held. The member stays and is told
+    /// once.
     fn refuse_leaving(&mut self, id: MemberId, turn: &mut Turn) {
         let member = self.sessions.members.get_mut(&id).expect("it is leaving");
         let state = std::mem::replace(&mut member.state, MemberState::Attached);
@@ -247,7 +250,7 @@ impl Broker {
         self.answer(leaving.asker, Err(fault), turn);
     }
 
-    /// Takes a member out of its session. The number of unsaved drafts that went with it.
+    /// Removes a member from its session. Returns the number of its unsaved drafts.
     pub(crate) fn remove_member(
         &mut self,
         id: MemberId,
@@ -259,7 +262,7 @@ impl Broker {
         drafts
     }
 
-    /// Takes a member out of its session: which that was, and what is to be said of it.
+    /// Removes a member from its session. Returns the session, the departure to report, and the number of unsaved drafts.
     fn take_out(
         &mut self,
         id: MemberId,
@@ -267,7 +270,7 @@ impl Broker {
         turn: &mut Turn,
     ) -> Option<(SessionId, Departure, u64)> {
         let mut member = self.sessions.members.remove(&id)?;
-        // Whoever is done has left, whatever befalls it before it is torn down.
+        // A process whose Do succeeded counts as left, even if it crashes before its objects are freed.
         let reason = if self.is_done(member.process) { LeaveReason::FastShutdown } else { reason };
         self.sessions.departures[reason as usize] += 1;
         if let Some(connection) = self.peers.connections.get_mut(&member.connection) {
@@ -312,7 +315,7 @@ impl Broker {
         Some((member.session, Departure { member: id, reason }, drafts))
     }
 
-    /// Tells those of a session who asked that members left, and looks whether it has a reason to stay without them.
+    /// Reports departures to the members that registered for them, and checks whether the session has a reason to stay.
     fn tell_departed(&mut self, id: SessionId, departures: &[Departure], turn: &mut Turn) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         let curious: Vec<_> = session.curious.iter().copied().collect();
@@ -330,7 +333,7 @@ impl Broker {
         self.check_vacated(id, turn);
     }
 
-    /// A logoff throws unsaved drafts away, as documented; every other end keeps them (design §3.9).
+    /// Discards a member's unsaved drafts on a logoff, as documented; every other departure keeps them (design §3.9).
     fn settle_drafts(&mut self, member: &mut Member, reason: LeaveReason, turn: &mut Turn) -> u64 {
         let draft = |object| match object {
             Object::Draft(draft) => Some(draft),
@@ -355,7 +358,7 @@ impl Broker {
         count
     }
 
-    /// The grace of a shared logoff is over: whoever is still here is put out.
+    /// Evicts the members that are left when the grace of a shared logoff is over.
     pub(crate) fn grace_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         if !matches!(session.state, SessionState::Ending { .. }) {
@@ -373,8 +376,8 @@ impl Broker {
         self.remove_members(stay, LeaveReason::Evicted, turn);
     }
 
-    /// Notes which processes stayed past the end of their session, for those that wait for it. A process whose Do succeeded has left,
-    /// also before it is torn down.
+    /// Records the processes that stayed past the end of their session, for the logoffs that wait for it. A process whose Do
+    /// succeeded counts as left, even before it is torn down.
     pub(crate) fn note_stayed(&mut self, id: SessionId, members: &[MemberId]) {
         let stayed = members.iter().filter(|id| !self.is_done(self.sessions.members[id].process));
         let stayed: Vec<_> = stayed.map(|member| self.peer(*member)).collect();
@@ -383,8 +386,8 @@ impl Broker {
         }
     }
 
-    /// Takes members out that leave at once. None of them is told that another one leaves: it leaves itself, and what
-    /// thousands are told of thousands would fill the memory. The others are told of all in one notice.
+    /// Removes members that leave together. They are not told of each other's departures, because notices of thousands to thousands
+    /// would fill the memory. The other members are told of all in one notice.
     pub(crate) fn remove_members(
         &mut self,
         members: Vec<MemberId>,
@@ -412,7 +415,7 @@ impl Broker {
         }
     }
 
-    /// After a departure, or when mail went out: whether the session has a reason to stay.
+    /// Checks after a departure, or after mail went out, whether a session has a reason to stay. If not, it closes.
     pub(crate) fn check_vacated(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         let idle = matches!(
@@ -442,7 +445,7 @@ impl Broker {
         if session.engines().any(|(_, engine)| is_lost(engine)) {
             return false;
         }
-        // One that was opened for its queue reads it, to give up what is too old, also where it sends nothing.
+        // A session that was opened for its queue reads it, to give up messages that are too old, even if it sends nothing.
         (session.adopted || self.settings.shutdown.linger != Linger::Off)
             && session.engines().any(|(_, engine)| self.has_work(engine, session, now))
     }
@@ -452,7 +455,7 @@ impl Broker {
         if session.state != SessionState::Memberless {
             return;
         }
-        // One that was opened for its queue looks into it first.
+        // A session that was opened for its queue reads it first.
         let reads = |(_, engine)| self.queues.engines.get(&engine).is_some_and(Engine::reads);
         if session.adopted && session.engines().any(reads) {
             self.timers.set(turn.tick.boot + READING, Timer::Linger(id));
@@ -461,8 +464,8 @@ impl Broker {
         }
     }
 
-    /// A session that stays for its mail alone, and has no member who would notice, has its profile read anew: what kept its mail may have
-    /// been mended there.
+    /// Closes and reopens sessions that stay for their mail alone, so that their profiles are read anew: what held up their mail
+    /// may have been corrected. Such a session has no member that would notice.
     pub(crate) fn renew_memberless(&mut self, turn: &mut Turn) {
         if self.stopping.is_some() {
             return;
@@ -474,7 +477,7 @@ impl Broker {
         }
     }
 
-    /// Begins the end of a session without members.
+    /// Begins to close a session without members.
     pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = &self.sessions.all[&id];
         let mail = match session.state {
@@ -506,7 +509,7 @@ impl Broker {
         self.enter_phase(id, 0, turn);
     }
 
-    /// Calls Logoff on every provider of a phase's kind. Transports finish what they have begun first (PLOG-7).
+    /// Calls Logoff on every provider of a phase's kind. Transports first finish what they have begun (PLOG-7).
     fn enter_phase(&mut self, id: SessionId, phase: u32, turn: &mut Turn) {
         let session = self.sessions.all.get_mut(id).expect("a closing session exists");
         session.state = SessionState::Closing { phase };
@@ -517,7 +520,7 @@ impl Broker {
         self.advance_phase(id, turn);
     }
 
-    /// How long a kind of provider may take to log off. A broker that stops at once waits for stores only.
+    /// How long a kind of provider may take to log off. A broker that stops at once waits only for stores.
     fn patience(&self, kind: ProviderType) -> Duration {
         if self.stops_now() && kind != ProviderType::Store {
             return Duration::ZERO;
@@ -525,7 +528,7 @@ impl Broker {
         self.settings.shutdown.deadline
     }
 
-    /// Has no more patience with transports and address books of sessions that close.
+    /// Stops waiting for the transports and address books of closing sessions.
     pub(crate) fn hasten_closing(&mut self, turn: &mut Turn) {
         for session in self.sessions.all.values() {
             if let SessionState::Closing { phase } = session.state
@@ -536,7 +539,7 @@ impl Broker {
         }
     }
 
-    /// Goes on with the closing of a session as far as its providers have answered.
+    /// Continues to close a session as far as its providers have answered.
     pub(crate) fn advance_phase(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
@@ -581,7 +584,7 @@ impl Broker {
         self.advance_phase(id, turn);
     }
 
-    /// The providers of a phase had their time: those that did not answer are left behind.
+    /// Abandons the providers of a phase that did not answer in time.
     pub(crate) fn phase_over(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let SessionState::Closing { phase } = session.state else { return };
@@ -636,7 +639,7 @@ impl Broker {
         self.profile_released(&profile, turn);
     }
 
-    /// A member's process, for people.
+    /// A member's process, as shown to people.
     pub(crate) fn peer(&self, id: MemberId) -> Peer {
         let process =
             self.sessions.members.get(&id).and_then(|m| self.peers.processes.get(m.process));
@@ -645,7 +648,7 @@ impl Broker {
     }
 }
 
-/// What those who wait are told when a member leaves without them.
+/// What the waiting requests of a member are answered when it leaves without them.
 fn ended(reason: LeaveReason) -> Fault {
     match reason {
         LeaveReason::FastShutdown => shut_down(),

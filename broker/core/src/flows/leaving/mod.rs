@@ -1,4 +1,4 @@
-//! Logoff, fast shutdown, and the end of the broker.
+//! The flows of logoff, fast shutdown, and the end of the broker.
 
 pub(crate) mod ends;
 pub(crate) mod logoff;

@@ -8,21 +8,21 @@
 //!                      └──could not be persisted─┘    nothing was torn down
 //! ```
 //!
-//! Each of the three is one *sweep* over the sessions of the process, in the order of their creation. Within each session
-//! transports come first, then address books, then stores (SEED-16). A later kind is called only when every provider of the
-//! earlier kind has answered or was given up. Sessions do not wait for each other.
+//! Each of the three calls is a *sweep* over the sessions of the process, in the order of their creation. Within each session
+//! transports come first, then address books, then stores (SEED-16). A later kind is called only when every provider of the earlier
+//! kind has answered or was given up. Sessions do not wait for each other.
 //!
 //! ```text
 //!  0 ────────── transports ────────── T/2 ─── address books ─── 3T/4 ─── stores ─── T
 //! ```
 //!
-//! A sweep has a deadline T, of which each kind has a share. A provider that has not answered at the end of its kind's share is
-//! given up for this sweep: its call is withdrawn, so that a provider that was busy until then never gets it, and `status` and
-//! the log name the provider. A call that had reached the provider runs on; its answer comes too late for the sweep.
+//! A sweep has a deadline T, of which each kind has a share. A provider that has not answered by the end of its kind's share is
+//! given up for this sweep. Its call is withdrawn, so that a provider that was busy until then never gets it, and `status` and the
+//! log name the provider. A call that had reached the provider runs on; its answer comes too late for the sweep.
 //!
-//! While a Do runs, what else the process asks waits for its outcome: after a success it answers `MAPI_E_NOT_INITIALIZED`, after
-//! a failure it is carried out. Do makes durable what the process handed over, answers, and only then tears down: what a
-//! process has open does not make its leaving longer. For every other process it is a member that left.
+//! While a Do runs, the other requests of the process wait for its outcome. After a success they are answered
+//! `MAPI_E_NOT_INITIALIZED`; after a failure they are carried out. Do makes durable what the process handed over, answers, and only
+//! then tears down, so open objects do not delay the answer. For every other process it is a member that left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -48,13 +48,13 @@ use crate::sessions::object::Object;
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterSave};
 
-/// How long providers may think about a query, and about a notice.
+/// How long providers may take to answer a query or a notice.
 const THINK: Duration = Duration::from_secs(1);
 
-/// What a request that joins a sweep is charged, in bytes: about what it takes until it is answered.
+/// The charge for a request that joins a sweep, in bytes: about what it takes until it is answered.
 const JOINING: usize = 256;
 
-/// One call of a sweep: what its answer is to.
+/// A call of a sweep, which its answer refers to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Visit {
     sweep: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// Whether the provider may be over by it.
+    /// Whether the provider may be shut down by the call.
     pub(crate) fn tells_of_leaving(&self) -> bool {
         match self.call {
             Visits::Notify | Visits::Do => true,
@@ -73,8 +73,8 @@ impl Visit {
     }
 }
 
-/// What a provider is called for in a sweep. A Do asks providers first that are younger than the verdict, and has stores write
-/// that are not told to shut down.
+/// What a sweep calls a provider for. A Do first queries providers that are younger than the verdict, and flushes stores that are
+/// not told to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Visits {
     Query,
@@ -83,7 +83,7 @@ enum Visits {
     Flush,
 }
 
-/// One of the three calls, on its way through the providers of a process.
+/// One of the three calls, in progress through the providers of a process.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Sweep {
@@ -91,16 +91,16 @@ pub(crate) struct Sweep {
     pub(crate) process: ProcessId,
     askers: Vec<Asker>,
     legs: BTreeMap<SessionId, Leg>,
-    /// Providers that said no, or gave no answer in time.
+    /// Providers that said no or gave no answer in time.
     refusing: BTreeSet<String>,
     /// Stores that gave no answer in time.
     silent: BTreeSet<String>,
-    /// What could not be persisted.
+    /// The first failure to make something durable.
     failed: Option<ProviderError>,
     /// When it began, and how long it may take.
     began: Duration,
     deadline: Duration,
-    /// The kind of provider whose share of that is not over.
+    /// The kind of provider whose share of the time is running.
     share: usize,
 }
 
@@ -116,8 +116,7 @@ impl What {
     pub(crate) const ALL: [Self; 3] = [Self::Query, Self::Notify, Self::Do];
 }
 
-/// When the share of a kind of provider ends, in a sweep of this length; kinds are numbered as in
-/// [`ProviderType::SHUTDOWN_ORDER`].
+/// When the share of a kind of provider ends in a sweep of this length. Kinds are numbered as in [`ProviderType::SHUTDOWN_ORDER`].
 fn share(deadline: Duration, phase: usize) -> Duration {
     match phase {
         0 => deadline / 2,
@@ -131,14 +130,14 @@ fn share(deadline: Duration, phase: usize) -> Duration {
 #[cfg_attr(test, derive(Clone))]
 struct Leg {
     phase: usize,
-    /// Providers that have not answered, by their place in the session, with the call that each has.
+    /// Providers that have not answered, by their place in the session, with their pending call.
     waiting: BTreeMap<usize, Option<CallId>>,
-    /// Drafts that are being kept.
+    /// How many drafts are being stored.
     saving: usize,
 }
 
 impl Broker {
-    /// The process behind a request, if this connection may speak for its shutdown (SEED-15).
+    /// The process of a request, if this connection may speak for its shutdown (SEED-15).
     fn host(&self, asker: Asker) -> Result<ProcessId, Fault> {
         let connection =
             self.peers.connections.get(&asker.connection).expect("who asks is connected");
@@ -159,7 +158,7 @@ impl Broker {
         Err(Fault::new(Code::E_NO_ACCESS, message))
     }
 
-    /// Whether a request is the Do of the program itself.
+    /// Whether a request is a Do that the program itself makes.
     pub(crate) fn is_hosts_do(&self, asker: Asker, request: &Request) -> bool {
         matches!(request, Request::DoFastShutdown { .. }) && self.host(asker).is_ok()
     }
@@ -200,7 +199,7 @@ impl Broker {
         let sessions = self.sessions_of(id).into_iter();
         let process = self.peers.processes.get_mut(id).expect("it is connected");
         let first = !std::mem::replace(&mut process.gave_notice, true);
-        // Once is enough for each session: what a provider stopped may be stopped for good.
+        // Each session is told only once: a provider that stopped may have stopped for good.
         let untold: Vec<_> = sessions.filter(|s| process.notified.insert(*s)).collect();
         for session in &untold {
             let session =
@@ -254,31 +253,31 @@ impl Broker {
         Ok(())
     }
 
-    /// Nobody is told any more that a process will leave: it leaves.
+    /// Ends the running notices of a process, because the process leaves now.
     fn end_notices(&mut self, process: ProcessId, turn: &mut Turn) {
         while let Some(notice) = self.sweeps.running(process, What::Notify) {
             self.finish_sweep(notice, turn);
         }
     }
 
-    /// Refuses what a process asks that has left.
+    /// Refuses requests of a process that has left.
     pub(crate) fn refuse_departed(&self, asker: Asker) -> Result<(), Fault> {
         if self.is_done(asker.process) { Err(shut_down()) } else { Ok(()) }
     }
 
-    /// How far a process is with its Do. While one runs, what the process asks waits until it is known whether it has left.
+    /// How far a process is with its Do. While one runs, requests of the process wait until it is known whether it has left.
     pub(crate) fn departure(&self, process: ProcessId) -> Departure {
         self.peers.processes.get(process).map_or(Departure::No, |p| p.departure)
     }
 
-    /// Keeps what a process asks while its Do runs. It was charged: waiting costs memory.
+    /// Holds a request of a process while its Do runs. The request was charged, because waiting costs memory.
     pub(crate) fn hold(&mut self, held: Held) {
         if let Some(process) = self.peers.processes.get_mut(held.asker().process) {
             process.held.push(held);
         }
     }
 
-    /// A Do is over: what waited for it is answered or carried out, in its order.
+    /// Answers or carries out the requests that waited for a Do, in their order.
     fn release_held(&mut self, id: ProcessId, turn: &mut Turn) {
         let Some(process) = self.peers.processes.get_mut(id) else { return };
         let held = std::mem::take(&mut process.held);
@@ -297,12 +296,12 @@ impl Broker {
         self.peers.processes.get(process).is_some_and(|p| p.departure == Departure::Done)
     }
 
-    /// Whether something that a process handed over is on its way to a store, though its member or session be gone.
+    /// Whether a write of a process is pending at a store. Its member or session may be gone already.
     fn is_unwritten(&self, process: ProcessId) -> bool {
         self.peers.processes.get(process).is_some_and(Process::is_unwritten)
     }
 
-    /// Forgets a process without connections, if nothing of it is to be remembered any more.
+    /// Forgets a process without connections, unless something of it is still to be remembered.
     fn forget_away(&mut self, id: ProcessId, turn: &mut Turn) {
         let Some(process) = self.peers.processes.get(id).map(|p| p.key.clone()) else { return };
         for held in self.peers.processes.forget_if_over(id) {
@@ -313,18 +312,18 @@ impl Broker {
         }
     }
 
-    /// A store has answered for something that a process handed over: its Do may be through.
+    /// Continues after a store has answered a write of a process: its Do may be complete.
     pub(crate) fn written_of(&mut self, process: ProcessId, turn: &mut Turn) {
         if let Some(number) = self.sweeps.running(process, What::Do) {
             self.end_if_swept(number, turn);
         }
-        // It may have been the last thing that was remembered of a process without connections.
+        // The write may have been the last reason to remember a process without connections.
         if self.peers.processes.get(process).is_some_and(|p| p.connections.is_empty()) {
             self.forget_away(process, turn);
         }
     }
 
-    /// Something that a process handed over is not stored, and no member is left to be told.
+    /// Records that a write of a process failed when no member is left to be told.
     pub(crate) fn note_lost(
         &mut self,
         process: ProcessId,
@@ -336,7 +335,7 @@ impl Broker {
         }
     }
 
-    /// Nobody is asked or told any more for a process that is gone: what providers have not begun they never get.
+    /// Drops the sweeps of processes that are gone. Providers never get the calls that they have not begun.
     pub(crate) fn drop_sweeps(&mut self, turn: &mut Turn) {
         let gone = self.peers.processes.take_gone();
         let of_them = gone.into_iter().flat_map(|process| self.sweeps.of_process(process));
@@ -353,8 +352,8 @@ impl Broker {
         }
     }
 
-    /// Whether a request joins a sweep that runs already. It is charged: what waits costs memory, and whoever asks without end
-    /// loses that connection.
+    /// Joins a request to a running sweep, if there is one. The request is charged, because waiting costs memory; a connection that
+    /// asks without end is closed.
     fn joins(&mut self, process: ProcessId, what: What, asker: Asker, turn: &mut Turn) -> bool {
         if self.running(process, what).is_none() {
             return false;
@@ -372,7 +371,7 @@ impl Broker {
         self.sweeps.get_mut(number)
     }
 
-    /// Members of a process, by their session.
+    /// The members of a process, ordered by session.
     pub(crate) fn members_of(&self, process: ProcessId) -> Vec<(SessionId, MemberId)> {
         let connections =
             self.peers.processes.get(process).into_iter().flat_map(|p| &p.connections);
@@ -384,7 +383,7 @@ impl Broker {
         members
     }
 
-    /// The sessions that a process is in, each once.
+    /// The sessions of a process, without duplicates.
     fn sessions_of(&self, process: ProcessId) -> Vec<SessionId> {
         let members = self.members_of(process).into_iter();
         let mut sessions: Vec<_> = members.map(|(session, _)| session).collect();
@@ -427,7 +426,7 @@ impl Broker {
         self.end_if_swept(number, turn);
     }
 
-    /// Calls the providers of the present phase of a session, and of the next ones as long as there are none to wait for.
+    /// Calls the providers of a session's present phase. A phase without providers to wait for is skipped.
     fn enter_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         loop {
             let Some(sweep) = self.sweeps.get_mut(number) else { return };
@@ -455,8 +454,8 @@ impl Broker {
         }
     }
 
-    /// A provider that is configured and not logged on, because its logon failed or because it gets another worker, cannot be asked. What
-    /// it said before stands, and so does what the administrator says of it.
+    /// Notes whether configured providers refuse that cannot be asked. A provider cannot be asked if its logon failed or it is
+    /// getting another worker. Its earlier answer stands, and so does the administrator's setting for it.
     fn count_unloaded(&mut self, number: u64, id: SessionId, kind: ProviderType) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
@@ -487,21 +486,21 @@ impl Broker {
             (What::Query, _) | (What::Do, None) => Visits::Query,
             (What::Notify, _) => Visits::Notify,
             (What::Do, Some(Stance::Supports)) if !told => Visits::Do,
-            // The provider answered an earlier Do of this process, or is logged off with its session in the ordinary way. What
-            // the process handed over is made durable in any case.
+            // The provider answered an earlier Do of this process, or it is logged off with its session in the ordinary way. The
+            // writes of the process are made durable in any case.
             (What::Do, Some(_)) => Visits::Flush,
         };
         let visit = Visit { sweep: number, session: id, place, call };
         if call == Visits::Flush && !is_store {
             return self.swept(visit, Ok(Shutdown::Unaware), turn);
         }
-        // A store must have done what the process asked before; the others are asked in front of all that.
+        // A store must first have done what the process asked before. The other providers are asked ahead of that.
         let covers = is_store && matches!(call, Visits::Do | Visits::Flush);
         let urgency = if covers { Urgency::InTurn } else { Urgency::First };
         let caller = Caller { session: Some(id), process: Some(process), urgency };
         let lane = provider.lane;
         if matches!(call, Visits::Notify | Visits::Do) {
-            // What is asked behind it may find it over.
+            // A later call may find the provider shut down.
             self.doubt(id, place);
         }
         let call = match call {
@@ -516,7 +515,7 @@ impl Broker {
         }
     }
 
-    /// What a provider object said first. A store object is one for all its sessions.
+    /// The first answer of a provider object. A store object is shared by all its sessions.
     pub(crate) fn stance(&self, provider: &Provider) -> Option<Stance> {
         match provider.engine.and_then(|id| self.queues.engines.get(&id)) {
             Some(engine) => engine.stance,
@@ -524,7 +523,7 @@ impl Broker {
         }
     }
 
-    /// A provider object answered whether it supports fast shutdown: the first answer is its own for its life (SEED-17).
+    /// Notes whether a provider object supports fast shutdown. Its first answer holds for its life (SEED-17).
     fn note_stance(&mut self, id: SessionId, place: usize, said: Stance) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let provider = &mut session.providers[place];
@@ -534,7 +533,7 @@ impl Broker {
         };
     }
 
-    /// A provider answered.
+    /// Handles a provider's answer.
     pub(crate) fn swept(
         &mut self,
         Visit { sweep: number, session: id, place, call }: Visit,
@@ -549,7 +548,7 @@ impl Broker {
             };
             self.note_stance(id, place, said);
         }
-        // A notice may end it for good, too (SEED-19). What was asked meanwhile may have been answered before.
+        // A notice may shut the provider down for good, too (SEED-19). A call made meanwhile may have been answered before.
         let called = !matches!(result, Ok(Shutdown::Unaware));
         if called && matches!(call, Visits::Notify | Visits::Do) {
             self.doubt(id, place);
@@ -563,7 +562,7 @@ impl Broker {
         let opted_out = self.settings.shutdown.fast_shutdown == FastShutdownBehavior::OptOut;
         let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let (what, process) = (sweep.what, sweep.process);
-        // A provider that was given up answers too late: a later kind was called since.
+        // The provider was given up, and its answer comes too late: a later kind has been called since.
         if !sweep.legs.get(&id).is_some_and(|leg| leg.waiting.contains_key(&place)) {
             return;
         }
@@ -582,10 +581,10 @@ impl Broker {
                 if call == Visits::Query
                     && (stance == Some(Stance::Supports) || kind == ProviderType::Store) =>
             {
-                // Asked only now, because its session is younger than the verdict.
+                // It was queried only now, because its session is younger than the verdict.
                 return self.call_swept((number, What::Do, process), id, place, turn);
             }
-            // Failures of transports and address books are in the log; only what is not persisted keeps a process here.
+            // Failures of transports and address books are in the log. Only a failure to make something durable keeps the process.
             What::Do => match result {
                 Ok(_) => {
                     if let (Some(state), Some(session)) =
@@ -608,7 +607,7 @@ impl Broker {
         self.leg_on(number, id, turn);
     }
 
-    /// A session ended before a sweep was through with it.
+    /// Ends a sweep's part in a session that ended before the sweep was complete there.
     fn lose_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let Some(leg) = sweep.legs.get_mut(&id).filter(|leg| leg.phase < 3) else { return };
@@ -618,7 +617,7 @@ impl Broker {
         self.end_if_swept(number, turn);
     }
 
-    /// Goes on with a session when nothing of its present phase is waited for.
+    /// Continues a sweep in a session when nothing of its present phase is pending.
     fn leg_on(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         let Some(leg) = self.sweeps.get_mut(number).and_then(|s| s.legs.get_mut(&id)) else {
             return;
@@ -630,7 +629,7 @@ impl Broker {
         self.end_if_swept(number, turn);
     }
 
-    /// Keeps the unsaved drafts of a process in Drafts, before the stores are told.
+    /// Stores the unsaved drafts of a process in Drafts, before its stores are called.
     fn keep_drafts(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         let process = self.sweeps[&number].process;
         let members = self.members_of(process).into_iter().filter(|(session, _)| *session == id);
@@ -657,14 +656,14 @@ impl Broker {
         let (session, process, copied) = (member.session, member.process, content.in_memory());
         let save = Ask::recover_draft(record, content, turn.tick.millis());
         let lane = self.queues.engines[&engine].write;
-        // Who leaves is not refused.
+        // A process that leaves is never refused for its quota.
         let charge = self.peers.processes.book(process, Quota::DraftBytes, copied);
         let after = AfterSave::Kept { sweep: number, session, member: id, object, engine, charge };
         self.call(lane, caller, save, after, turn);
         true
     }
 
-    /// A draft of a process that does a fast shutdown was kept, or could not be.
+    /// Handles the answer about a draft that was stored for a process in its fast shutdown.
     pub(crate) fn kept(
         &mut self,
         (number, engine): (u64, EngineId),
@@ -686,15 +685,15 @@ impl Broker {
         if let Err(error) = result {
             sweep.failed.get_or_insert(error);
         }
-        // The member may have left meanwhile; that its draft is kept was waited for all the same.
+        // The member may have left meanwhile, but the sweep still waited for its draft.
         if let Some(leg) = sweep.legs.get_mut(&session) {
             leg.saving -= 1;
         }
         self.leg_on(number, session, turn);
     }
 
-    /// The share of a kind is over: its providers that have not answered are given up, and the next kind has its turn. With the
-    /// last share the sweep is over.
+    /// Ends the share of a kind: its providers that have not answered are given up, and the next kind is called. After the last
+    /// share the sweep ends.
     pub(crate) fn share_over(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let phase = sweep.share;
@@ -714,7 +713,7 @@ impl Broker {
         }
     }
 
-    /// Gives up the providers of a session that a sweep still waits for.
+    /// Gives up the providers of a session for which a sweep still waits.
     fn give_up_leg(&mut self, number: u64, id: SessionId, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get_mut(number) else { return };
         let (what, process) = (sweep.what, sweep.process);
@@ -739,7 +738,7 @@ impl Broker {
         }
     }
 
-    /// The time of a sweep is over.
+    /// Ends a sweep whose time is over.
     fn sweep_over(&mut self, number: u64, turn: &mut Turn) {
         let Some(sweep) = self.sweeps.get(&number) else { return };
         let saving = sweep.legs.values().any(|leg| leg.saving > 0);
@@ -794,8 +793,8 @@ impl Broker {
         }
     }
 
-    /// Whether everything a process handed over is durable. If it is, the process is done; nothing of it is torn down
-    /// before it has its answer.
+    /// Handles the end of a Do. If everything that the process handed over is durable, the process has left. Nothing of it is torn
+    /// down before it has its answer.
     fn persisted(
         &mut self,
         id: ProcessId,
@@ -833,13 +832,13 @@ impl Broker {
             });
         }
         if !askers.iter().any(|asker| self.peers.connections.contains_key(&asker.connection)) {
-            // Whoever asked is gone: it is said to the next one.
+            // The connections that asked are closed, so the next one is told.
             self.note_lost(id, lost.iter().cloned());
         }
         Err(Self::failed_fault(lost))
     }
 
-    /// A process is done and has its answer: its members leave.
+    /// Removes the members of a process whose Do succeeded, after it has its answer.
     pub(crate) fn tear_down(&mut self, id: ProcessId, turn: &mut Turn) {
         let members = self.members_of(id).into_iter().map(|(_, id)| id).collect();
         self.remove_members(members, LeaveReason::FastShutdown, turn);
@@ -866,13 +865,13 @@ fn is_loaded(provider: &Provider) -> bool {
     provider.state == ProviderState::Available
 }
 
-/// What every call of a process answers that has left.
+/// The fault that every call of a process gets after it has left.
 pub(crate) fn shut_down() -> Fault {
     let message = "this process was shut down by DoFastShutdown; it takes no calls any more";
     Fault::new(Code::E_NOT_INITIALIZED, message)
 }
 
-/// What Query answers that says no: who refused, if this broker asked.
+/// The fault of a Query that says no. It names the providers that refused, if this broker asked them.
 pub(crate) fn refused(providers: &BTreeSet<String>) -> Fault {
     if providers.is_empty() {
         let message = "QueryFastShutdown says no to this process, for its life: fast_shutdown_behavior is \"disabled\" or was \

@@ -1,7 +1,7 @@
-//! The end of the broker: everybody is told, may finish, and then everything closes in order.
+//! Stops the broker: tells all members, lets them finish, and then closes everything in order.
 //!
 //! ```text
-//!  running ──stop──► Telling ──nobody here, quiet, or time up──► Closing ──sessions and stores closed──► Stopped
+//!  running ──stop──► Telling ──no members, quiet, or time up──► Closing ──sessions and stores closed──► Stopped
 //! ```
 
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::peers::connection::Asker;
 use crate::sessions::member::Member;
 use crate::sessions::session::SessionState;
 
-/// How long those who leave are served.
+/// How long members that are leaving are served.
 const SERVED: Duration = Duration::from_secs(20);
 
-/// A broker that nobody asked anything for so long has served everybody who wanted to leave.
+/// After this long without a request, every process that wanted to leave has done so.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A broker that stops.
+/// A stop in progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stopping {
     how: Stop,
-    /// The process that asked for it, if one did.
+    /// The process that asked for the stop, if one did.
     by: Option<Peer>,
     phase: Phase,
     began: Duration,
-    /// When somebody last asked for something.
+    /// The time of the last request.
     asked: Duration,
-    /// Until when providers may take to close, once they do.
+    /// Until when providers may take to close, once they are closing.
     patience: Duration,
 }
 
@@ -74,7 +74,7 @@ impl Broker {
     pub(crate) fn stop(&mut self, how: Stop, turn: &mut Turn) {
         let now = turn.tick.boot;
         let before = self.stopping.as_ref().map(|s| s.how);
-        // Who is in a hurry is never slowed down by somebody who is not.
+        // A stop never becomes slower than an earlier request asked for.
         let how = before.filter(|before| *before as u8 > how as u8).unwrap_or(how);
         let fresh = Stopping {
             how,
@@ -106,12 +106,12 @@ impl Broker {
         }
     }
 
-    /// Whether the end has begun.
+    /// Whether the broker is stopping.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_some()
     }
 
-    /// Who asked for the end, if a process did.
+    /// The process that asked for the stop, if one did.
     pub fn stopped_by(&self) -> Option<&Peer> {
         self.stopping.as_ref()?.by.as_ref()
     }
@@ -140,7 +140,7 @@ impl Broker {
         }
     }
 
-    /// While the broker stops it takes nothing new. The library asks again when it is back.
+    /// Refuses new work while the broker stops. The library asks again when it is back.
     pub(crate) fn refuse_while_stopping(&self) -> Result<(), Fault> {
         if self.stopping.is_none() {
             return Ok(());
@@ -148,7 +148,7 @@ impl Broker {
         Err(Fault::new(Code::E_WAIT, "the broker is stopping; ask again when it is back"))
     }
 
-    /// Somebody is still leaving.
+    /// Notes that a process is still leaving.
     pub(crate) fn note_activity(&mut self, turn: &Turn) {
         if let Some(stopping) = &mut self.stopping {
             stopping.asked = turn.tick.boot;
@@ -167,7 +167,7 @@ impl Broker {
                     self.timers.set(now + QUIET / 4, Timer::Stop);
                 }
             }
-            // A store that hangs is left behind: what it acknowledged is durable.
+            // A store that hangs is abandoned: what it acknowledged is durable.
             Phase::Closing if now >= stopping.patience => {
                 let hung: Vec<_> = self.queues.engines.keys().copied().collect();
                 for engine in hung {
@@ -178,9 +178,9 @@ impl Broker {
         }
     }
 
-    /// Whether a logoff, a flush, a save or a step of a fast shutdown is under way: a stop waits for its answer (design §3.21).
+    /// Whether a logoff, a flush, a save or a step of a fast shutdown is in progress: a stop waits for its answer (design §3.21).
     fn is_being_served(&self) -> bool {
-        // A flush waits for what is not written.
+        // A flush waits for unanswered writes.
         let served = |m: &Member| m.is_leaving() || m.unwritten > 0;
         !self.sweeps.is_empty() || self.sessions.members.values().any(served)
     }
@@ -214,7 +214,7 @@ impl Broker {
         self.limit_closing(turn);
     }
 
-    /// Each kind of provider has its time, and then the stores.
+    /// Sets the time by which everything must be closed: each kind of provider has its share, and then the stores.
     fn limit_closing(&mut self, turn: &mut Turn) {
         let kinds = if self.stops_now() { 2 } else { 4 };
         let until = turn.tick.boot + self.settings.shutdown.deadline * kinds + QUIET;

@@ -1,8 +1,9 @@
-//! `IMsgStore::StoreLogoff`: what becomes of a store's mail when a program is done with the store.
+//! `IMsgStore::StoreLogoff`: what happens to a store's mail when a program is done with the store.
 //!
-//! In MAPI the spooler works only as long as somebody holds the store, so the flags decide what happens to mail under way.
-//! Here the broker holds the store and sends on whoever leaves: what is left of the flags is *whether* to let go (quiet), *how
-//! soon* to try what waits (purge), and what the store is at. Whoever wants to wait for its own mail logs off with a drain.
+//! In MAPI the spooler works only while a process holds the store, so the flags decide what happens to mail under way. Here the
+//! broker holds the store and goes on sending after a process has left. So the flags decide only *whether* to release the store
+//! (quiet) and *how soon* to try the waiting messages (purge); the reply says what the store is doing. A process that wants to wait
+//! for its own mail logs off with a drain.
 
 use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::StoreLogoff;
@@ -34,7 +35,7 @@ impl Broker {
         };
         let engine = self.engine_for(member, *place)?;
         if self.is_shared_with_others(member, engine) {
-            // Others protect the store (STORE-9, STORE-10).
+            // Other processes keep the store in use (STORE-9, STORE-10).
             self.remove_object(id, object);
             let reply = Reply::StoreLoggedOff(StoreLogoff::COMPLETE);
             self.answer(asker, Ok(reply), turn);
@@ -48,7 +49,7 @@ impl Broker {
         if flags == StoreLogoff::PURGE {
             let profile = self.session_of(member).profile().name.clone();
             let uid = self.peers.processes.get(member.process).map_or(u32::MAX, |p| p.uid);
-            // Mail of others is tried at once only for those who administer it.
+            // Only a user who administers the profile makes other users' mail due.
             let whose = (!self.administers(uid, &profile)).then_some(uid);
             let (profile, uid, whose) = (Some(profile), whose, Flush::Store);
             self.hasten(Flushing { whose, profile, uid, engine, found: 0 }, 0, turn);
@@ -81,7 +82,7 @@ impl Broker {
     }
 }
 
-/// Exactly one flag goes in (STORE-1).
+/// Checks that exactly one flag is given (STORE-1).
 fn check(flags: StoreLogoff) -> Result<(), Fault> {
     if flags.0 & !StoreLogoff::KNOWN != 0 {
         let message = format!("store logoff flags 0x{:X} are not known", flags.0);

@@ -1,4 +1,4 @@
-//! Steps of fast shutdowns that are under way, found by number and by process.
+//! The running steps of fast shutdowns, found by number and by process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use crate::flows::leaving::shutdown::{Sweep, What};
 use crate::ground::event::ProcessId;
 use crate::ground::numbers::NumberMap;
 
-/// All sweeps. A process has one of each step at most.
+/// All sweeps. A process has at most one for each step.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Sweeps {
@@ -32,17 +32,17 @@ impl Sweeps {
         self.by_number.get_mut(&number)
     }
 
-    /// The one in which a process takes this step.
+    /// The sweep in which a process takes this step.
     pub(crate) fn running(&self, process: ProcessId, what: What) -> Option<u64> {
         self.running.get(&(process, what)).copied()
     }
 
-    /// Those of a process.
+    /// The sweeps of a process.
     pub(crate) fn of_process(&self, process: ProcessId) -> Vec<u64> {
         What::ALL.into_iter().filter_map(|what| self.running(process, what)).collect()
     }
 
-    /// Checks that the index has what there is.
+    /// Checks that the index is complete.
     #[cfg(test)]
     pub(crate) fn check(&self) {
         let Self { by_number, running } = self;

@@ -1,7 +1,7 @@
-//! The outgoing queue as people and programs see it: its rows, and changes of its entries.
+//! Lists the outgoing queue and changes its entries.
 //!
-//! A change is found out from the store first: what is known in memory is only what is due soon. Until the answer is there the
-//! entry does not depart.
+//! Before a change, the broker reads the entry from the store, because memory holds only the entries that are due soon. The entry
+//! does not depart until the store has answered.
 
 use sundown_protocol::reply::{QueueRow, Reply};
 use sundown_protocol::request::{QueueAction, QueueChange, Request};
@@ -26,40 +26,41 @@ use crate::queue::flight::Recording;
 use crate::sessions::session::Session;
 use crate::then::{AfterSubmission, AfterUpdate, Listing};
 
-/// Rows of one page of the queue: each may have many recipients, and a page must fit a frame.
+/// The most rows in one page of the queue. A row may have many recipients, and a page must fit into a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
 
-/// Somebody who wants an entry changed.
+/// A request to change an entry of the queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish {
     pub(crate) asker: Asker,
-    /// For which member, if it is its own `AbortSubmit`.
+    /// The member that aborts its own submission; `None` if the request names the queue entry.
     member: Option<MemberId>,
     engine: EngineId,
     record: u128,
     change: QueueChange,
 }
 
-/// A flush on its way through a store, slice by slice.
+/// A flush of the queues in progress. It goes through each store in slices.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Flushing {
     pub(crate) whose: Flush,
     pub(crate) profile: Option<String>,
-    /// Only what this user submitted.
+    /// If set, the flush is limited to what this user submitted.
     pub(crate) uid: Option<u32>,
     pub(crate) engine: EngineId,
-    /// Messages found so far in this store.
+    /// Messages found in this store so far.
     pub(crate) found: u64,
 }
 
-/// Who flushes.
+/// What started a flush.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum Flush {
-    /// A user, who waits for an answer; all open stores have their turn. How many were found in those before.
+    /// A user asked for it and waits for the answer. The flush goes through all open stores; `found` counts the messages of the
+    /// stores before this one.
     All { asker: Asker, found: u64 },
-    /// A member that is done with its store.
+    /// A member logs off the store with `PURGE`; it waits for no answer.
     Store,
 }
 
@@ -92,7 +93,7 @@ impl Broker {
     fn find_entry(&mut self, wish: Wish, turn: &mut Turn) -> Result<(), Fault> {
         self.refuse_locked(&wish)?;
         let caller = self.caller_of(&wish);
-        // What is read of it must still be true when the answer is there: until then it does not depart.
+        // What the store answers must still be true when the answer arrives, so the entry does not depart until then.
         let state = self.queues.engines.get_mut(wish.engine).expect("it is open");
         state.changing.insert(wish.record);
         let lane = state.read;
@@ -110,7 +111,7 @@ impl Broker {
         Caller { session: None, process, urgency: Urgency::InTurn }
     }
 
-    /// A message that a transport has, or that somebody else changes, cannot be changed (QUEUE-9).
+    /// Refuses to change a message that is being transmitted or that another request is changing (QUEUE-9).
     fn refuse_locked(&self, wish: &Wish) -> Result<(), Fault> {
         let Some(state) = self.queues.engines.get(&wish.engine) else { return Ok(()) };
         let flies = state.entries.get(&wish.record).is_some_and(|e| e.flights > 0);
@@ -148,7 +149,7 @@ impl Broker {
         self.refuse_locked(&wish)?;
         let open = self.queues.engines.get(&wish.engine).filter(|e| e.is_open());
         let state = open.ok_or_else(|| locked(wish.change))?;
-        // What is known here is newer than what was read.
+        // The entry in memory is newer than the stored one.
         let known = state.entries.get(&wish.record);
         let mut submission = known.map_or(stored, |entry| entry.submission.clone());
         if submission.state().is_final() {
@@ -177,7 +178,7 @@ impl Broker {
         Ok(())
     }
 
-    /// One's own may always be taken back. What becomes of it otherwise is for those who may log on.
+    /// A user may always abort their own submission. Any other change of it takes the right to log on.
     fn refuse_change(
         &self,
         uid: u32,
@@ -220,7 +221,7 @@ impl Broker {
         self.answer(asker, reply, turn);
         let Some(state) = self.queues.engines.get_mut(engine) else { return };
         if let Err(error) = &result {
-            // What is stored still stands; it is read again.
+            // The stored entry still holds, so it is read again.
             let counted = state.entries.remove(&record).map(|entry| entry.shown);
             state.reload();
             if let Some(counted) = counted.filter(|_| error.effect == Effect::Unknown) {
@@ -229,7 +230,7 @@ impl Broker {
             return;
         }
         if state.parked > 0 {
-            // It may have been one of them.
+            // The changed entry may have been a parked one.
             state.reload();
         }
         let recording = Recording { engine, record, flight: None, bounced: Vec::new() };
@@ -241,13 +242,14 @@ impl Broker {
         }
     }
 
-    /// What is to go needs a session that sends it.
+    /// Starts a session that sends what is to go, unless there is one.
     fn adopt_profile(&mut self, profile: String, turn: &mut Turn) {
         let user = self.settings.owner;
         self.adopt(SessionKey { user, profile }, turn);
     }
 
-    /// Whoever administers a profile and wants its mail tried says that its transports may be tried too.
+    /// Enables the profile's transports again if the asker administers the profile: asking for a retry of its mail includes its
+    /// transports.
     fn revive_for(&mut self, asker: Asker, profile: &str, turn: &mut Turn) {
         let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         if !self.administers(uid, profile) {
@@ -259,7 +261,7 @@ impl Broker {
         }
     }
 
-    /// `IMAPIStatus::FlushQueues`: transports that were out get another chance, and then one store after the other.
+    /// `IMAPIStatus::FlushQueues`: enables disabled transports again, then flushes one store after the other.
     fn flush_queues(&mut self, asker: Asker, profile: Option<String>, turn: &mut Turn) {
         let user = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         let right = match &profile {
@@ -294,7 +296,7 @@ impl Broker {
         }
     }
 
-    /// One slice of a store: other writes have their turn between two.
+    /// Makes one slice of a store due. Other writes are served between two slices.
     pub(crate) fn hasten(&mut self, flushing: Flushing, after: u64, turn: &mut Turn) {
         let Some(lane) = self.queues.engines.get(&flushing.engine).map(|e| e.write) else { return };
         let (profile, uid) = (flushing.profile.clone(), flushing.uid);
@@ -358,8 +360,8 @@ impl Broker {
         self.queues(asker, action, (SessionId(0), newest), turn)
     }
 
-    /// The queues of all stores, when those sessions behind one and up to the newest that are opening stores have done so: what is in
-    /// such a store must not be missing. Sessions that begin later are not waited for.
+    /// Lists or changes the queues of all open stores. First it waits for the sessions after `behind`, up to `newest`, that are
+    /// opening their stores, because their entries must not be missing. It does not wait for sessions that begin later.
     fn queues(
         &mut self,
         asker: Asker,
@@ -382,7 +384,7 @@ impl Broker {
         Ok(())
     }
 
-    /// The same, behind a session that has started, or never will.
+    /// Continues `queues` after session `behind`, which has started or failed to start.
     pub(crate) fn queues_behind(
         &mut self,
         behind: SessionId,
@@ -395,7 +397,8 @@ impl Broker {
         }
     }
 
-    /// A session never starts: what waited for its stores among others goes on without them, and is not told why.
+    /// Continues the requests that waited for the stores of a session that failed to start. They go on without its stores and do
+    /// not report the failure.
     pub(crate) fn pass_over(&mut self, id: SessionId, others: Vec<Waiting>, turn: &mut Turn) {
         for waiting in others {
             let Waiting::Queues { asker, action, newest } = waiting else { continue };
@@ -414,7 +417,7 @@ impl Broker {
         }
     }
 
-    /// The queue of a profile, whose session is started for that.
+    /// Answers a queue request for one profile. Its session is started for that.
     fn queue_in(
         &mut self,
         asker: Asker,
@@ -436,12 +439,12 @@ impl Broker {
         self.queues.engines.values().filter(|engine| engine.is_open())
     }
 
-    /// The open store with the lowest slot from this one on.
+    /// The open store with the lowest slot that is not below `slot`.
     fn next_open_engine(&self, slot: u64) -> Option<&Engine> {
         self.open_engines().filter(|e| e.slot >= slot).min_by_key(|e| e.slot)
     }
 
-    /// Lists the queue of the open stores, one after the other, a page at a time.
+    /// Carries out a queue request on the open stores. A list covers one store after the other, a page at a time.
     pub(crate) fn queue_of(
         &mut self,
         asker: Asker,
@@ -494,7 +497,7 @@ impl Broker {
         self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
     }
 
-    /// Whether a user may see a submission, among those of one profile or of all.
+    /// Whether the asker may see a submission. If a profile is named, only its submissions are visible.
     fn may_see(&self, asker: Asker, profile: Option<&str>, submission: &Submission) -> bool {
         let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
         profile.is_none_or(|p| p == submission.profile)
@@ -531,8 +534,8 @@ impl Broker {
         self.answer(asker, reply, turn);
     }
 
-    /// A submission as the queue shows it. What is known here may be newer, and is not durable. But the next try is shown as
-    /// it will be: what is stored may be from before the clock was set back.
+    /// A submission as the queue shows it. The entry in memory may be newer, but it is not durable. The next try is shown as it
+    /// will be: the stored time may be from before the clock was set back.
     fn row(&self, engine: EngineId, submission: &Submission, now: u64) -> QueueRow {
         let mut row = submission.row(self.store_uid(engine));
         let known =
@@ -546,7 +549,7 @@ impl Broker {
         row
     }
 
-    /// As many of a store's rows as fit a frame, and where to go on.
+    /// The rows of a store that fit into a frame, and the cursor of the next page.
     fn queue_page(
         &self,
         Listing { asker, engine, profile, slot }: &Listing,

@@ -1,4 +1,4 @@
-//! The spooler: the way of a message from the queue to its transports.
+//! The spooler: takes a message from the queue through its transports.
 //!
 //! ```text
 //!  ready ─► Preparing ─► Marking ─► Completing ─► Recording ─► final, or ready again later
@@ -8,9 +8,9 @@
 //!    └─ cut off by a crash: Looking ─────┘
 //! ```
 //!
-//! One flight is one message through one transport; a message with recipients of two transports has two. An intent found
-//! at start was cut off by a crash: its transport says what became of it, before anything is sent again. It may hand the
-//! message over then, so the store is looked at first (*Looking*).
+//! A flight is one message through one transport; a message with recipients of two transports has two flights. An intent found at
+//! start was cut off by a crash. Its transport says what became of it before anything is sent again. The recovery may hand the
+//! message over, so the broker checks first that the store is still there (*Looking*).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -40,14 +40,14 @@ use crate::queue::settle::{none_follows_at_once, settle};
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterUpdate, GoesOn};
 
-/// The longest marker, in bytes. It is stored once for each recipient.
+/// The longest marker, in bytes. A marker is stored once for each recipient.
 const MAX_MARKER: usize = 4 << 10;
 
-/// The longest the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
+/// The longest time the schedule sleeps, in milliseconds: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: u64 = 60_000;
 
 impl Broker {
-    /// Sends what can be sent.
+    /// Sends what can be sent from every engine that changed.
     pub(crate) fn pump_all(&mut self, turn: &mut Turn) {
         for engine in self.queues.engines.stirred() {
             self.pump(engine, turn);
@@ -82,7 +82,7 @@ impl Broker {
         }
     }
 
-    /// Nothing in a queue is left that a transport could have: what was not followed there is over.
+    /// Releases the members that wait for unfollowed submissions, once nothing in the queue is left that a transport could send.
     fn end_unfollowed(&mut self, id: EngineId, turn: &mut Turn) {
         let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         for member in engine.take_unfollowed() {
@@ -93,7 +93,7 @@ impl Broker {
         }
     }
 
-    /// Puts entries back into the schedule whose transport has room again, or is none any more. Whether there were any.
+    /// Puts entries back into the schedule if their transport has room again or no longer exists. Returns whether there were any.
     fn wake(&mut self, id: EngineId) -> bool {
         let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         let Engine { full, ready, .. } = engine;
@@ -116,7 +116,7 @@ impl Broker {
         woken
     }
 
-    /// Begins with everything that is due and has a transport with room.
+    /// Begins flights for all entries that are due and have a transport with room.
     fn take_off(&mut self, id: EngineId, turn: &mut Turn) {
         let now = turn.tick.millis();
         let mut cursor = None;
@@ -146,10 +146,10 @@ impl Broker {
             }
             let full = plan.full;
             let engine = self.queues.engines.get_mut(id).expect("looked at just before");
-            // What others of its recipients need does not wait for this transport.
+            // The message departs anyway if other recipients have a transport with room.
             let goes = !plan.groups.is_empty() || !plan.lost.is_empty();
             if let Some(place) = full.filter(|_| !goes) {
-                // A slow transport must not hold up another one's messages.
+                // A slow transport must not delay messages of other transports.
                 engine.ready.remove(&(due, order, record));
                 let line = engine.full.entry((session, place)).or_default();
                 line.keys.insert((due, order, record));
@@ -162,7 +162,7 @@ impl Broker {
         }
     }
 
-    /// Nobody here may send a message: it is forgotten until somebody may or, at its age limit, given up.
+    /// Parks a message that no present session may send or, at its age limit, gives it up.
     fn leave_unsent(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
         let submission = &self.queues.engines[&id].entries[&record].submission;
         match self.unsent(id, submission, turn) {
@@ -178,8 +178,8 @@ impl Broker {
         }
     }
 
-    /// Nothing can be done for a message now: only its own transport can say what became of it, and does not work; or
-    /// what became of it is unknown, and its age has not reached the limit.
+    /// Looks at a message again later, because nothing can be done for it now: only its own transport can say what became of it,
+    /// and does not work; or its outcome is unknown, and it has not reached the age limit.
     fn postpone(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
         let engine = self.queues.engines.get_mut(id).expect("it is pumped");
         let entry = engine.entries.get_mut(&record).expect("it is ready");
@@ -189,8 +189,8 @@ impl Broker {
         engine.ready.insert((s.due, s.order, record));
     }
 
-    /// The session that may send this message now: the oldest of its profile, unless a transport of that is out which the message
-    /// needs and a younger one has.
+    /// The session that may send this message now. It is the oldest of its profile, unless the oldest lacks a transport that the
+    /// message needs and a younger one has it.
     pub(crate) fn sender(&self, id: EngineId, submission: &Submission) -> Option<SessionId> {
         let mail_goes_on = self.settings.shutdown.linger != Linger::Off && !submission.no_mail;
         let can = |session: &&Session| {
@@ -229,7 +229,7 @@ impl Broker {
         }
         let (lost, store) = (plan.lost, engine.uid.unwrap_or(0));
         turn.errand.entry = Some(EntryId { store, record });
-        // What is lost is written down like what a flight brings.
+        // Lost recipients are recorded like the results of a flight.
         entry.flights += usize::from(!lost.is_empty());
         for (place, recipients, stage) in calls {
             let flight = self.number();
@@ -275,21 +275,21 @@ impl Broker {
         }
     }
 
-    /// Asks the store for a flush before a message is recovered, which may hand it over: what a lost store says of it is not
-    /// acted upon. Before a Complete the commit of the mark says as much.
+    /// Asks the store for a flush before a message is recovered. A recovery may hand the message over, and the broker must not act
+    /// upon the entries of a lost store. Before a Complete, the commit of the mark proves as much.
     fn look_at_store(&mut self, flight: u64, id: EngineId, turn: &mut Turn) {
         let lane = self.queues.engines[&id].write;
         self.call(lane, Caller::broker(None), Ask::flush(), AfterDone::LookedAt(flight), turn);
     }
 
-    /// Has a transport recover a message, if its store is still there. Otherwise nothing happens to the message for a while.
+    /// Has a transport recover a message if its store is still there. Otherwise the message is postponed.
     pub(crate) fn looked_at(
         &mut self,
         id: u64,
         result: &Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
-        // Its session may have left it behind meanwhile.
+        // The session may have abandoned this flight meanwhile.
         let Some(flight) = self.queues.flights.get_mut(&id) else { return };
         let (engine, record) = flight.message();
         if result.is_err() {
@@ -337,7 +337,7 @@ impl Broker {
             }
             Err(error) => {
                 let outcome = match error.code {
-                    // It was asked to prepare, and it is not known what it did instead.
+                    // The transport was asked to prepare, and it is unknown what it did instead.
                     Code::E_CORRUPT_DATA if error.effect == Effect::Unknown => {
                         self.reached(session, provider, turn);
                         self.cancel(flight, turn);
@@ -347,7 +347,7 @@ impl Broker {
                         self.not_reached(session, provider, turn);
                         Outcome::Offline
                     }
-                    // It was not called.
+                    // The transport was not called.
                     Code::E_OFFLINE | Code::E_CANCEL => Outcome::Offline,
                     Code::E_LOGON_FAILED => {
                         self.reached(session, provider, turn);
@@ -364,7 +364,7 @@ impl Broker {
         }
     }
 
-    /// Makes the intent durable; only then is the message handed over.
+    /// Stores the intent. The message is handed over only when the intent is durable.
     fn mark(&mut self, flight: u64, marker: &str, refused: &[RecipientResult], turn: &mut Turn) {
         let state = &self.queues.flights[&flight];
         let ((id, record), (session, place)) = (state.message(), state.view());
@@ -397,8 +397,8 @@ impl Broker {
         let (id, record) = state.message();
         let (has_place, left) = (state.has_place(), state.is_left());
         match result {
-            // The store has looked whether its files are still there between that commit and this answer, so what follows is
-            // not done for a mark that nobody will find.
+            // The store checked that its files are still there between that commit and this answer. So no message is handed over
+            // for a mark that a restart would not find.
             Ok(updated) => {
                 self.tell_outcome(id, record, &updated, turn);
                 if !has_place {
@@ -418,7 +418,7 @@ impl Broker {
                     entry.untold.extend(bounced);
                     entry.changed = Changed::All;
                 }
-                // An intent that may be durable names what was prepared: after a restart the transport looks for that.
+                // An intent that may be durable names the prepared message: after a restart the transport looks for it.
                 if !left && error.effect == Effect::Nothing {
                     self.cancel(flight, turn);
                 }
@@ -428,7 +428,7 @@ impl Broker {
         }
     }
 
-    /// Goes on with a prepared message, in front of those that are not prepared.
+    /// Calls a transport for a prepared message, ahead of messages that are not prepared.
     fn call_transport<A: GoesOn>(
         &mut self,
         flight: u64,
@@ -458,7 +458,7 @@ impl Broker {
         let mut results = match result {
             Ok(Results(results)) => results,
             Err(error) => {
-                // What was never called has handed nothing over.
+                // A call that was never made handed nothing over.
                 let never = error.code == Code::E_CANCEL;
                 let outcome = if never { Outcome::Offline } else { Outcome::Unknown };
                 return self.all_later(flight, &error.message, outcome, turn);
@@ -467,7 +467,7 @@ impl Broker {
         if !state.is_recovering() {
             none_follows_at_once(&mut results);
         }
-        // It may have left some out. Each recipient of this flight has one result.
+        // The transport may have left recipients out, but each recipient of this flight needs one result.
         if results.len() < state.recipients().len() {
             let said: HashSet<_> = results.iter().map(|r| r.recipient).collect();
             for recipient in state.recipients().iter().filter(|r| !said.contains(r)) {
@@ -491,7 +491,7 @@ impl Broker {
         self.record(engine, record, &results, Some(flight), turn);
     }
 
-    /// Stores what became of recipients.
+    /// Settles the results of recipients and stores them.
     pub(crate) fn record(
         &mut self,
         id: EngineId,
@@ -525,7 +525,7 @@ impl Broker {
         self.store(engine, record, after, turn);
     }
 
-    /// Stores an entry as it is known, and tells its sender of the recipients that bounced since it was told last.
+    /// Stores an entry as it is in memory, and tells its sender of the recipients that bounced since the last notice.
     fn store(
         &mut self,
         id: EngineId,
@@ -549,7 +549,7 @@ impl Broker {
         self.call(lane, Caller::broker(None), Ask::update(update), after(bounced), turn);
     }
 
-    /// A submission's new state is durable: everybody may know it.
+    /// Handles the stored state of a submission: from now on it may be reported, because it is durable.
     pub(crate) fn recorded(
         &mut self,
         Recording { engine: id, record, flight, bounced }: Recording,
@@ -560,7 +560,7 @@ impl Broker {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         engine.stirred = true;
         let Ok(updated) = result else {
-            // It was handed over, and that could not be written down. Nothing more happens to it until it is.
+            // The message was handed over, but the result could not be stored. Nothing more happens to the message until it is.
             if let Some(entry) = engine.entries.get_mut(&record) {
                 entry.untold.extend(bounced);
                 entry.changed = Changed::All;
@@ -592,7 +592,7 @@ impl Broker {
         }
     }
 
-    /// The state of a submission changed: counts, and the member it belongs to.
+    /// Notes a submission's new state in the counts and with the members it belongs to.
     fn noticed(&mut self, id: EngineId, record: u128, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         if let Some(now_final) = engine.recount(record) {
@@ -603,7 +603,7 @@ impl Broker {
         }
     }
 
-    /// A submission is in this state now: that may be what its members wait for.
+    /// Tells the members that own a submission its new state. They may be waiting for it.
     pub(crate) fn tell_owners(
         &mut self,
         (id, record): (EngineId, u128),
@@ -642,7 +642,7 @@ impl Broker {
         }
     }
 
-    /// A transport is done with a message.
+    /// Ends a flight: its transport has room for another message.
     fn land(&mut self, flight: Option<u64>, turn: &mut Turn) {
         let Some(flight) = flight.and_then(|f| self.queues.flights.remove(&f)) else { return };
         if !flight.has_place() {
@@ -676,7 +676,8 @@ impl Broker {
         }
     }
 
-    /// The transports of a closing session had their time. What they had begun is found out by another session.
+    /// Abandons the flights of a closing session whose transports used up their time. Another session finds out what became of
+    /// them.
     pub(crate) fn abandon_flights(
         &mut self,
         session: SessionId,
@@ -706,8 +707,8 @@ impl Broker {
         }
     }
 
-    /// A transport's worker is left behind. What it was handing over is found out by the next one; what is only prepared is not
-    /// handed over, because the next one does not know of it.
+    /// Abandons the flights of a transport whose worker is left behind. The next worker finds out what became of a message that was
+    /// being handed over. A message that is only prepared is not handed over, because the next worker does not know of it.
     pub(crate) fn abandon_place(&mut self, view: (SessionId, usize), handed_over: &[u64]) {
         let of_it = self.queues.flights.values_mut().filter(|f| f.view() == view && f.has_place());
         let mut gone = of_it.map(Flight::leave).filter(|stays| *stays).count();
@@ -721,7 +722,7 @@ impl Broker {
         session.providers[view.1].in_flight -= gone;
     }
 
-    /// The intent of a message is not stored yet: another message may have its place with the transport.
+    /// Gives a flight's place with the transport to another message, because its intent is not stored yet.
     pub(crate) fn delay_flight(&mut self, id: u64) {
         let Some(flight) = self.queues.flights.get_mut(&id) else { return };
         let (session, place) = flight.view();
@@ -737,7 +738,7 @@ impl Broker {
         }
     }
 
-    /// A flight of an entry is over, and nothing is to be written down: the entry may depart again.
+    /// Ends a flight that has nothing to record: the entry may depart again.
     fn free(&mut self, id: EngineId, record: u128) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         engine.stirred = true;

@@ -1,8 +1,8 @@
-//! What is not sent is given up at its age limit, whoever is or is not here.
+//! Gives up unsent messages at their age limit, even if no session that could send them is there.
 //!
-//! A session gives up what its schedule knows. What nobody present may send is not in a schedule, and neither is anything once
-//! its session has ended. So for each profile it is remembered here when the first of that reaches its limit. At that time
-//! the profile's sessions read the queue again; if there is none, one is opened for it.
+//! A session gives up the messages in its schedule. A message that no present session may send is in no schedule, and neither is
+//! any message once its session has ended. So the broker remembers for each profile when the first of those messages reaches its
+//! limit. At that time the profile's sessions read the queue again; if there is no session, the broker opens one.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::queue::giving_up::Unsent;
 use crate::queue::settle::given_up;
 use crate::sessions::session::Session;
 
-/// The longest time until it is looked again whether something is to be given up: the wall clock may be set meanwhile. As long
-/// a broker leaves what nobody may send alone after its start, for whoever is about to log on.
+/// The longest time between two checks for messages to give up: the wall clock may be set meanwhile. For the same time after its
+/// start a broker gives up no message that lacks a sender, because a member that may send it may be about to log on.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long a profile is left alone that could not be opened.
+/// How long the broker waits before it opens a profile again after its session failed to start.
 const LEFT_ALONE: Duration = Duration::from_secs(3_600);
 
 impl Broker {
-    /// What becomes of a message that nobody present may send.
+    /// Decides what happens to a message that no present session may send.
     pub(crate) fn unsent(&self, id: EngineId, submission: &Submission, turn: &Turn) -> Unsent {
         let engine = self.queues.engines.get(&id).into_iter();
         let sessions = engine.flat_map(|e| &e.sessions).filter_map(|s| self.sessions.all.get(s));
@@ -47,14 +47,15 @@ impl Broker {
         }
     }
 
-    /// A message of a profile is to be given up then, and perhaps nobody knows it at that time.
+    /// Remembers that a message of a profile is to be given up at this time. No session may know the message by then.
     pub(crate) fn remember(&mut self, profile: &str, at: u64, turn: &mut Turn) {
         if self.queues.giving_up.remember(profile, at) {
             self.look_again(turn);
         }
     }
 
-    /// A session ends. What waits in its profile is given up at its time, though nobody may be here then.
+    /// Remembers the first age limit of the messages that wait in the profile of a session that ends. There may be no session of
+    /// the profile at that time.
     pub(crate) fn remember_what_waits(&mut self, session: &Session, turn: &mut Turn) {
         let Some(policy) = session.profile.as_ref().map(|p| &p.queue) else { return };
         let profile = &session.key.profile;
@@ -64,11 +65,11 @@ impl Broker {
         };
         let mut first = None;
         let engines = session.engines().filter_map(|(_, engine)| self.queues.engines.get(&engine));
-        // What waited in a lost store waits there no more.
+        // A lost store holds no waiting messages.
         for engine in engines.filter(|engine| !engine.is_lost()) {
             let known = engine.entries.values().map(|e| &e.submission).filter(waits);
             let known = known.map(|s| given_up(s, policy)).min();
-            // What was not read may be older than anything.
+            // A message that was not read may be older than all known ones.
             let unread = engine.is_unread().then_some(turn.tick.millis());
             first = [first, known.or(unread)].into_iter().flatten().min();
         }
@@ -77,13 +78,13 @@ impl Broker {
         }
     }
 
-    /// A session that the broker opened by itself could not start: it is tried again, later.
+    /// Schedules another try to open a profile whose session, opened by the broker itself, failed to start.
     pub(crate) fn remember_failed(&mut self, profile: &str, turn: &mut Turn) {
         let later = turn.tick.millis() + LEFT_ALONE.as_millis() as u64;
         self.remember(profile, later, turn);
     }
 
-    /// A profile was deleted, with all that waited in it.
+    /// Forgets a profile that was deleted with all its waiting messages.
     pub(crate) fn forget_what_waits(&mut self, profile: &str) {
         if self.queues.giving_up.forget(profile) {
             self.timers.clear(Timer::GiveUp);
@@ -96,7 +97,7 @@ impl Broker {
         self.timers.set_no_later(turn.tick.boot + sleep.min(LOOK_AGAIN), Timer::GiveUp);
     }
 
-    /// Lets profiles look into their queues that have something to give up.
+    /// Has the profiles with overdue messages read their queues again.
     pub(crate) fn give_up(&mut self, turn: &mut Turn) {
         let now = turn.tick.millis();
         for profile in self.queues.giving_up.take_due(now) {

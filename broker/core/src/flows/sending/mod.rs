@@ -1,4 +1,4 @@
-//! A message from its submit to its last recipient.
+//! The flows of a message, from its submit to its last recipient.
 
 pub(crate) mod changes;
 pub(crate) mod delivery;

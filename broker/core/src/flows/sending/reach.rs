@@ -9,10 +9,10 @@
 //!                           └──────────── not reached ─────────────────────┘
 //! ```
 //!
-//! Being offline costs nothing: while a transport cannot be reached, its messages stay where they are. None is read and none is
-//! written. Once in a while the transport is asked whether it works, which needs no message, and then it is handed one. Messages
-//! whose age limit comes meanwhile are given up. However many messages wait for it, a few of them are known: the schedule has
-//! room for those of other transports.
+//! Being offline costs nothing: while a transport cannot be reached, its messages stay in the queue, and none is read or written.
+//! From time to time the broker asks the transport whether it works, which needs no message. If it does, the broker hands it one.
+//! Messages that reach their age limit meanwhile are given up. However many messages wait for the transport, only a few of them
+//! stay in the schedule, which leaves room for those of other transports.
 
 use std::time::Duration;
 
@@ -30,18 +30,19 @@ use crate::queue::settle::{backoff, given_up};
 use crate::sessions::session::Session;
 use crate::then::AfterDone;
 
-/// The longest time between two questions whether a transport can be reached: mail leaves soon after a network is back.
+/// The longest time between two checks whether a transport can be reached. It is short, so that mail leaves soon after the network
+/// is back.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// How long it may take for a transport to say whether it works, before it is handed a message without that.
+/// How long a transport may take to say whether it works. After that it is handed a message without an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How many messages are known that wait for a transport which cannot be reached. They are tried first; the others are in the
-/// store alone, and are read when it can be reached, or when these are gone.
+/// How many messages the schedule keeps for a transport that cannot be reached. They are tried first. The others are in the store
+/// alone; they are read when the transport can be reached or when the kept ones are gone.
 const KEPT: usize = if cfg!(test) { 3 } else { 128 };
 
 impl Broker {
-    /// A transport could not be reached. It is asked again later, each time after a longer while.
+    /// Notes that a transport could not be reached. It is checked again later, each time after a longer wait.
     pub(crate) fn not_reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
@@ -61,12 +62,12 @@ impl Broker {
         self.provider_changed(id, place, turn);
     }
 
-    /// A transport answered something: it is there.
+    /// Notes that a transport can be reached: it gave an answer.
     pub(crate) fn reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         self.set_reach(id, place, Reach::Yes, turn);
     }
 
-    /// A transport is tried now, by one message: a user has asked for it, or it was found to work.
+    /// Lets one message try a transport now, because a user asked for it or because the transport was found to work.
     pub(crate) fn try_reaching(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         if let Some(reach) = reach.filter(|reach| reach.waits()) {
@@ -83,7 +84,7 @@ impl Broker {
         }
     }
 
-    /// Its time has come: asks a transport whether it works.
+    /// Asks a transport whether it works. Called when its next check is due.
     pub(crate) fn ask_reach(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
@@ -91,7 +92,7 @@ impl Broker {
         let answers =
             self.providers.is_open(provider.lane) && matches!(provider.reach, Reach::No { .. });
         if !answers || provider.state != ProviderState::Available {
-            // It did not say whether it works; or its state says what becomes of its messages.
+            // The transport gave no answer in time, or its state decides what becomes of its messages.
             return self.set_reach(id, place, Reach::Trying { tries }, turn);
         }
         provider.reach = Reach::Asked { tries };
@@ -100,7 +101,7 @@ impl Broker {
         self.call(lane, Caller::broker(Some(id)), Ask::validate(), after, turn);
     }
 
-    /// A transport said whether it works. Whatever it says but that it cannot be reached, a message finds out more.
+    /// Handles a transport's answer whether it works. Unless it says that it cannot be reached, a message is sent to find out more.
     pub(crate) fn reach_answered(
         &mut self,
         (id, place): (SessionId, usize),
@@ -111,7 +112,7 @@ impl Broker {
         let Some(Reach::Asked { tries }) = reach else { return };
         match result {
             Err(error) if error.is_of_the_network() => self.not_reached(id, place, turn),
-            // Each question is a try of the password.
+            // Each check tries the password.
             Err(error) if error.code == Code::E_LOGON_FAILED => {
                 self.set_reach(id, place, Reach::Trying { tries }, turn);
                 self.refused_by(id, place, &error.message, turn);
@@ -120,7 +121,7 @@ impl Broker {
         }
     }
 
-    /// Messages that wait for a transport, and whose age limit is over, are looked at: they are given up.
+    /// Puts messages that wait for a transport and are past their age limit back into the schedule, which gives them up.
     fn wake_overdue(&mut self, key: (SessionId, usize), policy: &QueuePolicy, turn: &mut Turn) {
         let engines = self.sessions.all.get(&key.0).into_iter().flat_map(Session::engines);
         let engines: Vec<EngineId> = engines.map(|(_, engine)| engine).collect();
@@ -142,8 +143,8 @@ impl Broker {
         }
     }
 
-    /// Of the messages that wait for a transport which cannot be reached, the last are forgotten. One that was begun is not: it is
-    /// recovered, which waits for nothing at the other end.
+    /// Keeps the first few of the messages that wait for a transport that cannot be reached, and forgets the last. A message with
+    /// an intent is kept: its recovery does not need the network.
     pub(crate) fn keep_few(&mut self, id: EngineId, key: (SessionId, usize)) {
         let session = &self.sessions.all[&key.0];
         let Some(engine) = self.queues.engines.get_mut(id) else { return };

@@ -3,12 +3,12 @@
 //! ```text
 //!  open ──an answer says so──► lost ──sessions closed──► its logoff ──saved──► dropped; sessions that waited start
 //!                                                          ▲   │
-//!                                           tried again ───┘   └─ not saved: it stays open, and who waits is refused
+//!                                           tried again ───┘   └─ not saved: it stays open, and the waiting sessions are refused
 //! ```
 //!
-//! Such a store takes nothing, and nothing is sent from it: its sessions end at once, and every member is told. The store
-//! provider saves what is in it. A session that starts meanwhile waits until the old files are closed, and gets what is
-//! under their names then: the same file must not be open twice.
+//! A lost store accepts no writes, and nothing is sent from it. Its sessions end at once, and every member is told. The store
+//! provider saves its contents. A session that starts meanwhile waits until the old files are closed, because the same file must
+//! not be open twice. It then opens what is under their names.
 
 use sundown_protocol::notification::{EndReason, LeaveReason};
 use sundown_protocol::{Code, Event as News, Fault, MemberId, SessionId};
@@ -20,7 +20,7 @@ use crate::ground::settings::Profile;
 use crate::queue::engine::LostStore;
 use crate::sessions::session::SessionState;
 
-/// Whether a member knows already that its session ends.
+/// Whether a member has already been told that its session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knows {
     No,
@@ -28,7 +28,7 @@ enum Knows {
 }
 
 impl Broker {
-    /// A store says that its files are lost. Its sessions end, once.
+    /// Handles a store's report that its files are lost: its sessions end. Later reports do nothing.
     pub(crate) fn lose_store(&mut self, lane: LaneId, why: &ProviderError, turn: &mut Turn) {
         let engine = self.queues.engines.of_lane(lane);
         let Some(engine) = engine.and_then(|id| self.queues.engines.get_mut(id)) else { return };
@@ -36,14 +36,14 @@ impl Broker {
             return;
         }
         engine.lost = Some(LostStore::default());
-        // A session without members ends when it is next looked whether it has a reason to stay.
+        // Pumping the engine checks whether a session without members has a reason to stay, and ends it.
         engine.stirred = true;
         for session in engine.sessions.clone() {
             self.end_with_store(session, why, turn);
         }
     }
 
-    /// Ends a session one of whose stores is lost.
+    /// Ends a session that uses a lost store.
     fn end_with_store(&mut self, id: SessionId, why: &ProviderError, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get(&id) else { return };
         let knows = match session.state {
@@ -73,7 +73,7 @@ impl Broker {
         self.tell_always(member, News::Evicted, turn);
     }
 
-    /// Whether a session that starts must wait until a lost store of its profile is closed.
+    /// Whether a session that starts must wait until a lost store of its profile is closed. If so, it is queued.
     pub(crate) fn waits_for_lost_store(&mut self, id: SessionId, profile: &Profile) -> bool {
         for store in &profile.stores {
             let Some(engine) = self.queues.engines.at(&store.path) else { continue };
@@ -86,7 +86,7 @@ impl Broker {
         false
     }
 
-    /// A lost store was not closed, because what is in it could not be saved: it stays open, and its logoff is tried again.
+    /// Keeps a lost store open that could not save its contents. The waiting sessions fail, and its logoff is tried again later.
     pub(crate) fn keep_lost_store(&mut self, id: EngineId, why: &ProviderError, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         let lost = engine.lost.get_or_insert_default();
@@ -97,7 +97,7 @@ impl Broker {
         self.close_again(id, turn);
     }
 
-    /// A lost store is closed: what waited for that starts with what is under its name now.
+    /// Starts the sessions that waited for a lost store to close. They open what is under its name now.
     pub(crate) fn start_waiting(&mut self, lost: Option<LostStore>, turn: &mut Turn) {
         for session in lost.into_iter().flat_map(|lost| lost.waiting) {
             self.start_providers(session, turn);

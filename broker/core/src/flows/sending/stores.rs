@@ -1,4 +1,4 @@
-//! Stores of sessions: opened for the first, closed after the last, and their schedules read as there is room.
+//! Opens stores for their first session, closes them after the last, and reads their schedules as there is room.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::queue::giving_up::Unsent;
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterLogon};
 
-/// How long a store stays open that nobody uses: opening one costs more than keeping it.
+/// How long an unused store stays open. Opening a store costs more than keeping it open.
 const IDLE: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Submissions in all stores that wait for a member with mail, open or not.
+    /// Submissions in all stores, open or closed, that wait for a member with mail.
     pub(crate) fn waiting_for_mail(&self) -> u64 {
         let open = self.queues.engines.values().map(Engine::waiting_for_mail);
         open.chain(self.queues.closed.values().map(|closed| closed.waiting_for_mail)).sum()
     }
 
-    /// The engine of a store, opened if it is not, for one more session.
+    /// The engine of a store for one more session. Opens the store if it is not open.
     pub(crate) fn attach_engine(
         &mut self,
         session: SessionId,
@@ -66,12 +66,12 @@ impl Broker {
         id
     }
 
-    /// The number of an open store.
+    /// The number of an open store; 0 if it is not open yet.
     pub(crate) fn store_uid(&self, id: EngineId) -> u32 {
         self.queues.engines.get(&id).and_then(|e| e.uid).unwrap_or(0)
     }
 
-    /// The engine's own logon keeps the store open between sessions.
+    /// Makes the engine's own logon, which keeps the store open between sessions.
     fn log_engine_on(&mut self, id: EngineId, turn: &mut Turn) {
         let engine = self.queues.engines.get_mut(id).expect("who logs it on has it");
         engine.log_on();
@@ -94,7 +94,7 @@ impl Broker {
         }
     }
 
-    /// A session's logon to the store worked: the engine's own does too, if it did not before.
+    /// Handles a session's successful logon to the store. If the engine's own logon failed before, it is made again.
     pub(crate) fn engine_works(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
         if self.queues.engines.get(&id).is_some_and(Engine::is_not_logged_on) {
             self.log_engine_on(id, turn);
@@ -112,7 +112,7 @@ impl Broker {
         self.load_due(id, turn);
     }
 
-    /// Asks for what is due behind the horizon, if there is room for it and a session that may send it.
+    /// Reads the next page of the schedule after the horizon, if there is room for it and a session that may send it.
     pub(crate) fn load_due(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         let Some((after, most)) = engine.page(turn.tick.boot) else { return };
@@ -139,7 +139,7 @@ impl Broker {
         }
     }
 
-    /// Leaves a store alone for a while, in which something failed.
+    /// Stops asking a store for a while after a failure in it.
     pub(crate) fn rest(&mut self, id: EngineId, turn: &mut Turn) {
         if let Some(engine) = self.queues.engines.get_mut(id) {
             let until = engine.rest(turn.tick.boot);
@@ -147,7 +147,7 @@ impl Broker {
         }
     }
 
-    /// A new submission is in the store.
+    /// Notes that a new submission is in the store.
     pub(crate) fn enqueue(&mut self, id: EngineId, submission: Submission, turn: &mut Turn) {
         if self.queues.engines.get_mut(id).is_some_and(|engine| engine.enqueue(&submission)) {
             self.learn(id, submission, turn);
@@ -165,7 +165,8 @@ impl Broker {
         Some(latest_try(session, now))
     }
 
-    /// Puts a submission into the schedule, unless nobody here can send it and its time to be given up has not come.
+    /// Puts a submission into the schedule. A submission that no present session can send and that is not due to be given up is
+    /// parked.
     pub(crate) fn learn(&mut self, id: EngineId, mut submission: Submission, turn: &mut Turn) {
         let now = turn.tick.millis();
         let shown = submission.state();
@@ -188,7 +189,8 @@ impl Broker {
         }
     }
 
-    /// Nobody here can send an entry. It is forgotten until somebody comes, or until it may be given up.
+    /// Parks an entry that no present session can send. It is forgotten until a session comes that can, or until it may be given
+    /// up.
     pub(crate) fn park(
         &mut self,
         id: EngineId,
@@ -204,7 +206,7 @@ impl Broker {
         }
     }
 
-    /// A session came, or a member with mail, or the time to give something up: what was parked is looked at again.
+    /// Looks at parked entries again, because a session or a member with mail came or entries are due to be given up.
     pub(crate) fn unpark(&mut self, id: EngineId) {
         if let Some(engine) = self.queues.engines.get_mut(id) {
             if engine.parked > 0 {
@@ -220,7 +222,7 @@ impl Broker {
         self.queues.engines.get(&id).is_some_and(|engine| engine.has_work(in_flight, now))
     }
 
-    /// A session is done with its store.
+    /// Removes a session from its store. After the last one the store closes, at once or when it has been idle.
     pub(crate) fn detach_engine(&mut self, id: EngineId, session: SessionId, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         if !engine.detach(session) {
@@ -238,7 +240,7 @@ impl Broker {
         if engine.entries.is_empty() || engine.is_lost() {
             self.close_engine(id, turn);
         } else {
-            // Something is still to be written down.
+            // An update is still to be written to the store.
             self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }
@@ -257,7 +259,7 @@ impl Broker {
         }
     }
 
-    /// A store has answered the last logoff. One that is lost, and could not save what is in it, is still open.
+    /// Handles the answer to a store's last logoff. A lost store that could not save its contents is still open.
     pub(crate) fn engine_closed(
         &mut self,
         id: EngineId,
@@ -274,14 +276,14 @@ impl Broker {
         }
     }
 
-    /// Logs a store off once more, in a while.
+    /// Logs a store off once more, after a while.
     pub(crate) fn close_again(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         let until = engine.stay_open(turn.tick.boot);
         self.timers.set(until, Timer::Idle(id));
     }
 
-    /// Leaves an engine behind, closed or hung.
+    /// Removes an engine whose store is closed or hangs.
     pub(crate) fn drop_engine(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.remove(id) else { return };
         self.timers.clear(Timer::Due(id));

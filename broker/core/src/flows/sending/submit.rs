@@ -1,7 +1,7 @@
-//! Submissions: into the queue, and what an acknowledgement means.
+//! Takes submissions into the queue, and defines what their acknowledgement means.
 //!
-//! A submit is answered after the commit that contains it. A deferred one is answered at once; its outcome is noted
-//! with the member, so that flush and logoff can say what was lost, once.
+//! A submit is answered after the commit that contains it. A deferred submit is answered at once; if it is lost, the loss is noted
+//! with the member, so that a flush or the logoff reports it once.
 
 use sundown_mail::address;
 use sundown_protocol::reply::{Reply, SubmissionState};
@@ -22,31 +22,31 @@ use crate::providers::calls::Caller;
 use crate::sessions::member::Waits;
 use crate::then::{AfterDone, AfterSubmission};
 
-/// A submission on its way to its store.
+/// A submission being written to its store.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct InFlight {
-    /// Who waits for it; `None` when it was answered on acceptance.
+    /// The request that waits for the answer; `None` when it was answered on acceptance.
     pub(crate) asker: Option<Asker>,
     pub(crate) member: MemberId,
     pub(crate) process: ProcessId,
     pub(crate) bytes: u64,
     pub(crate) engine: EngineId,
     pub(crate) record: u128,
-    /// The upload it uses.
+    /// The upload that the submission uses.
     pub(crate) upload: Option<u64>,
-    /// When it was submitted: that tells a store's submission from an earlier one with this key.
+    /// When it was submitted. The time tells this submission in the store from an earlier one with the same key.
     pub(crate) submitted: u64,
-    /// For one that was answered on acceptance.
+    /// The memory charged for a submission that was answered on acceptance.
     pub(crate) charge: Option<Box<Charge>>,
 }
 
-/// What is not known of a submission, after a write that may have been done.
+/// What is unknown about a submission after a failed write that may have been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Whether it is there, submitted at this time and in the queue behind this place.
+    /// Whether it is stored, with this submit time and at a place in the queue after `behind`.
     Submitted { at: u64, behind: u64 },
-    /// Whether it is still in the state that it is counted under.
+    /// Whether it is still in the state under which it is counted.
     Changed(SubmissionState),
 }
 
@@ -111,7 +111,7 @@ impl Broker {
         state.accepted += 1;
         let lane = state.write;
         let later = deferred.then_some(asker);
-        // Its request is answered before it is stored, and its connection may end.
+        // The request is answered before the submission is stored, and its connection may close.
         let book = || self.peers.processes.book(process, Quota::RequestBytes, bytes as usize);
         let charge = deferred.then(book).map(Box::new);
         let in_flight = InFlight {
@@ -137,8 +137,8 @@ impl Broker {
         Ok(())
     }
 
-    /// A submission answered on acceptance waits in memory until it is durable. A process may have only so much in memory, whatever
-    /// of it was answered; beyond it the answer comes when the submission is durable.
+    /// Whether the submission may be answered on acceptance. Such a submission waits in memory until it is durable. A process may
+    /// hold only so much in memory, answered or not; beyond that a submit is answered when it is durable.
     fn may_defer(&self, asker: Asker) -> bool {
         let used = self.peers.processes.accounts.used(asker.account).of(Quota::RequestBytes);
         used as u64 <= self.settings.limits.request_bytes
@@ -189,7 +189,7 @@ impl Broker {
         }
         if let Some(state) = self.queues.engines.get_mut(engine) {
             state.accepted -= 1;
-            // A session without members may have stayed for this alone, also where it was refused.
+            // A session without members may have stayed only for this submit, even if the submit was refused.
             state.stirred = true;
         }
         let entry = EntryId { store: self.store_uid(engine), record };
@@ -234,8 +234,8 @@ impl Broker {
         self.written_of(process, turn);
     }
 
-    /// Of a submit that failed it is not known whether it was done. Where that is being found out of its key already, it was not this
-    /// one that stored the message.
+    /// Notes that it is unknown whether a failed submit was done, and asks the store. If a question about the same key is already
+    /// open, this submit is not the one that stored the message.
     fn doubt_submit(
         &mut self,
         (engine, record): (EngineId, u128),
@@ -251,7 +251,7 @@ impl Broker {
         }
     }
 
-    /// Of a write that failed it is not known whether it was done: the store is asked.
+    /// Asks the store whether a failed write was done.
     pub(crate) fn find_out(
         &mut self,
         (engine, record): (EngineId, u128),
@@ -266,7 +266,7 @@ impl Broker {
         self.call(lane, Caller::broker(None), Ask::submission(record), after, turn);
     }
 
-    /// What became of a write is known: what is stored goes out and is counted like any other.
+    /// Handles the store's answer about a doubtful write: a stored submission is sent and counted like any other.
     pub(crate) fn found_out(
         &mut self,
         (engine, record): (EngineId, u128),
@@ -277,10 +277,10 @@ impl Broker {
         let Some(state) = self.queues.engines.get_mut(engine) else { return };
         match (doubt, result) {
             (Doubt::Submitted { at, behind }, result) => {
-                // Another submit with its key may have stored it meanwhile, and said so.
+                // Another submit with the same key may have stored the message meanwhile, and then enqueued it.
                 let doubted = state.doubted.remove(&record);
                 let Ok(OneSubmission(submission)) = result else { return };
-                // One from another time, or in front of what was counted then, was counted before.
+                // A submission from another time, or at a place up to what was counted then, was counted before.
                 let new = submission.submitted == at && submission.order > behind;
                 if doubted && new && !submission.state().is_final() {
                     self.enqueue(engine, submission, turn);
@@ -296,7 +296,7 @@ impl Broker {
         }
     }
 
-    /// A submission belongs to a member as long as both last.
+    /// Makes a submission a member's as long as both exist.
     fn own(&mut self, id: MemberId, engine: EngineId, record: u128, state: SubmissionState) {
         if let Some(member) = self.sessions.members.get_mut(&id)
             && !state.is_final()
@@ -311,7 +311,7 @@ impl Broker {
         }
     }
 
-    /// One of a member's writes was answered: flushes and its logoff may go on.
+    /// Continues a member's flushes and its logoff after one of its writes was answered.
     pub(crate) fn written(&mut self, id: MemberId, turn: &mut Turn) {
         let Some(member) = self.sessions.members.get_mut(&id) else { return };
         if member.unwritten == 0 && !member.flushes.is_empty() {
@@ -333,7 +333,7 @@ impl Broker {
         self.check_leaving(id, turn);
     }
 
-    /// Says which accepted submissions were lost, and why.
+    /// The fault that names the accepted submissions that were lost, and why.
     pub(crate) fn failed_fault(failed: Vec<Failed>) -> Fault {
         let why = Fault::from(failed[0].why.clone());
         let message =
@@ -359,7 +359,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Has the stores of a member commit now what they were allowed to keep a little.
+    /// Has the stores of a member commit the deferred submissions now.
     pub(crate) fn hurry(&mut self, id: MemberId, turn: &mut Turn) {
         let member = &self.sessions.members[&id];
         if member.unwritten == 0 {
@@ -386,9 +386,9 @@ fn queued(address: String) -> Recipient {
     Recipient { address, state: SubmissionState::Queued, intent: None, reply: None }
 }
 
-/// The recipients in their order, each once.
+/// The recipients in their order, without duplicates.
 fn distinct(mut recipients: Vec<String>) -> Vec<String> {
-    // Most messages have one.
+    // Most messages have one recipient.
     if recipients.len() > 1 {
         let mut seen = std::collections::HashSet::new();
         recipients.retain(|r| seen.insert(crate::address::recipient(r).into_owned()));
@@ -396,7 +396,7 @@ fn distinct(mut recipients: Vec<String>) -> Vec<String> {
     recipients
 }
 
-/// Refuses what is no address, naming all of it.
+/// Refuses invalid addresses, and names all of them.
 pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
     let wrong: Vec<_> =
         addresses.iter().filter_map(|a| address::split(a).err().map(|why| (a, why))).collect();
@@ -406,7 +406,7 @@ pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
     Err(Fault::new(Code::E_INVALID_PARAMETER, message).with(FaultDetail::Addresses(all)))
 }
 
-/// Refuses a message as a whole when a recipient has no transport (design §3.20).
+/// Refuses a whole message if one of its recipients has no transport (design §3.20).
 fn check_routes(profile: &Profile, recipients: &[String]) -> Result<(), Fault> {
     let taken = |address: &String| profile.transports.iter().any(|t| t.takes(address));
     let lost: Vec<_> = recipients.iter().filter(|r| !taken(r)).cloned().collect();

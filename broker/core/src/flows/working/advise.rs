@@ -1,7 +1,8 @@
-//! Registrations, and who is told what.
+//! Registrations and notifications.
 //!
-//! What a member may hear follows from its right (design §2). The right submit hears of its user's submissions, and of no other
-//! message; a member that may read hears of all. The end of a session and what concerns the member itself are told to all.
+//! A member's right decides what it may hear (design §2). With the right submit it hears of its user's submissions and of no other
+//! message; a member that may read hears of all messages. The end of a session and news about the member itself are told to all
+//! members.
 
 use sundown_protocol::notification::TableChange;
 use sundown_protocol::request::{AdviseSource, Folder};
@@ -89,7 +90,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Keeps the session's lists of those who want to know what happens in stores and tables, and who comes and goes.
+    /// Updates the session's lists of members that registered for store and table events, and for arrivals and departures.
     fn listen(&mut self, id: MemberId, session: SessionId) {
         let quiet = (Events::CRITICAL_ERROR | Events::EXTENDED).0;
         let advises = &self.sessions.members[&id].advises;
@@ -106,7 +107,7 @@ impl Broker {
         }
     }
 
-    /// A member, unless its connection has just ended or its process has left.
+    /// A member, unless its connection has just closed or its process has left.
     fn reachable(&self, id: MemberId) -> Option<&Member> {
         let here = |m: &&Member| {
             self.peers.connections.contains_key(&m.connection) && !self.is_done(m.process)
@@ -114,14 +115,14 @@ impl Broker {
         self.sessions.members.get(&id).filter(here)
     }
 
-    /// Tells a member, whether it asked or not: at its session registrations or else in the default event queue.
+    /// Notifies a member whether or not it registered: through its session registrations, or else in the default event queue.
     pub(crate) fn tell_always(&mut self, id: MemberId, news: News, turn: &mut Turn) {
         let Some(member) = self.reachable(id) else { return };
         let advises = news.mask().map_or_else(Vec::new, |mask| member.session_advises(mask));
         notify(member, advises, news, turn);
     }
 
-    /// Tells a member if it asked on its session.
+    /// Notifies a member if it registered on its session.
     pub(crate) fn tell_asked(&mut self, id: MemberId, news: &News, turn: &mut Turn) {
         let Some(member) = self.reachable(id) else { return };
         let advises = news.mask().map_or_else(Vec::new, |mask| member.session_advises(mask));
@@ -130,8 +131,8 @@ impl Broker {
         }
     }
 
-    /// Tells the members that asked and may hear it what happened to a message, in whatever session of the store. `submitter` is
-    /// the user that submitted it, if it is in the queue.
+    /// Tells the members that registered and may hear it what happened to a message, in all sessions of the store. `submitter` is
+    /// the user that submitted the message, if it is in the queue.
     pub(crate) fn store_news(
         &mut self,
         engine: EngineId,
@@ -164,7 +165,7 @@ impl Broker {
         }
     }
 
-    /// Tells everybody with an open table of a session that it changed.
+    /// Tells the members with an open table of a session that the table changed.
     fn table_news(
         &self,
         session: SessionId,
@@ -183,7 +184,7 @@ impl Broker {
         self.table_news(session, is_table, |_| TableChange::Reload, turn);
     }
 
-    /// The row of one of its providers in the status table of a session changed.
+    /// Announces the changed row of a provider in a session's status table.
     pub(crate) fn status_changed(&self, session: SessionId, place: usize, turn: &mut Turn) {
         let is_table = |o: &Object| *o == Object::StatusTable;
         let change = |s: &Session| TableChange::Modified(s.providers[place].name.clone());
@@ -196,7 +197,7 @@ fn notify(member: &Member, advises: Vec<AdviseId>, event: News, turn: &mut Turn)
     turn.emit(Effect::Notify { connection: member.connection, notification });
 }
 
-/// What happened to the row with this key.
+/// A change to the row with this key.
 type RowChange = fn(String) -> TableChange;
 
 fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews, turn: &mut Turn) {
@@ -233,12 +234,12 @@ fn tell_of_message(member: &Member, store: u16, entry: EntryId, news: StoreNews,
     };
     for (folder, change) in changes.into_iter().flatten() {
         let is_table = |o: &Object| *o == Object::Folder(store, folder);
-        // Few have a table open: the row's key is not written out for the others.
+        // Few members have a table open, so the row's key is formatted only for them.
         tell_of_table(member, is_table, || change(entry.to_string()), turn);
     }
 }
 
-/// One notification for each open table, with its registrations.
+/// Sends one notification for each open table, with the table's registrations.
 fn tell_of_table(
     member: &Member,
     is_table: impl Fn(&Object) -> bool,
@@ -263,7 +264,7 @@ fn tell_of_table(
     }
 }
 
-/// What a handle answers that refers to nothing (any more).
+/// The fault of a handle that refers to no object, or to none any more.
 pub(crate) fn dead_object() -> Fault {
     Fault::new(
         Code::E_INVALID_OBJECT,

@@ -1,4 +1,4 @@
-//! Figures for whoever watches the broker: how much there is of everything, and what happened since it started.
+//! Figures for monitoring: how much there is of everything, and what has happened since the broker started.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::providers::calls::Caller;
 use crate::queue::engine::Engine;
 use crate::sessions::member::MemberState;
 
-/// What there is at one moment.
+/// The figures at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Open connections.
     pub connections: u64,
-    /// Processes with a connection, and those that are remembered until they end.
+    /// Processes with a connection, and processes that are remembered until they end.
     pub processes: u64,
-    /// Sessions by state, as `status` names it; also those that only close.
+    /// Sessions by state, as `status` names it, closing ones included.
     pub sessions: BTreeMap<&'static str, u64>,
     /// Members by state.
     pub members: BTreeMap<&'static str, u64>,
@@ -29,13 +29,13 @@ pub struct Figures {
     pub queue: [u64; 9],
     /// Submissions that no present session may send.
     pub waiting_for_mail_member: u64,
-    /// When the oldest message in the queue was submitted, in milliseconds since 1970, as far as stores have said.
+    /// When the oldest message in the queue was submitted, in milliseconds since 1970, as of the stores' last answers.
     pub oldest: Option<u64>,
     /// Members that have left since the broker started, in the order of [`DEPARTURES`].
     pub departures: [u64; 5],
     /// Limits, and how much of each is used.
     pub limits: Vec<LimitStatus>,
-    /// Whether the end has begun.
+    /// Whether the broker is stopping.
     pub stopping: bool,
 }
 
@@ -78,7 +78,7 @@ impl Broker {
         }
     }
 
-    /// Asks stores what the figures do not know by themselves; the next ones have it.
+    /// Asks stores for the figures that the broker does not have. The answers appear in later figures.
     pub(crate) fn measure(&mut self, turn: &mut Turn) {
         let asked: Vec<_> =
             self.queues.engines.values().filter(|e| e.can_be_asked()).map(|e| e.id).collect();

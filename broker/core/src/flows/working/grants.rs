@@ -1,8 +1,8 @@
-//! External references: one object of a session in the hands of another process, without the session itself (SEED-7).
+//! External references: another process holds one object of a session, without the session itself (SEED-7).
 //!
-//! A member grants a message or a folder by a token it made; another process of the same user redeems it, once and within
-//! a minute, and holds a *reference* then. A reference takes list, read and release. It ends with its release, with the
-//! grant's revocation, or with the granter.
+//! A member grants a message or a folder with a token that it made. Another process of the same user redeems the token, once and
+//! within a minute, and then holds a *reference*. A reference accepts list, read and release. It ends with its release, when the
+//! grant is revoked, or with the granter.
 
 use std::collections::BTreeSet;
 
@@ -81,7 +81,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Forgets the tokens that were not redeemed in time. A younger one is not looked at.
+    /// Forgets the tokens that were not redeemed in time. Younger tokens are not looked at.
     pub(crate) fn expire_grants(&mut self, turn: &Turn) {
         while let Some(Grant { granter, expires, .. }) = self.sessions.grants.expire(turn.tick.boot)
         {
@@ -93,7 +93,7 @@ impl Broker {
         self.await_expiry();
     }
 
-    /// The timer is that of the token that expires next.
+    /// Sets the timer for the token that expires next.
     fn await_expiry(&mut self) {
         match self.sessions.grants.next_expiry() {
             Some(at) => self.timers.set(at, Timer::Grants),
@@ -101,7 +101,7 @@ impl Broker {
         }
     }
 
-    /// A token of this granter is redeemed or revoked, and does not expire any more. Perhaps it was the next to expire.
+    /// Removes a token of this granter that was redeemed or revoked, and moves the timer if it was the next to expire.
     fn waits_no_more(&mut self, granter: MemberId, expires: Expiry, was_next: bool) {
         if let Some(granter) = self.sessions.members.get_mut(&granter) {
             granter.waiting_grants.remove(&expires);
@@ -189,7 +189,7 @@ impl Broker {
         Ok(())
     }
 
-    /// A request about a granted object, if it is one: it takes list, read and release and nothing else.
+    /// Serves a request about a granted object. Returns whether it is one. A reference accepts only list, read and release.
     pub(crate) fn about_reference(
         &mut self,
         asker: Asker,
@@ -209,7 +209,7 @@ impl Broker {
         Ok(false)
     }
 
-    /// Lists, reads or releases what a reference refers to.
+    /// Lists, reads or releases the object of a reference.
     fn serve_reference(
         &mut self,
         asker: Asker,
@@ -255,7 +255,7 @@ impl Broker {
         Ok(())
     }
 
-    /// A reference is not held any more.
+    /// Ends a reference.
     fn let_go(&mut self, id: MemberId, turn: &mut Turn) -> Option<Reference> {
         let reference = self.sessions.grants.let_go(id)?;
         self.peers.processes.pay_back(reference.process, Quota::Objects, 1);
@@ -269,7 +269,7 @@ impl Broker {
         Some(reference)
     }
 
-    /// Takes a reference away from whoever holds it, who is told once, unless it has left.
+    /// Takes a reference away from its holder. The holder is told once, unless its process has left.
     fn disconnect(&mut self, id: MemberId, turn: &mut Turn) {
         let Some(reference) = self.let_go(id, turn) else { return };
         if self.is_done(reference.process) {
@@ -290,7 +290,7 @@ impl Broker {
         turn.emit(Effect::Notify { connection: reference.connection, notification });
     }
 
-    /// A granter is gone, and with it everything it granted: the tokens that wait, and the references that are held.
+    /// Ends everything that a departing member granted: waiting tokens and held references.
     pub(crate) fn end_grants(
         &mut self,
         waiting: &BTreeSet<Expiry>,
@@ -308,7 +308,7 @@ impl Broker {
         }
     }
 
-    /// A connection is gone, and with it what was held through it.
+    /// Ends the references that were held through a closed connection.
     pub(crate) fn drop_references(&mut self, held: &BTreeSet<MemberId>, turn: &mut Turn) {
         for reference in held {
             self.let_go(*reference, turn);
@@ -322,7 +322,7 @@ impl Broker {
         references.filter_map(|id| self.sessions.grants.reference(*id))
     }
 
-    /// Other processes that hold objects of this member, each once.
+    /// The other processes that hold objects of this member, without duplicates.
     fn holding(&self, granter: MemberId) -> BTreeSet<ProcessId> {
         let held = self.held_of(granter);
         held.filter(|r| r.process != r.owner).map(|r| r.process).collect()
@@ -333,7 +333,7 @@ impl Broker {
         self.sessions.grants.reference(reference).map(|r| r.process)
     }
 
-    /// Who holds objects of this member.
+    /// The processes that hold objects of this member.
     pub(crate) fn holders(&self, granter: MemberId) -> Vec<Peer> {
         self.peers(self.holding(granter))
     }
@@ -343,13 +343,13 @@ impl Broker {
         processes.map(|p| p.peer.clone()).collect()
     }
 
-    /// Whether a member must wait, because another process holds an object of it and may not be cut off.
+    /// Whether a member must wait because another process holds one of its objects and may not be cut off.
     pub(crate) fn is_held(&self, granter: MemberId) -> bool {
         !self.settings.shutdown.external_references
             && self.held_of(granter).any(|r| r.process != r.owner)
     }
 
-    /// Where external references are not allowed to be cut off, a process whose objects are held cannot do it fast.
+    /// Refuses a fast shutdown of a process whose objects are held, if external references may not be cut off.
     pub(crate) fn refuse_while_held(&self, process: ProcessId) -> Result<(), Fault> {
         if self.settings.shutdown.external_references || !self.sessions.grants.are_held() {
             return Ok(());
@@ -359,7 +359,7 @@ impl Broker {
         if holders.is_empty() { Ok(()) } else { Err(held_by(holders)) }
     }
 
-    /// The references to objects of this member behind one of them, in the order in which they were redeemed.
+    /// The references to objects of this member after a given one, in the order in which they were redeemed.
     pub(crate) fn references_behind(
         &self,
         granter: MemberId,
@@ -378,7 +378,7 @@ impl Broker {
     }
 }
 
-/// What keeps a process here, and who can help.
+/// The fault of a process whose objects are held, with the holders that can release them.
 pub(crate) fn held_by(holders: Vec<Peer>) -> Fault {
     let names: Vec<_> = holders.iter().map(|h| format!("{} (pid {})", h.program, h.pid)).collect();
     let message = format!(

@@ -1,4 +1,4 @@
-//! Objects of a session and what is in them: open, list, read, upload, drafts, settings, address books.
+//! The objects of a session and their contents: open, list, read, upload, drafts, settings, address books.
 
 use sundown_protocol::reply::{Reply, Rows, TableRows};
 use sundown_protocol::request::{
@@ -24,13 +24,13 @@ use crate::then::{
     AfterAddress, AfterDone, AfterSave, Appending, Deleting, Finding, Reading, Resolving,
 };
 
-/// Rows of one page, whatever was asked for: they must fit a frame.
+/// The most rows of one page, whatever was asked for: they must fit into a frame.
 pub(crate) const MAX_ROWS: u32 = 256;
 
-/// A setting's section, name or value.
+/// The longest section, name or value of a setting, in bytes.
 const MAX_SETTING: usize = 64 << 10;
 
-/// Uploads that one member may have begun.
+/// The most uploads that one member may have begun.
 pub(crate) const MAX_UPLOADS: usize = 64;
 
 impl Broker {
@@ -185,7 +185,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Whoever reads a notification has been told.
+    /// Answers with a piece of a message. Reading a notification marks it as seen.
     pub(crate) fn piece_read(
         &mut self,
         Reading { asker, tells }: Reading,
@@ -249,7 +249,7 @@ impl Broker {
         Ok(())
     }
 
-    /// A new upload of a member.
+    /// Begins an upload of a member.
     fn begin_upload(
         &mut self,
         id: MemberId,
@@ -267,8 +267,8 @@ impl Broker {
         Ok(number)
     }
 
-    /// A piece of an upload failed or was refused. A body with a hole in it must never be used: what the store has of it is discarded, and
-    /// pieces that come later begin no other one.
+    /// Fails an upload because one of its pieces failed or was refused. A body with a hole must never be used: the store discards
+    /// what it has, and later pieces begin no new upload.
     pub(crate) fn fail_upload(&mut self, id: MemberId, upload: UploadId, turn: &mut Turn) {
         let Some(member) = self.sessions.members.get_mut(&id) else { return };
         if !member.failed_uploads.contains(&upload) {
@@ -303,7 +303,7 @@ impl Broker {
         self.reply(asker, result.map(|Appended| Reply::Done), turn);
     }
 
-    /// Takes the bytes of a message that a client hands over, and the charge for those that were uploaded.
+    /// Takes the content of a message that a client hands over, and the charge of an uploaded one.
     pub(crate) fn take_content(
         &mut self,
         id: MemberId,
@@ -391,7 +391,7 @@ impl Broker {
         member.unwritten += 1;
         let mut record = key.0;
         if let Some(Object::Draft(draft)) = member.objects.get_mut(object) {
-            // It is one message, with whatever keys it is saved meanwhile.
+            // It is one message, even if it is saved with several keys meanwhile.
             record = *draft.saving.get_or_insert(record);
         }
         let save = Ask::save(record, content, turn.tick.millis());
@@ -427,14 +427,14 @@ impl Broker {
         self.written(id, turn);
     }
 
-    /// An object is no draft any more.
+    /// Gives back the charge of an object that was a draft.
     pub(crate) fn pay_for_draft(&mut self, object: Object) {
         if let Object::Draft(Draft { charge, .. }) = object {
             self.peers.processes.accounts.give_back(charge);
         }
     }
 
-    /// Keeps the unsaved draft of a member that is gone.
+    /// Stores the unsaved draft of a member that has left.
     pub(crate) fn recover_draft(&mut self, member: &Member, draft: Draft, turn: &mut Turn) {
         let Draft { store, content, saving, charge } = draft;
         let Ok(engine) = self.engine_for(member, store) else {
@@ -450,13 +450,13 @@ impl Broker {
         self.call(lane, caller, save, after, turn);
     }
 
-    /// A draft was kept for a program that did not save it.
+    /// Announces a draft that was stored for a program that did not save it.
     pub(crate) fn recovered(&mut self, engine: EngineId, saved: &Saved, turn: &mut Turn) {
         let record = saved.place.entry.record;
         self.store_news(engine, (record, None), StoreNews::Created(DRAFTS), turn);
     }
 
-    /// Forgets an upload of a member that is gone or does not need it.
+    /// Discards an upload of a member that has left or does not need it.
     pub(crate) fn discard(&mut self, member: &Member, store: u16, number: u64, turn: &mut Turn) {
         let engine = self.engine_for(member, store).ok();
         self.discard_from(engine, Self::caller(member), number, turn);
@@ -597,7 +597,7 @@ impl Broker {
         self.session_of(member).providers.iter().filter(works).map(|p| p.lane)
     }
 
-    /// A name that one address book does not know is asked of the next.
+    /// Answers with a resolved name. If one address book does not know the name, the next is asked.
     pub(crate) fn resolved(
         &mut self,
         Resolving { asker, member: id, name, tried }: Resolving,

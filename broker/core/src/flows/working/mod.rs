@@ -1,4 +1,4 @@
-//! What a member does in its session.
+//! The flows of a member's requests in its session.
 
 pub(crate) mod advise;
 pub(crate) mod figures;

@@ -1,4 +1,4 @@
-//! What the broker is doing, for people and for the status table.
+//! The state of the broker, for people and for the status table.
 
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -23,17 +23,17 @@ use crate::sessions::member::{Member, MemberState};
 use crate::sessions::session::{Session, SessionState};
 use crate::then::AfterDone;
 
-/// Bytes of a page of the status: with what frames it, it must fit a frame.
+/// The most bytes of a page of the status. With its framing a page must fit into a frame.
 const PAGE_BYTES: usize = 640 << 10;
 
-/// Rows of a page: sessions, members and references. A page must not cost much more than another request.
+/// The most rows of a page: sessions, members and references. A page must not cost much more than another request.
 const PAGE_ROWS: usize = 4_096;
 
-/// The session of a cursor that counts those that could not start.
+/// The session of a cursor into the sessions that could not start.
 const FAILED: u64 = u64::MAX;
 
 impl Broker {
-    /// `IMAPIStatus::ValidateState`: a transport really tries; of the others the state is known.
+    /// `IMAPIStatus::ValidateState`: a transport is really tried; the state of the other providers is known.
     pub(crate) fn validate_state(
         &mut self,
         asker: Asker,
@@ -71,7 +71,7 @@ impl Broker {
         Ok(())
     }
 
-    /// What was out works again if somebody tried, and it did.
+    /// Handles a transport's answer whether it works. If it does, a disabled transport is enabled again.
     pub(crate) fn validated(
         &mut self,
         asker: Asker,
@@ -90,9 +90,9 @@ impl Broker {
         }
     }
 
-    /// A page of what `sundown status` shows to a user: everything, or only its own sessions and those it administers. Sessions
-    /// that only close are not listed any more, and those that only look for what is to be given up never are; those that could not
-    /// start are, behind the others, until one can.
+    /// A page of what `sundown status` shows to a user: everything, or only the user's own sessions and those they administer.
+    /// Sessions that are closing are not listed, nor are sessions that only look for messages to give up. Sessions that could not
+    /// start are listed after the others, until one starts.
     pub(crate) fn status_page(
         &self,
         uid: u32,
@@ -101,7 +101,7 @@ impl Broker {
         self.status_on(Page::new(PAGE_BYTES, PAGE_ROWS), uid, after)
     }
 
-    /// The same, on a page of any size.
+    /// [`status_page`](Self::status_page) with a page of any size.
     pub(crate) fn status_on(
         &self,
         mut page: Page,
@@ -123,7 +123,7 @@ impl Broker {
         (status, next)
     }
 
-    /// The first page, for clients that know no others. What does not fit is marked, by a member without a number.
+    /// The first page, for clients that know no further pages. A member without a number marks that something is missing.
     pub(crate) fn status(&self, uid: u32) -> Status {
         let (mut status, next) = self.status_page(uid, StatusCursor::default());
         if next.is_some()
@@ -142,10 +142,10 @@ impl Broker {
         status
     }
 
-    /// Fills a page, and says where the next one begins.
+    /// Fills a page. Returns where the next one begins.
     fn fill(&self, page: &mut Page, uid: u32, after: StatusCursor) -> Option<StatusCursor> {
         let only_looks = |s: &Session| s.adopted && self.settings.shutdown.linger == Linger::Off;
-        // The broker's own user need not be looked up for each session.
+        // Checked once, so that the broker's own user is not looked up for each session.
         let sees_all = self.right(uid, &[]) >= Right::Admin;
         let sees =
             |user: u32, profile: &str| sees_all || user == uid || self.administers(uid, profile);
@@ -157,7 +157,7 @@ impl Broker {
                 return Some(next);
             }
         }
-        // Behind the sessions the cursor counts those that could not start.
+        // After the sessions, the cursor counts the sessions that could not start.
         let listed = after.session == FAILED;
         let skipped = if listed { after.member as usize } else { 0 };
         for (place, ((profile, user), failed)) in
@@ -176,7 +176,7 @@ impl Broker {
         None
     }
 
-    /// Puts a session on a page, from the cursor on if that is in it.
+    /// Puts a session on a page, beginning at the cursor if it is in this session.
     fn fill_from(
         &self,
         page: &mut Page,
@@ -197,8 +197,8 @@ impl Broker {
         let first = StatusCursor { session: session.id.0, member: 0, reference: 0 };
         let mut last = if begun { after } else { first };
         let next = loop {
-            // The references of a member are listed behind it.
-            // A cursor comes from a client: the member may be of another session, or gone.
+            // The references of a member are listed after it. A cursor comes from a client: the member may be of another session,
+            // or gone.
             let granter = session.members.get(&MemberId(last.member)).copied();
             let held = granter.map(|id| self.references_behind(id, MemberId(last.reference)));
             let mut full = false;
@@ -231,8 +231,8 @@ impl Broker {
         next
     }
 
-    /// Counts of the queue as a user may see them: the broker's own user those of all stores, and of what became final; others
-    /// those of the stores of profiles that they administer. What a user has submitted itself is in the list of the queue.
+    /// The queue's counts that a user may see. The broker's own user sees those of all stores, and the final ones. Other users see
+    /// those of the stores whose profiles they administer; what a user has submitted is in the list of the queue.
     fn counts_for(&self, uid: u32) -> ([u64; 9], u64) {
         if self.right(uid, &[]) >= Right::Admin {
             return (self.queue_counts(), self.waiting_for_mail());
@@ -251,7 +251,7 @@ impl Broker {
         (queue, waiting)
     }
 
-    /// What `sundown status` shows of the broker itself, to everybody.
+    /// What `sundown status` shows of the broker itself, to every user.
     pub(crate) fn broker_status(&self) -> BrokerStatus {
         let Limits { requests, request_bytes, .. } = self.settings.limits;
         let Limits { outbox_bytes, user_outbox_bytes, total_outbox_bytes, .. } =
@@ -321,7 +321,7 @@ impl Broker {
         }
     }
 
-    /// What is shown of a session whose providers do not let it start: those.
+    /// The status of a session that failed to start, with the providers that failed.
     pub(crate) fn failed_status(&self, id: SessionId) -> Option<SessionStatus> {
         let session = self.sessions.all.get(&id).filter(|s| s.profile.is_some())?;
         let failed = |p: &&Provider| matches!(p.state, ProviderState::Failed(_));
@@ -387,18 +387,18 @@ impl Broker {
     }
 }
 
-/// Behind everything of the sessions in front of this one.
+/// The cursor after everything of the sessions before this one.
 fn in_front_of(SessionId(session): SessionId) -> StatusCursor {
     StatusCursor { session: session - 1, member: u64::MAX, reference: u64::MAX }
 }
 
-/// A page, and how much it may take yet.
+/// A page, and the room left on it.
 #[derive(Debug)]
 pub(crate) struct Page {
     sessions: Vec<SessionStatus>,
-    /// For so many bytes.
+    /// In bytes.
     room: usize,
-    /// For so many rows.
+    /// In rows.
     rows: usize,
     filled: Filled,
 }
@@ -414,7 +414,7 @@ impl Page {
         Self { sessions: Vec::new(), room, rows, filled: Filled::Nothing }
     }
 
-    /// Whether a row of about so many bytes fits. The first one always does, so that each page goes on.
+    /// Whether a row of about this many bytes fits. The first row always does, so that each page makes progress.
     fn has_room_for(&self, size: usize) -> bool {
         self.filled == Filled::Nothing || (self.rows > 0 && size <= self.room)
     }
@@ -426,7 +426,7 @@ impl Page {
     }
 }
 
-/// About how many bytes of a frame a session takes without its members.
+/// The approximate size of a session in a frame without its members, in bytes.
 fn header_size(session: &SessionStatus) -> usize {
     let provider = |p: &ProviderStatus| 64 + p.name.len() + p.status.len() + p.fast_shutdown.len();
     let providers = session.providers.iter().map(provider).sum::<usize>();
