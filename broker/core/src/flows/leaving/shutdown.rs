@@ -158,7 +158,7 @@ impl Broker {
         Err(Fault::new(Code::E_NO_ACCESS, message))
     }
 
-    /// Whether a request is a Do that the program itself makes.
+    /// Whether a request is a Do by the copy of the library that speaks for its process.
     pub(crate) fn is_hosts_do(&self, asker: Asker, request: &Request) -> bool {
         matches!(request, Request::DoFastShutdown { .. }) && self.host(asker).is_ok()
     }

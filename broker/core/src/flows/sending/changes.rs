@@ -242,7 +242,7 @@ impl Broker {
         }
     }
 
-    /// Starts a session that sends what is to go, unless there is one.
+    /// Starts a session that sends the profile's messages, unless there is one.
     fn adopt_profile(&mut self, profile: String, turn: &mut Turn) {
         let user = self.settings.owner;
         self.adopt(SessionKey { user, profile }, turn);
