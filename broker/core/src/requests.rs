@@ -12,7 +12,7 @@ use crate::peers::connection::{Asker, Connection};
 use crate::peers::process::{Departure, Held};
 use crate::peers::quota::Quota;
 use crate::providers::calls::Caller;
-use crate::providers::lanes::Urgency;
+use crate::providers::lanes::Priority;
 use crate::sessions::member::Member;
 use crate::sessions::session::Session;
 
@@ -258,7 +258,7 @@ impl Broker {
         Caller {
             session: Some(member.session),
             process: Some(member.process),
-            urgency: Urgency::InTurn,
+            priority: Priority::InTurn,
         }
     }
 

@@ -7,7 +7,7 @@ use sundown_protocol::SessionId;
 use crate::ground::event::{Errand, LaneId, ProcessId};
 use crate::ground::expected::Expected;
 use crate::ground::provider::ProviderCall;
-use crate::providers::lanes::Urgency;
+use crate::providers::lanes::Priority;
 use crate::providers::patience::Patience;
 
 /// Whether the provider had received a call that is lost.
@@ -51,22 +51,22 @@ pub(crate) struct Call<T> {
 pub(crate) struct Caller {
     pub(crate) session: Option<SessionId>,
     pub(crate) process: Option<ProcessId>,
-    pub(crate) urgency: Urgency,
+    pub(crate) priority: Priority,
 }
 
 impl Caller {
     /// The broker itself, for a session.
     pub(crate) fn broker(session: Option<SessionId>) -> Self {
-        Self { session, process: None, urgency: Urgency::InTurn }
+        Self { session, process: None, priority: Priority::InTurn }
     }
 
     /// The same caller, ahead of all waiting calls.
     pub(crate) fn first(self) -> Self {
-        Self { urgency: Urgency::First, ..self }
+        Self { priority: Priority::First, ..self }
     }
 
     /// The same caller, after all waiting calls.
     pub(crate) fn last(self) -> Self {
-        Self { urgency: Urgency::Last, ..self }
+        Self { priority: Priority::Last, ..self }
     }
 }

@@ -119,7 +119,7 @@ impl Waiting {
 
 /// The place of a call among the calls that wait in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Urgency {
+pub(crate) enum Priority {
     /// After its payer's earlier calls, in turn with the other payers.
     InTurn,
     /// Ahead of all waiting calls.
@@ -249,7 +249,7 @@ impl Lanes {
         &mut self,
         id: LaneId,
         payer: Payer,
-        urgency: Urgency,
+        priority: Priority,
         outgoing: Outgoing,
         turn: &mut Turn,
     ) {
@@ -258,13 +258,13 @@ impl Lanes {
         if lane.begun.len() < PLACES {
             return lane.emit(id, outgoing, turn);
         }
-        match urgency {
-            Urgency::First => lane.first.push_back(outgoing),
-            Urgency::InTurn => {
+        match priority {
+            Priority::First => lane.first.push_back(outgoing),
+            Priority::InTurn => {
                 lane.waiting.push(payer, outgoing);
                 self.crowded.insert(id);
             }
-            Urgency::Last => lane.last.push_back(outgoing),
+            Priority::Last => lane.last.push_back(outgoing),
         }
     }
 

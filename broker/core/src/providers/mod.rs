@@ -111,7 +111,7 @@ impl<T> Providers<T> {
         let Errand { correlation, entry } = errand;
         let behalf = Box::new(Behalf { session, pid, correlation, entry });
         let outgoing = Outgoing { call: id, behalf, provider };
-        self.lanes.send(lane, payer, caller.urgency, outgoing, turn);
+        self.lanes.send(lane, payer, caller.priority, outgoing, turn);
     }
 
     /// A call that was not answered yet.

@@ -13,7 +13,7 @@ use crate::peers::account::{AccountId, Payer, Source};
 use crate::providers::Providers;
 use crate::providers::calls::{Called, Caller};
 use crate::providers::doubts::{Again, Verdict};
-use crate::providers::lanes::{PLACES, Urgency};
+use crate::providers::lanes::{PLACES, Priority};
 
 /// What may happen to the providers. Numbers choose among what there is.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ enum Act {
     Call {
         lane: usize,
         user: u32,
-        urgency: Urgency,
+        priority: Priority,
         asks: bool,
     },
     /// The worker answers its oldest call, or another one.
@@ -53,15 +53,15 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Act> {
-    let urgency = prop_oneof![
-        8 => Just(Urgency::InTurn),
-        1 => Just(Urgency::First),
-        1 => Just(Urgency::Last)
+    let priority = prop_oneof![
+        8 => Just(Priority::InTurn),
+        1 => Just(Priority::First),
+        1 => Just(Priority::Last)
     ];
-    let call = (any::<usize>(), 0..3u32, urgency, any::<bool>());
+    let call = (any::<usize>(), 0..3u32, priority, any::<bool>());
     prop_oneof![
         1 => Just(Act::Open),
-        12 => call.prop_map(|(lane, user, urgency, asks)| Act::Call { lane, user, urgency, asks }),
+        12 => call.prop_map(|(lane, user, priority, asks)| Act::Call { lane, user, priority, asks }),
         8 => (any::<usize>(), 0..3usize, any::<bool>())
             .prop_map(|(lane, at, over)| Act::Answer { lane, at, over }),
         1 => any::<usize>().prop_map(|call| Act::TakeBack { call }),
@@ -129,11 +129,11 @@ impl Model {
                 let lane = self.providers.open(ProviderType::Store, "a store");
                 self.lanes.push(lane);
             }
-            Act::Call { lane, user, urgency, asks } => {
+            Act::Call { lane, user, priority, asks } => {
                 let Some(lane) = self.lane(lane) else { return };
                 self.made += 1;
                 let (number, caller) =
-                    (self.made, Caller { session: None, process: None, urgency });
+                    (self.made, Caller { session: None, process: None, priority });
                 let question = ProviderCall::Read(StoreRead::Oldest);
                 let call = if asks { question } else { ProviderCall::Logon };
                 let payer = match user {
@@ -278,8 +278,8 @@ proptest! {
         model.play(&Act::Open);
         let mut payers = BTreeMap::new();
         for user in users {
-            let urgency = Urgency::InTurn;
-            model.play(&Act::Call { lane: 0, user, urgency, asks: true });
+            let priority = Priority::InTurn;
+            model.play(&Act::Call { lane: 0, user, priority, asks: true });
             payers.insert(model.made, user);
         }
         let mut last = BTreeMap::new();

@@ -40,7 +40,7 @@ pub(crate) struct Provider {
     pub(crate) refusals: u32,
     /// How often it was disabled since it last worked.
     pub(crate) outages: u32,
-    /// Until when the broker leaves it disabled on its own account.
+    /// Until when the broker does not enable it again by itself.
     pub(crate) rests_until: Duration,
     /// Whether a `ValidateState` is in progress.
     pub(crate) validating: bool,

@@ -114,7 +114,7 @@ pub(crate) struct Engine {
     /// Set once the store's files are known to be lost.
     pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
-    own: OwnLogon,
+    own_logon: OwnLogon,
 }
 
 /// The queue of a store when it was closed. Nothing changes it until the store is opened again.
@@ -279,7 +279,7 @@ impl Engine {
             alarm: None,
             state: EngineState::Open,
             lost: None,
-            own: OwnLogon::Asked,
+            own_logon: OwnLogon::Asked,
         }
     }
 
@@ -291,17 +291,17 @@ impl Engine {
 
     /// Notes that the engine's own logon is being made.
     pub(crate) fn log_on(&mut self) {
-        self.own = OwnLogon::Asked;
+        self.own_logon = OwnLogon::Asked;
     }
 
     /// Notes the answer to the engine's own logon.
     pub(crate) fn logged_on(&mut self, worked: bool) {
-        self.own = if worked { OwnLogon::Yes } else { OwnLogon::Failed };
+        self.own_logon = if worked { OwnLogon::Yes } else { OwnLogon::Failed };
     }
 
     /// Whether the engine's own logon failed. Then only sessions keep the store open.
     pub(crate) fn is_not_logged_on(&self) -> bool {
-        self.own == OwnLogon::Failed
+        self.own_logon == OwnLogon::Failed
     }
 
     /// Notes that the store is open. Returns whether it was not before.
@@ -700,7 +700,7 @@ impl Engine {
             alarm,
             state,
             lost,
-            own,
+            own_logon,
             // Facts of the store, until it is closed.
             slot: _,
             newest: _,
@@ -722,7 +722,7 @@ impl Engine {
         assert_eq!((*loading, *state), (Loading::No, EngineState::Open));
         assert!(changed.is_empty() && changing.is_empty() && !oldest.is_asked());
         assert!(doubted.is_empty(), "it is not known what became of {doubted:?}");
-        assert_ne!(*own, OwnLogon::Asked);
+        assert_ne!(*own_logon, OwnLogon::Asked);
         assert!(lost.is_none() || sessions.is_empty(), "{sessions:?} go on with {path:?}");
         assert!(!stirred, "what it may let go was let go");
         assert!(unrecorded.iter().all(|r| entries.contains_key(r)), "{unrecorded:?}");

@@ -8,7 +8,7 @@
 //!
 //! A shared logoff is final (SEED-4): a broker that dies within the grace must not undo it. So each end is stored in the runtime
 //! directory before the first member is told. A client that comes back names the session by its *tag*, 128 bits, 64 of them random,
-//! and says whether it was told of the end. It gets into the same ending session, made anew with the grace that remains, and is
+//! and says whether it was told of the end. It gets into the same ending session, started again with the grace that remains, and is
 //! told of the end only if it was not before. A tag of an ended session never leads into a fresh session.
 //!
 //! After a restart, the first client of a session that comes back gets a session with a new tag, and the clients after it join that

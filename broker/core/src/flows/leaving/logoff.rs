@@ -464,7 +464,7 @@ impl Broker {
         }
     }
 
-    /// Closes and reopens sessions that stay for their mail alone, so that their profiles are read anew: what held up their mail
+    /// Closes and reopens sessions that stay for their mail alone, so that their profiles are read again: what held up their mail
     /// may have been corrected. Such a session has no member that would notice.
     pub(crate) fn renew_memberless(&mut self, turn: &mut Turn) {
         if self.stopping.is_some() {

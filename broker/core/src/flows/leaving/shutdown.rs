@@ -42,7 +42,7 @@ use crate::peers::quota::Quota;
 use crate::peers::ticket::Host;
 use crate::providers::ask::{Ask, Saved, Shutdown};
 use crate::providers::calls::Caller;
-use crate::providers::lanes::Urgency;
+use crate::providers::lanes::Priority;
 use crate::providers::view::{Provider, ProviderState, Stance};
 use crate::sessions::object::Object;
 use crate::sessions::session::Session;
@@ -158,7 +158,7 @@ impl Broker {
         Err(Fault::new(Code::E_NO_ACCESS, message))
     }
 
-    /// Whether a request is a Do that the program itself makes.
+    /// Whether a request is a Do by the copy of the library that speaks for its process.
     pub(crate) fn is_hosts_do(&self, asker: Asker, request: &Request) -> bool {
         matches!(request, Request::DoFastShutdown { .. }) && self.host(asker).is_ok()
     }
@@ -496,8 +496,8 @@ impl Broker {
         }
         // A store must first have done what the process asked before. The other providers are asked ahead of that.
         let covers = is_store && matches!(call, Visits::Do | Visits::Flush);
-        let urgency = if covers { Urgency::InTurn } else { Urgency::First };
-        let caller = Caller { session: Some(id), process: Some(process), urgency };
+        let priority = if covers { Priority::InTurn } else { Priority::First };
+        let caller = Caller { session: Some(id), process: Some(process), priority };
         let lane = provider.lane;
         if matches!(call, Visits::Notify | Visits::Do) {
             // A later call may find the provider shut down.

@@ -19,7 +19,7 @@ use crate::peers::process::{Departure, Held};
 use crate::peers::waiting::{SessionKey, Waiting};
 use crate::providers::ask::{Ask, Hastened, OneSubmission, Queue, Updated};
 use crate::providers::calls::Caller;
-use crate::providers::lanes::Urgency;
+use crate::providers::lanes::Priority;
 use crate::queue::change::{PAGE_BYTES, apply, locked, not_in_queue, short_enough, wire_size};
 use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::Recording;
@@ -108,7 +108,7 @@ impl Broker {
             return Self::caller(member);
         }
         let process = self.peers.connections.get(&wish.asker.connection).map(|c| c.process);
-        Caller { session: None, process, urgency: Urgency::InTurn }
+        Caller { session: None, process, priority: Priority::InTurn }
     }
 
     /// Refuses to change a message that is being transmitted or that another request is changing (QUEUE-9).
@@ -242,7 +242,7 @@ impl Broker {
         }
     }
 
-    /// Starts a session that sends what is to go, unless there is one.
+    /// Starts a session that sends the profile's messages, unless there is one.
     fn adopt_profile(&mut self, profile: String, turn: &mut Turn) {
         let user = self.settings.owner;
         self.adopt(SessionKey { user, profile }, turn);

@@ -22,7 +22,7 @@ use crate::peers::connection::Asker;
 use crate::peers::quota::Quota;
 use crate::providers::ask::Ask;
 use crate::providers::calls::Caller;
-use crate::providers::lanes::Urgency;
+use crate::providers::lanes::Priority;
 use crate::sessions::grants::{Expiry, Grant, MAX_GRANTS, OBJECT, Reference, TokenSum, VALID};
 use crate::sessions::object::Object;
 use crate::then::Reading;
@@ -227,7 +227,7 @@ impl Broker {
         let caller = Caller {
             session: Some(reference.session),
             process: Some(reference.process),
-            urgency: Urgency::InTurn,
+            priority: Priority::InTurn,
         };
         match (request, reference.granted) {
             (Request::Release { object: OBJECT, .. }, _) => {
