@@ -20,7 +20,7 @@ pub fn transfer(bytes: &[u8]) {
         assert!(!text.contains(&b'\r'), "a CR alone");
     }
     assert!(!Fields::of(&once).any(|field| field.is_hidden()), "a Bcc came up");
-    if facts.sealed == Sealed::Nothing && !facts.mailbox {
+    if facts.sealed == Sealed::Nothing {
         assert!(once.is_ascii(), "bytes beyond ASCII are left");
         let again = converted(&once, &self::facts(&once), SEVEN, once.len());
         assert_eq!(again, once, "it is converted again");

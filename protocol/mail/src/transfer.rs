@@ -13,7 +13,7 @@
 //! | a leaf that is encoded, and not wholly | it is encoded to its end |
 //! | multipart, message/rfc822 | what is in it is looked at; its label becomes 7bit |
 //! | a message without a MIME head | it gets one: UTF-8 if it is that, else unknown-8bit |
-//! | a field beyond ASCII | encoded words, and RFC 2231 in parameters |
+//! | a field beyond ASCII | encoded words, RFC 2231 in parameters, and for an address without a form in ASCII a group without members |
 //! | what is signed or encrypted | nothing: a signature is for these very bytes |
 
 mod encoder;
@@ -75,8 +75,6 @@ pub struct Facts {
     pub long: bool,
     /// What of it stays as it is.
     pub sealed: Sealed,
-    /// Whether its head has a mailbox that ASCII has no form for.
-    pub mailbox: bool,
 }
 
 /// What of a message stays as it is, because it is signed or encrypted, or too strange.
@@ -515,8 +513,6 @@ impl Walk {
         }
         let utf8 = std::str::from_utf8(head).is_ok();
         self.facts.head = if utf8 { Beyond::Utf8 } else { Beyond::Other };
-        let unfit = |field: &&[u8]| !field.is_ascii() && field::in_ascii(field).is_err();
-        self.facts.mailbox = fields(head).any(|field| unfit(&field));
     }
 
     fn kind(&self, entity: &Entity, owner: Owner) -> Kind {
@@ -791,7 +787,7 @@ fn write_field(field: &[u8], owner: Owner, wanted: Wanted, out: &mut Vec<u8>) {
         (Owner::Top, Head::Utf8) => std::str::from_utf8(field).is_err(),
         _ => wanted.bodies == Bodies::SevenBit,
     };
-    let encoded = if ascii && !field.is_ascii() { field::in_ascii(field).ok() } else { None };
+    let encoded = (ascii && !field.is_ascii()).then(|| field::in_ascii(field));
     let shown = match &encoded {
         Some(encoded) => &encoded[..],
         None => field,

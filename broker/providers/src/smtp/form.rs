@@ -9,7 +9,6 @@ use sundown_mail::transfer::{Beyond, Bodies, Converter, Facts, Head, Scanner, Se
 
 use super::body::{Characters, Lines, PIECE, Survey, read};
 use super::connection::Offer;
-use super::envelope::Unfit;
 
 /// The form of one message for one server.
 #[derive(Debug)]
@@ -60,14 +59,9 @@ pub(super) fn facts(message: &mut dyn Read) -> io::Result<Facts> {
 }
 
 /// The form of a message with these facts, and what is left of its survey if it stays as it is.
-pub(super) fn choose(
-    facts: Facts,
-    wanted: Wanted,
-    place: &str,
-    survey: &mut Survey,
-) -> Result<Form, Unfit> {
+pub(super) fn choose(facts: Facts, wanted: Wanted, place: &str, survey: &mut Survey) -> Form {
     if !facts.differs(wanted) {
-        return Ok(Form::Stored);
+        return Form::Stored;
     }
     if facts.sealed != Sealed::Nothing {
         tracing::warn!(
@@ -81,15 +75,9 @@ pub(super) fn choose(
             // Not what SMTPUTF8 is for.
             survey.head = Characters::Ascii;
         }
-        return Ok(Form::Stored);
+        return Form::Stored;
     }
-    if facts.mailbox && wanted.head == Head::Ascii {
-        let words = format!(
-            "5.6.7 the head of the message has an address beyond ASCII, and {place} does not take them (SMTPUTF8)"
-        );
-        return Err(Unfit(words));
-    }
-    Ok(Form::Converted(facts, wanted))
+    Form::Converted(facts, wanted)
 }
 
 /// A message that is converted while it is read.

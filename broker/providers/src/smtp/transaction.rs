@@ -77,7 +77,7 @@ pub(super) fn begin(
 ) -> Result<Begun, NotBegun> {
     let envelope = match Envelope::new(connection, transmission, survey) {
         Ok(envelope) => envelope,
-        Err(why) => return Ok(unfit(transmission, &why)),
+        Err(Unfit(words)) => return Ok(all_refused(transmission, Outcome::Failed, &words)),
     };
     let mut begun = Begun { accepted: Vec::new(), refused: envelope.refused };
     let mut rest = &envelope.recipients[..];
@@ -203,11 +203,6 @@ fn results<'a>(
     let reply = answer.words();
     let one = move |recipient| RecipientResult { recipient, outcome, reply: reply.clone() };
     recipients.into_iter().map(one)
-}
-
-/// A message that this server is not even asked about.
-pub(super) fn unfit(transmission: &Transmission, Unfit(words): &Unfit) -> Begun {
-    all_refused(transmission, Outcome::Failed, words)
 }
 
 fn all_refused(transmission: &Transmission, outcome: Outcome, words: &str) -> Begun {

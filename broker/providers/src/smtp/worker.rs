@@ -20,7 +20,6 @@ use super::connection::{Connection, Kind};
 use super::crew::{Job, Shared, Word};
 use super::destinations::{IfDown, NoPermit, Permit};
 use super::dots::{Dot, Marker};
-use super::envelope::Unfit;
 use super::form::{self, Form};
 use super::transaction::{self, After, Begun, Finished, NotBegun};
 use crate::fault;
@@ -176,10 +175,7 @@ impl Worker {
         loop {
             let made = self.be_connected(wanted)?;
             let Some(line) = &mut self.line else { return Err(unwanted()) };
-            let (form, survey) = match self.shared.form(transmission, &line.connection, survey)? {
-                Ok(form) => form,
-                Err(unfit) => return Ok((transaction::unfit(transmission, &unfit), Form::Stored)),
-            };
+            let (form, survey) = self.shared.form(transmission, &line.connection, survey)?;
             let error = match transaction::begin(&mut line.connection, transmission, &survey) {
                 Ok(begun) => return Ok((begun, form)),
                 Err(error) => error,
@@ -280,19 +276,19 @@ impl Shared {
         transmission: &Transmission,
         connection: &Connection,
         mut survey: Survey,
-    ) -> Result<std::result::Result<(Form, Survey), Unfit>> {
+    ) -> Result<(Form, Survey)> {
         let wanted = form::wanted(&connection.offer);
         if !form::is_in_question(&survey, wanted) {
-            return Ok(Ok((Form::Stored, survey)));
+            return Ok((Form::Stored, survey));
         }
         let facts = self.read_message(transmission, |message| form::facts(message))?;
         let facts = facts.map_err(|error| fault::unreadable(&error))?;
-        let form = match form::choose(facts, wanted, connection.place(), &mut survey) {
-            Ok(form @ Form::Converted(..)) => form,
-            other => return Ok(other.map(|form| (form, survey))),
-        };
+        let form = form::choose(facts, wanted, connection.place(), &mut survey);
+        if matches!(form, Form::Stored) {
+            return Ok((form, survey));
+        }
         let survey = self.read_message(transmission, |message| Survey::of(form.of(message)))?;
-        Ok(Ok((form, survey.map_err(|error| fault::unreadable(&error))?)))
+        Ok((form, survey.map_err(|error| fault::unreadable(&error))?))
     }
 }
 

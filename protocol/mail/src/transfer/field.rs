@@ -24,10 +24,6 @@ const ADDRESSES: [&str; 13] = [
     "disposition-notification-to",
 ];
 
-/// A mailbox that ASCII has no form for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BeyondAscii;
-
 /// The name of a field, in lower case.
 pub(super) fn name(field: &[u8]) -> String {
     let name = field.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -41,19 +37,19 @@ pub(super) fn value(field: &[u8]) -> Vec<u8> {
 }
 
 /// A field in ASCII, folded and without its last line end.
-pub(super) fn in_ascii(field: &[u8]) -> Result<Vec<u8>, BeyondAscii> {
+pub(super) fn in_ascii(field: &[u8]) -> Vec<u8> {
     let (lower, value) = (name(field), value(field));
     let colon = field.iter().position(|byte| *byte == b':').map_or(field.len(), |at| at + 1);
     let mut out: Vec<u8> = field[..colon].to_vec();
     if ADDRESSES.contains(&lower.as_str()) {
-        out.extend(addresses(&value)?);
+        out.extend(addresses(&value));
     } else if matches!(lower.as_str(), "content-type" | "content-disposition") {
         out.extend(parameters(&value));
     } else {
         // Its folds stay.
         out.extend(text(field[colon..].trim_ascii_end()));
     }
-    Ok(out)
+    out
 }
 
 /// Runs of words with characters beyond ASCII as encoded words; what is between them stays. Readers drop blanks between two
@@ -131,8 +127,9 @@ fn words(text: &[u8]) -> Vec<u8> {
     words.iter().map(word).collect::<Vec<_>>().join(&b"\r\n "[..])
 }
 
-/// Names and comments as encoded words, domains in their ASCII form.
-fn addresses(value: &[u8]) -> Result<Vec<u8>, BeyondAscii> {
+/// Names and comments as encoded words, domains in their ASCII form. An address without one becomes a group of that name and without
+/// members, which people can read and no program writes to (RFC 6857, 3.1.8).
+fn addresses(value: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), value);
     while let Some(&first) = rest.first() {
         let length = token(rest);
@@ -143,18 +140,36 @@ fn addresses(value: &[u8]) -> Result<Vec<u8>, BeyondAscii> {
             continue;
         }
         match first {
-            b'"' if rest.first() == Some(&b'@') => return Err(BeyondAscii),
+            b'"' if rest.first() == Some(&b'@') => {
+                let end = rest.iter().position(|byte| b",;<( \t".contains(byte));
+                let (domain, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                rest = behind;
+                group(&[token, domain].concat(), &mut out);
+            }
             b'"' => phrase(words(&unquoted(token)), rest, &mut out),
             b'(' => {
                 out.push(b'(');
                 out.extend(words(&unquoted(token)));
                 out.push(b')');
             }
-            _ if token.contains(&b'@') => out.extend(address(token)?),
+            _ if token.contains(&b'@') => match address(token) {
+                Some(ascii) => out.extend(ascii),
+                None => group(token, &mut out),
+            },
             _ => phrase(text(token), rest, &mut out),
         }
     }
-    Ok(out)
+    out
+}
+
+fn group(address: &[u8], out: &mut Vec<u8>) {
+    let address = address.trim_ascii();
+    let inside = address.strip_prefix(b"<").and_then(|inside| inside.strip_suffix(b">"));
+    if !out.last().is_some_and(|last| is_blank(*last)) {
+        out.push(b' ');
+    }
+    out.extend(words(inside.unwrap_or(address)));
+    out.extend_from_slice(b" :;");
 }
 
 /// Encoded words stand alone.
@@ -209,14 +224,12 @@ fn unquoted(token: &[u8]) -> Vec<u8> {
     out
 }
 
-fn address(token: &[u8]) -> Result<Vec<u8>, BeyondAscii> {
-    let text = std::str::from_utf8(token).map_err(|_| BeyondAscii)?;
-    let (mailbox, rest) = text.rsplit_once('@').ok_or(BeyondAscii)?;
+fn address(token: &[u8]) -> Option<Vec<u8>> {
+    let (mailbox, rest) = std::str::from_utf8(token).ok()?.rsplit_once('@')?;
     let end = rest.find(['>', ' ', '\t']).unwrap_or(rest.len());
     let (domain, behind) = rest.split_at(end);
-    let domain = domain_to_ascii(domain).ok_or(BeyondAscii)?;
-    let ascii = format!("{mailbox}@{domain}{behind}").into_bytes();
-    if ascii.is_ascii() { Ok(ascii) } else { Err(BeyondAscii) }
+    let domain = domain_to_ascii(domain)?;
+    Some(format!("{mailbox}@{domain}{behind}").into_bytes()).filter(|ascii| ascii.is_ascii())
 }
 
 /// Values beyond ASCII as in RFC 2231.
@@ -298,8 +311,7 @@ mod tests {
     use super::*;
 
     fn ascii(field: impl AsRef<[u8]>) -> String {
-        let out = in_ascii(field.as_ref()).expect("it has a form in ASCII");
-        String::from_utf8(out).expect("ASCII")
+        String::from_utf8(in_ascii(field.as_ref())).expect("ASCII")
     }
 
     #[test]
@@ -344,10 +356,19 @@ mod tests {
         for (field, wanted) in cases {
             assert_eq!(ascii(field), wanted);
         }
-        for field in ["To: <j\u{fc}@b>", "To: j\u{fc}@b", "To: \"j\u{fc}\"@b"] {
-            assert_eq!(in_ascii(field.as_bytes()), Err(BeyondAscii), "{field}");
+    }
+
+    #[test]
+    fn an_address_beyond_ascii_is_left_to_read() {
+        let group = "=?utf-8?q?j=C3=BC=40b?= :;";
+        for (field, wanted) in [
+            ("To: J <j\u{fc}@b>, c@d", format!("To: J {group}, c@d")),
+            ("To: c@d, j\u{fc}@b", format!("To: c@d, {group}")),
+            ("To: \"j\u{fc}\"@b, c@d", "To: =?utf-8?q?=22j=C3=BC=22=40b?= :;, c@d".to_owned()),
+        ] {
+            assert_eq!(ascii(field), wanted);
         }
-        assert_eq!(in_ascii(b"From: <\xfc@b>"), Err(BeyondAscii));
+        assert_eq!(ascii(b"From: <\xfc@b>"), "From: =?unknown-8bit?q?=FC=40b?= :;");
     }
 
     #[test]
