@@ -25,7 +25,7 @@ Examples:
   echo hello | sundown send --to anna@localhost --subject Greetings
   sundown send letter.eml --wait=60
   sundown send --to 'Bo <bo@example.org>' --from anna@example.org letter.txt
-  echo enclosed | sundown send --to bo@example.org --subject Report --attach report.pdf";
+  echo hi | sundown send --to bo@example.org --attach report.pdf";
 
 pub(crate) const SENDMAIL: &str = "\
 Examples:

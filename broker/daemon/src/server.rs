@@ -122,6 +122,7 @@ pub struct Server {
 impl Server {
     /// Takes the data directory, listens, and finds out which profiles may have mail in their queues.
     pub fn start(options: Options) -> Result<Self, StartupError> {
+        crate::platform::share_heaps();
         let Options { mut locations, registry, passed } = options;
         let loaded = locations.load_settings().map_err(StartupError::Settings)?;
         let (place, lock) = take_place(&mut locations, &loaded, passed)?;
