@@ -48,6 +48,8 @@ pub(crate) const PATHS: &[Path] = &[
     ("logoff-of-a-granter", || granter_leaves_beside(0)),
     ("logoff-of-a-granter-beside-100000-grants", || granter_leaves_beside(100_000)),
     ("expiry-of-a-grant-beside-100000", || expiry_beside(100_000)),
+    ("submit-beside-1000-fast-shutdowns", || submit_beside(1_000)),
+    ("crash-beside-1000-fast-shutdowns", || crash_beside(1_000)),
     // What a process or a message costs from its beginning to its end.
     ("come-and-go", come_and_go),
     ("message-sent", message_sent),
@@ -272,6 +274,32 @@ fn expiry_beside(tokens: usize) -> Ready {
     others_grant(&mut world, tokens);
     world.boot += Duration::from_secs(59);
     Box::new(move || world.apply_one(Event::Timer))
+}
+
+/// A few members, beside so many processes whose question about a fast shutdown no provider has answered.
+fn beside_fast_shutdowns(processes: usize) -> (World, [Member; WARM]) {
+    let mut world = World::new();
+    let members = [0; WARM].map(|_| world.member());
+    for (key, member) in (1..).zip(members) {
+        world.ask(member.at, message(member.id, key));
+    }
+    let others: Vec<_> = (0..processes).map(|_| world.member()).collect();
+    for other in others {
+        let query = world.asks(other.at, Request::QueryFastShutdown);
+        world.apply_one(query);
+    }
+    (world, members)
+}
+
+fn submit_beside(fast_shutdowns: usize) -> Ready {
+    let (mut world, members) = beside_fast_shutdowns(fast_shutdowns);
+    let mut event = Some(world.asks(members[0].at, message(members[0].id, 1_000)));
+    Box::new(move || world.apply_one(event.take().expect("it is counted once")))
+}
+
+fn crash_beside(fast_shutdowns: usize) -> Ready {
+    let (mut world, members) = beside_fast_shutdowns(fast_shutdowns);
+    Box::new(move || world.apply_one(Event::Disconnected { connection: members[0].at }))
 }
 
 fn come_and_go() -> Ready {

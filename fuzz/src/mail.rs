@@ -57,7 +57,9 @@ fn seen_by_lenient_readers(seen: &[u8]) {
         return;
     }
     let mut rest = seen;
-    while let Some(end) = rest.iter().position(|b| matches!(b, b'\r' | b'\n')).filter(|end| *end > 0) {
+    while let Some(end) =
+        rest.iter().position(|b| matches!(b, b'\r' | b'\n')).filter(|end| *end > 0)
+    {
         let hidden = Fields::of(&rest[..end]).any(|field| field.is_hidden());
         assert!(!hidden, "it is seen by a reader that passes over what is no field");
         let long = if rest[end..].starts_with(b"\r\n") { 2 } else { 1 };
