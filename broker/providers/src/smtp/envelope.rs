@@ -4,7 +4,7 @@ use lettre::transport::smtp::extension::{
     Extension, MailBodyParameter, MailParameter, RcptParameter,
 };
 use sundown_core::provider::{Outcome, RecipientResult, Transmission};
-use sundown_mail::address::domain_to_ascii;
+use sundown_mail::address::{domain_to_ascii, to_ascii};
 use sundown_protocol::request::{Notify, Report, Returned};
 
 use super::body::{Characters, Survey};
@@ -117,12 +117,14 @@ fn on_wire(address: &str, offer: &Offer, place: &str) -> Result<String, Unfit> {
         return Err(Unfit("5.1.3 the address has a character that SMTP cannot carry".to_owned()));
     }
     if address.is_ascii() {
-        return Ok(address.to_owned());
+        // The dot that may end a domain is no part of it in SMTP.
+        return Ok(to_ascii(address).into_owned());
     }
     if let Some((mailbox, domain)) = address.rsplit_once('@')
         && mailbox.is_ascii()
     {
-        let domain = domain_to_ascii(domain).ok_or_else(|| {
+        let rooted = domain.strip_suffix('.').unwrap_or(domain);
+        let domain = domain_to_ascii(rooted).ok_or_else(|| {
             Unfit(format!("5.1.2 {domain} is no domain that can be written in ASCII"))
         })?;
         return Ok(format!("{mailbox}@{domain}"));
@@ -146,6 +148,14 @@ mod tests {
         }
         let quoted = "\"a b@c\"@d";
         assert_eq!(on_wire(quoted, &Offer::default(), "there"), Ok(quoted.to_owned()));
+        for (rooted, written) in [
+            ("a@example.org.", "a@example.org"),
+            ("a@b\u{fc}cher.example.", "a@xn--bcher-kva.example"),
+            ("\"a@b.\"@c.d", "\"a@b.\"@c.d"),
+            ("a", "a"),
+        ] {
+            assert_eq!(on_wire(rooted, &Offer::default(), "there"), Ok(written.to_owned()));
+        }
     }
 
     /// What a domain is mapped to must be a domain: some characters beyond ASCII stand for those that end an address.
