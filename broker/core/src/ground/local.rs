@@ -13,6 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// Through how many others an alias may lead.
+const DEEPEST: usize = 64;
+
 /// `[mail]` and `[aliases]` of a profile: what becomes of recipients on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalMail {
@@ -51,6 +54,8 @@ impl fmt::Display for Target {
 pub enum AliasError {
     /// Aliases lead back to themselves: each of them, in their order.
     Loop(Vec<String>),
+    /// This alias leads through too many others.
+    Deep(String),
     /// An alias leads to a program, a file or a list of addresses.
     Unsupported {
         /// The alias.
@@ -64,6 +69,9 @@ impl fmt::Display for AliasError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Loop(names) => write!(f, "aliases lead in a circle: {}", names.join(" -> ")),
+            Self::Deep(name) => {
+                write!(f, "alias {name:?} leads through more than {DEEPEST} others")
+            }
             Self::Unsupported { alias, target } => write!(
                 f,
                 "alias {alias:?} stands for {target:?}; programs, files and :include: are not supported, give it addresses"
@@ -129,6 +137,9 @@ impl LocalMail {
         if within.contains(&name) {
             within.push(name);
             return Err(AliasError::Loop(std::mem::take(within)));
+        }
+        if within.len() > DEEPEST {
+            return Err(AliasError::Deep(std::mem::take(&mut within[0])));
         }
         // Once is enough, however often it is named: what it stands for would be there twice.
         if !done.insert(name.clone()) {
@@ -260,6 +271,21 @@ mod tests {
             mail.aliases.insert(name.clone(), twice);
         }
         assert_eq!(expand(&mail, "a0", no), Ok(vec!["a63".into(), "a63".into()]));
+    }
+
+    /// A chain costs stack.
+    #[test]
+    fn a_chain_of_aliases_is_so_long() {
+        for (length, goes) in [(DEEPEST + 1, true), (DEEPEST + 2, false), (100_000, false)] {
+            let mut mail = mail(&[]);
+            for n in 0..length {
+                let next = vec![Target::Address(format!("a{}", n + 1))];
+                mail.aliases.insert(format!("a{n}"), next);
+            }
+            let expanded = expand(&mail, "a0", no);
+            assert_eq!(expanded.is_ok(), goes, "{length}");
+            assert!(goes || expanded == Err(AliasError::Deep("a0".into())));
+        }
     }
 
     #[test]

@@ -213,9 +213,16 @@ fn line(parts: &[&str]) -> Step {
 
 fn converse(connection: &mut Connection, mechanism: Mechanism, talk: &mut Talk) -> Result<Answer> {
     let mut answer = begin(connection, mechanism, talk)?;
+    let mut said_all = false;
     while answer.meaning() == Meaning::GoOn {
+        if said_all {
+            let text = format!("{} asks for more than AUTH has", connection.place());
+            return Err(ProviderError::new(Code::E_CALL_FAILED, text));
+        }
         let challenge = answer.lines().collect::<String>();
-        let (line, wrong) = match talk.next(&challenge) {
+        let next = talk.next(&challenge);
+        said_all = !matches!(next, Ok(Some(_)));
+        let (line, wrong) = match next {
             Ok(Some(step)) => (line(&[&step, "\r\n"]), None),
             // XOAUTH2 explains itself before it refuses; others have asked for something that there is not.
             Ok(None) if mechanism == Mechanism::Xoauth2 => (line(&["\r\n"]), None),

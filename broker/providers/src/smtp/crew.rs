@@ -19,6 +19,7 @@ use sundown_protocol::Code;
 use super::destinations::Destination;
 use super::dial::Dialer;
 use super::dots::Dots;
+use super::head::ClearHead;
 use super::worker::Worker;
 use crate::headers::without_bcc;
 use crate::{Prepared, Reply, Result, Support};
@@ -79,7 +80,7 @@ impl Shared {
     ) -> Result<T> {
         let mut store = self.support.store(transmission.store)?;
         let message = store.open(transmission.record)?;
-        Ok(use_it(&mut without_bcc(message)))
+        Ok(use_it(&mut ClearHead::new(&mut without_bcc(message))))
     }
 
     /// One job is done.

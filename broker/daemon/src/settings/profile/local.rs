@@ -8,12 +8,9 @@ use sundown_core::local::{LocalMail, Target};
 use sundown_mail::address;
 use toml::Spanned;
 
-use super::super::source::SettingsError;
+use super::super::source::{SettingsError, read_file};
 use super::super::value::{MailDomain, PathText, Spelled};
 use super::Reader;
-
-/// The longest list of aliases that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
 
 /// What stands for every local address that has no alias.
 const DEFAULT: &str = "default";
@@ -95,7 +92,7 @@ impl Reader<'_> {
 
 /// The domain that the system's file of that name has, if it is one of several words.
 fn mailname(file: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = String::from_utf8(read_file(file).ok()?).ok()?;
     let domain = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     (domain.contains('.') && address::is_domain(domain)).then(|| domain.to_lowercase())
 }
@@ -119,12 +116,8 @@ fn target(text: &str) -> Result<Target, String> {
 /// comment. The file may be written for another program: what is not supported is kept, and refused when it is used.
 fn aliases_of(path: &Path) -> Result<BTreeMap<String, Vec<Target>>, String> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("{shown} cannot be read: {error}");
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > LONGEST {
-        return Err(format!("{shown} has {size} bytes; the most that is read is {LONGEST}"));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let bytes = read_file(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
     let mut aliases: BTreeMap<String, Vec<Target>> = BTreeMap::new();
     let mut last = None;
     for (number, line) in (1..).zip(text.lines()) {
@@ -264,6 +257,17 @@ mod tests {
             std::fs::write(&file, text).expect("written");
             assert!(aliases_of(&file).expect_err(text).contains(expected));
         }
+        for (text, expected) in
+            [(&b"root: \xff\n"[..], "is not UTF-8"), (&[b'#'; 2 << 20], "is longer")]
+        {
+            std::fs::write(&file, text).expect("written");
+            assert!(aliases_of(&file).expect_err(expected).contains(expected));
+        }
+        std::fs::remove_file(&file).expect("removed");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, 0o600.into()).expect("a pipe");
+        assert!(aliases_of(&file).expect_err("a pipe").contains("a pipe or a socket"));
+        assert!(aliases_of(Path::new("/dev/zero")).expect_err("no end").contains("is longer"));
+        assert!(aliases_of(fixture.root.path()).expect_err("a folder").contains("cannot be read"));
         std::fs::remove_file(&file).expect("removed");
         let error = load_profile("work", &fixture.places).expect_err("it is gone").to_string();
         assert!(error.contains("cannot be read") && error.contains("work.toml"), "{error}");

@@ -106,6 +106,16 @@ fn a_wrong_password_is_no_messages_fault() {
     assert_eq!(refused(explained, Some("xoauth2")).code, Code::E_LOGON_FAILED);
     let endless = "> AUTH PLAIN\n< 334 and\n> *\n< 501 called off";
     assert_eq!(refused(endless, Some("plain")).code, Code::E_LOGON_FAILED);
+    // A server that goes on asking is left.
+    for (endless, way) in [
+        ("> AUTH PLAIN\n< 334 and\n> *\n< 334 and", "plain"),
+        ("> AUTH LOGIN\n< 334 x\n> bWU=\n< 334 x\n> aHVudGVyMg==\n< 334 x\n> *\n< 334 x", "login"),
+        ("> AUTH XOAUTH2\n< 334 x\n> \n< 334 x", "xoauth2"),
+    ] {
+        let error = refused(endless, Some(way));
+        assert_eq!(error.code, Code::E_CALL_FAILED, "{way}");
+        assert!(error.message.contains("asks for more than AUTH has"), "{error}");
+    }
 }
 
 /// How a server says that this way is closed, and the password may be right.
