@@ -1,7 +1,8 @@
-//! Starting a broker when none runs: one, however many programs want one at once.
+//! Starts a broker when none runs. Programs that start one at the same moment start a single broker.
 //!
-//! Whoever gets the lock starts it and waits until its socket accepts; the others wait for the lock and find the broker
-//! running, and nothing is waited for without an end. The broker is detached: a session of its own, a clean environment, nothing inherited, logging to a file.
+//! The program that gets the lock starts the broker and waits until its socket accepts. The others wait for the lock and then find
+//! the broker running. Every wait has an end. The broker is detached: it has a session of its own and a clean environment, inherits
+//! nothing, and logs to a file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,17 +23,18 @@ use crate::limits::Limits;
 use crate::link::wait_readable_within;
 use crate::paths::{Paths, Privileges, Whose};
 
-/// What a broker says on its standard output when its socket accepts. Before that it says why it does not.
+/// The line that a broker writes to its standard output when its socket accepts. A broker that fails to start writes the reason
+/// instead.
 pub(crate) const READY: &str = "ready";
 
-/// What a broker says that finds another one with its data directory.
+/// The text with which a broker reports that another broker uses its data directory.
 const OCCUPIED: &str = "another broker is running with the data directory";
 
-/// Why none was started.
+/// Why no broker was started.
 pub(crate) enum NotStarted {
-    /// Another one has the data directory, and does not take connections, or not at this socket.
+    /// Another broker uses the data directory, and does not accept connections, or not at this socket.
     Occupied(Error),
-    /// Another attempt would go the same way.
+    /// Another attempt would fail in the same way.
     Failed(Error),
 }
 
@@ -42,15 +44,15 @@ impl From<Error> for NotStarted {
     }
 }
 
-/// As much as is read of what a broker says that cannot start.
+/// The most that is read of a broker's output during its start, in bytes.
 const LONGEST: usize = 4096;
 
 const LOCK_FILE: &str = "autostart.lock";
-/// The broker's own, in which it writes where it listens.
+/// The lock file of the broker, which contains the path of its socket.
 const BROKERS_LOCK: &str = "broker.lock";
 const LOG_FILE: &str = "broker.log";
 
-/// Variables that a broker may see. Secrets that commands fetch need the user's own; nothing else is passed on.
+/// Variables that are passed on to a broker. The commands that fetch secrets need the user's own; no other variable is passed on.
 const PASSED_ON: [&str; 12] = [
     "HOME",
     "PATH",
@@ -66,10 +68,10 @@ const PASSED_ON: [&str; 12] = [
     "SSH_AUTH_SOCK",
 ];
 
-/// Where the system's programs are.
+/// Where the system's programs are installed.
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Starts a broker, unless `running` finds one once it is this program's turn.
+/// Starts a broker, unless `running` finds a running broker once this program has the lock.
 pub(crate) fn start(
     program: &Path,
     paths: &Paths,
@@ -98,7 +100,7 @@ pub(crate) fn start(
             log_path.display()
         );
         let error = Error::unreachable(what, None);
-        // It may be about to end, and have closed its socket already.
+        // The other broker may be about to end, and have closed its socket already.
         Err(if why.contains(OCCUPIED) {
             NotStarted::Occupied(error)
         } else {
@@ -107,8 +109,9 @@ pub(crate) fn start(
     })
 }
 
-/// Where the broker of this data directory listens, as its lock says, if it was started with another environment: by cron, which
-/// has no runtime directory, or before a logout that took that away. Whoever asked for a socket means that one.
+/// The socket of the data directory's broker, read from its lock file, if it differs from the program's. It differs if the broker
+/// was started in another environment: by cron, which has no runtime directory, or before a logout removed that directory. `None`
+/// for a program that was given a socket: it means that socket.
 pub(crate) fn elsewhere(paths: &Paths) -> Option<PathBuf> {
     paths.host_socket.as_ref().filter(|_| paths.whose == Whose::Own)?;
     let named = fs::read(paths.data.join(BROKERS_LOCK)).ok()?;
@@ -116,7 +119,7 @@ pub(crate) fn elsewhere(paths: &Paths) -> Option<PathBuf> {
     (other.is_absolute() && other != paths.socket).then_some(other)
 }
 
-/// Waits until no other program starts a broker, within what the program lets calls take.
+/// Waits until no other program starts a broker, at most until `until` and within the thread's limits.
 fn wait_for_turn(lock: &File, until: Instant) -> Result<(), Result<Error, io::Error>> {
     let limits = Limits::of_this_thread();
     loop {
@@ -147,14 +150,14 @@ fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
     let mut child = command.spawn().map_err(|e| cannot("start", program, e))?;
     let output = child.stdout.take();
     let said = output.map(|output| read_word(output, Instant::now() + PATIENCE));
-    // A broker that is up is nobody's child to wait for; one that failed is, at once. One that is not ready is left to itself: it comes
-    // up later, or ends by its own deadline.
+    // The child is waited for on a thread: a broker that failed ends at once, a running broker outlives this program. A broker that
+    // is not ready is not killed: it starts later, or ends by its own deadline.
     std::thread::spawn(move || child.wait());
     said.unwrap_or_else(|| Ok(String::new()))
 }
 
-/// What a broker sees of the environment. A user must not choose what a program with more privileges starts, so that one is looked for
-/// where the system's programs are.
+/// The environment of a broker. A user must not choose what a program with raised privileges starts: such a program passes on only
+/// a `PATH` with the system's directories.
 fn passed_on(privileges: Privileges) -> Vec<(OsString, OsString)> {
     let kept = |name: &str| Some((OsString::from(name), std::env::var_os(name)?));
     match privileges {
@@ -163,7 +166,7 @@ fn passed_on(privileges: Privileges) -> Vec<(OsString, OsString)> {
     }
 }
 
-/// What a broker says of its start: that it is ready, or all that it says until it ends.
+/// Reads what a broker writes during its start: that it is ready, or everything until it ends.
 fn read_word(mut output: impl AsFd + Read, until: Instant) -> Result<String, Error> {
     let mut said = Vec::new();
     let mut piece = [0; 1024];
@@ -181,8 +184,8 @@ fn read_word(mut output: impl AsFd + Read, until: Instant) -> Result<String, Err
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Opens the data directory, made if it is not there. A broker refuses one that is another user's or that others may write to; so does
-/// this, as what is opened in it may be a link of theirs.
+/// Opens the data directory, and makes it if it does not exist. Fails, as a broker does, if the directory belongs to another user
+/// or others may write to it: a file that is opened in it could be a link made by them.
 fn open_directory(data: &Path) -> io::Result<OwnedFd> {
     make_directories(data, 0o700)?;
     let user = rustix::process::geteuid().as_raw();
@@ -236,7 +239,7 @@ mod tests {
         assert!(wait_for_turn(&lock, Instant::now()).is_ok());
     }
 
-    /// A link there could have the log of a privileged program written anywhere.
+    /// A link in the directory could make a privileged program write its log anywhere.
     #[test]
     fn no_link_is_followed_and_no_directory_of_others_used() {
         use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! The way to the broker: one connection for all calls of a library, made by one thread at a time.
+//! The connection to the broker: one for all calls of a library, made by one thread at a time.
 //!
 //! ```text
 //!             ┌──────────── it failed ───────────┐
@@ -11,20 +11,20 @@
 //!  any ──the broker stops, uninitialized──► Ended ──an initialization──► Connecting ──it failed──► Ended
 //! ```
 //!
-//! Connecting and Down belong to one thread each, which has a guard for it: whatever becomes of that thread, the state does not
-//! stay. What comes of an attempt counts only while the state is still that attempt's: a connection that is made after the end is
-//! given back. Whoever calls meanwhile waits.
+//! Connecting and Down belong to one thread each. That thread holds a guard, which leaves the state even if the thread panics. The
+//! result of an attempt counts only while the state still belongs to that attempt: a connection that is made after the end is given
+//! back. Calls made meanwhile wait.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-// The tests of this file are run in every order of its steps.
+// Shuttle runs the tests of this file in every order of its steps.
 #[cfg(test)]
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(test))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Where a library stands with its broker.
+/// The state of a library's connection to its broker.
 pub(crate) struct Connection<L> {
     state: Mutex<Inner<L>>,
     changed: Condvar,
@@ -32,55 +32,55 @@ pub(crate) struct Connection<L> {
 
 struct Inner<L> {
     state: State<L>,
-    /// Attempts so far: each has a number of its own.
+    /// How many attempts were made. Each attempt has a number of its own.
     attempts: u64,
 }
 
 enum State<L> {
-    /// There is none; the next call makes one.
+    /// There is no connection; the next call makes one.
     Off,
-    /// A thread makes one.
+    /// A thread makes the connection.
     Connecting(Attempt),
     Up(Arc<L>),
-    /// It was lost, and a thread looks for the broker.
+    /// The connection was lost, and a thread looks for the broker.
     Down(Attempt),
-    /// The broker was stopped for good, or the library was uninitialized: why.
+    /// The broker was stopped for good, or the library was uninitialized. Holds the reason.
     Ended(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Attempt(u64);
 
-/// Who wants the connection.
+/// What wants the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wants {
-    /// A call: what has ended stays so.
+    /// A call. It fails if the connection has ended.
     Call,
-    /// An initialization, which begins anew, and does not wait for a broker that is looked for.
+    /// An initialization. It connects anew after the end, and does not wait while a thread looks for the broker.
     Initialization,
 }
 
-/// What is to be had.
+/// What a thread gets that wants the connection.
 pub(crate) enum Turn<'a, L> {
-    /// It is there.
+    /// The connection.
     Up(Arc<L>),
-    /// Nobody makes one: it is the caller's turn.
+    /// The task to connect: no other thread does.
     Connect(Connector<'a, L>),
-    /// It was lost, and is looked for.
+    /// The connection was lost, and a thread looks for the broker.
     Down,
-    /// There will be none: why.
+    /// There will be no connection. Holds the reason.
     Ended(String),
-    /// Somebody else makes one, and it takes too long.
+    /// Another thread connects or looks for the broker, and was not done in time.
     TimedOut,
 }
 
-/// What becomes of a connection that was lost.
+/// What follows the loss of a connection.
 pub(crate) enum Lost {
     /// There are sessions to bring back: look for the broker until then.
     Look(Instant),
-    /// The next call makes another one.
+    /// The next call makes another connection.
     Off,
-    /// There will be no other: why.
+    /// There will be no other connection. Holds the reason.
     Ended(String),
 }
 
@@ -104,7 +104,8 @@ impl<L> Connection<L> {
         self.changed.wait_timeout(inner, patience).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The connection, or the task to make it. A call waits for those who connect and look, at most until then.
+    /// Returns the connection, or the task to make it. A call waits at most until `until` for a thread that connects or looks for
+    /// the broker.
     pub(crate) fn turn(&self, wants: Wants, until: Instant) -> Turn<'_, L> {
         let mut inner = self.lock();
         loop {
@@ -145,8 +146,8 @@ impl<L> Connection<L> {
         }
     }
 
-    /// This connection has ended. What follows is asked for only if it is the one that is used; the task to look for the broker
-    /// is the caller's.
+    /// Records that a connection has ended. Calls `fate` only if that connection is in use. The caller gets the task to look for
+    /// the broker, if `fate` decides that.
     pub(crate) fn lost(&self, link: &Arc<L>, fate: impl FnOnce() -> Lost) -> Option<Seeker<'_, L>> {
         let mut inner = self.lock();
         if !inner.is_up_with(link) {
@@ -167,7 +168,7 @@ impl<L> Connection<L> {
         seeker
     }
 
-    /// Waits until this connection is not the one that is used any more, at most until then.
+    /// Waits until this connection is no longer in use, at most until `until`.
     pub(crate) fn wait_for_another(&self, old: &Arc<L>, until: Instant) {
         let mut inner = self.lock();
         while inner.is_up_with(old) {
@@ -179,7 +180,7 @@ impl<L> Connection<L> {
         }
     }
 
-    /// Ends it, whatever is under way. The connection that there was, if there was one.
+    /// Ends the connection, whatever its state. Returns the connection that was in use, if there was one.
     pub(crate) fn end(&self, why: &str) -> Option<Arc<L>> {
         let mut inner = self.lock();
         let old = std::mem::replace(&mut inner.state, State::Ended(why.to_owned()));
@@ -191,7 +192,7 @@ impl<L> Connection<L> {
         }
     }
 
-    /// Puts something in place of the state, if it is still this attempt's. Else why there is none any more.
+    /// Replaces the state, if it still belongs to this attempt. Fails otherwise, with the reason.
     fn finish(&self, attempt: Attempt, next: State<L>) -> Result<(), String> {
         let mut inner = self.lock();
         match &inner.state {
@@ -220,16 +221,16 @@ impl<L> Inner<L> {
     }
 }
 
-/// The task to connect. Without a connection made it has failed, and the next one may try.
+/// The task to connect. If it is dropped without a connection it has failed, and the next thread may try.
 pub(crate) struct Connector<'a, L> {
     connection: &'a Connection<L>,
     attempt: Attempt,
-    /// It had ended before, so: what has ended stays so when it fails.
+    /// The reason of the end, if the connection had ended before. It is ended again if this attempt fails.
     ended: Option<String>,
 }
 
 impl<L> Connector<'_, L> {
-    /// It is made, and used from now on; unless all has ended meanwhile: why.
+    /// Puts a new connection to use. Fails with the reason if the connection has ended meanwhile.
     pub(crate) fn made(self, link: &Arc<L>) -> Result<(), String> {
         self.connection.finish(self.attempt, State::Up(Arc::clone(link)))
     }
@@ -238,12 +239,12 @@ impl<L> Connector<'_, L> {
 impl<L> Drop for Connector<'_, L> {
     fn drop(&mut self) {
         let before = self.ended.take().map_or(State::Off, State::Ended);
-        // Nothing to be done where it was made, or all has ended.
+        // Changes nothing if the connection was made or has ended.
         let _ = self.connection.finish(self.attempt, before);
     }
 }
 
-/// The task to look for the broker. Without a connection found it is given up.
+/// The task to look for the broker. If it is dropped without a connection the search is given up.
 pub(crate) struct Seeker<'a, L> {
     connection: &'a Connection<L>,
     attempt: Attempt,
@@ -251,7 +252,7 @@ pub(crate) struct Seeker<'a, L> {
 }
 
 impl<L> Seeker<'_, L> {
-    /// Whether to look on.
+    /// Whether the search is still this task's.
     pub(crate) fn goes_on(&self) -> bool {
         let state = &self.connection.lock().state;
         matches!(state, State::Down(now) if *now == self.attempt)
@@ -262,12 +263,12 @@ impl<L> Seeker<'_, L> {
         self.until
     }
 
-    /// It is found, and used from now on; unless all has ended meanwhile: why.
+    /// Puts a connection that was found to use. Fails with the reason if the connection has ended meanwhile.
     pub(crate) fn found(self, link: &Arc<L>) -> Result<(), String> {
         self.connection.finish(self.attempt, State::Up(Arc::clone(link)))
     }
 
-    /// The next call makes a connection. Whether that was to be decided here.
+    /// Gives up: the next call makes a connection. Returns whether the search was still this task's.
     pub(crate) fn give_up(self) -> bool {
         self.connection.finish(self.attempt, State::Off).is_ok()
     }
@@ -289,7 +290,7 @@ mod tests {
     /// A connection with a number, for tests.
     type Numbered = Connection<usize>;
 
-    /// Far away: in these tests nobody waits for time.
+    /// A time far away: in these tests no thread waits for time to pass.
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(3600)
     }
@@ -466,7 +467,7 @@ mod tests {
             let ends = thread::spawn(move || other.end("over").map(|link| *link));
             let link = Arc::new(1);
             let made = first.made(&link);
-            // Whoever ends it has the connection, or it was not made: it is never left behind.
+            // The thread that ends the connection gets it, or it was not made: it is never left behind.
             assert_eq!(ends.join().expect("it ends"), made.is_ok().then_some(1));
             assert_eq!(ended(&connection).as_deref(), Some("over"));
             assert!(made.err().is_none_or(|why| why == "over"));

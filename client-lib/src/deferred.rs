@@ -1,4 +1,4 @@
-//! What a session submitted deferred, until it is durable: so that it can be repeated.
+//! A session's deferred submissions, kept until they are durable so that they can be repeated.
 //!
 //! ```text
 //!  Asked ──the broker has it──► Accepted ──durable──► gone
@@ -26,54 +26,54 @@ struct Kept {
     stage: Stage,
 }
 
-/// What is submitted, and how it is repeated.
+/// A submission, with what its repetition needs.
 #[derive(Clone)]
 pub(crate) struct Submission {
-    /// Whatever its size: until it is durable the broker may lose it.
+    /// Kept whatever its size: the broker may lose it until it is durable.
     pub(crate) message: Arc<Message>,
     /// The store, by its place in the profile.
     pub(crate) store: u16,
-    /// Makes the repeat harmless.
+    /// Makes the repetition harmless.
     pub(crate) key: SubmitKey,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The broker is asked. Whoever submits repeats it, should that be necessary.
+    /// The broker is asked. The submitting call itself repeats the request if that is necessary.
     Asked,
-    /// The broker has it.
+    /// The broker has the message.
     Accepted,
-    /// The broker had it, and could not store it.
+    /// The broker had the message, and could not store it.
     Lost,
 }
 
 impl Deferred {
-    /// The broker is about to be asked.
+    /// Adds a submission, before the broker is asked.
     pub(crate) fn begin(&mut self, submission: Submission) {
         let (key, stage) = (submission.key.0, Stage::Asked);
         self.kept.insert(key, Kept { submission, stage });
     }
 
-    /// The broker has it. It may be durable already.
+    /// Notes that the broker has the message. The message may be durable already.
     pub(crate) fn accepted(&mut self, key: SubmitKey) {
         if let Some(kept) = self.kept.get_mut(&key.0) {
             kept.stage = Stage::Accepted;
         }
     }
 
-    /// It is durable, or somebody knows that it is not here.
+    /// Removes a submission that is durable, or whose failure the caller knows.
     pub(crate) fn forget(&mut self, key: SubmitKey) {
         self.kept.remove(&key.0);
     }
 
-    /// These are durable.
+    /// Removes submissions that are durable.
     pub(crate) fn durable(&mut self, entries: &[EntryId]) {
         for entry in entries {
             self.kept.remove(&entry.record);
         }
     }
 
-    /// A store could not keep these.
+    /// Notes that a store could not keep these.
     pub(crate) fn lost(&mut self, entries: &[EntryId]) {
         for entry in entries {
             if let Some(kept) = self.kept.get_mut(&entry.record) {
@@ -82,30 +82,31 @@ impl Deferred {
         }
     }
 
-    /// The same of one, by its key.
+    /// Notes that the broker refused the submission with this key.
     pub(crate) fn refused(&mut self, key: SubmitKey) {
         if let Some(kept) = self.kept.get_mut(&key.0) {
             kept.stage = Stage::Lost;
         }
     }
 
-    /// What a flush or a logoff that begins now is about: what others are submitting meanwhile is not.
+    /// The submissions that a flush or logoff covers if it begins now. Submissions that other threads are making meanwhile are not
+    /// covered.
     pub(crate) fn covered(&self) -> Vec<SubmitKey> {
         self.at(Stage::Accepted).map(|kept| kept.submission.key).collect()
     }
 
-    /// What a store could not keep.
+    /// The submissions that a store could not keep.
     pub(crate) fn to_repeat(&self) -> Vec<Submission> {
         self.at(Stage::Lost).map(|kept| kept.submission.clone()).collect()
     }
 
-    /// What another broker must have.
+    /// The submissions that must be repeated to another broker.
     pub(crate) fn to_bring_back(&self) -> Vec<Submission> {
         let here = self.kept.values().filter(|kept| kept.stage != Stage::Asked);
         here.map(|kept| kept.submission.clone()).collect()
     }
 
-    /// Nothing can be repeated any more.
+    /// Removes all submissions: none can be repeated any more.
     pub(crate) fn clear(&mut self) {
         self.kept.clear();
     }
@@ -134,7 +135,7 @@ mod tests {
         submissions.iter().map(|submission| submission.key.0).collect()
     }
 
-    /// One that is asked, one that is accepted, one that is lost.
+    /// Three submissions: asked, accepted and lost.
     fn three() -> Deferred {
         let mut deferred = Deferred::default();
         for key in [1, 2, 3] {

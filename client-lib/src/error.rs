@@ -1,4 +1,4 @@
-//! The one error of this library: it answers questions and keeps its chain.
+//! The error type of this library. It has a method for each question that a program may ask, and keeps its sources.
 
 use std::fmt;
 use std::io;
@@ -20,21 +20,21 @@ use crate::paths::{Environment, note_of_ignored};
 pub struct Error(Box<Kind>);
 
 enum Kind {
-    /// The broker understood and refused.
+    /// The broker refused the request.
     Fault(Fault, Option<Correlation>),
-    /// The broker refused what it was asked once more; the first time may have been carried out.
+    /// The broker refused a repeated request. The first attempt may have been carried out.
     Repeated(Fault, Option<Correlation>),
-    /// The connection ended before anything was asked, or what was asked may be asked again.
+    /// The connection ended before a request was sent, or the request may be repeated.
     Disconnected(String, Asked),
-    /// What was asked may or may not have happened, and must not be asked again.
+    /// The request may have been carried out, and must not be repeated.
     Unknown(String, Code),
-    /// The program did not want to wait any longer.
+    /// The program's limit ended the wait.
     GaveUp(Code, String, Asked),
     /// No broker could be reached.
     Unreachable { what: String, source: Option<io::Error> },
 }
 
-/// Whether the broker may have been asked.
+/// Whether the broker may have received the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Perhaps,
@@ -42,7 +42,7 @@ pub(crate) enum Asked {
 }
 
 impl Error {
-    /// An error of that code, for programs that report their own in the same way.
+    /// An error with this code, for programs that report their own errors in the same way.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self::fault(code, message)
     }
@@ -65,12 +65,12 @@ impl Error {
         Self(Box::new(Kind::Disconnected(why.into(), Asked::Perhaps)))
     }
 
-    /// The connection ended before the broker could be asked.
+    /// The connection ended before the request was sent.
     pub(crate) fn not_asked(why: impl Into<String>) -> Self {
         Self(Box::new(Kind::Disconnected(why.into(), Asked::No)))
     }
 
-    /// Whether the broker may have carried out what it was asked although there is no answer.
+    /// Whether the broker may have carried out the request although no answer came.
     pub(crate) fn may_be_done(&self) -> bool {
         matches!(
             *self.0,
@@ -78,18 +78,18 @@ impl Error {
         )
     }
 
-    /// Nobody knows what became of what was asked.
+    /// Turns this error into one whose outcome is unknown.
     pub(crate) fn outcome_unknown(self) -> Self {
         let code = if self.has_given_up() { self.code() } else { Code::E_NETWORK_ERROR };
         Self(Box::new(Kind::Unknown(self.to_string(), code)))
     }
 
-    /// The program wants to wait no longer; nothing was asked.
+    /// The program's limit ended the wait before a request was sent.
     pub(crate) fn gave_up(code: Code, why: impl Into<String>) -> Self {
         Self(Box::new(Kind::GaveUp(code, why.into(), Asked::No)))
     }
 
-    /// The same while an answer is waited for.
+    /// Turns an error that a limit caused into one of a call that waits for an answer.
     pub(crate) fn while_asked(self) -> Self {
         match *self.0 {
             Kind::GaveUp(code, why, _) => Self(Box::new(Kind::GaveUp(code, why, Asked::Perhaps))),
@@ -101,7 +101,7 @@ impl Error {
         matches!(*self.0, Kind::GaveUp(..))
     }
 
-    /// The refusal is one of a repeat.
+    /// Marks a refusal as that of a repeated request.
     pub(crate) fn of_a_repeat(self) -> Self {
         match *self.0 {
             Kind::Fault(fault, at) => Self(Box::new(Kind::Repeated(fault, at))),
@@ -109,23 +109,24 @@ impl Error {
         }
     }
 
-    /// Whether a repeat was refused.
+    /// Whether a repeated request was refused.
     pub(crate) fn is_of_a_repeat(&self) -> bool {
         matches!(&*self.0, Kind::Repeated(..))
     }
 
-    /// Whether a repeat was refused with this code, which may say that it was done the first time.
+    /// Whether a repeated request was refused with this code, which may mean that the first attempt was carried out.
     pub(crate) fn repeat_says(&self, code: Code) -> bool {
         matches!(&*self.0, Kind::Repeated(fault, _) if fault.code == code)
     }
 
-    /// There is no broker. Variables that do not count are named: they may have been meant to say which one.
+    /// No broker can be reached. The message names variables that do not count, because they may have been meant to choose the
+    /// broker.
     pub(crate) fn unreachable(what: impl Into<String>, source: Option<io::Error>) -> Self {
         let what = what.into() + &note_of_ignored(&Environment::of_this_process());
         Self(Box::new(Kind::Unreachable { what, source }))
     }
 
-    /// A provider's no to a fast shutdown, which is no failure of the call.
+    /// Takes the refusal of a fast shutdown (`MAPI_E_NO_SUPPORT`) out of the error. A refusal is not a failure of the call.
     pub(crate) fn into_refusal(self) -> Result<Fault, Self> {
         match *self.0 {
             Kind::Fault(fault, _) | Kind::Repeated(fault, _)
@@ -137,7 +138,7 @@ impl Error {
         }
     }
 
-    /// The same error in other words.
+    /// The same error with another message.
     pub(crate) fn said(self, words: impl FnOnce(&str) -> String) -> Self {
         let kind = match *self.0 {
             Kind::Fault(fault, at) => {
@@ -169,7 +170,7 @@ impl Error {
         }
     }
 
-    /// What programs may want to know beside the code.
+    /// What the broker says beyond the code, as the providers that refuse.
     pub fn detail(&self) -> &FaultDetail {
         match &*self.0 {
             Kind::Fault(fault, _) | Kind::Repeated(fault, _) => &fault.detail,
@@ -177,8 +178,8 @@ impl Error {
         }
     }
 
-    /// What the broker's log calls the request that was refused: lines about what it led to have it as `correlation`.
-    /// `None` when no broker said it.
+    /// The identifier of the refused request in the broker's log: the lines about its consequences have it as `correlation`. `None`
+    /// if the error does not come from a broker.
     pub fn correlation(&self) -> Option<Correlation> {
         match *self.0 {
             Kind::Fault(_, correlation) | Kind::Repeated(_, correlation) => correlation,
@@ -186,34 +187,34 @@ impl Error {
         }
     }
 
-    /// The broker went away while the call was under way.
+    /// Whether the broker went away during the call.
     pub fn is_disconnected(&self) -> bool {
         matches!(*self.0, Kind::Disconnected(..))
     }
 
-    /// The broker went away before it answered, and nobody knows whether it has done what it was asked; the library does not repeat
-    /// what would do more than was asked for, and repeats everything else as long as a broker comes. This is not a failure: look, or
-    /// repeat what has a key.
+    /// Whether the broker went away before it answered, and the request may or may not have been carried out. The library does not
+    /// repeat a request if the repetition would do more than the program asked for; it repeats all others as long as it finds a
+    /// broker. This is not a failure: check whether the request was carried out, or repeat it if it has a key.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(*self.0, Kind::Unknown(..))
     }
 
-    /// No broker runs, or none could be started.
+    /// Whether no broker runs and none could be started.
     pub fn is_unreachable(&self) -> bool {
         matches!(*self.0, Kind::Unreachable { .. })
     }
 
-    /// The session was ended: by a shared logoff whose grace is over, or with its broker.
+    /// Whether the session has ended: by a shared logoff whose grace is over, or with its broker.
     pub fn is_end_of_session(&self) -> bool {
         self.code() == Code::E_END_OF_SESSION
     }
 
-    /// The object, the session or the library itself is not in a state to take calls.
+    /// Whether the object, the session or the library itself takes no calls.
     pub fn is_dead_handle(&self) -> bool {
         matches!(self.code(), Code::E_INVALID_OBJECT | Code::E_NOT_INITIALIZED)
     }
 
-    /// Trying again later may help.
+    /// Whether another attempt may succeed later.
     pub fn is_temporary(&self) -> bool {
         !self.is_outcome_unknown()
             && matches!(

@@ -1,5 +1,5 @@
-//! Directories and files that have the mode they are meant to have, whatever the umask of the program. That is the program's, and all
-//! its threads share it, so it is not changed here: what was made has its mode set.
+//! Makes directories and files with a given mode, whatever the umask. The umask belongs to the program and is shared by its
+//! threads, so it is not changed: the mode is set after the directory or file is made.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, fchmod, fstat, open, openat};
 use rustix::io::Errno;
 
-/// Makes a directory and those above it, each with this mode, unless they are there. What was there is not changed.
+/// Makes a directory and its parents, each with this mode, unless they exist. Existing directories are not changed.
 pub fn make_directories(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() || path.as_os_str().is_empty() {
         return Ok(());
@@ -19,15 +19,15 @@ pub fn make_directories(path: &Path, mode: u32) -> io::Result<()> {
         make_directories(above, mode)?;
     }
     match DirBuilder::new().mode(mode).create(path) {
-        // One that cannot be used is not left behind.
+        // A directory whose mode cannot be set is removed.
         Ok(()) => set_mode(path, mode).inspect_err(|_| drop(fs::remove_dir(path))),
-        // Another program has just made it.
+        // Another program has just made the directory.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Sets the mode of a directory that was just made, unless it has that.
+/// Sets the mode of a directory that was just made, unless it has that mode.
 fn set_mode(directory: &Path, mode: u32) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = open(directory, flags, Mode::empty())?;
@@ -36,12 +36,13 @@ fn set_mode(directory: &Path, mode: u32) -> io::Result<()> {
     if is == mode || found.st_uid != rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    // What even its owner may not open has no descriptor but one without rights, whose mode is set by its name in /proc only.
+    // A directory that its owner may not open has only a descriptor without rights (`O_PATH`). Its mode can be set by its name in
+    // /proc alone.
     let name = format!("/proc/self/fd/{}", made.as_raw_fd());
     fs::set_permissions(name, Permissions::from_mode(found.st_mode & 0o7000 | mode))
 }
 
-/// Opens a file for reading and for writing at its end. One that is not there is made, for its owner alone. No link is followed.
+/// Opens a file for reading and appending. A file that does not exist is made with mode 0600. Links are not followed.
 pub(crate) fn open_private(directory: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::APPEND | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let (flags, mode) = (flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR);
@@ -65,7 +66,7 @@ mod tests {
         fs::metadata(path).expect("there").mode() & 0o777
     }
 
-    /// The usual umask takes something from this mode.
+    /// The usual umask removes bits of this mode.
     #[test]
     fn what_is_made_has_its_mode_and_what_was_there_keeps_its_own() {
         let root = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! What all initializations with one broker share: the connection, its loss and its return, and what is called over it.
+//! The state that all initializations with one broker share: the connection, its loss and return, and the calls made over it.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,46 +30,46 @@ use crate::shutdown::{Memory, Process};
 
 /// How long the library looks for a broker that went away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a broker that is there again may take to say welcome, before another one is looked for.
+/// How long a broker that accepts a connection may take to send its welcome. After that the library looks again.
 const WELCOME: Duration = Duration::from_secs(10);
 /// How long a logoff waits for sinks that are being called.
 const TELLING: Duration = Duration::from_secs(5);
-/// How often it looks. A broker that is restarted is back within a few of these.
+/// How often the library looks for a broker. A broker that is restarted is back within a few of these.
 pub(crate) const LOOK: Duration = Duration::from_millis(25);
 
-/// No time at all is no time limit to the system.
+/// The shortest timeout. The system takes a timeout of zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What all initializations with one broker share.
+/// The state that all initializations with one broker share.
 pub(crate) struct Library {
     options: Options,
     paths: Paths,
-    /// A forked child has this library's memory and not its threads.
+    /// Tells a forked child from this process: the child has the library's memory, but not its threads.
     incarnation: u32,
-    /// How often it is initialized; none is the end, and nobody joins a library that ends.
+    /// How often the library is initialized. At zero it ends, and no initialization joins it.
     initialized: Mutex<u32>,
     connection: Connection<Link>,
     sessions: Mutex<Sessions>,
     references: Mutex<HashMap<MemberId, Arc<ReferenceState>>>,
     process: Arc<Process>,
     memory: Arc<Memory>,
-    /// It was shut down in the traditional way.
+    /// Whether the library was shut down in the traditional way.
     left: AtomicBool,
     notices: Arc<Notices<Told>>,
-    /// The thread that calls sinks, once there is one.
+    /// The thread that calls sinks, once it runs.
     teller: Mutex<Option<thread::ThreadId>>,
 }
 
 /// The sessions of a library.
 #[derive(Default)]
 struct Sessions {
-    /// Those that the broker knows, by their member's number there.
+    /// Sessions that the broker knows, by their members' numbers there.
     here: HashMap<MemberId, Arc<SessionState>>,
-    /// Those that were here when the connection was lost, and are not back yet.
+    /// Sessions that were logged on when the connection was lost, and are not back yet.
     away: Vec<Arc<SessionState>>,
 }
 
@@ -101,7 +101,7 @@ impl Sessions {
         here.chain(self.away.drain(..)).collect()
     }
 
-    /// The connection is another one: nobody is known there yet. In the order of their logons.
+    /// Marks all sessions as away, because a new broker knows none of them. Returns them in the order of their logons.
     fn all_away(&mut self) -> Vec<Arc<SessionState>> {
         self.away.extend(self.here.drain().map(|(_, session)| session));
         self.away.sort_by_key(|session| session.member());
@@ -109,13 +109,13 @@ impl Sessions {
     }
 }
 
-/// What is asked together with the hello.
+/// Makes the request that is sent together with the hello.
 pub(crate) type First<'a> = dyn Fn() -> (Request, Hook) + 'a;
 
-/// A new connection, and what was asked together with its hello.
+/// A new connection, and the number of the request that was sent together with its hello.
 type Greeted = (SharedLink, Option<RequestId>);
 
-/// A session that is back, and how many drafts it has lost.
+/// A session that is back, and how many drafts it lost.
 type Back = (Arc<SessionState>, u64);
 
 impl std::fmt::Debug for Library {
@@ -151,7 +151,7 @@ impl Library {
         Ok(library)
     }
 
-    /// Starts the thread that calls sinks, if it does not run yet.
+    /// Starts the thread that calls sinks, if it does not run.
     pub(crate) fn start_teller(&self) -> Result<(), Error> {
         let mut teller = lock(&self.teller);
         if teller.is_some() {
@@ -167,15 +167,15 @@ impl Library {
         Ok(())
     }
 
-    /// Has the notify thread tell somebody something.
+    /// Queues something for the notify thread.
     pub(crate) fn tell(&self, told: Told) {
-        // The thread lives as long as the library; where none could be started, it waits for the next attempt.
+        // The thread lives as long as the library. If it could not be started, the notice waits for the next attempt.
         self.notices.push(told);
         let _ = self.start_teller();
     }
 
-    /// Waits until everything that has come was told, unless this is the thread that tells it. A sink that takes its time is
-    /// not waited for without end.
+    /// Waits until the notify thread has handled everything that is queued. Returns at once on that thread itself. Waits at most
+    /// [`TELLING`], because a sink may be slow.
     pub(crate) fn tell_all(&self) {
         let teller = *lock(&self.teller);
         if teller.is_none_or(|teller| teller == thread::current().id()) {
@@ -192,7 +192,7 @@ impl Library {
         }
     }
 
-    /// Initializes it once more, unless it ends.
+    /// Counts another initialization. Returns false if the library ends.
     pub(crate) fn join(&self) -> bool {
         let mut initialized = lock(&self.initialized);
         let joined = *initialized > 0;
@@ -200,19 +200,19 @@ impl Library {
         joined
     }
 
-    /// How often it is initialized.
+    /// How often the library is initialized.
     pub(crate) fn initialized(&self) -> u32 {
         *lock(&self.initialized)
     }
 
-    /// Takes one initialization back. Whether it was the last: nobody joins it any more.
+    /// Takes one initialization back. Returns whether it was the last: after it no initialization joins the library.
     pub(crate) fn leave(&self) -> bool {
         let mut initialized = lock(&self.initialized);
         *initialized = initialized.saturating_sub(1);
         *initialized == 0
     }
 
-    /// The last initialization could not be taken back.
+    /// Counts the last initialization again, because its end failed.
     pub(crate) fn stay(&self) {
         *lock(&self.initialized) += 1;
     }
@@ -233,18 +233,18 @@ impl Library {
         &self.options
     }
 
-    /// Whether there is a connection to its broker, or may be one soon.
+    /// Whether the library is connected to its broker, or may be soon.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_used()
     }
 
-    /// What names this copy of the library, unless the host has handed on its own.
+    /// The key of this copy of the library, unless the host program has handed on its own.
     pub(crate) fn key(&self) -> u128 {
         static OWN: OnceLock<u128> = OnceLock::new();
         self.options.host_key.unwrap_or_else(|| *OWN.get_or_init(process::chance))
     }
 
-    /// Whether calls may be made: not in a forked child, and not after a fast shutdown.
+    /// Fails in a forked child and after a fast shutdown: calls cannot be made there.
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         self.check_fork()?;
         let done = self.process.is_done() || self.memory.is_done();
@@ -264,20 +264,20 @@ impl Library {
 
     pub(crate) fn remove_reference(&self, reference: &Arc<ReferenceState>) {
         let mut references = lock(&self.references);
-        // Another broker gives out the same numbers again.
+        // Another broker assigns the same numbers again, so the reference itself is compared.
         if references.get(&reference.member).is_some_and(|r| Arc::ptr_eq(r, reference)) {
             references.remove(&reference.member);
         }
     }
 
-    /// References end with their connection, and whoever holds them is told.
+    /// Ends all references with their connection, and tells their holders.
     fn lose_references(&self) {
         for (_, reference) in lock(&self.references).drain() {
             self.tell(Told::Reference(reference, reference_lost()));
         }
     }
 
-    /// Whether this process is the one that initialized the library.
+    /// Fails unless this process is the one that initialized the library.
     pub(crate) fn check_fork(&self) -> Result<(), Error> {
         if self.incarnation == process::incarnation() {
             return Ok(());
@@ -287,7 +287,8 @@ impl Library {
         Err(Error::fault(Code::E_NOT_INITIALIZED, message))
     }
 
-    /// Connects if there is no connection, starting a broker if that is allowed. The first request goes with the hello then.
+    /// Connects if there is no connection, and starts a broker if that is allowed. On a new connection, `first` is sent with the
+    /// hello.
     pub(crate) fn connect_now(
         self: &Arc<Self>,
         first: Option<&First>,
@@ -298,7 +299,7 @@ impl Library {
             Turn::Ended(why) => Err(Error::fault(Code::E_END_OF_SESSION, why)),
             Turn::TimedOut => Err(self.unreachable(io::ErrorKind::TimedOut.into())),
             Turn::Connect(connector) => {
-                // A ticket comes before anything else.
+                // A ticket must be the first request on a connection.
                 let first = first.filter(|_| self.memory.ticket().is_none());
                 let (link, asked) = self.greet(first)?;
                 let back = self.come_back(&link).inspect_err(|e| link.die(&e.to_string()))?;
@@ -309,13 +310,14 @@ impl Library {
         }
     }
 
-    /// The program that starts a broker, if this one may be started: the host's is its service manager's.
+    /// The program that starts a broker, if the library may start one. The host's broker is started by its service manager alone.
     fn starts(&self) -> Option<&Path> {
         self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own)
     }
 
-    /// Connects; for as long as it may take. Where a service manager listens, a broker that ends before it has said welcome is
-    /// followed by the next. Where none listens one is started, if that is allowed: also behind one that is about to end.
+    /// Connects, and tries again until the patience is over. If a broker that a service manager starts ends before its welcome, the
+    /// next one is tried. If no broker listens, one is started where that is allowed, also while the previous broker is about to
+    /// end.
     fn greet(self: &Arc<Self>, first: Option<&First>) -> Result<Greeted, Error> {
         let limits = Limits::of_this_thread();
         let until = Instant::now() + self.options.patience;
@@ -339,7 +341,7 @@ impl Library {
                         }
                     }
                 }
-                // Somebody else starts the next one.
+                // Another process starts the next broker.
                 _ => was_cut_off(&error) || was_here && looks_absent(&error),
             };
             if !again || Instant::now() >= until {
@@ -390,8 +392,8 @@ impl Library {
         Ok((Arc::new(link), asked))
     }
 
-    /// Shows the broker what an earlier one has said of this process, and asks for what this one says, before anything else is
-    /// asked over this connection; nobody waits for the answer. A brief program leaves before another broker comes.
+    /// Sends the ticket of an earlier broker, and asks for one of this broker, before any other request on this connection. No call
+    /// waits for the answer. A brief program sends none: it leaves before another broker comes.
     fn show_ticket(&self, link: &Link) {
         if self.options.watching == Watching::Callers || !link.speaks(Version::V3) {
             return;
@@ -399,14 +401,14 @@ impl Library {
         let (memory, shown) = (Arc::clone(&self.memory), self.memory.ticket());
         let hook = move |outcome: &Result<Reply, Fault>| match outcome {
             Ok(Reply::Ticket(ticket)) => memory.keep_ticket(ticket.clone()),
-            // It is not believed. The next broker is asked without it.
+            // The broker does not accept the ticket. The next broker is asked without it.
             Err(fault) if fault.code == Code::E_NO_ACCESS => memory.forget_ticket(),
             Ok(_) | Err(_) => {}
         };
         link.tell(Request::Ticket { shown }, Some(Box::new(hook)));
     }
 
-    /// Has the notify thread tell whomever a notification is for. A ticket is for the library.
+    /// Queues a notification for the notify thread, by its member. The library keeps tickets itself.
     fn deliver(&self, notification: Notification) {
         let member = notification.member;
         if let Event::Ticket(ticket) = notification.event {
@@ -417,14 +419,14 @@ impl Library {
         }
         let Some(session) = self.session(member) else { return };
         match &notification.event {
-            // It is for the library, and must not wait behind a sink.
+            // These events are for the library, and must not wait behind a sink.
             Event::Durable(entries) => session.durable(entries),
             Event::Session(tag) => session.is_called(*tag),
             Event::CriticalError { reason: EndReason::SharedLogoff, .. } => {
                 session.end_is_known();
                 self.tell(Told::Session(session, notification));
             }
-            // The broker has no member any more.
+            // The broker has removed the member.
             Event::CriticalError { reason: EndReason::StoreLost, .. } => {
                 session.end(EndReason::StoreLost);
                 self.tell(Told::Session(session, notification));
@@ -433,7 +435,7 @@ impl Library {
         }
     }
 
-    /// Programs are told of each departure by itself, however many came at once.
+    /// Splits a notice of several departures: programs are told of each departure by itself.
     fn tell_each(&self, session: &Arc<SessionState>, notification: Notification) {
         let Notification { member, advises, event } = notification;
         for event in event.each() {
@@ -458,7 +460,8 @@ impl Library {
         Error::unreachable(what, Some(error))
     }
 
-    /// A new connection is used, if nothing has ended meanwhile: from now on a thread watches it, unless the program is brief.
+    /// Uses a new connection, unless the library has ended meanwhile, and starts the thread that watches it. A brief program has no
+    /// such thread.
     fn made(self: &Arc<Self>, link: &SharedLink, used: Result<(), String>) -> Result<(), Error> {
         if let Err(why) = used {
             link.die(&why);
@@ -487,7 +490,7 @@ impl Library {
         Ok(())
     }
 
-    /// A connection has ended: looks for the broker as long as there are sessions to bring back.
+    /// Handles the end of a connection: looks for the broker if there are sessions to bring back.
     fn lost(self: &Arc<Self>, link: &SharedLink) {
         let mut stopped = false;
         let seeker = self.connection.lost(link, || {
@@ -512,13 +515,13 @@ impl Library {
 
     fn look_for_broker(self: &Arc<Self>, seeker: Seeker<'_, Link>) {
         let mut may_start = self.options.watching == Watching::Callers;
-        // Where a caller looks, it is the caller's time; the next one looks on.
+        // The search takes the caller's time where a call looks for the broker; the next call continues.
         let limits = Limits::of_this_thread();
         while seeker.goes_on() && limits.check().is_ok() {
             match self.connect() {
                 Ok(link) => match self.come_back(&link) {
                     Ok(back) => return self.back(&link, seeker.found(&link), back),
-                    // Those that are back already leave with it, and come again over the next one.
+                    // Sessions that are back already leave with this connection, and come back over the next one.
                     Err(error) => link.die(&error.to_string()),
                 },
                 Err(error) if may_start && looks_absent(&error) => may_start = self.start_another(),
@@ -534,8 +537,8 @@ impl Library {
         }
     }
 
-    /// Starts a broker for a brief program, which wants one call answered and leaves; others wait for whoever starts the next.
-    /// Whether that may be tried again.
+    /// Starts a broker for a brief program, which makes one call and leaves. Other programs wait until a broker is started
+    /// elsewhere. Returns whether another attempt may help.
     fn start_another(self: &Arc<Self>) -> bool {
         let Some(program) = self.starts() else { return false };
         match autostart::start(program, &self.paths, || self.connect().is_ok()) {
@@ -544,11 +547,11 @@ impl Library {
         }
     }
 
-    /// Brings every session back over a new connection, which calls use only then. Those that are back, and how many drafts each
-    /// has lost.
+    /// Brings every session back over a new connection, before calls use it. Returns the sessions that are back, and how many
+    /// drafts each of them lost.
     fn come_back(self: &Arc<Self>, link: &SharedLink) -> Result<Vec<Back>, Error> {
         let away = lock(&self.sessions).all_away();
-        // Notifications may come as soon as a member is back, so this connection must be read from now on.
+        // Notifications may arrive as soon as a member is back, so this connection must be read from now on.
         let mut back = Vec::new();
         for session in away {
             match session.come_back(self, link) {
@@ -563,14 +566,14 @@ impl Library {
         Ok(back)
     }
 
-    /// The sessions are back, if nothing has ended meanwhile.
+    /// Uses the connection of sessions that are back, unless the library has ended meanwhile.
     fn back(self: &Arc<Self>, link: &SharedLink, used: Result<(), String>, back: Vec<Back>) {
         if self.made(link, used).is_ok() {
             self.say_who_is_back(link, back);
         }
     }
 
-    /// Tells the programs of sessions that are back; those that nobody uses any more leave.
+    /// Tells the programs of sessions that are back. Sessions that their programs no longer use log off instead.
     fn say_who_is_back(self: &Arc<Self>, link: &SharedLink, back: Vec<Back>) {
         if back.is_empty() {
             return;
@@ -593,7 +596,7 @@ impl Library {
         }
     }
 
-    /// A session that does not come back: its program is told.
+    /// Ends a session that does not come back, and tells its program.
     fn lose(&self, session: Arc<SessionState>) {
         session.end(EndReason::BrokerLost);
         let news = News::Broker(Event::CriticalError {
@@ -605,7 +608,8 @@ impl Library {
         self.tell(Told::News(session, news));
     }
 
-    /// A shared session that was ended, and its grace is over: its program is told, unless it was before.
+    /// Ends a session whose shared session was ended and whose grace is over. Tells its program of the end, unless it was told
+    /// before.
     fn is_over(&self, session: Arc<SessionState>) {
         let known = session.end_is_known();
         session.evicted();
@@ -625,11 +629,11 @@ impl Library {
         }
     }
 
-    /// The connection, waiting for it while the broker is away, and made anew if there is none. Only an initialization starts a
-    /// broker, and what looks for one on behalf of a brief program.
+    /// Returns the connection. Waits for it while the broker is away, and connects if there is none. A call starts no broker; only
+    /// an initialization does, and the search on behalf of a brief program.
     pub(crate) fn link(self: &Arc<Self>) -> Result<SharedLink, Error> {
         self.check_alive()?;
-        // Who looks for the broker gives up before that.
+        // A thread that looks for the broker gives up before that.
         let until = Instant::now() + PATIENCE + WELCOME;
         match self.turn(Wants::Call, until)? {
             Turn::Up(link) => Ok(link),
@@ -638,11 +642,11 @@ impl Library {
             Turn::Connect(connector) => {
                 let connected = self.connect();
                 if connected.is_err() {
-                    // The program's own impatience is not the broker's silence.
+                    // The limits are checked first: a wait that they cut short does not mean that the broker is silent.
                     Limits::of_this_thread().check()?;
                 }
                 let link = connected.map_err(|e| self.unreachable(e))?;
-                // Who looked for the broker may not have had the time to find it.
+                // The thread that looked for the broker may have had no time to find it, so sessions may still be away.
                 let back = self.come_back(&link).inspect_err(|e| link.die(&e.to_string()))?;
                 self.made(&link, connector.made(&link))?;
                 self.say_who_is_back(&link, back);
@@ -651,7 +655,7 @@ impl Library {
         }
     }
 
-    /// The connection or the task to make it, waiting for it as long as the program does.
+    /// Returns the connection or the task to make it. Waits at most as long as the thread's limits allow.
     fn turn(&self, wants: Wants, until: Instant) -> Result<Turn<'_, Link>, Error> {
         let limits = Limits::of_this_thread();
         loop {
@@ -663,14 +667,14 @@ impl Library {
         }
     }
 
-    /// Asks; and asks again when the broker was away meanwhile, if the request bears a repetition.
+    /// Sends a request and waits for the answer. If the broker goes away meanwhile, repeats the request if its kind allows that.
     pub(crate) fn call(
         self: &Arc<Self>,
         hook: Option<&dyn Fn() -> Hook>,
         request: impl Fn(&SharedLink) -> Result<Request, Error>,
     ) -> Result<Reply, Error> {
         let until = Instant::now() + PATIENCE;
-        // What was asked, and may have been carried out.
+        // How an earlier attempt may be repeated that may have been carried out.
         let mut before = None;
         loop {
             let (asked, answer) = match self.ask_once(hook, &request) {
@@ -708,7 +712,8 @@ impl Library {
         }
     }
 
-    /// Asks over the connection that there is, and how the request may be repeated. An error is one of those before it is asked.
+    /// Sends a request over the current connection. Returns that connection, how the request may be repeated, and the answer. The
+    /// outer error means that there is no connection.
     #[allow(clippy::type_complexity)]
     fn ask_once(
         self: &Arc<Self>,
@@ -718,13 +723,13 @@ impl Library {
         let link = self.link()?;
         let (repeat, answer) = match request(&link) {
             Ok(asked) => (asked.repeat(), link.call(asked, hook.map(|make| make()))),
-            // What comes before it, as the pieces of a long message, may be asked again.
+            // What precedes the request, as the pieces of a long message, may be repeated.
             Err(error) => (Repeat::Harmless, Err(error)),
         };
         Ok(((link, repeat), answer))
     }
 
-    /// Waits until this connection is not the one that is used any more.
+    /// Waits until this connection is no longer in use.
     pub(crate) fn wait_for_another(self: &Arc<Self>, old: &SharedLink, until: Instant) {
         let limits = Limits::of_this_thread();
         while self.is_used(old) && Instant::now() < until && limits.check().is_ok() {
@@ -751,7 +756,7 @@ impl Library {
                     begun.append(page);
                     begun
                 }
-                // Another broker knows nothing of that cursor.
+                // Another broker does not know that cursor, so the status is read from the beginning.
                 Some(_) => {
                     after = StatusCursor::default();
                     continue;
@@ -766,7 +771,7 @@ impl Library {
         }
     }
 
-    /// A page of the status; of a broker of an older version all that it shows.
+    /// A page of the status. A broker of an older version returns the whole status as one page.
     fn status_page(
         self: &Arc<Self>,
         after: StatusCursor,
@@ -785,7 +790,7 @@ impl Library {
         }
     }
 
-    /// The outgoing queue of a profile, row by row.
+    /// Calls `each` with every row of the outgoing queue of a profile.
     pub(crate) fn each_queued(
         self: &Arc<Self>,
         profile: Option<&str>,
@@ -804,7 +809,7 @@ impl Library {
         }
     }
 
-    /// What the queue says of a message.
+    /// The state of a message in the queue, if the broker tells it.
     pub(crate) fn submission_state(
         self: &Arc<Self>,
         profile: &str,
@@ -840,13 +845,13 @@ impl Library {
         lock(&self.sessions).here.get(&member).cloned()
     }
 
-    /// Submits again what stores could not keep of any session.
+    /// Submits again what stores could not keep, for all sessions.
     pub(crate) fn repeat_lost(&self) -> Result<(), Error> {
         let sessions = lock(&self.sessions).all();
         sessions.iter().try_for_each(|session| session.repeat_lost())
     }
 
-    /// The broker says what its stores could not keep, of whichever session.
+    /// Notes for all sessions what the error names as lost: a store may have lost submissions of any of them.
     pub(crate) fn note_lost(&self, error: &Error) {
         let sessions = lock(&self.sessions).all();
         for session in sessions {
@@ -854,7 +859,7 @@ impl Library {
         }
     }
 
-    /// Logs every session off. When it fails those that could not be logged off can still be used.
+    /// Logs every session off. After a failure the sessions that could not be logged off remain usable.
     pub(crate) fn log_everything_off(self: &Arc<Self>) -> Result<(), Error> {
         let sessions = lock(&self.sessions).all();
         for session in sessions {
@@ -868,18 +873,18 @@ impl Library {
         Ok(())
     }
 
-    /// The connection, if there is one at this moment.
+    /// The current connection, if there is one.
     pub(crate) fn link_if_up(&self) -> Option<SharedLink> {
         self.connection.up()
     }
 
-    /// It was shut down in the traditional way: every call says so.
+    /// Ends the library after a traditional shutdown: every later call fails.
     pub(crate) fn shut_down(&self) {
         self.left.store(true, Ordering::Release);
         self.end("the process was shut down");
     }
 
-    /// No connection is made any more.
+    /// Ends the connection for good.
     pub(crate) fn end(&self, why: &str) {
         if let Some(link) = self.connection.end(why) {
             link.die(why);
@@ -887,7 +892,7 @@ impl Library {
     }
 }
 
-/// The error of a request that is not asked again. What it would have changed may be changed.
+/// The error of a request that is not repeated. The outcome is unknown if an attempt may have changed something.
 fn unknown_if(before: Option<Repeat>, error: Error) -> Error {
     match before {
         Some(Repeat::Keyed | Repeat::Settled | Repeat::Never) => error.outcome_unknown(),
@@ -901,7 +906,7 @@ impl Drop for Library {
     }
 }
 
-/// How the broker ended that was there before this one, if this one knows.
+/// How the previous broker ended, if this one knows.
 fn previous(link: &SharedLink) -> Option<Previous> {
     if !link.speaks(Version::V2) {
         return None;
@@ -912,13 +917,13 @@ fn previous(link: &SharedLink) -> Option<Previous> {
     }
 }
 
-/// What every call answers when the process has left.
+/// The error of every call after the process has left.
 pub(crate) fn left() -> Error {
     let message = "this process was shut down; it takes no calls any more";
     Error::fault(Code::E_NOT_INITIALIZED, message)
 }
 
-/// What the broker says when a reference ends, where no broker is left to say it.
+/// The end of a reference, as the broker reports it. The library makes this event when the broker is gone.
 fn reference_lost() -> Event {
     Event::CriticalError {
         code: Code::RPC_E_DISCONNECTED,
@@ -928,24 +933,24 @@ fn reference_lost() -> Event {
     }
 }
 
-/// Whether the error says that nobody listens.
+/// Whether the error says that no program listens.
 fn looks_absent(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     matches!(error.kind(), NotFound | ConnectionRefused)
 }
 
-/// The same, or that there cannot be a socket: something else has the place of its directory.
+/// The same, or that a file has the place of the socket's directory.
 fn is_not_there(error: &std::io::Error) -> bool {
     looks_absent(error) || error.kind() == std::io::ErrorKind::NotADirectory
 }
 
-/// Whether nobody said anything in time.
+/// Whether no answer came in time.
 fn says_nothing(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
     matches!(error.kind(), TimedOut | WouldBlock)
 }
 
-/// Whether somebody listened, and went away before it said anything.
+/// Whether a program accepted the connection, and closed it before it sent anything.
 fn was_cut_off(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)

@@ -1,4 +1,4 @@
-//! How long the calls of a thread may take, and who may interrupt them.
+//! Limits on the calls of a thread: a deadline, and interrupts by other threads.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use sundown_protocol::Code;
 
 use crate::error::Error;
 
-/// How soon a call notices that it was interrupted.
+/// How soon a call notices an interrupt.
 const NOTICE: Duration = Duration::from_millis(20);
 
 thread_local! {
     static LIMITS: RefCell<Limits> = const { RefCell::new(Limits { until: None, interrupts: Vec::new() }) };
 }
 
-/// Gives the calls of this library that `calls` makes on this thread so long in all. One that is not answered by then fails with
-/// `MAPI_E_TIMEOUT`; what it asked may be done all the same, and
-/// [`Error::is_outcome_unknown`] says whether that matters. Without it a call waits as long as its own description says: for
-/// most as long as the broker is there, which answers a minute after a provider should have.
+/// Limits all calls of this library that `calls` makes on this thread to this time together. A call without an answer by then fails
+/// with `MAPI_E_TIMEOUT`. The broker may carry out its request all the same, and [`Error::is_outcome_unknown`] says whether that
+/// matters. Without a limit a call waits as long as its own description says: for most calls, as long as the broker is there, which
+/// answers a minute after a provider should have.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -30,18 +30,18 @@ thread_local! {
 /// # }
 /// ```
 pub fn within<T>(limit: Duration, calls: impl FnOnce() -> T) -> T {
-    // A limit that no clock reaches is none.
+    // A limit beyond the clock's range is no limit.
     let until = Instant::now().checked_add(limit);
     let mut limits = Limits::of_this_thread();
     limits.until = match (limits.until, until) {
-        // The narrower one counts.
+        // The earlier limit counts.
         (Some(outer), Some(until)) => Some(outer.min(until)),
         (outer, until) => outer.or(until),
     };
     limits.during(calls)
 }
 
-/// Lets one thread interrupt the calls of others: they fail with `MAPI_E_CANCEL`, within a moment.
+/// Lets one thread interrupt the calls of others. Those fail with `MAPI_E_CANCEL` within a moment.
 ///
 /// ```no_run
 /// # use sundown_client::Interrupt;
@@ -56,25 +56,25 @@ pub fn within<T>(limit: Duration, calls: impl FnOnce() -> T) -> T {
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// One that has not happened.
+    /// Makes an interrupt that has not happened.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The calls that `calls` makes on this thread can be interrupted by it.
+    /// Runs `calls`. The calls of this library that it makes on this thread can be interrupted.
     pub fn during<T>(&self, calls: impl FnOnce() -> T) -> T {
         let mut limits = Limits::of_this_thread();
         limits.interrupts.push(Arc::clone(&self.0));
         limits.during(calls)
     }
 
-    /// Interrupts all of them, those of later too.
+    /// Interrupts all these calls, later ones too.
     pub fn interrupt(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
-/// What holds for the calls of a thread.
+/// The limits on the calls of a thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     until: Option<Instant>,
@@ -87,7 +87,7 @@ impl Limits {
     }
 
     fn during<T>(self, calls: impl FnOnce() -> T) -> T {
-        /// Puts the limits from before back, however it ends.
+        /// Restores the previous limits, also after a panic.
         struct Before(Option<Limits>);
 
         impl Drop for Before {
@@ -102,12 +102,12 @@ impl Limits {
         calls()
     }
 
-    /// Whether there is any limit: without one nothing needs to be looked at.
+    /// Whether there are no limits. Then nothing needs to be checked during a wait.
     pub(crate) fn are_none(&self) -> bool {
         self.until.is_none() && self.interrupts.is_empty()
     }
 
-    /// Whether a call may go on.
+    /// Fails if the call must give up.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.interrupts.iter().any(|interrupt| interrupt.load(Ordering::Acquire)) {
             return Err(Error::gave_up(Code::E_CANCEL, "the call was interrupted"));
@@ -119,7 +119,7 @@ impl Limits {
         Ok(())
     }
 
-    /// The end of a wait that would be over then, as far as it may last before [`check`](Self::check) is asked again.
+    /// When a wait that ends at `until` must pause for a [`check`](Self::check).
     pub(crate) fn next_look(&self, until: Instant) -> Instant {
         let mut next = self.until.map_or(until, |limit| limit.min(until));
         if !self.interrupts.is_empty() {
@@ -128,13 +128,13 @@ impl Limits {
         next
     }
 
-    /// The same of a wait without an end.
+    /// How long a wait without an end may last before the next [`check`](Self::check).
     pub(crate) fn next_wait(&self) -> Duration {
         let far = Instant::now() + Duration::from_secs(3600);
         self.next_look(far).saturating_duration_since(Instant::now())
     }
 
-    /// As much of a time as is left.
+    /// `patience`, or the time that is left if that is shorter.
     pub(crate) fn at_most(&self, patience: Duration) -> Duration {
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         self.until.map_or(patience, |until| patience.min(left(until)))

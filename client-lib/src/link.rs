@@ -1,9 +1,9 @@
 //! One connection to a broker: requests out, answers and notifications in.
 //!
-//! Whoever waits for an answer reads the socket itself: that saves a thread change on every call. The others wait for
-//! the one who reads. When nobody waits, the *watch* does: a thread that sleeps until something arrives unasked. It is
-//! armed only while nobody calls, so that an answer wakes one thread and not two: a call takes it off before it asks, as
-//! the answer may be there before the asking has returned. A brief program has no such thread
+//! A thread that waits for an answer reads the socket itself, which saves a thread switch on every call. If several threads wait,
+//! one of them reads and the others wait for it. While no call waits, the *watch* reads: a thread that sleeps until something
+//! arrives unasked. It is armed only while there is no call, so that an answer wakes one thread and not two. A call disarms it
+//! before it sends its request, because the answer may arrive before sending has returned. A brief program has no such thread
 //! ([`Watching::Callers`]).
 
 use std::collections::HashMap;
@@ -36,64 +36,64 @@ use crate::socket::{Credentials, connect_within};
 
 type Outcome = Result<Reply, Fault>;
 
-/// What the broker says to a request that it does not carry out, and which request that was.
+/// The broker's refusal of a request, and the identifier of that request in the broker's log.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) fault: Fault,
     pub(crate) correlation: Correlation,
 }
 
-/// Runs before anybody can see what follows the answer.
+/// Is called with the answer, before the caller gets it and before later frames are handed out.
 pub(crate) type Hook = Box<dyn FnOnce(&Outcome) + Send>;
 
-/// Takes notifications in the order in which they come. It must not wait.
+/// Takes notifications in the order in which they come. It must not block.
 pub(crate) type Deliver = Box<dyn Fn(Notification) + Send + Sync>;
 
 pub(crate) struct Link {
     stream: Stream,
-    /// One writer at a time.
+    /// Held by the thread that writes.
     writing: Mutex<()>,
-    /// A buffer for a small request.
+    /// A buffer for a small request, kept for the next one.
     spare: Mutex<Vec<u8>>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Of whoever reads.
+    /// Held by the thread that reads.
     inbox: Mutex<Inbox>,
-    /// What the watch sleeps on, if there is one.
+    /// The epoll descriptor on which the watch sleeps, if there is a watch.
     watch: Option<OwnedFd>,
     welcome: Welcome,
-    /// As which copy of the library it said hello.
+    /// The key of the library's copy that was sent in the hello.
     library: [u8; 16],
     deliver: Deliver,
 }
 
-/// Who reads what arrives while nobody waits for an answer.
+/// What reads arriving frames while no call waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watching {
-    /// A thread, at once.
+    /// A thread, as soon as they arrive.
     Thread,
-    /// Whoever calls next.
+    /// The next call.
     Callers,
 }
 
 #[derive(Default)]
 struct State {
     waiting: HashMap<RequestId, Waiting>,
-    /// What is on its way: requests and their bytes.
+    /// How many requests are under way, and their bytes.
     requests: u32,
     bytes: u64,
     reading: Reading,
-    /// Calls that are being made: one of them reads, or will. Without any the watch is armed.
+    /// How many calls are under way. One of them reads or will read. The watch is armed at zero.
     callers: usize,
-    /// How many threads wait for a change.
+    /// How many threads wait for a change of the state.
     waiters: usize,
-    /// The broker has said that it stops for good.
+    /// The broker has announced that it stops for good.
     stopping: bool,
     dead: Option<String>,
 }
 
 impl State {
-    /// Books the request that goes with the hello, and appends its frame.
+    /// Counts the request that is sent with the hello, and appends its frame.
     fn begin_with(
         &mut self,
         request: Request,
@@ -128,7 +128,7 @@ struct Waiting {
     interest: Interest,
 }
 
-/// A request's name, and which reply it has.
+/// A request's name, and the kind of its reply.
 type What = (&'static str, ReplyKind);
 
 fn what(request: &Request) -> What {
@@ -138,7 +138,7 @@ fn what(request: &Request) -> What {
 /// Why a frame was not written.
 enum NotWritten {
     Failed(io::Error),
-    /// The program does not wait any longer.
+    /// The program's limit ended the wait.
     Late(Error, Written),
 }
 
@@ -148,26 +148,26 @@ enum Written {
     Half,
 }
 
-/// How soon it is looked again whether another thread has written its request.
+/// How often a thread with limits checks whether another thread has finished writing.
 const NEXT_WRITER: Duration = Duration::from_millis(5);
 
-/// Whether somebody waits for an answer.
+/// Whether a call waits for the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Interest {
     Waits,
     None,
 }
 
-/// What was read: frames, and the beginning of one.
+/// The bytes that were read and not handed out: whole frames, and the beginning of one.
 struct Inbox {
     bytes: Vec<u8>,
-    /// How many of them were read.
+    /// How many of the bytes were read.
     have: usize,
 }
 
-/// How much is read at once at first, as answers are small. Where more comes, or longer frames, more room is made.
+/// How many bytes are read at first; most answers are small. The buffer grows for longer frames, and when more arrives at once.
 const READ: usize = 4 << 10;
-/// A buffer for requests is kept up to this size.
+/// The largest buffer that is kept for the next request.
 const SPARE: usize = 4 << 10;
 
 impl Inbox {
@@ -188,15 +188,16 @@ impl Inbox {
         }
     }
 
-    /// The first bytes were handed out.
+    /// Drops the first bytes, which were handed out.
     fn forget(&mut self, used: usize) {
         self.bytes.copy_within(used..self.have, 0);
         self.have -= used;
     }
 }
 
-/// Whoever could put a socket in place of the broker's would be told everything that is sent. Root may be behind it, oneself, or
-/// whoever owns the directory it is in: that one can do so anyway, and the host's broker is such a user.
+/// Fails unless the listening process belongs to root, to this user, or to the owner of the socket's directory. Another user who
+/// replaced the broker's socket would receive everything that is sent. The directory's owner can replace the socket anyway, and the
+/// host's broker is such a user.
 fn refuse_strangers(stream: &Stream, socket: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let broker = Credentials::of(as_fd(stream))?.uid;
@@ -214,8 +215,8 @@ fn refuse_strangers(stream: &Stream, socket: &Path) -> io::Result<()> {
 }
 
 impl Link {
-    /// Connects and says hello, and waits so long for each. The first request may go with the hello: its call has begun then,
-    /// and [`answer`](Self::answer) ends it.
+    /// Connects and says hello, and waits at most `patience` for each. A first request may go with the hello: its call has then
+    /// begun, and [`answer`](Self::answer) ends it.
     pub(crate) fn connect(
         socket: &Path,
         program: &str,
@@ -255,30 +256,30 @@ impl Link {
         lock(&self.state)
     }
 
-    /// Whether the broker has said that it stops for good: the end of this connection is no accident.
+    /// Whether the broker has announced that it stops for good: the end of this connection is expected.
     pub(crate) fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 
-    /// The broker's process id, as it says.
+    /// The broker's process id, as its welcome gives it.
     pub(crate) fn broker(&self) -> u32 {
         self.welcome.pid
     }
 
-    /// The broker's process id, if the kernel knows that process as the one that listens, or as a child of a service manager that
-    /// does. In another pid namespace the number that the broker says is another process's.
+    /// The broker's process id, if the kernel confirms it: the process listens, or is a child of the service manager that listens.
+    /// In another pid namespace the id from the welcome belongs to another process.
     pub(crate) fn proven_broker(&self) -> Option<Pid> {
         let listens = Credentials::of(self.as_fd()).ok()?.pid?;
         let said = i32::try_from(self.broker()).ok().and_then(Pid::from_raw)?;
         (said == listens || parent(said) == Some(listens)).then_some(said)
     }
 
-    /// Whether the broker speaks that version.
+    /// Whether the broker speaks this version.
     pub(crate) fn speaks(&self, version: Version) -> bool {
         self.welcome.version >= version as u16
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     pub(crate) fn call(
         &self,
         request: Request,
@@ -294,7 +295,7 @@ impl Link {
         }
     }
 
-    /// The answer to a request whose call has begun, which ends with it.
+    /// Waits for the answer to a request whose call has begun, and ends the call.
     pub(crate) fn answer(&self, id: RequestId) -> Result<Result<Reply, Refusal>, Error> {
         let outcome = self.wait(id);
         self.leave(&mut self.lock());
@@ -302,7 +303,7 @@ impl Link {
         Ok(outcome?.map_err(|fault| Refusal { fault, correlation }))
     }
 
-    /// A call begins: it will read.
+    /// Begins a call. The first call disarms the watch, because it reads itself.
     fn enter(&self, state: &mut State) {
         state.callers += 1;
         if state.callers == 1 {
@@ -310,7 +311,7 @@ impl Link {
         }
     }
 
-    /// A call has ended.
+    /// Ends a call. The last call arms the watch.
     fn leave(&self, state: &mut State) {
         state.callers -= 1;
         if state.callers == 0 {
@@ -324,9 +325,9 @@ impl Link {
         }
     }
 
-    /// Asks, and does not wait for the answer, which the hook sees.
+    /// Sends a request without waiting for the answer, which only the hook sees.
     pub(crate) fn tell(&self, request: Request, hook: Option<Hook>) {
-        // Who is not reached has nothing to say.
+        // An error is ignored: no answer is expected.
         let _ = self.send(request, hook, Interest::None);
     }
 
@@ -351,22 +352,22 @@ impl Link {
         if let Err(NotWritten::Late(error, how_much)) = written {
             match how_much {
                 Written::Nothing => self.unbook(id),
-                // What follows half a frame would be taken for its rest.
+                // The broker would take the next frame for the rest of this one.
                 Written::Half => self.die("a request was given up half written"),
             }
             return Err(error);
         }
         if let Err(NotWritten::Failed(error)) = written {
-            // Answers, the goodbye and what else the broker said before it closed may not have been read yet.
+            // Answers, the goodbye and other frames that the broker sent before it closed may be unread.
             self.wait_for_end(Instant::now() + LAST_WORDS);
             self.die(&error.to_string());
-            // A frame that was not written whole is none.
+            // The broker ignores a frame that is not complete.
             return Err(Error::not_asked(error.to_string()));
         }
         Ok(id)
     }
 
-    /// Writes a frame, as soon as nobody else writes; with limits no longer than they allow.
+    /// Writes a frame once no other thread writes. With limits, waits no longer than they allow.
     fn write(&self, frame: &[u8]) -> Result<(), NotWritten> {
         let limits = Limits::of_this_thread();
         if limits.are_none() {
@@ -403,7 +404,7 @@ impl Link {
         Ok(())
     }
 
-    /// A request that was booked is not asked.
+    /// Gives back the credit of a request that was not sent.
     fn unbook(&self, id: RequestId) {
         let mut state = self.lock();
         if let Some(Waiting { cost: Some(cost), .. }) = state.waiting.remove(&id) {
@@ -414,7 +415,7 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// Waits until the broker's credit allows one more request.
+    /// Books a request, after waiting until the broker's credit allows it.
     fn book(
         &self,
         (id, asked): (RequestId, What),
@@ -461,7 +462,7 @@ impl Link {
                 return Err(error);
             }
             if let Err(error) = limits.check() {
-                // Its answer may still come; whoever gave the hook is told of it.
+                // The answer may still come, and is then passed to the hook.
                 if let Some(entry) = state.waiting.get_mut(&id) {
                     entry.interest = Interest::None;
                 }
@@ -471,8 +472,8 @@ impl Link {
         }
     }
 
-    /// Reads once, if nobody does; else waits until whoever does has read something. It takes one that calls.
-    /// With limits it waits no longer than until they are to be looked at again.
+    /// Reads once if no other thread reads; otherwise waits until that thread has read something. The calling thread must have
+    /// begun a call. With limits it returns when they must be checked again.
     fn read_or_wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -495,7 +496,7 @@ impl Link {
         self.read_within(state, limits.next_wait())
     }
 
-    /// Reads once, if there is something to be read in time.
+    /// Reads once if the connection becomes readable in time.
     fn read_within<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -512,7 +513,7 @@ impl Link {
         state
     }
 
-    /// Reads what is there, waiting for it, and hands it out.
+    /// Waits for bytes, reads them and hands their frames out.
     fn read_once<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.reading = Reading::Somebody;
         drop(state);
@@ -537,10 +538,10 @@ impl Link {
         state
     }
 
-    /// Lets somebody else read.
+    /// Lets another thread read.
     fn stop_reading(&self, state: &mut State) {
         state.reading = Reading::Nobody;
-        // Waking nobody is a call of the system, too.
+        // A wake-up is a system call even if no thread waits.
         if state.waiters > 0 {
             self.changed.notify_all();
         }
@@ -581,7 +582,7 @@ impl Link {
         inbox.forget(used);
     }
 
-    /// Sleeps until something arrives that nobody waits for, hands it out, and returns when the connection has ended.
+    /// Sleeps until something arrives while there is no call, hands it out, and returns when the connection has ended.
     pub(crate) fn watch(&self) {
         let Some(watch) = &self.watch else { return };
         let mut events = Vec::with_capacity(1);
@@ -595,14 +596,14 @@ impl Link {
             if state.dead.is_some() {
                 return;
             }
-            // Otherwise the last one who calls arms it.
+            // Otherwise the last call arms the watch.
             if state.callers == 0 {
                 self.set_watch(ARMED);
             }
         }
     }
 
-    /// Reads until the connection has ended. Whether it has in time.
+    /// Reads until the connection ends, at most until `until`. Returns whether it has ended.
     pub(crate) fn wait_for_end(&self, until: Instant) -> bool {
         let mut state = self.lock();
         self.enter(&mut state);
@@ -624,14 +625,14 @@ impl Link {
         state.dead.is_some()
     }
 
-    /// Ends the connection from this side.
+    /// Ends the connection from this side, for this reason.
     pub(crate) fn die(&self, why: &str) {
         self.lock().dead.get_or_insert_with(|| why.to_owned());
         self.hang_up();
         self.changed.notify_all();
     }
 
-    /// Ends the connection of which nothing is read any more. It wakes the watch.
+    /// Shuts the connection down once nothing more is read from it. This wakes the watch.
     fn hang_up(&self) {
         let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Both);
     }
@@ -641,31 +642,31 @@ impl Link {
     }
 }
 
-/// A number for a request: its own in the life of the process, so that the broker's log tells all of them apart.
+/// Makes the number of a request. It is unique in the life of the process, so that requests differ in the broker's log.
 fn next_number() -> RequestId {
     static ASKED: AtomicU64 = AtomicU64::new(1);
     RequestId(ASKED.fetch_add(1, Ordering::Relaxed))
 }
 
-/// How long the end of a connection may take to be read, when it can be written to no more. It is there already.
+/// How long reading the end of a connection may take after a write has failed. That end has arrived already.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 const OFF: epoll::EventFlags = epoll::EventFlags::ONESHOT;
 
-/// What a watch sleeps on.
+/// Makes the epoll descriptor on which a watch sleeps.
 fn sleep_on(stream: &Stream, flags: epoll::EventFlags) -> io::Result<OwnedFd> {
     let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&watch, as_fd(stream), epoll::EventData::new_u64(0), flags)?;
     Ok(watch)
 }
 
-/// Waits until a descriptor is readable. Whether it became so in time.
+/// Waits until a descriptor is readable. Returns whether it became readable in time.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) -> bool {
     wait_for(fd, PollFlags::IN, patience)
 }
 
-/// The same within what the program lets calls take.
+/// The same, until `until` and within the thread's limits.
 pub(crate) fn wait_readable_within(fd: BorrowedFd<'_>, until: Instant) -> Result<bool, Error> {
     let limits = Limits::of_this_thread();
     loop {
@@ -695,8 +696,8 @@ fn says_stop(event: &Event) -> bool {
     matches!(event, Event::CriticalError { reason: EndReason::BrokerStopped, .. })
 }
 
-/// An answer has come. A reply that is none to its request is an error of that request and, by what this returns, the end of the
-/// connection: what else the broker says over it is worth nothing.
+/// Takes an answer. A reply of the wrong kind fails its request, and the returned error ends the connection: nothing else that this
+/// broker sends can be trusted.
 fn answered(state: &mut State, id: RequestId, result: Outcome) -> Result<(), String> {
     let Some(waiting) = state.waiting.get_mut(&id) else { return Ok(()) };
     let (request, expected) = waiting.asked;
@@ -722,7 +723,7 @@ fn answered(state: &mut State, id: RequestId, result: Outcome) -> Result<(), Str
     wrong.map_or(Ok(()), Err)
 }
 
-/// What a call is told whose answer is none to what it asked.
+/// The error of a call whose reply does not fit its request.
 pub(crate) fn does_not_fit(why: &str) -> Fault {
     let message = format!("{why}, which is no answer to it; what it has done of that is not known");
     Fault::new(Code::E_CORRUPT_DATA, message)
@@ -760,7 +761,7 @@ fn say_hello(
     }
     let mut payload = Vec::new();
     let read = frame::read(&mut &*stream, &mut payload);
-    // A broker that refuses a connection when it accepts it has said why, though it takes no hello any more.
+    // A broker that refuses a connection on accepting it sends its reason at once, and reads no hello.
     if !matches!(read, Ok(true)) {
         written?;
     }
@@ -770,7 +771,7 @@ fn say_hello(
     stream.set_recv_timeout(None)?;
     match codec::decode(&payload).map_err(|e| invalid(e.to_string()))? {
         Answer::Welcome(welcome) => Ok(welcome),
-        // The one refusal that has a code of its own for programs: it says who can do something about it.
+        // Only this refusal has a code of its own for programs: it says who can do something about it.
         Answer::Refused(refused) if refused.code == Code::E_NOT_ENOUGH_RESOURCES.0 => {
             Err(io::Error::new(io::ErrorKind::QuotaExceeded, refused.message))
         }
@@ -791,7 +792,7 @@ mod tests {
 
     use super::*;
 
-    /// A link, and the broker's end of it.
+    /// A link, and the broker's end of its connection.
     struct Ends {
         link: Link,
         broker: UnixStream,
@@ -823,7 +824,7 @@ mod tests {
             Self { link, broker, told }
         }
 
-        /// Asks for something, without waiting for the answer.
+        /// Sends a request, without waiting for the answer.
         fn ask(&self) -> RequestId {
             let request = Request::Flush { member: MemberId(1) };
             self.link.send(request, None, Interest::Waits).expect("it is asked")
@@ -879,7 +880,7 @@ mod tests {
         }
     }
 
-    /// A request that cannot be written any more does not hide the answers that came before, nor the reason for the end.
+    /// A failed write hides neither the answers that came before nor the reason for the end.
     #[test]
     fn what_was_said_before_the_end_is_read_though_a_write_fails() {
         for watching in [Watching::Thread, Watching::Callers] {
@@ -888,7 +889,7 @@ mod tests {
             let notify = codec::encode(&FromBroker::Notify(notice())).expect("encoded");
             let said = [done(answered), notify, goodbye()].concat();
             ends.broker.write_all(&said).expect("written");
-            // What the client asks is not read, so that its end is a reset.
+            // The broker's end closes without reading the request, so the client sees a reset.
             ends.broker = UnixStream::pair().expect("a pair").0;
             let request = Request::Flush { member: MemberId(1) };
             let error = ends.link.call(request, None).expect_err("it is not asked");

@@ -1,4 +1,4 @@
-//! Logging off: in which way, what comes of it, and the question before it.
+//! Logging off: its options, its result, and the question before it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -21,97 +21,96 @@ pub struct Logoff {
 }
 
 impl Logoff {
-    /// At once. What was handed over stays in the queue and is sent.
+    /// Logs off at once. Submitted mail stays in the queue and is sent.
     pub fn now() -> Self {
         Self { flags: LogoffFlags::default(), drain: None }
     }
 
-    /// After this session's outbound mail was processed, or at the deadline.
+    /// Logs off after this session's outbound mail is processed, at the latest after this time.
     pub fn after_outbound(deadline: Duration) -> Self {
         Self { drain: Some(deadline), ..Self::now() }
     }
 
-    /// Because of a critical error: at once, whatever else was said.
+    /// Logs off because of a critical error: at once, whatever other flags are set.
     pub fn critical_error() -> Self {
         Self { flags: LogoffFlags::CRITICAL, ..Self::now() }
     }
 
-    /// And end the shared session for everybody (`MAPI_LOGOFF_SHARED`).
+    /// Also ends the shared session for all members (`MAPI_LOGOFF_SHARED`).
     #[must_use]
     pub fn shared(mut self) -> Self {
         self.flags = self.flags.with(LogoffFlags::SHARED);
         self
     }
 
-    /// Also as one who does not own the shared session; takes the right *admin*.
+    /// Also ends a shared session that this member does not own; takes the right *admin*.
     #[must_use]
     pub fn force(mut self) -> Self {
         self.flags = self.flags.with(LogoffFlags::FORCE);
         self
     }
 
-    /// Return when the others have left, or were put out.
+    /// Returns only when the other members have left or were evicted.
     #[must_use]
     pub fn wait(mut self) -> Self {
         self.flags = self.flags.with(LogoffFlags::WAIT);
         self
     }
 
-    /// The program was asked, and said yes (`MAPI_LOGOFF_UI`).
+    /// Notes that the program was asked and agreed (`MAPI_LOGOFF_UI`).
     pub(crate) fn asked(mut self) -> Self {
         self.flags = self.flags.with(LogoffFlags::UI);
         self
     }
 
-    /// The flags as this broker knows them.
+    /// The flags, without those that this broker does not know.
     pub(crate) fn flags_for(self, link: &SharedLink) -> LogoffFlags {
         let LogoffFlags(flags) = self.flags;
         if link.speaks(Version::V3) { self.flags } else { LogoffFlags(flags & !LogoffFlags::UI.0) }
     }
 }
 
-/// How a logoff went.
+/// The result of a logoff.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoggedOff {
-    /// Objects that were still open and are invalid now.
+    /// How many objects were still open; they are invalid now.
     pub invalidated: u64,
-    /// Unsaved drafts that were thrown away.
+    /// How many unsaved drafts were thrown away.
     pub discarded: u64,
-    /// This session's submissions that are not final; they stay in the queue.
+    /// How many of this session's submissions are not final; they stay in the queue.
     pub queued: u64,
-    /// With [`Logoff::wait`]: who was put out.
+    /// With [`Logoff::wait`]: the members that were evicted.
     pub stayed: Vec<Peer>,
 }
 
-/// What a program is asked before a logoff that it wants to be asked about: what is at stake. Each answer is fetched from the
-/// broker when it is called for.
+/// The question before a logoff, with what is at stake. Each method fetches its answer from the broker when it is called.
 pub struct LogoffQuestion<'session> {
     session: &'session Arc<SessionState>,
     how: Logoff,
 }
 
-/// What a program says to that.
+/// The program's answer to a [`LogoffQuestion`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogoffAnswer {
-    /// Go on.
+    /// Log off.
     LogOff,
-    /// Do nothing: the logoff is `MAPI_E_USER_CANCEL`, and the session is as it was.
+    /// Do nothing: the logoff fails with `MAPI_E_USER_CANCEL`, and the session is unchanged.
     Cancel,
 }
 
 /// The session's outgoing mail that is not final.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueuedMail {
-    /// How many messages; a user without the right *session* is told of their own alone.
+    /// How many messages there are. A user without the right *session* sees only their own.
     pub total: u64,
-    /// How many of them this member submitted: of the 1,024 that it submitted last.
+    /// How many of them this member submitted, among the 1,024 that it submitted last.
     pub own: u64,
     /// The first of them, at most [`QueuedMail::SHOWN`].
     pub rows: Vec<QueueRow>,
 }
 
 impl QueuedMail {
-    /// How many messages are named; the others are counted.
+    /// How many messages have a row; further messages are only counted.
     pub const SHOWN: usize = 256;
 }
 
@@ -131,7 +130,7 @@ impl<'session> LogoffQuestion<'session> {
         self.session.facts().session
     }
 
-    /// The member that wants to leave.
+    /// The member that logs off.
     pub fn member(&self) -> MemberId {
         self.session.facts().member
     }
@@ -141,12 +140,12 @@ impl<'session> LogoffQuestion<'session> {
         self.session.facts().profile
     }
 
-    /// Whether the session ends for everybody.
+    /// Whether the session ends for all members.
     pub fn ends_for_all(&self) -> bool {
         self.session.facts().shared && self.how.flags.contains(LogoffFlags::SHARED)
     }
 
-    /// The other members of the session, the oldest first; also those of this process.
+    /// The other members of the session, the oldest first, including those of this process.
     pub fn others(&self) -> Result<Vec<MemberStatus>, Error> {
         let sessions = self.session.library()?.status()?.sessions;
         let LoggedOn { session, member, .. } = self.session.facts();
@@ -156,8 +155,8 @@ impl<'session> LogoffQuestion<'session> {
         Ok(members)
     }
 
-    /// What of the session's mail is still to be sent. It stays in the queue, whatever is answered. What was submitted deferred is
-    /// among it as soon as it is durable.
+    /// The session's mail that is not sent yet. It stays in the queue, whatever the answer. Deferred submissions are included as
+    /// soon as they are durable.
     pub fn queued(&self) -> Result<QueuedMail, Error> {
         let mut queued = QueuedMail::default();
         self.session.library()?.each_queued(Some(&self.profile()), false, |row| {
@@ -171,7 +170,7 @@ impl<'session> LogoffQuestion<'session> {
     }
 }
 
-/// After a no.
+/// The error of a logoff after [`LogoffAnswer::Cancel`].
 pub(crate) fn cancelled() -> Error {
     let message = "the logoff was cancelled: nothing was done, the session goes on";
     Error::fault(Code::E_USER_CANCEL, message)
@@ -184,7 +183,7 @@ pub(crate) struct Submissions {
     known: BTreeSet<EntryId>,
 }
 
-/// How many of its submissions a session knows. A program that submits without end must not grow by it.
+/// How many of its submissions a session remembers. The number is bounded because a program may submit without end.
 const KEPT: usize = 1_024;
 
 impl Submissions {

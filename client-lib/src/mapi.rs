@@ -1,4 +1,4 @@
-//! The library as programs see it: initialized, used, uninitialized.
+//! The library as programs see it: initialize it, use it, uninitialize it.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a program of this name, which other members of its sessions are shown. The broker is the user's own, which is
-    /// started if none runs; or the host's, for a user who has none and may use that ([`Paths::of_program`]).
+    /// Options for a program with this name, which is shown to other members of its sessions. The broker is the user's own, which
+    /// is started if none runs. A user who has none and may use the host's broker gets that ([`Paths::of_program`]).
     pub fn new(program: impl Into<String>) -> Self {
         let start = Some(PathBuf::from("sundown"));
         Self {
@@ -46,42 +46,42 @@ impl Options {
         }
     }
 
-    /// The broker with this socket (`SUNDOWN_SOCKET`).
+    /// Uses the broker with this socket (`SUNDOWN_SOCKET`).
     #[must_use]
     pub fn socket(mut self, socket: impl Into<PathBuf>) -> Self {
         self.arguments.socket = Some(socket.into());
         self
     }
 
-    /// The data directory of a broker that is started (`SUNDOWN_DATA_DIR`).
+    /// Sets the data directory of a broker that is started (`SUNDOWN_DATA_DIR`).
     #[must_use]
     pub fn data_dir(mut self, data: impl Into<PathBuf>) -> Self {
         self.arguments.data_dir = Some(data.into());
         self
     }
 
-    /// The settings file of a broker that is started (`SUNDOWN_CONFIG`).
+    /// Sets the settings file of a broker that is started (`SUNDOWN_CONFIG`).
     #[must_use]
     pub fn config(mut self, config: impl Into<PathBuf>) -> Self {
         self.arguments.config = Some(config.into());
         self
     }
 
-    /// The program that starts a broker when it is called with `serve`; by default `sundown` from the `PATH`.
+    /// Sets the program that starts a broker when it is called with `serve`; by default `sundown` from the `PATH`.
     #[must_use]
     pub fn start_with(mut self, program: impl Into<PathBuf>) -> Self {
         self.start = Some(program.into());
         self
     }
 
-    /// The key of the host program, for a library inside it that may shut the process down.
+    /// Sets the key of the host program, for a library inside it that may shut the process down.
     #[must_use]
     pub fn host_key(mut self, key: u128) -> Self {
         self.host_key = Some(key);
         self
     }
 
-    /// How long an initialization waits where a socket takes connections and no broker says welcome, as while a service
+    /// Sets how long an initialization waits while a socket accepts connections and no broker sends its welcome, as while a service
     /// manager starts one; 30 seconds unless set.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
@@ -89,16 +89,16 @@ impl Options {
         self
     }
 
-    /// For a program that makes a few calls and leaves: the library starts no threads while nothing asks for one. What comes
-    /// between two calls is noticed by the next one: notifications, and the end of the broker, from which a session comes
-    /// back only then.
+    /// For a program that makes a few calls and leaves: the library starts no threads unless a call needs one. Whatever arrives
+    /// between two calls is noticed by the next call: notifications, and the end of the broker. Only that call brings a session
+    /// back.
     #[must_use]
     pub fn brief(mut self) -> Self {
         self.watching = Watching::Callers;
         self
     }
 
-    /// Start no broker (`SUNDOWN_NO_AUTOSTART=1`).
+    /// Starts no broker (`SUNDOWN_NO_AUTOSTART=1`).
     #[must_use]
     pub fn no_autostart(mut self) -> Self {
         self.start = None;
@@ -106,16 +106,16 @@ impl Options {
     }
 }
 
-/// The initialized library. It is counted: each initialization adds one, dropping it or [`uninitialize`](Self::uninitialize)
-/// removes one, and with the last the sessions that are still logged on are logged off.
+/// The initialized library. Initializations are counted: each one adds one, and dropping this guard or
+/// [`uninitialize`](Self::uninitialize) takes one away. The last one logs off the sessions that are still logged on.
 #[derive(Debug)]
 pub struct Mapi {
     library: Arc<Library>,
-    /// It was taken back already: dropping it does nothing.
+    /// This initialization was taken back already: dropping the guard does nothing.
     taken_back: bool,
 }
 
-/// An end that could not be made, because something could not be made durable: why, and the library, which is as it was.
+/// An end that failed because something could not be made durable. It contains the error, and the library, which is unchanged.
 ///
 /// ```no_run
 /// # fn leave(mapi: sundown_client::Mapi) -> Result<(), sundown_client::Error> {
@@ -127,7 +127,7 @@ pub struct Mapi {
 /// # }
 /// ```
 ///
-/// As an [`Error`], by `?`, it gives the library up: what cannot be made durable is lost then.
+/// Turned into an [`Error`] by `?`, it drops the library: what cannot be made durable is lost then.
 #[derive(Debug)]
 pub struct Unfinished {
     mapi: Mapi,
@@ -135,17 +135,17 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Why.
+    /// Why the end failed.
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// The library.
+    /// The library, to be used again.
     pub fn into_mapi(self) -> Mapi {
         self.mapi
     }
 
-    /// Both.
+    /// The library and the error.
     pub fn into_parts(self) -> (Mapi, Error) {
         (self.mapi, self.error)
     }
@@ -169,34 +169,34 @@ impl From<Unfinished> for Error {
     }
 }
 
-/// Libraries of this process by their socket.
+/// The libraries of this process. Each is for one socket.
 static LIBRARIES: Mutex<Vec<Weak<Library>>> = Mutex::new(Vec::new());
 
 impl Mapi {
-    /// `MAPIInitialize`: connects to the broker, and starts the user's own if none runs. Later initializations of one process
-    /// with the same broker share the first one's connection and its program name.
+    /// `MAPIInitialize`: connects to the broker, and starts the user's own if none runs. Later initializations of the process with
+    /// the same broker share the connection and the program name of the first.
     pub fn initialize(options: Options) -> Result<Self, Error> {
         let mapi = Self::of(options)?;
         mapi.library.connect_now(None)?;
         Ok(mapi)
     }
 
-    /// Both at once (`MAPILogon` of Simple MAPI): what [`initialize`](Self::initialize) and [`logon`](Self::logon) do, with one
-    /// question to the broker instead of two. When it fails nothing is initialized.
+    /// `MAPILogon` of Simple MAPI: does what [`initialize`](Self::initialize) and [`logon`](Self::logon) do, with one request to
+    /// the broker instead of two. If it fails nothing is initialized.
     pub fn initialize_and_logon(options: Options, logon: Logon) -> Result<(Self, Session), Error> {
         let mapi = Self::of(options)?;
         let session = Session::begin(&mapi.library, logon)?;
         Ok((mapi, session))
     }
 
-    /// One initialization more, without a connection if it is the first.
+    /// Counts an initialization. The first one makes the library, without a connection.
     fn of(options: Options) -> Result<Self, Error> {
         let environment = Environment::of_this_process();
         let paths = Paths::of_program(&options.arguments, &environment)
             .map_err(|e| Error::fault(Code::E_INVALID_PARAMETER, e.to_string()))?;
         let process = Process::this();
         let mut libraries = lock(&LIBRARIES);
-        // Whether the process has left is decided with the same list in hand.
+        // Checked under this lock, because the process is marked as done under it.
         if process.is_done() || process.memory(&paths.socket).is_done() {
             return Err(left());
         }
@@ -215,24 +215,24 @@ impl Mapi {
         Ok(Self { library, taken_back: false })
     }
 
-    /// `MAPILogonEx`: joins the profile's shared session, or makes one.
+    /// `MAPILogonEx`: joins the profile's shared session, or makes a session.
     pub fn logon(&self, logon: Logon) -> Result<Session, Error> {
         Session::log_on(&self.library, logon)
     }
 
-    /// Takes what another process has granted. It needs no logon.
+    /// Opens an object that another process has granted. It needs no logon.
     pub fn redeem(&self, token: Token) -> Result<Reference, Error> {
         Reference::redeem(&self.library, token)
     }
 
-    /// What controls the shutdown of this process; the same as [`Session::client_shutdown`].
+    /// Controls the shutdown of this process; the same as [`Session::client_shutdown`].
     pub fn client_shutdown(&self) -> ClientShutdown {
         ClientShutdown::new(Arc::clone(&self.library))
     }
 
-    /// Leaves in the right way, whatever that is: query, notify, and do when every provider supports it; otherwise, or when
-    /// doing it fails, the traditional steps. It is about every broker that this process is connected to. It fails only when
-    /// something could not be made durable; what is still logged on can be used then, and the error gives the library back.
+    /// Leaves in the right way: by query, notify and do if every provider supports that; otherwise, or if the do fails, by the
+    /// traditional steps. It covers every broker that this process is connected to. It fails only if something could not be made
+    /// durable: the sessions that are still logged on can be used then, and the error gives the library back.
     pub fn shut_down(self) -> Result<ExitPath, Unfinished> {
         match self.begin_shut_down() {
             Ok(path) => Ok(path),
@@ -261,7 +261,7 @@ impl Mapi {
         Ok(ExitPath::Traditional)
     }
 
-    /// The key that lets a library inside this program shut the process down. It is the program's to hand on, or not.
+    /// The key that lets a library inside this program shut the process down. The program decides whether to hand it on.
     pub fn host_key(&self) -> u128 {
         self.library.key()
     }
@@ -281,7 +281,7 @@ impl Mapi {
         self.library.socket()
     }
 
-    /// What the broker has come from, and how much of its limits is used; `None` from a broker that is too old to say.
+    /// How the previous broker ended, and how much of the broker's limits is used; `None` if the broker is too old to report it.
     pub fn broker_status(&self) -> Result<Option<BrokerStatus>, Error> {
         if !self.library.link()?.speaks(Version::V2) {
             return Ok(None);
@@ -297,21 +297,21 @@ impl Mapi {
         self.library.status()
     }
 
-    /// The outgoing queue of a profile; without one of the default profile and all that have a session. With `all` also
-    /// what is final.
+    /// The outgoing queue of a profile; without a name, of the default profile and of all profiles that have a session. With `all`,
+    /// final messages too.
     pub fn queue(&self, profile: Option<&str>, all: bool) -> Result<Vec<QueueRow>, Error> {
         let mut rows = Vec::new();
         self.library.each_queued(profile, all, |row| rows.push(row))?;
         Ok(rows)
     }
 
-    /// One entry of the outgoing queue, with all its recipients.
+    /// An entry of the outgoing queue, with all its recipients.
     pub fn queue_entry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         let (rows, _) = self.library.queue_page(profile, &QueueAction::Show(entry))?;
         rows.into_iter().next().ok_or_else(unexpected)
     }
 
-    /// Tries an entry of the outgoing queue now. One whose outcome is unknown may arrive twice then.
+    /// Tries an entry of the outgoing queue now. A message whose outcome is unknown may arrive twice then.
     pub fn retry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         self.change_entry(profile, entry, QueueChange::Retry)
     }
@@ -321,14 +321,13 @@ impl Mapi {
         self.change_entry(profile, entry, QueueChange::Hold)
     }
 
-    /// Lets a held entry of the outgoing queue go.
+    /// Releases a held entry of the outgoing queue.
     pub fn release(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         self.change_entry(profile, entry, QueueChange::Release)
     }
 
-    /// Takes an entry of the outgoing queue back, into Drafts: `MAPI_E_UNABLE_TO_ABORT` when a transport has it,
-    /// `MAPI_E_NOT_IN_QUEUE` when it is final. Without a session; with one it is
-    /// [`Session::abort_submit`](crate::Session::abort_submit).
+    /// Takes an entry of the outgoing queue back into Drafts: `MAPI_E_UNABLE_TO_ABORT` if a transport has it, `MAPI_E_NOT_IN_QUEUE`
+    /// if it is final. It needs no session; with a session, use [`Session::abort_submit`](crate::Session::abort_submit).
     pub fn abort(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         self.change_entry(profile, entry, QueueChange::Abort)
     }
@@ -341,7 +340,7 @@ impl Mapi {
     ) -> Result<QueueRow, Error> {
         match self.library.queue_page(profile, &QueueAction::Change(entry, change)) {
             Ok((rows, _)) => rows.into_iter().next().ok_or_else(unexpected),
-            // Where it stands says whether it was done the first time.
+            // The entry's state says whether the first attempt was carried out.
             Err(error) if error.is_of_a_repeat() => {
                 let row = self.queue_entry(profile, entry).ok();
                 row.filter(|row| is_as_wanted(row.state, change)).ok_or(error)
@@ -350,8 +349,8 @@ impl Mapi {
         }
     }
 
-    /// `IMAPIStatus::FlushQueues`: tries everything deferred at once, through transports that were disabled too. How many
-    /// messages had to wait until now. It does not wait for what becomes of them.
+    /// `IMAPIStatus::FlushQueues`: tries all deferred messages at once, also through transports that were disabled. Returns how
+    /// many messages had to wait until now, and does not wait for their outcome.
     pub fn flush_queues(&self, profile: Option<&str>) -> Result<u64, Error> {
         let profile = profile.map(str::to_owned);
         let reply = self.library.call(None, |_| {
@@ -363,8 +362,8 @@ impl Mapi {
         }
     }
 
-    /// Deletes a profile's settings (`IProfAdmin::DeleteProfile`): at once, or when the sessions that use it have ended. Its
-    /// data stays. Takes the right *admin*.
+    /// Deletes a profile's settings (`IProfAdmin::DeleteProfile`): at once, or when the sessions that use it have ended. The
+    /// profile's data stays. Takes the right *admin*.
     pub fn delete_profile(&self, name: &str) -> Result<Deletion, Error> {
         let reply =
             self.library.call(None, |_| Ok(Request::DeleteProfile { name: name.to_owned() }));
@@ -375,13 +374,13 @@ impl Mapi {
         }
     }
 
-    /// Stops the broker for good, and waits until its process has ended, at most so long (`MAPI_E_TIMEOUT`).
+    /// Stops the broker for good, and waits at most `patience` until its process has ended (`MAPI_E_TIMEOUT`).
     pub fn stop(&self, how: Stopping, patience: Duration) -> Result<(), Error> {
         let link = self.library.link()?;
         let process = link.proven_broker();
         let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         link.call(Request::Stop { how }, None)??;
-        // Where the kernel does not name the process the end of the connection must do.
+        // Without a process from the kernel, the end of the connection counts as the broker's end.
         let ended = match process {
             Some(process) => wait_readable_within(process.as_fd(), Instant::now() + patience)?,
             None => link.wait_for_end(Instant::now() + patience),
@@ -394,14 +393,15 @@ impl Mapi {
         Err(Error::fault(Code::E_TIMEOUT, message))
     }
 
-    /// Logs off every session of this process with this broker. What could not be made durable stays logged on.
+    /// Logs off every session of this process with this broker. A session with something that could not be made durable stays
+    /// logged on.
     pub fn log_everything_off(&self) -> Result<(), Error> {
         self.library.check_alive()?;
         self.library.log_everything_off()
     }
 
-    /// `OleInitialize` of a companion library: it is uninitialized when the guard is dropped, and as the guard borrows the
-    /// initialized library, that is before the library itself is. The wrong order does not compile:
+    /// `OleInitialize` of a companion library: dropping the guard uninitializes it. The guard borrows the initialized library, so
+    /// it is dropped before the library itself. The wrong order does not compile:
     ///
     /// ```compile_fail
     /// # fn wrong(mapi: sundown_client::Mapi) {
@@ -414,9 +414,9 @@ impl Mapi {
         Companion { uninitialize: Some(Box::new(uninitialize)) }
     }
 
-    /// `MAPIUninitialize`: logs off what this was the last initialization of. Deferred submissions are made durable first;
-    /// if that fails nothing is uninitialized: the error says so, and gives the library back. Where the process has left it fails
-    /// with `MAPI_E_NOT_INITIALIZED`.
+    /// `MAPIUninitialize`: takes this initialization back, and logs all sessions off if it was the last. Deferred submissions are
+    /// made durable first; if that fails nothing is uninitialized, and the error gives the library back. After the process has left
+    /// it fails with `MAPI_E_NOT_INITIALIZED`.
     pub fn uninitialize(mut self) -> Result<(), Unfinished> {
         match self.take_back() {
             Ok(()) => Ok(()),
@@ -427,7 +427,7 @@ impl Mapi {
     fn take_back(&mut self) -> Result<(), Error> {
         self.library.check_alive()?;
         if self.library.leave() {
-            // Another initialization makes a library of its own meanwhile.
+            // Meanwhile another initialization makes its own library.
             self.library.log_everything_off().inspect_err(|_| self.library.stay())?;
             self.library.end("the library was uninitialized");
         }
@@ -437,7 +437,7 @@ impl Mapi {
 }
 
 impl Drop for Mapi {
-    /// Nobody is told what fails here, and it does not stop the end: that is what [`uninitialize`](Self::uninitialize) is for.
+    /// Ends the library, and ignores errors; [`uninitialize`](Self::uninitialize) reports them.
     fn drop(&mut self) {
         if self.taken_back || self.library.check_alive().is_err() {
             return;
@@ -471,7 +471,7 @@ impl Drop for Companion<'_> {
     }
 }
 
-/// Utilities-only mode (`ScInitMapiUtil`, `DeinitMapiUtil`): what needs no broker. It cannot log on.
+/// Utilities-only mode (`ScInitMapiUtil`, `DeinitMapiUtil`): functions that need no broker. It cannot log on.
 ///
 /// ```
 /// use sundown_client::Utilities;
@@ -489,25 +489,25 @@ impl Drop for Companion<'_> {
 pub struct Utilities(());
 
 impl Utilities {
-    /// Ready at once.
+    /// Initializes the utilities, which is always possible.
     pub fn initialize() -> Self {
         Self(())
     }
 
-    /// A message with the envelope that its fields say.
+    /// A message with the envelope that its fields name.
     #[allow(clippy::unused_self)]
     pub fn parse(&self, bytes: impl Into<Vec<u8>>) -> crate::Message {
         crate::Message::parse(bytes)
     }
 }
 
-/// Whether an entry of the queue is as a change would have it.
+/// Whether the entry's state is the one that the change asks for.
 fn is_as_wanted(state: SubmissionState, change: QueueChange) -> bool {
     match change {
         QueueChange::Hold => state == SubmissionState::Held,
         QueueChange::Release => state != SubmissionState::Held,
         QueueChange::Abort => state == SubmissionState::Aborted,
-        // It is not repeated.
+        // A retry is never repeated.
         QueueChange::Retry => false,
     }
 }
@@ -519,8 +519,8 @@ fn alive() -> Vec<Arc<Library>> {
     libraries.iter().filter_map(Weak::upgrade).filter(takes_calls).collect()
 }
 
-/// One library for each broker that this process is connected to, in the order in which it was initialized; without any the
-/// one that asks, which knows why.
+/// One library for each broker that this process is connected to, in the order of their initialization. Without any connection it
+/// is the asking library, which reports why.
 pub(crate) fn connected(asking: &Arc<Library>) -> Vec<Arc<Library>> {
     let mut found: Vec<Arc<Library>> = Vec::new();
     for library in alive().into_iter().filter(|library| library.is_connected()) {
@@ -536,7 +536,7 @@ pub(crate) fn connected(asking: &Arc<Library>) -> Vec<Arc<Library>> {
     found
 }
 
-/// The process has left if every broker that it is connected to is done.
+/// Marks the process as done if it is done with every broker that it is connected to.
 pub(crate) fn leave_if_all_done(process: &Process) {
     let libraries = lock(&LIBRARIES);
     let remains = |library: &Arc<Library>| library.check_alive().is_ok() && library.is_connected();
@@ -545,10 +545,11 @@ pub(crate) fn leave_if_all_done(process: &Process) {
     }
 }
 
-/// A key that no other client makes: the time in milliseconds since 1970 in its highest 48 bits, and 80 bits by chance.
+/// Makes a key that no other client makes: the highest 48 bits are the time in milliseconds since 1970, the other 80 bits are
+/// random.
 ///
-/// Keys of one time are neighbours in a store's index, so that a commit of many messages writes few pages of it. No reader may
-/// take a time out of a key: another client may make keys by chance alone.
+/// Keys of the same time are neighbours in a store's index, so that a commit of many messages writes few pages of it. No reader may
+/// take the time from a key: another client may make wholly random keys.
 pub(crate) fn new_key() -> sundown_protocol::SubmitKey {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     sundown_protocol::SubmitKey(key_of(since, process::chance()))
@@ -558,7 +559,7 @@ fn key_of(since_1970: Duration, chance: u128) -> u128 {
     (since_1970.as_millis() << CHANCE_BITS) | (chance >> (u128::BITS - CHANCE_BITS))
 }
 
-/// The bits of a key that are by chance.
+/// The number of random bits of a key.
 const CHANCE_BITS: u32 = 80;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Messages on their way into the queue.
+//! Messages to be submitted.
 
 use std::fmt;
 
@@ -27,26 +27,26 @@ pub struct Message {
 }
 
 impl fmt::Debug for Message {
-    /// What people wrote is not for logs.
+    /// Shows only sizes, because the text of a message must not reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Message({} bytes to {} recipients)", self.bytes.len(), self.recipients.len())
     }
 }
 
-/// A message that was handed over.
+/// The result of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Submitted {
-    /// Its entry identifier.
+    /// The entry identifier of the message.
     pub entry: EntryId,
-    /// Its state: `Queued`, or `Accepted` when its durability was deferred.
+    /// The state of the message: `Queued`, or `Accepted` if its durability was deferred.
     pub state: SubmissionState,
 }
 
 impl Message {
-    /// A message whose recipients are those of its To, Cc and Bcc fields, and whose sender is that of its From. If it was
-    /// resent, those of Resent-To, Resent-Cc, Resent-Bcc and Resent-From count instead. What a field says and what is no
-    /// address becomes a recipient all the same, and submitting is refused then: nobody is left out in silence. LF line
-    /// ends, a missing Date or Message-ID are fine.
+    /// Makes a message whose recipients are those of its To, Cc and Bcc fields, and whose sender is that of its From. If the
+    /// message was resent, Resent-To, Resent-Cc, Resent-Bcc and Resent-From count instead. A text in these fields that is not an
+    /// address becomes a recipient all the same, and submitting is refused then: no recipient is left out silently. LF line ends
+    /// and a missing Date or Message-ID are allowed.
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         let (first, again) = (Named::of(&bytes, ""), Named::of(&bytes, "resent-"));
@@ -57,7 +57,7 @@ impl Message {
         Self { bytes, from, recipients, key: None, report: Report::default() }
     }
 
-    /// A message with nothing in its envelope yet.
+    /// Makes a message with an empty envelope.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let (bytes, report) = (bytes.into(), Report::default());
         Self { bytes, from: None, recipients: Vec::new(), key: None, report }
@@ -70,22 +70,22 @@ impl Message {
         self
     }
 
-    /// The envelope's sender, in place of the message's From. Without either it is the profile's identity.
+    /// Sets the envelope's sender, in place of the message's From. Without either the sender is the profile's identity.
     #[must_use]
     pub fn sender(mut self, address: impl Into<String>) -> Self {
         self.from = Some(address.into());
         self
     }
 
-    /// Leaves the envelope's sender to the profile's identity, whatever the message's From says.
+    /// Makes the profile's identity the envelope's sender, whatever the message's From says.
     #[must_use]
     pub fn without_sender(mut self) -> Self {
         self.from = None;
         self
     }
 
-    /// What somebody typed or a program printed, with nothing in its envelope yet: a message if it begins with a head, else
-    /// the body of one, also where its first line looks like a field.
+    /// Makes a message with an empty envelope from text that a person typed or a program printed. The text is a message if it
+    /// begins with a head; otherwise it is the body, also if its first line looks like a field.
     ///
     /// ```
     /// use sundown_client::Message;
@@ -101,8 +101,8 @@ impl Message {
         message
     }
 
-    /// Puts fields in front, but for those that the message has. A message that is a body only gets a head with them.
-    /// Values stay in their line, whatever they have in them.
+    /// Adds fields in front, except those that the message has. A message without a head gets one. Values stay on their line,
+    /// whatever they contain.
     #[must_use]
     pub fn missing_fields(mut self, fields: &[(&str, String)]) -> Self {
         let missing = fields.iter().filter(|(name, _)| !self.has_field(name));
@@ -112,7 +112,7 @@ impl Message {
         self
     }
 
-    /// Takes all fields of that name out.
+    /// Removes all fields with this name.
     ///
     /// ```
     /// use sundown_client::Message;
@@ -128,19 +128,19 @@ impl Message {
         self
     }
 
-    /// Whether the message has a field of that name.
+    /// Whether the message has a field with this name.
     pub fn has_field(&self, name: &str) -> bool {
         Fields::of(&self.bytes).any(|field| field.is(name))
     }
 
-    /// What the sender wants to be told of its delivery. Without this, when it failed.
+    /// Sets which reports on its delivery the sender wants. By default it is a report of a failure.
     #[must_use]
     pub fn report(mut self, report: Report) -> Self {
         self.report = report;
         self
     }
 
-    /// With a key by chance, if it has none: for a program that may have to submit it once more.
+    /// Adds a random key if the message has none, for a program that may have to submit it again.
     #[must_use]
     pub fn keyed(mut self) -> Self {
         self.key.get_or_insert_with(crate::mapi::new_key);
@@ -152,19 +152,19 @@ impl Message {
         self.key
     }
 
-    /// The key that makes a repeat harmless. Without one each submit makes its own.
+    /// Sets the key that makes a repeated submission harmless. Without it each submission makes its own key.
     #[must_use]
     pub fn key(mut self, key: SubmitKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// The envelope's sender: empty, where nobody is told if the message fails; `None`, where it is the profile's identity.
+    /// The envelope's sender. If it is empty, no sender is told of a failure; `None` means the profile's identity.
     pub fn envelope_sender(&self) -> Option<&str> {
         self.from.as_deref()
     }
 
-    /// The envelope's recipients.
+    /// The recipients of the envelope.
     pub fn recipients(&self) -> &[String] {
         &self.recipients
     }
@@ -180,16 +180,16 @@ impl Message {
     }
 }
 
-/// Whom the fields of a message name.
+/// The addresses that the fields of a message name.
 #[derive(Default)]
 struct Named {
-    /// `None` without any such field.
+    /// `None` if the message has no such field.
     recipients: Option<Vec<String>>,
     from: Option<String>,
 }
 
 impl Named {
-    /// By the fields whose names begin in this way, in lower case.
+    /// Reads the fields whose names begin with this prefix, which is in lower case.
     fn of(message: &[u8], prefix: &str) -> Self {
         let mut named = Self::default();
         for field in Fields::of(message) {
@@ -198,7 +198,7 @@ impl Named {
             if ["to", "cc", "bcc"].iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes())) {
                 named.recipients.get_or_insert_default().extend(found());
             } else if name.eq_ignore_ascii_case(b"from") && named.from.is_none() {
-                // Many have a name only, which is no reason to refuse a message.
+                // Many a From has only a name, which is no reason to refuse the message.
                 named.from = found().next().filter(|from| address::split(from).is_ok());
             }
         }
@@ -249,10 +249,10 @@ mod tests {
         assert_eq!(again.from.as_deref(), Some("g@x"));
         let from = Message::parse(format!("Resent-From: k@x\nResent-To: h\n{text}"));
         assert_eq!(from.from.as_deref(), Some("k@x"));
-        // It was resent, and to nobody: that is not to everybody.
+        // The message was resent to no recipient, so the first recipients do not get it again.
         assert!(Message::parse(format!("Resent-To:\n{text}")).recipients().is_empty());
         assert_eq!(Message::parse("From: Anna Smith\nTo: a@b\n\n").from, None);
-        // Who resends says so by recipients; a name alone resends nothing.
+        // Only recipients make a message resent; Resent-From alone does not.
         let message = Message::parse(format!("Resent-From: k@x\n{text}"));
         assert_eq!((message.recipients().len(), message.from.as_deref()), (5, Some("g@x")));
     }
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(message.recipients(), ["a@b"]);
         let message = Message::parse(b"Subject: \xff\0\xfe\nX: \xff\n \0\nTo: a@b\r\n\r\n\xff");
         assert_eq!(message.recipients(), ["a@b"]);
-        // What is no field ends the head, and what stands behind it is text.
+        // A line that is not a field ends the head, and the lines after it are text.
         for odd in ["\u{ff}\u{ff}: x", "\0", "no field", ": x", "\rTo: e@f"] {
             let message = Message::parse(format!("To: a@b\n{odd}\nBcc: c@d\n\n"));
             assert_eq!(message.recipients(), ["a@b"], "{odd:?}");

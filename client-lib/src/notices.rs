@@ -1,4 +1,4 @@
-//! What waits for the thread that calls sinks: bounded, however slow a sink is.
+//! The queue of the thread that calls sinks. It is bounded, however slow a sink is.
 //!
 //! ```text
 //!  ordinary ones ──room──► in their turn
@@ -9,31 +9,31 @@
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
-// The tests of this file are run in every order of its steps.
+// Shuttle runs the tests of this file in every order of its steps.
 #[cfg(test)]
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(test))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// How many ordinary notices wait for the sinks of a library.
+/// How many ordinary notices may wait for the sinks of a library.
 pub(crate) const ROOM: usize = 4_096;
 
-/// What may wait.
+/// A notice that may wait in the queue.
 pub(crate) trait Waits: Sized {
-    /// Whom it is for.
+    /// The receiver of a notice.
     type Whom: PartialEq;
 
-    /// Who may miss it, and how many it stands for; nobody may miss one that returns `None`.
+    /// The receiver that may miss this notice, and how many notices it stands for. `None` if it must not be missed.
     fn may_be_missed_by(&self) -> Option<(Self::Whom, u64)>;
 
-    /// Says that so many were missed.
+    /// Makes the notice that says how many were missed.
     fn missed(whom: Self::Whom, missed: u64) -> Self;
 
-    /// Takes in a later one that says the same again. Whether it did.
+    /// Merges a later notice that repeats this one. Returns whether it did.
     fn takes_in(&mut self, later: &Self) -> bool;
 }
 
-/// What waits, in the order in which it came.
+/// The waiting notices, in the order in which they came.
 pub(crate) struct Notices<T: Waits> {
     inner: Mutex<Inner<T>>,
     changed: Condvar,
@@ -42,9 +42,9 @@ pub(crate) struct Notices<T: Waits> {
 
 struct Inner<T: Waits> {
     waiting: VecDeque<T>,
-    /// How many of them may be missed.
+    /// How many of the waiting notices may be missed.
     ordinary: usize,
-    /// Who misses how many.
+    /// How many notices each receiver misses.
     missed: Vec<(T::Whom, u64)>,
     closed: bool,
 }
@@ -60,11 +60,11 @@ impl<T: Waits> Notices<T> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts one in its place. It does not wait.
+    /// Queues a notice. It does not block.
     pub(crate) fn push(&self, notice: T) {
         let mut inner = self.lock();
         match notice.may_be_missed_by() {
-            // Once one is missed, those behind it are until that was said: it stands in their place.
+            // Once a notice is missed, later ones are missed too until the receiver is told: that notice stands in their place.
             Some((whom, count)) if !inner.has_room(self.room) || inner.misses(&whom) => {
                 return inner.miss(whom, count);
             }
@@ -77,7 +77,7 @@ impl<T: Waits> Notices<T> {
         self.changed.notify_one();
     }
 
-    /// The next one, waiting for it; `None` when it is closed and nothing waits any more.
+    /// Waits for the next notice and takes it; `None` once the queue is closed and empty.
     pub(crate) fn next(&self) -> Option<T> {
         let mut inner = self.lock();
         loop {
@@ -93,7 +93,7 @@ impl<T: Waits> Notices<T> {
         }
     }
 
-    /// Nothing comes any more.
+    /// Closes the queue: no notice comes after this.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
@@ -116,7 +116,7 @@ impl<T: Waits> Inner<T> {
         }
     }
 
-    /// With so much room again.
+    /// Queues what each receiver misses, if the queue has this much room.
     fn say_what_was_missed(&mut self, room: usize) {
         if !self.has_room(room.max(1)) {
             return;
@@ -187,7 +187,7 @@ mod tests {
                 notices.push(Told::Missed(1, 10));
                 notices.push(Told::Ordinary(2, 0));
                 assert_eq!(notices.next(), Some(Told::Ordinary(1, 0)));
-                // There is room, and what comes behind something missed is missed with it.
+                // There is room, and what comes behind a missed notice is missed with it.
                 notices.push(Told::Ordinary(1, 9));
                 for n in 1..3 {
                     assert_eq!(notices.next(), Some(Told::Ordinary(1, n)));

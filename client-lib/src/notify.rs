@@ -14,10 +14,10 @@ use crate::notices::{Notices, Waits};
 use crate::reference::ReferenceState;
 use crate::session::{OnEndOfSession, SessionState};
 
-/// What a sink is told.
+/// A notification, as a sink gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// The connection numbers of the registrations that asked for it; empty in the default event queue.
+    /// The connection numbers of the registrations that it is for; empty in the default event queue.
     pub connections: Vec<u32>,
     /// What happened.
     pub news: News,
@@ -29,7 +29,7 @@ impl Notice {
         Self { connections: Vec::new(), news, first: true }
     }
 
-    /// Whether this is the first of the registrations that asked for it: for programs that want it once.
+    /// Whether the notice goes to the first of its registrations, for programs that want to handle it once.
     pub fn is_first(&self) -> bool {
         self.first
     }
@@ -38,30 +38,30 @@ impl Notice {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// The broker says so.
+    /// An event that the broker reports.
     Broker(Event),
-    /// The broker was away and is back. Everything that was acknowledged as durable is there; sessions, objects and
-    /// registrations are as before.
+    /// The broker was away and is back. Everything that was acknowledged as durable is there; sessions, objects and registrations
+    /// are as before.
     Reconnected {
-        /// Unsaved drafts that were open and are not any more.
+        /// How many unsaved drafts were open and are lost.
         lost_drafts: u64,
-        /// How the broker ended that was there before, if this one knows.
+        /// How the previous broker ended, if this one knows.
         previous: Option<Previous>,
     },
-    /// A sink panicked while it was called. The others were called, and it will be called again; what it was told may be half
-    /// done. This comes by the default event queue, and so does the end of a session that no sink has taken.
+    /// A sink panicked. The other sinks were called, and this one will be called again; what it did with the notice may be half
+    /// done. This comes through the default event queue, as does the end of a session that no sink has handled.
     SinkPanicked {
         /// The sink's connection number.
         connection: u32,
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
 }
 
-/// A sink's function. It runs on a thread of the library and may call the library.
+/// A sink's function. It runs on a thread of the library, and may call the library.
 pub(crate) type SinkFunction = Arc<dyn Fn(&Notice) + Send + Sync>;
 
-/// A registration (`Advise`). Dropping it unadvises without waiting.
+/// A registration (`Advise`). Dropping it unadvises without waiting for an answer.
 #[must_use = "dropping a sink ends its registration"]
 pub struct Sink {
     session: Arc<SessionState>,
@@ -80,12 +80,12 @@ impl Sink {
         Self { session, connection, live: true }
     }
 
-    /// The connection number; never zero.
+    /// The connection number, which is never zero.
     pub fn connection(&self) -> u32 {
         self.connection
     }
 
-    /// `Unadvise`. A sink that is being called at this moment still returns from that (NOTIF-6).
+    /// `Unadvise`. A call of the sink that is under way still finishes (NOTIF-6).
     pub fn unadvise(mut self) -> Result<(), Error> {
         self.live = false;
         let Some((advise, epoch)) = self.session.forget_sink(self.connection) else {
@@ -117,19 +117,19 @@ impl Drop for Sink {
     }
 }
 
-/// Somebody is to be told something. Whom it is for was found out when it came: a session may have ended since.
+/// An item for the notify thread. It holds its session or reference, because that may have ended by the time it is handled.
 pub(crate) enum Told {
     Session(Arc<SessionState>, Notification),
     Reference(Arc<ReferenceState>, Event),
-    /// The library itself has something to say.
+    /// News of the library itself.
     News(Arc<SessionState>, News),
-    /// A logon that nobody waited for has succeeded.
+    /// A logon has succeeded whose caller no longer waits for it.
     Unwanted(Arc<SessionState>),
-    /// Somebody waits until everything before it was told.
+    /// The sender is dropped once everything before it is handled.
     Until(Sender<()>),
 }
 
-/// A session, as somebody who misses notices.
+/// A session as the receiver that misses notices.
 pub(crate) struct Whom(Arc<SessionState>);
 
 impl PartialEq for Whom {
@@ -145,7 +145,7 @@ impl Waits for Told {
         let Self::Session(session, notification) = self else { return None };
         let whom = || Whom(Arc::clone(session));
         match notification.event {
-            // The broker has not waited for this program either.
+            // The broker dropped these, because this program was too slow.
             Event::Lagged { missed } => Some((whom(), missed)),
             ref event if event.may_be_dropped() => Some((whom(), 1)),
             _ => None,
@@ -157,7 +157,7 @@ impl Waits for Told {
         Self::Session(session, Notification { member, advises: Vec::new(), event })
     }
 
-    /// A broker may be restarted many times before a sink returns.
+    /// Merges reconnects: a broker may be restarted many times before a sink returns.
     fn takes_in(&mut self, later: &Self) -> bool {
         let (Self::News(session, news), Self::News(other, again)) = (self, later) else {
             return false;
@@ -179,7 +179,7 @@ impl Waits for Told {
     }
 }
 
-/// The thread that calls sinks, in the order in which things came; it ends when the library does.
+/// Runs the notify thread: calls sinks in the order of the queue, and ends with the library.
 pub(crate) fn serve(notices: &Notices<Told>) {
     while let Some(told) = notices.next() {
         match told {
@@ -198,7 +198,7 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
         session.evicted();
     }
     let critical = matches!(event, Event::CriticalError { .. });
-    // Told while the session came back, before its sinks were registered again.
+    // The event came while the session came back, before its sinks were registered again.
     let advises = if critical && advises.is_empty() { session.session_advises() } else { advises };
     let handled = deliver(session, &advises, News::Broker(event));
     if critical && handled && session.on_end == OnEndOfSession::LogOff {
@@ -206,14 +206,15 @@ fn dispatch(session: &Arc<SessionState>, notification: Notification) {
     }
 }
 
-/// Calls the sinks of these registrations; without any the news goes to the default event queue. Whether a sink ran, to its end.
+/// Calls the sinks of these registrations. Without registrations the news goes to the default event queue. Returns whether a sink
+/// ran without a panic.
 pub(crate) fn deliver(
     session: &SessionState,
     advises: &[sundown_protocol::AdviseId],
     news: News,
 ) -> bool {
     if session.is_logged_off() {
-        // Nobody is told any more.
+        // After its logoff a session gets no notifications.
         return false;
     }
     let sinks = session.sinks_of(advises);
@@ -221,7 +222,7 @@ pub(crate) fn deliver(
     let mut notice = Notice { connections, news, first: true };
     let critical = matches!(notice.news, News::Broker(Event::CriticalError { .. }));
     if sinks.is_empty() && !advises.is_empty() && !critical {
-        // Its registration was cancelled meanwhile (NOTIF-8 allows either).
+        // The registration was cancelled meanwhile (NOTIF-8 allows either).
         return false;
     }
     let mut taken = false;
@@ -235,7 +236,7 @@ pub(crate) fn deliver(
         }
         notice.first = false;
     }
-    // What no sink has taken must not be missed.
+    // News without a sink, and an end that no sink has handled, must not be lost.
     if sinks.is_empty() || critical && !taken {
         notice.first = true;
         session.queue(notice);
@@ -243,14 +244,14 @@ pub(crate) fn deliver(
     taken
 }
 
-/// Calls a sink. One that panics ends neither the thread nor the sinks after it; what it said.
+/// Calls a sink. A panic ends neither the thread nor the calls of other sinks; its message is the error.
 fn call(sink: &SinkFunction, notice: &Notice) -> Result<(), String> {
-    // What it left half done is its own; the library keeps nothing of it.
+    // State that the sink left half changed is its own; the library shares none with it.
     let called = catch_unwind(AssertUnwindSafe(|| sink(notice)));
     called.map_err(|payload| {
         let said = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let said = said.or_else(|| payload.downcast_ref::<String>().cloned());
-        // What was thrown may panic once more when it is dropped.
+        // The payload may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
         said.unwrap_or_else(|| "it said nothing".into())
     })

@@ -1,4 +1,4 @@
-//! Open objects: stores, folders, messages, drafts, the address book, the status table. Dropping one releases it.
+//! Open objects: stores, folders, messages, drafts, the address book, the status table. Dropping an object releases it.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,10 +17,10 @@ use crate::message::{Message, Submitted};
 use crate::notify::{Notice, Sink, SinkFunction};
 use crate::session::{SessionState, done_before, go_on, unexpected};
 
-/// An open object. After the broker was away it is opened again when it is used; an unsaved draft cannot be.
+/// An open object. If the broker was away, the object is opened again when it is used; an unsaved draft cannot be.
 pub(crate) struct ObjectState {
     session: Arc<SessionState>,
-    /// How to open it again.
+    /// How to open the object again; `None` for an unsaved draft.
     what: Option<Opening>,
     handle: Mutex<(u64, ObjectId)>,
 }
@@ -41,7 +41,7 @@ impl ObjectState {
         Arc::new(Self { session, what, handle: Mutex::new((epoch, object)) })
     }
 
-    /// The handle, opened again if the broker was away.
+    /// The handle. The object is opened again if the broker was away.
     pub(crate) fn id(&self) -> Result<ObjectId, Error> {
         let (epoch, object) = *lock(&self.handle);
         if epoch == self.session.epoch() {
@@ -59,7 +59,7 @@ impl ObjectState {
         }
     }
 
-    /// Opens it again over a new connection.
+    /// Opens the object again over a new connection.
     pub(crate) fn come_back(&self, link: &SharedLink, member: MemberId) -> Result<ObjectId, Error> {
         let Some(what) = self.what.clone() else {
             return Err(Error::fault(Code::E_INVALID_OBJECT, "an unsaved draft is gone"));
@@ -86,7 +86,7 @@ impl ObjectState {
         SessionState::advise(&self.session, Some(self), events, &sink)
     }
 
-    /// Lets another process have it.
+    /// Grants the object to another process.
     fn grant(&self, pid: Option<u32>) -> Result<Token, Error> {
         let token = Token(crate::process::chance());
         match self.call(|member, object| Request::Grant { member, object, token, pid })? {
@@ -95,7 +95,7 @@ impl ObjectState {
         }
     }
 
-    /// All rows of a table.
+    /// Fetches all rows of a table.
     fn rows(&self) -> Result<Vec<TableRows>, Error> {
         let mut pages = Vec::new();
         let mut after = 0;
@@ -143,9 +143,9 @@ impl Store {
         Ok(Outbox { folder: self.folder(FolderKind::Outbox)?, place: self.place })
     }
 
-    /// `IMsgStore::StoreLogoff`: lets go of the store with exactly one of the flags that go in. What comes out says what the
-    /// store is at; without [`StoreLogoff::COMPLETE`] the object can be used as before. Mail that waits is sent in any case:
-    /// whoever wants to wait for it logs off [after outbound mail](crate::Logoff::after_outbound).
+    /// `IMsgStore::StoreLogoff`: releases the store, with exactly one of the input flags. The result describes the store's state;
+    /// without [`StoreLogoff::COMPLETE`] the object remains usable. Waiting mail is sent in any case: to wait for it, log off
+    /// [after outbound mail](crate::Logoff::after_outbound).
     pub fn store_logoff(&self, flags: StoreLogoff) -> Result<StoreLogoff, Error> {
         let reply =
             self.object.call(|member, object| Request::StoreLogoff { member, object, flags })?;
@@ -155,7 +155,7 @@ impl Store {
         }
     }
 
-    /// Registers for what happens to messages of this store.
+    /// Registers a sink for events of the messages in this store.
     pub fn advise(
         &self,
         events: Events,
@@ -173,18 +173,18 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Which folder it is.
+    /// The kind of this folder.
     pub fn kind(&self) -> FolderKind {
         self.kind
     }
 
-    /// Lets another process of this user see this folder, without the session: by a token that can be redeemed once, within
-    /// a minute, and only by the process with this id if one is given. Hand it on by a way that others cannot read.
+    /// Lets another process of this user see this folder, without the session. The token can be redeemed once, within a minute, and
+    /// only by the process with this id if one is given. Pass it on by a way that others cannot read.
     pub fn grant(&self, pid: Option<u32>) -> Result<Token, Error> {
         self.object.grant(pid)
     }
 
-    /// Its messages.
+    /// The messages of this folder.
     pub fn messages(&self) -> Result<Vec<MessageRow>, Error> {
         let mut messages = Vec::new();
         for page in self.object.rows()? {
@@ -196,9 +196,9 @@ impl Folder {
         Ok(messages)
     }
 
-    /// Deletes a message that is in this folder: into Deleted, or for good from there. One that is elsewhere is `MAPI_E_NOT_FOUND`. It
-    /// is repeated if the broker goes away before it answers, and deletes once; a broker of wire version 2 and older knows
-    /// [`Session::delete`](crate::Session::delete) only, which is called then.
+    /// Deletes a message that is in this folder: moves it into Deleted, or deletes it for good from there. A message elsewhere is
+    /// `MAPI_E_NOT_FOUND`. If the broker goes away before it answers, the request is repeated and still deletes once. With a broker
+    /// of wire version 2 or older this calls [`Session::delete`](crate::Session::delete).
     pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
         let from = self.kind;
         let deleted = self.object.session.retrying(|link, member| {
@@ -215,7 +215,7 @@ impl Folder {
         }
     }
 
-    /// Registers for what happens to its messages or, with [`Events::TABLE_MODIFIED`], to its rows.
+    /// Registers a sink for events of its messages or, with [`Events::TABLE_MODIFIED`], for changes of its rows.
     pub fn advise(
         &self,
         events: Events,
@@ -233,7 +233,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Submits a message (`IMessage::SubmitMessage`). It is durable when this returns, and will be sent.
+    /// Submits a message (`IMessage::SubmitMessage`). The message is durable when this returns, and will be sent.
     pub fn submit(&self, message: &Message) -> Result<Submitted, Error> {
         self.folder.object.session.submit(self.place, message, Durability::Durable)
     }
@@ -264,7 +264,7 @@ impl OpenMessage {
         Self { object, entry }
     }
 
-    /// Its entry identifier.
+    /// The entry identifier of the message.
     pub fn entry(&self) -> EntryId {
         self.entry
     }
@@ -274,7 +274,8 @@ impl OpenMessage {
         self.object.grant(pid)
     }
 
-    /// The piece of it that begins at this byte, and the size of the whole. The piece is empty at the end.
+    /// Reads the piece of the message that begins at this byte. Returns it with the size of the whole message. At the end the piece
+    /// is empty.
     pub fn read_at(&self, offset: u64) -> Result<(Vec<u8>, u64), Error> {
         let read = |member, object| {
             let source = ReadSource::Object(object);
@@ -286,7 +287,7 @@ impl OpenMessage {
         }
     }
 
-    /// Registers for what happens to it.
+    /// Registers a sink for events of this message.
     pub fn advise(
         &self,
         events: Events,
@@ -296,7 +297,7 @@ impl OpenMessage {
     }
 }
 
-/// A message that was not saved yet. A logoff throws it away; a crash, an eviction or a fast shutdown keeps it in Drafts.
+/// An unsaved message. A logoff discards it; a crash, an eviction or a fast shutdown keeps it in Drafts.
 #[derive(Debug)]
 pub struct Draft {
     object: Arc<ObjectState>,
@@ -309,7 +310,8 @@ impl Draft {
         Self { object, number }
     }
 
-    /// Saves it in Drafts (`IMAPIProp::SaveChanges`). It is durable when this returns; the object is that message then.
+    /// Saves the message in Drafts (`IMAPIProp::SaveChanges`). It is durable when this returns, and the object is then that
+    /// message.
     pub fn save(&self) -> Result<EntryId, Error> {
         let key = new_key();
         let saved = self.object.session.save(|| self.object.id(), key);
@@ -318,7 +320,8 @@ impl Draft {
         Ok(entry)
     }
 
-    /// A save cannot be repeated where the draft went with its broker; but its key says what it has become.
+    /// Finds the saved message by its key, after a save whose outcome is unknown. The save cannot be repeated, because the draft is
+    /// gone with its broker.
     fn saved_before(&self, key: SubmitKey, error: Error) -> Result<EntryId, Error> {
         if !error.is_outcome_unknown() {
             return Err(error);
@@ -332,7 +335,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // What the program throws away is not what a restart lost.
+        // A draft that the program drops is not one that a restart lost.
         self.object.session.remove_draft(self.number);
     }
 }
@@ -347,7 +350,7 @@ fn draft_is_lost() -> Error {
 pub struct AddressBook(pub(crate) Arc<ObjectState>);
 
 impl AddressBook {
-    /// Everybody in it.
+    /// All entries of the address book.
     pub fn entries(&self) -> Result<Vec<AddressRow>, Error> {
         let mut entries = Vec::new();
         for page in self.0.rows()? {
@@ -359,14 +362,14 @@ impl AddressBook {
         Ok(entries)
     }
 
-    /// Adds a person, or with several addresses a list.
+    /// Adds a person or, with several addresses, a list.
     pub fn add(&self, name: &str, addresses: &[&str]) -> Result<EntryId, Error> {
         let addresses: Vec<_> = addresses.iter().map(|a| (*a).to_owned()).collect();
         let action = AddressAction::Add { name: name.to_owned(), addresses: addresses.clone() };
         match self.act(&action) {
             Ok(Reply::Added(entry)) => Ok(entry),
             Ok(_) => Err(unexpected()),
-            // The first time it was added, or it was there before.
+            // The first attempt added the entry, or it existed before.
             Err(error) if error.repeat_says(Code::E_COLLISION) => {
                 let is_it = |row: &AddressRow| row.name == name && row.addresses == addresses;
                 self.resolve(name).ok().filter(is_it).map(|row| row.entry).ok_or(error)
@@ -381,7 +384,7 @@ impl AddressBook {
         removed.map(drop).or_else(|error| done_before(error, Code::E_NOT_FOUND))
     }
 
-    /// What a name stands for (`ResolveName`): `MAPI_E_NOT_FOUND` for nobody, `MAPI_E_AMBIGUOUS_RECIP` for several.
+    /// Resolves a name (`ResolveName`): `MAPI_E_NOT_FOUND` without a match, `MAPI_E_AMBIGUOUS_RECIP` with several.
     pub fn resolve(&self, name: &str) -> Result<AddressRow, Error> {
         match self.act(&AddressAction::Resolve { name: name.to_owned() })? {
             Reply::Resolved(row) => Ok(row),
@@ -397,7 +400,7 @@ impl AddressBook {
         })
     }
 
-    /// Registers for changes of it; tables take [`Events::TABLE_MODIFIED`] only.
+    /// Registers a sink for changes of its rows; tables take [`Events::TABLE_MODIFIED`] only.
     pub fn advise(
         &self,
         events: Events,
@@ -412,7 +415,7 @@ impl AddressBook {
 pub struct StatusTable(pub(crate) Arc<ObjectState>);
 
 impl StatusTable {
-    /// Its rows: the subsystem, the spooler, the address book and each provider.
+    /// The rows: the subsystem, the spooler, the address book and each provider.
     pub fn rows(&self) -> Result<Vec<StatusRow>, Error> {
         let mut all = Vec::new();
         for page in self.0.rows()? {
@@ -424,7 +427,7 @@ impl StatusTable {
         Ok(all)
     }
 
-    /// Registers for changes of it; tables take [`Events::TABLE_MODIFIED`] only.
+    /// Registers a sink for changes of its rows; tables take [`Events::TABLE_MODIFIED`] only.
     pub fn advise(
         &self,
         events: Events,

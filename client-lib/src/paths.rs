@@ -1,4 +1,4 @@
-//! Where the broker's socket, data and settings are, from options, the environment and the defaults, in that order.
+//! The paths of the broker's socket, data and settings: from options, then the environment, then the defaults.
 //!
 //! ```text
 //! socket    --socket     SUNDOWN_SOCKET     $XDG_RUNTIME_DIR/sundown/broker.sock
@@ -11,23 +11,23 @@
 //!                                           or ~/.config/sundown/config.toml
 //! ```
 //!
-//! A runtime directory counts if it is there and the user's, who may make files in it and others may not. After a logout it is gone. For root, neither XDG directories nor a HOME of
-//! another user count. With raised privileges no variable does.
+//! A runtime directory counts if it exists and belongs to the user, and the user may make files in it and others may not. A logout
+//! removes it. For root, neither XDG directories nor a HOME of another user count. With raised privileges no variable counts.
 //!
-//! The home directory `~` is `$HOME` or, where that is not set, the one that `/etc/passwd` or a directory service has for the user: jobs of a service
-//! manager may have no HOME. Mail that is handed over as with `sendmail` first looks for the host's broker,
-//! `/run/sundown/broker.sock`, unless a socket was asked for.
+//! The home directory `~` is `$HOME`. If that is not set, as for jobs of a service manager, it is the user's home from
+//! `/etc/passwd` or from a directory service. Mail that is submitted as with `sendmail` goes to the host's broker first, at
+//! `/run/sundown/broker.sock`, unless a socket is given.
 //!
-//! Every other program has a broker of its user's own, or else the host's ([`Paths::of_program`]): with none of the three
-//! asked for, no socket, data or settings of one's own, and a host's socket that this user may use, all paths are the host's.
+//! Every other program uses the broker of its user, or else the host's ([`Paths::of_program`]). All paths are the host's if none of
+//! the three is given, the user has no socket, data or settings, and the user may use the host's socket.
 //!
 //! ```text
 //! host's    socket /run/sundown/broker.sock   data /var/lib/sundown   settings /etc/sundown/config.toml
 //! ```
 //!
-//! Profiles are in the folder `profiles` beside a settings file. Nothing is created here, and nothing of the file
-//! system is looked at but owners and modes of these directories, `/etc/passwd`, and which sockets and data directories are there. A relative
-//! XDG variable counts as unset, as its specification demands; so does an empty variable or option.
+//! Profiles are in the folder `profiles` beside a settings file. Nothing is created here. Of the file system only owners and modes
+//! of these directories, `/etc/passwd`, and the existence of sockets and data directories are read. A relative XDG variable counts
+//! as unset, as its specification demands; so does an empty variable or option.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -36,12 +36,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The longest path of a socket, in bytes: `sun_path` has 108 of them, the last is a zero.
+/// The longest path of a socket, in bytes: `sun_path` has 108 bytes, and the last is a zero.
 pub const MAX_SOCKET_PATH: usize = 107;
 
 const SETTINGS_FILE: &str = "config.toml";
 
-/// The paths that the command line gives.
+/// The paths given on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arguments {
     /// `--socket`.
@@ -54,64 +54,65 @@ pub struct Arguments {
 
 /// What the paths depend on besides the command line.
 pub struct Environment<'a> {
-    /// The environment variable of that name.
+    /// Reads the environment variable with this name.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// Whether variables count.
     pub privileges: Privileges,
-    /// Whose broker it is.
+    /// The user whose broker it is.
     pub uid: u32,
-    /// The current directory, which relative paths start from. Without it they stay relative.
+    /// The current directory, from which relative paths start. Without it they stay relative.
     pub directory: Option<PathBuf>,
-    /// Where the runtime directories are: the system's, and in `user` those of users.
+    /// The directory of runtime directories: the system's, and in `user` those of users.
     pub run: PathBuf,
-    /// Where the system's settings are, and the list of users.
+    /// The directory of the system's settings and of the list of users.
     pub etc: PathBuf,
-    /// Where the system's services keep their data.
+    /// The directory in which the system's services keep their data.
     pub lib: PathBuf,
 }
 
-/// Whether the program can do more than the user who started it, who must then not choose its files nor the programs that it starts.
+/// Whether the program can do more than the user who started it. If so, that user must not choose its files or the programs that it
+/// starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privileges {
-    /// It cannot: variables count.
+    /// The program cannot: variables count.
     Ordinary,
-    /// It can, by set-user-id or the like: no variable counts.
+    /// The program can, as by set-user-id: no variable counts.
     Raised,
 }
 
-/// Whose broker it is.
+/// The owner of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// The user's own, or the one that was asked for. A program may start it.
+    /// The user. Also used for a broker that was chosen by an option or variable. A program may start it.
     Own,
-    /// The host's, which a service manager starts.
+    /// The host. A service manager starts this broker.
     Host,
 }
 
-/// Everything resolved.
+/// The resolved paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
-    /// Whose broker that is.
+    /// The owner of this broker.
     pub whose: Whose,
     /// The broker's socket.
     pub socket: PathBuf,
-    /// The socket of a broker for the whole host; `None` when a socket was asked for.
+    /// The socket of the host's broker; `None` if a socket is given.
     pub host_socket: Option<PathBuf>,
     /// The data directory.
     pub data: PathBuf,
-    /// The settings file that was asked for; `None` with the default files.
+    /// The settings file that is given; `None` with the default files.
     pub config: Option<PathBuf>,
-    /// Settings files in the order in which they are read: a later one wins. But for [`required`](Self::required) they need not exist.
+    /// Settings files in the order in which they are read: a later file wins. Only [`required`](Self::required) must exist.
     pub settings: Vec<PathBuf>,
-    /// The settings file that must be there: one that was asked for, unless it is the system's, which need not exist.
+    /// The settings file that must exist: the given one, unless it is the system's.
     pub required: Option<PathBuf>,
-    /// Folders with profiles in the order in which they are searched: an earlier one wins. They need not exist.
+    /// Folders with profiles in the order in which they are searched: an earlier folder wins. They need not exist.
     pub profiles: Vec<PathBuf>,
-    /// The home directory, if there is one.
+    /// The home directory, if the user has one.
     pub home: Option<PathBuf>,
 }
 
-/// Variables of Sundown's own.
+/// Sundown's own variables.
 const OWN: [&str; 7] = [
     "SUNDOWN_SOCKET",
     "SUNDOWN_DATA_DIR",
@@ -122,18 +123,18 @@ const OWN: [&str; 7] = [
     "SUNDOWN_LOG_FORMAT",
 ];
 
-/// Variables that name directories of the user's.
+/// Variables that name directories of the user.
 const DIRECTORIES: [&str; 3] = ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"];
 
-/// The user's runtime directory.
+/// The variable that names the user's runtime directory.
 const RUNTIME: &str = "XDG_RUNTIME_DIR";
 
-/// A variable that is set and does not count. As text: which, and why.
+/// A variable that is set and does not count. Its text names the variable and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ignored {
-    /// Its name.
+    /// The variable's name.
     pub variable: &'static str,
-    /// Why it does not count.
+    /// Why the variable does not count.
     pub why: Why,
 }
 
@@ -142,15 +143,15 @@ pub struct Ignored {
 pub enum Why {
     /// The program can do more than the user who started it.
     Raised,
-    /// It names no absolute path.
+    /// The variable names no absolute path.
     Relative,
-    /// It names another user's directory.
+    /// The variable names another user's directory.
     Anothers,
-    /// It names a runtime directory in which others may write.
+    /// The variable names a runtime directory to which others may write.
     Shared,
-    /// It names a runtime directory that is not there, as after a logout.
+    /// The variable names a runtime directory that does not exist, as after a logout.
     Missing,
-    /// It names a runtime directory in which this user can make nothing.
+    /// The variable names a runtime directory in which the user cannot make files.
     Unusable,
 }
 
@@ -168,7 +169,7 @@ impl fmt::Display for Ignored {
     }
 }
 
-/// What an error says of variables that do not count and may have been meant to say which broker: nothing, if there are none.
+/// The part of an error that names variables that do not count and may have been meant to choose the broker. Empty without any.
 pub(crate) fn note_of_ignored(environment: &Environment<'_>) -> String {
     let says_which = |ignored: &Ignored| {
         ["SUNDOWN_SOCKET", "SUNDOWN_DATA_DIR", RUNTIME].contains(&ignored.variable)
@@ -180,9 +181,9 @@ pub(crate) fn note_of_ignored(environment: &Environment<'_>) -> String {
 /// Why there is no path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathsError {
-    /// Without a home directory there is no default for the data directory.
+    /// There is no home directory, so the data directory has no default.
     NoHome,
-    /// The socket's path does not fit into the kernel's structure.
+    /// The socket's path is too long for the kernel's structure.
     SocketTooLong(PathBuf),
 }
 
@@ -207,8 +208,8 @@ impl fmt::Display for PathsError {
 impl std::error::Error for PathsError {}
 
 impl Paths {
-    /// Those of the broker that a program of this user talks to: the host's, if nothing says otherwise and the user has
-    /// none of their own; else the same as [`resolve`](Self::resolve).
+    /// The paths of the broker that a program of this user talks to. They are the host's if nothing is given and the user has no
+    /// broker; otherwise the same as [`resolve`](Self::resolve).
     pub fn of_program(
         arguments: &Arguments,
         environment: &Environment<'_>,
@@ -222,7 +223,7 @@ impl Paths {
         own
     }
 
-    /// Whether there is anything of a broker with these paths: its socket, its data, settings of the user.
+    /// Whether a broker with these paths has left something: its socket, its data, or settings of the user.
     fn is_in_use(&self, environment: &Environment<'_>) -> bool {
         let mut settings = self.settings.iter().filter_map(|file| file.parent());
         self.socket.exists()
@@ -245,7 +246,7 @@ impl Paths {
         }
     }
 
-    /// All paths of the user's own broker, or of the one that was asked for, from options and environment.
+    /// Resolves all paths of the user's broker, or of the given one, from options and environment.
     pub fn resolve(
         arguments: &Arguments,
         environment: &Environment<'_>,
@@ -257,7 +258,7 @@ impl Paths {
         };
         let system = environment.system_settings();
         let required = config.clone().filter(|file| *file != system);
-        // The last settings file has the last word, so its profiles come first.
+        // The last settings file wins, so its profiles come first.
         let profiles = settings.iter().rev().map(|file| file.with_file_name("profiles")).collect();
         Ok(Self {
             whose: Whose::Own,
@@ -273,7 +274,7 @@ impl Paths {
     }
 }
 
-/// The broker's socket. The data directory is asked for only if nothing else has a place for it.
+/// The broker's socket. The data directory is resolved only if the socket is in it.
 pub fn socket(arguments: &Arguments, environment: &Environment<'_>) -> Result<PathBuf, PathsError> {
     let path = match explicit_socket(arguments, environment) {
         Some(path) => path,
@@ -286,26 +287,26 @@ fn explicit_socket(arguments: &Arguments, environment: &Environment<'_>) -> Opti
     environment.given(arguments.socket.as_deref(), "SUNDOWN_SOCKET")
 }
 
-/// The socket of a broker for the whole host, for those who leave the choice to us.
+/// The socket of the host's broker, unless a socket is given.
 fn host_socket(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
     let asked = explicit_socket(arguments, environment).is_some();
     (!asked).then(|| environment.host_socket())
 }
 
-/// Whether no option and no variable says which broker.
+/// Whether no option and no variable chooses the broker.
 fn asks_for_nothing(arguments: &Arguments, environment: &Environment<'_>) -> bool {
     explicit_socket(arguments, environment).is_none()
         && explicit_data(arguments, environment).is_none()
         && explicit_config(arguments, environment).is_none()
 }
 
-/// Whether there is a socket that this user is let in to.
+/// Whether the socket exists and this user may connect to it.
 fn may_connect(socket: &Path) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     accessat(CWD, socket, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
-/// Refuses a path that the kernel could not bind.
+/// Fails if the path is too long to be bound.
 pub fn check_socket(path: PathBuf) -> Result<PathBuf, PathsError> {
     let fits = path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH;
     if fits { Ok(path) } else { Err(PathsError::SocketTooLong(path)) }
@@ -318,7 +319,7 @@ fn default_socket(
     let runtime = environment.runtime_directory().or_else(|| environment.own_run_user());
     match runtime {
         Some(runtime) => Ok(runtime.join("sundown/broker.sock")),
-        // Never /tmp: whoever is first there could pretend to be the broker.
+        // Never /tmp: the first user to make the socket there could pretend to be the broker.
         None => Ok(data_directory(arguments, environment)?.join("run/broker.sock")),
     }
 }
@@ -338,12 +339,12 @@ fn explicit_data(arguments: &Arguments, environment: &Environment<'_>) -> Option
     environment.given(arguments.data_dir.as_deref(), "SUNDOWN_DATA_DIR")
 }
 
-/// The settings file that was asked for, if one was.
+/// The settings file that is given, if any.
 pub fn explicit_config(arguments: &Arguments, environment: &Environment<'_>) -> Option<PathBuf> {
     environment.given(arguments.config.as_deref(), "SUNDOWN_CONFIG")
 }
 
-/// The system's settings file and, where there is a home for it, the user's.
+/// The system's settings file and, if the user has a place for one, the user's.
 fn default_settings(environment: &Environment<'_>) -> Vec<PathBuf> {
     let user = environment
         .absolute("XDG_CONFIG_HOME")
@@ -353,7 +354,7 @@ fn default_settings(environment: &Environment<'_>) -> Vec<PathBuf> {
 }
 
 impl Environment<'_> {
-    /// That of this process.
+    /// The environment of this process.
     pub fn of_this_process() -> Self {
         Self {
             variable: &|name| std::env::var_os(name),
@@ -374,7 +375,7 @@ impl Environment<'_> {
         self.run.join("sundown/broker.sock")
     }
 
-    /// The user's name, as the list of users has it or else the system's directory services.
+    /// The user's name, from the list of users or else from the system's directory services.
     pub fn user_name(&self) -> Option<String> {
         self.user_field(0).or_else(|| Some(self.unlisted()?.0))
     }
@@ -384,7 +385,8 @@ impl Environment<'_> {
         self.absolute("HOME").or_else(|| listed().filter(|path| path.is_absolute()))
     }
 
-    /// Name and home of a user who is in no list. Another system's list, as tests have one, is all there is of that system.
+    /// Name and home of a user who is not in the list of users. If the list is another system's, as in tests, there is nothing else
+    /// to ask.
     fn unlisted(&self) -> Option<(String, PathBuf)> {
         if self.etc == Path::new("/etc") { crate::process::account(self.uid) } else { None }
     }
@@ -399,7 +401,7 @@ impl Environment<'_> {
         user.get(place).filter(|field| !field.is_empty()).map(|&field| field.to_owned())
     }
 
-    /// An option or else its variable, as an absolute path: the broker may run in another directory than its client.
+    /// The option or else its variable, as an absolute path, because the broker may run in another directory than its client.
     fn given(&self, option: Option<&Path>, variable: &str) -> Option<PathBuf> {
         let option = option.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf);
         let path = option.or_else(|| self.own_variable(variable).map(PathBuf::from))?;
@@ -409,12 +411,12 @@ impl Environment<'_> {
         })
     }
 
-    /// What a variable of Sundown's own says, if it is set, not empty, and counts.
+    /// The value of one of Sundown's own variables, if it is set, not empty, and counts.
     pub fn own_variable(&self, variable: &str) -> Option<OsString> {
         self.counts(variable).ok()?
     }
 
-    /// What a variable says, if it is set, or why that does not count.
+    /// The value of a variable, if it is set, or why it does not count.
     fn counts(&self, variable: &str) -> Result<Option<OsString>, Why> {
         match (self.variable)(variable).filter(|value| !value.is_empty()) {
             Some(_) if self.privileges == Privileges::Raised => Err(Why::Raised),
@@ -422,13 +424,13 @@ impl Environment<'_> {
         }
     }
 
-    /// A directory that a variable of the user's names.
+    /// The directory that a variable of the user names, if it counts.
     fn absolute(&self, variable: &str) -> Option<PathBuf> {
         self.directory_counts(variable).ok()?
     }
 
-    /// The same, or why it does not count. For root it does not where it is another user's, as after `sudo -E`: what root makes there
-    /// locks that user out, and settings there are not root's.
+    /// The same, or why it does not count. For root, another user's directory does not count, as after `sudo -E`: files that root
+    /// makes there lock that user out, and settings there are not root's.
     fn directory_counts(&self, variable: &str) -> Result<Option<PathBuf>, Why> {
         let Some(path) = self.counts(variable)?.map(PathBuf::from) else { return Ok(None) };
         if !path.is_absolute() {
@@ -438,7 +440,7 @@ impl Environment<'_> {
         if self.uid == 0 && anothers() { Err(Why::Anothers) } else { Ok(Some(path)) }
     }
 
-    /// `$XDG_RUNTIME_DIR`, if it counts.
+    /// The value of `$XDG_RUNTIME_DIR`, if it counts.
     fn runtime_directory(&self) -> Option<PathBuf> {
         self.runtime_counts().ok()?
     }
@@ -454,7 +456,7 @@ impl Environment<'_> {
         }
     }
 
-    /// The variables that are set and do not count, and why.
+    /// The variables that are set and do not count, with the reasons.
     pub fn ignored(&self) -> Vec<Ignored> {
         let own = OWN.map(|variable| (variable, self.counts(variable).err()));
         let directories = DIRECTORIES.map(|name| (name, self.directory_counts(name).err()));
@@ -463,16 +465,17 @@ impl Environment<'_> {
         all.filter_map(|(variable, why)| Some(Ignored { variable, why: why? })).collect()
     }
 
-    /// `/run/user/UID`, if it is that user's.
+    /// `/run/user/UID`, if it belongs to that user.
     fn own_run_user(&self) -> Option<PathBuf> {
         let path = self.run.join("user").join(self.uid.to_string());
-        // A link could lead into somebody else's directory, so it is not followed.
+        // A link could lead into another user's directory, so it is not followed.
         let found = std::fs::symlink_metadata(&path).ok()?;
         self.is_for_sockets(&path, &found).then_some(path)
     }
 
-    /// Whether the user can make sockets in a directory and others cannot: mail would go to whoever was first. The directory itself is
-    /// for the system to make: one that a broker made would stay behind a logout, or could not be made at all.
+    /// Whether the user can make sockets in a directory and others cannot; otherwise mail could go to the first user who makes the
+    /// socket. Only the system makes the directory itself: a directory made by a broker would outlive a logout, or could not be
+    /// made at all.
     fn is_for_sockets(&self, path: &Path, found: &Metadata) -> bool {
         use rustix::fs::{Access, AtFlags, CWD, accessat};
         let use_it = Access::WRITE_OK | Access::EXEC_OK;
@@ -484,7 +487,7 @@ impl Environment<'_> {
 }
 
 impl Privileges {
-    /// Those of this process: what the kernel says in `AT_SECURE`.
+    /// The privileges of this process, by its ids and the kernel's `AT_SECURE`.
     pub fn of_this_process() -> Self {
         let ids_differ = rustix::process::getuid() != rustix::process::geteuid()
             || rustix::process::getgid() != rustix::process::getegid();
@@ -498,7 +501,7 @@ mod tests {
 
     type Variables = &'static [(&'static str, &'static str)];
 
-    /// Resolves with these variables, in /work, without any /run and /etc.
+    /// Resolves with these variables, in /work, without /run and /etc.
     fn resolve(arguments: &Arguments, variables: Variables) -> Result<Paths, PathsError> {
         resolve_below(arguments, variables, Path::new("/nonexistent"), Privileges::Ordinary)
     }
@@ -625,7 +628,7 @@ mod tests {
         assert_eq!(Privileges::of_this_process(), Privileges::Ordinary);
     }
 
-    /// What does not count is named with its reason, and what is not set or empty is not.
+    /// A variable that does not count is named with its reason; a variable that is not set or empty is not named.
     #[test]
     fn variables_that_do_not_count_are_named() {
         use std::os::unix::fs::PermissionsExt;
@@ -652,7 +655,8 @@ mod tests {
         assert_eq!(none.ignored(), []);
     }
 
-    /// What others may write to does not count as a runtime directory, nor what is not the user's, or not there.
+    /// A directory to which others may write, that belongs to another user or does not exist, does not count as a runtime
+    /// directory.
     #[test]
     fn a_runtime_directory_that_is_shared_or_gone_does_not_count() {
         use std::os::unix::fs::PermissionsExt;
