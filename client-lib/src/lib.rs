@@ -1,7 +1,7 @@
 //! The client library of Sundown, a session broker for mail.
 //!
-//! A program initializes the library, logs on to a session that other programs may share, submits messages, and leaves
-//! in one of the ways there are:
+//! A program initializes the library, logs on to a session that other programs may share, submits messages, and leaves in one of
+//! several ways:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -25,11 +25,12 @@
 //! # }
 //! ```
 //!
-//! Calls block, may be made from several threads, and many may be under way at once. When the broker is restarted the
-//! library comes back by itself: it logs on and registers again, and repeats with the same keys what was not yet
-//! durable ([`News::Reconnected`]). Errors answer questions ([`Error::is_end_of_session`]) and carry the MAPI code and
-//! its number. A thread gives its calls a deadline ([`within`]), and may let another interrupt them ([`Interrupt`]). Dropping a
-//! guard does the orderly thing, and does not take long. In a forked child every call fails and dropping does nothing.
+//! Calls block. They may be made from several threads, and many may be under way at once. When the broker is restarted the library
+//! reconnects by itself: it logs on and registers again, and repeats with the same keys what was not yet durable
+//! ([`News::Reconnected`]). An error has a method for each question ([`Error::is_end_of_session`]) and carries the MAPI code and
+//! its number. A thread can give its calls a deadline ([`within`]), and let other threads interrupt them ([`Interrupt`]). Dropping
+//! a guard ends its object in an orderly way, and does not take long. In a forked child every call fails, and dropping does
+//! nothing.
 //!
 //! | MAPI | here |
 //! |---|---|

@@ -385,7 +385,7 @@ impl Environment<'_> {
         self.absolute("HOME").or_else(|| listed().filter(|path| path.is_absolute()))
     }
 
-    /// Name and home of a user who is not in the list of users. If the list is another system's, as in tests, there is nothing else
+    /// Name and home of a user missing from the list of users. If the list is another system's, as in tests, there is nothing else
     /// to ask.
     fn unlisted(&self) -> Option<(String, PathBuf)> {
         if self.etc == Path::new("/etc") { crate::process::account(self.uid) } else { None }

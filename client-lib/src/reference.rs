@@ -1,4 +1,4 @@
-//! External references: one object of another process' session, without that session.
+//! External references: an object of another process' session, without that session.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +16,15 @@ use crate::link::SharedLink;
 use crate::notify::{News, Notice};
 use crate::session::{go_on, read_whole, unexpected};
 
-/// A granted object ([`Mapi::redeem`](crate::Mapi::redeem)). It takes list, read and release; dropping it releases it.
+/// A granted object ([`Mapi::redeem`](crate::Mapi::redeem)). It can be listed, read and released; dropping it releases it.
 ///
-/// It ends with whoever granted it: [`events`](Self::events) says so once, and later calls fail with
-/// `RPC_E_DISCONNECTED`. It does not survive a restart of the broker either.
+/// It ends when the granting process leaves: [`events`](Self::events) reports that once, and later calls fail with
+/// `RPC_E_DISCONNECTED`. A restart of the broker ends it too.
 pub struct Reference {
     state: Arc<ReferenceState>,
 }
 
-/// What a reference is on.
+/// The kind of a granted object.
 pub use sundown_protocol::reply::Granted as Referenced;
 
 pub(crate) struct ReferenceState {
@@ -72,12 +72,12 @@ impl Reference {
         }
     }
 
-    /// What it is on.
+    /// The kind of the granted object.
     pub fn granted(&self) -> Referenced {
         self.state.granted
     }
 
-    /// Where the end of the reference is told.
+    /// The channel that reports the end of the reference.
     pub fn events(&self) -> &Receiver<Notice> {
         &self.state.events.1
     }
@@ -139,7 +139,7 @@ impl ReferenceState {
         }
     }
 
-    /// The broker says that it is over.
+    /// Marks the reference as lost, as the broker reported, and passes the event on.
     pub(crate) fn told(&self, event: Event) {
         self.lost.store(true, Ordering::Relaxed);
         let _ = self.events.0.send(Notice::queued(News::Broker(event)));

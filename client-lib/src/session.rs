@@ -41,49 +41,49 @@ pub struct Logon {
     on_end: OnEndOfSession,
 }
 
-/// What the library does when somebody ends the shared session.
+/// What the library does when another member ends the shared session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnEndOfSession {
-    /// Once a sink of this session was told and has returned, the session is logged off. Without a sink it stays until
-    /// the program leaves or the grace is over.
+    /// Logs the session off, once a sink of this session was told and has returned. Without a sink the session stays until the
+    /// program leaves or the grace is over.
     LogOff,
-    /// Nothing: the program leaves by itself, or is put out when the grace is over.
+    /// Nothing: the program leaves by itself, or is evicted when the grace is over.
     Stay,
 }
 
 impl Logon {
-    /// To the shared session of the default profile.
+    /// Logs on to the shared session of the default profile.
     pub fn shared() -> Self {
         Self { profile: None, flags: LogonFlags::default(), on_end: OnEndOfSession::LogOff }
     }
 
-    /// To a session of one's own (`MAPI_NEW_SESSION`).
+    /// Logs on to a session that no other member can join (`MAPI_NEW_SESSION`).
     pub fn private() -> Self {
         Self { flags: LogonFlags::NEW_SESSION, ..Self::shared() }
     }
 
-    /// Of this profile.
+    /// Uses this profile.
     #[must_use]
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
         self.profile = Some(profile.into());
         self
     }
 
-    /// Without mail (`MAPI_NO_MAIL`): what this member submits waits for a member with mail.
+    /// Logs on without mail (`MAPI_NO_MAIL`): what this member submits waits for a member with mail.
     #[must_use]
     pub fn no_mail(mut self) -> Self {
         self.flags = self.flags.with(LogonFlags::NO_MAIL);
         self
     }
 
-    /// Fail with `MAPI_E_TIMEOUT` rather than wait for a session that is starting (`MAPI_TIMEOUT_SHORT`).
+    /// Fails with `MAPI_E_TIMEOUT` instead of waiting for a session that is starting (`MAPI_TIMEOUT_SHORT`).
     #[must_use]
     pub fn timeout_short(mut self) -> Self {
         self.flags = self.flags.with(LogonFlags::TIMEOUT_SHORT);
         self
     }
 
-    /// What to do when somebody ends the shared session.
+    /// Sets what the library does when another member ends the shared session.
     #[must_use]
     pub fn on_end_of_session(mut self, what: OnEndOfSession) -> Self {
         self.on_end = what;
@@ -94,7 +94,7 @@ impl Logon {
 /// How long dropping a session may take.
 const DROPPING: Duration = Duration::from_secs(1);
 
-/// One logon to a session (`IMAPISession`). Dropping it logs off; for that it waits a second at most, and the library does the rest.
+/// A logon to a session (`IMAPISession`). Dropping it logs off: it waits at most a second, and the library then does the rest.
 pub struct Session {
     pub(crate) state: Arc<SessionState>,
 }
@@ -105,20 +105,20 @@ impl fmt::Debug for Session {
     }
 }
 
-/// How many notices wait in a default event queue at most.
+/// How many notices may wait in a default event queue.
 const EVENTS: usize = 1_024;
-/// How many of these places are kept for the end of the session: it is told once, by whoever ends it, and once more when its grace
-/// is over.
+/// How many of these places are reserved for the end of the session. It is reported once by each member that ends the session, and
+/// once more when the grace is over.
 const RESERVED: usize = 16;
 
-/// What a session, its objects and its sinks share.
+/// The state that a session, its objects and its sinks share.
 pub(crate) struct SessionState {
     library: Weak<Library>,
     logon: LogonRequest,
     pub(crate) on_end: OnEndOfSession,
     inner: Mutex<Inner>,
     events: (Sender<Notice>, Receiver<Notice>),
-    /// How many notices had no room there.
+    /// How many notices found no room in the queue.
     missed: Mutex<u64>,
     connections: AtomicU32,
     uploads: AtomicU32,
@@ -126,28 +126,28 @@ pub(crate) struct SessionState {
 
 struct Inner {
     facts: LoggedOn,
-    /// Counts the logons: after a reconnect every handle is another one.
+    /// Counts the logons: after a reconnect every handle is a new one.
     epoch: u64,
     ended: Option<Ended>,
     sinks: BTreeMap<u32, Registered>,
-    /// Deferred submissions the broker did not say are durable.
+    /// Deferred submissions that the broker has not reported as durable.
     deferred: Deferred,
-    /// Unsaved drafts that are open, by their number.
+    /// Open unsaved drafts, by number.
     drafts: BTreeSet<u32>,
-    /// Nobody uses it any more: it leaves as soon as it can.
+    /// The program no longer uses the session, which logs off as soon as it can.
     unwanted: bool,
     /// What this member submitted, for the question before a logoff.
     submissions: Submissions,
-    /// By which name the session can be returned to, with a broker that knows such names.
+    /// The name by which the session can be returned to, if the broker knows such names.
     tag: Option<SessionTag>,
-    /// Whether the end of the session is known here: it was told, or this member ended it.
+    /// Whether the program knows of the session's end: it was told, or this member ended the session.
     end_known: bool,
 }
 
 #[derive(Clone)]
 enum Ended {
     LoggedOff,
-    /// Somebody else ended it.
+    /// Something else ended the session. Holds the reason.
     By(String),
 }
 
@@ -155,7 +155,7 @@ struct Registered {
     source: Option<Arc<ObjectState>>,
     events: Events,
     advise: AdviseId,
-    /// The logon that it belongs to.
+    /// The epoch of the logon that it belongs to.
     epoch: u64,
     sink: SinkFunction,
 }
@@ -167,7 +167,7 @@ impl Session {
         Ok(Self { state })
     }
 
-    /// Connects, and logs on together with the hello; where there is a connection it only logs on.
+    /// Connects, and logs on together with the hello. If there is a connection it only logs on.
     pub(crate) fn begin(library: &Arc<Library>, logon: Logon) -> Result<Self, Error> {
         let state = SessionState::new(library, logon);
         let until = Instant::now() + PATIENCE;
@@ -182,7 +182,7 @@ impl Session {
             if !was_here || !is_gone || Instant::now() >= until {
                 return Err(error);
             }
-            // It was stopped or has crashed in front of this one: another is started, or comes.
+            // The broker was stopped or crashed during the logon. Another broker is started, or comes up.
             thread::sleep(LOOK);
         }
     }
@@ -192,7 +192,7 @@ impl Session {
         lock(&self.state.inner).facts.session
     }
 
-    /// The member's number, unique in the broker's life; `status` shows it.
+    /// The member's number, unique in the life of the broker; `status` shows it.
     pub fn member(&self) -> MemberId {
         self.state.member()
     }
@@ -202,23 +202,24 @@ impl Session {
         lock(&self.state.inner).facts.profile.clone()
     }
 
-    /// Whether others may join.
+    /// Whether other members may join.
     pub fn is_shared(&self) -> bool {
         lock(&self.state.inner).facts.shared
     }
 
-    /// The sender of messages that name none.
+    /// The sender of messages that name no sender.
     pub fn identity(&self) -> String {
         lock(&self.state.inner).facts.identity.clone()
     }
 
-    /// The default event queue: notices that must reach the program and that it registered no sink for. It holds 1,024; of what has
-    /// no room the next one says how many were missed ([`Event::Lagged`](crate::Event::Lagged)). The end of the session always has.
+    /// The default event queue: notices that must reach the program and for which it registered no sink. It holds 1,024. If notices
+    /// find no room, the next one says how many were missed ([`Event::Lagged`](crate::Event::Lagged)). The end of the session
+    /// always finds room.
     pub fn events(&self) -> &Receiver<Notice> {
         &self.state.events.1
     }
 
-    /// `IMAPISession::Advise`: critical errors always, and what else is asked for.
+    /// `IMAPISession::Advise`: registers a sink for these events. Critical errors are always included.
     pub fn advise(
         &self,
         events: Events,
@@ -258,7 +259,7 @@ impl Session {
         Ok(StatusTable(self.state.open(Opening::StatusTable)?))
     }
 
-    /// Makes an unsaved message in Drafts. [`Draft::save`] keeps it; a logoff throws it away.
+    /// Makes an unsaved message in Drafts. [`Draft::save`] keeps it; a logoff discards it.
     pub fn draft(&self, message: &Message) -> Result<Draft, Error> {
         let bytes = &message.bytes;
         let reply = self.state.retrying(|link, member| {
@@ -273,24 +274,24 @@ impl Session {
         }
     }
 
-    /// Submits a message through the default store. It is durable when this returns, and will be sent.
+    /// Submits a message through the default store. The message is durable when this returns, and will be sent.
     pub fn submit(&self, message: &Message) -> Result<Submitted, Error> {
         self.state.submit(0, message, Durability::Durable)
     }
 
-    /// Submits a message and returns when the broker has it: it is durable within 50 ms, or when [`flush`](Self::flush), a
-    /// logoff or a fast shutdown has returned. The library repeats it should the broker be killed before that.
+    /// Submits a message and returns when the broker has it. The message is durable within 50 ms, or when [`flush`](Self::flush), a
+    /// logoff or a fast shutdown has returned. If the broker is killed before that, the library submits it again.
     pub fn submit_deferred(&self, message: &Message) -> Result<Submitted, Error> {
         self.state.submit(0, message, Durability::Deferred)
     }
 
-    /// Makes everything durable that this session handed over. It fails if something of it could not be stored, and says what:
-    /// that is kept in this process, and the next flush or logoff tries again.
+    /// Makes everything durable that this session submitted. If something could not be stored it fails, and names it: the
+    /// submission is kept in this process, and the next flush or logoff tries again.
     pub fn flush(&self) -> Result<(), Error> {
         self.state.flush()
     }
 
-    /// `AbortSubmit`: done, or `MAPI_E_UNABLE_TO_ABORT` when a transport has it, or `MAPI_E_NOT_IN_QUEUE`.
+    /// `AbortSubmit`: fails with `MAPI_E_UNABLE_TO_ABORT` if a transport has the message, or with `MAPI_E_NOT_IN_QUEUE`.
     pub fn abort_submit(&self, entry: EntryId) -> Result<(), Error> {
         let aborted = self.state.done(|member| Request::AbortSubmit { member, entry });
         aborted.or_else(|error| {
@@ -302,8 +303,8 @@ impl Session {
         })
     }
 
-    /// `IMAPIStatus::ValidateState` of a provider of this session, by its name: a transport really connects and says who it
-    /// is. The error says in words what is wrong.
+    /// `IMAPIStatus::ValidateState` of a provider of this session, by name: a transport really connects and authenticates. The
+    /// error says in words what is wrong.
     pub fn validate_state(&self, kind: Resource, provider: &str) -> Result<(), Error> {
         self.state.done(|member| {
             let provider = provider.to_owned();
@@ -311,9 +312,9 @@ impl Session {
         })
     }
 
-    /// Deletes a message: into Deleted, or for good if it is there. It is not repeated, as the repeat would delete for good what the
-    /// first one moved: if the broker goes away before it answers, the outcome is unknown
-    /// ([`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown)). Whoever knows the folder has
+    /// Deletes a message: moves it into Deleted, or deletes it for good if it is there. The request is not repeated, because a
+    /// repetition would delete for good what the first attempt moved: if the broker goes away before it answers, the outcome is
+    /// unknown ([`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown)). If the folder is known, use
     /// [`Folder::delete`](crate::Folder::delete).
     pub fn delete(&self, entry: EntryId) -> Result<(), Error> {
         self.state.done(|member| Request::Delete { member, entry })
@@ -325,17 +326,17 @@ impl Session {
         read_whole(|offset| self.state.call(|member| Request::Read { member, source, offset }))
     }
 
-    /// A setting of a program in its profile section.
+    /// A program's setting in its section of the profile.
     pub fn setting(&self, section: &str, name: &str) -> Result<Option<String>, Error> {
         self.change_setting(section, name, &SettingChange::Keep)
     }
 
-    /// Gives a setting a value.
+    /// Sets a setting to a value.
     pub fn set_setting(&self, section: &str, name: &str, value: &str) -> Result<(), Error> {
         self.change_setting(section, name, &SettingChange::Set(value.to_owned())).map(drop)
     }
 
-    /// Removes a setting. Its value before.
+    /// Removes a setting. Returns its previous value.
     pub fn remove_setting(&self, section: &str, name: &str) -> Result<Option<String>, Error> {
         self.change_setting(section, name, &SettingChange::Remove)
     }
@@ -358,37 +359,37 @@ impl Session {
         }
     }
 
-    /// What controls the shutdown of the whole process (`QueryInterface` for `IMAPIClientShutdown`).
+    /// Controls the shutdown of the whole process (`QueryInterface` for `IMAPIClientShutdown`).
     pub fn client_shutdown(&self) -> Result<ClientShutdown, Error> {
         self.state.alive()?;
         Ok(ClientShutdown::new(self.state.library()?))
     }
 
-    /// Takes back what was granted by this token, used or not. Whoever holds it is told.
+    /// Takes back what this token grants, whether it was redeemed or not. The process that holds the object is told.
     pub fn revoke(&self, token: Token) -> Result<(), Error> {
         let revoked = self.state.done(|member| Request::Revoke { member, token });
         revoked.or_else(|error| done_before(error, Code::E_NOT_FOUND))
     }
 
-    /// Logs off. Objects that are still open become invalid; the result says how many. When it fails because something
-    /// could not be made durable, or a shared logoff was refused, the session stays logged on and can be used again.
+    /// Logs off. Objects that are still open become invalid; the result counts them. If something could not be made durable, or a
+    /// shared logoff was refused, it fails: the session stays logged on and can be used again.
     ///
-    /// Nobody is asked; [`logoff_asking`](Self::logoff_asking) asks.
+    /// The program is not asked; [`logoff_asking`](Self::logoff_asking) asks.
     pub fn logoff(&self, how: Logoff) -> Result<LoggedOff, Error> {
         self.state.log_off(&how)
     }
 
-    /// Logs off with `MAPI_LOGOFF_UI`: `ask` is called first, on this thread, before anything has happened, and may call the
-    /// library. After [`LogoffAnswer::Cancel`] nothing has changed: the error is `MAPI_E_USER_CANCEL`, and the session goes on.
-    /// After [`LogoffAnswer::LogOff`] it is [`logoff`](Self::logoff), which asks nobody again, also when the broker is
-    /// restarted meanwhile.
+    /// Logs off with `MAPI_LOGOFF_UI`: calls `ask` first, on this thread, before anything has changed. `ask` may call the library.
+    /// After [`LogoffAnswer::Cancel`] nothing has changed: the error is `MAPI_E_USER_CANCEL`, and the session goes on. After
+    /// [`LogoffAnswer::LogOff`] it is [`logoff`](Self::logoff), which does not ask again, also if the broker is restarted
+    /// meanwhile.
     ///
     /// ```no_run
     /// # use sundown_client::{Error, Logoff, LogoffAnswer, Session};
     /// # fn leave(session: &Session) -> Result<(), Error> {
     /// session.logoff_asking(Logoff::now().shared(), |question| match question.others() {
     ///     Ok(others) if others.is_empty() => LogoffAnswer::LogOff,
-    ///     _ => LogoffAnswer::Cancel, // somebody else still works here
+    ///     _ => LogoffAnswer::Cancel, // other members still work here
     /// })?;
     /// # Ok(())
     /// # }
@@ -441,7 +442,7 @@ impl SessionState {
         })
     }
 
-    /// Connects, and logs on together with the hello. Whether a broker was there.
+    /// Connects, and logs on together with the hello. Sets `was_here` once a broker is reached.
     fn begin_once(
         self: &Arc<Self>,
         library: &Arc<Library>,
@@ -451,7 +452,7 @@ impl SessionState {
         let first = || (Request::Logon(self.logon.clone()), self.logged_on_hook(library));
         let asked = library.connect_now(Some(&first))?;
         *was_here = true;
-        // There may be a connection already: it is asked as always.
+        // There was a connection, so the logon is a request of its own.
         let Some((link, asked)) = asked else { return self.log_on(library) };
         match link.answer(asked) {
             Ok(Ok(Reply::LoggedOn(_))) => Ok(()),
@@ -486,7 +487,7 @@ impl SessionState {
         }
     }
 
-    /// Whoever asked for the logon has gone; it may succeed all the same, or have done so.
+    /// Gives up a logon whose caller no longer waits. The logon may still succeed, or have succeeded.
     fn is_unwanted(&self) {
         let logged_on = {
             let mut inner = lock(&self.inner);
@@ -498,7 +499,7 @@ impl SessionState {
         }
     }
 
-    /// Logs off without waiting: at once, or when the broker is back and has what was deferred.
+    /// Logs off without waiting: at once, or when the broker is back and has the deferred submissions.
     pub(crate) fn leave_later(&self) {
         let Ok(library) = self.library() else { return };
         let member = {
@@ -516,12 +517,12 @@ impl SessionState {
         }
     }
 
-    /// Whether it leaves as soon as the broker is back.
+    /// Whether the session logs off as soon as the broker is back.
     pub(crate) fn is_leaving(&self) -> bool {
         lock(&self.inner).unwanted
     }
 
-    /// Lists the session before anything that follows its logon can arrive.
+    /// Makes the hook of a logon. It lists the session before anything that follows the logon can arrive.
     fn logged_on_hook(self: &Arc<Self>, library: &Arc<Library>) -> Hook {
         let (state, library) = (Arc::clone(self), Arc::downgrade(library));
         Box::new(move |outcome| {
@@ -550,7 +551,7 @@ impl SessionState {
         lock(&self.inner).facts.clone()
     }
 
-    /// Whether this member submitted it, as far as that is remembered.
+    /// Whether this member submitted the entry, as far as the session remembers.
     pub(crate) fn has_submitted(&self, entry: EntryId) -> bool {
         lock(&self.inner).submissions.contains(entry)
     }
@@ -565,7 +566,7 @@ impl SessionState {
             .ok_or_else(|| Error::fault(Code::E_NOT_INITIALIZED, "the library was uninitialized"))
     }
 
-    /// The member to speak for, or why there is none any more.
+    /// The member of the session, or why it is not logged on.
     fn alive(&self) -> Result<MemberId, Error> {
         self.library()?.check_alive()?;
         let inner = lock(&self.inner);
@@ -582,15 +583,15 @@ impl SessionState {
         self.retrying(|_, member| Ok(request(member)))
     }
 
-    /// Asks, and asks again over another connection if this one ends. What is asked is built anew each time, because
-    /// the handles are others then.
+    /// Sends a request, and repeats it over another connection if this one ends. The request is built anew each time, because the
+    /// handles have changed then.
     pub(crate) fn retrying(
         &self,
         request: impl Fn(&SharedLink, MemberId) -> Result<Request, Error>,
     ) -> Result<Reply, Error> {
         self.alive()?;
         let result = self.library()?.call(None, |link| request(link, self.alive()?));
-        // When it ended meanwhile, that is what happened, and not that a handle is unknown.
+        // If the session ended meanwhile, that is the reason, and not an unknown handle.
         result.map_err(|error| match self.alive() {
             Err(ended) if error.is_dead_handle() || error.is_disconnected() => ended,
             _ => error,
@@ -604,7 +605,7 @@ impl SessionState {
         }
     }
 
-    /// Asks without waiting, for what happens when a guard is dropped.
+    /// Sends a request without waiting, for guards that are dropped.
     pub(crate) fn tell(&self, request: impl Fn(MemberId) -> Request) {
         if let (Ok(member), Ok(library)) = (self.alive(), self.library())
             && library.check_alive().is_ok()
@@ -647,7 +648,7 @@ impl SessionState {
             Ok(Reply::Advised(_)) => Ok(Sink::new(Arc::clone(state), connection)),
             Ok(_) => Err(unexpected()),
             Err(error) => {
-                // It may come all the same: no sink is called that the program does not know of.
+                // The registration may still succeed. A sink that the program does not know of must not be called.
                 wanted.store(false, Ordering::Release);
                 if let Some((advise, epoch)) = state.forget_sink(connection)
                     && epoch == state.epoch()
@@ -659,7 +660,7 @@ impl SessionState {
         }
     }
 
-    /// Lists the sink before anything it is for can arrive, as long as somebody wants it.
+    /// Makes the hook of a registration. It lists the sink before an event for it can arrive, if the caller still wants it.
     fn advised_hook(
         self: &Arc<Self>,
         connection: u32,
@@ -679,7 +680,7 @@ impl SessionState {
         })
     }
 
-    /// Its number, and the logon that it belongs to: another one gives out the same numbers again.
+    /// Removes a sink. Returns its number and the epoch of its logon: another logon assigns the same numbers again.
     pub(crate) fn forget_sink(&self, connection: u32) -> Option<(AdviseId, u64)> {
         lock(&self.inner).sinks.remove(&connection).map(|r| (r.advise, r.epoch))
     }
@@ -690,8 +691,8 @@ impl SessionState {
         asked.map(|(connection, r)| (*connection, Arc::clone(&r.sink))).collect()
     }
 
-    /// Puts a notice into the default event queue. A program that does not look there must not grow by it: ordinary ones are counted
-    /// then, and the end of the session has a place.
+    /// Puts a notice into the default event queue. The queue does not grow if the program does not read it: ordinary notices are
+    /// only counted then, and the end of the session has a reserved place.
     pub(crate) fn queue(&self, notice: Notice) {
         let must =
             matches!(notice.news, News::Broker(Event::CriticalError { .. } | Event::Evicted));
@@ -713,7 +714,7 @@ impl SessionState {
         let _ = events.try_send(notice);
     }
 
-    /// Tells the program something that the library has to say: its session sinks, or the default event queue.
+    /// Tells the program news of the library, through its session sinks or the default event queue.
     pub(crate) fn tell_news(&self, news: &News) {
         notify::deliver(self, &self.session_advises(), news.clone());
     }
@@ -756,7 +757,7 @@ impl SessionState {
         }
     }
 
-    /// The library's answer to the end of a shared session, after the program's own.
+    /// Logs off after the end of a shared session, once the program's sinks have returned.
     pub(crate) fn leave_because_of_error(&self) {
         if self.alive().is_ok() && self.log_off(&Logoff::critical_error()).is_ok() {
             let mut inner = lock(&self.inner);
@@ -766,7 +767,7 @@ impl SessionState {
 
     pub(crate) fn log_off(&self, how: &Logoff) -> Result<LoggedOff, Error> {
         self.repeat_lost()?;
-        // A member that ends the session is not told of that, also by the broker that finishes it.
+        // A member that ends the session is not told of that end, nor by a later broker that completes it.
         let known = how.flags.contains(LogoffFlags::SHARED).then(|| self.end_is_known());
         let drain = how.drain.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         let reply = self.retrying(|link, member| {
@@ -779,7 +780,7 @@ impl SessionState {
         let Reply::LoggedOff(account) = reply.inspect_err(|error| self.note_lost(error))? else {
             return Err(unexpected());
         };
-        // What came before the answer is told before this returns; nothing is afterwards (A-38).
+        // Notices that came before the answer are delivered before this returns; later ones are not delivered (A-38).
         self.library()?.tell_all();
         {
             let mut inner = lock(&self.inner);
@@ -819,14 +820,15 @@ impl SessionState {
             Ok(submitted) if submitted.state == SubmissionState::Accepted => {
                 inner.deferred.accepted(key);
             }
-            // It is durable, or the caller knows that it is not here.
+            // The message is durable, or the caller gets the error.
             Ok(_) | Err(_) => inner.deferred.forget(key),
         }
         drop(inner);
         submitted
     }
 
-    /// The broker makes a missing From of the envelope's sender. Where that is empty, the author is the profile's identity.
+    /// Adds the profile's identity as the author if the envelope's sender is empty and the message has no From. The broker makes a
+    /// missing From of the envelope's sender.
     fn with_author<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
         let nobody = message.envelope_sender() == Some("");
         if !nobody || message.has_field("From") {
@@ -852,7 +854,7 @@ impl SessionState {
         Ok(Submitted { entry, state })
     }
 
-    /// A submission as it is asked for; a long message is handed over before.
+    /// Builds a submission. The bytes of a long message are uploaded first.
     fn submission(
         &self,
         link: &SharedLink,
@@ -884,15 +886,16 @@ impl SessionState {
         Ok(())
     }
 
-    /// The broker says, once, what its stores could not keep. It is still here, and is repeated.
+    /// Marks the deferred submissions that the error names. The broker reports once what its stores could not keep; the session
+    /// still has it, and repeats it.
     pub(crate) fn note_lost(&self, error: &Error) {
         if let FaultDetail::Entries(entries) = error.detail() {
             lock(&self.inner).deferred.lost(entries);
         }
     }
 
-    /// Submits again what stores could not keep. As long as it may be stored another time it stays here; what is refused for good is
-    /// said once.
+    /// Submits again what stores could not keep. A submission stays here as long as a store may take it later; a final refusal is
+    /// returned once.
     pub(crate) fn repeat_lost(&self) -> Result<(), Error> {
         let lost = lock(&self.inner).deferred.to_repeat();
         let mut refused = Ok(());
@@ -907,7 +910,7 @@ impl SessionState {
         refused
     }
 
-    /// A message's bytes as a request carries them: within it, or streamed before it.
+    /// A message's bytes for a request: inline, or as an upload that is sent before.
     pub(crate) fn content(
         &self,
         link: &SharedLink,
@@ -927,7 +930,8 @@ impl SessionState {
         Ok(Content::Uploaded(upload))
     }
 
-    /// Logs on again over a new connection, with everything that belongs to the session.
+    /// Logs on again over a new connection, and restores the registrations and deferred submissions of the session. Returns how
+    /// many unsaved drafts were lost.
     pub(crate) fn come_back(
         self: &Arc<Self>,
         library: &Arc<Library>,
@@ -939,7 +943,7 @@ impl SessionState {
         self.register_again(link, member)?;
         let deferred = lock(&self.inner).deferred.to_bring_back();
         for Submission { message, store, key } in deferred {
-            // Durable this time: nothing is left to repeat.
+            // The submission is durable this time, so nothing remains to be repeated.
             let again = self.submission(link, member, (&message, store, key), Durability::Durable);
             let answer = again.and_then(|again| Ok(link.call(Request::Submit(again), None)??));
             match answer {
@@ -949,14 +953,14 @@ impl SessionState {
                 Err(error) if error.is_disconnected() || error.code() == Code::E_WAIT => {
                     return Err(error);
                 }
-                // It goes on without; the next flush or logoff tries again, and says so.
+                // The session continues without it; the next flush or logoff tries again, and reports the failure.
                 Ok(_) | Err(_) => lock(&self.inner).deferred.refused(key),
             }
         }
         Ok(std::mem::take(&mut lock(&self.inner).drafts).len() as u64)
     }
 
-    /// A logon to the session that this member was in, as far as the broker can tell which one that is.
+    /// The logon that returns to the session of this member, if the broker can tell which session that is.
     fn logon_again(&self, link: &SharedLink) -> Request {
         let inner = lock(&self.inner);
         match inner.tag {
@@ -967,20 +971,20 @@ impl SessionState {
         }
     }
 
-    /// The broker says how the session is called.
+    /// Notes the session's name, as the broker reports it.
     pub(crate) fn is_called(&self, tag: SessionTag) {
         let mut inner = lock(&self.inner);
         inner.end_known &= inner.tag == Some(tag);
         inner.tag = Some(tag);
     }
 
-    /// The broker says that somebody has ended the session for everybody. Whether that was known before.
+    /// Notes that the session's end is known. Returns whether it was known before.
     pub(crate) fn end_is_known(&self) -> bool {
         std::mem::replace(&mut lock(&self.inner).end_known, true)
     }
 
-    /// Registers every sink again. One that is refused, or whose object is not there any more, is none any more: its number may be
-    /// somebody else's now.
+    /// Registers every sink again. A sink is removed if its registration is refused or its object is gone, because its old number
+    /// may belong to another sink now.
     fn register_again(&self, link: &SharedLink, member: MemberId) -> Result<(), Error> {
         let sinks: Vec<_> = {
             let inner = lock(&self.inner);
@@ -1004,7 +1008,7 @@ impl SessionState {
                 (Ok(advise), Some(registered)) => {
                     (registered.advise, registered.epoch) = (advise, inner.epoch);
                 }
-                // It was cancelled meanwhile.
+                // The registration was cancelled meanwhile.
                 (Ok(advise), None) => link.tell(Request::Unadvise { member, advise }, None),
                 (Err(error), _) if error.is_disconnected() => return Err(error),
                 (Err(_), _) => drop(inner.sinks.remove(&connection)),
@@ -1013,7 +1017,7 @@ impl SessionState {
         Ok(())
     }
 
-    /// An unsaved draft is open from now on.
+    /// Counts an open unsaved draft. Returns its number.
     pub(crate) fn add_draft(&self) -> u32 {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
         lock(&self.inner).drafts.insert(number);
@@ -1038,18 +1042,18 @@ impl SessionState {
     }
 }
 
-/// A repeat that is refused with this code says that it was done the first time.
+/// Treats the refusal of a repeated request as success, if this code says that the first attempt was carried out.
 pub(crate) fn done_before(error: Error, code: Code) -> Result<(), Error> {
     if error.repeat_says(code) { Ok(()) } else { Err(error) }
 }
 
-/// Whether a store that could not keep something may do so another time.
+/// Whether a store that could not keep something may be able to later.
 fn may_be_stored_later(error: &Error) -> bool {
     error.is_temporary()
         || error.is_outcome_unknown()
         || error.is_disconnected()
         || error.is_unreachable()
-        // Of these it is not known whether it is stored. With its key a repeat is harmless.
+        // With these codes the message may be stored or not. Its key makes a repetition harmless.
         || matches!(error.code(), Code::E_DISK_ERROR | Code::E_CORRUPT_DATA)
 }
 
@@ -1064,7 +1068,7 @@ fn nobody() -> LoggedOn {
     }
 }
 
-/// A message, piece by piece.
+/// Reads a whole message, piece by piece.
 pub(crate) fn read_whole(ask: impl Fn(u64) -> Result<Reply, Error>) -> Result<Vec<u8>, Error> {
     let mut whole = Vec::new();
     loop {
@@ -1081,12 +1085,12 @@ pub(crate) fn read_whole(ask: impl Fn(u64) -> Result<Reply, Error>) -> Result<Ve
     }
 }
 
-/// An answer of the right kind that says what cannot be.
+/// The error of a reply of the right kind with impossible contents.
 pub(crate) fn unexpected() -> Error {
     does_not_fit("the broker answered with something else than it was asked for").into()
 }
 
-/// Where to go on behind a page of rows. A cursor that does not go on would be asked for without end.
+/// The cursor of the next page. A cursor that does not advance is an error, because it would be asked for forever.
 pub(crate) fn go_on(after: u64, next: Option<u64>) -> Result<Option<u64>, Error> {
     if next.is_none_or(|next| next > after) { Ok(next) } else { Err(unexpected()) }
 }

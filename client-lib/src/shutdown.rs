@@ -1,4 +1,4 @@
-//! Leaving fast (`IMAPIClientShutdown`): for the whole process, over all its sessions with all its brokers.
+//! Fast shutdown (`IMAPIClientShutdown`): for the whole process, with all its sessions at all its brokers.
 //!
 //! ```text
 //!  process   verdict  None ──every broker asked──► Yes | No     the first one, for the life of the process
@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::library::{Library, left, lock};
 use crate::mapi;
 
-/// Controls the shutdown of this process, with all its sessions, also those with other brokers; any session gives it
-/// ([`Session::client_shutdown`](crate::Session::client_shutdown)), and all of them are the same.
+/// Controls the shutdown of this process with all its sessions, at all brokers. Every session returns it
+/// ([`Session::client_shutdown`](crate::Session::client_shutdown)), and all of them are equivalent.
 ///
 /// ```no_run
 /// # fn leave(session: &sundown_client::Session) -> Result<(), sundown_client::Error> {
@@ -35,25 +35,24 @@ use crate::mapi;
 /// # }
 /// ```
 ///
-/// Only the host of a process may call it. A library inside a host, with its own copy of this one, gets
-/// `MAPI_E_NO_ACCESS`, unless the host has handed it its key ([`Mapi::host_key`](crate::Mapi::host_key),
-/// [`Options::host_key`](crate::Options::host_key)).
+/// Only the host of a process may call it. A library inside a host, with its own copy of this one, gets `MAPI_E_NO_ACCESS`, unless
+/// the host has given it its key ([`Mapi::host_key`](crate::Mapi::host_key), [`Options::host_key`](crate::Options::host_key)).
 #[derive(Debug)]
 pub struct ClientShutdown {
     library: Arc<Library>,
 }
 
-/// Which way a process took.
+/// How a process left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitPath {
-    /// Query, notify, do.
+    /// By query, notify and do.
     Fast,
-    /// The eight steps: every session was logged off, and the library uninitialized.
+    /// By the eight steps: every session was logged off, and the library uninitialized.
     Traditional,
 }
 
 impl ExitPath {
-    /// A word for it.
+    /// The path's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
@@ -62,36 +61,36 @@ impl ExitPath {
     }
 }
 
-/// What a process remembers of its shutdown, for its life.
+/// What a process remembers of its shutdown, for its whole life.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
     /// The first answer to a query.
     verdict: Mutex<Option<Verdict>>,
-    /// A fast shutdown was done, with every broker.
+    /// Whether a fast shutdown was done with every broker.
     done: AtomicBool,
-    /// One Do at a time.
+    /// Held during a Do, so that there is one at a time.
     doing: Mutex<()>,
     brokers: Mutex<Vec<(PathBuf, Arc<Memory>)>>,
 }
 
-/// What a broker, or all of them, said to a query.
+/// The answer of a broker, or of all brokers, to a query.
 type Verdict = Result<(), Fault>;
 
-/// What a process remembers of one broker, by its socket: also when the broker is another one meanwhile, or the library was
-/// uninitialized and is initialized again.
+/// What a process remembers of a broker, by its socket. It is kept when another broker takes the socket, and when the library is
+/// uninitialized and initialized again.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     said: Mutex<Option<Verdict>>,
     done: AtomicBool,
-    /// The newest ticket: what the next broker believes of this process.
+    /// The newest ticket, which the next broker accepts about this process.
     ticket: Mutex<Option<Ticket>>,
 }
 
-/// What this process, and no child of it, remembers.
+/// What this process remembers; a forked child starts afresh.
 static PROCESS: Mutex<Option<(u32, Arc<Process>)>> = Mutex::new(None);
 
 impl Process {
-    /// This one.
+    /// The memory of this process.
     pub(crate) fn this() -> Arc<Self> {
         let (mut known, pid) = (lock(&PROCESS), std::process::id());
         match &*known {
@@ -100,7 +99,7 @@ impl Process {
         }
     }
 
-    /// What it remembers of the broker with this socket.
+    /// The memory of the broker with this socket.
     pub(crate) fn memory(&self, socket: &Path) -> Arc<Memory> {
         let mut brokers = lock(&self.brokers);
         if let Some((_, memory)) = brokers.iter().find(|(path, _)| path == socket) {
@@ -116,7 +115,7 @@ impl Process {
         self.done.load(Ordering::Acquire)
     }
 
-    /// The last broker was told.
+    /// Marks the process as done, after the last broker.
     pub(crate) fn done(&self) {
         self.done.store(true, Ordering::Release);
     }
@@ -125,14 +124,14 @@ impl Process {
         lock(&self.verdict).clone()
     }
 
-    /// The first verdict holds, also when two were found at the same time.
+    /// Keeps the first verdict, also if two are found at the same time.
     fn decide(&self, verdict: Verdict) -> Verdict {
         lock(&self.verdict).get_or_insert(verdict).clone()
     }
 }
 
 impl Memory {
-    /// Whether a fast shutdown was done with this broker: no call may be made to it any more.
+    /// Whether a fast shutdown was done with this broker: no call to it may be made any more.
     pub(crate) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
     }
@@ -163,9 +162,9 @@ impl ClientShutdown {
         Self { library }
     }
 
-    /// Whether every provider of every session of this process supports a fast shutdown, whatever broker it is with.
-    /// `MAPI_E_NO_SUPPORT` names those that do not. The first answer holds for the life of the process; an error of another
-    /// code, as of a broker that cannot be reached, is none.
+    /// Whether every provider of every session of this process supports a fast shutdown, at all brokers. `MAPI_E_NO_SUPPORT` names
+    /// the providers that do not. The first answer holds for the life of the process; an error with another code, as of a broker
+    /// that cannot be reached, is not an answer.
     pub fn query_fast_shutdown(&self) -> Result<(), Error> {
         let process = self.library.process();
         let brokers = self.brokers()?;
@@ -187,8 +186,8 @@ impl ClientShutdown {
         }
     }
 
-    /// Tells every provider of every session that the process is going to leave, whatever the answer to the query was. A normal
-    /// life may follow. All brokers are told, also after one has failed; the error is the first one's.
+    /// Tells every provider of every session that the process is going to leave, whatever the query answered. The process may
+    /// continue as usual after it. All brokers are told, even after one has failed; the error is the first one's.
     pub fn notify_process_shutdown(&self) -> Result<(), Error> {
         let brokers = self.brokers()?;
         let mut told = Ok(());
@@ -199,19 +198,17 @@ impl ClientShutdown {
         told
     }
 
-    /// Leaves: when this returns, everything that this process handed over is durable, its unsaved drafts too, and the
-    /// process may be ended in any way. Every call fails with `MAPI_E_NOT_INITIALIZED` from now on, and dropping guards
-    /// does nothing.
+    /// Leaves: when this returns, everything that this process submitted is durable, its unsaved drafts too, and the process may be
+    /// ended in any way. From now on every call fails with `MAPI_E_NOT_INITIALIZED`, and dropping guards does nothing.
     ///
-    /// When it fails nothing was torn down: `MAPI_E_NO_SUPPORT` without a yes or where the settings forbid it,
-    /// `MAPI_E_BUSY` while other processes hold objects of this one and the settings want them waited for,
-    /// `MAPI_E_DISK_ERROR`, `MAPI_E_NOT_ENOUGH_DISK` or `MAPI_E_TIMEOUT` when something could not be persisted. Try
-    /// again, or log off.
+    /// If it fails nothing was torn down: `MAPI_E_NO_SUPPORT` without a positive query or if the settings forbid it, `MAPI_E_BUSY`
+    /// while other processes hold objects of this one and the settings require waiting for them, `MAPI_E_DISK_ERROR`,
+    /// `MAPI_E_NOT_ENOUGH_DISK` or `MAPI_E_TIMEOUT` if something could not be persisted. Try again, or log off.
     ///
-    /// With several brokers all are asked who were not asked yet, before any is told; then they are told one after the other, in
-    /// the order in which the library was initialized with them. Should one fail behind others, what the error says of those
-    /// is for good: what they were handed is durable, and their sessions are over. It names the broker that failed, whose
-    /// sessions are as they were: try again, which tells nobody twice, or log off from it.
+    /// With several brokers, those without a query are queried before any Do. The Dos follow one after the other, in the order in
+    /// which the library was initialized with the brokers. If a later one fails, the earlier ones remain done: what those brokers
+    /// were given is durable, and their sessions are over. The error says so, and names the broker that failed, whose sessions are
+    /// unchanged: try again, which repeats no Do, or log off from it.
     pub fn do_fast_shutdown(self) -> Result<(), Error> {
         self.try_fast_shutdown()
     }
@@ -222,10 +219,10 @@ impl ClientShutdown {
             return Err(left());
         }
         let _one = lock(&process.doing);
-        // Who has waited for another one is done with it.
+        // Another thread may have completed the Do while this one waited.
         while !process.is_done() {
             self.do_with_those_here(&process)?;
-            // A broker that was come to meanwhile has its turn; otherwise nothing is left.
+            // A broker that the process connected to meanwhile gets its Do; otherwise the process is done.
             mapi::leave_if_all_done(&process);
         }
         Ok(())
@@ -236,7 +233,7 @@ impl ClientShutdown {
         let remembered = match process.verdict() {
             Some(Ok(())) => true,
             Some(Err(refused)) => return Err(refused.into()),
-            // Its broker says so, or knows of the yes that another copy with the same key was told.
+            // The only broker decides: it may know of the yes that another copy of the library with the same key got.
             None if brokers.are_one() => false,
             None => return Err(never_asked()),
         };
@@ -251,7 +248,7 @@ impl ClientShutdown {
             let done = broker.done(|| Request::DoFastShutdown { remembered });
             match done.inspect_err(|error| broker.note_lost(error)) {
                 Ok(()) => {}
-                // It is done already: by another way to the same socket, or its answer was lost.
+                // The Do was done already: by another path to the same socket, or its answer was lost.
                 Err(error) if error.code() == Code::E_NOT_INITIALIZED => broker.check_fork()?,
                 Err(error) => return Err(self.after(brokers.blamed(broker, error))),
             }
@@ -260,7 +257,7 @@ impl ClientShutdown {
         Ok(())
     }
 
-    /// An error of a Do, with what holds of those who were told before.
+    /// The error of a Do, with what holds for the brokers that are done.
     fn after(&self, error: Error) -> Error {
         let over = self.library.process().over();
         if over.is_empty() {
@@ -276,7 +273,7 @@ impl ClientShutdown {
         })
     }
 
-    /// The brokers that this process has to do with, in the order in which it came to them, without those that are done.
+    /// The brokers of this process that are not done, in the order in which it connected to them.
     fn brokers(&self) -> Result<Brokers, Error> {
         self.library.check_fork()?;
         let brokers = Brokers(mapi::connected(&self.library));
@@ -304,12 +301,12 @@ impl Brokers {
         self.0.iter()
     }
 
-    /// Whether the process has one broker, and had no other: nothing needs to say which one is meant.
+    /// Whether the process has a single broker, and had no other: then errors need not name it.
     fn are_one(&self) -> bool {
         self.0.len() == 1 && self.0[0].process().over().is_empty()
     }
 
-    /// A broker's refusal, which says whose it is.
+    /// A broker's refusal, with the broker's name if there are several.
     fn named(&self, broker: &Library, refused: Fault) -> Fault {
         if self.are_one() {
             return refused;
@@ -326,7 +323,7 @@ fn at(broker: &Library, what: &str) -> String {
     format!("the broker at {}: {what}", broker.socket().display())
 }
 
-/// One refusal of several: it names everybody who refuses.
+/// Joins several refusals into one, which names all refusing providers.
 fn together(refusals: Vec<Fault>) -> Option<Fault> {
     let mut refusals = refusals.into_iter();
     let mut all = refusals.next()?;
@@ -347,7 +344,7 @@ fn never_asked() -> Error {
 }
 
 impl Library {
-    /// What this broker says to a query, or has said: its verdict on this process. An error is none.
+    /// This broker's verdict on the process, asked for once. An error is not a verdict.
     fn ask(self: &Arc<Self>) -> Result<Verdict, Error> {
         if let Some(said) = self.memory().said() {
             return Ok(said);

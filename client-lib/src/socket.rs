@@ -1,4 +1,4 @@
-//! A broker's socket: connecting to it, and which process is at the other end.
+//! A broker's socket: connecting to it, and the process at its other end.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -12,11 +12,11 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::limits::Limits;
 pub use crate::process::Credentials;
 
-/// The kernel takes a timeout of zero for none.
+/// The shortest timeout. The kernel takes a timeout of zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Connects to a socket, and waits so long while its backlog is full, as that of a broker that is stopped or very busy. Then it fails
-/// with [`TimedOut`](io::ErrorKind::TimedOut), and so it does when the thread's limits do not let the call go on.
+/// Connects to a socket, and waits at most `patience` while its backlog is full, as if the broker is stopped or very busy. After
+/// that it fails with [`TimedOut`](io::ErrorKind::TimedOut), as it does when the thread's limits end the call.
 pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     let until = Instant::now() + patience;
     let limits = Limits::of_this_thread();
@@ -24,7 +24,7 @@ pub fn connect_within(path: &Path, patience: Duration) -> io::Result<UnixStream>
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     loop {
         let left = limits.next_look(until).saturating_duration_since(Instant::now());
-        // The kernel wakes who waits for room as soon as there is some. This timeout ends the wait with EAGAIN.
+        // The kernel wakes the waiting thread as soon as there is room. This timeout ends the wait with EAGAIN.
         set_socket_timeout(&socket, Timeout::Send, Some(left.max(SHORTEST)))?;
         match connect(&socket, &address) {
             Ok(()) => break,
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::limits::within;
 
-    /// A socket whose backlog is full, and what fills it.
+    /// A socket whose backlog is full, and the connections that fill it.
     fn full(directory: &tempfile::TempDir) -> (UnixListener, Vec<UnixStream>) {
         let path = directory.path().join("s");
         let listener = UnixListener::bind(&path).expect("bound");
