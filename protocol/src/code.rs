@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A result code (`HRESULT` of facility ITF, `SCODE`). Failure shows in the high bit; warnings are successes.
+/// A result code (`HRESULT` of facility ITF, `SCODE`). The high bit marks a failure; warnings are successes.
 ///
 /// ```
 /// use sundown_protocol::Code;
@@ -110,13 +110,13 @@ codes! {
 }
 
 impl Code {
-    /// The name, as the headers spell it; of a number without one, `MAPI_E_CALL_FAILED`'s.
+    /// The name, as MAPI's headers spell it. A number without a name has that of `MAPI_E_CALL_FAILED`.
     pub fn name(self) -> &'static str {
         let named = Self::ALL.iter().find(|(code, _)| *code == self);
         named.map_or("MAPI_E_CALL_FAILED", |(_, name)| name)
     }
 
-    /// Whether the code says that something failed.
+    /// Whether the code is a failure.
     pub fn is_failure(self) -> bool {
         self.0 & 0x8000_0000 != 0
     }
@@ -134,32 +134,32 @@ impl fmt::Debug for Code {
     }
 }
 
-/// What a caller is told when its request failed: the code, what happened to what, and what to do.
+/// The error of a request: the code, what failed and how to go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The code.
     pub code: Code,
     /// One or two sentences for people.
     pub message: String,
-    /// What programs may want to know beside the code.
+    /// Further facts for programs.
     pub detail: FaultDetail,
 }
 
-/// What programs may want to know beside the code.
+/// Further facts of a [`Fault`], for programs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultDetail {
-    /// Nothing.
+    /// No further facts.
     #[default]
     None,
     /// The process that owns the shared session (`MAPI_E_NO_ACCESS` of a shared logoff).
     Owner(crate::reply::Peer),
-    /// Addresses that no transport takes (`MAPI_E_UNCONFIGURED`) or that are none (`MAPI_E_INVALID_PARAMETER`).
+    /// Addresses that no transport takes (`MAPI_E_UNCONFIGURED`), or that are not valid addresses (`MAPI_E_INVALID_PARAMETER`).
     Addresses(Vec<String>),
     /// Providers that refuse a fast shutdown or did not answer in time (`MAPI_E_NO_SUPPORT`).
     Providers(Vec<String>),
     /// Processes that hold references to objects of this one (`MAPI_E_BUSY`).
     Holders(Vec<crate::reply::Peer>),
-    /// Entries that were accepted, and then could not be made durable.
+    /// Entries that were accepted and could not be made durable.
     Entries(Vec<crate::EntryId>),
 }
 

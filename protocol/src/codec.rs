@@ -1,6 +1,6 @@
-//! The one file that names the codec: bincode 2.0.1, fixed-width integers, little-endian, no trailing bytes.
+//! The codec, which only this file names: bincode 2.0.1, fixed-width integers, little-endian, no trailing bytes.
 //!
-//! How to leave it again: `docs/decisions/0002-bincode.md`.
+//! `docs/decisions/0002-bincode.md` says how to replace it.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::frame::{self, HEADER, MAX_PAYLOAD};
 
-/// What one decoded message may take in memory. The codec's own limit counts that, and not bytes on the wire: rows of
-/// a table are larger decoded than encoded.
+/// How much memory a decoded message may take, in bytes. The codec's own limit counts memory, and not bytes on the wire: rows of a
+/// table are larger decoded than encoded.
 const MAX_DECODED: usize = 8 * MAX_PAYLOAD as usize;
 
-/// Why a payload is not a message. It ends the connection.
+/// Why a payload is not a message. Such a payload ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodecError {
     /// The bytes do not have the shape of the message.
@@ -38,7 +38,7 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
-/// Decodes one payload, all of it.
+/// Decodes a payload, which must contain exactly one message.
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::legacy().with_limit::<MAX_DECODED>();
     let (message, used) = bincode::serde::borrow_decode_from_slice(payload, config)
@@ -49,7 +49,7 @@ pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
     }
 }
 
-/// What is wrong with the bytes, for people: the codec's own words are those of a debugger.
+/// Describes the error for people; the codec's own texts are for debugging.
 fn in_words(error: DecodeError) -> String {
     match error {
         DecodeError::UnexpectedEnd { .. } => "it ends too early".to_owned(),
@@ -59,13 +59,13 @@ fn in_words(error: DecodeError) -> String {
             format!("{found} stands where 0 is no and 1 is yes")
         }
         DecodeError::UnexpectedVariant { found, .. } => format!("there is no variant {found}"),
-        // What this crate's own types say, and serde of them.
+        // Texts of this crate's own types, and of serde about them.
         DecodeError::OtherString(why) => why,
         _ => "its bytes make no sense".to_owned(),
     }
 }
 
-/// Appends one whole frame, length and payload, to `out`. On an error `out` is as it was.
+/// Appends a whole frame, length and payload, to `out`. On an error `out` is unchanged.
 pub fn encode_into<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
@@ -89,7 +89,7 @@ pub fn encode_into<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), C
     }
 }
 
-/// One whole frame, length and payload.
+/// Encodes a whole frame, length and payload.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::with_capacity(64);
     encode_into(message, &mut out)?;

@@ -1,4 +1,4 @@
-//! Frames: this stair knows lengths, and nothing of what is inside.
+//! Frames: a length and a payload, whose contents this module does not know.
 //!
 //! ```text
 //! ┌──────────────┬───────────────────────────┐
@@ -6,21 +6,21 @@
 //! └──────────────┴───────────────────────────┘
 //! ```
 //!
-//! The length is checked at both ends of its range, on both ends of the wire, before anything is allocated.
+//! Both sides check the length against both limits before they allocate anything.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 
 /// The shortest payload: no message encodes to less than its four-byte tag.
 pub const MIN_PAYLOAD: u32 = 4;
-/// The longest payload, 1 MiB. Nothing needs more: bodies travel in pieces of at most [`MAX_BLOB`].
+/// The longest payload, 1 MiB. No message needs more: bodies travel in pieces of at most [`MAX_BLOB`].
 pub const MAX_PAYLOAD: u32 = 1 << 20;
-/// The longest run of body bytes in one message, 256 KiB.
+/// The largest piece of a body in one message, 256 KiB.
 pub const MAX_BLOB: usize = 256 << 10;
-/// Bytes in front of each payload.
+/// The number of bytes in front of each payload.
 pub const HEADER: usize = 4;
 
-/// Why bytes are not a frame. It ends the connection: after a wrong length nothing that follows can be trusted.
+/// Why bytes are not a frame. It ends the connection, because the bytes after a wrong length cannot be interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
     /// The length is outside [`MIN_PAYLOAD`] ..= [`MAX_PAYLOAD`].
@@ -45,14 +45,14 @@ pub fn check(length: u32) -> Result<usize, FrameError> {
     }
 }
 
-/// Cuts the first whole frame off `bytes`: its payload and how many bytes it took, or `None` while it is incomplete.
+/// Cuts the first whole frame off `bytes`. Returns its payload and the number of bytes it took, or `None` while it is incomplete.
 pub fn cut(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
     let length = check(u32::from_le_bytes(*header))?;
     Ok(rest.get(..length).map(|payload| (payload, HEADER + length)))
 }
 
-/// Reads one payload into `payload`, blocking. `Ok(false)` is an orderly end of the stream between two frames.
+/// Reads one payload into `payload`, blocking. `Ok(false)` means that the stream ended in an orderly way between two frames.
 pub fn read(from: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<bool> {
     let mut header = [0; HEADER];
     let mut have = 0;
@@ -72,7 +72,7 @@ pub fn read(from: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Writes one payload with its length in front, in one call.
+/// Writes a whole frame, length and payload, in one call.
 pub fn write(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
     to.write_all(frame)?;
     to.flush()
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(payload, [1, 2, 3, 4]);
     }
 
-    /// Fails as the list says, once each, and then gives the bytes.
+    /// A reader that fails with each listed error once, and then returns the bytes.
     struct Failing<'a>(Vec<io::ErrorKind>, &'a [u8]);
 
     impl Read for Failing<'_> {
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(written, [4, 0, 0, 0, 1, 2, 3, 4]);
     }
 
-    /// Clients cut a body into pieces of this size, and a frame has room for what stands around one.
+    /// Clients cut a body into pieces of this size, and a frame has room for the fields around a piece.
     #[test]
     fn the_largest_piece_of_a_body_is_256_kib() {
         assert_eq!(MAX_BLOB, 256 * 1024);

@@ -1,13 +1,13 @@
-//! The first frame of each side. Its bytes may never change: it is how two versions find out that they differ.
+//! The first frame of each side. Its bytes never change, because two versions find out by it that they differ.
 
 use serde::{Deserialize, Serialize};
 
-/// What the first four bytes of a hello spell: `SNDN`.
+/// The first four bytes of a hello: `SNDN`.
 pub const MAGIC: [u8; 4] = *b"SNDN";
-/// The longest program name that is kept; a longer one is cut.
+/// The longest program name that is kept, in bytes; a longer name is cut.
 pub const MAX_PROGRAM: usize = 255;
 
-/// The client speaks first.
+/// The client's first frame, which it sends before the broker's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`MAGIC`].
@@ -16,19 +16,19 @@ pub struct Hello {
     pub oldest: u16,
     /// The newest version the client speaks.
     pub newest: u16,
-    /// Sixteen bytes that name the program image, the same for every copy of a library in it and another one after
-    /// `exec`. On Linux the kernel's `AT_RANDOM` bytes, hashed.
+    /// Sixteen bytes that name the program image. They are the same for every copy of the library in it, and differ after `exec`.
+    /// On Linux they are the kernel's `AT_RANDOM` bytes, hashed.
     #[serde(with = "sixteen")]
     pub image: [u8; 16],
-    /// Sixteen bytes by chance that name the copy of the library. The first copy in a program image speaks for the
-    /// program when it comes to shutting down (SEED-15).
+    /// Sixteen random bytes that name the copy of the library. The first copy in a program image acts for the program when the
+    /// process shuts down (SEED-15).
     #[serde(with = "sixteen")]
     pub library: [u8; 16],
     /// The program's name, for people.
     pub program: String,
 }
 
-/// The broker answers.
+/// The broker's answer to a hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The connection is open.
@@ -37,20 +37,20 @@ pub enum Answer {
     Refused(Refused),
 }
 
-/// What the broker grants.
+/// The broker's side of an open connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The version both sides speak from here on.
     pub version: u16,
     /// The broker's process id.
     pub pid: u32,
-    /// Requests that may be unanswered at once. More ends the connection.
+    /// How many requests may be unanswered at once. More end the connection.
     pub requests: u32,
-    /// Bytes of requests that may be unanswered at once. More ends the connection.
+    /// How many bytes of requests may be unanswered at once. More end the connection.
     pub bytes: u64,
 }
 
-/// Why the broker will not talk.
+/// Why the broker refuses the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// A MAPI code.
@@ -59,7 +59,8 @@ pub struct Refused {
     pub message: String,
 }
 
-/// Sixteen bytes are the same on the wire as one little-endian number, which is read at once and not byte by byte.
+/// Sixteen bytes, encoded as a little-endian number. The bytes on the wire are the same, and are read at once instead of byte by
+/// byte.
 mod sixteen {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
     use crate::codec;
 
-    /// May never change. If this fails, the code is wrong and not the bytes.
+    /// These bytes never change. If this test fails, the code is wrong and not the bytes.
     #[test]
     fn the_hello_is_frozen() {
         let hello = Hello {
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(codec::decode::<Hello>(&bytes[4..]), Ok(hello));
     }
 
-    /// May never change. If this fails, the code is wrong and not the bytes.
+    /// These bytes never change. If this test fails, the code is wrong and not the bytes.
     #[test]
     fn the_answer_is_frozen() {
         let welcome =

@@ -1,4 +1,4 @@
-//! Ids. Each is a type of its own and prints itself: `s2`, `m14`, `o3.1`.
+//! Ids. Each has a type of its own and a letter in its text: `s2`, `m14`, `o3.1`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,28 +20,28 @@ macro_rules! id {
 }
 
 id!(
-    /// One request of one connection; the reply echoes it. The client chooses it.
+    /// A request of a connection. The client chooses the id, and the reply echoes it.
     RequestId(u64), "r"
 );
 id!(
-    /// One session of this broker.
+    /// A session of this broker.
     SessionId(u64), "s"
 );
 id!(
-    /// One successful logon (`IMAPISession`), unique in the broker's life.
+    /// A successful logon (`IMAPISession`), unique in the life of the broker.
     MemberId(u64), "m"
 );
 id!(
-    /// One registration of a member; never zero (NOTIF-4). The *connection number* of `Advise`.
+    /// A registration of a member; never zero (NOTIF-4). It is the *connection number* of `Advise`.
     AdviseId(u32), "a"
 );
 id!(
-    /// One body that a member streams in pieces. The client chooses it.
+    /// A body that a member streams in pieces. The client chooses the id.
     UploadId(u32), "u"
 );
 
-/// A generation-checked handle on an open object of one member. A handle of a released object is never taken for
-/// another object that got its place later.
+/// A handle on an open object of a member. It contains a generation: the handle of a released object is never taken for an object
+/// that uses the same place later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectId {
     /// The place in the member's table.
@@ -56,7 +56,8 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// A client-made key of a submit or a save. A repeat with the same key returns the first entry and makes no second one.
+/// A key that the client makes for a submit or a save. A repeat with the same key returns the first entry and makes no second
+/// entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SubmitKey(pub u128);
 
@@ -77,13 +78,13 @@ impl FromStr for SubmitKey {
     }
 }
 
-/// A shared session's name for brokers to come: 128 bits by chance. A client that was in the session returns to it by this name,
-/// should it have been ended meanwhile.
+/// A random name of a shared session, 128 bits, which later brokers know too. By this name a client returns to a session that it
+/// was in, in case it was ended meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionTag(pub u128);
 
-/// A one-time token for one object of a session, made by the one who grants it. It is a secret: it is never shown by
-/// `Debug`, and the broker keeps only a hash of it.
+/// A one-time token for an object of a session, made by the granting client. It is a secret: `Debug` never shows it, and the broker
+/// keeps only a hash of it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token(pub u128);
 
@@ -94,7 +95,7 @@ impl fmt::Debug for Token {
 }
 
 impl fmt::Display for Token {
-    /// For the program that hands it on, and nobody else.
+    /// Shows the secret, only for the program that passes it on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
@@ -110,7 +111,7 @@ impl FromStr for Token {
     }
 }
 
-/// An entry identifier (`ENTRYID`): which store, and which record in it. It outlives sessions and brokers.
+/// An entry identifier (`ENTRYID`): a store, and a record in it. It outlives sessions and brokers.
 ///
 /// ```
 /// use sundown_protocol::EntryId;
@@ -122,9 +123,9 @@ impl FromStr for Token {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntryId {
-    /// The store's own number (`MAPIUID`), made by chance when the store was.
+    /// The store's number (`MAPIUID`), chosen at random when the store was made.
     pub store: u32,
-    /// The record in the store. For a submitted or saved message it is the key it was handed over with.
+    /// The record in the store. For a submitted or saved message it is the key of that request.
     pub record: u128,
 }
 
@@ -154,8 +155,8 @@ impl FromStr for EntryId {
     }
 }
 
-/// One request of one copy of the client library, as error messages and the broker's log call it. It is not on the
-/// wire: both sides know its parts.
+/// The identifier of a request of a copy of the client library, as in error messages and the broker's log. It is not sent: both
+/// sides know its parts.
 ///
 /// ```
 /// use sundown_protocol::{Correlation, RequestId};
@@ -170,7 +171,7 @@ pub struct Correlation {
 }
 
 impl Correlation {
-    /// That of a request, and of the bytes by chance with which its library said hello.
+    /// The identifier of a request, made from its id and from the random bytes in the hello of its library.
     pub fn new(library: &[u8; 16], request: RequestId) -> Self {
         let [a, b, c, d, ..] = *library;
         Self { library: [a, b, c, d], request }
@@ -183,7 +184,7 @@ impl fmt::Display for Correlation {
     }
 }
 
-/// A text is not an id; the content says what it should be.
+/// The error of a text that is not an id; its own text says what an id looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidId(&'static str);
 
@@ -199,7 +200,7 @@ impl std::error::Error for InvalidId {}
 mod tests {
     use super::*;
 
-    /// A sign is no digit, though Rust's parser of numbers takes one.
+    /// A sign is not a digit, although Rust's parser accepts one.
     #[test]
     fn ids_are_read_as_they_are_written_and_nothing_else_is_read() {
         let digits = "0123456789abcdef0123456789abcdef";

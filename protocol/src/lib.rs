@@ -1,12 +1,11 @@
-//! What is said on Sundown's socket.
+//! The messages on Sundown's socket.
 //!
-//! A connection carries *frames*: a length and one encoded payload ([`frame`], [`codec`]). The first payload of
-//! each side is frozen for ever ([`hello`]); it settles which [`version`] of everything else is spoken. After it a
-//! client sends [`request::Request`]s, each with an id, and the broker sends [`reply::Reply`]s that echo the id, and
-//! [`notification::Notification`]s.
+//! A connection carries *frames*: a length and one encoded payload ([`frame`], [`codec`]). The first payload of each side is frozen
+//! forever ([`hello`]); it settles the [`version`] of everything that follows. After it the client sends [`request::Request`]s,
+//! each with an id. The broker sends [`reply::Reply`]s that echo the id, and [`notification::Notification`]s.
 //!
-//! This crate knows `Read` and `Write`, and no socket, thread, clock, file or environment. No type outside it is
-//! ever put on the wire. `PROTOCOL.md` tells a stranger the same without Rust.
+//! This crate knows `Read` and `Write`, but no socket, thread, clock, file or environment. No type from outside it is ever put on
+//! the wire. `PROTOCOL.md` describes the same without Rust.
 
 pub mod code;
 pub mod codec;

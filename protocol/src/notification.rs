@@ -1,4 +1,4 @@
-//! What the broker tells without being asked.
+//! Notifications: messages that the broker sends without a request.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ use crate::reply::{Peer, Place};
 use crate::request::Ticket;
 use crate::version::Version;
 
-/// One event for one member.
+/// An event for a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// The member it is for.
+    /// The member that is notified.
     pub member: MemberId,
-    /// Its registrations that asked for it; empty means the session's default event queue.
+    /// The member's registrations that match; empty means the session's default event queue.
     pub advises: Vec<AdviseId>,
     /// What happened.
     pub event: Event,
@@ -29,11 +29,11 @@ pub enum Event {
     CriticalError {
         /// Always `MAPI_E_END_OF_SESSION` for a session.
         code: Code,
-        /// Why.
+        /// Why the session ends.
         reason: EndReason,
-        /// Who did it.
+        /// The process that ended it.
         by: Option<Peer>,
-        /// How long the member may stay, in milliseconds; `None` is without a limit.
+        /// How long the member may stay, in milliseconds; `None` means without a limit.
         grace: Option<u64>,
     },
     /// `fnevNewMail`.
@@ -42,9 +42,9 @@ pub enum Event {
     Created(Place),
     /// `fnevObjectModified`.
     Modified(Place),
-    /// `fnevObjectMoved`: where it is now, and where it was.
+    /// `fnevObjectMoved`: where the message is now, and the folder where it was.
     Moved(Place, crate::request::Folder),
-    /// `fnevObjectDeleted`: where it was.
+    /// `fnevObjectDeleted`: where the message was.
     Deleted(Place),
     /// `fnevTableModified` on an open table.
     Table {
@@ -55,50 +55,50 @@ pub enum Event {
     },
     /// `fnevExtended`: a member of the session left (event code 1).
     MemberLeft {
-        /// Who.
+        /// The member.
         member: MemberId,
-        /// Why.
+        /// Why it left.
         reason: LeaveReason,
     },
-    /// `fnevExtended`, to the member itself: its grace ended and it was put out of the session (event code 2).
+    /// `fnevExtended`, to the member itself: its grace ended, and it was evicted from the session (event code 2).
     Evicted,
     /// `fnevExtended`: the broker stops for a restart; calls made meanwhile wait for it (event code 3).
     BrokerStopping {
-        /// How long it goes on serving those who leave, in milliseconds.
+        /// How long the broker continues to serve members that leave, in milliseconds.
         within: u64,
     },
-    /// `fnevExtended`, to the member that logs off: how far its outbound mail is (event code 4).
+    /// `fnevExtended`, to the member that logs off: the progress of its outbound mail (event code 4).
     LogoffProgress {
-        /// Submissions it still waits for.
+        /// How many submissions the logoff still waits for.
         waiting: u64,
-        /// Submissions that became final since the logoff began.
+        /// How many submissions became final since the logoff began.
         finished: u64,
     },
-    /// `fnevExtended`: deferred submissions of this member are durable now (event code 5). The library forgets its
-    /// copies then; programs are not told.
+    /// `fnevExtended`: these deferred submissions of the member are durable now (event code 5). The library drops its copies;
+    /// programs are not told.
     Durable(Vec<EntryId>),
-    /// Notifications were dropped because this client did not read them.
+    /// Notifications were dropped because the client did not read them.
     Lagged {
-        /// How many.
+        /// How many were dropped.
         missed: u64,
     },
-    /// What the broker knows of the process changed: its newest ticket. It goes to each connection of the process that asked
-    /// by [`Request::Ticket`](crate::Request::Ticket), for member 0. Programs are not told.
+    /// The newest ticket of the process, because what the broker knows of it changed. It goes to each connection of the process
+    /// that sent [`Request::Ticket`](crate::Request::Ticket), for member 0. Programs are not told.
     Ticket(Ticket),
-    /// How the member's shared session is called in [`Request::Return`](crate::Request::Return). It goes to members of connections
-    /// that asked for tickets, behind the answer to their logon. Programs are not told.
+    /// The name of the member's shared session for [`Request::Return`](crate::Request::Return). It goes to members of connections
+    /// that asked for tickets, after the answer to their logon. Programs are not told.
     Session(SessionTag),
-    /// As many [`MemberLeft`](Self::MemberLeft) as members left at once. A client of an earlier version is told of each by itself, and
-    /// the library tells programs of each by itself.
+    /// Several [`MemberLeft`](Self::MemberLeft) in one notification. A client of an earlier version gets a notification for each of
+    /// them, and the library tells programs of each by itself.
     MembersLeft(Vec<Departure>),
 }
 
 /// A member that left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
-    /// Who.
+    /// The member.
     pub member: MemberId,
-    /// Why.
+    /// Why it left.
     pub reason: LeaveReason,
 }
 
@@ -111,7 +111,7 @@ pub enum TableChange {
     Deleted(String),
     /// `TABLE_ROW_MODIFIED`: the row's key.
     Modified(String),
-    /// `TABLE_RELOAD`: read it again.
+    /// `TABLE_RELOAD`: the table must be read again.
     Reload,
 }
 
@@ -120,11 +120,11 @@ pub enum TableChange {
 pub enum EndReason {
     /// A member logged off with the shared flag.
     SharedLogoff,
-    /// Somebody stopped the broker.
+    /// The broker was stopped on request.
     BrokerStopped,
     /// The library could not reach the broker any more.
     BrokerLost,
-    /// Whoever granted the object has left, or took the grant back. The code is `RPC_E_DISCONNECTED`.
+    /// The granting process has left, or took the grant back. The code is `RPC_E_DISCONNECTED`.
     ReferenceLost,
     /// The files of one of the session's stores were removed or replaced while they were open. From version 3 on.
     StoreLost,
@@ -143,16 +143,16 @@ impl EndReason {
     }
 }
 
-/// Why a member is gone.
+/// Why a member left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LeaveReason {
-    /// It logged off.
+    /// The member logged off.
     LoggedOff,
     /// Its process shut down fast.
     FastShutdown,
     /// Its connection ended without a logoff.
     Disconnected,
-    /// It stayed past the grace of a shared logoff.
+    /// The member stayed past the grace of a shared logoff.
     Evicted,
     /// The broker stopped.
     BrokerStopped,
@@ -215,7 +215,7 @@ impl Events {
         ("extended", Self::EXTENDED),
     ];
 
-    /// Everything a client may register for.
+    /// All events for which a client may register.
     pub const fn all() -> Self {
         Self(0x8000_013F)
     }
@@ -240,7 +240,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// A word that is no event.
+/// The error of a word that does not name an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownEvent(pub String);
 
@@ -265,7 +265,7 @@ impl FromStr for Events {
 }
 
 impl Event {
-    /// The same in the words of a version: what it has no word for is said by the nearest one that it has.
+    /// The same event for a client of this version. A reason that the version lacks is replaced by the nearest one that it has.
     #[must_use]
     pub fn in_version(mut self, version: Version) -> Vec<Self> {
         if version >= Version::V3 {
@@ -277,7 +277,7 @@ impl Event {
         self.each().collect()
     }
 
-    /// How many notices a program sees of it.
+    /// How many notices a program sees for this event.
     pub fn count(&self) -> u64 {
         match self {
             Self::MembersLeft(departures) => departures.len() as u64,
@@ -285,7 +285,7 @@ impl Event {
         }
     }
 
-    /// Each of the notices that a program sees of it.
+    /// The notices that a program sees for this event.
     pub fn each(self) -> impl Iterator<Item = Self> {
         let (one, many) = match self {
             Self::MembersLeft(departures) => (None, departures),
@@ -295,7 +295,7 @@ impl Event {
         one.into_iter().chain(many.into_iter().map(left))
     }
 
-    /// The bit a registration must have to be told, or `None` for what is told to everybody.
+    /// The bit that a registration needs to match, or `None` for an event that needs no registration.
     pub fn mask(&self) -> Option<Events> {
         match self {
             Self::CriticalError { .. } => Some(Events::CRITICAL_ERROR),
@@ -314,7 +314,7 @@ impl Event {
         }
     }
 
-    /// Whether it may be dropped, and counted in a [`Lagged`](Self::Lagged), when the client does not read.
+    /// Whether the event may be dropped, and counted in a [`Lagged`](Self::Lagged), if the client does not read.
     pub fn may_be_dropped(&self) -> bool {
         !matches!(
             self,
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(crate::words::of(&leaves), leaves.map(LeaveReason::name));
     }
 
-    /// Many departures in one notice are told one by one to a client of an earlier version, and count as many where they are missed.
+    /// A client of an earlier version gets each of several departures by itself, and each counts as a missed notice.
     #[test]
     fn many_departures_are_as_many_notices() {
         let left = [3, 7].map(|member| Departure {

@@ -1,4 +1,4 @@
-//! What the broker answers. Every request gets exactly one answer: a reply or a fault.
+//! Replies and what they contain. Every request gets exactly one answer: a reply or a fault.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -7,24 +7,25 @@ use crate::id::{AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId};
 use crate::notification::Notification;
 use crate::request::{Blob, Folder, StatusCursor, StoreLogoff, Ticket};
 
-/// Everything the broker sends after its hello.
+/// A message that the broker sends after its hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromBroker {
     /// The answer to one request.
     Answer {
-        /// Which request.
+        /// The request.
         id: RequestId,
         /// The answer.
         #[serde(serialize_with = "apart")]
         result: Result<Reply, Fault>,
     },
-    /// Something happened.
+    /// Something happened, without a request.
     Notify(Notification),
-    /// The connection ends, and why. Nothing follows.
+    /// The connection ends for this reason. No frame follows.
     Goodbye(Fault),
 }
 
-/// Encodes an answer in a function of its own: what notices cost, which go to thousands, does not depend on how many answers there are.
+/// Encodes an answer in a function of its own, so that the cost of notifications, which go to thousands, does not depend on the
+/// number of answers.
 #[inline(never)]
 fn apart<S: Serializer>(result: &Result<Reply, Fault>, serializer: S) -> Result<S::Ok, S::Error> {
     result.serialize(serializer)
@@ -33,7 +34,7 @@ fn apart<S: Serializer>(result: &Result<Reply, Fault>, serializer: S) -> Result<
 /// The answer to a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// Done; there is nothing more to say.
+    /// Success, without a result.
     Done,
     /// To a logon.
     LoggedOn(LoggedOn),
@@ -49,31 +50,31 @@ pub enum Reply {
     Piece {
         /// The size of the whole message in bytes.
         size: u64,
-        /// Bytes from the offset asked for, at most [`MAX_BLOB`](crate::frame::MAX_BLOB); empty at the end.
+        /// Bytes from the requested offset, at most [`MAX_BLOB`](crate::frame::MAX_BLOB); empty at the end.
         bytes: Blob,
     },
     /// To a submit.
     Submitted {
         /// The message's entry identifier.
         entry: EntryId,
-        /// Its state; of a repeat, the state of the first.
+        /// Its state; for a repeat, the state of the first submission.
         state: SubmissionState,
     },
     /// To a save.
     Saved(EntryId),
-    /// To a setting: its value before removal or after a change.
+    /// To a setting: its value before a removal or after a change.
     Setting(Option<String>),
     /// To an address book's add.
     Added(EntryId),
-    /// To a resolve: what the name stands for.
+    /// To a resolve: the entry with this name.
     Resolved(AddressRow),
-    /// To a redeem: the granted object. It takes list, read and release, by this member's number.
+    /// To a redeem: the granted object, which can be listed, read and released by this member's number.
     Redeemed {
-        /// Stands for the reference in requests about the object.
+        /// The number that stands for the reference in requests about the object.
         member: MemberId,
         /// The object.
         object: ObjectId,
-        /// What it is.
+        /// The kind of the object.
         granted: Granted,
     },
     /// To a status.
@@ -82,29 +83,29 @@ pub enum Reply {
     Queue {
         /// The rows, oldest first.
         rows: Vec<QueueRow>,
-        /// Where to go on; `None` at the end.
+        /// The cursor of the next page; `None` at the end.
         next: Option<u64>,
     },
-    /// To a flush of the queue: how many messages are tried at once that had to wait.
+    /// To a flush of the queue: how many waiting messages are tried at once.
     Flushed(u64),
-    /// To a store's logoff: flags that come out.
+    /// To a store's logoff: the output flags.
     StoreLoggedOff(StoreLogoff),
     /// To a profile's deletion.
     ProfileDeleted(Deletion),
-    /// To a broker's: what `Status` has no place for.
+    /// To a broker: facts that `Status` has no field for.
     Broker(Box<BrokerStatus>),
-    /// To a ticket: the process's own, as it is now.
+    /// To a ticket: the newest ticket of the process.
     Ticket(Ticket),
     /// To a status page.
     StatusPage {
-        /// The page. A session that the page before began has its further members and references, and nothing else.
+        /// The page. If the page before began a session, this page has only the further members and references of that session.
         status: Box<Status>,
-        /// Where to go on; `None` at the end.
+        /// The cursor of the next page; `None` at the end.
         next: Option<StatusCursor>,
     },
 }
 
-/// Which of the replies a reply is.
+/// The kind of a [`Reply`], without its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the reply of that name")]
 pub enum ReplyKind {
@@ -132,7 +133,7 @@ pub enum ReplyKind {
 }
 
 impl Reply {
-    /// Which one it is. [`Request::reply`](crate::request::Request::reply) says which one a request has.
+    /// The kind of this reply. [`Request::reply`](crate::request::Request::reply) names the kind that a request gets.
     pub fn kind(&self) -> ReplyKind {
         match self {
             Self::Done => ReplyKind::Done,
@@ -160,16 +161,16 @@ impl Reply {
     }
 }
 
-/// When a profile goes that was deleted.
+/// When a deleted profile is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deletion {
-    /// It is gone.
+    /// It is removed.
     Done,
-    /// When the sessions that use it have ended.
+    /// It is removed when the sessions that use it have ended.
     WhenUnused,
 }
 
-/// What a granted object is.
+/// The kind of a granted object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Granted {
     /// A message.
@@ -178,7 +179,7 @@ pub enum Granted {
     Folder(Folder),
 }
 
-/// One new member of a session.
+/// A new member of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedOn {
     /// The member.
@@ -187,37 +188,37 @@ pub struct LoggedOn {
     pub session: SessionId,
     /// The profile's name.
     pub profile: String,
-    /// Whether others may join.
+    /// Whether other members may join.
     pub shared: bool,
     /// The profile's stores, the default one first.
     pub stores: Vec<String>,
-    /// The local addresses' default for a missing sender, such as `user@host`.
+    /// The sender of messages that name no sender, such as `user@host`.
     pub identity: String,
 }
 
-/// How a logoff went.
+/// The result of a logoff.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedOff {
-    /// Objects that were still open and are invalid now.
+    /// How many objects were still open; they are invalid now.
     pub invalidated: u64,
-    /// Unsaved drafts that were thrown away.
+    /// How many unsaved drafts were thrown away.
     pub discarded: u64,
-    /// This member's submissions that are not final.
+    /// How many of this member's submissions are not final.
     pub queued: u64,
-    /// With [`WAIT`](crate::request::LogoffFlags::WAIT): who did not leave by itself and was evicted.
+    /// With [`WAIT`](crate::request::LogoffFlags::WAIT): the members that did not leave by themselves and were evicted.
     pub stayed: Vec<Peer>,
 }
 
-/// A process, for people.
+/// A process, as people know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its process id.
     pub pid: u32,
-    /// The name it gave.
+    /// The name that it gave in its hello.
     pub program: String,
 }
 
-/// Rows of a table and where to go on.
+/// Rows of a table, and the cursor behind them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
     /// The rows.
@@ -226,14 +227,14 @@ pub struct Rows {
     pub next: Option<u64>,
 }
 
-/// Rows of one kind of table.
+/// The rows of a table, by the kind of table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TableRows {
     /// A folder's contents.
     Messages(Vec<MessageRow>),
-    /// An address book's.
+    /// The contents of an address book.
     Addresses(Vec<AddressRow>),
-    /// The status table's.
+    /// The contents of the status table.
     Status(Vec<StatusRow>),
 }
 
@@ -250,9 +251,9 @@ pub struct MessageRow {
     pub to: String,
     /// `PR_MESSAGE_SIZE`, in bytes.
     pub size: u64,
-    /// When it came into the store, in milliseconds since 1970.
+    /// When the message came into the store, in milliseconds since 1970.
     pub received: u64,
-    /// Whether it was kept for a program that ended without saving it.
+    /// Whether the store kept the message for a program that ended without saving it.
     pub recovered: bool,
 }
 
@@ -263,7 +264,7 @@ pub struct AddressRow {
     pub entry: EntryId,
     /// `PR_DISPLAY_NAME`.
     pub name: String,
-    /// One address is a person, several are a list.
+    /// The addresses: one for a person, several for a list.
     pub addresses: Vec<String>,
 }
 
@@ -312,7 +313,7 @@ impl Resource {
         }
     }
 
-    /// A word for it.
+    /// The name in output for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::StoreProvider => "store",
@@ -327,15 +328,15 @@ impl Resource {
 
 /// Bits of `PR_STATUS_CODE`.
 pub mod status_code {
-    /// `STATUS_AVAILABLE`: works.
+    /// `STATUS_AVAILABLE`: the resource works.
     pub const AVAILABLE: u32 = 0x1;
-    /// `STATUS_OFFLINE`: local data only.
+    /// `STATUS_OFFLINE`: only local data can be used.
     pub const OFFLINE: u32 = 0x2;
-    /// `STATUS_FAILURE`: in trouble.
+    /// `STATUS_FAILURE`: the resource has a problem.
     pub const FAILURE: u32 = 0x4;
-    /// `STATUS_OUTBOUND_ENABLED`: takes messages.
+    /// `STATUS_OUTBOUND_ENABLED`: the resource accepts messages.
     pub const OUTBOUND_ENABLED: u32 = 0x10_0000;
-    /// `STATUS_OUTBOUND_ACTIVE`: sends one.
+    /// `STATUS_OUTBOUND_ACTIVE`: the resource is sending a message.
     pub const OUTBOUND_ACTIVE: u32 = 0x20_0000;
     /// `PR_RESOURCE_METHODS`, `STATUS_FLUSH_QUEUES`.
     pub const METHOD_FLUSH_QUEUES: u32 = 0x8;
@@ -344,28 +345,28 @@ pub mod status_code {
 /// The state of a submission, or of one recipient of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SubmissionState {
-    /// Taken over, and not yet durable.
+    /// The broker has the message, and it is not durable yet.
     Accepted,
-    /// Waits for somebody to release it.
+    /// The message is kept until it is released.
     Held,
-    /// Waits for its turn.
+    /// The message waits for its turn.
     Queued,
-    /// With a transport, past the point where it may have gone out.
+    /// A transport has the message, past the point after which it may have gone out.
     Transmitting,
-    /// Tried, to be tried again.
+    /// The message was tried, and will be tried again.
     Deferred,
-    /// May have gone out; nobody knows.
+    /// The message may have gone out; the broker cannot tell.
     Unknown,
-    /// Handed to the next hop.
+    /// The message was handed to the next hop.
     Sent,
-    /// Failed for good; the sender has been told.
+    /// The message failed for good, and the sender was told.
     Bounced,
-    /// Withdrawn.
+    /// The message was taken back.
     Aborted,
 }
 
 impl SubmissionState {
-    /// All of them, in the order of the model.
+    /// All states, in the order of the model.
     pub const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Held,
@@ -378,7 +379,7 @@ impl SubmissionState {
         Self::Aborted,
     ];
 
-    /// Whether nothing more will happen by itself or otherwise.
+    /// Whether the state can no longer change.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Sent | Self::Bounced | Self::Aborted)
     }
@@ -399,32 +400,32 @@ impl SubmissionState {
     }
 }
 
-/// What the broker is doing.
+/// The state of the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The broker's version.
     pub version: String,
-    /// Its process id.
+    /// The broker's process id.
     pub pid: u32,
-    /// Its socket.
+    /// The broker's socket.
     pub socket: String,
-    /// When it started, in milliseconds since 1970.
+    /// When the broker started, in milliseconds since 1970.
     pub started: u64,
-    /// Its sessions, oldest first.
+    /// The broker's sessions, oldest first.
     pub sessions: Vec<SessionStatus>,
-    /// Submissions by state, in the order of [`SubmissionState::ALL`]; the final ones since the broker started.
+    /// Submissions by state, in the order of [`SubmissionState::ALL`]; final states are counted since the broker started.
     pub queue: [u64; 9],
     /// Submissions of members without mail, which wait for a member with mail.
     pub waiting_for_mail_member: u64,
 }
 
 impl Status {
-    /// Whether a page is of the broker that this one is of.
+    /// Whether the page is from the same broker as this status.
     pub fn is_of_broker_of(&self, page: &Self) -> bool {
         (self.pid, self.started) == (page.pid, page.started)
     }
 
-    /// Appends the next page. A session that is in both goes on.
+    /// Appends the next page. A session that is on both pages is continued.
     pub fn append(&mut self, page: Self) {
         for session in page.sessions {
             match self.sessions.last_mut() {
@@ -438,10 +439,10 @@ impl Status {
     }
 }
 
-/// What the broker has come from, and how much of its limits is used.
+/// How the previous broker ended, and how much of the limits is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerStatus {
-    /// The broker that had the data before; `None` when there was none.
+    /// The previous broker of the data directory; `None` if there was none.
     pub previous: Option<Previous>,
     /// Limits, in the order of the settings.
     pub limits: Vec<LimitStatus>,
@@ -450,33 +451,33 @@ pub struct BrokerStatus {
 /// How a broker ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// Its process id.
+    /// The process id of that broker.
     pub pid: u32,
     /// When it started, in milliseconds since 1970.
     pub started: u64,
-    /// When it ended, in milliseconds since 1970; `None` when it could not say.
+    /// When it ended, in milliseconds since 1970; `None` if it left no record.
     pub ended: Option<u64>,
-    /// In what way.
+    /// In what way it ended.
     pub end: End,
-    /// In words: by what, by whom, because of what.
+    /// The reason in words, with the process or user that caused it.
     pub why: String,
 }
 
 /// In what way a broker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum End {
-    /// It was asked to, and everything was in order.
+    /// The broker was stopped on request, and everything was in order.
     Stopped,
-    /// It could not go on, and said why.
+    /// The broker could not continue, and recorded why.
     Failed,
-    /// It said nothing: it was killed, or it crashed.
+    /// The broker left no record: it was killed, or it crashed.
     Killed,
-    /// It said nothing, and the machine has started since.
+    /// The broker left no record, and the machine has been restarted since.
     MachineDown,
 }
 
 impl End {
-    /// A word for it, as `status` shows it.
+    /// The name, as `status` shows it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
@@ -487,124 +488,124 @@ impl End {
     }
 }
 
-/// One limit.
+/// A limit of the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitStatus {
-    /// Its key in `[limits]`.
+    /// The limit's key in `[limits]`.
     pub name: String,
     /// The limit.
     pub most: u64,
-    /// How much of it the one who has most of it uses now; `None` where that is not counted.
+    /// How much of it its largest user uses now; `None` if that is not counted.
     pub used: Option<u64>,
 }
 
-/// One session.
+/// A session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
-    /// Its id.
+    /// The session's id.
     pub id: SessionId,
-    /// Its profile.
+    /// The session's profile.
     pub profile: String,
-    /// Whether others may join, or might before it began to end.
+    /// Whether other members may join, or could before the session began to end.
     pub shared: bool,
     /// `starting`, `active`, `memberless`, `ending`, `failed`.
     pub state: String,
-    /// Its members, oldest first.
+    /// The session's members, oldest first.
     pub members: Vec<MemberStatus>,
-    /// Its providers in the profile's order.
+    /// The session's providers, in the profile's order.
     pub providers: Vec<ProviderStatus>,
-    /// Objects of it that other processes hold.
+    /// Objects of the session that other processes hold.
     pub references: Vec<ReferenceStatus>,
 }
 
 /// An object of a member that another process holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReferenceStatus {
-    /// Who granted it.
+    /// The member that granted it.
     pub granter: MemberId,
-    /// Who holds it.
+    /// The process that holds it.
     pub holder: Peer,
-    /// What it is.
+    /// The kind of the object.
     pub granted: Granted,
 }
 
-/// One member.
+/// A member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {
-    /// Its id.
+    /// The member's id.
     pub id: MemberId,
-    /// Its process.
+    /// The member's process.
     pub peer: Peer,
-    /// Its user.
+    /// The user of that process.
     pub uid: u32,
-    /// When it logged on, in milliseconds since 1970.
+    /// When the member logged on, in milliseconds since 1970.
     pub since: u64,
     /// `attached`, `draining`, `waiting`.
     pub state: String,
-    /// Whether it logged on without mail.
+    /// Whether the member logged on without mail.
     pub no_mail: bool,
-    /// Its open objects.
+    /// How many objects the member has open.
     pub objects: u64,
 }
 
-/// One provider of a session.
+/// A provider of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderStatus {
-    /// Its name in the profile.
+    /// The provider's name in the profile.
     pub name: String,
-    /// What kind it is.
+    /// The provider's kind.
     pub kind: Resource,
-    /// `starting`, `available`, `failed: why`, `damaged: why`, `late: no answer to CALL in time` (it was given up in a fast
-    /// shutdown, and has answered nothing since), `logging off`, `logged off`.
+    /// `starting`, `available`, `failed: why`, `damaged: why`, `late: no answer to CALL in time` (the call was given up in a fast
+    /// shutdown, and the provider has not answered since), `logging off`, `logged off`.
     pub status: String,
     /// `supported`, `refused` or `absent`.
     pub fast_shutdown: String,
 }
 
-/// One submission.
+/// A submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRow {
-    /// Its entry identifier.
+    /// The entry identifier of the message.
     pub entry: EntryId,
-    /// The profile it was submitted in.
+    /// The profile in which it was submitted.
     pub profile: String,
-    /// The state of its least finished recipient.
+    /// The state of the recipient that is furthest from being final.
     pub state: SubmissionState,
     /// The envelope's sender.
     pub from: String,
-    /// Each recipient with its state and what was last said about it.
+    /// The recipients, each with its state and the latest reply about it.
     pub recipients: Vec<RecipientRow>,
     /// `PR_SUBJECT`.
     pub subject: String,
-    /// How often it was tried.
+    /// How often the message was tried.
     pub attempts: u32,
-    /// When it is tried next, in milliseconds since 1970.
+    /// When the message is tried next, in milliseconds since 1970.
     pub next_attempt: Option<u64>,
-    /// What went wrong last.
+    /// The latest error.
     pub last_error: Option<String>,
-    /// When it was submitted, in milliseconds since 1970.
+    /// When the message was submitted, in milliseconds since 1970.
     pub submitted: u64,
-    /// Its size in bytes.
+    /// The size of the message in bytes.
     pub size: u64,
 }
 
-/// One recipient of a submission.
+/// A recipient of a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipientRow {
     /// The address.
     pub address: String,
-    /// Its state.
+    /// The state for this recipient.
     pub state: SubmissionState,
-    /// The transport's last word on it.
+    /// The transport's latest reply about it.
     pub reply: Option<String>,
 }
 
-/// A row that shows where a message is: its entry and its folder.
+/// The place of a message: its entry and its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The message.
     pub entry: EntryId,
-    /// Its folder.
+    /// The message's folder.
     pub folder: Folder,
 }
 

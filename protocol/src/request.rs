@@ -1,4 +1,4 @@
-//! What a client may ask. One variant a request; the reply to each is named behind the arrow.
+//! Requests: one variant for each. The reply is named behind the arrow.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::notification::Events;
 use crate::reply::{ReplyKind, Resource};
 use crate::version::Version;
 
-/// Sets of bits.
+/// Adds the operations of a set of bits to these types.
 macro_rules! sets {
     ($($name:ident),*) => {$(
         impl $name {
@@ -20,7 +20,7 @@ macro_rules! sets {
                 self.0 & other.0 == other.0
             }
 
-            /// These and those.
+            /// Both sets together.
             #[must_use]
             pub fn with(self, other: Self) -> Self {
                 Self(self.0 | other.0)
@@ -31,12 +31,12 @@ macro_rules! sets {
 
 sets!(LogonFlags, LogoffFlags, Notify, StoreLogoff);
 
-/// One request with the id that its reply will echo.
+/// A request with the id that its reply echoes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// Chosen by the client, unique among its unanswered requests.
+    /// The id, chosen by the client, unique among its unanswered requests.
     pub id: RequestId,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
@@ -49,61 +49,61 @@ pub enum Request {
     Logoff(Logoff),
     /// `Advise` on the session or an object → [`Reply::Advised`](crate::Reply::Advised).
     Advise {
-        /// Who registers.
+        /// The member that registers.
         member: MemberId,
-        /// For what.
+        /// The source of the events.
         source: AdviseSource,
-        /// For which events of it.
+        /// The events.
         events: Events,
     },
     /// `Unadvise` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
     Unadvise {
-        /// Whose registration.
+        /// The member that registered.
         member: MemberId,
-        /// Which.
+        /// The registration.
         advise: AdviseId,
     },
     /// `OpenEntry`, `OpenMsgStore`, `OpenAddressBook`, `GetStatusTable` → [`Reply::Opened`](crate::Reply::Opened).
     Open {
-        /// Who opens.
+        /// The member that opens the object.
         member: MemberId,
-        /// What.
+        /// The object.
         what: Opening,
     },
     /// `IUnknown::Release` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
     Release {
-        /// Whose object.
+        /// The member that has the object.
         member: MemberId,
-        /// Which.
+        /// The object.
         object: ObjectId,
     },
     /// `IMAPITable::QueryRows` → [`Reply::Rows`](crate::Reply::Rows).
     List {
-        /// Whose object.
+        /// The member that has the object.
         member: MemberId,
         /// A folder, an address book or a status table.
         object: ObjectId,
-        /// Rows behind this cursor: zero, or what the last reply said.
+        /// The cursor behind which the rows begin: zero, or the one from the last reply.
         after: u64,
-        /// At most so many rows.
+        /// The most rows to return.
         limit: u32,
     },
     /// A piece of a message → [`Reply::Piece`](crate::Reply::Piece).
     Read {
-        /// Who reads.
+        /// The member that reads.
         member: MemberId,
-        /// What.
+        /// The message.
         source: ReadSource,
-        /// From this byte on.
+        /// The first byte to read.
         offset: u64,
     },
     /// A piece of a body, appended to those before it → [`Reply::Done`](crate::Reply::Done).
     Upload {
-        /// Who hands it over.
+        /// The member that uploads.
         member: MemberId,
-        /// The store it goes to, by its place in the profile; zero is the default store.
+        /// The place in the profile of the store for the body; zero is the default store.
         store: u16,
-        /// Chosen by the client; the first piece begins the upload.
+        /// The id, chosen by the client; the first piece begins the upload.
         upload: UploadId,
         /// The piece.
         bytes: Blob,
@@ -112,7 +112,7 @@ pub enum Request {
     Submit(Submit),
     /// A new unsaved message in Drafts → [`Reply::Opened`](crate::Reply::Opened).
     Draft {
-        /// Who makes it.
+        /// The member that makes it.
         member: MemberId,
         /// The store, by its place in the profile.
         store: u16,
@@ -121,25 +121,26 @@ pub enum Request {
     },
     /// `IMAPIProp::SaveChanges` on a draft → [`Reply::Saved`](crate::Reply::Saved).
     Save {
-        /// Whose object.
+        /// The member that has the object.
         member: MemberId,
         /// A draft.
         object: ObjectId,
         /// The key of this save.
         key: SubmitKey,
     },
-    /// Deletes a message: into Deleted, or for good if it is there already → [`Reply::Done`](crate::Reply::Done).
+    /// Deletes a message: moves it into Deleted, or deletes it for good if it is there already →
+    /// [`Reply::Done`](crate::Reply::Done).
     Delete {
-        /// Who deletes.
+        /// The member that deletes.
         member: MemberId,
-        /// What.
+        /// The message.
         entry: EntryId,
     },
     /// `OpenProfileSection`, then one property of it → [`Reply::Setting`](crate::Reply::Setting).
     Setting {
-        /// Who asks.
+        /// The member that reads or changes it.
         member: MemberId,
-        /// The section, by habit the program's name.
+        /// The section, by convention the program's name.
         section: String,
         /// The property.
         name: String,
@@ -148,19 +149,19 @@ pub enum Request {
     },
     /// `IMsgStore::AbortSubmit` → [`Reply::Done`](crate::Reply::Done).
     AbortSubmit {
-        /// Who aborts.
+        /// The member that aborts.
         member: MemberId,
-        /// What.
+        /// The message.
         entry: EntryId,
     },
-    /// Makes everything durable that this member handed over → [`Reply::Done`](crate::Reply::Done).
+    /// Makes everything durable that this member submitted → [`Reply::Done`](crate::Reply::Done).
     Flush {
-        /// Whose.
+        /// The member.
         member: MemberId,
     },
-    /// Changes to and questions of an address book.
+    /// Reads or changes an address book.
     AddressBook {
-        /// Whose object.
+        /// The member that has the object.
         member: MemberId,
         /// An address book.
         object: ObjectId,
@@ -173,64 +174,64 @@ pub enum Request {
     NotifyProcessShutdown,
     /// `IMAPIClientShutdown::DoFastShutdown` → [`Reply::Done`](crate::Reply::Done). Costs no credit.
     DoFastShutdown {
-        /// Whether a broker has said yes before, should this be another one: the answer holds for the life of the
-        /// process, and brokers may be restarted meanwhile.
+        /// Whether an earlier broker has said yes. The answer holds for the life of the process, and the broker may have been
+        /// restarted since.
         remembered: bool,
     },
-    /// Lets another process have one object, by a token → [`Reply::Done`](crate::Reply::Done).
+    /// Grants an object to another process by a token → [`Reply::Done`](crate::Reply::Done).
     Grant {
-        /// Who grants.
+        /// The member that grants.
         member: MemberId,
         /// A message or a folder.
         object: ObjectId,
-        /// By which token.
+        /// The token.
         token: Token,
-        /// Only to the process with this id.
+        /// If set, only the process with this id can redeem the token.
         pid: Option<u32>,
     },
-    /// Takes what was granted → [`Reply::Redeemed`](crate::Reply::Redeemed).
+    /// Redeems a token for the granted object → [`Reply::Redeemed`](crate::Reply::Redeemed).
     Redeem {
-        /// By which token.
+        /// The token.
         token: Token,
     },
-    /// Takes a grant back, used or not → [`Reply::Done`](crate::Reply::Done).
+    /// Takes a grant back, redeemed or not → [`Reply::Done`](crate::Reply::Done).
     Revoke {
-        /// Who granted.
+        /// The member that granted.
         member: MemberId,
-        /// Which token.
+        /// The token.
         token: Token,
     },
-    /// What the broker is doing → [`Reply::Status`](crate::Reply::Status). Costs no credit.
+    /// The state of the broker → [`Reply::Status`](crate::Reply::Status). Costs no credit.
     Status,
-    /// The outgoing queue of a profile.
+    /// Reads or changes the outgoing queue of a profile.
     Queue {
         /// The profile; `None` means the default profile and every profile with a session.
         profile: Option<String>,
         /// What to do.
         action: QueueAction,
     },
-    /// Ends the broker → [`Reply::Done`](crate::Reply::Done), when it is decided and not when it is over.
+    /// Stops the broker → [`Reply::Done`](crate::Reply::Done), once the stop is decided and before it is complete.
     Stop {
         /// How.
         how: Stopping,
     },
-    /// `IMAPIStatus::ValidateState` of a provider: it really tries what it is for → [`Reply::Done`](crate::Reply::Done), or
-    /// what is wrong.
+    /// `IMAPIStatus::ValidateState` of a provider, which really tries to work → [`Reply::Done`](crate::Reply::Done), or what is
+    /// wrong.
     ValidateState {
-        /// Who asks.
+        /// The member that asks.
         member: MemberId,
-        /// The type of provider.
+        /// The kind of the provider.
         kind: Resource,
-        /// Its name, unique among those.
+        /// The provider's name, unique within its kind.
         provider: String,
     },
     /// `IMsgStore::StoreLogoff` → [`Reply::StoreLoggedOff`](crate::Reply::StoreLoggedOff).
     StoreLogoff {
-        /// Whose object.
+        /// The member that has the object.
         member: MemberId,
         /// A store.
         object: ObjectId,
-        /// Exactly one of the flags that go in.
+        /// Exactly one of the input flags.
         flags: StoreLogoff,
     },
     /// `IProfAdmin::DeleteProfile` → [`Reply::ProfileDeleted`](crate::Reply::ProfileDeleted). Takes the right *admin*.
@@ -238,65 +239,69 @@ pub enum Request {
         /// The profile.
         name: String,
     },
-    /// What the broker has come from, and how much of its limits is used → [`Reply::Broker`](crate::Reply::Broker). From version 2 on.
+    /// How the previous broker ended, and how much of the limits is used → [`Reply::Broker`](crate::Reply::Broker). From version 2
+    /// on.
     Broker,
-    /// What the broker knows of this process and a later broker cannot → [`Reply::Ticket`](crate::Reply::Ticket). Each change of
-    /// it is told to this connection from then on, by [`Event::Ticket`](crate::Event::Ticket), before the answer that shows the
-    /// change. From version 3 on.
+    /// What this broker knows of the process, for later brokers → [`Reply::Ticket`](crate::Reply::Ticket). From then on each change
+    /// is sent to this connection in an [`Event::Ticket`](crate::Event::Ticket), before the answer that shows the change. From
+    /// version 3 on.
     Ticket {
-        /// The newest ticket that this program image holds, should an earlier broker have given it one.
+        /// The newest ticket that this program image has from an earlier broker.
         shown: Option<Ticket>,
     },
-    /// Logs on again to a session that the client was in before, with this broker or an earlier one →
-    /// [`Reply::LoggedOn`](crate::Reply::LoggedOn). If the session was ended for everybody, the member gets into the same ending
-    /// session for the grace that remains, or `MAPI_E_END_OF_SESSION` after it; if it was not, this is a logon. From version 3 on.
+    /// Logs on again to a session that the client was in, with this broker or an earlier one →
+    /// [`Reply::LoggedOn`](crate::Reply::LoggedOn). If the session was ended for all members, the member joins the same ending
+    /// session for the rest of its grace, or gets `MAPI_E_END_OF_SESSION` after that; otherwise this is a logon. From version 3 on.
     Return {
-        /// As for a logon.
+        /// The arguments of a logon.
         logon: Logon,
-        /// The session, by [`Event::Session`](crate::Event::Session).
+        /// The session's name from [`Event::Session`](crate::Event::Session).
         tag: SessionTag,
         /// Whether the client was told of the end, or caused it.
         told: bool,
     },
-    /// Deletes a message if it is in this folder: into Deleted, or for good from there → [`Reply::Done`](crate::Reply::Done). Where
-    /// it is elsewhere it is `MAPI_E_NOT_FOUND`: a repeat does not delete for good what the first one moved. From version 3 on.
+    /// Deletes a message if it is in this folder: moves it into Deleted, or deletes it for good from there →
+    /// [`Reply::Done`](crate::Reply::Done). If it is elsewhere it is `MAPI_E_NOT_FOUND`: a repeat does not delete for good what the
+    /// first request moved. From version 3 on.
     DeleteFrom {
-        /// Who deletes.
+        /// The member that deletes.
         member: MemberId,
-        /// What.
+        /// The message.
         entry: EntryId,
-        /// Where it is.
+        /// The folder that it is in.
         from: Folder,
     },
-    /// What the broker is doing, a page of it → [`Reply::StatusPage`](crate::Reply::StatusPage). From version 3 on.
+    /// A page of the state of the broker → [`Reply::StatusPage`](crate::Reply::StatusPage). From version 3 on.
     StatusPage {
-        /// Behind what; the default begins.
+        /// The cursor of the page; the default is the first page.
         after: StatusCursor,
     },
 }
 
-/// Behind which row of the status: a session, a member of it, a reference to an object of that. A client hands it back as it came.
+/// The place behind a row of the status: a session, a member of it, a reference to an object of that member. A client returns it
+/// unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StatusCursor {
-    /// The session. Behind the last one, 2⁶⁴ − 1: those that could not start, by their place, which is in `member`.
+    /// The session. Behind the last one it is 2⁶⁴ − 1: then come the sessions that could not start, by their place, which is in
+    /// `member`.
     pub session: u64,
-    /// The last of its members that was listed; 0 for none.
+    /// The last listed member of the session; 0 for none.
     pub member: u64,
-    /// The last of the references to objects of that member that was listed; 0 for none.
+    /// The last listed reference to an object of that member; 0 for none.
     pub reference: u64,
 }
 
-/// What a client may do when the connection has ended before a request was answered.
+/// What a client may do if the connection ends before a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// Ask again: it changes nothing, what it changed ended with the connection, or twice is once.
+    /// Repeat it: the request changes nothing, its change ended with the connection, or doing it twice is the same as once.
     Harmless,
-    /// Ask again with the same key: what the first one made is found.
+    /// Repeat it with the same key: the broker finds what the first request made.
     Keyed,
-    /// Ask again. If the first one was carried out the second one is refused and changes nothing, and where things stand says that
-    /// it is done.
+    /// Repeat it. If the first request was carried out, the second is refused and changes nothing, and the state shows that it is
+    /// done.
     Settled,
-    /// Do not: it would do more than was asked for. Whether it was carried out is not known.
+    /// Do not repeat it: that could do more than was asked for. Whether it was carried out is unknown.
     Never,
 }
 
@@ -326,24 +331,24 @@ pub struct Logon {
 pub struct LogonFlags(pub u32);
 
 impl LogonFlags {
-    /// `MAPI_NEW_SESSION`: a private session, never joined and never joining.
+    /// `MAPI_NEW_SESSION`: a private session. No other member joins it, and the logon joins no other session.
     pub const NEW_SESSION: Self = Self(0x2);
     /// `MAPI_NO_MAIL`: this member's mail waits for a member with mail.
     pub const NO_MAIL: Self = Self(0x8000);
-    /// `MAPI_TIMEOUT_SHORT`: `MAPI_E_TIMEOUT` instead of waiting for a session that is starting.
+    /// `MAPI_TIMEOUT_SHORT`: fails with `MAPI_E_TIMEOUT` instead of waiting for a session that is starting.
     pub const TIMEOUT_SHORT: Self = Self(0x0010_0000);
-    /// Every bit that means something.
+    /// All bits that have a meaning.
     pub const KNOWN: u32 = 0x0010_8002;
 }
 
 /// Arguments of `IMAPISession::Logoff`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logoff {
-    /// Who leaves.
+    /// The member that logs off.
     pub member: MemberId,
-    /// Flags.
+    /// The flags.
     pub flags: LogoffFlags,
-    /// Wait at most so many milliseconds until this member's outbound mail was processed.
+    /// How long to wait until this member's outbound mail is processed, in milliseconds; `None` means not to wait.
     pub drain: Option<u64>,
 }
 
@@ -352,22 +357,22 @@ pub struct Logoff {
 pub struct LogoffFlags(pub u32);
 
 impl LogoffFlags {
-    /// `MAPI_LOGOFF_SHARED`: end the shared session and tell everybody in it.
+    /// `MAPI_LOGOFF_SHARED`: ends the shared session, and tells all its members.
     pub const SHARED: Self = Self(0x1);
-    /// `MAPI_LOGOFF_UI`: the program may ask before it logs off, and has done so. Brokers pass over it: the question is the
-    /// program's. From version 3 on; earlier brokers do not know it.
+    /// `MAPI_LOGOFF_UI`: the program may ask before it logs off, and has done so. A broker ignores it, because the program asks the
+    /// question. From version 3 on; earlier brokers do not know it.
     pub const UI: Self = Self(0x2);
-    /// Also as one who does not own the session; takes the right *admin*.
+    /// Also ends a session that this member does not own; takes the right *admin*.
     pub const FORCE: Self = Self(0x100);
-    /// Reply only when the others have left or were evicted; the reply names who was still there at the end.
+    /// Delays the reply until the other members have left or were evicted; the reply names the evicted members.
     pub const WAIT: Self = Self(0x200);
-    /// Because of a critical error: what was asked of a drain is skipped, whatever else is said.
+    /// Because of a critical error: does not wait for outbound mail, whatever `drain` says.
     pub const CRITICAL: Self = Self(0x400);
-    /// Every bit that means something.
+    /// All bits that have a meaning.
     pub const KNOWN: u32 = 0x703;
 }
 
-/// What a registration is for.
+/// The source of the events of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdviseSource {
     /// The session itself (`IMAPISession::Advise` without an entry identifier).
@@ -376,7 +381,7 @@ pub enum AdviseSource {
     Object(ObjectId),
 }
 
-/// What can be opened.
+/// An object that can be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opening {
     /// A message store, by its place in the profile; zero is the default store.
@@ -391,23 +396,23 @@ pub enum Opening {
     StatusTable,
 }
 
-/// The folders every store has.
+/// The folders of every store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Folder {
     /// Received mail, and delivery status notifications.
     Inbox,
-    /// Submitted and not yet final.
+    /// Submitted mail that is not final.
     Outbox,
-    /// Final.
+    /// Final mail.
     Sent,
-    /// Unfinished.
+    /// Unfinished mail.
     Drafts,
-    /// Deleted once; deleting again is for good.
+    /// Deleted mail. Deleting a message here deletes it for good.
     Deleted,
 }
 
 impl Folder {
-    /// All of them.
+    /// All folders.
     pub const ALL: [Self; 5] = [Self::Inbox, Self::Outbox, Self::Sent, Self::Drafts, Self::Deleted];
 
     /// The name on the command line.
@@ -422,7 +427,7 @@ impl Folder {
     }
 }
 
-/// Where a message is read from.
+/// The source from which a message is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadSource {
     /// An entry of any store of the session.
@@ -431,14 +436,14 @@ pub enum ReadSource {
     Object(ObjectId),
 }
 
-/// A message handed over.
+/// The arguments of a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submit {
-    /// Who submits.
+    /// The member that submits.
     pub member: MemberId,
     /// The store, by its place in the profile; zero is the default store.
     pub store: u16,
-    /// Makes a repeat harmless.
+    /// The key that makes a repeat harmless.
     pub key: SubmitKey,
     /// The envelope's sender; `None` takes the message's From.
     pub from: Option<String>,
@@ -446,35 +451,35 @@ pub struct Submit {
     pub recipients: Vec<String>,
     /// The message, RFC 5322.
     pub content: Content,
-    /// When the reply comes.
+    /// When the broker replies.
     pub when: Durability,
-    /// What the sender wants to be told.
+    /// Which reports on its delivery the sender wants.
     pub report: Report,
 }
 
-/// What the sender of a message wants to be told of its delivery (RFC 3461).
+/// Which reports on the delivery of a message the sender wants (RFC 3461).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// When.
+    /// The events that are reported.
     pub notify: Notify,
-    /// How much of the message comes back with it.
+    /// How much of the message a report returns.
     pub returned: Returned,
 }
 
-/// When the sender wants to be told, as bits; without any never.
+/// The events that are reported to the sender, as bits; without any, none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notify(pub u8);
 
 impl Notify {
-    /// Never.
+    /// No event.
     pub const NEVER: Self = Self(0);
-    /// When it was delivered. Only servers that are asked to can tell.
+    /// The delivery. Only a server that supports such reports sends one.
     pub const SUCCESS: Self = Self(1);
-    /// When it failed for good.
+    /// A permanent failure.
     pub const FAILURE: Self = Self(2);
-    /// When it is late. Only servers that are asked to can tell.
+    /// A delay. Only a server that supports such reports sends one.
     pub const DELAY: Self = Self(4);
-    /// Every bit that means something.
+    /// All bits that have a meaning.
     pub const KNOWN: u8 = 7;
 }
 
@@ -484,67 +489,68 @@ impl Default for Notify {
     }
 }
 
-/// How much of a message comes back when it failed.
+/// How much of a failed message its report returns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Returned {
-    /// Its head.
+    /// The head of the message.
     #[default]
     Headers,
-    /// All of it. Only servers that are asked to do that.
+    /// The whole message. Only servers that are asked for it return it.
     Full,
 }
 
-/// Flags of `StoreLogoff`, with MAPI's numbers: one goes in, and what comes out says what the store is at.
+/// Flags of `StoreLogoff`, with MAPI's numbers. One of the input flags is required; the output flags describe the state of the
+/// store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreLogoff(pub u32);
 
 impl StoreLogoff {
-    /// `LOGOFF_NO_WAIT`: now; what is ready is sent.
+    /// `LOGOFF_NO_WAIT`: logs off now; messages that are ready are sent.
     pub const NO_WAIT: Self = Self(0x1);
-    /// `LOGOFF_ORDERLY`: now; what is begun is finished.
+    /// `LOGOFF_ORDERLY`: logs off now; transmissions under way are finished.
     pub const ORDERLY: Self = Self(0x2);
-    /// `LOGOFF_PURGE`: now, and everything that waits for its time is tried at once.
+    /// `LOGOFF_PURGE`: logs off now, and all messages that wait for their time are tried at once.
     pub const PURGE: Self = Self(0x4);
-    /// `LOGOFF_ABORT`: now.
+    /// `LOGOFF_ABORT`: logs off now.
     pub const ABORT: Self = Self(0x8);
-    /// `LOGOFF_QUIET`: only if nothing goes on.
+    /// `LOGOFF_QUIET`: logs off only if the store is idle.
     pub const QUIET: Self = Self(0x10);
-    /// `LOGOFF_COMPLETE`, comes out: the object is invalid, and the broker does the rest.
+    /// `LOGOFF_COMPLETE`, output: the object is invalid, and the broker does the rest.
     pub const COMPLETE: Self = Self(0x1_0000);
-    /// `LOGOFF_OUTBOUND`, comes out: messages are being sent.
+    /// `LOGOFF_OUTBOUND`, output: messages are being sent.
     pub const OUTBOUND: Self = Self(0x4_0000);
-    /// `LOGOFF_OUTBOUND_QUEUE`, comes out: messages wait in the Outbox.
+    /// `LOGOFF_OUTBOUND_QUEUE`, output: messages wait in the Outbox.
     pub const OUTBOUND_QUEUE: Self = Self(0x8_0000);
-    /// Every bit that may go in.
+    /// All input flags.
     pub const KNOWN: u32 = 0x1F;
 }
 
-/// When a submit is answered.
+/// When the broker replies to a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Durability {
-    /// When it is durable.
+    /// When the message is durable.
     Durable,
-    /// At once; it is durable within 50 ms, or by flush, logoff or a fast shutdown.
+    /// At once. The message becomes durable within 50 ms, or by a flush, a logoff or a fast shutdown.
     Deferred,
 }
 
 /// The bytes of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
-    /// Here, at most [`MAX_BLOB`](crate::frame::MAX_BLOB) of them.
+    /// In the request itself, at most [`MAX_BLOB`](crate::frame::MAX_BLOB) bytes.
     Inline(Blob),
-    /// Streamed before.
+    /// Uploaded before the request.
     Uploaded(UploadId),
 }
 
 /// What to do with a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SettingChange {
-    /// Only read it.
+    /// Only reads it.
     Keep,
-    /// Give it this value.
+    /// Sets it to this value.
     Set(String),
-    /// Remove it.
+    /// Removes it.
     Remove,
 }
 
@@ -555,10 +561,10 @@ pub enum AddressAction {
     Add {
         /// The display name.
         name: String,
-        /// One address makes a person, several a list.
+        /// The addresses: one for a person, several for a list.
         addresses: Vec<String>,
     },
-    /// Removes the person or list of that name → [`Reply::Done`](crate::Reply::Done).
+    /// Removes the person or list with this name → [`Reply::Done`](crate::Reply::Done).
     Remove {
         /// The display name.
         name: String,
@@ -573,20 +579,20 @@ pub enum AddressAction {
 /// What to do with the outgoing queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QueueAction {
-    /// → [`Reply::Queue`](crate::Reply::Queue).
+    /// Lists entries → [`Reply::Queue`](crate::Reply::Queue).
     List {
-        /// Also what is final.
+        /// Whether final entries are listed too.
         all: bool,
-        /// Rows behind this cursor: zero, or what the last reply said.
+        /// The cursor behind which the rows begin: zero, or the one from the last reply.
         after: u64,
-        /// At most so many rows.
+        /// The most rows to return.
         limit: u32,
     },
-    /// One entry → [`Reply::Queue`](crate::Reply::Queue) with one row.
+    /// Shows an entry → [`Reply::Queue`](crate::Reply::Queue) with one row.
     Show(EntryId),
-    /// Changes one entry → [`Reply::Queue`](crate::Reply::Queue) with its row as it is then.
+    /// Changes an entry → [`Reply::Queue`](crate::Reply::Queue) with its row after the change.
     Change(EntryId, QueueChange),
-    /// `IMAPIStatus::FlushQueues`: everything deferred is tried at once, by transports that were disabled too →
+    /// `IMAPIStatus::FlushQueues`: tries all deferred messages at once, also by transports that were disabled →
     /// [`Reply::Flushed`](crate::Reply::Flushed).
     Flush,
 }
@@ -594,49 +600,49 @@ pub enum QueueAction {
 /// A change of an entry of the outgoing queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QueueChange {
-    /// Tries it now: a deferred one, a held one, and also one whose outcome is unknown, which may send it twice.
+    /// Tries it now: a deferred entry, a held entry, and also an entry whose outcome is unknown, which may then be sent twice.
     Retry,
-    /// Keeps it until it is released.
+    /// Holds it until it is released.
     Hold,
-    /// Lets a held one go.
+    /// Releases a held entry.
     Release,
-    /// `IMsgStore::AbortSubmit`: takes it back, into Drafts.
+    /// `IMsgStore::AbortSubmit`: takes it back into Drafts.
     Abort,
 }
 
 /// How a broker stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stopping {
-    /// Members are told and may finish within the time for it.
+    /// Members are told, and may finish within the time allowed for that.
     Orderly,
-    /// Members are told and not waited for; transports finish what they have begun.
+    /// Members are told, and the broker does not wait for them; transports finish what they have begun.
     Fast,
 }
 
-/// Bytes that are copied and never looked at.
+/// Bytes that are copied and never interpreted.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Blob(pub Vec<u8>);
 
 impl fmt::Debug for Blob {
-    /// What people wrote is not for logs.
+    /// Shows only the size, because the text of a message must not reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-/// What one broker says of a process to the next broker with the same runtime directory: which copy of the library is the
-/// host, the answer to `QueryFastShutdown`, whether the process gave notice, whether it was shut down. It is signed for that
-/// process and worth nothing to another. Clients keep it and do not look into it.
+/// What a broker states about a process for the next broker with the same runtime directory: which copy of the library is the host,
+/// the answer to `QueryFastShutdown`, whether the process gave notice, and whether it was shut down. It is signed for that process,
+/// and is worthless to another. Clients keep it without interpreting it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket(pub Blob);
 
 impl Ticket {
-    /// The most bytes a ticket has, in any version.
+    /// The largest size of a ticket in any version, in bytes.
     pub const MAX: usize = 256;
 }
 
 impl fmt::Debug for Ticket {
-    /// It is a credential.
+    /// Shows nothing, because a ticket is a credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ticket(…)")
     }
@@ -667,14 +673,14 @@ impl<'de> Deserialize<'de> for Blob {
                 Ok(Blob(bytes))
             }
         }
-        // They are copied out of the frame, once, and only when all of them are there.
+        // The bytes are copied out of the frame once, and only if all of them are there.
         deserializer.deserialize_bytes(Visitor)
     }
 }
 
 impl Request {
-    /// Whether the request is answered although the credit is spent: what a process needs in order to leave, and to
-    /// see why it cannot.
+    /// Whether the request is answered even if the credit is used up: requests that a process needs in order to leave, and to see
+    /// why it cannot.
     pub fn is_free(&self) -> bool {
         matches!(
             self,
@@ -688,10 +694,10 @@ impl Request {
         )
     }
 
-    /// What may be done when the connection has ended before it was answered.
+    /// What a client may do if the connection ends before this request is answered.
     pub fn repeat(&self) -> Repeat {
         match self {
-            // What belongs to a member or a connection has ended with it.
+            // What these give a member or a connection has ended with it.
             Self::Logon(_)
             | Self::Return { .. }
             | Self::Logoff(_)
@@ -702,7 +708,7 @@ impl Request {
             | Self::Draft { .. }
             | Self::Grant { .. }
             | Self::StoreLogoff { .. }
-            // What only looks.
+            // These only read.
             | Self::List { .. }
             | Self::Read { .. }
             | Self::Status
@@ -710,7 +716,7 @@ impl Request {
             | Self::Broker
             | Self::StatusPage { .. }
             | Self::Ticket { .. }
-            // Twice is once.
+            // Doing these twice is the same as once.
             | Self::Setting { .. }
             | Self::Flush { .. }
             | Self::QueryFastShutdown
@@ -730,7 +736,7 @@ impl Request {
                     Repeat::Harmless
                 }
                 QueueAction::Change(_, QueueChange::Retry) => {
-                    // What may have gone out would go out once more.
+                    // A message that may have gone out would go out again.
                     Repeat::Never
                 }
                 QueueAction::Change(
@@ -738,18 +744,18 @@ impl Request {
                     QueueChange::Hold | QueueChange::Release | QueueChange::Abort,
                 ) => Repeat::Settled,
             },
-            // The pieces before it have ended with the connection.
+            // The earlier pieces have ended with the connection.
             Self::Upload { .. }
-            // What the first one moved into Deleted the second one deletes for good.
+            // The second request would delete for good what the first one moved into Deleted.
             | Self::Delete { .. }
-            // The token is good once, and what it gave has ended with the connection.
+            // The token can be redeemed once, and the reference has ended with the connection.
             | Self::Redeem { .. }
-            // It would stop the next broker.
+            // A repeat would stop the next broker.
             | Self::Stop { .. } => Repeat::Never,
         }
     }
 
-    /// Which reply it has, unless it is refused.
+    /// The kind of its reply, unless it is refused.
     pub fn reply(&self) -> ReplyKind {
         match self {
             Self::Logon(_) | Self::Return { .. } => ReplyKind::LoggedOn,
@@ -796,7 +802,7 @@ impl Request {
         }
     }
 
-    /// The first version that knows it.
+    /// The first version with this request.
     pub fn since(&self) -> Version {
         match self {
             Self::Broker => Version::V2,
@@ -808,7 +814,7 @@ impl Request {
         }
     }
 
-    /// The member it is about, if it is about one.
+    /// The member of the request, if it has one.
     pub fn member(&self) -> Option<MemberId> {
         match self {
             Self::Logoff(Logoff { member, .. })

@@ -1,9 +1,9 @@
-//! Which characters people see, of text that others chose.
+//! Characters that people do not see, in text from other programs or people.
 
-/// Whether a character is not seen where it stands: a terminal obeys it, hides it, or puts what comes behind it elsewhere. Control
-/// characters; the format characters of Unicode, which turn the direction of text or have no width; ends of lines and
-/// paragraphs; fillers and tags. Source: Unicode 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp) and `PropList.txt`
-/// (`Other_Default_Ignorable_Code_Point`). Variation selectors are seen by what they change.
+/// Whether a character is invisible in a terminal: the terminal obeys it, hides it, or moves the text behind it. These are control
+/// characters; the format characters of Unicode, which change the direction of text or have no width; ends of lines and paragraphs;
+/// fillers and tags. Source: Unicode 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp) and `PropList.txt`
+/// (`Other_Default_Ignorable_Code_Point`). Variation selectors count as visible, by what they change.
 ///
 /// ```
 /// use sundown_protocol::seen::is_unseen;
@@ -40,6 +40,6 @@ pub fn is_unseen(c: char) -> bool {
             | 0xe0000..=0xe00ff
             | 0xe01f0..=0xe0fff
     );
-    // Most text is ASCII.
+    // Most text is ASCII, which needs no look at the ranges.
     c.is_control() || (!c.is_ascii() && format)
 }

@@ -1,6 +1,6 @@
-//! Versions of the protocol: the enum is the changelog of the wire, newest first.
+//! Versions of the protocol. The enum is the changelog of the wire, newest first.
 
-/// One version of everything that follows the hello.
+/// A version of everything that follows the hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Version {
@@ -8,21 +8,21 @@ pub enum Version {
     /// [`Request::DeleteFrom`](crate::Request::DeleteFrom): a deletion that may be repeated.
     /// [`EndReason::StoreLost`](crate::notification::EndReason::StoreLost).
     /// [`Request::StatusPage`](crate::Request::StatusPage): a status of any length.
-    /// [`Event::MembersLeft`](crate::Event::MembersLeft): many departures in one notice.
+    /// [`Event::MembersLeft`](crate::Event::MembersLeft): several departures in one notification.
     V3 = 3,
-    /// [`Request::Broker`](crate::Request::Broker): how the broker before this one ended, and limits with what is used of them.
+    /// [`Request::Broker`](crate::Request::Broker): how the previous broker ended, and how much of each limit is used.
     V2 = 2,
     /// First version: sessions, objects, registrations, submissions, logoff in all its modes.
     V1 = 1,
 }
 
 impl Version {
-    /// The newest version spoken here.
+    /// The newest version that this crate speaks.
     pub const NEWEST: Self = Self::V3;
-    /// The oldest version spoken here.
+    /// The oldest version that this crate speaks.
     pub const OLDEST: Self = Self::V1;
 
-    /// The newest version both sides speak, given what the other side offers; `None` when there is none.
+    /// The newest version that both sides speak, given the other side's range; `None` if there is none.
     pub fn negotiate(oldest: u16, newest: u16) -> Option<Self> {
         [Self::V3, Self::V2, Self::V1]
             .into_iter()

@@ -1,8 +1,8 @@
-//! The words of variants, for tests: people and scripts see a variant's own name, in small letters with hyphens.
+//! The words for variants, for tests: a variant's own name in small letters with hyphens, as people and scripts see it.
 
 use std::fmt::Debug;
 
-/// `StoreLost` is `store-lost`.
+/// The words of these variants: `StoreLost` is `store-lost`.
 pub(crate) fn of<T: Debug>(variants: &[T]) -> Vec<String> {
     variants.iter().map(|variant| hyphenated(&format!("{variant:?}"))).collect()
 }
