@@ -1,4 +1,4 @@
-//! The bytes of messages: parts under consecutive keys, written once and never changed.
+//! The bytes of messages: parts with consecutive keys, written once and never changed.
 
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
@@ -8,10 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::schema::PART_BITS;
 use super::sum::{self, By, Stored, Sum, damaged};
 
-/// The part that the store writes in front of what it was given.
+/// The part for the header lines that the store adds in front of a message.
 pub(super) const FRONT: u64 = 0;
 
-/// The first part of what it was given.
+/// The first part of the message itself.
 pub(super) const FIRST: u64 = 1;
 
 /// The highest part.
@@ -42,7 +42,7 @@ pub(super) fn sum_of(by: By, id: u64, bytes: &[u8]) -> Stored {
     Sum::new(by).number(id.into()).bytes(bytes).value()
 }
 
-/// Refuses a part that is not what was written.
+/// Fails if a part is not what was written.
 fn check(id: u64, bytes: &[u8], sum: Option<Stored>) -> Result<()> {
     sum::check(sum, |by| sum_of(by, id, bytes))
 }
@@ -55,7 +55,7 @@ pub(super) fn delete(connection: &Connection, body: u64) -> Result<()> {
     Ok(())
 }
 
-/// The first bytes of a message: at least `wanted` if it has them.
+/// The first bytes of a message: at least `wanted` if there are so many.
 pub(super) fn beginning(connection: &Connection, body: u64, wanted: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut at = id(body, FRONT);
@@ -78,18 +78,18 @@ fn next_part(connection: &Connection, from: u64, body: u64) -> Result<Option<(u6
     connection.prepare_cached(sql)?.query_row((from, last), row).optional()
 }
 
-/// Where each part of a message ends. Made once a message, so that a piece far behind is found without the ones
+/// The end of each part of a message. It is made once for a message, so that a piece far behind is found without reading the parts
 /// before it.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The body it is of; a body never changes, so it stays true.
+    /// The number of its body. A body never changes, so the layout stays valid.
     pub(super) body: u64,
     parts: Vec<(u64, u64)>,
 }
 
 impl Layout {
     pub(super) fn of(connection: &Connection, body: u64) -> Result<Self> {
-        // The length stands in front of the bytes, so that none of them is read.
+        // The length is stored in front of the bytes, so this reads none of them.
         let sql = "SELECT id, length(bytes) FROM body WHERE id BETWEEN ?1 AND ?2 ORDER BY id";
         let (first, last) = ids(body).into_inner();
         let mut statement = connection.prepare_cached(sql)?;
@@ -102,12 +102,12 @@ impl Layout {
         Ok(Self { body, parts })
     }
 
-    /// How many bytes there are.
+    /// The size of the message in bytes.
     pub(super) fn size(&self) -> u64 {
         self.parts.last().map_or(0, |(_, end)| *end)
     }
 
-    /// The bytes from `offset` on, at most so many; `None` if the message was deleted meanwhile.
+    /// At most `limit` bytes from `offset` on; `None` if the message was deleted meanwhile.
     pub(super) fn piece(
         &self,
         connection: &Connection,
@@ -152,12 +152,12 @@ impl<'a> BodyReader<'a> {
     fn advance(&mut self) -> io::Result<()> {
         let found = next_part(self.connection, self.next, self.body).map_err(io::Error::other)?;
         let Some((id, part)) = found else {
-            // Half a message must never pass for a whole one.
+            // A part of a message must never be taken for the whole.
             let text = "the message was deleted while it was read";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         };
         self.next = id + 1;
-        // A message whose parts were deleted must not be read from those of another one.
+        // If parts were deleted, those of another message must not be read in their place.
         let left = self.left.checked_sub(part.len() as u64);
         self.left = left.ok_or_else(|| io::Error::other(damaged()))?;
         self.part = part;

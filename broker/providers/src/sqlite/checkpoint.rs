@@ -1,10 +1,10 @@
-//! Moves what was committed from the write-ahead log into the database, on a thread of its own.
+//! Moves commits from the write-ahead log into the database, on a thread of its own.
 //!
-//! A checkpoint copies pages and syncs twice; inside a commit, as `SQLite` does by default, that is tens of
-//! milliseconds for whoever happens to come then. Here the writer only pokes. A passive checkpoint waits for nobody
-//! and makes nobody wait, and under a load that never pauses it never quite catches up. When little is left the writer
-//! moves that itself, between two commits. Then the log starts over in its own place, which also makes commits cheaper:
-//! syncing a file that grows takes about twice as long as syncing one that is written again.
+//! A checkpoint copies pages and syncs twice. Within a commit, as `SQLite` does it by default, it delays that commit by tens of
+//! milliseconds. Here the writer only wakes the thread. A passive checkpoint neither waits for other connections nor makes them
+//! wait; under a load that never pauses it never quite catches up. When few pages are left the writer moves them itself, between
+//! two commits. Then the log starts over at its beginning, which also makes commits cheaper: syncing a growing file takes about
+//! twice as long as syncing a file that is overwritten.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,35 +18,35 @@ use sundown_core::provider::ProviderError;
 
 use crate::fault;
 
-/// How much is written between two pokes. Pages that change with every commit are moved once each time, so more is less
-/// to do; it also is how much log a start after a crash may have to read.
+/// How many bytes are written between two wake-ups. A page that changes with every commit is moved once each time, so a larger step
+/// means less work. The step also is how much of the log a start after a crash may have to read.
 const STEP: u64 = 8 << 20;
 
-/// Pages that may have come during one pass of the thread, so that the writer may move what comes during the next one.
-/// Most are the same few again and again, so this is a millisecond or two, once in hundreds of commits.
+/// The most pages written during a pass of the thread that are few enough for the writer to move those of the next pass. Most are
+/// the same few pages again and again, so that takes a millisecond or two, once in hundreds of commits.
 const FEW: u64 = 1 << 10;
 
-/// So much of the log, as a divisor, is few too: however fast it grows, it does so no more when it is long enough.
+/// This share of the log, as a divisor, counts as few too: so a log that grows fast is cut off once it is long enough.
 const FEW_OF_ALL: u64 = 4;
 
 /// How often the thread tries to come close enough.
 const PASSES: usize = 4;
 
-/// What the writer and the checkpoint thread know in common.
+/// State shared by the writer and the checkpoint thread.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failed: AtomicBool,
-    /// Whether the thread is done and leaves the rest to the writer.
+    /// Whether the thread has finished and leaves the rest to the writer.
     left: AtomicBool,
 }
 
 impl Health {
-    /// Whether a sync failed. It stays so until the store is opened anew.
+    /// Whether the disk failed. This stays so until the store is opened anew.
     pub(super) fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Notes an error after which the disk cannot be trusted any more.
+    /// Marks the store as failed if the disk cannot be trusted after this error.
     pub(super) fn look_at(&self, error: &rusqlite::Error) {
         if fault::is_untrustworthy(error) {
             self.fail();
@@ -58,7 +58,7 @@ impl Health {
     }
 }
 
-/// The thread; dropping this ends it and waits for it.
+/// The checkpoint thread. Dropping this ends the thread and waits for it.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     poke: Option<Sender<()>>,
@@ -70,7 +70,7 @@ pub(super) struct Checkpointer {
 impl Checkpointer {
     pub(super) fn start(path: &Path, health: Arc<Health>) -> Result<Self, ProviderError> {
         let connection = connect(path).map_err(|error| fault::sql(path, &error))?;
-        // One poke waits at most: a second says nothing that the first does not.
+        // At most one wake-up is queued: a second adds nothing.
         let (poke, poked) = bounded(1);
         let for_thread = Arc::clone(&health);
         let thread = thread::Builder::new()
@@ -80,7 +80,7 @@ impl Checkpointer {
         Ok(Self { poke: Some(poke), thread: Some(thread), health, written: 0 })
     }
 
-    /// After a commit of about so many bytes.
+    /// Counts a commit of about so many bytes, and wakes the thread when a step is full.
     pub(super) fn committed(&mut self, bytes: u64) {
         self.written += bytes;
         if self.written > STEP {
@@ -91,7 +91,7 @@ impl Checkpointer {
         }
     }
 
-    /// Moves what the thread has left, on the writer's connection and between its commits.
+    /// Moves the rest that the thread has left, on the writer's connection and between its commits.
     pub(super) fn finish(&self, writer: &Connection) {
         if self.health.left.swap(false, Ordering::Acquire) {
             passive(writer, &self.health);
@@ -112,7 +112,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::ZERO)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // The log is opened by the first question. Later there may be another one under its name.
+    // The first query opens the log. A later one could find another log under its name.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(connection)
 }
@@ -122,7 +122,8 @@ fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
         let mut before = 0;
         for _ in 0..PASSES {
             let Some(Moved { in_log, moved }) = passive(connection, health) else { break };
-            // A pass does not say what came while it ran; the next one has to move that. A log that is shorter started over.
+            // A pass does not report pages that were written while it ran; the next pass has to move those. A shorter log has
+            // started over.
             let came = in_log.checked_sub(before).unwrap_or(in_log);
             if came <= FEW.max(in_log / FEW_OF_ALL) {
                 health.left.store(true, Ordering::Release);
@@ -133,13 +134,13 @@ fn run(connection: &Connection, poked: &Receiver<()>, health: &Health) {
     }
 }
 
-/// The pages that a checkpoint found in the log when it began, and how many of them are in the database now.
+/// How many pages a checkpoint found in the log when it began, and how many of them are in the database now.
 struct Moved {
     in_log: u64,
     moved: u64,
 }
 
-/// `None` if it failed, or another one runs.
+/// Runs a passive checkpoint. `None` if it failed, or another checkpoint runs.
 fn passive(connection: &Connection, health: &Health) -> Option<Moved> {
     let moved = |row: &rusqlite::Row<'_>| {
         let (in_log, moved): (i64, i64) = (row.get(1)?, row.get(2)?);

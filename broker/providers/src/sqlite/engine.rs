@@ -1,16 +1,16 @@
-//! Commits batches: one transaction for all writes that wait.
+//! Commits batches: one transaction for all waiting writes.
 //!
-//! A write that fails leaves the others alone: everything is undone and done once more with a savepoint for each. Those
-//! copy every page that a write changes, so they are not made before one is needed. Some failures, a full disk among
-//! them, make `SQLite` undo the whole transaction; then every write is done once more in a transaction of its own, so that
-//! what fits is kept. Nothing is answered before the commit that holds it.
+//! A write that fails does not affect the others: the transaction is undone and repeated with a savepoint for each write. A
+//! savepoint copies every page that its write changes, so savepoints are used only after a failure. Some failures, a full disk
+//! among them, make `SQLite` undo the whole transaction; then every write is repeated in a transaction of its own, so that the
+//! writes that fit are kept. A write is answered only after the commit that contains it.
 //!
-//! A write or a sync that fails closes the store for good, wherever it happens: in a write, in a commit, in a checkpoint or in
-//! a purge. Nobody knows then what the disk holds, and a later sync that succeeds would prove nothing. What was refused by
-//! that is not tried again, and of the commit itself it is said that its outcome is unknown.
+//! If a write to the disk or a sync fails, the store is closed for good: in a write, a commit, a checkpoint or a purge. It is then
+//! unknown what the disk holds, and a later successful sync would prove nothing. Refused writes are not tried again, and the failed
+//! commit itself is answered with an unknown outcome.
 //!
-//! With `synchronous=FULL` a commit syncs the write-ahead log, with `NORMAL` it does not; a sync covers the whole
-//! file and thereby every commit before it.
+//! With `synchronous=FULL` a commit syncs the write-ahead log, with `NORMAL` it does not. A sync covers the whole file, and so
+//! every earlier commit.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,19 +35,19 @@ use crate::{Result, Sync};
 
 type Answers = Vec<Result<ProviderAnswer>>;
 
-/// How long a store that is closed goes on giving free pages back.
+/// How long a closing store continues to give free pages back.
 const LAST_ROOM: Duration = Duration::from_millis(500);
 
-/// Pages that the writer remembers, in kibibytes with a minus sign: with fewer the index on keys of a hundred thousand messages does
-/// not fit, and keys by chance lie anywhere in it.
+/// The size of the writer's page cache, in kibibytes with a minus sign. With a smaller cache the index on keys of a hundred
+/// thousand messages does not fit, and random keys lie anywhere in it.
 const CACHE: i64 = -8 << 10;
 
-/// About what a commit puts into the log beside its bytes: eight pages of tables and indexes.
+/// About how many bytes a commit adds to the log beside its messages: eight pages of tables and indexes.
 const COMMIT_COST: u64 = 32 << 10;
-/// And what each of its writes adds to that: a page of an index, because records lie in no order.
+/// About how many bytes each write adds to that: a page of an index, because records have no order.
 const WRITE_COST: u64 = 4 << 10;
 
-/// An open store. The order of the fields is the order in which they are closed.
+/// An open store. Its fields are dropped in the order in which they must be closed.
 #[derive(Debug)]
 pub(super) struct Engine {
     checkpointer: Checkpointer,
@@ -57,24 +57,24 @@ pub(super) struct Engine {
     synchronous: Sync,
     /// When the last slice of a purge was done.
     purged: Instant,
-    /// With it the lock.
+    /// Holds the lock, too.
     watch: Watch,
 }
 
-/// Whether each write of a transaction can be undone alone.
+/// Whether each write of a transaction can be undone by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Savepoints {
     No,
     Yes,
 }
 
-/// Why a transaction did not come to its end.
+/// Why a transaction was not committed.
 enum Lost {
-    /// A write was refused, and what it had changed cannot be undone alone.
+    /// A write was refused, and its changes cannot be undone by themselves.
     Refused,
-    /// The disk is full, or `SQLite` undid everything: some of the writes may still fit alone.
+    /// The disk is full, or `SQLite` undid the transaction: some of the writes may still fit by themselves.
     Undone,
-    /// Nothing more can be done.
+    /// No write can be done.
     Failed(ProviderError),
 }
 
@@ -105,7 +105,7 @@ impl Engine {
         Ok(StoreFacts { uid: self.writer.uid, queue, no_mail, damage })
     }
 
-    /// No answer leaves before it was looked whether what it is about is still under the store's name.
+    /// Commits a batch. Its answers are returned only after a check that the store's files still have their names.
     pub(super) fn commit(&mut self, batch: &[StoreWrite], sync: Sync) -> Answers {
         if let Err(error) = self.watch.before(&self.writer.connection) {
             self.health.fail();
@@ -143,18 +143,18 @@ impl Engine {
         self.watch.refuse_if_lost()
     }
 
-    /// Before the store is closed: has what is in lost files saved. Until that is done it must not be closed.
+    /// Saves the contents of lost files, before the store is closed. Until this succeeds the store must not be closed.
     pub(super) fn save_what_is_lost(&mut self) -> Result<()> {
         self.watch.save(&self.writer.connection)
     }
 
-    /// Whether nothing is asked for but a sync, and there is nothing to sync.
+    /// Whether the batch asks only for a sync, and there is nothing to sync.
     fn is_durable_already(&self, batch: &[StoreWrite]) -> bool {
         let only_flushes = batch.iter().all(|write| matches!(write, StoreWrite::Flush));
         only_flushes && self.writer.unsynced == Unsynced::Nothing
     }
 
-    /// Only a flush is sure to have changed something, and so to have synced.
+    /// Updates whether there are unsynced commits. Only a flush is sure to have changed something, and so to have synced.
     fn note_synced(&mut self, batch: &[StoreWrite], answers: &Answers, sync: Sync) {
         let flushed = |(write, answer): (&StoreWrite, &Result<_>)| {
             matches!(write, StoreWrite::Flush) && answer.is_ok()
@@ -168,7 +168,7 @@ impl Engine {
         }
     }
 
-    /// Checkpoints everything and closes the file; lost ones are left as they are.
+    /// Checkpoints everything and closes the file; lost files are left as they are.
     pub(super) fn close(mut self) -> Result<()> {
         let began = Instant::now();
         self.writer.room = Slices::More;
@@ -300,7 +300,7 @@ impl Engine {
         answer
     }
 
-    /// What a caller is told of a failure that is not one of a commit.
+    /// The error for the caller, of a failure outside a commit.
     fn told(&self, failure: Failure) -> ProviderError {
         if let Failure::Sql(error) = &failure {
             self.look_at(error);
@@ -315,7 +315,7 @@ impl Engine {
         self.health.look_at(error);
     }
 
-    /// Ends the transaction. Without a sync it says so in the log.
+    /// Commits the transaction. A commit without a sync marks itself in the log.
     fn end(&self) -> rusqlite::Result<()> {
         if self.synchronous == Sync::None {
             self.run("UPDATE unsynced SET commits = commits + 1")?;
@@ -358,8 +358,8 @@ impl Engine {
         }
     }
 
-    /// What a commit that failed means. A full disk and a lock say so before anything is synced; after anything else
-    /// it is not known whether the disk holds the commit.
+    /// The error of a failed commit. A full disk and a lock are reported before anything is synced. After any other error it is
+    /// unknown whether the disk holds the commit.
     fn commit_error(&self, error: &rusqlite::Error) -> ProviderError {
         let told = fault::sql(&self.path, error);
         let harmless = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
@@ -380,7 +380,7 @@ impl Engine {
         ProviderError::new(Code::E_DISK_ERROR, text).of_failed_store()
     }
 
-    /// What need not be done before a batch is answered.
+    /// Does the work that can wait until a batch is answered.
     pub(super) fn tidy(&mut self) {
         if self.health.is_failed() {
             return;
@@ -389,7 +389,7 @@ impl Engine {
         let every = Duration::from_millis(self.writer.keep_sent.purge_every());
         if self.writer.purge == Slices::More || self.purged.elapsed() > every {
             self.purged = Instant::now();
-            // A commit that says nothing else counts as synced.
+            // This commit has no mark in the log, so it counts as synced.
             if self.synchronize(Sync::Full).is_ok() {
                 self.purge(wall());
             }
@@ -405,7 +405,7 @@ impl Engine {
         }
     }
 
-    /// One slice of the pages that are free. They are looked at again when something was forgotten.
+    /// Gives one slice of the free pages back. A purge makes it look for free pages again.
     fn give_back(&mut self) {
         self.writer.room = self.writer.give_back().unwrap_or_else(|error| {
             tracing::warn!(path = %self.path.display(), %error, "free pages stay in the store");
@@ -414,7 +414,7 @@ impl Engine {
         });
     }
 
-    /// One slice of it; the next one follows the next batch.
+    /// Does one slice of a purge; the next slice follows the next batch.
     pub(super) fn purge(&mut self, now: u64) {
         self.writer.purge = self.writer.purge(now).unwrap_or_else(|error| {
             warn_of_purge(&self.path, &error);
@@ -433,23 +433,23 @@ fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, 
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // Whatever fails from here on, the log stays as it is: to close a database moves its log into it.
+    // From here on a failure must leave the log as it is, and closing a database normally moves its log into it.
     let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     connection.set_db_config(keeps_log, true)?;
-    // Before anything is written.
+    // Must run before anything is written.
     if schema::is_ours(&connection)? {
         torn::keep_damaged_log(&connection, path).map_err(Failure::Refused)?;
     }
-    // Before the log: that would already change a file that is none of ours.
+    // Must run before the log is turned on: that changes the file, which may not be a store.
     schema::prepare(&connection)?;
     use_log(&connection)?;
     connection.set_db_config(keeps_log, false)?;
-    // What an earlier broker wrote may be in the log and not on the disk, if its last sync failed. Moving all of it
-    // settles that before anything new relies on it.
+    // If an earlier broker's last sync failed, its commits may be in the log and not on the disk. Moving the whole log settles that
+    // before anything new relies on them.
     checkpoint::truncate(&connection)?;
     write_anew(&connection, path)?;
     let mut writer = Writer::new(connection, keep_sent)?;
-    // A damaged page keeps old rows where they are, and nothing else.
+    // A damaged page keeps old rows in the store, and has no other effect.
     writer.purge = match writer.purge(wall()) {
         Err(error) if fault::is_damaged_page(&error) => {
             warn_of_purge(path, &error);
@@ -461,8 +461,8 @@ fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, 
     Ok(writer)
 }
 
-/// What keeps a store from being written anew keeps it from nothing else, but for a disk that cannot be trusted any more. The log
-/// must not show it: each page is in it, and so that of the commits without a sync.
+/// Writes the store anew if that frees much room. An error only leaves the free pages, unless the disk cannot be trusted any more.
+/// The log is emptied afterwards: it contains every page, and so the page that marks commits without a sync.
 fn write_anew(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     match purge::write_anew(connection) {
         Ok(false) => return Ok(()),

@@ -1,4 +1,4 @@
-//! Writes to the disk that fail, in a process of its own: its files must not grow for a while.
+//! Tests with failing writes to the disk. They run in a process of their own, whose files must not grow for a while.
 
 use std::fs;
 use std::process::Command;
@@ -12,10 +12,10 @@ use super::*;
 use crate::AddressBookProvider;
 use crate::address_book::SqliteAddressBook;
 
-/// Says to the process that it is the one in which writes fail.
+/// The variable that marks the process in which writes fail.
 const INSIDE: &str = "SUNDOWN_TEST_FILES_MUST_NOT_GROW";
 
-/// Runs a test again in a process in which a file that is too large is an error and no signal.
+/// Runs a test again in a process in which a file that grows too large is an error and not a signal.
 fn inside(name: &str, test: fn()) {
     if std::env::var_os(INSIDE).is_some() {
         return test();
@@ -32,7 +32,7 @@ fn inside(name: &str, test: fn()) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Does something while no file may be larger than the store's log is now, and a bit.
+/// Calls `act` while no file may become larger than the store's log is now, plus `more` bytes.
 fn without_room<T>(fixture: &mut Fixture, more: u64, act: impl FnOnce(&mut Fixture) -> T) -> T {
     let log = fixture.path().with_file_name("store.db-wal");
     let size = fs::metadata(log).expect("a log").len();
@@ -44,7 +44,7 @@ fn without_room<T>(fixture: &mut Fixture, more: u64, act: impl FnOnce(&mut Fixtu
     done
 }
 
-/// Nothing is taken any more, although the disk works again, until the store is opened anew.
+/// Asserts that the store refuses writes until it is opened anew, although the disk works again.
 fn is_closed_for_good(fixture: &mut Fixture) {
     let answer = fixture.write(save(900, inline("x")));
     assert_eq!(code(&answer), Some(Code::E_DISK_ERROR));
@@ -128,7 +128,7 @@ fn a_purge_that_fails_closes_the_store() {
     });
 }
 
-/// A store that is written anew when it is opened is not opened when that fails, and is as it was.
+/// If a store cannot be written anew when it is opened, it is not opened, and is unchanged.
 #[test]
 fn a_store_that_cannot_be_written_anew_is_as_it_was() {
     inside("a_store_that_cannot_be_written_anew_is_as_it_was", || {

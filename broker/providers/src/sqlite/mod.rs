@@ -1,7 +1,7 @@
-//! The store that ships: messages, the outgoing queue and profile sections in one `SQLite` database.
+//! The built-in store: messages, the outgoing queue and profile sections in an `SQLite` database.
 //!
-//! One connection writes (`engine`, `write`, `queue`), each reader has its own (`reader`), and one only moves the log
-//! into the database (`checkpoint`). A lock beside the file keeps a second broker out.
+//! One connection writes (`engine`, `write`, `queue`), each reader has a connection of its own (`reader`), and one connection only
+//! moves the log into the database (`checkpoint`). A lock beside the file keeps a second broker out.
 
 mod body;
 mod checkpoint;
@@ -45,7 +45,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// A store that is opened by its first logon.
+    /// Makes a store, which its first logon opens.
     pub fn new(spec: &ProviderSpec) -> Self {
         let keep_sent = KeepSent::of(spec);
         Self { path: spec.path.clone(), keep_sent, engine: None, sessions: 0 }
@@ -109,7 +109,7 @@ impl StoreProvider for SqliteStore {
     }
 }
 
-/// Nothing runs here for one process alone, so a notice stops nothing; what counts is the sync at the end.
+/// The store does no work for a single process, so a notice stops nothing. Only the sync at the end matters.
 impl ProviderShutdown for SqliteStore {
     fn query_fast_shutdown(&mut self) -> Result<()> {
         Ok(())
@@ -120,8 +120,8 @@ impl ProviderShutdown for SqliteStore {
     }
 
     fn do_fast_shutdown(&mut self, _process: LeavingProcess) -> Result<()> {
-        // What was written before is committed already; this covers what a commit without a sync left. A process that has
-        // just kept its drafts by a commit of their own does not pay for another one.
+        // Earlier writes are committed already; this syncs those that were committed without a sync. A process that has just kept
+        // its drafts in a commit of their own needs no other.
         let mut answers = self.commit(vec![StoreWrite::Flush], Sync::Full);
         answers.pop().map_or(Ok(()), |answer| answer.map(drop))
     }

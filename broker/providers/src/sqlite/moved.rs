@@ -1,21 +1,20 @@
-//! Notices when the files of an open store are not under their names any more, and saves what is in them.
+//! Detects that the files of an open store have lost their names, and saves what is in them.
 //!
-//! Whoever removes or replaces the files of a store does that to names: the broker's connections go on with the files that
-//! they have open, `SQLite` says nothing, and what is committed is gone with the last connection. So it is looked behind the
-//! commits of each batch, and before any of its answers leaves, whether the database and its log are there; and before each
-//! batch for the database, so that what comes after a removal is refused without a trace. The index of the log and the lock file
-//! are looked at before a batch once a second: without them nothing is lost, but other programs may write beside this one. A
-//! store that is lost once stays so.
+//! Removing or replacing the files of a store changes only names: the broker's connections continue with the files that they have
+//! open, `SQLite` reports nothing, and the commits vanish with the last connection. So the store checks after the commits of each
+//! batch, and before it returns any answer, whether the database and its log have their names. Before each batch it checks the
+//! database, so that writes after a removal are refused without effect. Once a second it also checks the index of the log and the
+//! lock file before a batch: without them nothing is lost, but other programs may write at the same time. A lost store stays lost.
 //!
-//! The database is compared by `SQLITE_FCNTL_HAS_MOVED`, the others by `stat`. None of the files is opened for that: closing
-//! it would drop the locks that `SQLite` holds on it. What happens to a name behind the look is not noticed before the next
-//! one, and what is written into a file from outside is not noticed at all.
+//! The database is compared by `SQLITE_FCNTL_HAS_MOVED`, the other files by `stat`. None of the files is opened for that: closing
+//! it would drop the locks that `SQLite` holds on it. A change of a name after a check is noticed by the next check only, and
+//! writes into a file from outside are not noticed at all.
 //!
 //! | missing | what is done |
 //! |---|---|
-//! | the database | a copy is made, beside the lost file; its log and index are removed, for they belong to no other database |
-//! | the log | it is moved into the database, and nothing is missing; if another log is in its place a copy is made |
-//! | the index, or the lock of the store is another broker's | nothing: database and log are under their names |
+//! | the database | a copy is made beside the lost file; its log and index are removed, because they belong to no other database |
+//! | the log | it is moved into the database, and nothing is missing; if another log has its place a copy is made |
+//! | the index, or another broker has the lock of the store | nothing: database and log have their names |
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,37 +30,37 @@ use super::torn::with_suffix;
 use crate::files::{FileId, Lock};
 use crate::{Result, fault, rescue};
 
-/// How often it is looked whether what keeps others out is there, while the store is written to.
+/// How often the index and the lock are checked while the store is written to.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long the log may be read or moved by others before a copy is made instead, and how often it is tried meanwhile.
+/// How long other connections may read or move the log before a copy is made instead, and how often moving is tried meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// The names of an open store's files, and what has become of them.
+/// The names of an open store's files, and whether the files still have them.
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
-    /// What the path leads to, if there are links in it: `SQLite` knows the file by a path without, which may stay while a link
-    /// changes.
+    /// The file at the path, if the path contains links. `SQLite` knows the file by a path without links, which may stay while a
+    /// link changes.
     linked: Option<FileId>,
     log: Watched,
     index: Watched,
     lock: Lock,
-    /// When the index and the lock file are looked at next.
+    /// When the index and the lock file are checked next.
     look_again: Instant,
     lost: Option<Lost>,
 }
 
-/// One file beside the database.
+/// A file beside the database.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
-    /// `None` until it is seen.
+    /// `None` until the file is seen.
     file: Option<FileId>,
 }
 
-/// What is not under its name.
+/// The file that has lost its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Database,
@@ -74,13 +73,13 @@ enum Missing {
 #[derive(Debug)]
 struct Lost {
     missing: Missing,
-    /// Where what was in it is now, or why it is nowhere yet.
+    /// Where the contents are now, or why they could not be saved yet.
     saved: Result<Saved>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Saved {
-    /// Under the store's own name.
+    /// They are under the store's own name.
     InPlace,
     Copy(PathBuf),
 }
@@ -91,7 +90,7 @@ impl Watched {
         Self { path, file }
     }
 
-    /// Whether the file that was there first is there. One that `SQLite` has not made yet is not missed.
+    /// Whether the file that was first seen is there. A file that `SQLite` has not made yet is not missed.
     fn is_there(&mut self) -> bool {
         let Some(file) = self.file else {
             self.file = FileId::at(&self.path).ok();
@@ -104,16 +103,16 @@ impl Watched {
         self.file.is_some() && FileId::at(&self.path).ok() == self.file
     }
 
-    /// Whether nothing is under its name, or nothing that anybody has written.
+    /// Whether the name has no file, or only an empty one.
     fn is_free(&self) -> bool {
         fs::metadata(&self.path).map_or(true, |found| found.len() == 0)
     }
 }
 
 impl Watch {
-    /// Begins with files that were opened just now.
+    /// Begins with files that were just opened.
     pub(super) fn new(path: &Path, connection: &Connection, lock: Lock) -> Result<Self> {
-        // Links in it are resolved, as in the names of the other files.
+        // Links in this path are resolved, as in the names of the other files.
         let opened = connection.path().map_or(path, Path::new);
         let linked = (opened != path).then(|| FileId::at(path)).transpose();
         Ok(Self {
@@ -127,7 +126,7 @@ impl Watch {
         })
     }
 
-    /// Before a batch: why it is refused as a whole.
+    /// Checks before a batch. An error refuses the whole batch.
     pub(super) fn before(&mut self, connection: &Connection) -> Result<()> {
         if self.lost.is_none() {
             let missing = if self.has_moved(connection) {
@@ -144,7 +143,7 @@ impl Watch {
         self.lost.as_ref().map_or(Ok(()), |lost| Err(lost.refusal(&self.path)))
     }
 
-    /// Behind the commits of a batch: its answers, if what they are about is under the store's name.
+    /// Checks after the commits of a batch. Returns its answers, unless the files have lost their names.
     pub(super) fn behind(
         &mut self,
         connection: &Connection,
@@ -157,7 +156,7 @@ impl Watch {
         answers.into_iter().map(|answer| answer.and(Err(unknown.clone()))).collect()
     }
 
-    /// Before the store is closed: whether everything in it is somewhere else, too.
+    /// Checks before the store is closed. Fails unless all contents of a lost store are saved.
     pub(super) fn save(&mut self, connection: &Connection) -> Result<()> {
         let missing = match &self.lost {
             None => self.missing(connection).or_else(|| self.index_is_missing()),
@@ -174,16 +173,16 @@ impl Watch {
         }
     }
 
-    /// Whether the files are lost. What is under their names is not ours to change.
+    /// Whether the files are lost. The files under their names must not be changed then.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_some()
     }
 
-    /// Has `SQLite` leave everything as it is when a lost store is closed: it would move a log into a database and remove files,
-    /// by their names.
+    /// Makes `SQLite` change nothing when a lost store is closed: it would move a log into a database and remove files, by their
+    /// names.
     pub(super) fn leave(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // A log that stays beside another database would be taken for a part of that.
+        // A log left beside another database would be taken for a part of it.
         let is_copied = |lost: &Lost| matches!(lost.saved, Ok(Saved::Copy(_)));
         if self.lost.as_ref().is_some_and(is_copied) {
             for watched in [&self.log, &self.index].into_iter().filter(|w| w.is_ours()) {
@@ -207,13 +206,13 @@ impl Watch {
         }
     }
 
-    /// As if nobody had written for a while.
+    /// Makes the next check of index and lock due, as if the store had been idle.
     #[cfg(test)]
     pub(super) fn look_again(&mut self) {
         self.look_again = Instant::now();
     }
 
-    /// What is missing that keeps others from writing to the same files.
+    /// Whether the index or the lock is missing, which keep other programs from writing to the same files. Checked once a second.
     fn others_may_write(&mut self) -> Option<Missing> {
         let now = Instant::now();
         if now < self.look_again {
@@ -282,7 +281,7 @@ impl Saved {
 }
 
 impl Lost {
-    /// What is said of a call of which nothing was stored.
+    /// The error of a call of which nothing was stored.
     fn refusal(&self, path: &Path) -> ProviderError {
         let text = format!(
             "{}: {}, and the store is closed; nothing of this was stored. {}. Log on again",
@@ -293,7 +292,7 @@ impl Lost {
         ProviderError::new(Code::E_END_OF_SESSION, text).of_lost_store()
     }
 
-    /// What is said of a call that was stored in what is lost.
+    /// The error of a call that was stored in lost files.
     fn outcome_unknown(&self, path: &Path) -> ProviderError {
         let text = format!(
             "{}: {} while this was stored, and the store is closed; this may be stored. {}. Log on again",
@@ -328,8 +327,8 @@ impl Lost {
     }
 }
 
-/// Moves a log without a name into its database. Whether all of it was moved. A checkpoint that runs beside it is waited for:
-/// `SQLite` says at once that it is busy.
+/// Moves a log without a name into its database. Returns whether all of it was moved. Waits for a concurrent checkpoint, because
+/// `SQLite` reports at once that it is busy.
 pub(super) fn moves_log(connection: &Connection) -> bool {
     let until = Instant::now() + PATIENCE;
     loop {

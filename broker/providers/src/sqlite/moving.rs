@@ -1,4 +1,4 @@
-//! Files of a store that are removed or replaced while it is open, in each way and at each point.
+//! Tests that remove or replace files of an open store, in each way and at each point.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use super::*;
 use crate::RESCUED;
 use crate::files::private_dir;
 
-/// What is done to the files.
+/// A way to remove or replace the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     DatabaseRemoved,
@@ -49,28 +49,28 @@ const WAYS: [Way; 12] = [
     Way::LinkRedirected,
 ];
 
-/// What is under the store's name afterwards.
+/// The contents under the store's name afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum There {
     Nothing,
-    /// What it was when message 1 was in it.
+    /// Those of the time when message 1 was in it.
     Earlier,
     /// Everything.
     All,
 }
 
 impl Way {
-    /// Whether it is seen before anything is written; otherwise behind the commit.
+    /// Whether the check before a batch notices it; otherwise the check after the commit does.
     fn is_seen_before(self) -> bool {
         !matches!(self, Way::LogRemoved | Way::LogReplaced)
     }
 
-    /// Whether nothing is lost by it: everything is written to where it will be found.
+    /// Whether nothing is lost: everything is written to where it will be found.
     fn is_harmless(self) -> bool {
         matches!(self, Way::IndexRemoved | Way::IndexReplaced)
     }
 
-    /// Whether a copy is made of what is lost.
+    /// Whether a copy of the lost contents is made.
     fn is_copied(self) -> bool {
         !self.is_harmless() && self != Way::LogRemoved
     }
@@ -88,7 +88,7 @@ impl Way {
     }
 }
 
-/// A store whose path leads over a link, with one message in it; and how it was before that.
+/// A store with one message, whose path contains a link, and a copy from before that message.
 struct Moving {
     fixture: Fixture,
     home: TempDir,
@@ -114,7 +114,7 @@ impl Moving {
     }
 }
 
-/// Does it to the files below a directory, which is that of a [`Moving`].
+/// Removes or replaces files below the directory of a [`Moving`].
 fn act(home: &Path, way: Way) {
     let deep = home.join("disk/deep");
     let [database, log, index] =
@@ -155,7 +155,7 @@ fn act(home: &Path, way: Way) {
     done.expect("it can be done");
 }
 
-/// The copies that were made, wherever.
+/// All copies that were made, in any directory.
 fn copies(home: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![home.to_owned()];
@@ -174,7 +174,7 @@ fn copies(home: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The messages in the queue of a store, whose database is whole.
+/// The messages in the queue of a store, after a check that its database is sound.
 fn messages(path: &Path) -> Vec<u128> {
     let mut store = Fixture::at(path.to_owned());
     let sound: String = store
@@ -190,7 +190,7 @@ fn messages(path: &Path) -> Vec<u128> {
     queue
 }
 
-/// The messages of a copy that is taken in elsewhere.
+/// The messages of a copy that is put to use elsewhere.
 fn taken_in(home: &Path, copy: &Path) -> Vec<u128> {
     let place = home.join("taken/in/store.db");
     private_dir(place.parent().expect("it has one")).expect("made");
@@ -198,7 +198,7 @@ fn taken_in(home: &Path, copy: &Path) -> Vec<u128> {
     messages(&place)
 }
 
-/// Everything that was answered is in one place or the other when the store is closed, and nothing else is in the way of it.
+/// Asserts that everything that was answered is in one of the two places after the store is closed, and that nothing is in its way.
 fn look_behind(moving: &mut Moving, way: Way, answered: &[u128], perhaps: &[u128]) {
     let home = moving.home.path().to_owned();
     moving.fixture.store.logoff().unwrap_or_else(|error| panic!("{way:?}: {error}"));
@@ -217,7 +217,7 @@ fn look_behind(moving: &mut Moving, way: Way, answered: &[u128], perhaps: &[u128
         assert_eq!(beside("store.db-shm").as_deref(), Some(&b"another index"[..]));
     }
     if way == Way::LogReplaced {
-        // A database without what was in its log, as its owner wanted it.
+        // The database lacks what was in its log, which its owner replaced.
         assert_eq!(beside("store.db-wal").as_deref(), Some(&b"another log"[..]));
         return;
     }
@@ -229,7 +229,7 @@ fn look_behind(moving: &mut Moving, way: Way, answered: &[u128], perhaps: &[u128
     }
 }
 
-/// That an answer is the error of a lost store, and what it says of its effect.
+/// Asserts that the answer is the error of a lost store. Returns its effect.
 fn is_lost(answer: &Result<ProviderAnswer>, way: Way) -> Effect {
     let error = answer.as_ref().expect_err("its files are lost");
     assert_eq!(error.scope, Scope::Store, "{way:?}: {error}");
@@ -252,8 +252,8 @@ fn mark(record: u128) -> StoreWrite {
     StoreWrite::Update(Box::new(SubmissionUpdate::whole(submission, bounced, notice, wall())))
 }
 
-/// A store that is removed while nobody writes takes nothing more; what was in it is saved, and the next logon opens what is
-/// there.
+/// A store that is removed while it is idle accepts no more writes. Its contents are saved, and the next logon opens the files that
+/// are there.
 ///
 /// design §3.16
 #[test]
@@ -275,8 +275,8 @@ fn what_is_removed_before_a_submit_is_refused() {
     }
 }
 
-/// What is removed between a batch's first write and its answers, with one write and with several: a message is not taken, and a
-/// mark is no mark, so that nothing is handed over for it. What may be in the copy is said to be unknown.
+/// Files are removed between a batch's first write and its answers, with one write and with several. A message is not accepted, and
+/// a mark does not count, so that nothing is handed over for it. What may be in the copy is answered with an unknown outcome.
 ///
 /// design §3.16, §3.17
 #[test]
@@ -309,7 +309,7 @@ fn what_is_removed_while_it_is_committed_is_not_answered() {
     }
 }
 
-/// A refusal that a batch would have had anyway stays what it is: nothing was committed for it.
+/// A refusal that has another cause stays as it is: nothing was committed for it.
 #[test]
 fn a_refusal_stays_one() {
     let mut moving = Moving::new();
@@ -328,7 +328,7 @@ fn a_refusal_stays_one() {
     assert_eq!(is_lost(&answers[1], Way::AllRemoved), Effect::Unknown);
 }
 
-/// A flush of what is durable already is an answer about it, too.
+/// A flush of a store without unsynced commits must notice the loss, too.
 #[test]
 fn a_flush_of_a_lost_store_fails() {
     for way in WAYS {
@@ -340,7 +340,7 @@ fn a_flush_of_a_lost_store_fails() {
     }
 }
 
-/// A backup with a log of its own is left alone, whatever is in that.
+/// A backup with a log of its own is left alone, whatever that log contains.
 #[test]
 fn the_log_of_another_database_is_left_alone() {
     let mut moving = Moving::new();
@@ -367,7 +367,7 @@ fn what_is_removed_during_a_checkpoint_is_saved() {
     for way in [Way::AllRemoved, Way::DatabaseReplaced, Way::LogRemoved, Way::IndexRemoved] {
         let mut moving = Moving::new();
         let large = format!("{MESSAGE}{}", "x".repeat(9 << 20));
-        // The thread is poked behind this one.
+        // This write wakes the thread.
         moving.fixture.write(save(2, inline(&large))).expect("it is saved");
         act(moving.home.path(), way);
         moving.fixture.look_again();
@@ -377,7 +377,7 @@ fn what_is_removed_during_a_checkpoint_is_saved() {
     }
 }
 
-/// What is removed while nobody writes is saved also when the next thing that happens is the end.
+/// A store that is removed while it is idle is saved even if closing it is the next call.
 #[test]
 fn what_is_removed_before_the_end_is_saved() {
     for way in WAYS {
@@ -388,7 +388,7 @@ fn what_is_removed_before_the_end_is_saved() {
     }
 }
 
-/// A store that cannot be saved anywhere stays open, says so, takes nobody on, and is saved once it can be.
+/// A store that cannot be saved stays open, reports that, refuses logons, and is saved once that is possible.
 #[test]
 fn what_cannot_be_saved_stays_open() {
     let home = TempDir::new().expect("a directory");
@@ -414,7 +414,7 @@ fn what_cannot_be_saved_stays_open() {
     assert_eq!(fixture.queue(true), []);
 }
 
-/// Whoever has the store open as well is refused a logon, and has the files closed with its own logoff.
+/// A second session with the store open is refused a logon, and its own logoff closes the files.
 #[test]
 fn the_last_logoff_closes_a_lost_store() {
     let mut moving = Moving::new();
@@ -427,8 +427,8 @@ fn the_last_logoff_closes_a_lost_store() {
     look_behind(&mut moving, Way::AllRemoved, &[1], &[]);
 }
 
-/// A lock file that was removed is locked anew; one that another broker has locked meanwhile closes the store, with everything
-/// in its place.
+/// A removed lock file is locked anew. If another broker has locked it meanwhile, the store is closed, with everything in its
+/// place.
 #[test]
 fn a_lock_of_another_broker_closes_the_store() {
     let mut moving = Moving::new();
@@ -449,8 +449,8 @@ fn a_lock_of_another_broker_closes_the_store() {
     assert_eq!(messages(&moving.fixture.path()), [1, 2]);
 }
 
-/// What `SQLite` does by itself, a log that starts over among it, is not taken for a loss; nor is a reader, or a store that is
-/// opened again.
+/// What `SQLite` does by itself, as starting the log over, is not taken for a loss; nor is a reader, or a store that is opened
+/// again.
 #[test]
 fn nothing_is_lost_in_an_ordinary_life() {
     let mut moving = Moving::new();
@@ -470,7 +470,7 @@ fn nothing_is_lost_in_an_ordinary_life() {
 }
 
 /// A reader that holds up moving the log for a moment is waited for. `SQLite` calls `leave` when it meets the reader, and then
-/// says that it is busy.
+/// reports that it is busy.
 #[test]
 fn a_log_is_moved_although_it_is_busy_at_first() {
     static READER: Mutex<Option<Connection>> = Mutex::new(None);

@@ -1,9 +1,8 @@
-//! Numbers of messages and bodies. Each is given out once in the life of a store.
+//! Numbers of messages and bodies. Each number is used once in the life of a store.
 //!
-//! A number must not be derived from the rows that exist: the row with the highest one may have been deleted, and a body of
-//! no bytes has a number and no row. So `meta` keeps for each kind the lowest number that was never reserved. A block is
-//! reserved in the transaction that gives out its first number, and a broker begins with a new block, so that one page in
-//! about a thousand commits is what it costs.
+//! A number must not be derived from existing rows: the row with the highest number may have been deleted, and an empty body has a
+//! number and no row. So `meta` keeps for each kind the lowest number that was never reserved. The transaction that uses the first
+//! number of a block reserves the block, and a broker begins with a new block. That costs one page in about a thousand commits.
 
 use rusqlite::{Connection, Result, params};
 
@@ -14,10 +13,10 @@ use super::sum::{self, By, Stored};
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 1024;
 
-/// Gives out the numbers of one kind.
+/// Assigns the numbers of one kind.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    /// The row of `meta`.
+    /// The name of its row in `meta`.
     name: &'static str,
     next: u64,
     /// The lowest number that is not reserved.
@@ -25,14 +24,14 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Goes on where the store's last block ended.
+    /// Continues where the store's last block ended.
     pub(super) fn load(connection: &Connection, name: &'static str) -> Result<Self> {
         let sql = "SELECT value FROM meta WHERE name = ?1";
         let next = connection.query_row(sql, [name], |row| row.get(0))?;
         Ok(Self { name, next, end: next })
     }
 
-    /// The next number. The caller is in the transaction that uses it.
+    /// Takes the next number. The caller is in the transaction that uses it.
     pub(super) fn take(&mut self, connection: &Connection) -> Result<u64> {
         if self.next == self.end {
             let end = self.next + BLOCK;
@@ -44,23 +43,23 @@ impl Numbers {
         Ok(self.next - 1)
     }
 
-    /// A transaction was undone, and the block that it may have reserved with it. The numbers that it took stay unused.
+    /// Notes that a transaction was undone, possibly with the reservation of a block. The numbers that it took stay unused.
     pub(super) fn undone(&mut self) {
         self.end = self.next;
     }
 }
 
-/// What was wrong with the numbers of a store.
+/// How many messages had wrong body numbers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mended {
     /// Empty messages that had the number of another message's body.
     pub(super) empty: usize,
-    /// Messages whose body was deleted with an empty one, and whose number was given to another message since.
+    /// Messages whose body was deleted with an empty message, and whose body number another message has got since.
     pub(super) lost: usize,
 }
 
-/// Brings a store to schema 6, in the caller's transaction: its numbers go on behind those in use, and messages that share
-/// a body's number get numbers of their own, but for the one whose bytes stand there.
+/// Brings a store to schema 6, in the caller's transaction. New numbers begin after those in use. Messages that share a body's
+/// number get numbers of their own, except the message to which the bytes belong.
 pub(super) fn mend(connection: &Connection) -> Result<Mended> {
     let highest = |sql: &str| -> Result<u64> {
         let found: Option<u64> = connection.query_row(sql, [], |row| row.get(0))?;
@@ -98,7 +97,7 @@ struct Sharer {
     sum: Option<Stored>,
 }
 
-/// The messages of each number that several have, in order of arrival.
+/// The messages that share a number, for each such number, in order of arrival.
 fn shared(connection: &Connection) -> Result<Vec<(u64, Vec<Sharer>)>> {
     let sql = "SELECT body, seq, record, size, body_sum FROM message
                WHERE folder <> 0 AND body IN
@@ -119,7 +118,7 @@ fn shared(connection: &Connection) -> Result<Vec<(u64, Vec<Sharer>)>> {
     Ok(groups)
 }
 
-/// A sum that was wrong stays wrong.
+/// Gives a message another body number. A wrong sum stays wrong.
 fn renumber(connection: &Connection, message: &Sharer, from: u64, to: u64) -> Result<()> {
     let record = u128::from_be_bytes(message.record);
     let sum_at = |by, body| body_sum(by, record, body, message.size);

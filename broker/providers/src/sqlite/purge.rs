@@ -1,8 +1,8 @@
-//! What a store forgets, and the room that it gives back. All of it goes in slices, between two batches.
+//! What a store forgets, and the free pages that it gives back. Both are done in slices, between two batches.
 //!
-//! A week after a message is final its submission and its key are forgotten. What was sent stays in Sent as long as the profile's
-//! `keep_sent` says, or else the store: 30 days in one that is new, and for ever in one that was made before there was a limit. Pages
-//! that are free go back to the file system when there are many.
+//! A week after a message is final, its submission and its key are forgotten. A sent message stays in Sent as long as the profile's
+//! `keep_sent` says, or else the store: 30 days in a new store, and forever in a store that was made before there was a limit. Free
+//! pages go back to the file system when there are many.
 
 use rusqlite::{Connection, OptionalExtension};
 use sundown_core::provider::{ProviderSpec, SubmissionState};
@@ -14,41 +14,41 @@ use super::recipients;
 use super::schema::{GONE, KEPT, folder_number, state_number};
 use super::write::{Known, Writer};
 
-/// The most rows that one slice of a purge forgets, so that it holds no commit up for long.
+/// The most rows that a slice of a purge forgets, so that it does not delay a commit for long.
 const PURGE: usize = 500;
 
-/// Pages that one slice gives back: 2 MiB are moved at most, and as many written to the log.
+/// The most pages that a slice gives back: at most 2 MiB are moved, and as many written to the log.
 const PAGES: u64 = 512;
 
-/// Fewer free pages than these, 4 MiB, stay for what comes.
+/// Up to so many free pages, 4 MiB, are kept for later messages.
 const FEW: u64 = 1 << 10;
 
-/// So much of the file, as a divisor, is few too.
+/// Up to this share of the file, as a divisor, is kept too.
 const FEW_OF_ALL: u64 = 8;
 
-/// The largest store that is written anew to give room back, in pages: 1 GiB, some seconds.
+/// The largest store that is written anew to give pages back, in pages: 1 GiB, which takes some seconds.
 const WRITTEN_ANEW: u64 = 1 << 18;
 
-/// How long a new store keeps what was sent, in milliseconds: 30 days.
+/// How long a new store keeps sent messages, in milliseconds: 30 days.
 pub(super) const KEEP_SENT: u64 = 30 * 24 * 3600 * 1000;
 
-/// The most time between two purges, in milliseconds.
+/// The longest time between two purges, in milliseconds.
 const DAY: u64 = 24 * 3600 * 1000;
 
-/// How long what was sent stays in Sent.
+/// How long a sent message stays in Sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeepSent {
-    /// As the store says.
+    /// As long as the store says.
     Unsaid,
-    /// It goes as soon as it is sent.
+    /// Until it is sent.
     Off,
-    /// So many milliseconds after it was handed over.
+    /// So many milliseconds after it was submitted.
     For(u64),
     Forever,
 }
 
 impl KeepSent {
-    /// What the profile says: `off`, `forever` or milliseconds.
+    /// The profile's setting: `off`, `forever` or milliseconds.
     pub(super) fn of(spec: &ProviderSpec) -> Self {
         let said = spec.options.iter().find(|(key, _)| key == "keep_sent");
         match said.map(|(_, value)| value.as_str()) {
@@ -58,7 +58,7 @@ impl KeepSent {
         }
     }
 
-    /// That, or what the store says.
+    /// This setting, or the store's if the profile has none.
     pub(super) fn or_stored(self, connection: &Connection) -> rusqlite::Result<Self> {
         if self != Self::Unsaid {
             return Ok(self);
@@ -68,7 +68,7 @@ impl KeepSent {
         Ok(stored.map_or(Self::Forever, Self::For))
     }
 
-    /// How often it is looked whether something has been there for long enough, in milliseconds.
+    /// How often the store looks for messages that have been kept long enough, in milliseconds.
     pub(super) fn purge_every(self) -> u64 {
         match self {
             Self::For(time) => (time / 8).clamp(60_000, DAY),
@@ -77,16 +77,16 @@ impl KeepSent {
     }
 }
 
-/// Whether work that goes in slices has come to its end.
+/// Whether work in slices is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slices {
-    /// There may be more.
+    /// There may be another slice.
     More,
     Done,
 }
 
 impl Writer {
-    /// One slice of what is to be forgotten, in a transaction of its own.
+    /// Does one slice of a purge, in a transaction of its own.
     pub(super) fn purge(&mut self, now: u64) -> rusqlite::Result<Slices> {
         if self.purge_submissions(now)? == Slices::More {
             return Ok(Slices::More);
@@ -94,8 +94,8 @@ impl Writer {
         self.purge_sent(now)
     }
 
-    /// Forgets what became of submissions, and keys: a message stays as one like any other, a row of what was deleted goes. A
-    /// bounce stays while its notification does.
+    /// Forgets submissions and keys: a message stays as an ordinary message, and the row of a deleted message is removed. A bounce
+    /// stays as long as its notification is unread.
     fn purge_submissions(&mut self, now: u64) -> rusqlite::Result<Slices> {
         let before = now.saturating_sub(KEPT) as i64;
         let bounced = state_number(SubmissionState::Bounced);
@@ -125,8 +125,9 @@ impl Writer {
         Ok(if found.len() < PURGE { Slices::Done } else { Slices::More })
     }
 
-    /// Takes out of Sent what was there for long enough. Messages lie in the order in which they came, so it ends at the first that
-    /// is too young. What bounced stays as long as that is known of it; a key is remembered for its week in any case.
+    /// Removes messages from Sent that have been there long enough. Messages lie in the order of their arrival, so it stops at the
+    /// first that is too young. A bounced message stays as long as its submission is known; a key is remembered for its week in any
+    /// case.
     fn purge_sent(&mut self, now: u64) -> rusqlite::Result<Slices> {
         let before = match self.keep_sent {
             KeepSent::Off => u64::MAX,
@@ -164,7 +165,7 @@ impl Writer {
     fn take_out_of_sent(&self, (seq, body, state): Old) -> rusqlite::Result<()> {
         let sent = state_number(SubmissionState::Sent);
         match state {
-            // Its submission was forgotten, and its key may be.
+            // Its submission is forgotten, so its key may be forgotten too.
             None => {
                 body::delete(&self.connection, body)?;
                 self.connection.prepare_cached(FORGET)?.execute([seq])?;
@@ -177,7 +178,7 @@ impl Writer {
         }
     }
 
-    /// Gives a slice of free pages back, if there are many. Whether there are more.
+    /// Gives a slice of free pages back, if there are many. Returns whether there are more.
     pub(super) fn give_back(&self) -> rusqlite::Result<Slices> {
         if !has_much_room(&self.connection)? {
             return Ok(Slices::Done);
@@ -189,13 +190,13 @@ impl Writer {
         let mut steps = statement.query([])?;
         while steps.next()?.is_some() {}
         drop(steps);
-        // In a store that cannot give pages back one by one nothing changes.
+        // A store that cannot give single pages back does not change.
         let less = pages(&self.connection, "freelist_count")? < before;
         Ok(if less { Slices::More } else { Slices::Done })
     }
 }
 
-/// Order, body and state of a message that was sent.
+/// Order, body number and state of a sent message.
 type Old = (u64, u64, Option<u8>);
 
 const FORGET: &str = "DELETE FROM message WHERE seq = ?1";
@@ -209,8 +210,8 @@ fn has_much_room(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(free > FEW && free > pages(connection, "page_count")? / FEW_OF_ALL)
 }
 
-/// A store that was made when pages could not be given back one by one, and has many that are free, is written anew. That is one
-/// transaction: a crash leaves it as it was. Whether it was.
+/// Writes a store anew that was made when single pages could not be given back, if it has many free pages. That is one transaction:
+/// a crash leaves the store unchanged. Returns whether it was written anew.
 pub(super) fn write_anew(connection: &Connection) -> rusqlite::Result<bool> {
     let gives_back = pages(connection, "auto_vacuum")? != 0;
     if gives_back || !has_much_room(connection)? {
@@ -224,5 +225,5 @@ pub(super) fn write_anew(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// A store whose free pages can be given back one by one.
+/// The mode of a store that can give single free pages back.
 pub(super) const GIVES_BACK: u8 = 2;

@@ -1,4 +1,4 @@
-//! The outgoing queue: what submits and updates do to the tables, and what is forgotten in the end.
+//! The outgoing queue: what submissions and updates change in the tables, and how damaged submissions are given up.
 
 use rusqlite::{OptionalExtension, params};
 use sundown_core::provider::{
@@ -19,16 +19,16 @@ use crate::fault::Failure;
 use crate::headers::{Facts, Head, MAX_HEAD, clean};
 use crate::notice::{self, Notice};
 
-/// The most rows that one slice of a flush looks at.
+/// The most rows that a slice of a flush looks at.
 const HASTEN: usize = 500;
 
-/// How old a damaged submission becomes before it is given up, in milliseconds: 5 days, as by default in profiles.
+/// The age at which a damaged submission is given up, in milliseconds: 5 days, the default of profiles.
 const MAX_AGE: u64 = 5 * 24 * 3600 * 1000;
 
-/// The most rows of a state that are looked at for damage at once.
+/// The most rows of a state that are checked for damage at once.
 const LOOKED_AT: usize = 1_000;
 
-/// A message that was looked at, and has no row yet.
+/// A message that was examined and has no row yet.
 struct Placed {
     body: u64,
     size: u64,
@@ -36,11 +36,11 @@ struct Placed {
     rest: Rest,
 }
 
-/// What of a message must still be written.
+/// The part of a message that must still be written.
 enum Rest {
-    /// All of it, with the lines in front that it lacks.
+    /// The whole message, with the header lines in front that it lacks.
     Whole(Vec<u8>),
-    /// It was uploaded and stands already: the lines in front become a part of their own.
+    /// The missing header lines, as a part of their own: the message was uploaded and is stored already.
     Front(Vec<u8>),
 }
 
@@ -78,7 +78,7 @@ impl Writer {
         Ok(ProviderAnswer::Submitted { submission, new: true })
     }
 
-    /// Finds out what a message will be, without writing any of it: a repeat is noticed only when its row is entered.
+    /// Examines a message, without writing any of it: a repeat is noticed only when its row is entered.
     fn place_submission(
         &mut self,
         submission: &Submission,
@@ -102,8 +102,8 @@ impl Writer {
         Ok(Placed { body, size, shown, rest })
     }
 
-    /// A key is a user's own. Whoever takes another one's, or takes one's own for another message, is refused: the answer
-    /// would be an entry that is not what was handed over.
+    /// Answers a submission whose key is known. A key belongs to a user. Using another user's key, or the same key for another
+    /// message, is refused: the answer would be the entry of a message that was not submitted.
     fn submitted_before(
         &self,
         submission: &Submission,
@@ -121,20 +121,20 @@ impl Writer {
         Ok(ProviderAnswer::Submitted { submission: Box::new(first), new: false })
     }
 
-    /// Whether a message is what was handed over before, as far as that is still there: the body of a message that was
-    /// deleted is not, and what came in pieces may have been used already.
+    /// Whether a message is the same as the earlier one, as far as that is still stored. The body of a deleted message is not
+    /// stored, and an uploaded message may have been used already.
     fn is_repeated(&self, body: u64, content: &MessageContent) -> Result<bool, Failure> {
         let MessageContent::Inline(bytes) = content else { return Ok(true) };
         match body::beginning(&self.connection, body, usize::MAX) {
-            // The store has put lines in front.
+            // The stored message has header lines in front that the store added.
             Ok(stored) => Ok(stored.is_empty() || stored.ends_with(bytes)),
-            // It is damaged, and nothing can be said.
+            // The stored body is damaged, so that the messages cannot be compared.
             Err(error) if error.sqlite_error_code().is_none() => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Makes what is deferred due, as far as one slice of it goes. A flush of a long queue holds no other commit up.
+    /// Makes deferred messages due, in one slice. So a flush of a long queue does not delay other commits.
     pub(super) fn hasten(
         &self,
         (profile, uid): (Option<&str>, Option<u32>),
@@ -173,7 +173,7 @@ impl Writer {
         Ok(ProviderAnswer::Updated { moved, notice })
     }
 
-    /// What is to stand for the recipients in the row of their message. Those with rows of their own are written.
+    /// The recipients as text for the row of their message. Writes those recipients that have rows of their own.
     fn change_recipients(&mut self, update: &SubmissionUpdate) -> Result<Envelope, Failure> {
         let Submission { record, recipients, .. } = &update.submission;
         if update.places.is_none() && recipients.len() < MANY {
@@ -246,16 +246,16 @@ impl Writer {
         Ok(())
     }
 
-    /// The beginning of a message; nothing if it is damaged, which must not keep anything from being said of it.
+    /// The beginning of a message. Empty if the message is damaged, because that must not prevent a notification.
     fn original(&self, record: u128) -> Vec<u8> {
         let known = self.known(record).ok().flatten();
         let read = known.map(|known| body::beginning(&self.connection, known.body, MAX_HEAD));
         read.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Gives up damaged submissions that are old: they are bounces from then on, and a notification in the Inbox says so.
-    /// Who may send them, and for how long, cannot be trusted, so it is the age limit that profiles have by default. The
-    /// oldest of each state are looked at. The caller is in no transaction.
+    /// Gives up damaged submissions that are old: they become bounces, and a notification in the Inbox says so. Their sender and
+    /// their age limit cannot be trusted, so the limit is the default of profiles. The oldest of each state are checked. The caller
+    /// is in no transaction.
     pub(super) fn give_up_damaged(&mut self, now: u64) -> Result<usize, Failure> {
         let mut given_up = 0;
         for damaged in self.old_and_damaged(now.saturating_sub(MAX_AGE))? {
@@ -354,7 +354,7 @@ impl Writer {
         .compose())
     }
 
-    /// Submissions by state, without the final ones. One question for each takes half the time of one for all.
+    /// Counts submissions by state, without the final states. A query for each state takes half the time of one for all.
     pub(super) fn count(&self) -> rusqlite::Result<[u64; 9]> {
         let sql = "SELECT count(*) FROM message WHERE state = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -366,7 +366,7 @@ impl Writer {
         Ok(counts)
     }
 
-    /// Submissions that wait for a member with mail.
+    /// Counts submissions that wait for a member with mail.
     pub(super) fn count_no_mail(&self) -> rusqlite::Result<u64> {
         let sql = format!("SELECT count(*) FROM message WHERE {}", super::schema::NO_MAIL);
         self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
@@ -382,7 +382,8 @@ fn not_in_queue() -> Failure {
     Failure::refused(Code::E_NOT_IN_QUEUE, "the message is not in the queue")
 }
 
-/// Where a message goes when its submission is final. What was withdrawn can be changed and sent again.
+/// The folder to which a message moves when its submission is final. An aborted message becomes a draft, to be changed and sent
+/// again.
 fn folder_after(state: SubmissionState) -> Option<Folder> {
     match state {
         SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::Sent),
@@ -391,7 +392,7 @@ fn folder_after(state: SubmissionState) -> Option<Folder> {
     }
 }
 
-/// The envelope speaks where the head is silent.
+/// What a list shows of a submission. Where the head lacks a field, the envelope is shown.
 fn shown_of_submission(head: &Head<'_>, submission: &Submission) -> Shown {
     let mut shown = shown(head);
     if shown.from.is_empty() {

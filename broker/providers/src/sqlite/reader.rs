@@ -1,4 +1,4 @@
-//! Answers questions beside the writer, on a connection of its own that can only read.
+//! Answers reads while the writer works, on a read-only connection of its own.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use crate::{Result, StoreReader};
 
 type Answer = std::result::Result<ProviderAnswer, Failure>;
 
-/// A reader of a store. Its connection is opened by the first question.
+/// A reader of a store. Its first read opens the connection.
 pub(super) struct SqliteReader {
     path: PathBuf,
     uid: u32,
     connection: Option<Connection>,
-    /// Of the message read last; programs read messages from front to back.
+    /// The layout of the message that was read last; programs read messages from front to back.
     layout: Option<Layout>,
 }
 
@@ -114,7 +114,7 @@ fn page<T>(
     Ok(Page { rows, more })
 }
 
-/// A cursor comes from outside, and may be larger than any row's.
+/// Converts a cursor. It comes from a client, and may be larger than any row's.
 fn cursor(after: u64) -> i64 {
     i64::try_from(after).unwrap_or(i64::MAX)
 }
@@ -139,8 +139,7 @@ fn in_folder(folder: Folder) -> String {
     )
 }
 
-/// One question for each state, merged: each follows the index on states, so that what is in other states costs
-/// nothing.
+/// Merges a query for each state. Each follows the index on states, so that rows in other states cost nothing.
 fn in_states(columns: &str, wanted: impl Fn(SubmissionState) -> bool) -> String {
     let one = |state: SubmissionState| {
         let number = state_number(state);
@@ -183,7 +182,7 @@ fn piece(
     }
     let layout = layout.as_ref().expect("it was made just now");
     if layout.size() != size {
-        // Parts are missing, unless all of it was deleted just now.
+        // Parts are missing, unless the whole message has just been deleted.
         body_of(connection, record)?;
         return Err(damaged().into());
     }
@@ -192,7 +191,7 @@ fn piece(
     Ok(ProviderAnswer::Piece { size, bytes, unread_notice })
 }
 
-/// Notifications are made here, and their sender says so.
+/// Whether the message is an unread notification. The store makes notifications itself, with a sender of its own.
 fn is_unread_notice(connection: &Connection, record: u128) -> rusqlite::Result<bool> {
     let sql = "SELECT sender FROM message WHERE record = ?1 AND seen IS NULL";
     let mut statement = connection.prepare_cached(sql)?;
@@ -210,10 +209,11 @@ pub(super) fn setting(
     connection.prepare_cached(sql)?.query_row([section, name], |row| row.get(0)).optional()
 }
 
-/// Due time and order of a submission: its place in the queue. They are in the index, too, and are not summed.
+/// Due time and order of a submission: its place in the queue. Both are in the index, and no sum covers them.
 type DueKey = (i64, i64);
 
-/// Goes on behind pages on which everything is damaged: the caller has a sound submission to go on from, or the end.
+/// Reads due submissions. Continues past pages with damaged rows only, so that the caller gets a sound submission to continue from,
+/// or the end.
 fn due(connection: &Connection, after: Option<(u64, u64)>, limit: u32) -> Answer {
     let limit = limit.max(1);
     let mut after = after.map_or((-1, 0), |(due, order)| (due as i64, order as i64));
@@ -258,23 +258,23 @@ fn due_page(
     Ok(Page { rows, more: keys.more })
 }
 
-/// Whether rows are in the order of the queue, behind the last one known.
+/// Whether the rows are in the order of the queue, and behind the last known one.
 fn follow<T>(after: DueKey, page: &Page<(DueKey, T)>) -> bool {
     std::iter::once(after).chain(page.rows.iter().map(|(key, _)| *key)).is_sorted_by(|a, b| a < b)
 }
 
-/// Behind rows whose due time is no number there are no others: they are in no order that a cursor could follow.
+/// Ends the queue behind rows whose due time is not a number: they have no order that a cursor could follow.
 fn last_of<T>(mut page: Page<(DueKey, T)>) -> Page<(DueKey, T)> {
     page.more &= page.rows.last().is_none_or(|((due, _), _)| *due != NO_TIME);
     page
 }
 
-/// Where a row stands in the queue. What is no number sorts behind all that are.
+/// The place of a row in the queue. A due time that is not a number sorts behind all others.
 fn due_key(row: &Row<'_>, due: usize, order: usize) -> rusqlite::Result<DueKey> {
     Ok((row.get(due).unwrap_or(NO_TIME), row.get(order)?))
 }
 
-/// A due time that is none.
+/// Stands for a due time that is not a number.
 const NO_TIME: i64 = i64::MAX;
 
 /// A row of the queue by its order; `None` if its page is damaged.
@@ -291,8 +291,8 @@ fn one_by_one<T>(
     }
 }
 
-/// The index is named: the other one, on states, would have to sort the whole queue for each page. Due times and orders
-/// alone are read from it without the rows.
+/// The query for due submissions. It names the index: by the index on states the whole queue would be sorted for each page. For due
+/// times and orders alone only the index is read, and no rows.
 fn what_is_due(columns: &str, index: &str) -> String {
     format!(
         "SELECT {columns} FROM message {index}
@@ -319,8 +319,7 @@ fn queue(connection: &Connection, all: bool, after: u64, limit: u32) -> Answer {
     })
 }
 
-/// The queue without what is on damaged pages. Also what was sent is in it: to leave that out its rows would have to be
-/// read first.
+/// Reads the queue without the rows on damaged pages. It includes sent messages: leaving them out would need their rows.
 fn queue_one_by_one(
     connection: &Connection,
     after: u64,
@@ -336,7 +335,7 @@ fn queue_one_by_one(
     Ok(Page { rows, more: keys.more })
 }
 
-/// A row for people to see: of a damaged one what can be read.
+/// A row for people to see: of a damaged row, whatever can be read.
 fn shown(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Submission> {
     match rows::placed(connection, row) {
         Err(error) if error.sqlite_error_code().is_none() => {
@@ -346,7 +345,8 @@ fn shown(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Submission>
     }
 }
 
-/// One damaged submission must not hold up the others. It stays where it is until it is given up, and the log names it.
+/// A submission, or `None` if it is damaged: it must not delay the others. It stays in the queue until it is given up, and the log
+/// names it.
 fn sound(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Submission>> {
     match rows::placed(connection, row) {
         Ok(found) => Ok(Some(found)),
@@ -371,9 +371,9 @@ fn whole_queue(columns: &str) -> String {
     listed(columns, |_| true)
 }
 
-/// Submissions of these states, and those whose state is none: they are damaged.
+/// Submissions in these states, and those whose state is not a state: they are damaged.
 fn listed(columns: &str, wanted: impl Fn(SubmissionState) -> bool) -> String {
-    // By order the whole queue would be looked through for them.
+    // By order, SQLite would look through the whole queue for them.
     let of_none = NO_STATE.map(|none| {
         format!(
             "SELECT {columns} FROM message INDEXED BY message_state
@@ -383,7 +383,7 @@ fn listed(columns: &str, wanted: impl Fn(SubmissionState) -> bool) -> String {
     format!("{}{}", of_none.concat(), in_states(columns, wanted))
 }
 
-/// A bounce whose notification still waits, or that nobody could be told of.
+/// The condition for a bounce whose notification is unread, or that has no notification.
 pub(super) const NOT_READ: &str = " AND (notice IS NULL OR EXISTS
     (SELECT 1 FROM message AS told WHERE told.record = message.notice AND told.folder NOT IN (0, 5)
         AND told.seen IS NULL))";
@@ -394,7 +394,7 @@ fn submission(connection: &Connection, record: u128) -> Answer {
     found.map(|row| ProviderAnswer::Queue { rows: vec![row], next: None }).ok_or_else(missing)
 }
 
-/// The submissions of a state lie in the index in the order in which they were made, so this looks at one of each.
+/// When the oldest submission was made. The index holds the submissions of each state in order, so this reads one row per state.
 fn oldest(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     let mut first = connection.prepare_cached(FIRST_OF_STATE)?;
     let states = SubmissionState::ALL.into_iter().filter(|state| !state.is_final());
@@ -408,7 +408,7 @@ fn oldest(connection: &Connection) -> rusqlite::Result<Option<u64>> {
 
 const FIRST_OF_STATE: &str = "SELECT submitted FROM message WHERE state = ?1 ORDER BY seq LIMIT 1";
 
-/// The submission with that record.
+/// The submission with this record.
 pub(super) fn submission_of(
     connection: &Connection,
     record: u128,
@@ -423,7 +423,7 @@ pub(super) fn submission_of(
     connection.prepare_cached(&sql)?.query_row([key(record)], row).optional()
 }
 
-/// There is no such message.
+/// The error of a message that does not exist.
 pub(super) fn no_message() -> Failure {
     Failure::refused(Code::E_NOT_FOUND, "there is no such message in the store")
 }
@@ -454,7 +454,7 @@ mod tests {
             assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
         }
         for plan in [plan(&open_queue("seq"), (0, 1)), plan(&whole_queue("seq"), (0, 1))] {
-            // What has no state is found by its index, and there is next to nothing to sort.
+            // Rows without a valid state are found by the index, and almost nothing is sorted.
             let searched = ["(state<?)", "(state>?)"].map(|range| plan.contains(range));
             assert!(searched == [true; 2] && !plan.contains("SCAN message"), "{plan}");
         }

@@ -1,9 +1,9 @@
 //! The recipients of a submission.
 //!
-//! A few stand as text in the row of their message, so that a change of their states writes a page or two. Many have a row
-//! each, so that a change writes those that changed and not all of them: a message to ten thousand is sent in hundreds of
-//! transmissions, each of which changes some. The message's row then says how many there are, and its sum covers theirs: none can
-//! be lost or changed unseen.
+//! A few recipients are stored as text in the row of their message, so that a change of their states writes a page or two. Many
+//! recipients have a row each, so that an update writes only the changed ones: a message to ten thousand is sent in hundreds of
+//! transmissions, each of which changes some. The message's row then contains their number, and its sum covers their rows: no row
+//! can be lost or changed unnoticed.
 
 use rusqlite::{Connection, Result, params};
 use sundown_core::provider::{Recipient, SubmissionUpdate};
@@ -11,22 +11,22 @@ use sundown_core::provider::{Recipient, SubmissionUpdate};
 use super::rows::{decode_one, decode_recipients, encode_one, encode_recipients};
 use super::sum::{By, Sum, damaged};
 
-/// From how many on each recipient has a row.
+/// From this number on, each recipient has a row.
 pub(super) const MANY: usize = 32;
 
-/// In front of the number of recipients that have a row each, where else their text would stand.
+/// The prefix of the number of recipients with rows, in place of their text.
 const ROWS: &str = "rows ";
 
-/// What stands for the recipients in the row of their message.
+/// How the recipients are represented in the row of their message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Envelope {
     pub(super) text: String,
-    /// The sum over their own rows, if they have some.
+    /// The sum over their own rows, if they have rows.
     pub(super) rows: Option<u64>,
 }
 
 impl Envelope {
-    /// That of a submission that is new.
+    /// The envelope of a new submission.
     pub(super) fn of(record: u128, recipients: &[Recipient]) -> Self {
         match recipients.len() {
             ..MANY => Self { text: encode_recipients(recipients), rows: None },
@@ -35,7 +35,7 @@ impl Envelope {
     }
 }
 
-/// Recipients with a row each, as they stand in the tables, and the sum of each row.
+/// Recipients with a row each, as the tables have them, and the sum of each row.
 #[derive(Debug)]
 pub(super) struct Rows {
     /// The order of their message.
@@ -52,7 +52,7 @@ impl Rows {
         Self { order, record, each: recipients.iter().enumerate().map(sum).collect() }
     }
 
-    /// Reads what stands in the tables; `None` if the text of the message's row is the recipients themselves.
+    /// Reads the rows; `None` if the text in the message's row is the recipients themselves.
     fn load(connection: &Connection, order: u64, record: u128, text: &str) -> Result<Option<Self>> {
         let Some(count) = text.strip_prefix(ROWS) else { return Ok(None) };
         let count: usize = count.parse().map_err(|_| damaged())?;
@@ -76,12 +76,12 @@ impl Rows {
 
     fn envelope(&self) -> Envelope {
         let text = format!("{ROWS}{}", self.each.len());
-        // Each sum has the place in it, so that two that change places are noticed.
+        // Each sum includes the place, so that two exchanged recipients are noticed.
         let rows = self.each.iter().fold(0, |sum, (_, row)| sum ^ row);
         Envelope { text, rows: Some(rows) }
     }
 
-    /// Writes those that are not as they stand in the tables.
+    /// Writes the recipients that differ from the tables.
     fn change(&mut self, connection: &Connection, update: &SubmissionUpdate) -> Result<()> {
         if update.places.is_none() && update.submission.recipients.len() != self.each.len() {
             return Err(damaged());
@@ -98,7 +98,7 @@ impl Rows {
     }
 }
 
-/// Writes the rows of a submission that is new, or that had none.
+/// Writes the rows of a new submission, or of one that had no rows.
 pub(super) fn insert(connection: &Connection, order: u64, recipients: &[Recipient]) -> Result<()> {
     if recipients.len() < MANY {
         return Ok(());
@@ -108,8 +108,8 @@ pub(super) fn insert(connection: &Connection, order: u64, recipients: &[Recipien
     recipients.iter().enumerate().try_for_each(write_one)
 }
 
-/// Brings the recipients of a message to what they are to be. `before` is what its row says of them; `known` are the rows
-/// that were changed last, which need not be read again.
+/// Updates the recipients of a message. `before` is their text in its row; `known` are the rows that were changed last, which need
+/// not be read again.
 pub(super) fn change(
     connection: &Connection,
     known: &mut Option<Rows>,
@@ -123,7 +123,7 @@ pub(super) fn change(
     let mut rows = if let Some(rows) = rows {
         rows
     } else {
-        // It was submitted when each message had all of them in its row.
+        // The message was submitted when all recipients were stored in its row.
         let mut recipients = decode_recipients(before).ok_or_else(damaged)?;
         if recipients.len() < MANY {
             for (place, new) in update.recipients() {
@@ -140,7 +140,7 @@ pub(super) fn change(
     Ok(envelope)
 }
 
-/// The recipients of a message, by what its row says of them.
+/// Reads the recipients of a message, given their text in its row.
 pub(super) fn load(
     connection: &Connection,
     order: u64,
@@ -155,7 +155,7 @@ pub(super) fn load(
     Ok((recipients, Envelope { text, rows: None }))
 }
 
-/// Forgets the rows of a message.
+/// Removes the rows of a message.
 pub(super) fn forget(connection: &Connection, order: u64) -> Result<()> {
     let sql = "DELETE FROM recipient WHERE message = ?1";
     connection.prepare_cached(sql)?.execute([order])?;

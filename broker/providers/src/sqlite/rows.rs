@@ -1,4 +1,4 @@
-//! Rows of the tables as values, and back.
+//! Conversion between rows of the tables and values.
 
 use std::borrow::Cow;
 
@@ -14,31 +14,31 @@ use super::recipients::{self, Envelope};
 use super::schema::state_number;
 use super::sum::{self, By, Sum, damaged};
 
-/// The columns that [`submission`] reads, in its order.
+/// The columns that [`submission`] reads, in order.
 pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
      size, seq, no_mail, attempts, due, submitted, last_error, report, envelope_sum";
 
-/// The columns that [`message`] reads, in its order.
+/// The columns that [`message`] reads, in order.
 pub(super) const MESSAGE: &str =
     "seq, record, subject, sender, recipients, size, received, recovered";
 
-/// A record as the tables key it.
+/// A record as the key in the tables.
 pub(super) fn key(record: u128) -> [u8; 16] {
     record.to_be_bytes()
 }
 
-/// Refuses a row that a damaged index took for another one.
+/// Fails if a damaged index led to another row.
 pub(super) fn is_of(found: [u8; 16], record: u128) -> Result<()> {
     if found == key(record) { Ok(()) } else { Err(damaged()) }
 }
 
-/// The columns that [`placed`] reads, in its order.
+/// The columns that [`placed`] reads, in order.
 pub(super) fn placed_columns() -> String {
     format!("{SUBMISSION}, state")
 }
 
-/// A submission that stands where it belongs. Its state stands in its recipients, which have a sum, and once more in a column, by
-/// which it is found: where the two differ the row is damaged.
+/// Reads a submission whose state is consistent. The state is in its recipients, which a sum covers, and again in a column, by
+/// which the row is found. If the two differ the row is damaged.
 pub(super) fn placed(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
     let found = submission(connection, row)?;
     let stands = row.get::<_, i64>(15)?;
@@ -68,8 +68,8 @@ pub(super) fn submission(connection: &Connection, row: &Row<'_>) -> Result<Submi
     Ok(found)
 }
 
-/// What can be read of a row that is damaged, for people to see: nothing is sent by it. Behind the columns of a submission
-/// stands its state.
+/// Reads what can be read of a damaged row, for people to see: it is never used to send. The column after those of a submission is
+/// its state.
 pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
     let text = |place| match row.get_ref(place) {
         Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
@@ -109,14 +109,13 @@ pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Resu
     })
 }
 
-/// What is said of a recipient of a damaged row.
+/// The reply shown for a recipient of a damaged row.
 const DAMAGED: &str = "the message is damaged in the store and is not sent";
 
 /// Stands for recipients that cannot be read.
 const UNREADABLE: &str = "(its recipients cannot be read)";
 
-/// The sum over whom a message is from and for, and what became of it: mail for somebody else, or sent twice, is worse than
-/// mail that waits.
+/// The sum over sender, recipients and their states. Mail for another person, or sent twice, is worse than mail that waits.
 pub(super) fn envelope_sum(by: By, submission: &Submission, envelope: &Envelope) -> sum::Stored {
     let sum = Sum::new(by)
         .number(submission.record)
@@ -128,12 +127,12 @@ pub(super) fn envelope_sum(by: By, submission: &Submission, envelope: &Envelope)
     envelope.rows.map_or(sum, |rows| sum.number(rows.into())).value()
 }
 
-/// The sum over where a message's bytes are and how many.
+/// The sum over the place of a message's bytes and their number.
 pub(super) fn body_sum(by: By, record: u128, body: u64, size: u64) -> sum::Stored {
     Sum::new(by).number(record).number(body.into()).number(size.into()).value()
 }
 
-/// A folder's row and its cursor.
+/// A row of a folder, and its cursor.
 pub(super) fn message(row: &Row<'_>, store: u32) -> Result<(u64, MessageRow)> {
     let message = MessageRow {
         entry: EntryId { store, record: u128::from_be_bytes(row.get(1)?) },
@@ -147,13 +146,13 @@ pub(super) fn message(row: &Row<'_>, store: u32) -> Result<(u64, MessageRow)> {
     Ok((row.get(0)?, message))
 }
 
-/// What the sender wants to be told, as a number.
+/// Encodes as a number which reports the sender wants.
 pub(super) fn encode_report(report: Report) -> u16 {
     let full = report.returned == Returned::Full;
     u16::from(report.notify.0) | u16::from(full) << 8
 }
 
-/// Rows of an older schema say nothing of it.
+/// Decodes that number. Rows of an older schema have none.
 fn decode_report(number: Option<u16>) -> Report {
     number.map_or_else(Report::default, |number| Report {
         notify: Notify(number as u8),
@@ -161,7 +160,7 @@ fn decode_report(number: Option<u16>) -> Report {
     })
 }
 
-/// A recipient as it stands in the tables; what is absent is left out.
+/// A recipient in its stored form, without absent fields.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     #[serde(borrow)]
@@ -195,7 +194,7 @@ pub(super) fn encode_recipients(recipients: &[Recipient]) -> String {
     serde_json::to_string(&stored).expect("text has a JSON form")
 }
 
-/// One recipient as text.
+/// A recipient as text.
 pub(super) fn encode_one(recipient: &Recipient) -> String {
     serde_json::to_string(&Stored::from(recipient)).expect("text has a JSON form")
 }

@@ -1,19 +1,20 @@
-//! The tables of a store, and the numbers that stand in them.
+//! The tables of a store, and the numbers stored in them.
 //!
-//! * `message`: a row for each message, in one folder. `seq` is the order of arrival, counts up and is never used twice;
-//!   it is the cursor of lists. What was submitted has a `state` and the columns behind it: the outgoing queue is made
-//!   of such rows. Deleted for good, a row stays in no folder for a week, because it remembers a key.
-//! * `body`: the bytes, in parts as they came. The key is the body's number and the part's; part 0 holds the header
-//!   lines that the store put in front. Bodies are in no other row, so that a list never reads them.
+//! * `message`: a row for each message, in one folder. `seq` is the order of arrival. It counts up and is never used twice, and
+//!   is the cursor of lists. A submitted message has a `state` and the columns behind it: these rows are the outgoing queue. A
+//!   message that is deleted for good keeps its row for a week, in no folder, because the row remembers a key.
+//! * `body`: the bytes, in parts as they came. The key is the body's number and the part's; part 0 holds the header lines that
+//!   the store added. No other row contains bodies, so that a list never reads them.
 //! * `upload`: bodies that no message has yet. It is emptied at every start: an upload does not outlive its broker.
-//! * `unsynced`: one row, which each commit without a sync changes, and no other commit: the log shows by its page which
+//! * `unsynced`: a row that each commit without a sync changes, and no other commit. By the page of this row the log shows which
 //!   commits a power cut may have torn.
-//! * `recipient`: a row for each recipient of a submission that has many; a few stand in the row of their message.
+//! * `recipient`: a row for each recipient of a submission with many; a few are stored in the row of their message.
 //! * `setting`: profile sections.
-//! * `meta`: the store's number; the lowest `seq` and the lowest body's number that were never reserved.
+//! * `meta`: the store's number; the lowest `seq` and the lowest body number that were never reserved.
 //!
-//! A submit is one row and as few index entries as can be, for each page that a commit changes is written and synced
-//! whole. So the Outbox has no entries in the index on folders: it is what is not final, and found by state.
+//! A submission is one row and as few index entries as possible, because each page that a commit changes is written and synced as a
+//! whole. So the Outbox has no entries in the index on folders: it consists of the messages that are not final, which are found by
+//! state.
 
 use rusqlite::{Connection, OptionalExtension};
 use sundown_core::provider::{ProviderError, SubmissionState};
@@ -24,7 +25,7 @@ use super::numbers::{self, Mended};
 use super::purge::{GIVES_BACK, KEEP_SENT};
 use crate::fault::Failure;
 
-/// `Sdwn`: says that the database is a store of ours.
+/// `Sdwn`: marks the database as a store of Sundown.
 const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
@@ -39,10 +40,10 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 1: the first one.
 const VERSION: i32 = 6;
 
-/// The first schema with numbers that were given out once.
+/// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
 
-/// What leads from each schema to the next.
+/// The statements that lead from each schema to the next.
 const STEPS: [&str; VERSION as usize - 1] = [
     "
 ALTER TABLE message ADD COLUMN report INTEGER;
@@ -63,7 +64,7 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
     ADDED,
 ];
 
-/// Said so that it can be repeated: what was saved of a damaged store may have the tables, and is of schema 3.
+/// Written so that it can be repeated: contents recovered from a damaged store may have these tables, and are of schema 3.
 const ADDED: &str = "
 CREATE TABLE IF NOT EXISTS unsynced (commits INTEGER NOT NULL);
 INSERT INTO unsynced SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM unsynced);
@@ -78,20 +79,19 @@ CREATE TABLE IF NOT EXISTS recipient (
 /// How many parts a body may have, as bits of its key. With pieces of 256 KiB that is 256 GiB.
 pub(super) const PART_BITS: u32 = 20;
 
-/// How long a key is remembered past the final state, in milliseconds: 7 days.
+/// How long a key is remembered after the final state, in milliseconds: 7 days.
 pub(super) const KEPT: u64 = 7 * 24 * 3600 * 1000;
 
-/// The states in which the spooler has something to do. Spelled the same in the index and in every question, or the
-/// index is not used.
+/// The states in which the spooler has work. The index and every query must spell this the same, or the index is not used.
 pub(super) const DUE: &str = "state BETWEEN 2 AND 5";
 
-/// What no state of a submission is, in ranges that the index on states is followed for.
+/// Numbers outside the states of a submission, as ranges for which the index on states is used.
 pub(super) const NO_STATE: [&str; 2] = ["state < 0", "state > 8"];
 
-/// Submissions that wait for a member with mail. Spelled the same in the index and in the question.
+/// Submissions that wait for a member with mail. The index and the query must spell this the same.
 pub(super) const NO_MAIL: &str = "no_mail = 1 AND state < 6";
 
-/// The lowest number of a final state; nothing more happens to a submission from there on.
+/// The lowest number of a final state. From there on a submission no longer changes.
 pub(super) const FIRST_FINAL: u8 = 6;
 
 const INDEXES: &str = "
@@ -146,13 +146,13 @@ CREATE TABLE setting (
 ) WITHOUT ROWID;
 ";
 
-/// Whether the database says that it is a store of ours.
+/// Whether the database is marked as a store of Sundown.
 pub(super) fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(pragma(connection, "application_id")? == APPLICATION)
 }
 
-/// Makes the tables unless they are there; refuses what is not ours or is newer than we are. Where it fails the connection is
-/// to be closed, which undoes what was begun.
+/// Makes the tables if they do not exist. Fails if the database is not a store, or is newer than this program. After a failure the
+/// connection must be closed, which undoes what was begun.
 pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     let application: i32 = pragma(connection, "application_id")?;
     let version: i32 = pragma(connection, "user_version")?;
@@ -168,8 +168,8 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     }
 }
 
-/// The indexes, if they are not there: one that stores of this schema have had since a later release, which changes nothing that an
-/// earlier release reads; and what was lost of a store that was repaired.
+/// Makes missing indexes: the index that a later release added to this schema, which earlier releases ignore; and those that a
+/// repaired store has lost.
 fn index(connection: &Connection) -> Result<(), Failure> {
     let indexes = INDEXES.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS");
     let no_mail =
@@ -193,9 +193,9 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }
 
-/// All or nothing: a crash in between leaves an empty database, not half a store.
+/// Makes the tables in one transaction: a crash leaves an empty database, not half a store.
 fn create(connection: &Connection) -> Result<(), Failure> {
-    // It must be said before there is a table.
+    // Has an effect only before the first table is made.
     connection.pragma_update(None, "auto_vacuum", GIVES_BACK)?;
     let script = format!(
         "BEGIN IMMEDIATE;
@@ -212,7 +212,7 @@ fn create(connection: &Connection) -> Result<(), Failure> {
     Ok(connection.execute_batch(&script)?)
 }
 
-/// All steps or none: a crash in between leaves the older schema.
+/// Does all steps in one transaction: a crash leaves the older schema.
 fn upgrade(connection: &Connection, version: i32) -> Result<(), Failure> {
     let mended = step_up(connection, version)?;
     if mended != Mended::default() {
@@ -243,7 +243,7 @@ pub(super) fn uid(connection: &Connection) -> Result<u32, Failure> {
     found.filter(|uid| *uid != 0).ok_or_else(missing)
 }
 
-/// The number of no folder: of what was deleted for good.
+/// The folder number of a message that is deleted for good.
 pub(super) const GONE: u8 = 0;
 
 /// A folder's number in the tables.
@@ -257,7 +257,7 @@ pub(super) fn folder_number(folder: Folder) -> u8 {
     }
 }
 
-/// The folder with that number; `None` for what was deleted for good.
+/// The folder with this number; `None` for a message that is deleted for good.
 pub(super) fn folder(number: u8) -> rusqlite::Result<Option<Folder>> {
     let found = Folder::ALL.into_iter().find(|folder| folder_number(*folder) == number);
     match found {

@@ -1,22 +1,22 @@
-//! Sums over what must not change unseen: `SQLite` notices damage to its own structures, and not to what is in them.
+//! Sums over contents that must not change unnoticed: `SQLite` notices damage to its own structures, but not to their contents.
 //!
-//! A wrong byte in a message or an envelope would otherwise go out as if somebody had written it. Each way to sum notices all
-//! but about one change in 2⁶⁴; they are no secret and keep nobody from forging anything.
+//! Otherwise a message or an envelope with a wrong byte would be sent as it is. Each kind of sum misses about one change in 2⁶⁴.
+//! The sums are not secret, and do not prevent forgery.
 //!
-//! A sum is stored with a byte in front that names its format. What schemas 3 to 5 wrote are plain numbers, made in three
-//! ways of their own; they are still read, and become a sum of today when their row is written again.
+//! A stored sum begins with a byte that names its format. Schemas 3 to 5 stored plain numbers, made in three other ways. These are
+//! still read, and are replaced by a present sum when their row is written again.
 
 use rusqlite::Error;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use twox_hash::XxHash3_64;
 
-/// How a sum is made.
+/// How a sum is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// XXH3 with 64 bits. What was summed before is the seed of what comes next.
+    /// XXH3 with 64 bits. The sum so far is the seed for what comes next.
     Xxh3,
-    /// Eight bytes at a time, in four rows: the next word of one need not wait until that of another is multiplied.
-    /// Rows of schema 5 have it.
+    /// Eight bytes at a time, in four rows: the next word of a row need not wait for the multiplication in another. Rows of schema
+    /// 5 have it.
     Lanes,
     /// Eight bytes at a time, in one row: a quarter of a microsecond for each kilobyte. Rows of schema 4 have it.
     Words,
@@ -24,18 +24,18 @@ pub(super) enum By {
     Bytes,
 }
 
-/// The ways of the schemas whose sums do not name theirs, the newest first.
+/// The kinds of the schemas whose sums do not name their format, the newest first.
 const UNNAMED: [By; 3] = [By::Lanes, By::Words, By::Bytes];
 
 /// The format byte of [`By::Xxh3`].
 const XXH3: u8 = 1;
 
-/// A sum as it stands in the tables.
+/// A sum as the tables have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     /// Its format, and its number in little-endian order.
     Named([u8; 9]),
-    /// One of schemas 3 to 5.
+    /// A sum of schemas 3 to 5.
     Number(i64),
 }
 
@@ -60,7 +60,7 @@ impl FromSql for Stored {
     }
 }
 
-/// A sum in the making.
+/// A sum that is being computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sum {
     value: u64,
@@ -72,7 +72,7 @@ impl Sum {
         Self { value: 0xCBF2_9CE4_8422_2325, by }
     }
 
-    /// And these bytes. Their number is part of it, so that none can move from one text into the next.
+    /// Adds these bytes. Their number is added too, so that no byte can move from one text into the next.
     #[must_use]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let begun = self.number(bytes.len() as u128);
@@ -88,7 +88,7 @@ impl Sum {
         words.iter().chain([&last]).fold(begun, |sum, word| sum.word(u64::from_le_bytes(*word)))
     }
 
-    /// And the blocks of these bytes; what is behind the last one is left.
+    /// Adds the whole blocks of these bytes. Returns the rest behind the last block.
     fn blocks(self, bytes: &[u8]) -> (Self, &[u8]) {
         let (blocks, rest) = bytes.as_chunks::<32>();
         let mut lanes = [self; 4];
@@ -101,7 +101,7 @@ impl Sum {
         (lanes.iter().fold(self, |sum, lane| sum.word(lane.value)), rest)
     }
 
-    /// And this number.
+    /// Adds this number.
     #[must_use]
     pub(super) fn number(self, number: u128) -> Self {
         match self.by {
@@ -111,8 +111,8 @@ impl Sum {
         }
     }
 
-    /// Each step can be undone, whatever the word is: two values that differ once differ from there on. A product carries
-    /// upwards only, so the upper half is brought down.
+    /// Each step can be reversed, whatever the word is: two values that differ once differ from then on. A product carries only
+    /// upwards, so its upper half is mixed into the lower one.
     fn word(self, word: u64) -> Self {
         let product = (self.value ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self { value: product ^ (product >> 32), ..self }
@@ -126,12 +126,12 @@ impl Sum {
         Self { value: XxHash3_64::oneshot_with_seed(self.value, bytes), ..self }
     }
 
-    /// As a part of another sum.
+    /// The sum as a part of another sum.
     pub(super) fn number64(self) -> u64 {
         self.value
     }
 
-    /// As it stands in the tables.
+    /// The sum as the tables have it.
     pub(super) fn value(self) -> Stored {
         match self.by {
             By::Xxh3 => {
@@ -144,7 +144,7 @@ impl Sum {
     }
 }
 
-/// Refuses what is not what was summed. What is older than schema 3 has no sum.
+/// Fails if the sum is not that of the contents. Rows older than schema 3 have no sum.
 pub(super) fn check(stored: Option<Stored>, sum: impl Fn(By) -> Stored) -> rusqlite::Result<()> {
     let right = match stored {
         None => true,
@@ -155,7 +155,7 @@ pub(super) fn check(stored: Option<Stored>, sum: impl Fn(By) -> Stored) -> rusql
     if right { Ok(()) } else { Err(damaged()) }
 }
 
-/// What is said of a row whose sum is wrong.
+/// The error of a row whose sum is wrong.
 pub(super) fn damaged() -> Error {
     Error::FromSqlConversionFailure(0, Type::Integer, "it is not what was written".into())
 }
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// Two changes of a highest bit would undo each other in a plain product.
+    /// Changes of two highest bits would cancel each other in a plain product.
     #[test]
     fn two_highest_bits_do_not_undo_each_other() {
         for by in BY {
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// They stand in the tables of users.
+    /// These sums are stored in the tables of users.
     #[test]
     fn sums_stay_what_they_are() {
         let sum = |by| Sum::new(by).number(7).bytes(b"From: a@b\n").value();

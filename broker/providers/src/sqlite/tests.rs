@@ -23,7 +23,7 @@ pub(super) struct Fixture {
     pub(super) store: SqliteStore,
 }
 
-/// Messages of these tests came in 1970, and stay in Sent.
+/// Messages of these tests came in 1970, so the tests keep sent messages forever.
 pub(super) fn spec(path: PathBuf) -> ProviderSpec {
     let options = vec![("keep_sent".to_owned(), "forever".to_owned())];
     ProviderSpec { path, options, ..ProviderSpec::new("sqlite") }
@@ -36,7 +36,7 @@ impl Fixture {
         Self { _dir: Some(dir), ..Self::at(path) }
     }
 
-    /// In a directory of somebody else's.
+    /// A store in a directory of the caller.
     pub(super) fn at(path: PathBuf) -> Self {
         let mut store = SqliteStore::new(&spec(path.clone()));
         store.logon().expect("it logs on");
@@ -83,7 +83,7 @@ impl Fixture {
         }
     }
 
-    /// Ends the broker in whatever way, and starts another.
+    /// Ends the broker without a logoff, and starts another.
     fn reopen(&mut self) -> StoreFacts {
         self.store = SqliteStore::new(&spec(self.path()));
         self.store.logon().expect("it logs on")
@@ -94,7 +94,7 @@ impl Fixture {
         connection.query_row(sql, [], |row| row.get(0)).expect("it is a number")
     }
 
-    /// Has the store look at its files before the next batch, as if nobody had written for a while.
+    /// Makes the store check all its files before the next batch, as if it had been idle.
     pub(super) fn look_again(&mut self) {
         self.store.engine.as_mut().expect("it is open").look_again();
     }
@@ -156,7 +156,7 @@ fn append(upload: u64, bytes: &[u8]) -> StoreWrite {
     StoreWrite::Append { upload, bytes: bytes.to_vec() }
 }
 
-/// The submission as it stands when every recipient has come to this state.
+/// The update of a submission whose recipients have all reached this state.
 pub(super) fn update(record: u128, state: SubmissionState) -> StoreWrite {
     let mut submission = submission(record);
     let mut bounced = Vec::new();
@@ -186,8 +186,8 @@ fn submitted(answer: Result<ProviderAnswer>) -> (Submission, bool) {
     }
 }
 
-/// `SQLite` 3.7.0 to 3.51.2 can damage a database when the log starts over beside a checkpoint of another connection, which
-/// is how this store checkpoints.
+/// `SQLite` 3.7.0 to 3.51.2 can damage a database when the log starts over beside a checkpoint of another connection, which is how
+/// this store checkpoints.
 #[test]
 fn the_bundled_sqlite_is_without_the_fault_of_a_log_that_starts_over() {
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
@@ -303,8 +303,8 @@ fn a_repeated_key_makes_no_second_message() {
     assert_eq!(code(&fixture.write(submit(2, inline("x")))), Some(Code::E_COLLISION));
 }
 
-/// A key that another user has taken, or that was taken for another message, is no repeat: the answer would be an entry
-/// that is not what was handed over.
+/// A key of another user, or of another message, is not a repeat: the answer would be the entry of a message that was not
+/// submitted.
 #[test]
 fn a_key_of_another_message_is_refused() {
     let mut fixture = Fixture::new();
@@ -427,7 +427,7 @@ fn a_cursor_never_meets_a_number_again() {
     assert!(fixture.sql("SELECT seq FROM message") > 1);
 }
 
-/// A draft of no bytes has a body's number and no body. Without its row in `meta` the number would be given out again.
+/// An empty draft has a body number and no body. Without its row in `meta` the number would be used again.
 #[test]
 fn deleting_an_empty_draft_spares_other_messages() {
     let mut fixture = Fixture::new();
@@ -440,7 +440,7 @@ fn deleting_an_empty_draft_spares_other_messages() {
     assert_eq!(fixture.content(2), MESSAGE);
 }
 
-/// A store of schema 5 in which the numbers of bodies were given out twice.
+/// A store of schema 5 in which body numbers were used twice.
 #[test]
 fn messages_that_share_a_number_are_parted() {
     let mut fixture = Fixture::new();
@@ -448,7 +448,7 @@ fn messages_that_share_a_number_are_parted() {
     {
         fixture.write(save(record, inline(content))).expect("it is saved");
     }
-    // 1 and 3 are empty and share the number of 2. The body of 4 was deleted, and 5 has its number since.
+    // Messages 1 and 3 are empty and share the number of 2. The body of 4 was deleted, and 5 has its number since.
     let share = |record: u128, body: u64| {
         let writer = fixture.writer();
         let key = rows::key(record);
@@ -482,8 +482,8 @@ fn messages_that_share_a_number_are_parted() {
     assert_eq!(fixture.sql("SELECT count(DISTINCT body) FROM message WHERE folder <> 0"), 4);
 }
 
-/// Whatever is saved, submitted, refused, deleted and forgotten, and however often the broker starts: every message keeps
-/// its bytes, and no number is given out twice.
+/// Saving, submitting, refusing, deleting, forgetting and restarting in any order: every message keeps its bytes, and no number is
+/// used twice.
 #[test]
 fn no_number_is_given_out_twice() {
     for seed in 0..8 {
@@ -505,7 +505,7 @@ fn no_number_is_given_out_twice() {
                     held.insert(record, MESSAGE.to_owned());
                 }
                 3 => {
-                    // What a batch takes that is undone stays unused.
+                    // The numbers that an undone batch takes stay unused.
                     let batch = vec![
                         save(record, inline(text)),
                         submit(record, inline(MESSAGE)),
@@ -593,7 +593,7 @@ fn a_restart_sees_the_queue() {
         fixture.write(write).expect("it is submitted");
     }
     fixture.write(update(5, SubmissionState::Sent)).expect("it is sent");
-    // What is unknown is given up at its time, which was set by whoever changed it.
+    // A message whose outcome is unknown is given up at its due time, which the last update set.
     fixture.write(update(4, SubmissionState::Unknown)).expect("it is unknown");
     let facts = fixture.reopen();
     assert_eq!(
@@ -692,7 +692,7 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
         "Status: 5.1.1",
         "Subject: Hello",
         "To: anna@example.org",
-        // Of the head of the message, which comes back.
+        // A line of the head of the original message.
         "Message-ID: <y>",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
@@ -897,7 +897,7 @@ fn shown(fixture: &Fixture, all: bool) -> Vec<Submission> {
     }
 }
 
-/// A damaged submission is not sent and not hidden; when it is old it is given up, and the Inbox says so.
+/// A damaged submission is neither sent nor hidden. When it is old it is given up, and the Inbox says so.
 #[test]
 fn a_damaged_submission_is_shown_and_given_up() {
     let mut fixture = Fixture::new();
@@ -938,7 +938,7 @@ fn a_damaged_submission_is_shown_and_given_up() {
     assert_eq!(shown(&fixture, true).iter().map(|row| row.record).collect::<Vec<_>>(), [2]);
 }
 
-/// However many damaged submissions stand in front, what is behind them is found.
+/// Submissions behind any number of damaged ones are found.
 #[test]
 fn damaged_submissions_do_not_hide_the_queue_behind_them() {
     let mut fixture = Fixture::new();
@@ -972,7 +972,7 @@ fn due(fixture: &Fixture, limit: u32) -> (Vec<u128>, usize) {
     }
 }
 
-/// One row whose place in the queue is damaged holds up no other, whatever is wrong with it, and is seen.
+/// A row with a damaged place in the queue delays no other, whatever the damage, and is shown.
 #[test]
 fn a_damaged_place_in_the_queue_holds_up_no_other() {
     // Sent, and in the queue again; out of every list; sent at no time.
@@ -1006,7 +1006,7 @@ fn a_damaged_place_in_the_queue_holds_up_no_other() {
     }
 }
 
-/// A row of the index on due times that is damaged, or has gone with the index, holds up nothing.
+/// A damaged row of the index on due times, or one that is missing with the index, delays nothing.
 #[test]
 fn a_damaged_index_of_the_queue_is_not_followed() {
     let mut fixture = Fixture::new();
@@ -1022,7 +1022,7 @@ fn a_damaged_index_of_the_queue_is_not_followed() {
     let file = fs::File::options().read(true).write(true).open(fixture.path()).expect("it opens");
     let mut bytes = [0; 4096];
     file.read_exact_at(&mut bytes, (page - 1) * 4096).expect("it is read");
-    // Two entries change places: each is a pointer of two bytes behind the header.
+    // Two entries of the index are exchanged: each is a pointer of two bytes behind the header.
     bytes.swap(8 + 10, 8 + 40);
     bytes.swap(8 + 11, 8 + 41);
     file.write_all_at(&bytes, (page - 1) * 4096).expect("it is damaged");
@@ -1033,7 +1033,7 @@ fn a_damaged_index_of_the_queue_is_not_followed() {
     assert_eq!(due(&fixture, 7).0, all);
 }
 
-/// A page of the table is overwritten: what is on it is not sent, and everything else is.
+/// A page of the table is overwritten: the messages on it are not sent, and all others are.
 #[test]
 fn a_damaged_page_does_not_hide_the_queue_behind_it() {
     let mut fixture = Fixture::new();
@@ -1064,7 +1064,7 @@ fn a_damaged_page_does_not_hide_the_queue_behind_it() {
     fixture.write(update(60, SubmissionState::Sent)).expect("it is sent");
 }
 
-/// What cannot be read of a message does not keep its sender from being told that it failed.
+/// A message that cannot be read still bounces, and its sender is told.
 #[test]
 fn a_message_with_a_damaged_body_can_bounce() {
     let mut fixture = Fixture::new();
@@ -1077,7 +1077,7 @@ fn a_message_with_a_damaged_body_can_bounce() {
     assert!(fixture.content(notice).contains("550 5.1.1"));
 }
 
-/// A submission with so many recipients.
+/// A submission with this many recipients.
 fn to_many(record: u128, count: usize) -> Submission {
     let one = submission(record).recipients[0].clone();
     let recipient = |n| Recipient { address: format!("recipient-{n}@example.org"), ..one.clone() };
@@ -1101,7 +1101,7 @@ fn stored(fixture: &Fixture, record: u128) -> Submission {
     }
 }
 
-/// However many recipients there are, every change of any of them is kept, over restarts and refused writes as well.
+/// For any number of recipients, every change of any of them is kept, also over restarts and refused writes.
 #[test]
 fn recipients_keep_what_became_of_them() {
     let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
@@ -1134,7 +1134,7 @@ fn recipients_keep_what_became_of_them() {
             StoreWrite::Update(Box::new(part))
         };
         match random.next_u32() % 4 {
-            // The second is refused, and undoes nothing of the first.
+            // The second write is refused, and undoes nothing of the first.
             0 => {
                 let answers = fixture.batch(vec![write, StoreWrite::Delete { record: 99 }]);
                 assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
@@ -1159,7 +1159,7 @@ fn recipients_keep_what_became_of_them() {
     assert_eq!(fixture.sql("SELECT count(*) FROM recipient"), 0);
 }
 
-/// A message to many that was submitted when all of them stood in its row.
+/// A message to many that was submitted when all recipients were stored in its row.
 #[test]
 fn recipients_of_an_older_store_get_rows() {
     let mut fixture = Fixture::new();
@@ -1180,7 +1180,7 @@ fn recipients_of_an_older_store_get_rows() {
     assert_eq!(fixture.sql("SELECT count(*) FROM recipient"), 40);
 }
 
-/// A recipient that is changed, lost, exchanged or given to another message behind the store's back: the message is not sent.
+/// If a recipient is changed, lost, exchanged or given to another message behind the store's back, the message is not sent.
 #[test]
 fn a_damaged_recipient_is_noticed() {
     for damage in [
@@ -1231,7 +1231,7 @@ fn a_change_writes_what_changed() {
     assert_eq!(stored(&fixture, 1), message);
 }
 
-/// A purge is done in slices until nothing is left, however much there was.
+/// A purge in slices continues until nothing is left, however much there was.
 #[test]
 fn a_purge_comes_to_its_end() {
     let mut fixture = Fixture::new();
@@ -1251,7 +1251,7 @@ fn a_purge_comes_to_its_end() {
     assert_eq!((left(&fixture), slices), (0, 2));
 }
 
-/// A store of the first schema is brought to this one, with everything that is in it.
+/// A store of the first schema is brought to the present one, with all its contents.
 #[test]
 fn an_older_store_is_brought_up_to_date() {
     let mut fixture = Fixture::new();
@@ -1282,12 +1282,12 @@ fn an_older_store_is_brought_up_to_date() {
     assert_eq!(version, 6);
 }
 
-/// A store that cannot be brought up to date keeps the tables that it has: an earlier release still opens it.
+/// A store that cannot be brought up to date keeps its tables: an earlier release still opens it.
 #[test]
 fn an_upgrade_that_fails_changes_nothing() {
     let mut fixture = Fixture::new();
     fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
-    // The columns that the steps from here on add are there.
+    // The columns that the steps from here on add exist already.
     fixture.writer().pragma_update(None, "user_version", 1).expect("it says so");
     let path = fixture.path();
     drop(fixture.store);
@@ -1302,7 +1302,7 @@ fn an_upgrade_that_fails_changes_nothing() {
     assert_eq!(tables(), before);
 }
 
-/// The sums of schemas 3 to 5 are others than today's, and still tell what is damaged.
+/// The sums of schemas 3 to 5 differ from the present ones, and still show what is damaged.
 #[test]
 fn sums_of_an_older_store_are_understood() {
     understands_sums(3, By::Bytes);
@@ -1341,7 +1341,7 @@ fn understands_sums(schema: i32, by: By) {
     assert_eq!(code(&piece), Some(Code::E_CORRUPT_STORE));
 }
 
-/// A flush makes due what waits, of the profile and user it is about.
+/// A flush makes deferred messages due, of one profile and user.
 #[test]
 fn what_is_deferred_can_be_hastened() {
     let mut fixture = Fixture::new();
@@ -1377,7 +1377,7 @@ fn hastened(answer: Result<ProviderAnswer>) -> (u64, Option<u64>) {
     }
 }
 
-/// However long the queue is, a flush changes some hundred rows in a commit, and in the end all.
+/// A flush of a queue of any length changes some hundred rows in a commit, and in the end all.
 #[test]
 fn a_flush_goes_in_slices() {
     let mut fixture = Fixture::new();
@@ -1399,7 +1399,7 @@ fn a_flush_goes_in_slices() {
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE due = 6000"), many as i64);
 }
 
-/// Who wants to hear nothing of failures does not.
+/// A sender who wants no reports of failures gets none.
 #[test]
 fn a_bounce_is_told_only_to_those_who_want_it() {
     let mut fixture = Fixture::new();
@@ -1513,7 +1513,7 @@ struct Crashed {
     commits: Vec<(usize, usize)>,
 }
 
-/// In front of everything, in front of each page, and a page.
+/// The sizes of the log's head, of a frame's header, and of a page.
 const LOG_SIZES: (usize, usize, usize) = (32, 24, 4096);
 
 impl Crashed {
@@ -1540,7 +1540,7 @@ impl Crashed {
         self.dir.path().join(name)
     }
 
-    /// Changes a byte in the first page of a commit, counted from the last one.
+    /// Changes a byte in the first page of a commit, counted from the last commit.
     fn damage(&mut self, from_last: usize) {
         let (begin, _) = self.commits[self.commits.len() - 1 - from_last];
         self.log[begin + LOG_SIZES.1 + 100] ^= 1;
@@ -1569,7 +1569,7 @@ fn with_commits(count: u128) -> Fixture {
     fixture
 }
 
-/// A power cut tears what was not synced. Only what was answered behind it shows that something else did that.
+/// A power cut tears what was not synced. Only answered commits behind the place show that something else damaged the log.
 #[test]
 fn a_torn_end_of_a_log_is_no_damage_and_a_torn_middle_is() {
     for (from_last, damaged) in [(0, false), (1, true), (3, true)] {
@@ -1600,7 +1600,7 @@ fn torn_commits_without_a_sync_are_no_damage() {
     }
 }
 
-/// A log of which no copy can be made stays as it is, and the store closed. A second one does not take the place of a first.
+/// A log that cannot be copied stays unchanged, and the store closed. A second copy does not replace a first.
 #[test]
 fn a_damaged_log_is_copied_before_it_is_overwritten() {
     let mut fixture = with_commits(4);
@@ -1643,7 +1643,7 @@ fn checkpoints_run_beside_commits() {
     }
 }
 
-/// However steadily it is written to, the log does not grow for ever: it starts over, and then its head has other salts.
+/// Under a steady load the log does not grow forever: it starts over, and its head then has other salts.
 #[test]
 fn the_log_starts_over_under_a_load_that_never_pauses() {
     let mut fixture = Fixture::new();
@@ -1678,7 +1678,7 @@ fn purge_all(fixture: &mut Fixture, now: u64) {
     while writer.purge(now).expect("it purges") == purge::Slices::More {}
 }
 
-/// Messages that were sent, one that bounced, and a draft.
+/// Sent messages, a bounced one, and a draft.
 fn sent(fixture: &mut Fixture, count: u128) {
     for record in 1..=count {
         fixture.write(submit(record, inline(MESSAGE))).expect("it is submitted");
@@ -1708,7 +1708,7 @@ fn a_new_store_keeps_what_was_sent_for_30_days() {
     assert_eq!(fixture.folder(901), Some(Folder::Drafts));
 }
 
-/// A store that was made before there was a limit keeps what was sent for ever, unless its profile says something else.
+/// A store that was made before there was a limit keeps sent messages forever, unless its profile says otherwise.
 #[test]
 fn an_older_store_keeps_what_was_sent_for_ever() {
     let mut fixture = Fixture::new();
@@ -1722,7 +1722,7 @@ fn an_older_store_keeps_what_was_sent_for_ever() {
     assert_eq!(in_sent(&fixture), 1);
 }
 
-/// Opens the store again with a word of its profile, or none.
+/// Opens the store again with a setting of its profile, or none.
 fn keeping(fixture: &mut Fixture, keep_sent: Option<&str>) {
     fixture.store.logoff().expect("it closes");
     let said = keep_sent.map(|word| ("keep_sent".to_owned(), word.to_owned()));
@@ -1731,7 +1731,7 @@ fn keeping(fixture: &mut Fixture, keep_sent: Option<&str>) {
     fixture.store.logon().expect("it opens");
 }
 
-/// `keep_sent = "off"`: what was sent goes with the next look around, its key stays for a week, and what bounced is kept.
+/// `keep_sent = "off"`: sent messages go with the next purge, their keys stay for a week, and bounced messages are kept.
 #[test]
 fn what_was_sent_goes_at_once() {
     let mut fixture = Fixture::new();
@@ -1747,7 +1747,7 @@ fn what_was_sent_goes_at_once() {
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE folder = 0"), 0);
 }
 
-/// However many go, each slice takes some hundred rows, and none twice.
+/// However many messages go, each slice takes some hundred rows, and none twice.
 #[test]
 fn a_purge_of_sent_goes_in_slices() {
     let mut fixture = Fixture::new();
@@ -1767,7 +1767,7 @@ fn a_purge_of_sent_goes_in_slices() {
     assert_eq!(fixture.sql("SELECT count(*) FROM message"), 0);
 }
 
-/// Pages that are free go back to the file system, some at a time, and the rest when the store is closed.
+/// Free pages go back to the file system, some at a time, and the rest when the store is closed.
 #[test]
 fn free_pages_are_given_back() {
     let mut fixture = Fixture::new();
@@ -1806,7 +1806,7 @@ fn an_older_store_with_much_room_is_written_anew() {
         fixture.write(StoreWrite::Delete { record }).expect("it is deleted");
     }
     let writer = &fixture.store.engine.as_ref().expect("it is open").writer;
-    // Otherwise it would be asked for more again and again.
+    // Otherwise the store would try again and again to give pages back.
     assert_eq!(writer.give_back(), Ok(purge::Slices::Done), "it cannot give pages back one by one");
     fixture.reopen();
     assert_eq!(fixture.sql("SELECT auto_vacuum FROM pragma_auto_vacuum()"), 2);

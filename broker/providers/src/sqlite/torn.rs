@@ -1,13 +1,13 @@
-//! A log that is damaged in the middle: `SQLite` takes it for one that ends there.
+//! Detects a log that is damaged in the middle. `SQLite` takes it for a log that ends there.
 //!
-//! A power cut tears the log in what no sync has covered, and keeps any part of that: commits without a sync, and at most
-//! one with a sync behind them, which was not answered. Whole commits behind the place where `SQLite` stopped are therefore no
-//! damage by themselves. But what follows a commit with a sync was written after that sync had returned: if such a commit is
-//! behind the place, and another one behind it, something else has damaged the log, and what it hides was acknowledged. It
-//! cannot be put back in order, but it must not be overwritten before there is a copy, and its owner must know.
+//! A power cut tears the part of the log that no sync has covered, and may leave any piece of it: commits without a sync, and
+//! behind them at most one commit with a sync, which was not answered. Whole commits behind the place where `SQLite` stopped are
+//! therefore not damage by themselves. But whatever follows a commit with a sync was written after that sync had returned. If there
+//! is such a commit behind the place, and another commit behind it, something else has damaged the log, and the hidden commits were
+//! acknowledged. The log cannot be repaired, but it must not be overwritten before there is a copy, and its owner must be told.
 //!
-//! A commit without a sync changes the page of the table `unsynced`, and no other commit does: so the log tells which is
-//! which.
+//! A commit without a sync changes the page of the table `unsynced`, and no other commit does. So the log tells the two kinds
+//! apart.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,19 +20,19 @@ use sundown_core::provider::ProviderError;
 use crate::fault;
 use crate::files::sync_dir;
 
-/// In front of everything: magic, format, page size, number, two salts, two sums.
+/// The size of the head of a log: magic, format, page size, number, two salts, two sums.
 const HEAD: usize = 32;
-/// In front of each page: its number, the size of the database if a commit ends with it, two salts, two sums.
+/// The size of the header of each page: its number, the size of the database if a commit ends with it, two salts, two sums.
 const FRAME: usize = 24;
-/// What a disk writes whole.
+/// The size of the pieces that a disk writes as a whole.
 const SECTOR: u64 = 512;
-/// The magic of a log whose sums are made of words in big-endian order; without the last bit they are little-endian.
+/// The magic of a log whose sums are made of words in big-endian order; without its last bit they are little-endian.
 const BIG_ENDIAN: u32 = 0x377F_0683;
 
-/// Makes a copy of a log whose damage hides acknowledged commits, and logs that. Nothing has been written since the log was
-/// read. If there is no copy in the end, the store must not be opened: its first commit would overwrite the log.
+/// Copies a log whose damage hides acknowledged commits, and logs that. Nothing has been written since the log was read. If the
+/// copy fails, the store must not be opened: its first commit would overwrite the log.
 pub(super) fn keep_damaged_log(connection: &Connection, path: &Path) -> Result<(), ProviderError> {
-    // What cannot be asked fails by itself.
+    // A database that cannot answer this fails by itself later.
     let Ok(seen) = frames_seen(connection) else { return Ok(()) };
     let log = with_suffix(path, "-wal");
     let hidden = match Log::open(&log) {
@@ -53,7 +53,7 @@ pub(super) fn keep_damaged_log(connection: &Connection, path: &Path) -> Result<(
     Ok(())
 }
 
-/// Copies the log beside itself, onto the disk. Each damaged log gets a name of its own.
+/// Copies the log beside itself, and syncs the copy. Each damaged log gets a name of its own.
 fn copy(path: &Path, log: &Path) -> io::Result<PathBuf> {
     let part = with_suffix(path, "-wal.damaged.part");
     fs::copy(log, &part)?;
@@ -68,7 +68,7 @@ fn copy(path: &Path, log: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// What is to be said of a store beside which a damaged log is kept: nobody has looked at it yet.
+/// The warning about a store beside which a damaged log is kept, because its owner has not moved it away yet.
 pub(super) fn kept(path: &Path) -> Option<String> {
     let kept = kept_logs(path).into_iter().next();
     kept.map(|kept| {
@@ -81,7 +81,7 @@ pub(super) fn kept(path: &Path) -> Option<String> {
     })
 }
 
-/// The copies that are there, in order of their names.
+/// The existing copies, in order of their names.
 fn kept_logs(path: &Path) -> Vec<PathBuf> {
     let first = kept_log(path, 1);
     let name = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -112,7 +112,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// How many frames of the log `SQLite` takes for good. This writes nothing.
+/// How many frames of the log `SQLite` takes as valid. This writes nothing.
 fn frames_seen(connection: &Connection) -> rusqlite::Result<u64> {
     let seen: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
     Ok(u64::try_from(seen).unwrap_or(0))
@@ -124,7 +124,7 @@ fn page_of_unsynced(connection: &Connection) -> Option<u32> {
     connection.query_row(sql, [], |row| row.get(0)).optional().ok().flatten()
 }
 
-/// A log whose head says what it is.
+/// A log with a valid head.
 struct Log {
     file: File,
     length: u64,
@@ -133,12 +133,12 @@ struct Log {
     big_endian: bool,
 }
 
-/// What is in front of a page in the log, if it belongs to this round of the log: one of an earlier round has other salts.
+/// The header of a page in the log, if it belongs to this round of the log: headers of earlier rounds have other salts.
 struct Frame {
     number: u32,
     ends_commit: bool,
     sums: [u32; 2],
-    /// Whether its number and its mark are what was written: they are in one sector with the salts, or its sums are right.
+    /// Whether its number and its mark are certainly as written: they share a sector with the salts, or the sums are right.
     is_sure: bool,
 }
 
@@ -165,8 +165,8 @@ impl Log {
         Ok(Some(Self { file, length, page: page as usize, salts, big_endian }))
     }
 
-    /// How many commits stand behind so many frames although the first of them, with a sync, was answered: zero if a
-    /// power cut can have left them.
+    /// How many commits are hidden behind `seen` frames, if one of them, with a sync, was certainly answered. Zero if a power cut
+    /// can have left them.
     fn hidden(&self, seen: u64, unsynced: Option<u32>) -> io::Result<usize> {
         let mut frame = vec![0; FRAME + self.page];
         let (mut commits, mut first_synced) = (0, None);
@@ -210,7 +210,7 @@ impl Log {
         })
     }
 
-    /// The sums of a frame behind one with these.
+    /// The sums of a frame that follows a frame with these sums.
     fn sums(&self, before: [u32; 2], bytes: &[u8]) -> [u32; 2] {
         let read = if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
         let pairs = [&bytes[..8], &bytes[FRAME..]].map(|part| part.as_chunks::<8>().0);
@@ -225,7 +225,7 @@ impl Log {
     }
 }
 
-/// A number of the log: big-endian, whatever its sums are.
+/// A number of the log, which is big-endian whatever the order of its sums.
 fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

@@ -1,6 +1,6 @@
-//! What each write does to the tables. Whoever calls holds a transaction and undoes it if this fails.
+//! What each write changes in the tables. The caller holds a transaction, and undoes it if the write fails.
 //!
-//! The outgoing queue has a file of its own (`queue`).
+//! The module `queue` has the writes of the outgoing queue.
 
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,14 +24,14 @@ use crate::headers::{Head, MAX_HEAD};
 
 pub(super) type Answer = Result<ProviderAnswer, Failure>;
 
-/// Bodies that come at once are cut into parts of this size, so that a piece far behind is read without the ones
-/// before it. It is what an upload's pieces have at most.
+/// The size of the parts into which an inline body is cut, so that a piece far behind is read without the parts before it. The
+/// pieces of an upload have at most this size.
 const PART: usize = 256 << 10;
 
-/// What a message that comes in pieces leaves of the disk, in bytes.
+/// How much of the disk an uploaded message leaves free, in bytes.
 const RESERVE: u64 = 4 << 20;
 
-/// The one connection that writes.
+/// The only connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -40,18 +40,18 @@ pub(super) struct Writer {
     bodies: Numbers,
     /// The recipients that were changed last, if they have rows of their own: a message to many is changed many times.
     pub(super) changed_last: Option<Rows>,
-    /// Whether something was committed that no sync covers yet.
+    /// Whether there are commits that no sync covers yet.
     pub(super) unsynced: Unsynced,
     pub(super) keep_sent: KeepSent,
-    /// Whether there is something to forget.
+    /// Whether the purge has more to do.
     pub(super) purge: Slices,
-    /// How far the purge of Sent is.
+    /// How far the purge of Sent has come.
     pub(super) purged_to: u64,
-    /// Whether there are pages to give back.
+    /// Whether there may be pages to give back.
     pub(super) room: Slices,
 }
 
-/// Whether something was committed that no sync covers yet.
+/// Whether there are commits that no sync covers yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unsynced {
     Nothing,
@@ -65,11 +65,11 @@ pub(super) struct Shown {
     pub(super) to: String,
 }
 
-/// What is known by a record.
+/// A message that is found by its record.
 pub(super) struct Known {
     pub(super) seq: u64,
     pub(super) body: u64,
-    /// `None` if it was deleted for good.
+    /// `None` if it is deleted for good.
     pub(super) folder: Option<Folder>,
     /// Its state, if it was submitted.
     pub(super) state: Option<u8>,
@@ -84,7 +84,7 @@ pub(super) struct Entry<'a> {
     pub(super) size: u64,
     pub(super) received: u64,
     pub(super) recovered: bool,
-    /// Its place in the outgoing queue, if it is to be sent.
+    /// Its submission, if it is to be sent.
     pub(super) submission: Option<&'a Submission>,
 }
 
@@ -135,7 +135,7 @@ impl Writer {
         self.bodies.take(&self.connection)
     }
 
-    /// What the last writes did is undone.
+    /// Notes that the last writes were undone.
     pub(super) fn undone(&mut self) {
         self.seqs.undone();
         self.bodies.undone();
@@ -161,8 +161,8 @@ impl Writer {
         Ok(ProviderAnswer::Appended(size))
     }
 
-    /// A large message must not take the last of the disk: what it has taken is given back only within the store, and small
-    /// ones, the log of changes and what becomes of mail on its way need some too.
+    /// Fails if a large message would take the last of the disk. What it takes is given back only within the store, and small
+    /// messages, the log and updates of mail under way need some of the disk too.
     fn leave_a_reserve(&self, bytes: usize) -> Result<(), Failure> {
         let Some(found) = self.connection.path().and_then(|path| rustix::fs::statvfs(path).ok())
         else {
@@ -201,7 +201,7 @@ impl Writer {
         Ok(ProviderAnswer::Done)
     }
 
-    /// Forgets an upload and leaves its bytes where they are.
+    /// Removes an upload, and leaves its bytes where they are.
     fn end_upload(&self, upload: u64) -> rusqlite::Result<Option<Upload>> {
         let found = self.upload(upload)?;
         let sql = "DELETE FROM upload WHERE number = ?1";
@@ -251,8 +251,7 @@ impl Writer {
         ProviderAnswer::Saved { place, new }
     }
 
-    /// Where a message's bytes are or will be, and how many. What comes at once is written when its row is entered:
-    /// it may be a repeat.
+    /// The body number and size of a message. An inline body is written only when its row is entered, because it may be a repeat.
     pub(super) fn place_content(
         &mut self,
         content: &MessageContent,
@@ -277,7 +276,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A repeat brings its bytes again; they are not needed.
+    /// Drops the bytes that a repeat brings again.
     pub(super) fn drop_content(&self, content: &MessageContent) -> Result<(), Failure> {
         if let MessageContent::Uploaded(upload) = content {
             self.discard(*upload)?;
@@ -298,8 +297,8 @@ impl Writer {
         }
     }
 
-    /// Everything at once: a row that grows later would be written twice, and found in its indexes again. `None` if the
-    /// record is known; to ask for that before would search the index twice.
+    /// Enters a message with all its columns at once: a row that grows later would be written twice, and looked up in its indexes
+    /// again. `None` if the record is known; checking that first would search the index twice.
     pub(super) fn enter(&mut self, entry: &Entry<'_>) -> rusqlite::Result<Option<u64>> {
         let seq = self.seqs.take(&self.connection)?;
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
@@ -414,7 +413,7 @@ impl Writer {
         Ok(ProviderAnswer::Setting(after))
     }
 
-    /// A commit that changes nothing syncs nothing; so something is changed if there is anything to sync.
+    /// Changes a row if there is something to sync, because a commit without changes syncs nothing.
     fn flush(&self) -> Answer {
         if self.unsynced == Unsynced::Something {
             let sql = "UPDATE meta SET value = value + 1 WHERE name = 'touched'";
@@ -430,7 +429,7 @@ struct Upload {
     size: u64,
 }
 
-/// Uploads do not outlive the broker that took them. Each goes in a transaction of its own: together they may be large.
+/// Removes uploads, which do not outlive their broker. Each has a transaction of its own: together they may be large.
 fn forget_uploads(connection: &Connection) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT number, body FROM upload")?;
     let uploads = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -440,7 +439,7 @@ fn forget_uploads(connection: &Connection) -> rusqlite::Result<()> {
         let transaction = connection.unchecked_transaction()?;
         connection.execute("DELETE FROM upload WHERE number = ?1", [number])?;
         match body::delete(connection, body) {
-            // It is in nobody's way.
+            // The remaining bytes do no harm.
             Err(error) if fault::is_damaged_page(&error) => {}
             done => done?,
         }
