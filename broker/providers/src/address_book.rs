@@ -1,9 +1,10 @@
-//! The address book that ships: people and lists in a `SQLite` database.
+//! The built-in address book: people and lists in an `SQLite` database.
 //!
-//! Every session has a connection of its own; `SQLite` keeps them apart. Names are compared without regard to case.
+//! Every session has a connection of its own; `SQLite` isolates them. Names are compared without regard to case.
 //!
-//! A file that was removed or replaced while it was open is noticed by the next call, and by a change before it is answered: what
-//! is in it is saved beside its name, the call fails and says where, and the next one opens what is there.
+//! If the file is removed or replaced while it is open, the next call notices it, and a change notices it before it is answered.
+//! The contents are saved beside the file's name, and the call fails and names the copy. The next call opens the file that is
+//! there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::fault::{self, Failure};
 use crate::files::private_database;
 use crate::{AddressBookProvider, NothingToSave, ProviderShutdown, Result, rescue};
 
-/// `SdwA`: says that the database is an address book of ours.
+/// `SdwA`: marks the database as an address book of Sundown.
 const APPLICATION: i32 = 0x5364_7741;
 
 /// The newest schema.
@@ -27,7 +28,7 @@ const APPLICATION: i32 = 0x5364_7741;
 /// 1: the first one.
 const VERSION: i32 = 1;
 
-/// How many names an error tells when several match.
+/// How many names an error lists if several match.
 const NAMED: usize = 5;
 
 const TABLES: &str = "
@@ -50,13 +51,13 @@ CREATE INDEX address_folded ON address (folded);
 
 type Outcome<T> = std::result::Result<T, Failure>;
 
-/// An address book in a `SQLite` database. The spec's path is the database file.
+/// An address book in an `SQLite` database. The spec's path is the database file.
 #[derive(Debug)]
 pub struct SqliteAddressBook {
     path: PathBuf,
     book: Option<Book>,
-    /// Whether a write or a sync failed since the logon: nothing is changed any more, because a later sync that succeeds
-    /// would prove nothing.
+    /// Whether a write or a sync failed since the logon. Then no change is made any more, because a later successful sync would
+    /// prove nothing.
     health: Health,
 }
 
@@ -64,11 +65,11 @@ pub struct SqliteAddressBook {
 enum Health {
     Sound,
     Failed,
-    /// Its file was lost, and what was in it is saved.
+    /// The file was lost, and its contents are saved.
     Lost,
 }
 
-/// What a call has done whose file is lost.
+/// What a call has done by the time its file is found to be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Done {
     Nothing,
@@ -76,7 +77,7 @@ enum Done {
 }
 
 impl SqliteAddressBook {
-    /// An address book that touches no file before its logon.
+    /// Makes an address book, which touches no file before its logon.
     pub fn new(spec: &ProviderSpec) -> Self {
         Self { path: spec.path.clone(), book: None, health: Health::Sound }
     }
@@ -117,12 +118,12 @@ impl AddressBookProvider for SqliteAddressBook {
 }
 
 impl SqliteAddressBook {
-    /// Refuses a call whose file is lost, and closes that once it is saved. As long as it cannot be saved it stays open.
+    /// Refuses a call if the file is lost, and closes the file once its contents are saved. Until then the file stays open.
     fn refuse_if_lost(&mut self, done: Done) -> Result<()> {
         let has_moved = |book: &&Book| rescue::has_moved(&book.connection);
         let Some(book) = self.book.as_ref().filter(has_moved) else { return Ok(()) };
         if done == Done::Nothing && book.is_empty() {
-            // Nothing is lost.
+            // There is nothing to lose.
             (self.book, self.health) = (None, Health::Lost);
             return Ok(());
         }
@@ -158,7 +159,7 @@ impl SqliteAddressBook {
     }
 }
 
-/// Every change is on the disk when it is answered.
+/// Every change is on the disk before it is answered.
 impl NothingToSave for SqliteAddressBook {}
 
 #[derive(Debug)]
@@ -171,8 +172,8 @@ impl Book {
     fn open(path: &Path) -> Outcome<Self> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        // Without a log a commit is the end of its journal. FULL does not sync that: after a power cut the journal may be
-        // there again, and undo what was answered.
+        // Without a write-ahead log, a commit ends by removing its journal. FULL does not sync that removal: after a power cut the
+        // journal may be there again, and undo an answered change.
         connection.pragma_update(None, "synchronous", "EXTRA")?;
         prepare(&connection)?;
         let select = "SELECT value FROM meta WHERE name = 'uid'";
@@ -180,7 +181,7 @@ impl Book {
         Ok(Self { connection, uid })
     }
 
-    /// Whether nobody is in it.
+    /// Whether the book has no entries.
     fn is_empty(&self) -> bool {
         let sql = "SELECT NOT EXISTS (SELECT 1 FROM entry)";
         self.connection.query_row(sql, [], |row| row.get(0)).unwrap_or(false)
@@ -236,8 +237,8 @@ impl Book {
         Ok(ProviderAnswer::Done)
     }
 
-    /// By the whole name, else by its beginning, else by a person's address. A list is not found by an address: it
-    /// stands for more than that one.
+    /// Finds an entry by its whole name, else by the beginning of its name, else by a person's address. An address does not find a
+    /// list, which stands for more than that address.
     fn resolve(&self, name: &str) -> Outcome<ProviderAnswer> {
         let wanted = name.trim();
         if wanted.is_empty() {
@@ -311,7 +312,7 @@ impl Entry {
     }
 }
 
-/// Makes the tables unless they are there. Two sessions may come at once, so it looks again once it may write.
+/// Makes the tables if they do not exist. Two sessions may do so at once, so it checks again once it may write.
 fn prepare(connection: &Connection) -> Outcome<()> {
     if versions(connection)? == (APPLICATION, VERSION) {
         return Ok(());
@@ -365,7 +366,7 @@ fn check(name: &str, addresses: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-/// What is said of a call whose file was removed or replaced.
+/// The error of a call whose file was removed or replaced.
 fn lost(path: &Path, done: Done, saved: &Result<PathBuf>) -> ProviderError {
     let done = match done {
         Done::Nothing => "nothing of this was done",
@@ -522,7 +523,7 @@ mod tests {
         }
     }
 
-    /// The copies that were made of the one in this directory.
+    /// The copies of the address book in this directory.
     fn copies(dir: &TempDir) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir.path()).expect("it is there");
         let names = entries.map(|entry| entry.expect("an entry").path());
@@ -532,7 +533,7 @@ mod tests {
         names.filter(is_copy).collect()
     }
 
-    /// A file that is removed or replaced takes no change with it, and nobody's names; what is there is used from the next call
+    /// If a file is removed or replaced, no change is lost and no name either; the file that is there is used from the next call
     /// on.
     #[test]
     fn a_file_that_was_removed_or_replaced_is_saved() {
@@ -567,7 +568,7 @@ mod tests {
         }
     }
 
-    /// An empty one that was removed is no loss.
+    /// Removing an empty address book is not a loss.
     #[test]
     fn an_empty_file_that_was_removed_is_not_missed() {
         let dir = TempDir::new().expect("a directory");
@@ -579,7 +580,7 @@ mod tests {
         assert_eq!(copies(&dir).len(), 0);
     }
 
-    /// What is removed while a change is committed is not answered as done.
+    /// If the file is removed while a change is committed, the change is not answered as done.
     #[test]
     fn a_file_that_is_removed_under_a_change_is_not_answered() {
         let dir = TempDir::new().expect("a directory");
@@ -597,7 +598,7 @@ mod tests {
         assert_eq!(copies(&dir).len(), 1);
     }
 
-    /// What is removed while nobody asks is saved at the end; what cannot be saved is tried again.
+    /// A file that is removed between calls is saved at the logoff; if that fails it is tried again.
     #[test]
     fn a_file_that_was_removed_is_saved_at_the_end() {
         let dir = TempDir::new().expect("a directory");

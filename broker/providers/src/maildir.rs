@@ -1,10 +1,10 @@
-//! The transport that ships for local addresses: it puts messages into a Maildir.
+//! The built-in transport for local addresses: it delivers messages into a Maildir.
 //!
-//! A message is written to `tmp` and synced, its name is made durable by whoever calls, and then a rename into `new`
-//! hands it over. After a crash the message is looked for by that name: in `tmp` it was not handed over, in `new` or `cur`
-//! it was. If it is nowhere, a reader may have deleted it, or the directory may be another one than before. So the marker
-//! also names the directory, by an id that is kept in a file inside; only if it is the same one, and the name is too young
-//! for anyone to have removed it from `tmp`, the message counts as handed over. Otherwise its outcome is unknown.
+//! A message is written to `tmp` and synced, the caller makes its name durable, and a rename into `new` then hands it over. After a
+//! crash the message is looked for by that name: in `tmp` it was not handed over, in `new` or `cur` it was. If it is in none of
+//! them, a reader may have deleted it, or the directory may not be the same. So the marker also names the directory, by an id that
+//! is kept in a file inside. If the directory is the same, and the name is too recent to have been removed from `tmp`, the message
+//! counts as handed over. Otherwise its outcome is unknown.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -28,51 +28,51 @@ use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
 };
 
-/// How old a stranger's file in `tmp` must be to be removed, as Maildir's description says.
+/// The age at which another program's file in `tmp` is removed, as Maildir's description says.
 const STALE: Duration = Duration::from_secs(36 * 3600);
 
-/// How our names end. One that is stale may be all that is left of a message whose name was made durable before a crash: it
-/// is removed when the store says that nobody will ask for it.
+/// The end of the names that this transport makes. A stale file with such a name may be all that is left of a message whose name
+/// was made durable before a crash: it is removed once the store says that no recipient needs it.
 const OURS: &str = ".sundown";
 
 /// The file inside the Maildir that holds its id: 32 hexadecimal digits.
 const ID_FILE: &str = "sundown-id";
 
-/// Between the name and the directory's id in a marker. No name of a file has it.
+/// Separates the name from the directory's id in a marker. No file name contains it.
 const MARKER_SEPARATOR: char = '/';
 
-/// How often `new` and `cur` are read for the intents that a crash has left: a reader that renames a message meanwhile can
-/// hide it from one reading.
+/// How often `new` and `cur` are read for the messages that were under way at a crash. A reader that renames a message meanwhile
+/// can hide it from one reading.
 const SCANS: usize = 2;
 
-/// Enough of a message to see how its lines end.
+/// How many bytes of a message are enough to see how its lines end.
 const FIRST_LINE: u64 = 1024;
 
-/// Puts messages into the Maildir at the spec's path.
+/// Delivers messages into the Maildir at the spec's path.
 pub struct Maildir {
     path: PathBuf,
     support: Option<Arc<dyn Support>>,
     prepared: HashMap<u64, Waiting>,
-    /// What could not be handed over, by record. It is not removed at once: until the caller has made that durable, a
-    /// crash would make it look as if it had been handed over.
+    /// Messages that could not be handed over, by record. They are not removed at once: until the caller has made the failure
+    /// durable, a crash would make them look as if they had been handed over.
     left: HashMap<u128, Waiting>,
-    /// The store in which it was looked for messages of stale files since the logon.
+    /// The stores whose messages were checked for stale files since the logon.
     looked: HashSet<u32>,
-    /// Tells the names of this instance from those of an earlier one, which counted from the same number.
+    /// Tells the names of this instance from those of an earlier one, whose ids began at the same number.
     instance: u64,
-    /// Which directory it is, if it has an id: without one what is nowhere after a crash is unknown.
+    /// The id of the directory, if it has one. Without an id, a message that is not found after a crash is unknown.
     id: Option<String>,
     seen: Seen,
 }
 
-/// The messages of ours that were in `new` and `cur` since the logon, by a hash of their names.
+/// This transport's messages that were in `new` and `cur` since the logon, by a hash of their names.
 #[derive(Default)]
 struct Seen {
     names: HashSet<u64>,
     scans: usize,
 }
 
-/// Where a message is that was on its way when the broker crashed.
+/// Where a message is that was under way when the broker crashed.
 enum Place {
     /// Still in `tmp`.
     Prepared,
@@ -81,7 +81,7 @@ enum Place {
     Nowhere,
 }
 
-/// What [`Prepared::marker`] says: the name of the message, and the id of its directory. Older markers have no id.
+/// The contents of [`Prepared::marker`]: the name of the message, and the id of its directory. Older markers have no id.
 #[derive(Clone, Copy)]
 struct Marker<'a> {
     name: &'a str,
@@ -111,7 +111,7 @@ impl Waiting {
     }
 }
 
-/// The two directories of a hand-over, open, so that it is known which ones they were.
+/// The two directories of a hand-over, kept open so that they can be identified afterwards.
 struct Folders {
     path: PathBuf,
     tmp: File,
@@ -132,7 +132,7 @@ impl Folders {
         }
     }
 
-    /// Behind the rename: makes it durable, and looks whether the message is where the readers of the Maildir look, and not in a
+    /// Finishes the rename: makes it durable, and checks that the message is where the readers of the Maildir look, and not in a
     /// directory that was removed or replaced meanwhile.
     fn settle(&self, name: &str) -> (Outcome, String) {
         let (path, sent) = (self.path.join("new"), "put into the Maildir".to_owned());
@@ -149,8 +149,8 @@ impl Folders {
         }
     }
 
-    /// A message that was put into a directory without a name is taken out of it. If it is not there any more it was removed, or
-    /// somebody has read it.
+    /// Takes a message out of a directory that has lost its name. If the message is not there, it was removed or a reader has taken
+    /// it.
     fn take_back(&self, name: &str) -> (Outcome, String) {
         let path = self.path.join("new");
         let what =
@@ -166,7 +166,7 @@ impl Folders {
 }
 
 impl Maildir {
-    /// A transport that touches no file before its logon.
+    /// Makes a transport, which touches no file before its logon.
     pub fn new(spec: &ProviderSpec) -> Self {
         let path = spec.path.clone();
         Self {
@@ -185,7 +185,7 @@ impl Maildir {
         self.path.join(name)
     }
 
-    /// One name for each transmission, also if it is prepared again.
+    /// The name of a transmission. It stays the same if the transmission is prepared again.
     fn name_for(&self, transmission: &Transmission) -> String {
         if let Some(waiting) = self.prepared.get(&transmission.id) {
             return waiting.name.clone();
@@ -203,10 +203,10 @@ impl Maildir {
         let mut store = support.store(transmission.store)?;
         let message = store.open(transmission.record)?;
         let path = self.folder("tmp").join(name);
-        // What stands under that name already is not this message, and stays: a Maildir may be another user's.
+        // A file that has this name is not this message, and is left alone: a Maildir may belong to another user.
         let file = new_private_file(&path).map_err(|error| fault::io(&path, &error))?;
         let written = write_message(file, message, transmission)
-            // The name must be there after a power cut, or the message would count as handed over.
+            // The name must survive a power cut, or the message would count as handed over.
             .and_then(|()| sync_dir(&self.folder("tmp")));
         written.map_err(|error| {
             let _ = fs::remove_file(&path);
@@ -214,7 +214,7 @@ impl Maildir {
         })
     }
 
-    /// The rename is the hand-over: before it nothing has happened, after it the message may be read.
+    /// Hands a message over by the rename: before it nothing has happened, after it the message may be read.
     fn hand_over(&self, name: &str) -> (Outcome, String) {
         match Folders::open(&self.path) {
             Ok(folders) => folders.hand_over(name),
@@ -259,7 +259,7 @@ impl Maildir {
         Ok(if found { Place::HandedOver } else { Place::Nowhere })
     }
 
-    /// Notes which messages of ours are in `new` and `cur`. A reader adds flags behind a colon.
+    /// Notes which messages of this transport are in `new` and `cur`. A reader adds flags behind a colon.
     fn scan(&mut self) -> io::Result<()> {
         for folder in ["new", "cur"] {
             for entry in fs::read_dir(self.folder(folder))? {
@@ -275,7 +275,7 @@ impl Maildir {
         Ok(())
     }
 
-    /// What became of a message that is nowhere.
+    /// Decides the outcome of a message that is in no folder.
     fn conclude(&self, marker: Marker<'_>) -> (Outcome, String) {
         let path = self.path.display();
         if marker.directory.is_none() || marker.directory != self.id.as_deref() {
@@ -291,7 +291,7 @@ impl Maildir {
         (Outcome::Sent, "it was put into the Maildir, and read, before the restart".to_owned())
     }
 
-    /// How the names of this instance end.
+    /// The end of the names that this instance makes.
     fn ending(&self) -> String {
         format!("-{:x}{OURS}", self.instance)
     }
@@ -302,7 +302,7 @@ impl Maildir {
         }
     }
 
-    /// A recipient that is tried again was put back before, durably.
+    /// Removes the file of an earlier attempt. The recipients that are tried again have been put back durably.
     fn remove_left(&mut self, transmission: &Transmission) {
         let again = |waiting: &Waiting| {
             transmission.recipients.iter().any(|(place, _)| waiting.recipients.contains(place))
@@ -350,15 +350,15 @@ impl Maildir {
         self.remove_if_stale(|name| !name.ends_with(OURS))
     }
 
-    /// Removes what an earlier instance prepared of a store's messages, and what no recipient's intent names any more: it was
-    /// aborted, or prepared again.
+    /// Removes files that an earlier instance prepared for a store's messages, if no recipient's intent names them: their messages
+    /// were aborted, or prepared again.
     fn remove_forsaken(&self, store: u32) {
         let reader = self.support.as_ref().and_then(|support| support.store(store).ok());
         let Some(mut reader) = reader else { return };
         let forsaken = |name: &str| {
             let Some(record) = record_of(name) else { return false };
             let question = StoreRead::Submission { record };
-            // One that is not known may be another store's, and of one that the store answers wrongly nothing is known.
+            // An unknown message may be another store's. A wrong answer of the store proves nothing.
             let found = reader.read(&question).ok();
             let fits = |answer: &ProviderAnswer| {
                 question.expects().check(answer, Known::default()).is_ok()
@@ -454,7 +454,7 @@ impl TransportProvider for Maildir {
     }
 }
 
-/// What a process hands over is in its store until a reader can see it, so there is nothing of it here to save.
+/// A submitted message is in its store until a reader of the Maildir can see it, so the transport has nothing of it to save.
 impl NothingToSave for Maildir {}
 
 fn results(recipients: &[usize], outcome: Outcome, reply: &str) -> Vec<RecipientResult> {
@@ -480,7 +480,7 @@ fn write_message(
     file.sync_all()
 }
 
-/// The envelope, as a Maildir's readers expect it in front of a message.
+/// The envelope, as readers of a Maildir expect it in front of a message.
 fn envelope(transmission: &Transmission, line_end: LineEnd) -> String {
     let end = line_end.as_str();
     let mut lines = format!("Return-Path: <{}>{end}", clean(&transmission.from));
@@ -490,13 +490,13 @@ fn envelope(transmission: &Transmission, line_end: LineEnd) -> String {
     lines
 }
 
-/// Of which message a name of ours is.
+/// The record of the message with a name that this transport made.
 fn record_of(name: &str) -> Option<u128> {
     let (_, rest) = name.strip_suffix(OURS)?.split_once('.')?;
     u128::from_str_radix(rest.split('-').next()?, 16).ok()
 }
 
-/// The id of a Maildir: what its file says, or a new one if the file is not there or not whole.
+/// The id of a Maildir: from its file, or a new id if the file is missing or incomplete.
 fn directory_id(path: &Path) -> io::Result<String> {
     let file = path.join(ID_FILE);
     let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -509,7 +509,7 @@ fn directory_id(path: &Path) -> io::Result<String> {
     }
     let id = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
     let made = path.join(format!("{ID_FILE}.new"));
-    // One that was not finished may be left.
+    // An incomplete file may be left of an earlier attempt.
     match fs::remove_file(&made) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -576,7 +576,7 @@ mod tests {
         }
     }
 
-    /// Breaks off in the middle.
+    /// A reader that fails in the middle.
     struct Broken;
 
     impl StoreReader for Broken {
@@ -720,8 +720,8 @@ mod tests {
         assert!(names(&last, "new").is_empty() && names(&last, "tmp").is_empty());
     }
 
-    /// A directory that is replaced behind the rename has taken the message with it: it does not count as handed over. One that
-    /// is replaced before it has not.
+    /// If a directory is replaced after the rename, the message is gone with it, and does not count as handed over. If it is
+    /// replaced before the rename, the message counts.
     #[test]
     fn a_message_in_a_directory_that_was_replaced_is_taken_back() {
         for (name, before) in [("", true), ("new", true), ("", false), ("new", false)] {
@@ -775,7 +775,7 @@ mod tests {
 
     const BOTH_UNKNOWN: [(usize, Outcome); 2] = [(0, Outcome::Unknown), (2, Outcome::Unknown)];
 
-    /// A message that is nowhere is unknown if the directory is another one, or does not say which it is.
+    /// A message that is in no folder is unknown if the directory is another one, or has no id.
     #[test]
     fn what_is_nowhere_in_another_directory_is_unknown() {
         let dir = TempDir::new().expect("a directory");
@@ -789,7 +789,7 @@ mod tests {
         assert_eq!(outcomes(&after.find_out(&transmission(7), name)), BOTH_UNKNOWN);
     }
 
-    /// Others remove from `tmp` what is older than 36 hours.
+    /// Other programs remove files older than 36 hours from `tmp`.
     #[test]
     fn what_is_nowhere_and_old_is_unknown() {
         let dir = TempDir::new().expect("a directory");
@@ -806,7 +806,7 @@ mod tests {
         assert_eq!(found(now + STALE.as_secs() + 60), BOTH_UNKNOWN);
     }
 
-    /// The id outlives the instance; a file that is cut off is replaced.
+    /// The id outlives the instance; an incomplete file is replaced.
     #[test]
     fn a_directory_keeps_its_id() {
         let dir = TempDir::new().expect("a directory");
@@ -819,7 +819,7 @@ mod tests {
         assert_eq!(id(), second);
     }
 
-    /// Without an id it delivers all the same; what is nowhere after a crash is unknown then.
+    /// A directory without an id takes messages all the same; after a crash a message that is not found is unknown.
     #[test]
     fn a_directory_without_an_id_delivers() {
         let dir = TempDir::new().expect("a directory");
@@ -833,7 +833,7 @@ mod tests {
         }
     }
 
-    /// What this instance handed over itself is found, however often it looked before.
+    /// A message that this instance handed over itself is found, however often it scanned before.
     #[test]
     fn what_was_handed_over_after_a_scan_is_found() {
         let dir = TempDir::new().expect("a directory");
@@ -859,7 +859,7 @@ mod tests {
         assert!(dir.path().join("outside").exists());
     }
 
-    /// What stands under a name already, a link above all, is neither followed nor written to nor removed.
+    /// A file or link that has the name already is not followed, written to or removed.
     #[test]
     fn nothing_is_written_through_a_link() {
         use std::os::unix::fs::symlink;
@@ -897,7 +897,7 @@ mod tests {
         assert_eq!(outcomes(&results), [(0, Outcome::Later), (2, Outcome::Later)]);
         assert!(results[0].reply.contains("tmp"), "{}", results[0].reply);
 
-        // Until the next try it stays: after a crash it must not look as if it had been handed over.
+        // The file stays until the next attempt: after a crash the message must not look as if it had been handed over.
         assert_eq!(names(&maildir, "tmp").len(), 1);
         fs::create_dir(maildir.folder("new")).expect("it is made again");
         maildir.put_into_tmp(&transmission(8)).expect("it is prepared");
@@ -923,10 +923,10 @@ mod tests {
         assert_eq!(left, ["1.old-7-a.sundown", "1.young.host"]);
     }
 
-    /// Asked for this one, the store answers with another.
+    /// For this record the store answers with another.
     const MISTAKEN: u128 = 6;
 
-    /// A store with a queue: what each message's intent names.
+    /// A store with a queue: each message, and the name in its intent.
     #[derive(Clone)]
     struct Queue(Vec<(u128, Option<String>)>);
 
@@ -964,8 +964,8 @@ mod tests {
         }
     }
 
-    /// What an aborted message left is removed when it is old; what may be asked for, is another store's, or what the store does
-    /// not answer for is not.
+    /// A file of an aborted message is removed when it is old. A file stays if its message may be recovered, belongs to another
+    /// store, or is one for which the store does not answer.
     #[test]
     fn what_nobody_will_ask_for_is_removed() {
         let name = |record: u128| format!("1.{record:032x}-7-a{OURS}");

@@ -1,4 +1,4 @@
-//! Delivery status notifications: what a sender is told when a message failed for good (RFC 3464).
+//! Delivery status notifications, which tell a sender that a message failed for good (RFC 3464).
 
 use std::fmt::Write as _;
 
@@ -6,43 +6,43 @@ use sundown_mail::{address, bcc};
 
 use crate::headers::{self, Head, clean, date, host_of};
 
-/// What a notification is made of.
+/// The contents of a notification.
 #[derive(Debug, Clone, Copy)]
 pub struct Notice<'a> {
     /// The notification's own record.
     pub record: u128,
-    /// Whom it is for: the sender of the message that failed.
+    /// The address of the notification: the sender of the failed message.
     pub to: &'a str,
-    /// The subject of the message that failed.
+    /// The subject of the failed message.
     pub subject: &'a str,
     /// When that message was submitted, in milliseconds since 1970.
     pub submitted: u64,
-    /// When it was given up, in milliseconds since 1970.
+    /// When the message was given up, in milliseconds since 1970.
     pub now: u64,
     /// The recipients that did not get it.
     pub failures: &'a [Failure<'a>],
-    /// The beginning of that message, at least its head.
+    /// The beginning of the message, at least its head.
     pub original: &'a [u8],
 }
 
-/// One recipient that did not get a message.
+/// A recipient that did not get a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Failure<'a> {
     /// The address.
     pub address: &'a str,
-    /// The transport's last word.
+    /// The transport's latest reply.
     pub reply: &'a str,
 }
 
-/// The sender that notifications name.
+/// The sender address of notifications.
 pub fn sender(to: &str) -> String {
     format!("MAILER-DAEMON@{}", host_of(to))
 }
 
-/// Whom notifications name in front of that address.
+/// The display name in front of that address.
 const NAME: &str = "Mail Delivery System";
 
-/// Whether a message's sender is that of notifications.
+/// Whether a sender is that of notifications.
 pub(crate) fn is_sender(from: &str) -> bool {
     from.starts_with(NAME) && from.contains("<MAILER-DAEMON@")
 }
@@ -51,10 +51,10 @@ pub(crate) fn is_sender(from: &str) -> bool {
 pub const SUBJECT: &str = "Undelivered mail returned to sender";
 
 impl Notice<'_> {
-    /// The message, with CRLF line ends. It has no envelope: it goes into a folder and never through a transport, so
-    /// that nothing can bounce a bounce.
+    /// The message, with CRLF line ends. It has no envelope: it is put into a folder and never sent, so that a bounce cannot
+    /// bounce.
     pub fn compose(&self) -> Vec<u8> {
-        // The record was made by chance for this notification, so no text written before can hold it.
+        // The record is random and new, so no earlier text can contain it.
         let boundary = format!("=_{:032x}", self.record);
         let mut text = self.head(&boundary);
         for part in [self.for_people(), self.for_programs(), self.original_head()] {
@@ -121,7 +121,7 @@ impl Notice<'_> {
     fn original_head(&self) -> String {
         let head = Head::of(self.original).bytes();
         let shown = bcc::without(head);
-        // A CR that ends no line would end one for some readers: what follows could pass for a field of the notice.
+        // Some readers take a lone CR for the end of a line, so that what follows could pass for a field of the notice.
         let lines = String::from_utf8_lossy(&shown).replace("\r\n", "\n").replace('\r', " ");
         let lines = lines.replace('\n', "\r\n");
         format!(
@@ -153,8 +153,8 @@ impl Failure<'_> {
         )
     }
 
-    /// The enhanced status code. A transport's last word that says "later" means that the time for it ran out; what was
-    /// given up for another reason begins with the code of that reason.
+    /// The enhanced status code. If the transport's latest reply is a temporary failure, the time to try ran out. The reply of a
+    /// message that was given up for another reason begins with the code of that reason.
     fn status(&self) -> String {
         let first = self.reply.split(' ').next().filter(|word| is_enhanced(word));
         if let Some(code) = first {
@@ -169,14 +169,14 @@ impl Failure<'_> {
     }
 }
 
-/// `550` of `550 5.1.1 no such user`.
+/// The code of a reply: `550` of `550 5.1.1 no such user`.
 fn reply_code(reply: &str) -> Option<u16> {
     let code = reply.split([' ', '-']).next()?;
     let number = code.parse().ok()?;
     (code.len() == 3 && (200..600).contains(&number)).then_some(number)
 }
 
-/// Whether a word is an enhanced status code of failure (RFC 3463).
+/// Whether a word is an enhanced status code of a failure (RFC 3463).
 fn is_enhanced(word: &str) -> bool {
     let parts: Vec<_> = word.split('.').collect();
     let digits =
@@ -188,7 +188,7 @@ fn ascii(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
 }
 
-/// What a row shows of a notification.
+/// What a list shows of a notification: subject, sender and recipients.
 pub fn shown(notice: &[u8]) -> (String, String, String) {
     let head = headers::Head::of(notice);
     (head.subject(), head.from(), head.to())

@@ -1,8 +1,9 @@
-//! Saves what is in a database whose file was removed or replaced while it was open.
+//! Saves the contents of a database whose file was removed or replaced while it was open.
 //!
-//! Only its connection has the data then, so it must not be closed before there is a copy. The copy is a whole database beside
-//! the lost file, `rescued-TIME-NAME`, or above, `rescued-TIME-DIRECTORY-NAME`, synced with its directory. Nothing opens a file of that name by itself: what was sent
-//! after it was made is in it as not sent, so to take it in is for a person to decide. `sundown doctor` says how.
+//! Then only the connection has the data, so it must not be closed before there is a copy. The copy is a whole database beside the
+//! lost file, `rescued-TIME-NAME`, or above, `rescued-TIME-DIRECTORY-NAME`, synced with its directory. No program opens such a file
+//! by itself: messages that were sent after the copy was made are unsent in it, so a person must decide to use it. `sundown doctor`
+//! says how.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File};
@@ -21,13 +22,13 @@ use crate::files::{FileId, is_absent, new_private_file, private_dir, sync_dir};
 
 const DATABASE: &CStr = c"main";
 
-/// How the names of copies begin.
+/// The beginning of the names of copies.
 pub const RESCUED: &str = "rescued-";
 
-/// The end of a copy's name that is not whole yet.
+/// The end of the name of an incomplete copy.
 const PART: &str = ".part";
 
-/// Whether an open database is not under its name any more. What cannot be looked at is taken to be there.
+/// Whether an open database has lost its name. A path that cannot be examined counts as present.
 pub(crate) fn has_moved(connection: &Connection) -> bool {
     let mut moved = 0;
     let asked = connection.file_control(Some(DATABASE), FileControl::HasMoved(&mut moved));
@@ -39,8 +40,8 @@ pub(crate) fn has_moved(connection: &Connection) -> bool {
     asked.is_ok() && moved != 0 && !is_hidden()
 }
 
-/// Copies a database to where its file was. A directory that is gone is made again; where it cannot be written the one above
-/// takes the copy. Nothing is overwritten.
+/// Copies a database to the place of its file. A missing directory is made again; if it cannot be written, the copy goes into the
+/// directory above. No file is overwritten.
 pub(crate) fn save(connection: &Connection, path: &Path) -> Result<PathBuf, ProviderError> {
     let here = folder_of(path);
     let mut name = path.file_name().unwrap_or(OsStr::new("database")).to_owned();
@@ -63,7 +64,7 @@ fn save_in(connection: &Connection, folder: &Path, name: &OsStr) -> Result<PathB
     written.map(|()| saved)
 }
 
-/// An empty file for a copy, and the name that it gets when it is whole. Whoever makes the file has that name.
+/// Makes an empty file for a copy. Returns it with the name of the complete copy, which is reserved by the file.
 fn reserve(folder: &Path, name: &OsStr) -> io::Result<(PathBuf, PathBuf)> {
     let time = stamp();
     for number in 1.. {
@@ -84,7 +85,7 @@ fn reserve(folder: &Path, name: &OsStr) -> io::Result<(PathBuf, PathBuf)> {
 }
 
 fn copy(connection: &Connection, to: &Path) -> rusqlite::Result<()> {
-    // A path need not be text.
+    // A path need not be valid text.
     let to = ToSqlOutput::Borrowed(ValueRef::Text(to.as_os_str().as_bytes()));
     connection.execute("VACUUM INTO ?1", [to]).map(drop)
 }
@@ -99,7 +100,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// The time in a name: `20260302T104512Z`.
+/// The time for a name: `20260302T104512Z`.
 fn stamp() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = DateTime::from_timestamp(since.as_secs().cast_signed());
@@ -124,8 +125,8 @@ mod tests {
         connection.query_row("SELECT n FROM t", [], |row| row.get(0)).expect("a number")
     }
 
-    /// What was removed is saved beside its name, also where the directory is gone; nothing is overwritten, and only its
-    /// owner may read it.
+    /// A removed file is saved beside its name, even if its directory is gone. Nothing is overwritten, and only its owner may read
+    /// the copy.
     #[test]
     fn a_copy_is_made_where_the_file_was() {
         let home = tempfile::tempdir().expect("a directory");
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(files, copies.len(), "nothing else is left");
     }
 
-    /// Where the directory cannot be made again the one above takes the copy; where that cannot be written, nobody does.
+    /// If the directory cannot be made again, the copy goes into the one above; if that cannot be written, there is no copy.
     #[test]
     fn where_there_is_no_place_the_one_above_is_taken() {
         let home = tempfile::tempdir().expect("a directory");

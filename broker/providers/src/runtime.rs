@@ -1,4 +1,4 @@
-//! What lasts as long as the machine runs and no longer: where it may be kept, and the kernel's name for that run.
+//! State that lasts until the machine stops: where it may be kept, and the kernel's id for the present run.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,21 +8,21 @@ use rustix::fs::StatFs;
 /// Where a provider may keep what the next broker needs after a crash, and must not find after a power cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
-    /// Directories, the best one first. Not each of them is in memory, or the broker's own: a provider looks.
+    /// Directories, the best one first. Some may not be in memory, or not the broker's own: the provider checks.
     pub directories: Vec<PathBuf>,
-    /// How the names of a broker's files begin: with the name of its socket.
+    /// The beginning of the names of a broker's files: the name of its socket.
     pub name: String,
-    /// The present run of the machine. `None` where the broker may not see it.
+    /// The present run of the machine. `None` if the broker may not see it.
     pub boot: Option<BootId>,
 }
 
-/// The kernel's name for a run of the machine.
+/// The kernel's id for a run of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootId(pub(crate) u128);
 
 impl BootId {
-    /// Reads it as the kernel writes it, with or without hyphens. What is empty is no name: two runs without one are not known to
-    /// be the same.
+    /// Parses an id as the kernel writes it, with or without hyphens. An empty id is `None`: two runs without an id need not be the
+    /// same.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
         number(&digits).filter(|id| *id != 0).map(Self)
@@ -35,14 +35,14 @@ impl fmt::Display for BootId {
     }
 }
 
-/// Whether what is written to a file system is gone when the machine is: tmpfs, and ramfs.
+/// Whether the contents of a file system vanish with a restart of the machine: tmpfs and ramfs.
 pub fn is_in_memory(system: &StatFs) -> bool {
     const TMPFS_MAGIC: u64 = 0x0102_1994;
     const RAMFS_MAGIC: u64 = 0x8584_58f6;
     [TMPFS_MAGIC, RAMFS_MAGIC].contains(&(system.f_type as u64))
 }
 
-/// A number of 128 bits in all its digits.
+/// Parses a number of 128 bits with all its digits.
 pub(crate) fn number(digits: &str) -> Option<u128> {
     let all = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     all.then(|| u128::from_str_radix(digits, 16).ok()).flatten()
