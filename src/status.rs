@@ -114,7 +114,7 @@ fn limits(broker: Option<&BrokerStatus>) -> Value {
     limits.iter().map(limit).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// One line about the broker before this one, unless that stopped as it should.
+/// A line about the previous broker, unless it stopped in order.
 fn fate(previous: &Previous) -> Option<String> {
     let Previous { pid, why, .. } = previous;
     let when = previous.ended.map_or(String::new(), |ended| format!(" {} ago", ago(ended)));
@@ -122,7 +122,7 @@ fn fate(previous: &Previous) -> Option<String> {
         .then(|| format!("the broker before it (pid {pid}) did not stop in order{when}: {why}\n"))
 }
 
-/// For people.
+/// The status for people.
 fn text(status: &Status, broker: Option<&BrokerStatus>) -> String {
     let mut text = head(status, broker);
     for session in &status.sessions {
@@ -135,7 +135,7 @@ fn text(status: &Status, broker: Option<&BrokerStatus>) -> String {
     text + "\n" + &queue(status)
 }
 
-/// The broker, and the one before it if something went wrong.
+/// The broker, and the previous one if it did not stop in order.
 pub(crate) fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
     let (version, pid, up) = (&status.version, status.pid, ago(status.started));
     let before = broker.and_then(|broker| broker.previous.as_ref()).and_then(fate);
@@ -143,7 +143,7 @@ pub(crate) fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
     format!("broker {version} (pid {pid}), up {up}, at {socket}\n{}", before.unwrap_or_default())
 }
 
-/// One session with at most so many members and providers.
+/// A session, with at most `most` members and providers.
 pub(crate) fn session_text(session: &SessionStatus, most: usize) -> String {
     let sharing = if session.shared { "shared" } else { "private" };
     let state = painted(&session.state, &session.state);
@@ -172,7 +172,7 @@ pub(crate) fn session_text(session: &SessionStatus, most: usize) -> String {
     text + &more(session.references.len(), most, "reference")
 }
 
-/// What there was no room for.
+/// How many rows were left out.
 pub(crate) fn more(all: usize, most: usize, what: &str) -> String {
     match all.saturating_sub(most) {
         0 => String::new(),
@@ -203,7 +203,7 @@ fn provider(provider: &ProviderStatus) -> Vec<String> {
     ]
 }
 
-/// How many messages are in which state.
+/// How many messages are in each state.
 pub(crate) fn queue(status: &Status) -> String {
     let counts: Vec<_> = SubmissionState::ALL
         .iter()

@@ -1,4 +1,4 @@
-//! `sundown status --watch` on a terminal: everything that the broker says, live, on a screen.
+//! `sundown status --watch` on a terminal: the broker's state, updated on a screen.
 //!
 //! ```text
 //! asker    asks the broker in its own rhythm; one that hangs does not stop the screen
@@ -22,37 +22,37 @@ use crate::screen::{self, Screen};
 use crate::status::{head, more, queue, session_text};
 use crate::terminal::{self, Size, painted};
 
-/// What it takes to show something that can be read.
+/// The smallest terminal on which the status can be read.
 const SMALLEST: Size = Size { columns: 40, rows: 12 };
 
-/// How long a broker may take for an answer before the screen says that it does not answer.
+/// How long a broker may take to answer before the screen says that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a broker says.
+/// The broker's answers.
 struct Said {
     status: Status,
     broker: Option<BrokerStatus>,
 }
 
-/// What the screen waits for.
+/// What the screen's loop waits for.
 enum News {
     Said(Box<Said>),
-    /// There is no broker now, or one that refuses.
+    /// No broker runs, or it refuses. Holds the error.
     Nothing(String),
     Signal(i32),
     Key(u8),
 }
 
-/// What is shown.
+/// What the screen shows.
 struct View {
     said: Option<Said>,
-    /// Why there is none.
+    /// Why there is no answer.
     why: String,
     heard: Instant,
     interval: Duration,
 }
 
-/// Whether there is a terminal that can be drawn on; elsewhere each status is printed behind the one before.
+/// Whether the output is a terminal that can be drawn on. Otherwise each status is printed after the one before.
 pub(crate) fn can_draw(context: &Context) -> bool {
     !context.json && std::io::stdout().is_terminal() && !terminal::is_dumb()
 }
@@ -85,7 +85,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> 
     spawned.map(drop).map_err(|e| output::error(Code::E_NOT_ENOUGH_RESOURCES, e.to_string()))
 }
 
-/// Asks again and again. A broker that has gone is looked for until there is one.
+/// Asks the broker repeatedly. If it is gone, looks for a broker until there is one.
 fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
     let mut mapi = Some(mapi);
     loop {
@@ -108,7 +108,7 @@ fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
     }
 }
 
-/// Draws whatever is new, until somebody ends it. The exit status, as shells have it for signals.
+/// Draws every change until a key or a signal ends it. Returns the exit status, as shells have it for signals.
 fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
     let why = "waiting for the broker".to_owned();
     let mut view = View { said: None, why, heard: Instant::now(), interval };
@@ -119,7 +119,7 @@ fn watch(screen: &Screen, news: &Receiver<News>, interval: Duration) -> u8 {
             Ok(News::Key(b'q' | b'Q')) | Err(RecvTimeoutError::Disconnected) => return 0,
             Ok(News::Signal(SIGTSTP)) => {
                 screen.give_back();
-                // Without this there is no way to stop a process that listens for the signal.
+                // Only this stops a process that handles the signal itself.
                 let _ = emulate_default_handler(SIGTSTP);
                 screen.take();
             }
@@ -136,7 +136,7 @@ impl View {
         (self.said, self.why, self.heard) = (said, why, Instant::now());
     }
 
-    /// As many lines as the terminal has, at most.
+    /// The lines to show, at most as many as the terminal has.
     fn lines(&self, size: Size) -> Vec<String> {
         if size.columns < SMALLEST.columns || size.rows < SMALLEST.rows {
             let has = format!("{}×{}", size.columns, size.rows);
@@ -167,9 +167,9 @@ impl View {
     }
 }
 
-/// A status in so many lines: first the longest lists become shorter, then sessions are left out.
+/// A status in this many lines. First the longest lists become shorter, then sessions are left out.
 fn fitting(said: &Said, rows: usize) -> Vec<String> {
-    // Each session takes more than a line: of those behind there is nothing to show in any case.
+    // Each session takes more than a line, so sessions beyond this number would never be shown.
     let sessions = said.status.sessions.len().min(rows);
     let fits = (1..=rows).rev().map(|most| whole(said, most, sessions));
     let fits = fits.chain((0..sessions).rev().map(|shown| whole(said, 1, shown)));
@@ -184,7 +184,7 @@ fn fitting(said: &Said, rows: usize) -> Vec<String> {
     last
 }
 
-/// A status with at most so many members and providers of each session, and so many sessions.
+/// A status with at most `sessions` sessions, each with at most `most` members and providers.
 fn whole(said: &Said, most: usize, sessions: usize) -> Vec<String> {
     let status = &said.status;
     let mut text = head(status, said.broker.as_ref()) + &queue(status);

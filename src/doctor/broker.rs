@@ -1,4 +1,4 @@
-//! What the broker says about itself, its providers and its queue.
+//! Findings about the broker, its providers and its queue.
 
 use std::sync::mpsc;
 use std::thread;
@@ -10,22 +10,22 @@ use super::finding::Finding;
 use crate::cli::{Autostart, Context};
 use crate::output;
 
-/// How long it may take to answer.
+/// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a message may be tried again and again before somebody should look at it.
+/// How long a message may be deferred before a person should look at it.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What a store says of a message that is damaged, which it shows as unknown.
+/// The error that a store shows for a damaged message, whose state it shows as unknown.
 const DAMAGED: &str = "the message is damaged in the store and is not sent";
 
-/// What a broker says.
+/// The broker's answers.
 pub(super) struct Answer {
     pub(super) status: Status,
     queue: Result<Vec<QueueRow>, Error>,
 }
 
-/// Asks the broker that runs. One that hangs is no reason to hang.
+/// Asks the running broker, on a thread of its own: a broker that hangs must not make this command hang.
 pub(super) fn ask(context: &Context) -> Result<Answer, Error> {
     let (tell, told) = mpsc::channel();
     let context = context.clone();
@@ -42,7 +42,7 @@ pub(super) fn ask(context: &Context) -> Result<Answer, Error> {
     })
 }
 
-/// One that answers: of which version it is.
+/// A broker answers: its version.
 pub(super) fn answers(status: &Status) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     let text = format!(
@@ -59,7 +59,7 @@ pub(super) fn answers(status: &Status) -> Finding {
     Finding::warning("broker", text, advice)
 }
 
-/// A limit for the size of files that the broker has from where it was started, if it has one: its stores cannot grow beyond it.
+/// A limit on the size of files that the broker was started with, if there is one: its stores cannot grow beyond it.
 pub(super) fn file_limit(status: &Status) -> Option<Finding> {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", status.pid)).ok()?;
     let bytes: u64 = first_word(&limits, "Max file size")?.parse().ok()?;
@@ -68,13 +68,13 @@ pub(super) fn file_limit(status: &Status) -> Option<Finding> {
     Some(Finding::warning("broker", text, advice))
 }
 
-/// The word behind a name at the beginning of a line.
+/// The first word after a name at the beginning of a line.
 fn first_word<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()
 }
 
-/// Those that failed, are damaged, cannot be reached or answer wrongly, with their words.
+/// The providers that failed, are damaged, unreachable or answer wrongly, with their status.
 pub(super) fn providers(status: &Status) -> Vec<Finding> {
     let mut failed = Vec::new();
     let mut count = 0;
@@ -127,7 +127,7 @@ fn sessions(count: usize) -> String {
     if count == 1 { "one session".to_owned() } else { format!("{count} sessions") }
 }
 
-/// What waits for a person, and what has been tried for long.
+/// The messages that need a person, and those that have been deferred for long.
 pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
     let rows = match &answer.queue {
         Ok(rows) => rows,
@@ -209,7 +209,7 @@ fn is_damaged(row: &QueueRow) -> bool {
     row.state == SubmissionState::Unknown && row.last_error.as_deref() == Some(DAMAGED)
 }
 
-/// Damaged messages, of which the store changes nothing until they are old: every verb of `queue` is refused.
+/// Damaged messages. The store does not change them until they are old, so every action of `queue` is refused.
 fn of_damaged(row: &QueueRow, count: usize) -> Finding {
     let are = if count == 1 { "1 message is".to_owned() } else { format!("{count} messages are") };
     let (entry, profile) = (&row.entry, &row.profile);
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(of_rows(&rows[5..], at(3600)), []);
     }
 
-    /// No verb of `queue` does anything to it.
+    /// No action of `queue` has an effect on it.
     #[test]
     fn what_is_damaged_is_told_apart_from_what_may_have_gone_out() {
         use SubmissionState::Unknown;

@@ -1,24 +1,24 @@
-//! One thing that was looked at: how well it is, and what to do.
+//! A finding: what was checked, its health, and what to do.
 
 use serde_json::{Value, json};
 
 use crate::output;
 
-/// How well it is.
+/// The health of what was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     /// Nothing needs to be done.
     Ok,
-    /// It works, but somebody should look at it.
+    /// It works, but a person should look at it.
     Warning,
     /// Something does not work.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// What it is about: a word that scripts can rely on.
+    /// The subject: a word that scripts can rely on.
     pub(super) check: &'static str,
     pub(super) health: Health,
     /// What was found.
@@ -59,7 +59,7 @@ impl Finding {
         Self { health: Health::Problem, ..Self::warning(check, message, advice) }
     }
 
-    /// What could be done, though nothing needs to be.
+    /// Adds advice to a finding that needs no action.
     pub(super) fn advise(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }
@@ -74,7 +74,7 @@ impl Finding {
     }
 }
 
-/// For people: a row for each finding, with what to do about it below, and what it comes to.
+/// The findings for people: a row for each, with its advice below, and a summary.
 pub(super) fn text(findings: &[Finding]) -> String {
     let mut rows = Vec::new();
     for finding in findings {
@@ -88,7 +88,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
     format!("{table}\n{}\n", verdict(findings))
 }
 
-/// Words of servers and of logs may have several.
+/// Joins lines. Messages of servers and of logs may have several.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

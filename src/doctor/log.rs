@@ -1,4 +1,4 @@
-//! What a broker in the background wrote, and how the last one ended.
+//! The log of a broker in the background: its last error, and its size.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::finding::Finding;
 
-/// How much of its end is read.
+/// How much of the log's end is read, in bytes.
 const END: u64 = 1 << 20;
 
-/// From here on it should be cut.
+/// From this size on the log should be shortened, in bytes.
 const LARGE: u64 = 256 << 20;
 
 /// The log of brokers that clients started, if there is one.
@@ -36,7 +36,7 @@ pub(super) fn left_behind(data: &Path) -> Option<Finding> {
     })
 }
 
-/// The last error since a broker was last ready.
+/// The last error since a broker became ready.
 fn last_error(log: &str) -> Option<&str> {
     let since = log.lines().rev().take_while(|line| !is_ready(line));
     since.into_iter().find(|line| is_error(line))
@@ -46,7 +46,7 @@ fn is_ready(line: &str) -> bool {
     line.contains(": ready") || line.contains(r#""message":"ready""#)
 }
 
-/// In each of the forms that a log can have, and as a broker says that it cannot start.
+/// Whether a line is an error, in any of the log's formats, or the message of a broker that cannot start.
 fn is_error(line: &str) -> bool {
     line.split_whitespace().nth(1) == Some("ERROR")
         || line.contains(r#""level":"error""#)

@@ -1,4 +1,4 @@
-//! `sundown doctor`: looks at everything that mail depends on, and says what to do about what it finds.
+//! `sundown doctor`: checks everything that mail depends on, and says what to do about its findings.
 //!
 //! ```text
 //! finding  one thing that was looked at, and how it is printed
@@ -9,7 +9,7 @@
 //! systemd  the unit of the user
 //! ```
 //!
-//! It starts no broker and changes nothing. Settings and profiles are read as a broker reads them.
+//! It starts no broker and changes nothing. It reads settings and profiles as a broker does.
 
 mod broker;
 mod finding;

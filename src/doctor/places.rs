@@ -1,4 +1,4 @@
-//! The socket and the data directory. What is refused here, a broker refuses when it starts.
+//! The socket and the data directory. A broker refuses to start where these checks find a problem.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -14,31 +14,31 @@ use sundown_client::socket::{Credentials, connect_within};
 
 use super::finding::Finding;
 
-/// With less, mail is refused soon: stores leave a reserve of some MiB.
+/// With less free space mail is soon refused, because stores leave a reserve of some MiB. In bytes.
 const TOO_LITTLE: u64 = 64 << 20;
 
-/// With less, somebody should look at it.
+/// With less free space a person should look at the disk. In bytes.
 const LITTLE: u64 = 512 << 20;
 
-/// How long a full backlog is waited for: the library has waited before.
+/// How long to wait while a backlog is full. The library has waited before.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// File systems in memory, as `statfs` calls them.
+/// File systems in memory, by their numbers in `statfs`.
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 
-/// The kernel's name for this run of the machine.
+/// The kernel's id for this run of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Whose directory the socket is in, and who may enter it: a group too, if settings name one.
+/// Checks the owner and the mode of the socket's directory. A group may enter it if settings name a group.
 pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
     let socket = paths.socket.as_path();
     let directory = socket.parent().unwrap_or(Path::new("/"));
     let owner = socket_owner(socket);
     let mode = match paths.whose {
-        // Everybody gets to the host's socket; its own mode says who may connect.
+        // All users may reach the host's socket; its own mode says who may connect.
         Whose::Host => 0o755,
-        // So it is with another user's: this user does not know the settings of that broker.
+        // The same holds for another user's socket: this user does not know the settings of that broker.
         Whose::Own if owner != user() => 0o755,
         Whose::Own if group => 0o750,
         Whose::Own => 0o700,
@@ -54,8 +54,8 @@ pub(super) fn socket_directory(paths: &Paths, group: bool) -> Finding {
     }
 }
 
-/// Whether what a broker keeps beside its socket outlives it and not the machine: only then it is known after a crash of the broker
-/// what a server was just given.
+/// Whether the files beside the socket outlive the broker, but not the machine. Only then the next broker knows after a crash what
+/// a server had just been given.
 pub(super) fn runtime(paths: &Paths) -> Option<Finding> {
     let directory = paths.socket.parent()?;
     let existing = directory.ancestors().find(|above| above.exists())?;
@@ -81,14 +81,15 @@ fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 
-/// What a data directory is that may be a link of the user's own or root's, as a broker looks at it.
+/// The metadata of a data directory. As a broker does, it follows a link that belongs to this user or to root.
 fn look_through_link(directory: &Path) -> std::io::Result<Metadata> {
     let found = fs::symlink_metadata(directory)?;
     let followed = found.is_symlink() && [user(), 0].contains(&found.uid());
     if followed { fs::metadata(directory) } else { Ok(found) }
 }
 
-/// A broker of the system has a socket directory of its own, which is in order when the socket is that user's too.
+/// The expected owner of the socket's directory. A broker of the system has a directory of its own, whose owner must be the
+/// socket's.
 fn socket_owner(socket: &Path) -> u32 {
     let owner = fs::symlink_metadata(socket).ok().map(|found| found.uid());
     owner.filter(|_| listens(socket)).unwrap_or_else(user)
@@ -109,7 +110,7 @@ fn unseen(check: &'static str, path: &Path, error: &std::io::Error) -> Finding {
     Finding::problem(check, text, "make the directories above it accessible to you")
 }
 
-/// Why no broker would take a directory.
+/// Why a broker would refuse the directory.
 fn wrong(
     check: &'static str,
     directory: &Path,
@@ -183,13 +184,13 @@ pub(super) fn socket(paths: &Paths, error: &Error) -> Finding {
     }
 }
 
-/// Whether a broker listens there, if only with a full backlog.
+/// Whether a program listens, even if its backlog is full.
 fn listens(socket: &Path) -> bool {
     let connected = connect_within(socket, PATIENCE);
     connected.map_or_else(|error| error.kind() == ErrorKind::TimedOut, |_| true)
 }
 
-/// Something accepts, and then says nothing, or nothing that makes sense.
+/// A program accepts the connection, and then sends nothing, or nothing valid.
 fn silent(stream: &UnixStream, path: &Path, error: &Error) -> Finding {
     let pid = Credentials::of(stream).ok().and_then(|peer| peer.pid);
     let pid = pid.map(|pid| pid.as_raw_nonzero().to_string());
@@ -201,7 +202,7 @@ fn silent(stream: &UnixStream, path: &Path, error: &Error) -> Finding {
     Finding::problem("broker", text, advice)
 }
 
-/// The lock names the socket of the broker that has the data directory.
+/// The socket of the broker that uses the data directory, as its lock file names it, if it differs.
 fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
     let named = fs::read_to_string(paths.data.join("broker.lock")).ok()?;
     let other = PathBuf::from(named);
@@ -209,11 +210,11 @@ fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
     (elsewhere && listens(&other)).then_some(other)
 }
 
-/// Whose the data directory is, whether it can be written to, and how much room there is.
+/// Checks the owner of the data directory, whether it can be written to, and how much space is free.
 pub(super) fn data(paths: &Paths) -> Vec<Finding> {
     let directory = paths.data.as_path();
     if paths.whose == Whose::Host {
-        // It is another user's, and not for this one to see.
+        // The directory belongs to another user, and this user may not see into it.
         let text = format!("{} is the host's broker's", directory.display());
         return [Finding::ok("data", text)].into_iter().chain(room(directory)).collect();
     }

@@ -1,4 +1,4 @@
-//! Copies of stores and address books whose files were removed or replaced under a broker, and how they are taken in.
+//! Copies of stores and address books whose files were removed or replaced under a broker, and how to use them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,19 +8,19 @@ use super::finding::Finding;
 use crate::cli::Context;
 use crate::profile::mistakes::{self, RESCUED};
 
-/// The end of a copy's name that is not whole yet.
+/// The end of the name of an incomplete copy.
 const PART: &str = ".part";
 
-/// A copy, and the database that it is of.
+/// A copy, and its database.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Copied {
     copy: PathBuf,
-    /// When it was made, as its name has it.
+    /// When the copy was made, from its name.
     time: String,
     database: PathBuf,
 }
 
-/// What was saved and is not taken in.
+/// The copies that have not been put to use.
 pub(super) fn copies(context: &Context) -> Vec<Finding> {
     let mut found = BTreeSet::new();
     let databases = mistakes::databases(context);
@@ -28,20 +28,20 @@ pub(super) fn copies(context: &Context) -> Vec<Finding> {
         let name = file_name(database);
         let Some(folder) = database.parent() else { continue };
         found.extend(beside(folder, |of| (of == name).then(|| database.clone())));
-        // Where its directory could not be made again.
+        // The copy is here if the directory could not be made again.
         let whole = format!("{}-{name}", file_name(folder));
         if let Some(above) = folder.parent() {
             found.extend(beside(above, |of| (of == whole).then(|| database.clone())));
         }
     }
-    // A profile may be gone with its database.
+    // A profile may have been removed along with its database.
     for folder in folders(&context.paths.data) {
         found.extend(beside(&folder, |of| Some(folder.join(of))));
     }
     found.iter().map(finding).collect()
 }
 
-/// The copies in a directory of a database that the rest of their names stands for.
+/// The copies in a directory. `of` finds the database of a copy by the rest of its name.
 fn beside(folder: &Path, of: impl Fn(&str) -> Option<PathBuf>) -> Vec<Copied> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let copied = |entry: fs::DirEntry| {
@@ -89,12 +89,12 @@ fn finding(Copied { copy, time, database }: &Copied) -> Finding {
     Finding::problem("rescued", text, advice)
 }
 
-/// Commands for a name that is free. They overwrite nothing.
+/// Commands to use a copy if the database's name is free. They overwrite nothing.
 fn put_back(copy: &Path, database: &Path) -> String {
     format!("sundown stop; mv -n {} {}", quoted(copy), quoted(database))
 }
 
-/// Commands for a name that is taken: what has it goes into a directory of its own, with its log.
+/// Commands to use a copy if the name is taken: the present database is moved into a directory of its own, with its log.
 fn replace(copy: &Path, database: &Path, aside: &Path) -> String {
     let (copy, database, aside) = (quoted(copy), quoted(database), quoted(aside));
     format!("sundown stop; mkdir {aside} && mv {database}* {aside} && mv -n {copy} {database}")
@@ -108,7 +108,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,=".contains(c);

@@ -1,4 +1,4 @@
-//! The unit of the user, where there is a systemd.
+//! The user's unit, if there is a systemd.
 
 use std::process::{Command, Stdio};
 
@@ -6,15 +6,15 @@ use super::finding::Finding;
 
 const UNIT: &str = "sundown.service";
 
-/// Nothing without systemd.
+/// Checks the unit. `None` without systemd.
 pub(super) fn unit() -> Option<Finding> {
     let enabled = ask("is-enabled")?;
-    // What is not there is not asked about any further.
+    // A unit that does not exist has no state.
     let state = if enabled.is_empty() || enabled == "not-found" { None } else { ask("is-active") };
     Some(judge(&enabled, state.as_deref().unwrap_or_default()))
 }
 
-/// The word that systemctl says. It says nothing without a service manager for the user.
+/// The word that systemctl prints. It prints none without a service manager for the user.
 fn ask(question: &str) -> Option<String> {
     let mut command = Command::new("systemctl");
     command.args(["--user", question, UNIT]).stdin(Stdio::null());

@@ -1,6 +1,6 @@
-//! Asks before a logoff that concerns others: the command's answer to MAPI's flag for dialogs.
+//! Asks before a logoff that concerns others: the command's form of MAPI's flag for dialogs.
 //!
-//! The flag is set on a terminal alone, so that no script waits for an answer that nobody gives.
+//! The flag is set only on a terminal, so that no script waits for an answer that does not come.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -9,14 +9,14 @@ use sundown_client::{Error, LogoffAnswer, LogoffQuestion, QueueRow, QueuedMail};
 use crate::cli::LogoffArguments;
 use crate::output::{self, ago};
 
-/// How many messages are shown; the others are counted.
+/// How many messages are shown; further messages are counted.
 const SHOWN: usize = 10;
 
 /// What is at stake.
 struct Stake {
     session: u64,
     profile: String,
-    /// Whether it ends for everybody.
+    /// Whether the session ends for all members.
     shared: bool,
     others: Result<Vec<Other>, Error>,
     queue: Result<QueuedMail, Error>,
@@ -29,18 +29,18 @@ struct Other {
     since: u64,
 }
 
-/// Whether there is a person to ask, who has not answered beforehand: `MAPI_LOGOFF_UI`.
+/// Whether there is a person to ask, and they have not answered by an option: `MAPI_LOGOFF_UI`.
 pub(super) fn is_wanted(arguments: &LogoffArguments) -> bool {
     !arguments.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks the person at the terminal, if the logoff concerns anybody else or their mail.
+/// Asks the person at the terminal, if the logoff concerns other members or their mail.
 pub(super) fn person(arguments: &LogoffArguments, question: &LogoffQuestion<'_>) -> LogoffAnswer {
     if !arguments.shared && arguments.drain.is_none() {
         return LogoffAnswer::LogOff;
     }
     let stake = Stake::of(arguments, question);
-    // Without anything to ask on nobody has said yes.
+    // If the question cannot be asked, the answer is no.
     stake.confirm(&mut io::stdin().lock(), &mut io::stderr()).unwrap_or(LogoffAnswer::Cancel)
 }
 
@@ -63,7 +63,7 @@ impl Stake {
         }
     }
 
-    /// Shows it and asks until the answer is one. The end of the input is a no.
+    /// Shows what is at stake, and asks until the answer is valid. The end of the input means no.
     fn confirm(
         &self,
         input: &mut impl BufRead,
@@ -172,7 +172,7 @@ mod tests {
         QueuedMail { total: rows.len() as u64, own: 0, rows }
     }
 
-    /// What comes of these answers, and what was shown.
+    /// The result of these answers, and what was shown.
     fn answered(stake: &Stake, answers: &str) -> (LogoffAnswer, String) {
         let mut output = Vec::new();
         let answer = stake.confirm(&mut answers.as_bytes(), &mut output).expect("it can be shown");

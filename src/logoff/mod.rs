@@ -1,4 +1,4 @@
-//! `sundown logoff`: join the current shared session, and leave it in the way that is asked for.
+//! `sundown logoff`: joins the current shared session, and leaves it in the requested way.
 
 mod ask;
 mod progress;
@@ -48,8 +48,8 @@ pub(crate) fn run(context: &Context, arguments: &LogoffArguments) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Logs off; on a terminal a person is asked first. After a no the session goes on, and this command, which was in it for the
-/// question only, leaves alone.
+/// Logs off, and first asks the person at a terminal. After a no the session goes on; this command joined it only for the question,
+/// and leaves alone.
 fn leave(
     context: &Context,
     arguments: &LogoffArguments,
@@ -73,7 +73,7 @@ fn leave(
     left.map_err(advise)
 }
 
-/// Whoever joins last does not own the session; the way out is named.
+/// Adds the way out to a refusal: the member that joined last does not own the session.
 fn advise(error: Error) -> Error {
     match error.detail() {
         FaultDetail::Owner(_) => {

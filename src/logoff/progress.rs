@@ -1,14 +1,14 @@
-//! How far a logoff is: how much of its mail is out, and who of the others is still there.
+//! The progress of a logoff: how much of its mail is sent, and which other members are still there.
 
 use sundown_client::{Error, Mapi, MemberId, Session, SessionId};
 
 use crate::cli::{Autostart, Context, LogoffArguments};
 use crate::progress::{Progress, Step};
 
-/// How many names there is room for.
+/// How many names are shown.
 const NAMED: usize = 3;
 
-/// What is shown while a logoff waits.
+/// What is needed to show the progress of a logoff.
 pub(super) struct Waiting {
     mapi: Mapi,
     json: bool,
@@ -18,7 +18,7 @@ pub(super) struct Waiting {
     for_others: bool,
 }
 
-/// What can be shown of it; one that waits for nobody has nothing to show.
+/// The progress to show; `None` for a logoff that does not wait.
 pub(super) fn of(
     context: &Context,
     arguments: &LogoffArguments,
@@ -43,7 +43,7 @@ pub(super) fn of(
 }
 
 impl Waiting {
-    /// It waits from now on.
+    /// Shows the progress from now on.
     pub(super) fn begin(self) -> Progress {
         let Self { mapi, json, stays, session, member, for_others } = self;
         let mut most = 0;
@@ -52,7 +52,8 @@ impl Waiting {
     }
 }
 
-/// While it is a member it waits for mail, or for those who hold what it granted; later for the others.
+/// A step of the progress. While this command is a member, it waits for mail, or for the processes that hold objects that it
+/// granted; after that for the other members.
 fn step(
     mapi: &Mapi,
     id: SessionId,

@@ -1,4 +1,4 @@
-//! `sundown profile add`: makes a profile's file from options. It is never overwritten, and has no password in it.
+//! `sundown profile add`: makes a profile's file from options. It never overwrites a file, and writes no password.
 
 use std::fs::Permissions;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -33,7 +33,7 @@ pub(super) fn run(
     arguments.check()?;
     write(&file, &arguments.content()?, context.paths.whose)?;
     let profile = load(&arguments.name, places).map_err(|error| {
-        // What does not make sense is not left behind.
+        // A profile that cannot be read is not left behind.
         let _ = std::fs::remove_file(&file);
         output::error(error.code(), format!("no profile was made: {error}"))
     })?;
@@ -43,7 +43,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The file that the profile will have. None may be there.
+/// The file for the profile. It must not exist.
 fn free_file(places: &Places, name: &str) -> Result<PathBuf, Error> {
     if !settings::valid_name(name) {
         return Err(load(name, places).err().unwrap_or_else(|| output::invalid("not a name")));
@@ -69,8 +69,8 @@ fn cannot_make(file: &Path, error: &std::io::Error) -> Error {
     output::error(Code::E_NO_ACCESS, format!("cannot make {file}: {error}"))
 }
 
-/// Writes a new file. One's own nobody else can read; the host's broker has a user of its own, which must, and no password
-/// is in a profile.
+/// Writes a new file. Only its owner can read it. The host's broker runs as another user, so that file can be read by all users; a
+/// profile contains no password.
 fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
     let (folder_mode, mode) = match whose {
         Whose::Own => (0o700, 0o600),
@@ -82,7 +82,7 @@ fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
     let made = std::fs::File::options().write(true).create_new(true).mode(mode).open(file);
     let mut made = made.map_err(cannot)?;
     let written = made.write_all(content.as_bytes());
-    // Whatever the umask of whoever makes it.
+    // Whatever the umask of this process.
     let written = written.and_then(|()| made.set_permissions(Permissions::from_mode(mode)));
     written.map_err(|error| {
         let _ = std::fs::remove_file(file);
@@ -90,7 +90,7 @@ fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
     })
 }
 
-/// What was made, for people.
+/// A report for people on the new profile.
 fn report(profile: &Profile, file: &Path) -> String {
     let mut text = format!("made {}\n", file.display());
     if let [server, local @ ..] = &profile.transports[..]
@@ -108,7 +108,7 @@ fn report(profile: &Profile, file: &Path) -> String {
 }
 
 impl AddArguments {
-    /// What the transport is, as far as options say.
+    /// The kind of the transport, as far as options tell it.
     pub(super) fn implied_kind(&self) -> Option<TransportKind> {
         let maildir = self.maildir.is_some() || !self.accept.is_empty();
         match self.kind {
@@ -122,7 +122,7 @@ impl AddArguments {
         self.implied_kind().unwrap_or(TransportKind::Maildir)
     }
 
-    /// The options that were given and mean a server.
+    /// The given options that are only for a server.
     fn only_smtp(&self) -> impl Iterator<Item = &'static str> {
         let given = [
             ("--host", self.host.is_some()),
@@ -136,7 +136,7 @@ impl AddArguments {
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).chain(self.passwords())
     }
 
-    /// The options that were given and say where the password is.
+    /// The given options that say where the password is.
     pub(super) fn passwords(&self) -> impl Iterator<Item = &'static str> + use<> {
         let given = [
             ("--password-command", self.password_command.is_some()),
@@ -147,7 +147,7 @@ impl AddArguments {
         given.into_iter().filter_map(|(name, given)| given.then_some(name))
     }
 
-    /// Whether the options make sense together. What they say is looked at when the file is read.
+    /// Whether the options fit together. Their values are checked when the file is read.
     fn check(&self) -> Result<(), Error> {
         if self.kind() == TransportKind::Maildir {
             return match self.only_smtp().next() {
@@ -174,14 +174,14 @@ impl AddArguments {
         Err(output::invalid(why))
     }
 
-    /// Who sends what names no sender: as said or, where that is an address, who logs on to the server.
+    /// The sender of messages that name none: as given or, if it is an address, the user that logs on to the server.
     fn identity(&self) -> Option<&str> {
         let is_address = |name: &&str| split(name).is_ok_and(|(_, domain)| !domain.is_empty());
         let login = self.username.as_deref().filter(is_address);
         self.identity.as_deref().or(login)
     }
 
-    /// The file's text.
+    /// The contents of the file.
     fn content(&self) -> Result<String, Error> {
         let identity = self.identity().map(|who| format!("identity = {}\n\n", text(who)));
         Ok(identity.unwrap_or_default() + &self.transports()?)
@@ -209,7 +209,7 @@ impl AddArguments {
             ("ca_file", self.ca_file.as_deref().map(absolute).transpose()?),
             ("accept", accept),
         ]);
-        // A server that takes everything leaves nothing to a Maildir behind it.
+        // If the server takes every address, a Maildir behind it would get nothing.
         let local = !self.no_local && !self.accept.iter().any(|pattern| pattern == "*");
         let about = "\n# Mail for users of this host, such as root.\n";
         let maildir = [("kind", Some(text("maildir"))), ("path", maildir)];
@@ -217,7 +217,7 @@ impl AddArguments {
     }
 }
 
-/// A transport of these keys.
+/// A transport with these keys.
 fn section<const N: usize>(keys: [(&str, Option<Value>); N]) -> String {
     let line = |(key, value): (&str, Option<Value>)| Some(format!("{key} = {}\n", value?));
     "[[transport]]\n".to_owned() + &keys.into_iter().filter_map(line).collect::<String>()
@@ -227,7 +227,7 @@ fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-/// Paths start where the command was called; in the home directory when they say so.
+/// Makes a path absolute. It starts in the current directory, or in the home directory if it begins with `~`.
 fn absolute(path: &Path) -> Result<Value, Error> {
     let in_home = path.starts_with("~");
     let absolute = std::path::absolute(path).ok().filter(|_| !in_home);

@@ -1,4 +1,4 @@
-//! Asks for what a new profile lacks. Passwords are not asked for, only where they are.
+//! Asks for options that a new profile lacks. It asks where a password is, never for the password.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use sundown_daemon::settings;
 use crate::cli::{AddArguments, SECURITIES, TransportKind};
 use crate::output;
 
-/// Whoever answers, usually at a terminal.
+/// The person who answers, usually at a terminal.
 pub(super) struct Dialog<R, W> {
     pub(super) input: R,
     pub(super) output: W,
 }
 
-/// Fills in what is missing. What was given as an option is not asked for.
+/// Asks for missing options. Given options are not asked for.
 pub(super) fn complete<R: BufRead, W: Write>(
     arguments: &mut AddArguments,
     dialog: &mut Dialog<R, W>,
@@ -52,7 +52,7 @@ fn kind<R: BufRead, W: Write>(dialog: &mut Dialog<R, W>) -> Result<TransportKind
     })
 }
 
-/// The server, and who logs on to it.
+/// Asks for the server, and for the user that logs on to it.
 fn server<R: BufRead, W: Write>(
     arguments: &mut AddArguments,
     dialog: &mut Dialog<R, W>,
@@ -82,7 +82,7 @@ fn server<R: BufRead, W: Write>(
     Ok(())
 }
 
-/// Where the password is. It is never written into a profile, so it is not asked for.
+/// Asks where the password is. A profile never contains the password itself, so it is not asked for.
 fn password<R: BufRead, W: Write>(
     arguments: &mut AddArguments,
     dialog: &mut Dialog<R, W>,
@@ -120,7 +120,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
         self.ask_for(question, first, "one of these words", place)
     }
 
-    /// Asks until the answer means something.
+    /// Asks until the answer is valid.
     fn ask_for<T>(
         &mut self,
         question: &str,
@@ -137,7 +137,7 @@ impl<R: BufRead, W: Write> Dialog<R, W> {
         }
     }
 
-    /// Asks until there is an answer, or takes the default for none.
+    /// Asks until there is an answer. An empty answer means the default, if there is one.
     fn ask(&mut self, question: &str, default: Option<&str>) -> Result<String, Error> {
         loop {
             let answer = match default {
@@ -181,7 +181,7 @@ fn cancelled(why: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// What the arguments are after these answers, and what was asked.
+    /// The arguments after these answers, and the questions.
     fn answered(arguments: &AddArguments, answers: &str) -> (Result<AddArguments, Error>, String) {
         let mut arguments = arguments.clone();
         let mut dialog = Dialog { input: answers.as_bytes(), output: Vec::new() };

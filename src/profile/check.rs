@@ -10,7 +10,7 @@ use crate::cli::{Autostart, Context};
 use crate::output;
 use crate::progress::{Progress, Step};
 
-/// A provider that was tried.
+/// A provider, and the result of its test.
 struct Tried {
     kind: &'static str,
     name: String,
@@ -18,7 +18,7 @@ struct Tried {
     result: Result<(), Error>,
 }
 
-/// Nothing is sent: the session is a private one without mail.
+/// Tests the providers of a profile. No mail is sent: the session is private and without mail.
 pub(super) fn run(context: &Context, name: &str) -> Result<ExitCode, Error> {
     let mapi = context.initialize(Autostart::Yes)?;
     let session = mapi.logon(Logon::private().profile(name).no_mail())?;

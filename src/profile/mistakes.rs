@@ -1,4 +1,4 @@
-//! Settings and profiles as a broker reads them, for whoever looks for mistakes.
+//! Settings and profiles as a broker reads them, to find mistakes.
 
 use std::path::PathBuf;
 
@@ -7,34 +7,34 @@ use sundown_daemon::settings::{self, Accounts, ProfileError};
 
 use crate::cli::Context;
 
-/// How the names of copies begin that a broker makes of databases whose files were removed.
+/// The beginning of the names of copies that a broker makes of databases whose files were removed.
 pub(crate) use sundown_daemon::RESCUED;
 
-/// What matters of settings that can be read.
+/// Facts of settings that could be read.
 pub(crate) struct Settings {
-    /// The files that are there.
+    /// The files that exist.
     pub(crate) files: Vec<PathBuf>,
     /// Whether a group may use the socket.
     pub(crate) group: bool,
 }
 
-/// A profile that was read.
+/// A profile, and whether it could be read.
 pub(crate) struct Read {
     pub(crate) name: String,
     pub(crate) result: Result<(), Mistake>,
 }
 
-/// Why there is no profile of that name.
+/// Why there is no profile with this name.
 pub(crate) enum Mistake {
-    /// Its file is gone, its data is there.
+    /// Its file is gone, but its data exists.
     OnlyData,
-    /// There is nothing of that name, or it is none.
+    /// Nothing has this name, or the name is not valid.
     None(String),
-    /// Its file makes no sense, and here is where.
+    /// Its file has a mistake, with its place.
     Wrong(String),
 }
 
-/// The settings, or the first mistake in them.
+/// Reads the settings. Fails with the first mistake in them.
 pub(crate) fn of_settings(context: &Context) -> Result<Settings, String> {
     let paths = &context.paths;
     let loaded = settings::require(paths.required.as_deref())
@@ -52,7 +52,7 @@ pub(crate) fn databases(context: &Context) -> Vec<PathBuf> {
     profiles.flat_map(databases).map(|provider| provider.path).collect()
 }
 
-/// All profiles, and the one that was asked for if it is none of them.
+/// All profiles, and the requested profile if it is not among them.
 pub(crate) fn of_profiles(context: &Context) -> Vec<Read> {
     let places = super::places(context);
     let mut names = settings::profile_names(&places);

@@ -38,7 +38,7 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
             return check::run(context, name);
         }
         ProfileAction::Remove { name } => {
-            // A broker that can only refuse is not started.
+            // A broker that could only refuse the name is not started.
             if let Err(error @ ProfileError::Name(_)) = settings::load_profile(name, &places) {
                 return Err(output::invalid(error.to_string()));
             }
@@ -75,7 +75,7 @@ fn list(context: &Context, places: &Places) -> Result<(), Error> {
     shown.map(drop)
 }
 
-/// The names of a profile's transports, or why there are none.
+/// The names of a profile's transports, or why they cannot be read.
 fn transports(name: &str, places: &Places) -> String {
     match settings::load_profile(name, places) {
         Ok(profile) => {
@@ -87,7 +87,7 @@ fn transports(name: &str, places: &Places) -> String {
     }
 }
 
-/// The broker does it, because sessions may use the profile still.
+/// Removes a profile through the broker, because sessions may still use it.
 fn remove(context: &Context, name: &str) -> Result<(), Error> {
     let mapi = context.initialize(Autostart::Yes)?;
     let deferred = mapi.delete_profile(name)? == Deletion::WhenUnused;

@@ -1,4 +1,4 @@
-//! `sundown profile show`: what a profile consists of; nothing of a password but where it is.
+//! `sundown profile show`: what a profile contains. Of a password it shows only where it is.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use sundown_daemon::{Profile, ProviderSpec};
 
 use crate::output;
 
-/// Where the password of an SMTP transport comes from. Only a file is named: a command line may hold a secret.
+/// Where the password of an SMTP transport comes from. Only a file is named, because a command line may contain a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Password<'a> {
     Command,
@@ -75,7 +75,7 @@ pub(super) fn value(profile: &Profile) -> Value {
     })
 }
 
-/// The aliases, each with what it stands for. What stands for every other local address is called `default`, as in the profile.
+/// The aliases, each with its targets. The targets of all other local addresses are called `default`, as in the profile.
 fn aliases(profile: &Profile) -> impl Iterator<Item = (&str, Vec<String>)> {
     let named = profile.local.aliases.iter().map(|(name, targets)| (name.as_str(), targets));
     let all = named.chain(profile.local.default.iter().map(|targets| ("default", targets)));
@@ -92,7 +92,7 @@ fn provider(spec: &ProviderSpec) -> Value {
     })
 }
 
-/// The same for people.
+/// The profile for people.
 pub(super) fn text(profile: &Profile) -> String {
     let row = |what: &str, spec: &ProviderSpec, accept: String| {
         vec![what.to_owned(), spec.name.clone(), spec.kind.clone(), accept, place(spec)]
@@ -115,7 +115,7 @@ pub(super) fn text(profile: &Profile) -> String {
     ) + &local(profile)
 }
 
-/// What becomes of addresses of this host, if anything does.
+/// What happens to addresses of this host, if the profile says so.
 fn local(profile: &Profile) -> String {
     let domain = profile.local.domain.as_ref();
     let domain = domain.map(|domain| format!("bare names that no transport takes: @{domain}\n"));
@@ -134,7 +134,7 @@ pub(super) fn place(spec: &ProviderSpec) -> String {
     }
 }
 
-/// A line about how a server is spoken to.
+/// A line about the connection to a server.
 fn server(spec: &ProviderSpec) -> Option<String> {
     let security = match option(spec, "security")? {
         "none" => "in the clear",

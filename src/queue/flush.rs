@@ -1,4 +1,4 @@
-//! `sundown queue flush`: everything deferred is tried now, and somebody may want to wait for what becomes of it.
+//! `sundown queue flush`: tries all deferred messages now, and can wait for their outcome.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::cli::{Context, seconds};
 use crate::output::{self, NOT_FINAL};
 use crate::progress::{Progress, Step};
 
-/// How often what was hastened is looked at.
+/// How often the messages are looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
 pub(super) fn run(context: &Context, mapi: &Mapi, wait: Option<u64>) -> Result<ExitCode, Error> {
@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, mapi: &Mapi, wait: Option<u64>) -> Result<E
         output::print(context.json, &json!({ "hastened": found }), || hastened(found));
         return Ok(ExitCode::SUCCESS);
     };
-    // Only what is deferred by now is looked after: what is deferred later is not due yet, and another try's concern.
+    // Only messages that are deferred now are waited for. Messages deferred later are not due yet.
     let mut waiting = mapi.queue(context.profile.as_deref(), false)?;
     waiting.retain(|row| row.state == SubmissionState::Deferred);
     let found = mapi.flush_queues(context.profile.as_deref())?;
@@ -45,7 +45,7 @@ fn settled(rows: &[QueueRow]) -> String {
     if rows.is_empty() { hastened(0) } else { super::list(rows) }
 }
 
-/// As that of `send --wait`, the worst of all.
+/// The exit status, as that of `send --wait`: the worst of all.
 fn status(rows: &[QueueRow]) -> ExitCode {
     let any = |states: &[SubmissionState]| rows.iter().any(|row| states.contains(&row.state));
     if any(&[SubmissionState::Bounced, SubmissionState::Aborted]) {
@@ -55,7 +55,7 @@ fn status(rows: &[QueueRow]) -> ExitCode {
     if all { ExitCode::SUCCESS } else { ExitCode::from(NOT_FINAL) }
 }
 
-/// Stays until every one of them is final, waits for somebody, or was tried and deferred again. How they are then.
+/// Waits until each of them is final, waits for a person, or was tried and deferred again. Returns their rows.
 fn settle(
     context: &Context,
     mapi: &Mapi,
@@ -90,7 +90,7 @@ fn show(context: &Context, all: u64, done: Arc<AtomicU64>) -> Progress {
     })
 }
 
-/// Whether it was not tried yet, or is just being tried. What is deferred again has its next try ahead.
+/// Whether the message was not tried yet, or is being tried. A message that was deferred again is due later.
 fn is_pending(row: &QueueRow, flushed: u64) -> bool {
     match row.state {
         SubmissionState::Accepted | SubmissionState::Queued | SubmissionState::Transmitting => true,

@@ -14,7 +14,7 @@ use crate::output::{self, ago, until};
 
 pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitCode, Error> {
     let action = arguments.action.as_ref().unwrap_or(&QueueAction::List { all: false });
-    // What makes no sense is refused before a broker is started.
+    // Invalid arguments are refused before a broker is started.
     check(action)?;
     let mapi = context.initialize(Autostart::Yes)?;
     let profile = context.profile.as_deref();

@@ -17,18 +17,18 @@ use crate::output::{self, invalid};
 /// The profile section of this program.
 const SECTION: &str = "sundown-shell";
 
-/// One process' use of the library.
+/// The state of the shell: its use of the library.
 pub(crate) struct Shell {
     mapi: Mapi,
-    /// It was uninitialized, or the process shut down: no call is made any more.
+    /// Whether the library was uninitialized or the process shut down: then no call is made.
     left: bool,
     profile: Option<String>,
     printer: &'static Printer,
     sessions: BTreeMap<u64, Session>,
-    /// What is open, and the session it is of; what was granted by another process is of none, which is 0.
+    /// Open objects, each with its session; an object that another process granted has session 0.
     objects: BTreeMap<u64, (u64, Object)>,
     sinks: BTreeMap<u64, Sink>,
-    /// Tokens and the sessions whose objects they are for.
+    /// Tokens, each with the session of its object.
     grants: BTreeMap<String, u64>,
     made: u64,
 }
@@ -41,7 +41,7 @@ enum Object {
     AddressBook(AddressBook),
     StatusTable(StatusTable),
     Draft(Draft),
-    /// It was saved; what is open is a handle on the message.
+    /// A saved draft; the open object is the message now.
     Saved {
         entry: EntryId,
         _open: Draft,
@@ -65,7 +65,7 @@ impl Shell {
         }
     }
 
-    /// Carries out one command. Its arguments are taken one by one, and what is left makes no sense.
+    /// Carries out a command. Each command takes its own arguments, and an argument that is left is an error.
     pub(crate) fn carry_out(&mut self, words: &Words) -> Reply {
         if self.left {
             let message = "this process has left; start another one";
@@ -139,7 +139,7 @@ impl Shell {
         Ok(reply)
     }
 
-    /// What the shell registered no sink for, and must know all the same.
+    /// Prints the notices for which the shell registered no sink, and which it must print all the same.
     fn print_default_events(&self, number: u64, session: &Session) -> Result<(), Error> {
         let (events, printer) = (session.events().clone(), self.printer);
         let spawned =
@@ -420,7 +420,7 @@ impl Shell {
     fn uninitialize(&mut self, words: &mut Words) -> Reply {
         end(words)?;
         self.mapi.log_everything_off()?;
-        // Sinks and objects first: the order of the eight steps.
+        // Sinks and objects are dropped first, in the order of the eight steps.
         self.sinks.clear();
         self.objects.clear();
         self.sessions.clear();
@@ -504,7 +504,7 @@ impl Shell {
 
 fn token(words: &mut Words) -> Result<Token, Error> {
     let text = words.needed("token").map_err(invalid)?;
-    // It is a secret: an error does not repeat it.
+    // A token is a secret, so the error does not repeat it.
     text.parse().map_err(|e| invalid(format!("token: {e}")))
 }
 
@@ -520,7 +520,7 @@ fn message_row(row: &MessageRow) -> Value {
     })
 }
 
-/// Several registrations of one session may ask for an event; it is one line all the same.
+/// Prints a notice once, even if several registrations of a session match it.
 fn print_once(printer: &Printer, session: u64, object: Option<u64>, notice: &Notice) {
     if notice.is_first() {
         printer.event(&events::value(session, notice, object));

@@ -5,7 +5,7 @@ use sundown_client::{Event, LogoffQuestion, MemberStatus, News, Notice, TableCha
 
 use crate::output;
 
-/// One notification for a session of this shell; `table` is the shell's number of an open table.
+/// A notification for a session of this shell. `object` is the shell's number of an open table.
 pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value {
     let event = match &notice.news {
         News::Reconnected { lost_drafts, previous } => {
@@ -87,7 +87,7 @@ pub(crate) fn value(session: u64, notice: &Notice, object: Option<u64>) -> Value
             let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
             json!({ "event": "durable", "session": session, "entries": entries })
         }
-        // The library keeps these, and tells no sink of them.
+        // The library keeps these, and passes them to no sink.
         Event::Ticket(_) | Event::Session(_) | Event::MembersLeft(_) => {
             json!({ "event": "ticket", "session": session })
         }
@@ -112,7 +112,7 @@ pub(crate) fn question(session: u64, question: &LogoffQuestion<'_>) -> Value {
     })
 }
 
-/// The end of a granted object, which is of no session.
+/// The end of a granted object, which belongs to no session.
 pub(crate) fn lost(object: u64, notice: &Notice) -> Value {
     let mut value = value(0, notice, None);
     if let Some(keys) = value.as_object_mut() {

@@ -1,16 +1,16 @@
-//! One line of input: words, `key=value`, quotes, comments.
+//! A line of input: words, `key=value`, quotes, comments.
 
 use std::collections::BTreeMap;
 
-/// A command's words: the first is its name, the others its arguments.
+/// The words of a command: its name and its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) command: String,
     arguments: BTreeMap<String, Option<String>>,
 }
 
-/// Splits a line at white space; double quotes keep a value together, a backslash takes the next character as it is.
-/// Blank lines and comments have no words.
+/// Splits a line at white space. Double quotes keep a value together, and a backslash takes the next character literally. Blank
+/// lines and comments have no words.
 pub(crate) fn words(line: &str) -> Result<Words, String> {
     let mut split = Vec::new();
     let mut word = None::<String>;
@@ -60,7 +60,7 @@ impl Words {
         }
     }
 
-    /// Takes a value that must be there.
+    /// Takes a value that is required.
     pub(crate) fn needed(&mut self, key: &str) -> Result<String, String> {
         self.value(key)?.ok_or_else(|| format!("{} needs {key}=…", self.command))
     }
@@ -74,7 +74,7 @@ impl Words {
         }
     }
 
-    /// Whatever was not taken makes no sense.
+    /// Fails if an argument was not taken.
     pub(crate) fn end(&self) -> Result<(), String> {
         match self.arguments.keys().next() {
             None => Ok(()),

@@ -1,7 +1,7 @@
-//! `sundown shell`: one process, driven by lines on standard input.
+//! `sundown shell`: a process that is driven by lines on standard input.
 //!
-//! Commands are carried out in order, one reply line each; notifications are lines of their own, as they arrive. The
-//! contract with scripts is in `docs/command.md`.
+//! Commands are carried out in order, with a reply line each; notifications are lines of their own, printed as they arrive.
+//! `docs/command.md` is the contract with scripts.
 
 mod commands;
 mod events;
@@ -33,12 +33,12 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Error> {
         let result = words.map_err(output::invalid).and_then(|words| shell.carry_out(&words));
         printer.reply(count, result);
     }
-    // The end of input is the end of the process and not a logoff: nothing is tidied up.
+    // The end of input ends the process without a logoff: nothing is cleaned up.
     std::mem::forget(shell);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Standard output, one whole line at a time.
+/// Standard output, written one whole line at a time.
 pub(crate) struct Printer {
     json: bool,
     output: Mutex<std::io::Stdout>,
@@ -51,7 +51,7 @@ impl Printer {
 
     fn line(&self, line: &str) {
         let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Nobody reads any more: the end of input will follow.
+        // A failed write is ignored: the reader is gone, and the end of input follows.
         let _ = writeln!(output, "{line}").and_then(|()| output.flush());
     }
 
@@ -76,7 +76,7 @@ impl Printer {
         self.line(&reply.to_string());
     }
 
-    /// A notification.
+    /// Prints a notification.
     pub(crate) fn event(&self, value: &Value) {
         if self.json {
             self.line(&value.to_string());
@@ -86,7 +86,7 @@ impl Printer {
     }
 }
 
-/// ` key=value` of an object, for people.
+/// The pairs ` key=value` of an object, for people.
 fn pairs(value: &Value) -> String {
     let Value::Object(keys) = value else { return String::new() };
     let pair = |(key, value): (&String, &Value)| match value {

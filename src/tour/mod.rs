@@ -1,6 +1,6 @@
-//! `sundown tour`: the whole story in a minute, with real processes on a broker of its own.
+//! `sundown tour`: shows how Sundown works in a minute, with real processes on a broker of its own.
 //!
-//! Everything that is shown is checked, and the exit status is 0 only if all of it was true.
+//! Everything it shows is checked, and the exit status is 0 only if all of it was true.
 
 mod stage;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context) -> ExitCode {
     timeline.end()
 }
 
-/// What was shown, and whether all of it was true.
+/// What the tour has shown, and whether all of it was true.
 struct Timeline {
     json: bool,
     began: Instant,
@@ -42,7 +42,7 @@ impl Timeline {
         }
     }
 
-    /// Somebody did or heard something.
+    /// Shows what an actor did or was told.
     fn line(&self, who: &str, what: &str) {
         let millis = self.began.elapsed().as_millis();
         if self.json {
@@ -54,7 +54,7 @@ impl Timeline {
         }
     }
 
-    /// A claim, looked at.
+    /// Shows a claim, and whether it holds.
     fn check(&mut self, claim: &str, holds: bool) {
         self.checked += 1;
         self.wrong += usize::from(!holds);
@@ -78,7 +78,7 @@ impl Timeline {
     }
 }
 
-/// A path as the shell takes it for one word.
+/// A path as one word of the shell's input.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     if path.contains([' ', '"', '\\', '#', '\t']) {
@@ -88,12 +88,12 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// Prints a line. Whoever reads it may go away early, and the tour goes on.
+/// Prints a line. If the reader is gone, the tour goes on.
 fn say(line: &str) {
     let _ = output::print_bytes(format!("{line}\n").as_bytes());
 }
 
-/// Has an actor do something, and puts it on the timeline.
+/// Makes an actor carry out a command, and shows it on the timeline.
 fn does(timeline: &Timeline, actor: &mut Actor, command: &str) -> Result<Value, Trouble> {
     timeline.line(actor.name, command);
     let reply = actor.does(command)?;

@@ -1,4 +1,4 @@
-//! The stage: a broker of its own in a fresh directory, and real processes that are told what to do.
+//! The stage: a broker in a fresh directory, and real processes that carry out commands.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sundown_client::paths::check_socket;
 
-/// Nothing of the tour takes longer on a machine that works.
+/// How long an actor may take. On a machine that works no step takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the broker listens in there.
+/// The broker's socket in that directory.
 const SOCKET: &str = "run/broker.sock";
 
-/// Where the tour happens.
+/// The directory and the broker of the tour.
 pub(super) struct Stage {
     program: PathBuf,
     pub(super) home: PathBuf,
     broker: Child,
 }
 
-/// Why the tour cannot go on: a process did not do what it was told to.
+/// Why the tour cannot continue: a process did not do what it should.
 pub(super) type Trouble = String;
 
 impl Stage {
     /// Starts a broker in a fresh directory and waits until its socket accepts.
     pub(super) fn set() -> Result<Self, Trouble> {
-        // What the stage is made of is for this process and its children, whatever the umask.
+        // The files of the stage are for this process and its children only, whatever the umask.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let program = std::env::current_exe().map_err(|e| format!("which program is this: {e}"))?;
         let home = new_home().map_err(|e| format!("cannot make a directory: {e}"))?;
@@ -59,7 +59,7 @@ impl Stage {
         self.broker.id()
     }
 
-    /// A new process.
+    /// Starts a new process.
     pub(super) fn enter(&self, name: &'static str) -> Result<Actor, Trouble> {
         let mut command = command(&self.program, &self.home);
         command.args(["shell", "--json", "--no-autostart"]);
@@ -82,19 +82,19 @@ impl Stage {
         Ok(Actor { name, child, input, lines, events: VecDeque::new() })
     }
 
-    /// What the broker's log says of providers being called, in order.
+    /// The calls of providers in the broker's log, in order.
     pub(super) fn provider_calls(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.home.join("broker.log")).unwrap_or_default();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["event"] == "provider-call").collect()
     }
 
-    /// `sundown status`.
+    /// The output of `sundown status`.
     pub(super) fn status(&self) -> Result<Value, Trouble> {
         self.ask(&["status", "--json"])
     }
 
-    /// A subcommand's answer.
+    /// The output of a subcommand.
     pub(super) fn ask(&self, arguments: &[&str]) -> Result<Value, Trouble> {
         let output = command(&self.program, &self.home)
             .args(arguments)
@@ -111,7 +111,7 @@ impl Stage {
         Ok(path)
     }
 
-    /// Delivered messages.
+    /// The delivered messages.
     pub(super) fn delivered(&self) -> Vec<PathBuf> {
         let new = self.home.join("data/default/Maildir/new");
         let entries = std::fs::read_dir(new).into_iter().flatten().filter_map(Result::ok);
@@ -126,10 +126,10 @@ impl Drop for Stage {
     }
 }
 
-/// Owners decide, and who does not leave has three seconds.
+/// Only owners end a session, and a member that does not leave has three seconds.
 const SETTINGS: &str = "[shutdown]\nshared_logoff_grace = \"3s\"\n";
 
-/// A fresh directory: in that of temporary files, or in `/tmp` where the path of a socket below it would be too long.
+/// Makes a fresh directory: below that of temporary files, or below `/tmp` if the path of a socket there would be too long.
 fn new_home() -> io::Result<PathBuf> {
     let make =
         |directory: &Path| tempfile::Builder::new().prefix("sundown-tour-").tempdir_in(directory);
@@ -152,7 +152,7 @@ fn command(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// One process of the tour: a `sundown shell`.
+/// A process of the tour: a `sundown shell`.
 pub(super) struct Actor {
     pub(super) name: &'static str,
     child: Child,
@@ -166,19 +166,19 @@ impl Actor {
         self.child.id()
     }
 
-    /// Has it do something, and waits for its reply.
+    /// Makes it carry out a command, and waits for its reply.
     pub(super) fn does(&mut self, command: &str) -> Result<Value, Trouble> {
         self.begins(command)?;
         self.replies()
     }
 
-    /// Has it do something that may take a while.
+    /// Makes it begin a command that may take a while.
     pub(super) fn begins(&mut self, command: &str) -> Result<(), Trouble> {
         let input = self.input.as_mut().ok_or("it has ended")?;
         writeln!(input, "{command}").map_err(|e| format!("{} does not listen: {e}", self.name))
     }
 
-    /// The reply to what it was told last.
+    /// Waits for the reply to its last command.
     pub(super) fn replies(&mut self) -> Result<Value, Trouble> {
         self.next(&|line| line.get("reply").is_some())
     }
@@ -193,7 +193,7 @@ impl Actor {
         Ok(heard)
     }
 
-    /// How many notifications of this kind it has had. A round trip before makes sure that none is on its way.
+    /// How many notifications of this kind it got. A round trip first makes sure that none is under way.
     pub(super) fn heard(&mut self, what: impl Fn(&Value) -> bool) -> Result<usize, Trouble> {
         self.does("setting session=1 name=round-trip")?;
         Ok(self.events.iter().filter(|e| what(e)).count())
@@ -216,7 +216,7 @@ impl Actor {
         }
     }
 
-    /// Ends it in the middle of everything.
+    /// Kills it, whatever it is doing.
     pub(super) fn is_killed(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
