@@ -1,12 +1,13 @@
-//! Who pays for the bytes that wait at the edge: what a process has not read, and requests that it has begun.
+//! Accounts for the bytes that wait at the daemon's edge: messages that a process has not read, and requests that it has begun.
 //!
 //! ```text
 //!  connection ──► process ──► user ──► all
 //! ```
 //!
-//! A process is what the kernel calls one, whatever the client says of itself, and a connection that has not said hello is one
-//! of its own. At the limit of a process its connection ends. Beyond the limit of a user, or of all, those connections end first
-//! whose processes have most waiting, until a quarter of it is free. A process that reads loses nothing by others that do not.
+//! A process is a kernel process, whatever name the client gives, and a connection without a hello counts as a process of its own.
+//! At the limit of a process its connection ends. Beyond the limit of a user, or of all users, connections of the processes with
+//! the most waiting bytes end first, until a quarter of the limit is free. A process that reads loses nothing because of others
+//! that do not.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -19,44 +20,44 @@ use sundown_protocol::frame;
 
 use crate::turns::Waiting;
 
-/// An answer is no longer than a frame.
+/// The longest answer: a whole frame, in bytes.
 const LONGEST: usize = frame::HEADER + frame::MAX_PAYLOAD as usize;
 
-/// Bytes of a user, or of all.
+/// The bytes of a user, or of all users.
 #[derive(Debug)]
 struct Sum {
     used: Cell<usize>,
     most: Cell<usize>,
 }
 
-/// One user: bytes that wait for its processes, and those of them that wait for their turn.
+/// A user: the waiting bytes of its processes, and those processes that wait for their turn.
 #[derive(Debug)]
 pub(crate) struct User {
     sum: Sum,
     pub(crate) waiting: Waiting<Weak<Account>>,
 }
 
-/// One process' account: bytes that wait for it, and connections of it that wait for their turn.
+/// The account of a process: its waiting bytes, and its connections that wait for their turn.
 #[derive(Debug)]
 pub(crate) struct Account {
     used: Cell<usize>,
-    /// Bytes of answers that are not there yet, at most.
+    /// The most bytes that expected answers may have.
     expected: Cell<usize>,
     pub(crate) waiting: Waiting<ConnectionId>,
     user: Rc<User>,
     all: Rc<Sum>,
-    /// Set when a sum above has come to its limit.
+    /// Set when the sum of the user or of all is beyond its limit.
     beyond: Rc<Cell<bool>>,
 }
 
-/// Proof that some bytes are paid for. Dropping it gives them back.
+/// Proof of a charge for some bytes. Dropping it gives them back.
 #[derive(Debug)]
 pub(crate) struct Charge {
     account: Rc<Account>,
     bytes: usize,
 }
 
-/// One answer that may be as long as a frame and is not there yet. Dropping it, it is not expected any more.
+/// An expected answer, which may be as long as a frame. Dropping it ends the expectation.
 #[derive(Debug)]
 pub(crate) struct Expected(Rc<Account>);
 
@@ -68,21 +69,21 @@ pub(crate) struct Ledger {
     processes: HashMap<KernelProcess, Rc<Account>>,
     beyond: Rc<Cell<bool>>,
     user_limit: usize,
-    /// Whom the limit of a user does not bind, beside root.
+    /// The user that, beside root, has no limit.
     owner: u32,
     identity: Identity,
 }
 
-/// Whose word on which process it is counts.
+/// How a process is identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Identity {
     Kernel,
-    /// A test is one process, and plays several.
+    /// By the client's name for it: a test is one process, and plays several.
     #[cfg(test)]
     Client,
 }
 
-/// What has come to its limit.
+/// The sum that is beyond its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     User(u32),
@@ -112,7 +113,7 @@ impl User {
 }
 
 impl Account {
-    /// An account of its own, without a ledger.
+    /// An account without a ledger.
     #[cfg(test)]
     pub(crate) fn alone() -> Rc<Self> {
         Rc::new(Self {
@@ -129,12 +130,12 @@ impl Account {
         self.used.get()
     }
 
-    /// How many bytes wait, or may have to with the answers that are not there yet.
+    /// How many bytes wait, including the expected answers.
     pub(crate) fn used_soon(&self) -> usize {
         self.used.get() + self.expected.get()
     }
 
-    /// Whose process it is.
+    /// The user of the process.
     pub(crate) fn user(&self) -> &Rc<User> {
         &self.user
     }
@@ -160,7 +161,7 @@ impl Charge {
         Self { account: Rc::clone(account), bytes }
     }
 
-    /// Pays for more.
+    /// Charges more bytes.
     pub(crate) fn extend(&mut self, bytes: usize) {
         self.account.add(bytes);
         self.bytes += bytes;
@@ -203,7 +204,7 @@ impl Ledger {
         }
     }
 
-    /// Other limits hold from now on.
+    /// Sets new limits.
     pub(crate) fn set_limits(&mut self, limits: &Limits) {
         self.user_limit = limits.user_outbox_bytes;
         self.all.most.set(limits.total_outbox_bytes);
@@ -213,12 +214,12 @@ impl Ledger {
         self.beyond.set(true);
     }
 
-    /// Root and the broker's own user need no quota to harm the broker.
+    /// The limit of a user. Root and the broker's own user have none: they can harm the broker without a quota.
     fn limit_of(&self, uid: u32) -> usize {
         if uid == 0 || uid == self.owner { usize::MAX } else { self.user_limit }
     }
 
-    /// The account of a connection whose process is not known yet.
+    /// An account for a connection whose process is not known yet.
     pub(crate) fn of_stranger(&mut self, uid: u32) -> Rc<Account> {
         let limit = self.limit_of(uid);
         let user = self.users.entry(uid).or_insert_with(|| User::new(limit));
@@ -232,7 +233,7 @@ impl Ledger {
         })
     }
 
-    /// The account of a process.
+    /// The account of a process, opened if it is new.
     pub(crate) fn of_process(&mut self, process: &ProcessKey, uid: u32) -> Rc<Account> {
         let kernel = kernel_process(process, self.identity);
         if let Some(account) = self.processes.get(&kernel) {
@@ -248,7 +249,7 @@ impl Ledger {
         self.identity = Identity::Client;
     }
 
-    /// A connection has ended: accounts without connections are forgotten.
+    /// Removes the accounts that have no connection after the end of this one.
     pub(crate) fn forget(&mut self, process: Option<&ProcessKey>, uid: u32) {
         if let Some(kernel) = process.map(|process| kernel_process(process, self.identity))
             && self.processes.get(&kernel).is_some_and(|account| Rc::strong_count(account) == 1)
@@ -260,12 +261,12 @@ impl Ledger {
         }
     }
 
-    /// Whether a sum may be beyond its limit: cheap to ask, and asked behind every message.
+    /// Whether a sum may be beyond its limit. The check is cheap, because it follows every message.
     pub(crate) fn is_beyond(&self) -> bool {
         self.beyond.get()
     }
 
-    /// What is beyond its limit, the greatest first. Asked after [`is_beyond`](Self::is_beyond).
+    /// The largest sum that is beyond its limit. Used after [`is_beyond`](Self::is_beyond).
     pub(crate) fn full(&self) -> Option<Full> {
         let is_full = |sum: &Sum| sum.used.get() > sum.most.get();
         if is_full(&self.all) {
@@ -279,7 +280,7 @@ impl Ledger {
         user
     }
 
-    /// Whether a quarter of a limit is free again.
+    /// Whether a quarter of the limit is free again.
     pub(crate) fn has_room(&self, full: Full) -> bool {
         let sum = match full {
             Full::All => Some(&*self.all),
@@ -288,7 +289,7 @@ impl Ledger {
         sum.is_none_or(|sum| sum.used.get() <= sum.most.get() / 4 * 3)
     }
 
-    /// How many bytes wait, for all.
+    /// How many bytes wait for all users.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.all.used.get()
@@ -304,7 +305,7 @@ fn kernel_process(process: &ProcessKey, identity: Identity) -> KernelProcess {
 }
 
 impl Full {
-    /// Whether it is about what processes of a user have.
+    /// Whether the sum includes processes of this user.
     pub(crate) fn covers(self, uid: u32) -> bool {
         self == Self::All || self == Self::User(uid)
     }

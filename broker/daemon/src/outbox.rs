@@ -1,9 +1,9 @@
-//! What waits for a client to read it.
+//! The messages that wait for a client to read them.
 //!
-//! All connections of a process pay from one account of the [ledger](crate::ledger). At a quarter of it the connection's requests
-//! wait until the client has read, so that its answers leave room for notifications. At half of it notifications are dropped and
-//! counted; one `lagged` stands in their place as soon as there is room. At the whole of it the connection ends: notices that must
-//! never be lost are few, so only a client that does not read gets there.
+//! All connections of a process are charged to one account of the [ledger](crate::ledger). At a quarter of its limit the
+//! connection's requests wait until the client has read, so that answers leave room for notifications. At half of it notifications
+//! are dropped and counted; one `lagged` replaces them as soon as there is room. At the limit the connection ends. Few
+//! notifications must never be dropped, so only a client that does not read gets there.
 //!
 //! ```text
 //! 0 ── requests are applied ──┬── notifications are kept ──┬── notices that are never dropped ── limit, the connection ends
@@ -19,33 +19,33 @@ use sundown_protocol::{Code, Event, Fault, MemberId, Notification, RequestId, co
 
 use crate::ledger::{Account, Charge, Expected};
 
-/// Frames on their way to one connection.
+/// The frames that wait to be written to a connection.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     account: Rc<Account>,
     limit: usize,
     frames: VecDeque<(Vec<u8>, Charge)>,
-    /// Bytes of the first frame that were written.
+    /// How many bytes of the first frame are written.
     written: usize,
     missed: BTreeMap<MemberId, u64>,
-    /// Long answers that are not there yet, by their requests.
+    /// Long answers that are expected, by their requests.
     expected: Vec<(RequestId, Expected)>,
-    /// Bytes that came from the connection and are no whole request yet.
+    /// Bytes from the connection that are not a whole request yet.
     begun: Option<Charge>,
-    /// A small buffer that was written, for the next frame.
+    /// A small buffer that was written, kept for the next frame.
     spare: Vec<u8>,
 }
 
-/// The client did not read for so long that its connection must end.
+/// The client has not read for so long that its connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooSlow;
 
-/// What became of a message.
+/// What was done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It will be written.
+    /// The message will be written.
     Queued,
-    /// It may be missed, and there was no room.
+    /// The message was dropped, because it may be and there was no room.
     Dropped,
     /// The peer has closed its reading end.
     Discarded,
@@ -65,12 +65,13 @@ impl Outbox {
         }
     }
 
-    /// Puts the answer to a hello in front of everything. It is nobody's: a process whose account is full hears it too.
+    /// Queues the answer to a hello before any other frame. No account is charged: a process whose account is full gets the answer,
+    /// too.
     pub(crate) fn greet(&mut self, welcome: &Answer) {
         codec::encode_into(welcome, self.fresh()).expect("it is small");
     }
 
-    /// A buffer behind all others.
+    /// Appends an empty buffer.
     fn fresh(&mut self) -> &mut Vec<u8> {
         let mut buffer = std::mem::take(&mut self.spare);
         buffer.reserve(ROOM);
@@ -78,11 +79,10 @@ impl Outbox {
         &mut self.frames.back_mut().expect("it was put there").0
     }
 
-    /// So much came from the connection that is no whole request yet: the process pays for that too, however many connections
-    /// it has.
+    /// Charges the process for bytes that are not a whole request yet, whatever the number of its connections.
     pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), TooSlow> {
         self.begun = None;
-        // Nothing is never too much, also where a reload has made the limit smaller.
+        // No bytes are never too many, even if a reload has lowered the limit.
         if bytes == 0 {
             return Ok(());
         }
@@ -93,7 +93,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether anything that came is paid for.
+    /// Whether bytes from the connection are charged.
     pub(crate) fn holds(&self) -> bool {
         self.begun.is_some()
     }
@@ -106,32 +106,32 @@ impl Outbox {
         &self.account
     }
 
-    /// How many bytes all connections of the process have waiting, and how many this one has.
+    /// How many bytes wait for all connections of the process, and how many for this one.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let frames = self.frames.iter().map(|(_, charge)| charge.bytes()).sum::<usize>();
         (self.account.used(), frames + self.begun.as_ref().map_or(0, Charge::bytes))
     }
 
-    /// Whether the client must read before more is done for it: its process has a quarter of the account with what waits and with
-    /// long answers that are not there yet, and some of that is this connection's. A connection that reads goes on beside
-    /// others of its process that do not.
+    /// Whether the client must read before more of its requests are applied: waiting and expected bytes of its process have reached
+    /// a quarter of the limit, and some of them are this connection's. A connection that reads is not held up by others of its
+    /// process that do not.
     pub(crate) fn is_full(&self) -> bool {
         let begun = self.begun.as_ref().map_or(0, Charge::bytes);
         self.account.used_soon() - begun >= self.limit / 4
             && !(self.frames.is_empty() && self.expected.is_empty())
     }
 
-    /// The answer to this request may be as long as a frame.
+    /// Reserves room for the answer to a request, which may be as long as a frame.
     pub(crate) fn expect(&mut self, request: RequestId) {
         self.expected.push((request, Expected::new(&self.account)));
     }
 
-    /// No answer comes any more.
+    /// Expects no further answers.
     pub(crate) fn expect_nothing(&mut self) {
         self.expected = Vec::new();
     }
 
-    /// Drops what waits to be written, and what is expected.
+    /// Drops the frames that wait to be written, and expects no further answers.
     pub(crate) fn clear(&mut self) {
         self.expect_nothing();
         self.frames.clear();
@@ -160,7 +160,7 @@ impl Outbox {
         Ok(Pushed::Queued)
     }
 
-    /// Says how many notifications were dropped.
+    /// Queues, for each member, how many notifications were dropped.
     fn confess(&mut self) -> Result<(), TooSlow> {
         for (member, missed) in std::mem::take(&mut self.missed) {
             let event = Event::Lagged { missed };
@@ -194,12 +194,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// What to write next.
+    /// The bytes to write next.
     pub(crate) fn front(&self) -> Option<&[u8]> {
         self.frames.front().map(|(frame, _)| &frame[self.written..])
     }
 
-    /// So many bytes of the front were written.
+    /// Removes bytes of the front that were written.
     pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), TooSlow> {
         self.written += bytes;
         if self.frames.front().is_some_and(|(frame, _)| frame.len() == self.written) {
@@ -217,16 +217,16 @@ impl Outbox {
     }
 }
 
-/// Frames are put together up to so many bytes.
+/// Frames share a buffer up to this many bytes.
 const SHARED: usize = 16 << 10;
-/// What a frame that is put to others is taken to have at most; few have more.
+/// The assumed size of a frame that is added to a shared buffer; few frames are larger.
 const SMALL: usize = 256;
-/// A buffer begins with room for a welcome and a short answer behind it.
+/// The initial size of a buffer, with room for a welcome and a short answer.
 const ROOM: usize = 128;
-/// A connection keeps a buffer of so many bytes for its next answer.
+/// The largest buffer that a connection keeps for its next answer, in bytes.
 const SPARE: usize = 512;
 
-/// In place of an answer that does not fit a frame.
+/// Replaces an answer that does not fit into a frame.
 fn too_long(message: &FromBroker) -> FromBroker {
     let fault = Fault::new(Code::E_TOO_BIG, "the answer is longer than a frame; ask for less");
     match message {
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(account.used_soon(), 0);
     }
 
-    /// What the connection itself has begun is no answer that its client could read.
+    /// Bytes that the connection itself has begun are not an answer that its client could read.
     #[test]
     fn what_is_begun_stops_no_request() {
         let mut outbox = Outbox::new(Account::alone(), 4_096);

@@ -1,13 +1,13 @@
-//! The loop: one thread that waits for sockets, signals, workers and the clock, and owns everything that decides.
+//! The loop: a thread that waits for sockets, signals, workers and the clock, and owns all state that decides.
 //!
-//! | file | what of the loop it owns |
+//! | file | its part of the loop |
 //! |---|---|
-//! | `locations` | where a broker is, and why it does not start there |
+//! | `locations` | the broker's paths, and why it does not start there |
 //! | `listener` | the listening socket and the lock of the data directory |
 //! | `connections` | the connections |
 //! | `processes` | the processes at their other ends |
-//! | `profiles` | what the core asks for of profiles |
-//! | `clock` | which time it is, and when the loop wakes by itself |
+//! | `profiles` | the core's requests about profiles |
+//! | `clock` | the time, and when the loop wakes by itself |
 //! | `signals` | stops and reloads |
 
 use std::collections::VecDeque;
@@ -62,40 +62,40 @@ const SIGNALS: Token = Token(2);
 const ALARM: Token = Token(3);
 const PLACE: Token = Token(4);
 
-/// A connection's token is twice its id. The first id is above the other tokens.
+/// The token of a connection is twice its id. The first id is above the other tokens.
 fn token_of_connection(id: ConnectionId) -> Token {
     Token(id.0 as usize * 2)
 }
 
-/// The token of a process is one more than that of the connection by which it came.
+/// The token of a process is that of its first connection plus one.
 fn token_of_process(id: ConnectionId) -> Token {
     Token(id.0 as usize * 2 + 1)
 }
 
-/// How long after the end of a connection memory is given back: what it handed over may take a while to be stored.
+/// How long after the end of a connection memory is given back: storing what the connection submitted may take a while.
 const TRIM: Duration = Duration::from_secs(5);
 
-/// How often calls that providers do not answer are looked at.
+/// How often unanswered calls to providers are looked at.
 const LOOK_AT_CALLS: Duration = Duration::from_secs(5);
 
-/// What a broker is made of.
+/// The parts from which a broker is made.
 pub struct Options {
-    /// Where it is.
+    /// The broker's paths.
     pub locations: Locations,
-    /// The kinds of providers it knows.
+    /// The kinds of providers that the broker knows.
     pub registry: Registry,
-    /// What a service manager has passed: the socket to use instead of listening, or nothing.
+    /// What a service manager has passed: a socket to use instead of listening, or nothing.
     pub passed: Vec<Passed>,
 }
 
-/// A broker whose socket accepts.
+/// A broker whose socket accepts connections.
 pub struct Server {
     broker: Broker,
     workers: Workers,
     answers: Receiver<Outcome>,
-    /// When calls that providers do not answer are looked at again.
+    /// When unanswered calls to providers are looked at again.
     look_at_calls: Instant,
-    /// The endpoint of metrics, which asks for figures; `None` when there is none.
+    /// Questions of the metrics endpoint for figures; `None` without an endpoint.
     asked: Option<Receiver<Sender<Figures>>>,
     poll: Poll,
     clock: Clock,
@@ -110,17 +110,17 @@ pub struct Server {
     locations: Locations,
     loaded: Loaded,
     pid: u32,
-    /// When memory that was freed is given back, after the end of a connection.
+    /// When freed memory is given back, after the end of a connection.
     trim_memory: Option<Instant>,
     effects: Vec<Effect>,
-    /// What effects have brought about at once, for the core.
+    /// Events that effects have caused at once, for the core.
     arisen: VecDeque<Event>,
     scratch: Vec<u8>,
     over: bool,
 }
 
 impl Server {
-    /// Takes the data directory, listens, and finds out which profiles may have mail in their queues.
+    /// Takes the data directory, listens, and finds the profiles that may have mail in their queues.
     pub fn start(options: Options) -> Result<Self, StartupError> {
         crate::platform::share_heaps();
         let Options { mut locations, registry, passed } = options;
@@ -138,7 +138,7 @@ impl Server {
         listener.watch(poll.registry())?;
         let tickets = Tickets::open(&locations.runtime_directories(), &locations.socket)
             .map_err(system("make a key for tickets"))?;
-        // A registry that has had a broker before says where that one was.
+        // A registry that an earlier broker used keeps the runtime of that broker.
         let _ = registry.runtime.set(runtime(&locations));
         let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let facts = facts(&locations, &tickets);
@@ -188,11 +188,11 @@ impl Server {
         Ok(server)
     }
 
-    /// Runs until it is stopped.
+    /// Runs until the broker is stopped.
     pub fn run(mut self) -> Result<(), StartupError> {
         let over = self.turn_until_over();
         if let Some(error) = self.listener.lost() {
-            // What stands in the data directory is another broker's.
+            // The record in the data directory is another broker's.
             return Err(error.into());
         }
         match &over {
@@ -225,7 +225,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until there is something to do.
+    /// Waits for events, or until a time is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         if self.connections.is_turn_waited_for() {
             return self.poll.poll(events, Some(Duration::ZERO));
@@ -234,7 +234,7 @@ impl Server {
         self.clock.sleep(&mut self.poll, events, soonest, self.loaded.busy_poll)
     }
 
-    /// When there is something to do though nothing comes.
+    /// When the loop must wake without an event.
     fn soonest(&self) -> Option<Instant> {
         let calls = self.broker.awaits_providers().then_some(self.look_at_calls);
         let own = [self.trim_memory, self.manager.next(), self.clock.core_wakes(), calls];
@@ -242,7 +242,7 @@ impl Server {
         own.into_iter().chain(others).flatten().min()
     }
 
-    /// One turn of the loop.
+    /// Does one turn of the loop.
     fn turn(&mut self, events: &Events) {
         let coming = self.listener.begin_turn();
         for event in events {
@@ -263,7 +263,7 @@ impl Server {
                 Token(number) => self.connections.note(ConnectionId(number as u64 / 2), event),
             }
         }
-        // An answer goes out before anything else is begun: what follows a fast shutdown waits for no one.
+        // Answers are written before any other work: no process waits for what follows a fast shutdown.
         self.write_all();
         self.tell_time();
         self.read_some();
@@ -271,8 +271,8 @@ impl Server {
         self.write_all();
     }
 
-    /// Where the data directory is not this broker's any more, the broker stops in order, as for a restart: another one, or the next
-    /// one, has what is there now.
+    /// Checks the data directory. If it is no longer this broker's, the broker stops in order, as for a restart: another broker, or
+    /// the next, uses the files that are there.
     fn look_at_data(&mut self) {
         match self.listener.look_at_data(self.clock.now()) {
             Data::Kept => {}
@@ -306,7 +306,7 @@ impl Server {
     }
 
     fn give_memory_back(&mut self) {
-        // What was handed over is freed when it is stored, which may be later.
+        // Memory of a submission is freed when it is stored, which may be later.
         let given = crate::platform::give_memory_back();
         let more = given || self.broker.has_left_behind();
         self.trim_memory = more.then(|| self.clock.now() + TRIM);
@@ -315,8 +315,8 @@ impl Server {
         }
     }
 
-    /// Another socket is made in place of one that was removed. A broker that no client can reach would keep the data, so it stops as
-    /// for a restart.
+    /// Makes another socket in place of a removed one. If that fails the broker stops as for a restart, because no client can reach
+    /// it, and it would keep the data.
     fn listen_again(&mut self) {
         self.accept(Coming::Crowd);
         let group = self.loaded.socket_group.as_ref();
@@ -340,10 +340,10 @@ impl Server {
     }
 }
 
-/// Events, and what follows from them.
+/// Events and their effects.
 impl Server {
-    /// Applies an event and carries out what follows from it. An effect that is answered at once brings about an event of its own, which
-    /// is applied after all effects of the one before.
+    /// Applies an event and carries out its effects. An effect that is answered at once causes an event, which is applied after all
+    /// effects of the previous one.
     fn apply(&mut self, mut event: Event) {
         loop {
             let tick = self.clock.tick();
@@ -452,13 +452,13 @@ impl Server {
         }
     }
 
-    /// Answers the endpoint of metrics.
+    /// Answers the questions of the metrics endpoint.
     fn tell_figures(&mut self) {
         let asked = self.asked.as_ref().map(|asked| asked.try_iter().collect::<Vec<_>>());
         let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return };
         let figures = self.broker.figures();
         for who in asked {
-            // A question that does not wait any more has been answered otherwise.
+            // A question that timed out has been answered without new figures.
             let _ = who.try_send(figures.clone());
         }
         self.apply(Event::Measure);
@@ -491,7 +491,7 @@ impl Server {
                 }
                 self.connections.set_limits(&loaded.settings.limits);
                 self.loaded = loaded;
-                // What the broker is stays as it was.
+                // Facts about the broker do not change with a reload.
                 let settings = self.core_settings(BrokerFacts::default());
                 self.apply(Event::Reload(Box::new(settings)));
                 tracing::info!("settings were read again; profiles are with each new session");
@@ -512,7 +512,7 @@ impl Server {
 
 /// Connections: reading, applying, writing, and their ends.
 impl Server {
-    /// Reads of every connection that has something, as far as its turn goes, and applies what it asks.
+    /// Reads each connection that has something, within its turn, and applies its requests.
     fn read_some(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut round = self.connections.begin_round();
@@ -523,14 +523,14 @@ impl Server {
         self.scratch = scratch;
     }
 
-    /// Reads one piece of a connection, and applies what it asks. How much of a share that was.
+    /// Reads a piece of a connection, and applies its requests. Returns how much of a share that was.
     fn read_one(&mut self, id: ConnectionId, scratch: &mut Vec<u8>, budget: Budget) -> usize {
         let Some(read) = self.connections.read(id, scratch) else { return 0 };
         let (applied, kept) = self.take_requests(id, &scratch[..read], budget);
         if kept.is_err() {
             self.connections.note_unpaid(id);
         }
-        // One write for all that this piece has asked: the answers do not wait until others had their turn.
+        // Writes once for all requests of this piece: the answers do not wait for the turns of other connections.
         self.write(id);
         self.connections.unmark_last(id);
         if kept.is_err() {
@@ -538,11 +538,11 @@ impl Server {
         }
         self.connections.keep_room();
         self.end_if_over(id);
-        // What brought no whole request was read all the same.
+        // A piece without a whole request counts too.
         applied.max(1)
     }
 
-    /// Applies what was asked for by what waits and what was read just now, and keeps the rest. How many requests were applied.
+    /// Applies the requests in the kept and in the new bytes, and keeps the rest. Returns how many requests were applied.
     fn take_requests(
         &mut self,
         id: ConnectionId,
@@ -568,7 +568,7 @@ impl Server {
                 }
                 Err(why) => {
                     self.connections.close(id, why);
-                    // The process keeps the connection on its account until the goodbye is written.
+                    // The process pays for the connection until the goodbye is written.
                     self.apply(Event::Disconnected { connection: id });
                     return (applied, Ok(()));
                 }
@@ -583,7 +583,7 @@ impl Server {
         if !self.broker.remembers(&key) {
             self.processes.note_new(&identity);
         }
-        // A process that is beyond a quota is refused in place of a welcome: its program sees which, and not a connection that broke.
+        // A process beyond a quota gets a refusal in place of a welcome: its program sees which quota, and not a broken connection.
         self.apply(Event::Connected { connection: id, identity });
         let link = self.connections.link(id).filter(|link| link.is_active());
         let Some(link) = link else { return };
@@ -593,7 +593,7 @@ impl Server {
         self.connections.welcome(id, &key, version, (self.pid, limits));
     }
 
-    /// Tells the core of processes that have ended, behind everything that they had sent, however many turns that takes.
+    /// Tells the core which processes have ended, after everything that they had sent, however many turns that takes.
     fn tell_ends(&mut self) {
         for token in self.processes.take_ended() {
             if !self.is_drained(token) {
@@ -604,19 +604,19 @@ impl Server {
         }
     }
 
-    /// Whether everything was applied that a process had sent on all its connections when it ended.
+    /// Whether everything is applied that a process had sent on all its connections when it ended.
     fn is_drained(&mut self, token: Token) -> bool {
         let Some(key) = self.processes.watched_by(token) else { return true };
         let connections: Vec<_> = self.broker.connections_of(key).collect();
         let mut all = true;
         for id in connections {
-            // Asked of each: what comes behind the process' end on any of them is another one's.
+            // Every connection must be checked: bytes that follow the process' end are another process'.
             all &= self.connections.is_drained(id);
         }
         all
     }
 
-    /// Writes to every connection that has something.
+    /// Writes to every connection that has something to write.
     fn write_all(&mut self) {
         while let Some(id) = self.connections.next_to_write() {
             self.write(id);
@@ -633,7 +633,7 @@ impl Server {
         self.go_on(id, left);
     }
 
-    /// Ends a connection for which nothing is left to do.
+    /// Removes a connection if nothing is left to do for it.
     fn go_on(&mut self, id: ConnectionId, left: Left) {
         match left {
             Left::Something => {}
@@ -641,7 +641,7 @@ impl Server {
         }
     }
 
-    /// A connection is gone. The core is told, and then what that means for its process.
+    /// Removes a connection. The core is told, and then what follows for its process.
     fn remove(&mut self, id: ConnectionId) {
         let Some(gone) = self.connections.remove(id) else { return };
         self.trim_memory.get_or_insert(self.clock.now() + TRIM);
@@ -657,7 +657,7 @@ impl Server {
     }
 }
 
-/// Uses the socket that a service manager listens on, or listens, and takes the data directory.
+/// Uses a service manager's socket, or listens, and takes the data directory.
 fn take_place(
     locations: &mut Locations,
     loaded: &Loaded,
@@ -679,7 +679,7 @@ fn take_place(
     Ok((place, lock))
 }
 
-/// What a broker says of itself, and of the one before it.
+/// Facts about this broker and the previous one.
 fn facts(locations: &Locations, tickets: &Tickets) -> BrokerFacts {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let facts = BrokerFacts {
@@ -695,7 +695,7 @@ fn facts(locations: &Locations, tickets: &Tickets) -> BrokerFacts {
     facts
 }
 
-/// What a broker finds that comes after another one.
+/// Logs how the previous broker ended.
 fn tell_of(previous: &Previous) {
     let Previous { pid, started, end, why, .. } = previous;
     let end = end.name();
@@ -708,7 +708,7 @@ fn tell_of(previous: &Previous) {
     }
 }
 
-/// Figures, and the questions for them that the loop answers.
+/// The figures, and the questions for them that the loop answers.
 type Measured = (Arc<Metrics>, Receiver<Sender<Figures>>);
 
 fn serve_metrics(listen: Listen, started: u64, waker: &Arc<Waker>) -> io::Result<Measured> {

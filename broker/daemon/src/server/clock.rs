@@ -1,4 +1,4 @@
-//! The loop's clock: which time a turn has, and when the loop wakes though nothing has come.
+//! The loop's clock: the time of a turn, and when the loop wakes without an event.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,22 +13,22 @@ use super::locations::{StartupError, system};
 use crate::alarm::Alarm;
 use crate::tickets;
 
-/// How often the wall's clock is read at most: nothing shows it finer.
+/// How often the wall clock is read at most: no output shows finer times.
 const WALL: Duration = Duration::from_millis(1);
 
 /// The clocks that a turn reads, and the timer that ends a wait.
 pub(super) struct Clock {
     /// When the broker began.
     began: Instant,
-    /// The same, since the machine started: the core's times are of that clock, which each broker has.
+    /// The same, as time since the machine started. The core's times are of that clock, which all brokers share.
     began_at: Duration,
-    /// When this turn of the loop began: what happens in a turn happens at once.
+    /// When this turn of the loop began. All events of a turn have this time.
     now: Instant,
-    /// The same for the core, by both clocks.
+    /// The time of the turn for the core, by both clocks.
     tick: Tick,
-    /// When the wall's clock was read.
+    /// When the wall clock was read.
     wall_read: Instant,
-    /// When the core has something to do.
+    /// When the core must be woken.
     core: Option<Duration>,
     alarm: Alarm,
 }
@@ -49,7 +49,7 @@ impl Clock {
         self.now
     }
 
-    /// Reads the clocks, at the beginning of a turn.
+    /// Reads the clocks at the beginning of a turn.
     pub(super) fn read(&mut self) {
         self.now = Instant::now();
         self.tick.boot = self.began_at + (self.now - self.began);
@@ -59,18 +59,19 @@ impl Clock {
         }
     }
 
-    /// Time and chance for the core's next event. The core draws the seed out; its beginning comes from the system.
+    /// The time and seed for the core's next event. The core expands the seed, whose first value comes from the system's random
+    /// source.
     pub(super) fn tick(&mut self) -> Tick {
         self.tick.seed = self.tick.seed.wrapping_add(0xD1B5_4A32_D192_ED03);
         self.tick
     }
 
-    /// The core has something to do at this time.
+    /// Sets when the core must be woken.
     pub(super) fn wake_core(&mut self, at: Duration) {
         self.core = Some(at);
     }
 
-    /// Whether the core has something to do now, which is asked once.
+    /// Whether the core is due now. Returns true once.
     pub(super) fn is_core_due(&mut self) -> bool {
         let is_due = self.core.is_some_and(|at| self.instant(at) <= self.now);
         if is_due {
@@ -79,18 +80,18 @@ impl Clock {
         is_due
     }
 
-    /// When the core has something to do.
+    /// When the core must be woken.
     pub(super) fn core_wakes(&self) -> Option<Instant> {
         self.core.map(|at| self.instant(at))
     }
 
-    /// A time of the core's as one of the loop's.
+    /// Converts a time of the core to one of the loop.
     fn instant(&self, at: Duration) -> Instant {
         self.began + at.saturating_sub(self.began_at)
     }
 
-    /// Waits until something has come, or until a time. For a while, if the settings say so, without sleeping: a request that comes in
-    /// that time is answered sooner, at the price of a busy processor.
+    /// Waits for an event, or until a time. If the settings say so it first polls without sleeping for a while: a request in that
+    /// time is answered sooner, at the price of a busy processor.
     pub(super) fn sleep(
         &mut self,
         poll: &mut Poll,
@@ -111,12 +112,12 @@ impl Clock {
         poll.poll(events, None)
     }
 
-    /// The timer has rung.
+    /// Notes that the timer has expired.
     pub(super) fn rang(&mut self) {
         self.alarm.rang();
     }
 
-    /// A test says which time it is.
+    /// Sets the time, for a test.
     #[cfg(test)]
     pub(super) fn set(&mut self, now: Instant) {
         self.now = now;

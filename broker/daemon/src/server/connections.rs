@@ -1,5 +1,5 @@
-//! All connections: which has something to read or to write, which must say hello or end by when, and who pays for what waits on
-//! them.
+//! All connections: which have something to read or to write, until when each must say hello or end, and which accounts their
+//! waiting bytes are charged to.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -25,43 +25,43 @@ use crate::peer::Credentials;
 use crate::refusals::Refusals;
 use crate::turns::{Budget, Round, Turns};
 
-/// The first connection: below it are the loop's own tokens.
+/// The first connection number. The loop's own tokens are below those of connections.
 const FIRST: u64 = 3;
 
-/// The connections, each from the time it is accepted until its descriptor is closed.
+/// The connections, each from its acceptance until its descriptor is closed.
 pub(super) struct Connections {
-    /// Their numbers are the broker's own: nobody can choose some that collide.
+    /// The broker assigns the numbers, so no client can choose colliding ones.
     links: FxHashMap<ConnectionId, Link>,
     made: u64,
-    /// How many connections each user has, those included that have not said hello.
+    /// How many connections each user has, including those without a hello.
     users: FxHashMap<u32, usize>,
     descriptors: Descriptors,
-    /// Who pays for what waits on them.
+    /// The accounts for bytes that wait on connections.
     ledger: Ledger,
-    /// Connections in their order, and until when each must have said hello.
+    /// Connections in the order of their acceptance, and until when each must say hello.
     greeting: VecDeque<(Instant, ConnectionId)>,
     /// Connections that are ending, with their deadlines.
     ending: BTreeSet<(Instant, ConnectionId)>,
-    /// Those with something to write.
+    /// Connections with something to write.
     dirty: VecDeque<ConnectionId>,
-    /// Those with something to read.
+    /// Connections with something to read.
     turns: Turns,
     refusals: Refusals,
     metrics: Option<Arc<Metrics>>,
 }
 
-/// What is left to do for a connection.
+/// Whether work is left for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Left {
     Something,
-    /// Nothing: it is to be removed.
+    /// The connection must be removed.
     Nothing,
 }
 
 /// A connection that was removed.
 pub(super) struct Gone {
-    /// The process at its other end, if it had said hello.
+    /// The process at its other end, if the connection had said hello.
     pub(super) process: Option<ProcessKey>,
 }
 
@@ -86,7 +86,7 @@ impl Connections {
         }
     }
 
-    /// Other limits hold from now on.
+    /// Sets new limits.
     pub(super) fn set_limits(&mut self, limits: &Limits) {
         self.ledger.set_limits(limits);
         self.keep_room();
@@ -99,7 +99,7 @@ impl Connections {
 
 /// How a connection begins.
 impl Connections {
-    /// Takes an accepted connection, or tells it why it cannot stay.
+    /// Adds an accepted connection, or refuses it with the reason.
     pub(super) fn take(
         &mut self,
         socket: OwnedFd,
@@ -115,7 +115,7 @@ impl Connections {
         if let Some(why) = refused {
             self.refusals.note_connection(link.credentials.uid, link.credentials.pid, &why);
             link.say_goodbye(why);
-            // It is a line, and a new socket has room for it.
+            // The goodbye is a single line, for which a new socket has room.
             let _ = link.flush();
             return Ok(());
         }
@@ -126,12 +126,12 @@ impl Connections {
         }
         *self.users.entry(link.credentials.uid).or_default() += 1;
         self.links.insert(id, link);
-        // Its hello is often there already.
+        // The hello has often arrived already.
         self.mark_unread(id);
         Ok(())
     }
 
-    /// Whether quotas of users bind this one: they bind neither root nor the broker's own user.
+    /// Whether quotas apply to this user. They apply neither to root nor to the broker's own user.
     fn is_bound(uid: u32) -> bool {
         uid != 0 && uid != rustix::process::geteuid().as_raw()
     }
@@ -147,8 +147,8 @@ impl Connections {
         Some(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
     }
 
-    /// Why a user may not have another connection. The core counts those that are open; one that says nothing has descriptors
-    /// too, and would keep the others out by them.
+    /// Why a user may not have another connection. The core counts only open connections; a connection without a hello has a
+    /// descriptor too, and such connections could keep other users out.
     fn beyond_quota(&self, link: &Link, limits: &Limits) -> Option<Fault> {
         let uid = link.credentials.uid;
         let most = self.descriptors.of_user(limits.user_connections);
@@ -174,7 +174,7 @@ impl Connections {
         let Some(link) = self.links.get_mut(&id) else { return };
         let account = self.ledger.of_process(key, link.credentials.uid);
         link.welcome(key.clone(), version, account, (broker, limits));
-        // It waits with its process from here on.
+        // From here on the connection waits as one of its process.
         if std::mem::take(&mut link.unread) {
             Self::wait_for_turn(&mut self.turns, link, id);
         }
@@ -196,9 +196,9 @@ impl Connections {
     }
 }
 
-/// What a connection says.
+/// Input of connections.
 impl Connections {
-    /// Notes what the poll says of a connection.
+    /// Notes an event of the poll.
     pub(super) fn note(&mut self, id: ConnectionId, event: &mio::event::Event) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if event.is_read_closed() {
@@ -220,12 +220,12 @@ impl Connections {
         !self.turns.is_empty()
     }
 
-    /// Begins to give each connection that waits its turn.
+    /// Begins a round, in which each waiting connection has its turn.
     pub(super) fn begin_round(&self) -> Round {
         Round::new(&self.turns)
     }
 
-    /// Whose turn it is, when the connection before it has had so many requests applied.
+    /// The connection whose turn is next. `spent` is how many requests of the previous connection were applied.
     pub(super) fn next_turn(
         &mut self,
         round: &mut Round,
@@ -234,7 +234,7 @@ impl Connections {
         round.next(&mut self.turns, spent)
     }
 
-    /// Reads one piece of a connection: how many bytes of it are in the buffer.
+    /// Reads a piece of a connection into the buffer. Returns its size in bytes.
     pub(super) fn read(&mut self, id: ConnectionId, scratch: &mut Vec<u8>) -> Option<usize> {
         let link = self.links.get_mut(&id)?;
         link.unread = false;
@@ -245,7 +245,7 @@ impl Connections {
         Some(read)
     }
 
-    /// Keeps what was read of a connection and must wait for its next turn.
+    /// Keeps bytes that were read and must wait for the connection's next turn.
     pub(super) fn keep_for_next_turn(
         &mut self,
         id: ConnectionId,
@@ -256,7 +256,8 @@ impl Connections {
         link.keep(read)
     }
 
-    /// Whether everything was applied that a process had sent on this connection when it ended. If not, it is read further.
+    /// Whether everything is applied that a process had sent on this connection when it ended. If not, the connection is read
+    /// further.
     pub(super) fn is_drained(&mut self, id: ConnectionId) -> bool {
         let Some(link) = self.links.get_mut(&id) else { return true };
         let is_drained = link.process_ended();
@@ -279,9 +280,9 @@ impl Connections {
     }
 }
 
-/// What a connection is told.
+/// Output of connections.
 impl Connections {
-    /// Tells a client in words of its version. Only ends, of sessions and of members, have words that an earlier one lacks.
+    /// Sends a notification in the version of the client. Only ends of sessions and departures of members differ between versions.
     pub(super) fn notify(&mut self, id: ConnectionId, notification: Notification) {
         if let News::CriticalError { .. } | News::MembersLeft(_) = notification.event
             && let Some(link) = self.links.get(&id)
@@ -316,25 +317,25 @@ impl Connections {
         self.keep_room();
     }
 
-    /// The next connection with something to write. One that ends tells others, which come behind those that wait.
+    /// The next connection with something to write. A connection that ends may add others, behind those that wait.
     pub(super) fn next_to_write(&mut self) -> Option<ConnectionId> {
         self.dirty.pop_front()
     }
 
-    /// A connection was written to just now: at the end of the list it need not be looked for again.
+    /// Removes a connection that was just written to from the end of the list, so that it need not be looked up again.
     pub(super) fn unmark_last(&mut self, id: ConnectionId) {
         if self.dirty.back() == Some(&id) {
             self.dirty.pop_back();
         }
     }
 
-    /// Writes what a connection's socket takes, if it has anything.
+    /// Writes as much as a connection's socket takes, if there is something to write.
     pub(super) fn write(&mut self, id: ConnectionId, now: Instant, registry: &Registry) -> Left {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.dirty) else {
             return Left::Something;
         };
         let flushed = link.flush();
-        // Only a connection with something left is told of room: otherwise each read of the client would wake this loop.
+        // Only a connection with unwritten bytes waits for room: otherwise each read of the client would wake this loop.
         let wants = match &flushed {
             Ok(true) => Interest::READABLE,
             _ => Interest::READABLE | Interest::WRITABLE,
@@ -358,7 +359,7 @@ impl Connections {
         }
     }
 
-    /// Writes what the sockets take, of all connections: what was said last should arrive.
+    /// Writes as much as all sockets take, so that the last messages arrive.
     pub(super) fn flush(&mut self) {
         for link in self.links.values_mut() {
             let _ = link.flush();
@@ -366,9 +367,9 @@ impl Connections {
     }
 }
 
-/// How a connection ends.
+/// Ends of connections.
 impl Connections {
-    /// Says goodbye and ends a connection.
+    /// Ends a connection with a goodbye.
     pub(super) fn close(&mut self, id: ConnectionId, why: Fault) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if let Some(unsaid) = self.refusals.may_say_ended(link.credentials.uid) {
@@ -378,7 +379,7 @@ impl Connections {
         Self::wait_for_write(&mut self.dirty, link, id);
     }
 
-    /// Ends a connection at once because too much waits for it. The core is told in a turn of its own.
+    /// Ends a connection at once because too many bytes wait for it. The core is told in a later turn.
     fn overdrawn(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if let Some(unsaid) = self.refusals.may_say_ended(link.credentials.uid) {
@@ -392,14 +393,15 @@ impl Connections {
         Self::wait_for_write(&mut self.dirty, link, id);
     }
 
-    /// Called wherever more may wait than before: behind a message, behind what was read, and when a limit has changed.
+    /// Makes room if a limit is exceeded. Called wherever waiting bytes may have grown: after a message, after a read, and after a
+    /// change of limits.
     pub(super) fn keep_room(&mut self) {
         if self.ledger.is_beyond() {
             self.make_room();
         }
     }
 
-    /// Ends connections on which most waits, while more waits for a user's processes, or for all, than may.
+    /// Ends the connections with the most waiting bytes, while those of a user's processes, or of all, exceed a limit.
     #[cold]
     fn make_room(&mut self) {
         while let Some(full) = self.ledger.full() {
@@ -415,7 +417,7 @@ impl Connections {
         }
     }
 
-    /// Writes down that a process has begun more requests than it can pay for.
+    /// Logs that a process has begun more requests than its account allows.
     pub(super) fn note_unpaid(&mut self, id: ConnectionId) {
         if let Some(unsaid) = self.may_say_ended(id) {
             tracing::warn!(
@@ -425,7 +427,7 @@ impl Connections {
         }
     }
 
-    /// Writes down that a client has asked for what is not its own.
+    /// Logs that a client was refused something that is not its own.
     pub(super) fn note_refused(
         &mut self,
         uid: u32,
@@ -436,13 +438,13 @@ impl Connections {
         self.refusals.note(uid, peer, request, why);
     }
 
-    /// Whether a line may say that a connection ends, and how many such lines of its user were left out before it.
+    /// Whether a line may be logged about the end of a connection, and how many such lines of its user were left out before.
     fn may_say_ended(&mut self, id: ConnectionId) -> Option<u64> {
         let uid = self.links.get(&id)?.credentials.uid;
         self.refusals.may_say_ended(uid)
     }
 
-    /// What is left to do for a connection. One that is ending gets its deadline, once.
+    /// Whether work is left for a connection. A connection that is ending gets its deadline, once.
     pub(super) fn left(&mut self, id: ConnectionId, now: Instant) -> Left {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.is_ending()) else {
             return Left::Something;
@@ -469,19 +471,19 @@ impl Connections {
         Some(id)
     }
 
-    /// When a connection must have said hello, or have ended.
+    /// When the next connection must have said hello, and when the next must have ended.
     pub(super) fn wakes(&self) -> [Option<Instant>; 2] {
         [self.greeting.front().map(|(at, _)| *at), self.ending.first().map(|(at, _)| *at)]
     }
 
-    /// Closes a connection's descriptor, and forgets it.
+    /// Removes a connection and closes its descriptor.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Gone> {
         let mut link = self.links.remove(&id)?;
         if let Some(until) = link.until {
             self.ending.remove(&(until, id));
         }
-        // Connections that are gone or have said hello are passed over. Crowds that come and go would else wait here for their time
-        // to be over.
+        // Removes entries of connections that are gone or have said hello. Otherwise many short connections would stay in the list
+        // until their time is over.
         while self.greeting.front().is_some_and(|(_, id)| !self.awaits_hello(*id)) {
             self.greeting.pop_front();
         }
@@ -492,14 +494,14 @@ impl Connections {
                 self.users.remove(&uid);
             }
         }
-        // Nobody else has this descriptor: with it goes that it is watched.
+        // The link holds the only copy of this descriptor, so closing it ends the watch.
         drop(link);
         self.ledger.forget(process.as_ref(), uid);
         Some(Gone { process })
     }
 }
 
-/// What tests look at.
+/// Access for tests.
 #[cfg(test)]
 impl Connections {
     pub(super) fn links(&self) -> impl ExactSizeIterator<Item = &Link> {
@@ -510,17 +512,17 @@ impl Connections {
         self.links.keys().copied().collect()
     }
 
-    /// How many bytes wait, for all.
+    /// How many bytes wait for all users.
     pub(super) fn waiting(&self) -> usize {
         self.ledger.used()
     }
 
-    /// The deadlines of those that are ending, in their order.
+    /// The deadlines of ending connections, in order.
     pub(super) fn deadlines(&self) -> Vec<Instant> {
         self.ending.iter().map(|(at, _)| *at).collect()
     }
 
-    /// Images of the test's process are processes of their own, and shares are counted in requests alone.
+    /// Takes the images in the test's process for separate processes, and counts shares in requests alone.
     pub(super) fn believe_clients(&mut self) {
         self.ledger.believe_clients();
         self.turns.forget_time();

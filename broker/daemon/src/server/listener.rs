@@ -1,4 +1,4 @@
-//! The broker's place: its listening socket, which is made again where its file was removed, and its data directory, which must stay
+//! The broker's place: its listening socket, which is made again if its file is removed, and its data directory, which must remain
 //! its own.
 
 use std::io;
@@ -16,49 +16,49 @@ use crate::refusals::Lines;
 use crate::settings::Group;
 use crate::socket::{DataLock, Place, PlaceError};
 
-/// How often it is looked whether the data directory is still this broker's, and how long a socket's file must be gone before another
-/// one is made: its directory may be about to be removed, too.
+/// How often the data directory is checked, and how long a socket's file must be gone before another socket is made: its directory
+/// may be about to be removed, too.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long no connection is accepted after there was no descriptor for one.
+/// How long no connection is accepted after descriptors ran out.
 const FULL: Duration = Duration::from_millis(100);
 
-/// The socket and the lock, and when each is looked at again.
+/// The socket and the lock, and when each is checked again.
 pub(super) struct Listener {
     place: Place,
     lock: DataLock,
-    /// Where the socket is made again: where it was, or else in the data directory.
+    /// Where another socket is made: at the old path, or else in the data directory.
     paths: [PathBuf; 2],
-    /// When it is looked again whether the data directory is still this broker's.
+    /// When the data directory is checked again.
     look_at_lock: Instant,
-    /// Why the broker cannot go on, once it is so.
+    /// Why the broker cannot continue, once that is so.
     lost: Option<PlaceError>,
-    /// When another socket is made in place of one that was removed.
+    /// When another socket is made in place of a removed one.
     listen_again: Option<Instant>,
-    /// When connections are accepted again, after there were no descriptors for one.
+    /// When connections are accepted again, after descriptors ran out.
     accept_again: Option<Instant>,
-    /// Whether there were no descriptors for the last connection.
+    /// Whether there was no descriptor for the last connection.
     full: bool,
-    /// How many are accepted when the next one comes.
+    /// How many connections are accepted when the next one comes.
     coming: Coming,
-    /// Lines about connections that could not be taken.
+    /// Limits the lines about connections that could not be taken.
     untaken: Lines,
 }
 
 /// How many connections are accepted at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coming {
-    /// One: the next turn is told of another one.
+    /// One: a further connection is reported in the next turn.
     One,
     /// Until the backlog is empty, because the turn before accepted one, too.
     Crowd,
 }
 
-/// What became of the data directory since it was last looked at.
+/// The result of checking the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
     Kept,
-    /// It is another broker's, or will be: this one cannot go on.
+    /// The directory is another broker's, or will be: this broker cannot continue.
     Lost,
 }
 
@@ -84,7 +84,7 @@ impl Listener {
         [self.accept_again, self.listen_again]
     }
 
-    /// Looks, once a second while there is something to do, whether the data directory is still this broker's.
+    /// Checks whether the data directory is still this broker's, at most once a second and only in turns of the loop.
     pub(super) fn look_at_data(&mut self, now: Instant) -> Data {
         if now < self.look_at_lock {
             return Data::Kept;
@@ -99,22 +99,22 @@ impl Listener {
         Data::Lost
     }
 
-    /// Why the broker could not go on.
+    /// Takes the reason why the broker could not continue.
     pub(super) fn lost(&mut self) -> Option<PlaceError> {
         self.lost.take()
     }
 
-    /// How many connections are accepted in this turn. `One` in the next, unless this one [`accepts`](Self::accepts).
+    /// How many connections are accepted in this turn. It is `One` in the next turn, unless this turn [`accepts`](Self::accepts).
     pub(super) fn begin_turn(&mut self) -> Coming {
         std::mem::replace(&mut self.coming, Coming::One)
     }
 
-    /// A connection came in this turn.
+    /// Notes that a connection came in this turn.
     pub(super) fn accepts(&mut self) {
         self.coming = Coming::Crowd;
     }
 
-    /// The next connection that waits, if there is one and a descriptor for it.
+    /// Accepts the next waiting connection, if there is one and a descriptor for it.
     pub(super) fn accept(&mut self, now: Instant, registry: &Registry) -> Option<OwnedFd> {
         loop {
             match self.place.accept() {
@@ -125,7 +125,7 @@ impl Listener {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Said once, and then again only when it has worked in between.
+                    // Logged once, and again only after an accept has succeeded.
                     if !std::mem::replace(&mut self.full, true)
                         && let Some(unsaid) = self.untaken.may_say()
                     {
@@ -139,14 +139,14 @@ impl Listener {
         }
     }
 
-    /// Writes down that a connection was accepted and cannot be served.
+    /// Logs that a connection was accepted and cannot be served.
     pub(super) fn note_untaken(&mut self, error: &io::Error) {
         if let Some(unsaid) = self.untaken.may_say() {
             tracing::warn!(%error, unsaid, "a connection could not be taken");
         }
     }
 
-    /// Whether connections are accepted again now, after there were no descriptors for one.
+    /// Whether connections are accepted again now, after descriptors ran out.
     pub(super) fn accepts_again(&mut self, now: Instant, registry: &Registry) -> bool {
         let is_due = take_due(&mut self.accept_again, now);
         if is_due {
@@ -160,20 +160,21 @@ impl Listener {
         let _ = epoll::modify(registry, self.place.as_fd(), token, what);
     }
 
-    /// Something happened to the socket's file. If it is gone another one is made, but not while its directory is being removed.
+    /// Checks the socket's file after a change. If the file is gone another socket is made, but later: its directory may be being
+    /// removed.
     pub(super) fn look_at_socket(&mut self, now: Instant) {
         if !self.place.is_there() {
             self.listen_again.get_or_insert(now + LOOK);
         }
     }
 
-    /// Whether another socket is to be made now, in place of one that was removed.
+    /// Whether another socket must be made now in place of a removed one.
     pub(super) fn listens_again(&mut self, now: Instant) -> bool {
         take_due(&mut self.listen_again, now) && !self.place.is_there()
     }
 
-    /// Makes another socket where the removed one was, or in the data directory where that is not possible: the lock says which, and
-    /// clients look there.
+    /// Makes another socket at the old path, or in the data directory if that fails. The lock file names the new path, where
+    /// clients look for it.
     pub(super) fn listen(
         &mut self,
         group: Option<&Group>,
@@ -190,7 +191,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Has the loop told of connections, and of what happens to the socket's file.
+    /// Watches for connections, and for changes of the socket's file.
     pub(super) fn watch(&self, registry: &Registry) -> Result<(), StartupError> {
         watch(&self.place, registry).map_err(system("watch the socket"))
     }
@@ -200,12 +201,12 @@ fn take_due(at: &mut Option<Instant>, now: Instant) -> bool {
     at.take_if(|at| *at <= now).is_some()
 }
 
-/// Watches the listening socket, and its file. Unlike the others, and unlike what mio does, the socket is told of as long as a
-/// connection waits: one that was accepted may be the only one, and asking whether there are more is a call of the system.
+/// Watches the listening socket, and its file. The event of this socket is level-triggered, unlike mio's: it repeats as long as a
+/// connection waits. An accepted connection may be the only one, and checking for more is a system call.
 fn watch(place: &Place, registry: &Registry) -> io::Result<()> {
     let token = epoll::EventData::new_u64(LISTENER.0 as u64);
     epoll::add(registry, place.as_fd(), token, epoll::EventFlags::IN)?;
     let Some(file) = place.watch() else { return Ok(()) };
-    // Told once for each change, and never read: there are few.
+    // The event comes once for each change and is never read, because changes are few.
     registry.register(&mut SourceFd(&file.as_raw_fd()), PLACE, Interest::READABLE)
 }

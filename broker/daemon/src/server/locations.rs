@@ -1,4 +1,4 @@
-//! Where a broker is: its socket, its data, its settings and profiles; and why it does not start there.
+//! The broker's paths: its socket, its data, its settings and profiles; and why it does not start there.
 
 use std::fmt;
 use std::io;
@@ -12,23 +12,23 @@ use crate::settings::{self, Accounts, KnownKinds, Loaded, Places};
 use crate::socket::{PassedError, PlaceError};
 use crate::tickets;
 
-/// Where a broker is.
+/// The broker's paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locations {
-    /// Its socket.
+    /// The socket.
     pub socket: PathBuf,
-    /// Its data directory.
+    /// The data directory.
     pub data: PathBuf,
-    /// Settings files, a later one wins.
+    /// Settings files; a later file wins.
     pub settings: Vec<PathBuf>,
-    /// The one of them that must be there, if one must: it was asked for.
+    /// The settings file that must exist, if there is such a file: it was given.
     pub required: Option<PathBuf>,
-    /// Folders with profiles, an earlier one wins.
+    /// Folders with profiles; an earlier folder wins.
     pub profiles: Vec<PathBuf>,
-    /// What `~` means in a profile.
+    /// The directory for which `~` stands in a profile.
     pub home: Option<PathBuf>,
-    /// A directory of the broker's own that lasts as long as the machine runs, if a service manager made one
-    /// (`RUNTIME_DIRECTORY`); the socket's otherwise.
+    /// The broker's runtime directory, which lasts as long as the machine runs, if a service manager made one
+    /// (`RUNTIME_DIRECTORY`); otherwise the socket's directory is used.
     pub runtime: Option<PathBuf>,
 }
 
@@ -38,13 +38,13 @@ impl Locations {
         settings::load_settings(&self.settings, &Accounts::system())
     }
 
-    /// Where things for the next broker may be kept, the best place first.
+    /// The directories for data of the next broker, the best first.
     pub(super) fn runtime_directories(&self) -> Vec<PathBuf> {
         let sockets = self.socket.parent().map(PathBuf::from);
         self.runtime.iter().cloned().chain(sockets).chain([self.data.clone()]).collect()
     }
 
-    /// The place that `[metrics]` means.
+    /// Resolves the address in `[metrics]`.
     pub(super) fn metrics(&self, listen: &Listen) -> Listen {
         let name = self.socket.file_name().unwrap_or_default().to_string_lossy();
         listen.of_broker(&self.runtime_directories()[0], &name)
@@ -54,15 +54,15 @@ impl Locations {
 /// Why a broker does not start.
 #[derive(Debug)]
 pub enum StartupError {
-    /// The settings are wrong.
+    /// The settings have a mistake.
     Settings(settings::SettingsError),
-    /// Its place is not to be had.
+    /// The socket or the data directory cannot be used.
     Place(PlaceError),
-    /// The system refused something it cannot do without.
+    /// The system refused something that the broker needs.
     System {
-        /// What was to be done.
+        /// What was attempted.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -91,7 +91,7 @@ impl From<PassedError> for StartupError {
     }
 }
 
-/// What the system has refused, as why a broker does not start.
+/// Makes a startup error from an error of the system.
 pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartupError {
     move |error| StartupError::System { what, error }
 }
@@ -106,7 +106,7 @@ pub(super) fn runtime(locations: &Locations) -> Runtime {
     }
 }
 
-/// Where profiles are, and what they may name.
+/// Where profiles are, and which kinds of providers they may name.
 pub fn places(locations: &Locations, registry: &Registry) -> Places {
     let names = |mut names: Vec<String>| {
         names.sort_unstable();

@@ -1,4 +1,4 @@
-//! The processes that have connections: how many each has, and when it ends.
+//! The processes that have connections: how many connections each has, and when it ends.
 //!
 //! ```text
 //!  no ──its first connection──► with connections ──the last ends, the core remembers it──► watched ──► ended
@@ -19,28 +19,28 @@ use crate::tickets::Tickets;
 
 /// All processes that the core knows.
 pub(super) struct Processes {
-    /// Those with connections, and those of which the core remembers something as long as they live.
+    /// Processes with connections, and processes of which the core remembers something as long as they live.
     these: HashMap<ProcessKey, Process>,
     watched: FxHashMap<Token, ProcessKey>,
     most_watched: usize,
-    /// Watched processes that have ended, and may have sent requests that are not applied yet.
+    /// Watched processes that have ended, whose requests may not all be applied yet.
     ended: Vec<Token>,
     tickets: Tickets,
 }
 
-/// One process.
+/// A process.
 #[derive(Default)]
 struct Process {
-    /// The descriptor that becomes readable when it ends, and its token.
+    /// The descriptor that becomes readable when the process ends, and its token.
     watch: Option<(Token, OwnedFd)>,
-    /// How many connections it has.
+    /// How many connections the process has.
     links: usize,
 }
 
-/// What the core knows of a process whose last connection has ended.
+/// Whether the core remembers something of a process whose last connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
-    /// Something that holds as long as the process lives.
+    /// The core remembers something that is valid as long as the process lives.
     Some,
     None,
 }
@@ -56,17 +56,17 @@ impl Processes {
         }
     }
 
-    /// What the next broker must know of the processes of this one, and what an earlier one has left.
+    /// The tickets: what the next broker must know about processes, and what an earlier broker has left.
     pub(super) fn tickets(&self) -> &Tickets {
         &self.tickets
     }
 
-    /// Writes down for the next broker that a process said hello which this one does not know.
+    /// Records for the next broker that a process said hello that this broker does not know.
     pub(super) fn note_new(&mut self, identity: &PeerIdentity) {
         self.tickets.note(identity.since);
     }
 
-    /// A process has one connection more. It is watched by the descriptor, if it is not yet and more may be.
+    /// Counts a connection of a process. Watches the process by the descriptor, unless it is watched or too many are.
     pub(super) fn connect(
         &mut self,
         key: &ProcessKey,
@@ -85,8 +85,8 @@ impl Processes {
         }
     }
 
-    /// A process has one connection less. With the last one it is forgotten, unless the core remembers something of it and its
-    /// end is watched. Returns a process that ends for the core by this: it is remembered and cannot be watched.
+    /// Counts a closed connection of a process. After the last one the process is forgotten, unless the core remembers something of
+    /// it and its end is watched. Returns a process that is remembered and cannot be watched: for the core it ends now.
     pub(super) fn disconnect(
         &mut self,
         key: ProcessKey,
@@ -106,7 +106,7 @@ impl Processes {
         (memory == Memory::Some).then_some(key)
     }
 
-    /// The core remembers nothing of a process any more. Without connections it is forgotten.
+    /// Notes that the core remembers nothing of a process. Without connections it is forgotten.
     pub(super) fn forget(&mut self, key: ProcessKey) {
         let Entry::Occupied(process) = self.these.entry(key) else { return };
         if process.get().links == 0 {
@@ -115,29 +115,29 @@ impl Processes {
         }
     }
 
-    /// A process whose descriptor is closed is not watched any more.
+    /// Removes the token of a process whose descriptor is closed.
     fn unwatch(&mut self, process: &Process) {
         if let Some((token, _)) = &process.watch {
             self.watched.remove(token);
         }
     }
 
-    /// The kernel says that a watched process has ended.
+    /// Notes that a watched process has ended, as the kernel reports.
     pub(super) fn note_end(&mut self, token: Token) {
         self.ended.push(token);
     }
 
-    /// The processes that have ended, of which the core was not told.
+    /// Takes the processes that have ended, of which the core was not told.
     pub(super) fn take_ended(&mut self) -> Vec<Token> {
         std::mem::take(&mut self.ended)
     }
 
-    /// The process that is watched by this token.
+    /// The process that is watched with this token.
     pub(super) fn watched_by(&self, token: Token) -> Option<&ProcessKey> {
         self.watched.get(&token)
     }
 
-    /// A process that has ended is not watched any more, and is forgotten with its last connection.
+    /// Ends the watch of a process that has ended. The process is forgotten with its last connection.
     pub(super) fn end(&mut self, token: Token) -> Option<ProcessKey> {
         let key = self.watched.remove(&token)?;
         if let Some(process) = self.these.get_mut(&key) {
@@ -149,7 +149,7 @@ impl Processes {
         Some(key)
     }
 
-    /// How many connections each has.
+    /// How many connections each process has.
     #[cfg(test)]
     pub(super) fn links(&self) -> Vec<usize> {
         self.these.values().map(|process| process.links).collect()

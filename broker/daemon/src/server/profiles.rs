@@ -1,4 +1,4 @@
-//! Profiles that the core asks for: loaded, deleted, and found when the broker starts.
+//! Profiles for the core: loading and deleting them, and finding those with stores at the start.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use crate::loader::Loader;
 use crate::refusals::Lines;
 use crate::settings::{self, Accounts, Places, ProfileError, Unlisted};
 
-/// The folders of profiles, and the thread that loads those which take long.
+/// The folders of profiles, and the thread that loads profiles that take long.
 pub(super) struct Profiles {
     places: Places,
     loader: Loader,
-    /// Lines about profiles that cannot be used: any user may ask for one.
+    /// Limits the lines about profiles that cannot be used: any user may ask for one.
     refused: Lines,
 }
 
 impl Profiles {
     pub(super) fn new(places: Places, waker: Arc<Waker>) -> Self {
-        // The loop waits for no directory service.
+        // The loop must not wait for a directory service.
         let accounts = Accounts { unlisted: Unlisted::Refused, ..places.accounts.clone() };
         let places = Places { accounts, ..places };
         Self { places, loader: Loader::new(waker), refused: Lines::default() }
     }
 
-    /// The profiles that have a store: mail may wait in its queue.
+    /// The profiles that have a store, whose queue may contain mail.
     pub(super) fn with_stores(&self) -> Vec<String> {
         let mut names = settings::profile_names(&self.places);
         names.retain(|profile| self.has_store(profile));
@@ -41,8 +41,8 @@ impl Profiles {
         read.is_ok_and(|p| p.stores.iter().any(|store| store.path.exists()))
     }
 
-    /// Loads a profile. It is a small file, which the loop reads itself. Users who are in no list are looked up by the loader's
-    /// thread, which may take a while: [`loaded`](Self::loaded) has such a profile later.
+    /// Loads a profile. The loop itself reads the small file. The loader's thread looks up users who are in no list, which may take
+    /// a while: [`loaded`](Self::loaded) returns such a profile later.
     pub(super) fn load(&mut self, session: SessionId, name: &str) -> Option<Event> {
         let result = match settings::load_profile(name, &self.places) {
             Err(ProfileError::Unlisted(_)) => match self.loader.load(session, name, &self.places) {
@@ -69,7 +69,7 @@ impl Profiles {
         name: &str,
         result: Result<Profile, Fault>,
     ) -> Event {
-        // A client that asked for the profile may not be told why it cannot be used.
+        // A client that asked for the profile may not be allowed to learn why it cannot be used, so the reason is logged.
         if let Err(why) = &result
             && let Some(unsaid) = self.refused.may_say()
         {
@@ -90,7 +90,7 @@ impl Profiles {
     }
 }
 
-/// What a member is told that asked for a profile.
+/// The error for a member that asked for a profile.
 fn unusable(error: &ProfileError) -> Fault {
     let code = match error {
         ProfileError::NotFound { .. } => Code::E_NOT_FOUND,

@@ -32,12 +32,12 @@ impl Signals {
         Ok(Self { restart: stream(&[SIGTERM, SIGINT])?, reload: stream(&[SIGHUP])?, stops: 0 })
     }
 
-    /// Whether the settings are to be read again.
+    /// Whether the settings must be read again.
     pub(super) fn reload_asked(&mut self) -> bool {
         drain(&mut self.reload) > 0
     }
 
-    /// How often a stop was asked for so far, if it was asked for again.
+    /// How many stops were requested so far, or 0 if there is no new one.
     pub(super) fn stops_asked(&mut self) -> u32 {
         let new = drain(&mut self.restart);
         self.stops += new;

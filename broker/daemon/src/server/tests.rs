@@ -1,4 +1,4 @@
-//! The loop by hand: its turns, its reads and its clock are the test's, so that bytes come in the pieces that a test wants.
+//! The loop by hand: the test controls its turns, its reads and its clock, so that bytes arrive in the pieces that a test wants.
 
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -21,17 +21,17 @@ use sundown_protocol::{
 use super::*;
 use crate::link::{FAREWELL, LinkState, READ};
 
-/// How long anything may take. A test that passes does not wait for it.
+/// How long a step may take. A test that passes does not wait for it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Mail to this profile's recipients waits for a retry.
+/// A profile whose mail waits for a retry.
 const STUCK: &str = "[[transport]]\nkind = \"maildir\"\npath = \"/dev/null/nowhere\"\n";
 
-/// A request that is free and refused.
+/// A request that costs no credit and is refused.
 const NOTHING_TO_RELEASE: Request =
     Request::Release { member: MemberId(u64::MAX), object: ObjectId { place: 0, generation: 0 } };
 
-/// A broker whose loop turns when the test says so.
+/// A broker whose loop turns when the test calls for it.
 struct ByHand {
     server: Server,
     events: Events,
@@ -66,12 +66,12 @@ impl ByHand {
         Self { server, events, socket, _root: root }
     }
 
-    /// One turn of the loop, which waits for something to do.
+    /// Does one turn of the loop, which waits for an event.
     fn turn(&mut self) {
         self.turn_within(DEADLINE);
     }
 
-    /// One turn of the loop with what there is to do.
+    /// Does one turn of the loop with the present events.
     fn turn_now(&mut self) {
         self.turn_within(Duration::ZERO);
     }
@@ -93,14 +93,14 @@ impl ByHand {
         }
     }
 
-    /// One that connects and says nothing.
+    /// Connects a peer that says nothing.
     fn connect(&self) -> Peer {
         let socket = UnixStream::connect(&self.socket).expect("it listens");
         socket.set_nonblocking(true).expect("set");
         Peer { socket, heard: Vec::new(), asked: 0, ended: false, member: MemberId(0) }
     }
 
-    /// A process, one for each image, that has said hello.
+    /// Connects a process, one for each image, that has said hello.
     fn process(&mut self, image: u8) -> Peer {
         let mut peer = self.connect();
         self.say(&mut peer, &hello(image));
@@ -112,7 +112,7 @@ impl ByHand {
         peer
     }
 
-    /// A member of the shared session.
+    /// Logs a member on to the shared session.
     fn member(&mut self, image: u8) -> Peer {
         let mut peer = self.process(image);
         let asked = peer.asks(logon());
@@ -124,7 +124,7 @@ impl ByHand {
         peer
     }
 
-    /// A peer says something, however much of it the socket takes at once.
+    /// Sends bytes of a peer, however many the socket takes at once.
     fn say(&mut self, peer: &mut Peer, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -136,7 +136,7 @@ impl ByHand {
         }
     }
 
-    /// The same, where the broker may end the connection meanwhile.
+    /// The same, but the broker may end the connection meanwhile.
     fn say_or_end(peer: &mut Peer, bytes: &[u8]) {
         match peer.socket.write(bytes) {
             Ok(n) => assert_eq!(n, bytes.len(), "the broker reads"),
@@ -145,7 +145,7 @@ impl ByHand {
         }
     }
 
-    /// The next answer to a peer.
+    /// Waits for the next answer to a peer.
     fn answer(&mut self, peer: &mut Peer) -> std::result::Result<Reply, Fault> {
         loop {
             let is_answer = |m: &FromBroker| matches!(m, FromBroker::Answer { .. });
@@ -162,7 +162,7 @@ impl ByHand {
         }
     }
 
-    /// Everything that a peer is told until the connection ends.
+    /// Reads all messages to a peer until the connection ends.
     fn until_end(&mut self, peer: &mut Peer) {
         peer.hear();
         while !peer.ended {
@@ -171,7 +171,7 @@ impl ByHand {
         }
     }
 
-    /// What of the broker's queue is stored.
+    /// How many messages are stored in the broker's queue.
     fn queued(&self) -> u64 {
         self.server.broker.figures().queue.iter().sum()
     }
@@ -181,10 +181,10 @@ impl ByHand {
     }
 }
 
-/// A connection to it.
+/// A connection to the broker.
 struct Peer {
     socket: UnixStream,
-    /// Frames that it was sent.
+    /// The frames that the peer got.
     heard: Vec<Vec<u8>>,
     asked: u64,
     /// Whether the broker has closed its end.
@@ -193,13 +193,13 @@ struct Peer {
 }
 
 impl Peer {
-    /// A request as bytes.
+    /// Encodes a request.
     fn asks(&mut self, request: Request) -> Vec<u8> {
         self.asked += 1;
         codec::encode(&Asked { id: RequestId(self.asked), request }).expect("it encodes")
     }
 
-    /// So many requests for the status, which are free.
+    /// Encodes this many requests for the status, which cost no credit.
     fn asks_for_status(&mut self, times: usize) -> Vec<u8> {
         (0..times).flat_map(|_| self.asks(Request::Status)).collect()
     }
@@ -223,7 +223,7 @@ impl Peer {
         self.asks(Request::Logoff(Logoff { member, flags, drain }))
     }
 
-    /// Reads what there is.
+    /// Reads what has arrived.
     fn hear(&mut self) {
         let mut bytes = Vec::new();
         match (&self.socket).read_to_end(&mut bytes) {
@@ -253,12 +253,12 @@ impl Peer {
         self.whole().filter(welcome).count()
     }
 
-    /// What it was told since its welcome.
+    /// The messages that the peer got after its welcome.
     fn messages(&self) -> Vec<FromBroker> {
         self.whole().map(|payload| codec::decode(payload).expect("a message")).collect()
     }
 
-    /// The numbers of the requests that were answered, sorted.
+    /// The numbers of the answered requests, sorted.
     fn answered(&self) -> Vec<u64> {
         let number = |message| match message {
             FromBroker::Answer { id, .. } => Some(id.0),
@@ -292,7 +292,7 @@ fn logon() -> Request {
     Request::Logon(Logon { profile: None, flags: LogonFlags::default() })
 }
 
-/// Numbers by chance, the same each time.
+/// Pseudo-random numbers, the same in each run.
 struct Chance(u64);
 
 impl Chance {
@@ -302,7 +302,7 @@ impl Chance {
     }
 }
 
-/// However many requests stand in front of it, a submission is stored whose peer has closed both ends.
+/// A submission is stored, behind any number of requests, although its peer has closed both ends.
 #[test]
 fn what_was_sent_before_a_close_is_applied() {
     let mut broker = ByHand::new();
@@ -319,7 +319,7 @@ fn what_was_sent_before_a_close_is_applied() {
     assert_eq!(broker.members(), 1);
 }
 
-/// A peer that has closed its sending end is answered everything it asked, also what takes a disk, and then the connection ends.
+/// A peer that has closed its sending end gets all answers, also those that need a disk, and then the connection ends.
 #[test]
 fn what_was_asked_before_a_half_close_is_answered() {
     let mut broker = ByHand::new();
@@ -339,7 +339,7 @@ fn what_was_asked_before_a_half_close_is_answered() {
     }
 }
 
-/// The same bytes, hello and all, lead to the same answers, wherever they are cut and whenever the end is met.
+/// The same bytes, hello included, lead to the same answers, wherever they are cut and whenever the end is read.
 #[test]
 fn cuts_change_nothing() {
     let mut broker = ByHand::new();
@@ -378,7 +378,7 @@ fn cuts_change_nothing() {
     }
 }
 
-/// The same of many requests in many pieces, cut by chance, of which some are as long as one read takes.
+/// The same for many requests in many random pieces, of which some are as long as a read takes.
 #[test]
 fn pieces_by_chance_change_nothing() {
     let mut broker = ByHand::new();
@@ -413,7 +413,7 @@ fn pieces_by_chance_change_nothing() {
     }
 }
 
-/// As many bytes as one read takes, exactly, with the end behind them: told with them, or later.
+/// Exactly as many bytes as a read takes, with the end behind them: reported with them, or later.
 #[test]
 fn an_end_behind_a_full_read_is_met() {
     let mut broker = ByHand::new();
@@ -434,12 +434,12 @@ fn an_end_behind_a_full_read_is_met() {
     }
 }
 
-/// A request that is refused, of a length of choice.
+/// A request that is refused, of any length.
 fn long_name(length: usize) -> Request {
     Request::DeleteProfile { name: "/".repeat(length) }
 }
 
-/// A connection that was closed before the broker accepted it is heard to its end, hello and all.
+/// A connection that was closed before the broker accepted it is read to its end, hello included.
 #[test]
 fn a_connection_that_ended_before_it_was_accepted_is_active() {
     let mut broker = ByHand::new();
@@ -453,7 +453,7 @@ fn a_connection_that_ended_before_it_was_accepted_is_active() {
     assert_eq!(broker.members(), 1);
 }
 
-/// Descriptors that a peer sends beside its bytes cut reads short, and so does a byte out of band. What stands behind is met at the
+/// Descriptors that a peer sends with its bytes cut reads short, and so does an out-of-band byte. The bytes behind are read at the
 /// end at the latest.
 #[test]
 fn what_cuts_reads_short_hides_nothing() {
@@ -466,7 +466,7 @@ fn what_cuts_reads_short_hides_nothing() {
             if out_of_band {
                 broker.say(&mut peer, bytes);
                 if place == 1 {
-                    // It is no part of the stream, as long as no other one follows.
+                    // It is not part of the stream, as long as no other follows.
                     send(&peer.socket, b"!", SendFlags::OOB).expect("sent");
                 }
                 continue;
@@ -485,8 +485,8 @@ fn what_cuts_reads_short_hides_nothing() {
     }
 }
 
-/// A half-closed connection is kept for the answer to what takes long, hears what its member is told meanwhile, and is given up at
-/// its deadline. Its member is gone then, as by a disconnect.
+/// A half-closed connection is kept for a slow answer, gets its member's notifications meanwhile, and is given up at its deadline.
+/// Then its member is gone, as after a disconnect.
 #[test]
 fn an_answer_that_takes_long_is_waited_for_until_the_deadline() {
     let mut broker = ByHand::new();
@@ -501,7 +501,7 @@ fn an_answer_that_takes_long_is_waited_for_until_the_deadline() {
         broker.turn();
         peer.hear();
     }
-    // Another one logs on and leaves, of which this one is told.
+    // Another member logs on and leaves, and this one is told.
     let told = peer.messages().len();
     let mut other = broker.member(3);
     let leaves = other.asks_to_leave(None);
@@ -527,7 +527,7 @@ fn an_answer_that_takes_long_is_waited_for_until_the_deadline() {
     assert_eq!(broker.server.broker.figures().departures, [1, 0, 1, 0, 0]);
 }
 
-/// Who closes the sending end and then the other one, too, has had enough of answers that take long.
+/// A peer that closes its sending end and then the other, too, waits for no slow answers.
 #[test]
 fn the_other_half_ends_what_waits_for_an_answer() {
     let mut broker = ByHand::new();
@@ -548,7 +548,7 @@ fn the_other_half_ends_what_waits_for_an_answer() {
     );
 }
 
-/// A half-closed connection with nothing to be answered ends at once: no member of a program that died is kept.
+/// A half-closed connection that expects no answer ends at once: no member of a program that died is kept.
 #[test]
 fn with_nothing_to_be_answered_a_half_close_is_the_end() {
     let mut broker = ByHand::new();
@@ -560,7 +560,7 @@ fn with_nothing_to_be_answered_a_half_close_is_the_end() {
     assert!(peer.ended);
 }
 
-/// A peer that has closed its reading end, and only that, is heard: answers are dropped, requests are applied.
+/// A peer that has closed only its reading end is still heard: answers are dropped, requests are applied.
 #[test]
 fn a_peer_that_only_sends_is_active() {
     let mut broker = ByHand::new();
@@ -577,8 +577,8 @@ fn a_peer_that_only_sends_is_active() {
     assert_eq!(broker.members(), 0);
 }
 
-/// A connection that has ended gets one turn in each round, as any other: one that asks meanwhile is answered in the round in which
-/// it asks. A thousand requests of each of twenty such connections are applied nevertheless.
+/// A connection that has ended gets one turn in each round, like any other: a peer that asks meanwhile is answered in the same
+/// round. A thousand requests of each of twenty such connections are applied nevertheless.
 #[test]
 fn a_crowd_that_has_ended_takes_turns() {
     let mut broker = ByHand::new();
@@ -606,8 +606,7 @@ fn a_crowd_that_has_ended_takes_turns() {
     assert_eq!(broker.members(), 1);
 }
 
-/// Requests that wait for their turn stay in the socket, so that a peer is not disconnected because it asked faster than its turns
-/// came.
+/// Requests that wait for their turn stay in the socket, so that a peer that asks faster than its turns come is not disconnected.
 #[test]
 fn a_flood_of_free_requests_waits_in_the_socket() {
     let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
@@ -621,8 +620,8 @@ fn a_flood_of_free_requests_waits_in_the_socket() {
     assert_eq!((peer.goodbye(), peer.answered().len()), (None, 100_000));
 }
 
-/// However many connections flood, and with whatever, they are one process: another one is answered in each turn of the loop, behind
-/// one share of theirs.
+/// Any number of flooding connections are one process: another process is answered in each turn of the loop, behind one share of
+/// theirs.
 #[test]
 fn a_flood_of_many_connections_is_one_share() {
     let mut broker = ByHand::new();
@@ -646,8 +645,8 @@ fn a_flood_of_many_connections_is_one_share() {
     }
 }
 
-/// Requests that are begun and never finished count for the sums like what waits to be read, also in front of a hello: there is one limit
-/// for a crowd of connections that do nothing else.
+/// Unfinished requests count for the sums like unread messages, also before a hello: a crowd of connections that only begin
+/// requests has one limit.
 #[test]
 fn what_a_crowd_has_begun_has_a_limit() {
     let mut broker = ByHand::with_settings("[limits]\ntotal_outbox_bytes = \"1MiB\"\n");
@@ -673,8 +672,8 @@ fn what_a_crowd_has_begun_has_a_limit() {
     broker.answer(&mut bystander).expect("it goes on");
 }
 
-/// A read that brings no request is a part of a share, too: a crowd that says hello, or begins a request, has no more of a turn than one
-/// that asks.
+/// A read without a request is part of a share, too: a crowd that says hello, or begins requests, gets no more of a turn than a
+/// crowd that asks.
 #[test]
 fn a_crowd_that_asks_nothing_has_its_share() {
     let mut broker = ByHand::new();
@@ -698,7 +697,7 @@ fn a_crowd_that_asks_nothing_has_its_share() {
     assert_eq!(opened(&broker), 300);
 }
 
-/// A goodbye is read by a peer that goes on sending until nothing more fits, and then looks.
+/// A peer that sends until nothing more fits, and only then reads, still gets its goodbye.
 #[test]
 fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
     let mut broker = ByHand::new();
@@ -721,7 +720,7 @@ fn a_goodbye_is_not_lost_to_one_that_is_busy_sending() {
     assert_eq!((peer.goodbye(), peer.answered().len()), (Some(Code::E_CORRUPT_DATA), asked));
 }
 
-/// A goodbye that is not read is kept until its deadline and not longer. Meanwhile its process pays, also when it comes again.
+/// An unread goodbye is kept until its deadline. Meanwhile its process is charged for it, also for a new connection.
 #[test]
 fn a_goodbye_that_close_output_is_paid_for() {
     let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
@@ -750,8 +749,8 @@ fn a_goodbye_that_close_output_is_paid_for() {
     );
 }
 
-/// What waits for all together has a limit. Beyond it those end first that have most waiting, until a quarter is free: one that reads
-/// a little late, and one that reads at once, go on.
+/// The bytes that wait for all together have a limit. Beyond it the connections with the most waiting bytes end first, until a
+/// quarter is free: a peer that reads a little late, and a peer that reads at once, stay connected.
 #[test]
 fn who_has_most_waiting_ends_first() {
     let mut broker = ByHand::with_settings("[limits]\ntotal_outbox_bytes = \"1MiB\"\n");
@@ -790,8 +789,8 @@ fn who_has_most_waiting_ends_first() {
     broker.turn_until("all is read", |broker| broker.server.connections.waiting() == 0);
 }
 
-/// Bytes beyond the account end a connection at once, though it has closed its sending end and waits for an answer. What a
-/// peer began and can never finish is not kept.
+/// Bytes beyond the account end a connection at once, even if the peer has closed its sending end and waits for an answer. A
+/// request that the peer can no longer finish is not kept.
 #[test]
 fn an_overdraft_ends_at_once() {
     let mut broker = ByHand::with_settings("[limits]\noutbox_bytes = \"1MiB\"\n");
@@ -825,17 +824,17 @@ fn an_overdraft_ends_at_once() {
     }
 }
 
-/// The least room that settings give a process.
+/// The smallest room that settings allow a process.
 const LEAST: &str = "[limits]\noutbox_bytes = \"1MiB\"\n";
 
-/// Room in which all answers of these tests fit.
+/// Room for all answers of these tests.
 const FOUR: &str = "[limits]\noutbox_bytes = \"4MiB\"\n";
 
-/// What waits for a client that does not read: a quarter of the least room, and requests that were read behind that.
+/// What waits for a client that does not read: a quarter of the smallest room, and requests that were read after that.
 const QUARTER: std::ops::Range<usize> = 256 << 10..384 << 10;
 
 impl ByHand {
-    /// A peer says what its socket takes, and hears nothing, until the broker reads no more of it. What is left to say.
+    /// Sends what the peer's socket takes, without reading, until the broker reads no more of it. Returns the rest.
     fn is_asked_until_it_stops(&mut self, peer: &mut Peer, mut bytes: Vec<u8>) -> Vec<u8> {
         loop {
             let said = peer.says_some(&mut bytes);
@@ -846,7 +845,7 @@ impl ByHand {
         }
     }
 
-    /// A peer says this, and hears what it is told meanwhile.
+    /// Sends these bytes, and reads what arrives meanwhile.
     fn say_and_hear(&mut self, peer: &mut Peer, mut bytes: Vec<u8>) {
         while !bytes.is_empty() {
             peer.says_some(&mut bytes);
@@ -866,8 +865,8 @@ impl Peer {
     }
 }
 
-/// A client that asks and does not read has a quarter of its room, however much it asks. Then it waits for itself, while another
-/// connection of its process, and another process, are answered. When it reads it is answered everything.
+/// A client that asks without reading gets a quarter of its room, however much it asks. Then it holds up only itself: another
+/// connection of its process, and another process, are answered. When it reads it gets all answers.
 #[test]
 fn a_client_that_does_not_read_is_read_no_further() {
     let mut broker = ByHand::with_settings(LEAST);
@@ -894,7 +893,7 @@ fn a_client_that_does_not_read_is_read_no_further() {
     assert_eq!(broker.server.connections.waiting(), 0);
 }
 
-/// What was sent before an end is carried out, also where the client has read nothing.
+/// Requests that were sent before an end are carried out, even if the client has read nothing.
 #[test]
 fn a_client_that_is_gone_is_not_waited_for() {
     let mut broker = ByHand::with_settings(LEAST);
@@ -907,7 +906,7 @@ fn a_client_that_is_gone_is_not_waited_for() {
     broker.turn_until("the submission", |broker| broker.queued() == 1);
 }
 
-/// What was sent before a half-close is carried out, also where the client reads only behind that. It gets every answer.
+/// Requests that were sent before a half-close are carried out, even if the client reads only afterwards. It gets every answer.
 #[test]
 fn a_half_close_waits_for_no_reader() {
     let mut broker = ByHand::with_settings(FOUR);
@@ -922,7 +921,7 @@ fn a_half_close_waits_for_no_reader() {
     assert_eq!((broker.members(), broker.server.connections.waiting()), (0, 0));
 }
 
-/// Of a process that has ended everything is applied that it had sent, though another one holds its socket and does not read.
+/// All requests of a process that has ended are applied, although another process holds its socket and does not read.
 #[test]
 fn requests_of_a_process_that_has_ended_wait_for_no_reader() {
     let mut broker = ByHand::with_settings(FOUR);
@@ -937,7 +936,7 @@ fn requests_of_a_process_that_has_ended_wait_for_no_reader() {
     broker.turn_until("the submission", |broker| broker.queued() == 1);
 }
 
-/// Long answers that are not there yet count before more is asked of a provider: a client that has asked for many of them reads late and
+/// Expected long answers count before further requests reach a provider: a client that has asked for many of them, and reads late,
 /// gets them all.
 #[test]
 fn long_answers_do_not_end_a_client_that_reads_late() {
