@@ -258,7 +258,7 @@ mod tests {
             assert!(aliases_of(&file).expect_err(text).contains(expected));
         }
         for (text, expected) in
-            [(&b"root: \xff\n"[..], "is not UTF-8"), (&[b'#'; 2 << 20], "is longer")]
+            [(b"root: \xff\n".to_vec(), "is not UTF-8"), (vec![b'#'; 2 << 20], "is longer")]
         {
             std::fs::write(&file, text).expect("written");
             assert!(aliases_of(&file).expect_err(expected).contains(expected));
