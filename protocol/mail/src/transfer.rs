@@ -689,11 +689,16 @@ fn continues_head(head: &[u8], line: &[u8]) -> bool {
     name.is_some_and(|name| !name.is_empty() && name.iter().all(|byte| (33..=126).contains(byte)))
 }
 
-/// The parameter `boundary` of a `Content-Type`.
+/// The parameter `boundary` of a `Content-Type`. One beyond ASCII is none, also where it is written as RFC 2231 says: readers after the
+/// conversion must find the parts that readers before it found.
 fn boundary_of(value: &[u8]) -> Option<Vec<u8>> {
-    let parameter = field::parameters_of(value)
-        .find_map(|(name, value)| name.eq_ignore_ascii_case(b"boundary").then_some(value));
-    let mut boundary = parameter?;
+    let is_boundary = |name: &[u8]| {
+        [&b"boundary"[..], b"boundary*"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    let (name, mut boundary) = field::parameters_of(value).find(|(name, _)| is_boundary(name))?;
+    if name.ends_with(b"*") || !boundary.is_ascii() {
+        return None;
+    }
     boundary.truncate(boundary.trim_ascii_end().len());
     (!boundary.is_empty() && boundary.len() <= 200).then_some(boundary)
 }
