@@ -175,9 +175,8 @@ fn many_at_once() {
     }
 }
 
-/// A clock that was set back makes it no later when a profile is tried again that could not be opened.
-#[test]
-fn a_profile_is_tried_again_in_an_hour_by_any_clock() {
+/// A message whose age limit is over, in a profile that could not be opened when that time came.
+fn could_not_be_opened() -> (World, EntryId) {
     let mut world = World::new();
     let (member, entry) = without_mail(&mut world);
     world.logoff(member);
@@ -187,6 +186,13 @@ fn a_profile_is_tried_again_in_an_hour_by_any_clock() {
     let age = age(&mut world);
     world.advance(age);
     assert_eq!(world.state(entry), Queued, "its store cannot be opened");
+    (world, entry)
+}
+
+/// A clock that was set back makes it no later when a profile is tried again that could not be opened.
+#[test]
+fn a_profile_is_tried_again_in_an_hour_by_any_clock() {
+    let (mut world, _) = could_not_be_opened();
     let asked = world.calls.len();
     world.clock_set -= 10_000;
     world.advance(HOUR);
@@ -196,15 +202,7 @@ fn a_profile_is_tried_again_in_an_hour_by_any_clock() {
 /// What could not be opened when the time came is tried again; a profile that was deleted is not.
 #[test]
 fn a_profile_that_cannot_be_opened_is_tried_again() {
-    let mut world = World::new();
-    let (member, entry) = without_mail(&mut world);
-    world.logoff(member);
-    world.advance(HOUR);
-    let code = Code::E_CORRUPT_STORE;
-    world.store("default").failures.insert("Logon", [code; 4].into());
-    let age = age(&mut world);
-    world.advance(age);
-    assert_eq!(world.state(entry), Queued, "its store cannot be opened");
+    let (mut world, entry) = could_not_be_opened();
     world.advance(HOUR);
     assert_given_up(&mut world, entry, 0);
 
@@ -217,6 +215,7 @@ fn a_profile_that_cannot_be_opened_is_tried_again() {
     let delete = Request::DeleteProfile { name: "work".into() };
     world.call(at, delete).expect("it is deleted");
     world.worked = 0;
+    let age = age(&mut world);
     world.advance(age + HOUR);
     assert_eq!(world.worked, 0, "nobody looks into it");
 }
