@@ -132,6 +132,9 @@ pub(crate) struct SendArguments {
     /// The sender
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) from: Option<String>,
+    /// The transport of the profile that takes the message; without it the sender and the recipients choose
+    #[arg(long, value_name = "TRANSPORT")]
+    pub(crate) account: Option<String>,
     /// The subject
     #[arg(long)]
     pub(crate) subject: Option<String>,
@@ -282,6 +285,9 @@ pub(crate) struct AddArguments {
     /// How the way there is encrypted: starttls (default), tls, opportunistic, or none on this host
     #[arg(long, value_parser = SECURITIES)]
     pub(crate) security: Option<String>,
+    /// With --security none to another host: `i-understand` that everybody on the way can read the mail
+    #[arg(long, value_name = "WORD")]
+    pub(crate) plaintext: Option<String>,
     /// Who logs on there
     #[arg(long, value_name = "USER")]
     pub(crate) username: Option<String>,
@@ -303,6 +309,15 @@ pub(crate) struct AddArguments {
     /// Certificates that vouch for the server
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// The SHA-256 of the only certificate that the server may have
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) tls_fingerprint: Option<String>,
+    /// A certificate of ours, for a server that asks for one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Addresses to take: a domain, *.domain, an address, or * for everything. Without it a Maildir takes local addresses,
     /// and a server all others
     #[arg(long, value_name = "PATTERN")]

@@ -133,6 +133,10 @@ fn compose(bytes: &[u8], attachments: &[Attachment], arguments: &SendArguments) 
     let message = handover::without_trace(Message::new(written)).missing_fields(&fields);
     let message = Message::parse(message.into_bytes());
     let message = arguments.to.iter().flat_map(addresses).fold(message, Message::recipient);
+    let message = match &arguments.account {
+        Some(account) => message.account(account),
+        None => message,
+    };
     match &arguments.from {
         Some(from) => message.sender(sender(from)),
         None => message,

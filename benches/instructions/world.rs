@@ -204,6 +204,7 @@ impl World {
             submitted: now,
             last_error: None,
             report: sundown_protocol::request::Report::default(),
+            route: None,
         }
     }
 
@@ -277,7 +278,11 @@ fn profile() -> Profile {
         name: "default".to_owned(),
         identity: "me@here".to_owned(),
         stores: vec![spec("store")],
-        transports: vec![TransportSpec { provider: spec("relay"), accept: vec![everything] }],
+        transports: vec![TransportSpec {
+            provider: spec("relay"),
+            accept: vec![everything],
+            senders: Vec::new(),
+        }],
         address_books: vec![spec("people")],
         queue: QueuePolicy::default(),
         access: Vec::new(),

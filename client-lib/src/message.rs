@@ -5,7 +5,7 @@ use std::fmt;
 use sundown_mail::head::{self, Fields};
 use sundown_mail::{address, addresses};
 use sundown_protocol::reply::SubmissionState;
-use sundown_protocol::request::Report;
+use sundown_protocol::request::{Report, Route};
 use sundown_protocol::{EntryId, SubmitKey};
 
 /// A message to be submitted: RFC 5322 bytes, and an envelope.
@@ -24,6 +24,7 @@ pub struct Message {
     pub(crate) recipients: Vec<String>,
     pub(crate) key: Option<SubmitKey>,
     pub(crate) report: Report,
+    pub(crate) route: Route,
 }
 
 impl fmt::Debug for Message {
@@ -54,13 +55,14 @@ impl Message {
             (Some(recipients), from) => (recipients, from.or(first.from)),
             (None, _) => (first.recipients.unwrap_or_default(), first.from),
         };
-        Self { bytes, from, recipients, key: None, report: Report::default() }
+        let route = Route { author: from.clone(), account: None };
+        Self { bytes, from, recipients, key: None, report: Report::default(), route }
     }
 
     /// Makes a message with an empty envelope.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        let (bytes, report) = (bytes.into(), Report::default());
-        Self { bytes, from: None, recipients: Vec::new(), key: None, report }
+        let (bytes, report, route) = (bytes.into(), Report::default(), Route::default());
+        Self { bytes, from: None, recipients: Vec::new(), key: None, report, route }
     }
 
     /// Adds a recipient to the envelope.
@@ -82,6 +84,29 @@ impl Message {
     pub fn without_sender(mut self) -> Self {
         self.from = None;
         self
+    }
+
+    /// Sets whose message it is, by which a profile chooses among its transports. [`Message::parse`] takes it from the message's From;
+    /// without it the envelope's sender counts.
+    #[must_use]
+    pub fn author(mut self, address: impl Into<String>) -> Self {
+        self.route.author = Some(address.into());
+        self
+    }
+
+    /// Names the transport of the profile that is to take the message. Submitting is refused if the profile has none of that name, or if
+    /// it does not take a recipient. A broker of wire version 2 or older refuses it with `MAPI_E_NO_SUPPORT`.
+    #[must_use]
+    pub fn account(mut self, transport: impl Into<String>) -> Self {
+        self.route.account = Some(transport.into());
+        self
+    }
+
+    /// What the envelope does not say about the choice of a transport.
+    pub(crate) fn route(&self) -> Option<Route> {
+        let Route { author, account } = &self.route;
+        let author = author.clone().filter(|author| Some(author) != self.from.as_ref());
+        (author.is_some() || account.is_some()).then(|| Route { author, account: account.clone() })
     }
 
     /// Makes a message with an empty envelope from text that a person typed or a program printed. The text is a message if it

@@ -843,9 +843,8 @@ impl SessionState {
         (message, store, key): (&Message, u16, SubmitKey),
         when: Durability,
     ) -> Result<Submitted, Error> {
-        let reply = self.retrying(|link, member| {
-            Ok(Request::Submit(self.submission(link, member, (message, store, key), when)?))
-        })?;
+        let reply = self
+            .retrying(|link, member| self.submission(link, member, (message, store, key), when))?;
         let Reply::Submitted { entry, state } = reply else { return Err(unexpected()) };
         if entry.record != key.0 {
             return Err(unexpected());
@@ -861,8 +860,14 @@ impl SessionState {
         member: MemberId,
         (message, store, key): (&Message, u16, SubmitKey),
         when: Durability,
-    ) -> Result<Submit, Error> {
-        Ok(Submit {
+    ) -> Result<Request, Error> {
+        let route = message.route();
+        if route.as_ref().is_some_and(|r| r.account.is_some()) && !link.speaks(Version::V3) {
+            let text =
+                "this broker is older than this program, and chooses no transport by its name";
+            return Err(Error::new(Code::E_NO_SUPPORT, text));
+        }
+        let submit = Submit {
             member,
             store,
             key,
@@ -871,6 +876,12 @@ impl SessionState {
             content: self.content(link, member, store, &message.bytes)?,
             when,
             report: message.report,
+        };
+        Ok(match route {
+            Some(route) if link.speaks(Version::V3) => {
+                Request::SubmitVia { submit, route: Box::new(route) }
+            }
+            _ => Request::Submit(submit),
         })
     }
 
@@ -945,7 +956,7 @@ impl SessionState {
         for Submission { message, store, key } in deferred {
             // The submission is durable this time, so nothing remains to be repeated.
             let again = self.submission(link, member, (&message, store, key), Durability::Durable);
-            let answer = again.and_then(|again| Ok(link.call(Request::Submit(again), None)??));
+            let answer = again.and_then(|again| Ok(link.call(again, None)??));
             match answer {
                 Ok(Reply::Submitted { entry, .. }) if entry.record == key.0 => {
                     lock(&self.inner).deferred.forget(key);

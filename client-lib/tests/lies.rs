@@ -127,7 +127,9 @@ fn serve(mut client: &UnixStream, state: &Mutex<State>) {
             let mut state = lock(state);
             state.asked.insert(kind);
             let lie = state.lie.take_if(|(of, _)| *of == kind);
-            state.submitted += usize::from(lie.is_none() && matches!(request, Request::Submit(_)));
+            state.submitted += usize::from(
+                lie.is_none() && matches!(request, Request::Submit(_) | Request::SubmitVia { .. }),
+            );
             lie
         };
         let result = Ok(lie.map_or_else(|| truth(&request), |(_, lie)| lie));
@@ -160,7 +162,7 @@ fn number(request: &Request) -> usize {
         Request::List { .. } => 7,
         Request::Read { .. } => 8,
         Request::Upload { .. } => 9,
-        Request::Submit(_) => 10,
+        Request::Submit(_) | Request::SubmitVia { .. } => 10,
         Request::Draft { .. } => 11,
         Request::Save { .. } => 12,
         Request::Delete { .. } => 13,
@@ -286,7 +288,7 @@ fn truth(request: &Request) -> Reply {
         Request::Read { source: ReadSource::Entry(_) | ReadSource::Object(_), .. } => {
             Reply::Piece { size: 1, bytes: Blob(b"x".to_vec()) }
         }
-        Request::Submit(submit) => {
+        Request::Submit(submit) | Request::SubmitVia { submit, .. } => {
             let entry = EntryId { store: 1, record: submit.key.0 };
             let state = match submit.when {
                 sundown_protocol::request::Durability::Deferred => SubmissionState::Accepted,

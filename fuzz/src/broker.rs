@@ -116,6 +116,7 @@ fn profile(name: &str, linger: &[&str]) -> Profile {
     let transport = |name: &&str| TransportSpec {
         provider: spec(name, ""),
         accept: vec![Pattern::parse("*").expect("a pattern")],
+        senders: Vec::new(),
     };
     Profile {
         name: name.into(),

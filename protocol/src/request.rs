@@ -276,6 +276,23 @@ pub enum Request {
         /// The cursor of the page; the default is the first page.
         after: StatusCursor,
     },
+    /// A submit that says which of the profile's transports it is for → [`Reply::Submitted`](crate::Reply::Submitted). From version 3
+    /// on.
+    SubmitVia {
+        /// The submit.
+        submit: Submit,
+        /// What chooses the transport.
+        route: Box<Route>,
+    },
+}
+
+/// What chooses the transports of a message, beside its recipients. A transport of a profile may be for some senders only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The address of the message's From; `None` means the envelope's sender. What is no address counts as `None`.
+    pub author: Option<String>,
+    /// The name of a transport of the profile: it and no other takes the message.
+    pub account: Option<String>,
 }
 
 /// The place behind a row of the status: a session, a member of it, a reference to an object of that member. A client returns it
@@ -722,7 +739,7 @@ impl Request {
             | Self::QueryFastShutdown
             | Self::NotifyProcessShutdown
             | Self::DoFastShutdown { .. } => Repeat::Harmless,
-            Self::Submit(_) | Self::Save { .. } => Repeat::Keyed,
+            Self::Submit(_) | Self::SubmitVia { .. } | Self::Save { .. } => Repeat::Keyed,
             Self::AbortSubmit { .. }
             | Self::Revoke { .. }
             | Self::DeleteProfile { .. }
@@ -764,7 +781,7 @@ impl Request {
             Self::Open { .. } | Self::Draft { .. } => ReplyKind::Opened,
             Self::List { .. } => ReplyKind::Rows,
             Self::Read { .. } => ReplyKind::Piece,
-            Self::Submit(_) => ReplyKind::Submitted,
+            Self::Submit(_) | Self::SubmitVia { .. } => ReplyKind::Submitted,
             Self::Save { .. } => ReplyKind::Saved,
             Self::Setting { .. } => ReplyKind::Setting,
             Self::AddressBook { action, .. } => match action {
@@ -809,7 +826,8 @@ impl Request {
             Self::Ticket { .. }
             | Self::Return { .. }
             | Self::DeleteFrom { .. }
-            | Self::StatusPage { .. } => Version::V3,
+            | Self::StatusPage { .. }
+            | Self::SubmitVia { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -826,6 +844,7 @@ impl Request {
             | Self::Read { member, .. }
             | Self::Upload { member, .. }
             | Self::Submit(Submit { member, .. })
+            | Self::SubmitVia { submit: Submit { member, .. }, .. }
             | Self::Draft { member, .. }
             | Self::Save { member, .. }
             | Self::Delete { member, .. }
@@ -889,6 +908,7 @@ impl Request {
             Self::Return { .. } => "Return",
             Self::DeleteFrom { .. } => "DeleteFrom",
             Self::StatusPage { .. } => "StatusPage",
+            Self::SubmitVia { .. } => "SubmitVia",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

@@ -131,6 +131,10 @@ impl AddArguments {
             ("--username", self.username.is_some()),
             ("--auth", self.auth.is_some()),
             ("--ca-file", self.ca_file.is_some()),
+            ("--plaintext", self.plaintext.is_some()),
+            ("--tls-fingerprint", self.tls_fingerprint.is_some()),
+            ("--tls-certificate", self.tls_certificate.is_some()),
+            ("--tls-key", self.tls_key.is_some()),
             ("--no-local", self.no_local),
         ];
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).chain(self.passwords())
@@ -184,7 +188,18 @@ impl AddArguments {
     /// The contents of the file.
     fn content(&self) -> Result<String, Error> {
         let identity = self.identity().map(|who| format!("identity = {}\n\n", text(who)));
-        Ok(identity.unwrap_or_default() + &self.transports()?)
+        Ok(identity.unwrap_or_default() + &self.transports()? + self.authors())
+    }
+
+    /// Who mail is from. A server on which a user logs on takes mail of that user alone.
+    fn authors(&self) -> &'static str {
+        let known =
+            self.identity().is_some_and(|who| split(who).is_ok_and(|(_, at)| at.contains('.')));
+        if self.username.is_none() || !known {
+            return "";
+        }
+        "\n# What cron and other programs write is from `identity`, too: the server takes no other sender.\n\
+         [mail]\nrewrite_from = \"always\"\n"
     }
 
     fn transports(&self) -> Result<String, Error> {
@@ -200,6 +215,7 @@ impl AddArguments {
             ("host", self.host.as_deref().map(text)),
             ("port", self.port.map(|port| Value::Integer(port.into()))),
             ("security", self.security.as_deref().map(text)),
+            ("plaintext", self.plaintext.as_deref().map(text)),
             ("username", self.username.as_deref().map(text)),
             ("password_command", self.password_command.as_deref().map(text)),
             ("password_file", self.password_file.as_deref().map(absolute).transpose()?),
@@ -207,6 +223,9 @@ impl AddArguments {
             ("password_env", self.password_env.as_deref().map(text)),
             ("auth", self.auth.as_deref().map(text)),
             ("ca_file", self.ca_file.as_deref().map(absolute).transpose()?),
+            ("tls_fingerprint", self.tls_fingerprint.as_deref().map(text)),
+            ("tls_certificate", self.tls_certificate.as_deref().map(absolute).transpose()?),
+            ("tls_key", self.tls_key.as_deref().map(absolute).transpose()?),
             ("accept", accept),
         ]);
         // If the server takes every address, a Maildir behind it would get nothing.

@@ -48,11 +48,11 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn places(context: &Context) -> Places {
+pub(crate) fn places(context: &Context) -> Places {
     sundown_daemon::places(&crate::serve::locations(&context.paths), &Registry::shipped())
 }
 
-fn load(name: &str, places: &Places) -> Result<Profile, Error> {
+pub(crate) fn load(name: &str, places: &Places) -> Result<Profile, Error> {
     settings::load_profile(name, places).map_err(|error| {
         let code = match error {
             ProfileError::NotFound { .. } => Code::E_NOT_FOUND,

@@ -22,6 +22,8 @@ pub(crate) struct Invocation {
     pub(crate) end: End,
     /// The envelope's sender; empty with `-f ''`.
     pub(crate) sender: Option<String>,
+    /// The transport that takes the message (`-a`).
+    pub(crate) account: Option<String>,
     pub(crate) full_name: Option<String>,
     pub(crate) label: Option<String>,
     /// What the sender wants to be told.
@@ -91,7 +93,7 @@ pub(crate) enum Mode {
     Deliver,
     /// List the queue (`-bp`, `mailq`).
     List,
-    /// Make the alias database anew (`-bi`, `newaliases`). There is none.
+    /// Say where the aliases are (`-bi`, `newaliases`).
     Aliases,
     /// Speak SMTP on standard input and output (`-bs`).
     Smtp,
@@ -199,7 +201,7 @@ fn takes(flag: char) -> Option<Takes> {
         'G' | 'I' | 'U' | 'c' | 'i' | 'm' | 'n' | 't' | 'v' | 'x' => Some(Takes::Nothing),
         'q' => Some(Takes::Rest),
         'A' | 'B' | 'C' | 'F' | 'L' | 'N' | 'O' | 'R' | 'V' | 'X' | 'b' | 'e' | 'f' | 'h' | 'o'
-        | 'p' | 'r' => Some(Takes::Value),
+        | 'a' | 'p' | 'r' => Some(Takes::Value),
         _ => None,
     }
 }
@@ -236,6 +238,7 @@ impl Default for Invocation {
             head: Head::Ignored,
             end: End::Dot,
             sender: None,
+            account: None,
             full_name: None,
             label: None,
             report: Report::default(),
@@ -274,6 +277,7 @@ impl Parser {
             'B' if !is_one_of(value, &["7BIT", "8BITMIME"]) => {
                 return Err(wrong("7BIT or 8BITMIME"));
             }
+            'a' => invocation.account = Some(value.to_owned()),
             'F' => invocation.full_name = Some(value.to_owned()),
             'I' => invocation.mode = Mode::Aliases,
             'L' => invocation.label = Some(value.to_owned()),

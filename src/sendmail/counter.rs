@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use sundown_client::paths::{Environment, Paths};
 use sundown_client::{EntryId, Error, Logoff, Mapi, Message};
 use sundown_mail::address::to_ascii;
+use sundown_mail::author;
 
 use crate::bounded::{UNASKED, largest_message};
 use crate::cli::{Autostart, Context, Visit};
@@ -74,9 +75,13 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// The message as it is submitted. The broker makes a From of the envelope's sender, and must have one of an author where there is none.
+    /// The message as it is submitted: its From says whose it is, whoever is the envelope's sender. The broker makes a From of the envelope's sender, and must have one of an author where there is none.
     fn completed(&self, message: Message) -> Message {
         let message = handover::without_trace(message);
+        let message = match author::of(message.bytes()) {
+            Some(author) => message.author(author),
+            None => message,
+        };
         match message.envelope_sender() {
             Some("") => message.missing_fields(&[("From", to_ascii(&self.user()).into_owned())]),
             Some(_) | None => message,

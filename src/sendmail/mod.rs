@@ -29,6 +29,7 @@ use sundown_mail::name::with_address;
 use crate::bounded::{Bounded, Budget, largest_message};
 use crate::cli::{Context, Visit};
 use crate::output;
+use crate::profile;
 use crate::queue;
 
 use arguments::{Head, Invocation, Mode, Verbosity};
@@ -44,11 +45,12 @@ Takes a message from standard input. Status 0 means that it is on the disk.
   -t             recipients are those of To, Cc and Bcc, and those of the command line
   -i             a line with a single dot does not end the message
   -f ADDRESS     the envelope's sender; -f '' wants no notice
+  -a TRANSPORT   the transport of the profile that takes the message
   -F NAME        the full name for a From that is missing
   -N WHEN        never, or some of failure, delay, success
   -R WHAT        full or hdrs: what comes back with a notice
   -v             say what was done
-  -bp  -bs  -bi  list the queue; speak SMTP; nothing
+  -bp  -bs  -bi  list the queue; speak SMTP; say where the aliases are
   -q             try what waits now; -qI, -qR, -qS and a text: what has it in its ID, recipients, sender
   -L LABEL       the program's name in status and log
 
@@ -87,7 +89,7 @@ fn carry_out(context: &Context, invocation: &Invocation) -> Result<(), Failure> 
         Mode::List => list(context),
         Mode::Smtp => serve(context, invocation),
         Mode::Flush => flush(context, invocation),
-        Mode::Aliases => Ok(()),
+        Mode::Aliases => aliases(context),
     }
 }
 
@@ -145,6 +147,10 @@ fn signed(message: Message, invocation: &Invocation, counter: &Counter<'_>) -> M
         }
         None => message,
     };
+    let message = match &invocation.account {
+        Some(account) => message.account(account),
+        None => message,
+    };
     message.sender(sender).report(invocation.report)
 }
 
@@ -181,6 +187,24 @@ fn list(context: &Context) -> Result<(), Failure> {
             "only the broker's user and root see the whole queue; this is what this user may see of it",
         )),
     }
+}
+
+/// Says where the profile's aliases are, and whether they can be read. There is no database of them to be made.
+fn aliases(context: &Context) -> Result<(), Failure> {
+    let name = context.profile.as_deref().unwrap_or("default");
+    let profile = profile::load(name, &profile::places(context));
+    let profile = profile.map_err(|e| Failure::new(Exit::Settings, e.to_string()))?;
+    let count = profile.local.aliases.len() + usize::from(profile.local.default.is_some());
+    let text = match &profile.local.file {
+        Some(file) => {
+            format!("profile {name:?} has {count} aliases, with those of {}", file.display())
+        }
+        None => format!(
+            "profile {name:?} has {count} aliases, and reads no file of them; its [mail] aliases_file names one"
+        ),
+    };
+    let text = format!("{text}; a change is used with the next session\n");
+    output::print_bytes(text.as_bytes()).map(drop).map_err(|e| failed(&e))
 }
 
 /// Has everything deferred tried at once, or what was selected, and does not wait for it.

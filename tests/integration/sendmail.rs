@@ -492,7 +492,7 @@ fn a_dialogue_hands_messages_over() {
     assert!(ran.output.starts_with("421 4.3.2"), "{ran:?}");
 }
 
-/// `mailq` and `-bp` list the queue as Postfix does; `newaliases` has nothing to do.
+/// `mailq` and `-bp` list the queue as Postfix does; `newaliases` says where aliases are, and what is wrong with them.
 ///
 /// design §8
 #[test]
@@ -516,8 +516,18 @@ fn the_other_names_do_what_they_always_did() {
     assert_eq!(listed[0]["to"], json!(["anna@localhost"]));
     for (name, arguments) in [("newaliases", &[][..]), ("sendmail", &["-bi"])] {
         let ran = run(home.called(name, arguments), "").ok();
-        assert!(ran.output.is_empty() && ran.errors.is_empty(), "{ran:?}");
+        assert!(ran.output.contains("has 0 aliases, and reads no file"), "{ran:?}");
     }
+    let file = home.write("aliases", "root: anna@example.org\nops: root\n");
+    home.profile("default", &format!("[mail]\naliases_file = \"{}\"\n", file.display()));
+    let ran = run(home.called("newaliases", &[]), "").ok();
+    assert!(
+        ran.output.contains(&format!("has 2 aliases, with those of {}", file.display())),
+        "{ran:?}"
+    );
+    home.write("aliases", "no alias\n");
+    let ran = run(home.called("newaliases", &[]), "").exits(78);
+    assert!(ran.errors.contains("line 1") && ran.errors.contains("no alias"), "{ran:?}");
     run(home.called("mailq", &["anna"]), "").exits(64);
     assert!(home.sendmail(&["-bd", "-q15m"], "").exits(64).errors.contains("`sundown serve`"));
 }

@@ -10,6 +10,7 @@ mod harness;
 mod queue;
 mod servers;
 
+mod authors;
 mod bad;
 mod clients;
 mod composed;

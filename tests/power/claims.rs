@@ -155,7 +155,7 @@ impl Client {
                 Request::Upload { upload, bytes, .. } => {
                     self.uploads.entry(key(upload)).or_default().extend_from_slice(&bytes.0);
                 }
-                Request::Submit(submit) => {
+                Request::Submit(submit) | Request::SubmitVia { submit, .. } => {
                     let bytes = self.bytes(&submit.content);
                     let profile = self.profiles[&key(&submit.member)].clone();
                     claims.messages.insert(submit.key.0, Message { profile, bytes });
@@ -209,7 +209,10 @@ impl Client {
                 self.profiles.insert(key(&on.member), on.profile);
                 return;
             }
-            (Request::Submit(submit), Ok(Reply::Submitted { entry, .. })) => {
+            (
+                Request::Submit(submit) | Request::SubmitVia { submit, .. },
+                Ok(Reply::Submitted { entry, .. }),
+            ) => {
                 if submit.when == Durability::Deferred {
                     self.deferred.push(entry.record);
                     return;

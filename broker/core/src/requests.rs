@@ -145,7 +145,8 @@ impl Broker {
             Request::Upload { member, store, upload, bytes } => {
                 self.upload(asker, member, (store, upload), bytes.0, turn)
             }
-            Request::Submit(submit) => self.submit(asker, submit, turn),
+            Request::Submit(submit) => self.submit(asker, submit, None, turn),
+            Request::SubmitVia { submit, route } => self.submit(asker, submit, Some(route), turn),
             Request::Draft { member, store, content } => {
                 let object = self.draft(asker, member, store, content)?;
                 self.answer(asker, Ok(Reply::Opened(object)), turn);
@@ -306,6 +307,7 @@ fn refuse_beyond(right: Right, request: &Request) -> Result<(), Fault> {
     let submits = matches!(
         request,
         Request::Submit(_)
+            | Request::SubmitVia { .. }
             | Request::Upload { .. }
             | Request::AbortSubmit { .. }
             | Request::Flush { .. }

@@ -69,6 +69,7 @@ fn submission(record: u128) -> Submission {
         submitted: 5_000,
         last_error: None,
         report: Report::default(),
+        route: None,
     }
 }
 

@@ -11,7 +11,7 @@ use sundown_protocol::reply::Resource;
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Blob, Content, Durability, Folder, Logoff, LogoffFlags, Logon,
     LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Request, Returned,
-    SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
+    Route, SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Events, MemberId, ObjectId, SubmitKey, Token, UploadId,
@@ -307,7 +307,7 @@ fn a_request(
         18..=21 => {
             let when = [Durability::Durable, Durability::Deferred];
             let recipients = script.int_in_range(0..=4)?;
-            Request::Submit(Submit {
+            let submit = Submit {
                 member,
                 store,
                 key: SubmitKey(script.int_in_range(0..=255)?),
@@ -319,7 +319,15 @@ fn a_request(
                     notify: Notify(script.int_in_range(0..=8)?),
                     returned: Returned::Headers,
                 },
-            })
+            };
+            if script.arbitrary()? {
+                return Ok(Request::Submit(submit));
+            }
+            let author = if script.arbitrary()? { None } else { Some(an_address(script)?) };
+            let account = ["linger", "x", ""];
+            let account = if script.arbitrary()? { None } else { Some(*script.choose(&account)?) };
+            let route = Box::new(Route { author, account: account.map(str::to_owned) });
+            Request::SubmitVia { submit, route }
         }
         22 => Request::Draft { member, store, content: content(script)? },
         23 => Request::Save { member, object, key: SubmitKey(script.int_in_range(0..=255)?) },

@@ -221,6 +221,22 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Whether the fields of a head end within these bytes, which a message begins with: something stands behind them that is none.
+///
+/// ```
+/// use sundown_mail::head::ends_in;
+///
+/// assert!(ends_in(b"A: 1\n\n") && ends_in(b"A: 1\ntext ") && ends_in(b"no field"));
+/// assert!(!ends_in(b"A: 1\n") && !ends_in(b"A: 1\nB") && !ends_in(b"A: 1\n\r") && !ends_in(b""));
+/// ```
+pub fn ends_in(beginning: &[u8]) -> bool {
+    let mut fields = Fields::of(beginning);
+    fields.by_ref().for_each(drop);
+    let behind = &beginning[fields.passed().len()..];
+    // With what follows it a CR may be an empty line.
+    behind != b"\r" && matches!(Line::of(behind), Some(Line::Empty | Line::Other))
+}
+
 /// A message without the fields of that name.
 ///
 /// ```

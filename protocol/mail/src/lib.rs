@@ -59,6 +59,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod author;
 pub mod bcc;
 #[cfg(feature = "compose")]
 pub mod compose;

@@ -4,6 +4,7 @@
 //! the broker to refuse by name. So a message never goes to fewer recipients than its sender wrote down.
 
 use std::iter::Peekable;
+use std::ops::Range;
 use std::slice::Iter;
 
 use crate::address::is_quoted;
@@ -49,8 +50,33 @@ pub fn mailboxes(list: impl AsRef<[u8]>) -> Vec<Mailbox> {
     items(list.as_ref()).filter_map(named).collect()
 }
 
+/// A list with other addresses in place of some: `new` gives the one that replaces an address. Everything else stays as it is written:
+/// names, comments, groups, folds. `None` if nothing is replaced.
+///
+/// ```
+/// use sundown_mail::list::replaced;
+///
+/// let new = |address: &str| (address == "root").then(|| "root@example.org".to_owned());
+/// assert_eq!(replaced(b" root (Cron Daemon), b@c\n", new).unwrap(), b" root@example.org (Cron Daemon), b@c\n");
+/// assert_eq!(replaced(b"b@c", new), None);
+/// ```
+pub fn replaced(list: &[u8], new: impl Fn(&str) -> Option<String>) -> Option<Vec<u8>> {
+    let (mut output, mut copied) = (Vec::new(), 0);
+    for item in items(list) {
+        let (place, is_angle) = (item.place(), item.angle.is_some() && !item.broken);
+        let Some(address) = item.address().and_then(|bytes| new(&text(&bytes))) else { continue };
+        output.extend_from_slice(&list[copied..place.start]);
+        let address = if is_angle { format!("<{address}>") } else { address };
+        output.extend_from_slice(address.as_bytes());
+        copied = place.end;
+    }
+    // Something replaces what was there, even if it is empty.
+    (copied > 0).then(|| [&output[..], &list[copied..]].concat())
+}
+
 fn items(list: &[u8]) -> impl Iterator<Item = Item> {
-    let mut reader = Reader { rest: list.iter().peekable(), group: Group::Outside };
+    let (rest, length) = (list.iter().peekable(), list.len());
+    let mut reader = Reader { rest, length, group: Group::Outside };
     std::iter::from_fn(move || reader.item())
 }
 
@@ -84,10 +110,17 @@ struct Item {
     /// What is in angle brackets.
     angle: Option<Vec<u8>>,
     broken: bool,
+    /// Where it stands in the list, without the blanks around it.
+    whole: Option<Range<usize>>,
+    /// Where its words stand.
+    spoken: Option<Range<usize>>,
+    /// Where the brackets stand.
+    bracketed: Option<Range<usize>>,
 }
 
 struct Reader<'a> {
     rest: Peekable<Iter<'a, u8>>,
+    length: usize,
     group: Group,
 }
 
@@ -104,6 +137,13 @@ impl Reader<'_> {
         self.rest.peek()?;
         let mut item = Item::default();
         while let Some(&byte) = self.rest.next() {
+            let start = self.at() - 1;
+            let part = match byte {
+                b'(' => Written::Comment,
+                b'<' => Written::Brackets,
+                byte if byte.is_ascii_whitespace() => Written::Blank,
+                _ => Written::Word,
+            };
             match byte {
                 b',' => break,
                 b';' => {
@@ -113,6 +153,7 @@ impl Reader<'_> {
                 b':' if self.group == Group::Outside && item.names_a_group() => {
                     self.group = Group::Inside;
                     item = Item::default();
+                    continue;
                 }
                 b'(' => item.comment(self.comment()),
                 b'"' => item.word(self.delimited(b'"', b'"')),
@@ -121,8 +162,14 @@ impl Reader<'_> {
                 b'\\' => item.word(Part::Whole(self.escaped())),
                 byte => item.byte(byte),
             }
+            item.stands(part, start..self.at());
         }
         Some(item)
+    }
+
+    /// How much was read.
+    fn at(&self) -> usize {
+        self.length - self.rest.len()
     }
 
     /// A backslash and what it protects.
@@ -190,7 +237,38 @@ impl Reader<'_> {
     }
 }
 
+/// What a part of an item is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Blank,
+    Word,
+    Comment,
+    Brackets,
+}
+
 impl Item {
+    /// Notes where a part of it stands.
+    fn stands(&mut self, part: Written, at: Range<usize>) {
+        let grow = |range: &mut Option<Range<usize>>| {
+            let start = range.as_ref().map_or(at.start, |range| range.start);
+            *range = Some(start..at.end);
+        };
+        match part {
+            Written::Blank => return,
+            Written::Word => grow(&mut self.spoken),
+            Written::Brackets => grow(&mut self.bracketed),
+            Written::Comment => {}
+        }
+        grow(&mut self.whole);
+    }
+
+    /// Where the address stands: in its brackets or without them, or all of it if that makes no sense.
+    fn place(&self) -> Range<usize> {
+        let narrow = if self.angle.is_some() { &self.bracketed } else { &self.spoken };
+        let place = if self.broken { &self.whole } else { narrow };
+        place.clone().or_else(|| self.whole.clone()).unwrap_or_default()
+    }
+
     /// Whether this may be the name of a group. An address may not: it would be left out in silence.
     fn names_a_group(&self) -> bool {
         self.angle.is_none() && !has_bare_at(&self.words)
@@ -405,6 +483,50 @@ mod tests {
             assert_eq!(addresses(list), *wanted, "{list:?}");
         }
         assert_eq!(addresses(b"j\xfcrgen@x, a@b"), ["j\\xfcrgen@x", "a@b"]);
+    }
+
+    #[test]
+    fn addresses_are_replaced_where_they_stand() {
+        let cases: &[(&str, &str)] = &[
+            ("root", "NEW"),
+            (" root (Cron Daemon)\n", " NEW (Cron Daemon)\n"),
+            ("\"(Cron Daemon)\" <root>", "\"(Cron Daemon)\" <NEW>"),
+            ("=?utf-8?q?J=C3=BC?= < root@\r\n vm >, b@c", "=?utf-8?q?J=C3=BC?= <NEW>, b@c"),
+            ("(x) root (y) @ vm (z)", "(x) NEW (z)"),
+            ("g: root, A <b@c>, root@vm;", "g: NEW, A <b@c>, NEW;"),
+            ("<@relay:root@vm>", "<NEW>"),
+            ("\"root\",\r\n\troot@vm , b@c", "NEW,\r\n\tNEW , b@c"),
+            ("Anna <>", "Anna <NEW>"),
+            ("Anna Smith", "NEW"),
+            ("\"open <root>, b@c", "NEW"),
+            ("A <root> b (c), b@c", "NEW, b@c"),
+        ];
+        let new = |address: &str| (address != "b@c").then(|| "NEW".to_owned());
+        for (list, wanted) in cases {
+            let replaced = replaced(list.as_bytes(), new).expect("there is something to replace");
+            assert_eq!(String::from_utf8_lossy(&replaced), *wanted, "{list:?}");
+        }
+        for list in ["", "b@c", "A (x) <b@c>, g:;", "<>", "(root)"] {
+            assert_eq!(replaced(list.as_bytes(), new), None, "{list:?}");
+        }
+    }
+
+    /// Every arrangement of what means something: the list has the new addresses, each in the place of the one that it replaces.
+    #[test]
+    fn what_is_replaced_is_read_back() {
+        let alphabet = b"ab@,:;<>()\"\\ ";
+        let size = alphabet.len();
+        for number in 0..size.pow(5) {
+            let list: Vec<u8> =
+                (0..5).map(|place| alphabet[number / size.pow(place) % size]).collect();
+            let before = addresses(&list);
+            let new = |address: &str| (!address.starts_with('b')).then(|| "n@x".to_owned());
+            let wanted: Vec<_> =
+                before.iter().map(|a| new(a).unwrap_or_else(|| a.clone())).collect();
+            let changed = replaced(&list, new).unwrap_or_else(|| list.clone());
+            let shown = list.escape_ascii().to_string();
+            assert_eq!(addresses(&changed), wanted, "{shown}");
+        }
     }
 
     /// What is cut is still no address, and what is no text does not become one.

@@ -13,7 +13,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
     Logon, LogonFlags, Notify, Opening, QueueAction, QueueChange, ReadSource, Report, Returned,
-    SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
+    Route, SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Code, EntryId, Event, Events, Fault, FaultDetail, MemberId, Notification, ObjectId,
@@ -40,7 +40,7 @@ names!(REQUESTS, request_name, Request:
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
-    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..});
+    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
@@ -201,6 +201,22 @@ pub(crate) fn requests() -> Vec<Request> {
         },
         Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::Inbox },
         Request::StatusPage { after: CURSOR },
+        Request::SubmitVia {
+            submit: Submit {
+                member: MEMBER,
+                store: 0,
+                key: SubmitKey(ENTRY.record),
+                from: Some("bounces@work.example".into()),
+                recipients: vec!["bo@example.org".into()],
+                content: Content::Inline(Blob(b"Hi\n".to_vec())),
+                when: Durability::Durable,
+                report: Report { notify: Notify::FAILURE, returned: Returned::Headers },
+            },
+            route: Box::new(Route {
+                author: Some("anna@work.example".into()),
+                account: Some("work".into()),
+            }),
+        },
     ]
 }
 

@@ -25,7 +25,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::harness::left;
 
 pub(crate) use postfix::Postfix;
-pub(crate) use scripted::{Act, Scripted};
+pub(crate) use scripted::{Act, Scripted, Talk};
 pub(crate) use sink::{Received, Sink};
 
 /// A port of the loopback that nobody has. It is none of those that the kernel gives to whoever does not care, so that

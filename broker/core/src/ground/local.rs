@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 /// Through how many others an alias may lead.
 const DEEPEST: usize = 64;
@@ -25,6 +26,8 @@ pub struct LocalMail {
     pub domain: Option<String>,
     /// What each alias stands for. Names are in lower case.
     pub aliases: BTreeMap<String, Vec<Target>>,
+    /// The file that some of them are from.
+    pub file: Option<PathBuf>,
     /// What every local address stands for that has no alias.
     pub default: Option<Vec<Target>>,
 }
@@ -184,7 +187,7 @@ mod tests {
         };
         let mut aliases: BTreeMap<_, _> = aliases.iter().map(named).collect();
         let default = aliases.remove("default");
-        LocalMail { host: "vm.lan".into(), domain: None, aliases, default }
+        LocalMail { host: "vm.lan".into(), aliases, default, ..LocalMail::default() }
     }
 
     fn expand(

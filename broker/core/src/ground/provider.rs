@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
-use sundown_protocol::request::{AddressAction, Folder, Report, SettingChange};
+use sundown_protocol::request::{AddressAction, Folder, Report, Route, SettingChange};
 use sundown_protocol::{Code, Fault};
 
 pub use crate::ground::expected::{Expected, Known, Wrong};
@@ -631,6 +631,8 @@ pub struct Submission {
     pub last_error: Option<String>,
     /// What the sender wants to be told.
     pub report: Report,
+    /// What chooses its transports beside its recipients, if that is more than the envelope's sender.
+    pub route: Option<Box<Route>>,
 }
 
 /// One recipient of a submission.
@@ -673,7 +675,18 @@ impl Submission {
             submitted: self.submitted,
             last_error: self.last_error.clone(),
             report: self.report,
+            route: self.route.clone(),
         }
+    }
+
+    /// Whose message it is: what a transport's `senders` are compared with.
+    pub fn author(&self) -> &str {
+        self.route.as_ref().and_then(|route| route.author.as_deref()).unwrap_or(&self.from)
+    }
+
+    /// The transport that it names.
+    pub fn account(&self) -> Option<&str> {
+        self.route.as_ref()?.account.as_deref()
     }
 
     /// The state of its least finished recipient. Among final recipients a bounce counts first, because the sender may have to act

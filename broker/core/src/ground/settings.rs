@@ -256,12 +256,39 @@ pub struct TransportSpec {
     pub provider: ProviderSpec,
     /// The addresses it takes.
     pub accept: Vec<Pattern>,
+    /// The authors whose messages it takes; empty means those of everybody who has no other transport.
+    pub senders: Vec<Pattern>,
 }
 
 impl TransportSpec {
     /// Whether it takes this address.
     pub fn takes(&self, address: &str) -> bool {
         self.accept.iter().any(|pattern| pattern.takes(address))
+    }
+
+    /// Whether it is for this author.
+    fn is_for(&self, author: &str) -> bool {
+        self.senders.iter().any(|pattern| pattern.takes(author))
+    }
+}
+
+impl Profile {
+    /// The place of the transport that takes a message of this author, which may name a transport, to this recipient: the first that
+    /// is for the author, or else the first that is for everybody.
+    pub fn transport_for(
+        &self,
+        recipient: &str,
+        author: &str,
+        account: Option<&str>,
+    ) -> Option<usize> {
+        let mut taking = self.transports.iter().enumerate().filter(|(_, t)| t.takes(recipient));
+        let found = if let Some(name) = account {
+            taking.find(|(_, t)| t.provider.name == name)
+        } else {
+            let for_author = taking.clone().find(|(_, t)| t.is_for(author));
+            for_author.or_else(|| taking.find(|(_, t)| t.senders.is_empty()))
+        };
+        found.map(|(place, _)| place)
     }
 }
 

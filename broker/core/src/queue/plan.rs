@@ -67,19 +67,25 @@ impl<'a> Sender<'a> {
             return false;
         }
         let open = submission.recipients.iter().filter(|r| !r.state.is_final());
-        let mut needed = open.filter_map(|recipient| self.transport_for(recipient));
+        let mut needed = open.filter_map(|recipient| self.transport_for(submission, recipient));
         needed.any(|(_, provider)| is_out(provider))
     }
 
-    /// The transport named by a recipient's intent or, without an intent, the first that takes the recipient; with its place among
-    /// the session's providers.
-    fn transport_for(&self, recipient: &Recipient) -> Option<(usize, &'a Provider)> {
+    /// The transport named by a recipient's intent or, without an intent, the one that takes the message for the recipient; with its
+    /// place among the session's providers.
+    fn transport_for(
+        &self,
+        submission: &Submission,
+        recipient: &Recipient,
+    ) -> Option<(usize, &'a Provider)> {
         let transports = self.providers.iter().enumerate();
         let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
         if let Some(intent) = &recipient.intent {
             return transports.find(|(_, p)| p.name == intent.transport);
         }
-        transports.find(|(_, p)| self.profile.transports[p.transport].takes(&recipient.address))
+        let (author, account) = (submission.author(), submission.account());
+        let place = self.profile.transport_for(&recipient.address, author, account)?;
+        transports.find(|(_, p)| p.transport == place)
     }
 
     /// Finds a transport for each unsettled recipient.
@@ -104,7 +110,7 @@ impl<'a> Sender<'a> {
             if !its_turn {
                 continue;
             }
-            match self.transport_for(recipient) {
+            match self.transport_for(submission, recipient) {
                 // The other recipients of the message do not wait for this transport.
                 Some((place, provider))
                     if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>

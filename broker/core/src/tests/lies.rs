@@ -141,6 +141,7 @@ fn one_submission() -> Submission {
         submitted: 0,
         last_error: None,
         report: Report::default(),
+        route: None,
     }
 }
 

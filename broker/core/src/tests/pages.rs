@@ -26,6 +26,7 @@ fn held(record: u128) -> Submission {
         submitted: 1_598_918_400_000,
         last_error: None,
         report: Report::default(),
+        route: None,
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn left(record: u128, state: SubmissionState, address: &str, now: u64
         submitted: now,
         last_error: None,
         report: Report::default(),
+        route: None,
     }
 }
 

@@ -3,21 +3,101 @@
 use sundown_protocol::reply::{Reply, SubmissionState};
 use sundown_protocol::request::{
     Blob, Content, Durability, Folder, LogoffFlags, LogonFlags, Opening, QueueAction, Request,
-    Submit,
+    Route, Submit,
 };
-use sundown_protocol::{Code, Event as News, Events, FaultDetail, UploadId};
+use sundown_protocol::{Code, EntryId, Event as News, Events, Fault, FaultDetail, UploadId};
 
 use super::fakes::Step;
 use super::world::{Member, World, entries_of, secs, settings, transport};
+use crate::address::Pattern;
 use crate::local::{LocalMail, Target};
 use crate::provider::Outcome;
-use crate::settings::Limits;
 use crate::settings::Right;
 use crate::settings::Settings;
+use crate::settings::{Limits, TransportSpec};
 
 fn abort(world: &mut World, member: Member, entry: sundown_protocol::EntryId) -> Result<(), Code> {
     let request = Request::AbortSubmit { member: member.id, entry };
     world.call(member.at, request).map(|_| ()).map_err(|fault| fault.code)
+}
+
+/// A submit that says whose message it is, and by which transport it goes.
+fn submit_via(
+    world: &mut World,
+    member: Member,
+    (from, author, account): (&str, Option<&str>, Option<&str>),
+    to: &str,
+) -> Result<EntryId, Fault> {
+    let submit = Submit { from: Some(from.into()), ..world.submit_request(member, &[to]) };
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    let route = Box::new(Route { author: owned(author), account: owned(account) });
+    match world.call(member.at, Request::SubmitVia { submit, route })? {
+        Reply::Submitted { entry, .. } => Ok(entry),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A message's author, or the account that it names, chooses the transport, also after a crash, and in any order of the transports.
+/// design §3.20
+#[test]
+fn the_author_chooses_the_transport() {
+    let work = TransportSpec {
+        senders: vec![Pattern::parse("*@work.lan").expect("a pattern")],
+        ..transport("work", &["*"])
+    };
+    let mut world = World::new();
+    world.profile("default").transports =
+        vec![transport("rest", &["*"]), transport("local", &["localhost"]), work];
+    let member = world.member(1);
+    let cases = [
+        (("a@work.lan", None, None), "b@far.lan", "work"),
+        (("a@home.lan", None, None), "b@far.lan", "rest"),
+        (("bounces@home.lan", Some("a@WORK.lan"), None), "b@far.lan", "work"),
+        (("a@work.lan", Some("a@home.lan"), None), "b@far.lan", "rest"),
+        (("a@work.lan", Some("no address"), None), "b@far.lan", "work"),
+        (("", None, None), "b@far.lan", "rest"),
+        (("a@home.lan", None, Some("work")), "b@far.lan", "work"),
+        (("a@work.lan", None, Some("rest")), "b@far.lan", "rest"),
+        (("a@home.lan", None, Some("local")), "b@localhost", "local"),
+    ];
+    world.script("b@far.lan", &[Step::Says(Outcome::Later); 8]);
+    world.script("b@localhost", &[Step::Says(Outcome::Later)]);
+    let entries = cases.map(|(who, to, _)| submit_via(&mut world, member, who, to).expect("taken"));
+    let mut refused = |account, to| {
+        let who = ("a@b.c", None, Some(account));
+        submit_via(&mut world, member, who, to).expect_err("refused").message
+    };
+    assert!(refused("none", "b@far.lan").contains("Its transports: rest, local, work"));
+    assert!(
+        refused("local", "b@far.lan")
+            .contains("\"local\" of profile \"default\" does not take b@far.lan")
+    );
+    world.crash();
+    world.profile("default").transports.reverse();
+    world.member(2);
+    world.advance(secs(3_600));
+    for (entry, case) in entries.into_iter().zip(cases) {
+        let mut delivered =
+            world.wire.delivered.iter().filter(|(_, record, _)| *record == entry.record);
+        let by = delivered.next().map(|(transport, ..)| transport.as_str());
+        assert_eq!((by, delivered.count()), (Some(case.2), 0), "{case:?}");
+    }
+}
+
+/// Where every transport is for some senders, a message of another author is refused, and told what helps. design §3.20
+#[test]
+fn an_author_of_no_transport_is_refused() {
+    let mut world = World::new();
+    let for_work = Pattern::parse("*@work.lan").expect("a pattern");
+    world.profile("default").transports[0].senders = vec![for_work];
+    let member = world.member(1);
+    let refused = submit_via(&mut world, member, ("a@home.lan", None, None), "b@far.lan");
+    let refused = refused.expect_err("refused");
+    assert_eq!(refused.code, Code::E_UNCONFIGURED);
+    for words in ["b@far.lan from a@home.lan", "nothing was stored", "`senders`", "--account"] {
+        assert!(refused.message.contains(words), "{}", refused.message);
+    }
+    assert!(world.store("default").messages.is_empty());
 }
 
 /// design §3.20: what cannot be sent is refused as a whole, and nothing is stored.

@@ -216,6 +216,7 @@ pub(super) fn transport(name: &str, accept: &[&str]) -> TransportSpec {
     TransportSpec {
         provider: ProviderSpec { name: name.into(), ..ProviderSpec::new("fake") },
         accept,
+        senders: Vec::new(),
     }
 }
 

@@ -86,11 +86,18 @@ const FAST_SHUTDOWN: Key = key(
     "what it says to a fast shutdown: `supported`, `refused`, or `absent` as if it did not know the interface",
 );
 
+const SENDERS: Key = key(
+    "senders",
+    "every author",
+    "the authors it is for, spelled as in `accept`: their messages go this way before any other, and messages of other authors never",
+);
+
 const MAILDIR: &[Key] = &[
     NAME,
     KIND,
     key("path", "Maildir", "its directory"),
     key("accept", "addresses of this host", "which recipients it takes"),
+    SENDERS,
     FAST_SHUTDOWN,
 ];
 
@@ -98,6 +105,11 @@ const SMTP_KEYS: &[Key] = &[
     NAME,
     KIND,
     key("host", "", "the server's name or IP address. It must be given"),
+    key(
+        "identity",
+        "that of the profile",
+        "the address that its account may send from: other authors become it where `rewrite_from` says so",
+    ),
     key("port", "587; with `tls` 465, with `opportunistic` and `none` 25", "the server's port"),
     key(
         "security",
@@ -153,6 +165,7 @@ const SMTP_KEYS: &[Key] = &[
     key("connect_timeout", "30s", "how long it may take to reach the server"),
     key("max_recipients", "100", "recipients of one transaction, from 1 to 10000"),
     key("accept", "addresses elsewhere", "which recipients it takes"),
+    SENDERS,
     FAST_SHUTDOWN,
 ];
 

@@ -31,7 +31,7 @@ use super::value::{
     Time, User, valid_name,
 };
 use local::{Alias, MailSection};
-use transport::TransportSection;
+use transport::{Authors, TransportSection};
 
 pub use remove::{RemoveError, remove_profile};
 
@@ -299,15 +299,20 @@ impl Reader<'_> {
         let stores = self.stores(file.store, &mut databases)?;
         let address_books =
             self.databases(ProviderType::AddressBook, file.address_book, &mut databases)?;
+        let identity = Spelled::of(file.identity).unwrap_or_else(|| self.identity());
+        let local = self.local_mail(&file.mail, &file.aliases)?;
+        let rewrite = file.mail.rewrite_from.as_ref();
+        let authors = Authors { identity: &identity, rewrite, local: &local };
+        let transports = self.transports(file.transport, &authors)?;
         Ok(Profile {
             name: self.name.to_owned(),
-            identity: Spelled::of(file.identity).unwrap_or_else(|| self.identity()),
+            identity,
             stores,
-            transports: self.transports(file.transport)?,
+            transports,
             address_books,
             queue: self.queue(&file.queue)?,
             access: self.access(&file.access)?,
-            local: self.local_mail(&file.mail, &file.aliases)?,
+            local,
         })
     }
 
@@ -561,6 +566,7 @@ mod tests {
                     Pattern::Domain("localhost".to_owned()),
                     Pattern::Domain("host.lan".to_owned()),
                 ],
+                senders: Vec::new(),
             }],
             address_books: vec![ProviderSpec {
                 path: at("address-book.db"),

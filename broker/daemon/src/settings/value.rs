@@ -404,6 +404,42 @@ impl Spelling for MailDomain {
     }
 }
 
+/// `rewrite_from`: which authors become another one on their way to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RewriteFrom {
+    /// None.
+    Never,
+    /// Those of this host.
+    Unqualified,
+    /// All that are not the transport's own.
+    Always,
+}
+
+impl RewriteFrom {
+    const ALL: [Self; 3] = [Self::Never, Self::Unqualified, Self::Always];
+
+    /// The word in settings.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Unqualified => "unqualified",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// `rewrite_from`.
+pub(super) enum RewriteWord {}
+
+impl Spelling for RewriteWord {
+    type Value = RewriteFrom;
+    const EXPECTED: &'static str = "\"never\", \"unqualified\" or \"always\"";
+
+    fn text(text: &str) -> Option<RewriteFrom> {
+        RewriteFrom::ALL.into_iter().find(|word| word.name() == text)
+    }
+}
+
 /// The name of a provider, which may become that of a file.
 pub(super) enum Name {}
 

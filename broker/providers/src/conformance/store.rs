@@ -95,6 +95,7 @@ fn submission(record: u128) -> Submission {
         submitted: now(),
         last_error: None,
         report: Report::default(),
+        route: None,
     }
 }
 

@@ -29,12 +29,12 @@ impl Envelope {
     /// Makes the commands, or says why this server cannot take the message.
     pub(super) fn new(
         connection: &Connection,
-        transmission: &Transmission,
+        (transmission, sender): (&Transmission, &str),
         survey: &Survey,
     ) -> Result<Self, Unfit> {
         let (offer, place) = (&connection.offer, connection.place());
         fits(offer, place, survey)?;
-        let sender = on_wire(&transmission.from, offer, place)?;
+        let sender = on_wire(sender, offer, place)?;
         let (mut named, mut refused) = (Vec::new(), Vec::new());
         for (recipient, address) in &transmission.recipients {
             match on_wire(address, offer, place) {

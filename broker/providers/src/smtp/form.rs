@@ -7,25 +7,35 @@ use std::io::{self, Read};
 use lettre::transport::smtp::extension::Extension;
 use sundown_mail::transfer::{Beyond, Bodies, Converter, Facts, Head, Scanner, Sealed, Wanted};
 
+use super::author::Fields;
 use super::body::{Characters, Lines, PIECE, Survey, read};
 use super::connection::Offer;
 
-/// The form of one message for one server.
-#[derive(Debug)]
-pub(super) enum Form {
-    /// As it is.
-    Stored,
-    /// Converted.
-    Converted(Facts, Wanted),
+/// The form of one message for one server: as it is stored, but for these.
+#[derive(Debug, Default)]
+pub(super) struct Form {
+    /// Fields of its head that name other authors.
+    pub(super) authors: Option<Fields>,
+    /// What it is converted to.
+    pub(super) conversion: Option<(Facts, Wanted)>,
 }
 
 impl Form {
-    /// A message as it goes out.
-    pub(super) fn of<'a>(&self, message: &'a mut dyn Read) -> Box<dyn Read + 'a> {
-        match self {
-            Self::Stored => Box::new(message),
-            Self::Converted(facts, wanted) => {
-                Box::new(Converted::new(message, Converter::new(facts.clone(), *wanted)))
+    /// Does something with a message as it goes out.
+    pub(super) fn with<T>(
+        &self,
+        message: &mut dyn Read,
+        use_it: impl FnOnce(&mut dyn Read) -> T,
+    ) -> T {
+        let mut message: Box<dyn Read + '_> = match &self.authors {
+            Some(fields) => fields.of(message),
+            None => Box::new(message),
+        };
+        match &self.conversion {
+            None => use_it(&mut message),
+            Some((facts, wanted)) => {
+                let converter = Converter::new(facts.clone(), *wanted);
+                use_it(&mut Converted::new(&mut message, converter))
             }
         }
     }
@@ -58,10 +68,15 @@ pub(super) fn facts(message: &mut dyn Read) -> io::Result<Facts> {
     }
 }
 
-/// The form of a message with these facts, and what is left of its survey if it stays as it is.
-pub(super) fn choose(facts: Facts, wanted: Wanted, place: &str, survey: &mut Survey) -> Form {
+/// What a message with these facts is converted to, and what is left of its survey if it is not.
+pub(super) fn choose(
+    facts: Facts,
+    wanted: Wanted,
+    place: &str,
+    survey: &mut Survey,
+) -> Option<(Facts, Wanted)> {
     if !facts.differs(wanted) {
-        return Form::Stored;
+        return None;
     }
     if facts.sealed != Sealed::Nothing {
         tracing::warn!(
@@ -75,9 +90,9 @@ pub(super) fn choose(facts: Facts, wanted: Wanted, place: &str, survey: &mut Sur
             // Not what SMTPUTF8 is for.
             survey.head = Characters::Ascii;
         }
-        return Form::Stored;
+        return None;
     }
-    Form::Converted(facts, wanted)
+    Some((facts, wanted))
 }
 
 /// A message that is converted while it is read.

@@ -9,7 +9,7 @@
 //! | `answer`, `connection` | the conversation: lines there, answers back |
 //! | `mechanism`, `scram` | ways to log on |
 //! | `dial`, `auth` | from a host's name to a server that takes messages |
-//! | `envelope`, `head`, `form`, `body`, `transaction` | one message |
+//! | `author`, `envelope`, `head`, `form`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
 //! | `destinations` | how many connections all sessions of the broker have to one server |
 //! | `crew`, `worker` | the threads that do all this |
@@ -20,6 +20,7 @@
 
 mod answer;
 mod auth;
+mod author;
 mod body;
 mod command;
 mod connection;

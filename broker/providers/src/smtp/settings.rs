@@ -8,9 +8,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
+use sundown_core::address::Pattern;
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
+use super::author::{Authors, Rewrite};
 use super::mechanism::Mechanism;
 use super::secret::Source;
 use super::tls::{Certificates, Proof};
@@ -58,6 +60,8 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     /// Most recipients in one transaction.
     pub(super) max_recipients: usize,
+    /// Whose messages it takes for whose.
+    pub(super) authors: Authors,
 }
 
 /// How the way to a server is protected.
@@ -100,6 +104,7 @@ impl Settings {
             timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
             connect_timeout: keys.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
             max_recipients: keys.positive("max_recipients")?.unwrap_or(MAX_RECIPIENTS),
+            authors: keys.authors()?,
             host,
             security,
         })
@@ -204,6 +209,23 @@ impl<'a> Keys<'a> {
             return Err(wrong("username", why));
         }
         Ok(())
+    }
+
+    fn authors(&self) -> Result<Authors> {
+        let Some(word) = self.get("rewrite_from") else { return Ok(Authors::as_they_are()) };
+        let rewrite = Rewrite::parse(word).ok_or_else(|| {
+            let why = format!("is {word:?}; it must be never, unqualified or always");
+            wrong("rewrite_from", &why)
+        })?;
+        let senders = self.get("senders").unwrap_or_default().split('\n').filter(|s| !s.is_empty());
+        let pattern = |text: &str| {
+            let why = format!("is {text:?}, which is neither an address nor a domain");
+            Pattern::parse(text).ok_or_else(|| wrong("senders", &why))
+        };
+        let senders = senders.map(pattern).collect::<Result<Vec<_>>>()?;
+        let identity = self.get("identity").unwrap_or_default();
+        let host = self.get("mail_host").unwrap_or_default();
+        Ok(Authors::new(rewrite, identity, senders, (host, self.get("mail_domain"))))
     }
 
     fn certificates(&self) -> Result<Certificates> {

@@ -69,13 +69,13 @@ impl From<Trouble> for NotBegun {
     }
 }
 
-/// Tells the server who writes to whom.
+/// Tells the server who writes to whom. The sender need not be that of the submission.
 pub(super) fn begin(
     connection: &mut Connection,
-    transmission: &Transmission,
+    (transmission, sender): (&Transmission, &str),
     survey: &Survey,
 ) -> Result<Begun, NotBegun> {
-    let envelope = match Envelope::new(connection, transmission, survey) {
+    let envelope = match Envelope::new(connection, (transmission, sender), survey) {
         Ok(envelope) => envelope,
         Err(Unfit(words)) => return Ok(all_refused(transmission, Outcome::Failed, &words)),
     };

@@ -170,13 +170,21 @@ impl Worker {
         if !wanted() {
             return Err(unwanted());
         }
-        let survey = self.shared.read_message(transmission, |message| Survey::of(message))?;
-        let survey = survey.map_err(|error| fault::unreadable(&error))?;
+        let authors = &self.shared.dialer.settings.authors;
+        let sender = authors.sender(&transmission.from);
+        let looked_at = self.shared.read_message(transmission, |message| {
+            let head = authors.head(message)?;
+            let survey = Survey::of(head.with(message))?;
+            Ok((head.new, survey))
+        })?;
+        let (authors, survey) = looked_at.map_err(|error| fault::unreadable(&error))?;
+        let mut form = Form { authors, conversion: None };
         loop {
             let made = self.be_connected(wanted)?;
             let Some(line) = &mut self.line else { return Err(unwanted()) };
-            let (form, survey) = self.shared.form(transmission, &line.connection, survey)?;
-            let error = match transaction::begin(&mut line.connection, transmission, &survey) {
+            let connection = &mut line.connection;
+            let survey = self.shared.fit(&mut form, transmission, connection, survey)?;
+            let error = match transaction::begin(connection, (transmission, &sender), &survey) {
                 Ok(begun) => return Ok((begun, form)),
                 Err(error) => error,
             };
@@ -237,7 +245,7 @@ impl Worker {
         let Some(line) = &mut self.line else { return };
         let connection = &mut line.connection;
         let finished = self.shared.read_message(transmission, |message| {
-            transaction::finish(connection, form.of(message), dot)
+            form.with(message, |message| transaction::finish(connection, message, dot))
         });
         let Finished { outcome, words, after } = finished.unwrap_or_else(|error| Finished {
             outcome: Outcome::Later,
@@ -270,25 +278,29 @@ impl Worker {
 }
 
 impl Shared {
-    /// The form in which the server at the other end takes a message, and what the message is like then.
-    fn form(
+    /// Gives a message the form in which the server at the other end takes it, and says what the message is like then.
+    fn fit(
         &self,
+        form: &mut Form,
         transmission: &Transmission,
         connection: &Connection,
         mut survey: Survey,
-    ) -> Result<(Form, Survey)> {
+    ) -> Result<Survey> {
+        form.conversion = None;
         let wanted = form::wanted(&connection.offer);
         if !form::is_in_question(&survey, wanted) {
-            return Ok((Form::Stored, survey));
+            return Ok(survey);
         }
-        let facts = self.read_message(transmission, |message| form::facts(message))?;
+        let facts = self.read_message(transmission, |message| form.with(message, form::facts))?;
         let facts = facts.map_err(|error| fault::unreadable(&error))?;
-        let form = form::choose(facts, wanted, connection.place(), &mut survey);
-        if matches!(form, Form::Stored) {
-            return Ok((form, survey));
+        form.conversion = form::choose(facts, wanted, connection.place(), &mut survey);
+        if form.conversion.is_none() {
+            return Ok(survey);
         }
-        let survey = self.read_message(transmission, |message| Survey::of(form.of(message)))?;
-        Ok((form, survey.map_err(|error| fault::unreadable(&error))?))
+        let survey = self.read_message(transmission, |message| {
+            form.with(message, |message| Survey::of(message))
+        })?;
+        survey.map_err(|error| fault::unreadable(&error))
     }
 }
 

@@ -115,7 +115,7 @@ impl Writer {
                 GONE => FORGET,
                 _ => {
                     "UPDATE message SET state = NULL, envelope_from = NULL, envelope_to = NULL,
-                         notice = NULL, final_at = NULL
+                         notice = NULL, final_at = NULL, route = NULL
                      WHERE seq = ?1"
                 }
             };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sundown_core::provider::{Intent, Recipient, Submission, SubmissionState};
 use sundown_protocol::EntryId;
 use sundown_protocol::reply::MessageRow;
-use sundown_protocol::request::{Notify, Report, Returned};
+use sundown_protocol::request::{Notify, Report, Returned, Route};
 
 use super::recipients::{self, Envelope};
 use super::schema::state_number;
@@ -16,7 +16,7 @@ use super::sum::{self, By, Sum, damaged};
 
 /// The columns that [`submission`] reads, in order.
 pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
-     size, seq, no_mail, attempts, due, submitted, last_error, report, envelope_sum";
+     size, seq, no_mail, attempts, due, submitted, last_error, report, envelope_sum, route";
 
 /// The columns that [`message`] reads, in order.
 pub(super) const MESSAGE: &str =
@@ -41,7 +41,7 @@ pub(super) fn placed_columns() -> String {
 /// which the row is found. If the two differ the row is damaged.
 pub(super) fn placed(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
     let found = submission(connection, row)?;
-    let stands = row.get::<_, i64>(15)?;
+    let stands = row.get::<_, i64>(16)?;
     if stands == i64::from(state_number(found.state())) { Ok(found) } else { Err(damaged()) }
 }
 
@@ -63,6 +63,7 @@ pub(super) fn submission(connection: &Connection, row: &Row<'_>) -> Result<Submi
         submitted: row.get(11)?,
         last_error: row.get(12)?,
         report: decode_report(row.get(13)?),
+        route: decode_route(row.get_ref(15)?.as_str_or_null()?),
     };
     sum::check(row.get(14)?, |by| envelope_sum(by, &found, &envelope))?;
     Ok(found)
@@ -78,7 +79,7 @@ pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Resu
         _ => String::new(),
     };
     let number = |place| row.get::<_, i64>(place).unwrap_or_default();
-    let state = match row.get::<_, u8>(15) {
+    let state = match row.get::<_, u8>(16) {
         Ok(state) if state == state_number(SubmissionState::Bounced) => SubmissionState::Bounced,
         _ => SubmissionState::Unknown,
     };
@@ -106,6 +107,7 @@ pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Resu
         submitted: number(11) as u64,
         last_error: Some(DAMAGED.to_owned()),
         report: Report::default(),
+        route: None,
     })
 }
 
@@ -124,7 +126,8 @@ pub(super) fn envelope_sum(by: By, submission: &Submission, envelope: &Envelope)
         .bytes(submission.from.as_bytes())
         .bytes(envelope.text.as_bytes())
         .number(encode_report(submission.report).into());
-    envelope.rows.map_or(sum, |rows| sum.number(rows.into())).value()
+    let sum = envelope.rows.map_or(sum, |rows| sum.number(rows.into()));
+    submission.route.as_ref().map_or(sum, |route| sum.bytes(encode_route(route).as_bytes())).value()
 }
 
 /// The sum over the place of a message's bytes and their number.
@@ -144,6 +147,19 @@ pub(super) fn message(row: &Row<'_>, store: u32) -> Result<(u64, MessageRow)> {
         recovered: row.get(7)?,
     };
     Ok((row.get(0)?, message))
+}
+
+/// Encodes what chooses the transports as text: the author, a line end, the account. Neither an address nor a name has a line end.
+pub(super) fn encode_route(route: &Route) -> String {
+    let Route { author, account } = route;
+    format!("{}\n{}", author.as_deref().unwrap_or_default(), account.as_deref().unwrap_or_default())
+}
+
+/// Decodes that text. Most rows have none.
+fn decode_route(text: Option<&str>) -> Option<Box<Route>> {
+    let (author, account) = text?.split_once('\n')?;
+    let word = |word: &str| (!word.is_empty()).then(|| word.to_owned());
+    Some(Box::new(Route { author: word(author), account: word(account) }))
 }
 
 /// Encodes as a number which reports the sender wants.

@@ -30,6 +30,7 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 7: `route`: the author and the transport of a submission that says more than its envelope.
 /// 6: `meta` has the lowest numbers that were never reserved; what is older derived them from the rows that were there, and
 /// may have given out a body's number twice. `unsynced`, `recipient`. Sums name their format.
 /// 5: sums of words in four rows, which an older broker takes for damage.
@@ -38,7 +39,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 6;
+const VERSION: i32 = 7;
 
 /// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
@@ -62,6 +63,8 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
 ",
     "",
     ADDED,
+    // `route`, which contents recovered from a damaged store may have.
+    "",
 ];
 
 /// Written so that it can be repeated: contents recovered from a damaged store may have these tables, and are of schema 3.
@@ -129,7 +132,8 @@ CREATE TABLE message (
     report INTEGER,
     seen INTEGER,
     body_sum INTEGER,
-    envelope_sum INTEGER
+    envelope_sum INTEGER,
+    route TEXT
 );
 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sum INTEGER);
 CREATE TABLE upload (
@@ -229,6 +233,10 @@ fn step_up(connection: &Connection, version: i32) -> rusqlite::Result<Mended> {
     let steps = STEPS[version as usize - 1..].concat();
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {steps}"))?;
     let mended = if version < NUMBERED { numbers::mend(connection)? } else { Mended::default() };
+    let known = "SELECT 1 FROM pragma_table_info('message') WHERE name = 'route'";
+    if !connection.prepare(known)?.exists([])? {
+        connection.execute_batch("ALTER TABLE message ADD COLUMN route TEXT")?;
+    }
     connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))?;
     Ok(mended)
 }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use sundown_core::provider::{
     Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState, SubmissionUpdate,
 };
-use sundown_protocol::request::{Folder, Report, SettingChange};
+use sundown_protocol::request::{Folder, Report, Route, SettingChange};
 use tempfile::TempDir;
 
 use super::sum::By;
@@ -130,6 +130,7 @@ pub(crate) fn submission(record: u128) -> Submission {
         submitted: 5_000,
         last_error: None,
         report: Report::default(),
+        route: None,
     }
 }
 
@@ -1267,6 +1268,7 @@ fn an_older_store_is_brought_up_to_date() {
         ALTER TABLE message DROP COLUMN body_sum;
         ALTER TABLE message DROP COLUMN envelope_sum;
         ALTER TABLE body DROP COLUMN sum;
+        ALTER TABLE message DROP COLUMN route;
         PRAGMA user_version = 1;";
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();
@@ -1279,7 +1281,7 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 6);
+    assert_eq!(version, 7);
 }
 
 /// A store that cannot be brought up to date keeps its tables: an earlier release still opens it.
@@ -1397,6 +1399,36 @@ fn a_flush_goes_in_slices() {
     }
     assert_eq!((slices, u128::from(all)), (3, many));
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE due = 6000"), many as i64);
+}
+
+/// Whose message it is, and by which transport it goes, is kept with it, and covered by its sum.
+#[test]
+fn what_chooses_the_transport_is_kept() {
+    let mut fixture = Fixture::new();
+    let owned = |text: &str| Some(text.to_owned());
+    let routes = [
+        (owned("anna@work.example"), owned("work")),
+        (None, owned("work")),
+        (owned("anna@work.example"), None),
+    ];
+    for (record, (author, account)) in (1..).zip(routes.clone()) {
+        let route = Some(Box::new(Route { author, account }));
+        let submission = Submission { route, ..submission(record) };
+        fixture.write(submit_of(submission, inline(MESSAGE))).expect("it is submitted");
+    }
+    fixture.write(submit(9, inline(MESSAGE))).expect("it is submitted");
+    fixture.reopen();
+    for (record, (author, account)) in (1..).zip(routes) {
+        let found = stored(&fixture, record);
+        assert_eq!(found.route, Some(Box::new(Route { author, account })));
+    }
+    assert_eq!(stored(&fixture, 9).route, None);
+    let damage = "UPDATE message SET route = replace(route, 'work', 'home')";
+    fixture.writer().execute(damage, []).expect("it is damaged");
+    for (record, is_damaged) in [(1, true), (2, true), (3, true), (9, false)] {
+        let read = fixture.read(&StoreRead::Submission { record });
+        assert_eq!(read.is_err(), is_damaged, "{record}: {read:?}");
+    }
 }
 
 /// A sender who wants no reports of failures gets none.

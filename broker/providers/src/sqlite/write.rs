@@ -16,7 +16,7 @@ use super::numbers::Numbers;
 use super::purge::{KeepSent, Slices};
 use super::reader::{no_message, setting};
 use super::recipients::{self, Envelope, Rows};
-use super::rows::{body_sum, encode_report, envelope_sum, is_of, key};
+use super::rows::{body_sum, encode_report, encode_route, envelope_sum, is_of, key};
 use super::schema::{self, FIRST_FINAL, GONE, folder_number, state_number};
 use super::sum::By;
 use crate::fault::{self, Failure};
@@ -304,9 +304,9 @@ impl Writer {
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
                        size, received, recovered, body_sum, state, due, attempts, profile, uid,
                        envelope_from, envelope_to, no_mail, submitted, last_error, report,
-                       envelope_sum)
+                       envelope_sum, route)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                       ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+                       ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
                    ON CONFLICT (record) DO NOTHING";
         let queued = entry.submission;
         let envelope = queued.map(|s| (s, Envelope::of(s.record, &s.recipients)));
@@ -334,6 +334,7 @@ impl Writer {
             queued.and_then(|s| s.last_error.as_ref()),
             queued.map(|s| encode_report(s.report)),
             envelope.as_ref().map(|(s, envelope)| envelope_sum(By::Xxh3, s, envelope)),
+            queued.and_then(|s| s.route.as_ref()).map(|route| encode_route(route)),
         ])?;
         if entered == 0 {
             return Ok(None);

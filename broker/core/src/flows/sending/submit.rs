@@ -5,14 +5,14 @@
 
 use sundown_mail::address;
 use sundown_protocol::reply::{Reply, SubmissionState};
-use sundown_protocol::request::{Durability, Notify, Submit};
+use sundown_protocol::request::{Durability, Notify, Route, Submit};
 use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberId};
 
 use crate::broker::Broker;
 use crate::flows::working::advise::StoreNews;
 use crate::ground::event::{EngineId, ProcessId, Turn};
 use crate::ground::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
-use crate::ground::settings::Profile;
+use crate::ground::settings::{Profile, TransportSpec};
 use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::process::Failed;
@@ -55,6 +55,7 @@ impl Broker {
         &mut self,
         asker: Asker,
         submit: Submit,
+        route: Option<Box<Route>>,
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         let id = submit.member;
@@ -69,11 +70,12 @@ impl Broker {
         let member = self.member(asker, id)?;
         let profile = self.session_of(member).profile();
         let recipients = self.expanded(profile, recipients)?;
-        check_routes(profile, &recipients)?;
         let from = submit.from.unwrap_or_else(|| profile.identity.clone());
         if !from.is_empty() {
             check_addresses(std::slice::from_ref(&from))?;
         }
+        let route = route.and_then(|route| needed(route, &from));
+        check_routes(profile, &recipients, &from, route.as_deref())?;
         let profile = profile.name.clone();
         let (engine, process) = (self.engine_for(member, submit.store)?, member.process);
         let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
@@ -98,6 +100,7 @@ impl Broker {
             submitted: now,
             last_error: None,
             report: submit.report,
+            route,
         };
         let bytes = asker.bytes.unwrap_or(0);
         let deferred = submit.when == Durability::Deferred && self.may_defer(asker);
@@ -406,20 +409,66 @@ pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
     Err(Fault::new(Code::E_INVALID_PARAMETER, message).with(FaultDetail::Addresses(all)))
 }
 
+/// A route that says more than the envelope.
+fn needed(mut route: Box<Route>, from: &str) -> Option<Box<Route>> {
+    route.author = route.author.filter(|author| author != from && address::split(author).is_ok());
+    (*route != Route::default()).then_some(route)
+}
+
 /// Refuses a whole message if one of its recipients has no transport (design §3.20).
-fn check_routes(profile: &Profile, recipients: &[String]) -> Result<(), Fault> {
-    let taken = |address: &String| profile.transports.iter().any(|t| t.takes(address));
+fn check_routes(
+    profile: &Profile,
+    recipients: &[String],
+    from: &str,
+    route: Option<&Route>,
+) -> Result<(), Fault> {
+    let author = route.and_then(|route| route.author.as_deref()).unwrap_or(from);
+    let account = route.and_then(|route| route.account.as_deref());
+    let taken = |address: &String| profile.transport_for(address, author, account).is_some();
     let lost: Vec<_> = recipients.iter().filter(|r| !taken(r)).cloned().collect();
     if lost.is_empty() {
         return Ok(());
     }
     let shown: Vec<_> = lost.iter().take(5).map(String::as_str).collect();
     let more = if lost.len() > shown.len() { ", …" } else { "" };
+    let shown = format!("{}{more}", shown.join(", "));
     let message = format!(
-        "no transport of profile {:?} takes {}{more}; nothing was stored. \
-         `sundown profile add` makes a profile with a transport that does",
-        profile.name,
-        shown.join(", ")
+        "{}; nothing was stored. {}",
+        not_taken(profile, &shown, author, account),
+        what_helps(profile, &lost, account)
     );
     Err(Fault::new(Code::E_UNCONFIGURED, message).with(FaultDetail::Addresses(lost)))
+}
+
+/// What is wrong with the way of a message.
+fn not_taken(profile: &Profile, recipients: &str, author: &str, account: Option<&str>) -> String {
+    let name = &profile.name;
+    match account {
+        Some(account) if profile.transports.iter().any(|t| t.provider.name == account) => {
+            format!("transport {account:?} of profile {name:?} does not take {recipients}")
+        }
+        Some(account) => format!("profile {name:?} has no transport {account:?}"),
+        None => {
+            let by = if author.is_empty() { "no author" } else { author };
+            let chosen = profile.transports.iter().any(|t| !t.senders.is_empty());
+            let of = if chosen { format!(" from {by}") } else { String::new() };
+            format!("no transport of profile {name:?} takes {recipients}{of}")
+        }
+    }
+}
+
+fn what_helps(profile: &Profile, lost: &[String], account: Option<&str>) -> String {
+    let names = || {
+        let names = profile.transports.iter().map(|t| t.provider.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let others = |t: &TransportSpec| !t.senders.is_empty() && lost.iter().any(|r| t.takes(r));
+    match account {
+        Some(_) => format!("Its transports: {}", names()),
+        None if profile.transports.iter().any(others) => {
+            "Add the author to the `senders` of a transport, or name the transport with --account"
+                .to_owned()
+        }
+        None => "`sundown profile add` makes a profile with a transport that does".to_owned(),
+    }
 }

@@ -9,7 +9,7 @@ use sundown_mail::address;
 use toml::Spanned;
 
 use super::super::source::{SettingsError, read_file};
-use super::super::value::{MailDomain, PathText, Spelled};
+use super::super::value::{MailDomain, PathText, RewriteWord, Spelled};
 use super::Reader;
 
 /// What stands for every local address that has no alias.
@@ -20,6 +20,7 @@ const DEFAULT: &str = "default";
 pub(super) struct MailSection {
     domain: Option<Spelled<MailDomain>>,
     aliases_file: Option<Spanned<Spelled<PathText>>>,
+    pub(super) rewrite_from: Option<Spanned<Spelled<RewriteWord>>>,
 }
 
 /// An alias: one address or several, in one string or in a list.
@@ -56,6 +57,7 @@ impl Reader<'_> {
             let path = self.path(file)?;
             let at = |why: String| self.source.error(file.span(), why);
             local.aliases = aliases_of(&path).map_err(at)?;
+            local.file = Some(path);
         }
         for (name, alias) in aliases {
             let targets = self.targets(name, alias)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use sundown_core::address::Pattern;
+use sundown_core::local::LocalMail;
 use sundown_core::provider::{ProviderSpec, ProviderType};
 use sundown_core::settings::TransportSpec;
 use sundown_mail::address::domain_to_ascii;
@@ -17,7 +18,8 @@ use super::super::smtp::{
 };
 use super::super::source::SettingsError;
 use super::super::value::{
-    AcceptPattern, FastShutdownWord, Name, PathText, PositiveTime, Spelled, Spelling,
+    AcceptPattern, FastShutdownWord, MailAddress, Name, PathText, PositiveTime, RewriteFrom,
+    RewriteWord, Spelled, Spelling,
 };
 use super::{ProviderSection, Reader, or_default, span_of};
 
@@ -35,6 +37,8 @@ pub(super) struct TransportSection {
     kind: Option<String>,
     path: Given<PathText>,
     accept: Option<Vec<Spelled<AcceptPattern>>>,
+    senders: Option<Vec<Spelled<AcceptPattern>>>,
+    identity: Given<MailAddress>,
     fast_shutdown: Option<Spelled<FastShutdownWord>>,
     host: Given<Host>,
     port: Given<Port>,
@@ -57,6 +61,16 @@ pub(super) struct TransportSection {
     max_recipients: Given<MaxRecipients>,
 }
 
+/// What a profile says about the authors of its messages.
+pub(super) struct Authors<'a> {
+    /// Who its user is.
+    pub(super) identity: &'a String,
+    /// Which authors become another one.
+    pub(super) rewrite: Option<&'a Spanned<Spelled<RewriteWord>>>,
+    /// The addresses of this host.
+    pub(super) local: &'a LocalMail,
+}
+
 /// The keys that say where a password is.
 const PASSWORDS: &str =
     "`password_command`, `password_file`, `password_credential` or `password_env`";
@@ -70,6 +84,7 @@ impl TransportSection {
     fn special(&self) -> Vec<(&'static str, Range<usize>)> {
         let mut special = vec![
             ("path", place(self.path.as_ref())),
+            ("identity", place(self.identity.as_ref())),
             ("host", place(self.host.as_ref())),
             ("port", place(self.port.as_ref())),
             ("security", place(self.security.as_ref())),
@@ -106,13 +121,14 @@ impl Reader<'_> {
     pub(super) fn transports(
         &self,
         sections: Vec<Spanned<TransportSection>>,
+        authors: &Authors<'_>,
     ) -> Result<Vec<TransportSpec>, SettingsError> {
         let mut transports = Vec::new();
         let mut specs = Vec::new();
         for section in or_default(sections) {
             let (span, section) = (section.span(), section.into_inner());
             let name = span_of(section.name.as_ref(), &span);
-            let transport = self.transport(section, &span)?;
+            let transport = self.transport(section, &span, authors)?;
             self.check_name(&transport.provider, ProviderType::Transport, name, &specs)?;
             specs.push(transport.provider.clone());
             transports.push(transport);
@@ -124,6 +140,7 @@ impl Reader<'_> {
         &self,
         mut section: TransportSection,
         span: &Range<usize>,
+        authors: &Authors<'_>,
     ) -> Result<TransportSpec, SettingsError> {
         self.check_keys(&section)?;
         let smtp = section.kind() == SMTP;
@@ -132,12 +149,18 @@ impl Reader<'_> {
             None if smtp => vec![Pattern::Elsewhere(self.host())],
             None => self.local(),
         };
-        let options = if smtp { self.smtp(&section, span)? } else { Options::new() };
+        let senders = section.senders.take().unwrap_or_default();
+        let senders: Vec<_> = senders.into_iter().map(|pattern| pattern.0).collect();
+        let mut options = if smtp { self.smtp(&section, span)? } else { Options::new() };
+        if smtp {
+            let identity = text(section.identity.as_ref());
+            options.extend(self.author(identity, &senders, authors)?);
+        }
         let TransportSection { name, kind, path, fast_shutdown, .. } = section;
         let section = ProviderSection { name, kind, path, fast_shutdown };
         let provider = self.provider(&section, "maildir", "Maildir")?;
         let path = if smtp { PathBuf::new() } else { provider.path };
-        Ok(TransportSpec { provider: ProviderSpec { path, options, ..provider }, accept })
+        Ok(TransportSpec { provider: ProviderSpec { path, options, ..provider }, accept, senders })
     }
 
     /// Refuses keys of another kind.
@@ -194,6 +217,36 @@ impl Reader<'_> {
             ("timeout", time(&section.timeout)),
             ("connect_timeout", time(&section.connect_timeout)),
             ("max_recipients", text(section.max_recipients.as_ref())),
+        ];
+        Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
+    }
+
+    /// What a transport makes of authors that mean nothing, or are not its own, where it hands mail to.
+    fn author(
+        &self,
+        identity: Option<String>,
+        senders: &[Pattern],
+        authors: &Authors<'_>,
+    ) -> Result<Options, SettingsError> {
+        let Authors { rewrite, local, .. } = authors;
+        let word = rewrite.map_or(RewriteFrom::Unqualified, |word| word.get_ref().0);
+        let identity = identity.unwrap_or_else(|| authors.identity.clone());
+        if let (RewriteFrom::Always, Some(word)) = (word, rewrite)
+            && local.mailbox(&identity).is_some()
+        {
+            let message = format!(
+                "{identity:?} is an address of this host alone, and every author would become it: give the profile or its \
+                 transport an `identity` such as \"anna@example.org\""
+            );
+            return Err(self.source.error(word.span(), message));
+        }
+        let senders: Vec<_> = senders.iter().map(ToString::to_string).collect();
+        let options = [
+            ("rewrite_from", Some(word.name().to_owned())),
+            ("identity", Some(identity)),
+            ("senders", (!senders.is_empty()).then(|| senders.join("\n"))),
+            ("mail_host", Some(local.host.clone()).filter(|host| !host.is_empty())),
+            ("mail_domain", local.domain.clone()),
         ];
         Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
@@ -329,8 +382,12 @@ mod tests {
         profile.transports.remove(0)
     }
 
+    /// What its server is, and how it is reached: who writes is looked at in a test of its own.
     fn options(text: &str) -> Vec<(String, String)> {
-        transport(text).provider.options
+        let mut options = transport(text).provider.options;
+        let authors = ["rewrite_from", "identity", "senders", "mail_host", "mail_domain"];
+        options.retain(|(key, _)| !authors.contains(&key.as_str()));
+        options
     }
 
     fn owned(options: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -342,7 +399,13 @@ mod tests {
         let relay = transport("[[transport]]\nkind = \"smtp\"\nhost = \"smtp.example.org\"\n");
         let expected =
             owned(&[("host", "smtp.example.org"), ("port", "587"), ("security", "starttls")]);
-        assert_eq!(relay.provider, ProviderSpec { options: expected, ..ProviderSpec::new("smtp") });
+        let told = owned(&[
+            ("rewrite_from", "unqualified"),
+            ("identity", "anna@Host.Lan"),
+            ("mail_host", "Host.Lan"),
+        ]);
+        let options = [expected, told].concat();
+        assert_eq!(relay.provider, ProviderSpec { options, ..ProviderSpec::new("smtp") });
         assert_eq!(relay.accept, [Pattern::Elsewhere("host.lan".to_owned())]);
         assert!(relay.takes("a@example.org") && !relay.takes("root") && !relay.takes("a@Host.Lan"));
     }
@@ -369,8 +432,13 @@ mod tests {
             timeout = "90s"
             connect_timeout = "1500ms"
             max_recipients = 7
+            identity = "anna@example.org"
+            senders = ["*@work.example", "*.team.example", "bo@example.org"]
             accept = ["*"]
             fast_shutdown = "refused"
+            [mail]
+            domain = "Example.net"
+            rewrite_from = "always"
             "#,
         );
         let expected = owned(&[
@@ -389,8 +457,14 @@ mod tests {
             ("timeout", "90000"),
             ("connect_timeout", "1500"),
             ("max_recipients", "7"),
+            ("rewrite_from", "always"),
+            ("identity", "anna@example.org"),
+            ("senders", "work.example\n*.team.example\nbo@example.org"),
+            ("mail_host", "Host.Lan"),
+            ("mail_domain", "example.net"),
         ]);
         assert_eq!(relay.provider.options, expected);
+        assert!(relay.senders.len() == 3 && relay.senders[0].takes("x@work.example"));
         assert_eq!(
             (relay.provider.name.as_str(), relay.accept),
             ("relay", vec![Pattern::Everything])
@@ -501,6 +575,8 @@ mod tests {
             ("connect_timeout = 30", 4, "connect_timeout", &["30", "\"30s\""]),
             ("max_recipients = 10001", 4, "max_recipients", &["10001", "1 to 10000"]),
             ("accept = [\"a b\"]", 4, "accept[0]", &["a b", "a domain"]),
+            ("senders = [\"a b\"]", 4, "senders[0]", &["a b", "a domain"]),
+            ("identity = \"a b\"", 4, "identity", &["a b", "an address"]),
             ("fast_shutdown = \"no\"", 4, "fast_shutdown", &["refused"]),
             ("wings = 2", 4, "wings", &["unknown key", "`password_command`"]),
         ];
@@ -513,6 +589,14 @@ mod tests {
             ("kind = \"smtp\"\nhost = \"a:25\"", 3, "transport[0].host", &["without a port"]),
             ("host = \"h\"", 2, "transport[0].host", &["\"maildir\"", "`host`", "`path`"]),
             ("port = 1\nkind = \"maildir\"", 2, "transport[0].port", &["\"maildir\"", "`port`"]),
+            ("identity = \"a@b.c\"", 2, "transport[0].identity", &["\"maildir\"", "`identity`"]),
+            ("[mail]\nrewrite_from = \"some\"", 3, "mail.rewrite_from", &["some", "unqualified"]),
+            (
+                "kind = \"smtp\"\nhost = \"h\"\n[mail]\nrewrite_from = \"always\"",
+                5,
+                "mail.rewrite_from",
+                &["anna@Host.Lan", "`identity`"],
+            ),
         ];
         for (rest, line, key, words) in cases {
             assert_error(&format!("[[transport]]\n{rest}\n"), *line, key, words);
