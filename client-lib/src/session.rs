@@ -879,7 +879,7 @@ impl SessionState {
         };
         Ok(match route {
             Some(route) if link.speaks(Version::V3) => {
-                Request::SubmitVia { submit, route: Box::new(route) }
+                Request::SubmitVia { submit: Box::new(submit), route: Box::new(route) }
             }
             _ => Request::Submit(submit),
         })

@@ -20,7 +20,7 @@ use sundown_client::{
 use sundown_protocol::hello::{Answer, Welcome};
 use sundown_protocol::reply::{FromBroker, Granted, LoggedOff, LoggedOn, Rows, TableRows};
 use sundown_protocol::request::{
-    AddressAction, Asked, Blob, Opening, QueueAction, ReadSource, Request, Ticket,
+    AddressAction, Asked, Blob, Opening, QueueAction, ReadSource, Request, Submit, Ticket,
 };
 use sundown_protocol::{
     AdviseId, Notification, ObjectId, Reply, SessionTag, Version, codec, frame,
@@ -288,14 +288,8 @@ fn truth(request: &Request) -> Reply {
         Request::Read { source: ReadSource::Entry(_) | ReadSource::Object(_), .. } => {
             Reply::Piece { size: 1, bytes: Blob(b"x".to_vec()) }
         }
-        Request::Submit(submit) | Request::SubmitVia { submit, .. } => {
-            let entry = EntryId { store: 1, record: submit.key.0 };
-            let state = match submit.when {
-                sundown_protocol::request::Durability::Deferred => SubmissionState::Accepted,
-                sundown_protocol::request::Durability::Durable => SubmissionState::Queued,
-            };
-            Reply::Submitted { entry, state }
-        }
+        Request::Submit(submit) => submitted(submit),
+        Request::SubmitVia { submit, .. } => submitted(submit),
         Request::Draft { .. } => Reply::Opened(object(OTHER)),
         Request::Save { .. } => Reply::Saved(ENTRY),
         Request::Setting { .. } => Reply::Setting(Some("value".into())),
@@ -600,4 +594,14 @@ fn a_reply_to_another_request_is_an_error() {
     what_was_deferred();
     what_cannot_be();
     assert_eq!(asked, (0..REQUESTS).collect(), "each request is made by some call");
+}
+
+/// The answer to a submit.
+fn submitted(submit: &Submit) -> Reply {
+    let entry = EntryId { store: 1, record: submit.key.0 };
+    let state = match submit.when {
+        sundown_protocol::request::Durability::Deferred => SubmissionState::Accepted,
+        sundown_protocol::request::Durability::Durable => SubmissionState::Queued,
+    };
+    Reply::Submitted { entry, state }
 }

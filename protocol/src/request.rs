@@ -280,7 +280,7 @@ pub enum Request {
     /// on.
     SubmitVia {
         /// The submit.
-        submit: Submit,
+        submit: Box<Submit>,
         /// What chooses the transport.
         route: Box<Route>,
     },
@@ -819,6 +819,19 @@ impl Request {
         }
     }
 
+    /// The submit in it, if it is one.
+    ///
+    /// ```
+    /// assert!(sundown_protocol::Request::Status.submits().is_none());
+    /// ```
+    pub fn submits(&self) -> Option<&Submit> {
+        match self {
+            Self::Submit(submit) => Some(submit),
+            Self::SubmitVia { submit, .. } => Some(submit),
+            _ => None,
+        }
+    }
+
     /// The first version with this request.
     pub fn since(&self) -> Version {
         match self {
@@ -844,7 +857,6 @@ impl Request {
             | Self::Read { member, .. }
             | Self::Upload { member, .. }
             | Self::Submit(Submit { member, .. })
-            | Self::SubmitVia { submit: Submit { member, .. }, .. }
             | Self::Draft { member, .. }
             | Self::Save { member, .. }
             | Self::Delete { member, .. }
@@ -857,6 +869,7 @@ impl Request {
             | Self::ValidateState { member, .. }
             | Self::StoreLogoff { member, .. }
             | Self::Revoke { member, .. } => Some(*member),
+            Self::SubmitVia { submit, .. } => Some(submit.member),
             Self::Logon(_)
             | Self::QueryFastShutdown
             | Self::NotifyProcessShutdown

@@ -36,7 +36,7 @@ fn stop_at_a_submit(listener: UnixListener, home: &Home) -> u128 {
                 stores: vec!["sqlite".into()],
                 identity: "me@localhost".into(),
             }),
-            Request::Submit(submit) | Request::SubmitVia { submit, .. } => {
+            Request::Submit(submit) => {
                 let event = Event::CriticalError {
                     code: Code::E_END_OF_SESSION,
                     reason: EndReason::BrokerStopped,

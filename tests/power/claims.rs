@@ -151,14 +151,14 @@ impl Client {
                 continue;
             }
             let Asked { id, request } = codec::decode(&payload).expect("a request");
+            if let Some(submit) = request.submits() {
+                let bytes = self.bytes(&submit.content);
+                let profile = self.profiles[&key(&submit.member)].clone();
+                claims.messages.insert(submit.key.0, Message { profile, bytes });
+            }
             match &request {
                 Request::Upload { upload, bytes, .. } => {
                     self.uploads.entry(key(upload)).or_default().extend_from_slice(&bytes.0);
-                }
-                Request::Submit(submit) | Request::SubmitVia { submit, .. } => {
-                    let bytes = self.bytes(&submit.content);
-                    let profile = self.profiles[&key(&submit.member)].clone();
-                    claims.messages.insert(submit.key.0, Message { profile, bytes });
                 }
                 Request::Setting { name, change: SettingChange::Set(value), .. } => {
                     claims.settings.push((place, name.clone(), value.clone()));
@@ -204,16 +204,17 @@ impl Client {
         claims: &mut Claims,
     ) {
         let what = request.name();
+        let is_deferred = request.submits().is_some_and(|s| s.when == Durability::Deferred);
         let promises = match (request, result) {
             (Request::Logon(_) | Request::Return { .. }, Ok(Reply::LoggedOn(on))) => {
                 self.profiles.insert(key(&on.member), on.profile);
                 return;
             }
             (
-                Request::Submit(submit) | Request::SubmitVia { submit, .. },
+                Request::Submit(_) | Request::SubmitVia { .. },
                 Ok(Reply::Submitted { entry, .. }),
             ) => {
-                if submit.when == Durability::Deferred {
+                if is_deferred {
                     self.deferred.push(entry.record);
                     return;
                 }

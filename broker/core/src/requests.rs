@@ -146,7 +146,7 @@ impl Broker {
                 self.upload(asker, member, (store, upload), bytes.0, turn)
             }
             Request::Submit(submit) => self.submit(asker, submit, None, turn),
-            Request::SubmitVia { submit, route } => self.submit(asker, submit, Some(route), turn),
+            Request::SubmitVia { submit, route } => self.submit(asker, *submit, Some(route), turn),
             Request::Draft { member, store, content } => {
                 let object = self.draft(asker, member, store, content)?;
                 self.answer(asker, Ok(Reply::Opened(object)), turn);

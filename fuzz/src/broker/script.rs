@@ -327,7 +327,7 @@ fn a_request(
             let account = ["linger", "x", ""];
             let account = if script.arbitrary()? { None } else { Some(*script.choose(&account)?) };
             let route = Box::new(Route { author, account: account.map(str::to_owned) });
-            Request::SubmitVia { submit, route }
+            Request::SubmitVia { submit: Box::new(submit), route }
         }
         22 => Request::Draft { member, store, content: content(script)? },
         23 => Request::Save { member, object, key: SubmitKey(script.int_in_range(0..=255)?) },

@@ -202,7 +202,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::DeleteFrom { member: MEMBER, entry: ENTRY, from: Folder::Inbox },
         Request::StatusPage { after: CURSOR },
         Request::SubmitVia {
-            submit: Submit {
+            submit: Box::new(Submit {
                 member: MEMBER,
                 store: 0,
                 key: SubmitKey(ENTRY.record),
@@ -211,7 +211,7 @@ pub(crate) fn requests() -> Vec<Request> {
                 content: Content::Inline(Blob(b"Hi\n".to_vec())),
                 when: Durability::Durable,
                 report: Report { notify: Notify::FAILURE, returned: Returned::Headers },
-            },
+            }),
             route: Box::new(Route {
                 author: Some("anna@work.example".into()),
                 account: Some("work".into()),

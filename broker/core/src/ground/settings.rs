@@ -281,14 +281,22 @@ impl Profile {
         author: &str,
         account: Option<&str>,
     ) -> Option<usize> {
-        let mut taking = self.transports.iter().enumerate().filter(|(_, t)| t.takes(recipient));
-        let found = if let Some(name) = account {
-            taking.find(|(_, t)| t.provider.name == name)
-        } else {
-            let for_author = taking.clone().find(|(_, t)| t.is_for(author));
-            for_author.or_else(|| taking.find(|(_, t)| t.senders.is_empty()))
-        };
-        found.map(|(place, _)| place)
+        let (mut for_all, named) = (None, account.is_some());
+        for (place, transport) in self.transports.iter().enumerate() {
+            let is_it = match account {
+                Some(name) => transport.provider.name == name,
+                None => transport.is_for(author),
+            };
+            // The first that is for everybody waits for what comes behind it.
+            let is_open = !named && for_all.is_none() && transport.senders.is_empty();
+            if (is_it || is_open) && transport.takes(recipient) {
+                if is_it {
+                    return Some(place);
+                }
+                for_all = Some(place);
+            }
+        }
+        for_all
     }
 }
 

@@ -29,6 +29,7 @@ fn submit_via(
     to: &str,
 ) -> Result<EntryId, Fault> {
     let submit = Submit { from: Some(from.into()), ..world.submit_request(member, &[to]) };
+    let submit = Box::new(submit);
     let owned = |text: Option<&str>| text.map(str::to_owned);
     let route = Box::new(Route { author: owned(author), account: owned(account) });
     match world.call(member.at, Request::SubmitVia { submit, route })? {
