@@ -254,6 +254,9 @@ pub(crate) enum ProfileAction {
     /// Make one that delivers into a Maildir, or hands mail over to a server; asks for what is missing on a terminal
     #[command(after_help = examples::PROFILE_ADD)]
     Add(Box<AddArguments>),
+    /// Make one from the settings of msmtp (a file) or nullmailer (a directory)
+    #[command(after_help = examples::PROFILE_IMPORT)]
+    Import(ImportArguments),
     /// Log on to one, and say of each of its providers whether it works
     Check {
         /// Its name
@@ -264,6 +267,15 @@ pub(crate) enum ProfileAction {
         /// Its name
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// `~/.msmtprc`, `/etc/msmtprc` or `/etc/nullmailer`
+    pub(crate) from: PathBuf,
+    /// The profile's name
+    #[arg(long, default_value = "default")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

@@ -65,6 +65,11 @@ Examples:
   sundown profile add work --host smtp.example.org --username anna
   sundown profile add relay --host localhost --security none --accept '*'";
 
+pub(crate) const PROFILE_IMPORT: &str = "\
+Examples:
+  sundown profile import ~/.msmtprc
+  sundown profile import /etc/nullmailer --name relay";
+
 pub(crate) const PROVIDER: &str = "\
 Examples:
   sundown provider list

@@ -44,7 +44,7 @@ pub(super) fn run(
 }
 
 /// The file for the profile. It must not exist.
-fn free_file(places: &Places, name: &str) -> Result<PathBuf, Error> {
+pub(super) fn free_file(places: &Places, name: &str) -> Result<PathBuf, Error> {
     if !settings::valid_name(name) {
         return Err(load(name, places).err().unwrap_or_else(|| output::invalid("not a name")));
     }
@@ -71,7 +71,7 @@ fn cannot_make(file: &Path, error: &std::io::Error) -> Error {
 
 /// Writes a new file. Only its owner can read it. The host's broker runs as another user, so that file can be read by all users; a
 /// profile contains no password.
-fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
+pub(super) fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
     let (folder_mode, mode) = match whose {
         Whose::Own => (0o700, 0o600),
         Whose::Host => (0o755, 0o644),
@@ -79,6 +79,18 @@ fn write(file: &Path, content: &str, whose: Whose) -> Result<(), Error> {
     let cannot = |error| cannot_make(file, &error);
     let folder = file.parent().unwrap_or(Path::new("."));
     make_directories(folder, folder_mode).map_err(cannot)?;
+    write_new(file, content, mode)
+}
+
+/// Writes a password into a new file that its owner alone can read.
+pub(super) fn write_secret(file: &Path, password: &str) -> Result<(), Error> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    make_directories(folder, 0o700).map_err(|error| cannot_make(file, &error))?;
+    write_new(file, &format!("{password}\n"), 0o600)
+}
+
+fn write_new(file: &Path, content: &str, mode: u32) -> Result<(), Error> {
+    let cannot = |error| cannot_make(file, &error);
     let made = std::fs::File::options().write(true).create_new(true).mode(mode).open(file);
     let mut made = made.map_err(cannot)?;
     let written = made.write_all(content.as_bytes());
@@ -237,7 +249,7 @@ impl AddArguments {
 }
 
 /// A transport with these keys.
-fn section<const N: usize>(keys: [(&str, Option<Value>); N]) -> String {
+pub(super) fn section<'k>(keys: impl IntoIterator<Item = (&'k str, Option<Value>)>) -> String {
     let line = |(key, value): (&str, Option<Value>)| Some(format!("{key} = {}\n", value?));
     "[[transport]]\n".to_owned() + &keys.into_iter().filter_map(line).collect::<String>()
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! add       makes a profile's file from options
 //! ask       asks for what is missing, on a terminal
+//! import    makes one from the settings of msmtp or nullmailer
 //! show      what a profile consists of; nothing of a password but where it is
 //! check     whether its providers work
 //! mistakes  what is wrong with files, for `sundown doctor`
@@ -11,6 +12,7 @@
 mod add;
 mod ask;
 mod check;
+mod import;
 pub(crate) mod mistakes;
 mod show;
 
@@ -33,6 +35,7 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
             output::show(context.json, &show::value(&profile), || show::text(&profile))?;
         }
         ProfileAction::Add(arguments) => add::run(context, &places, arguments)?,
+        ProfileAction::Import(arguments) => import::run(context, &places, arguments)?,
         ProfileAction::Check { name } => {
             load(name, &places)?;
             return check::run(context, name);

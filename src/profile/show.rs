@@ -56,6 +56,10 @@ pub(super) fn value(profile: &Profile) -> Value {
             let mut value = provider(spec);
             let accept: Vec<_> = transport.accept.iter().map(ToString::to_string).collect();
             value["accept"] = json!(accept);
+            let senders: Vec<_> = transport.senders.iter().map(ToString::to_string).collect();
+            value["senders"] = json!(senders);
+            value["identity"] = json!(option(spec, "identity"));
+            value["rewrite_from"] = json!(option(spec, "rewrite_from"));
             value["host"] = json!(option(spec, "host"));
             value["port"] = json!(option(spec, "port").and_then(|port| port.parse::<u16>().ok()));
             value["security"] = json!(option(spec, "security"));
@@ -144,7 +148,13 @@ fn server(spec: &ProviderSpec) -> Option<String> {
         (Some(user), Some(password)) => format!("user {user}, password {}", password.words()),
         _ => "without logging on".to_owned(),
     };
-    Some(format!("{}: {security}, {login}\n", spec.name))
+    let identity = option(spec, "identity").unwrap_or_default();
+    let authors = match option(spec, "rewrite_from") {
+        Some("always") => format!(", all mail is from {identity} or its senders"),
+        Some("never") => ", senders stay as they are".to_owned(),
+        _ => String::new(),
+    };
+    Some(format!("{}: {security}, {login}{authors}\n", spec.name))
 }
 
 fn option<'a>(spec: &'a ProviderSpec, key: &str) -> Option<&'a str> {

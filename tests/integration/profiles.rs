@@ -182,7 +182,7 @@ fn a_profile_for_a_server_is_made_from_options() {
     let server = &shown["transports"][0];
     assert_eq!(
         keys(server),
-        "accept fast_shutdown host kind name password path port security username"
+        "accept fast_shutdown host identity kind name password path port rewrite_from security senders username"
     );
     let expected = json!({
         "name": "smtp",
@@ -190,6 +190,9 @@ fn a_profile_for_a_server_is_made_from_options() {
         "path": null,
         "fast_shutdown": "supported",
         "accept": ["addresses elsewhere"],
+        "senders": [],
+        "identity": server["identity"],
+        "rewrite_from": server["rewrite_from"],
         "host": "smtp.example.org",
         "port": 465,
         "security": "tls",
@@ -492,4 +495,81 @@ fn the_kinds_of_providers_are_listed() {
     let error = home.run(&["provider", "show", "pigeon", "--json"]).exits(1).json();
     assert_eq!(error["error"]["code"], "MAPI_E_NOT_FOUND");
     assert!(error["error"]["message"].as_str().is_some_and(|m| m.contains("maildir, smtp")));
+}
+
+/// The settings of msmtp become a profile: an account for each, passwords in files of their own, and what has no counterpart is named.
+///
+/// design §8
+#[test]
+fn settings_of_msmtp_are_taken_over() {
+    let home = Home::new();
+    let file = home.write(
+        "msmtprc",
+        "defaults\nauth on\ntls on\nlogfile ~/.msmtp.log\n\
+         account work\nhost smtp.work.example\nport 465\ntls_starttls off\nfrom *@work.example\nuser anna\n\
+         passwordeval pass show work\n\
+         account home\nhost smtp.home.example\nport 587\nfrom anna@home.example\nuser anna@home.example\npassword hunter2\n\
+         account default : home\naliases /etc/aliases.none\n",
+    );
+    let file = file.to_str().expect("text");
+    let refused = home.run(&["profile", "import", file]).exits(1);
+    assert!(refused.errors.contains("/etc/aliases.none"), "{refused:?}");
+    assert!(!home.path(".config/sundown/profiles/default.home.password").exists());
+    let text = std::fs::read_to_string(file).expect("it is there");
+    let text = text.replace(
+        "/etc/aliases.none",
+        home.write("aliases", "root: anna@home.example\n").to_str().expect("text"),
+    );
+    home.write("msmtprc", text);
+    let made = home.run(&["profile", "import", file]).ok();
+    for words in ["made ", "default.home.password", "logfile", "profile check default"] {
+        assert!(made.output.contains(words), "{made:?}");
+    }
+    assert!(!made.output.contains("hunter2"), "{made:?}");
+    let profile = home.path(".config/sundown/profiles/default.toml");
+    let profile = std::fs::read_to_string(profile).expect("it is there");
+    for line in [
+        "identity = \"anna@home.example\"",
+        "senders = [\"*@work.example\"]",
+        "security = \"tls\"",
+        "password_command = \"pass show work\"",
+        "port = 587",
+    ] {
+        assert!(profile.lines().any(|found| found == line), "{line} is not in\n{profile}");
+    }
+    assert!(!profile.contains("hunter2"));
+    let password = home.path(".config/sundown/profiles/default.home.password");
+    assert_eq!(std::fs::read_to_string(&password).expect("it is there"), "hunter2\n");
+    let mode = std::fs::metadata(&password).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = home.run(&["profile", "import", file]).exits(1);
+    assert!(again.errors.contains("such a profile already"), "{again:?}");
+}
+
+/// The settings of nullmailer become a profile that sends: its server gets mail of root for the administrator, from the address that is
+/// always sent from.
+///
+/// design §8
+#[test]
+fn settings_of_nullmailer_are_taken_over() {
+    let home = Home::new();
+    home.write("nullmailer/remotes", "127.0.0.1 smtp --port=2525\n");
+    home.write("nullmailer/adminaddr", "anna@example.org\n");
+    home.write("nullmailer/defaultdomain", "example.net\n");
+    home.write("nullmailer/maxpause", "600\n");
+    let folder = home.path("nullmailer");
+    let made = home.bare(&["--json", "profile", "import"]);
+    let mut made = made;
+    made.arg(&folder).args(["--name", "relay"]);
+    let made = crate::harness::run(made, "").ok().json();
+    assert_eq!(made["transports"], json!(["relay", "maildir"]));
+    assert_eq!(made["passwords"], json!([]));
+    let shown = home.run(&["profile", "show", "relay", "--json"]).ok().json();
+    assert_eq!(shown["transports"][0]["port"], 2525, "{shown}");
+    home.write("nullmailer/remotes", "smtp.example.org smtp --user=anna --pass=x\n");
+    let mut open = home.bare(&["profile", "import"]);
+    open.arg(&folder).args(["--name", "open"]);
+    let open = crate::harness::run(open, "");
+    assert!(!open.status.success() && open.errors.contains("in the open"), "{open:?}");
+    assert!(!home.path(".config/sundown/profiles/open.toml").exists());
 }

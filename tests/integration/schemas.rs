@@ -16,6 +16,7 @@ const PRINTS: &[(&str, Option<&str>)] = &[
     ("logoff", Some("logoff")),
     ("man", None),
     ("profile-add", Some("profile-add")),
+    ("profile-import", Some("profile-import")),
     ("profile-check", Some("profile-check")),
     ("profile-list", Some("profile-list")),
     ("profile-remove", Some("profile-remove")),
@@ -160,6 +161,9 @@ fn documents_fit_their_schemas() {
     let server = ["relay", "--host", "localhost", "--security", "none", "--username", "anna"];
     printed.ran("profile-add", &[&server[..], &["--password-env", "PASSWORD"]].concat());
     printed.ran("profile-add", &["notes"]);
+    let msmtprc = printed.home.write("msmtprc", "account a\nhost h.example\nlogfile x\n");
+    let msmtprc = msmtprc.to_str().expect("text").to_owned();
+    printed.ran("profile-import", &[&msmtprc, "--name", "imported"]);
     printed.ran("profile-list", &[]);
     printed.ran("profile-show", &["relay"]);
 

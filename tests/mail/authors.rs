@@ -215,6 +215,14 @@ fn the_author_chooses_the_account() {
         found.sort();
         found
     };
+    let told = |words: &'static str| {
+        move |line: &serde_json::Value| {
+            line["event"] == "delivery"
+                && line["message"].as_str().is_some_and(|m| m.contains(words))
+        }
+    };
+    broker.log_line("it was sent", told("to=<bo@far.test>, relay=work, delay="));
+    broker.log_line("with the server's words", told("dsn=2.0.0, status=sent (250 taken)"));
     assert_eq!(subjects(&work), ["five", "one"]);
     assert_eq!(subjects(&rest), ["four", "three", "two"]);
     drop(broker);

@@ -35,6 +35,7 @@ mod tickets;
 pub mod workers;
 
 mod alarm;
+mod deliveries;
 mod descriptors;
 mod detach;
 mod ends;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::deliveries::Deliveries;
 use crate::lane::{Lane, Refused, Room, Threads, Worker};
 use crate::metrics::Metrics;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -23,9 +24,9 @@ use sundown_core::provider::{
     StoreFacts, StoreWrite, TransportCall, Urgency,
 };
 use sundown_core::{Behalf, CallId, LaneId, LaneSpec};
-use sundown_protocol::Code;
 use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::SettingChange;
+use sundown_protocol::{Code, EntryId};
 use sundown_providers::{
     AddressBookProvider, LeavingProcess, NothingToSave, Prepared, ProviderShutdown, Registry,
     Reply, StoreProvider, StoreReader, Support, Sync, TransportProvider,
@@ -232,7 +233,13 @@ impl Workers {
                 }
                 let support: Arc<dyn Support> = Arc::new(self.stores.clone());
                 let remake = maker(&self.registry.transports, &spec);
-                self.begin(lane, "transport", &spec, Transport { desk, made, support, remake });
+                let deliveries = Deliveries::default();
+                self.begin(
+                    lane,
+                    "transport",
+                    &spec,
+                    Transport { desk, made, support, remake, deliveries },
+                );
             }
             ProviderType::AddressBook => {
                 let made = make(&self.registry.address_books, &spec);
@@ -461,7 +468,7 @@ impl Desk {
         &self,
         made: &mut Result<Box<dyn TransportProvider>, ProviderError>,
         work: Work,
-        support: &Arc<dyn Support>,
+        (support, deliveries): (&Arc<dyn Support>, &Deliveries),
     ) {
         let (slip, provider) = Slip::of(work, self);
         let transport = match made {
@@ -476,17 +483,33 @@ impl Desk {
             }
             ProviderCall::Logoff => slip.hand_in(transport.logoff().map(|()| ProviderAnswer::Done)),
             ProviderCall::Transport(TransportCall::Prepare(transmission)) => {
-                let answer =
-                    |Prepared { marker, refused }| ProviderAnswer::Prepared { marker, refused };
-                transport
-                    .prepare(*transmission, Reply::new(move |done| slip.hand_in(done.map(answer))));
+                let (deliveries, id) = (deliveries.clone(), transmission.id);
+                deliveries.begin(&transmission);
+                let reply = Reply::new(move |done: Result<Prepared, ProviderError>| {
+                    match &done {
+                        Ok(prepared) => deliveries.tell(id, slip.place(), &prepared.refused),
+                        Err(error) => deliveries.fail(id, slip.place(), error),
+                    }
+                    let answer =
+                        |Prepared { marker, refused }| ProviderAnswer::Prepared { marker, refused };
+                    slip.hand_in(done.map(answer));
+                });
+                transport.prepare(*transmission, reply);
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
-                let reply = Reply::new(move |done| slip.hand_in(done.map(ProviderAnswer::Results)));
+                let deliveries = deliveries.clone();
+                let reply = Reply::new(move |done: Result<Vec<_>, ProviderError>| {
+                    if let Ok(results) = &done {
+                        deliveries.tell(id, slip.place(), results);
+                    }
+                    deliveries.end(id);
+                    slip.hand_in(done.map(ProviderAnswer::Results));
+                });
                 transport.complete(id, reply);
             }
             ProviderCall::Transport(TransportCall::Cancel { id }) => {
                 transport.cancel(id);
+                deliveries.end(id);
                 slip.hand_in(Ok(ProviderAnswer::Done));
             }
             ProviderCall::Transport(TransportCall::Recover { transmission, marker }) => {
@@ -509,11 +532,12 @@ struct Transport {
     made: Made<dyn TransportProvider>,
     support: Arc<dyn Support>,
     remake: Maker<dyn TransportProvider>,
+    deliveries: Deliveries,
 }
 
 impl Worker<Work> for Transport {
     fn serve(&mut self, work: Work, _: &Receiver<Work>) {
-        let Self { desk, made, support, remake } = self;
+        let Self { desk, made, support, remake, deliveries } = self;
         if !work.begin() {
             desk.answers.withdrawn(&work);
         } else if is_shutdown(&work) {
@@ -528,7 +552,7 @@ impl Worker<Work> for Transport {
             });
             desk.answers.send([(work.from, answer)]);
         } else {
-            desk.call_transport(made, work, support);
+            desk.call_transport(made, work, (support, deliveries));
         }
     }
 }
@@ -610,6 +634,11 @@ impl Slip {
         let Work { from, behalf, provider, .. } = work;
         let (desk, name, from) = (desk.clone(), provider.name(), Some(from));
         (Self { desk, from, behalf, name, began: Instant::now() }, provider)
+    }
+
+    /// Which provider it is, and which message.
+    fn place(&self) -> (&str, Option<EntryId>) {
+        (&self.desk.name, self.behalf.entry)
     }
 
     fn hand_in(mut self, answer: Answer) {

@@ -159,6 +159,16 @@ const SMTP_KEYS: &[Key] = &[
         "a file with our own certificate (PEM), for a server that asks for one; others of its chain may follow",
     ),
     key("tls_key", "", "the key of `tls_certificate`, in a file that others cannot read"),
+    key(
+        "proxy",
+        "",
+        "a SOCKS 5 proxy that wants no login, `socks5://HOST:PORT`; it resolves `host`",
+    ),
+    key(
+        "source_address",
+        "any of this host",
+        "the address of this host that connections come from",
+    ),
     key("helo", "this host's name", "as whom the server is greeted"),
     key("connections", "4", "connections at once, from 1 to 64"),
     key("timeout", "5m", "how long the server may take for an answer"),

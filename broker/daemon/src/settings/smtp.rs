@@ -126,6 +126,36 @@ impl Spelling for Fingerprint {
     }
 }
 
+/// `proxy`.
+pub(super) enum Proxy {}
+
+impl Spelling for Proxy {
+    type Value = String;
+    const EXPECTED: &'static str = "\"socks5://HOST:PORT\", a proxy that wants no login";
+
+    fn text(text: &str) -> Option<String> {
+        let place = text.strip_prefix("socks5://")?;
+        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, rest)) => (host, rest.strip_prefix(':')?),
+            None => place.rsplit_once(':')?,
+        };
+        let port: u16 = port.parse().ok()?;
+        (valid_host(host) && host.is_ascii() && port > 0).then(|| text.to_owned())
+    }
+}
+
+/// `source_address`.
+pub(super) enum SourceAddress {}
+
+impl Spelling for SourceAddress {
+    type Value = IpAddr;
+    const EXPECTED: &'static str = "an IP address of this host";
+
+    fn text(text: &str) -> Option<IpAddr> {
+        text.parse().ok()
+    }
+}
+
 /// `username`.
 pub(super) enum UserName {}
 
@@ -293,6 +323,24 @@ mod tests {
         for bad in ["", "2MAIL", "A=B", "$MAIL", "my secret", "ä"] {
             assert_eq!(Variable::text(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ways() {
+        for good in ["socks5://localhost:9050", "socks5://[::1]:1080", "socks5://192.0.2.1:1"] {
+            assert_eq!(Proxy::text(good).as_deref(), Some(good));
+        }
+        for bad in [
+            "localhost:9050",
+            "socks5://a",
+            "socks5://a:0",
+            "socks5://u:p@a:1",
+            "http://a:1",
+            "socks5://:1",
+        ] {
+            assert_eq!(Proxy::text(bad), None, "{bad}");
+        }
+        assert!(SourceAddress::text("::1").is_some() && SourceAddress::text("localhost").is_none());
     }
 
     #[test]

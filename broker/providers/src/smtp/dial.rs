@@ -9,8 +9,7 @@
 //!
 //! What cannot be protected as the profile says is not used at all.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::commands::{Ehlo, Starttls};
@@ -26,9 +25,6 @@ use super::settings::{Security, Settings};
 use super::tls::Trust;
 use super::wire::{Stream, Wire};
 use crate::Result;
-
-/// The least time that one of several addresses is given.
-const LEAST: Duration = Duration::from_millis(10);
 
 /// What connections are made of.
 #[derive(Debug)]
@@ -84,9 +80,7 @@ impl Dialer {
     fn dial_once(&self, patience: Duration, upgrade: Upgrade) -> Result<Connection> {
         let place = self.settings.place();
         let until = Instant::now() + self.settings.connect_timeout;
-        let socket = connect(&self.settings.host, self.settings.port, until)?;
-        let mut wire = Wire::new(socket);
-        wire.set_deadline(until);
+        let wire = self.settings.way.connect(&self.settings.host, self.settings.port, until)?;
         let stream = match self.settings.security {
             Security::Tls => self.protect(wire)?,
             Security::StartTls | Security::Opportunistic | Security::None => Stream::Plain(wire),
@@ -215,52 +209,6 @@ fn expect_done(connection: &Connection, answer: &Answer) -> Result<()> {
     Err(ProviderError::new(Code::E_CALL_FAILED, text))
 }
 
-fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream> {
-    let addresses = resolve(host, port)?;
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for (index, address) in addresses.iter().enumerate() {
-        // One address that swallows everything must not take the time of the next.
-        let left = until.saturating_duration_since(Instant::now());
-        let share = (left / (addresses.len() - index) as u32).max(LEAST);
-        match TcpStream::connect_timeout(address, share) {
-            Ok(socket) => {
-                tracing::debug!(%address, host, "connected");
-                // An answer is waited for after each write; holding small ones back only costs time.
-                let _ = socket.set_nodelay(true);
-                return Ok(socket);
-            }
-            Err(error) => {
-                tracing::debug!(%address, host, %error, "not connected");
-                last = error;
-            }
-        }
-    }
-    let why = match last.kind() {
-        io::ErrorKind::TimedOut => "it does not answer in time".to_owned(),
-        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
-        _ => last.to_string(),
-    };
-    Err(offline(format!("{host} cannot be reached at port {port}: {why}")))
-}
-
-/// The resolver has its own time limit; there is no way to give it another.
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
-    let ascii = if host.is_ascii() { None } else { idna::domain_to_ascii(host).ok() };
-    let found = (ascii.as_deref().unwrap_or(host), port).to_socket_addrs();
-    let addresses: Vec<_> = match found {
-        Ok(found) => found.collect(),
-        Err(error) => return Err(offline(format!("{host} cannot be found: {error}"))),
-    };
-    if addresses.is_empty() {
-        return Err(offline(format!("{host} has no address")));
-    }
-    Ok(addresses)
-}
-
-fn offline(text: String) -> ProviderError {
-    ProviderError::new(Code::E_NETWORK_ERROR, text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,12 +220,5 @@ mod tests {
         assert_eq!(shown("::ffff:192.0.2.1"), "[192.0.2.1]");
         assert_eq!(shown("2001:db8::1"), "[IPv6:2001:db8::1]");
         assert_eq!(shown("?"), "[127.0.0.1]");
-    }
-
-    #[test]
-    fn a_host_that_is_not_there_is_offline() {
-        let error = connect("does-not-exist.invalid", 25, Instant::now()).expect_err("no host");
-        assert_eq!(error.code, Code::E_NETWORK_ERROR);
-        assert!(error.message.contains("does-not-exist.invalid"), "{}", error.message);
     }
 }

@@ -8,7 +8,7 @@
 //! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
 //! | `answer`, `connection` | the conversation: lines there, answers back |
 //! | `mechanism`, `scram` | ways to log on |
-//! | `dial`, `auth` | from a host's name to a server that takes messages |
+//! | `connect`, `dial`, `auth` | from a host's name to a server that takes messages |
 //! | `author`, `envelope`, `head`, `form`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
 //! | `destinations` | how many connections all sessions of the broker have to one server |
@@ -23,6 +23,7 @@ mod auth;
 mod author;
 mod body;
 mod command;
+mod connect;
 mod connection;
 mod crew;
 mod destinations;

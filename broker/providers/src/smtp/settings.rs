@@ -13,6 +13,7 @@ use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::author::{Authors, Rewrite};
+use super::connect::{Proxy, Way};
 use super::mechanism::Mechanism;
 use super::secret::Source;
 use super::tls::{Certificates, Proof};
@@ -60,6 +61,8 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     /// Most recipients in one transaction.
     pub(super) max_recipients: usize,
+    /// How it is reached.
+    pub(super) way: Way,
     /// Whose messages it takes for whose.
     pub(super) authors: Authors,
 }
@@ -104,6 +107,7 @@ impl Settings {
             timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
             connect_timeout: keys.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
             max_recipients: keys.positive("max_recipients")?.unwrap_or(MAX_RECIPIENTS),
+            way: keys.way()?,
             authors: keys.authors()?,
             host,
             security,
@@ -195,7 +199,8 @@ impl<'a> Keys<'a> {
         let is_open = match security {
             Security::StartTls | Security::Tls => false,
             Security::Opportunistic => true,
-            Security::None => !is_loopback(host),
+            // Behind a proxy no host is this one.
+            Security::None => !is_loopback(host) || self.get("proxy").is_some(),
         };
         if security == Security::None && is_open && !said {
             let why = format!(
@@ -209,6 +214,20 @@ impl<'a> Keys<'a> {
             return Err(wrong("username", why));
         }
         Ok(())
+    }
+
+    fn way(&self) -> Result<Way> {
+        let proxy = |text| {
+            let why = format!("is {text:?}; it must be socks5://HOST:PORT");
+            Proxy::parse(text).ok_or_else(|| wrong("proxy", &why))
+        };
+        let proxy = self.get("proxy").map(proxy).transpose()?;
+        let source = |text: &str| {
+            text.parse()
+                .map_err(|_| wrong("source_address", &format!("is {text:?}, no IP address")))
+        };
+        let source = self.get("source_address").map(source).transpose()?;
+        Ok(Way { proxy, source })
     }
 
     fn authors(&self) -> Result<Authors> {
@@ -403,7 +422,13 @@ mod tests {
         let login = [("username", "me"), ("password_env", "X")];
         let open = [("host", "a"), ("security", "none"), ("plaintext", "i-understand")];
         let either = [("host", "localhost"), ("security", "opportunistic")];
-        let cases: [(&str, &[(&str, &str)]); 26] = [
+        let cases: [(&str, &[(&str, &str)]); 29] = [
+            (
+                "security",
+                &[("host", "localhost"), ("security", "none"), ("proxy", "socks5://localhost")],
+            ),
+            ("proxy", &[("host", "a"), ("proxy", "localhost:9050")]),
+            ("source_address", &[("host", "a"), ("source_address", "here")]),
             ("username", &[&open[..], &login].concat()),
             ("username", &[&either[..], &login].concat()),
             ("plaintext", &[("host", "a"), ("security", "none"), ("plaintext", "yes")]),

@@ -14,7 +14,7 @@ use toml::Spanned;
 use super::super::kinds::{SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
-    Plaintext, Port, Security, SecurityWord, UserName, Variable, is_loopback,
+    Plaintext, Port, Proxy, Security, SecurityWord, SourceAddress, UserName, Variable, is_loopback,
 };
 use super::super::source::SettingsError;
 use super::super::value::{
@@ -55,6 +55,8 @@ pub(super) struct TransportSection {
     tls_certificate: Given<PathText>,
     tls_key: Given<PathText>,
     helo: Given<HeloName>,
+    proxy: Given<Proxy>,
+    source_address: Given<SourceAddress>,
     connections: Given<Connections>,
     timeout: Given<PositiveTime>,
     connect_timeout: Given<PositiveTime>,
@@ -96,6 +98,8 @@ impl TransportSection {
             ("tls_certificate", place(self.tls_certificate.as_ref())),
             ("tls_key", place(self.tls_key.as_ref())),
             ("helo", place(self.helo.as_ref())),
+            ("proxy", place(self.proxy.as_ref())),
+            ("source_address", place(self.source_address.as_ref())),
             ("connections", place(self.connections.as_ref())),
             ("timeout", place(self.timeout.as_ref())),
             ("connect_timeout", place(self.connect_timeout.as_ref())),
@@ -213,6 +217,8 @@ impl Reader<'_> {
             ("tls_certificate", file(&section.tls_certificate)?),
             ("tls_key", file(&section.tls_key)?),
             ("helo", text(section.helo.as_ref())),
+            ("proxy", text(section.proxy.as_ref())),
+            ("source_address", text(section.source_address.as_ref())),
             ("connections", text(section.connections.as_ref())),
             ("timeout", time(&section.timeout)),
             ("connect_timeout", time(&section.connect_timeout)),
@@ -261,7 +267,8 @@ impl Reader<'_> {
         let open = match security {
             Security::Starttls | Security::Tls => false,
             Security::Opportunistic => true,
-            Security::None => !is_loopback(host),
+            // Behind a proxy no host is this one.
+            Security::None => !is_loopback(host) || section.proxy.is_some(),
         };
         let said = place(section.plaintext.as_ref());
         let (at, message) = match (place(section.security.as_ref()), said, &section.username) {
@@ -428,6 +435,8 @@ mod tests {
             tls_certificate = "me.pem"
             tls_key = "~/.me.key"
             helo = "host.example.org"
+            proxy = "socks5://localhost:9050"
+            source_address = "192.0.2.1"
             connections = 2
             timeout = "90s"
             connect_timeout = "1500ms"
@@ -453,6 +462,8 @@ mod tests {
             ("tls_certificate", "/data/work/me.pem"),
             ("tls_key", "/home/anna/.me.key"),
             ("helo", "host.example.org"),
+            ("proxy", "socks5://localhost:9050"),
+            ("source_address", "192.0.2.1"),
             ("connections", "2"),
             ("timeout", "90000"),
             ("connect_timeout", "1500"),
@@ -568,6 +579,8 @@ mod tests {
             ("tls_fingerprint = \"AB:CD\"", 4, "tls_fingerprint", &["AB:CD", "SHA-256"]),
             ("tls_certificate = \"c.pem\"", 4, "tls_certificate", &["`tls_key`"]),
             ("tls_key = \"k.pem\"", 4, "tls_key", &["`tls_certificate`"]),
+            ("proxy = \"a:1\"", 4, "proxy", &["a:1", "socks5://"]),
+            ("source_address = \"a\"", 4, "source_address", &["an IP address"]),
             ("helo = \"a b\"", 4, "helo", &["a b", "a host's name"]),
             ("connections = 0", 4, "connections", &["1 to 64"]),
             ("connections = 65", 4, "connections", &["65", "1 to 64"]),

@@ -1,0 +1,132 @@
+//! A line of the log for each recipient and try, in the words that people know from Postfix and look for.
+//!
+//! ```text
+//! to=<bo@example.org>, relay=work, delay=0.31, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued)
+//! ```
+//!
+//! `relay` is the transport, `delay` the seconds that this try took, and in the brackets is what the server said last.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
+use sundown_protocol::EntryId;
+
+/// What one transport has in hand.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Deliveries(Arc<Mutex<HashMap<u64, Handed>>>);
+
+/// A message that a transport has.
+#[derive(Debug)]
+struct Handed {
+    recipients: Vec<(usize, String)>,
+    began: Instant,
+}
+
+impl Deliveries {
+    /// A transport is asked to take a message.
+    pub(crate) fn begin(&self, transmission: &Transmission) {
+        let handed = Handed { recipients: transmission.recipients.clone(), began: Instant::now() };
+        self.all().insert(transmission.id, handed);
+    }
+
+    /// A transport says what became of some recipients.
+    pub(crate) fn tell(
+        &self,
+        id: u64,
+        (relay, entry): (&str, Option<EntryId>),
+        results: &[RecipientResult],
+    ) {
+        let mut all = self.all();
+        let Some(handed) = all.get_mut(&id) else { return };
+        let began = handed.began;
+        for RecipientResult { recipient, outcome, reply } in results {
+            let place = handed.recipients.iter().position(|(place, _)| place == recipient);
+            let Some(place) = place else { continue };
+            let (_, address) = handed.recipients.swap_remove(place);
+            line((relay, entry), (&address, began), (*outcome, reply));
+        }
+        // Nothing more is asked of a message that is taken for none of them.
+        if handed.recipients.is_empty() {
+            all.remove(&id);
+        }
+    }
+
+    /// A transport could not take a message: all its recipients wait.
+    pub(crate) fn fail(&self, id: u64, of: (&str, Option<EntryId>), error: &ProviderError) {
+        let handed = self.all().remove(&id);
+        let Some(Handed { recipients, began }) = handed else { return };
+        for (_, address) in &recipients {
+            line(of, (address, began), (Outcome::Later, &error.message));
+        }
+    }
+
+    /// A transport is done with a message.
+    pub(crate) fn end(&self, id: u64) {
+        self.all().remove(&id);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Handed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn line(
+    (relay, entry): (&str, Option<EntryId>),
+    (address, began): (&str, Instant),
+    (outcome, reply): (Outcome, &str),
+) {
+    let Some((status, class)) = words(outcome) else { return };
+    let dsn = reply.split([' ', '-']).find(|word| is_enhanced(word));
+    let dsn = dsn.map_or_else(|| format!("{class}.0.0"), str::to_owned);
+    let delay = began.elapsed().as_secs_f64();
+    tracing::info!(
+        event = "delivery",
+        entry = entry.map(tracing::field::display),
+        "to=<{address}>, relay={relay}, delay={delay:.2}, dsn={dsn}, status={status} ({reply})"
+    );
+}
+
+/// Postfix's word, and the class of the status; nothing of what is tried again at once.
+fn words(outcome: Outcome) -> Option<(&'static str, char)> {
+    match outcome {
+        Outcome::Sent => Some(("sent", '2')),
+        Outcome::Failed => Some(("bounced", '5')),
+        Outcome::Later | Outcome::Offline => Some(("deferred", '4')),
+        Outcome::Unknown => Some(("unknown", '4')),
+        Outcome::NotSent => None,
+    }
+}
+
+/// Whether a word is an enhanced status code (RFC 3463).
+fn is_enhanced(word: &str) -> bool {
+    let mut parts = word.split('.');
+    let number = |part: &str| {
+        (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    matches!(parts.next(), Some("2" | "4" | "5"))
+        && parts.by_ref().take(2).filter(|part| number(part)).count() == 2
+        && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_found_in_what_a_server_says() {
+        for good in ["2.0.0", "5.7.1", "4.4.123"] {
+            assert!(is_enhanced(good), "{good}");
+        }
+        for bad in ["", "2.0", "3.0.0", "2.0.0.1", "2.a.0", "250", "2..0", "192.0.2.1"] {
+            assert!(!is_enhanced(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_follows_at_once_is_not_told() {
+        assert_eq!(words(Outcome::NotSent), None);
+        assert_eq!(words(Outcome::Offline), Some(("deferred", '4')));
+    }
+}

@@ -1,0 +1,257 @@
+//! `sundown profile import`: a profile from the settings of another mail program.
+//!
+//! ```text
+//! msmtp       ~/.msmtprc and /etc/msmtprc
+//! nullmailer  the directory /etc/nullmailer
+//! ```
+//!
+//! What has no counterpart here is named, and nothing that protects mail is left out: where a program sends a password in the open or
+//! looks at no certificate, the profile does neither. A password that stands in the settings goes into a file of its own.
+
+mod msmtp;
+mod nullmailer;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sundown_client::paths::Whose;
+use sundown_client::{Code, Error};
+use sundown_daemon::settings::Places;
+use sundown_mail::address::split;
+use toml::Value;
+
+use super::add::{self, free_file, write};
+use super::load;
+use crate::cli::{Context, ImportArguments};
+use crate::output;
+
+/// What settings of another program come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Imported {
+    /// The transports, in the order in which they are tried.
+    accounts: Vec<Account>,
+    identity: Option<String>,
+    /// `[mail] domain`.
+    domain: Option<String>,
+    aliases_file: Option<String>,
+    /// `[aliases] default`.
+    default: Option<String>,
+    /// `[queue] retry_max`, as it is written.
+    retry_max: Option<String>,
+    /// What is different from now on, or was left out.
+    notes: Vec<String>,
+}
+
+/// One server, and who may send by it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Account {
+    name: String,
+    host: String,
+    port: Option<u16>,
+    security: Security,
+    login: Option<Login>,
+    identity: Option<String>,
+    senders: Vec<String>,
+    /// Keys that are taken over as they are.
+    others: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Security {
+    #[default]
+    Starttls,
+    Tls,
+    None,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Login {
+    username: String,
+    password: Password,
+    auth: Option<&'static str>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Password {
+    Command(String),
+    /// The password itself, which goes into a file.
+    Itself(String),
+}
+
+pub(super) fn run(
+    context: &Context,
+    places: &Places,
+    arguments: &ImportArguments,
+) -> Result<(), Error> {
+    let file = free_file(places, &arguments.name)?;
+    let from = &arguments.from;
+    let imported = if from.is_dir() { nullmailer::read(from) } else { msmtp::read(from) };
+    let imported = imported.map_err(|why| output::error(Code::E_INVALID_PARAMETER, why))?;
+    if let Some(account) = imported.accounts.iter().find(|a| a.sends_a_password_in_the_open()) {
+        let text = format!(
+            "{} sends a password to {} in the open, and Sundown does not: let it use TLS there first; no profile was made",
+            from.display(),
+            account.host
+        );
+        return Err(output::error(Code::E_NO_SUPPORT, text));
+    }
+    let secrets = imported.secrets(&file);
+    let mut made = Vec::new();
+    let undo = |made: &[PathBuf]| {
+        for path in made {
+            let _ = std::fs::remove_file(path);
+        }
+    };
+    for (path, password) in &secrets {
+        add::write_secret(path, password).inspect_err(|_| undo(&made))?;
+        made.push(path.clone());
+    }
+    write(&file, &imported.content(from, &secrets), context.paths.whose)
+        .inspect_err(|_| undo(&made))?;
+    made.push(file.clone());
+    let profile = load(&arguments.name, places).map_err(|error| {
+        undo(&made);
+        output::error(error.code(), format!("no profile was made: {error}"))
+    })?;
+    let names: Vec<_> = profile.transports.iter().map(|t| &t.provider.name).collect();
+    let passwords: Vec<_> = secrets.iter().map(|(path, _)| path).collect();
+    let value = json!({
+        "profile": profile.name, "file": file, "transports": names, "passwords": passwords, "notes": imported.notes,
+    });
+    output::print(context.json, &value, || {
+        let mut text = format!("made {}\n", file.display());
+        for path in &passwords {
+            let _ =
+                writeln!(text, "the password is in {}, which you alone can read", path.display());
+            if context.paths.whose == Whose::Host {
+                text += "note: the host's broker must be able to read it: chown it to the broker's user\n";
+            }
+        }
+        for note in &imported.notes {
+            let _ = writeln!(text, "note: {note}");
+        }
+        text + &format!("try it with `sundown profile check {}`\n", profile.name)
+    });
+    Ok(())
+}
+
+impl Account {
+    fn sends_a_password_in_the_open(&self) -> bool {
+        self.security == Security::None && self.login.is_some() && !is_here(&self.host)
+    }
+
+    /// Its section.
+    fn section(&self, secret: Option<&Path>) -> String {
+        let text = |text: &str| Value::String(text.to_owned());
+        let port = self.port.map(|port| Value::Integer(port.into()));
+        let security = match self.security {
+            Security::Starttls => "starttls",
+            Security::Tls => "tls",
+            Security::None => "none",
+        };
+        let open = self.security == Security::None && !is_here(&self.host);
+        let login = self.login.as_ref();
+        let command = login.and_then(|login| match &login.password {
+            Password::Command(line) => Some(text(line)),
+            Password::Itself(_) => None,
+        });
+        let senders: Vec<_> = self.senders.iter().map(|sender| text(sender)).collect();
+        let mut keys = vec![
+            ("name", Some(text(&self.name))),
+            ("kind", Some(text("smtp"))),
+            ("host", Some(text(&self.host))),
+            ("port", port),
+            ("security", Some(text(security))),
+            ("plaintext", open.then(|| text("i-understand"))),
+            ("username", login.map(|login| text(&login.username))),
+            ("password_command", command),
+            ("password_file", secret.map(|path| text(&path.to_string_lossy()))),
+            ("auth", login.and_then(|login| login.auth).map(text)),
+            ("identity", self.identity.as_deref().map(text)),
+            ("senders", (!senders.is_empty()).then_some(Value::Array(senders))),
+        ];
+        keys.extend(self.others.iter().map(|(key, value)| (*key, Some(text(value)))));
+        add::section(keys)
+    }
+}
+
+impl Imported {
+    /// Where passwords go that stand in the settings: beside the profile's file, in the order of the accounts.
+    fn secrets(&self, file: &Path) -> Vec<(PathBuf, String)> {
+        let secret = |account: &Account| match &account.login.as_ref()?.password {
+            Password::Itself(password) => {
+                let path = file.with_extension(format!("{}.password", account.name));
+                Some((path, password.clone()))
+            }
+            Password::Command(_) => None,
+        };
+        self.accounts.iter().filter_map(secret).collect()
+    }
+
+    /// The contents of the file.
+    fn content(&self, from: &Path, secrets: &[(PathBuf, String)]) -> String {
+        let text = |text: &str| Value::String(text.to_owned());
+        let from = from.display().to_string().replace(['\n', '\r'], "?");
+        let mut content = format!("# From {from}.\n");
+        if let Some(identity) = &self.identity {
+            let _ = writeln!(content, "identity = {}", text(identity));
+        }
+        let mut secrets = secrets.iter();
+        for account in &self.accounts {
+            let itself = |login: &Login| matches!(login.password, Password::Itself(_));
+            let has_one = account.login.as_ref().is_some_and(itself);
+            let secret = if has_one { secrets.next() } else { None };
+            let _ =
+                write!(content, "\n{}", account.section(secret.map(|(path, _)| path.as_path())));
+        }
+        content += "\n# Mail for users of this host, such as root, that no alias is for.\n[[transport]]\nkind = \"maildir\"\n";
+        let mail = [
+            ("domain", self.domain.as_deref().map(text)),
+            ("aliases_file", self.aliases_file.as_deref().map(text)),
+            ("rewrite_from", self.rewrites().then(|| text("always"))),
+        ];
+        content += &table("mail", mail);
+        content += &table("aliases", [("default", self.default.as_deref().map(text))]);
+        content += &table("queue", [("retry_max", self.retry_max.as_deref().map(text))]);
+        content
+    }
+
+    /// Whether every sender becomes one that its server takes: it takes no other where a user logs on.
+    fn rewrites(&self) -> bool {
+        let known = |who: &Option<String>| {
+            who.as_deref().is_some_and(|who| split(who).is_ok_and(|(_, at)| at.contains('.')))
+        };
+        let knows = |account: &Account| known(&account.identity) || known(&self.identity);
+        self.accounts.iter().any(|account| account.login.is_some())
+            && self.accounts.iter().all(knows)
+    }
+}
+
+/// A table with those keys that there are; nothing without any.
+fn table<const N: usize>(name: &str, keys: [(&str, Option<Value>); N]) -> String {
+    let lines: String =
+        keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}\n", value?))).collect();
+    if lines.is_empty() { lines } else { format!("\n[{name}]\n{lines}") }
+}
+
+/// Whether mail to that host stays on this machine.
+fn is_here(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
+}
+
+/// A name that a transport can have.
+fn provider_name(text: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = text.chars().map(fits).take(64).collect();
+    match name.trim_start_matches('.') {
+        "" => "relay".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
