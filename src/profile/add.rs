@@ -19,6 +19,9 @@ use super::{load, show};
 use crate::cli::{AddArguments, Context, TransportKind};
 use crate::output;
 
+/// What a new profile says of users of this host.
+const LOCAL_USERS: &str = "\n# A name without a domain is an alias or a user of this host, or it is refused.\n[mail]\nlocal_users = \"system\"\n";
+
 pub(super) fn run(
     context: &Context,
     places: &Places,
@@ -184,7 +187,18 @@ impl AddArguments {
     /// The contents of the file.
     fn content(&self) -> Result<String, Error> {
         let identity = self.identity().map(|who| format!("identity = {}\n\n", text(who)));
-        Ok(identity.unwrap_or_default() + &self.transports()?)
+        let users = if self.takes_local_mail() { LOCAL_USERS } else { "" };
+        Ok(identity.unwrap_or_default() + &self.transports()? + users)
+    }
+
+    /// Whether mail for users of this host goes into a Maildir.
+    fn takes_local_mail(&self) -> bool {
+        let takes = |word: &str| self.accept.iter().any(|pattern| pattern == word);
+        match self.kind() {
+            TransportKind::Maildir => self.accept.is_empty() || takes("*") || takes("localhost"),
+            // If the server takes every address, a Maildir behind it would get nothing.
+            TransportKind::Smtp => !self.no_local && !takes("*"),
+        }
     }
 
     fn transports(&self) -> Result<String, Error> {
@@ -209,11 +223,9 @@ impl AddArguments {
             ("ca_file", self.ca_file.as_deref().map(absolute).transpose()?),
             ("accept", accept),
         ]);
-        // If the server takes every address, a Maildir behind it would get nothing.
-        let local = !self.no_local && !self.accept.iter().any(|pattern| pattern == "*");
         let about = "\n# Mail for users of this host, such as root.\n";
         let maildir = [("kind", Some(text("maildir"))), ("path", maildir)];
-        Ok(if local { server + about + &section(maildir) } else { server })
+        Ok(if self.takes_local_mail() { server + about + &section(maildir) } else { server })
     }
 }
 
