@@ -77,7 +77,8 @@ fn a_system_that_does_not_say_refuses_for_now() {
     let answer = world.answer(member.at, id).expect("answered").expect_err("refused");
     assert_eq!(answer.code, Code::E_BUSY);
     assert!(world.store("default").messages.is_empty());
-    world.assert_counts();
+    world.settle();
+    world.everybody_leaves();
 }
 
 /// A deferred submit is not accepted before it is known that it will be stored; a flush and a logoff behind it wait for it.
