@@ -95,6 +95,11 @@ fn found(accounts: &Accounts, names: &[String]) -> Result<Found, AccountsError> 
     names.iter().map(|name| Ok((name.clone(), accounts.has_user(name)?))).collect()
 }
 
+/// Asks for a user from a provider's thread, which may wait for the answer.
+pub(crate) fn find_now(name: &str) -> Result<bool, String> {
+    Accounts::system().has_user(name).map_err(|why| why.to_string())
+}
+
 fn answer(question: QuestionId, result: Result<Found, Fault>) -> Event {
     Event::UsersFound { question, result }
 }
@@ -123,6 +128,12 @@ mod tests {
             }
             poll.poll(&mut Events::with_capacity(1), None).expect("it is woken");
         }
+    }
+
+    #[test]
+    fn a_provider_may_ask_and_wait() {
+        assert_eq!(find_now("root"), Ok(true));
+        assert_eq!(find_now("no-such-user"), Ok(false));
     }
 
     #[test]

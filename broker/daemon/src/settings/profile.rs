@@ -299,15 +299,16 @@ impl Reader<'_> {
         let stores = self.stores(file.store, &mut databases)?;
         let address_books =
             self.databases(ProviderType::AddressBook, file.address_book, &mut databases)?;
+        let local = self.local_mail(&file.mail, &file.aliases)?;
         Ok(Profile {
             name: self.name.to_owned(),
             identity: Spelled::of(file.identity).unwrap_or_else(|| self.identity()),
             stores,
-            transports: self.transports(file.transport)?,
+            transports: self.transports(file.transport, &local.users)?,
             address_books,
             queue: self.queue(&file.queue)?,
             access: self.access(&file.access)?,
-            local: self.local_mail(&file.mail, &file.aliases)?,
+            local,
         })
     }
 

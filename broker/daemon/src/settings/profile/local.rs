@@ -32,7 +32,7 @@ enum LocalUsers {
 }
 
 /// What `local_users` says for the users that the system knows.
-const SYSTEM: &str = "system";
+pub(super) const SYSTEM: &str = "system";
 
 /// An alias: one address or several, in one string or in a list.
 #[derive(Deserialize)]
