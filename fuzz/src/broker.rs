@@ -16,13 +16,14 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use sundown_core::address::Pattern;
+use sundown_core::local::{LocalMail, Users};
 use sundown_core::provider::{
     ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, TransportCall,
 };
 use sundown_core::settings::{Limits, Profile, QueuePolicy, Settings, TransportSpec};
 use sundown_core::{
     Behalf, Broker, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity,
-    ProcessKey, Stop, Tick,
+    ProcessKey, QuestionId, Stop, Tick,
 };
 use sundown_protocol::codec::{decode, encode};
 use sundown_protocol::frame;
@@ -96,6 +97,8 @@ struct World {
     closed: BTreeSet<LaneId>,
     ended: HashSet<(LaneId, SessionId)>,
     loads: VecDeque<(SessionId, String)>,
+    /// Questions about users that are not answered.
+    questions: VecDeque<(QuestionId, Vec<String>)>,
     deletions: VecDeque<String>,
     withdrawn: VecDeque<CallId>,
     ended_lanes: VecDeque<LaneId>,
@@ -126,7 +129,7 @@ fn profile(name: &str, linger: &[&str]) -> Profile {
         address_books: vec![spec("people", "")],
         queue: QueuePolicy::default(),
         access: vec![(7, sundown_core::settings::Right::Submit)],
-        local: sundown_core::local::LocalMail::default(),
+        local: LocalMail { users: Users::System, ..LocalMail::default() },
     }
 }
 
@@ -148,6 +151,7 @@ impl World {
             closed: BTreeSet::new(),
             ended: HashSet::new(),
             loads: VecDeque::new(),
+            questions: VecDeque::new(),
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
             ended_lanes: VecDeque::new(),
@@ -243,6 +247,7 @@ impl World {
             Effect::WrongAnswer { provider, call, wrong, .. } => {
                 panic!("what {provider} says is so, and {call} was {wrong}")
             }
+            Effect::FindUsers { question, names } => self.questions.push_back((question, names)),
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
@@ -375,6 +380,18 @@ impl World {
         true
     }
 
+    /// A name of an odd length is a user's, and the system does not say who has a name of five letters.
+    fn find_users(&mut self) -> bool {
+        let Some((question, names)) = self.questions.pop_front() else { return false };
+        let one = |name: String| match name.len() {
+            5 => Err(Fault::new(Code::E_BUSY, "no answer")),
+            length => Ok((name, length % 2 == 1)),
+        };
+        let result = names.into_iter().map(one).collect();
+        self.apply(Event::UsersFound { question, result });
+        true
+    }
+
     fn delete_profile(&mut self) -> bool {
         let Some(name) = self.deletions.pop_front() else { return false };
         self.apply(Event::ProfileDeleted { name, result: Ok(()) });
@@ -393,7 +410,7 @@ impl World {
                 self.apply(Event::Timer);
             } else if let Some((&id, lane)) = lane {
                 if lane.done.is_empty() { self.work(id, None) } else { self.tell(id) }
-            } else if !self.load_profile() && !self.delete_profile() {
+            } else if !self.load_profile() && !self.find_users() && !self.delete_profile() {
                 return;
             }
         }

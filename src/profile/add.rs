@@ -19,6 +19,12 @@ use super::{load, show};
 use crate::cli::{AddArguments, Context, TransportKind};
 use crate::output;
 
+/// What a new profile says of users of this host.
+const LOCAL_USERS: &str = "# A name without a domain is an alias or a user of this host, or it is refused.\nlocal_users = \"system\"\n";
+
+/// Who mail is from.
+const REWRITE: &str = "# What cron and other programs write is from `identity`, too: the server takes no other sender.\nrewrite_from = \"always\"\n";
+
 pub(super) fn run(
     context: &Context,
     places: &Places,
@@ -200,18 +206,31 @@ impl AddArguments {
     /// The contents of the file.
     fn content(&self) -> Result<String, Error> {
         let identity = self.identity().map(|who| format!("identity = {}\n\n", text(who)));
-        Ok(identity.unwrap_or_default() + &self.transports()? + self.authors())
+        Ok(identity.unwrap_or_default() + &self.transports()? + &self.mail())
     }
 
-    /// Who mail is from. A server on which a user logs on takes mail of that user alone.
-    fn authors(&self) -> &'static str {
+    /// `[mail]`: who mail is from, and who is a user of this host.
+    fn mail(&self) -> String {
+        let keys = [(self.is_an_account(), REWRITE), (self.takes_local_mail(), LOCAL_USERS)];
+        let keys: String = keys.into_iter().filter_map(|(is, key)| is.then_some(key)).collect();
+        if keys.is_empty() { keys } else { format!("\n[mail]\n{keys}") }
+    }
+
+    /// Whether a user logs on to the server, which takes mail of that user alone.
+    fn is_an_account(&self) -> bool {
         let known =
             self.identity().is_some_and(|who| split(who).is_ok_and(|(_, at)| at.contains('.')));
-        if self.username.is_none() || !known {
-            return "";
+        self.username.is_some() && known
+    }
+
+    /// Whether mail for users of this host goes into a Maildir.
+    fn takes_local_mail(&self) -> bool {
+        let takes = |word: &str| self.accept.iter().any(|pattern| pattern == word);
+        match self.kind() {
+            TransportKind::Maildir => self.accept.is_empty() || takes("*") || takes("localhost"),
+            // If the server takes every address, a Maildir behind it would get nothing.
+            TransportKind::Smtp => !self.no_local && !takes("*"),
         }
-        "\n# What cron and other programs write is from `identity`, too: the server takes no other sender.\n\
-         [mail]\nrewrite_from = \"always\"\n"
     }
 
     fn transports(&self) -> Result<String, Error> {
@@ -240,11 +259,9 @@ impl AddArguments {
             ("tls_key", self.tls_key.as_deref().map(absolute).transpose()?),
             ("accept", accept),
         ]);
-        // If the server takes every address, a Maildir behind it would get nothing.
-        let local = !self.no_local && !self.accept.iter().any(|pattern| pattern == "*");
         let about = "\n# Mail for users of this host, such as root.\n";
         let maildir = [("kind", Some(text("maildir"))), ("path", maildir)];
-        Ok(if local { server + about + &section(maildir) } else { server })
+        Ok(if self.takes_local_mail() { server + about + &section(maildir) } else { server })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sundown_daemon::{Profile, ProviderSpec};
+use sundown_daemon::{Profile, ProviderSpec, Users};
 
 use crate::output;
 
@@ -75,8 +75,18 @@ pub(super) fn value(profile: &Profile) -> Value {
         "transports": transports,
         "address_books": profile.address_books.iter().map(provider).collect::<Vec<_>>(),
         "domain": profile.local.domain,
+        "local_users": users(&profile.local.users),
         "aliases": aliases(profile).collect::<BTreeMap<_, _>>(),
     })
+}
+
+/// The users of this host as the profile has them: a list, `system`, or nothing if every name counts as one.
+fn users(users: &Users) -> Value {
+    match users {
+        Users::Any => Value::Null,
+        Users::System => json!("system"),
+        Users::Listed(names) => json!(names),
+    }
 }
 
 /// The aliases, each with its targets. The targets of all other local addresses are called `default`, as in the profile.
@@ -126,7 +136,15 @@ fn local(profile: &Profile) -> String {
     let aliases: Vec<_> =
         aliases(profile).map(|(name, targets)| vec![name.to_owned(), targets.join(", ")]).collect();
     let table = (!aliases.is_empty()).then(|| output::table(&["alias", "stands for"], &aliases));
-    domain.into_iter().chain(table).map(|part| format!("\n{part}")).collect()
+    let users = match &profile.local.users {
+        Users::Any => None,
+        Users::System => Some("users of this host: those that the system knows\n".to_owned()),
+        Users::Listed(names) => {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            Some(format!("users of this host: {}\n", names.join(", ")))
+        }
+    };
+    users.into_iter().chain(domain).chain(table).map(|part| format!("\n{part}")).collect()
 }
 
 /// Where a provider's data or its server is.

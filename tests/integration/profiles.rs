@@ -266,6 +266,18 @@ fn mail_for_this_host_has_somewhere_to_go() {
     };
     let counts = ["plain", "elsewhere", "alone", "all"].map(transports);
     assert_eq!(counts, [Some(2), Some(2), Some(1), Some(1)]);
+    // Who has a Maildir there is a user: a word that is none is not delivered to nobody.
+    for (name, options) in
+        [("here", &[][..]), ("every", &["--accept=*"]), ("lan", &["--accept=lan"])]
+    {
+        home.run(&[&["profile", "add", name, "--kind=maildir"], options].concat()).ok();
+    }
+    let names = ["plain", "elsewhere", "alone", "all", "here", "every", "lan"];
+    let users = names.map(|name| {
+        home.run(&["profile", "show", name, "--json"]).ok().json()["local_users"].clone()
+    });
+    let (system, any) = (json!("system"), json!(null));
+    assert_eq!(users, [&system, &system, &any, &any, &system, &system, &any].map(Clone::clone));
 }
 
 /// What is missing or does not go together is named by its option; nothing is left behind, and nobody is asked.

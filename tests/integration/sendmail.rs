@@ -810,3 +810,30 @@ fn a_store_that_cannot_be_opened_is_tried_again_later() {
     home.sendmail(&["-i", "-t"], message).ok();
     broker.until("the message", || home.maildir("default").count() == 1);
 }
+
+/// A name without a domain is a user of this host or an alias, where the profile asks for it. What `Doe, John <…>` without quotes gives is
+/// neither. Without `local_users` every name is taken.
+///
+/// design §3.20
+#[test]
+fn a_word_that_is_no_user_is_refused() {
+    let home = Home::new();
+    let mail = "To: Doe, John <root@localhost>\nSubject: x\n\nbody\n";
+    home.profile("default", "[mail]\nlocal_users = \"system\"\n[aliases]\nops = \"root\"\n");
+    home.profile("listed", "[mail]\nlocal_users = [\"anna\", \"Doe\"]\n");
+    home.profile("any", "");
+    let broker = home.serve();
+    let refused = home.sendmail(&["-t"], mail).exits(65);
+    for words in ["\"Doe\"", "no user of this host", "nothing was stored", "\"Doe, John\""] {
+        assert!(refused.errors.contains(words), "{words}: {}", refused.errors);
+    }
+    home.stored_nothing();
+    home.sends(&broker, &["root"], "Subject: a user\n\nx\n");
+    home.sends(&broker, &["OPS"], "Subject: an alias\n\nx\n");
+    let send = |profile: &str, to: &str| {
+        home.run_with(&["send", "--profile", profile, "--to", to, "--wait=60"], "x\n")
+    };
+    assert!(send("listed", "root").exits(1).errors.contains("\"root\""));
+    send("listed", "Doe").ok();
+    send("any", "Doe").ok();
+}

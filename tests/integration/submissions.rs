@@ -340,3 +340,38 @@ fn store_events_are_told_to_those_who_registered() {
     assert_eq!(watcher.events(|_| true).len(), 3);
     assert!(sender.events(|_| true).is_empty());
 }
+
+/// With `{user}` in its path each user has a Maildir, and a result of their own.
+///
+/// design §3.20
+#[test]
+fn each_user_has_a_maildir() {
+    let home = Home::new();
+    let mail = home.path("mail");
+    std::fs::create_dir(&mail).expect("made");
+    std::fs::write(mail.join("bo"), "in the way").expect("written");
+    let profile = format!(
+        "[[transport]]\npath = \"{}/{{user}}/Maildir\"\n[mail]\nlocal_users = [\"anna\", \"bo\", \"cleo\"]\n",
+        mail.display()
+    );
+    home.profile("default", &profile);
+    let broker = home.serve();
+    let send =
+        home.run_with(&["send", "--to", "anna", "--to", "bo", "--to", "cleo@localhost"], "x\n");
+    send.ok();
+    let new = |user: &str| {
+        std::fs::read_dir(mail.join(user).join("Maildir/new")).map_or(0, Iterator::count)
+    };
+    broker.until("both", || new("anna") == 1 && new("cleo") == 1);
+    let states = || {
+        let shown = home.run(&["queue", "list", "--json"]).ok().json();
+        let entry = shown[0]["entry"].as_str().unwrap_or_default().to_owned();
+        let shown = home.run(&["queue", "show", &entry, "--json"]).ok().json();
+        let recipients = shown["recipients"].as_array().cloned().unwrap_or_default();
+        recipients.iter().map(|r| r["state"].clone()).collect::<Vec<_>>()
+    };
+    broker.until("the reason", || states() == ["sent", "deferred", "sent"]);
+    std::fs::remove_file(mail.join("bo")).expect("removed");
+    home.run(&["queue", "flush"]).ok();
+    broker.until("the other", || new("bo") == 1);
+}

@@ -9,7 +9,9 @@ use sundown_protocol::{Code, Fault};
 
 use crate::flows::leaving::stop::Stopping;
 use crate::flows::leaving::sweeps::Sweeps;
-use crate::ground::event::{Effect, Errand, Event, ProcessKey, Tick, Turn};
+use crate::flows::sending::users::Asking;
+use crate::ground::event::{Effect, Errand, Event, ProcessKey, QuestionId, Tick, Turn};
+use crate::ground::numbers::NumberMap;
 use crate::ground::provider::ProviderError;
 use crate::ground::settings::Settings;
 use crate::ground::timers::{Timer, Timers};
@@ -51,6 +53,8 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     /// Steps of fast shutdowns in progress.
     pub(crate) sweeps: Sweeps,
+    /// Submissions that wait to be told which of their recipients are users.
+    pub(crate) asking: NumberMap<QuestionId, Asking>,
     /// How far the broker's own stop is.
     pub(crate) stopping: Option<Stopping>,
     /// As of the last event.
@@ -77,6 +81,7 @@ impl Broker {
             queues: Queues::default(),
             sessions: Sessions::default(),
             sweeps: Sweeps::default(),
+            asking: NumberMap::default(),
             stopping: None,
             clocks: None,
             made: 0,
@@ -114,6 +119,7 @@ impl Broker {
                 self.process_ended(&process);
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
+            Event::UsersFound { question, result } => self.users_found(question, result, turn),
             Event::Ends(ends) => self.ends_found(ends, turn),
             Event::ProfileDeleted { name, result } => self.profile_deleted(&name, &result, turn),
             Event::Adopt { profile } => {
@@ -248,6 +254,7 @@ impl Broker {
             queues,
             sessions,
             sweeps,
+            asking,
             stopping,
             // What the broker was told, and what counts up in its life.
             settings: _,
@@ -259,7 +266,7 @@ impl Broker {
         let Sessions { all, joinable, members, grants, ends, doomed, .. } = sessions;
         // A session that could not start is shown until one of its profile can start or the profile is deleted.
         let Sessions { failed: _, departures: _, .. } = sessions;
-        assert!(flights.is_empty() && sweeps.is_empty());
+        assert!(flights.is_empty() && sweeps.is_empty() && asking.is_empty());
         let is_open = |store| engines.values().any(|e| e.uid == Some(store));
         providers.left_behind.check_at_rest(is_open);
         processes.check_at_rest(self);
@@ -335,6 +342,7 @@ impl Broker {
             queues,
             sessions,
             sweeps,
+            asking,
             // What the broker was told, what counts up in its life, and whether it is about to stop.
             settings: _,
             clocks: _,
@@ -360,6 +368,7 @@ impl Broker {
         let lasts = |timer| matches!(timer, Timer::GiveUp | Timer::End(_) | Timer::Stop);
         timers.check(|timer| lasts(timer) && self.is_wanted(timer));
         assert!(sweeps.is_empty(), "sweeps are left: {sweeps:?}");
+        assert!(asking.is_empty(), "questions are left: {asking:?}");
         grants.check_at_rest(self);
         assert!(grants.waiting().next().is_none() && doomed.is_empty(), "{grants:?}, {doomed:?}");
     }

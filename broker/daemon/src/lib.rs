@@ -15,6 +15,7 @@
 //! | `inbox` | frames of what comes in, however it was cut |
 //! | `outbox` | what waits for a client that does not read |
 //! | `ledger` | who pays for it |
+//! | `users` | which names are those of users of this host |
 //! | `loader` | profiles whose users only a directory service knows |
 //! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
@@ -51,12 +52,14 @@ mod platform;
 mod readiness;
 mod refusals;
 mod turns;
+mod users;
 
 pub use detach::{Detached, detach, let_go_of_output, take_umask};
 pub use readiness::Starting;
 pub use server::{Locations, Options, Server, StartupError, places};
 pub use service::{Passed, take_passed};
 pub use socket::PassedError;
+pub use sundown_core::local::Users;
 pub use sundown_core::provider::ProviderSpec;
 pub use sundown_core::settings::Profile;
 pub use sundown_providers::{RESCUED, Registry};

@@ -35,6 +35,7 @@ use crate::settings::Loaded;
 use crate::socket::{DataLock, Place};
 use crate::tickets::Tickets;
 use crate::turns::Budget;
+use crate::users::Users;
 use crate::workers::{Outcome, Workers};
 
 mod clock;
@@ -103,6 +104,7 @@ pub struct Server {
     connections: Connections,
     processes: Processes,
     profiles: Profiles,
+    users: Users,
     signals: Signals,
     manager: Manager,
     exit: LastExit,
@@ -140,10 +142,13 @@ impl Server {
             .map_err(system("make a key for tickets"))?;
         // A registry that an earlier broker used keeps the runtime of that broker.
         let _ = registry.runtime.set(runtime(&locations));
+        let _ = registry.users.set(Arc::new(crate::users::find_now));
         let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let facts = facts(&locations, &tickets);
         let exit = LastExit::ready(&locations.data, facts.started);
-        let profiles = Profiles::new(places(&locations, &registry), Arc::clone(&waker));
+        let places = places(&locations, &registry);
+        let users = Users::new(places.accounts.clone(), Arc::clone(&waker));
+        let profiles = Profiles::new(places, Arc::clone(&waker));
         let listen = loaded.metrics.as_ref().map(|listen| locations.metrics(listen));
         let measured = listen.map(|listen| serve_metrics(listen, facts.started, &waker));
         let measured = measured.transpose().map_err(system("start a thread for metrics"))?;
@@ -162,6 +167,7 @@ impl Server {
             connections,
             processes: Processes::new(descriptors.to_watch(), tickets),
             profiles,
+            users,
             signals,
             manager: Manager::of_this_process(),
             exit,
@@ -254,6 +260,7 @@ impl Server {
                 WAKER => {
                     self.take_answers();
                     self.take_profiles();
+                    self.take_users();
                     self.tell_figures();
                 }
                 PLACE => self.listener.look_at_socket(self.clock.now()),
@@ -427,6 +434,9 @@ impl Server {
             Effect::LoadProfile { session, name } => {
                 self.arisen.extend(self.profiles.load(session, &name));
             }
+            Effect::FindUsers { question, names } => {
+                self.arisen.extend(self.users.find(question, names));
+            }
             Effect::DeleteProfile { name } => self.arisen.push_back(self.profiles.delete(name)),
             Effect::Arm(at) => self.clock.wake_core(at),
             Effect::Stopped => self.over = true,
@@ -448,6 +458,12 @@ impl Server {
 
     fn take_profiles(&mut self) {
         while let Some(event) = self.profiles.loaded() {
+            self.apply(event);
+        }
+    }
+
+    fn take_users(&mut self) {
+        while let Some(event) = self.users.found() {
             self.apply(event);
         }
     }

@@ -25,6 +25,7 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use self::runtime::Runtime;
+use self::users::FindUser;
 
 mod fault;
 mod files;
@@ -38,6 +39,7 @@ mod rescue;
 pub mod runtime;
 pub mod smtp;
 pub mod sqlite;
+pub mod users;
 
 pub use files::FileId;
 pub use rescue::RESCUED;
@@ -326,6 +328,8 @@ pub struct Registry {
     pub address_books: HashMap<String, Constructor<dyn AddressBookProvider>>,
     /// Where providers may keep what lasts as long as the machine runs. The broker sets it before it makes the first provider.
     pub runtime: Arc<OnceLock<Runtime>>,
+    /// Asks the system for a user. The broker sets it before it makes the first provider.
+    pub users: Arc<OnceLock<FindUser>>,
 }
 
 impl Registry {
@@ -336,12 +340,10 @@ impl Registry {
             "sqlite".into(),
             Arc::new(|spec| Ok(Box::new(sqlite::SqliteStore::new(spec)) as Box<dyn StoreProvider>)),
         );
-        registry.transports.insert(
-            "maildir".into(),
-            Arc::new(
-                |spec| Ok(Box::new(maildir::Maildir::new(spec)) as Box<dyn TransportProvider>),
-            ),
-        );
+        let users = Arc::clone(&registry.users);
+        registry
+            .transports
+            .insert("maildir".into(), Arc::new(move |spec| Ok(maildir_of(spec, &users))));
         let destinations = smtp::Destinations::default();
         let dots = Arc::new(smtp::Dots::new(Arc::clone(&registry.runtime)));
         registry.transports.insert(
@@ -360,4 +362,12 @@ impl Registry {
         );
         registry
     }
+}
+
+/// The Maildir of a section, or the Maildirs of users.
+fn maildir_of(spec: &ProviderSpec, users: &Arc<OnceLock<FindUser>>) -> Box<dyn TransportProvider> {
+    if maildir::UserMaildirs::is_meant(spec) {
+        return Box::new(maildir::UserMaildirs::new(spec, users));
+    }
+    Box::new(maildir::Maildir::new(spec))
 }

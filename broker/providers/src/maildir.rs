@@ -6,6 +6,8 @@
 //! is kept in a file inside. If the directory is the same, and the name is too recent to have been removed from `tmp`, the message
 //! counts as handed over. Otherwise its outcome is unknown.
 
+mod users;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,6 +29,8 @@ use crate::headers::{clean, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
 };
+
+pub use self::users::UserMaildirs;
 
 /// The age at which another program's file in `tmp` is removed, as Maildir's description says.
 const STALE: Duration = Duration::from_secs(36 * 3600);
@@ -649,6 +653,125 @@ mod tests {
 
     fn outcomes(results: &[RecipientResult]) -> Vec<(usize, Outcome)> {
         results.iter().map(|result| (result.recipient, result.outcome)).collect()
+    }
+
+    /// Maildirs of the users bob and eve below this directory.
+    fn user_maildirs(dir: &TempDir) -> UserMaildirs {
+        let users = ["bob", "eve"].map(|user| ("local_user".to_owned(), user.to_owned()));
+        let spec = ProviderSpec {
+            path: dir.path().join("{user}/Maildir"),
+            options: users.to_vec(),
+            ..ProviderSpec::new("maildir")
+        };
+        let mut maildirs = UserMaildirs::new(&spec, &Arc::default());
+        let facts = maildirs.logon(Arc::new(MESSAGE)).expect("it logs on");
+        assert_eq!(facts.recipients, 1);
+        maildirs
+    }
+
+    fn to_one(id: u64, place: usize, address: &str) -> Transmission {
+        Transmission { recipients: vec![(place, address.to_owned())], ..transmission(id) }
+    }
+
+    fn answer<T: Send + 'static>(ask: impl FnOnce(Reply<T>)) -> T {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        ask(Reply::new(move |results| sender.send(results).expect("it waits")));
+        answer.recv().expect("it was answered").expect("no error")
+    }
+
+    fn prepare(maildirs: &mut UserMaildirs, transmission: &Transmission) -> Prepared {
+        answer(|reply| maildirs.prepare(transmission.clone(), reply))
+    }
+
+    fn in_new(dir: &TempDir, user: &str) -> usize {
+        fs::read_dir(dir.path().join(user).join("Maildir/new")).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn each_user_has_a_maildir_and_a_result() {
+        let dir = TempDir::new().expect("a directory");
+        let mut maildirs = user_maildirs(&dir);
+        assert_eq!(prepare(&mut maildirs, &to_one(1, 0, "bob")).refused, []);
+        let prepared = prepare(&mut maildirs, &to_one(2, 1, "mallory@localhost"));
+        assert_eq!(outcomes(&prepared.refused), [(1, Outcome::Failed)]);
+        assert!(prepared.refused[0].reply.contains("mallory"), "{prepared:?}");
+        assert!(!dir.path().join("mallory").exists());
+        prepare(&mut maildirs, &to_one(3, 2, "eve@localhost"));
+        for (id, place) in [(1, 0), (3, 2)] {
+            let results = answer(|reply| maildirs.complete(id, reply));
+            assert_eq!(outcomes(&results), [(place, Outcome::Sent)]);
+        }
+        assert_eq!((in_new(&dir, "bob"), in_new(&dir, "eve")), (1, 1));
+        assert!(answer(|reply| maildirs.complete(1, reply)).is_empty());
+        prepare(&mut maildirs, &to_one(4, 0, "bob"));
+        maildirs.cancel(4);
+        let tmp = fs::read_dir(dir.path().join("bob/Maildir/tmp")).expect("it is there");
+        assert_eq!(tmp.count(), 0);
+    }
+
+    /// Recipients of one transmission: one is taken, those before it have their results, those behind it are for the next.
+    #[test]
+    fn one_maildir_at_a_time() {
+        let dir = TempDir::new().expect("a directory");
+        let mut maildirs = user_maildirs(&dir);
+        let all = [(0, "no@x"), (1, "bob"), (5, "eve")].map(|(n, to)| (n, to.to_owned())).to_vec();
+        let all = Transmission { recipients: all, ..transmission(1) };
+        let prepared = prepare(&mut maildirs, &all);
+        assert_eq!(outcomes(&prepared.refused), [(0, Outcome::Failed), (5, Outcome::NotSent)]);
+        let results = answer(|reply| maildirs.complete(1, reply));
+        assert_eq!(outcomes(&results), [(1, Outcome::Sent)]);
+        let path = dir.path().join("bob/Maildir/new");
+        let file = fs::read_dir(path).expect("it is there").next().expect("one").expect("a file");
+        let text = fs::read_to_string(file.path()).expect("text");
+        assert!(text.contains("Delivered-To: bob\n") && !text.contains("eve"), "{text}");
+    }
+
+    /// One user's Maildir that cannot be used defers that user's mail, and is used again when it can be.
+    #[test]
+    fn a_maildir_that_cannot_be_written_keeps_its_own_mail_back() {
+        let dir = TempDir::new().expect("a directory");
+        let mut maildirs = user_maildirs(&dir);
+        fs::write(dir.path().join("bob"), "in the way").expect("a file");
+        let prepared = prepare(&mut maildirs, &to_one(1, 0, "bob"));
+        assert_eq!(outcomes(&prepared.refused), [(0, Outcome::Later)]);
+        assert!(prepared.refused[0].reply.contains("bob"), "{prepared:?}");
+        assert_eq!(prepare(&mut maildirs, &to_one(2, 0, "eve")).refused, []);
+        fs::remove_file(dir.path().join("bob")).expect("removed");
+        assert_eq!(prepare(&mut maildirs, &to_one(3, 0, "bob")).refused, []);
+    }
+
+    /// A crash leaves a message in the Maildir of its recipient, where it is found.
+    #[test]
+    fn what_a_crash_left_is_found_with_its_user() {
+        let dir = TempDir::new().expect("a directory");
+        let marker = prepare(&mut user_maildirs(&dir), &to_one(1, 0, "bob")).marker;
+        let mut after = user_maildirs(&dir);
+        let mut found = |to: &str| {
+            outcomes(&answer(|reply| after.recover(to_one(1, 0, to), marker.clone(), reply)))
+        };
+        for other in ["mallory", "..", "../bob", ""] {
+            assert_eq!(found(other), [(0, Outcome::Unknown)], "{other}");
+        }
+        assert_eq!(found("bob"), [(0, Outcome::Sent)]);
+        assert_eq!(in_new(&dir, "bob"), 1);
+        assert!(!dir.path().join("mallory").exists());
+    }
+
+    #[test]
+    fn the_place_of_the_users_directories_is_looked_at() {
+        let dir = TempDir::new().expect("a directory");
+        let check = |path: PathBuf| {
+            let spec = ProviderSpec { path, ..ProviderSpec::new("maildir") };
+            assert!(UserMaildirs::is_meant(&spec));
+            let (sender, answer) = crossbeam_channel::bounded(1);
+            let reply = Reply::new(move |result| sender.send(result).expect("it waits"));
+            UserMaildirs::new(&spec, &Arc::default()).validate(reply);
+            answer.recv().expect("answered")
+        };
+        assert_eq!(check(dir.path().join("{user}/Maildir")), Ok(()));
+        assert_eq!(check(dir.path().join("mail-{user}")), Ok(()));
+        let error = check(dir.path().join("missing/{user}/Maildir")).expect_err("missing");
+        assert!(error.message.contains("missing"), "{error}");
     }
 
     const BOTH_SENT: [(usize, Outcome); 2] = [(0, Outcome::Sent), (2, Outcome::Sent)];

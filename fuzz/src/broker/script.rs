@@ -114,7 +114,7 @@ fn step(world: &mut World, script: &mut Unstructured<'_>) -> Result<()> {
             }
         }
         13 => {
-            world.load_profile();
+            let _ = world.load_profile() || world.find_users();
         }
         14 => {
             world.delete_profile();

@@ -209,6 +209,7 @@ impl Imported {
         let mail = [
             ("domain", self.domain.as_deref().map(text)),
             ("aliases_file", self.aliases_file.as_deref().map(text)),
+            ("local_users", Some(text("system"))),
             ("rewrite_from", self.rewrites().then(|| text("always"))),
         ];
         content += &table("mail", mail);

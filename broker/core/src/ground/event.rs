@@ -9,6 +9,7 @@ use sundown_protocol::{
 };
 
 use crate::ground::expected::Wrong;
+use crate::ground::local::Found;
 use crate::ground::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
 };
@@ -25,6 +26,10 @@ pub struct CallId(pub u64);
 /// The lane to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u64);
+
+/// A question about users of this host that has not been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QuestionId(pub u64);
 
 /// An open store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +123,13 @@ pub enum Event {
         session: SessionId,
         /// The profile.
         result: Result<Box<Profile>, Fault>,
+    },
+    /// The system said which names are those of users, or did not say.
+    UsersFound {
+        /// The question.
+        question: QuestionId,
+        /// Each name of the question, and whether it is a user's.
+        result: Result<Found, Fault>,
     },
     /// The profile has a store on disk, which may have messages in its queue. Sent once at start.
     Adopt {
@@ -283,6 +295,13 @@ pub enum Effect {
         session: SessionId,
         /// The profile's name.
         name: String,
+    },
+    /// Ask the system which names are those of its users, and report [`Event::UsersFound`]. That may take a while.
+    FindUsers {
+        /// The question.
+        question: QuestionId,
+        /// The names.
+        names: Vec<String>,
     },
     /// Delete a profile's settings, and report [`Event::ProfileDeleted`].
     DeleteProfile {

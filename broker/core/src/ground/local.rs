@@ -3,12 +3,13 @@
 //! ```text
 //!  root ──alias──► anna@example.org
 //!       ──no alias, `default`──► what that stands for
-//!       ──neither, a transport takes local mail──► root
+//!       ──neither, a user, and a transport takes local mail──► root
 //!       ──neither, `domain`──► root@example.org
-//!       ──nothing of that──► root, which no transport takes: the message is refused
+//!       ──nothing of that──► the message is refused
 //! ```
 //!
-//! Aliases concern local addresses alone, and the envelope alone. What an alias stands for may be another alias. Case does not matter.
+//! Aliases concern local addresses alone, and the envelope alone. What an alias stands for may be another alias. Case does not matter
+//! in the name of an alias, and it does in the name of a user. Without `local_users` every local address counts as a user's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 
 /// Through how many others an alias may lead.
 const DEEPEST: usize = 64;
+
+/// The most bytes of a user's name; Linux takes 256.
+const LONGEST: usize = 256;
 
 /// `[mail]` and `[aliases]` of a profile: what becomes of recipients on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +34,32 @@ pub struct LocalMail {
     pub file: Option<PathBuf>,
     /// What every local address stands for that has no alias.
     pub default: Option<Vec<Target>>,
+    /// Which local addresses are those of users.
+    pub users: Users,
+}
+
+/// `local_users`: which names are those of users of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Users {
+    /// All names.
+    #[default]
+    Any,
+    /// These.
+    Listed(BTreeSet<String>),
+    /// Those that the system knows. It is asked outside of the core.
+    System,
+}
+
+/// Names that the system was asked for, and whether each is a user's.
+pub type Found = BTreeMap<String, bool>;
+
+/// What becomes of recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expanded {
+    /// These are the recipients.
+    To(Vec<String>),
+    /// The system must say first which of these names are those of users.
+    Ask(BTreeSet<String>),
 }
 
 /// What an alias stands for.
@@ -66,6 +96,8 @@ pub enum AliasError {
         /// What it stands for.
         target: String,
     },
+    /// These addresses have no alias and are no user's, and there is no domain for them.
+    NoUser(Vec<String>),
 }
 
 impl fmt::Display for AliasError {
@@ -79,6 +111,16 @@ impl fmt::Display for AliasError {
                 f,
                 "alias {alias:?} stands for {target:?}; programs, files and :include: are not supported, give it addresses"
             ),
+            Self::NoUser(names) => {
+                let shown: Vec<_> = names.iter().take(5).map(|name| format!("{name:?}")).collect();
+                let more = if names.len() > shown.len() { ", …" } else { "" };
+                write!(
+                    f,
+                    "{}{more}: no alias and no user of this host has that name; write the whole address, such as anna@example.org, \
+                     and quote a name with a comma in it: \"Doe, John\" <anna@example.org>",
+                    shown.join(", ")
+                )
+            }
         }
     }
 }
@@ -88,7 +130,15 @@ impl std::error::Error for AliasError {}
 impl LocalMail {
     /// Whether it changes no address.
     pub fn is_nothing(&self) -> bool {
-        self.domain.is_none() && self.aliases.is_empty() && self.default.is_none()
+        self.domain.is_none()
+            && self.aliases.is_empty()
+            && self.default.is_none()
+            && self.users == Users::Any
+    }
+
+    /// Whether the system is asked which names are those of users.
+    pub fn asks_the_system(&self) -> bool {
+        self.users == Users::System
     }
 
     /// The mailbox of an address on this host: one without a domain, with a domain of one word, with this host's name, or at
@@ -105,36 +155,76 @@ impl LocalMail {
     }
 
     /// The recipients with local addresses replaced, in their order; some may be there twice. `takes` says whether a transport takes an
-    /// address.
+    /// address, `found` what the system has said of names so far.
     pub fn expand(
         &self,
         recipients: Vec<String>,
         takes: impl Fn(&str) -> bool,
-    ) -> Result<Vec<String>, AliasError> {
-        let (mut done, mut expanded) = (BTreeSet::new(), Vec::with_capacity(recipients.len()));
+        found: &Found,
+    ) -> Result<Expanded, AliasError> {
+        let mut expansion = Expansion {
+            mail: self,
+            takes,
+            found,
+            done: BTreeSet::new(),
+            to: Vec::with_capacity(recipients.len()),
+            unasked: BTreeSet::new(),
+            nobodys: Vec::new(),
+        };
         for recipient in recipients {
-            self.expand_one(recipient, &takes, &mut Vec::new(), (&mut done, &mut expanded))?;
+            expansion.add(recipient, &mut Vec::new())?;
         }
-        Ok(expanded)
+        expansion.result()
     }
 
-    fn expand_one(
-        &self,
-        address: String,
-        takes: &impl Fn(&str) -> bool,
-        within: &mut Vec<String>,
-        (done, expanded): (&mut BTreeSet<String>, &mut Vec<String>),
-    ) -> Result<(), AliasError> {
-        let Some(mailbox) = self.mailbox(&address) else {
-            expanded.push(address);
+    /// Whether a mailbox of this host is a user's; `None` if the system was not asked yet.
+    fn is_user(&self, mailbox: &str, found: &Found) -> Option<bool> {
+        match &self.users {
+            Users::Any => Some(true),
+            Users::Listed(_) | Users::System if !is_user_name(mailbox) => Some(false),
+            Users::Listed(users) => Some(users.contains(mailbox)),
+            Users::System => found.get(mailbox).copied(),
+        }
+    }
+}
+
+/// Whether a user of a host can have this name, which may become a part of a path or of a command line: it is no path, no hidden file and
+/// no option.
+pub fn is_user_name(name: &str) -> bool {
+    let strange = |c: char| c.is_control() || c.is_whitespace() || "/:".contains(c);
+    !name.is_empty()
+        && name.len() <= LONGEST
+        && !name.starts_with(['.', '-'])
+        && !name.contains(strange)
+}
+
+/// Recipients that are being expanded.
+struct Expansion<'a, T> {
+    mail: &'a LocalMail,
+    takes: T,
+    found: &'a Found,
+    /// Aliases that were expanded.
+    done: BTreeSet<String>,
+    to: Vec<String>,
+    /// Names that the system must be asked for.
+    unasked: BTreeSet<String>,
+    /// Addresses that are no user's.
+    nobodys: Vec<String>,
+}
+
+impl<T: Fn(&str) -> bool> Expansion<'_, T> {
+    fn add(&mut self, address: String, within: &mut Vec<String>) -> Result<(), AliasError> {
+        let mail = self.mail;
+        let Some(mailbox) = mail.mailbox(&address) else {
+            self.to.push(address);
             return Ok(());
         };
         let name = mailbox.to_lowercase();
         // What `default` stands for may be a user of this host.
         let targets =
-            self.aliases.get(&name).or(self.default.as_ref().filter(|_| within.is_empty()));
+            mail.aliases.get(&name).or(mail.default.as_ref().filter(|_| within.is_empty()));
         let Some(targets) = targets else {
-            expanded.push(self.qualified(address, takes));
+            self.add_user(address);
             return Ok(());
         };
         if within.contains(&name) {
@@ -145,16 +235,14 @@ impl LocalMail {
             return Err(AliasError::Deep(std::mem::take(&mut within[0])));
         }
         // Once is enough, however often it is named: what it stands for would be there twice.
-        if !done.insert(name.clone()) {
+        if !self.done.insert(name.clone()) {
             return Ok(());
         }
         within.push(name.clone());
         for target in targets {
             match target {
-                Target::Address(address) => {
-                    self.expand_one(address.clone(), takes, within, (done, expanded))?;
-                }
-                Target::User(user) => expanded.push(self.qualified(user.clone(), takes)),
+                Target::Address(address) => self.add(address.clone(), within)?,
+                Target::User(user) => self.add_user(user.clone()),
                 Target::Unsupported(target) => {
                     return Err(AliasError::Unsupported { alias: name, target: target.clone() });
                 }
@@ -164,12 +252,30 @@ impl LocalMail {
         Ok(())
     }
 
-    /// A local address that no alias has.
-    fn qualified(&self, address: String, takes: &impl Fn(&str) -> bool) -> String {
-        match (&self.domain, self.mailbox(&address)) {
-            (Some(domain), Some(mailbox)) if !takes(&address) => format!("{mailbox}@{domain}"),
-            _ => address,
+    /// Adds a local address that no alias has.
+    fn add_user(&mut self, address: String) {
+        let mailbox = self.mail.mailbox(&address).unwrap_or(&address);
+        let is_taken = (self.takes)(&address);
+        let is_user = if is_taken { self.mail.is_user(mailbox, self.found) } else { Some(false) };
+        match (is_user, &self.mail.domain) {
+            (None, _) => {
+                self.unasked.insert(mailbox.to_owned());
+            }
+            (Some(false), Some(domain)) => self.to.push(format!("{mailbox}@{domain}")),
+            (Some(false), None) if is_taken => self.nobodys.push(address),
+            // If no transport takes it, the caller tells.
+            (Some(true), _) | (Some(false), None) => self.to.push(address),
         }
+    }
+
+    fn result(self) -> Result<Expanded, AliasError> {
+        if !self.unasked.is_empty() {
+            return Ok(Expanded::Ask(self.unasked));
+        }
+        if !self.nobodys.is_empty() {
+            return Err(AliasError::NoUser(self.nobodys));
+        }
+        Ok(Expanded::To(self.to))
     }
 }
 
@@ -195,7 +301,14 @@ mod tests {
         of: &str,
         takes: fn(&str) -> bool,
     ) -> Result<Vec<String>, AliasError> {
-        mail.expand(of.split_whitespace().map(str::to_owned).collect(), takes)
+        match mail.expand(words(of), takes, &Found::new())? {
+            Expanded::To(recipients) => Ok(recipients),
+            Expanded::Ask(names) => panic!("{names:?} are asked for"),
+        }
+    }
+
+    fn words(of: &str) -> Vec<String> {
+        of.split_whitespace().map(str::to_owned).collect()
     }
 
     fn no(_: &str) -> bool {
@@ -238,7 +351,6 @@ mod tests {
             expand(&mail, "root bo@localhost", no),
             Ok(vec!["anna@example.org".into(), "bo@example.org".into()])
         );
-        let local = |address: &str| !address.contains('@');
         assert_eq!(expand(&mail, "root", local), Ok(vec!["anna".into()]));
         mail.domain = None;
         assert_eq!(expand(&mail, "bo@vm", no), Ok(vec!["bo@vm".into()]));
@@ -308,5 +420,76 @@ mod tests {
             assert!(refused.to_string().contains("are not supported"), "{refused}");
             assert_eq!(expand(&mail, "b", no), Ok(vec!["b".into()]));
         }
+    }
+
+    fn local(address: &str) -> bool {
+        !address.contains('@')
+    }
+
+    /// An alias, an existing user, `domain`, or nothing: in this order.
+    #[test]
+    fn a_bare_word_is_an_alias_a_user_or_refused() {
+        let mut mail = mail(&[("root", &["anna"]), ("both", &["x@y.z"])]);
+        mail.users = Users::Listed(["anna", "both"].map(str::to_owned).into());
+        let expanded = |mail: &LocalMail, of| expand(mail, of, local);
+        assert_eq!(expanded(&mail, "ROOT both"), Ok(vec!["anna".into(), "x@y.z".into()]));
+        for of in ["Doe", "Anna", "anna Doe Anna"] {
+            let error = expanded(&mail, of).expect_err(of);
+            assert!(error.to_string().contains(if of == "Anna" { "\"Anna\"" } else { "\"Doe\"" }));
+        }
+        let both = AliasError::NoUser(vec!["Doe".into(), "Anna".into()]);
+        assert_eq!(expanded(&mail, "anna Doe Anna"), Err(both));
+        mail.domain = Some("example.org".into());
+        let to = vec!["anna".into(), "Doe@example.org".into()];
+        assert_eq!(expanded(&mail, "anna Doe"), Ok(to));
+        // Where no transport takes local mail, users do not matter.
+        assert_eq!(expand(&mail, "anna", no), Ok(vec!["anna@example.org".into()]));
+        mail.domain = None;
+        assert_eq!(expand(&mail, "anna Doe", no), Ok(vec!["anna".into(), "Doe".into()]));
+    }
+
+    /// `\name` is a user, and must be there as well.
+    #[test]
+    fn what_an_alias_says_is_a_user_must_be_one() {
+        let mut mail = mail(&[]);
+        mail.users = Users::Listed(["root".to_owned()].into());
+        let user = |name: &str| vec![Target::User(name.into())];
+        mail.aliases.insert("root".into(), user("root"));
+        mail.aliases.insert("ops".into(), user("oops"));
+        assert_eq!(expand(&mail, "root", local), Ok(vec!["root".into()]));
+        assert_eq!(expand(&mail, "ops", local), Err(AliasError::NoUser(vec!["oops".into()])));
+    }
+
+    /// The system is asked for each name once, and for none that an alias or the other transports take.
+    #[test]
+    fn the_system_is_asked_for_names_that_it_may_know() {
+        let mut mail = mail(&[("root", &["anna", "x@y.z", "bo"])]);
+        mail.users = Users::System;
+        assert!(!mail.is_nothing());
+        let expand = |of: &str, found: &Found| mail.expand(words(of), local, found);
+        let asked = ["anna", "bo", "cleo"].map(str::to_owned);
+        let all = "root cleo a@b.c cleo";
+        assert_eq!(expand(all, &Found::new()), Ok(Expanded::Ask(asked.clone().into())));
+        let found = |is_user: [bool; 3]| asked.iter().cloned().zip(is_user).collect::<Found>();
+        let to = words("anna x@y.z bo cleo a@b.c cleo");
+        assert_eq!(expand(all, &found([true; 3])), Ok(Expanded::To(to)));
+        let nobody = AliasError::NoUser(vec!["bo".into()]);
+        assert_eq!(expand(all, &found([true, false, true])), Err(nobody));
+        assert_eq!(expand("a@b.c", &Found::new()), Ok(Expanded::To(words("a@b.c"))));
+    }
+
+    /// Neither a list nor the system makes a user of a path.
+    #[test]
+    fn a_path_is_no_user() {
+        let names = ["", ".", "..", ".anna", "-anna", "a/b", "/etc", "a\0b", "a:b", "a b", "a\nb"];
+        let users = |users| LocalMail { users, ..LocalMail::default() };
+        let listed = users(Users::Listed(names.map(str::to_owned).into()));
+        for name in names {
+            assert!(!is_user_name(name), "{name:?}");
+            assert_eq!(listed.is_user(name, &Found::new()), Some(false), "{name:?}");
+            assert_eq!(users(Users::System).is_user(name, &Found::new()), Some(false), "{name:?}");
+        }
+        assert!(!is_user_name(&"a".repeat(LONGEST + 1)) && is_user_name(&"a".repeat(LONGEST)));
+        assert!(is_user_name("anna") && is_user_name("a.b-c_1") && is_user_name("m\u{fc}ller"));
     }
 }

@@ -41,4 +41,5 @@ mod stores;
 mod submit;
 mod sweeps;
 mod tickets;
+mod users;
 mod wording;

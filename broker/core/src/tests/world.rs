@@ -39,6 +39,7 @@ use crate::ground::event::LaneId;
 use crate::ground::event::LaneSpec;
 use crate::ground::event::PeerIdentity;
 use crate::ground::event::ProcessKey;
+use crate::ground::event::QuestionId;
 use crate::ground::event::Stop;
 use crate::ground::event::Tick;
 use crate::ground::expected::Wrong;
@@ -141,6 +142,12 @@ pub(super) struct World {
     lanes: BTreeMap<LaneId, Lane>,
     closed: BTreeSet<LaneId>,
     loads: VecDeque<(SessionId, String)>,
+    /// Questions about users that are not answered.
+    pub(super) questions: VecDeque<(QuestionId, Vec<String>)>,
+    /// The users of the host.
+    pub(super) users: BTreeSet<String>,
+    /// Questions about users are not answered.
+    pub(super) hold_users: bool,
     deletions: VecDeque<String>,
     /// Providers that shut down for good at a Do, by name.
     pub(super) literal: BTreeSet<String>,
@@ -282,6 +289,9 @@ impl World {
             lanes: BTreeMap::new(),
             closed: BTreeSet::new(),
             loads: VecDeque::new(),
+            questions: VecDeque::new(),
+            users: BTreeSet::new(),
+            hold_users: false,
             deletions: VecDeque::new(),
             withdrawn: VecDeque::new(),
             threads_ended: VecDeque::new(),
@@ -354,6 +364,7 @@ impl World {
         self.lanes.clear();
         self.closed.clear();
         self.loads.clear();
+        self.questions.clear();
         self.clients.clear();
         self.members.clear();
         self.ended.clear();
@@ -594,6 +605,7 @@ impl World {
                 self.wrong.push((provider, call, wrong));
             }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
+            Effect::FindUsers { question, names } => self.questions.push_back((question, names)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
             Effect::Stopped => self.stopped += 1,
@@ -912,6 +924,14 @@ impl World {
         text
     }
 
+    /// The system answers the first question about users.
+    pub(super) fn find_users(&mut self) {
+        let (question, names) = self.questions.pop_front().expect("users are asked for");
+        let one = |name: String| (name.clone(), self.users.contains(&name));
+        let result = Ok(names.into_iter().map(one).collect());
+        self.apply(Event::UsersFound { question, result });
+    }
+
     pub(super) fn load_profile(&mut self) {
         let (session, name) = self.loads.pop_front().expect("a profile is asked for");
         let found = self.profiles.get(&name).cloned().map(Box::new);
@@ -931,6 +951,10 @@ impl World {
             }
             if !self.hold_profiles && !self.loads.is_empty() {
                 self.load_profile();
+                continue;
+            }
+            if !self.hold_users && !self.questions.is_empty() {
+                self.find_users();
                 continue;
             }
             let lanes: Vec<_> = self.lanes.keys().copied().collect();

@@ -83,6 +83,14 @@ impl Accounts {
         }
     }
 
+    /// Whether there is a user of this name. A number is a name here like any other.
+    pub fn has_user(&self, name: &str) -> Result<bool, AccountsError> {
+        match listed(&self.passwd, name)? {
+            None => self.elsewhere(name, platform::find_user).map(|found| found.is_some()),
+            Some(_) => Ok(true),
+        }
+    }
+
     /// The name of a user.
     pub fn name(&self, uid: u32) -> Option<String> {
         let listed = std::fs::read_to_string(&self.passwd).ok().and_then(|text| {
@@ -129,9 +137,11 @@ impl Default for Accounts {
 
 /// A number needs no list: it may be known elsewhere. The highest is the kernel's word for "none".
 fn look_up(file: &Path, account: &str) -> Result<Option<u32>, AccountsError> {
-    if is_number(account) {
-        return Ok(number(account));
-    }
+    if is_number(account) { Ok(number(account)) } else { listed(file, account) }
+}
+
+/// The number behind a name. No list is an empty list.
+fn listed(file: &Path, account: &str) -> Result<Option<u32>, AccountsError> {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -189,9 +199,15 @@ mod tests {
         for (user, uid) in cases {
             assert_eq!(accounts.uid(user).expect("readable"), uid, "{user:?}");
         }
+        let users =
+            ["anna", "root", "1234", "Anna", "bad", "eve"].map(|user| accounts.has_user(user));
+        assert_eq!(
+            users.map(|is_user| is_user.expect("readable")),
+            [true, true, false, false, false, false]
+        );
         assert_eq!(accounts.gid("mail").expect("no list is an empty list"), None);
         let unreadable = Accounts { passwd: root.path().to_owned(), ..accounts.clone() };
-        assert!(unreadable.uid("anna").is_err());
+        assert!(unreadable.uid("anna").is_err() && unreadable.has_user("anna").is_err());
         // What is in no list is asked of the system, or refused where that must not be.
         let refusing = Accounts { unlisted: Unlisted::Refused, ..accounts.clone() };
         assert!(matches!(refusing.uid("eve"), Err(AccountsError::Unlisted)));
@@ -199,6 +215,8 @@ mod tests {
         let asking =
             Accounts { unlisted: Unlisted::Asked, passwd: accounts.group.clone(), ..accounts };
         assert_eq!(asking.uid("root").expect("an answer"), Some(0));
+        assert!(asking.has_user("root").expect("an answer"));
+        assert!(!asking.has_user("no-such-user").expect("an answer"));
         assert_eq!(asking.gid("root").expect("an answer"), Some(0));
         assert_eq!(asking.name(0).as_deref(), Some("root"));
         assert_eq!(asking.uid("no such user").expect("an answer"), None);

@@ -48,9 +48,9 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         of_type: ProviderType::Transport,
-        name: "maildir",
+        name: MAILDIR,
         about: "Delivers into a Maildir on this host.",
-        keys: MAILDIR,
+        keys: MAILDIR_KEYS,
     },
     Kind {
         of_type: ProviderType::Transport,
@@ -70,6 +70,9 @@ pub const KINDS: &[Kind] = &[
         ],
     },
 ];
+
+/// The kind that delivers into a Maildir.
+pub(super) const MAILDIR: &str = "maildir";
 
 /// The kind that speaks SMTP.
 pub(super) const SMTP: &str = "smtp";
@@ -92,10 +95,14 @@ const SENDERS: Key = key(
     "the authors it is for, spelled as in `accept`: their messages go this way before any other, and messages of other authors never",
 );
 
-const MAILDIR: &[Key] = &[
+const MAILDIR_KEYS: &[Key] = &[
     NAME,
     KIND,
-    key("path", "Maildir", "its directory"),
+    key(
+        "path",
+        "Maildir",
+        "its directory; `{user}` in it stands for the user whose mail it is, by `local_users`",
+    ),
     key("accept", "addresses of this host", "which recipients it takes"),
     SENDERS,
     FAST_SHUTDOWN,
@@ -186,7 +193,7 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
 /// The keys of a transport. One that does not ship has those of a Maildir.
 pub(super) fn keys_of_transport(kind: &str) -> &'static [Key] {
     let shipped = |k: &&Kind| k.of_type == ProviderType::Transport && k.name == kind;
-    KINDS.iter().find(shipped).map_or(MAILDIR, |kind| kind.keys)
+    KINDS.iter().find(shipped).map_or(MAILDIR_KEYS, |kind| kind.keys)
 }
 
 #[cfg(test)]

@@ -7,3 +7,4 @@ pub(crate) mod reach;
 pub(crate) mod store_lost;
 pub(crate) mod stores;
 pub(crate) mod submit;
+pub(crate) mod users;

@@ -9,8 +9,10 @@ use sundown_protocol::request::{Durability, Notify, Route, Submit};
 use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberId};
 
 use crate::broker::Broker;
+use crate::flows::sending::users::Asking;
 use crate::flows::working::advise::StoreNews;
 use crate::ground::event::{EngineId, ProcessId, Turn};
+use crate::ground::local::{AliasError, Expanded, Found};
 use crate::ground::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
 use crate::ground::settings::{Profile, TransportSpec};
 use crate::peers::account::Charge;
@@ -41,6 +43,17 @@ pub(crate) struct InFlight {
     pub(crate) charge: Option<Box<Charge>>,
 }
 
+/// A submission that is counted as being written, and was not given to its store yet.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Counted {
+    pub(crate) submission: Box<Submission>,
+    pub(crate) content: MessageContent,
+    pub(crate) in_flight: InFlight,
+    pub(crate) caller: Caller,
+    pub(crate) when: Durability,
+}
+
 /// What is unknown about a submission after a failed write that may have been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
@@ -68,14 +81,19 @@ impl Broker {
             return Err(Fault::new(Code::E_UNKNOWN_FLAGS, message));
         }
         let member = self.member(asker, id)?;
-        let profile = self.session_of(member).profile();
-        let recipients = self.expanded(profile, recipients)?;
+        let session = self.session_of(member);
+        let (session, profile) = (session.id, session.profile());
         let from = submit.from.unwrap_or_else(|| profile.identity.clone());
         if !from.is_empty() {
             check_addresses(std::slice::from_ref(&from))?;
         }
         let route = route.and_then(|route| needed(route, &from));
-        check_routes(profile, &recipients, &from, route.as_deref())?;
+        let way = Way::of(&from, route.as_deref());
+        let unexpanded = profile.local.asks_the_system().then(|| recipients.clone());
+        let (recipients, unknown) = match self.routed(profile, recipients, way, &Found::new())? {
+            Expanded::To(recipients) => (recipients, None),
+            Expanded::Ask(names) => (Vec::new(), Some(names)),
+        };
         let profile = profile.name.clone();
         let (engine, process) = (self.engine_for(member, submit.store)?, member.process);
         let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
@@ -102,27 +120,14 @@ impl Broker {
             report: submit.report,
             route,
         };
-        let bytes = asker.bytes.unwrap_or(0);
-        let deferred = submit.when == Durability::Deferred && self.may_defer(asker);
         let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
         turn.errand.entry = Some(entry);
-        let member = self.sessions.members.get_mut(&id).expect("looked at before");
-        member.unwritten += 1;
-        let process_state = self.peers.processes.get_mut(process).expect("it is connected");
-        process_state.unwritten += bytes;
-        let state = self.queues.engines.get_mut(engine).expect("it is open");
-        state.accepted += 1;
-        let lane = state.write;
-        let later = deferred.then_some(asker);
-        // The request is answered before the submission is stored, and its connection may close.
-        let book = || self.peers.processes.book(process, Quota::RequestBytes, bytes as usize);
-        let charge = deferred.then(book).map(Box::new);
         let in_flight = InFlight {
-            charge,
-            asker: (!deferred).then_some(asker),
+            charge: None,
+            asker: Some(asker),
             member: id,
             process,
-            bytes,
+            bytes: asker.bytes.unwrap_or(0),
             engine,
             record: submit.key.0,
             upload: match &content {
@@ -131,13 +136,61 @@ impl Broker {
             },
             submitted: now,
         };
+        self.count(&in_flight);
+        let submission = Box::new(submission);
+        let counted = Counted { submission, content, in_flight, caller, when: submit.when };
+        match (unknown, unexpanded) {
+            (Some(names), Some(recipients)) => {
+                self.find_users(names, Asking::new(counted, recipients, session, turn), turn);
+            }
+            (None, _) | (_, None) => self.give_to_store(counted, turn),
+        }
+        Ok(())
+    }
+
+    /// Counts a submission as one that is being written.
+    fn count(&mut self, in_flight: &InFlight) {
+        let InFlight { member, process, bytes, engine, .. } = *in_flight;
+        let member = self.sessions.members.get_mut(&member).expect("looked at before");
+        member.unwritten += 1;
+        let process = self.peers.processes.get_mut(process).expect("it is connected");
+        process.unwritten += bytes;
+        let state = self.queues.engines.get_mut(engine).expect("it is open");
+        state.accepted += 1;
+    }
+
+    /// The opposite of [`count`](Self::count).
+    pub(crate) fn uncount(&mut self, in_flight: &InFlight) {
+        if let Some(process) = self.peers.processes.get_mut(in_flight.process) {
+            process.unwritten -= in_flight.bytes;
+        }
+        if let Some(state) = self.queues.engines.get_mut(in_flight.engine) {
+            state.accepted -= 1;
+            // A session without members may have stayed only for this submit, even if the submit was refused.
+            state.stirred = true;
+        }
+        if let Some(member) = self.sessions.members.get_mut(&in_flight.member) {
+            member.unwritten -= 1;
+        }
+    }
+
+    /// Gives a submission with its recipients to its store.
+    pub(crate) fn give_to_store(&mut self, counted: Counted, turn: &mut Turn) {
+        let Counted { submission, content, mut in_flight, caller, when } = counted;
+        let InFlight { engine, process, bytes, record, .. } = in_flight;
+        let deferred = when == Durability::Deferred;
+        let later = in_flight.asker.filter(|asker| deferred && self.may_defer(*asker));
         if let Some(asker) = later {
+            // The request is answered before the submission is stored, and its connection may close.
+            let charge = self.peers.processes.book(process, Quota::RequestBytes, bytes as usize);
+            (in_flight.asker, in_flight.charge) = (None, Some(Box::new(charge)));
+            let entry = EntryId { store: self.store_uid(engine), record };
             let state = SubmissionState::Accepted;
             self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
         }
-        let submit = Ask::submit(Box::new(submission), content, deferred);
+        let lane = self.queues.engines[&engine].write;
+        let submit = Ask::submit(submission, content, later.is_some());
         self.call(lane, caller, submit, in_flight, turn);
-        Ok(())
     }
 
     /// Whether the submission may be answered on acceptance. Such a submission waits in memory until it is durable. A process may
@@ -147,20 +200,33 @@ impl Broker {
         used as u64 <= self.settings.limits.request_bytes
     }
 
-    /// The recipients with addresses of this host replaced. What aliases stand for counts as recipients.
-    fn expanded(&self, profile: &Profile, recipients: Vec<String>) -> Result<Vec<String>, Fault> {
+    /// The recipients with addresses of this host replaced, each of which has a transport. What aliases stand for counts as recipients.
+    pub(crate) fn routed(
+        &self,
+        profile: &Profile,
+        recipients: Vec<String>,
+        way: Way<'_>,
+        found: &Found,
+    ) -> Result<Expanded, Fault> {
         if profile.local.is_nothing() {
-            return Ok(recipients);
+            check_routes(profile, &recipients, way)?;
+            return Ok(Expanded::To(recipients));
         }
-        let takes = |address: &str| profile.transports.iter().any(|t| t.takes(address));
-        let expanded = profile.local.expand(recipients, takes);
+        let takes = |address: &str| way.transport(profile, address).is_some();
+        let expanded = profile.local.expand(recipients, takes, found);
         let expanded = expanded.map_err(|why| {
             let message = format!("profile {:?}: {why}; nothing was stored", profile.name);
-            Fault::new(Code::E_INVALID_PARAMETER, message)
+            let fault = Fault::new(Code::E_INVALID_PARAMETER, message);
+            match why {
+                AliasError::NoUser(names) => fault.with(FaultDetail::Addresses(names)),
+                AliasError::Loop(_) | AliasError::Deep(_) | AliasError::Unsupported { .. } => fault,
+            }
         })?;
-        let expanded = distinct(expanded);
-        self.check_recipients(&expanded)?;
-        Ok(expanded)
+        let Expanded::To(recipients) = expanded else { return Ok(expanded) };
+        let recipients = distinct(recipients);
+        self.check_recipients(&recipients)?;
+        check_routes(profile, &recipients, way)?;
+        Ok(Expanded::To(recipients))
     }
 
     fn check_recipients(&self, recipients: &[String]) -> Result<(), Fault> {
@@ -185,20 +251,10 @@ impl Broker {
         result: Result<Submitted, ProviderError>,
         turn: &mut Turn,
     ) {
-        let InFlight { asker, member: id, process, bytes, .. } = *in_flight;
+        let InFlight { asker, member: id, process, .. } = *in_flight;
         let InFlight { engine, record, upload, submitted, .. } = *in_flight;
-        if let Some(process) = self.peers.processes.get_mut(process) {
-            process.unwritten -= bytes;
-        }
-        if let Some(state) = self.queues.engines.get_mut(engine) {
-            state.accepted -= 1;
-            // A session without members may have stayed only for this submit, even if the submit was refused.
-            state.stirred = true;
-        }
+        self.uncount(in_flight);
         let entry = EntryId { store: self.store_uid(engine), record };
-        if let Some(member) = self.sessions.members.get_mut(&id) {
-            member.unwritten -= 1;
-        }
         let new = match result {
             Ok(Submitted { submission, new }) => {
                 let state = submission.state();
@@ -385,7 +441,7 @@ pub(crate) fn waits(state: SubmissionState) -> Waits {
     }
 }
 
-fn queued(address: String) -> Recipient {
+pub(crate) fn queued(address: String) -> Recipient {
     Recipient { address, state: SubmissionState::Queued, intent: None, reply: None }
 }
 
@@ -409,6 +465,29 @@ pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), Fault> {
     Err(Fault::new(Code::E_INVALID_PARAMETER, message).with(FaultDetail::Addresses(all)))
 }
 
+/// What chooses the transport of a message beside its recipients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    author: &'a str,
+    account: Option<&'a str>,
+}
+
+impl<'a> Way<'a> {
+    fn of(from: &'a str, route: Option<&'a Route>) -> Self {
+        let author = route.and_then(|route| route.author.as_deref()).unwrap_or(from);
+        Self { author, account: route.and_then(|route| route.account.as_deref()) }
+    }
+
+    /// That of a submission.
+    pub(crate) fn of_submission(submission: &'a Submission) -> Self {
+        Self { author: submission.author(), account: submission.account() }
+    }
+
+    fn transport(self, profile: &Profile, recipient: &str) -> Option<usize> {
+        profile.transport_for(recipient, self.author, self.account)
+    }
+}
+
 /// A route that says more than the envelope.
 fn needed(mut route: Box<Route>, from: &str) -> Option<Box<Route>> {
     route.author = route.author.filter(|author| author != from && address::split(author).is_ok());
@@ -416,15 +495,9 @@ fn needed(mut route: Box<Route>, from: &str) -> Option<Box<Route>> {
 }
 
 /// Refuses a whole message if one of its recipients has no transport (design §3.20).
-fn check_routes(
-    profile: &Profile,
-    recipients: &[String],
-    from: &str,
-    route: Option<&Route>,
-) -> Result<(), Fault> {
-    let author = route.and_then(|route| route.author.as_deref()).unwrap_or(from);
-    let account = route.and_then(|route| route.account.as_deref());
-    let taken = |address: &String| profile.transport_for(address, author, account).is_some();
+fn check_routes(profile: &Profile, recipients: &[String], way: Way<'_>) -> Result<(), Fault> {
+    let Way { author, account } = way;
+    let taken = |address: &String| way.transport(profile, address).is_some();
     let lost: Vec<_> = recipients.iter().filter(|r| !taken(r)).cloned().collect();
     if lost.is_empty() {
         return Ok(());

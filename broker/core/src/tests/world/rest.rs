@@ -179,7 +179,8 @@ impl World {
         let broker = &self.broker;
         let waits = self.lanes.values().any(|l| !l.waiting.is_empty() || !l.done.is_empty());
         let due = self.armed.is_some_and(|at| at <= self.boot);
-        let under_way = waits || due || !self.loads.is_empty() || self.unanswered() > 0;
+        let asked = !self.loads.is_empty() || !self.questions.is_empty();
+        let under_way = waits || due || asked || self.unanswered() > 0;
         let queued = self.stores.values().map(|s| s.submissions.len()).sum::<usize>();
         let many = broker.sessions.members.len() + broker.peers.processes.iter().count() + queued;
         let many = many + broker.sessions.grants.waiting().count() > FEW;

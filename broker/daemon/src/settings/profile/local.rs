@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use sundown_core::local::{LocalMail, Target};
+use sundown_core::local::{LocalMail, Target, Users, is_user_name};
 use sundown_mail::address;
 use toml::Spanned;
 
@@ -21,7 +21,19 @@ pub(super) struct MailSection {
     domain: Option<Spelled<MailDomain>>,
     aliases_file: Option<Spanned<Spelled<PathText>>>,
     pub(super) rewrite_from: Option<Spanned<Spelled<RewriteWord>>>,
+    local_users: Option<Spanned<LocalUsers>>,
 }
+
+/// `local_users`: the system's, or those of a list.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "\"system\", or a list of users such as [\"anna\"]")]
+enum LocalUsers {
+    Word(String),
+    Names(Vec<String>),
+}
+
+/// What `local_users` says for the users that the system knows.
+pub(super) const SYSTEM: &str = "system";
 
 /// An alias: one address or several, in one string or in a list.
 #[derive(Deserialize)]
@@ -51,6 +63,7 @@ impl Reader<'_> {
         let mut local = LocalMail {
             host: self.places.hostname.clone(),
             domain: given.or_else(|| mailname(&self.places.mailname)),
+            users: self.local_users(section)?,
             ..LocalMail::default()
         };
         if let Some(file) = &section.aliases_file {
@@ -65,6 +78,24 @@ impl Reader<'_> {
         }
         local.default = local.aliases.remove(DEFAULT);
         Ok(local)
+    }
+
+    fn local_users(&self, section: &MailSection) -> Result<Users, SettingsError> {
+        let Some(given) = &section.local_users else { return Ok(Users::Any) };
+        let refused = |why: String| self.source.error(given.span(), why);
+        match given.get_ref() {
+            LocalUsers::Word(word) if word == SYSTEM => Ok(Users::System),
+            LocalUsers::Word(word) => {
+                let why = format!(
+                    "{word:?} is not allowed; expected {SYSTEM:?}, or a list of users such as [\"anna\"]"
+                );
+                Err(refused(why))
+            }
+            LocalUsers::Names(names) => match names.iter().find(|name| !is_user_name(name)) {
+                Some(name) => Err(refused(format!("{name:?} is not the name of a user"))),
+                None => Ok(Users::Listed(names.iter().cloned().collect())),
+            },
+        }
     }
 
     /// What an alias of the profile stands for. A profile is written for Sundown: what it does not support is an error at once.
@@ -182,6 +213,29 @@ mod tests {
         let bo = vec![Target::Address("bo@b.c".into()), Target::User("bo".into())];
         assert_eq!(local.aliases["bo"], bo);
         assert_eq!((local.default, local.aliases.len()), (Some(addresses(&["anna"])), 2));
+    }
+
+    #[test]
+    fn users_are_any_the_systems_or_a_list() {
+        let users = |line: &str| {
+            let fixture = fixture();
+            fixture.write("user/work.toml", &format!("[mail]\n{line}\n"));
+            load_profile("work", &fixture.places).map(|profile| profile.local.users)
+        };
+        assert_eq!(users(""), Ok(Users::Any));
+        assert_eq!(users("local_users = \"system\""), Ok(Users::System));
+        let listed = Users::Listed(["anna", "bo"].map(str::to_owned).into());
+        assert_eq!(users("local_users = [\"bo\", \"anna\"]"), Ok(listed));
+        assert_eq!(users("local_users = []"), Ok(Users::Listed([].into())));
+        for (line, words) in [
+            ("local_users = \"anna\"", "\"anna\" is not allowed; expected \"system\", or a list"),
+            ("local_users = true", "\"system\", or a list of users"),
+            ("local_users = [\"a/b\"]", "\"a/b\" is not the name of a user"),
+            ("local_users = [\"anna\", \".\"]", "\".\" is not the name of a user"),
+        ] {
+            let error = users(line).expect_err(line).to_string();
+            assert!(error.contains(words) && error.contains("mail.local_users"), "{line}: {error}");
+        }
     }
 
     /// The domain is that of /etc/mailname, if that is one.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use sundown_core::address::Pattern;
-use sundown_core::local::LocalMail;
+use sundown_core::local::{LocalMail, Users};
 use sundown_core::provider::{ProviderSpec, ProviderType};
 use sundown_core::settings::TransportSpec;
 use sundown_mail::address::domain_to_ascii;
+use sundown_providers::users::{ASK_OPTION, PLACEHOLDER, USER_OPTION};
 use toml::Spanned;
 
-use super::super::kinds::{SMTP, keys_of_transport};
+use super::super::kinds::{MAILDIR, SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
     Plaintext, Port, Proxy, Security, SecurityWord, SourceAddress, UserName, Variable, is_loopback,
@@ -21,6 +22,7 @@ use super::super::value::{
     AcceptPattern, FastShutdownWord, MailAddress, Name, PathText, PositiveTime, RewriteFrom,
     RewriteWord, Spelled, Spelling,
 };
+use super::local::SYSTEM;
 use super::{ProviderSection, Reader, or_default, span_of};
 
 /// A value of a section, which knows where it stands.
@@ -79,7 +81,7 @@ const PASSWORDS: &str =
 
 impl TransportSection {
     fn kind(&self) -> &str {
-        self.kind.as_deref().unwrap_or("maildir")
+        self.kind.as_deref().unwrap_or(MAILDIR)
     }
 
     /// The keys that are set and not for every kind, with their places.
@@ -155,16 +157,44 @@ impl Reader<'_> {
         };
         let senders = section.senders.take().unwrap_or_default();
         let senders: Vec<_> = senders.into_iter().map(|pattern| pattern.0).collect();
-        let mut options = if smtp { self.smtp(&section, span)? } else { Options::new() };
-        if smtp {
-            let identity = text(section.identity.as_ref());
-            options.extend(self.author(identity, &senders, authors)?);
-        }
+        let options = match section.kind() {
+            SMTP => {
+                let mut options = self.smtp(&section, span)?;
+                let identity = text(section.identity.as_ref());
+                options.extend(self.author(identity, &senders, authors)?);
+                options
+            }
+            MAILDIR => self.maildir(&section, &authors.local.users)?,
+            _ => Options::new(),
+        };
         let TransportSection { name, kind, path, fast_shutdown, .. } = section;
         let section = ProviderSection { name, kind, path, fast_shutdown };
-        let provider = self.provider(&section, "maildir", "Maildir")?;
+        let provider = self.provider(&section, MAILDIR, "Maildir")?;
         let path = if smtp { PathBuf::new() } else { provider.path };
         Ok(TransportSpec { provider: ProviderSpec { path, options, ..provider }, accept, senders })
+    }
+
+    /// The options of a Maildir: whose names may be in its path.
+    fn maildir(&self, section: &TransportSection, users: &Users) -> Result<Options, SettingsError> {
+        let path = section.path.as_ref().filter(|path| path.get_ref().0.contains(PLACEHOLDER));
+        path.map_or_else(|| Ok(Options::new()), |path| self.users("path", path.span(), users))
+    }
+
+    /// What `{user}` in a key may stand for. Somebody must say who is a user: a name comes from outside.
+    fn users(&self, key: &str, at: Range<usize>, users: &Users) -> Result<Options, SettingsError> {
+        match users {
+            Users::Any => {
+                let message = format!(
+                    "{PLACEHOLDER} in `{key}` needs `local_users` in [mail]: \"system\", or a list of users"
+                );
+                Err(self.source.error(at, message))
+            }
+            Users::System => Ok(vec![(ASK_OPTION.to_owned(), SYSTEM.to_owned())]),
+            Users::Listed(names) => {
+                let one = |name: &String| (USER_OPTION.to_owned(), name.clone());
+                Ok(names.iter().map(one).collect())
+            }
+        }
     }
 
     /// Refuses keys of another kind.
@@ -648,6 +678,26 @@ mod tests {
             assert!(!shown.contains("hunter2") && !shown.contains("2222"), "{shown}");
             assert!(shown.contains("password"), "{shown}");
         }
+    }
+
+    /// A Maildir for each user needs to know who is one.
+    #[test]
+    fn a_path_may_have_a_user_in_it() {
+        let path = "[[transport]]\npath = \"/var/mail/{user}/Maildir\"\n";
+        let options = |mail: &str| {
+            let profile = load(&format!("{path}{mail}")).expect("a profile");
+            let Profile { transports, .. } = profile;
+            assert_eq!(transports[0].provider.path.to_str(), Some("/var/mail/{user}/Maildir"));
+            transports[0].provider.options.clone()
+        };
+        let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let system = options("[mail]\nlocal_users = \"system\"\n");
+        assert_eq!(system, [own("local_users", "system")]);
+        let listed = options("[mail]\nlocal_users = [\"bo\", \"anna\"]\n");
+        assert_eq!(listed, [own("local_user", "anna"), own("local_user", "bo")]);
+        assert_error(path, 2, "transport[0].path", &["{user}", "`local_users`", "[mail]"]);
+        let plain = load("[mail]\nlocal_users = \"system\"\n").expect("a profile");
+        assert!(plain.transports[0].provider.options.is_empty());
     }
 
     /// Kinds that somebody else brought have the keys that every kind has.

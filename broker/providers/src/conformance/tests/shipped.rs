@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::address_book::SqliteAddressBook;
 use crate::conformance::{self, Mail};
-use crate::maildir::Maildir;
+use crate::maildir::{Maildir, UserMaildirs};
 use crate::runtime::{BootId, Runtime};
 use crate::smtp::{Destinations, Dots, Smtp};
 use crate::sqlite::SqliteStore;
@@ -41,6 +41,15 @@ fn the_maildir_conforms() {
     let spec = spec("maildir", &folder, "Maildir");
     let mail = Mail::to(&["bob@localhost", "eve@localhost"]);
     conformance::transport(move || Ok(Box::new(Maildir::new(&spec))), mail).assert_holds();
+}
+
+#[test]
+fn the_maildirs_of_users_conform() {
+    let folder = TempDir::new().expect("a directory");
+    let options = vec![("local_user".to_owned(), "bob".to_owned())];
+    let spec = ProviderSpec { options, ..spec("maildir", &folder, "{user}/Maildir") };
+    let make = move || Ok(Box::new(UserMaildirs::new(&spec, &Arc::default())) as Box<_>);
+    conformance::transport(make, Mail::to(&["bob@localhost"])).assert_holds();
 }
 
 #[test]
