@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use sundown_client::{Message, addresses};
 use sundown_mail::address;
 use sundown_providers::headers::{Facts, Head, MAX_HEAD, Needed, without_bcc};
-use sundown_providers::notice::{Failure, Notice};
+use sundown_providers::notice::{Failure, Notice, Original};
 
 /// Hands out a few bytes at a time, so that every border between pieces is met.
 struct Drip<'a>(&'a [u8], usize);
@@ -94,6 +94,12 @@ fn shown(bytes: &[u8]) {
 
 /// What a server or a subject says cannot end a part of a notice or begin a field in it.
 fn notice(bytes: &[u8]) {
+    for original in [Original::Head(bytes.to_vec()), Original::Whole(bytes.to_vec())] {
+        notice_with(bytes, original);
+    }
+}
+
+fn notice_with(bytes: &[u8], original: Original) {
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let (first, second) = (String::from_utf8_lossy(first), String::from_utf8_lossy(second));
     let failures = [Failure { address: &first, reply: &second }];
@@ -103,14 +109,15 @@ fn notice(bytes: &[u8]) {
     let record = u128::from(hasher.finish());
     let notice = Notice {
         record,
+        host: &second,
         to: &second,
         subject: &first,
         submitted: 1_600_000_000_000,
         now: 1_600_000_100_000,
         failures: &failures,
-        original: bytes,
+        original,
     };
-    let text = String::from_utf8(notice.compose()).expect("a notice is text");
+    let text = String::from_utf8_lossy(&notice.compose()).into_owned();
     let ends = text.matches("\r\n").count();
     assert_eq!((text.matches('\n').count(), text.matches('\r').count()), (ends, ends), "{text}");
     let boundary = format!("--=_{record:032x}");

@@ -512,7 +512,7 @@ pub enum Returned {
     /// The head of the message.
     #[default]
     Headers,
-    /// The whole message. Only servers that are asked for it return it.
+    /// The whole message, if it is not too large.
     Full,
 }
 

@@ -31,6 +31,28 @@ fn read(reader: Command, notice: &str) -> Value {
     run(reader, notice.as_bytes()).ok().json()
 }
 
+/// What Sisimai makes of each recipient; without it nothing, and the test says so.
+fn sisimai(notice: &str) -> Option<Value> {
+    const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mail/read_notice.pl");
+    let perl = program("perl").filter(|perl| {
+        let tried = Command::new(perl).args(["-MSisimai", "-e", "1"]).output();
+        tried.is_ok_and(|tried| tried.status.success())
+    });
+    let Some(perl) = perl else {
+        skipped("Sisimai is not installed");
+        return None;
+    };
+    let mut reader = Command::new(perl);
+    reader.arg(READER);
+    Some(read(reader, notice))
+}
+
+/// The name of this host, as a notification has it.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
+    name.trim().to_lowercase()
+}
+
 fn submit(home: &Home, shell: &mut Shell, to: &str) -> String {
     let text = format!(
         "From: me@home.test\nTo: {to}\nBcc: hidden@home.test\nSubject: It fails\n\nhello\n"
@@ -78,7 +100,9 @@ fn a_notice_says_the_right_thing_of_each_recipient() {
         "defects": [],
         "temporary": [],
         "permanent": ["gone@x.test", "long@y.test", "plain@z.test"],
-        "mta": "dns; home.test",
+        "encodings": ["7bit", "7bit", "7bit", "7bit"],
+        "returned": null,
+        "mta": format!("dns; {}", host()),
         "recipients": [
             block("gone@x.test", "5.1.1", "550 5.1.1 <gone@x.test> no such user"),
             block("long@y.test", "5.7.1", "553 5.7.1 not from you"),
@@ -87,6 +111,86 @@ fn a_notice_says_the_right_thing_of_each_recipient() {
     });
     assert_eq!(seen, expected, "{}", notices[0]);
     assert!(!notices[0].contains("hidden@"), "{}", notices[0]);
+    let Some(found) = sisimai(&notices[0]) else { return };
+    let recipient = |address: &str, status: &str, words: &str, reason: &str| {
+        json!({
+            "recipient": address,
+            "sender": "me@home.test",
+            "action": "failed",
+            "deliverystatus": status,
+            "diagnosticcode": words,
+            "diagnostictype": "SMTP",
+            "reason": reason,
+        })
+    };
+    let unknown = "550 5.1.1 <gone@x.test> no such user";
+    assert_eq!(found[0], recipient("gone@x.test", "5.1.1", unknown, "userunknown"), "{found}");
+    assert_eq!(found[1]["recipient"], "long@y.test", "{found}");
+    assert_eq!(found[1]["deliverystatus"], "5.7.1", "{found}");
+    assert_eq!(found[2]["recipient"], "plain@z.test", "{found}");
+    assert_eq!(found.as_array().map(Vec::len), Some(3), "{found}");
+}
+
+/// RFC 6533: what is beyond ASCII has parts of its own types, which are labelled right.
+///
+/// design §3.18
+#[test]
+fn a_notice_about_an_address_beyond_ascii_is_read_by_others() {
+    let Some(reader) = reader() else { return };
+    let server = Scripted::start(|verb, _| {
+        (verb == "RCPT").then(|| Act::Say("550 5.1.1 no such user\r\n".into()))
+    });
+    let home = Home::new();
+    home.sends_to(server.port(), "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    let entry = submit(&home, &mut shell, "j\u{fc}rgen@b\u{fc}cher.test, bob@b\u{fc}cher.test");
+    home.entry_until(&entry, "bounced");
+    let seen = read(reader, &shell.notices(1)[0]);
+    let parts = ["text/plain", "message/global-delivery-status", "message/global-headers"];
+    assert_eq!(seen["parts"], json!(parts), "{seen}");
+    assert_eq!(seen["encodings"], json!(["8bit", "8bit", "8bit", "8bit"]), "{seen}");
+    assert_eq!(seen["defects"], json!([]), "{seen}");
+    let found: Vec<_> = seen["recipients"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|r| &r["Final-Recipient"])
+        .collect();
+    let hidden = "rfc822; hidden@home.test";
+    let expected =
+        ["utf-8; j\u{fc}rgen@xn--bcher-kva.test", "rfc822; bob@xn--bcher-kva.test", hidden];
+    assert_eq!(found, expected, "{seen}");
+}
+
+/// `sendmail -R full` returns the message as it was sent, of any bytes (RFC 3461).
+///
+/// design §3.18
+#[test]
+fn a_whole_message_comes_back_to_who_wants_it() {
+    let server = Scripted::start(|verb, _| {
+        (verb == "RCPT").then(|| Act::Say("550 5.1.1 no such user\r\n".into()))
+    });
+    for (body, encoding) in [("hello", "7bit"), ("Gr\u{fc}\u{df}e", "8bit")] {
+        let Some(reader) = reader() else { return };
+        let home = Home::new();
+        home.sends_to(server.port(), "");
+        let _broker = home.serve();
+        let mut shell = home.shell();
+        shell.ok("logon");
+        let text = format!("Subject: x\nBcc: hidden@home.test\n\n{body}\n");
+        run(home.bare(&["sendmail", "-R", "full", "gone@x.test"]), text.as_bytes()).ok();
+        home.rows_until("it bounces", |rows| rows.iter().any(|row| row["state"] == "bounced"));
+        let notices = shell.notices(1);
+        let seen = read(reader, &notices[0]);
+        assert_eq!(seen["parts"][2], "message/rfc822", "{seen}");
+        assert_eq!(seen["encodings"], json!([encoding, "7bit", "7bit", encoding]), "{seen}");
+        assert_eq!(seen["permanent"], json!(["gone@x.test"]), "{seen}");
+        let returned = seen["returned"].as_str().expect("a message").replace("\r\n", "\n");
+        assert!(returned.ends_with(&format!("\n\n{body}\n")), "{seen}");
+        assert!(!notices[0].contains("hidden@"), "{}", notices[0]);
+    }
 }
 
 /// What ran out of time, and what nobody knows, have a status of their own.
@@ -122,6 +226,15 @@ fn a_notice_says_why_a_message_was_given_up() {
             let said = recipient["Diagnostic-Code"].as_str().expect("text");
             assert!(said.contains(words), "{seen}");
         }
+        let tried = notices[0].contains("it was tried for ");
+        assert_eq!(tried, status == "4.4.7", "{}", notices[0]);
+        let Some(found) = sisimai(&notices[0]) else { continue };
+        for recipient in found.as_array().expect("a list") {
+            assert_eq!(recipient["deliverystatus"], status, "{found}");
+            let said = recipient["diagnosticcode"].as_str().expect("text");
+            assert!(said.contains(words), "{found}");
+        }
+        assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
     }
 }
 

@@ -56,4 +56,4 @@ pub use ground::event::{
     PeerIdentity, ProcessKey, QuestionId, Stop, Tick,
 };
 pub use ground::settings::TicketKey;
-pub use ground::{address, local, provider, settings};
+pub use ground::{address, expired, local, provider, settings};

@@ -1,16 +1,31 @@
-//! Delivery status notifications, which tell a sender that a message failed for good (RFC 3464).
+//! Delivery status notifications, which tell a sender that a message failed for good (RFC 3464, RFC 6533).
+//!
+//! ```text
+//!  multipart/report
+//!  ├─ text/plain                         for people
+//!  ├─ message/delivery-status            for programs; message/global-delivery-status if a mailbox is beyond ASCII
+//!  └─ text/rfc822-headers                the head of the message; message/global-headers if it is UTF-8 beyond ASCII
+//!     or message/rfc822                  the whole message; message/global if its head is UTF-8 beyond ASCII
+//! ```
 
 use std::fmt::Write as _;
 
-use sundown_mail::{address, bcc};
+use sundown_core::expired::last_answer;
+use sundown_mail::head::LineEnd;
+use sundown_mail::{address, bcc, encoding};
 
-use crate::headers::{self, Head, clean, date, host_of};
+use crate::headers::{self, Head, clean, date};
+
+/// The largest message, in bytes, that a notification returns as a whole. Of a larger one it returns the head.
+pub const MAX_RETURNED: usize = 1 << 20;
 
 /// The contents of a notification.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Notice<'a> {
     /// The notification's own record.
     pub record: u128,
+    /// The name of this host.
+    pub host: &'a str,
     /// The address of the notification: the sender of the failed message.
     pub to: &'a str,
     /// The subject of the failed message.
@@ -21,8 +36,19 @@ pub struct Notice<'a> {
     pub now: u64,
     /// The recipients that did not get it.
     pub failures: &'a [Failure<'a>],
-    /// The beginning of the message, at least its head.
-    pub original: &'a [u8],
+    /// What of the message is returned.
+    pub original: Original,
+}
+
+/// What of a message its notification returns.
+#[derive(Debug, Clone)]
+pub enum Original {
+    /// The head: the beginning of the message has at least that.
+    Head(Vec<u8>),
+    /// The same, because the whole message, which the sender wants, is larger than [`MAX_RETURNED`].
+    HeadOfLarge(Vec<u8>),
+    /// The whole message.
+    Whole(Vec<u8>),
 }
 
 /// A recipient that did not get a message.
@@ -34,12 +60,7 @@ pub struct Failure<'a> {
     pub reply: &'a str,
 }
 
-/// The sender address of notifications.
-pub fn sender(to: &str) -> String {
-    format!("MAILER-DAEMON@{}", host_of(to))
-}
-
-/// The display name in front of that address.
+/// The display name in front of the sender address of notifications.
 const NAME: &str = "Mail Delivery System";
 
 /// Whether a sender is that of notifications.
@@ -50,46 +71,126 @@ pub(crate) fn is_sender(from: &str) -> bool {
 /// The subject of every notification.
 pub const SUBJECT: &str = "Undelivered mail returned to sender";
 
+/// How a part is encoded (RFC 2045, 6), from the narrowest to the widest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Encoding {
+    SevenBit,
+    /// ASCII after encoding.
+    QuotedPrintable,
+    EightBit,
+    Binary,
+}
+
+impl Encoding {
+    /// The encoding in which these bytes are what they are.
+    fn of(bytes: &[u8]) -> Self {
+        let is_long = |line: &[u8]| line.len() > encoding::MAX_PLAIN + "\r\n".len();
+        if encoding::is_plain(bytes) {
+            Self::SevenBit
+        } else if bytes.contains(&0) || bytes.split_inclusive(|b| *b == b'\n').any(is_long) {
+            Self::Binary
+        } else {
+            Self::EightBit
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7bit",
+            Self::QuotedPrintable => "quoted-printable",
+            Self::EightBit => "8bit",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+/// A part of a notification.
+struct Part {
+    kind: &'static str,
+    encoding: Encoding,
+    body: Vec<u8>,
+}
+
+impl Part {
+    /// A part that may be encoded: text in lines that are too long for 8bit is quoted-printable.
+    fn text(kind: &'static str, body: Vec<u8>) -> Self {
+        match Encoding::of(&body) {
+            Encoding::Binary => Self::quoted(kind, &body),
+            encoding => Self { kind, encoding, body },
+        }
+    }
+
+    fn quoted(kind: &'static str, body: &[u8]) -> Self {
+        let body = encoding::quoted_printable(body, LineEnd::CrLf);
+        Self { kind, encoding: Encoding::QuotedPrintable, body }
+    }
+
+    /// A part that is a message. Those have no encoding of their own (RFC 2046, 5.2.1).
+    fn message(kind: &'static str, body: Vec<u8>) -> Self {
+        Self { kind, encoding: Encoding::of(&body), body }
+    }
+
+    fn write(&self, boundary: &str, notice: &mut Vec<u8>) {
+        let Self { kind, encoding, body } = self;
+        let encoding = encoding.name();
+        let head = format!(
+            "--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+        );
+        notice.extend_from_slice(head.as_bytes());
+        notice.extend_from_slice(body);
+        notice.extend_from_slice(b"\r\n");
+    }
+}
+
 impl Notice<'_> {
-    /// The message, with CRLF line ends. It has no envelope: it is put into a folder and never sent, so that a bounce cannot
-    /// bounce.
+    /// The message, with CRLF line ends. It has no envelope.
     pub fn compose(&self) -> Vec<u8> {
         // The record is random and new, so no earlier text can contain it.
         let boundary = format!("=_{:032x}", self.record);
-        let mut text = self.head(&boundary);
-        for part in [self.for_people(), self.for_programs(), self.original_head()] {
-            let _ = write!(text, "--{boundary}\r\n{part}\r\n");
+        let parts = [self.for_people(), self.for_programs(), self.returned()];
+        let widest = parts.iter().map(|part| part.encoding).max();
+        // A multipart names the widest encoding within, and is not encoded itself (RFC 2045, 6.4).
+        let widest = widest.filter(|e| *e > Encoding::QuotedPrintable);
+        let head = self.head(&boundary, widest.unwrap_or(Encoding::SevenBit));
+        let mut notice = head.into_bytes();
+        for part in parts {
+            part.write(&boundary, &mut notice);
         }
-        let _ = write!(text, "--{boundary}--\r\n");
-        text.into_bytes()
+        notice.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        notice
     }
 
-    fn head(&self, boundary: &str) -> String {
-        let host = host_of(self.to);
+    fn head(&self, boundary: &str, encoding: Encoding) -> String {
+        let host = self.host();
         format!(
             "Return-Path: <>\r\n\
              Date: {}\r\n\
-             From: {NAME} <{}>\r\n\
+             From: {NAME} <MAILER-DAEMON@{host}>\r\n\
              To: {}\r\n\
              Subject: {SUBJECT}\r\n\
              Message-ID: <{:032x}@{host}>\r\n\
              Auto-Submitted: auto-replied\r\n\
              MIME-Version: 1.0\r\n\
              Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n\
+             Content-Transfer-Encoding: {}\r\n\
              \r\n",
             date(self.now),
-            sender(self.to),
             clean(&address::to_ascii(self.to)),
             self.record,
+            encoding.name(),
         )
     }
 
-    fn for_people(&self) -> String {
+    /// The host's name as a domain.
+    fn host(&self) -> String {
+        let host = self.host.strip_suffix('.').unwrap_or(self.host);
+        let ascii = address::domain_to_ascii(host);
+        ascii.map_or_else(|| "localhost".to_owned(), |host| host.to_lowercase())
+    }
+
+    fn for_people(&self) -> Part {
         let mut text = format!(
-            "Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Transfer-Encoding: 8bit\r\n\
-             \r\n\
-             Your message did not reach everybody it was for. It will not be tried again.\r\n\
+            "Your message did not reach everybody it was for. It will not be tried again.\r\n\
              \r\n\
              Subject: {}\r\n\
              Submitted: {}\r\n\
@@ -100,35 +201,94 @@ impl Notice<'_> {
         for failure in self.failures {
             let _ = write!(text, "{}:\r\n    {}\r\n", clean(failure.address), failure.words());
         }
-        text
+        if let Original::HeadOfLarge(_) = self.original {
+            let _ = write!(
+                text,
+                "\r\nThe whole message has more than {} MiB and is not returned. Its head follows.\r\n",
+                MAX_RETURNED >> 20
+            );
+        }
+        Part::text("text/plain; charset=utf-8", text.into_bytes())
     }
 
-    fn for_programs(&self) -> String {
+    fn for_programs(&self) -> Part {
         let mut text = format!(
-            "Content-Type: message/delivery-status\r\n\
-             \r\n\
-             Reporting-MTA: dns; {}\r\n\
+            "Reporting-MTA: dns; {}\r\n\
              Arrival-Date: {}\r\n",
-            host_of(self.to),
+            self.host(),
             date(self.submitted)
         );
         for failure in self.failures {
-            let _ = write!(text, "\r\n{}", failure.fields());
+            let _ = write!(text, "\r\n{}", failure.fields(self.now));
         }
-        text
+        let kind = if text.is_ascii() {
+            "message/delivery-status"
+        } else {
+            "message/global-delivery-status"
+        };
+        Part::text(kind, text.into_bytes())
     }
 
-    fn original_head(&self) -> String {
-        let head = Head::of(self.original).bytes();
-        let shown = bcc::without(head);
-        // Some readers take a lone CR for the end of a line, so that what follows could pass for a field of the notice.
-        let lines = String::from_utf8_lossy(&shown).replace("\r\n", "\n").replace('\r', " ");
-        let lines = lines.replace('\n', "\r\n");
-        format!(
-            "Content-Type: text/rfc822-headers; charset=utf-8\r\n\
-             Content-Transfer-Encoding: 8bit\r\n\
-             \r\n{lines}"
-        )
+    fn returned(&self) -> Part {
+        match &self.original {
+            Original::Head(beginning) | Original::HeadOfLarge(beginning) => {
+                head_of(Head::of(beginning).bytes())
+            }
+            Original::Whole(message) => whole(message),
+        }
+    }
+}
+
+fn head_of(head: &[u8]) -> Part {
+    let mut lines = Vec::new();
+    // Some readers take a lone CR for the end of a line, so that what follows could pass for a field of the notice.
+    for line in encoding::with_line_ends(&bcc::without(head), LineEnd::CrLf).split(|b| *b == b'\n')
+    {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        lines.extend(line.iter().map(|b| if *b == b'\r' { b' ' } else { *b }));
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines.truncate(lines.len() - "\r\n".len());
+    match Beyond::of(&lines) {
+        Beyond::Nothing => Part::text("text/rfc822-headers", lines),
+        Beyond::Utf8 => Part::text("message/global-headers", lines),
+        // The bytes are what they were, in a form that claims no character set.
+        Beyond::Others => Part::quoted("text/rfc822-headers", &lines),
+    }
+}
+
+fn whole(message: &[u8]) -> Part {
+    let mut sent = Vec::with_capacity(message.len());
+    // On the wire a CR without LF became a line end, too.
+    for line in bcc::without(message).split_inclusive(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
+        for line in line.split(|b| *b == b'\r') {
+            sent.extend_from_slice(line);
+            sent.extend_from_slice(b"\r\n");
+        }
+    }
+    let kind = match Beyond::of(Head::of(&sent).bytes()) {
+        Beyond::Utf8 => "message/global",
+        Beyond::Nothing | Beyond::Others => "message/rfc822",
+    };
+    Part::message(kind, sent)
+}
+
+/// What a head has beyond ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    Nothing,
+    Utf8,
+    Others,
+}
+
+impl Beyond {
+    fn of(head: &[u8]) -> Self {
+        match std::str::from_utf8(head) {
+            Ok(text) if text.is_ascii() => Self::Nothing,
+            Ok(_) => Self::Utf8,
+            Err(_) => Self::Others,
+        }
     }
 }
 
@@ -138,19 +298,43 @@ impl Failure<'_> {
         if words.is_empty() { "no reason was given".to_owned() } else { words }
     }
 
-    fn fields(&self) -> String {
-        let address = clean(self.address);
-        let kind = if address.is_ascii() { "rfc822" } else { "utf-8" };
-        let words = ascii(&self.words());
-        let from_smtp = reply_code(&words).is_some();
-        let speaker = if from_smtp { "smtp" } else { "x-sundown" };
-        format!(
-            "Final-Recipient: {kind}; {address}\r\n\
+    fn fields(&self, now: u64) -> String {
+        let mut fields = format!(
+            "Final-Recipient: {}\r\n\
              Action: failed\r\n\
              Status: {}\r\n\
-             Diagnostic-Code: {speaker}; {words}\r\n",
-            self.status()
-        )
+             Diagnostic-Code: {}\r\n",
+            self.recipient(),
+            self.status(),
+            self.diagnostic(),
+        );
+        // What a server said is what it said at the last attempt, just before the message was given up.
+        if reply_code(self.last_words()).is_some() {
+            let _ = write!(fields, "Last-Attempt-Date: {}\r\n", date(now));
+        }
+        fields
+    }
+
+    /// A type and an address. A domain beyond ASCII has a form in ASCII, which every program reads; a mailbox has none.
+    fn recipient(&self) -> String {
+        let address = clean(&address::to_ascii(self.address));
+        let kind = if address.is_ascii() { "rfc822" } else { "utf-8" };
+        format!("{kind}; {address}")
+    }
+
+    /// A type and the words of the server or, if no server said anything, of Sundown; in ASCII.
+    fn diagnostic(&self) -> String {
+        let said = clean(self.last_words());
+        let (speaker, words) = match reply_code(&said) {
+            Some(_) => ("smtp", said),
+            None => ("x-sundown", self.words()),
+        };
+        format!("{speaker}; {}", ascii(&words))
+    }
+
+    /// What the transport said last, also if the message was given up because of its age.
+    fn last_words(&self) -> &str {
+        last_answer(self.reply).unwrap_or(self.reply)
     }
 
     /// The enhanced status code. If the transport's latest reply is a temporary failure, the time to try ran out. The reply of a
@@ -200,19 +384,58 @@ mod tests {
 
     use super::*;
 
-    fn composed(reply: &str) -> String {
-        let failures = [Failure { address: "bob@example.net", reply }];
+    const HEAD: &[u8] =
+        b"Subject: x\nBcc: secret@example.org,\n more@example.org\nTo: bob\n\nits text";
+
+    fn notice<'a>(failures: &'a [Failure<'a>], original: Original) -> String {
         let notice = Notice {
             record: 0xBEEF,
+            host: "Vm.Lan",
             to: "anna@example.org",
             subject: "Hällo",
             submitted: 0,
             now: 86_400_000,
-            failures: &failures,
-            original:
-                b"Subject: x\nBcc: secret@example.org,\n more@example.org\nTo: bob\n\nits text",
+            failures,
+            original,
         };
-        String::from_utf8(notice.compose()).expect("text")
+        let composed = notice.compose();
+        assert_is_labelled(&composed);
+        String::from_utf8_lossy(&composed).into_owned()
+    }
+
+    fn composed(reply: &str) -> String {
+        notice(&[Failure { address: "bob@example.net", reply }], Original::Head(HEAD.to_vec()))
+    }
+
+    fn returned(original: Original) -> String {
+        notice(&[Failure { address: "bob@example.net", reply: "550 no" }], original)
+    }
+
+    /// No part has bytes that its encoding excludes, and the multipart names what is within (RFC 2045, 2.7 and 6.4).
+    fn assert_is_labelled(notice: &[u8]) {
+        let boundary = format!("--=_{:032x}", 0xBEEF);
+        let text: String = notice.iter().map(|b| char::from(*b)).collect();
+        let label = |entity: &str| {
+            let head = entity.split("\r\n\r\n").next().expect("a head");
+            let label = head.split("Content-Transfer-Encoding: ").nth(1).expect("a label");
+            label.split("\r\n").next().expect("a line").to_owned()
+        };
+        let (head, parts) = text.split_once(&boundary).expect("parts");
+        let parts: Vec<_> = parts.split(&boundary).filter(|part| !part.starts_with("--")).collect();
+        let labels: Vec<_> = parts.iter().map(|part| label(part)).collect();
+        for (part, label) in parts.iter().zip(&labels) {
+            let long = part.split("\r\n").any(|line| line.len() > 998);
+            let has_lone = part.replace("\r\n", "").contains(['\r', '\n']);
+            assert!(!has_lone, "{part}");
+            match label.as_str() {
+                "7bit" | "quoted-printable" => assert!(part.is_ascii() && !long, "{part}"),
+                "8bit" => assert!(!part.is_ascii() && !long && !part.contains('\0'), "{part}"),
+                "binary" => assert!(long || part.contains('\0'), "{part}"),
+                other => panic!("{other}"),
+            }
+        }
+        let widest = ["binary", "8bit"].into_iter().find(|wide| labels.iter().any(|l| l == wide));
+        assert_eq!(label(head), widest.unwrap_or("7bit"));
     }
 
     #[test]
@@ -223,32 +446,139 @@ mod tests {
         assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
         assert_eq!(message.parts.len(), 4);
         for line in [
-            "From: Mail Delivery System <MAILER-DAEMON@example.org>",
+            "From: Mail Delivery System <MAILER-DAEMON@vm.lan>",
             "To: anna@example.org",
             "Auto-Submitted: auto-replied",
+            "Content-Type: message/delivery-status",
+            "Reporting-MTA: dns; vm.lan",
             "Final-Recipient: rfc822; bob@example.net",
             "Action: failed",
             "Status: 5.1.1",
             "Diagnostic-Code: smtp; 550 5.1.1 no such user",
+            "Last-Attempt-Date: Fri, 2 Jan 1970 00:00:00 +0000",
+            "Content-Type: text/rfc822-headers",
             "Subject: Hällo",
             "To: bob",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
         assert!(!text.contains("secret") && !text.contains("more@") && !text.contains("its text"));
-        assert!(text.split("\r\n").all(|line| !line.contains(['\r', '\n'])));
+    }
+
+    /// RFC 6533: a mailbox beyond ASCII has a type and a part of its own; a domain has a form in ASCII.
+    #[test]
+    fn addresses_beyond_ascii_have_their_type() {
+        let cases = [
+            (
+                "bob@b\u{fc}cher.example",
+                "rfc822; bob@xn--bcher-kva.example",
+                "message/delivery-status",
+            ),
+            (
+                "j\u{fc}rgen@b\u{fc}cher.example",
+                "utf-8; j\u{fc}rgen@xn--bcher-kva.example",
+                "message/global-delivery-status",
+            ),
+        ];
+        for (address, field, kind) in cases {
+            let failures = [Failure { address, reply: "550 5.1.1 nein, \u{fc}" }];
+            let text = notice(&failures, Original::Head(HEAD.to_vec()));
+            for line in [
+                format!("Final-Recipient: {field}"),
+                format!("Content-Type: {kind}"),
+                "Diagnostic-Code: smtp; 550 5.1.1 nein, ?".to_owned(),
+            ] {
+                assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_name_is_localhost() {
+        let failures = [Failure { address: "bob@example.net", reply: "550 no" }];
+        for (host, shown) in [("", "localhost"), ("a b", "localhost"), ("vm", "vm"), ("Vm.", "vm")]
+        {
+            let to = "anna@example.org";
+            let original = Original::Head(HEAD.to_vec());
+            let (record, subject, submitted, now) = (1, "", 0, 0);
+            let failures = &failures;
+            let notice = Notice { record, host, to, subject, submitted, now, failures, original };
+            let text = String::from_utf8(notice.compose()).expect("text");
+            assert!(text.contains(&format!("Reporting-MTA: dns; {shown}\r\n")), "{host}: {text}");
+            assert!(text.contains(&format!("<MAILER-DAEMON@{shown}>\r\n")), "{host}: {text}");
+        }
+    }
+
+    /// Of a head beyond ASCII no byte is lost, and none is claimed to be what it is not.
+    #[test]
+    fn a_head_is_labelled_for_what_it_is() {
+        let long = format!("Subject: {}\n\nits text", "x".repeat(1_200));
+        let cases: [(&[u8], &str, &str); 4] = [
+            (b"Subject: x\n\nits text", "text/rfc822-headers", "Subject: x"),
+            ("Subject: \u{fc}\n\nits text".as_bytes(), "message/global-headers", "Subject: \u{fc}"),
+            (b"Subject: \xFC\n\nits text", "text/rfc822-headers", "Subject: =FC"),
+            (long.as_bytes(), "text/rfc822-headers", "Subject: xxx"),
+        ];
+        for (message, kind, line) in cases {
+            let text = returned(Original::Head(message.to_vec()));
+            assert!(text.contains(&format!("Content-Type: {kind}\r\n")), "{text}");
+            assert!(text.contains(&format!("\r\n{line}")), "{text}");
+            assert!(!text.contains("its text"), "{text}");
+        }
+    }
+
+    /// `RET=FULL` (RFC 3461).
+    #[test]
+    fn a_whole_message_is_returned_as_it_was_sent() {
+        let long = format!("Subject: x\r\n\r\n{}", "y".repeat(1_200));
+        let cases: [(&[u8], &str, &str); 5] = [
+            (b"Bcc: no\nSubject: x\n\na\rb\n", "message/rfc822", "Subject: x\r\n\r\na\r\nb\r\n"),
+            (b"Subject: x\n\n\xFC", "message/rfc822", "Subject: x\r\n\r\n\u{fffd}\r\n"),
+            ("Subject: \u{fc}\n\nx".as_bytes(), "message/global", "Subject: \u{fc}\r\n\r\nx\r\n"),
+            (b"Subject: \xFC\n\nx", "message/rfc822", "Subject: \u{fffd}\r\n\r\nx\r\n"),
+            (long.as_bytes(), "message/rfc822", &long),
+        ];
+        for (message, kind, expected) in cases {
+            let text = returned(Original::Whole(message.to_vec()));
+            assert!(text.contains(&format!("Content-Type: {kind}\r\n")), "{text}");
+            assert!(text.contains(&format!("\r\n\r\n{expected}")), "{text}");
+            assert!(!text.contains("Bcc"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_not_returned_and_the_notice_says_so() {
+        let text = returned(Original::HeadOfLarge(HEAD.to_vec()));
+        assert!(text.contains("more than 1 MiB and is not returned"), "{text}");
+        assert!(text.contains("text/rfc822-headers") && !text.contains("its text"), "{text}");
     }
 
     /// Found by fuzzing.
     #[test]
     fn a_cr_in_the_message_ends_no_line_of_the_notice() {
-        let failures = [Failure { address: "bob@example.net", reply: "550 no" }];
         let original = b"Subject: x\rAction: delivered\r\n\rBcc: y\n\nits text";
-        let (to, subject) = ("anna@example.org", "x");
-        let notice =
-            Notice { record: 1, to, subject, submitted: 0, now: 0, failures: &failures, original };
-        let text = String::from_utf8(notice.compose()).expect("text");
-        assert!(text.split("\r\n").all(|line| !line.contains(['\r', '\n'])), "{text}");
+        let text = returned(Original::Head(original.to_vec()));
+        assert!(!text.lines().any(|line| line == "Action: delivered"), "{text}");
+    }
+
+    /// The words of the server stay the words of the server when the time ran out.
+    #[test]
+    fn a_message_that_was_too_old_says_how_long_it_was_tried() {
+        let text = composed(
+            "4.4.7 it was tried for 5 days; the last answer was: 450 4.2.0 greylisted, come back",
+        );
+        for line in [
+            "    4.4.7 it was tried for 5 days; the last answer was: 450 4.2.0 greylisted, come back",
+            "Status: 4.4.7",
+            "Diagnostic-Code: smtp; 450 4.2.0 greylisted, come back",
+            "Last-Attempt-Date: Fri, 2 Jan 1970 00:00:00 +0000",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        let text = composed("4.4.7 it was tried for 2 hours; the last answer was: no route");
+        let said = "Diagnostic-Code: x-sundown; 4.4.7 it was tried for 2 hours; the last answer was: no route";
+        assert!(text.lines().any(|l| l == said), "{text}");
+        assert!(!text.contains("Last-Attempt-Date"), "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ const MAX_LINE: usize = 76;
 const IN_LINE: usize = MAX_LINE / 4 * 3;
 
 /// The longest line that a message may have as it is (RFC 5322, 2.1.1), without its end.
-const MAX_PLAIN: usize = 998;
+pub const MAX_PLAIN: usize = 998;
 
 /// Whether a text goes through every server as it is: ASCII without NUL, no CR that ends no line, no line that is too long.
 ///

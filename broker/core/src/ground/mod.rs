@@ -3,6 +3,7 @@
 pub mod address;
 pub(crate) mod event;
 pub(crate) mod expected;
+pub mod expired;
 pub mod local;
 pub(crate) mod numbers;
 pub mod provider;

@@ -1,25 +1,21 @@
 //! Applies the results of transports to a message: its states, its next try, and the recipients to report as failed.
 
+use std::time::Duration;
+
 use sundown_protocol::reply::SubmissionState;
 
 use crate::ground::event::Turn;
+use crate::ground::expired;
 use crate::ground::provider::{Outcome, Recipient, RecipientResult, Submission};
 use crate::ground::settings::{OnUnknown, QueuePolicy};
 use crate::queue::engine::{Entry, Try};
-
-/// The enhanced status code of a message that was not sent in time: delivery time expired.
-const EXPIRED_STATUS: &str = "4.4.7";
 
 /// The most characters kept of a transport's reply about a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
 
 /// The result for a recipient whose age limit has passed without a session that could send the message. It does not count as a try.
 pub(crate) fn nobody_sent(recipient: &Recipient, index: usize) -> RecipientResult {
-    let mut reply =
-        format!("{EXPIRED_STATUS} until its age limit nobody was logged on who sends it");
-    if let Some(last) = &recipient.reply {
-        reply = format!("{reply}; the last try: {last}");
-    }
+    let reply = expired::not_sent(recipient.reply.as_deref());
     RecipientResult { recipient: index, outcome: Outcome::Offline, reply }
 }
 
@@ -61,6 +57,10 @@ pub(crate) fn settle(
         };
         if recipient.state == SubmissionState::Bounced {
             untold.push(result.recipient);
+            if result.outcome != Outcome::Failed {
+                let age = Duration::from_millis(now.saturating_sub(submission.submitted));
+                recipient.reply = Some(short(&expired::tried(age, &result.reply)));
+            }
         }
         if recipient.state != SubmissionState::Sent {
             submission.last_error = recipient.reply.clone();

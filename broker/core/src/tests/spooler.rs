@@ -301,6 +301,24 @@ fn old_messages_bounce() {
     assert_eq!(world.store("default").notices.len(), 1);
 }
 
+/// design §3.18: a message that was tried until its age limit says for how long, and what the server said last.
+#[test]
+fn a_message_too_old_says_how_long_it_was_tried() {
+    for outcome in [Outcome::Later, Outcome::Offline, Outcome::Failed] {
+        let mut world = World::new();
+        world.profile("default").queue.max_age = secs(7_200);
+        let member = world.member(1);
+        world.script("b@x", &[Step::Says(outcome); 500]);
+        let entry = world.submit(member, "b@x");
+        world.advance(secs(14_400));
+        assert_eq!(world.state(entry), SubmissionState::Bounced);
+        let reply = world.submission(entry).recipients[0].reply.clone().expect("a reply");
+        let tried = "4.4.7 it was tried for 2 hours; the last answer was: ";
+        assert_eq!(reply.starts_with(tried), outcome != Outcome::Failed, "{reply}");
+        assert_eq!(crate::expired::last_answer(&reply).is_some(), outcome != Outcome::Failed);
+    }
+}
+
 /// design §3.18: offline means hold and not failure.
 #[test]
 fn offline_does_not_count() {

@@ -334,6 +334,11 @@ impl Reader<'_> {
         let (sections, options): (Vec<_>, Vec<_>) = parted.unzip();
         let mut stores = self.databases(ProviderType::Store, sections, paths)?;
         stores.iter_mut().zip(options).for_each(|(store, options)| store.options = options);
+        // A store makes the notifications, which name this host. Without a section there is a store, too.
+        let host = ("host".to_owned(), self.places.hostname.clone());
+        for store in &mut stores {
+            store.options.push(host.clone());
+        }
         Ok(stores)
     }
 
@@ -558,7 +563,11 @@ mod tests {
         Profile {
             name: name.to_owned(),
             identity: "anna@Host.Lan".to_owned(),
-            stores: vec![ProviderSpec { path: at("store.db"), ..ProviderSpec::new("sqlite") }],
+            stores: vec![ProviderSpec {
+                path: at("store.db"),
+                options: vec![("host".to_owned(), "Host.Lan".to_owned())],
+                ..ProviderSpec::new("sqlite")
+            }],
             transports: vec![TransportSpec {
                 provider: ProviderSpec { path: at("Maildir"), ..ProviderSpec::new("maildir") },
                 accept: vec![
@@ -624,8 +633,11 @@ mod tests {
         let store = |name: &str, path: &str| ProviderSpec {
             name: name.to_owned(),
             path: path.into(),
+            options: vec![("host".to_owned(), "Host.Lan".to_owned())],
             ..ProviderSpec::new("sqlite")
         };
+        let book =
+            |name: &str, path: &str| ProviderSpec { options: Vec::new(), ..store(name, path) };
         let first = store("sqlite", "/data/work/store.db");
         let stores = [
             ProviderSpec { fast_shutdown: FastShutdown::Refused, ..first },
@@ -642,7 +654,7 @@ mod tests {
         assert_eq!(rest.provider.name, "maildir");
         assert_eq!(rest.provider.path, Path::new("/var/mail/work"));
         assert_eq!(rest.accept, [Pattern::Everything]);
-        assert_eq!(profile.address_books, [store("people", "/data/work/address-book.db")]);
+        assert_eq!(profile.address_books, [book("people", "/data/work/address-book.db")]);
         let queue = QueuePolicy {
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(120),
@@ -781,7 +793,7 @@ mod tests {
             let fixture = fixture();
             fixture.write("user/work.toml", &format!("[[store]]\nkeep_sent = \"{word}\"\n"));
             let profile = load_profile("work", &fixture.places).expect("it is right");
-            assert_eq!(profile.stores[0].options, [("keep_sent".to_owned(), told.to_owned())]);
+            assert_eq!(profile.stores[0].options[0], ("keep_sent".to_owned(), told.to_owned()));
         }
     }
 

@@ -23,9 +23,10 @@ use sundown_core::provider::{
 };
 use sundown_protocol::Code;
 
+use super::Options;
 use super::checkpoint::{self, Checkpointer, Health};
 use super::moved::Watch;
-use super::purge::{self, KeepSent, Slices};
+use super::purge::{self, Slices};
 use super::schema;
 use super::torn;
 use super::write::{Unsynced, Writer, wall};
@@ -79,10 +80,10 @@ enum Lost {
 }
 
 impl Engine {
-    pub(super) fn open(path: &Path, keep_sent: KeepSent) -> Result<Self> {
+    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
         let lock = Lock::take(path)?;
         private_database(path)?;
-        let writer = open_writer(path, keep_sent).map_err(|failure| failure.told(path))?;
+        let writer = open_writer(path, options).map_err(|failure| failure.told(path))?;
         let watch = Watch::new(path, &writer.connection, lock)?;
         let health = Arc::new(Health::default());
         let checkpointer = Checkpointer::start(path, Arc::clone(&health))?;
@@ -425,7 +426,7 @@ impl Engine {
     }
 }
 
-fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, Failure> {
+fn open_writer(path: &Path, options: &Options) -> std::result::Result<Writer, Failure> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -448,7 +449,7 @@ fn open_writer(path: &Path, keep_sent: KeepSent) -> std::result::Result<Writer, 
     // before anything new relies on them.
     checkpoint::truncate(&connection)?;
     write_anew(&connection, path)?;
-    let mut writer = Writer::new(connection, keep_sent)?;
+    let mut writer = Writer::new(connection, options)?;
     // A damaged page keeps old rows in the store, and has no other effect.
     writer.purge = match writer.purge(wall()) {
         Err(error) if fault::is_damaged_page(&error) => {

@@ -39,16 +39,31 @@ use reader::SqliteReader;
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    keep_sent: KeepSent,
+    options: Options,
     engine: Option<Engine>,
     sessions: usize,
+}
+
+/// What a profile says of a store.
+#[derive(Debug)]
+struct Options {
+    keep_sent: KeepSent,
+    /// `host`: the name of this host.
+    host: String,
+}
+
+impl Options {
+    fn of(spec: &ProviderSpec) -> Self {
+        let host = spec.options.iter().find(|(key, _)| key == "host");
+        let host = host.map_or_else(String::new, |(_, host)| host.clone());
+        Self { keep_sent: KeepSent::of(spec), host }
+    }
 }
 
 impl SqliteStore {
     /// Makes a store, which its first logon opens.
     pub fn new(spec: &ProviderSpec) -> Self {
-        let keep_sent = KeepSent::of(spec);
-        Self { path: spec.path.clone(), keep_sent, engine: None, sessions: 0 }
+        Self { path: spec.path.clone(), options: Options::of(spec), engine: None, sessions: 0 }
     }
 
     fn closed(&self) -> ProviderError {
@@ -64,7 +79,7 @@ impl StoreProvider for SqliteStore {
         }
         let engine = match self.engine.take() {
             Some(engine) => engine,
-            None => Engine::open(&self.path, self.keep_sent)?,
+            None => Engine::open(&self.path, &self.options)?,
         };
         let facts = self.engine.insert(engine).facts();
         if facts.is_ok() {

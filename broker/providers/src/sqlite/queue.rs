@@ -5,7 +5,7 @@ use sundown_core::provider::{
     MessageContent, ProviderAnswer, Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::Code;
-use sundown_protocol::request::{Folder, Notify};
+use sundown_protocol::request::{Folder, Notify, Returned};
 
 use super::body;
 use super::purge::{KeepSent, Slices};
@@ -17,7 +17,7 @@ use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
 use crate::headers::{Facts, Head, MAX_HEAD, clean};
-use crate::notice::{self, Notice};
+use crate::notice::{self, MAX_RETURNED, Notice, Original};
 
 /// The most rows that a slice of a flush looks at.
 const HASTEN: usize = 500;
@@ -246,11 +246,31 @@ impl Writer {
         Ok(())
     }
 
-    /// The beginning of a message. Empty if the message is damaged, because that must not prevent a notification.
-    fn original(&self, record: u128) -> Vec<u8> {
+    /// The first bytes of a message. Empty if the message is damaged, because that must not prevent a notification.
+    fn beginning_of(&self, record: u128, wanted: usize) -> Vec<u8> {
         let known = self.known(record).ok().flatten();
-        let read = known.map(|known| body::beginning(&self.connection, known.body, MAX_HEAD));
+        let read = known.map(|known| body::beginning(&self.connection, known.body, wanted));
         read.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// What a notification returns of a message of this size.
+    fn returned(&self, submission: &Submission, size: u64) -> Original {
+        let beginning = |wanted| self.beginning_of(submission.record, wanted);
+        match submission.report.returned {
+            Returned::Headers => Original::Head(beginning(MAX_HEAD)),
+            Returned::Full if size > MAX_RETURNED as u64 => {
+                Original::HeadOfLarge(beginning(MAX_HEAD))
+            }
+            Returned::Full => {
+                let whole = beginning(MAX_RETURNED);
+                // A damaged part is no reason to leave out the head, which may be sound.
+                if whole.is_empty() {
+                    Original::Head(beginning(MAX_HEAD))
+                } else {
+                    Original::Whole(whole)
+                }
+            }
+        }
     }
 
     /// Gives up damaged submissions that are old: they become bounces, and a notification in the Inbox says so. Their sender and
@@ -305,12 +325,13 @@ impl Writer {
         });
         let text = Notice {
             record,
+            host: &self.host,
             to: &damaged.from,
             subject: &damaged.subject,
             submitted: damaged.submitted,
             now,
             failures: &failures.collect::<Vec<_>>(),
-            original: &self.original(damaged.record),
+            original: Original::Head(self.beginning_of(damaged.record, MAX_HEAD)),
         }
         .compose();
         self.enter_notice(record, &text, now)?;
@@ -331,8 +352,8 @@ impl Writer {
 
     fn compose_notice(&self, update: &SubmissionUpdate) -> Result<Vec<u8>, Failure> {
         let submission = &update.submission;
-        let original = self.original(submission.record);
         let stored = submission_of(&self.connection, submission.record)?;
+        let size = stored.as_ref().map_or(u64::MAX, |stored| stored.size);
         let failures: Vec<_> = update
             .bounced
             .iter()
@@ -344,12 +365,13 @@ impl Writer {
             .collect();
         Ok(Notice {
             record: update.notice,
+            host: &self.host,
             to: &submission.from,
             subject: stored.as_ref().map_or("", |stored| &stored.subject),
             submitted: submission.submitted,
             now: update.now,
             failures: &failures,
-            original: &original,
+            original: self.returned(submission, size),
         }
         .compose())
     }

@@ -10,11 +10,12 @@ use rusqlite::Connection;
 use sundown_core::provider::{
     Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState, SubmissionUpdate,
 };
-use sundown_protocol::request::{Folder, Report, Route, SettingChange};
+use sundown_protocol::request::{Folder, Report, Returned, Route, SettingChange};
 use tempfile::TempDir;
 
 use super::sum::By;
 use super::*;
+use crate::notice::MAX_RETURNED;
 
 /// A store in a directory of its own.
 pub(super) struct Fixture {
@@ -711,6 +712,39 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
     assert_eq!(fixture.queue(true), [3]);
     purge_all(&mut fixture, u64::MAX >> 2);
     assert!(fixture.queue(true).is_empty());
+}
+
+/// What is returned of a message that bounces, whose sender wants all of it (RFC 3461, `RET=FULL`).
+fn returned(message: &str, damage: &str) -> String {
+    let mut fixture = Fixture::new();
+    let mut wants = submission(1);
+    wants.report.returned = Returned::Full;
+    let write = StoreWrite::Submit {
+        submission: Box::new(wants.clone()),
+        content: inline(message),
+        deferred: false,
+    };
+    fixture.write(write).expect("it is submitted");
+    fixture.writer().execute_batch(damage).expect("it is damaged");
+    wants.recipients.iter_mut().for_each(|r| r.state = SubmissionState::Bounced);
+    let update = SubmissionUpdate::whole(wants, vec![0, 1], 9, 1);
+    fixture.write(StoreWrite::Update(Box::new(update))).expect("it bounces");
+    let notice = fixture.content(9);
+    notice.split("Content-Type: ").last().expect("a part").to_owned()
+}
+
+/// Sum and size are looked at: a part of a message never passes for the whole.
+#[test]
+fn a_whole_message_is_returned_if_it_is_small_and_sound() {
+    let body = |size| format!("Subject: x\n\n{}\n", "its text\n".repeat(size));
+    let small = returned(&body(1), "");
+    assert!(small.starts_with("message/rfc822\r\n") && small.contains("its text"), "{small}");
+    let large = returned(&body(MAX_RETURNED / 9), "");
+    assert!(large.starts_with("text/rfc822-headers\r\n"), "{large}");
+    assert!(large.contains("Subject: x") && !large.contains("its text"), "{large}");
+    let damaged = "UPDATE body SET sum = 1 WHERE id = (SELECT max(id) FROM body)";
+    let damaged = returned(&body(1), damaged);
+    assert!(damaged.starts_with("text/rfc822-headers\r\n"), "{damaged}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use sundown_protocol::reply::Place;
 use sundown_protocol::request::{Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
+use super::Options;
 use super::body;
 use super::numbers::Numbers;
 use super::purge::{KeepSent, Slices};
@@ -43,6 +44,8 @@ pub(super) struct Writer {
     /// Whether there are commits that no sync covers yet.
     pub(super) unsynced: Unsynced,
     pub(super) keep_sent: KeepSent,
+    /// The name of this host, which notifications show.
+    pub(super) host: String,
     /// Whether the purge has more to do.
     pub(super) purge: Slices,
     /// How far the purge of Sent has come.
@@ -89,12 +92,12 @@ pub(super) struct Entry<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, keep_sent: KeepSent) -> Result<Self, Failure> {
+    pub(super) fn new(connection: Connection, options: &Options) -> Result<Self, Failure> {
         let uid = schema::uid(&connection)?;
         forget_uploads(&connection)?;
         let seqs = Numbers::load(&connection, "seq")?;
         let bodies = Numbers::load(&connection, "body")?;
-        let keep_sent = keep_sent.or_stored(&connection)?;
+        let keep_sent = options.keep_sent.or_stored(&connection)?;
         Ok(Self {
             connection,
             uid,
@@ -103,6 +106,7 @@ impl Writer {
             changed_last: None,
             unsynced: Unsynced::Nothing,
             keep_sent,
+            host: options.host.clone(),
             purge: Slices::More,
             purged_to: 0,
             room: Slices::More,
