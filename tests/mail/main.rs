@@ -18,5 +18,6 @@ mod load;
 mod monitors;
 mod notices;
 mod postfix;
+mod refusals;
 mod sink;
 mod tls;

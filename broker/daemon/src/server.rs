@@ -140,6 +140,7 @@ impl Server {
             .map_err(system("make a key for tickets"))?;
         // A registry that an earlier broker used keeps the runtime of that broker.
         let _ = registry.runtime.set(runtime(&locations));
+        let _ = registry.data.set(locations.data.clone());
         let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let facts = facts(&locations, &tickets);
         let exit = LastExit::ready(&locations.data, facts.started);

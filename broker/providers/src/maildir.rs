@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sundown_core::provider::{
-    Known, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreRead,
-    Submission, Transmission, TransportFacts,
+    AskedBy, Known, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult,
+    StoreRead, Submission, Transmission, TransportFacts,
 };
 use sundown_mail::head::LineEnd;
 use sundown_protocol::Code;
@@ -431,7 +431,7 @@ impl TransportProvider for Maildir {
         reply.send(Ok(self.find_out(&transmission, &marker)));
     }
 
-    fn validate(&mut self, reply: Reply<()>) {
+    fn validate(&mut self, _: AskedBy, reply: Reply<()>) {
         let tmp = self.folder("tmp");
         let probe = tmp.join(format!("{}.probe{OURS}", since_1970().as_nanos()));
         let tried = new_private_file(&probe).and_then(|_| fs::remove_file(&probe));

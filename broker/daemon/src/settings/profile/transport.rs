@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::super::kinds::{SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
-    Plaintext, Port, Security, SecurityWord, UserName, Variable, is_loopback,
+    Plaintext, Port, Rate, Security, SecurityWord, UserName, Variable, is_loopback,
 };
 use super::super::source::SettingsError;
 use super::super::value::{
@@ -55,6 +55,7 @@ pub(super) struct TransportSection {
     timeout: Given<PositiveTime>,
     connect_timeout: Given<PositiveTime>,
     max_recipients: Given<MaxRecipients>,
+    rate: Given<Rate>,
 }
 
 /// The keys that say where a password is.
@@ -85,6 +86,7 @@ impl TransportSection {
             ("timeout", place(self.timeout.as_ref())),
             ("connect_timeout", place(self.connect_timeout.as_ref())),
             ("max_recipients", place(self.max_recipients.as_ref())),
+            ("rate", place(self.rate.as_ref())),
         ];
         special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
         in_order(special.into_iter().filter_map(|(key, place)| Some((key, place?))))
@@ -194,6 +196,7 @@ impl Reader<'_> {
             ("timeout", time(&section.timeout)),
             ("connect_timeout", time(&section.connect_timeout)),
             ("max_recipients", text(section.max_recipients.as_ref())),
+            ("rate", text(section.rate.as_ref())),
         ];
         Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
@@ -369,6 +372,7 @@ mod tests {
             timeout = "90s"
             connect_timeout = "1500ms"
             max_recipients = 7
+            rate = "100/h"
             accept = ["*"]
             fast_shutdown = "refused"
             "#,
@@ -389,6 +393,7 @@ mod tests {
             ("timeout", "90000"),
             ("connect_timeout", "1500"),
             ("max_recipients", "7"),
+            ("rate", "100/h"),
         ]);
         assert_eq!(relay.provider.options, expected);
         assert_eq!(
@@ -500,6 +505,7 @@ mod tests {
             ("timeout = \"0s\"", 4, "timeout", &["above zero"]),
             ("connect_timeout = 30", 4, "connect_timeout", &["30", "\"30s\""]),
             ("max_recipients = 10001", 4, "max_recipients", &["10001", "1 to 10000"]),
+            ("rate = \"100\"", 4, "rate", &["100", "100/h"]),
             ("accept = [\"a b\"]", 4, "accept[0]", &["a b", "a domain"]),
             ("fast_shutdown = \"no\"", 4, "fast_shutdown", &["refused"]),
             ("wings = 2", 4, "wings", &["unknown key", "`password_command`"]),
