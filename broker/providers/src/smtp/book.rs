@@ -48,8 +48,8 @@ type Entries = BTreeMap<String, Entry>;
 struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server: Option<Count>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    password: Option<(Count, Trace)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    passwords: Vec<(Count, Trace)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ impl Entry {
         };
         Self {
             server: refused.server.as_ref().map(count),
-            password: refused.password.as_ref().map(|(refusal, trace)| (count(refusal), *trace)),
+            passwords: refused.passwords.iter().map(|(one, trace)| (count(one), *trace)).collect(),
         }
     }
 
@@ -197,11 +197,11 @@ impl Entry {
             let refusal = refusal(count, Code::E_CALL_FAILED, LONGEST_REST);
             Refusal { error: refusal.error.of_server(), ..refusal }
         });
-        let password = self
-            .password
-            .as_ref()
+        let passwords = self
+            .passwords
+            .iter()
             .map(|(count, trace)| (refusal(count, Code::E_LOGON_FAILED, AN_HOUR), *trace));
-        Refused { server, password }
+        Refused { server, passwords: passwords.collect() }
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
         let trace = Trace::of("anna", &"secret".into());
         Refused {
             server: Some(refusal(3, Some(8), server)),
-            password: Some((refusal(2, None, password), trace)),
+            passwords: vec![(refusal(2, None, password), trace)],
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
             until.expect("it rests").saturating_duration_since(clocks.now).as_secs_f64().round()
         };
         assert_eq!((left(&found), left(&told)), (8.0, 8.0));
-        assert_eq!(found.password, told.password);
+        assert_eq!(found.passwords, told.passwords);
         assert_eq!(found.server.map(|s| s.error), told.server.map(|s| s.error));
         assert_eq!(book(&home).find("two", next), Refused::default());
         let path = home.path().join(FILE);

@@ -85,8 +85,8 @@ impl State {
 pub(super) enum NoPermit {
     /// The server cannot be used.
     Down(ProviderError),
-    /// The server may be tried with another password than the one that left this trace.
-    Refused(Trace, ProviderError),
+    /// The server may be tried with another password than those that left these traces.
+    Refused(Vec<Trace>, ProviderError),
     /// It is not wanted any more.
     Unwanted,
 }
@@ -116,8 +116,8 @@ impl Destination {
             let mut wait = None;
             match state.standing.may((asked_by, failures), password, now) {
                 May::No(error) => break Err(NoPermit::Down(error)),
-                May::WithAnotherPassword(trace, error) => {
-                    break Err(NoPermit::Refused(trace, error));
+                May::WithAnotherPassword(traces, error) => {
+                    break Err(NoPermit::Refused(traces, error));
                 }
                 May::From(then) => wait = Some(then - now),
                 May::Now if is_first && !state.standing.is_tried() => {

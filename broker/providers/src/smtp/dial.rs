@@ -73,8 +73,8 @@ impl Dialer {
         self.keeper.as_ref().map_or(Trace::NONE, Keeper::trace)
     }
 
-    /// Whether there is another password than the one that left this trace. Where it is kept is looked at anew.
-    pub(super) fn has_another_password(&self, than: Trace) -> bool {
+    /// Whether there is another password than those that left these traces. Where it is kept is looked at anew.
+    pub(super) fn has_another_password(&self, than: &[Trace]) -> bool {
         let another = self.keeper.as_ref().map(|keeper| keeper.has_another(than));
         another.is_some_and(|another| another.unwrap_or(false))
     }

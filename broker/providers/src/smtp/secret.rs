@@ -166,14 +166,14 @@ impl Keeper {
         kept.refused.map(|(_, trace)| trace).or_else(of_it).unwrap_or(Trace::NONE)
     }
 
-    /// Whether the source has another secret now than the one that left this trace.
-    pub(super) fn has_another(&self, trace: Trace) -> Result<bool> {
-        if trace == Trace::NONE {
+    /// Whether the source has another secret now than those that left these traces.
+    pub(super) fn has_another(&self, traces: &[Trace]) -> Result<bool> {
+        if traces.contains(&Trace::NONE) {
             return Ok(false);
         }
         self.forget();
         let (secret, _) = self.get()?;
-        Ok(Trace::of(&self.account, &secret) != trace)
+        Ok(!traces.contains(&Trace::of(&self.account, &secret)))
     }
 
     /// Forgets what no connection has needed for so long.
@@ -371,10 +371,10 @@ mod tests {
         assert_eq!(error.code, Code::E_OFFLINE);
         keeper.forget();
         assert!(keeper.get().is_ok());
-        assert_eq!(keeper.has_another(refused), Ok(false));
+        assert_eq!(keeper.has_another(&[refused]), Ok(false));
         file(&dir, "secret", b"fourth", 0o600);
-        assert_eq!(keeper.has_another(refused), Ok(true));
-        assert_eq!(keeper.has_another(Trace::NONE), Ok(false), "there was none");
+        assert_eq!(keeper.has_another(&[refused]), Ok(true));
+        assert_eq!(keeper.has_another(&[refused, Trace::NONE]), Ok(false), "there was none");
     }
 
     /// Neither a core nor a debugger of its user has it.

@@ -37,6 +37,9 @@ const UP_TO_THE_LONGEST: u32 = 8;
 /// How often a password may be refused before only a user or another password brings another try.
 const TRIES_OF_A_PASSWORD: u32 = 2;
 
+/// The most refused passwords of one account that are known. They are of different profiles, or tokens that ran out.
+const MOST_PASSWORDS: usize = 16;
+
 /// The time between two tries of a refused password after a try for a user was refused, too.
 pub(super) const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -72,8 +75,8 @@ enum Phase {
 pub(super) struct Refused {
     /// Of the server as a whole.
     pub(super) server: Option<Refusal>,
-    /// Of the password.
-    pub(super) password: Option<(Refusal, Trace)>,
+    /// Of passwords, the last one at the end: profiles and times may have different ones.
+    pub(super) passwords: Vec<(Refusal, Trace)>,
 }
 
 /// Refusals of one kind.
@@ -101,8 +104,8 @@ pub(super) enum May {
     Now,
     /// It may from then on.
     From(Instant),
-    /// It may if the password is not the one that left this trace.
-    WithAnotherPassword(Trace, ProviderError),
+    /// It may if the password is none of those that left these traces.
+    WithAnotherPassword(Vec<Trace>, ProviderError),
     /// It may not; this is what it said last.
     No(ProviderError),
 }
@@ -112,7 +115,7 @@ pub(super) enum May {
 pub(super) enum Password {
     /// Nothing.
     NotLookedAt,
-    /// It is not the one that was refused.
+    /// It is none of those that were refused.
     Another,
 }
 
@@ -160,15 +163,15 @@ impl Standing {
     }
 
     fn may_for_broker(&self, password: Password, now: Instant) -> May {
-        let Refused { server, password: refused } = &self.refused;
-        if let Some((refusal, trace)) = refused
-            && refusal.rests(now)
-        {
-            let error = refusal.error.clone();
-            match password {
-                _ if refusal.count < TRIES_OF_A_PASSWORD => return May::No(just_refused(&error)),
-                Password::NotLookedAt => return May::WithAnotherPassword(*trace, error),
-                Password::Another => {}
+        let Refused { server, passwords } = &self.refused;
+        if let Some((last, _)) = passwords.last() {
+            if last.count < TRIES_OF_A_PASSWORD && last.rests(now) {
+                return May::No(just_refused(&last.error));
+            }
+            let rest = passwords.iter().filter(|(refusal, _)| refusal.rests(now));
+            let rest: Vec<_> = rest.map(|(_, trace)| *trace).collect();
+            if password == Password::NotLookedAt && !rest.is_empty() {
+                return May::WithAnotherPassword(rest, last.error.clone());
             }
         }
         match server {
@@ -259,17 +262,20 @@ impl Standing {
         trace: Trace,
         (now, chance): (Instant, u64),
     ) {
-        let before = self.refused.password.as_ref();
-        let count = match before {
-            Some((before, of)) if *of == trace => before.count + 1,
-            Some(_) | None => 1,
-        };
+        // A server that looks at passwords talks.
+        self.refused.server = None;
+        let passwords = &mut self.refused.passwords;
+        let known = passwords.iter().position(|(_, of)| *of == trace);
+        let count = known.map_or(1, |place| passwords.remove(place).0.count + 1);
+        if passwords.len() == MOST_PASSWORDS {
+            passwords.remove(0);
+        }
         let until = match count {
             0 | 1 => Some(now + rest(1, chance)),
             TRIES_OF_A_PASSWORD => None,
             _ => Some(now + AN_HOUR),
         };
-        self.refused.password = Some((Refusal { count, until, error: error.clone() }, trace));
+        passwords.push((Refusal { count, until, error: error.clone() }, trace));
     }
 
     /// How many connections there may be.
@@ -287,7 +293,7 @@ impl Standing {
 impl Refused {
     /// Whether it did not refuse at all.
     pub(super) fn is_nothing(&self) -> bool {
-        self.server.is_none() && self.password.is_none()
+        self.server.is_none() && self.passwords.is_empty()
     }
 
     /// Whether the last refusal says something that those before did not: of a network that stays away, only the first few do.
@@ -297,9 +303,10 @@ impl Refused {
         })
     }
 
+    /// What was said last.
     fn error(&self) -> Option<ProviderError> {
-        let password = self.password.as_ref().map(|(refusal, _)| refusal);
-        password.or(self.server.as_ref()).map(|refusal| refusal.error.clone())
+        let password = self.passwords.last().map(|(refusal, _)| refusal);
+        self.server.as_ref().or(password).map(|refusal| refusal.error.clone())
     }
 }
 
@@ -455,7 +462,7 @@ mod tests {
         assert_eq!(rests(&standing, now), secs(2));
         fail(&mut standing, Code::E_LOGON_FAILED, AskedBy::Broker, now);
         let years = now + secs(10 * 365 * 24 * 3_600);
-        let with_another = May::WithAnotherPassword(TRACE, refused.clone());
+        let with_another = May::WithAnotherPassword(vec![TRACE], refused.clone());
         assert_eq!(may(&standing, AskedBy::Broker, years), with_another);
         let another = |standing: &Standing, now| {
             standing.may((AskedBy::Broker, standing.failures()), Password::Another, now)
@@ -478,9 +485,40 @@ mod tests {
         }
         let another = Trace::of("anna", &"other".into());
         let refused = error(Code::E_LOGON_FAILED);
-        standing.begin();
-        standing.failed(refused, (AskedBy::Broker, another), 0, (now, NO_CHANCE));
-        assert_eq!(rests(&standing, now), secs(2));
+        let mut fail_another = |now| {
+            standing.begin();
+            standing.failed(refused.clone(), (AskedBy::Broker, another), 0, (now, NO_CHANCE));
+            standing.may((AskedBy::Broker, 0), Password::NotLookedAt, now + FIRST_REST)
+        };
+        let both = May::WithAnotherPassword(vec![TRACE, another], refused.clone());
+        let first = May::WithAnotherPassword(vec![TRACE], refused.clone());
+        assert_eq!(fail_another(now), first, "it has one more");
+        // Two profiles with two wrong passwords do not make each other's good again.
+        assert_eq!(fail_another(now), both);
+    }
+
+    #[test]
+    fn refused_passwords_are_bounded() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        for number in 0..100 {
+            let trace = Trace::of("anna", &number.to_string().into());
+            standing.begin();
+            let refused = error(Code::E_LOGON_FAILED);
+            standing.failed(refused, (AskedBy::Broker, trace), 0, (now, NO_CHANCE));
+        }
+        assert_eq!(standing.refused.passwords.len(), MOST_PASSWORDS);
+    }
+
+    /// After a long time without a network the refusal of a password is news, which the next broker must know.
+    #[test]
+    fn a_password_that_is_refused_is_news() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        for count in 1..=20 {
+            fail(&mut standing, Code::E_NETWORK_ERROR, AskedBy::Broker, now);
+            assert_eq!(standing.refused.is_new(), count <= UP_TO_THE_LONGEST);
+        }
+        fail(&mut standing, Code::E_LOGON_FAILED, AskedBy::Broker, now);
+        assert!(standing.refused.is_new());
     }
 
     /// A server that does not even answer for a while forgets nothing of the passwords it refused.
@@ -491,6 +529,8 @@ mod tests {
             fail(&mut standing, Code::E_LOGON_FAILED, AskedBy::Broker, now);
         }
         fail(&mut standing, Code::E_NETWORK_ERROR, user(1), now);
+        let waited = standing.may((user(2), 0), Password::NotLookedAt, now);
+        assert_eq!(waited, May::No(error(Code::E_NETWORK_ERROR).of_server()), "that was last");
         let answer = may(&standing, AskedBy::Broker, now + secs(999));
         assert!(matches!(answer, May::WithAnotherPassword(..)), "{answer:?}");
     }

@@ -314,7 +314,7 @@ impl Shared {
         loop {
             match destination.permit(connections, (asked_by, password), wanted) {
                 Ok(permit) => return Ok(permit),
-                Err(NoPermit::Refused(trace, _)) if dialer.has_another_password(trace) => {
+                Err(NoPermit::Refused(traces, _)) if dialer.has_another_password(&traces) => {
                     password = Password::Another;
                 }
                 Err(NoPermit::Down(error) | NoPermit::Refused(_, error)) => return Err(error),
