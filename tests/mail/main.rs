@@ -19,5 +19,6 @@ mod load;
 mod monitors;
 mod notices;
 mod postfix;
+mod refusals;
 mod sink;
 mod tls;

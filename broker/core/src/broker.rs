@@ -226,7 +226,7 @@ impl Broker {
             Timer::Logon(session, place) => self.logon_over(session, place, turn),
             Timer::Closing(session) => self.phase_over(session, turn),
             Timer::Due(engine) => self.due(engine),
-            Timer::Reach(session, place) => self.ask_reach(session, place, turn),
+            Timer::Reach(session, place) => self.reach_due(session, place, turn),
             Timer::GiveUp => self.give_up(turn),
             Timer::Idle(engine) => self.idle(engine, turn),
             Timer::Sweep(sweep) => self.share_over(sweep, turn),

@@ -16,7 +16,7 @@ use crate::flows::leaving::shutdown::Visit;
 use crate::flows::sending::changes::{Flushing, Wish};
 use crate::flows::sending::submit::{Doubt, InFlight};
 use crate::ground::event::{EngineId, LaneId, ProcessId, Turn};
-use crate::ground::provider::{ProviderAnswer, ProviderError};
+use crate::ground::provider::{AskedBy, ProviderAnswer, ProviderError};
 use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::process::Failed;
@@ -71,7 +71,7 @@ pub(crate) enum AfterDone {
     Swept(Visit),
     Validated(Asker, SessionId, usize),
     /// A transport that could not be reached was asked whether it works.
-    Reached(SessionId, usize),
+    Reached(SessionId, usize, AskedBy),
 }
 
 /// After a logon.
@@ -335,8 +335,8 @@ impl Broker {
             AfterDone::Validated(asker, session, place) => {
                 self.validated(asker, (session, place), result, turn);
             }
-            AfterDone::Reached(session, place) => {
-                self.reach_answered((session, place), &result, turn);
+            AfterDone::Reached(session, place, asked_by) => {
+                self.reach_answered((session, place), asked_by, &result, turn);
             }
         }
     }

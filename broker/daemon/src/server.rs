@@ -143,6 +143,7 @@ impl Server {
         // A registry that an earlier broker used keeps the runtime of that broker.
         let _ = registry.runtime.set(runtime(&locations));
         let _ = registry.users.set(Arc::new(crate::users::find_now));
+        let _ = registry.data.set(locations.data.clone());
         let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let facts = facts(&locations, &tickets);
         let exit = LastExit::ready(&locations.data, facts.started);

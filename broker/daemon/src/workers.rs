@@ -516,10 +516,10 @@ impl Desk {
                 let reply = Reply::new(move |done| slip.hand_in(done.map(ProviderAnswer::Results)));
                 transport.recover(*transmission, marker, reply);
             }
-            ProviderCall::Transport(TransportCall::Validate) => {
+            ProviderCall::Transport(TransportCall::Validate(asked_by)) => {
                 let reply =
                     Reply::new(move |done| slip.hand_in(done.map(|()| ProviderAnswer::Done)));
-                transport.validate(reply);
+                transport.validate(asked_by, reply);
             }
             _ => slip.hand_in(Err(misdirected())),
         }));

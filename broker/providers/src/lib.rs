@@ -16,10 +16,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use sundown_core::provider::{
-    AddressCall, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
+    AddressCall, AskedBy, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
     StoreRead, StoreWrite, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
@@ -118,7 +119,8 @@ pub trait TransportProvider: Send {
     /// Prepares for a session. It need not connect yet. After a failure it may be called again, and then begins anew.
     fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts>;
 
-    /// Does everything except handing the message over. It may be repeated after a crash without harm. The marker in its answer is
+    /// Does everything except handing the message over. An error that is [of the server](ProviderError::of_server) as a whole is no try of
+    /// the message: the broker hands over none until [`validate`](Self::validate) finds out that the server works. It may be repeated after a crash without harm. The marker in its answer is
     /// made durable before [`complete`](Self::complete) is called.
     fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>);
 
@@ -141,8 +143,11 @@ pub trait TransportProvider: Send {
         reply: Reply<Vec<RecipientResult>>,
     );
 
-    /// Really tries to work, and says in words what is wrong (`IMAPIStatus::ValidateState`).
-    fn validate(&mut self, reply: Reply<()>) {
+    /// Really tries to work, and says in words what is wrong (`IMAPIStatus::ValidateState`). If its server as a whole is what does not
+    /// work, the error [says so](ProviderError::of_server). A server that is left alone for a while is not tried for the broker, and is
+    /// tried for a user.
+    fn validate(&mut self, asked_by: AskedBy, reply: Reply<()>) {
+        let _ = asked_by;
         reply.send(Ok(()));
     }
 
@@ -330,6 +335,9 @@ pub struct Registry {
     pub runtime: Arc<OnceLock<Runtime>>,
     /// Asks the system for a user. The broker sets it before it makes the first provider.
     pub users: Arc<OnceLock<FindUser>>,
+    /// The broker's data directory, for what a provider keeps over restarts that belongs to no session. The broker sets it before it
+    /// makes the first provider.
+    pub data: Arc<OnceLock<PathBuf>>,
 }
 
 impl Registry {
@@ -344,7 +352,7 @@ impl Registry {
         registry
             .transports
             .insert("maildir".into(), Arc::new(move |spec| Ok(maildir_of(spec, &users))));
-        let destinations = smtp::Destinations::default();
+        let destinations = smtp::Destinations::new(Arc::clone(&registry.data));
         let dots = Arc::new(smtp::Dots::new(Arc::clone(&registry.runtime)));
         registry.transports.insert(
             "smtp".into(),

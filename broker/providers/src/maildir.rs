@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sundown_core::provider::{
-    Known, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreRead,
-    Submission, Transmission, TransportFacts,
+    AskedBy, Known, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult,
+    StoreRead, Submission, Transmission, TransportFacts,
 };
 use sundown_mail::head::LineEnd;
 use sundown_protocol::Code;
@@ -435,7 +435,7 @@ impl TransportProvider for Maildir {
         reply.send(Ok(self.find_out(&transmission, &marker)));
     }
 
-    fn validate(&mut self, reply: Reply<()>) {
+    fn validate(&mut self, _: AskedBy, reply: Reply<()>) {
         let tmp = self.folder("tmp");
         let probe = tmp.join(format!("{}.probe{OURS}", since_1970().as_nanos()));
         let tried = new_private_file(&probe).and_then(|_| fs::remove_file(&probe));
@@ -765,7 +765,7 @@ mod tests {
             assert!(UserMaildirs::is_meant(&spec));
             let (sender, answer) = crossbeam_channel::bounded(1);
             let reply = Reply::new(move |result| sender.send(result).expect("it waits"));
-            UserMaildirs::new(&spec, &Arc::default()).validate(reply);
+            UserMaildirs::new(&spec, &Arc::default()).validate(AskedBy::Broker, reply);
             answer.recv().expect("answered")
         };
         assert_eq!(check(dir.path().join("{user}/Maildir")), Ok(()));

@@ -61,7 +61,14 @@ impl Scripted {
     pub(crate) fn start(
         script: impl Fn(&str, &str) -> Option<Act> + Send + Sync + 'static,
     ) -> Self {
-        let port = port();
+        Self::start_at(port(), script)
+    }
+
+    /// One at a port that nobody has.
+    pub(crate) fn start_at(
+        port: u16,
+        script: impl Fn(&str, &str) -> Option<Act> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
         let shared = Arc::new(Shared {
             script: Box::new(script),

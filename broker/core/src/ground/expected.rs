@@ -210,7 +210,7 @@ impl TransportCall {
         match self {
             Self::Prepare(_) => Expected::Prepared,
             Self::Complete { .. } | Self::Recover { .. } => Expected::Results,
-            Self::Cancel { .. } | Self::Validate => Expected::Done,
+            Self::Cancel { .. } | Self::Validate(_) => Expected::Done,
         }
     }
 }

@@ -119,16 +119,20 @@ pub enum Scope {
     /// The store: its files were removed or replaced while they were open. It accepts no more writes, nothing is sent from it, and
     /// the sessions that use it end.
     Store,
+    /// A transport's server as a whole: it cannot be reached, or it refuses to talk before it has heard of a message. Any other
+    /// message would be told the same, so none is tried until the transport was asked whether it works.
+    Server,
     /// The store's disk: a write failed, and it is unknown what was written. The store accepts no more writes until it is opened
     /// again; `status` says so.
     Disk,
 }
 
 impl ProviderError {
-    /// Whether there was no network, or no server at its other end. A transport that rests answers `MAPI_E_OFFLINE` instead: it
-    /// knows when to try again, and a check whether it works would not let it rest.
-    pub(crate) fn is_of_the_network(&self) -> bool {
+    /// Whether a transport's server as a whole failed or refused, and not a message. There may also be no network at all. A
+    /// refused password is not among this: the broker counts it, whatever the scope of its error.
+    pub(crate) fn is_of_the_server(&self) -> bool {
         self.code == Code::E_NETWORK_ERROR
+            || self.scope == Scope::Server && self.code != Code::E_LOGON_FAILED
     }
 
     /// An error with this code. The call has done nothing, and other calls may succeed.
@@ -140,6 +144,12 @@ impl ProviderError {
     #[must_use]
     pub fn effect_unknown(self) -> Self {
         Self { effect: Effect::Unknown, ..self }
+    }
+
+    /// Marks the error as one of a transport's server as a whole.
+    #[must_use]
+    pub fn of_server(self) -> Self {
+        Self { scope: Scope::Server, ..self }
     }
 
     /// Marks the error as one of a store that accepts no more writes because its disk has failed.
@@ -822,7 +832,19 @@ pub enum TransportCall {
         marker: String,
     },
     /// Finds out whether the transport works (`IMAPIStatus::ValidateState`).
-    Validate,
+    Validate(AskedBy),
+}
+
+/// Who asks whether a transport works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The broker, from time to time. While the transport's server is left alone, the answer is what the server said last.
+    Broker,
+    /// A user, who wants the server to be tried now.
+    User {
+        /// The request, by a number that grows. One request may concern many sessions, and its server is tried once for all of them.
+        word: u64,
+    },
 }
 
 impl TransportCall {
@@ -832,7 +854,7 @@ impl TransportCall {
             Self::Complete { .. } => "EndMessage",
             Self::Cancel { .. } => "TransportNotify",
             Self::Recover { .. } => "Recover",
-            Self::Validate => "ValidateState",
+            Self::Validate(_) => "ValidateState",
         }
     }
 }

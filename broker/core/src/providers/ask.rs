@@ -8,9 +8,9 @@ use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 
 use crate::ground::expected::Wrong;
 use crate::ground::provider::{
-    AddressCall, MessageContent, ProviderAnswer, ProviderCall, ProviderError, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Submission, SubmissionUpdate, Transmission, TransportCall,
-    TransportFacts,
+    AddressCall, AskedBy, MessageContent, ProviderAnswer, ProviderCall, ProviderError,
+    RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, SubmissionUpdate, Transmission,
+    TransportCall, TransportFacts,
 };
 
 /// The answer to one kind of call.
@@ -290,8 +290,8 @@ impl Ask<Done> {
         Self::transport(TransportCall::Cancel { id })
     }
 
-    pub(crate) fn validate() -> Self {
-        Self::transport(TransportCall::Validate)
+    pub(crate) fn validate(asked_by: AskedBy) -> Self {
+        Self::transport(TransportCall::Validate(asked_by))
     }
 
     pub(crate) fn remove_address(name: String) -> Self {

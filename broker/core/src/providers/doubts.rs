@@ -98,7 +98,7 @@ impl<T> Doubts<T> {
             ProviderCall::Transport(call) => match call {
                 TransportCall::Prepare(_)
                 | TransportCall::Recover { .. }
-                | TransportCall::Validate => true,
+                | TransportCall::Validate(_) => true,
                 TransportCall::Complete { .. } | TransportCall::Cancel { .. } => false,
             },
             ProviderCall::Logoff

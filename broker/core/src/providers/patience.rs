@@ -34,7 +34,7 @@ impl Patience {
             | ProviderCall::Address(
                 AddressCall::List { .. } | AddressCall::Act(AddressAction::Resolve { .. }),
             )
-            | ProviderCall::Transport(TransportCall::Validate) => Self::Question,
+            | ProviderCall::Transport(TransportCall::Validate(_)) => Self::Question,
             _ => Self::Change,
         }
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::ground::event::{EngineId, LaneId};
-use crate::ground::provider::{FastShutdown, ProviderType};
+use crate::ground::provider::{AskedBy, FastShutdown, ProviderType};
 
 /// A session's view of one configured provider.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Provider {
     pub(crate) longest: Duration,
     /// Whether a transport can be reached.
     pub(crate) reach: Reach,
+    /// A user's request to try a transport, which waits for its logon.
+    pub(crate) probe: Option<u64>,
     /// How often a transport's account was refused since it last worked.
     pub(crate) refusals: u32,
     /// How often it was disabled since it last worked.
@@ -104,7 +106,7 @@ pub(crate) enum Reach {
     /// It is not tried for a while.
     No { tries: u32 },
     /// It was asked whether it works, and may take a while to answer.
-    Asked { tries: u32 },
+    Asked { tries: u32, asked_by: AskedBy },
     /// It is handed one message.
     Trying { tries: u32 },
 }
@@ -118,7 +120,7 @@ impl Reach {
     pub(crate) fn tries(self) -> u32 {
         match self {
             Self::Yes => 0,
-            Self::No { tries } | Self::Asked { tries } | Self::Trying { tries } => tries,
+            Self::No { tries } | Self::Asked { tries, .. } | Self::Trying { tries } => tries,
         }
     }
 }

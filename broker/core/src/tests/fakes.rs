@@ -388,6 +388,8 @@ pub(super) struct Wire {
     pub(super) steps: HashMap<String, VecDeque<Step>>,
     /// Transports that cannot prepare anything, and why.
     pub(super) broken: HashMap<String, Code>,
+    /// Transports whose server refuses to talk.
+    pub(super) shut: BTreeSet<String>,
     /// Transports whose complete fails as a whole.
     pub(super) mute: BTreeSet<String>,
     /// What a recover says instead of finding out.
@@ -402,6 +404,12 @@ impl Wire {
     fn step(&mut self, address: &str) -> Step {
         let steps = self.steps.get_mut(address);
         steps.and_then(VecDeque::pop_front).unwrap_or(Step::Says(Outcome::Sent))
+    }
+
+    /// Why a transport does not work.
+    fn trouble(&self, transport: &str) -> Option<ProviderError> {
+        let shut = self.shut.get(transport).map(|_| error(Code::E_CALL_FAILED).of_server());
+        shut.or_else(|| self.broken.get(transport).map(|code| error(*code)))
     }
 
     fn deliver(&mut self, transport: &str, record: u128, address: &str) {
@@ -434,8 +442,8 @@ impl Transport {
     pub(super) fn call(&mut self, call: TransportCall, wire: &mut Wire) -> Answer {
         match call {
             TransportCall::Prepare(transmission) => {
-                if let Some(code) = wire.broken.get(&self.name) {
-                    return Err(error(*code));
+                if let Some(error) = wire.trouble(&self.name) {
+                    return Err(error);
                 }
                 let mut steps = HashMap::new();
                 let mut refused = Vec::new();
@@ -475,8 +483,8 @@ impl Transport {
                 }
                 Ok(ProviderAnswer::Results(results))
             }
-            TransportCall::Validate => match wire.broken.get(&self.name) {
-                Some(code) => Err(error(*code)),
+            TransportCall::Validate(_) => match wire.trouble(&self.name) {
+                Some(error) => Err(error),
                 None => Ok(ProviderAnswer::Done),
             },
             TransportCall::Cancel { id } => {
@@ -623,7 +631,7 @@ pub(super) fn which(call: &ProviderCall) -> usize {
             TransportCall::Complete { .. } => 26,
             TransportCall::Cancel { .. } => 27,
             TransportCall::Recover { .. } => 28,
-            TransportCall::Validate => 29,
+            TransportCall::Validate(_) => 29,
         },
         ProviderCall::Address(call) => match call {
             AddressCall::List { .. } => 30,

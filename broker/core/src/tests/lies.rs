@@ -17,6 +17,7 @@ use crate::ground::event::ConnectionId;
 use crate::ground::event::Event;
 use crate::ground::expected::Wrong;
 use crate::provider::AddressCall;
+use crate::provider::AskedBy;
 use crate::provider::Outcome;
 use crate::provider::ProviderAnswer;
 use crate::provider::ProviderCall;
@@ -112,7 +113,12 @@ fn scenes() -> Vec<Scene> {
     let recover =
         TransportCall::Recover { transmission: Box::new(transmission()), marker: String::new() };
     add(transport, &Transport(recover), &["Results"], &[finds_out]);
-    add(transport, &Transport(TransportCall::Validate), DONE, &[validates, is_looked_for]);
+    add(
+        transport,
+        &Transport(TransportCall::Validate(AskedBy::Broker)),
+        DONE,
+        &[validates, is_looked_for],
+    );
     let list = AddressCall::List { after: 0, limit: 0 };
     add(book, &Address(list), &["Addresses"], &[lists_people]);
     for (action, right) in [(adding(), "Address"), (removing(), "Done"), (resolving(), "Address")] {

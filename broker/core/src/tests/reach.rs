@@ -1,12 +1,13 @@
 //! Transports that cannot be reached: nothing is read or written for what waits, and everything goes out when they can.
 
 use sundown_protocol::reply::{Resource, SubmissionState};
-use sundown_protocol::request::{QueueAction, Request};
+use sundown_protocol::request::{LogonFlags, QueueAction, QueueChange, Request};
 use sundown_protocol::{Code, EntryId};
 
+use super::fakes::Step;
 use super::spooler::{OLD, left};
 use super::world::{Member, World, secs, transport};
-use crate::provider::TransportFacts;
+use crate::provider::{AskedBy, TransportFacts};
 
 const MANY: usize = 40;
 
@@ -174,6 +175,140 @@ fn what_was_forgotten_is_read_when_it_is_needed() {
     let aborted = states(&world, &entries);
     let aborted = aborted.iter().filter(|s| **s == SubmissionState::Aborted).count();
     assert!(aborted >= 4 && sent + aborted == MANY, "{sent} sent, {aborted} taken back");
+}
+
+/// The questions whether a transport works so far, by who asked.
+fn questions(world: &World, provider: &str) -> Vec<AskedBy> {
+    let of_it = world.calls.iter().filter(|called| called.provider == provider);
+    of_it.filter_map(|called| called.asked_by).collect()
+}
+
+fn flush(world: &mut World, member: Member) {
+    let flush = Request::Queue { profile: Some("default".into()), action: QueueAction::Flush };
+    world.call(member.at, flush).expect("it is flushed");
+}
+
+/// A server that refuses to talk before it has heard of a message is like one that is not there: no message has failed, and the
+/// others wait where they are.
+#[test]
+fn a_server_that_refuses_to_talk_cannot_be_reached() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.shut.insert("relay".into());
+    let entries: Vec<_> = (0..MANY).map(|_| world.submit(member, "b@x")).collect();
+    world.advance(secs(24 * 3_600));
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), 1);
+    assert_eq!(status_of(&mut world, "relay"), "unreachable");
+    assert!(entries.iter().all(|entry| world.submission(*entry).attempts == 0));
+    let asked = questions(&world, "relay");
+    assert!(asked.len() > 200 && asked.iter().all(|by| *by == AskedBy::Broker), "{asked:?}");
+    world.wire.shut.clear();
+    world.advance(secs(301));
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+    assert_eq!(world.wire.delivered_to("b@x"), MANY);
+}
+
+/// What waits for such a server is given up at its age limit.
+#[test]
+fn a_server_that_refuses_to_talk_is_given_up() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.shut.insert("relay".into());
+    let entry = world.submit(member, "b@x");
+    world.advance(secs(5 * 24 * 3_600 + 700));
+    assert_eq!(world.state(entry), SubmissionState::Bounced);
+}
+
+/// A flush and a retry have each transport asked for the user, once; all that waits waits for the answer.
+#[test]
+fn a_user_buys_one_question() {
+    let (mut world, member, entries) = offline();
+    flush(&mut world, member);
+    let retry = QueueAction::Change(entries[3], QueueChange::Retry);
+    let retry = Request::Queue { profile: Some("default".into()), action: retry };
+    world.call(member.at, retry).expect("it is made due");
+    world.settle();
+    let asked = questions(&world, "relay");
+    let [AskedBy::User { word: first }, AskedBy::User { word: second }] = asked[..] else {
+        panic!("one each: {asked:?}");
+    };
+    assert!(first < second, "a later request has a higher number");
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), 1, "no message was a try");
+    world.advance(secs(24 * 3_600));
+    let by_itself = &questions(&world, "relay")[2..];
+    assert!(by_itself.len() > 200, "it goes on asking by itself");
+    assert!(by_itself.iter().all(|by| *by == AskedBy::Broker));
+}
+
+/// While a transport is asked for a user, another request waits for the same answer. A question of the broker's own does not keep a
+/// user from asking, and its answer is not the user's.
+#[test]
+fn a_question_for_a_user_is_asked_once() {
+    let (mut world, member, entries) = offline();
+    world.hold("relay", "ValidateState");
+    world.advance(secs(31));
+    assert_eq!(questions(&world, "relay"), [AskedBy::Broker]);
+    for _ in 0..3 {
+        flush(&mut world, member);
+    }
+    let asked = questions(&world, "relay");
+    assert!(matches!(asked[..], [AskedBy::Broker, AskedBy::User { .. }]), "{asked:?}");
+    world.let_go("relay");
+    assert_eq!(status_of(&mut world, "relay"), "unreachable");
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+}
+
+/// The sessions that one flush is about have one number: they may have the same server.
+#[test]
+fn a_flush_has_one_number() {
+    let mut world = World::new();
+    world.wire.shut.insert("relay".into());
+    for profile in ["default", "work"] {
+        let at = world.connect(1);
+        let member = world.logon_with(at, profile, LogonFlags::default());
+        world.submit(member, "b@x");
+    }
+    let at = world.connect(2);
+    let flush = Request::Queue { profile: None, action: QueueAction::Flush };
+    world.call(at, flush).expect("it is flushed");
+    let asked = questions(&world, "relay");
+    assert!(asked.len() == 2 && asked[0] == asked[1], "{asked:?}");
+}
+
+/// LOGON-11: a transport that is out is logged on again for a user's flush, and asked. Its messages wait for the answer, so that a
+/// password that is still wrong has one try.
+#[test]
+fn a_transport_that_is_out_is_asked_for_a_user() {
+    let (mut world, member, entries) = offline();
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    world.advance(secs(600));
+    assert!(status_of(&mut world, "relay").starts_with("failed"));
+    let before = calls(&world, "relay", "SubmitMessage");
+    let asked = questions(&world, "relay").len();
+    flush(&mut world, member);
+    assert!(status_of(&mut world, "relay").starts_with("failed"));
+    let now = questions(&world, "relay");
+    assert!(matches!(now[asked..], [AskedBy::User { .. }]), "{now:?}");
+    assert_eq!(calls(&world, "relay", "SubmitMessage"), before);
+    world.wire.broken.clear();
+    flush(&mut world, member);
+    assert_eq!(states(&world, &entries), [SubmissionState::Sent; MANY]);
+}
+
+/// A transport that is out and does not log on is not asked, and what was wanted of it is forgotten.
+#[test]
+fn a_transport_that_does_not_log_on_is_not_asked() {
+    let (mut world, member, _) = offline();
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    world.advance(secs(600));
+    let asked = questions(&world, "relay").len();
+    world.script("relay.Logon", &[Step::Refuses]);
+    flush(&mut world, member);
+    assert!(status_of(&mut world, "relay").starts_with("failed"));
+    assert_eq!(questions(&world, "relay").len(), asked);
+    world.assert_counts();
 }
 
 /// Who flushes the queue does not wait.

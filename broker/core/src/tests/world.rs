@@ -43,11 +43,13 @@ use crate::ground::event::QuestionId;
 use crate::ground::event::Stop;
 use crate::ground::event::Tick;
 use crate::ground::expected::Wrong;
+use crate::provider::AskedBy;
 use crate::provider::ProviderAnswer;
 use crate::provider::ProviderCall;
 use crate::provider::ProviderSpec;
 use crate::provider::ProviderType;
 use crate::provider::Submission;
+use crate::provider::TransportCall;
 use crate::settings::Profile;
 use crate::settings::QueuePolicy;
 use crate::settings::Settings;
@@ -74,6 +76,8 @@ pub(super) struct Called {
     pub(super) session: Option<SessionId>,
     pub(super) pid: Option<u32>,
     pub(super) call: &'static str,
+    /// For a question whether a transport works.
+    pub(super) asked_by: Option<AskedBy>,
 }
 
 #[derive(Debug, Clone)]
@@ -663,6 +667,10 @@ impl World {
             session: behalf.session,
             pid: behalf.pid,
             call: provider.name(),
+            asked_by: match provider {
+                ProviderCall::Transport(TransportCall::Validate(asked_by)) => Some(asked_by),
+                _ => None,
+            },
         };
         if let Some(session) = behalf.session {
             let ended = self.ended.contains(&(view, session));

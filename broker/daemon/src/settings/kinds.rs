@@ -181,6 +181,11 @@ const SMTP_KEYS: &[Key] = &[
     key("timeout", "5m", "how long the server may take for an answer"),
     key("connect_timeout", "30s", "how long it may take to reach the server"),
     key("max_recipients", "100", "recipients of one transaction, from 1 to 10000"),
+    key(
+        "rate",
+        "",
+        "most recipients in a second, minute, hour or day, such as `100/h` (`s`, `m`, `h`, `d`); what is beyond waits",
+    ),
     key("accept", "addresses elsewhere", "which recipients it takes"),
     SENDERS,
     FAST_SHUTDOWN,

@@ -285,6 +285,22 @@ impl Spelling for MaxRecipients {
     }
 }
 
+/// `rate`.
+pub(super) enum Rate {}
+
+impl Spelling for Rate {
+    type Value = String;
+    const EXPECTED: &'static str =
+        "how many recipients in a second, minute, hour or day, such as \"100/h\" (s, m, h or d)";
+
+    fn text(text: &str) -> Option<String> {
+        let (recipients, unit) = text.split_once('/')?;
+        let digits = recipients.bytes().all(|byte| byte.is_ascii_digit());
+        let some = digits && recipients.parse::<u32>().is_ok_and(|number| number > 0);
+        (some && ["s", "m", "h", "d"].contains(&unit)).then(|| text.to_owned())
+    }
+}
+
 fn within(number: i64, range: RangeInclusive<u16>) -> Option<u16> {
     u16::try_from(number).ok().filter(|number| range.contains(number))
 }
@@ -362,6 +378,10 @@ mod tests {
         assert_eq!((UserName::text(""), UserName::text("a\0b")), (None, None));
         assert_eq!(SecurityWord::text("tls"), Some(Security::Tls));
         assert_eq!((SecurityWord::text("TLS"), AuthWord::text("cram-md5")), (None, None));
+        assert!(Rate::text("100/h").is_some() && Rate::text("1/s").is_some());
+        for bad in ["", "100", "0/h", "-1/h", "+1/h", "1/w", "1 / h", "9999999999/d"] {
+            assert_eq!(Rate::text(bad), None, "{bad:?}");
+        }
         assert_eq!((Port::integer(65535), Port::integer(65536)), (Some(65535), None));
         assert_eq!((Connections::integer(64), Connections::integer(65)), (Some(64), None));
         assert_eq!(

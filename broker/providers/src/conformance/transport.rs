@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 use sundown_core::provider::{
-    Outcome, ProviderAnswer, ProviderError, RecipientResult, StoreRead, Transmission,
+    AskedBy, Outcome, ProviderAnswer, ProviderError, RecipientResult, StoreRead, Transmission,
 };
 use sundown_protocol::Code;
 use sundown_protocol::request::Report;
@@ -385,7 +385,8 @@ fn every_reply_is_answered(transport: &mut Transport, steps: &Steps) -> Verdict 
     let mut waiting =
         vec![transport.prepare(&first).or_else(|error| broken(WORKS, error.to_string()))?];
     let (reply, validated) = way();
-    transport.object().or_else(|error| broken(WORKS, error.to_string()))?.validate(reply);
+    let object = transport.object().or_else(|error| broken(WORKS, error.to_string()))?;
+    object.validate(AskedBy::User { word: 1 }, reply);
     transport.do_if_it_can(steps);
     steps.note("prepare");
     let second = transport.next();

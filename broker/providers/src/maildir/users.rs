@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use sundown_core::local::is_user_name;
 use sundown_core::provider::{
-    Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
+    AskedBy, Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -169,7 +169,7 @@ impl TransportProvider for UserMaildirs {
     }
 
     /// Whether the directory is there that has the users' directories. Whose Maildirs can be written shows with their mail.
-    fn validate(&mut self, reply: Reply<()>) {
+    fn validate(&mut self, _: AskedBy, reply: Reply<()>) {
         let is_one = |path: &&Path| !path.to_string_lossy().contains(PLACEHOLDER);
         let above = self.spec.path.ancestors().find(is_one).unwrap_or(&self.spec.path);
         let found = std::fs::read_dir(above).map(|_| ());

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendError, Sender, bounded, unbounded};
-use sundown_core::provider::{ProviderError, RecipientResult, Transmission};
+use sundown_core::provider::{AskedBy, ProviderError, RecipientResult, Transmission};
 use sundown_protocol::Code;
 
 use super::destinations::Destination;
@@ -44,15 +44,15 @@ pub(super) enum Job {
         /// Forgets the way for the word when the job is over.
         ticket: Ticket,
     },
-    /// Connects anew and says whether that works.
-    Validate(Reply<()>),
+    /// Says whether the server can be used.
+    Validate(AskedBy, Reply<()>),
 }
 
 impl Job {
     fn refuse(self, error: ProviderError) {
         match self {
             Self::Send { reply, .. } => reply.send(Err(error)),
-            Self::Validate(reply) => reply.send(Err(error)),
+            Self::Validate(_, reply) => reply.send(Err(error)),
         }
     }
 }
@@ -167,8 +167,8 @@ impl Crew {
     }
 
     /// Has the settings tried out.
-    pub(super) fn validate(&mut self, reply: Reply<()>) {
-        self.give(Job::Validate(reply));
+    pub(super) fn validate(&mut self, asked_by: AskedBy, reply: Reply<()>) {
+        self.give(Job::Validate(asked_by, reply));
     }
 
     /// Ends the session: what waits for a word is forgotten, what is being handed over is not.

@@ -1,65 +1,62 @@
-//! The servers that all sessions of a broker share: how many connections each has, and how it goes.
+//! The servers that all sessions of a broker share: how many connections each has, how it goes, and how much it is handed.
 //!
-//! Whoever wants to connect takes a [`Permit`] and has it for as long as the connection lives. Permits are given in the
-//! order in which they were asked for. While nobody knows whether a server can be reached, one tries and the others wait;
-//! if it cannot, they are told so at once, and for a moment nobody tries again.
-//!
-//! ```text
-//!  Untried ──one tries──► Tried ──it works──► Works
-//!     ▲                     │                   │ it does not
-//!     └──── a moment ──── Down ◄────────────────┘
-//! ```
+//! A worker that wants to connect takes a [`Permit`] and has it for as long as the connection lives. Permits are given in the
+//! order in which they were asked for. While it is not known whether a server can be used, one worker tries and the others wait. A
+//! server that cannot be used is left alone for a while ([`standing`](super::standing)), and those that want to connect are told so
+//! at once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sundown_core::provider::ProviderError;
+use sundown_core::provider::{AskedBy, ProviderError};
 use sundown_protocol::Code;
 
+use super::book::{self, Book, Clocks};
+use super::rate::{Meter, Rate};
 use super::settings::Settings;
-
-/// How long nobody tries to reach a server that could not be reached. What waits behind a message that found out must
-/// not find out again, one by one, each for the whole time of a connect.
-const REST: Duration = Duration::from_secs(2);
+use super::standing::{Failed, May, Password, Standing, Trial};
+use super::trace::Trace;
 
 /// How long a busy connection is kept while somebody else waits: long enough to be worth its TLS.
 const TURN: Duration = Duration::from_secs(2);
 
 /// All servers, by host, port and user.
 #[derive(Debug, Default)]
-pub struct Destinations(Mutex<HashMap<Key, Weak<Destination>>>);
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
-    host: String,
-    port: u16,
-    username: Option<String>,
+pub struct Destinations {
+    known: Mutex<HashMap<String, Arc<Destination>>>,
+    book: Arc<Book>,
 }
 
 impl Destinations {
+    /// Destinations whose refusals outlive the broker, in this data directory.
+    pub fn new(data: Arc<OnceLock<PathBuf>>) -> Self {
+        Self { known: Mutex::default(), book: Arc::new(Book::new(data)) }
+    }
+
     /// The one that these settings name.
     pub(super) fn of(&self, settings: &Settings) -> Arc<Destination> {
-        let key = Key {
-            host: settings.host.to_ascii_lowercase(),
-            port: settings.port,
-            username: settings.login.as_ref().map(|login| login.username.clone()),
-        };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, destination| destination.strong_count() > 0);
-        if let Some(found) = known.get(&key).and_then(Weak::upgrade) {
-            return found;
-        }
-        let made = Arc::new(Destination::default());
-        known.insert(key, Arc::downgrade(&made));
-        made
+        let username = settings.login.as_ref().map(|login| login.username.as_str());
+        let name = book::name(&settings.host.to_ascii_lowercase(), settings.port, username);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        known.retain(|_, one| Arc::strong_count(one) > 1 || !one.lock().meter.is_full(now));
+        let made = || Arc::new(Destination::new(name.clone(), settings.place(), self.book.clone()));
+        known.entry(name.clone()).or_insert_with(made).clone()
     }
 }
 
 /// One server and one user of it.
 #[derive(Debug, Default)]
 pub(super) struct Destination {
+    /// Its name in the book.
+    name: String,
+    /// The server as people know it.
+    place: String,
+    book: Arc<Book>,
+    read: OnceLock<()>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -72,16 +69,8 @@ struct State {
     /// Connections that nobody uses just now, and the way to tell who keeps them.
     idle: HashMap<u64, Sender<()>>,
     standing: Standing,
+    meter: Meter,
     last_number: u64,
-}
-
-#[derive(Debug, Default)]
-enum Standing {
-    #[default]
-    Untried,
-    Tried,
-    Works,
-    Down(Instant, ProviderError),
 }
 
 impl State {
@@ -89,76 +78,78 @@ impl State {
         self.last_number += 1;
         self.last_number
     }
-
-    fn down(&self) -> Option<&ProviderError> {
-        match &self.standing {
-            Standing::Down(since, error) if since.elapsed() < REST => Some(error),
-            _ => None,
-        }
-    }
-
-    fn is_tried(&self) -> bool {
-        matches!(self.standing, Standing::Tried)
-    }
-
-    fn take(&mut self) -> Trial {
-        self.held += 1;
-        if matches!(self.standing, Standing::Works) {
-            return Trial::Over;
-        }
-        self.standing = Standing::Tried;
-        Trial::Open
-    }
-}
-
-/// What to do about a server that could not be reached just before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum IfDown {
-    /// Believe it.
-    GiveUp,
-    /// Try all the same.
-    Try,
 }
 
 /// Why there is no permit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoPermit {
-    /// The server cannot be reached.
+    /// The server cannot be used.
     Down(ProviderError),
+    /// The server may be tried with another password than those that left these traces.
+    Refused(Vec<Trace>, ProviderError),
     /// It is not wanted any more.
     Unwanted,
 }
 
 impl Destination {
+    fn new(name: String, place: String, book: Arc<Book>) -> Self {
+        Self { name, place, book, ..Self::default() }
+    }
+
     /// Waits for a permit to connect.
     pub(super) fn permit(
         self: &Arc<Self>,
         limit: usize,
-        if_down: IfDown,
+        (asked_by, password): (AskedBy, Password),
         wanted: impl Fn() -> bool,
     ) -> Result<Permit, NoPermit> {
+        self.remember();
         let mut state = self.lock();
-        let number = state.number();
+        let (number, failures) = (state.number(), state.standing.failures());
         state.waiting.insert(number);
         let got = loop {
             if !wanted() {
                 break Err(NoPermit::Unwanted);
             }
-            if let (IfDown::GiveUp, Some(error)) = (if_down, state.down()) {
-                break Err(NoPermit::Down(error.clone()));
-            }
-            if state.waiting.first() == Some(&number) && !state.is_tried() {
-                if state.held < limit {
-                    break Ok(state.take());
+            let now = Instant::now();
+            let is_first = state.waiting.first() == Some(&number);
+            let mut wait = None;
+            match state.standing.may((asked_by, failures), password, now) {
+                May::No(error) => break Err(NoPermit::Down(error)),
+                May::WithAnotherPassword(traces, error) => {
+                    break Err(NoPermit::Refused(traces, error));
                 }
-                wake_one_idle(&mut state);
+                May::From(then) => wait = Some(then - now),
+                May::Now if is_first && !state.standing.is_tried() => {
+                    if state.held < state.standing.most(limit, now) {
+                        state.held += 1;
+                        break Ok(state.standing.begin());
+                    }
+                    wake_one_idle(&mut state);
+                }
+                May::Now => {}
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state, wait);
         };
         state.waiting.remove(&number);
         drop(state);
         self.changed.notify_all();
-        got.map(|trial| Permit { destination: self.clone(), since: Instant::now(), trial })
+        let since = Instant::now();
+        got.map(|trial| Permit { destination: self.clone(), since, asked_by, trial })
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        most: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        match most {
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => {
+                let waited = self.changed.wait_timeout(state, most);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
     }
 
     /// Makes everybody who waits ask again whether it is still wanted.
@@ -168,8 +159,71 @@ impl Destination {
         self.changed.notify_all();
     }
 
+    /// Takes from the allowance for the recipients of a message.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        rate: Option<Rate>,
+        recipients: usize,
+    ) -> Result<Toll, ProviderError> {
+        if let Some(rate) = rate {
+            let taken = self.lock().meter.take(rate, recipients, Instant::now());
+            taken.map_err(|left| self.used_up(rate, left))?;
+        }
+        Ok(Toll { destination: self.clone(), rate, unused: recipients })
+    }
+
+    /// Whether the allowance is enough for a message.
+    pub(super) fn has_allowance(&self, rate: Option<Rate>) -> Result<(), ProviderError> {
+        let Some(rate) = rate else { return Ok(()) };
+        let enough = self.lock().meter.is_enough(rate, Instant::now());
+        enough.map_err(|left| self.used_up(rate, left))
+    }
+
+    fn used_up(&self, rate: Rate, left: Duration) -> ProviderError {
+        let seconds = left.as_secs() + 1;
+        let text = format!("{}: rate = \"{rate}\" is used up for {seconds} s", self.place);
+        ProviderError::new(Code::E_BUSY, text).of_server()
+    }
+
+    /// Reads how the server refused an earlier broker.
+    fn remember(&self) {
+        self.read.get_or_init(|| {
+            let refused = self.book.find(&self.name, Clocks::read());
+            self.lock().standing.refused = refused;
+        });
+    }
+
+    /// Writes down how the server refuses, or that it does not.
+    fn keep(&self) {
+        let refused = || self.lock().standing.refused.clone();
+        self.book.note(&self.name, refused, Clocks::read());
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a message has taken from the allowance. What is not used goes back.
+#[derive(Debug)]
+pub(super) struct Toll {
+    destination: Arc<Destination>,
+    rate: Option<Rate>,
+    unused: usize,
+}
+
+impl Toll {
+    /// So many recipients were, or may have been, handed over.
+    pub(super) fn spend(&mut self, recipients: usize) {
+        self.unused = self.unused.saturating_sub(recipients);
+    }
+}
+
+impl Drop for Toll {
+    fn drop(&mut self) {
+        if let Some(rate) = self.rate.filter(|_| self.unused > 0) {
+            self.destination.lock().meter.give_back(rate, self.unused);
+        }
     }
 }
 
@@ -185,34 +239,53 @@ fn wake_one_idle(state: &mut State) {
 pub(super) struct Permit {
     destination: Arc<Destination>,
     since: Instant,
+    asked_by: AskedBy,
     trial: Trial,
-}
-
-/// Whether others wait for what this one finds out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trial {
-    Open,
-    Over,
 }
 
 impl Permit {
     /// The server can be used.
     pub(super) fn works(&mut self) {
-        self.found(Standing::Works);
-    }
-
-    /// The server cannot be used. If it is not even reached, nobody else needs to try now.
-    pub(super) fn failed(&mut self, error: &ProviderError) {
-        self.found(match error.code {
-            Code::E_NETWORK_ERROR => Standing::Down(Instant::now(), error.clone()),
-            _ => Standing::Untried,
-        });
-    }
-
-    fn found(&mut self, standing: Standing) {
         self.trial = Trial::Over;
-        self.destination.lock().standing = standing;
+        let mut state = self.destination.lock();
+        let refused = !state.standing.refused.is_nothing();
+        state.standing.works();
+        drop(state);
         self.destination.changed.notify_all();
+        if refused {
+            tracing::info!(server = self.destination.place, "the server can be used again");
+            self.destination.keep();
+        }
+    }
+
+    /// The server cannot be used with this permit. What follows depends on the others.
+    pub(super) fn failed(&mut self, error: ProviderError, trace: Trace) -> Failed {
+        self.trial = Trial::Over;
+        let (now, chance) = (Instant::now(), getrandom::u64().unwrap_or(0));
+        let mut state = self.destination.lock();
+        let others = state.held - 1;
+        let failed = state.standing.failed(error, (self.asked_by, trace), others, (now, chance));
+        let is_new = state.standing.refused.is_new();
+        drop(state);
+        self.destination.changed.notify_all();
+        let server = &self.destination.place;
+        match &failed {
+            Failed::Nothing(_) => {}
+            Failed::Fewer => {
+                tracing::info!(
+                    server,
+                    others,
+                    "a connection was refused beside others; there are fewer for a while"
+                );
+            }
+            Failed::Down(error) => {
+                tracing::debug!(server, %error, "the server is left alone for a while");
+                if is_new {
+                    self.destination.keep();
+                }
+            }
+        }
+        failed
     }
 
     /// Whether others have waited long enough for it.
@@ -237,9 +310,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.destination.lock();
         state.held -= 1;
-        if self.trial == Trial::Open {
-            // It gave up without a word.
-            state.standing = Standing::Untried;
+        // It gave up without a word, or it was the last one: whether the server still works, one finds out for all.
+        if self.trial == Trial::Open || state.held == 0 {
+            state.standing.is_unknown();
         }
         drop(state);
         self.destination.changed.notify_all();
@@ -282,8 +355,26 @@ mod tests {
         true
     }
 
+    fn ask(
+        destination: &Arc<Destination>,
+        limit: usize,
+        asked_by: AskedBy,
+    ) -> Result<Permit, NoPermit> {
+        destination.permit(limit, (asked_by, Password::NotLookedAt), always)
+    }
+
     fn get(destination: &Arc<Destination>, limit: usize) -> Permit {
-        destination.permit(limit, IfDown::GiveUp, always).expect("a permit")
+        ask(destination, limit, AskedBy::Broker).expect("a permit")
+    }
+
+    fn refusal() -> ProviderError {
+        ProviderError::new(Code::E_CALL_FAILED, "421 not now")
+    }
+
+    fn wait_for(destination: &Destination, waiting: usize) {
+        while destination.lock().waiting.len() < waiting {
+            thread::yield_now();
+        }
     }
 
     #[test]
@@ -294,7 +385,54 @@ mod tests {
         assert!(!Arc::ptr_eq(&one, &all.of(&settings("other.example.org"))));
         drop(one);
         all.of(&settings("third.example.org"));
-        assert_eq!(all.0.lock().expect("a lock").len(), 1);
+        assert_eq!(all.known.lock().expect("a lock").len(), 1);
+    }
+
+    /// A session that ends gives back no allowance.
+    #[test]
+    fn what_is_used_of_an_allowance_outlives_a_session() {
+        let all = Destinations::default();
+        let rate: Option<Rate> = "1/d".parse().ok();
+        let one = all.of(&settings("smtp.example.org"));
+        one.take(rate, 1).expect("all of it").spend(1);
+        drop(one);
+        all.of(&settings("other.example.org"));
+        let again = all.of(&settings("smtp.example.org"));
+        let error = again.take(rate, 1).expect_err("it is used up");
+        assert_eq!(error.scope, sundown_core::provider::Scope::Server);
+        assert!(error.message.contains("1/d"), "{error}");
+        assert!(again.has_allowance(rate).is_err());
+    }
+
+    #[test]
+    fn what_is_not_spent_goes_back() {
+        let destination = Arc::new(Destination::default());
+        let rate: Option<Rate> = "2/d".parse().ok();
+        let mut toll = destination.take(rate, 2).expect("all of it");
+        toll.spend(1);
+        assert!(destination.take(rate, 1).is_err());
+        drop(toll);
+        drop(destination.take(rate, 1).expect("the other one"));
+    }
+
+    /// A session that begins later knows how the server refused an earlier one, though none is left.
+    #[test]
+    fn refusals_outlive_sessions_and_brokers() {
+        let home = tempfile::tempdir().expect("a directory");
+        let data: Arc<OnceLock<PathBuf>> = Arc::default();
+        data.set(home.path().to_owned()).expect("once");
+        let all = Destinations::new(data.clone());
+        let one = all.of(&settings("smtp.example.org"));
+        let failed = get(&one, 1).failed(refusal(), Trace::NONE);
+        assert_eq!(failed, Failed::Down(refusal().of_server()));
+        drop(one);
+        all.of(&settings("other.example.org"));
+        for all in [&all, &Destinations::new(data)] {
+            let later = all.of(&settings("smtp.example.org"));
+            let answer = ask(&later, 1, AskedBy::Broker).expect_err("it rests");
+            assert_eq!(answer, NoPermit::Down(refusal().of_server()));
+            drop(get(&all.of(&settings("other.example.org")), 1));
+        }
     }
 
     #[test]
@@ -303,16 +441,14 @@ mod tests {
         let mut first = get(&destination, 2);
         first.works();
         let second = get(&destination, 2);
-        let (ask, other) = (destination.clone(), AtomicBool::new(false));
+        let (asks, other) = (destination.clone(), AtomicBool::new(false));
         thread::scope(|scope| {
             let third = scope.spawn(|| {
-                let permit = get(&ask, 2);
+                let permit = get(&asks, 2);
                 assert!(other.load(Ordering::SeqCst), "before one was free");
                 drop(permit);
             });
-            while destination.lock().waiting.is_empty() {
-                thread::yield_now();
-            }
+            wait_for(&destination, 1);
             assert!(second.rest().is_none(), "somebody waits");
             other.store(true, Ordering::SeqCst);
             drop(second);
@@ -336,28 +472,57 @@ mod tests {
         });
     }
 
+    /// One tries for all, and what it is told all are told, whoever wanted them to try.
     #[test]
     fn one_tries_for_all() {
         let destination = Arc::new(Destination::default());
         let mut permit = get(&destination, 4);
-        let offline = ProviderError::new(Code::E_NETWORK_ERROR, "no way there");
         thread::scope(|scope| {
-            let others: Vec<_> = (0..3)
-                .map(|_| scope.spawn(|| destination.permit(4, IfDown::GiveUp, always)))
-                .collect();
-            while destination.lock().waiting.len() < 3 {
-                thread::yield_now();
-            }
-            permit.failed(&offline);
+            let words = [AskedBy::Broker, AskedBy::User { word: 1 }, AskedBy::User { word: 2 }];
+            let others = words.map(|word| {
+                let destination = &destination;
+                scope.spawn(move || ask(destination, 4, word))
+            });
+            wait_for(&destination, 3);
+            permit.failed(refusal(), Trace::NONE);
             drop(permit);
             for other in others {
                 let answer = other.join().expect("it ended").expect_err("it is down");
-                assert_eq!(answer, NoPermit::Down(offline.clone()));
+                assert_eq!(answer, NoPermit::Down(refusal().of_server()));
             }
         });
-        let mut tries = destination.permit(4, IfDown::Try, always).expect("a permit");
-        tries.works();
+    }
+
+    /// A user's request has the server tried while it rests, once for all sessions that the request is about.
+    #[test]
+    fn a_users_request_buys_one_try() {
+        let destination = Arc::new(Destination::default());
+        get(&destination, 4).failed(refusal(), Trace::NONE);
+        assert!(ask(&destination, 4, AskedBy::Broker).is_err());
+        let word = AskedBy::User { word: 7 };
+        ask(&destination, 4, word).expect("it buys one").failed(refusal(), Trace::NONE);
+        assert!(ask(&destination, 4, word).is_err(), "one");
+        ask(&destination, 4, AskedBy::User { word: 8 }).expect("another one").works();
         drop(get(&destination, 4));
+    }
+
+    /// One that is refused beside another one waits for that, and nothing else stops.
+    #[test]
+    fn a_connection_that_is_refused_beside_others_is_one_too_many() {
+        let destination = Arc::new(Destination::default());
+        let mut first = get(&destination, 4);
+        first.works();
+        let mut second = get(&destination, 4);
+        assert_eq!(second.failed(refusal(), Trace::NONE), Failed::Fewer);
+        drop(second);
+        thread::scope(|scope| {
+            let rest = first.rest().expect("nobody waits");
+            let next = scope.spawn(|| get(&destination, 4));
+            rest.wanted().recv().expect("it waits for the first one");
+            drop(rest);
+            drop(first);
+            next.join().expect("it got one").works();
+        });
     }
 
     #[test]
@@ -365,7 +530,7 @@ mod tests {
         let destination = Arc::new(Destination::default());
         drop(get(&destination, 1));
         let mut permit = get(&destination, 1);
-        permit.failed(&ProviderError::new(Code::E_NO_ACCESS, "not protected"));
+        permit.failed(ProviderError::new(Code::E_CANCEL, "called off"), Trace::NONE);
         drop(permit);
         drop(get(&destination, 1));
     }
@@ -376,12 +541,11 @@ mod tests {
         let mut permit = get(&destination, 1);
         permit.works();
         let wanted = AtomicBool::new(true);
+        let asked = (AskedBy::Broker, Password::NotLookedAt);
         thread::scope(|scope| {
-            let waits = scope
-                .spawn(|| destination.permit(1, IfDown::GiveUp, || wanted.load(Ordering::SeqCst)));
-            while destination.lock().waiting.is_empty() {
-                thread::yield_now();
-            }
+            let waits =
+                scope.spawn(|| destination.permit(1, asked, || wanted.load(Ordering::SeqCst)));
+            wait_for(&destination, 1);
             wanted.store(false, Ordering::SeqCst);
             destination.stir();
             let answer = waits.join().expect("it ended");

@@ -20,9 +20,11 @@ use sundown_protocol::Code;
 use super::answer::{Answer, Meaning};
 use super::auth;
 use super::connection::{Connection, Offer, Trouble, Unread};
+use super::mechanism::Mechanism;
 use super::secret::Keeper;
 use super::settings::{Security, Settings};
 use super::tls::Trust;
+use super::trace::Trace;
 use super::wire::{Stream, Wire};
 use crate::Result;
 
@@ -39,7 +41,11 @@ impl Dialer {
     /// A dialer that touches neither network nor files yet.
     pub(super) fn new(settings: Settings) -> Self {
         let trust = Trust::new(settings.certificates.clone());
-        let keeper = settings.login.as_ref().map(|login| Keeper::new(login.source.clone()));
+        let keeper = settings.login.as_ref().map(|login| {
+            let how = login.mechanism.map_or("any", Mechanism::name);
+            let account = format!("{}\n{}\n{how}", settings.place(), login.username);
+            Keeper::new(login.source.clone(), account)
+        });
         Self { settings, trust, keeper }
     }
 
@@ -56,6 +62,17 @@ impl Dialer {
         if let Some(keeper) = &self.keeper {
             keeper.forget_unused(since);
         }
+    }
+
+    /// The trace of the password that was refused.
+    pub(super) fn trace(&self) -> Trace {
+        self.keeper.as_ref().map_or(Trace::NONE, Keeper::trace)
+    }
+
+    /// Whether there is another password than those that left these traces. Where it is kept is looked at anew.
+    pub(super) fn has_another_password(&self, than: &[Trace]) -> bool {
+        let another = self.keeper.as_ref().map(|keeper| keeper.has_another(than));
+        another.is_some_and(|another| another.unwrap_or(false))
     }
 
     /// Connects, and gives back a conversation in which a transaction can begin. Up to there each answer may take so long.

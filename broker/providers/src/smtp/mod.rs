@@ -11,7 +11,9 @@
 //! | `connect`, `dial`, `auth` | from a host's name to a server that takes messages |
 //! | `author`, `envelope`, `head`, `form`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
-//! | `destinations` | how many connections all sessions of the broker have to one server |
+//! | `destinations` | how many connections all sessions of the broker have to one server, and how much it is handed |
+//! | `standing`, `book`, `trace` | servers that refuse: when they are tried again, and what the next broker knows of it |
+//! | `rate` | how many recipients in how much time |
 //! | `crew`, `worker` | the threads that do all this |
 //!
 //! A message's outcome is certain up to the dot that ends it: whatever fails before, the server did not take it. From the
@@ -22,6 +24,7 @@ mod answer;
 mod auth;
 mod author;
 mod body;
+mod book;
 mod command;
 mod connect;
 mod connection;
@@ -34,10 +37,13 @@ mod envelope;
 mod form;
 mod head;
 mod mechanism;
+mod rate;
 mod scram;
 mod secret;
 mod settings;
+mod standing;
 mod tls;
+mod trace;
 mod transaction;
 mod trust;
 mod wire;
@@ -49,7 +55,7 @@ mod tests;
 use std::sync::Arc;
 
 use sundown_core::provider::{
-    Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
+    AskedBy, Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -175,9 +181,9 @@ impl TransportProvider for Smtp {
         reply.send(Ok(transmission.recipients.iter().map(one).collect()));
     }
 
-    fn validate(&mut self, reply: Reply<()>) {
+    fn validate(&mut self, asked_by: AskedBy, reply: Reply<()>) {
         match &mut self.crew {
-            Some(crew) => crew.validate(reply),
+            Some(crew) => crew.validate(asked_by, reply),
             None => reply.send(Err(self.not_logged_on())),
         }
     }

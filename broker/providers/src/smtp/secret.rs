@@ -23,6 +23,7 @@ use sundown_protocol::Code;
 use zeroize::Zeroizing;
 
 use super::command;
+use super::trace::Trace;
 use crate::{Result, fault};
 
 /// The longest secret. Tokens have a few thousand bytes.
@@ -88,6 +89,8 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Keeper {
     source: Source,
+    /// The account and the way to log on.
+    account: String,
     kept: Mutex<Kept>,
 }
 
@@ -96,12 +99,12 @@ struct Kept {
     secret: Option<Arc<SecretString>>,
     /// When a connection needed it last.
     used: Option<Instant>,
-    refused: Option<Instant>,
+    refused: Option<(Instant, Trace)>,
 }
 
 impl Kept {
     fn may_try(&self) -> Result<()> {
-        if self.refused.is_some_and(|then| then.elapsed() < REST) {
+        if self.refused.is_some_and(|(then, _)| then.elapsed() < REST) {
             let text = "the server refused the password just before; it is tried again later";
             return Err(ProviderError::new(Code::E_OFFLINE, text));
         }
@@ -120,8 +123,8 @@ pub(super) enum Age {
 
 impl Keeper {
     /// A keeper that has nothing yet.
-    pub(super) fn new(source: Source) -> Self {
-        Self { source, kept: Mutex::default() }
+    pub(super) fn new(source: Source, account: String) -> Self {
+        Self { source, account, kept: Mutex::default() }
     }
 
     /// Whether a server may be asked now, or has refused the secret just before.
@@ -149,7 +152,28 @@ impl Keeper {
 
     /// A server refused this one, and it was as its source has it.
     pub(super) fn refused(&self) {
-        *self.lock() = Kept { refused: Some(Instant::now()), ..Kept::default() };
+        let mut kept = self.lock();
+        let of_it = kept.secret.as_ref().map(|secret| Trace::of(&self.account, secret));
+        let known = kept.refused.map(|(_, trace)| trace);
+        let trace = of_it.or(known).unwrap_or(Trace::NONE);
+        *kept = Kept { refused: Some((Instant::now(), trace)), ..Kept::default() };
+    }
+
+    /// The trace of the secret that a server refused last, or else of the one that is kept.
+    pub(super) fn trace(&self) -> Trace {
+        let kept = self.lock();
+        let of_it = || kept.secret.as_ref().map(|secret| Trace::of(&self.account, secret));
+        kept.refused.map(|(_, trace)| trace).or_else(of_it).unwrap_or(Trace::NONE)
+    }
+
+    /// Whether the source has another secret now than those that left these traces.
+    pub(super) fn has_another(&self, traces: &[Trace]) -> Result<bool> {
+        if traces.contains(&Trace::NONE) {
+            return Ok(false);
+        }
+        self.forget();
+        let (secret, _) = self.get()?;
+        Ok(!traces.contains(&Trace::of(&self.account, &secret)))
     }
 
     /// Forgets what no connection has needed for so long.
@@ -323,7 +347,7 @@ mod tests {
     fn it_is_fetched_once_and_again_after_a_refusal() {
         let dir = TempDir::new().expect("a directory");
         let path = file(&dir, "secret", b"first", 0o600);
-        let keeper = Keeper::new(Source::File(path));
+        let keeper = Keeper::new(Source::File(path), "anna".into());
         let (secret, age) = keeper.get().expect("a secret");
         assert_eq!((text(&secret), age), ("first", Age::Fetched));
         file(&dir, "secret", b"second", 0o600);
@@ -341,11 +365,16 @@ mod tests {
         assert_eq!((text(&secret), age), ("third", Age::Fetched));
 
         keeper.refused();
+        let refused = keeper.trace();
         keeper.forget_unused(Duration::ZERO);
         let error = keeper.get().expect_err("it was refused just before");
         assert_eq!(error.code, Code::E_OFFLINE);
         keeper.forget();
         assert!(keeper.get().is_ok());
+        assert_eq!(keeper.has_another(&[refused]), Ok(false));
+        file(&dir, "secret", b"fourth", 0o600);
+        assert_eq!(keeper.has_another(&[refused]), Ok(true));
+        assert_eq!(keeper.has_another(&[refused, Trace::NONE]), Ok(false), "there was none");
     }
 
     /// Neither a core nor a debugger of its user has it.
@@ -358,7 +387,7 @@ mod tests {
 
     #[test]
     fn it_is_shown_nowhere() {
-        let keeper = Keeper::new(Source::Command("echo hunter2".into()));
+        let keeper = Keeper::new(Source::Command("echo hunter2".into()), "anna".into());
         let got = keeper.get().expect("a secret");
         assert_eq!(text(&got.0), "hunter2");
         let shown = format!("{keeper:?} {got:?}");

@@ -15,6 +15,7 @@ use sundown_protocol::Code;
 use super::author::{Authors, Rewrite};
 use super::connect::{Proxy, Way};
 use super::mechanism::Mechanism;
+use super::rate::Rate;
 use super::secret::Source;
 use super::tls::{Certificates, Proof};
 use crate::Result;
@@ -65,6 +66,8 @@ pub(super) struct Settings {
     pub(super) way: Way,
     /// Whose messages it takes for whose.
     pub(super) authors: Authors,
+    /// Most recipients in so much time.
+    pub(super) rate: Option<Rate>,
 }
 
 /// How the way to a server is protected.
@@ -109,6 +112,7 @@ impl Settings {
             max_recipients: keys.positive("max_recipients")?.unwrap_or(MAX_RECIPIENTS),
             way: keys.way()?,
             authors: keys.authors()?,
+            rate: keys.rate()?,
             host,
             security,
         })
@@ -153,6 +157,14 @@ impl<'a> Keys<'a> {
             Some(0) => Err(wrong(key, "is 0; it must be at least 1")),
             number => Ok(number),
         }
+    }
+
+    fn rate(&self) -> Result<Option<Rate>> {
+        let parse = |text: &str| {
+            let why = format!("is {text:?}; it must be like \"100/h\"");
+            text.parse().map_err(|()| wrong("rate", &why))
+        };
+        self.get("rate").map(parse).transpose()
     }
 
     fn port(&self) -> Result<Option<u16>> {
@@ -385,6 +397,7 @@ mod tests {
             ("timeout", "1500"),
             ("connect_timeout", "250"),
             ("max_recipients", "7"),
+            ("rate", "100/h"),
             ("accept", "not ours"),
         ])
         .expect("settings");
@@ -393,6 +406,7 @@ mod tests {
         assert!(matches!(login.source, Source::Command(text) if text == "pass show x"));
         assert_eq!(settings.timeout, Duration::from_millis(1500));
         assert_eq!((settings.connections, settings.max_recipients), (2, 7));
+        assert_eq!(settings.rate, "100/h".parse().ok());
     }
 
     #[test]
@@ -422,7 +436,7 @@ mod tests {
         let login = [("username", "me"), ("password_env", "X")];
         let open = [("host", "a"), ("security", "none"), ("plaintext", "i-understand")];
         let either = [("host", "localhost"), ("security", "opportunistic")];
-        let cases: [(&str, &[(&str, &str)]); 29] = [
+        let cases: [(&str, &[(&str, &str)]); 30] = [
             (
                 "security",
                 &[("host", "localhost"), ("security", "none"), ("proxy", "socks5://localhost")],
@@ -438,6 +452,7 @@ mod tests {
             ("tls_certificate", &[("host", "a"), ("tls_certificate", "/c.pem")]),
             ("tls_key", &[("host", "a"), ("tls_key", "/k.pem")]),
             ("port", &[("host", "a"), ("port", "0")]),
+            ("rate", &[("host", "a"), ("rate", "100")]),
             ("timeout", &[("host", "a"), ("timeout", "86400001")]),
             ("host", &[]),
             ("host", &[("host", "")]),

@@ -45,9 +45,18 @@ pub(super) enum NotBegun {
     /// The conversation broke off.
     Broken(Trouble),
     /// The server closes the connection, in its words.
-    Closing(String),
+    Closing(At, String),
     /// The server wants somebody else.
     NotLoggedOn(String),
+}
+
+/// Where in an envelope a server closes the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// It takes no message now, from nobody.
+    Sender,
+    /// It has heard of a recipient.
+    Recipient,
 }
 
 impl NotBegun {
@@ -55,7 +64,7 @@ impl NotBegun {
     pub(super) fn into_error(self, place: &str) -> ProviderError {
         match self {
             Self::Broken(trouble) => trouble.into_error(),
-            Self::Closing(words) => {
+            Self::Closing(_, words) => {
                 ProviderError::new(Code::E_CALL_FAILED, format!("{place} ended it: {words}"))
             }
             Self::NotLoggedOn(words) => not_logged_on(place, &words),
@@ -171,7 +180,8 @@ fn ask(connection: &mut Connection, commands: &[&String]) -> Result<Vec<Answer>,
         for _ in commands {
             let answer = connection.answer()?;
             if answer.closes() {
-                return Err(NotBegun::Closing(answer.words()));
+                let at = if answers.is_empty() { At::Sender } else { At::Recipient };
+                return Err(NotBegun::Closing(at, answer.words()));
             }
             answers.push(answer);
         }

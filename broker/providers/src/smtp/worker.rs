@@ -12,21 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
-use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
+use sundown_core::provider::{AskedBy, Outcome, ProviderError, RecipientResult, Transmission};
 use sundown_protocol::Code;
 
 use super::body::Survey;
 use super::connection::{Connection, Kind};
 use super::crew::{Job, Shared, Word};
-use super::destinations::{IfDown, NoPermit, Permit};
+use super::destinations::{NoPermit, Permit};
 use super::dots::{Dot, Marker};
 use super::form::{self, Form};
-use super::transaction::{self, After, Begun, Finished, NotBegun};
+use super::standing::{Failed, Password};
+use super::transaction::{self, After, At, Begun, Finished, NotBegun};
 use crate::fault;
 use crate::{Prepared, Reply, Result};
 
-/// How long each answer may take when somebody wants to know whether the server works.
-const SOMEBODYS_PATIENCE: Duration = Duration::from_secs(30);
+/// How long each answer may take when the question is whether the server works.
+const PATIENCE_OF_A_QUESTION: Duration = Duration::from_secs(30);
 
 /// How long a connection that nobody uses is kept. A burst of mail uses one again at once; servers do not like idlers.
 const IDLE: Duration = Duration::from_secs(10);
@@ -53,6 +54,13 @@ struct Line {
 enum Made {
     Now,
     Before,
+}
+
+/// What a refusal is about that ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    Message,
+    Server,
 }
 
 /// Why there is no connection to keep any more.
@@ -128,23 +136,33 @@ impl Worker {
                 self.send(&transmission, reply, &word);
                 drop(ticket);
             }
-            Job::Validate(reply) => self.validate(reply),
+            Job::Validate(asked_by, reply) => self.validate(asked_by, reply),
         }
     }
 
-    fn validate(&mut self, reply: Reply<()>) {
+    fn validate(&mut self, asked_by: AskedBy, reply: Reply<()>) {
         self.hang_up(End::Orderly);
         self.shared.dialer.forget();
         let over = self.over.clone();
-        // Somebody waits for this.
-        let patience = self.shared.dialer.settings.timeout.min(SOMEBODYS_PATIENCE);
-        let connected = self.connect(IfDown::Try, patience, &|| !is_closed(&over));
+        let Shared { dialer, destination, .. } = &*self.shared;
+        // Mail waits for this, and maybe a user.
+        let patience = dialer.settings.timeout.min(PATIENCE_OF_A_QUESTION);
+        let allowed = match asked_by {
+            // No message could follow.
+            AskedBy::Broker => destination.has_allowance(dialer.settings.rate),
+            AskedBy::User { .. } => Ok(()),
+        };
+        let connected =
+            allowed.and_then(|()| self.connect(asked_by, patience, &|| !is_closed(&over)));
         reply.send(connected);
     }
 
     fn send(&mut self, transmission: &Transmission, reply: Reply<Prepared>, word: &Receiver<Word>) {
-        let begun = self.begin(transmission, &|| !is_closed(word));
-        let (Begun { accepted, refused }, form) = match begun {
+        let Shared { dialer, destination, .. } = &*self.shared;
+        let taken = destination.take(dialer.settings.rate, transmission.recipients.len());
+        let begun =
+            taken.and_then(|toll| Ok((toll, self.begin(transmission, &|| !is_closed(word))?)));
+        let (mut toll, (Begun { accepted, refused }, form)) = match begun {
             Ok(begun) => begun,
             Err(error) => return reply.send(Err(error)),
         };
@@ -157,7 +175,12 @@ impl Worker {
         let marker = Marker { place: &place, mark: dot.as_ref().map(Dot::mark).copied() };
         reply.send(Ok(Prepared { marker: marker.to_string(), refused }));
         match word.recv() {
-            Ok(reply) => self.finish((transmission, &form), &accepted, dot.as_ref(), reply),
+            Ok(reply) => {
+                let outcome = self.finish((transmission, &form), &accepted, dot.as_ref(), reply);
+                if matches!(outcome, Outcome::Sent | Outcome::Unknown) {
+                    toll.spend(accepted.len());
+                }
+            }
             Err(_) => self.reset(),
         }
     }
@@ -189,15 +212,24 @@ impl Worker {
                 Err(error) => error,
             };
             let told = error.clone().into_error(line.connection.place());
-            let stale = match error {
-                NotBegun::NotLoggedOn(_) => false,
-                NotBegun::Broken(trouble) => trouble.kind == Kind::Lost,
-                NotBegun::Closing(_) => true,
+            let (stale, about) = match error {
+                NotBegun::NotLoggedOn(_) => (false, About::Server),
+                NotBegun::Broken(trouble) => (trouble.kind == Kind::Lost, About::Message),
+                NotBegun::Closing(At::Sender, _) => (true, About::Server),
+                NotBegun::Closing(At::Recipient, _) => (true, About::Message),
+            };
+            // A server may close what was not used for a while at any time. That is nobody's fault and no message's delay.
+            let stale = stale && made == Made::Before;
+            let failed = match about {
+                About::Server if !stale => line.permit.failed(told, self.shared.dialer.trace()),
+                About::Server | About::Message => Failed::Nothing(told),
             };
             self.hang_up(End::Lost);
-            // A server may close what was not used for a while at any time. That is nobody's fault and no message's delay.
-            if made == Made::Now || !stale {
-                return Err(told);
+            match failed {
+                Failed::Nothing(_) if stale => {}
+                // It waits until one of the other connections is free.
+                Failed::Fewer => {}
+                Failed::Down(error) | Failed::Nothing(error) => return Err(error),
             }
         }
     }
@@ -210,29 +242,32 @@ impl Worker {
             self.hang_up(End::Lost);
         }
         let patience = self.shared.dialer.settings.timeout;
-        self.connect(IfDown::GiveUp, patience, wanted)?;
+        self.connect(AskedBy::Broker, patience, wanted)?;
         Ok(Made::Now)
     }
 
     fn connect(
         &mut self,
-        if_down: IfDown,
+        asked_by: AskedBy,
         patience: Duration,
         wanted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        let Shared { dialer, destination, .. } = &*self.shared;
-        let permit = destination.permit(dialer.settings.connections, if_down, wanted);
-        let mut permit = permit.map_err(|why| match why {
-            NoPermit::Down(error) => error,
-            NoPermit::Unwanted => unwanted(),
-        })?;
-        let dialed = dialer.dial(patience);
-        match &dialed {
-            Ok(_) => permit.works(),
-            Err(error) => permit.failed(error),
+        loop {
+            let mut permit = self.shared.permit(asked_by, wanted)?;
+            let error = match self.shared.dialer.dial(patience) {
+                Ok(connection) => {
+                    permit.works();
+                    self.line = Some(Line { connection, permit });
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match permit.failed(error, self.shared.dialer.trace()) {
+                // It waits until one of the other connections is free.
+                Failed::Fewer => {}
+                Failed::Down(error) | Failed::Nothing(error) => return Err(error),
+            }
         }
-        self.line = Some(Line { connection: dialed?, permit });
-        Ok(())
     }
 
     fn finish(
@@ -241,8 +276,8 @@ impl Worker {
         accepted: &[usize],
         dot: Option<&Dot>,
         reply: Word,
-    ) {
-        let Some(line) = &mut self.line else { return };
+    ) -> Outcome {
+        let Some(line) = &mut self.line else { return Outcome::Offline };
         let connection = &mut line.connection;
         let finished = self.shared.read_message(transmission, |message| {
             form.with(message, |message| transaction::finish(connection, message, dot))
@@ -263,6 +298,7 @@ impl Worker {
             After::Unfinished => self.reset(),
             After::Broken => self.hang_up(End::Lost),
         }
+        outcome
     }
 
     /// Makes the connection good for another transaction.
@@ -278,6 +314,23 @@ impl Worker {
 }
 
 impl Shared {
+    /// The right to one connection. Where the password was refused, it is looked up whether there is another one now.
+    fn permit(&self, asked_by: AskedBy, wanted: &dyn Fn() -> bool) -> Result<Permit> {
+        let Self { dialer, destination, .. } = self;
+        let connections = dialer.settings.connections;
+        let mut password = Password::NotLookedAt;
+        loop {
+            match destination.permit(connections, (asked_by, password), wanted) {
+                Ok(permit) => return Ok(permit),
+                Err(NoPermit::Refused(traces, _)) if dialer.has_another_password(&traces) => {
+                    password = Password::Another;
+                }
+                Err(NoPermit::Down(error) | NoPermit::Refused(_, error)) => return Err(error),
+                Err(NoPermit::Unwanted) => return Err(unwanted()),
+            }
+        }
+    }
+
     /// Gives a message the form in which the server at the other end takes it, and says what the message is like then.
     fn fit(
         &self,

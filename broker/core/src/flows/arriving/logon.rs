@@ -9,7 +9,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId, SessionTag};
 use crate::broker::Broker;
 use crate::flows::leaving::shutdown::shut_down;
 use crate::ground::event::{Effect, LaneId, LaneSpec, Turn};
-use crate::ground::provider::{ProviderError, ProviderSpec, ProviderType, TransportFacts};
+use crate::ground::provider::{AskedBy, ProviderError, ProviderSpec, ProviderType, TransportFacts};
 use crate::ground::settings::{Profile, Right};
 use crate::ground::timers::Timer;
 use crate::peers::connection::{Asker, Counts};
@@ -423,12 +423,16 @@ impl Broker {
         match result {
             Ok(ready) => {
                 provider.state = ProviderState::Available;
+                let probe = provider.probe.take();
                 self.timers.clear(Timer::Logon(id, place));
                 if let Ready::Transport(facts) = ready {
                     provider.is_ready(facts);
                 }
                 if let Some(engine) = engine {
                     self.engine_works(engine, ready, turn);
+                }
+                if let Some(word) = probe {
+                    self.ask_reach(id, place, AskedBy::User { word }, turn);
                 }
             }
             Err(_) if starts && failed + 1 < LOGON_TRIES => {
@@ -502,11 +506,13 @@ impl Broker {
         }
     }
 
-    /// Enables disabled transports again because a user asked for it.
-    pub(crate) fn revive_transports(&mut self, id: SessionId, turn: &mut Turn) {
+    /// Has transports that are disabled or cannot be reached tried now, because a user asked for it. Each is asked whether it works,
+    /// and its messages wait for the answer: they would be one try each.
+    pub(crate) fn revive_transports(&mut self, id: SessionId, word: u64, turn: &mut Turn) {
         let places = self.sessions.all.get(&id).map_or(0, |s| s.providers.len());
-        (0..places).for_each(|place| self.try_reaching(id, place, turn));
+        (0..places).for_each(|place| self.probe(id, place, word, turn));
         for place in self.failed_transports(id) {
+            self.sessions.all.get_mut(id).expect("it has it").providers[place].probe = Some(word);
             self.revive(id, place, turn);
         }
     }
@@ -546,6 +552,9 @@ impl Broker {
         // Another logon would interrupt the messages it is handling.
         if provider.in_flight > 0 && self.providers.is_open(lane) {
             provider.state = ProviderState::Available;
+            if let Some(word) = provider.probe.take() {
+                self.ask_reach(id, place, AskedBy::User { word }, turn);
+            }
             return self.provider_changed(id, place, turn);
         }
         if self.providers.is_open(lane) {
@@ -763,6 +772,7 @@ fn put_out(provider: &mut Provider, why: &str, profile: Option<&Profile>, turn: 
     let longer = queue.retry_min.saturating_mul(1 << provider.outages.min(16));
     provider.rests_until = turn.tick.boot + longer.min(queue.retry_max).max(queue.retry_min);
     provider.outages += 1;
+    provider.probe = None;
     provider.state = ProviderState::Failed(why.to_owned());
 }
 
@@ -784,6 +794,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         longest: facts.longest,
         most_recipients: facts.recipients,
         reach: Reach::Yes,
+        probe: None,
         refusals: 0,
         outages: 0,
         rests_until: std::time::Duration::ZERO,

@@ -256,8 +256,10 @@ impl Broker {
             return;
         }
         let of_it = self.sessions.all.of_profile(profile);
-        for session in of_it.map(|s| s.id).collect::<Vec<_>>() {
-            self.revive_transports(session, turn);
+        let of_it: Vec<_> = of_it.map(|s| s.id).collect();
+        let word = self.number();
+        for session in of_it {
+            self.revive_transports(session, word, turn);
         }
     }
 
@@ -278,8 +280,9 @@ impl Broker {
             let wanted = |s: &&Session| profile.as_ref().is_none_or(|p| *p == s.key.profile);
             let sessions: Vec<_> =
                 self.sessions.all.values().filter(wanted).map(|s| s.id).collect();
+            let word = self.number();
             for session in sessions {
-                self.revive_transports(session, turn);
+                self.revive_transports(session, word, turn);
             }
         }
         let (uid, engine) = ((!all).then_some(user), EngineId(0));

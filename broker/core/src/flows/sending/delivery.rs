@@ -343,7 +343,7 @@ impl Broker {
                         self.cancel(flight, turn);
                         Outcome::Unknown
                     }
-                    _ if error.is_of_the_network() => {
+                    _ if error.is_of_the_server() => {
                         self.not_reached(session, provider, turn);
                         Outcome::Offline
                     }

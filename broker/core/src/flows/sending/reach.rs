@@ -1,9 +1,10 @@
 //! Whether a transport can be reached.
 //!
 //! ```text
-//!            a message could not be begun: no network, no server
+//!            a message could not be begun: no network, no server, a server that refuses to talk
 //!    Yes ──────────────────────────────────────────────► No ◄─────────────┐
-//!     ▲                                                   │ its time       │ not reached
+//!     ▲                                                   │ its time, or   │ not reached
+//!     │                                                   │ a user's word  │
 //!     │ it answered something else                        ▼                │
 //!     └───────────────── Trying ◄─── it works ──────── Asked ──────────────┤
 //!                           └──────────── not reached ─────────────────────┘
@@ -11,6 +12,12 @@
 //!
 //! Being offline costs nothing: while a transport cannot be reached, its messages stay in the queue, and none is read or written.
 //! From time to time the broker asks the transport whether it works, which needs no message. If it does, the broker hands it one.
+//! A server that refuses to talk before it has heard of a message (its greeting, its certificate, its word that it logs nobody on
+//! now) counts as one that cannot be reached: each message would be told the same, and would be one connection more.
+//!
+//! A user who retries a message or flushes the queue has the transport asked at once. The question says so, and everything that
+//! waits for the transport waits for the answer.
+//!
 //! Messages that reach their age limit meanwhile are given up. However many messages wait for the transport, only a few of them
 //! stay in the schedule, which leaves room for those of other transports.
 
@@ -20,7 +27,7 @@ use sundown_protocol::{Code, SessionId};
 
 use crate::broker::Broker;
 use crate::ground::event::{EngineId, Turn};
-use crate::ground::provider::ProviderError;
+use crate::ground::provider::{AskedBy, ProviderError};
 use crate::ground::settings::QueuePolicy;
 use crate::ground::timers::Timer;
 use crate::providers::ask::{Ask, Done};
@@ -67,8 +74,8 @@ impl Broker {
         self.set_reach(id, place, Reach::Yes, turn);
     }
 
-    /// Lets one message try a transport now, because a user asked for it or because the transport was found to work.
-    pub(crate) fn try_reaching(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    /// Lets one message try a transport now, because the transport was found to work.
+    pub(crate) fn try_one(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         if let Some(reach) = reach.filter(|reach| reach.waits()) {
             self.set_reach(id, place, Reach::Trying { tries: reach.tries() }, turn);
@@ -84,34 +91,61 @@ impl Broker {
         }
     }
 
-    /// Asks a transport whether it works. Called when its next check is due.
-    pub(crate) fn ask_reach(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    /// Asks a transport whether it works, because its next check is due. One that was asked gave no answer in time.
+    pub(crate) fn reach_due(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
+        match reach {
+            Some(Reach::No { .. }) => self.ask_reach(id, place, AskedBy::Broker, turn),
+            Some(Reach::Asked { .. }) => self.try_one(id, place, turn),
+            Some(Reach::Yes | Reach::Trying { .. }) | None => {}
+        }
+    }
+
+    /// Has a transport that cannot be reached asked now, because a user wants its mail to go. While it is being asked for a user,
+    /// another user's request waits for the same answer.
+    pub(crate) fn probe(&mut self, id: SessionId, place: usize, word: u64, turn: &mut Turn) {
+        let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
+        if let Some(Reach::No { .. } | Reach::Asked { asked_by: AskedBy::Broker, .. }) = reach {
+            self.ask_reach(id, place, AskedBy::User { word }, turn);
+        }
+    }
+
+    /// Asks a transport whether it works. Its messages wait for the answer.
+    pub(crate) fn ask_reach(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        asked_by: AskedBy,
+        turn: &mut Turn,
+    ) {
         let Some(session) = self.sessions.all.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
-        let (Reach::No { tries } | Reach::Asked { tries }) = provider.reach else { return };
-        let answers =
-            self.providers.is_open(provider.lane) && matches!(provider.reach, Reach::No { .. });
-        if !answers || provider.state != ProviderState::Available {
-            // The transport gave no answer in time, or its state decides what becomes of its messages.
+        let tries = provider.reach.tries();
+        if !self.providers.is_open(provider.lane) || provider.state != ProviderState::Available {
+            // It gives no answer, or its state decides what becomes of its messages.
             return self.set_reach(id, place, Reach::Trying { tries }, turn);
         }
-        provider.reach = Reach::Asked { tries };
+        provider.reach = Reach::Asked { tries, asked_by };
+        let lane = provider.lane;
         self.timers.set(turn.tick.boot + PATIENCE, Timer::Reach(id, place));
-        let (lane, after) = (provider.lane, AfterDone::Reached(id, place));
-        self.call(lane, Caller::broker(Some(id)), Ask::validate(), after, turn);
+        let after = AfterDone::Reached(id, place, asked_by);
+        self.call(lane, Caller::broker(Some(id)), Ask::validate(asked_by), after, turn);
     }
 
     /// Handles a transport's answer whether it works. Unless it says that it cannot be reached, a message is sent to find out more.
     pub(crate) fn reach_answered(
         &mut self,
         (id, place): (SessionId, usize),
+        asked: AskedBy,
         result: &Result<Done, ProviderError>,
         turn: &mut Turn,
     ) {
         let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
-        let Some(Reach::Asked { tries }) = reach else { return };
+        let Some(Reach::Asked { tries, asked_by }) = reach else { return };
         match result {
-            Err(error) if error.is_of_the_network() => self.not_reached(id, place, turn),
+            // It was asked again meanwhile, and that answer counts.
+            Err(error) if error.is_of_the_server() && asked_by != asked => {}
+            Err(error) if error.is_of_the_server() => self.not_reached(id, place, turn),
             // Each check tries the password.
             Err(error) if error.code == Code::E_LOGON_FAILED => {
                 self.set_reach(id, place, Reach::Trying { tries }, turn);

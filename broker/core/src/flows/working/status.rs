@@ -11,7 +11,7 @@ use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
 use crate::ground::event::Turn;
-use crate::ground::provider::{ProviderError, ProviderType};
+use crate::ground::provider::{AskedBy, ProviderError, ProviderType};
 use crate::ground::settings::{Limits, Linger, Right};
 use crate::peers::account::AccountId;
 use crate::peers::connection::Asker;
@@ -60,7 +60,8 @@ impl Broker {
             let state = self.sessions.all.get_mut(session).expect("a member's session outlives it");
             state.providers[place].validating = true;
             let after = AfterDone::Validated(asker, session, place);
-            self.call(lane, caller, Ask::validate(), after, turn);
+            let ask = Ask::validate(AskedBy::User { word: self.number() });
+            self.call(lane, caller, ask, after, turn);
             return Ok(());
         }
         let result = match &provider.state {
@@ -85,7 +86,7 @@ impl Broker {
         let works = result.is_ok();
         self.reply(asker, result.map(|Done| Reply::Done), turn);
         if works {
-            self.try_reaching(session, place, turn);
+            self.try_one(session, place, turn);
             self.revive(session, place, turn);
         }
     }

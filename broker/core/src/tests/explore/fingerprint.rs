@@ -60,6 +60,7 @@ fn is_numbered(context: &str) -> bool {
             | "prepared"
             | "sweep"
             | "sweeps"
+            | "word"
     )
 }
 

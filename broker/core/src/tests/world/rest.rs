@@ -87,6 +87,7 @@ impl Provider {
             validating,
             unanswered,
             reach,
+            probe,
             // What it is, and what it said of itself.
             kind: _,
             lane: _,
@@ -108,6 +109,7 @@ impl Provider {
         let settled = matches!(state, ProviderState::Available | ProviderState::Failed(_));
         assert!(settled, "{name} is {state:?}, and nothing is called");
         assert!(!matches!(reach, Reach::Asked { .. }), "{name} was asked whether it works");
+        assert_eq!(*probe, None, "{name} is to be tried");
         assert_eq!((*in_flight, *validating, *unanswered), (0, false, 0), "calls of {name}");
     }
 }

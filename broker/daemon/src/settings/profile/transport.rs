@@ -15,7 +15,8 @@ use toml::Spanned;
 use super::super::kinds::{MAILDIR, SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
-    Plaintext, Port, Proxy, Security, SecurityWord, SourceAddress, UserName, Variable, is_loopback,
+    Plaintext, Port, Proxy, Rate, Security, SecurityWord, SourceAddress, UserName, Variable,
+    is_loopback,
 };
 use super::super::source::SettingsError;
 use super::super::value::{
@@ -63,6 +64,7 @@ pub(super) struct TransportSection {
     timeout: Given<PositiveTime>,
     connect_timeout: Given<PositiveTime>,
     max_recipients: Given<MaxRecipients>,
+    rate: Given<Rate>,
 }
 
 /// What a profile says about the authors of its messages.
@@ -106,6 +108,7 @@ impl TransportSection {
             ("timeout", place(self.timeout.as_ref())),
             ("connect_timeout", place(self.connect_timeout.as_ref())),
             ("max_recipients", place(self.max_recipients.as_ref())),
+            ("rate", place(self.rate.as_ref())),
         ];
         special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
         in_order(special.into_iter().filter_map(|(key, place)| Some((key, place?))))
@@ -253,6 +256,7 @@ impl Reader<'_> {
             ("timeout", time(&section.timeout)),
             ("connect_timeout", time(&section.connect_timeout)),
             ("max_recipients", text(section.max_recipients.as_ref())),
+            ("rate", text(section.rate.as_ref())),
         ];
         Ok(options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
@@ -471,6 +475,7 @@ mod tests {
             timeout = "90s"
             connect_timeout = "1500ms"
             max_recipients = 7
+            rate = "100/h"
             identity = "anna@example.org"
             senders = ["*@work.example", "*.team.example", "bo@example.org"]
             accept = ["*"]
@@ -498,6 +503,7 @@ mod tests {
             ("timeout", "90000"),
             ("connect_timeout", "1500"),
             ("max_recipients", "7"),
+            ("rate", "100/h"),
             ("rewrite_from", "always"),
             ("identity", "anna@example.org"),
             ("senders", "work.example\n*.team.example\nbo@example.org"),
@@ -617,6 +623,7 @@ mod tests {
             ("timeout = \"0s\"", 4, "timeout", &["above zero"]),
             ("connect_timeout = 30", 4, "connect_timeout", &["30", "\"30s\""]),
             ("max_recipients = 10001", 4, "max_recipients", &["10001", "1 to 10000"]),
+            ("rate = \"100\"", 4, "rate", &["100", "100/h"]),
             ("accept = [\"a b\"]", 4, "accept[0]", &["a b", "a domain"]),
             ("senders = [\"a b\"]", 4, "senders[0]", &["a b", "a domain"]),
             ("identity = \"a b\"", 4, "identity", &["a b", "an address"]),

@@ -13,29 +13,29 @@ use super::super::dial::Dialer;
 use super::super::settings::Settings;
 use super::*;
 
-fn hello(mechanisms: &str) -> String {
+pub(super) fn hello(mechanisms: &str) -> String {
     format!("< 220 test\n> EHLO\n< 250-test\n< 250 AUTH {mechanisms}\n")
 }
 
-struct Secret {
+pub(super) struct Secret {
     _dir: TempDir,
     path: PathBuf,
 }
 
 impl Secret {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let dir = TempDir::new().expect("a directory");
         let secret = Self { path: dir.path().join("secret"), _dir: dir };
         secret.set(text);
         secret
     }
 
-    fn set(&self, text: &str) {
+    pub(super) fn set(&self, text: &str) {
         fs::write(&self.path, text).expect("it is written");
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600)).expect("it is set");
     }
 
-    fn options<'a>(&'a self, auth: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
+    pub(super) fn options<'a>(&'a self, auth: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
         let path = self.path.to_str().expect("text");
         let mut options = vec![("username", "me"), ("password_file", path), ("connections", "1")];
         options.extend(auth.map(|auth| ("auth", auth)));

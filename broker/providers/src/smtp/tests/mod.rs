@@ -4,6 +4,7 @@ mod auth;
 mod dots;
 mod outcomes;
 mod pool;
+mod refusals;
 mod server;
 mod tls;
 mod wire;
@@ -14,7 +15,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use sundown_core::provider::{
-    FastShutdown, Outcome, ProviderAnswer, ProviderSpec, RecipientResult, StoreRead, Transmission,
+    AskedBy, FastShutdown, Outcome, ProviderAnswer, ProviderSpec, RecipientResult, StoreRead,
+    Transmission,
 };
 use sundown_protocol::request::Report;
 
@@ -96,6 +98,8 @@ fn spec(port: u16, options: &[(&str, &str)]) -> ProviderSpec {
 /// A transport that a session is logged on to.
 struct Client {
     smtp: Smtp,
+    /// The last request of a user.
+    word: u64,
 }
 
 impl Client {
@@ -120,7 +124,7 @@ impl Client {
     ) -> Self {
         let mut smtp = Smtp::new(spec, destinations, dots).expect("settings");
         smtp.logon(Arc::new(Message(Arc::new(message.to_vec())))).expect("it logs on");
-        Self { smtp }
+        Self { smtp, word: 0 }
     }
 
     fn prepare(&mut self, transmission: Transmission) -> Receiver<Result<Prepared>> {
@@ -142,9 +146,15 @@ impl Client {
         get(&answer).expect("results")
     }
 
+    /// Asks for a user whether it works.
     fn validate(&mut self) -> Result<()> {
+        self.word += 1;
+        self.ask(AskedBy::User { word: self.word })
+    }
+
+    fn ask(&mut self, asked_by: AskedBy) -> Result<()> {
         let (reply, answer) = way();
-        self.smtp.validate(reply);
+        self.smtp.validate(asked_by, reply);
         get(&answer)
     }
 

@@ -163,7 +163,7 @@ fn without_a_session_there_is_nothing_to_send() {
     smtp.prepare(to_bob(1), reply);
     assert_eq!(get(&answer).expect_err("no session").code, Code::E_NOT_INITIALIZED);
     let (reply, answer) = way();
-    smtp.validate(reply);
+    smtp.validate(AskedBy::Broker, reply);
     assert_eq!(get(&answer).expect_err("no session").code, Code::E_NOT_INITIALIZED);
 }
 

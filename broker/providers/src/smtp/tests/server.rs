@@ -97,7 +97,12 @@ impl Server {
 
     /// Waits until somebody has connected.
     pub(super) fn wait_for_client(&self) {
-        while self.most_at_once() == 0 {
+        self.wait_for_clients(1);
+    }
+
+    /// Waits until there were so many connections at once.
+    pub(super) fn wait_for_clients(&self, clients: usize) {
+        while self.most_at_once() < clients {
             thread::yield_now();
         }
     }

@@ -11,6 +11,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use sundown_core::provider::Scope;
 use sundown_protocol::Code;
 use tempfile::TempDir;
 
@@ -219,6 +220,24 @@ fn who_is_not_trusted_is_told_nothing() {
             assert!(!told[0].iter().any(|line| line.starts_with("MAIL")), "{told:?}");
         }
     }
+}
+
+/// A certificate is a matter of the server and of no message.
+#[test]
+fn who_is_not_trusted_is_asked_once() {
+    let (ca, stranger) = (Ca::new(), Ca::new());
+    let config = stranger.server("localhost", Validity::Now);
+    let server = Server::with_tls(&["tls"], Some(config));
+    let ca_file = ca.file();
+    let options = [("host", "localhost"), ("security", "tls"), ("ca_file", ca_file.as_str())];
+    let mut client = Client::new(&server, &options);
+    let answers: Vec<_> = (1..=100).map(|id| client.prepare(to_bob(id))).collect();
+    for answer in answers {
+        let error = get(&answer).expect_err("it is a stranger");
+        assert_eq!((error.code, error.scope), (Code::E_NO_ACCESS, Scope::Server), "{error}");
+    }
+    drop(client);
+    server.done();
 }
 
 #[test]

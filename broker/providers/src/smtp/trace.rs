@@ -1,0 +1,46 @@
+//! The trace of a refused password: enough to see that there is another one now, and too little to find it out.
+
+use std::fmt;
+
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+/// What is kept of a password that was refused, and of the account and the way to log on that it was for.
+///
+/// It is kept on the disk. All it says are sixteen bits: a reader of it can rule out guesses, and cannot tell which of the others is
+/// right. That a new password is taken for the old one happens once in 65,536 times; a flush has it tried then.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trace(u16);
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trace")
+    }
+}
+
+impl Trace {
+    /// The trace of no password: the server refused somebody who has none to say.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The trace of a password of this account.
+    pub(super) fn of(account: &str, secret: &SecretString) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, account.as_bytes());
+        let sum = hmac::sign(&key, secret.expose_secret().as_bytes());
+        Self(u16::from_le_bytes([sum.as_ref()[0], sum.as_ref()[1]]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_password_or_account_leaves_another_trace() {
+        let of = |account: &str, secret: &str| Trace::of(account, &SecretString::from(secret));
+        assert_eq!(of("anna", "one"), of("anna", "one"));
+        assert_ne!(of("anna", "one"), of("anna", "two"));
+        assert_ne!(of("anna", "one"), of("bo", "one"));
+        assert_eq!(format!("{:?}", of("anna", "one")), "Trace");
+    }
+}
