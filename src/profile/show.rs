@@ -119,7 +119,7 @@ pub(super) fn text(profile: &Profile) -> String {
     }
     rows.extend(profile.address_books.iter().map(|spec| row("address book", spec, String::new())));
     let heading = ["provider", "name", "kind", "takes", "where"];
-    let servers: Vec<_> = profile.transports.iter().filter_map(|t| server(&t.provider)).collect();
+    let servers: Vec<_> = profile.transports.iter().filter_map(server).collect();
     format!(
         "profile {}, sender {}\n\n{}{}",
         profile.name,
@@ -157,7 +157,8 @@ pub(super) fn place(spec: &ProviderSpec) -> String {
 }
 
 /// A line about the connection to a server.
-fn server(spec: &ProviderSpec) -> Option<String> {
+fn server(transport: &sundown_daemon::TransportSpec) -> Option<String> {
+    let spec = &transport.provider;
     let security = match option(spec, "security")? {
         "none" => "in the clear",
         other => other,
@@ -168,6 +169,7 @@ fn server(spec: &ProviderSpec) -> Option<String> {
     };
     let identity = option(spec, "identity").unwrap_or_default();
     let authors = match option(spec, "rewrite_from") {
+        Some("always") if transport.senders.is_empty() => format!(", all mail is from {identity}"),
         Some("always") => format!(", all mail is from {identity} or its senders"),
         Some("never") => ", senders stay as they are".to_owned(),
         _ => String::new(),

@@ -147,11 +147,15 @@ fn signed(message: Message, invocation: &Invocation, counter: &Counter<'_>) -> M
         }
         None => message,
     };
-    let message = match &invocation.account {
+    by_account(message, invocation).sender(sender).report(invocation.report)
+}
+
+/// The message by the transport that `-a` names.
+fn by_account(message: Message, invocation: &Invocation) -> Message {
+    match &invocation.account {
         Some(account) => message.account(account),
         None => message,
-    };
-    message.sender(sender).report(invocation.report)
+    }
 }
 
 fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
@@ -164,8 +168,9 @@ fn serve(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
         }
     };
     // The dialogue has said who the sender is.
-    let done =
-        smtp::serve(input, output, counter.largest_message(), |message| counter.submit(message));
+    let done = smtp::serve(input, output, counter.largest_message(), |message| {
+        counter.submit(by_account(message, invocation))
+    });
     counter.close();
     done.map_err(|error| Failure::new(Exit::Input, format!("the dialogue broke off: {error}")))
 }

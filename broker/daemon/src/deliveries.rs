@@ -81,6 +81,9 @@ fn line(
     let dsn = reply.split([' ', '-']).find(|word| is_enhanced(word));
     let dsn = dsn.map_or_else(|| format!("{class}.0.0"), str::to_owned);
     let delay = began.elapsed().as_secs_f64();
+    // Neither an address nor a server's words end what they stand in, or look like what follows.
+    let address = address.replace(['<', '>', ',', ' ', '(', ')'], "?");
+    let reply = reply.replace("status=", "status:").replace("to=<", "to:<");
     tracing::info!(
         event = "delivery",
         entry = entry.map(tracing::field::display),

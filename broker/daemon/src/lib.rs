@@ -62,4 +62,5 @@ pub use socket::PassedError;
 pub use sundown_core::local::Users;
 pub use sundown_core::provider::ProviderSpec;
 pub use sundown_core::settings::Profile;
+pub use sundown_core::settings::TransportSpec;
 pub use sundown_providers::{RESCUED, Registry};

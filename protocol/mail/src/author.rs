@@ -69,8 +69,10 @@ pub fn replaced(head: &[u8], new: impl Fn(&str) -> Option<Replacement>) -> Optio
             }
             let kept = original == Original::Answerable && !is_answered;
             is_answered |= kept;
-            output.extend_from_slice(if kept { b"Reply-To:" } else { b"X-Original-From:" });
-            output.extend_from_slice(field.value());
+            if !field.value().trim_ascii().is_empty() {
+                output.extend_from_slice(if kept { b"Reply-To:" } else { b"X-Original-From:" });
+                output.extend_from_slice(field.value());
+            }
         }
     }
     changed.then_some(output)
@@ -116,11 +118,42 @@ fn other(
     let value = field.value();
     let list = value.trim_ascii_end();
     let address = |address: &str| new(address).map(|replacement| replacement.address);
-    let mut written = list::replaced(list, address)?;
-    written.extend_from_slice(&value[list.len()..]);
     let all = list::addresses(list);
+    let mut written = match &all[..] {
+        // An author without an address gets one.
+        [] if field.is("From") => [b" ", new("")?.address.as_bytes()].concat(),
+        _ => single(&all, address).map_or_else(|| list::replaced(list, address), Some)?,
+    };
+    written.extend_from_slice(&value[list.len()..]);
     let answerable = all.iter().filter_map(|a| new(a)).all(|r| r.original == Original::Answerable);
+    let answerable = answerable && !all.is_empty();
     Some((written, if answerable { Original::Answerable } else { Original::Local }))
+}
+
+/// The only address, where several become the same one.
+fn single(all: &[String], new: impl Fn(&str) -> Option<String>) -> Option<Vec<u8>> {
+    let [first, rest @ ..] = all else { return None };
+    let known = |address: &String| new(address).unwrap_or_else(|| address.clone());
+    let one = known(first);
+    let same = !rest.is_empty() && rest.iter().all(|address| known(address) == one);
+    let changes = all.iter().any(|address| new(address).is_some());
+    (same && changes).then(|| [b" ", one.as_bytes()].concat())
+}
+
+/// A value without comments and blanks.
+fn bare(value: &[u8]) -> Vec<u8> {
+    let (mut bare, mut depth, mut escaped) = (Vec::new(), 0_usize, false);
+    for &byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            byte if depth == 0 && !byte.is_ascii_whitespace() => bare.push(byte),
+            _ => {}
+        }
+    }
+    bare
 }
 
 /// Whether a field says that the head must stay as it is.
@@ -131,7 +164,7 @@ fn keeps_its_head(field: &Field<'_>) -> bool {
     field.is("DKIM-Signature")
         || field.is("List-Id")
         || starts(field.name(), b"Resent-")
-        || field.is("Content-Type") && starts(field.value().trim_ascii_start(), b"multipart/signed")
+        || field.is("Content-Type") && starts(&bare(field.value()), b"multipart/signed")
 }
 
 #[cfg(test)]
@@ -168,11 +201,11 @@ mod tests {
             ),
             (
                 "From: bo@work.example, root\n",
-                "From: me@home.example, me@home.example\nX-Original-From: bo@work.example, root\n",
+                "From: me@home.example\nX-Original-From: bo@work.example, root\n",
             ),
             (
                 "From: bo@work.example,\n me@home.example\n",
-                "From: me@home.example,\n me@home.example\nReply-To: bo@work.example,\n me@home.example\n",
+                "From: me@home.example\nReply-To: bo@work.example,\n me@home.example\n",
             ),
             (
                 "From: a@work.example\nFrom: b@work.example\n",
@@ -185,6 +218,9 @@ mod tests {
             ),
             ("From: (open root\n\n", "From: me@home.example\nX-Original-From: (open root\n"),
             ("From: root", "From: me@home.example\nX-Original-From: root"),
+            ("From:\n", "From: me@home.example\n"),
+            ("From: <>\n", "From: me@home.example\nX-Original-From: <>\n"),
+            ("From: who:;\n", "From: me@home.example\nX-Original-From: who:;\n"),
         ];
         for (message, wanted) in cases {
             assert_eq!(shown(message).as_deref(), Some(wanted), "{message:?}");
@@ -198,6 +234,7 @@ mod tests {
             "From: root\nlist-id: <l.example>\n\n",
             "Resent-From: root\nFrom: root\n\n",
             "From: root\nContent-Type:\n multipart/Signed; boundary=x\n\n",
+            "From: root\nContent-Type: (c) multipart / signed; boundary=x\n\n",
             "From: me@home.example\n\n",
             "Subject: x\n\nFrom: root\n",
             "text\nFrom: root\n",

@@ -226,7 +226,7 @@ impl<'a> Iterator for Fields<'a> {
 /// ```
 /// use sundown_mail::head::ends_in;
 ///
-/// assert!(ends_in(b"A: 1\n\n") && ends_in(b"A: 1\ntext ") && ends_in(b"no field"));
+/// assert!(ends_in(b"A: 1\n\n") && ends_in(b"A: 1\nits text") && ends_in(b"no field"));
 /// assert!(!ends_in(b"A: 1\n") && !ends_in(b"A: 1\nB") && !ends_in(b"A: 1\n\r") && !ends_in(b""));
 /// ```
 pub fn ends_in(beginning: &[u8]) -> bool {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
-use sundown_daemon::settings::Places;
+use sundown_daemon::settings::{Places, read_file};
 use sundown_mail::address::split;
 use toml::Value;
 
@@ -87,7 +87,15 @@ pub(super) fn run(
     let file = free_file(places, &arguments.name)?;
     let from = &arguments.from;
     let imported = if from.is_dir() { nullmailer::read(from) } else { msmtp::read(from) };
-    let imported = imported.map_err(|why| output::error(Code::E_INVALID_PARAMETER, why))?;
+    let mut imported =
+        imported.map_err(|why| output::error(Code::E_INVALID_PARAMETER, shown(&why)))?;
+    if imported.accounts.iter().any(|a| a.login.is_some()) && !imported.rewrites() {
+        imported.notes.push(
+            "senders stay as they are, because no `identity` is known for every account; a server mostly takes no other sender"
+                .to_owned(),
+        );
+    }
+    imported.notes = imported.notes.iter().map(|note| shown(note)).collect();
     if let Some(account) = imported.accounts.iter().find(|a| a.sends_a_password_in_the_open()) {
         let text = format!(
             "{} sends a password to {} in the open, and Sundown does not: let it use TLS there first; no profile was made",
@@ -96,7 +104,24 @@ pub(super) fn run(
         );
         return Err(output::error(Code::E_NO_SUPPORT, text));
     }
+    let mut names: Vec<_> = imported.accounts.iter().map(|account| &account.name).collect();
+    names.sort();
+    if let Some([twice, _]) = names.windows(2).find(|two| two[0] == two[1]) {
+        let text = format!(
+            "two accounts of {} come to the name {:?}; give one of them another; no profile was made",
+            from.display(),
+            twice
+        );
+        return Err(output::error(Code::E_COLLISION, text));
+    }
     let secrets = imported.secrets(&file);
+    if let Some((there, _)) = secrets.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
+        let text = format!(
+            "{} is there already, with a password of an earlier profile: remove it, or say --name; no profile was made",
+            there.display()
+        );
+        return Err(output::error(Code::E_COLLISION, text));
+    }
     let mut made = Vec::new();
     let undo = |made: &[PathBuf]| {
         for path in made {
@@ -248,11 +273,23 @@ fn provider_name(text: &str) -> String {
     let name: String = text.chars().map(fits).take(64).collect();
     match name.trim_start_matches('.') {
         "" => "relay".to_owned(),
+        // The name of the Maildir for users of this host.
+        "maildir" => "maildir-account".to_owned(),
         name => name.to_owned(),
     }
 }
 
+/// A text of a file as a terminal may show it.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(400).collect()
+}
+
 fn read_text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+    let cannot = |why: String| format!("cannot read {}: {why}", path.display());
+    let bytes = read_file(path).map_err(|error| cannot(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8".to_owned()))?;
+    if text.contains('\0') {
+        return Err(cannot("it has a NUL in it".to_owned()));
+    }
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }

@@ -18,19 +18,13 @@ const OF_THE_SYSTEM: [&str; 5] = [
 ];
 
 /// What has a counterpart that needs nothing said, or means nothing here.
-const WITHOUT_A_WORD: [&str; 12] = [
+const WITHOUT_A_WORD: [&str; 6] = [
     "set_date_header",
     "set_msgid_header",
     "set_from_header",
     "remove_bcc_headers",
-    "undisclosed_recipients",
-    "tls_crl_file",
-    "tls_min_dh_prime_bits",
-    "tls_priorities",
-    "tls_host_override",
     "from_full_name",
     "allow_from_override",
-    "eval",
 ];
 
 /// Reads a file.
@@ -41,10 +35,10 @@ pub(super) fn read(path: &Path) -> Result<Imported, String> {
 fn parse(text: &str) -> Result<Imported, String> {
     let (accounts, default) = accounts(text)?;
     let mut imported = Imported::default();
-    // What is for everybody is tried last, and is the default account.
+    // The default account comes first: what no `senders` are for goes by it, and by another account only where it is named.
     let others = accounts.iter().filter(|(name, _)| *name != default);
-    let last = accounts.iter().filter(|(name, _)| *name == default);
-    for (name, words) in others.chain(last) {
+    let first = accounts.iter().filter(|(name, _)| *name == default);
+    for (name, words) in first.chain(others) {
         let is_default = *name == default;
         let mut reader = Reader { name, words: words.clone(), imported: &mut imported };
         let Some(account) = reader.account(is_default)? else { continue };
@@ -64,7 +58,8 @@ fn parse(text: &str) -> Result<Imported, String> {
 fn accounts(text: &str) -> Result<(Vec<(String, Words)>, String), String> {
     let (mut defaults, mut found): (Words, Vec<(String, Words)>) = Default::default();
     let mut in_defaults = true;
-    let mut default = None;
+    // Of whom `account default : NAME` has everything so far.
+    let mut alias: Option<(String, Words)> = None;
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -92,11 +87,15 @@ fn accounts(text: &str) -> Result<(Vec<(String, Words)>, String), String> {
                         .ok_or_else(|| format!("line {number}: there is no account {other:?}"))?;
                     words.extend(more.clone());
                 }
-                // `account default : work` is work by another name.
-                match &from[..] {
-                    [one] if name == "default" => default = Some((*one).to_owned()),
-                    _ => found.push((name, words)),
+                if let ("default", [one]) = (&name[..], &from[..]) {
+                    alias = Some(((*one).to_owned(), words.clone()));
                 }
+                found.push((name, words));
+            }
+            "eval" => {
+                return Err(format!(
+                    "line {number}: `eval` runs a command for a line, and what it prints is not known here; write that line instead"
+                ));
             }
             _ => {
                 let words = match found.last_mut() {
@@ -107,14 +106,29 @@ fn accounts(text: &str) -> Result<(Vec<(String, Words)>, String), String> {
             }
         }
     }
-    let named = found.iter().any(|(name, _)| name == "default");
-    let default = match (default, named, &found[..]) {
-        (Some(name), ..) => name,
-        (None, true, _) => "default".to_owned(),
-        (None, false, [(only, _)]) => only.clone(),
-        (None, false, _) => String::new(),
+    let default = found.iter().position(|(name, _)| name == "default");
+    let default = match (default, alias, &found[..]) {
+        // `account default : work` is work by another name, unless something follows that is its own. Its aliases are the profile's.
+        (Some(place), Some((name, words)), _) if is_all_of(&words, &found[place].1) => {
+            let (_, own) = found.remove(place);
+            if let Some((_, words)) = found.iter_mut().find(|(known, _)| *known == name) {
+                words.extend(own);
+            }
+            name
+        }
+        (Some(_), ..) => "default".to_owned(),
+        (None, _, [(only, _)]) => only.clone(),
+        (None, ..) => String::new(),
     };
     Ok((found, default))
+}
+
+/// Whether an account has nothing but these words, and what is for the whole profile.
+fn is_all_of(words: &Words, own: &Words) -> bool {
+    let is_known = |(word, value): (&String, &String)| {
+        words.get(word) == Some(value) || word == "aliases" || word == "logfile"
+    };
+    own.iter().all(is_known)
 }
 
 fn unquoted(value: &str) -> &str {
@@ -133,8 +147,13 @@ impl Reader<'_> {
         self.words.remove(word)
     }
 
-    fn is_on(&mut self, word: &str, default: bool) -> bool {
-        self.take(word).map_or(default, |value| value.is_empty() || value == "on")
+    fn is_on(&mut self, word: &str, default: bool) -> Result<bool, String> {
+        match self.take(word).as_deref() {
+            None => Ok(default),
+            Some("" | "on") => Ok(true),
+            Some("off") => Ok(false),
+            Some(_) => Err(format!("account {:?}: `{word}` is neither on nor off", self.name)),
+        }
     }
 
     fn note(&mut self, text: &str) {
@@ -152,12 +171,13 @@ impl Reader<'_> {
             return Ok(None);
         };
         let port = match self.take("port") {
-            Some(port) => {
-                Some(port.parse().map_err(|_| format!("account {:?}: port {port:?}", self.name))?)
-            }
+            Some(port) => Some(
+                port.parse().map_err(|_| format!("account {:?}: `port` is no port", self.name))?,
+            ),
             None => None,
         };
-        let (is_encrypted, starttls) = (self.is_on("tls", false), self.is_on("tls_starttls", true));
+        let (is_encrypted, starttls) =
+            (self.is_on("tls", false)?, self.is_on("tls_starttls", true)?);
         let security = match (is_encrypted, starttls) {
             (false, _) => Security::None,
             (true, true) => Security::Starttls,
@@ -174,7 +194,7 @@ impl Reader<'_> {
 
     fn login(&mut self, host: &str) -> Option<Login> {
         let auth = self.take("auth").unwrap_or_else(|| "off".to_owned());
-        let (user, password) = (self.take("user"), self.take("password"));
+        let (user, password) = (self.take("user"), self.take("password").filter(|p| !p.is_empty()));
         let command = self.take("passwordeval");
         if auth == "off" {
             return None;
@@ -215,7 +235,15 @@ impl Reader<'_> {
     /// The address of the account, and whose mail goes that way.
     fn senders(&mut self, is_default: bool) -> (Option<String>, Vec<String>) {
         self.take("auto_from");
-        let Some(from) = self.take("from") else { return (None, Vec::new()) };
+        let Some(from) = self.take("from") else {
+            if !is_default {
+                self.note("it has no `from`, so it is used only where it is named: `send --account`, `sendmail -a`");
+            }
+            return (None, Vec::new());
+        };
+        if from.contains('%') {
+            self.note("its `from` has a part that msmtp fills in; write the addresses into `identity` and `senders`");
+        }
         let identity = (!from.contains(['*', '%'])).then(|| from.clone());
         let pattern = from.contains('@') && !from.contains('%');
         // The default account is for everybody.
@@ -227,6 +255,9 @@ impl Reader<'_> {
         let mut others = Vec::new();
         let trust =
             self.take("tls_trust_file").filter(|file| !OF_THE_SYSTEM.contains(&file.as_str()));
+        if trust.is_some() {
+            self.note("tls_trust_file became `ca_file`, which is trusted beside the system's certificates; `tls_fingerprint` trusts one alone");
+        }
         let pairs = [
             ("ca_file", trust),
             ("tls_certificate", self.take("tls_cert_file")),
@@ -285,8 +316,10 @@ impl Reader<'_> {
         for word in WITHOUT_A_WORD {
             self.take(word);
         }
-        for (word, value) in std::mem::take(&mut self.words) {
-            self.note(&format!("`{word} {value}` has no counterpart, and was left out"));
+        for word in std::mem::take(&mut self.words).into_keys() {
+            // What stands behind a misspelled word may be a password.
+            let word: String = word.split_whitespace().next().unwrap_or_default().to_owned();
+            self.note(&format!("`{word}` has no counterpart, and was left out"));
         }
     }
 }
@@ -314,7 +347,7 @@ mod tests {
             account home\nhost smtp.home.example\nport 587\nfrom anna@home.example\nuser anna\npassword \"hunter 2\"\n\
             account default : home\naliases /etc/aliases\n";
         let imported = imported(text);
-        let [work, team, home] = &imported.accounts[..] else { panic!("{imported:?}") };
+        let [home, work, team] = &imported.accounts[..] else { panic!("{imported:?}") };
         assert_eq!((work.port, work.security), (Some(465), Security::Tls));
         assert_eq!(work.senders, ["anna@work.example"]);
         assert_eq!(
@@ -356,6 +389,45 @@ mod tests {
                 "{words}: {:?}",
                 imported.notes
             );
+        }
+    }
+
+    /// What no address is for goes by the default account, whatever others there are.
+    #[test]
+    fn the_default_account_comes_first() {
+        let text = "account a\nhost a.example\naccount b\nhost b.example\nfrom b@b.example\naccount default : b\n";
+        let imported = imported(text);
+        let names: Vec<_> = imported.accounts.iter().map(|a| a.name.as_str()).collect();
+        assert_eq!(names, ["b", "a"]);
+        assert!(imported.notes[0].contains("only where it is named"), "{:?}", imported.notes);
+    }
+
+    /// What stands behind `account default : NAME` is of neither NAME nor another account.
+    #[test]
+    fn the_default_account_may_have_words_of_its_own() {
+        let text = "account home\nhost h.example\nauth on\nuser hu\npassword HP\naccount work\nhost w.example\nauth on\nuser wu\npassword WP\n\
+            account default : home\nuser other\npassword OP\n";
+        let imported = imported(text);
+        let of = |name: &str| {
+            let account = imported.accounts.iter().find(|a| a.name == name).expect("it is there");
+            let login = account.login.as_ref().expect("a login");
+            (account.host.clone(), login.username.clone())
+        };
+        let wanted = |host: &str, user: &str| (host.to_owned(), user.to_owned());
+        assert_eq!(of("home"), wanted("h.example", "hu"));
+        assert_eq!(of("work"), wanted("w.example", "wu"));
+        assert_eq!(of("default"), wanted("h.example", "other"));
+    }
+
+    /// Neither an error nor a note shows what may be a password.
+    #[test]
+    fn what_may_be_a_password_is_not_shown() {
+        let imported = imported("account a\nhost h\npasword SECRET\npassword\u{a0}SECRET\n");
+        assert!(imported.notes.iter().all(|note| !note.contains("SECRET")), "{:?}", imported.notes);
+        for text in
+            ["account a\nhost h\nport SECRET\n", "account a\nhost h\ntls SECRET\n", "eval SECRET\n"]
+        {
+            assert!(!parse(text).expect_err(text).contains("SECRET"));
         }
     }
 

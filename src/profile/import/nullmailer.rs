@@ -6,6 +6,7 @@ use super::{Account, Imported, Login, Password, Security, read_text};
 
 /// Reads the directory.
 pub(super) fn read(folder: &Path) -> Result<Imported, String> {
+    // What is not there says nothing.
     let file = |name: &str| match std::fs::exists(folder.join(name)) {
         Ok(false) => Ok(None),
         _ => read_text(&folder.join(name)).map(|text| first_line(&text)),
@@ -102,11 +103,13 @@ fn account(words: &[String], notes: &mut Vec<String>) -> Result<Account, String>
     account.others.extend(certificate.map(|(_, file)| ("tls_key", file)));
     // Without a port nullmailer takes that of the encryption, and 25 for STARTTLS.
     account.port = account.port.or((account.security == Security::Starttls).then_some(25));
-    account.login = user.map(|username| Login {
-        username,
-        password: Password::Itself(password.unwrap_or_default()),
-        auth: None,
-    });
+    account.login = match (user, password.filter(|password| !password.is_empty())) {
+        (Some(username), Some(password)) => {
+            Some(Login { username, password: Password::Itself(password), auth: None })
+        }
+        (Some(_), None) => return Err("--user without --pass".to_owned()),
+        (None, _) => None,
+    };
     Ok(account)
 }
 

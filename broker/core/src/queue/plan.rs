@@ -169,8 +169,12 @@ impl<'a> Sender<'a> {
                         Some(_) => Outcome::Unknown,
                         None => Outcome::Later,
                     };
+                    let which = submission.account().map_or_else(
+                        || "no transport".to_owned(),
+                        |account| format!("no transport {account:?}, which the message names,"),
+                    );
                     let reply = format!(
-                        "no transport of profile {:?} takes {} any more; add one to the profile, \
+                        "{which} of profile {:?} takes {} any more; add one to the profile, \
                      or abort the message",
                         profile.name, recipient.address
                     );

@@ -142,6 +142,10 @@ impl Spelling for Proxy {
         let port: u16 = port.parse().ok()?;
         (valid_host(host) && host.is_ascii() && port > 0).then(|| text.to_owned())
     }
+
+    fn shown(_value: &str) -> String {
+        unseen()
+    }
 }
 
 /// `source_address`.

@@ -202,7 +202,7 @@ const LONGEST: u64 = 1 << 20;
 
 /// Reads a small file. It may belong to a user, who may put anything in its place: a pipe that nothing is written to is not waited for,
 /// and a file without an end is not read to one.
-pub(super) fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
+pub fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::{Error, Read};
     use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 

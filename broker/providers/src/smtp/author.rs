@@ -187,13 +187,15 @@ enum Extent {
 /// The beginning of a message, with all fields of its head unless they are too long.
 fn beginning(message: &mut dyn Read) -> io::Result<(Vec<u8>, Extent)> {
     let mut beginning = Vec::new();
-    while beginning.len() < LONGEST {
+    // As much as tells whether a head of the longest length ends.
+    while beginning.len() <= LONGEST + 2 {
         let had = beginning.len();
         beginning.resize(had + PIECE, 0);
         let n = read(message, &mut beginning[had..])?;
         beginning.truncate(had + n);
         if n == 0 || head::ends_in(&beginning) {
-            return Ok((beginning, Extent::Whole));
+            let fits = author::fields(&beginning) <= LONGEST;
+            return Ok((beginning, if fits { Extent::Whole } else { Extent::Cut }));
         }
     }
     Ok((beginning, Extent::Cut))

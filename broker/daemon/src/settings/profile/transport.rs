@@ -312,7 +312,7 @@ impl Reader<'_> {
             (Some(at), None, _) if security == Security::None && open => (
                 at,
                 format!(
-                    "{host:?} is not this host, and what goes there should be encrypted: \"none\" is for \
+                    "{host:?} is not this host, or is behind a proxy, and what goes there should be encrypted: \"none\" is for \
                      localhost, 127.0.0.0/8 and ::1; expected \"starttls\", \"tls\", \"opportunistic\", or \
                      `plaintext = \"i-understand\"` beside it"
                 ),
@@ -615,7 +615,7 @@ mod tests {
             ("tls_fingerprint = \"AB:CD\"", 4, "tls_fingerprint", &["AB:CD", "SHA-256"]),
             ("tls_certificate = \"c.pem\"", 4, "tls_certificate", &["`tls_key`"]),
             ("tls_key = \"k.pem\"", 4, "tls_key", &["`tls_certificate`"]),
-            ("proxy = \"a:1\"", 4, "proxy", &["a:1", "socks5://"]),
+            ("proxy = \"a:1\"", 4, "proxy", &["not shown", "socks5://"]),
             ("source_address = \"a\"", 4, "source_address", &["an IP address"]),
             ("helo = \"a b\"", 4, "helo", &["a b", "a host's name"]),
             ("connections = 0", 4, "connections", &["1 to 64"]),
