@@ -42,7 +42,7 @@ impl Destinations {
     /// The one that these settings name.
     pub(super) fn of(&self, settings: &Settings) -> Arc<Destination> {
         let key = Key {
-            host: settings.host.to_ascii_lowercase(),
+            host: settings.server(),
             port: settings.port,
             username: settings.login.as_ref().map(|login| login.username.clone()),
         };
@@ -272,10 +272,13 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
+    use sundown_core::provider::ProviderSpec;
+
     use super::*;
 
     fn settings(host: &str) -> Settings {
-        Settings::parse(&[("host".into(), host.into())]).expect("settings")
+        let options = vec![("host".into(), host.into())];
+        Settings::of(&ProviderSpec { options, ..ProviderSpec::new("smtp") }).expect("settings")
     }
 
     fn always() -> bool {

@@ -7,14 +7,21 @@
 //!  none:      connect ────────► greeting ─► EHLO, or HELO ──────────────► AUTH
 //! ```
 //!
+//! A server that speaks LMTP may be at a path, and is greeted by LHLO.
+//!
 //! What cannot be protected as the profile says is not used at all.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lettre::transport::smtp::commands::{Ehlo, Starttls};
+use lettre::transport::smtp::commands::Starttls;
 use lettre::transport::smtp::extension::{ClientId, Extension};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
@@ -24,7 +31,7 @@ use super::connection::{Connection, Offer, Trouble, Unread};
 use super::secret::Keeper;
 use super::settings::{Security, Settings};
 use super::tls::Trust;
-use super::wire::{Stream, Wire};
+use super::wire::{Socket, Stream, Wire};
 use crate::Result;
 
 /// The least time that one of several addresses is given.
@@ -84,14 +91,13 @@ impl Dialer {
     fn dial_once(&self, patience: Duration, upgrade: Upgrade) -> Result<Connection> {
         let place = self.settings.place();
         let until = Instant::now() + self.settings.connect_timeout;
-        let socket = connect(&self.settings.host, self.settings.port, until)?;
-        let mut wire = Wire::new(socket);
+        let mut wire = Wire::new(self.connect(until)?);
         wire.set_deadline(until);
         let stream = match self.settings.security {
             Security::Tls => self.protect(wire)?,
             Security::StartTls | Security::Opportunistic | Security::None => Stream::Plain(wire),
         };
-        let mut connection = Connection::new(stream, place, patience);
+        let mut connection = Connection::new(stream, self.settings.dialect, place, patience);
         let greeting = connection.answer().map_err(|trouble| trouble.unreached().into_error())?;
         expect_done(&connection, &greeting)?;
         self.greet(&mut connection)?;
@@ -107,6 +113,13 @@ impl Dialer {
         }
         connection.set_timeout(self.settings.timeout);
         Ok(connection)
+    }
+
+    fn connect(&self, until: Instant) -> Result<Socket> {
+        match &self.settings.socket {
+            Some(path) => connect_to_path(path, until).map(Socket::Unix),
+            None => connect(&self.settings.host, self.settings.port, until).map(Socket::Tcp),
+        }
     }
 
     fn protect(&self, wire: Wire) -> Result<Stream> {
@@ -141,7 +154,8 @@ impl Dialer {
             return Err(ProviderError::new(Code::E_NO_ACCESS, text));
         };
         wire.set_deadline(Instant::now() + self.settings.connect_timeout);
-        let mut connection = Connection::new(self.protect(wire)?, place, patience);
+        let (stream, dialect) = (self.protect(wire)?, self.settings.dialect);
+        let mut connection = Connection::new(stream, dialect, place, patience);
         self.greet(&mut connection)?;
         Ok(connection)
     }
@@ -158,15 +172,17 @@ impl Dialer {
     }
 
     fn greet(&self, connection: &mut Connection) -> Result<()> {
-        let name = self.name(connection);
-        let answer = connection
-            .command(&Ehlo::new(name.clone()).to_string())
-            .map_err(Trouble::into_error)?;
+        let (name, dialect) = (self.name(connection), connection.dialect);
+        let line = format!("{} {name}\r\n", dialect.hello());
+        let answer = connection.command(&line).map_err(Trouble::into_error)?;
         // Without EHLO there is neither STARTTLS nor AUTH, so only a server that needs neither may do so.
         let in_the_open =
             matches!(self.settings.security, Security::Opportunistic | Security::None);
-        if answer.meaning() == Meaning::Never && in_the_open {
-            let line = format!("HELO {name}\r\n");
+        if let Some(hello) = dialect.old_hello()
+            && answer.meaning() == Meaning::Never
+            && in_the_open
+        {
+            let line = format!("{hello} {name}\r\n");
             let answer = connection.command(&line).map_err(Trouble::into_error)?;
             return expect_done(connection, &answer);
         }
@@ -241,6 +257,28 @@ fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream> {
         _ => last.to_string(),
     };
     Err(offline(format!("{host} cannot be reached at port {port}: {why}")))
+}
+
+/// A server whose line of clients is full lets the next one wait, which has its time as well.
+fn connect_to_path(path: &Path, until: Instant) -> Result<UnixStream> {
+    let connect = || {
+        let address = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let left = until.saturating_duration_since(Instant::now()).max(LEAST);
+        set_socket_timeout(&socket, Timeout::Send, Some(left))?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(UnixStream::from(socket))
+    };
+    connect().map_err(|error: Errno| {
+        let why = match error {
+            Errno::AGAIN | Errno::TIMEDOUT => "it does not answer in time".to_owned(),
+            Errno::CONNREFUSED => "nothing listens there".to_owned(),
+            Errno::NOENT => "there is no such socket".to_owned(),
+            error => error.to_string(),
+        };
+        offline(format!("{} cannot be reached: {why}", path.display()))
+    })
 }
 
 /// The resolver has its own time limit; there is no way to give it another.

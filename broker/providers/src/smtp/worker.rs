@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
-use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
+use sundown_core::provider::{Outcome, ProviderError, Transmission};
 use sundown_protocol::Code;
 
 use super::body::Survey;
@@ -21,7 +21,7 @@ use super::crew::{Job, Shared, Word};
 use super::destinations::{IfDown, NoPermit, Permit};
 use super::dots::{Dot, Marker};
 use super::form::{self, Form};
-use super::transaction::{self, After, Begun, Finished, NotBegun};
+use super::transaction::{self, After, Begun, Finished, NotBegun, Said};
 use crate::fault;
 use crate::{Prepared, Reply, Result};
 
@@ -237,19 +237,13 @@ impl Worker {
         let Some(line) = &mut self.line else { return };
         let connection = &mut line.connection;
         let finished = self.shared.read_message(transmission, |message| {
-            transaction::finish(connection, form.of(message), dot)
+            transaction::finish(connection, form.of(message), accepted.len(), dot)
         });
-        let Finished { outcome, words, after } = finished.unwrap_or_else(|error| Finished {
-            outcome: Outcome::Later,
-            words: error.message,
+        let Finished { said, after } = finished.unwrap_or_else(|error| Finished {
+            said: Said::OfAll(Outcome::Later, error.message),
             after: After::Unfinished,
         });
-        let one = |recipient: &usize| RecipientResult {
-            recipient: *recipient,
-            outcome,
-            reply: words.clone(),
-        };
-        reply.send(Ok(accepted.iter().map(one).collect()));
+        reply.send(Ok(said.of(accepted)));
         match after {
             After::Clean => {}
             After::Unfinished => self.reset(),
