@@ -489,6 +489,7 @@ fn the_kinds_of_providers_are_listed() {
         ("store", "sqlite"),
         ("transport", "maildir"),
         ("transport", "smtp"),
+        ("transport", "lmtp"),
         ("address-book", "sqlite"),
     ];
     assert_eq!(names, expected.map(|(of_type, kind)| (Some(of_type), Some(kind))));

@@ -1,5 +1,8 @@
 //! Submitting, and what becomes of it.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+
 use serde_json::json;
 
 use crate::harness::{Home, says};
@@ -374,4 +377,61 @@ fn each_user_has_a_maildir() {
     std::fs::remove_file(mail.join("bo")).expect("removed");
     home.run(&["queue", "flush"]).ok();
     broker.until("the other", || new("bo") == 1);
+}
+
+/// A server that speaks LMTP answers for each recipient of a message.
+///
+/// design §3.20
+#[test]
+fn a_server_for_mailboxes_answers_for_each_recipient() {
+    let home = Home::new();
+    let path = home.path("lmtp");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let server = std::thread::spawn(move || mailboxes(&listener));
+    let profile = format!("[[transport]]\nkind = \"lmtp\"\npath = \"{}\"\n", path.display());
+    home.profile("default", &profile);
+    let broker = home.serve();
+    let to = ["--to", "anna", "--to", "full@localhost", "--to", "nobody", "--to", "bo@localhost"];
+    home.run_with(&[&["send"], &to[..]].concat(), "x\n").ok();
+    let states = || {
+        let shown = home.run(&["queue", "list", "--json"]).ok().json();
+        let entry = shown[0]["entry"].as_str().unwrap_or_default().to_owned();
+        let shown = home.run(&["queue", "show", &entry, "--json"]).ok().json();
+        let recipients = shown["recipients"].as_array().cloned().unwrap_or_default();
+        recipients.iter().map(|r| r["state"].clone()).collect::<Vec<_>>()
+    };
+    broker.until("the answers", || states() == ["sent", "deferred", "bounced", "sent"]);
+    drop(broker);
+    let told = server.join().expect("the server is content");
+    assert!(told.starts_with("LHLO ") && told.contains("\r\n\r\nx\r\n.\r\n"), "{told}");
+}
+
+/// Takes one message on one connection: it does not know `nobody`, and the mailbox of `full` is full.
+fn mailboxes(listener: &UnixListener) -> String {
+    let (mut socket, _) = listener.accept().expect("a client");
+    let lines = BufReader::new(socket.try_clone().expect("a handle")).lines();
+    socket.write_all(b"220 test\r\n").expect("written");
+    let (mut told, mut behind_dot, mut in_message) = (String::new(), String::new(), false);
+    for line in lines.map_while(Result::ok) {
+        told += &format!("{}\r\n", line.trim_end_matches('\r'));
+        let line = line.trim_end_matches('\r');
+        let answer = match line {
+            "." => std::mem::take(&mut behind_dot),
+            _ if in_message => continue,
+            "DATA" => "354 go on\r\n".into(),
+            "RCPT TO:<nobody>" => "550 5.1.1 no such user\r\n".into(),
+            "QUIT" => break,
+            _ => "250 2.1.0 ok\r\n".to_owned(),
+        };
+        match line {
+            "RCPT TO:<full@localhost>" => behind_dot += "452 4.2.2 full\r\n",
+            rcpt if rcpt.starts_with("RCPT") && answer.starts_with("250") => {
+                behind_dot += "250 2.0.0 delivered\r\n";
+            }
+            _ => {}
+        }
+        in_message = line == "DATA";
+        socket.write_all(answer.as_bytes()).expect("written");
+    }
+    told
 }

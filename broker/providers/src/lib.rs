@@ -7,7 +7,7 @@
 //! | kind | trait | ships |
 //! |---|---|---|
 //! | store | [`StoreProvider`] | [`sqlite`] |
-//! | transport | [`TransportProvider`] | [`maildir`], [`smtp`] |
+//! | transport | [`TransportProvider`] | [`maildir`], [`smtp`], which speaks LMTP, too |
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To add a provider, implement its trait and enter a constructor into a [`Registry`] under the word that profiles use for `kind`.
@@ -354,13 +354,12 @@ impl Registry {
             .insert("maildir".into(), Arc::new(move |spec| Ok(maildir_of(spec, &users))));
         let destinations = smtp::Destinations::new(Arc::clone(&registry.data));
         let dots = Arc::new(smtp::Dots::new(Arc::clone(&registry.runtime)));
-        registry.transports.insert(
-            "smtp".into(),
-            Arc::new(move |spec| {
-                let smtp = smtp::Smtp::new(spec, &destinations, &dots)?;
-                Ok(Box::new(smtp) as Box<dyn TransportProvider>)
-            }),
-        );
+        let smtp: Constructor<dyn TransportProvider> = Arc::new(move |spec| {
+            let smtp = smtp::Smtp::new(spec, &destinations, &dots)?;
+            Ok(Box::new(smtp) as Box<dyn TransportProvider>)
+        });
+        registry.transports.insert("smtp".into(), Arc::clone(&smtp));
+        registry.transports.insert("lmtp".into(), smtp);
         registry.address_books.insert(
             "sqlite".into(),
             Arc::new(|spec| {

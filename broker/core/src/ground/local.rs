@@ -133,12 +133,12 @@ impl LocalMail {
         self.domain.is_none()
             && self.aliases.is_empty()
             && self.default.is_none()
-            && self.users == Users::Any
+            && matches!(self.users, Users::Any)
     }
 
     /// Whether the system is asked which names are those of users.
     pub fn asks_the_system(&self) -> bool {
-        self.users == Users::System
+        matches!(self.users, Users::System)
     }
 
     /// The mailbox of an address on this host: one without a domain, with a domain of one word, with this host's name, or at

@@ -59,6 +59,12 @@ pub const KINDS: &[Kind] = &[
         keys: SMTP_KEYS,
     },
     Kind {
+        of_type: ProviderType::Transport,
+        name: LMTP,
+        about: "Hands mail over to a server that puts it into mailboxes.",
+        keys: LMTP_KEYS,
+    },
+    Kind {
         of_type: ProviderType::AddressBook,
         name: "sqlite",
         about: "Keeps people and lists in a file, and finds their addresses.",
@@ -77,6 +83,9 @@ pub(super) const MAILDIR: &str = "maildir";
 /// The kind that speaks SMTP.
 pub(super) const SMTP: &str = "smtp";
 
+/// The kind that speaks LMTP.
+pub(super) const LMTP: &str = "lmtp";
+
 const NAME: Key = key(
     "name",
     "its kind",
@@ -94,6 +103,29 @@ const SENDERS: Key = key(
     "every author",
     "the authors it is for, spelled as in `accept`: their messages go this way before any other, and messages of other authors never",
 );
+const CA_FILE: Key = key(
+    "ca_file",
+    "the system's alone",
+    "a file with certificates (PEM) that vouch for the server, beside the system's; the server's own may be in it",
+);
+const TLS_FINGERPRINT: Key = key(
+    "tls_fingerprint",
+    "",
+    "the SHA-256 of the only certificate that is trusted, in hexadecimal digits. Its names and dates do not count",
+);
+const TLS_CERTIFICATE: Key = key(
+    "tls_certificate",
+    "none is shown",
+    "a file with our own certificate (PEM), for a server that asks for one; others of its chain may follow",
+);
+const TLS_KEY: Key =
+    key("tls_key", "", "the key of `tls_certificate`, in a file that others cannot read");
+const CONNECTIONS: Key = key("connections", "4", "connections at once, from 1 to 64");
+const TIMEOUT: Key = key("timeout", "5m", "how long the server may take for an answer");
+const CONNECT_TIMEOUT: Key =
+    key("connect_timeout", "30s", "how long it may take to reach the server");
+const MAX_RECIPIENTS: Key =
+    key("max_recipients", "100", "recipients of one transaction, from 1 to 10000");
 
 const MAILDIR_KEYS: &[Key] = &[
     NAME,
@@ -150,22 +182,10 @@ const SMTP_KEYS: &[Key] = &[
         "plain, login or scram, as the server offers",
         "how to log on: `plain`, `login`, `scram-sha-256`, `scram-sha-1`, or `xoauth2` with an access token for a password",
     ),
-    key(
-        "ca_file",
-        "the system's alone",
-        "a file with certificates (PEM) that vouch for the server, beside the system's; the server's own may be in it",
-    ),
-    key(
-        "tls_fingerprint",
-        "",
-        "the SHA-256 of the only certificate that is trusted, in hexadecimal digits. Its names and dates do not count",
-    ),
-    key(
-        "tls_certificate",
-        "none is shown",
-        "a file with our own certificate (PEM), for a server that asks for one; others of its chain may follow",
-    ),
-    key("tls_key", "", "the key of `tls_certificate`, in a file that others cannot read"),
+    CA_FILE,
+    TLS_FINGERPRINT,
+    TLS_CERTIFICATE,
+    TLS_KEY,
     key(
         "proxy",
         "",
@@ -177,10 +197,10 @@ const SMTP_KEYS: &[Key] = &[
         "the address of this host that connections come from",
     ),
     key("helo", "this host's name", "as whom the server is greeted"),
-    key("connections", "4", "connections at once, from 1 to 64"),
-    key("timeout", "5m", "how long the server may take for an answer"),
-    key("connect_timeout", "30s", "how long it may take to reach the server"),
-    key("max_recipients", "100", "recipients of one transaction, from 1 to 10000"),
+    CONNECTIONS,
+    TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_RECIPIENTS,
     key(
         "rate",
         "",
@@ -188,6 +208,27 @@ const SMTP_KEYS: &[Key] = &[
     ),
     key("accept", "addresses elsewhere", "which recipients it takes"),
     SENDERS,
+    FAST_SHUTDOWN,
+];
+
+const LMTP_KEYS: &[Key] = &[
+    NAME,
+    KIND,
+    key("path", "", "the server's socket. It or `host` must be given"),
+    key("host", "", "the server's name or IP address"),
+    key("port", "24", "the server's port; 25 is for SMTP"),
+    key("security", "none", "as of `smtp`"),
+    key("plaintext", "", "as of `smtp`; for a `host` that is not this one also without `security`"),
+    CA_FILE,
+    TLS_FINGERPRINT,
+    TLS_CERTIFICATE,
+    TLS_KEY,
+    key("helo", "this host's name", "as whom the server is greeted"),
+    CONNECTIONS,
+    TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_RECIPIENTS,
+    key("accept", "addresses of this host", "which recipients it takes"),
     FAST_SHUTDOWN,
 ];
 

@@ -11,15 +11,15 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Type};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
-use super::wire::Wire;
+use super::wire::{Socket, Wire};
 use crate::Result;
 
 /// The least time that one of several addresses is given.
-const LEAST: Duration = Duration::from_millis(10);
+pub(super) const LEAST: Duration = Duration::from_millis(10);
 
 /// How a server is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,11 +62,11 @@ impl Way {
     /// Connects to a server. Everything ends at that moment.
     pub(super) fn connect(&self, host: &str, port: u16, until: Instant) -> Result<Wire> {
         let Some(proxy) = &self.proxy else {
-            let mut wire = Wire::new(self.socket(host, port, until)?);
+            let mut wire = Wire::new(Socket::Tcp(self.socket(host, port, until)?));
             wire.set_deadline(until);
             return Ok(wire);
         };
-        let mut wire = Wire::new(self.socket(&proxy.host, proxy.port, until)?);
+        let mut wire = Wire::new(Socket::Tcp(self.socket(&proxy.host, proxy.port, until)?));
         wire.set_deadline(until);
         ask_proxy(&mut wire, &ascii(host), port).map_err(|why| {
             offline(format!("{host} cannot be reached by the proxy {}: {why}", proxy.place()))
@@ -109,7 +109,7 @@ impl Way {
         let Some(source) = self.source else {
             return TcpStream::connect_timeout(address, share);
         };
-        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+        let socket = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
         socket.connect_timeout(&(*address).into(), share)?;
         Ok(socket.into())

@@ -12,6 +12,7 @@ use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::answer::{Answer, Inbox, Meaning};
+use super::dialect::Dialect;
 use super::distrust::{library, sentence};
 use super::dots::Leave;
 use super::mechanism::Mechanism;
@@ -139,6 +140,8 @@ pub(super) struct Connection {
     inbox: Inbox,
     place: String,
     timeout: Duration,
+    /// What the server is spoken to in.
+    pub(super) dialect: Dialect,
     /// What the server offers.
     pub(super) offer: Offer,
     /// How many recipients the server takes at once, if it has said that there were too many.
@@ -147,9 +150,9 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A conversation that has not begun.
-    pub(super) fn new(stream: Stream, place: String, timeout: Duration) -> Self {
+    pub(super) fn new(stream: Stream, dialect: Dialect, place: String, timeout: Duration) -> Self {
         let (inbox, offer) = (Inbox::default(), Offer::default());
-        Self { stream, inbox, place, timeout, offer, most_recipients: None }
+        Self { stream, inbox, place, timeout, dialect, offer, most_recipients: None }
     }
 
     /// The server as people know it.
@@ -168,7 +171,7 @@ impl Connection {
 
     /// Our own address on it.
     pub(super) fn local_address(&mut self) -> Option<IpAddr> {
-        self.stream.wire().local_address().ok().map(|address| address.ip())
+        self.stream.wire().local_address()
     }
 
     /// Gives the way to the server back, and whether there is nothing on it that was not read.

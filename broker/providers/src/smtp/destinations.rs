@@ -39,7 +39,7 @@ impl Destinations {
     /// The one that these settings name.
     pub(super) fn of(&self, settings: &Settings) -> Arc<Destination> {
         let username = settings.login.as_ref().map(|login| login.username.as_str());
-        let name = book::name(&settings.host.to_ascii_lowercase(), settings.port, username);
+        let name = book::name(&settings.server(), settings.port, username);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         known.retain(|_, one| Arc::strong_count(one) > 1 || !one.lock().meter.is_full(now));
@@ -345,10 +345,13 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
+    use sundown_core::provider::ProviderSpec;
+
     use super::*;
 
     fn settings(host: &str) -> Settings {
-        Settings::parse(&[("host".into(), host.into())]).expect("settings")
+        let options = vec![("host".into(), host.into())];
+        Settings::of(&ProviderSpec { options, ..ProviderSpec::new("smtp") }).expect("settings")
     }
 
     fn always() -> bool {

@@ -7,25 +7,33 @@
 //!  none:      connect ────────► greeting ─► EHLO, or HELO ──────────────► AUTH
 //! ```
 //!
+//! A server that speaks LMTP may be at a path, and is greeted by LHLO.
+//!
 //! What cannot be protected as the profile says is not used at all.
 
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lettre::transport::smtp::commands::{Ehlo, Starttls};
+use lettre::transport::smtp::commands::Starttls;
 use lettre::transport::smtp::extension::{ClientId, Extension};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use sundown_core::provider::ProviderError;
 use sundown_protocol::Code;
 
 use super::answer::{Answer, Meaning};
 use super::auth;
+use super::connect::LEAST;
 use super::connection::{Connection, Offer, Trouble, Unread};
 use super::mechanism::Mechanism;
 use super::secret::Keeper;
 use super::settings::{Security, Settings};
 use super::tls::Trust;
 use super::trace::Trace;
-use super::wire::{Stream, Wire};
+use super::wire::{Socket, Stream, Wire};
 use crate::Result;
 
 /// What connections are made of.
@@ -97,12 +105,12 @@ impl Dialer {
     fn dial_once(&self, patience: Duration, upgrade: Upgrade) -> Result<Connection> {
         let place = self.settings.place();
         let until = Instant::now() + self.settings.connect_timeout;
-        let wire = self.settings.way.connect(&self.settings.host, self.settings.port, until)?;
+        let wire = self.connect(until)?;
         let stream = match self.settings.security {
             Security::Tls => self.protect(wire)?,
             Security::StartTls | Security::Opportunistic | Security::None => Stream::Plain(wire),
         };
-        let mut connection = Connection::new(stream, place, patience);
+        let mut connection = Connection::new(stream, self.settings.dialect, place, patience);
         let greeting = connection.answer().map_err(|trouble| trouble.unreached().into_error())?;
         expect_done(&connection, &greeting)?;
         self.greet(&mut connection)?;
@@ -118,6 +126,14 @@ impl Dialer {
         }
         connection.set_timeout(self.settings.timeout);
         Ok(connection)
+    }
+
+    fn connect(&self, until: Instant) -> Result<Wire> {
+        let Settings { socket, way, host, port, .. } = &self.settings;
+        let Some(path) = socket else { return way.connect(host, *port, until) };
+        let mut wire = Wire::new(Socket::Unix(connect_to_path(path, until)?));
+        wire.set_deadline(until);
+        Ok(wire)
     }
 
     fn protect(&self, wire: Wire) -> Result<Stream> {
@@ -152,7 +168,8 @@ impl Dialer {
             return Err(ProviderError::new(Code::E_NO_ACCESS, text));
         };
         wire.set_deadline(Instant::now() + self.settings.connect_timeout);
-        let mut connection = Connection::new(self.protect(wire)?, place, patience);
+        let (stream, dialect) = (self.protect(wire)?, self.settings.dialect);
+        let mut connection = Connection::new(stream, dialect, place, patience);
         self.greet(&mut connection)?;
         Ok(connection)
     }
@@ -169,15 +186,17 @@ impl Dialer {
     }
 
     fn greet(&self, connection: &mut Connection) -> Result<()> {
-        let name = self.name(connection);
-        let answer = connection
-            .command(&Ehlo::new(name.clone()).to_string())
-            .map_err(Trouble::into_error)?;
+        let (name, dialect) = (self.name(connection), connection.dialect);
+        let line = format!("{} {name}\r\n", dialect.hello());
+        let answer = connection.command(&line).map_err(Trouble::into_error)?;
         // Without EHLO there is neither STARTTLS nor AUTH, so only a server that needs neither may do so.
         let in_the_open =
             matches!(self.settings.security, Security::Opportunistic | Security::None);
-        if answer.meaning() == Meaning::Never && in_the_open {
-            let line = format!("HELO {name}\r\n");
+        if let Some(hello) = dialect.old_hello()
+            && answer.meaning() == Meaning::Never
+            && in_the_open
+        {
+            let line = format!("{hello} {name}\r\n");
             let answer = connection.command(&line).map_err(Trouble::into_error)?;
             return expect_done(connection, &answer);
         }
@@ -224,6 +243,32 @@ fn expect_done(connection: &Connection, answer: &Answer) -> Result<()> {
     }
     let text = format!("{} is not ready: {}", connection.place(), answer.words());
     Err(ProviderError::new(Code::E_CALL_FAILED, text))
+}
+
+/// A server whose line of clients is full lets the next one wait, which has its time as well.
+fn connect_to_path(path: &Path, until: Instant) -> Result<UnixStream> {
+    let connect = || {
+        let address = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let left = until.saturating_duration_since(Instant::now()).max(LEAST);
+        set_socket_timeout(&socket, Timeout::Send, Some(left))?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(UnixStream::from(socket))
+    };
+    connect().map_err(|error: Errno| {
+        let why = match error {
+            Errno::AGAIN | Errno::TIMEDOUT => "it does not answer in time".to_owned(),
+            Errno::CONNREFUSED => "nothing listens there".to_owned(),
+            Errno::NOENT => "there is no such socket".to_owned(),
+            error => error.to_string(),
+        };
+        offline(format!("{} cannot be reached: {why}", path.display()))
+    })
+}
+
+fn offline(text: String) -> ProviderError {
+    ProviderError::new(Code::E_NETWORK_ERROR, text)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The transport that hands messages to a submission server, by SMTP.
+//! The transport that hands messages to a submission server, by SMTP, or to a server that puts them into mailboxes, by LMTP.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | `tls`, `wire` | a way to the server that is protected and on which nothing lasts for ever |
 //! | `answer`, `connection` | the conversation: lines there, answers back |
 //! | `mechanism`, `scram` | ways to log on |
+//! | `dialect` | what is different in LMTP |
 //! | `connect`, `dial`, `auth` | from a host's name to a server that takes messages |
 //! | `author`, `envelope`, `head`, `form`, `body`, `transaction` | one message |
 //! | `dots` | what a crash must not take away: whether a message's end has begun |
@@ -31,6 +32,7 @@ mod connection;
 mod crew;
 mod destinations;
 mod dial;
+mod dialect;
 mod distrust;
 mod dots;
 mod envelope;
@@ -71,7 +73,7 @@ use self::settings::Settings;
 pub use self::destinations::Destinations;
 pub use self::dots::Dots;
 
-/// Hands messages to the submission server of a profile's section.
+/// Hands messages to the server of a profile's section.
 pub struct Smtp {
     name: String,
     dialer: Arc<Dialer>,
@@ -84,7 +86,7 @@ impl Smtp {
     /// A transport that touches neither network nor files before its first message. Destinations and dots are those of the
     /// whole broker.
     pub fn new(spec: &ProviderSpec, destinations: &Destinations, dots: &Arc<Dots>) -> Result<Self> {
-        let settings = Settings::parse(&spec.options).map_err(|e| {
+        let settings = Settings::of(spec).map_err(|e| {
             ProviderError::new(e.code, format!("transport {}: {}", spec.name, e.message))
         })?;
         let destination = destinations.of(&settings);

@@ -3,17 +3,17 @@
 //! Whoever reads a profile has shown its author every mistake with file and line; here a mistake names its key.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use sundown_core::address::Pattern;
-use sundown_core::provider::ProviderError;
+use sundown_core::provider::{ProviderError, ProviderSpec};
 use sundown_protocol::Code;
 
 use super::author::{Authors, Rewrite};
 use super::connect::{Proxy, Way};
+use super::dialect::Dialect;
 use super::mechanism::Mechanism;
 use super::rate::Rate;
 use super::secret::Source;
@@ -42,10 +42,14 @@ const SOURCES: [&str; 4] =
 /// What a profile says to an SMTP transport.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    /// The server's name or address.
+    /// What the server is spoken to in.
+    pub(super) dialect: Dialect,
+    /// The server's name or address; of one on a socket, nothing.
     pub(super) host: String,
     /// Its port.
     pub(super) port: u16,
+    /// The socket of a server that has neither.
+    pub(super) socket: Option<PathBuf>,
     /// How the way there is protected.
     pub(super) security: Security,
     /// Who the server is told we are, and how that is proved.
@@ -95,45 +99,53 @@ pub(super) struct Login {
 }
 
 impl Settings {
-    /// Reads the keys of a provider's section. Keys that belong to others are passed over.
-    pub(super) fn parse(options: &[(String, String)]) -> Result<Self> {
+    /// Reads a provider's section.
+    pub(super) fn of(spec: &ProviderSpec) -> Result<Self> {
+        let dialect = Dialect::of(&spec.kind);
+        match Keys(&spec.options).get("host") {
+            None if dialect == Dialect::Lmtp => Self::at_socket(&spec.path, &spec.options),
+            _ => Self::at_host(dialect, &spec.options),
+        }
+    }
+
+    /// Reads the keys of a section. Keys that belong to others are passed over.
+    fn at_host(dialect: Dialect, options: &[(String, String)]) -> Result<Self> {
         let keys = Keys(options);
         let host = keys.get("host").ok_or_else(|| wrong("host", "is missing"))?;
         let host = checked("host", host)?;
-        let security = keys.security(&host)?;
-        Ok(Self {
-            port: keys.port()?.unwrap_or_else(|| security.port()),
-            login: keys.login()?,
-            certificates: keys.certificates()?,
-            helo: keys.get("helo").map(|helo| checked("helo", helo)).transpose()?,
-            connections: keys.positive("connections")?.unwrap_or(CONNECTIONS),
-            timeout: keys.duration("timeout")?.unwrap_or(TIMEOUT),
-            connect_timeout: keys.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
-            max_recipients: keys.positive("max_recipients")?.unwrap_or(MAX_RECIPIENTS),
-            way: keys.way()?,
-            authors: keys.authors()?,
-            rate: keys.rate()?,
-            host,
-            security,
-        })
+        let security = keys.security(&host, dialect)?;
+        let port = keys.port()?.unwrap_or_else(|| dialect.port(security));
+        match dialect.forbids(port) {
+            Some(why) => Err(wrong("port", why)),
+            None => Ok(Self { host, port, ..keys.common(dialect, security)? }),
+        }
     }
 
-    /// The server as people know it: `HOST:PORT`.
+    /// A server on this host, which only processes of this host can reach.
+    fn at_socket(path: &Path, options: &[(String, String)]) -> Result<Self> {
+        let strange = |c: char| c.is_control() || c.is_whitespace();
+        if !path.is_absolute() || path.to_str().is_none_or(|path| path.contains(strange)) {
+            let why =
+                "is not the absolute path of a socket, without blanks, and there is no `host`";
+            return Err(wrong("path", why));
+        }
+        let settings = Keys(options).common(Dialect::Lmtp, Security::None)?;
+        Ok(Self { socket: Some(path.to_owned()), ..settings })
+    }
+
+    /// The server as people know it: `HOST:PORT`, or the path of its socket.
     pub(super) fn place(&self) -> String {
-        match self.host.parse() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
-            _ => format!("{}:{}", self.host, self.port),
+        match (&self.socket, self.host.parse()) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Ok(IpAddr::V6(address))) => format!("[{address}]:{}", self.port),
+            (None, _) => format!("{}:{}", self.host, self.port),
         }
     }
-}
 
-impl Security {
-    fn port(self) -> u16 {
-        match self {
-            Self::StartTls => SUBMISSION_PORT,
-            Self::Tls => SUBMISSIONS_PORT,
-            Self::Opportunistic | Self::None => SMTP_PORT,
-        }
+    /// What tells one server from another: a host's name in any case, or a path.
+    pub(super) fn server(&self) -> String {
+        let socket = self.socket.as_ref().map(|path| path.display().to_string());
+        socket.unwrap_or_else(|| self.host.to_ascii_lowercase())
     }
 }
 
@@ -141,6 +153,27 @@ impl Security {
 struct Keys<'a>(&'a [(String, String)]);
 
 impl<'a> Keys<'a> {
+    /// All but the place.
+    fn common(&self, dialect: Dialect, security: Security) -> Result<Settings> {
+        Ok(Settings {
+            dialect,
+            host: String::new(),
+            port: 0,
+            socket: None,
+            security,
+            login: self.login()?,
+            certificates: self.certificates()?,
+            helo: self.get("helo").map(|helo| checked("helo", helo)).transpose()?,
+            connections: self.positive("connections")?.unwrap_or(CONNECTIONS),
+            timeout: self.duration("timeout")?.unwrap_or(TIMEOUT),
+            connect_timeout: self.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
+            max_recipients: self.positive("max_recipients")?.unwrap_or(MAX_RECIPIENTS),
+            way: self.way()?,
+            authors: self.authors()?,
+            rate: self.rate()?,
+        })
+    }
+
     fn get(&self, key: &str) -> Option<&'a str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
@@ -183,9 +216,10 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn security(&self, host: &str) -> Result<Security> {
+    fn security(&self, host: &str, dialect: Dialect) -> Result<Security> {
         let security = match self.get("security") {
-            None | Some("starttls") => Security::StartTls,
+            None => dialect.security(),
+            Some("starttls") => Security::StartTls,
             Some("tls") => Security::Tls,
             Some("opportunistic") => Security::Opportunistic,
             Some("none") => Security::None,
@@ -354,7 +388,8 @@ mod tests {
 
     fn parse(options: &[(&str, &str)]) -> Result<Settings> {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Settings::parse(&options.iter().map(own).collect::<Vec<_>>())
+        let options = options.iter().map(own).collect();
+        Settings::of(&ProviderSpec { options, ..ProviderSpec::new("smtp") })
     }
 
     #[test]
@@ -474,6 +509,35 @@ mod tests {
         for (key, options) in cases {
             let error = parse(options).expect_err(key);
             assert_eq!(error.code, Code::E_UNCONFIGURED, "{key}");
+            assert!(error.message.starts_with(&format!("{key} ")), "{key}: {}", error.message);
+        }
+    }
+
+    fn lmtp(path: &str, options: &[(&str, &str)]) -> Result<Settings> {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let options = options.iter().map(own).collect();
+        Settings::of(&ProviderSpec { path: path.into(), options, ..ProviderSpec::new("lmtp") })
+    }
+
+    #[test]
+    fn a_server_for_mailboxes_is_on_a_socket_or_a_host() {
+        let socket = lmtp("/run/dovecot/lmtp", &[("timeout", "1500")]).expect("settings");
+        assert_eq!((socket.place(), socket.dialect), ("/run/dovecot/lmtp".into(), Dialect::Lmtp));
+        assert_eq!((socket.security, socket.timeout.as_millis()), (Security::None, 1500));
+        let host = lmtp("/nowhere", &[("host", "::1")]).expect("settings");
+        assert_eq!((host.place(), host.security), ("[::1]:24".into(), Security::None));
+        let far = [("host", "mail.lan"), ("security", "starttls"), ("port", "2424")];
+        assert_eq!(lmtp("", &far).expect("settings").place(), "mail.lan:2424");
+        let (upper, lower) = (lmtp("/run/A", &[]), lmtp("/run/a", &[]));
+        assert_ne!(upper.expect("settings").server(), lower.expect("settings").server());
+        for (key, path, options) in [
+            ("security", "", &[("host", "mail.lan")][..]),
+            ("port", "", &[("host", "localhost"), ("port", "25")]),
+            ("path", "", &[]),
+            ("path", "lmtp", &[]),
+            ("path", "/run/my socket", &[]),
+        ] {
+            let error = lmtp(path, options).expect_err(key);
             assert!(error.message.starts_with(&format!("{key} ")), "{key}: {}", error.message);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  begin:   MAIL ─► RCPT … ─► somebody is accepted ── the intent is stored meanwhile ──►
-//!  finish:  DATA ─► the body ─► the mark ─► the dot ─► the last answer
+//!  finish:  DATA ─► the body ─► the mark ─► the dot ─► the last answer; in LMTP one for each recipient
 //!                                             └─ from its first byte on, no answer means that nobody knows
 //! ```
 
@@ -17,6 +17,7 @@ use super::answer::{Answer, Meaning, is_enhanced};
 use super::auth::not_logged_on;
 use super::body::{OnWire, PIECE, Survey, read};
 use super::connection::{Connection, Kind, Trouble};
+use super::dialect::Dialect;
 use super::dots::{Dot, Fate, Leave};
 use super::envelope::{Envelope, Unfit};
 
@@ -226,12 +227,38 @@ fn all_refused(transmission: &Transmission, outcome: Outcome, words: &str) -> Be
 /// What became of the message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Finished {
-    /// What, for each recipient that was accepted.
-    pub(super) outcome: Outcome,
-    /// In the server's words, or ours.
-    pub(super) words: String,
+    /// For whom, and why.
+    pub(super) said: Said,
     /// Whether the connection can be used again.
     pub(super) after: After,
+}
+
+/// What became of the message for the recipients that were accepted, each time in the server's words or ours.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// The same for all.
+    OfAll(Outcome, String),
+    /// For each, in their order.
+    OfEach(Vec<(Outcome, String)>),
+}
+
+impl Said {
+    /// The results of these recipients.
+    pub(super) fn of(self, accepted: &[usize]) -> Vec<RecipientResult> {
+        let each = match self {
+            Self::OfAll(outcome, words) => vec![(outcome, words); accepted.len()],
+            Self::OfEach(each) => each,
+        };
+        let one = |(recipient, (outcome, reply))| RecipientResult { recipient, outcome, reply };
+        accepted.iter().copied().zip(each).map(one).collect()
+    }
+
+    fn outcomes(&self) -> Vec<Outcome> {
+        match self {
+            Self::OfAll(outcome, _) => vec![*outcome],
+            Self::OfEach(each) => each.iter().map(|(outcome, _)| *outcome).collect(),
+        }
+    }
 }
 
 /// What a connection is good for after a transaction.
@@ -247,36 +274,47 @@ pub(super) enum After {
 
 impl Finished {
     fn new(outcome: Outcome, words: impl Into<String>, after: After) -> Self {
-        Self { outcome, words: words.into(), after }
+        Self { said: Said::OfAll(outcome, words.into()), after }
     }
 
-    /// What became of the message, if that is certain.
+    /// What became of the message, if that is certain, and the same for all.
     fn fate(&self) -> Option<Fate> {
-        match self.outcome {
-            Outcome::Sent => Some(Fate::Sent),
-            Outcome::Failed | Outcome::Later | Outcome::Offline | Outcome::NotSent => {
-                Some(Fate::NotSent)
-            }
-            Outcome::Unknown => None,
-        }
+        let mut fates: Vec<_> = self.said.outcomes().into_iter().map(fate_of).collect();
+        fates.dedup();
+        if fates.len() == 1 { fates.pop().flatten() } else { None }
     }
 
     /// By an answer, which ends the transaction or leaves it as it was before DATA.
     fn by(answer: &Answer, after: After) -> Self {
-        let outcome = match answer.meaning() {
-            Meaning::Done => Outcome::Sent,
-            Meaning::Never => Outcome::Failed,
-            Meaning::Later | Meaning::GoOn => Outcome::Later,
-        };
         let after = if answer.closes() { After::Broken } else { after };
-        Self::new(outcome, answer.words(), after)
+        Self::new(outcome_of(answer), answer.words(), after)
     }
 }
 
-/// Hands the message over. Where the attempt has a slot for its dot, that is begun before the dot is sent.
+fn fate_of(outcome: Outcome) -> Option<Fate> {
+    match outcome {
+        Outcome::Sent => Some(Fate::Sent),
+        Outcome::Failed | Outcome::Later | Outcome::Offline | Outcome::NotSent => {
+            Some(Fate::NotSent)
+        }
+        Outcome::Unknown => None,
+    }
+}
+
+fn outcome_of(answer: &Answer) -> Outcome {
+    match answer.meaning() {
+        Meaning::Done => Outcome::Sent,
+        Meaning::Never => Outcome::Failed,
+        Meaning::Later | Meaning::GoOn => Outcome::Later,
+    }
+}
+
+/// Hands the message over for so many accepted recipients. Where the attempt has a slot for its dot, that is begun before the dot is
+/// sent.
 pub(super) fn finish(
     connection: &mut Connection,
     message: impl Read,
+    accepted: usize,
     dot: Option<&Dot>,
 ) -> Finished {
     let answer = match connection.command(&Data.to_string()) {
@@ -297,7 +335,7 @@ pub(super) fn finish(
         return finished;
     }
     let finished = match Leave::take(dot) {
-        Ok(leave) => end(connection, leave),
+        Ok(leave) => end(connection, accepted, leave),
         Err(why) => return Finished::new(Outcome::Later, why.to_string(), After::Broken),
     };
     if let (Some(dot), Some(fate)) = (dot, finished.fate()) {
@@ -342,7 +380,8 @@ fn last_words(connection: &mut Connection) -> Result<(), Finished> {
         return Ok(());
     }
     match connection.answer_within(LAST_WORDS) {
-        Ok(answer) if answer.meaning() == Meaning::Never => {
+        // In LMTP it may be about one recipient, and nobody knows which.
+        Ok(answer) if answer.meaning() == Meaning::Never && connection.dialect == Dialect::Smtp => {
             Err(Finished::by(&answer, After::Broken))
         }
         Ok(answer) => Err(Finished::new(Outcome::Later, answer.words(), After::Broken)),
@@ -353,26 +392,53 @@ fn last_words(connection: &mut Connection) -> Result<(), Finished> {
 }
 
 /// The dot. From its first byte on, only an answer tells what became of the message.
-fn end(connection: &mut Connection, leave: Leave) -> Finished {
+fn end(connection: &mut Connection, accepted: usize, leave: Leave) -> Finished {
     let before = connection.sent();
     if let Err(trouble) = connection.send_dot(leave) {
         if connection.sent() == before {
             return Finished::new(Outcome::Later, trouble.words, After::Broken);
         }
-        return unknown(&trouble);
+        return Finished::new(Outcome::Unknown, unknown(&trouble), After::Broken);
     }
-    // RFC 5321 gives a server twice the time for this one; losing patience here costs most.
-    match connection.answer_within(connection.timeout() * 2) {
-        Ok(answer) if answer.meaning() == Meaning::GoOn => unknown(&Trouble {
-            kind: Kind::Nonsense,
-            words: format!("{} answered {}", connection.place(), answer.words()),
-        }),
-        Ok(answer) => Finished::by(&answer, After::Clean),
-        Err(trouble) => unknown(&trouble),
+    match connection.dialect {
+        Dialect::Smtp => match answer_to_dot(connection) {
+            Ok(answer) => Finished::by(&answer, After::Clean),
+            Err(trouble) => Finished::new(Outcome::Unknown, unknown(&trouble), After::Broken),
+        },
+        Dialect::Lmtp => answers_to_dot(connection, accepted),
     }
 }
 
-fn unknown(trouble: &Trouble) -> Finished {
-    let words = format!("{}, when it had the whole message; it may have gone out", trouble.words);
-    Finished::new(Outcome::Unknown, words, After::Broken)
+fn answer_to_dot(connection: &mut Connection) -> Result<Answer, Trouble> {
+    // RFC 5321 gives a server twice the time for this one; losing patience here costs most.
+    let answer = connection.answer_within(connection.timeout() * 2)?;
+    if answer.meaning() == Meaning::GoOn {
+        let words = format!("{} answered {}", connection.place(), answer.words());
+        return Err(Trouble { kind: Kind::Nonsense, words });
+    }
+    Ok(answer)
+}
+
+/// One answer for each recipient. Where they break off, what was answered is certain, and the rest is unknown.
+fn answers_to_dot(connection: &mut Connection, accepted: usize) -> Finished {
+    let (mut each, mut after) = (Vec::with_capacity(accepted), After::Clean);
+    while each.len() < accepted {
+        match answer_to_dot(connection) {
+            Ok(answer) => {
+                each.push((outcome_of(&answer), answer.words()));
+                if answer.closes() {
+                    after = After::Broken;
+                }
+            }
+            Err(trouble) => {
+                each.resize(accepted, (Outcome::Unknown, unknown(&trouble)));
+                after = After::Broken;
+            }
+        }
+    }
+    Finished { said: Said::OfEach(each), after }
+}
+
+fn unknown(trouble: &Trouble) -> String {
+    format!("{}, when it had the whole message; it may have gone out", trouble.words)
 }

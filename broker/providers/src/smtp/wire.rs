@@ -4,22 +4,73 @@
 //! TLS makes many calls for one. Here there is a moment, set in front of each step, at which every call ends.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConnection, StreamOwned};
 
-/// A TCP connection with a moment at which everything on it ends.
+/// A connection of either family.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// To a port.
+    Tcp(TcpStream),
+    /// To a path.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn set_read_timeout(&self, time: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_read_timeout(Some(time)),
+            Self::Unix(socket) => socket.set_read_timeout(Some(time)),
+        }
+    }
+
+    fn set_write_timeout(&self, time: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_write_timeout(Some(time)),
+            Self::Unix(socket) => socket.set_write_timeout(Some(time)),
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(into),
+            Self::Unix(socket) => socket.read(into),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(bytes),
+            Self::Unix(socket) => socket.write(bytes),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A connection with a moment at which everything on it ends.
 #[derive(Debug)]
 pub(super) struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     until: Instant,
     sent: u64,
 }
 
 impl Wire {
     /// A wire on which nothing may last yet.
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(super) fn new(socket: Socket) -> Self {
         Self { socket, until: Instant::now(), sent: 0 }
     }
 
@@ -28,9 +79,12 @@ impl Wire {
         self.until = until;
     }
 
-    /// The socket's own address.
-    pub(super) fn local_address(&self) -> io::Result<std::net::SocketAddr> {
-        self.socket.local_addr()
+    /// The socket's own address, if it is one of a network.
+    pub(super) fn local_address(&self) -> Option<IpAddr> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok().map(|address| address.ip()),
+            Socket::Unix(_) => None,
+        }
     }
 
     fn left(&self) -> io::Result<Duration> {
@@ -39,9 +93,8 @@ impl Wire {
     }
 
     fn is_quiet(&self) -> bool {
-        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
-        let blocks = self.socket.set_nonblocking(false);
-        blocks.is_ok() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        let peeked = recv(&self.socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        peeked.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
     }
 }
 
@@ -55,14 +108,14 @@ fn in_words(error: io::Error) -> io::Error {
 
 impl Read for Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
+        self.socket.set_read_timeout(self.left()?)?;
         self.socket.read(into).map_err(in_words)
     }
 }
 
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(self.left()?))?;
+        self.socket.set_write_timeout(self.left()?)?;
         let n = self.socket.write(bytes).map_err(in_words)?;
         self.sent += n as u64;
         Ok(n)

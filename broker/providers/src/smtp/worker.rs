@@ -22,7 +22,7 @@ use super::destinations::{NoPermit, Permit};
 use super::dots::{Dot, Marker};
 use super::form::{self, Form};
 use super::standing::{Failed, Password};
-use super::transaction::{self, After, At, Begun, Finished, NotBegun};
+use super::transaction::{self, After, At, Begun, Finished, NotBegun, Said};
 use crate::fault;
 use crate::{Prepared, Reply, Result};
 
@@ -176,10 +176,8 @@ impl Worker {
         reply.send(Ok(Prepared { marker: marker.to_string(), refused }));
         match word.recv() {
             Ok(reply) => {
-                let outcome = self.finish((transmission, &form), &accepted, dot.as_ref(), reply);
-                if matches!(outcome, Outcome::Sent | Outcome::Unknown) {
-                    toll.spend(accepted.len());
-                }
+                let taken = self.finish((transmission, &form), &accepted, dot.as_ref(), reply);
+                toll.spend(taken);
             }
             Err(_) => self.reset(),
         }
@@ -270,35 +268,36 @@ impl Worker {
         }
     }
 
+    /// Hands the message over, and gives back how many of its recipients the server has it for, or may have it for.
     fn finish(
         &mut self,
         (transmission, form): (&Transmission, &Form),
         accepted: &[usize],
         dot: Option<&Dot>,
         reply: Word,
-    ) -> Outcome {
-        let Some(line) = &mut self.line else { return Outcome::Offline };
+    ) -> usize {
+        let Some(line) = &mut self.line else { return 0 };
         let connection = &mut line.connection;
         let finished = self.shared.read_message(transmission, |message| {
-            form.with(message, |message| transaction::finish(connection, message, dot))
+            form.with(message, |message| {
+                transaction::finish(connection, message, accepted.len(), dot)
+            })
         });
-        let Finished { outcome, words, after } = finished.unwrap_or_else(|error| Finished {
-            outcome: Outcome::Later,
-            words: error.message,
+        let Finished { said, after } = finished.unwrap_or_else(|error| Finished {
+            said: Said::OfAll(Outcome::Later, error.message),
             after: After::Unfinished,
         });
-        let one = |recipient: &usize| RecipientResult {
-            recipient: *recipient,
-            outcome,
-            reply: words.clone(),
-        };
-        reply.send(Ok(accepted.iter().map(one).collect()));
+        let results = said.of(accepted);
+        let has_it =
+            |result: &&RecipientResult| matches!(result.outcome, Outcome::Sent | Outcome::Unknown);
+        let taken = results.iter().filter(has_it).count();
+        reply.send(Ok(results));
         match after {
             After::Clean => {}
             After::Unfinished => self.reset(),
             After::Broken => self.hang_up(End::Lost),
         }
-        outcome
+        taken
     }
 
     /// Makes the connection good for another transaction.

@@ -11,7 +11,7 @@ use sundown_protocol::{Code, EntryId, Event as News, Fault, FaultDetail, MemberI
 use crate::broker::Broker;
 use crate::flows::sending::users::Asking;
 use crate::flows::working::advise::StoreNews;
-use crate::ground::event::{EngineId, ProcessId, Turn};
+use crate::ground::event::{EngineId, LaneId, ProcessId, Turn};
 use crate::ground::local::{AliasError, Expanded, Found};
 use crate::ground::provider::{Effect, MessageContent, ProviderError, Recipient, Submission};
 use crate::ground::settings::{Profile, TransportSpec};
@@ -51,6 +51,7 @@ pub(crate) struct Counted {
     pub(crate) content: MessageContent,
     pub(crate) in_flight: InFlight,
     pub(crate) caller: Caller,
+    pub(crate) lane: LaneId,
     pub(crate) when: Durability,
 }
 
@@ -90,7 +91,7 @@ impl Broker {
         let route = route.and_then(|route| needed(route, &from));
         let way = Way::of(&from, route.as_deref());
         let unexpanded = profile.local.asks_the_system().then(|| recipients.clone());
-        let (recipients, unknown) = match self.routed(profile, recipients, way, &Found::new())? {
+        let (recipients, unknown) = match self.routed(profile, recipients, way, None)? {
             Expanded::To(recipients) => (recipients, None),
             Expanded::Ask(names) => (Vec::new(), Some(names)),
         };
@@ -122,7 +123,7 @@ impl Broker {
         };
         let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
         turn.errand.entry = Some(entry);
-        let in_flight = InFlight {
+        let mut in_flight = InFlight {
             charge: None,
             asker: Some(asker),
             member: id,
@@ -136,20 +137,22 @@ impl Broker {
             },
             submitted: now,
         };
-        self.count(&in_flight);
-        let submission = Box::new(submission);
-        let counted = Counted { submission, content, in_flight, caller, when: submit.when };
-        match (unknown, unexpanded) {
-            (Some(names), Some(recipients)) => {
-                self.find_users(names, Asking::new(counted, recipients, session, turn), turn);
-            }
-            (None, _) | (_, None) => self.give_to_store(counted, turn),
+        let lane = self.count(&in_flight);
+        if let (Some(names), Some(recipients)) = (unknown, unexpanded) {
+            let (submission, when) = (Box::new(submission), submit.when);
+            let counted = Counted { submission, content, in_flight, caller, lane, when };
+            self.find_users(names, Asking::new(counted, recipients, session, turn), turn);
+            return Ok(());
         }
+        let sync = self.accept(&mut in_flight, submit.when, turn);
+        let ask = Ask::submit(Box::new(submission), content, sync == Durability::Deferred);
+        self.call(lane, caller, ask, in_flight, turn);
         Ok(())
     }
 
-    /// Counts a submission as one that is being written.
-    fn count(&mut self, in_flight: &InFlight) {
+    /// Counts a submission as one that is being written, by this lane.
+    #[inline]
+    fn count(&mut self, in_flight: &InFlight) -> LaneId {
         let InFlight { member, process, bytes, engine, .. } = *in_flight;
         let member = self.sessions.members.get_mut(&member).expect("looked at before");
         member.unwritten += 1;
@@ -157,9 +160,11 @@ impl Broker {
         process.unwritten += bytes;
         let state = self.queues.engines.get_mut(engine).expect("it is open");
         state.accepted += 1;
+        state.write
     }
 
     /// The opposite of [`count`](Self::count).
+    #[inline]
     pub(crate) fn uncount(&mut self, in_flight: &InFlight) {
         if let Some(process) = self.peers.processes.get_mut(in_flight.process) {
             process.unwritten -= in_flight.bytes;
@@ -174,23 +179,36 @@ impl Broker {
         }
     }
 
-    /// Gives a submission with its recipients to its store.
+    /// Gives a submission that waited for its recipients to its store.
     pub(crate) fn give_to_store(&mut self, counted: Counted, turn: &mut Turn) {
-        let Counted { submission, content, mut in_flight, caller, when } = counted;
-        let InFlight { engine, process, bytes, record, .. } = in_flight;
-        let deferred = when == Durability::Deferred;
-        let later = in_flight.asker.filter(|asker| deferred && self.may_defer(*asker));
-        if let Some(asker) = later {
-            // The request is answered before the submission is stored, and its connection may close.
-            let charge = self.peers.processes.book(process, Quota::RequestBytes, bytes as usize);
-            (in_flight.asker, in_flight.charge) = (None, Some(Box::new(charge)));
-            let entry = EntryId { store: self.store_uid(engine), record };
-            let state = SubmissionState::Accepted;
-            self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
+        let Counted { submission, content, mut in_flight, caller, lane, when } = counted;
+        let sync = self.accept(&mut in_flight, when, turn);
+        let ask = Ask::submit(submission, content, sync == Durability::Deferred);
+        self.call(lane, caller, ask, in_flight, turn);
+    }
+
+    /// Answers a submission on acceptance, if it may be; how its store may write it.
+    #[inline]
+    fn accept(
+        &mut self,
+        in_flight: &mut InFlight,
+        when: Durability,
+        turn: &mut Turn,
+    ) -> Durability {
+        let Some(asker) = in_flight.asker.filter(|_| when == Durability::Deferred) else {
+            return Durability::Durable;
+        };
+        if !self.may_defer(asker) {
+            return Durability::Durable;
         }
-        let lane = self.queues.engines[&engine].write;
-        let submit = Ask::submit(submission, content, later.is_some());
-        self.call(lane, caller, submit, in_flight, turn);
+        // The request is answered before the submission is stored, and its connection may close.
+        let bytes = in_flight.bytes as usize;
+        let charge = self.peers.processes.book(in_flight.process, Quota::RequestBytes, bytes);
+        (in_flight.asker, in_flight.charge) = (None, Some(Box::new(charge)));
+        let entry = EntryId { store: self.store_uid(in_flight.engine), record: in_flight.record };
+        let state = SubmissionState::Accepted;
+        self.answer(asker, Ok(Reply::Submitted { entry, state }), turn);
+        when
     }
 
     /// Whether the submission may be answered on acceptance. Such a submission waits in memory until it is durable. A process may
@@ -201,19 +219,30 @@ impl Broker {
     }
 
     /// The recipients with addresses of this host replaced, each of which has a transport. What aliases stand for counts as recipients.
+    #[inline]
     pub(crate) fn routed(
         &self,
         profile: &Profile,
         recipients: Vec<String>,
         way: Way<'_>,
-        found: &Found,
+        found: Option<&Found>,
     ) -> Result<Expanded, Fault> {
         if profile.local.is_nothing() {
             check_routes(profile, &recipients, way)?;
             return Ok(Expanded::To(recipients));
         }
+        self.expanded(profile, recipients, way, found)
+    }
+
+    fn expanded(
+        &self,
+        profile: &Profile,
+        recipients: Vec<String>,
+        way: Way<'_>,
+        found: Option<&Found>,
+    ) -> Result<Expanded, Fault> {
         let takes = |address: &str| way.transport(profile, address).is_some();
-        let expanded = profile.local.expand(recipients, takes, found);
+        let expanded = profile.local.expand(recipients, takes, found.unwrap_or(&Found::new()));
         let expanded = expanded.map_err(|why| {
             let message = format!("profile {:?}: {why}; nothing was stored", profile.name);
             let fault = Fault::new(Code::E_INVALID_PARAMETER, message);

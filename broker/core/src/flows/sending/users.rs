@@ -82,7 +82,7 @@ impl Broker {
         found: &Found,
     ) -> Result<Vec<String>, Fault> {
         let session = self.sessions.all.get(&session).ok_or_else(over)?;
-        match self.routed(session.profile(), recipients, way, found)? {
+        match self.routed(session.profile(), recipients, way, Some(found))? {
             Expanded::To(recipients) => Ok(recipients),
             Expanded::Ask(names) => {
                 let message = format!("it is not known whether {names:?} are users of this host");

@@ -12,7 +12,7 @@ use sundown_mail::address::domain_to_ascii;
 use sundown_providers::users::{ASK_OPTION, PLACEHOLDER, USER_OPTION};
 use toml::Spanned;
 
-use super::super::kinds::{MAILDIR, SMTP, keys_of_transport};
+use super::super::kinds::{LMTP, MAILDIR, SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
     Plaintext, Port, Proxy, Rate, Security, SecurityWord, SourceAddress, UserName, Variable,
@@ -152,10 +152,12 @@ impl Reader<'_> {
         authors: &Authors<'_>,
     ) -> Result<TransportSpec, SettingsError> {
         self.check_keys(&section)?;
-        let smtp = section.kind() == SMTP;
+        let elsewhere = section.kind() == SMTP;
+        // A server at a host has no path, whatever the data directory is.
+        let at_host = elsewhere || section.host.is_some();
         let accept = match section.accept.take() {
             Some(patterns) => patterns.into_iter().map(|pattern| pattern.0).collect(),
-            None if smtp => vec![Pattern::Elsewhere(self.host())],
+            None if elsewhere => vec![Pattern::Elsewhere(self.host())],
             None => self.local(),
         };
         let senders = section.senders.take().unwrap_or_default();
@@ -167,13 +169,14 @@ impl Reader<'_> {
                 options.extend(self.author(identity, &senders, authors)?);
                 options
             }
+            LMTP => self.lmtp(&section, span)?,
             MAILDIR => self.maildir(&section, &authors.local.users)?,
             _ => Options::new(),
         };
         let TransportSection { name, kind, path, fast_shutdown, .. } = section;
         let section = ProviderSection { name, kind, path, fast_shutdown };
         let provider = self.provider(&section, MAILDIR, "Maildir")?;
-        let path = if smtp { PathBuf::new() } else { provider.path };
+        let path = if at_host { PathBuf::new() } else { provider.path };
         Ok(TransportSpec { provider: ProviderSpec { path, options, ..provider }, accept, senders })
     }
 
@@ -230,14 +233,92 @@ impl Reader<'_> {
         self.check_login(section)?;
         self.check_client(section)?;
         let port = section.port.as_ref().map_or(security.port(), |port| port.get_ref().0);
+        self.server(section, Some((port, security)))
+    }
+
+    /// The options of an LMTP transport, whose server is at a socket or at a host.
+    fn lmtp(
+        &self,
+        section: &TransportSection,
+        span: &Range<usize>,
+    ) -> Result<Options, SettingsError> {
+        match (&section.host, &section.path) {
+            (Some(host), None) => {
+                let security =
+                    section.security.as_ref().map_or(Security::None, |word| word.get_ref().0);
+                self.check_security(section, &host.get_ref().0, security)?;
+                self.check_client(section)?;
+                self.server(section, Some((self.lmtp_port(section)?, security)))
+            }
+            (None, Some(path)) => {
+                self.check_socket(section, path)?;
+                self.server(section, None)
+            }
+            (Some(_), Some(path)) => {
+                let message = "`path` is there beside `host`; keep one";
+                Err(self.source.error(path.span(), message))
+            }
+            (None, None) => {
+                let message =
+                    "a transport of kind \"lmtp\" needs the key `path`, a socket, or `host`";
+                Err(self.source.error(span.clone(), message))
+            }
+        }
+    }
+
+    /// LMTP must not be spoken where SMTP is (RFC 2033, 5): a relay would be taken for a mailbox.
+    fn lmtp_port(&self, section: &TransportSection) -> Result<u16, SettingsError> {
+        match &section.port {
+            None => Ok(24),
+            Some(port) if port.get_ref().0 == 25 => {
+                let message = "port 25 is for SMTP; LMTP mostly has 24 or a socket";
+                Err(self.source.error(port.span(), message))
+            }
+            Some(port) => Ok(port.get_ref().0),
+        }
+    }
+
+    /// A socket is on this host, and nothing is encrypted there.
+    fn check_socket(
+        &self,
+        section: &TransportSection,
+        path: &Spanned<Spelled<PathText>>,
+    ) -> Result<(), SettingsError> {
+        const ELSEWHERE: [&str; 7] = [
+            "port",
+            "security",
+            "plaintext",
+            "ca_file",
+            "tls_fingerprint",
+            "tls_certificate",
+            "tls_key",
+        ];
+        let foreign = section.special().into_iter().find(|(key, _)| ELSEWHERE.contains(key));
+        if let Some((key, at)) = foreign {
+            let message = format!("`{key}` is for a server at a `host`; this one is at a `path`");
+            return Err(self.source.error(at, message));
+        }
+        if self.file(path)?.contains(char::is_whitespace) {
+            let message = "the path of a socket has no blanks";
+            return Err(self.source.error(path.span(), message));
+        }
+        Ok(())
+    }
+
+    /// The options of a conversation with a server: what was set and, of one at a host, always port and security.
+    fn server(
+        &self,
+        section: &TransportSection,
+        at: Option<(u16, Security)>,
+    ) -> Result<Options, SettingsError> {
         let file = |path: &Given<PathText>| path.as_ref().map(|p| self.file(p)).transpose();
         let time = |time: &Given<PositiveTime>| {
             time.as_ref().map(|time| time.get_ref().0.as_millis().to_string())
         };
         let options = [
             ("host", text(section.host.as_ref())),
-            ("port", Some(port.to_string())),
-            ("security", Some(security.name().to_owned())),
+            ("port", at.map(|(port, _)| port.to_string())),
+            ("security", at.map(|(_, security)| security.name().to_owned())),
             ("plaintext", text(section.plaintext.as_ref())),
             ("username", text(section.username.as_ref())),
             ("password_command", text(section.password_command.as_ref())),
@@ -305,7 +386,9 @@ impl Reader<'_> {
             Security::None => !is_loopback(host) || section.proxy.is_some(),
         };
         let said = place(section.plaintext.as_ref());
-        let (at, message) = match (place(section.security.as_ref()), said, &section.username) {
+        // Where LMTP says nothing, it is in the clear.
+        let meant = place(section.security.as_ref()).or_else(|| place(section.host.as_ref()));
+        let (at, message) = match (meant, said, &section.username) {
             (_, Some(at), _) if security != Security::None => {
                 (at, "`plaintext` is for `security = \"none\"`".to_owned())
             }
@@ -684,6 +767,38 @@ mod tests {
             let shown = error.expect_err(wrong).to_string();
             assert!(!shown.contains("hunter2") && !shown.contains("2222"), "{shown}");
             assert!(shown.contains("password"), "{shown}");
+        }
+    }
+
+    /// A server that puts mail into mailboxes is at a socket or at a host, and takes mail for this one.
+    #[test]
+    fn a_server_for_mailboxes_has_one_place() {
+        let one = |rest: &str| {
+            let profile =
+                load(&format!("[[transport]]\nkind = \"lmtp\"\n{rest}")).expect("a profile");
+            profile.transports[0].clone()
+        };
+        let socket = one("path = \"/run/dovecot/lmtp\"\ntimeout = \"1m\"\n");
+        assert_eq!(socket.provider.path.to_str(), Some("/run/dovecot/lmtp"));
+        assert_eq!(socket.provider.options, [("timeout".to_owned(), "60000".to_owned())]);
+        assert!(socket.takes("anna") && socket.takes("anna@localhost") && !socket.takes("a@b.c"));
+        let host = one("host = \"localhost\"\n");
+        assert_eq!(host.provider.path.to_str(), Some(""));
+        let expected = [("host", "localhost"), ("port", "24"), ("security", "none")];
+        assert_eq!(host.provider.options, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        one("host = \"mail.lan\"\nsecurity = \"starttls\"\nport = 2424\n");
+        one("host = \"mail.lan\"\nplaintext = \"i-understand\"\n");
+        let cases: &[(&str, usize, &str, &[&str])] = &[
+            ("", 1, "transport[0]", &["`path`", "`host`"]),
+            ("path = \"/l\"\nhost = \"localhost\"", 3, "transport[0].path", &["keep one"]),
+            ("path = \"/l\"\nport = 24", 4, "transport[0].port", &["`port`", "`host`"]),
+            ("path = \"/a b\"", 3, "transport[0].path", &["no blanks"]),
+            ("host = \"localhost\"\nport = 25", 4, "transport[0].port", &["SMTP", "24"]),
+            ("host = \"mail.lan\"", 3, "transport[0].host", &["not this host", "plaintext"]),
+            ("path = \"/l\"\nusername = \"me\"", 4, "transport[0].username", &["no key"]),
+        ];
+        for (rest, line, key, words) in cases {
+            assert_error(&format!("[[transport]]\nkind = \"lmtp\"\n{rest}\n"), *line, key, words);
         }
     }
 

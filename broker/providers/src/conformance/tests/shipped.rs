@@ -1,7 +1,8 @@
 //! Every provider that ships.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -57,17 +58,38 @@ fn the_smtp_transport_conforms() {
     let port = server_that_takes_everything();
     let options = [("host", "127.0.0.1"), ("port", &port.to_string()), ("security", "none")];
     let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-    let spec = ProviderSpec { options, ..ProviderSpec::new("smtp") };
+    conforms(ProviderSpec { options, ..ProviderSpec::new("smtp") });
+}
+
+#[test]
+fn the_lmtp_transport_conforms() {
+    let folder = TempDir::new().expect("a directory");
+    let spec = spec("lmtp", &folder, "lmtp");
+    let listener = UnixListener::bind(&spec.path).expect("a socket");
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let socket = socket.expect("a client");
+            let lines = BufReader::new(socket.try_clone().expect("a handle"));
+            thread::spawn(move || converse(lines, socket));
+        }
+    });
+    conforms(spec);
+}
+
+fn conforms(spec: ProviderSpec) {
     let destinations = Destinations::default();
     let mail = Mail::to(&["bob@localhost", "eve@localhost"]);
     // Where /dev/shm is no memory it says of each message that it may have been sent, and is held to as much.
     let memory = TempDir::new_in("/dev/shm").ok();
-    let directories = memory.iter().map(|memory| memory.path().to_owned()).collect();
-    let boot = BootId::parse("5851c9c8-cb1b-4f40-b492-10a5a055c151");
-    let runtime = Runtime { directories, name: "broker.sock".into(), boot };
-    let dots = Arc::new(Dots::new(Arc::new(OnceLock::from(runtime))));
+    let dots = Arc::new(Dots::new(Arc::new(OnceLock::from(runtime(memory.as_ref())))));
     let make = move || Smtp::new(&spec, &destinations, &dots).map(|smtp| Box::new(smtp) as Box<_>);
     conformance::transport(make, mail).assert_holds();
+}
+
+fn runtime(memory: Option<&TempDir>) -> Runtime {
+    let directories = memory.iter().map(|memory| memory.path().to_owned()).collect();
+    let boot = BootId::parse("5851c9c8-cb1b-4f40-b492-10a5a055c151");
+    Runtime { directories, name: "broker.sock".into(), boot }
 }
 
 /// As many connections as come; the scripted server of the transport's tests knows how many beforehand. Its threads end
@@ -78,19 +100,21 @@ fn server_that_takes_everything() -> u16 {
     thread::spawn(move || {
         for socket in listener.incoming() {
             let socket = socket.expect("a client");
-            thread::spawn(move || converse(socket));
+            let lines = BufReader::new(socket.try_clone().expect("a handle"));
+            thread::spawn(move || converse(lines, socket));
         }
     });
     port
 }
 
-/// The client may go at any time.
-fn converse(mut socket: TcpStream) -> Option<()> {
+/// Speaks what it is spoken to in: behind the dot it answers once, or once for each recipient. The client may go at any time.
+fn converse(lines: impl BufRead, mut socket: impl Write) -> Option<()> {
     socket.write_all(b"220 test ready\r\n").ok()?;
-    let lines = BufReader::new(socket.try_clone().ok()?).lines();
-    let mut in_message = false;
-    for line in lines {
+    let (mut in_message, mut each, mut recipients) = (false, false, 0);
+    for line in lines.lines() {
         let line = line.ok()?;
+        each |= line.starts_with("LHLO");
+        recipients += usize::from(line.starts_with("RCPT"));
         let answer: &[u8] = match line.as_str() {
             "." => b"250 2.0.0 queued\r\n",
             _ if in_message => continue,
@@ -99,7 +123,11 @@ fn converse(mut socket: TcpStream) -> Option<()> {
             _ => b"250 ok\r\n",
         };
         in_message = line == "DATA";
-        socket.write_all(answer).ok()?;
+        let times = if line == "." && each { recipients } else { 1 };
+        socket.write_all(&answer.repeat(times)).ok()?;
+        if line == "." || line.starts_with("RSET") {
+            recipients = 0;
+        }
     }
     None
 }

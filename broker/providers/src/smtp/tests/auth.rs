@@ -297,7 +297,7 @@ fn the_secret_is_in_no_log_and_no_error() {
     for (auth, talk) in cases {
         let server =
             Server::start(&[&format!("{}{talk}", hello("PLAIN LOGIN XOAUTH2 SCRAM-SHA-1"))]);
-        let settings = Settings::parse(&spec(server.port, &secret.options(Some(auth))).options);
+        let settings = Settings::of(&spec(server.port, &secret.options(Some(auth))));
         let dialer = Dialer::new(settings.expect("settings"));
         let log = Log::default();
         let writer = log.clone();

@@ -2,6 +2,7 @@
 
 mod auth;
 mod dots;
+mod lmtp;
 mod outcomes;
 mod pool;
 mod refusals;
