@@ -16,6 +16,7 @@
 //! | `outbox` | what waits for a client that does not read |
 //! | `ledger` | who pays for it |
 //! | `loader` | profiles whose users only a directory service knows |
+//! | `notices` | the command that a profile has for notifications |
 //! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
@@ -44,6 +45,7 @@ mod last_exit;
 mod ledger;
 mod link;
 mod loader;
+mod notices;
 mod outbox;
 mod peer;
 mod platform;
