@@ -213,6 +213,12 @@ pub(crate) fn queue(status: &Status) -> String {
         .collect();
     let counts = if counts.is_empty() { "empty".into() } else { counts.join(", ") };
     let mut text = format!("queue: {counts}\n");
+    let bounced = status.queue[SubmissionState::Bounced as usize];
+    if bounced > 0 {
+        text += &format!(
+            "       {bounced} came back since the broker started; `sundown queue list` shows those with an unread notification\n"
+        );
+    }
     if status.waiting_for_mail_member > 0 {
         text += &format!(
             "       {} of them wait for a member with mail, or for a session of their profile\n",

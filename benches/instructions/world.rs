@@ -287,5 +287,6 @@ fn profile() -> Profile {
         queue: QueuePolicy::default(),
         access: Vec::new(),
         local: sundown_core::local::LocalMail::default(),
+        forward: sundown_core::settings::Forward::No,
     }
 }

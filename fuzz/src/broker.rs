@@ -130,6 +130,7 @@ fn profile(name: &str, linger: &[&str]) -> Profile {
         queue: QueuePolicy::default(),
         access: vec![(7, sundown_core::settings::Right::Submit)],
         local: LocalMail { users: Users::System, ..LocalMail::default() },
+        forward: sundown_core::settings::Forward::No,
     }
 }
 
@@ -244,6 +245,8 @@ impl World {
             Effect::GaveUp { call, .. } | Effect::Hangs { call, .. } => {
                 assert!(!call.is_empty(), "it says nothing");
             }
+            Effect::CameBack { recipients, .. } => assert!(recipients > 0, "it is about nobody"),
+            Effect::RunForNotice { command, .. } => panic!("no profile has {command:?}"),
             Effect::WrongAnswer { provider, call, wrong, .. } => {
                 panic!("what {provider} says is so, and {call} was {wrong}")
             }

@@ -178,6 +178,9 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
         );
         findings.push(Finding::problem("queue", text, advice));
     }
+    if let Some(row) = oldest(SubmissionState::Bounced) {
+        findings.push(of_bounced(row, of(SubmissionState::Bounced).count()));
+    }
     if let Some(row) = oldest(SubmissionState::Held) {
         let text =
             format!("{} until somebody releases it", wait(of(SubmissionState::Held).count()));
@@ -203,6 +206,22 @@ fn of_rows(rows: &[QueueRow], now: SystemTime) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Messages that came back, and whose notifications were not read.
+fn of_bounced(row: &QueueRow, count: usize) -> Finding {
+    let came = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    let said = row.last_error.as_deref().unwrap_or("nothing was said about it");
+    let text = format!(
+        "{came} came back, the oldest submitted {} ago, and the notifications are unread: {said}",
+        output::ago(row.submitted)
+    );
+    let advice = format!(
+        "`sundown queue list` shows them, `sundown queue show {}` has all that was said; reading or deleting its notification \
+         takes it off the list. `[notices]` of a profile forwards notifications to an address",
+        row.entry
+    );
+    Finding::warning("queue", text, advice)
 }
 
 fn is_damaged(row: &QueueRow) -> bool {
@@ -264,6 +283,19 @@ mod tests {
         assert!(found[2].message.ends_with(": 450 later"), "{found:?}");
         assert_eq!(of_rows(&rows[3..], at(3600)).pop().expect("deferred").health, Health::Ok);
         assert_eq!(of_rows(&rows[5..], at(3600)), []);
+    }
+
+    #[test]
+    fn what_came_back_is_told_while_its_notification_is_unread() {
+        use SubmissionState::{Bounced, Queued};
+        let rows = [row(1, Bounced, 5000), row(2, Bounced, 4000), row(3, Queued, 1)];
+        let found = of_rows(&rows, SystemTime::now());
+        let [found] = &found[..] else { panic!("one finding: {found:?}") };
+        assert_eq!(found.health, Health::Warning);
+        assert!(found.message.starts_with("2 messages came back"), "{found:?}");
+        assert!(found.message.ends_with(": 450 later"), "{found:?}");
+        let advice = found.advice.as_deref().expect("advice");
+        assert!(advice.contains(&format!("sundown queue show {:040x}", 2)), "{advice}");
     }
 
     /// No action of `queue` has an effect on it.

@@ -238,6 +238,70 @@ fn a_notice_says_why_a_message_was_given_up() {
     }
 }
 
+/// A profile's notifications go to an address, without a sender; where that fails, nothing follows but a line of the log.
+///
+/// design §3.18
+#[test]
+fn a_notice_is_forwarded_and_never_again() {
+    for postmaster_exists in [true, false] {
+        let server = Scripted::start(move |verb, line| {
+            let refused =
+                line.contains("gone@") || (line.contains("postmaster@") && !postmaster_exists);
+            (verb == "RCPT" && refused).then(|| Act::Say("550 5.1.1 no such user\r\n".into()))
+        });
+        let home = Home::new();
+        home.sends_to(server.port(), "[notices]\nforward = \"postmaster@x.test\"\n");
+        let broker = home.serve();
+        let mut shell = home.shell();
+        shell.ok("logon");
+        run(home.bare(&["sendmail", "gone@x.test"]), "Subject: x\n\nhello\n").ok();
+        home.rows_until("both", |rows| {
+            let is_final = |row: &Value| row["state"] == "bounced" || row["state"] == "sent";
+            rows.len() == 2 && rows.iter().all(is_final)
+        });
+        assert_eq!(shell.notices(1).len(), 1);
+        let sent = server.taken_until(usize::from(postmaster_exists));
+        assert_eq!(sent.len(), usize::from(postmaster_exists), "{sent:?}");
+        for sent in &sent {
+            assert!(sent.mail.starts_with("MAIL FROM:<>"), "{sent:?}");
+            let text = String::from_utf8_lossy(&sent.message);
+            assert!(text.contains("Auto-Submitted: auto-replied\r\n"), "{text}");
+            assert!(text.contains("Final-Recipient: rfc822; gone@x.test\r\n"), "{text}");
+            assert!(!text.contains("Return-Path"), "{text}");
+        }
+        let came_back = |line: &Value| line["event"] == "came-back" && line["level"] == "warn";
+        broker.log_line("the message", |line| {
+            came_back(line) && line["message"] == "a message came back"
+        });
+        if !postmaster_exists {
+            let words = "a message without a sender, as a forwarded notification is, failed";
+            broker.log_line("its notification", |line| came_back(line) && line["message"] == words);
+        }
+    }
+}
+
+/// A profile's command reads each notification.
+///
+/// design §3.18
+#[test]
+fn a_notice_is_read_by_a_command() {
+    let server = Scripted::start(|verb, _| {
+        (verb == "RCPT").then(|| Act::Say("550 5.1.1 no such user\r\n".into()))
+    });
+    let home = Home::new();
+    let file = home.write("read", "");
+    let script = "cat > \"$0.new\" && mv \"$0.new\" \"$0\"";
+    let command = json!(["/bin/sh", "-c", script, file]);
+    home.sends_to(server.port(), &format!("[notices]\ncommand = {command}\n"));
+    let broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    run(home.bare(&["sendmail", "gone@x.test"]), "Subject: x\n\nhello\n").ok();
+    broker.log_line("the command", |line| line["message"] == "a notification was read");
+    let read = std::fs::read_to_string(&file).expect("it is there");
+    assert_eq!(shell.notices(1), [read]);
+}
+
 /// There is no notice about a message without a sender, nor for a sender that wants none.
 ///
 /// design §3.18

@@ -262,7 +262,7 @@ impl Broker {
             made: _,
         } = self;
         let Peers { connections, processes } = peers;
-        let Queues { engines, closed, flights, giving_up, finals: _ } = queues;
+        let Queues { engines, closed, flights, giving_up, finals: _, paces: _ } = queues;
         let Sessions { all, joinable, members, grants, ends, doomed, .. } = sessions;
         // A session that could not start is shown until one of its profile can start or the profile is deleted.
         let Sessions { failed: _, departures: _, .. } = sessions;
@@ -350,8 +350,9 @@ impl Broker {
             stopping: _,
         } = self;
         let Peers { connections, processes } = peers;
-        // What `status` shows of queues, and when waiting messages are given up, by profile (design §3.18).
-        let Queues { engines, flights, closed: _, giving_up: _, finals: _ } = queues;
+        // What `status` shows of queues, and when waiting messages are given up and how many notifications were forwarded, by profile
+        // (design §3.18).
+        let Queues { engines, flights, closed: _, giving_up: _, finals: _, paces: _ } = queues;
         // What `status` shows of sessions that could not start.
         let Sessions { all, joinable, members, grants, ends, doomed, failed: _, departures: _ } =
             sessions;

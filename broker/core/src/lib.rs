@@ -53,7 +53,7 @@ pub use broker::Broker;
 pub use flows::working::figures::{DEPARTURES, Figures};
 pub use ground::event::{
     Behalf, CallId, ConnectionId, Effect, End, EngineId, Event, KernelProcess, LaneId, LaneSpec,
-    PeerIdentity, ProcessKey, QuestionId, Stop, Tick,
+    PeerIdentity, ProcessKey, QuestionId, Returned, Stop, Tick,
 };
 pub use ground::settings::TicketKey;
 pub use ground::{address, expired, local, provider, settings};

@@ -25,7 +25,8 @@ use crate::providers::ask::{
     Updated, typed,
 };
 use crate::providers::left_behind::Correction;
-use crate::queue::flight::{Bounced, Recording};
+use crate::queue::flight::Recording;
+use crate::queue::untold::Told;
 
 /// The continuation of a call, by the kind of its answer.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ pub(crate) enum AfterSave {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) enum AfterUpdate {
     /// The intent of a flight was stored.
-    Marked(u64, Bounced),
+    Marked(u64, Told),
     Recorded(Recording),
     EntryChanged(Wish),
 }
@@ -395,7 +396,7 @@ impl Broker {
         turn: &mut Turn,
     ) {
         match after {
-            AfterUpdate::Marked(flight, bounced) => self.marked(flight, bounced, result, turn),
+            AfterUpdate::Marked(flight, told) => self.marked(flight, told, result, turn),
             AfterUpdate::Recorded(recording) => self.recorded(recording, result, turn),
             AfterUpdate::EntryChanged(wish) => self.entry_changed(wish, result, turn),
         }

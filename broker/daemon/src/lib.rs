@@ -17,6 +17,7 @@
 //! | `ledger` | who pays for it |
 //! | `users` | which names are those of users of this host |
 //! | `loader` | profiles whose users only a directory service knows |
+//! | `notices` | the command that a profile has for notifications |
 //! | `descriptors` | how many connections there may be, and whose |
 //! | `turns` | whose requests are applied next |
 //! | `peer` | who is at the other end, as the kernel says it |
@@ -46,6 +47,7 @@ mod last_exit;
 mod ledger;
 mod link;
 mod loader;
+mod notices;
 mod outbox;
 mod peer;
 mod platform;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token, Waker};
 use sundown_core::settings::BrokerFacts;
-use sundown_core::{Broker, ConnectionId, Effect, Event, Figures, ProcessKey, Stop};
+use sundown_core::{Broker, ConnectionId, Effect, Event, Figures, ProcessKey, Returned, Stop};
 use sundown_protocol::Version;
 use sundown_protocol::hello::Hello;
 use sundown_protocol::reply::{End, FromBroker, Previous};
@@ -29,6 +29,7 @@ use crate::ends::Ends;
 use crate::last_exit::LastExit;
 use crate::link::Incoming;
 use crate::metrics::{self, Asking, Listen, Metrics};
+use crate::notices::Commands;
 use crate::outbox::TooSlow;
 use crate::service::{Manager, Passed};
 use crate::settings::Loaded;
@@ -109,6 +110,7 @@ pub struct Server {
     manager: Manager,
     exit: LastExit,
     ends: Ends,
+    notices: Commands,
     locations: Locations,
     loaded: Loaded,
     pid: u32,
@@ -173,6 +175,7 @@ impl Server {
             manager: Manager::of_this_process(),
             exit,
             ends,
+            notices: Commands::default(),
             locations,
             loaded,
             pid: facts.pid,
@@ -431,6 +434,25 @@ impl Server {
                     entry = behalf.entry.map(tracing::field::display),
                     "a provider's call was {wrong}, which is no answer to it; what the call has done is not known"
                 );
+            }
+            Effect::CameBack { entry, profile, recipients, why, what } => {
+                let event = "came-back";
+                match what {
+                    Returned::Message => {
+                        tracing::warn!(event, %entry, profile, recipients, why, "a message came back");
+                    }
+                    Returned::Notification => tracing::warn!(
+                        event,
+                        %entry,
+                        profile,
+                        recipients,
+                        why,
+                        "a message without a sender, as a forwarded notification is, failed"
+                    ),
+                }
+            }
+            Effect::RunForNotice { profile, command, text } => {
+                self.notices.run(profile, command, text);
             }
             Effect::LoadProfile { session, name } => {
                 self.arisen.extend(self.profiles.load(session, &name));

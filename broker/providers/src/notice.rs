@@ -11,6 +11,7 @@
 use std::fmt::Write as _;
 
 use sundown_core::expired::last_answer;
+use sundown_core::provider::Submission;
 use sundown_mail::head::LineEnd;
 use sundown_mail::{address, bcc, encoding};
 
@@ -161,7 +162,7 @@ impl Notice<'_> {
     }
 
     fn head(&self, boundary: &str, encoding: Encoding) -> String {
-        let host = self.host();
+        let host = domain(self.host);
         format!(
             "Return-Path: <>\r\n\
              Date: {}\r\n\
@@ -179,13 +180,6 @@ impl Notice<'_> {
             self.record,
             encoding.name(),
         )
-    }
-
-    /// The host's name as a domain.
-    fn host(&self) -> String {
-        let host = self.host.strip_suffix('.').unwrap_or(self.host);
-        let ascii = address::domain_to_ascii(host);
-        ascii.map_or_else(|| "localhost".to_owned(), |host| host.to_lowercase())
     }
 
     fn for_people(&self) -> Part {
@@ -215,7 +209,7 @@ impl Notice<'_> {
         let mut text = format!(
             "Reporting-MTA: dns; {}\r\n\
              Arrival-Date: {}\r\n",
-            self.host(),
+            domain(self.host),
             date(self.submitted)
         );
         for failure in self.failures {
@@ -237,6 +231,36 @@ impl Notice<'_> {
             Original::Whole(message) => whole(message),
         }
     }
+}
+
+/// The message that goes on when there are more notifications than are forwarded, with CRLF line ends. The store adds its Message-ID.
+pub(crate) fn more(host: &str, submission: &Submission) -> Vec<u8> {
+    let host = domain(host);
+    let to: Vec<_> = submission.recipients.iter().map(|r| address::to_ascii(&r.address)).collect();
+    format!(
+        "Date: {}\r\n\
+         From: {NAME} <MAILER-DAEMON@{host}>\r\n\
+         To: {}\r\n\
+         Subject: Many undelivered mails on {host}\r\n\
+         Auto-Submitted: auto-replied\r\n\
+         MIME-Version: 1.0\r\n\
+         Content-Type: text/plain; charset=us-ascii\r\n\
+         \r\n\
+         On {host}, more messages come back than notifications are forwarded in a minute.\r\n\
+         The other notifications of this minute are only in the Inbox of profile {}.\r\n\
+         \r\n\
+         `sundown queue list` shows the messages that came back, and why.\r\n",
+        date(submission.submitted),
+        clean(&to.join(", ")),
+        submission.profile,
+    )
+    .into_bytes()
+}
+
+/// A host's name as a domain.
+fn domain(host: &str) -> String {
+    let ascii = address::domain_to_ascii(host.strip_suffix('.').unwrap_or(host));
+    ascii.map_or_else(|| "localhost".to_owned(), |host| host.to_lowercase())
 }
 
 fn head_of(head: &[u8]) -> Part {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ struct Shared {
     healed: AtomicBool,
     over: AtomicBool,
     taken: Mutex<Vec<Talk>>,
+    /// Whenever there is another one.
+    more: Condvar,
 }
 
 /// A transaction that the server said yes to.
@@ -75,6 +77,7 @@ impl Scripted {
             healed: AtomicBool::new(false),
             over: AtomicBool::new(false),
             taken: Mutex::default(),
+            more: Condvar::new(),
         });
         let all = shared.clone();
         let thread = std::thread::spawn(move || {
@@ -97,6 +100,14 @@ impl Scripted {
     /// From now on it behaves.
     pub(crate) fn heal(&self) {
         self.shared.healed.store(true, Ordering::SeqCst);
+    }
+
+    /// The transactions that it said yes to, when there are so many: a message may be sent before the server has noted it.
+    pub(crate) fn taken_until(&self, count: usize) -> Vec<Talk> {
+        let taken = self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let few = |taken: &mut Vec<Talk>| taken.len() < count;
+        let waited = self.shared.more.wait_timeout_while(taken, Duration::from_secs(60), few);
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     /// The transactions that it said yes to.
@@ -149,6 +160,7 @@ impl Shared {
                     let talk = std::mem::take(&mut talk);
                     if said.starts_with("250 ") {
                         self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(talk);
+                        self.more.notify_all();
                     }
                 }
                 "QUIT" => return Ok(()),

@@ -283,6 +283,28 @@ pub enum Effect {
         /// What it was called for.
         behalf: Box<Behalf>,
     },
+    /// Log that recipients of a message failed for good.
+    CameBack {
+        /// The message.
+        entry: EntryId,
+        /// Its profile.
+        profile: String,
+        /// How many recipients failed.
+        recipients: usize,
+        /// The last reply about the first of them.
+        why: String,
+        /// What failed.
+        what: Returned,
+    },
+    /// Run the command of a profile for a notification, which it reads.
+    RunForNotice {
+        /// The profile.
+        profile: String,
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// The notification.
+        text: Vec<u8>,
+    },
     /// Store for the next broker that a shared session ends. Later effects about this end wait for that.
     KeepEnd(Box<End>),
     /// Delete a stored end that is no longer needed.
@@ -312,6 +334,15 @@ pub enum Effect {
     Arm(Duration),
     /// The broker has stopped.
     Stopped,
+}
+
+/// What comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returned {
+    /// A message with a sender, who is told.
+    Message,
+    /// A message without a sender, such as a forwarded notification: only the log tells of it.
+    Notification,
 }
 
 /// What a provider is called for, as its line in the log says.

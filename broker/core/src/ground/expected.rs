@@ -45,8 +45,10 @@ pub enum Expected {
     },
     /// `Updated`, with no other notification than this.
     Updated {
-        /// The record of the notification, if recipients bounced.
+        /// The record of the notification, if there is to be one.
         notice: Option<u128>,
+        /// The record of the submission that forwards it, if there is to be one.
+        forwarded: Option<u128>,
     },
     /// `Hastened`, with a cursor that moves forward.
     Hastened {
@@ -174,8 +176,11 @@ impl StoreWrite {
             },
             Self::Save { record, .. } => Expected::Saved { record: *record },
             Self::Update(update) => {
-                let notice = (!update.bounced.is_empty()).then_some(update.notice);
-                Expected::Updated { notice }
+                let notice = update.notice.as_deref();
+                Expected::Updated {
+                    notice: notice.map(|notice| notice.record),
+                    forwarded: notice.and_then(|notice| notice.onward.record()),
+                }
             }
             Self::Hasten { after, .. } => Expected::Hastened { after: *after },
             Self::Delete { .. } => Expected::Removed { from: None },
@@ -268,9 +273,13 @@ impl Expected {
                 only(known.is_of(place.entry.store), "a message of another store")?;
                 only(!new || place.folder == Folder::Drafts, "a new draft elsewhere")
             }
-            Self::Updated { notice: wanted } => {
+            Self::Updated { notice: wanted, forwarded } => {
                 let Is::Updated { notice, .. } = answer else { return kind() };
-                only(notice.is_none() || *notice == wanted, "another notification")
+                let Some(stored) = notice else { return Ok(()) };
+                only(Some(stored.record) == wanted, "another notification")?;
+                let Some(submission) = &stored.forwarded else { return Ok(()) };
+                only(Some(submission.record) == forwarded, "another forwarded notification")?;
+                only(submission.from.is_empty(), "a forwarded notification with a sender")
             }
             Self::Hastened { after } => {
                 let Is::Hastened { next, .. } = answer else { return kind() };

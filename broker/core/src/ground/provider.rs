@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, QueueRow, RecipientRow};
-use sundown_protocol::request::{AddressAction, Folder, Report, Route, SettingChange};
+use sundown_protocol::request::{AddressAction, Folder, Notify, Report, Route, SettingChange};
 use sundown_protocol::{Code, Fault};
 
 pub use crate::ground::expected::{Expected, Known, Wrong};
@@ -257,12 +257,12 @@ pub enum ProviderAnswer {
         /// False when the key was there before.
         new: bool,
     },
-    /// To an update: where the message went, and a delivery status notification that was put into the Inbox with it.
+    /// To an update: where the message went, and the notification that was put into the Inbox with it.
     Updated {
         /// The message's folder after the update, if it moved.
         moved: Option<Folder>,
-        /// The notification's record.
-        notice: Option<u128>,
+        /// The notification, if one was put into the Inbox.
+        notice: Option<Box<StoredDsn>>,
     },
     /// To a slice of a hasten.
     Hastened {
@@ -437,8 +437,8 @@ pub enum StoreWrite {
         /// Wall time in milliseconds since 1970.
         now: u64,
     },
-    /// Puts a submission into another state. A final submission leaves the Outbox. If recipients bounced, a delivery status
-    /// notification is put into the Inbox, unless the submission's sender is empty.
+    /// Puts a submission into another state. A final submission leaves the Outbox. If the update has a notification, it is put into
+    /// the Inbox.
     Update(Box<SubmissionUpdate>),
     /// Makes one slice of the deferred submissions due now.
     Hasten {
@@ -609,6 +609,17 @@ impl StoreRead {
     }
 }
 
+/// A notification that was put into the Inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDsn {
+    /// Its record.
+    pub record: u128,
+    /// The submission that [`Onward`] asked for, as it stands in the store.
+    pub forwarded: Option<Box<Submission>>,
+    /// Its text, if [`Onward`] asked for that.
+    pub text: Option<Vec<u8>>,
+}
+
 /// A message in the outgoing queue, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
@@ -742,35 +753,33 @@ pub struct SubmissionUpdate {
     pub places: Option<Vec<usize>>,
     /// The state of the whole submission.
     pub state: SubmissionState,
-    /// The places of recipients whose final failure is reported to the sender. `submission` contains them.
-    pub bounced: Vec<usize>,
-    /// The record for the notification, if there is to be one.
-    pub notice: u128,
+    /// The notification that is put into the Inbox, if there is one.
+    pub notice: Option<Box<Dsn>>,
     /// Wall time in milliseconds since 1970.
     pub now: u64,
 }
 
 impl SubmissionUpdate {
     /// An update that contains all recipients.
-    pub fn whole(submission: Submission, bounced: Vec<usize>, notice: u128, now: u64) -> Self {
+    pub fn whole(submission: Submission, notice: Option<Box<Dsn>>, now: u64) -> Self {
         let state = submission.state();
-        Self { submission, places: None, state, bounced, notice, now }
+        Self { submission, places: None, state, notice, now }
     }
 
-    /// An update that contains only these recipients and those that bounced.
+    /// An update that contains only these recipients and those that the notification is about.
     pub fn part(
         submission: &Submission,
         mut places: Vec<usize>,
-        bounced: Vec<usize>,
-        (notice, now): (u128, u64),
+        notice: Option<Box<Dsn>>,
+        now: u64,
     ) -> Self {
-        places.extend(&bounced);
+        places.extend(notice.iter().flat_map(|notice| &notice.told).map(|(place, _)| place));
         places.sort_unstable();
         places.dedup();
         let recipients = places.iter().map(|place| submission.recipients[*place].clone()).collect();
         let state = submission.state();
         let submission = submission.with(recipients);
-        Self { submission, places: Some(places), state, bounced, notice, now }
+        Self { submission, places: Some(places), state, notice, now }
     }
 
     /// The recipients it contains, with their places.
@@ -786,6 +795,65 @@ impl SubmissionUpdate {
             Some(places) => places.binary_search(&place).ok()?,
         };
         self.submission.recipients.get(n)
+    }
+}
+
+/// A delivery status notification: what the sender of a submission is told of some of its recipients (RFC 3464).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dsn {
+    /// The notification's record.
+    pub record: u128,
+    /// What it says of which recipients, by their places in the submission.
+    pub told: Vec<(usize, Action)>,
+    /// What happens to it besides.
+    pub onward: Onward,
+}
+
+impl Dsn {
+    /// A notification of failures that stays in the Inbox; `None` without any failure.
+    pub fn failed(record: u128, places: impl IntoIterator<Item = usize>) -> Option<Box<Self>> {
+        let told: Vec<_> = places.into_iter().map(|place| (place, Action::Failed)).collect();
+        let notice = Self { record, told, onward: Onward::Nowhere };
+        (!notice.told.is_empty()).then(|| Box::new(notice))
+    }
+}
+
+/// What a notification says of a recipient: the field `Action` of RFC 3464.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The recipient does not get the message, and no further try is made.
+    Failed,
+}
+
+impl Action {
+    /// Whether the sender of a message wants to be told so.
+    pub(crate) fn is_wanted(self, report: Report) -> bool {
+        match self {
+            Self::Failed => report.notify.contains(Notify::FAILURE),
+        }
+    }
+}
+
+/// What happens to a notification besides being put into the Inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Onward {
+    /// Nothing.
+    Nowhere,
+    /// A copy of it is put into the queue as this submission, which has no sender.
+    Copy(Box<Submission>),
+    /// A message is put into the queue as this submission, which says that there are more notifications than are forwarded.
+    More(Box<Submission>),
+    /// The answer to the update has its text.
+    Text,
+}
+
+impl Onward {
+    /// The record of the submission that is put into the queue.
+    pub(crate) fn record(&self) -> Option<u128> {
+        match self {
+            Self::Copy(submission) | Self::More(submission) => Some(submission.record),
+            Self::Nowhere | Self::Text => None,
+        }
     }
 }
 

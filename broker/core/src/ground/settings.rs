@@ -247,6 +247,20 @@ pub struct Profile {
     pub access: Vec<(u32, Right)>,
     /// `[mail]` and `[aliases]`: what becomes of recipients on this host.
     pub local: LocalMail,
+    /// `[notices]`: where notifications go besides the Inbox.
+    pub forward: Forward,
+}
+
+/// `forward` or `command` of `[notices]`: where notifications go besides the Inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Forward {
+    /// Nowhere.
+    #[default]
+    No,
+    /// To this address.
+    To(String),
+    /// Each to this program and its arguments, as what it reads.
+    Command(Vec<String>),
 }
 
 /// A transport of a profile.

@@ -9,8 +9,8 @@ use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 use crate::ground::expected::Wrong;
 use crate::ground::provider::{
     AddressCall, AskedBy, MessageContent, ProviderAnswer, ProviderCall, ProviderError,
-    RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, SubmissionUpdate, Transmission,
-    TransportCall, TransportFacts,
+    RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission, SubmissionUpdate,
+    Transmission, TransportCall, TransportFacts,
 };
 
 /// The answer to one kind of call.
@@ -85,7 +85,7 @@ pub(crate) struct Saved {
 #[derive(Debug)]
 pub(crate) struct Updated {
     pub(crate) moved: Option<Folder>,
-    pub(crate) notice: Option<u128>,
+    pub(crate) notice: Option<Box<StoredDsn>>,
 }
 
 /// How many submissions were made due, and the cursor to go on.

@@ -20,6 +20,7 @@ use crate::ground::provider::{Recipient, StoreFacts, Submission};
 use crate::ground::timers::Timer;
 use crate::providers::ask::Due;
 use crate::providers::view::{Stance, Trouble};
+use crate::queue::untold::Untold;
 
 /// When the oldest message of a store's queue was submitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,8 +136,8 @@ pub(crate) struct Entry {
     pub(crate) flights: usize,
     /// How far the present try is.
     pub(crate) tried: Try,
-    /// Recipients that bounced and that no update has reported to the sender yet.
-    pub(crate) untold: Vec<usize>,
+    /// What no update has told the sender yet.
+    pub(crate) untold: Untold,
     /// Recipients that differ from what is stored.
     pub(crate) changed: Changed,
 }
@@ -391,7 +392,7 @@ impl Engine {
     pub(crate) fn schedule(&mut self, submission: Submission) {
         self.ready.insert((submission.due, submission.order, submission.record));
         let shown = submission.state();
-        let (untold, changed) = (Vec::new(), Changed::none_of(&submission.recipients));
+        let (untold, changed) = (Untold::default(), Changed::none_of(&submission.recipients));
         let entry = Entry { submission, shown, flights: 0, tried: Try::Over, untold, changed };
         self.entries.insert(entry.submission.record, entry);
         self.stirred = true;

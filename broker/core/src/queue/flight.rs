@@ -6,6 +6,7 @@ use sundown_protocol::SessionId;
 
 use crate::ground::event::EngineId;
 use crate::queue::engine::Engine;
+use crate::queue::untold::Told;
 
 /// A message on its way through one transport.
 #[derive(Debug)]
@@ -39,9 +40,6 @@ pub(crate) enum Stage {
     Left,
 }
 
-/// Places of recipients whose failure the sender is told of.
-pub(crate) type Bounced = Vec<usize>;
-
 /// A submission whose new state is being stored.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -50,8 +48,8 @@ pub(crate) struct Recording {
     pub(crate) record: u128,
     /// The flight that this update ends, if any.
     pub(crate) flight: Option<u64>,
-    /// Recipients whose failure is reported to the sender with this update.
-    pub(crate) bounced: Bounced,
+    /// What became of recipients with this update. Its notification says so, if the sender wants to know.
+    pub(crate) told: Told,
 }
 
 impl Flight {

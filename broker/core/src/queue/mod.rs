@@ -5,8 +5,10 @@ pub(crate) mod engine;
 pub(crate) mod engines;
 pub(crate) mod flight;
 pub(crate) mod giving_up;
+pub(crate) mod pace;
 pub(crate) mod plan;
 pub(crate) mod settle;
+pub(crate) mod untold;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use crate::queue::engine::ClosedStore;
 use crate::queue::engines::Engines;
 use crate::queue::flight::Flight;
 use crate::queue::giving_up::GivingUp;
+use crate::queue::pace::Minute;
 
 /// The queues of all stores.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Queues {
     /// Messages on their way through a transport.
     pub(crate) flights: NumberMap<u64, Flight>,
     pub(crate) giving_up: GivingUp,
+    /// How many notifications each profile has forwarded.
+    pub(crate) paces: BTreeMap<String, Minute>,
     /// Submissions that became final since the start, by state.
     pub(crate) finals: [u64; 9],
 }

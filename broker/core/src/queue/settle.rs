@@ -6,7 +6,7 @@ use sundown_protocol::reply::SubmissionState;
 
 use crate::ground::event::Turn;
 use crate::ground::expired;
-use crate::ground::provider::{Outcome, Recipient, RecipientResult, Submission};
+use crate::ground::provider::{Action, Outcome, Recipient, RecipientResult, Submission};
 use crate::ground::settings::{OnUnknown, QueuePolicy};
 use crate::queue::engine::{Entry, Try};
 
@@ -56,7 +56,7 @@ pub(crate) fn settle(
             }
         };
         if recipient.state == SubmissionState::Bounced {
-            untold.push(result.recipient);
+            untold.note(result.recipient, Action::Failed);
             if result.outcome != Outcome::Failed {
                 let age = Duration::from_millis(now.saturating_sub(submission.submitted));
                 recipient.reply = Some(short(&expired::tried(age, &result.reply)));

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use sundown_protocol::reply::{AddressRow, MessageRow, Place, SubmissionState};
-use sundown_protocol::request::{AddressAction, Folder, Notify, SettingChange};
+use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
-    AddressCall, MessageContent, Outcome, ProviderAnswer, ProviderCall, ProviderError,
-    ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, Transmission,
-    TransportCall, TransportFacts,
+    AddressCall, Dsn, MessageContent, Onward, Outcome, ProviderAnswer, ProviderCall, ProviderError,
+    ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission,
+    Transmission, TransportCall, TransportFacts,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -163,10 +163,11 @@ impl Store {
                     ..update.submission
                 };
                 assert_eq!(stored.state(), state, "the state is that of all recipients");
-                let wanted = stored.report.notify.contains(Notify::FAILURE);
-                let told: Vec<_> =
-                    update.bounced.iter().map(|r| stored.recipients[*r].address.clone()).collect();
-                let from = stored.from.clone();
+                let told = |notice: &Dsn| {
+                    let told = notice.told.iter();
+                    told.map(|(r, _)| stored.recipients[*r].address.clone()).collect::<Vec<_>>()
+                };
+                let told = update.notice.as_deref().map(told);
                 let folder = match state {
                     SubmissionState::Sent | SubmissionState::Bounced => Some(Folder::Sent),
                     SubmissionState::Aborted => Some(Folder::Drafts),
@@ -177,12 +178,10 @@ impl Store {
                 if let (Some(folder), Some(message)) = (folder, message) {
                     message.folder = folder;
                 }
-                let notice =
-                    (!told.is_empty() && !from.is_empty() && wanted).then_some(update.notice);
-                if let Some(notice) = notice {
-                    self.notices.push((notice, told));
-                    self.enter(notice, b"notice".to_vec(), Folder::Inbox, false);
-                }
+                let notice = update
+                    .notice
+                    .zip(told)
+                    .map(|(notice, told)| Box::new(self.tell(*notice, told)));
                 Ok(ProviderAnswer::Updated { moved, notice })
             }
             StoreWrite::Delete { record } => {
@@ -246,6 +245,31 @@ impl Store {
     fn enter(&mut self, record: u128, bytes: Vec<u8>, folder: Folder, recovered: bool) {
         self.made += 1;
         self.messages.insert(record, Message { seq: self.made, folder, bytes, recovered });
+    }
+
+    /// Keeps a notification, and sends it on.
+    fn tell(&mut self, notice: Dsn, told: Vec<String>) -> StoredDsn {
+        let Dsn { record, onward, .. } = notice;
+        if !self.messages.contains_key(&record) {
+            self.notices.push((record, told));
+        }
+        self.enter(record, b"notice".to_vec(), Folder::Inbox, false);
+        let (forwarded, text) = match onward {
+            Onward::Nowhere => (None, None),
+            Onward::Copy(submission) => (Some((submission, &b"notice"[..])), None),
+            Onward::More(submission) => (Some((submission, &b"there are more"[..])), None),
+            Onward::Text => (None, Some(b"notice".to_vec())),
+        };
+        let forwarded = forwarded.map(|(submission, text)| {
+            let content = MessageContent::Inline(text.to_vec());
+            let Ok(ProviderAnswer::Submitted { submission, .. }) =
+                self.submit(*submission, content)
+            else {
+                panic!("it is submitted")
+            };
+            submission
+        });
+        StoredDsn { record, forwarded, text }
     }
 
     fn submit(&mut self, submission: Submission, content: MessageContent) -> Answer {

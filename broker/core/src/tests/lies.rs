@@ -28,10 +28,10 @@ use crate::provider::StoreFacts;
 use crate::provider::StoreRead;
 use crate::provider::StoreWrite;
 use crate::provider::Submission;
-use crate::provider::SubmissionUpdate;
 use crate::provider::Transmission;
 use crate::provider::TransportCall;
 use crate::provider::TransportFacts;
+use crate::provider::{StoredDsn, SubmissionUpdate};
 
 /// A call of one type of provider: how it comes about, and what follows when it is answered with a lie.
 struct Scene {
@@ -187,7 +187,10 @@ fn answers() -> Vec<Bend> {
             let place = Place { entry: entry(), folder: Folder::Drafts };
             ProviderAnswer::Saved { place, new: true }
         },
-        |_, _| ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: Some(9) },
+        |_, _| ProviderAnswer::Updated {
+            moved: Some(Folder::Sent),
+            notice: Some(Box::new(stored_dsn())),
+        },
         |_, _| ProviderAnswer::Hastened { found: 3, next: None },
         |_, _| ProviderAnswer::Removed { from: Folder::Drafts, to: Some(Folder::Deleted) },
         |_, _| ProviderAnswer::Setting(Some("value".into())),
@@ -254,7 +257,12 @@ fn save() -> StoreWrite {
 }
 
 fn update() -> StoreWrite {
-    StoreWrite::Update(Box::new(SubmissionUpdate::whole(one_submission(), Vec::new(), 0, 0)))
+    StoreWrite::Update(Box::new(SubmissionUpdate::whole(one_submission(), None, 0)))
+}
+
+/// The answer about a notification that nobody asked for.
+fn stored_dsn() -> StoredDsn {
+    StoredDsn { record: 9, forwarded: None, text: None }
 }
 
 fn transmission() -> Transmission {
@@ -549,6 +557,22 @@ fn records(world: &mut World, lie: &Lie) {
     world.advance(secs(60));
     assert_eq!(world.state(entry), SubmissionState::Sent);
     assert_eq!(world.wire.delivered_to("b@x"), 1);
+}
+
+/// The failure is written down again, and its notification is forwarded.
+fn forwards(world: &mut World, lie: &Lie) {
+    world.profile("default").forward = crate::settings::Forward::To("root@x".into());
+    let member = world.member(1);
+    world.script("b@x", &[super::fakes::Step::Says(Outcome::Failed)]);
+    world.hold("relay", "EndMessage");
+    let entry = world.submit(member, "b@x");
+    tell(world, lie);
+    world.let_go("relay");
+    until_noticed(world);
+    world.advance(secs(60));
+    assert_eq!(world.state(entry), SubmissionState::Bounced);
+    assert_eq!(world.wire.delivered_to("root@x"), 1);
+    assert_eq!(world.store("default").notices.len(), 1);
 }
 
 fn change(entry: EntryId, change: QueueChange) -> Request {
@@ -966,8 +990,10 @@ fn bent() -> Vec<Bent> {
         (saves, Write(save()), |_, _| A::Saved { place: Place { entry: entry(), folder: Folder::Drafts }, new: true }),
         (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 9, record: 40 }, folder: Folder::Drafts }, new: true }),
         (saves, Write(save()), |_, _| A::Saved { place: Place { entry: EntryId { store: 1, record: 40 }, folder: Folder::Sent }, new: true }),
-        (marks, Write(update()), |_, _| A::Updated { moved: None, notice: Some(9) }),
-        (records, Write(update()), |_, _| A::Updated { moved: None, notice: Some(9) }),
+        (marks, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())) }),
+        (records, Write(update()), |_, _| A::Updated { moved: None, notice: Some(Box::new(stored_dsn())) }),
+        (forwards, Write(update()), |_, answer| forwarded_of(answer, |s| s.record = 9)),
+        (forwards, Write(update()), |_, answer| forwarded_of(answer, |s| s.from = "me@here".into())),
         (flushes_queue, hasten, |_, _| A::Hastened { found: 1, next: Some(0) }),
         (deletes_from, delete_from(), |_, _| A::Removed { from: Folder::Inbox, to: None }),
         (deletes_from, delete_from(), |_, _| A::Removed { from: Folder::Drafts, to: Some(Folder::Drafts) }),
@@ -1009,6 +1035,13 @@ fn submission_of(answer: ProviderAnswer, bend: fn(&mut Submission)) -> ProviderA
     let ProviderAnswer::Submitted { mut submission, .. } = answer else { panic!("{answer:?}") };
     bend(&mut submission);
     ProviderAnswer::Submitted { submission, new: true }
+}
+
+fn forwarded_of(answer: ProviderAnswer, bend: fn(&mut Submission)) -> ProviderAnswer {
+    let ProviderAnswer::Updated { moved, mut notice } = answer else { panic!("{answer:?}") };
+    let forwarded = notice.as_mut().and_then(|notice| notice.forwarded.as_mut());
+    bend(forwarded.expect("it is forwarded"));
+    ProviderAnswer::Updated { moved, notice }
 }
 
 fn due_of(answer: ProviderAnswer, bend: fn(&mut Vec<Submission>)) -> ProviderAnswer {

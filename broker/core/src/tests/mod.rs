@@ -21,6 +21,7 @@ mod linger;
 mod logoff;
 mod logon;
 mod model;
+mod notices;
 mod objects;
 mod pages;
 mod patience;

@@ -40,6 +40,7 @@ use crate::ground::event::LaneSpec;
 use crate::ground::event::PeerIdentity;
 use crate::ground::event::ProcessKey;
 use crate::ground::event::QuestionId;
+use crate::ground::event::Returned;
 use crate::ground::event::Stop;
 use crate::ground::event::Tick;
 use crate::ground::expected::Wrong;
@@ -171,6 +172,10 @@ pub(super) struct World {
     looked: Duration,
     /// What the log says of providers that do not answer.
     pub(super) hanging: Vec<(String, &'static str)>,
+    /// What the log says of messages that came back.
+    pub(super) came_back: Vec<(EntryId, Returned)>,
+    /// The commands that were run, and what they read.
+    pub(super) ran: Vec<(Vec<String>, Vec<u8>)>,
     /// Profiles that were deleted.
     pub(super) deleted: Vec<String>,
     clients: BTreeMap<ConnectionId, Client>,
@@ -246,6 +251,7 @@ pub(super) fn profile(name: &str) -> Profile {
         queue: QueuePolicy::default(),
         access: Vec::new(),
         local: crate::local::LocalMail::default(),
+        forward: crate::settings::Forward::No,
     }
 }
 
@@ -302,6 +308,8 @@ impl World {
             left: BTreeMap::new(),
             looked: Duration::ZERO,
             hanging: Vec::new(),
+            came_back: Vec::new(),
+            ran: Vec::new(),
             literal: BTreeSet::new(),
             over_at: ProviderCall::DoFastShutdown,
             over: BTreeSet::new(),
@@ -596,6 +604,8 @@ impl World {
                 self.closed.insert(lane);
             }
             Effect::Hangs { provider, call, .. } => self.hanging.push((provider, call)),
+            Effect::CameBack { entry, what, .. } => self.came_back.push((entry, what)),
+            Effect::RunForNotice { command, text, .. } => self.ran.push((command, text)),
             Effect::Withdraw { lane, call } => self.take_back(lane, call),
             Effect::KeepEnd(end) => {
                 self.ends.insert(end.tag, *end);

@@ -11,6 +11,7 @@
 //! ```
 
 mod local;
+mod notices;
 mod remove;
 mod transport;
 
@@ -31,6 +32,7 @@ use super::value::{
     Time, User, valid_name,
 };
 use local::{Alias, MailSection};
+use notices::NoticesSection;
 use transport::{Authors, TransportSection};
 
 pub use remove::{RemoveError, remove_profile};
@@ -238,6 +240,7 @@ struct ProfileFile {
     access: AccessSection,
     mail: MailSection,
     aliases: BTreeMap<String, Spanned<Alias>>,
+    notices: NoticesSection,
 }
 
 #[derive(Deserialize, Default)]
@@ -313,6 +316,7 @@ impl Reader<'_> {
             queue: self.queue(&file.queue)?,
             access: self.access(&file.access)?,
             local,
+            forward: self.forward(file.notices)?,
         })
     }
 
@@ -509,7 +513,7 @@ mod tests {
 
     use sundown_core::address::Pattern;
     use sundown_core::local::LocalMail;
-    use sundown_core::settings::{OnUnknown, TransportSpec};
+    use sundown_core::settings::{Forward, OnUnknown, TransportSpec};
 
     use super::*;
 
@@ -584,6 +588,7 @@ mod tests {
             queue: QueuePolicy::default(),
             access: Vec::new(),
             local: LocalMail { host: "Host.Lan".into(), ..LocalMail::default() },
+            forward: Forward::No,
         }
     }
 

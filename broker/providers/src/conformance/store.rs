@@ -296,7 +296,7 @@ fn each_call_has_its_answer(store: &mut Store, steps: &Steps) -> Verdict {
     let inline = |text: &str| MessageContent::Inline(text.as_bytes().to_vec());
     let held = |mut submission: Submission| {
         submission.recipients[0].state = SubmissionState::Held;
-        let update = SubmissionUpdate::whole(submission, Vec::new(), unique(), now());
+        let update = SubmissionUpdate::whole(submission, None, now());
         StoreWrite::Update(Box::new(update))
     };
     let setting = |change| StoreWrite::Setting {

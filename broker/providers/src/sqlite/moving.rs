@@ -248,8 +248,7 @@ fn mark(record: u128) -> StoreWrite {
         recipient.state = SubmissionState::Transmitting;
         recipient.intent = Some(Intent { transport: "maildir".into(), marker: "m".into() });
     }
-    let (bounced, notice) = (Vec::new(), 0);
-    StoreWrite::Update(Box::new(SubmissionUpdate::whole(submission, bounced, notice, wall())))
+    StoreWrite::Update(Box::new(SubmissionUpdate::whole(submission, None, wall())))
 }
 
 /// A store that is removed while it is idle accepts no more writes. Its contents are saved, and the next logon opens the files that

@@ -2,10 +2,11 @@
 
 use rusqlite::{OptionalExtension, params};
 use sundown_core::provider::{
-    MessageContent, ProviderAnswer, Submission, SubmissionState, SubmissionUpdate,
+    Dsn, MessageContent, Onward, ProviderAnswer, StoredDsn, Submission, SubmissionState,
+    SubmissionUpdate,
 };
 use sundown_protocol::Code;
-use sundown_protocol::request::{Folder, Notify, Returned};
+use sundown_protocol::request::{Folder, Returned};
 
 use super::body;
 use super::purge::{KeepSent, Slices};
@@ -167,10 +168,9 @@ impl Writer {
         if moved == Some(Folder::Sent) && self.keep_sent == KeepSent::Off {
             self.purge = Slices::More;
         }
-        let wanted = submission.report.notify.contains(Notify::FAILURE);
-        let told = !update.bounced.is_empty() && !submission.from.is_empty() && wanted;
-        let notice = if told { Some(self.put_notice(update)?) } else { None };
-        Ok(ProviderAnswer::Updated { moved, notice })
+        let notice =
+            update.notice.as_deref().map(|dsn| self.put_notice(update, dsn)).transpose()?;
+        Ok(ProviderAnswer::Updated { moved, notice: notice.map(Box::new) })
     }
 
     /// The recipients as text for the row of their message. Writes those recipients that have rows of their own.
@@ -217,16 +217,47 @@ impl Writer {
         Ok((changed > 0).then_some(folder))
     }
 
-    fn put_notice(&mut self, update: &SubmissionUpdate) -> Result<u128, Failure> {
-        let record = update.notice;
+    /// Puts a notification into the Inbox and, if it is forwarded, a message about it into the queue.
+    fn put_notice(&mut self, update: &SubmissionUpdate, dsn: &Dsn) -> Result<StoredDsn, Failure> {
+        let record = dsn.record;
+        let text = self.compose_notice(update, dsn)?;
         if self.known(record)?.is_none() {
-            let text = self.compose_notice(update)?;
             self.enter_notice(record, &text, update.now)?;
         }
         let sql = "UPDATE message SET notice = ?2 WHERE record = ?1";
         let parameters = (key(update.submission.record), key(record));
         self.connection.prepare_cached(sql)?.execute(parameters)?;
-        Ok(record)
+        let (forwarded, text) = match &dsn.onward {
+            Onward::Nowhere => (None, None),
+            Onward::Text => (None, Some(text)),
+            Onward::Copy(submission) => {
+                // The server that delivers a message writes this field.
+                let text = sundown_mail::head::without(&text, "Return-Path");
+                (Some(self.forward(submission, text)?), None)
+            }
+            Onward::More(submission) => {
+                let text = notice::more(&self.host, submission);
+                (Some(self.forward(submission, text)?), None)
+            }
+        };
+        Ok(StoredDsn { record, forwarded, text })
+    }
+
+    /// Puts a message about a notification into the queue.
+    fn forward(
+        &mut self,
+        submission: &Submission,
+        text: Vec<u8>,
+    ) -> Result<Box<Submission>, Failure> {
+        // The update may be repeated, and then its text has another time.
+        if self.known(submission.record)?.is_some() {
+            let before = submission_of(&self.connection, submission.record)?;
+            return before.map(Box::new).ok_or_else(collision);
+        }
+        match self.submit(submission, &MessageContent::Inline(text))? {
+            ProviderAnswer::Submitted { submission, .. } => Ok(submission),
+            _ => Err(collision()),
+        }
     }
 
     fn enter_notice(&mut self, record: u128, text: &[u8], now: u64) -> Result<(), Failure> {
@@ -350,21 +381,21 @@ impl Writer {
         Ok(())
     }
 
-    fn compose_notice(&self, update: &SubmissionUpdate) -> Result<Vec<u8>, Failure> {
+    fn compose_notice(&self, update: &SubmissionUpdate, dsn: &Dsn) -> Result<Vec<u8>, Failure> {
         let submission = &update.submission;
         let stored = submission_of(&self.connection, submission.record)?;
         let size = stored.as_ref().map_or(u64::MAX, |stored| stored.size);
-        let failures: Vec<_> = update
-            .bounced
+        let failures: Vec<_> = dsn
+            .told
             .iter()
-            .filter_map(|place| update.recipient(*place))
+            .filter_map(|(place, _)| update.recipient(*place))
             .map(|recipient| notice::Failure {
                 address: &recipient.address,
                 reply: recipient.reply.as_deref().unwrap_or_default(),
             })
             .collect();
         Ok(Notice {
-            record: update.notice,
+            record: dsn.record,
             host: &self.host,
             to: &submission.from,
             subject: stored.as_ref().map_or("", |stored| &stored.subject),

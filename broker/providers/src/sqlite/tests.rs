@@ -8,7 +8,8 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rusqlite::Connection;
 use sundown_core::provider::{
-    Intent, MessageContent, Recipient, StoreRead, Submission, SubmissionState, SubmissionUpdate,
+    Action, Dsn, Intent, MessageContent, Onward, Recipient, StoreRead, StoredDsn, Submission,
+    SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::request::{Folder, Report, Returned, Route, SettingChange};
 use tempfile::TempDir;
@@ -169,8 +170,8 @@ pub(super) fn update(record: u128, state: SubmissionState) -> StoreWrite {
             bounced.push(place);
         }
     }
-    let notice = record + 1_000_000;
-    StoreWrite::Update(Box::new(SubmissionUpdate::whole(submission, bounced, notice, wall())))
+    let notice = Dsn::failed(record + 1_000_000, bounced);
+    StoreWrite::Update(Box::new(SubmissionUpdate::whole(submission, notice, wall())))
 }
 
 pub(super) fn wall() -> u64 {
@@ -646,8 +647,7 @@ fn an_update_keeps_what_it_says() {
     changed.recipients[1].reply = Some("250 ok".into());
     let answer = fixture.write(StoreWrite::Update(Box::new(SubmissionUpdate::whole(
         changed.clone(),
-        Vec::new(),
-        0,
+        None,
         1,
     ))));
     assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: None, notice: None }));
@@ -686,6 +686,7 @@ fn a_bounce_is_told_and_listed_until_the_notice_is_deleted() {
     let Ok(ProviderAnswer::Updated { notice: Some(notice), .. }) = answer else {
         panic!("{answer:?}")
     };
+    let notice = notice.record;
     assert_eq!(fixture.folder(notice), Some(Folder::Inbox));
     let text = fixture.content(notice);
     for expected in [
@@ -727,7 +728,7 @@ fn returned(message: &str, damage: &str) -> String {
     fixture.write(write).expect("it is submitted");
     fixture.writer().execute_batch(damage).expect("it is damaged");
     wants.recipients.iter_mut().for_each(|r| r.state = SubmissionState::Bounced);
-    let update = SubmissionUpdate::whole(wants, vec![0, 1], 9, 1);
+    let update = SubmissionUpdate::whole(wants, Dsn::failed(9, [0, 1]), 1);
     fixture.write(StoreWrite::Update(Box::new(update))).expect("it bounces");
     let notice = fixture.content(9);
     notice.split("Content-Type: ").last().expect("a part").to_owned()
@@ -747,24 +748,67 @@ fn a_whole_message_is_returned_if_it_is_small_and_sound() {
     assert!(damaged.starts_with("text/rfc822-headers\r\n"), "{damaged}");
 }
 
+/// A bounce whose notification goes on in this way; the answer about it.
+fn told_with(fixture: &mut Fixture, onward: Onward) -> StoredDsn {
+    fixture.write(submit(1, inline(MESSAGE))).expect("it is submitted");
+    let mut bounced = submission(1);
+    bounced.recipients.iter_mut().for_each(|r| r.state = SubmissionState::Bounced);
+    let told = vec![(0, Action::Failed), (1, Action::Failed)];
+    let notice = Some(Box::new(Dsn { record: 9, told, onward }));
+    let update = SubmissionUpdate::whole(bounced, notice, wall());
+    match fixture.write(StoreWrite::Update(Box::new(update))) {
+        Ok(ProviderAnswer::Updated { notice: Some(notice), .. }) => *notice,
+        answer => panic!("{answer:?}"),
+    }
+}
+
+/// The submission that forwards it.
+fn forwarding() -> Box<Submission> {
+    let mut submission = submission(10);
+    submission.from.clear();
+    submission.recipients.truncate(1);
+    Box::new(submission)
+}
+
+/// It is one commit: after a crash both are there, or neither.
 #[test]
-fn nobody_is_told_of_a_bounced_bounce() {
+fn a_notification_is_in_the_inbox_and_in_the_queue() {
     let mut fixture = Fixture::new();
-    let mut null = submission(1);
-    null.from = String::new();
-    let write = StoreWrite::Submit {
-        submission: Box::new(null.clone()),
-        content: inline("Subject: x\n\n"),
-        deferred: false,
-    };
-    fixture.write(write).expect("it is submitted");
-    null.recipients[0].state = SubmissionState::Bounced;
-    null.recipients[1].state = SubmissionState::Bounced;
-    let update = SubmissionUpdate::whole(null, vec![0, 1, 7], 9, 1);
-    let answer = fixture.write(StoreWrite::Update(Box::new(update)));
-    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: None }));
-    assert_eq!(fixture.folder(9), None);
-    assert_eq!(fixture.queue(false), [1]);
+    let told = told_with(&mut fixture, Onward::Copy(forwarding()));
+    let forwarded = told.forwarded.expect("it is forwarded");
+    assert_eq!((forwarded.record, forwarded.from.as_str()), (10, ""));
+    assert_eq!(told.text, None);
+    fixture.reopen();
+    assert_eq!(fixture.folder(9), Some(Folder::Inbox));
+    assert_eq!(fixture.folder(10), Some(Folder::Outbox));
+    assert_eq!(stored(&fixture, 10), *forwarded);
+    let again = told_with(&mut fixture, Onward::Copy(forwarding()));
+    assert_eq!(again.forwarded, Some(forwarded), "an update whose answer is lost is repeated");
+    assert_eq!(fixture.queue(true), [1, 10]);
+    let (kept, sent) = (fixture.content(9), fixture.content(10));
+    assert_eq!(kept, format!("Return-Path: <>\r\n{sent}"), "a Return-Path is not sent");
+    assert!(sent.contains("\r\nAuto-Submitted: auto-replied\r\n"), "{sent}");
+}
+
+#[test]
+fn one_message_says_that_there_are_more_notifications() {
+    let mut fixture = Fixture::new();
+    let told = told_with(&mut fixture, Onward::More(forwarding()));
+    assert!(told.forwarded.is_some() && told.text.is_none());
+    let sent = fixture.content(10);
+    for line in ["To: bob@localhost", "Auto-Submitted: auto-replied"] {
+        assert!(sent.lines().any(|l| l == line), "{line} is missing in\n{sent}");
+    }
+    assert!(sent.contains("only in the Inbox of profile default"), "{sent}");
+    assert!(!sent.contains("Final-Recipient"), "{sent}");
+}
+
+#[test]
+fn the_text_of_a_notification_is_given_to_who_asks_for_it() {
+    let mut fixture = Fixture::new();
+    let told = told_with(&mut fixture, Onward::Text);
+    assert_eq!(told.text, Some(fixture.content(9).into_bytes()));
+    assert_eq!(told.forwarded, None);
 }
 
 #[test]
@@ -1109,6 +1153,7 @@ fn a_message_with_a_damaged_body_can_bounce() {
     let Ok(ProviderAnswer::Updated { notice: Some(notice), .. }) = answer else {
         panic!("{answer:?}")
     };
+    let notice = notice.record;
     assert!(fixture.content(notice).contains("550 5.1.1"));
 }
 
@@ -1120,12 +1165,7 @@ fn to_many(record: u128, count: usize) -> Submission {
 }
 
 fn change(submission: &Submission) -> StoreWrite {
-    let update = SubmissionUpdate::whole(
-        submission.clone(),
-        Vec::new(),
-        submission.record + 1_000_000,
-        wall(),
-    );
+    let update = SubmissionUpdate::whole(submission.clone(), None, wall());
     StoreWrite::Update(Box::new(update))
 }
 
@@ -1164,8 +1204,7 @@ fn recipients_keep_what_became_of_them() {
         let write = if random.next_u32().is_multiple_of(2) {
             change(&changed)
         } else {
-            let notice = (changed.record + 1_000_000, wall());
-            let part = SubmissionUpdate::part(&changed, places, Vec::new(), notice);
+            let part = SubmissionUpdate::part(&changed, places, None, wall());
             StoreWrite::Update(Box::new(part))
         };
         match random.next_u32() % 4 {
@@ -1463,21 +1502,6 @@ fn what_chooses_the_transport_is_kept() {
         let read = fixture.read(&StoreRead::Submission { record });
         assert_eq!(read.is_err(), is_damaged, "{record}: {read:?}");
     }
-}
-
-/// A sender who wants no reports of failures gets none.
-#[test]
-fn a_bounce_is_told_only_to_those_who_want_it() {
-    let mut fixture = Fixture::new();
-    let mut quiet = submission(1);
-    quiet.report.notify = sundown_protocol::request::Notify::NEVER;
-    fixture.write(submit_of(quiet.clone(), inline(MESSAGE))).expect("it is submitted");
-    quiet.recipients.iter_mut().for_each(|r| r.state = SubmissionState::Bounced);
-    let update = SubmissionUpdate::whole(quiet, vec![0, 1], 99, 1);
-    let answer = fixture.write(StoreWrite::Update(Box::new(update)));
-    assert_eq!(answer, Ok(ProviderAnswer::Updated { moved: Some(Folder::Sent), notice: None }));
-    let inbox = fixture.read(&StoreRead::List { folder: Folder::Inbox, after: 0, limit: 9 });
-    assert_eq!(inbox, Ok(ProviderAnswer::Messages { rows: Vec::new(), next: None }));
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::providers::calls::{Call, Caller};
 use crate::providers::left_behind::{Attempt, Correction};
 use crate::providers::view::ProviderState;
 use crate::queue::engine::{Changed, Engine, Entry, Try};
+use crate::queue::untold::Untold;
 use crate::then::{AfterSubmission, Then};
 
 impl Broker {
@@ -178,7 +179,7 @@ impl Broker {
         }
         let shown = submission.state();
         state.forget(record);
-        let (flights, tried, untold, changed) = (1, Try::Counted, Vec::new(), Changed::All);
+        let (flights, tried, untold, changed) = (1, Try::Counted, Untold::default(), Changed::All);
         let entry = Entry { submission, shown, flights, tried, untold, changed };
         state.entries.insert(record, entry);
         self.record(engine, record, &results, None, turn);

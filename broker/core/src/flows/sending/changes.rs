@@ -23,6 +23,7 @@ use crate::providers::lanes::Priority;
 use crate::queue::change::{PAGE_BYTES, apply, locked, not_in_queue, short_enough, wire_size};
 use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::Recording;
+use crate::queue::untold::{Told, Untold};
 use crate::sessions::session::Session;
 use crate::then::{AfterSubmission, AfterUpdate, Listing};
 
@@ -167,13 +168,13 @@ impl Broker {
             shown,
             flights: 1,
             tried: Try::Over,
-            untold: Vec::new(),
+            untold: Untold::default(),
             changed: Changed::All,
         };
         state.entries.insert(wish.record, entry);
         let lane = state.write;
         let now = turn.tick.millis();
-        let update = SubmissionUpdate::whole(submission, Vec::new(), 0, now);
+        let update = SubmissionUpdate::whole(submission, None, now);
         self.call(lane, caller, Ask::update(update), AfterUpdate::EntryChanged(wish), turn);
         Ok(())
     }
@@ -233,7 +234,7 @@ impl Broker {
             // The changed entry may have been a parked one.
             state.reload();
         }
-        let recording = Recording { engine, record, flight: None, bounced: Vec::new() };
+        let recording = Recording { engine, record, flight: None, told: Told::default() };
         self.recorded(recording, result, turn);
         let goes = matches!(change, QueueChange::Retry | QueueChange::Release);
         if let Some(submission) = submission.filter(|_| goes) {

@@ -33,10 +33,11 @@ use crate::providers::ask::{Ask, Done, Prepared, Results, Updated};
 use crate::providers::calls::Caller;
 use crate::providers::view::{Provider, Reach};
 use crate::queue::engine::{Changed, Engine, Entry, Try};
-use crate::queue::flight::{Bounced, Flight, Recording, Stage};
+use crate::queue::flight::{Flight, Recording, Stage};
 use crate::queue::giving_up::Unsent;
 use crate::queue::plan::Plan;
 use crate::queue::settle::{none_follows_at_once, settle};
+use crate::queue::untold::Told;
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterUpdate, GoesOn};
 
@@ -382,14 +383,14 @@ impl Broker {
             recipient.intent =
                 Some(Intent { transport: transport.clone(), marker: marker.to_owned() });
         }
-        self.store(id, record, |bounced| AfterUpdate::Marked(flight, bounced), turn);
+        self.store(id, record, |told| AfterUpdate::Marked(flight, told), turn);
         self.noticed(id, record, turn);
     }
 
     pub(crate) fn marked(
         &mut self,
         flight: u64,
-        bounced: Bounced,
+        told: Told,
         result: Result<Updated, ProviderError>,
         turn: &mut Turn,
     ) {
@@ -400,7 +401,8 @@ impl Broker {
             // The store checked that its files are still there between that commit and this answer. So no message is handed over
             // for a mark that a restart would not find.
             Ok(updated) => {
-                self.tell_outcome(id, record, &updated, turn);
+                self.log_failures((id, record), &told.news, turn);
+                self.tell_outcome(id, record, updated, turn);
                 if !has_place {
                     if !left {
                         self.cancel(flight, turn);
@@ -415,7 +417,7 @@ impl Broker {
                 let entry =
                     self.queues.engines.get_mut(id).and_then(|e| e.entries.get_mut(&record));
                 if let Some(entry) = entry {
-                    entry.untold.extend(bounced);
+                    entry.untold.repeat(told);
                     entry.changed = Changed::All;
                 }
                 // An intent that may be durable names the prepared message: after a restart the transport looks for it.
@@ -520,39 +522,44 @@ impl Broker {
         flight: Option<u64>,
         turn: &mut Turn,
     ) {
-        let recording = |bounced| Recording { engine, record, flight, bounced };
-        let after = |bounced| AfterUpdate::Recorded(recording(bounced));
+        let after = |told| AfterUpdate::Recorded(Recording { engine, record, flight, told });
         self.store(engine, record, after, turn);
     }
 
-    /// Stores an entry as it is in memory, and tells its sender of the recipients that bounced since the last notice.
+    /// Stores an entry as it is in memory, and tells its sender what no update has told yet.
     fn store(
         &mut self,
         id: EngineId,
         record: u128,
-        after: impl FnOnce(Bounced) -> AfterUpdate,
+        after: impl FnOnce(Told) -> AfterUpdate,
         turn: &mut Turn,
     ) {
         let engine = self.queues.engines.get_mut(id).expect("flights keep it open");
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
-        let bounced = std::mem::take(&mut entry.untold);
-        let (notice, now) = (turn.record(), turn.tick.millis());
-        let (submission, told) = (&entry.submission, bounced.clone());
+        let told = if let Some(told) = entry.untold.take_again() {
+            told
+        } else {
+            let news = entry.untold.take_news();
+            let notice = self.notice((id, record), &news, turn);
+            Told { news, notice }
+        };
+        let engine = self.queues.engines.get_mut(id).expect("flights keep it open");
+        let entry = engine.entries.get_mut(&record).expect("flights keep it known");
+        let (submission, notice, now) =
+            (&entry.submission, told.notice.clone(), turn.tick.millis());
         let unchanged = Changed::none_of(&submission.recipients);
         let update = match std::mem::replace(&mut entry.changed, unchanged) {
-            Changed::Some(places) => {
-                SubmissionUpdate::part(submission, places, told, (notice, now))
-            }
-            Changed::All => SubmissionUpdate::whole(submission.clone(), told, notice, now),
+            Changed::Some(places) => SubmissionUpdate::part(submission, places, notice, now),
+            Changed::All => SubmissionUpdate::whole(submission.clone(), notice, now),
         };
         let lane = engine.write;
-        self.call(lane, Caller::broker(None), Ask::update(update), after(bounced), turn);
+        self.call(lane, Caller::broker(None), Ask::update(update), after(told), turn);
     }
 
     /// Handles the stored state of a submission: from now on it may be reported, because it is durable.
     pub(crate) fn recorded(
         &mut self,
-        Recording { engine: id, record, flight, bounced }: Recording,
+        Recording { engine: id, record, flight, told }: Recording,
         result: Result<Updated, ProviderError>,
         turn: &mut Turn,
     ) {
@@ -562,13 +569,19 @@ impl Broker {
         let Ok(updated) = result else {
             // The message was handed over, but the result could not be stored. Nothing more happens to the message until it is.
             if let Some(entry) = engine.entries.get_mut(&record) {
-                entry.untold.extend(bounced);
+                entry.untold.repeat(told);
                 entry.changed = Changed::All;
                 engine.unrecorded.push(record);
             }
             return self.rest(id, turn);
         };
         let Some(entry) = engine.entries.get_mut(&record) else { return };
+        if !entry.untold.is_empty() {
+            // The update told something again. Another one tells the rest.
+            self.log_failures((id, record), &told.news, turn);
+            self.tell_outcome(id, record, updated, turn);
+            return self.store_recording((id, record), None, turn);
+        }
         entry.flights = entry.flights.saturating_sub(1);
         let goes_on = |r: &Recipient| r.state == SubmissionState::Queued;
         if entry.flights == 0 && !entry.submission.recipients.iter().any(goes_on) {
@@ -581,7 +594,8 @@ impl Broker {
             engine.ready.insert((key.0, key.1, record));
         }
         self.noticed(id, record, turn);
-        self.tell_outcome(id, record, &updated, turn);
+        self.log_failures((id, record), &told.news, turn);
+        self.tell_outcome(id, record, updated, turn);
         let engine = self.queues.engines.get_mut(id).expect("looked at before");
         let waits = engine.entries.get(&record).is_some_and(|entry| {
             let s = &entry.submission;
@@ -627,18 +641,19 @@ impl Broker {
         &mut self,
         id: EngineId,
         record: u128,
-        Updated { moved, notice }: &Updated,
+        Updated { moved, notice }: Updated,
         turn: &mut Turn,
     ) {
-        if let Some(to) = *moved {
+        if let Some(to) = moved {
             let entry = self.queues.engines.get(&id).and_then(|engine| engine.entries.get(&record));
             let submitter = entry.map(|entry| entry.submission.uid);
             let news = StoreNews::Moved { from: Folder::Outbox, to };
             self.store_news(id, (record, submitter), news, turn);
         }
-        if let Some(notice) = *notice {
-            self.store_news(id, (notice, None), StoreNews::Created(Folder::Inbox), turn);
-            self.store_news(id, (notice, None), StoreNews::NewMail(Folder::Inbox), turn);
+        if let Some(notice) = notice {
+            self.store_news(id, (notice.record, None), StoreNews::Created(Folder::Inbox), turn);
+            self.store_news(id, (notice.record, None), StoreNews::NewMail(Folder::Inbox), turn);
+            self.sent_on((id, record), *notice, turn);
         }
     }
 

@@ -86,6 +86,7 @@ impl Broker {
 
     /// Forgets a profile that was deleted with all its waiting messages.
     pub(crate) fn forget_what_waits(&mut self, profile: &str) {
+        self.queues.paces.remove(profile);
         if self.queues.giving_up.forget(profile) {
             self.timers.clear(Timer::GiveUp);
         }

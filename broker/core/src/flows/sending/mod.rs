@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod delivery;
 pub(crate) mod giving_up;
+pub(crate) mod notices;
 pub(crate) mod reach;
 pub(crate) mod store_lost;
 pub(crate) mod stores;
