@@ -116,7 +116,7 @@ fn all_arrive(home: &Home, profile: &str, server: &Server) {
     assert_eq!(arrived.into_iter().collect::<BTreeSet<_>>(), recipients(profile));
 }
 
-/// However many messages wait, and however often somebody flushes: a server that refuses sees a connection for each try, and its
+/// However many messages wait, and however often a user flushes: a server that refuses sees a connection for each try, and its
 /// tries become rare. When it is well everything goes out, once.
 ///
 /// QUEUE-11, design §3.18

@@ -66,7 +66,7 @@ impl Scripted {
         Self::start_at(port(), script)
     }
 
-    /// One at a port that nobody has.
+    /// A server at a port that is free.
     pub(crate) fn start_at(
         port: u16,
         script: impl Fn(&str, &str) -> Option<Act> + Send + Sync + 'static,

@@ -475,7 +475,7 @@ mod tests {
         });
     }
 
-    /// One tries for all, and what it is told all are told, whoever wanted them to try.
+    /// One tries for all, and what it is told all are told, for a user and for the broker.
     #[test]
     fn one_tries_for_all() {
         let destination = Arc::new(Destination::default());
@@ -519,7 +519,7 @@ mod tests {
         assert_eq!(second.failed(refusal(), Trace::NONE), Failed::Fewer);
         drop(second);
         thread::scope(|scope| {
-            let rest = first.rest().expect("nobody waits");
+            let rest = first.rest().expect("no worker waits");
             let next = scope.spawn(|| get(&destination, 4));
             rest.wanted().recv().expect("it waits for the first one");
             drop(rest);

@@ -20,7 +20,7 @@ impl fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// The trace of no password: the server refused somebody who has none to say.
+    /// The trace of no password: the server wants a logon, and the profile has no user.
     pub(super) const NONE: Self = Self(0);
 
     /// The trace of a password of this account.

@@ -54,7 +54,7 @@ pub(super) enum NotBegun {
 /// Where in an envelope a server closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum At {
-    /// It takes no message now, from nobody.
+    /// In the answer to MAIL: it takes no message now, from any sender.
     Sender,
     /// It has heard of a recipient.
     Recipient,

@@ -12,7 +12,7 @@
 //!
 //! Being offline costs nothing: while a transport cannot be reached, its messages stay in the queue, and none is read or written.
 //! From time to time the broker asks the transport whether it works, which needs no message. If it does, the broker hands it one.
-//! A server that refuses to talk before it has heard of a message (its greeting, its certificate, its word that it logs nobody on
+//! A server that refuses to talk before it has heard of a message (its greeting, its certificate, its word that it takes no logon
 //! now) counts as one that cannot be reached: each message would be told the same, and would be one connection more.
 //!
 //! A user who retries a message or flushes the queue has the transport asked at once. The question says so, and everything that

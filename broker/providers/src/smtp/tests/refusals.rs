@@ -159,9 +159,9 @@ fn a_refused_password_is_tried_again_when_it_is_another_one() {
     server.done();
 }
 
-/// A server that wants somebody logged on where the profile has nobody is asked twice, and no more.
+/// A server that wants a logon where the profile has no user counts like a refused password: what waits behind makes no connection.
 #[test]
-fn a_server_that_wants_somebody_is_asked_no_more() {
+fn a_server_that_wants_a_logon_is_asked_once() {
     let refusal = "< 220 test\n> EHLO\n< 250 test\n> MAIL\n< 530 5.7.0 authenticate first";
     let server = Server::start(&[refusal]);
     let mut client = Client::new(&server, &[("connections", "1")]);
