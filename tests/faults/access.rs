@@ -266,7 +266,10 @@ fn a_program_with_raised_privileges_takes_nothing_from_variables() {
     }
     fs::set_permissions(home.path(""), Permissions::from_mode(0o755)).expect("changed");
     let program = home.path("raised");
-    fs::copy(crate::harness::binary(), &program).expect("copied");
+    // By another process: a child that another test has just forked would keep this one's descriptor a moment, and what is open for
+    // writing cannot be run.
+    let copied = Command::new("cp").arg(crate::harness::binary()).arg(&program).status();
+    assert!(copied.expect("it is installed").success());
     chown(&program, Some(OTHER), None).expect("given away");
     fs::set_permissions(&program, Permissions::from_mode(0o4755)).expect("changed");
     let chosen = home.path("chosen");

@@ -33,7 +33,8 @@ pub use profile::{
     KnownKinds, Places, ProfileError, RemoveError, load_profile, profile_names, remove_profile,
 };
 pub use smtp::valid_host;
-pub use source::{Position, SettingsError, read_file};
+pub use source::{Position, SettingsError};
+pub use sundown_providers::read_small;
 pub use value::valid_name;
 
 use crate::metrics::Listen;

@@ -1,8 +1,8 @@
 //! Directories and files that only their owner may see.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -49,6 +49,26 @@ pub(crate) fn private_database(path: &Path) -> Result<(), ProviderError> {
 /// Makes a file that is not there.
 pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// The longest file that [`read_small`] reads, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// Reads a small file. A user may put anything in its place: a pipe that nothing is written to is not waited for, and a file without an
+/// end is not read to one.
+pub fn read_small(file: &Path) -> io::Result<Vec<u8>> {
+    let options = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let opened = OpenOptions::new().read(true).custom_flags(options).open(file)?;
+    let kind = opened.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(io::Error::other("it is a pipe or a socket, and no file"));
+    }
+    let mut bytes = Vec::new();
+    opened.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::other(format!("it is longer than {LONGEST} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Makes what happened to a directory's entries durable.

@@ -42,7 +42,7 @@ pub mod smtp;
 pub mod sqlite;
 pub mod users;
 
-pub use files::FileId;
+pub use files::{FileId, read_small};
 pub use rescue::RESCUED;
 
 /// The result of a call to a provider.

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use sundown_core::expired::last_answer;
 use sundown_core::provider::Submission;
-use sundown_mail::head::LineEnd;
+use sundown_mail::head::{LineEnd, Start};
 use sundown_mail::{address, bcc, encoding};
 
 use crate::headers::{self, Head, clean, date};
@@ -48,6 +48,8 @@ pub enum Original {
     Head(Vec<u8>),
     /// The same, because the whole message, which the sender wants, is larger than [`MAX_RETURNED`].
     HeadOfLarge(Vec<u8>),
+    /// The same, because the whole message has a NUL in it, which no server must take (RFC 3030).
+    HeadOfBinary(Vec<u8>),
     /// The whole message.
     Whole(Vec<u8>),
 }
@@ -202,6 +204,10 @@ impl Notice<'_> {
                 MAX_RETURNED >> 20
             );
         }
+        if let Original::HeadOfBinary(_) = self.original {
+            text +=
+                "\r\nThe whole message has a NUL in it and is not returned. Its head follows.\r\n";
+        }
         Part::text("text/plain; charset=utf-8", text.into_bytes())
     }
 
@@ -225,9 +231,9 @@ impl Notice<'_> {
 
     fn returned(&self) -> Part {
         match &self.original {
-            Original::Head(beginning) | Original::HeadOfLarge(beginning) => {
-                head_of(Head::of(beginning).bytes())
-            }
+            Original::Head(beginning)
+            | Original::HeadOfLarge(beginning)
+            | Original::HeadOfBinary(beginning) => head_of(Head::of(beginning).bytes()),
             Original::Whole(message) => whole(message),
         }
     }
@@ -284,8 +290,18 @@ fn head_of(head: &[u8]) -> Part {
 fn whole(message: &[u8]) -> Part {
     let mut sent = Vec::with_capacity(message.len());
     // On the wire a CR without LF became a line end, too.
-    for line in bcc::without(message).split_inclusive(|b| *b == b'\n') {
+    let shown = bcc::without(message);
+    let mut is_head = Start::of(&shown) == Start::Field;
+    for line in shown.split_inclusive(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
+        is_head &= !line.is_empty();
+        if is_head {
+            // Within a field it did not.
+            let end = line.iter().rposition(|b| *b != b'\r').map_or(0, |last| last + 1);
+            sent.extend(line[..end].iter().map(|b| if *b == b'\r' { b' ' } else { *b }));
+            sent.extend_from_slice(b"\r\n");
+            continue;
+        }
         for line in line.split(|b| *b == b'\r') {
             sent.extend_from_slice(line);
             sent.extend_from_slice(b"\r\n");
@@ -555,7 +571,12 @@ mod tests {
     #[test]
     fn a_whole_message_is_returned_as_it_was_sent() {
         let long = format!("Subject: x\r\n\r\n{}", "y".repeat(1_200));
-        let cases: [(&[u8], &str, &str); 5] = [
+        let cases: [(&[u8], &str, &str); 6] = [
+            (
+                b"Subject: a\rX: b\r\r\n\nc\rd",
+                "message/rfc822",
+                "Subject: a X: b\r\n\r\nc\r\nd\r\n",
+            ),
             (b"Bcc: no\nSubject: x\n\na\rb\n", "message/rfc822", "Subject: x\r\n\r\na\r\nb\r\n"),
             (b"Subject: x\n\n\xFC", "message/rfc822", "Subject: x\r\n\r\n\u{fffd}\r\n"),
             ("Subject: \u{fc}\n\nx".as_bytes(), "message/global", "Subject: \u{fc}\r\n\r\nx\r\n"),
@@ -568,6 +589,13 @@ mod tests {
             assert!(text.contains(&format!("\r\n\r\n{expected}")), "{text}");
             assert!(!text.contains("Bcc"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_message_with_a_nul_is_not_returned_and_the_notice_says_so() {
+        let text = returned(Original::HeadOfBinary(b"Subject: a\n\nits text\0".to_vec()));
+        assert!(text.contains("a NUL in it and is not returned"), "{text}");
+        assert!(text.contains("text/rfc822-headers") && !text.contains("its text"), "{text}");
     }
 
     #[test]

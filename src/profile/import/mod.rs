@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
-use sundown_daemon::settings::{Places, read_file};
+use sundown_daemon::settings::{Places, read_small};
 use sundown_mail::address::split;
 use toml::Value;
 
@@ -286,7 +286,7 @@ fn shown(text: &str) -> String {
 
 fn read_text(path: &Path) -> Result<String, String> {
     let cannot = |why: String| format!("cannot read {}: {why}", path.display());
-    let bytes = read_file(path).map_err(|error| cannot(error.to_string()))?;
+    let bytes = read_small(path).map_err(|error| cannot(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8".to_owned()))?;
     if text.contains('\0') {
         return Err(cannot("it has a NUL in it".to_owned()));

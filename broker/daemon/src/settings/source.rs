@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sundown_providers::read_small;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -96,7 +97,7 @@ impl Source {
             message,
             unlisted: false,
         };
-        let bytes = match read_file(file) {
+        let bytes = match read_small(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(whole(format!("it cannot be read: {error}"))),
@@ -195,29 +196,6 @@ fn plain(message: &str) -> String {
         .replace("invalid type: map", "invalid type: table")
         .replace("invalid type: sequence", "invalid type: array")
         .replace("expected a sequence", "expected an array")
-}
-
-/// The longest file that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
-
-/// Reads a small file. It may belong to a user, who may put anything in its place: a pipe that nothing is written to is not waited for,
-/// and a file without an end is not read to one.
-pub fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::{Error, Read};
-    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-
-    let options = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let opened = std::fs::OpenOptions::new().read(true).custom_flags(options).open(file)?;
-    let kind = opened.metadata()?.file_type();
-    if kind.is_fifo() || kind.is_socket() {
-        return Err(Error::other("it is a pipe or a socket, and no file"));
-    }
-    let mut bytes = Vec::new();
-    opened.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(Error::other(format!("it is longer than {LONGEST} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,12 +19,10 @@ use sundown_protocol::Code;
 
 use super::standing::{AN_HOUR, LONGEST_REST, Refusal, Refused};
 use super::trace::Trace;
+use crate::files::read_small;
 use crate::files::{is_absent, new_private_file};
 
 const FILE: &str = "smtp-servers.json";
-
-/// The most bytes of a file that is believed.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// The most servers in it. Others are found out again after a restart.
 const MAX_SERVERS: usize = 256;
@@ -127,7 +125,7 @@ impl Book {
 
     fn read(&self) -> Entries {
         let Some(path) = self.path() else { return Entries::new() };
-        let bytes = match read_bounded(&path) {
+        let bytes = match read_small(&path) {
             Ok(bytes) => bytes,
             Err(error) if is_absent(&error) => return Entries::new(),
             Err(error) => {
@@ -158,13 +156,6 @@ impl Book {
                 "which servers are left alone cannot be written; the next broker tries them anew");
         }
     }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > MAX_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    fs::read(path)
 }
 
 /// The name of a server and a user in the file.
@@ -280,7 +271,15 @@ mod tests {
             fs::write(&path, torn).expect("written");
             assert_eq!(book(&home).find("one", clocks), Refused::default());
         }
-        fs::write(&path, vec![b' '; (MAX_BYTES + 1) as usize]).expect("written");
+        fs::write(&path, vec![b' '; (1 << 20) + 1]).expect("written");
+        assert_eq!(book(&home).find("one", clocks), Refused::default());
+        // Neither a pipe that nothing is written to nor a file without an end holds anything up.
+        fs::remove_file(&path).expect("removed");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("made");
+        assert_eq!(book(&home).find("one", clocks), Refused::default());
+        fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("made");
         assert_eq!(book(&home).find("one", clocks), Refused::default());
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");

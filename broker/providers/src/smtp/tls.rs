@@ -1,7 +1,6 @@
 //! TLS: whom we trust, and in words why we do not.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +18,7 @@ use super::distrust::{library, sentence};
 use super::secret::{from_file, unconfigured};
 use super::trust::{Fingerprint, Rule, Verifier};
 use super::wire::Wire;
+use crate::files::read_small;
 use crate::{Result, fault};
 
 /// What a profile says about whom to trust, and who we are.
@@ -138,7 +138,7 @@ fn unusable(error: impl fmt::Display) -> ProviderError {
 /// Trusts the certificates of a file, and gives them back.
 fn add(roots: &mut RootCertStore, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let wrong = |why: String| unconfigured(format!("ca_file {}: {why}", path.display()));
-    let pem = fs::read(path).map_err(|error| wrong(fault::words(&error).1))?;
+    let pem = read_small(path).map_err(|error| wrong(fault::words(&error).1))?;
     let own = certificates(&pem).map_err(wrong)?;
     for certificate in &own {
         let added = roots.add(certificate.clone());
@@ -162,7 +162,7 @@ fn with_client(
     key: &Path,
 ) -> Result<ClientConfig> {
     let wrong = |why| unconfigured(format!("tls_certificate {}: {why}", certificate.display()));
-    let pem = fs::read(certificate).map_err(|error| wrong(fault::words(&error).1))?;
+    let pem = read_small(certificate).map_err(|error| wrong(fault::words(&error).1))?;
     let chain = certificates(&pem).map_err(wrong)?;
     let wrong = |why| unconfigured(format!("tls_key {}: {why}", key.display()));
     let pem = from_file("tls_key", key)?;
@@ -210,13 +210,22 @@ mod tests {
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for content in [None, Some(""), Some("words"), Some(broken)] {
             if let Some(content) = content {
-                fs::write(&path, content).expect("it is written");
+                std::fs::write(&path, content).expect("it is written");
             }
             let ca_file = Some(path.clone());
             let trust = Trust::new(Certificates { ca_file, ..Certificates::default() });
             let error = trust.config().expect_err("no certificate");
             assert_eq!(error.code, Code::E_UNCONFIGURED);
             assert!(error.message.contains("ca.pem"), "{}", error.message);
+        }
+        // A pipe that nothing is written to is not waited for.
+        std::fs::remove_file(&path).expect("removed");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("made");
+        for ca_file in [path.clone(), "/dev/zero".into()] {
+            let ca_file = Some(ca_file);
+            let trust = Trust::new(Certificates { ca_file, ..Certificates::default() });
+            assert_eq!(trust.config().expect_err("no file").code, Code::E_UNCONFIGURED);
         }
     }
 

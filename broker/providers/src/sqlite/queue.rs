@@ -297,6 +297,8 @@ impl Writer {
                 // A damaged part is no reason to leave out the head, which may be sound.
                 if whole.is_empty() {
                     Original::Head(beginning(MAX_HEAD))
+                } else if whole.contains(&0) {
+                    Original::HeadOfBinary(beginning(MAX_HEAD))
                 } else {
                     Original::Whole(whole)
                 }

@@ -6,9 +6,10 @@ use std::path::Path;
 use serde::Deserialize;
 use sundown_core::local::{LocalMail, Target, Users, is_user_name};
 use sundown_mail::address;
+use sundown_providers::read_small;
 use toml::Spanned;
 
-use super::super::source::{SettingsError, read_file};
+use super::super::source::SettingsError;
 use super::super::value::{MailDomain, PathText, RewriteWord, Spelled};
 use super::Reader;
 
@@ -125,7 +126,7 @@ impl Reader<'_> {
 
 /// The domain that the system's file of that name has, if it is one of several words.
 fn mailname(file: &Path) -> Option<String> {
-    let text = String::from_utf8(read_file(file).ok()?).ok()?;
+    let text = String::from_utf8(read_small(file).ok()?).ok()?;
     let domain = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     (domain.contains('.') && address::is_domain(domain)).then(|| domain.to_lowercase())
 }
@@ -149,7 +150,7 @@ fn target(text: &str) -> Result<Target, String> {
 /// comment. The file may be written for another program: what is not supported is kept, and refused when it is used.
 fn aliases_of(path: &Path) -> Result<BTreeMap<String, Vec<Target>>, String> {
     let shown = path.display();
-    let bytes = read_file(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    let bytes = read_small(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
     let mut aliases: BTreeMap<String, Vec<Target>> = BTreeMap::new();
     let mut last = None;
