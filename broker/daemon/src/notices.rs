@@ -1,12 +1,13 @@
 //! Runs the command of a profile for each notification, which it reads. A command that fails or takes too long is in the log; the
 //! notification is in the Inbox in any case.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,11 +21,15 @@ const MOST: usize = 8;
 /// How long a command may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The commands that run.
+/// The commands that run. They end with it.
 #[derive(Debug, Default)]
 pub(crate) struct Commands {
     running: Arc<AtomicUsize>,
+    groups: Groups,
 }
+
+/// The process groups of the commands that run.
+type Groups = Arc<Mutex<BTreeSet<i32>>>;
 
 impl Commands {
     /// Runs a command on a thread of its own.
@@ -33,11 +38,11 @@ impl Commands {
             self.running.fetch_sub(1, Ordering::Relaxed);
             return failed(&profile, &format!("{MOST} commands run already"));
         }
-        let place = Place(self.running.clone());
+        let (place, groups) = (Place(self.running.clone()), Arc::clone(&self.groups));
         let name = profile.clone();
         let begun = thread::Builder::new().name("notice".into()).spawn(move || {
             let _place = place;
-            match run(&command, &text, DEADLINE) {
+            match run(&command, &text, DEADLINE, &groups) {
                 Ok(()) => {
                     tracing::info!(event = "notice-command", profile, "a notification was read");
                 }
@@ -46,6 +51,16 @@ impl Commands {
         });
         if let Err(error) = begun {
             failed(&name, &format!("its thread cannot be started: {error}"));
+        }
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        for group in self.groups.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(group) = Pid::from_raw(*group) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
         }
     }
 }
@@ -69,7 +84,7 @@ fn failed(profile: &str, why: &str) {
 }
 
 /// Runs a command to its end. What it writes is thrown away.
-fn run(command: &[String], text: &[u8], deadline: Duration) -> Result<(), String> {
+fn run(command: &[String], text: &[u8], deadline: Duration, groups: &Groups) -> Result<(), String> {
     let (program, arguments) = command.split_first().ok_or("there is no program")?;
     let cannot = |error: io::Error| format!("{program} cannot be run: {error}");
     let mut running = Command::new(program);
@@ -80,11 +95,11 @@ fn run(command: &[String], text: &[u8], deadline: Duration) -> Result<(), String
     }
     let input = in_memory(text).map_err(cannot)?;
     running.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut running = Running(running.spawn().map_err(cannot)?);
+    let mut running = Running::new(running.spawn().map_err(cannot)?, groups);
     if !running.ends_within(deadline).map_err(cannot)? {
         return Err(format!("{program} took longer than {} s; it was ended", deadline.as_secs()));
     }
-    let status = running.0.wait().map_err(cannot)?;
+    let status = running.wait().map_err(cannot)?;
     if status.success() { Ok(()) } else { Err(format!("{program} failed with {status}")) }
 }
 
@@ -97,11 +112,34 @@ fn in_memory(text: &[u8]) -> io::Result<File> {
 }
 
 /// A process that is ended, with what it started, if it is not waited for to its end.
-struct Running(Child);
+struct Running {
+    child: Child,
+    groups: Groups,
+}
 
 impl Running {
+    fn new(child: Child, groups: &Groups) -> Self {
+        let running = Self { child, groups: Arc::clone(groups) };
+        running.groups().insert(running.group());
+        running
+    }
+
+    fn group(&self) -> i32 {
+        Pid::from_child(&self.child).as_raw_nonzero().get()
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for its end. Its number may be another process's from then on.
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.groups().remove(&self.group());
+        self.child.wait()
+    }
+
     fn ends_within(&self, deadline: Duration) -> io::Result<bool> {
-        let end = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty())?;
+        let end = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
         let timeout = Timespec::try_from(deadline).map_err(|_| io::ErrorKind::InvalidInput)?;
         loop {
             match poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&timeout)) {
@@ -115,9 +153,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-            let _ = self.0.wait();
+        if self.groups().contains(&self.group()) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.wait();
         }
     }
 }
@@ -138,26 +176,45 @@ mod tests {
         let file = dir.path().join("read");
         let script = format!("cat > {}", file.display());
         let text = vec![b'x'; 200_000];
-        assert_eq!(run(&shell(&script), &text, LONG), Ok(()));
+        assert_eq!(run(&shell(&script), &text, LONG, &Groups::default()), Ok(()));
         assert_eq!(std::fs::read(file).expect("it was written"), text);
     }
 
     #[test]
     fn a_command_need_not_read() {
-        assert_eq!(run(&shell("exit 0"), &vec![b'x'; 200_000], LONG), Ok(()));
+        assert_eq!(run(&shell("exit 0"), &vec![b'x'; 200_000], LONG, &Groups::default()), Ok(()));
     }
 
     #[test]
     fn a_command_that_fails_says_how() {
-        let why = run(&shell("exit 3"), b"", LONG).expect_err("it fails");
+        let why = run(&shell("exit 3"), b"", LONG, &Groups::default()).expect_err("it fails");
         assert!(why.contains("/bin/sh failed with exit status: 3"), "{why}");
-        let why = run(&["/no/such/program".to_owned()], b"", LONG).expect_err("it fails");
+        let why = run(&["/no/such/program".to_owned()], b"", LONG, &Groups::default())
+            .expect_err("it fails");
         assert!(why.contains("/no/such/program cannot be run"), "{why}");
     }
 
     #[test]
+    fn a_command_ends_with_the_broker() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = dir.path().join("pid");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("made");
+        let commands = Commands::default();
+        let script = format!("echo $$ > {}; sleep 1000 & wait", pipe.display());
+        commands.run("work".to_owned(), shell(&script), Vec::new());
+        let pid = std::fs::read_to_string(&pipe).expect("it runs");
+        let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("it is one");
+        let end = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
+        drop(commands);
+        let ended = poll(&mut [PollFd::new(&end, PollFlags::IN)], None).expect("it ends");
+        assert_eq!(ended, 1);
+    }
+
+    #[test]
     fn a_command_that_hangs_is_ended() {
-        let why = run(&shell("sleep 1000 & wait"), b"", Duration::from_millis(10));
+        let why =
+            run(&shell("sleep 1000 & wait"), b"", Duration::from_millis(10), &Groups::default());
         assert!(why.expect_err("it hangs").contains("it was ended"));
     }
 }
