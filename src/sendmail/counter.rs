@@ -75,7 +75,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// The message as it is submitted: its From says whose it is, whoever is the envelope's sender. The broker makes a From of the envelope's sender, and must have one of an author where there is none.
+    /// The message as it is submitted: its From says whose it is, and not the envelope. The broker makes a From of the envelope's sender, and must have one of an author where there is none.
     fn completed(&self, message: Message) -> Message {
         let message = handover::without_trace(message);
         let message = match author::of(message.bytes()) {

@@ -3,7 +3,7 @@
 //! The fields From and Sender get other addresses; names and comments stay. Who wrote the message is not lost: the From that was there
 //! goes into Reply-To, if answers reach it there and the message says nothing else, or else into `X-Original-From`.
 //!
-//! A message that somebody has signed, that a list has sent or that was sent again keeps its head: what vouches for it would be broken.
+//! A message that is signed, that a list has sent or that was sent again keeps its head: what vouches for it would be broken.
 
 use crate::head::{Field, Fields, LineEnd};
 use crate::list;

@@ -1,6 +1,6 @@
 //! Whom a server is told a message is from.
 //!
-//! A server takes mail of its users and of nobody else, and what cron and other programs write is from `root`. So authors become
+//! A server takes mail of its users alone, and what cron and other programs write is from `root`. So authors become
 //! others on their way: in the envelope, and in From and Sender. What is stored never changes.
 
 use std::io::{self, Cursor, Read};

@@ -186,7 +186,7 @@ impl Reader<'_> {
         path.map_or_else(|| Ok(Options::new()), |path| self.users("path", path.span(), users))
     }
 
-    /// What `{user}` in a key may stand for. Somebody must say who is a user: a name comes from outside.
+    /// What `{user}` in a key may stand for. The profile must say who is a user: a name comes from outside.
     fn users(&self, key: &str, at: Range<usize>, users: &Users) -> Result<Options, SettingsError> {
         match users {
             Users::Any => {
