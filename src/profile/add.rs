@@ -11,7 +11,7 @@ use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
 use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Places};
-use sundown_mail::address::split;
+use sundown_mail::address::{is_full, split};
 use toml::Value;
 
 use super::ask::{self, Dialog};
@@ -218,9 +218,7 @@ impl AddArguments {
 
     /// Whether a user logs on to the server, which takes mail of that user alone.
     fn is_an_account(&self) -> bool {
-        let known =
-            self.identity().is_some_and(|who| split(who).is_ok_and(|(_, at)| at.contains('.')));
-        self.username.is_some() && known
+        self.username.is_some() && self.identity().is_some_and(is_full)
     }
 
     /// Whether mail for users of this host goes into a Maildir.

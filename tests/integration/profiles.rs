@@ -559,6 +559,35 @@ fn settings_of_msmtp_are_taken_over() {
     assert!(again.errors.contains("such a profile already"), "{again:?}");
 }
 
+/// What is no settings file is not waited for, and what would lose a password or an account makes no profile.
+///
+/// design §8
+#[test]
+fn settings_that_cannot_be_taken_over_leave_nothing() {
+    let home = Home::new();
+    let pipe = home.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .expect("made");
+    let import = |from: &str| home.run(&["profile", "import", from]);
+    for (from, words) in [
+        (pipe.to_str().expect("text").to_owned(), "a pipe"),
+        ("/dev/zero".to_owned(), "longer than"),
+    ] {
+        let refused = import(&from);
+        assert!(!refused.status.success() && refused.errors.contains(words), "{refused:?}");
+    }
+    let account = "host h.example\nauth on\ntls on\nuser u\npassword hunter2\n";
+    let two = home.write("two", format!("account a/b\n{account}account a-b\n{account}"));
+    let refused = import(two.to_str().expect("text")).exits(1);
+    assert!(refused.errors.contains("come to the name \"a-b\""), "{refused:?}");
+    let one = home.write("one", format!("account a\n{account}"));
+    home.write(".config/sundown/profiles/default.a.password", "older\n");
+    let refused = import(one.to_str().expect("text")).exits(1);
+    assert!(refused.errors.contains("is there already, with a password"), "{refused:?}");
+    let left = std::fs::read_dir(home.path(".config/sundown/profiles")).expect("it is there");
+    assert_eq!(left.count(), 1);
+}
+
 /// The settings of nullmailer become a profile that sends: its server gets mail of root for the administrator, from the address that is
 /// always sent from.
 ///

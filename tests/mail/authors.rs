@@ -199,6 +199,8 @@ fn the_author_chooses_the_account() {
         &message("five", "anna@home.example"),
     )
     .ok();
+    let dialogue = "EHLO x\r\nMAIL FROM:<anna@home.example>\r\nRCPT TO:<bo@far.test>\r\nDATA\r\nSubject: six\r\n\r\nx\r\n.\r\nQUIT\r\n";
+    sendmail(&home, &["-bs", "-a", "work"], dialogue).ok();
     let refused =
         home.run_with(&["send", "--account", "none"], &message("six", "anna@work.example"));
     assert!(
@@ -223,7 +225,7 @@ fn the_author_chooses_the_account() {
     };
     broker.log_line("it was sent", told("to=<bo@far.test>, relay=work, delay="));
     broker.log_line("with the server's words", told("dsn=2.0.0, status=sent (250 taken)"));
-    assert_eq!(subjects(&work), ["five", "one"]);
+    assert_eq!(subjects(&work), ["five", "one", "six"]);
     assert_eq!(subjects(&rest), ["four", "three", "two"]);
     drop(broker);
     // All transports are for others: it is refused, and says what to do.

@@ -77,18 +77,27 @@ fn line(
     (address, began): (&str, Instant),
     (outcome, reply): (Outcome, &str),
 ) {
-    let Some((status, class)) = words(outcome) else { return };
+    let delay = began.elapsed().as_secs_f64();
+    if let Some(told) = text(relay, address, delay, (outcome, reply)) {
+        tracing::info!(event = "delivery", entry = entry.map(tracing::field::display), "{told}");
+    }
+}
+
+fn text(
+    relay: &str,
+    address: &str,
+    delay: f64,
+    (outcome, reply): (Outcome, &str),
+) -> Option<String> {
+    let (status, class) = words(outcome)?;
     let dsn = reply.split([' ', '-']).find(|word| is_enhanced(word));
     let dsn = dsn.map_or_else(|| format!("{class}.0.0"), str::to_owned);
-    let delay = began.elapsed().as_secs_f64();
     // Neither an address nor a server's words end what they stand in, or look like what follows.
     let address = address.replace(['<', '>', ',', ' ', '(', ')'], "?");
     let reply = reply.replace("status=", "status:").replace("to=<", "to:<");
-    tracing::info!(
-        event = "delivery",
-        entry = entry.map(tracing::field::display),
+    Some(format!(
         "to=<{address}>, relay={relay}, delay={delay:.2}, dsn={dsn}, status={status} ({reply})"
-    );
+    ))
 }
 
 /// Postfix's word, and the class of the status; nothing of what is tried again at once.
@@ -125,6 +134,18 @@ mod tests {
         for bad in ["", "2.0", "3.0.0", "2.0.0.1", "2.a.0", "250", "2..0", "192.0.2.1"] {
             assert!(!is_enhanced(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_line_has_each_of_its_words_once() {
+        let reply = "550 x), to=<b@c>, relay=r, status=sent (250 ok";
+        let told = text("smtp", "\"a>, status=sent (y\"@z", 0.311, (Outcome::Failed, reply));
+        let told = told.expect("it is told");
+        let begin =
+            "to=<\"a??_status=sent??y\"@z>, relay=smtp, delay=0.31, dsn=5.0.0, status=bounced (";
+        assert_eq!(told.matches(" status=").count(), 1, "{told}");
+        assert_eq!((told.matches("to=<").count(), told.matches('>').count()), (1, 2), "{told}");
+        assert!(told.starts_with(&begin.replace('_', "?")), "{told}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use kinds::{KINDS, Key, Kind};
 pub use profile::{
     KnownKinds, Places, ProfileError, RemoveError, load_profile, profile_names, remove_profile,
 };
-pub use smtp::valid_host;
+pub use smtp::{is_loopback, valid_host};
 pub use source::{Position, SettingsError};
 pub use sundown_providers::read_small;
 pub use value::valid_name;

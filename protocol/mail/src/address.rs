@@ -165,6 +165,19 @@ pub fn is_domain(text: &str) -> bool {
     }
 }
 
+/// Whether an address has a domain of several words, so that it can mean something on another host.
+///
+/// ```
+/// use sundown_mail::address::is_full;
+///
+/// assert!(is_full("anna@example.org"));
+/// assert!(!is_full("anna") && !is_full("anna@vm") && !is_full("anna@localhost.localdomain") && !is_full("a b@c.d"));
+/// ```
+pub fn is_full(address: &str) -> bool {
+    let is_one = |domain: &str| domain.eq_ignore_ascii_case("localhost.localdomain");
+    split(address).is_ok_and(|(_, domain)| domain.contains('.') && !is_one(domain))
+}
+
 /// A domain in its ASCII form, in lower case where it had another; `None` if it has none. A domain that is ASCII stays as it is.
 ///
 /// Some characters are mapped to others, also to those that end an address or a command; what they come to must be a domain.

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sundown_client::paths::Whose;
 use sundown_client::{Code, Error};
-use sundown_daemon::settings::{Places, read_small};
-use sundown_mail::address::split;
+use sundown_daemon::settings::{Places, is_loopback, read_small};
+use sundown_mail::address::is_full;
 use toml::Value;
 
 use super::add::{self, free_file, write};
@@ -163,7 +163,7 @@ pub(super) fn run(
 
 impl Account {
     fn sends_a_password_in_the_open(&self) -> bool {
-        self.security == Security::None && self.login.is_some() && !is_here(&self.host)
+        self.security == Security::None && self.login.is_some() && !is_loopback(&self.host)
     }
 
     /// Its section.
@@ -175,7 +175,7 @@ impl Account {
             Security::Tls => "tls",
             Security::None => "none",
         };
-        let open = self.security == Security::None && !is_here(&self.host);
+        let open = self.security == Security::None && !is_loopback(&self.host);
         let login = self.login.as_ref();
         let command = login.and_then(|login| match &login.password {
             Password::Command(line) => Some(text(line)),
@@ -245,9 +245,7 @@ impl Imported {
 
     /// Whether every sender becomes one that its server takes: it takes no other where a user logs on.
     fn rewrites(&self) -> bool {
-        let known = |who: &Option<String>| {
-            who.as_deref().is_some_and(|who| split(who).is_ok_and(|(_, at)| at.contains('.')))
-        };
+        let known = |who: &Option<String>| who.as_deref().is_some_and(is_full);
         let knows = |account: &Account| known(&account.identity) || known(&self.identity);
         self.accounts.iter().any(|account| account.login.is_some())
             && self.accounts.iter().all(knows)
@@ -259,12 +257,6 @@ fn table<const N: usize>(name: &str, keys: [(&str, Option<Value>); N]) -> String
     let lines: String =
         keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}\n", value?))).collect();
     if lines.is_empty() { lines } else { format!("\n[{name}]\n{lines}") }
-}
-
-/// Whether mail to that host stays on this machine.
-fn is_here(host: &str) -> bool {
-    let address = host.parse::<std::net::IpAddr>();
-    address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
 }
 
 /// A name that a transport can have.

@@ -302,10 +302,12 @@ impl Reader<'_> {
         let stores = self.stores(file.store, &mut databases)?;
         let address_books =
             self.databases(ProviderType::AddressBook, file.address_book, &mut databases)?;
-        let identity = Spelled::of(file.identity).unwrap_or_else(|| self.identity());
+        let given = Spelled::of(file.identity);
+        let identity = given.clone().unwrap_or_else(|| self.identity());
         let local = self.local_mail(&file.mail, &file.aliases)?;
         let rewrite = file.mail.rewrite_from.as_ref();
-        let authors = Authors { identity: &identity, rewrite, local: &local };
+        let authors =
+            Authors { identity: &identity, given: given.as_ref(), rewrite, local: &local };
         let transports = self.transports(file.transport, &authors)?;
         Ok(Profile {
             name: self.name.to_owned(),

@@ -32,7 +32,7 @@ fn is_domain(text: &str) -> bool {
 }
 
 /// Whether mail to that host stays on this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     let address = host.parse::<IpAddr>();
     address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
 }

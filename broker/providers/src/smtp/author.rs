@@ -103,7 +103,13 @@ impl Authors {
     /// The address in place of this one, or of a text that is none.
     fn other(&self, address: &str) -> Option<String> {
         let identity = || {
-            let answerable = self.local.mailbox(&self.identity).is_none();
+            // Where every author becomes it, it is meant, also at this host's name.
+            let answerable = match self.rewrite {
+                Rewrite::Always => address::is_full(&self.identity),
+                Rewrite::Never | Rewrite::Unqualified => {
+                    self.local.mailbox(&self.identity).is_none()
+                }
+            };
             answerable.then(|| self.identity.clone())
         };
         let other = match self.rewrite {
@@ -242,6 +248,8 @@ mod tests {
         for own in ["", "anna@example.org", "Anna@EXAMPLE.org", "bo@team.example"] {
             assert_eq!(sender(&always, own), own);
         }
+        let here = authors(Rewrite::Always, "anna@vm.lan", None);
+        assert_eq!(sender(&here, "root"), "anna@vm.lan");
         let never = authors(Rewrite::Never, "anna@example.org", Some("example.net"));
         assert_eq!(sender(&never, "root"), "root");
     }

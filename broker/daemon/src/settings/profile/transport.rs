@@ -8,7 +8,7 @@ use sundown_core::address::Pattern;
 use sundown_core::local::{LocalMail, Users};
 use sundown_core::provider::{ProviderSpec, ProviderType};
 use sundown_core::settings::TransportSpec;
-use sundown_mail::address::domain_to_ascii;
+use sundown_mail::address::{domain_to_ascii, is_full};
 use sundown_providers::users::{ASK_OPTION, PLACEHOLDER, USER_OPTION};
 use toml::Spanned;
 
@@ -71,6 +71,8 @@ pub(super) struct TransportSection {
 pub(super) struct Authors<'a> {
     /// Who its user is.
     pub(super) identity: &'a String,
+    /// The same, if the profile says it.
+    pub(super) given: Option<&'a String>,
     /// Which authors become another one.
     pub(super) rewrite: Option<&'a Spanned<Spelled<RewriteWord>>>,
     /// The addresses of this host.
@@ -351,10 +353,10 @@ impl Reader<'_> {
     ) -> Result<Options, SettingsError> {
         let Authors { rewrite, local, .. } = authors;
         let word = rewrite.map_or(RewriteFrom::Unqualified, |word| word.get_ref().0);
+        // What is only made of the user's and the host's name was not meant to leave the host.
+        let is_meant = identity.as_ref().or(authors.given).is_some_and(|who| is_full(who));
         let identity = identity.unwrap_or_else(|| authors.identity.clone());
-        if let (RewriteFrom::Always, Some(word)) = (word, rewrite)
-            && local.mailbox(&identity).is_some()
-        {
+        if let (RewriteFrom::Always, Some(word), false) = (word, rewrite, is_meant) {
             let message = format!(
                 "{identity:?} is an address of this host alone, and every author would become it: give the profile or its \
                  transport an `identity` such as \"anna@example.org\""
@@ -734,6 +736,13 @@ mod tests {
         for (rest, line, key, words) in cases {
             assert_error(&format!("[[transport]]\n{rest}\n"), *line, key, words);
         }
+    }
+
+    /// A host's own name may be that of its mail: where a profile says so, it is meant.
+    #[test]
+    fn every_author_may_become_one_at_this_hosts_name() {
+        let relay = "[[transport]]\nkind = \"smtp\"\nhost = \"h\"\nidentity = \"anna@Host.Lan\"\n";
+        assert!(load(&format!("{relay}[mail]\nrewrite_from = \"always\"\n")).is_ok());
     }
 
     fn assert_error(text: &str, line: usize, key: &str, words: &[&str]) {
