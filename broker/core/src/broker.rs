@@ -314,7 +314,8 @@ impl Broker {
             Timer::Linger(id) => state(id) == Some(&SessionState::Memberless),
             Timer::Due(engine) => self.queues.engines.contains_key(&engine),
             Timer::Idle(engine) => {
-                self.queues.engines.get(&engine).is_some_and(|e| e.sessions.is_empty())
+                let engine = self.queues.engines.get(&engine);
+                engine.is_some_and(|e| e.sessions.is_empty() || e.is_not_logged_on())
             }
             Timer::GiveUp => self.queues.giving_up.waits(),
             Timer::Reach(id, place) => {

@@ -198,6 +198,11 @@ impl Lanes {
         self.by_id.contains_key(&id)
     }
 
+    /// Whether a worker has a call of this lane. While any waits for a place, it has.
+    pub(crate) fn is_busy(&self, id: LaneId) -> bool {
+        self.by_id.get(&id).is_some_and(|lane| !lane.begun.is_empty())
+    }
+
     /// The type of the provider behind an open lane.
     pub(crate) fn provider_type(&self, id: LaneId) -> Option<ProviderType> {
         Some(self.by_id.get(&id)?.provider_type)

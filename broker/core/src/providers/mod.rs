@@ -70,6 +70,11 @@ impl<T> Providers<T> {
         self.lanes.is_open(lane)
     }
 
+    /// Whether a call of this lane is not answered.
+    pub(crate) fn is_busy(&self, lane: LaneId) -> bool {
+        self.lanes.is_busy(lane)
+    }
+
     /// The type of the provider behind an open lane.
     pub(crate) fn provider_type(&self, lane: LaneId) -> Option<ProviderType> {
         self.lanes.provider_type(lane)

@@ -496,7 +496,27 @@ impl Engine {
         for line in self.full.values_mut() {
             line.keys.remove(&key);
         }
+        self.end_empty_lines();
         Some(entry)
+    }
+
+    /// Puts entries that wait for a transport back into the schedule.
+    pub(crate) fn leave_line(&mut self, of: &(SessionId, usize), keys: &[Key]) {
+        if let Some(line) = self.full.get_mut(of) {
+            line.keys.retain(|key| !keys.contains(key));
+            self.ready.extend(keys);
+        }
+        self.end_empty_lines();
+    }
+
+    /// Removes lines in which no entry waits. What was forgotten of such a line is read again, because nothing else brings it back.
+    fn end_empty_lines(&mut self) {
+        let bereft = |line: &Line| line.keys.is_empty() && line.forgotten.is_some();
+        let bereft = self.full.values().any(bereft);
+        self.full.retain(|_, line| !line.keys.is_empty());
+        if bereft {
+            self.reload();
+        }
     }
 
     /// Reads the schedule from its beginning again. If there is no room for a page, the known entries are forgotten; otherwise,
@@ -594,8 +614,14 @@ impl Engine {
         }
     }
 
-    /// Whether the store is open and stays so for now.
+    /// Whether the store is open and stays so for now, whoever leaves. Without the engine's own logon the store is closed by the
+    /// last session that leaves, behind whatever was called before.
     pub(crate) fn is_open(&self) -> bool {
+        self.may_be_asked() && self.own_logon == OwnLogon::Yes
+    }
+
+    /// Whether the store can be asked a question, which is answered or fails.
+    pub(crate) fn may_be_asked(&self) -> bool {
         self.uid.is_some() && self.state == EngineState::Open && !self.is_lost()
     }
 
@@ -757,7 +783,8 @@ impl Engine {
         // A stopping broker does not repeat an update: the next broker finds out what became of the message.
         let wakes = broker.timers.is_set(Timer::Due(*id)) || broker.stopping.is_some();
         assert!(wakes || (alarm.is_none() && unrecorded.is_empty()), "nothing wakes it");
-        assert_eq!(broker.timers.is_set(Timer::Idle(*id)), sessions.is_empty() && uid.is_some());
+        let watched = sessions.is_empty() || self.is_not_logged_on();
+        assert_eq!(broker.timers.is_set(Timer::Idle(*id)), watched && uid.is_some());
     }
 
     /// Submissions by state, and those of members without mail.

@@ -1,13 +1,14 @@
 //! Providers that are not there: a store between sessions, one that opens or closes, a transport that was left behind.
 
-use sundown_protocol::Reply;
 use sundown_protocol::reply::Resource;
 use sundown_protocol::request::{LogonFlags, QueueAction, QueueChange, Request};
+use sundown_protocol::{Code, Reply};
 
 use super::fakes::Step;
-use super::world::{World, logon_request, secs};
-use crate::ground::event::ConnectionId;
+use super::world::{Member, World, logon_request, millis, secs};
+use crate::ground::event::{ConnectionId, Stop};
 use crate::provider::Outcome;
+use crate::queue::engine::Engine;
 
 /// Whether nothing is logged on to the store of this profile.
 fn is_closed(world: &mut World, profile: &str) -> bool {
@@ -101,4 +102,96 @@ fn what_was_left_behind_is_not_called() {
     let member = world.member(2);
     world.submit(member, "b@x");
     assert_eq!(world.wire.delivered_to("b@x"), 1);
+}
+
+/// A store does not close while it has a call to answer: what the call is part of may go on with it.
+#[test]
+fn a_store_with_calls_is_in_use() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.logoff(member);
+    let at = world.connect(2);
+    world.hold("store", "FlushQueues");
+    let asked = world.ask(at, Request::Queue { profile: None, action: QueueAction::Flush });
+    world.advance(secs(15));
+    assert_eq!(world.waiting_calls("store"), 1, "no logoff behind a flush that is under way");
+    world.let_go("store");
+    assert!(matches!(world.answer(at, asked), Some(Ok(Reply::Flushed(0)))));
+    world.advance(secs(15));
+    assert!(is_closed(&mut world, "default"));
+}
+
+/// A flush does not go on in a store that is closing. Whoever asked for it is told to ask again.
+#[test]
+fn a_stop_ends_a_flush() {
+    let mut world = World::new();
+    let member = world.member(1);
+    for address in ["a@x", "b@x", "c@x"] {
+        world.script(address, &[Step::Says(Outcome::Later)]);
+        world.submit(member, address);
+    }
+    world.hold("store", "FlushQueues");
+    let flush = Request::Queue { profile: Some("default".into()), action: QueueAction::Flush };
+    let asked = world.ask(member.at, flush);
+    world.settle();
+    world.stop(Stop::Final);
+    while !world.broker.queues.engines.values().any(Engine::is_closing) {
+        world.advance(millis(100));
+    }
+    world.let_go("store");
+    let answer = world.answer(member.at, asked).expect("an answer");
+    assert_eq!(answer.expect_err("it was cut short").code, Code::E_WAIT);
+    assert_eq!(flushes(&world), 1);
+    assert!(is_closed(&mut world, "default"));
+}
+
+/// How many calls of a flush the store got.
+fn flushes(world: &World) -> usize {
+    world.calls_of("store").iter().filter(|call| **call == "FlushQueues").count()
+}
+
+/// A session whose store has no logon but the session's: the broker's own failed twice.
+fn only_a_session_holds_it(world: &mut World) -> Member {
+    world.hold("store", "*");
+    let at = world.connect(1);
+    let asked = world.ask(at, logon_request(None, LogonFlags::default()));
+    world.settle();
+    for fails in [true, false, true] {
+        if fails {
+            world.store("default").failures.insert("Logon", [Code::E_DISK_ERROR].into());
+        }
+        world.carry_out_some("store", 1);
+        world.settle();
+    }
+    assert_eq!(world.store("default").logons, 1);
+    world.let_go("store");
+    let Some(Ok(Reply::LoggedOn(logged_on))) = world.answer(at, asked) else { panic!("logged on") };
+    Member { at, id: logged_on.member, session: logged_on.session }
+}
+
+/// Where the broker's own logon failed, the last session closes the store, and nothing is asked of it behind that.
+#[test]
+fn without_a_logon_of_its_own_a_store_goes_with_its_session() {
+    let mut world = World::new();
+    let member = only_a_session_holds_it(&mut world);
+    world.logoff(member);
+    assert!(is_closed(&mut world, "default"));
+    assert_eq!(world.broker.queues.engines.values().count(), 0);
+    world.advance(secs(30));
+    world.assert_empty();
+}
+
+/// The broker's own logon is made again while a session holds the store. Then the store stays open behind the session.
+#[test]
+fn a_store_is_logged_on_again() {
+    let mut world = World::new();
+    let member = only_a_session_holds_it(&mut world);
+    world.advance(secs(11));
+    assert_eq!(world.store("default").logons, 2);
+    flush(&mut world, member.at);
+    assert_eq!(flushes(&world), 1);
+    world.logoff(member);
+    assert!(!is_closed(&mut world, "default"), "it was used just now");
+    world.advance(secs(11));
+    assert!(is_closed(&mut world, "default"));
 }

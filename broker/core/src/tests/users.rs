@@ -1,7 +1,7 @@
 //! `local_users = "system"`: a submission waits until the system has said which of its recipients are users of this host.
 
 use sundown_protocol::reply::Reply;
-use sundown_protocol::request::{Blob, Content, LogoffFlags, Request, Submit};
+use sundown_protocol::request::{Blob, Content, Folder, LogoffFlags, Request, Submit};
 use sundown_protocol::{Code, Fault, FaultDetail, RequestId, UploadId};
 
 use super::world::{Member, World, secs, transport};
@@ -147,5 +147,23 @@ fn a_store_that_was_closed_gets_nothing() {
     world.advance(secs(600));
     go_on(&mut world);
     assert!(world.store("default").messages.is_empty());
+    world.everybody_leaves();
+}
+
+/// A session that closes has logged off its store, which the broker keeps open: the message is stored all the same, and waits.
+#[test]
+fn a_session_that_closes_is_not_spoken_for() {
+    let (mut world, owner) = world();
+    let member = world.member(2);
+    world.hold_users = true;
+    ask_submit(&mut world, member, &["anna"]);
+    world.silence("store", "Logoff");
+    world.ask_logoff(owner, LogoffFlags::SHARED, None);
+    while !world.calls_of("store").contains(&"Logoff") {
+        world.advance(secs(1));
+    }
+    go_on(&mut world);
+    assert_eq!(world.in_folder("default", Folder::Outbox), 1);
+    world.let_go("store");
     world.everybody_leaves();
 }

@@ -317,13 +317,17 @@ impl Broker {
         let (failed, next) = match result {
             Ok(Hastened { found, next }) => {
                 flushing.found = flushing.found.saturating_add(found);
-                (None, next)
+                (self.refuse_while_stopping().err(), next)
             }
-            Err(error) => (Some(error), None),
+            Err(error) => (Some(Fault::from(error)), None),
         };
-        if let Some(after) = next.filter(|_| self.queues.engines.contains_key(&flushing.engine)) {
+        // A store that is closing or lost takes no further slice.
+        let open = self.queues.engines.get(&flushing.engine).is_some_and(Engine::is_open);
+        if let Some(after) = next.filter(|_| open && failed.is_none()) {
             return self.hasten(flushing, after, turn);
         }
+        let cut_short = || Fault::new(Code::E_CALL_FAILED, "the store was lost meanwhile");
+        let failed = failed.or_else(|| next.map(|_| cut_short()));
         if let Some(engine) =
             self.queues.engines.get_mut(flushing.engine).filter(|_| flushing.found > 0)
         {
@@ -331,9 +335,9 @@ impl Broker {
         }
         match (&mut flushing.whose, failed) {
             (Flush::Store, _) => {}
-            (Flush::All { asker, .. }, Some(error)) => {
+            (Flush::All { asker, .. }, Some(fault)) => {
                 let asker = *asker;
-                self.reply(asker, Err(error), turn);
+                self.answer(asker, Err(fault), turn);
             }
             (Flush::All { found, .. }, None) => {
                 *found = found.saturating_add(flushing.found);

@@ -162,16 +162,14 @@ impl Broker {
         let now = turn.tick.millis();
         for engine in engines {
             let Some(engine) = self.queues.engines.get_mut(engine) else { continue };
-            let Some(line) = engine.full.get_mut(&key) else { continue };
+            let Some(line) = engine.full.get(&key) else { continue };
             let over = |(_, _, record): &(u64, u64, u128)| {
                 given_up(&engine.entries[record].submission, policy) <= now
             };
             let overdue: Vec<_> = line.keys.iter().copied().filter(over).collect();
-            for key in overdue {
-                line.keys.remove(&key);
-                engine.ready.insert(key);
-            }
-            if line.forgotten.is_some_and(|forgotten| forgotten.given_up <= now) {
+            let reads = line.forgotten.is_some_and(|forgotten| forgotten.given_up <= now);
+            engine.leave_line(&key, &overdue);
+            if reads {
                 engine.reload();
             }
         }

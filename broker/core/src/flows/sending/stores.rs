@@ -40,7 +40,9 @@ impl Broker {
         };
         let engine = self.queues.engines.get_mut(id).expect("listed engines exist");
         let was_closing = engine.attach(session);
-        self.timers.clear(Timer::Idle(id));
+        if !engine.is_not_logged_on() {
+            self.timers.clear(Timer::Idle(id));
+        }
         if was_closing {
             self.log_engine_on(id, turn);
         }
@@ -88,6 +90,11 @@ impl Broker {
     ) {
         if let Some(engine) = self.queues.engines.get_mut(id) {
             engine.logged_on(result.is_ok());
+            if result.is_err() && engine.sessions.is_empty() {
+                self.close_engine(id, turn);
+            } else if result.is_err() && engine.uid.is_some() {
+                self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
+            }
         }
         if let Ok(ready) = result {
             self.engine_opened(id, ready, turn);
@@ -228,19 +235,28 @@ impl Broker {
         if !engine.detach(session) {
             return;
         }
-        if engine.uid.is_none() || engine.is_lost() || self.stopping.is_some() {
+        let at_once = engine.uid.is_none() || engine.is_lost() || engine.is_not_logged_on();
+        if at_once || self.stopping.is_some() {
             self.close_engine(id, turn);
         } else {
             self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }
 
+    /// Closes a store that was not used for a while, unless it has calls to answer or an update is still to be written to it. A
+    /// lost store answers none. Where only sessions keep the store open, makes the engine's own logon again.
     pub(crate) fn idle(&mut self, id: EngineId, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get(&id) else { return };
-        if engine.entries.is_empty() || engine.is_lost() {
+        if !engine.sessions.is_empty() {
+            if engine.is_not_logged_on() && engine.uid.is_some() {
+                self.log_engine_on(id, turn);
+            }
+            return;
+        }
+        let calls = self.providers.is_busy(engine.write) || self.providers.is_busy(engine.read);
+        if engine.is_lost() || engine.entries.is_empty() && !calls {
             self.close_engine(id, turn);
         } else {
-            // An update is still to be written to the store.
             self.timers.set(turn.tick.boot + IDLE, Timer::Idle(id));
         }
     }

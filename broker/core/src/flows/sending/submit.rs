@@ -330,7 +330,7 @@ impl Broker {
         submitted: u64,
         turn: &mut Turn,
     ) {
-        let Some(state) = self.queues.engines.get_mut(engine).filter(|e| e.is_open()) else {
+        let Some(state) = self.queues.engines.get_mut(engine).filter(|e| e.may_be_asked()) else {
             return;
         };
         if state.doubted.insert(record) {
@@ -346,7 +346,8 @@ impl Broker {
         doubt: Doubt,
         turn: &mut Turn,
     ) {
-        let Some(lane) = self.queues.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read)
+        let Some(lane) =
+            self.queues.engines.get(&engine).filter(|e| e.may_be_asked()).map(|e| e.read)
         else {
             return;
         };

@@ -20,6 +20,7 @@ use crate::ground::event::{Effect, Errand, QuestionId, Turn};
 use crate::ground::local::{Expanded, Found};
 use crate::providers::calls::Caller;
 use crate::queue::engine::Engine;
+use crate::sessions::session::Session;
 
 /// A submission whose question is not answered.
 #[derive(Debug)]
@@ -68,6 +69,10 @@ impl Broker {
         match routed.and_then(|to| self.check_open(&counted.in_flight).map(|()| to)) {
             Ok(to) => {
                 counted.submission.recipients = to.into_iter().map(queued).collect();
+                // A session that closes may have logged off its store, which the broker itself keeps open.
+                if !self.sessions.all.get(&session).is_some_and(Session::may_send) {
+                    counted.caller.session = None;
+                }
                 self.give_to_store(counted, turn);
             }
             Err(fault) => self.refuse_counted(&counted.in_flight, fault, turn),
