@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use sundown_core::address::Pattern;
 use sundown_core::provider::{
-    Outcome, ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Recipient, RecipientResult,
-    StoreFacts, StoreRead, StoreWrite, Submission, SubmissionState, TransportCall, TransportFacts,
+    KeptClock, Outcome, ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, Recipient,
+    RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, SubmissionState, TransportCall,
+    TransportFacts,
 };
 use sundown_core::settings::{Profile, QueuePolicy, Settings, TransportSpec};
 use sundown_core::{
@@ -138,6 +139,7 @@ impl World {
                         queue,
                         no_mail: 0,
                         damage: None,
+                        clock: KeptClock::default(),
                     })
                 }
                 ProviderType::Transport => {
@@ -205,6 +207,8 @@ impl World {
             last_error: None,
             report: sundown_protocol::request::Report::default(),
             route: None,
+            born: None,
+            delay_told: false,
         }
     }
 

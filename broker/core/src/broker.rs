@@ -20,6 +20,8 @@ use crate::peers::waiting::SessionKey;
 use crate::providers::Providers;
 use crate::providers::calls::{Called, Lost};
 use crate::queue::Queues;
+use crate::queue::age::Running;
+use crate::queue::engine::Engine;
 use crate::sessions::Sessions;
 #[cfg(test)]
 use crate::sessions::end::Kept;
@@ -86,6 +88,19 @@ impl Broker {
             clocks: None,
             made: 0,
         }
+    }
+
+    /// Goes on with the clock of the broker before this one. Without one, mail grows older from here on.
+    #[must_use]
+    pub fn going_on(mut self, running: Running) -> Self {
+        self.queues.running = running;
+        self
+    }
+
+    /// Whether mail waits in any store, and grows older.
+    pub fn holds_mail(&self) -> bool {
+        let closed = || self.queues.closed.values().any(|closed| closed.queue != [0; 9]);
+        self.queues.engines.values().any(Engine::waits) || closed()
     }
 
     /// Whether data of a process that has left is still being stored, and held in memory until then.
@@ -262,7 +277,8 @@ impl Broker {
             made: _,
         } = self;
         let Peers { connections, processes } = peers;
-        let Queues { engines, closed, flights, giving_up, finals: _, paces: _ } = queues;
+        let Queues { engines, closed, flights, giving_up, finals: _, paces: _, running: _ } =
+            queues;
         let Sessions { all, joinable, members, grants, ends, doomed, .. } = sessions;
         // A session that could not start is shown until one of its profile can start or the profile is deleted.
         let Sessions { failed: _, departures: _, .. } = sessions;
@@ -353,7 +369,8 @@ impl Broker {
         let Peers { connections, processes } = peers;
         // What `status` shows of queues, and when waiting messages are given up and how many notifications were forwarded, by profile
         // (design §3.18).
-        let Queues { engines, flights, closed: _, giving_up: _, finals: _, paces: _ } = queues;
+        let Queues { engines, flights, closed: _, giving_up: _, finals: _, paces: _, running: _ } =
+            queues;
         // What `status` shows of sessions that could not start.
         let Sessions { all, joinable, members, grants, ends, doomed, failed: _, departures: _ } =
             sessions;

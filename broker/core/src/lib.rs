@@ -57,3 +57,4 @@ pub use ground::event::{
 };
 pub use ground::settings::TicketKey;
 pub use ground::{address, expired, local, provider, settings};
+pub use queue::age::Running;

@@ -53,6 +53,7 @@ mod peer;
 mod platform;
 mod readiness;
 mod refusals;
+mod running;
 mod turns;
 mod users;
 

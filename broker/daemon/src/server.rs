@@ -31,6 +31,7 @@ use crate::link::Incoming;
 use crate::metrics::{self, Asking, Listen, Metrics};
 use crate::notices::Commands;
 use crate::outbox::TooSlow;
+use crate::running::RunningClock;
 use crate::service::{Manager, Passed};
 use crate::settings::Loaded;
 use crate::socket::{DataLock, Place};
@@ -109,6 +110,7 @@ pub struct Server {
     signals: Signals,
     manager: Manager,
     exit: LastExit,
+    running: RunningClock,
     ends: Ends,
     notices: Commands,
     locations: Locations,
@@ -149,6 +151,7 @@ impl Server {
         let (ends, known_ends) = Ends::open(&locations.runtime_directories(), &locations.socket);
         let facts = facts(&locations, &tickets);
         let exit = LastExit::ready(&locations.data, facts.started);
+        let running = RunningClock::open(&locations.data, clock.now());
         let places = places(&locations, &registry);
         let users = Users::new(places.accounts.clone(), Arc::clone(&waker));
         let profiles = Profiles::new(places, Arc::clone(&waker));
@@ -174,6 +177,7 @@ impl Server {
             signals,
             manager: Manager::of_this_process(),
             exit,
+            running,
             ends,
             notices: Commands::default(),
             locations,
@@ -185,7 +189,8 @@ impl Server {
             scratch: Vec::new(),
             over: false,
         };
-        server.broker = Broker::new(server.core_settings(facts));
+        let broker = Broker::new(server.core_settings(facts));
+        server.broker = broker.going_on(server.running.before());
         server.apply(Event::Ends(known_ends));
         for profile in server.profiles.with_stores() {
             server.apply(Event::Adopt { profile });
@@ -205,6 +210,7 @@ impl Server {
             // The record in the data directory is another broker's.
             return Err(error.into());
         }
+        self.running.end(Instant::now());
         match &over {
             Ok(()) => self.exit.stopped(match self.broker.stopped_by() {
                 Some(peer) => format!("asked to by {} (pid {})", peer.program, peer.pid),
@@ -247,7 +253,8 @@ impl Server {
     /// When the loop must wake without an event.
     fn soonest(&self) -> Option<Instant> {
         let calls = self.broker.awaits_providers().then_some(self.look_at_calls);
-        let own = [self.trim_memory, self.manager.next(), self.clock.core_wakes(), calls];
+        let clock = Some(self.running.next());
+        let own = [self.trim_memory, self.manager.next(), self.clock.core_wakes(), calls, clock];
         let others = self.listener.wakes().into_iter().chain(self.connections.wakes());
         own.into_iter().chain(others).flatten().min()
     }
@@ -301,6 +308,7 @@ impl Server {
             self.look_at_calls = now + LOOK_AT_CALLS;
             self.apply(Event::Look);
         }
+        self.running.keep(now, || self.broker.holds_mail());
         if self.trim_memory.is_some_and(|at| at <= now) {
             self.give_memory_back();
         }

@@ -70,6 +70,8 @@ fn submission(record: u128) -> Submission {
         last_error: None,
         report: Report::default(),
         route: None,
+        born: None,
+        delay_told: false,
     }
 }
 

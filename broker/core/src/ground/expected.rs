@@ -169,7 +169,9 @@ impl StoreWrite {
     pub fn expects(&self) -> Expected {
         match self {
             Self::Append { bytes, .. } => Expected::Appended { least: bytes.len() as u64 },
-            Self::Discard { .. } | Self::Seen { .. } | Self::Flush => Expected::Done,
+            Self::Discard { .. } | Self::Seen { .. } | Self::Clock(_) | Self::Flush => {
+                Expected::Done
+            }
             Self::Submit { submission, .. } => Expected::Submitted {
                 record: submission.record,
                 recipients: submission.recipients.len(),

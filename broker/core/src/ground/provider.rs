@@ -381,6 +381,19 @@ pub struct StoreFacts {
     pub no_mail: u64,
     /// What is damaged in it, as far as that is known, and what to do.
     pub damage: Option<String>,
+    /// What it has of its clock: the last [`StoreWrite::Clock`].
+    pub clock: KeptClock,
+}
+
+/// What a store keeps of its clock, by which the ages of its messages are told. The clock goes while a broker runs, and never back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptClock {
+    /// The number of the broker's clock that it follows; zero before the first.
+    pub clock: u64,
+    /// How many milliseconds it is ahead of that clock.
+    pub ahead: i64,
+    /// What it showed, in milliseconds.
+    pub ran: u64,
 }
 
 /// How a transport wants to be used.
@@ -477,6 +490,8 @@ pub enum StoreWrite {
         /// The change; never `Keep`.
         change: SettingChange,
     },
+    /// Keeps what the store's clock shows.
+    Clock(KeptClock),
     /// Makes everything before it durable.
     Flush,
 }
@@ -514,6 +529,7 @@ impl StoreWrite {
             Self::Seen { .. } => "SetReadFlag",
             Self::Delete { .. } | Self::DeleteFrom { .. } => "DeleteMessage",
             Self::Setting { .. } => "SetProps",
+            Self::Clock(_) => "KeepClock",
             Self::Flush => "Flush",
         }
     }
@@ -622,6 +638,7 @@ pub struct StoredDsn {
 
 /// A message in the outgoing queue, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub struct Submission {
     /// The message's record.
     pub record: u128,
@@ -654,6 +671,11 @@ pub struct Submission {
     pub report: Report,
     /// What chooses its transports beside its recipients, if that is more than the envelope's sender.
     pub route: Option<Box<Route>>,
+    /// When it was submitted, by the clock of its store, in milliseconds ([`StoreFacts::clock`]). Stores of an older schema have no such
+    /// time; then [`submitted`](Self::submitted) tells its age.
+    pub born: Option<u64>,
+    /// Whether its sender was told that it is delayed.
+    pub delay_told: bool,
 }
 
 /// One recipient of a submission.
@@ -697,6 +719,8 @@ impl Submission {
             last_error: self.last_error.clone(),
             report: self.report,
             route: self.route.clone(),
+            born: self.born,
+            delay_told: self.delay_told,
         }
     }
 

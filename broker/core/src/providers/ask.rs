@@ -8,7 +8,7 @@ use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 
 use crate::ground::expected::Wrong;
 use crate::ground::provider::{
-    AddressCall, AskedBy, MessageContent, ProviderAnswer, ProviderCall, ProviderError,
+    AddressCall, AskedBy, KeptClock, MessageContent, ProviderAnswer, ProviderCall, ProviderError,
     RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission, SubmissionUpdate,
     Transmission, TransportCall, TransportFacts,
 };
@@ -280,6 +280,10 @@ impl Ask<Done> {
 
     pub(crate) fn seen(record: u128) -> Self {
         Self::write(StoreWrite::Seen { record })
+    }
+
+    pub(crate) fn clock(kept: KeptClock) -> Self {
+        Self::write(StoreWrite::Clock(kept))
     }
 
     pub(crate) fn flush() -> Self {

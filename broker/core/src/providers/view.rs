@@ -36,6 +36,8 @@ pub(crate) struct Provider {
     pub(crate) longest: Duration,
     /// Whether a transport can be reached.
     pub(crate) reach: Reach,
+    /// When it was last found that it could not be reached, as time since the machine started.
+    pub(crate) not_reached_at: Duration,
     /// A user's request to try a transport, which waits for its logon.
     pub(crate) probe: Option<u64>,
     /// How often a transport's account was refused since it last worked.
@@ -148,6 +150,12 @@ impl Provider {
     /// Whether messages wait because the transport cannot be reached.
     pub(crate) fn is_out_of_reach(&self) -> bool {
         self.state == ProviderState::Available && self.reach.waits()
+    }
+
+    /// Whether the last vain try to reach it was made since a message is over its age limit, by so much. A message that waits for it
+    /// is given up only then: the transport may work by now.
+    pub(crate) fn was_tried_within(&self, overdue: Option<Duration>, now: Duration) -> bool {
+        overdue.is_some_and(|overdue| self.not_reached_at + overdue >= now)
     }
 }
 

@@ -14,12 +14,13 @@ use sundown_protocol::{MemberId, SessionId};
 
 #[cfg(test)]
 use crate::broker::Broker;
-use crate::ground::event::{EngineId, LaneId};
-use crate::ground::provider::{Recipient, StoreFacts, Submission};
+use crate::ground::event::{EngineId, LaneId, Tick};
+use crate::ground::provider::{KeptClock, Recipient, StoreFacts, Submission};
 #[cfg(test)]
 use crate::ground::timers::Timer;
 use crate::providers::ask::Due;
 use crate::providers::view::{Stance, Trouble};
+use crate::queue::age::{Clocks, Running, StoreClock};
 use crate::queue::untold::Untold;
 
 /// When the oldest message of a store's queue was submitted.
@@ -116,6 +117,8 @@ pub(crate) struct Engine {
     pub(crate) lost: Option<LostStore>,
     /// The engine's own logon, which keeps the store open between sessions.
     own_logon: OwnLogon,
+    /// By which the ages of its messages are told.
+    clock: StoreClock,
 }
 
 /// The queue of a store when it was closed. Nothing changes it until the store is opened again.
@@ -281,6 +284,7 @@ impl Engine {
             state: EngineState::Open,
             lost: None,
             own_logon: OwnLogon::Asked,
+            clock: StoreClock::default(),
         }
     }
 
@@ -306,10 +310,16 @@ impl Engine {
     }
 
     /// Notes that the store is open. Returns whether it was not before.
-    pub(crate) fn opened(&mut self, facts: StoreFacts) -> bool {
+    pub(crate) fn opened(
+        &mut self,
+        facts: StoreFacts,
+        running: (Running, Duration),
+        now: Duration,
+    ) -> bool {
         if self.uid.is_some() {
             return false;
         }
+        self.clock = StoreClock::start(facts.clock, running, now);
         self.uid = Some(facts.uid);
         self.counts = facts.queue.map(|count| count as i64);
         self.no_mail = facts.no_mail as i64;
@@ -614,6 +624,23 @@ impl Engine {
         }
     }
 
+    /// The clocks by which the ages of its messages are told.
+    pub(crate) fn clocks(&self, tick: Tick) -> Clocks {
+        Clocks::new(&self.clock, tick)
+    }
+
+    /// What its clock shows, in milliseconds.
+    pub(crate) fn ran(&self, now: Duration) -> u64 {
+        self.clock.ran(now)
+    }
+
+    /// What the store is to keep of its clock, if it must be kept now.
+    pub(crate) fn keep_clock(&mut self, now: Duration) -> Option<KeptClock> {
+        let closes = self.state == EngineState::Closing && self.waits();
+        let keeps = self.uid.is_some() && !self.is_lost();
+        if keeps { self.clock.keep(now, closes) } else { None }
+    }
+
     /// Whether the store is open and stays so for now, whoever leaves. Without the engine's own logon the store is closed by the
     /// last session that leaves, behind whatever was called before.
     pub(crate) fn is_open(&self) -> bool {
@@ -729,6 +756,7 @@ impl Engine {
             lost,
             own_logon,
             // Facts of the store, until it is closed.
+            clock: _,
             slot: _,
             newest: _,
             write: _,

@@ -1,5 +1,6 @@
 //! Stores and their outgoing queues: what the broker knows of a queue, and what it decides about one message.
 
+pub(crate) mod age;
 pub(crate) mod change;
 pub(crate) mod engine;
 pub(crate) mod engines;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::ground::numbers::NumberMap;
+use crate::queue::age::Running;
 use crate::queue::engine::ClosedStore;
 use crate::queue::engines::Engines;
 use crate::queue::flight::Flight;
@@ -31,6 +33,8 @@ pub(crate) struct Queues {
     /// Messages on their way through a transport.
     pub(crate) flights: NumberMap<u64, Flight>,
     pub(crate) giving_up: GivingUp,
+    /// For how long brokers had run when this one began.
+    pub(crate) running: Running,
     /// How many notifications each profile has forwarded.
     pub(crate) paces: BTreeMap<String, Minute>,
     /// Submissions that became final since the start, by state.

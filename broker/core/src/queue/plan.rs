@@ -8,7 +8,8 @@ use sundown_protocol::reply::SubmissionState;
 use crate::ground::provider::{Outcome, ProviderType, Recipient, RecipientResult, Submission};
 use crate::ground::settings::Profile;
 use crate::providers::view::{Provider, ProviderState};
-use crate::queue::settle::{given_up, nobody_sent};
+use crate::queue::age::Clocks;
+use crate::queue::settle::nobody_sent;
 
 /// The enhanced status code of a recipient that is given up with an unknown outcome: bad connection (RFC 3463).
 const UNKNOWN_STATUS: &str = "4.4.2";
@@ -89,11 +90,12 @@ impl<'a> Sender<'a> {
     }
 
     /// Finds a transport for each unsettled recipient.
-    pub(crate) fn plan(&self, submission: &Submission, now: u64) -> Plan {
+    pub(crate) fn plan(&self, submission: &Submission, clocks: Clocks) -> Plan {
         let Self { session, profile, .. } = *self;
         let mut plan =
             Plan { session, groups: Vec::new(), lost: Vec::new(), disabled: false, full: None };
-        let expired = given_up(submission, &profile.queue) <= now;
+        let overdue = clocks.overdue(submission, &profile.queue);
+        let expired = overdue.is_some();
         // While a try still has queued recipients, it does not begin again with the deferred ones.
         let fresh = submission.recipients.iter().any(|r| r.state == SubmissionState::Queued);
         let mut out_of_reach = None;
@@ -113,7 +115,9 @@ impl<'a> Sender<'a> {
             match self.transport_for(submission, recipient) {
                 // The other recipients of the message do not wait for this transport.
                 Some((place, provider))
-                    if provider.is_out_of_reach() && recipient.intent.is_none() && !expired =>
+                    if provider.is_out_of_reach()
+                        && recipient.intent.is_none()
+                        && !provider.was_tried_within(overdue, clocks.boot) =>
                 {
                     out_of_reach = Some(place);
                 }

@@ -1,13 +1,12 @@
 //! Applies the results of transports to a message: its states, its next try, and the recipients to report as failed.
 
-use std::time::Duration;
-
 use sundown_protocol::reply::SubmissionState;
 
 use crate::ground::event::Turn;
 use crate::ground::expired;
-use crate::ground::provider::{Action, Outcome, Recipient, RecipientResult, Submission};
+use crate::ground::provider::{Action, Outcome, Recipient, RecipientResult};
 use crate::ground::settings::{OnUnknown, QueuePolicy};
+use crate::queue::age::Clocks;
 use crate::queue::engine::{Entry, Try};
 
 /// The most characters kept of a transport's reply about a recipient: two long lines of a server.
@@ -31,11 +30,13 @@ pub(crate) fn settle(
     entry: &mut Entry,
     results: &[RecipientResult],
     policy: &QueuePolicy,
+    clocks: Clocks,
     turn: &mut Turn,
 ) {
     let Entry { submission, untold, tried, changed, .. } = entry;
-    let now = turn.tick.millis();
-    let expired = given_up(submission, policy) < now;
+    let now = clocks.now;
+    let age = clocks.age(submission);
+    let expired = clocks.overdue(submission, policy).is_some_and(|by| !by.is_zero());
     let (mut again, mut counts) = (false, false);
     for result in results {
         let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
@@ -58,7 +59,6 @@ pub(crate) fn settle(
         if recipient.state == SubmissionState::Bounced {
             untold.note(result.recipient, Action::Failed);
             if result.outcome != Outcome::Failed {
-                let age = Duration::from_millis(now.saturating_sub(submission.submitted));
                 recipient.reply = Some(short(&expired::tried(age, &result.reply)));
             }
         }
@@ -82,18 +82,13 @@ pub(crate) fn settle(
     if again || (late && submission.due <= now) {
         submission.due = now + backoff(submission.attempts, policy, turn);
     } else if submission.state() == SubmissionState::Unknown {
-        submission.due = given_up(submission, policy);
+        submission.due = clocks.given_up(submission, policy);
     }
 }
 
 /// Shortens a transport's reply, so that the replies of many recipients fit into a row.
 fn short(reply: &str) -> String {
     reply.chars().take(MAX_REPLY).collect()
-}
-
-/// When a submission that is not final is given up, in milliseconds since 1970.
-pub(crate) fn given_up(submission: &Submission, policy: &QueuePolicy) -> u64 {
-    submission.submitted.saturating_add(policy.max_age.as_millis() as u64)
 }
 
 /// How long to wait after this many tries, in milliseconds. The wait doubles up to the longest; up to a fifth is taken off at

@@ -7,9 +7,9 @@ use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
-    AddressCall, Dsn, MessageContent, Onward, Outcome, ProviderAnswer, ProviderCall, ProviderError,
-    ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn, Submission,
-    Transmission, TransportCall, TransportFacts,
+    AddressCall, Dsn, KeptClock, MessageContent, Onward, Outcome, ProviderAnswer, ProviderCall,
+    ProviderError, ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn,
+    Submission, Transmission, TransportCall, TransportFacts,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -53,6 +53,8 @@ pub(super) struct Store {
     pub(super) unsaved: usize,
     /// Every state each submission was ever stored in.
     pub(super) history: Vec<(u128, SubmissionState)>,
+    /// Its clock.
+    pub(super) clock: KeptClock,
     made: u64,
     /// Submissions so far: the order of the queue is theirs alone.
     queued: u64,
@@ -104,7 +106,13 @@ impl Store {
         }
         let no_mail = self.submissions.values().filter(|s| s.no_mail && !s.state().is_final());
         let no_mail = no_mail.count() as u64;
-        ProviderAnswer::StoreOpened(StoreFacts { uid: self.uid, queue, no_mail, damage: None })
+        ProviderAnswer::StoreOpened(StoreFacts {
+            uid: self.uid,
+            queue,
+            no_mail,
+            damage: None,
+            clock: self.clock,
+        })
     }
 
     /// Puts a submission there as an earlier broker left it.
@@ -228,6 +236,11 @@ impl Store {
                     s.order
                 });
                 Ok(ProviderAnswer::Hastened { found: u64::from(next.is_some()), next })
+            }
+            StoreWrite::Clock(kept) => {
+                assert!(self.clock.ran <= kept.ran, "the store's clock goes back");
+                self.clock = kept;
+                Ok(ProviderAnswer::Done)
             }
             StoreWrite::Seen { .. } | StoreWrite::Flush => Ok(ProviderAnswer::Done),
         }
@@ -639,6 +652,7 @@ pub(super) fn which(call: &ProviderCall) -> usize {
             StoreWrite::DeleteFrom { .. } => 14,
             StoreWrite::Setting { .. } => 15,
             StoreWrite::Flush => 16,
+            StoreWrite::Clock(_) => 34,
         },
         ProviderCall::Read(read) => match read {
             StoreRead::List { .. } => 17,
@@ -667,4 +681,4 @@ pub(super) fn which(call: &ProviderCall) -> usize {
 }
 
 /// How many kinds of calls there are.
-pub(super) const CALLS: usize = 34;
+pub(super) const CALLS: usize = 35;

@@ -126,7 +126,8 @@ fn what_is_unknown() {
     }
 }
 
-/// A broker that was not there when the time came leaves a minute to whoever is about to log on.
+/// Design §3.20: while no broker runs, mail does not grow older. A broker that opens its store at the age limit leaves a minute to whoever is
+/// about to log on.
 #[test]
 fn a_logon_after_a_long_night_sends_it() {
     for linger in LINGERS {
@@ -136,6 +137,12 @@ fn a_logon_after_a_long_night_sends_it() {
             world.crash();
             let age = age(&mut world);
             world.advance(age * 2);
+            adopt(&mut world);
+            world.advance(age.saturating_sub(HOUR));
+            assert_eq!(world.state(entry), Queued, "{linger:?}");
+            // The store is kept by another broker for some hours.
+            world.running.ran += HOUR * 2;
+            world.crash();
             adopt(&mut world);
             world.advance(secs(50));
             assert_eq!(world.state(entry), Queued, "{linger:?}");
@@ -233,4 +240,60 @@ fn nobody_sees_who_only_looks() {
     world.let_go("store");
     world.advance(secs(60));
     world.assert_empty();
+}
+
+/// Design §3.20: the age of a message is the time for which a broker ran with its store, be the store open or closed. A jump of the wall
+/// clock changes nothing, and a crash takes back ten minutes at most.
+#[test]
+fn mail_ages_while_a_broker_runs() {
+    for linger in [Linger::Off, Linger::UntilEmpty] {
+        let mut world = with(linger);
+        world.script("b@x", &[Step::Says(Outcome::Later); 1_000]);
+        let member = world.member(1);
+        let entry = world.submit(member, "b@x");
+        world.logoff(member);
+        let (age, mut ran) = (age(&mut world), Duration::ZERO);
+        for night in 0..5 {
+            let day = HOUR * 20;
+            world.advance(day);
+            ran += day;
+            assert_eq!(world.state(entry), Deferred, "{linger:?}, night {night}");
+            world.stop(crate::ground::event::Stop::Final);
+            world.advance(secs(10));
+            world.crash();
+            world.advance(HOUR * 24 * 30);
+            world.clock_set += 365 * 24 * 3_600;
+            adopt(&mut world);
+        }
+        world.advance(age.saturating_sub(ran + HOUR));
+        assert_eq!(world.state(entry), Deferred, "{linger:?}");
+        world.advance(HOUR * 6);
+        assert_eq!(world.state(entry), Bounced, "{linger:?}");
+    }
+}
+
+/// A message that comes to its next try behind its age limit, while its transport cannot be reached, is given up when the transport was
+/// tried once more, and not before.
+#[test]
+fn the_last_try_is_behind_the_age_limit() {
+    let mut world = World::new();
+    let age = age(&mut world);
+    world.profile("default").queue.retry_min = age * 2;
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    world.advance(age + age / 2);
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+    let young = world.submit(member, "c@y");
+    let asked = |world: &World| {
+        world.calls_of("relay").iter().filter(|call| **call == "ValidateState").count()
+    };
+    let mut before = asked(&world);
+    while world.state(entry) == Deferred {
+        before = asked(&world);
+        world.advance(secs(7));
+    }
+    assert_eq!(world.state(entry), Bounced);
+    assert_eq!(asked(&world), before + 1, "it was tried just now");
+    assert!(!world.state(young).is_final());
 }

@@ -31,7 +31,7 @@ use crate::provider::Submission;
 use crate::provider::Transmission;
 use crate::provider::TransportCall;
 use crate::provider::TransportFacts;
-use crate::provider::{StoredDsn, SubmissionUpdate};
+use crate::provider::{KeptClock, StoredDsn, SubmissionUpdate};
 
 /// A call of one type of provider: how it comes about, and what follows when it is answered with a lie.
 struct Scene {
@@ -88,6 +88,7 @@ fn scenes() -> Vec<Scene> {
     let change = SettingChange::Remove;
     let set = StoreWrite::Setting { section: section.clone(), name: name.clone(), change };
     add(store, &write(set), &["Setting"], &[sets]);
+    add(store, &write(StoreWrite::Clock(KeptClock::default())), DONE, &[keeps_clock]);
     let flushing: &[_] = &[flushes, flushes_in_a_do, looks_before_a_recovery];
     add(store, &write(StoreWrite::Flush), DONE, flushing);
     let list = StoreRead::List { folder: Folder::Inbox, after: 0, limit: 0 };
@@ -148,6 +149,8 @@ fn one_submission() -> Submission {
         last_error: None,
         report: Report::default(),
         route: None,
+        born: None,
+        delay_told: false,
     }
 }
 
@@ -174,7 +177,13 @@ fn answers() -> Vec<Bend> {
         |_, _| ProviderAnswer::Done,
         |_, _| ProviderAnswer::Unaware,
         |_, _| {
-            let facts = StoreFacts { uid: 1, queue: [0; 9], no_mail: 0, damage: None };
+            let facts = StoreFacts {
+                uid: 1,
+                queue: [0; 9],
+                no_mail: 0,
+                damage: None,
+                clock: KeptClock::default(),
+            };
             ProviderAnswer::StoreOpened(facts)
         },
         |_, _| ProviderAnswer::TransportReady(TransportFacts::default()),
@@ -763,6 +772,16 @@ fn looks_before_a_change(world: &mut World, lie: &Lie) {
     assert!(world.call(member.at, change(entry, QueueChange::Abort)).is_ok(), "it is free again");
 }
 
+/// Mail goes out all the same.
+fn keeps_clock(world: &mut World, lie: &Lie) {
+    world.running.clock = 7;
+    world.crash();
+    tell(world, lie);
+    let member = world.member(1);
+    let entry = world.submit(member, "b@x");
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+}
+
 fn measures(world: &mut World, lie: &Lie) {
     let (member, entry) = with_mail(world);
     tell(world, lie);
@@ -981,7 +1000,7 @@ fn bent() -> Vec<Bent> {
     let (section, name, change) = (String::new(), String::new(), SettingChange::Remove);
     let set = Write(StoreWrite::Setting { section, name, change });
     vec![
-        (store_renew, ProviderCall::Renew, |_, _| A::StoreOpened(StoreFacts { uid: 9, queue: [0; 9], no_mail: 0, damage: None })),
+        (store_renew, ProviderCall::Renew, |_, _| A::StoreOpened(StoreFacts { uid: 9, queue: [0; 9], no_mail: 0, damage: None, clock: KeptClock::default() })),
         (appends, Write(append()), |_, _| A::Appended(1)),
         (submits, Write(submit()), |_, answer| submission_of(answer, |s| s.record = 9)),
         (submits, Write(submit()), |_, answer| submission_of(answer, |s| s.recipients[0].state = SubmissionState::Sent)),

@@ -27,6 +27,8 @@ fn held(record: u128) -> Submission {
         last_error: None,
         report: Report::default(),
         route: None,
+        born: None,
+        delay_told: false,
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) fn left(record: u128, state: SubmissionState, address: &str, now: u64
         last_error: None,
         report: Report::default(),
         route: None,
+        born: None,
+        delay_told: false,
     }
 }
 

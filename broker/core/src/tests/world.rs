@@ -51,6 +51,7 @@ use crate::provider::ProviderSpec;
 use crate::provider::ProviderType;
 use crate::provider::Submission;
 use crate::provider::TransportCall;
+use crate::queue::age::Running;
 use crate::settings::Profile;
 use crate::settings::QueuePolicy;
 use crate::settings::Settings;
@@ -149,6 +150,8 @@ pub(super) struct World {
     loads: VecDeque<(SessionId, String)>,
     /// Questions about users that are not answered.
     pub(super) questions: VecDeque<(QuestionId, Vec<String>)>,
+    /// For how long brokers had run when this one began.
+    pub(super) running: Running,
     /// The users of the host.
     pub(super) users: BTreeSet<String>,
     /// Questions about users are not answered.
@@ -300,6 +303,7 @@ impl World {
             closed: BTreeSet::new(),
             loads: VecDeque::new(),
             questions: VecDeque::new(),
+            running: Running::default(),
             users: BTreeSet::new(),
             hold_users: false,
             deletions: VecDeque::new(),
@@ -370,7 +374,9 @@ impl World {
     pub(super) fn crash(&mut self) {
         let served = self.clients.values().filter(|c| !c.over).map(|c| c.pid);
         self.served.extend(served);
-        self.broker = Broker::new(self.broker.settings.clone());
+        let began = self.broker.queues.giving_up.began(self.boot);
+        self.running.ran += self.boot.saturating_sub(began);
+        self.broker = Broker::new(self.broker.settings.clone()).going_on(self.running);
         self.watched.clear();
         self.armed = None;
         self.lanes.clear();

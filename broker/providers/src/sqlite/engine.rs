@@ -103,7 +103,9 @@ impl Engine {
         let no_mail =
             self.writer.count_no_mail().map_err(|error| fault::sql(&self.path, &error))?;
         let damage = torn::kept(&self.path);
-        Ok(StoreFacts { uid: self.writer.uid, queue, no_mail, damage })
+        let clock = schema::clock(&self.writer.connection);
+        let clock = clock.map_err(|error| fault::sql(&self.path, &error))?;
+        Ok(StoreFacts { uid: self.writer.uid, queue, no_mail, damage, clock })
     }
 
     /// Commits a batch. Its answers are returned only after a check that the store's files still have their names.

@@ -191,7 +191,7 @@ impl Writer {
     fn overwrite(&mut self, update: &SubmissionUpdate) -> Result<(), Failure> {
         let submission = &update.submission;
         let sql = "UPDATE message SET state = ?2, due = ?3, attempts = ?4, envelope_to = ?5,
-                       no_mail = ?6, last_error = ?7, envelope_sum = ?10,
+                       no_mail = ?6, last_error = ?7, envelope_sum = ?10, delay_told = ?11,
                        final_at = CASE WHEN ?8 THEN coalesce(final_at, ?9) END
                    WHERE record = ?1 AND state IS NOT NULL";
         let envelope = self.change_recipients(update)?;
@@ -206,6 +206,7 @@ impl Writer {
             update.state.is_final(),
             update.now as i64,
             envelope_sum(By::Xxh3, submission, &envelope),
+            submission.delay_told.then_some(true),
         ])?;
         if changed == 0 { Err(not_in_queue()) } else { Ok(()) }
     }

@@ -16,7 +16,8 @@ use super::sum::{self, By, Sum, damaged};
 
 /// The columns that [`submission`] reads, in order.
 pub(super) const SUBMISSION: &str = "record, profile, uid, envelope_from, envelope_to, subject, \
-     size, seq, no_mail, attempts, due, submitted, last_error, report, envelope_sum, route";
+     size, seq, no_mail, attempts, due, submitted, last_error, report, envelope_sum, route, born, \
+     delay_told";
 
 /// The columns that [`message`] reads, in order.
 pub(super) const MESSAGE: &str =
@@ -41,7 +42,7 @@ pub(super) fn placed_columns() -> String {
 /// which the row is found. If the two differ the row is damaged.
 pub(super) fn placed(connection: &Connection, row: &Row<'_>) -> Result<Submission> {
     let found = submission(connection, row)?;
-    let stands = row.get::<_, i64>(16)?;
+    let stands = row.get::<_, i64>(18)?;
     if stands == i64::from(state_number(found.state())) { Ok(found) } else { Err(damaged()) }
 }
 
@@ -64,6 +65,8 @@ pub(super) fn submission(connection: &Connection, row: &Row<'_>) -> Result<Submi
         last_error: row.get(12)?,
         report: decode_report(row.get(13)?),
         route: decode_route(row.get_ref(15)?.as_str_or_null()?),
+        born: row.get::<_, Option<i64>>(16)?.map(|born| born as u64),
+        delay_told: row.get::<_, Option<bool>>(17)?.unwrap_or_default(),
     };
     sum::check(row.get(14)?, |by| envelope_sum(by, &found, &envelope))?;
     Ok(found)
@@ -79,7 +82,7 @@ pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Resu
         _ => String::new(),
     };
     let number = |place| row.get::<_, i64>(place).unwrap_or_default();
-    let state = match row.get::<_, u8>(16) {
+    let state = match row.get::<_, u8>(18) {
         Ok(state) if state == state_number(SubmissionState::Bounced) => SubmissionState::Bounced,
         _ => SubmissionState::Unknown,
     };
@@ -108,6 +111,8 @@ pub(super) fn damaged_submission(connection: &Connection, row: &Row<'_>) -> Resu
         last_error: Some(DAMAGED.to_owned()),
         report: Report::default(),
         route: None,
+        born: None,
+        delay_told: false,
     })
 }
 
@@ -127,7 +132,9 @@ pub(super) fn envelope_sum(by: By, submission: &Submission, envelope: &Envelope)
         .bytes(envelope.text.as_bytes())
         .number(encode_report(submission.report).into());
     let sum = envelope.rows.map_or(sum, |rows| sum.number(rows.into()));
-    submission.route.as_ref().map_or(sum, |route| sum.bytes(encode_route(route).as_bytes())).value()
+    let route = submission.route.as_ref();
+    let sum = route.map_or(sum, |route| sum.bytes(encode_route(route).as_bytes()));
+    submission.born.map_or(sum, |born| sum.number(born.into())).value()
 }
 
 /// The sum over the place of a message's bytes and their number.

@@ -10,14 +10,15 @@
 //!   commits a power cut may have torn.
 //! * `recipient`: a row for each recipient of a submission with many; a few are stored in the row of their message.
 //! * `setting`: profile sections.
-//! * `meta`: the store's number; the lowest `seq` and the lowest body number that were never reserved.
+//! * `meta`: the store's number; the lowest `seq` and the lowest body number that were never reserved; `clock`, `ahead` and `ran`, the
+//!   store's clock.
 //!
 //! A submission is one row and as few index entries as possible, because each page that a commit changes is written and synced as a
 //! whole. So the Outbox has no entries in the index on folders: it consists of the messages that are not final, which are found by
 //! state.
 
 use rusqlite::{Connection, OptionalExtension};
-use sundown_core::provider::{ProviderError, SubmissionState};
+use sundown_core::provider::{KeptClock, ProviderError, SubmissionState};
 use sundown_protocol::Code;
 use sundown_protocol::request::Folder;
 
@@ -30,6 +31,8 @@ const APPLICATION: i32 = 0x5364_776e;
 
 /// The newest schema.
 ///
+/// 8: `born` and `delay_told`: when a submission was submitted by the store's clock, and whether its sender was told of a delay. `meta`
+/// may have that clock.
 /// 7: `route`: the author and the transport of a submission that says more than its envelope.
 /// 6: `meta` has the lowest numbers that were never reserved; what is older derived them from the rows that were there, and
 /// may have given out a body's number twice. `unsynced`, `recipient`. Sums name their format.
@@ -39,7 +42,7 @@ const APPLICATION: i32 = 0x5364_776e;
 /// 3: sums over bodies, over where they are, and over envelopes; what is older has none.
 /// 2: `report` and `seen`; what is unknown has a due time.
 /// 1: the first one.
-const VERSION: i32 = 7;
+const VERSION: i32 = 8;
 
 /// The first schema whose numbers are used only once.
 const NUMBERED: i32 = 6;
@@ -63,9 +66,14 @@ CREATE INDEX message_due ON message (due, seq) WHERE state BETWEEN 2 AND 5;
 ",
     "",
     ADDED,
-    // `route`, which contents recovered from a damaged store may have.
+    // These add columns, which contents recovered from a damaged store may have.
+    "",
     "",
 ];
+
+/// The columns of `message` that later schemas added, with their types.
+const COLUMNS: [(&str, &str); 3] =
+    [("route", "TEXT"), ("born", "INTEGER"), ("delay_told", "INTEGER")];
 
 /// Written so that it can be repeated: contents recovered from a damaged store may have these tables, and are of schema 3.
 const ADDED: &str = "
@@ -133,7 +141,9 @@ CREATE TABLE message (
     seen INTEGER,
     body_sum INTEGER,
     envelope_sum INTEGER,
-    route TEXT
+    route TEXT,
+    born INTEGER,
+    delay_told INTEGER
 );
 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, sum INTEGER);
 CREATE TABLE upload (
@@ -233,9 +243,12 @@ fn step_up(connection: &Connection, version: i32) -> rusqlite::Result<Mended> {
     let steps = STEPS[version as usize - 1..].concat();
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {steps}"))?;
     let mended = if version < NUMBERED { numbers::mend(connection)? } else { Mended::default() };
-    let known = "SELECT 1 FROM pragma_table_info('message') WHERE name = 'route'";
-    if !connection.prepare(known)?.exists([])? {
-        connection.execute_batch("ALTER TABLE message ADD COLUMN route TEXT")?;
+    let known = "SELECT 1 FROM pragma_table_info('message') WHERE name = ?1";
+    for (column, holds) in COLUMNS {
+        if !connection.prepare(known)?.exists([column])? {
+            let add = format!("ALTER TABLE message ADD COLUMN {column} {holds}");
+            connection.execute_batch(&add)?;
+        }
     }
     connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))?;
     Ok(mended)
@@ -249,6 +262,15 @@ pub(super) fn uid(connection: &Connection) -> Result<u32, Failure> {
         Failure::refused(Code::E_CORRUPT_STORE, "the store has lost its number; restore a backup")
     };
     found.filter(|uid| *uid != 0).ok_or_else(missing)
+}
+
+/// What the store has of its clock.
+pub(super) fn clock(connection: &Connection) -> rusqlite::Result<KeptClock> {
+    let mut statement = connection.prepare("SELECT value FROM meta WHERE name = ?1")?;
+    let mut value = |name| statement.query_row([name], |row| row.get(0)).optional();
+    let mut number = |name| value(name).map(|found: Option<i64>| found.unwrap_or(0));
+    let (clock, ran) = (number("clock")? as u64, number("ran")?.max(0) as u64);
+    Ok(KeptClock { clock, ahead: number("ahead")?, ran })
 }
 
 /// The folder number of a message that is deleted for good.

@@ -8,8 +8,8 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rusqlite::Connection;
 use sundown_core::provider::{
-    Action, Dsn, Intent, MessageContent, Onward, Recipient, StoreRead, StoredDsn, Submission,
-    SubmissionState, SubmissionUpdate,
+    Action, Dsn, Intent, KeptClock, MessageContent, Onward, Recipient, StoreRead, StoredDsn,
+    Submission, SubmissionState, SubmissionUpdate,
 };
 use sundown_protocol::request::{Folder, Report, Returned, Route, SettingChange};
 use tempfile::TempDir;
@@ -133,6 +133,8 @@ pub(crate) fn submission(record: u128) -> Submission {
         last_error: None,
         report: Report::default(),
         route: None,
+        born: None,
+        delay_told: false,
     }
 }
 
@@ -601,7 +603,13 @@ fn a_restart_sees_the_queue() {
     let facts = fixture.reopen();
     assert_eq!(
         facts,
-        StoreFacts { uid, queue: [0, 0, 3, 0, 0, 1, 0, 0, 0], no_mail: 0, damage: None }
+        StoreFacts {
+            uid,
+            queue: [0, 0, 3, 0, 0, 1, 0, 0, 0],
+            no_mail: 0,
+            damage: None,
+            clock: KeptClock::default()
+        }
     );
 
     let mut after = None;
@@ -1342,6 +1350,8 @@ fn an_older_store_is_brought_up_to_date() {
         ALTER TABLE message DROP COLUMN envelope_sum;
         ALTER TABLE body DROP COLUMN sum;
         ALTER TABLE message DROP COLUMN route;
+        ALTER TABLE message DROP COLUMN born;
+        ALTER TABLE message DROP COLUMN delay_told;
         PRAGMA user_version = 1;";
     fixture.writer().execute_batch(older).expect("it is as it was");
     fixture.reopen();
@@ -1354,7 +1364,7 @@ fn an_older_store_is_brought_up_to_date() {
         .writer()
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("a number");
-    assert_eq!(version, 7);
+    assert_eq!(version, 8);
 }
 
 /// A store that cannot be brought up to date keeps its tables: an earlier release still opens it.
@@ -1472,6 +1482,33 @@ fn a_flush_goes_in_slices() {
     }
     assert_eq!((slices, u128::from(all)), (3, many));
     assert_eq!(fixture.sql("SELECT count(*) FROM message WHERE due = 6000"), many as i64);
+}
+
+/// The store's clock is kept, and with each submission its time by that clock, which its sum covers.
+#[test]
+fn what_tells_the_age_is_kept() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.reopen().clock, KeptClock::default());
+    let kept = KeptClock { clock: u64::MAX >> 1, ahead: -7, ran: 90_000 };
+    for kept in [KeptClock { ran: 80_000, ..kept }, kept] {
+        assert_eq!(fixture.write(StoreWrite::Clock(kept)), Ok(ProviderAnswer::Done));
+        assert_eq!(fixture.reopen().clock, kept);
+    }
+    for (record, born) in [(1, None), (2, Some(0)), (3, Some(85_000))] {
+        let submission = Submission { born, ..submission(record) };
+        fixture.write(submit_of(submission, inline(MESSAGE))).expect("it is submitted");
+        assert_eq!(stored(&fixture, record).born, born);
+    }
+    let told = Submission { delay_told: true, ..stored(&fixture, 3) };
+    let update = SubmissionUpdate::whole(told.clone(), None, 1);
+    fixture.write(StoreWrite::Update(Box::new(update))).expect("it is updated");
+    fixture.reopen();
+    assert_eq!(stored(&fixture, 3), told);
+    fixture.writer().execute("UPDATE message SET born = born - 1", []).expect("it is damaged");
+    for (record, is_damaged) in [(1, false), (2, true), (3, true)] {
+        let read = fixture.read(&StoreRead::Submission { record });
+        assert_eq!(read.is_err(), is_damaged, "{record}: {read:?}");
+    }
 }
 
 /// Whose message it is, and by which transport it goes, is kept with it, and covered by its sum.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sundown_core::provider::{MessageContent, ProviderAnswer, StoreWrite, Submission};
+use sundown_core::provider::{KeptClock, MessageContent, ProviderAnswer, StoreWrite, Submission};
 use sundown_protocol::reply::Place;
 use sundown_protocol::request::{Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
@@ -131,8 +131,18 @@ impl Writer {
             StoreWrite::Delete { record } => self.delete(*record),
             StoreWrite::DeleteFrom { record, from } => self.delete_from(*record, *from),
             StoreWrite::Setting { section, name, change } => self.set(section, name, change),
+            StoreWrite::Clock(kept) => self.keep_clock(*kept),
             StoreWrite::Flush => self.flush(),
         }
+    }
+
+    fn keep_clock(&self, kept: KeptClock) -> Answer {
+        let KeptClock { clock, ahead, ran } = kept;
+        let sql = "INSERT INTO meta VALUES ('clock', ?1), ('ahead', ?2), ('ran', ?3)
+                   ON CONFLICT DO UPDATE SET value = excluded.value";
+        let parameters = (clock as i64, ahead, ran.min(i64::MAX as u64) as i64);
+        self.connection.prepare_cached(sql)?.execute(parameters)?;
+        Ok(ProviderAnswer::Done)
     }
 
     pub(super) fn take_body(&mut self) -> rusqlite::Result<u64> {
@@ -308,9 +318,9 @@ impl Writer {
         let sql = "INSERT INTO message (seq, record, folder, body, subject, sender, recipients,
                        size, received, recovered, body_sum, state, due, attempts, profile, uid,
                        envelope_from, envelope_to, no_mail, submitted, last_error, report,
-                       envelope_sum, route)
+                       envelope_sum, route, born)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                       ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
+                       ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)
                    ON CONFLICT (record) DO NOTHING";
         let queued = entry.submission;
         let envelope = queued.map(|s| (s, Envelope::of(s.record, &s.recipients)));
@@ -339,6 +349,7 @@ impl Writer {
             queued.map(|s| encode_report(s.report)),
             envelope.as_ref().map(|(s, envelope)| envelope_sum(By::Xxh3, s, envelope)),
             queued.and_then(|s| s.route.as_ref()).map(|route| encode_route(route)),
+            queued.and_then(|s| s.born).map(|born| born as i64),
         ])?;
         if entered == 0 {
             return Ok(None);

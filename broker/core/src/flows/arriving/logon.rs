@@ -794,6 +794,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         longest: facts.longest,
         most_recipients: facts.recipients,
         reach: Reach::Yes,
+        not_reached_at: std::time::Duration::ZERO,
         probe: None,
         refusals: 0,
         outages: 0,

@@ -119,7 +119,8 @@ impl Broker {
 
     /// Begins flights for all entries that are due and have a transport with room.
     fn take_off(&mut self, id: EngineId, turn: &mut Turn) {
-        let now = turn.tick.millis();
+        let clocks = self.queues.engines[&id].clocks(turn.tick);
+        let now = clocks.now;
         let mut cursor = None;
         loop {
             let engine = &self.queues.engines[&id];
@@ -140,10 +141,10 @@ impl Broker {
                 self.leave_unsent(id, record, turn);
                 continue;
             };
-            let mut plan = self.sessions.all[&session].sender().plan(submission, now);
+            let mut plan = self.sessions.all[&session].sender().plan(submission, clocks);
             if plan.disabled && self.revive_by_itself(session, turn) {
                 let submission = &self.queues.engines[&id].entries[&record].submission;
-                plan = self.sessions.all[&session].sender().plan(submission, now);
+                plan = self.sessions.all[&session].sender().plan(submission, clocks);
             }
             let full = plan.full;
             let engine = self.queues.engines.get_mut(id).expect("looked at just before");
@@ -154,7 +155,7 @@ impl Broker {
                 engine.ready.remove(&(due, order, record));
                 let line = engine.full.entry((session, place)).or_default();
                 line.keys.insert((due, order, record));
-                self.keep_few(id, (session, place));
+                self.keep_few(id, (session, place), turn);
             } else if goes {
                 self.depart(id, record, plan, turn);
             } else {
@@ -374,8 +375,9 @@ impl Broker {
         let policy = session.profile().queue.clone();
         let recipients = state.recipients().to_vec();
         let engine = self.queues.engines.get_mut(id).expect("flights keep it open");
+        let clocks = engine.clocks(turn.tick);
         let entry = engine.entries.get_mut(&record).expect("flights keep it known");
-        settle(entry, refused, &policy, turn);
+        settle(entry, refused, &policy, clocks, turn);
         for place in recipients {
             entry.changed.note(place);
             let recipient = &mut entry.submission.recipients[place];
@@ -503,16 +505,18 @@ impl Broker {
         turn: &mut Turn,
     ) {
         let engine = self.queues.engines.get_mut(id);
-        let Some(entry) = engine.and_then(|e| e.entries.get_mut(&record)) else {
+        let Some(engine) = engine.filter(|e| e.entries.contains_key(&record)) else {
             return self.land(flight, turn);
         };
+        let clocks = engine.clocks(turn.tick);
+        let entry = engine.entries.get_mut(&record).expect("looked at just before");
         if let Some(state) = flight.and_then(|f| self.queues.flights.get_mut(&f)) {
             state.record();
         }
         let profile = &entry.submission.profile;
         let known = self.sessions.all.of_profile(profile).find_map(|s| s.profile.as_ref());
         let policy = known.map(|p| p.queue.clone());
-        settle(entry, results, &policy.unwrap_or_default(), turn);
+        settle(entry, results, &policy.unwrap_or_default(), clocks, turn);
         self.store_recording((id, record), flight, turn);
     }
 

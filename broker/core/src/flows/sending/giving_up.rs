@@ -14,7 +14,6 @@ use crate::ground::provider::Submission;
 use crate::ground::timers::Timer;
 use crate::peers::waiting::SessionKey;
 use crate::queue::giving_up::Unsent;
-use crate::queue::settle::given_up;
 use crate::sessions::session::Session;
 
 /// The longest time between two checks for messages to give up: the wall clock may be set meanwhile. For the same time after its
@@ -36,7 +35,10 @@ impl Broker {
         let policy = &session.profile().queue;
         let began = self.queues.giving_up.began(turn.tick.boot);
         let early = (began + policy.max_age.min(LOOK_AGAIN)).saturating_sub(turn.tick.boot);
-        let (limit, now) = (given_up(submission, policy), turn.tick.millis());
+        let Some(clocks) = self.queues.engines.get(&id).map(|e| e.clocks(turn.tick)) else {
+            return Unsent::Waits(None);
+        };
+        let (limit, now) = (clocks.given_up(submission, policy), clocks.now);
         if limit >= now || !early.is_zero() {
             let at = limit.saturating_add(1).max(now + early.as_millis() as u64 + 1);
             return Unsent::Waits(Some(at));
@@ -68,7 +70,8 @@ impl Broker {
         // A lost store holds no waiting messages.
         for engine in engines.filter(|engine| !engine.is_lost()) {
             let known = engine.entries.values().map(|e| &e.submission).filter(waits);
-            let known = known.map(|s| given_up(s, policy)).min();
+            let clocks = engine.clocks(turn.tick);
+            let known = known.map(|s| clocks.given_up(s, policy)).min();
             // A message that was not read may be older than all known ones.
             let unread = engine.is_unread().then_some(turn.tick.millis());
             first = [first, known.or(unread)].into_iter().flatten().min();

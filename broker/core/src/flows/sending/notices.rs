@@ -32,18 +32,21 @@ impl Broker {
         if news.is_empty() {
             return None;
         }
-        let submission = &self.queues.engines[&id].entries[&record].submission;
+        let engine = &self.queues.engines[&id];
+        let submission = &engine.entries[&record].submission;
         let is_wanted = |(_, action): &&(usize, Action)| action.is_wanted(submission.report);
         let told: Vec<_> = news.iter().filter(is_wanted).copied().collect();
         if told.is_empty() || submission.from.is_empty() {
             return None;
         }
         let (profile, uid) = (submission.profile.clone(), submission.uid);
-        let onward = self.onward(&profile, uid, turn);
+        let born = engine.ran(turn.tick.boot);
+        let onward = self.onward(&profile, (uid, born), turn);
         Some(Box::new(Dsn { record: turn.record(), told, onward }))
     }
 
-    fn onward(&mut self, name: &str, uid: u32, turn: &mut Turn) -> Onward {
+    /// What happens to a notification about a message of a user, at this time of its store's clock.
+    fn onward(&mut self, name: &str, of: (u32, u64), turn: &mut Turn) -> Onward {
         let known = self.sessions.all.of_profile(name).find_map(|s| s.profile.as_ref());
         let Some(profile) = known.filter(|p| p.forward != Forward::No) else {
             return Onward::Nowhere;
@@ -55,10 +58,10 @@ impl Broker {
             }
             (Forward::Command(_), Pace::Goes) => Onward::Text,
             (Forward::To(address), Pace::Goes) => {
-                Onward::Copy(Box::new(forwarded(profile, address, uid, turn)))
+                Onward::Copy(Box::new(forwarded(profile, address, of, turn)))
             }
             (Forward::To(address), Pace::FirstTooMany) => {
-                Onward::More(Box::new(forwarded(profile, address, uid, turn)))
+                Onward::More(Box::new(forwarded(profile, address, of, turn)))
             }
         }
     }
@@ -115,7 +118,12 @@ impl Broker {
 }
 
 /// A submission that forwards a notification. The store fills in what it is about.
-fn forwarded(profile: &Profile, address: &str, uid: u32, turn: &mut Turn) -> Submission {
+fn forwarded(
+    profile: &Profile,
+    address: &str,
+    (uid, born): (u32, u64),
+    turn: &mut Turn,
+) -> Submission {
     let author = profile.identity.as_str();
     let takes = |address: &str| profile.transport_for(address, author, None).is_some();
     let expanded = profile.local.expand(vec![address.to_owned()], takes, &Found::new());
@@ -147,5 +155,7 @@ fn forwarded(profile: &Profile, address: &str, uid: u32, turn: &mut Turn) -> Sub
         last_error: None,
         report: Report { notify: Notify::NEVER, ..Report::default() },
         route,
+        born: Some(born),
+        delay_told: false,
     }
 }

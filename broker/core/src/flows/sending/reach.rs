@@ -33,7 +33,7 @@ use crate::ground::timers::Timer;
 use crate::providers::ask::{Ask, Done};
 use crate::providers::calls::Caller;
 use crate::providers::view::{ProviderState, Reach};
-use crate::queue::settle::{backoff, given_up};
+use crate::queue::settle::backoff;
 use crate::sessions::session::Session;
 use crate::then::AfterDone;
 
@@ -60,11 +60,12 @@ impl Broker {
         let tries = provider.reach.tries() + 1;
         let wait = Duration::from_millis(backoff(tries, &policy, turn)).min(LONGEST);
         provider.reach = Reach::No { tries };
+        provider.not_reached_at = turn.tick.boot;
         self.timers.set(turn.tick.boot + wait, Timer::Reach(id, place));
         self.wake_overdue((id, place), &policy, turn);
         let engines: Vec<_> = self.sessions.all[&id].engines().map(|(_, engine)| engine).collect();
         for engine in engines {
-            self.keep_few(engine, (id, place));
+            self.keep_few(engine, (id, place), turn);
         }
         self.provider_changed(id, place, turn);
     }
@@ -159,15 +160,15 @@ impl Broker {
     fn wake_overdue(&mut self, key: (SessionId, usize), policy: &QueuePolicy, turn: &mut Turn) {
         let engines = self.sessions.all.get(&key.0).into_iter().flat_map(Session::engines);
         let engines: Vec<EngineId> = engines.map(|(_, engine)| engine).collect();
-        let now = turn.tick.millis();
         for engine in engines {
             let Some(engine) = self.queues.engines.get_mut(engine) else { continue };
+            let clocks = engine.clocks(turn.tick);
             let Some(line) = engine.full.get(&key) else { continue };
             let over = |(_, _, record): &(u64, u64, u128)| {
-                given_up(&engine.entries[record].submission, policy) <= now
+                clocks.overdue(&engine.entries[record].submission, policy).is_some()
             };
             let overdue: Vec<_> = line.keys.iter().copied().filter(over).collect();
-            let reads = line.forgotten.is_some_and(|forgotten| forgotten.given_up <= now);
+            let reads = line.forgotten.is_some_and(|forgotten| forgotten.given_up <= clocks.now);
             engine.leave_line(&key, &overdue);
             if reads {
                 engine.reload();
@@ -177,13 +178,14 @@ impl Broker {
 
     /// Keeps the first few of the messages that wait for a transport that cannot be reached, and forgets the last. A message with
     /// an intent is kept: its recovery does not need the network.
-    pub(crate) fn keep_few(&mut self, id: EngineId, key: (SessionId, usize)) {
+    pub(crate) fn keep_few(&mut self, id: EngineId, key: (SessionId, usize), turn: &Turn) {
         let session = &self.sessions.all[&key.0];
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         if session.providers[key.1].reach == Reach::Yes {
             return;
         }
         let policy = &session.profile().queue;
+        let clocks = engine.clocks(turn.tick);
         while let Some(line) = engine.full.get_mut(&key).filter(|line| line.keys.len() > KEPT)
             && let Some((.., record)) = line.keys.last().copied()
         {
@@ -191,7 +193,7 @@ impl Broker {
             if submission.recipients.iter().any(|r| r.intent.is_some()) {
                 return;
             }
-            line.note_forgotten(given_up(submission, policy), submission.no_mail);
+            line.note_forgotten(clocks.given_up(submission, policy), submission.no_mail);
             engine.forget(record);
         }
     }

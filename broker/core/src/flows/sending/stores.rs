@@ -111,12 +111,23 @@ impl Broker {
 
     fn engine_opened(&mut self, id: EngineId, ready: Ready, turn: &mut Turn) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
+        let running = (self.queues.running, self.queues.giving_up.began(turn.tick.boot));
         if let Ready::Store(facts) = ready
-            && engine.opened(facts)
+            && engine.opened(facts, running, turn.tick.boot)
         {
             self.queues.closed.remove(engine.path());
+            self.keep_clock(id, turn);
         }
         self.load_due(id, turn);
+    }
+
+    /// Has the store keep its clock if it does not know it, or if it is closed.
+    fn keep_clock(&mut self, id: EngineId, turn: &mut Turn) {
+        let Some(engine) = self.queues.engines.get_mut(id) else { return };
+        let lane = engine.write;
+        if let Some(kept) = engine.keep_clock(turn.tick.boot) {
+            self.call(lane, Caller::broker(None), Ask::clock(kept), AfterDone::Nothing, turn);
+        }
     }
 
     /// Reads the next page of the schedule after the horizon, if there is room for it and a session that may send it.
@@ -270,6 +281,7 @@ impl Broker {
             self.drop_engine(id, turn);
         } else if engine.close() {
             let lane = engine.write;
+            self.keep_clock(id, turn);
             let after = AfterDone::EngineClosed(id);
             self.call(lane, Caller::broker(None).last(), Ask::logoff(), after, turn);
         }

@@ -120,6 +120,8 @@ impl Broker {
             last_error: None,
             report: submit.report,
             route,
+            born: self.queues.engines.get(&engine).map(|e| e.ran(turn.tick.boot)),
+            delay_told: false,
         };
         let entry = EntryId { store: self.store_uid(engine), record: submit.key.0 };
         turn.errand.entry = Some(entry);

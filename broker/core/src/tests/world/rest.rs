@@ -105,6 +105,7 @@ impl Provider {
             rests_until: _,
             longest: _,
             trouble: _,
+            not_reached_at: _,
         } = self;
         let settled = matches!(state, ProviderState::Available | ProviderState::Failed(_));
         assert!(settled, "{name} is {state:?}, and nothing is called");
