@@ -38,7 +38,7 @@ pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<
     let mut running = Running(shell.spawn().map_err(cannot)?);
     let (mut written, mut said) = (Written::default(), Said::default());
     let ended = running.wait(&mut written, &mut said, Instant::now() + deadline).map_err(cannot)?;
-    let words = || said.words(&written).map(|words| format!(": {words}"));
+    let words = || said.words(command, &written).map(|words| format!(": {words}"));
     match ended {
         Some(status) if status.success() => Ok(written.into_bytes()),
         Some(status) => {
@@ -124,9 +124,9 @@ impl Said {
         }
     }
 
-    /// Its last lines in one, as they may be shown: without those of the shell, which repeats the command, and of those that have
-    /// something of standard output in them, where the secret is.
-    fn words(&self, written: &Written) -> Option<String> {
+    /// Its last lines in one, as they may be shown: without those of the shell, which repeats the command, without those that have
+    /// something of standard output in them, where the secret is, and without words of the command behind the program's name.
+    fn words(&self, command: &str, written: &Written) -> Option<String> {
         // Half a line may have half a secret in it.
         let whole = if self.is_cut { self.bytes.iter().position(|b| *b == b'\n') } else { Some(0) };
         let text = String::from_utf8_lossy(&self.bytes[whole?..]);
@@ -136,12 +136,24 @@ impl Said {
             let of_the_shell = ["sh:", "/bin/sh:"].iter().any(|name| line.starts_with(name));
             !line.is_empty() && !of_the_shell && !secrets.iter().any(|one| line.contains(one))
         };
-        let short = |line: &str| line.chars().take(LONGEST_LINE).collect::<String>();
-        let lines = text.lines().map(str::trim).filter(may_be_shown).map(short);
+        let hidden = arguments(command);
+        let hide = |line: &str| hidden.iter().fold(line.to_owned(), |l, word| l.replace(word, "…"));
+        let short = |line: String| line.chars().take(LONGEST_LINE).collect::<String>();
+        let lines = text.lines().map(str::trim).filter(may_be_shown).map(hide).map(short);
         let lines: Vec<_> = lines.collect();
         let last = &lines[lines.len().saturating_sub(MAX_LINES)..];
         (!last.is_empty()).then(|| clean(&last.join("; ")))
     }
+}
+
+/// The words of a command behind its first one, the longest first. Shorter ones than three characters say nothing.
+fn arguments(command: &str) -> Vec<&str> {
+    let first = command.split_whitespace().next().filter(|word| !word.contains('='));
+    let rest = first.map_or(command, |first| &command.trim_start()[first.len()..]);
+    let ends = |c: char| c.is_whitespace() || "'\"`;|&()<>${}=\\".contains(c);
+    let mut words: Vec<_> = rest.split(ends).filter(|word| word.chars().count() >= 3).collect();
+    words.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
+    words
 }
 
 /// A process that does not outlive its owner.
@@ -245,38 +257,53 @@ mod tests {
         error.message
     }
 
+    /// What a program that does this says; its words are not those of the command.
+    fn said_by(does: &str, arguments: &str) -> String {
+        let script = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(script.path(), does).expect("it is written");
+        failed(&format!("sh {} {arguments}", script.path().display()))
+    }
+
     #[test]
     fn a_command_that_fails_is_told_without_a_secret() {
-        let said = failed("echo hunter2; echo it is hunter2 >&2; exit 3");
-        assert!(said.contains('3') && !said.contains("hunter2"), "{said}");
-        // The shell repeats what is in the command.
+        // What is in the command line may be meant for nobody else, and the shell repeats it.
         for command in [
+            "echo hunter2; echo it is hunter2 >&2; exit 3",
+            "echo it is hunter2 >&2; exit 3",
             "hunter2",
+            "hunter2; false",
             "/no/such/hunter2",
-            "/etc/passwd hunter2",
             "echo ${hunter2!}",
             "echo 'hunter2",
+            "P=hunter2 sh -c 'echo it is $P >&2'; false",
+            "echo --password=hunter2 >&2; exit 9",
         ] {
             let said = failed(command);
-            assert!(!said.contains("hunter2"), "{said}");
+            assert!(!said.contains("hunter2"), "{command}: {said}");
         }
+        let said = said_by("echo hunter2; echo it is hunter2 >&2; exit 3", "");
+        assert!(said.contains('3') && !said.contains("hunter2"), "{said}");
         assert!(failed("kill -9 $$").contains("by hand"));
     }
 
     #[test]
     fn a_command_that_fails_is_told_with_its_words() {
-        let said = failed(
+        let said = said_by(
             "echo one >&2; echo two >&2; echo >&2; printf 'three\\033\\nfour\\n' >&2; exit 1",
+            "",
         );
-        assert!(said.contains("exit status: 1: two; three\u{fffd}; four"), "{said}");
+        assert!(said.ends_with("exit status: 1: two; three\u{fffd}; four"), "{said}");
+        let said = said_by("echo \"$1: no token for $1\" >&2; exit 2", "anna@work.example");
+        assert!(said.ends_with("exit status: 2: …: no token for …"), "{said}");
         // However much it says, it ends, and the last of it is shown.
-        let said = failed("head -c 1000000 /dev/zero >&2; echo >&2; echo the last >&2; exit 1");
+        let much = "head -c 1000000 /dev/zero >&2; echo >&2; echo the last >&2; exit 1";
+        let said = said_by(much, "");
         assert!(said.ends_with("exit status: 1: the last"), "{said}");
-        let said = failed("printf '%500s\\n' x | tr ' ' y >&2; echo the last >&2; exit 1");
+        let said = said_by("printf '%500s\\n' x | tr ' ' y >&2; echo the last >&2; exit 1", "");
         assert!(said.contains(": yyyy") && said.ends_with("y; the last"), "{said}");
-        let hangs = output("echo asking you >&2; sleep 1000", Duration::from_millis(500));
+        let hangs = output("echo a b >&2; sleep 1000", Duration::from_millis(500));
         let said = hangs.expect_err("it hangs").message;
-        assert!(said.ends_with("it was ended: asking you"), "{said}");
+        assert!(said.ends_with("it was ended: a b"), "{said}");
     }
 
     #[test]
