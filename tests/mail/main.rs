@@ -22,3 +22,4 @@ mod postfix;
 mod refusals;
 mod sink;
 mod tls;
+mod tokens;

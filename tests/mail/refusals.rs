@@ -203,3 +203,49 @@ fn where_nothing_listens_all_wait() {
     all_arrive(&home, "default", &server);
     drop(broker);
 }
+
+/// A password that was refused twice has no more tries by the broker, nor by the next one. When the profile says something else about
+/// the logon, it has one without a user's word. A session that is there for its mail takes its profile anew when the broker is told
+/// to read its settings.
+///
+/// LOGON-11, QUEUE-11, design §3.18
+#[test]
+fn a_changed_profile_is_tried_without_a_flush() {
+    let home = Home::new();
+    let tries = Arc::<AtomicUsize>::default();
+    let (counts, is_known) = (tries.clone(), AtomicBool::new(false));
+    let server = Scripted::start(move |command, line| match command {
+        "EHLO" => {
+            is_known.store(line.ends_with("known.test"), Ordering::SeqCst);
+            Some(Act::Say("250-scripted\r\n250 AUTH PLAIN\r\n".into()))
+        }
+        "AUTH" if is_known.load(Ordering::SeqCst) => Some(Act::Say("235 welcome\r\n".into())),
+        "AUTH" => {
+            counts.fetch_add(1, Ordering::SeqCst);
+            Some(Act::Say("535 5.7.8 I know you not\r\n".into()))
+        }
+        _ => None,
+    });
+    let profile = |more: &str| {
+        let keys = format!("username = \"anna\"\npassword_command = \"echo secret\"\n{more}");
+        home.profile("default", &format!("{}{RETRIES}", transport(server.port(), &keys)));
+    };
+    profile("");
+    let broker = home.serve();
+    home.run_with(&["send", "--to", "user@test"], "x").ok();
+    home.status_until("the second refusal", |_| tries.load(Ordering::SeqCst) == 2);
+    let attempts = |rows: &[serde_json::Value]| rows[0]["attempts"].as_u64().expect("a number");
+    let looks_again = || {
+        let before = attempts(&home.rows());
+        home.rows_until("the broker to have looked again", |rows| attempts(rows) >= before + 5);
+        assert_eq!(tries.load(Ordering::SeqCst), 2);
+    };
+    looks_again();
+    drop(broker);
+    let broker = home.serve();
+    looks_again();
+    profile("helo = \"known.test\"\n");
+    broker.signal(rustix::process::Signal::HUP);
+    home.rows_until("it to be sent", |rows| rows[0]["state"] == "sent");
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+}

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
+use sundown_mail::status::is_enhanced;
 use sundown_protocol::EntryId;
 
 /// What one transport has in hand.
@@ -111,30 +112,9 @@ fn words(outcome: Outcome) -> Option<(&'static str, char)> {
     }
 }
 
-/// Whether a word is an enhanced status code (RFC 3463).
-fn is_enhanced(word: &str) -> bool {
-    let mut parts = word.split('.');
-    let number = |part: &str| {
-        (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    matches!(parts.next(), Some("2" | "4" | "5"))
-        && parts.by_ref().take(2).filter(|part| number(part)).count() == 2
-        && parts.next().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_status_is_found_in_what_a_server_says() {
-        for good in ["2.0.0", "5.7.1", "4.4.123"] {
-            assert!(is_enhanced(good), "{good}");
-        }
-        for bad in ["", "2.0", "3.0.0", "2.0.0.1", "2.a.0", "250", "2..0", "192.0.2.1"] {
-            assert!(!is_enhanced(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn a_line_has_each_of_its_words_once() {

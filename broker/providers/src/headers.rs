@@ -14,6 +14,10 @@ use sundown_mail::head::{Fields, in_front};
 /// smaller by a factor of ten.
 pub const MAX_HEAD: usize = 256 << 10;
 
+/// The longest head that a message may have which is submitted, in bytes. With the fields that are put in front it is still looked at as
+/// a whole. A part that nobody looked at would have fields twice, an author of this host, and bytes that a server does not take.
+pub const LONGEST_HEAD: usize = 256_000;
+
 /// The most characters of a subject or name that are shown in a row.
 const MAX_SHOWN: usize = 500;
 
@@ -70,6 +74,11 @@ impl<'a> Head<'a> {
     /// Its bytes, without the empty line.
     pub fn bytes(&self) -> &'a [u8] {
         self.block
+    }
+
+    /// Whether it is longer than a message's that is submitted may be.
+    pub fn is_too_long(&self) -> bool {
+        self.block.len() > LONGEST_HEAD
     }
 
     /// `Subject`, decoded, in one line.
@@ -320,6 +329,31 @@ mod tests {
     use sundown_mail::bcc;
 
     use super::*;
+
+    /// However it goes on behind what is looked at, and wherever that is cut.
+    #[test]
+    fn a_head_is_too_long_by_its_fields() {
+        let text = "x".repeat(MAX_HEAD);
+        let field = |length: usize| format!("X: {}\n", "y".repeat(length - 4));
+        for (message, is_too_long) in [
+            (format!("A: 1\n\n{text}"), false),
+            (text.clone(), false),
+            (format!(" {text}"), false),
+            (format!("{}\n{text}", field(LONGEST_HEAD)), false),
+            (format!("{}{text}\n", field(LONGEST_HEAD)), false),
+            (field(LONGEST_HEAD + 1), true),
+            (format!("X: {text}"), true),
+            (format!("X: 1\n {text}"), true),
+            (field(50).repeat(9000), true),
+        ] {
+            assert_eq!(Head::of(message.as_bytes()).is_too_long(), is_too_long, "{message:.20}");
+        }
+        for length in MAX_HEAD - 1100..MAX_HEAD + 3 {
+            let name = "N".repeat(900);
+            let message = format!("{}{name}: x\nDate: y\n\n", field(length));
+            assert!(Head::of(message.as_bytes()).is_too_long(), "{length}");
+        }
+    }
 
     /// Hands out a few bytes at a time, so that every border between pieces is met.
     struct Drip<'a>(&'a [u8], usize);

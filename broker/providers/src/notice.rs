@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use sundown_core::expired::last_answer;
 use sundown_core::provider::Submission;
 use sundown_mail::head::{LineEnd, Start};
+use sundown_mail::status::is_failure;
 use sundown_mail::{address, bcc, encoding};
 
 use crate::headers::{self, Head, clean, date};
@@ -380,11 +381,11 @@ impl Failure<'_> {
     /// The enhanced status code. If the transport's latest reply is a temporary failure, the time to try ran out. The reply of a
     /// message that was given up for another reason begins with the code of that reason.
     fn status(&self) -> String {
-        let first = self.reply.split(' ').next().filter(|word| is_enhanced(word));
+        let first = self.reply.split(' ').next().filter(|word| is_failure(word));
         if let Some(code) = first {
             return code.to_owned();
         }
-        let enhanced = self.reply.split([' ', '-']).take(3).find(|word| is_enhanced(word));
+        let enhanced = self.reply.split([' ', '-']).take(3).find(|word| is_failure(word));
         match (enhanced, reply_code(self.reply)) {
             (Some(code), _) if code.starts_with('5') => code.to_owned(),
             (Some(_), _) | (None, Some(400..=499)) => "4.4.7".to_owned(),
@@ -398,14 +399,6 @@ fn reply_code(reply: &str) -> Option<u16> {
     let code = reply.split([' ', '-']).next()?;
     let number = code.parse().ok()?;
     (code.len() == 3 && (200..600).contains(&number)).then_some(number)
-}
-
-/// Whether a word is an enhanced status code of a failure (RFC 3463).
-fn is_enhanced(word: &str) -> bool {
-    let parts: Vec<_> = word.split('.').collect();
-    let digits =
-        |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-    parts.len() == 3 && matches!(parts[0], "4" | "5") && parts.iter().all(digits)
 }
 
 fn ascii(text: &str) -> String {

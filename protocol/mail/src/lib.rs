@@ -68,6 +68,7 @@ pub mod encoding;
 pub mod head;
 pub mod list;
 pub mod name;
+pub mod status;
 #[cfg(feature = "idn")]
 pub mod transfer;
 

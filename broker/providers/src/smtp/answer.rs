@@ -6,6 +6,7 @@
 use std::fmt;
 
 use lettre::transport::smtp::response::{Response, Severity};
+use sundown_mail::status::is_enhanced;
 
 use crate::headers::clean;
 
@@ -90,12 +91,6 @@ impl Answer {
 fn enhanced(line: &str) -> &str {
     let word = line.split(' ').next().unwrap_or_default();
     if is_enhanced(word) { word } else { "" }
-}
-
-/// Whether a word is an enhanced status code, such as `5.1.1`.
-pub(super) fn is_enhanced(word: &str) -> bool {
-    word.split('.').count() == 3
-        && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A line as `lettre` takes it.

@@ -14,8 +14,18 @@ use zeroize::Zeroizing;
 
 use super::secret::{MAX_SECRET, unconfigured};
 use crate::Result;
+use crate::headers::clean;
 
-/// Runs a command and gives back what it wrote. What it wrote is in no error.
+/// The most bytes of standard error that are looked at, the last ones.
+const MAX_SAID: usize = 2 << 10;
+
+/// The most lines of them that are shown.
+const MAX_LINES: usize = 3;
+
+/// The most characters of each of these.
+const LONGEST_LINE: usize = 160;
+
+/// Runs a command and gives back what it wrote. What it wrote to standard output is in no error.
 pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).process_group(0);
@@ -23,25 +33,29 @@ pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<
     for told in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
         shell.env_remove(told);
     }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let cannot = |error| unconfigured(format!("password_command cannot be run: {error}"));
     let mut running = Running(shell.spawn().map_err(cannot)?);
-    let mut written = Written::default();
-    match running.wait(&mut written, Instant::now() + deadline).map_err(cannot)? {
+    let (mut written, mut said) = (Written::default(), Said::default());
+    let ended = running.wait(&mut written, &mut said, Instant::now() + deadline).map_err(cannot)?;
+    let words = || said.words(command, &written).map(|words| format!(": {words}"));
+    match ended {
         Some(status) if status.success() => Ok(written.into_bytes()),
         Some(status) => {
-            // What it said may have the secret in it; what the shell says by this number has not.
+            // By these two numbers the shell speaks, which repeats the command.
             let why = match status.code() {
-                Some(126) => ": it cannot be executed",
-                Some(127) => ": a program in it was not found in the PATH of the broker",
-                _ => "; run it by hand, as the broker's user, to see why",
+                Some(126) => ": it cannot be executed".to_owned(),
+                Some(127) => ": a program in it was not found in the PATH of the broker".to_owned(),
+                _ => words().unwrap_or_else(|| {
+                    "; run it by hand, as the broker's user, to see why".to_owned()
+                }),
             };
             Err(unconfigured(format!("password_command failed with {status}{why}")))
         }
         None => {
-            let seconds = deadline.as_secs();
+            let (seconds, words) = (deadline.as_secs(), words().unwrap_or_default());
             Err(unconfigured(format!(
-                "password_command took longer than {seconds} s; it was ended"
+                "password_command took longer than {seconds} s; it was ended{words}"
             )))
         }
     }
@@ -82,25 +96,95 @@ impl Written {
     }
 }
 
+/// The last that was said on standard error.
+#[derive(Default)]
+struct Said {
+    bytes: Zeroizing<Vec<u8>>,
+    /// There was more before them.
+    is_cut: bool,
+}
+
+impl Said {
+    /// Reads what is there; whether there may be more later.
+    fn take_from(&mut self, pipe: &mut File) -> io::Result<bool> {
+        let mut piece = Zeroizing::new([0; 512]);
+        loop {
+            match pipe.read(&mut piece[..]) {
+                Ok(0) => return Ok(false),
+                Ok(n) => {
+                    self.bytes.extend_from_slice(&piece[..n]);
+                    let beyond = self.bytes.len().saturating_sub(MAX_SAID);
+                    self.bytes.drain(..beyond);
+                    self.is_cut |= beyond > 0;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Its last lines in one, as they may be shown: without those of the shell, which repeats the command, without those that have
+    /// something of standard output in them, where the secret is, and without words of the command behind the program's name.
+    fn words(&self, command: &str, written: &Written) -> Option<String> {
+        // Half a line may have half a secret in it.
+        let whole = if self.is_cut { self.bytes.iter().position(|b| *b == b'\n') } else { Some(0) };
+        let text = String::from_utf8_lossy(&self.bytes[whole?..]);
+        let secret = String::from_utf8_lossy(&written.bytes[..written.length]);
+        let secrets: Vec<_> = secret.lines().map(str::trim).filter(|s| !s.is_empty()).collect();
+        let may_be_shown = |line: &&str| {
+            let of_the_shell = ["sh:", "/bin/sh:"].iter().any(|name| line.starts_with(name));
+            !line.is_empty() && !of_the_shell && !secrets.iter().any(|one| line.contains(one))
+        };
+        let hidden = arguments(command);
+        let hide = |line: &str| hidden.iter().fold(line.to_owned(), |l, word| l.replace(word, "…"));
+        let short = |line: String| line.chars().take(LONGEST_LINE).collect::<String>();
+        let lines = text.lines().map(str::trim).filter(may_be_shown).map(hide).map(short);
+        let lines: Vec<_> = lines.collect();
+        let last = &lines[lines.len().saturating_sub(MAX_LINES)..];
+        (!last.is_empty()).then(|| clean(&last.join("; ")))
+    }
+}
+
+/// The words of a command behind its first one, the longest first. Shorter ones than three characters say nothing.
+fn arguments(command: &str) -> Vec<&str> {
+    let first = command.split_whitespace().next().filter(|word| !word.contains('='));
+    let rest = first.map_or(command, |first| &command.trim_start()[first.len()..]);
+    let ends = |c: char| c.is_whitespace() || "'\"`;|&()<>${}=\\".contains(c);
+    let mut words: Vec<_> = rest.split(ends).filter(|word| word.chars().count() >= 3).collect();
+    words.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
+    words
+}
+
 /// A process that does not outlive its owner.
 struct Running(Child);
 
 impl Running {
     /// Waits for its end; `None` when that does not come in time. Something that it left running in the background may
     /// hold its output open; nobody waits for that.
-    fn wait(&mut self, written: &mut Written, until: Instant) -> io::Result<Option<ExitStatus>> {
+    fn wait(
+        &mut self,
+        written: &mut Written,
+        said: &mut Said,
+        until: Instant,
+    ) -> io::Result<Option<ExitStatus>> {
         let end = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty())?;
-        let output = self.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut pipe = File::from(OwnedFd::from(output));
-        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        let mut more = true;
+        let mut output = Some(unblocked(self.0.stdout.take())?);
+        let mut errors = Some(unblocked(self.0.stderr.take())?);
         loop {
-            if wait_for(&end, more.then_some(&pipe), until)? == Waited::TooLong {
+            if wait_for(&end, [output.as_ref(), errors.as_ref()], until)? == Waited::TooLong {
                 return Ok(None);
             }
             let status = self.0.try_wait()?;
-            if more {
-                more = written.take_from(&mut pipe)?;
+            if let Some(pipe) = &mut output
+                && !written.take_from(pipe)?
+            {
+                output = None;
+            }
+            if let Some(pipe) = &mut errors
+                && !said.take_from(pipe)?
+            {
+                errors = None;
             }
             if status.is_some() {
                 return Ok(status);
@@ -118,15 +202,26 @@ impl Drop for Running {
     }
 }
 
+fn unblocked(pipe: Option<impl Into<OwnedFd>>) -> io::Result<File> {
+    let pipe = File::from(pipe.ok_or(io::ErrorKind::BrokenPipe)?.into());
+    fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+    Ok(pipe)
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Waited {
     Enough,
     TooLong,
 }
 
-fn wait_for(end: &OwnedFd, pipe: Option<&File>, until: Instant) -> io::Result<Waited> {
+fn wait_for(end: &OwnedFd, pipes: [Option<&File>; 2], until: Instant) -> io::Result<Waited> {
     let mut fds = vec![PollFd::new(end, PollFlags::IN)];
-    fds.extend(pipe.map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+    fds.extend(
+        pipes
+            .into_iter()
+            .flatten()
+            .map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)),
+    );
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -156,13 +251,59 @@ mod tests {
         assert_eq!(**output("echo x; exec >&-; exec sleep 0", LONG).expect("output"), *b"x\n");
     }
 
-    #[test]
-    fn a_command_that_fails_is_told_without_its_words() {
-        let error = output("echo hunter2; echo hunter2 >&2; exit 3", LONG).expect_err("it fails");
+    fn failed(command: &str) -> String {
+        let error = output(command, LONG).expect_err("it fails");
         assert_eq!(error.code, Code::E_UNCONFIGURED);
-        assert!(error.message.contains('3') && !error.message.contains("hunter2"));
-        assert!(output("/no/such/program", LONG).is_err());
-        assert!(output("kill -9 $$", LONG).is_err());
+        error.message
+    }
+
+    /// What a program that does this says; its words are not those of the command.
+    fn said_by(does: &str, arguments: &str) -> String {
+        let script = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(script.path(), does).expect("it is written");
+        failed(&format!("sh {} {arguments}", script.path().display()))
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told_without_a_secret() {
+        // What is in the command line may be meant for nobody else, and the shell repeats it.
+        for command in [
+            "echo hunter2; echo it is hunter2 >&2; exit 3",
+            "echo it is hunter2 >&2; exit 3",
+            "hunter2",
+            "hunter2; false",
+            "/no/such/hunter2",
+            "echo ${hunter2!}",
+            "echo 'hunter2",
+            "P=hunter2 sh -c 'echo it is $P >&2'; false",
+            "echo --password=hunter2 >&2; exit 9",
+        ] {
+            let said = failed(command);
+            assert!(!said.contains("hunter2"), "{command}: {said}");
+        }
+        let said = said_by("echo hunter2; echo it is hunter2 >&2; exit 3", "");
+        assert!(said.contains('3') && !said.contains("hunter2"), "{said}");
+        assert!(failed("kill -9 $$").contains("by hand"));
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told_with_its_words() {
+        let said = said_by(
+            "echo one >&2; echo two >&2; echo >&2; printf 'three\\033\\nfour\\n' >&2; exit 1",
+            "",
+        );
+        assert!(said.ends_with("exit status: 1: two; three\u{fffd}; four"), "{said}");
+        let said = said_by("echo \"$1: no token for $1\" >&2; exit 2", "anna@work.example");
+        assert!(said.ends_with("exit status: 2: …: no token for …"), "{said}");
+        // However much it says, it ends, and the last of it is shown.
+        let much = "head -c 1000000 /dev/zero >&2; echo >&2; echo the last >&2; exit 1";
+        let said = said_by(much, "");
+        assert!(said.ends_with("exit status: 1: the last"), "{said}");
+        let said = said_by("printf '%500s\\n' x | tr ' ' y >&2; echo the last >&2; exit 1", "");
+        assert!(said.contains(": yyyy") && said.ends_with("y; the last"), "{said}");
+        let hangs = output("echo a b >&2; sleep 1000", Duration::from_millis(500));
+        let said = hangs.expect_err("it hangs").message;
+        assert!(said.ends_with("it was ended: a b"), "{said}");
     }
 
     #[test]

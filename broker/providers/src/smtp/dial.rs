@@ -28,7 +28,6 @@ use super::answer::{Answer, Meaning};
 use super::auth;
 use super::connect::LEAST;
 use super::connection::{Connection, Offer, Trouble, Unread};
-use super::mechanism::Mechanism;
 use super::secret::Keeper;
 use super::settings::{Security, Settings};
 use super::tls::Trust;
@@ -43,18 +42,19 @@ pub(super) struct Dialer {
     pub(super) settings: Settings,
     trust: Trust,
     keeper: Option<Keeper>,
+    /// What is left when a server wants a logon and the profile has no user.
+    unnamed: Trace,
 }
 
 impl Dialer {
     /// A dialer that touches neither network nor files yet.
     pub(super) fn new(settings: Settings) -> Self {
         let trust = Trust::new(settings.certificates.clone());
-        let keeper = settings.login.as_ref().map(|login| {
-            let how = login.mechanism.map_or("any", Mechanism::name);
-            let account = format!("{}\n{}\n{how}", settings.place(), login.username);
-            Keeper::new(login.source.clone(), account)
-        });
-        Self { settings, trust, keeper }
+        let account = settings.account();
+        let unnamed = Trace::of_none(&account);
+        let login = settings.login.as_ref();
+        let keeper = login.map(|login| Keeper::new(login.source.clone(), account));
+        Self { settings, trust, keeper, unnamed }
     }
 
     /// Forgets what it has read, so that the next connection is as the profile and its files say now.
@@ -74,13 +74,16 @@ impl Dialer {
 
     /// The trace of the password that was refused.
     pub(super) fn trace(&self) -> Trace {
-        self.keeper.as_ref().map_or(Trace::NONE, Keeper::trace)
+        self.keeper.as_ref().map_or(self.unnamed, Keeper::trace)
     }
 
-    /// Whether there is another password than those that left these traces. Where it is kept is looked at anew.
+    /// Whether there is another password than those that left these traces, or another profile for it. Where it is kept is looked at
+    /// anew.
     pub(super) fn has_another_password(&self, than: &[Trace]) -> bool {
-        let another = self.keeper.as_ref().map(|keeper| keeper.has_another(than));
-        another.is_some_and(|another| another.unwrap_or(false))
+        match &self.keeper {
+            Some(keeper) => keeper.has_another(than).unwrap_or(false),
+            None => !than.contains(&self.unnamed),
+        }
     }
 
     /// Connects, and gives back a conversation in which a transaction can begin. Up to there each answer may take so long.

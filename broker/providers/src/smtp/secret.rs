@@ -89,7 +89,7 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Keeper {
     source: Source,
-    /// The account and the way to log on.
+    /// What the profile says about the server and the way to log on there.
     account: String,
     kept: Mutex<Kept>,
 }

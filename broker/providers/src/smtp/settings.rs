@@ -142,6 +142,33 @@ impl Settings {
         }
     }
 
+    /// What a server that refuses a logon refuses beside the password: the way to it, how it is spoken to, and who we are there.
+    pub(super) fn account(&self) -> String {
+        // What is only about messages, or about patience, is left out.
+        let Self {
+            dialect,
+            host: _,
+            port: _,
+            socket: _,
+            security,
+            login,
+            certificates,
+            helo,
+            connections: _,
+            timeout: _,
+            connect_timeout: _,
+            max_recipients: _,
+            way,
+            authors: _,
+            rate: _,
+        } = self;
+        let (place, login) = (self.place(), login.as_ref());
+        let login = login.map(|login| (&login.username, login.mechanism.map(Mechanism::name)));
+        format!(
+            "{place}\n{login:?}\n{dialect:?}\n{security:?}\n{certificates:?}\n{helo:?}\n{way:?}"
+        )
+    }
+
     /// What tells one server from another: a host's name in any case, or a path.
     pub(super) fn server(&self) -> String {
         let socket = self.socket.as_ref().map(|path| path.display().to_string());

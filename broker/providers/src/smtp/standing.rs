@@ -12,7 +12,8 @@
 //! user's request does not wait for the end of the rest. It buys one try, whose outcome all others share.
 //!
 //! A refused password is another matter, because servers lock accounts. The second refusal of one password is its last one: the
-//! server is left alone until there is another password, or a user wants a try. After a try that a user wanted was refused too,
+//! server is left alone until there is another password, or the profile says something else about the server or the logon, or a user
+//! wants a try. After a try that a user wanted was refused too,
 //! there is one an hour.
 //!
 //! This is a plain value. The caller has the clock and the chance.

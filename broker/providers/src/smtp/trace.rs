@@ -6,7 +6,8 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-/// What is kept of a password that was refused, and of the account and the way to log on that it was for.
+/// What is kept of a password that was refused, and of what the profile says about the server and the way to log on
+/// ([`Settings::account`](super::settings::Settings::account)).
 ///
 /// It is kept on the disk. All it says are sixteen bits: a reader of it can rule out guesses, and cannot tell which of the others is
 /// right. That a new password is taken for the old one happens once in 65,536 times; a flush has it tried then.
@@ -20,8 +21,13 @@ impl fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// The trace of no password: the server wants a logon, and the profile has no user.
+    /// The trace of a password that is not known any more.
     pub(super) const NONE: Self = Self(0);
+
+    /// The trace of a server that wants a logon where the profile has no user.
+    pub(super) fn of_none(account: &str) -> Self {
+        Self::of(account, &SecretString::default())
+    }
 
     /// The trace of a password of this account.
     pub(super) fn of(account: &str, secret: &SecretString) -> Self {

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use lettre::transport::smtp::commands::Data;
 use sundown_core::provider::{Outcome, ProviderError, RecipientResult, Transmission};
+use sundown_mail::status::is_enhanced;
 use sundown_protocol::Code;
 
-use super::answer::{Answer, Meaning, is_enhanced};
+use super::answer::{Answer, Meaning};
 use super::auth::not_logged_on;
 use super::body::{OnWire, PIECE, Survey, read};
 use super::connection::{Connection, Kind, Trouble};

@@ -17,7 +17,7 @@ use super::schema::{NO_STATE, folder_number, state_number};
 use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
-use crate::headers::{Facts, Head, MAX_HEAD, clean};
+use crate::headers::{Facts, Head, LONGEST_HEAD, MAX_HEAD, clean};
 use crate::notice::{self, MAX_RETURNED, Notice, Original};
 
 /// The most rows that a slice of a flush looks at.
@@ -90,6 +90,10 @@ impl Writer {
         let (body, size) = self.place_content(content)?;
         let beginning = self.beginning(body, content)?;
         let head = Head::of(&beginning);
+        if head.is_too_long() {
+            let text = format!("the head of the message is longer than {LONGEST_HEAD} bytes");
+            return Err(Failure::refused(Code::E_TOO_BIG, text));
+        }
         let shown = shown_of_submission(&head, submission);
         let mut front = head.additions(&facts);
         let size = size + front.len() as u64;

@@ -213,6 +213,34 @@ fn a_submission_is_complete_when_it_is_answered() {
     assert_eq!(code(&missing), Some(Code::E_NOT_IN_QUEUE));
 }
 
+/// The fields that a message lacks are looked for in all of its head, or it is refused: a second Date or From would go out.
+#[test]
+fn a_head_that_is_looked_at_in_part_is_refused() {
+    let mut fixture = Fixture::new();
+    let needed = "Date: x\nMessage-ID: <y>\nFrom: Anna <anna@example.org>\n";
+    let message = |length: usize| {
+        let long = "X-Trace: 0123456789abcdef0123456789abcdef\n";
+        let long = long.repeat((length - needed.len()) / long.len());
+        format!("{long}{needed}\nbody\n")
+    };
+    let fits = message(256_000);
+    submitted(fixture.write(submit(1, inline(&fits))));
+    assert!(fixture.content(1) == fits, "nothing was missing");
+    let larger = message(257_000);
+    let refused = fixture.write(submit(2, inline(&larger)));
+    assert_eq!(code(&refused), Some(Code::E_TOO_BIG));
+    assert!(refused.expect_err("refused").message.contains("256000 bytes"));
+    for part in larger.as_bytes().chunks(100_000) {
+        fixture.write(append(3, part)).expect("appended");
+    }
+    let refused = fixture.write(submit(3, MessageContent::Uploaded(3)));
+    assert_eq!(code(&refused), Some(Code::E_TOO_BIG));
+    let missing = fixture.read(&StoreRead::Submission { record: 3 });
+    assert_eq!(code(&missing), Some(Code::E_NOT_IN_QUEUE));
+    // A long message is not a long head.
+    submitted(fixture.write(submit(4, inline(&format!("{needed}\n{larger}")))));
+}
+
 #[test]
 fn the_oldest_is_the_first_that_is_not_final() {
     let mut fixture = Fixture::new();

@@ -159,6 +159,69 @@ fn a_refused_password_is_tried_again_when_it_is_another_one() {
     server.done();
 }
 
+/// A profile that says something else about the server or the logon makes a refused password worth a try, and one that changes what
+/// is about messages does not.
+#[test]
+fn a_refused_password_is_tried_again_when_the_profile_is_another_one() {
+    let secret = Secret::new("hunter2");
+    let refusal = format!("{}> AUTH PLAIN\n< 535 5.7.8 wrong", hello("PLAIN LOGIN"));
+    let changes =
+        [("helo", "other.test", "PLAIN"), ("auth", "login", "LOGIN"), ("ca_file", "/x", "PLAIN")];
+    for (key, value, mechanism) in changes {
+        let other = format!("{}> AUTH {mechanism}\n< 535 5.7.8 other", hello("PLAIN LOGIN"));
+        let server = Server::start(&[&refusal, &refusal, &other]);
+        let all = Destinations::default();
+        let send = |more: &[(&str, &str)], words: &str| {
+            let options = [&secret.options(None)[..], more].concat();
+            let mut client = Client::with(server.port, &options, MESSAGE, &all);
+            let error = client.send(to_bob(1)).expect_err(words);
+            assert_eq!(error.code, Code::E_LOGON_FAILED, "{error}");
+            assert!(error.message.contains(words), "{key}: {error}");
+            client
+        };
+        let mut client = send(&[], "wrong");
+        client.ask(AskedBy::User { word: 1 }).expect_err("it is wrong");
+        for same in [("connections", "2"), ("timeout", "9000"), ("rate", "9/d")] {
+            send(&[same], "wrong");
+        }
+        send(&[(key, value)], "other");
+        server.done();
+    }
+}
+
+/// What counts as another logon: all that a profile says of the server and of the way to log on there.
+#[test]
+fn each_key_of_the_logon_counts() {
+    let account = |more: &[(&str, &str)]| {
+        let named = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let usual = [("host", "localhost"), ("username", "me"), ("password_env", "X")];
+        let usual = usual.iter().filter(|(key, _)| more.iter().all(|(other, _)| other != key));
+        let options = usual.chain(more).map(named).collect();
+        let spec = ProviderSpec { options, ..ProviderSpec::new("smtp") };
+        super::super::settings::Settings::of(&spec).expect("settings").account()
+    };
+    let fingerprint = ["00"; 32].join(":");
+    let others: [&[(&str, &str)]; 11] = [
+        &[("host", "127.0.0.1")],
+        &[("port", "2525")],
+        &[("security", "tls")],
+        &[("security", "none")],
+        &[("username", "you")],
+        &[("auth", "login")],
+        &[("helo", "me.test")],
+        &[("ca_file", "/x")],
+        &[("tls_fingerprint", &fingerprint)],
+        &[("tls_certificate", "/x"), ("tls_key", "/y")],
+        &[("proxy", "socks5://proxy.test:1080")],
+    ];
+    let all: std::collections::BTreeSet<_> = others.iter().map(|more| account(more)).collect();
+    assert_eq!(all.len(), others.len(), "{all:#?}");
+    assert!(!all.contains(&account(&[])), "{all:#?}");
+    for same in [("password_env", "Y"), ("rate", "1/d"), ("timeout", "5"), ("connections", "9")] {
+        assert_eq!(account(&[same]), account(&[]), "{same:?}");
+    }
+}
+
 /// A server that wants a logon where the profile has no user counts like a refused password: what waits behind makes no connection.
 #[test]
 fn a_server_that_wants_a_logon_is_asked_once() {
