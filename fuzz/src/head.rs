@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 
 use sundown_client::{Message, addresses};
+use sundown_core::provider::Action;
 use sundown_mail::address;
 use sundown_providers::headers::{Facts, Head, MAX_HEAD, Needed, without_bcc};
-use sundown_providers::notice::{Failure, Notice, Original};
+use sundown_providers::notice::{Notice, Original, Told};
 
 /// Hands out a few bytes at a time, so that every border between pieces is met.
 struct Drip<'a>(&'a [u8], usize);
@@ -102,7 +103,11 @@ fn notice(bytes: &[u8]) {
 fn notice_with(bytes: &[u8], original: Original) {
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let (first, second) = (String::from_utf8_lossy(first), String::from_utf8_lossy(second));
-    let failures = [Failure { address: &first, reply: &second }];
+    let actions =
+        [Action::Failed, Action::Delayed { until: u64::MAX }, Action::Relayed, Action::Delivered];
+    let told = |action| Told { address: &first, reply: &second, action };
+    let begin = bytes.len() % actions.len();
+    let told: Vec<_> = actions[begin..].iter().copied().map(told).collect();
     // No message can hold the number of its notice, which is made by chance when it failed.
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -114,7 +119,7 @@ fn notice_with(bytes: &[u8], original: Original) {
         subject: &first,
         submitted: 1_600_000_000_000,
         now: 1_600_000_100_000,
-        failures: &failures,
+        told: &told,
         original,
     };
     let text = String::from_utf8_lossy(&notice.compose()).into_owned();

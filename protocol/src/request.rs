@@ -490,19 +490,20 @@ pub struct Notify(pub u8);
 impl Notify {
     /// No event.
     pub const NEVER: Self = Self(0);
-    /// The delivery. Only a server that supports such reports sends one.
+    /// The delivery. Where the next server sends no such reports, the broker reports that it has the message.
     pub const SUCCESS: Self = Self(1);
     /// A permanent failure.
     pub const FAILURE: Self = Self(2);
-    /// A delay. Only a server that supports such reports sends one.
+    /// A delay of hours. The broker reports one, and so may each server on the way.
     pub const DELAY: Self = Self(4);
     /// All bits that have a meaning.
     pub const KNOWN: u8 = 7;
 }
 
 impl Default for Notify {
+    /// What a sender who does not say is told: failures and delays.
     fn default() -> Self {
-        Self::FAILURE
+        Self(Self::FAILURE.0 | Self::DELAY.0)
     }
 }
 

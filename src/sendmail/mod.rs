@@ -47,7 +47,7 @@ Takes a message from standard input. Status 0 means that it is on the disk.
   -f ADDRESS     the envelope's sender; -f '' wants no notice
   -a TRANSPORT   the transport of the profile that takes the message
   -F NAME        the full name for a From that is missing
-  -N WHEN        never, or some of failure, delay, success
+  -N WHEN        never, or some of failure, delay, success; without it failure and delay
   -R WHAT        full or hdrs: what comes back with a notice
   -v             say what was done
   -bp  -bs  -bi  list the queue; speak SMTP; say where the aliases are

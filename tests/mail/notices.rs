@@ -324,3 +324,78 @@ fn nobody_is_told_of_what_nobody_wants_to_hear() {
     });
     assert!(shell.notices(1).is_empty());
 }
+
+/// Notifications in the Inbox, as soon as there are so many.
+fn notices_until(shell: &mut Shell, count: usize) -> Vec<String> {
+    let since = std::time::Instant::now();
+    loop {
+        let notices = shell.notices(1);
+        if notices.len() >= count {
+            return notices;
+        }
+        assert!(!crate::harness::left(since).is_zero(), "waiting for {count}: {notices:#?}");
+    }
+}
+
+/// A delay is told once, and read as one that is no failure; whoever names occasions without it is told nothing.
+///
+/// design §3.18
+#[test]
+fn a_delay_is_read_by_others() {
+    let Some(reader) = reader() else { return };
+    let server = Scripted::start(|verb, line| {
+        (verb == "RCPT" && line.contains("late"))
+            .then(|| Act::Say("450 4.2.0 greylisted\r\n".into()))
+    });
+    let home = Home::new();
+    let queue =
+        "[queue]\nretry_min = \"10ms\"\nretry_max = \"20ms\"\n[notices]\ndelay_after = \"50ms\"\n";
+    home.profile("default", &format!("{}{queue}", transport(server.port(), "")));
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    run(home.bare(&["sendmail", "-N", "failure", "late-and-silent@x.test"]), b"Subject: x\n\nx\n")
+        .ok();
+    let entry = submit(&home, &mut shell, "late@x.test, fine@x.test");
+    let notices = notices_until(&mut shell, 1);
+    home.entry_with(&entry, "tried again", |row| row["attempts"].as_u64() > Some(9));
+    assert_eq!(shell.notices(1).len(), 1);
+    let seen = read(reader, &notices[0]);
+    assert_eq!(seen["defects"], json!([]), "{seen}");
+    assert_eq!(seen["temporary"], json!(["late@x.test"]), "{seen}");
+    assert_eq!(seen["permanent"], json!([]), "{seen}");
+    let expected = json!([{
+        "Final-Recipient": "rfc822; late@x.test",
+        "Action": "delayed",
+        "Status": "4.2.0",
+        "Diagnostic-Code": "smtp; 450 4.2.0 greylisted",
+    }]);
+    assert_eq!(seen["recipients"], expected, "{}", notices[0]);
+    assert!(notices[0].contains("\nWill-Retry-Until: "), "{}", notices[0]);
+    let Some(found) = sisimai(&notices[0]) else { return };
+    assert_eq!(found[0]["action"], "delayed", "{found}");
+    assert_eq!(found[0]["deliverystatus"], "4.2.0", "{found}");
+}
+
+/// `sendmail -N success` reports where a message was handed over, if the server sends no reports (RFC 3461).
+///
+/// design §3.18
+#[test]
+fn a_success_is_read_by_others() {
+    let Some(reader) = reader() else { return };
+    let server = Scripted::start(|_, _| None);
+    let home = Home::new();
+    home.sends_to(server.port(), "");
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon");
+    for wants in ["failure", "success"] {
+        let arguments = ["sendmail", "-N", wants, "bob@x.test"];
+        run(home.bare(&arguments), format!("Subject: {wants}\n\nx\n").as_bytes()).ok();
+    }
+    let notices = notices_until(&mut shell, 1);
+    let seen = read(reader, &notices[0]);
+    assert_eq!((&seen["temporary"], &seen["permanent"]), (&json!([]), &json!([])), "{seen}");
+    assert_eq!(seen["recipients"][0]["Action"], "relayed", "{}", notices[0]);
+    assert!(notices[0].contains("Subject: success"), "{}", notices[0]);
+}

@@ -104,7 +104,7 @@ fn text(
 /// Postfix's word, and the class of the status; nothing of what is tried again at once.
 fn words(outcome: Outcome) -> Option<(&'static str, char)> {
     match outcome {
-        Outcome::Sent => Some(("sent", '2')),
+        Outcome::Sent | Outcome::Relayed | Outcome::Delivered => Some(("sent", '2')),
         Outcome::Failed => Some(("bounced", '5')),
         Outcome::Later | Outcome::Offline => Some(("deferred", '4')),
         Outcome::Unknown => Some(("unknown", '4')),

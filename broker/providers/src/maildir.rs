@@ -23,6 +23,7 @@ use sundown_core::provider::{
 };
 use sundown_mail::head::LineEnd;
 use sundown_protocol::Code;
+use sundown_protocol::request::Notify;
 
 use crate::files::{FileId, new_private_file, private_dir, sync_dir};
 use crate::headers::{clean, without_bcc};
@@ -106,12 +107,21 @@ struct Waiting {
     record: u128,
     name: String,
     recipients: Vec<usize>,
+    /// What became of it when it is in the Maildir.
+    delivered: Outcome,
 }
 
 impl Waiting {
     fn new(transmission: &Transmission, name: String) -> Self {
         let recipients = transmission.recipients.iter().map(|(place, _)| *place).collect();
-        Self { record: transmission.record, name, recipients }
+        let wants = transmission.report.notify.contains(Notify::SUCCESS);
+        let delivered = if wants { Outcome::Delivered } else { Outcome::Sent };
+        Self { record: transmission.record, name, recipients, delivered }
+    }
+
+    fn results(&self, outcome: Outcome, reply: &str) -> Vec<RecipientResult> {
+        let outcome = if outcome == Outcome::Sent { self.delivered } else { outcome };
+        results(&self.recipients, outcome, reply)
     }
 }
 
@@ -336,7 +346,7 @@ impl Maildir {
 
     fn deliver(&mut self, waiting: Waiting) -> Vec<RecipientResult> {
         let (outcome, reply) = self.hand_over(&waiting.name);
-        let results = results(&waiting.recipients, outcome, &reply);
+        let results = waiting.results(outcome, &reply);
         self.keep_if_left(waiting, outcome);
         results
     }
@@ -345,7 +355,7 @@ impl Maildir {
         let marker = Marker::parse(marker);
         let (outcome, reply) = self.finish(marker);
         let waiting = Waiting::new(transmission, marker.name.to_owned());
-        let results = results(&waiting.recipients, outcome, &reply);
+        let results = waiting.results(outcome, &reply);
         self.keep_if_left(waiting, outcome);
         results
     }
@@ -775,6 +785,18 @@ mod tests {
     }
 
     const BOTH_SENT: [(usize, Outcome); 2] = [(0, Outcome::Sent), (2, Outcome::Sent)];
+
+    #[test]
+    fn a_message_in_new_is_delivered_for_who_wants_to_know() {
+        let dir = TempDir::new().expect("a directory");
+        let mut maildir = maildir(&dir, MESSAGE);
+        let mut asked = transmission(7);
+        asked.report.notify = Notify::SUCCESS;
+        let prepared = maildir.put_into_tmp(&asked).expect("it is prepared");
+        let delivered = BOTH_SENT.map(|(place, _)| (place, Outcome::Delivered));
+        assert_eq!(outcomes(&complete(&mut maildir, 7)), delivered);
+        assert_eq!(outcomes(&maildir.find_out(&asked, &prepared.marker)), delivered);
+    }
 
     #[test]
     fn a_message_goes_through_tmp_into_new() {

@@ -1,4 +1,4 @@
-//! Delivery status notifications, which tell a sender that a message failed for good (RFC 3464, RFC 6533).
+//! Delivery status notifications, which tell a sender that a message failed for good, is delayed, or was handed over (RFC 3464, RFC 6533).
 //!
 //! ```text
 //!  multipart/report
@@ -11,9 +11,9 @@
 use std::fmt::Write as _;
 
 use sundown_core::expired::last_answer;
-use sundown_core::provider::Submission;
+use sundown_core::provider::{Action, Submission};
 use sundown_mail::head::{LineEnd, Start};
-use sundown_mail::status::is_failure;
+use sundown_mail::status::{is_enhanced, is_failure};
 use sundown_mail::{address, bcc, encoding};
 
 use crate::headers::{self, Head, clean, date};
@@ -28,16 +28,16 @@ pub struct Notice<'a> {
     pub record: u128,
     /// The name of this host.
     pub host: &'a str,
-    /// The address of the notification: the sender of the failed message.
+    /// The address of the notification: the sender of the message that it is about.
     pub to: &'a str,
-    /// The subject of the failed message.
+    /// The subject of that message.
     pub subject: &'a str,
     /// When that message was submitted, in milliseconds since 1970.
     pub submitted: u64,
-    /// When the message was given up, in milliseconds since 1970.
+    /// When that became of it what is told, in milliseconds since 1970.
     pub now: u64,
-    /// The recipients that did not get it.
-    pub failures: &'a [Failure<'a>],
+    /// What became of which recipients.
+    pub told: &'a [Told<'a>],
     /// What of the message is returned.
     pub original: Original,
 }
@@ -55,13 +55,15 @@ pub enum Original {
     Whole(Vec<u8>),
 }
 
-/// A recipient that did not get a message.
+/// A recipient of a message, and what became of the message there.
 #[derive(Debug, Clone, Copy)]
-pub struct Failure<'a> {
+pub struct Told<'a> {
     /// The address.
     pub address: &'a str,
     /// The transport's latest reply.
     pub reply: &'a str,
+    /// What became of it.
+    pub action: Action,
 }
 
 /// The display name in front of the sender address of notifications.
@@ -72,8 +74,14 @@ pub(crate) fn is_sender(from: &str) -> bool {
     from.starts_with(NAME) && from.contains("<MAILER-DAEMON@")
 }
 
-/// The subject of every notification.
+/// The subject of a notification of failures.
 pub const SUBJECT: &str = "Undelivered mail returned to sender";
+
+/// The subject of a notification of a delay.
+pub const DELAYED: &str = "Delayed mail, which is still being tried";
+
+/// The subject of a notification of success.
+pub const SUCCESS: &str = "Report about mail that was handed over";
 
 /// How a part is encoded (RFC 2045, 6), from the narrowest to the widest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,7 +179,7 @@ impl Notice<'_> {
              Date: {}\r\n\
              From: {NAME} <MAILER-DAEMON@{host}>\r\n\
              To: {}\r\n\
-             Subject: {SUBJECT}\r\n\
+             Subject: {}\r\n\
              Message-ID: <{:032x}@{host}>\r\n\
              Auto-Submitted: auto-replied\r\n\
              MIME-Version: 1.0\r\n\
@@ -180,23 +188,42 @@ impl Notice<'_> {
              \r\n",
             date(self.now),
             clean(&address::to_ascii(self.to)),
+            self.subject_line(),
             self.record,
             encoding.name(),
         )
     }
 
+    /// The subject says what matters most.
+    fn subject_line(&self) -> &'static str {
+        let what = self.told.iter().map(|told| Group::of(told.action)).min();
+        match what.unwrap_or(Group::Failed) {
+            Group::Failed => SUBJECT,
+            Group::Delayed => DELAYED,
+            Group::Relayed | Group::Delivered => SUCCESS,
+        }
+    }
+
     fn for_people(&self) -> Part {
-        let mut text = format!(
-            "Your message did not reach everybody it was for. It will not be tried again.\r\n\
-             \r\n\
-             Subject: {}\r\n\
-             Submitted: {}\r\n\
-             \r\n",
+        let mut about = format!(
+            "Subject: {}\r\nSubmitted: {}\r\n\r\n",
             clean(self.subject),
             date(self.submitted)
         );
-        for failure in self.failures {
-            let _ = write!(text, "{}:\r\n    {}\r\n", clean(failure.address), failure.words());
+        let mut text = String::new();
+        for group in Group::ALL {
+            let members: Vec<_> =
+                self.told.iter().filter(|told| Group::of(told.action) == group).collect();
+            let Some(first) = members.first() else { continue };
+            if !text.is_empty() {
+                text += "\r\n";
+            }
+            // Which message it is about stands behind the first sentence.
+            let _ = write!(text, "{}\r\n\r\n{about}", sentence(first.action));
+            about.clear();
+            for told in members {
+                let _ = write!(text, "{}:\r\n    {}\r\n", clean(told.address), told.words());
+            }
         }
         if let Original::HeadOfLarge(_) = self.original {
             let _ = write!(
@@ -219,8 +246,8 @@ impl Notice<'_> {
             domain(self.host),
             date(self.submitted)
         );
-        for failure in self.failures {
-            let _ = write!(text, "\r\n{}", failure.fields(self.now));
+        for told in self.told {
+            let _ = write!(text, "\r\n{}", told.fields(self.now));
         }
         let kind = if text.is_ascii() {
             "message/delivery-status"
@@ -333,24 +360,79 @@ impl Beyond {
     }
 }
 
-impl Failure<'_> {
+/// What a notification says of recipients, from what matters most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    Failed,
+    Delayed,
+    Relayed,
+    Delivered,
+}
+
+impl Group {
+    const ALL: [Self; 4] = [Self::Failed, Self::Delayed, Self::Relayed, Self::Delivered];
+
+    fn of(action: Action) -> Self {
+        match action {
+            Action::Failed => Self::Failed,
+            Action::Delayed { .. } => Self::Delayed,
+            Action::Relayed => Self::Relayed,
+            Action::Delivered => Self::Delivered,
+        }
+    }
+
+    /// The word of RFC 3464.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed => "delayed",
+            Self::Relayed => "relayed",
+            Self::Delivered => "delivered",
+        }
+    }
+}
+
+/// What became of recipients, in words.
+fn sentence(action: Action) -> String {
+    match action {
+        Action::Failed => {
+            "Your message did not reach everybody it was for. It will not be tried again."
+                .to_owned()
+        }
+        Action::Delayed { until } => format!(
+            "Your message has not reached everybody it is for yet. It is being tried until {}; you need not send it again.",
+            date(until)
+        ),
+        Action::Relayed => {
+            "Your message was handed over to a server that does not report what becomes of it."
+                .to_owned()
+        }
+        Action::Delivered => "Your message was put into the mailbox.".to_owned(),
+    }
+}
+
+impl Told<'_> {
     fn words(&self) -> String {
         let words = clean(self.reply);
         if words.is_empty() { "no reason was given".to_owned() } else { words }
     }
 
     fn fields(&self, now: u64) -> String {
+        let group = Group::of(self.action);
         let mut fields = format!(
             "Final-Recipient: {}\r\n\
-             Action: failed\r\n\
+             Action: {}\r\n\
              Status: {}\r\n\
              Diagnostic-Code: {}\r\n",
             self.recipient(),
+            group.word(),
             self.status(),
             self.diagnostic(),
         );
-        // What a server said is what it said at the last attempt, just before the message was given up.
-        if reply_code(self.last_words()).is_some() {
+        if let Action::Delayed { until } = self.action {
+            let _ = write!(fields, "Will-Retry-Until: {}\r\n", date(until));
+        // What a server said of another recipient is what it said at the last attempt, which was just now.
+        } else if reply_code(self.last_words()).is_some() {
             let _ = write!(fields, "Last-Attempt-Date: {}\r\n", date(now));
         }
         fields
@@ -378,9 +460,26 @@ impl Failure<'_> {
         last_answer(self.reply).unwrap_or(self.reply)
     }
 
+    /// The enhanced status code: the one that the transport said, if it fits.
+    fn status(&self) -> String {
+        let mut words = self.reply.split([' ', '-']).take(3);
+        let mut said =
+            |class: char| words.find(|word| is_enhanced(word) && word.starts_with(class));
+        match self.action {
+            Action::Failed => self.status_of_failure(),
+            Action::Delayed { .. } => match (said('4'), reply_code(self.reply)) {
+                (Some(code), _) => code.to_owned(),
+                (None, Some(_)) => "4.0.0".to_owned(),
+                // No server said anything.
+                (None, None) => "4.4.0".to_owned(),
+            },
+            Action::Relayed | Action::Delivered => said('2').unwrap_or("2.0.0").to_owned(),
+        }
+    }
+
     /// The enhanced status code. If the transport's latest reply is a temporary failure, the time to try ran out. The reply of a
     /// message that was given up for another reason begins with the code of that reason.
-    fn status(&self) -> String {
+    fn status_of_failure(&self) -> String {
         let first = self.reply.split(' ').next().filter(|word| is_failure(word));
         if let Some(code) = first {
             return code.to_owned();
@@ -420,7 +519,7 @@ mod tests {
     const HEAD: &[u8] =
         b"Subject: x\nBcc: secret@example.org,\n more@example.org\nTo: bob\n\nits text";
 
-    fn notice<'a>(failures: &'a [Failure<'a>], original: Original) -> String {
+    fn notice<'a>(told: &'a [Told<'a>], original: Original) -> String {
         let notice = Notice {
             record: 0xBEEF,
             host: "Vm.Lan",
@@ -428,7 +527,7 @@ mod tests {
             subject: "Hällo",
             submitted: 0,
             now: 86_400_000,
-            failures,
+            told,
             original,
         };
         let composed = notice.compose();
@@ -436,12 +535,16 @@ mod tests {
         String::from_utf8_lossy(&composed).into_owned()
     }
 
+    fn failed<'a>(address: &'a str, reply: &'a str) -> Told<'a> {
+        Told { address, reply, action: Action::Failed }
+    }
+
     fn composed(reply: &str) -> String {
-        notice(&[Failure { address: "bob@example.net", reply }], Original::Head(HEAD.to_vec()))
+        notice(&[failed("bob@example.net", reply)], Original::Head(HEAD.to_vec()))
     }
 
     fn returned(original: Original) -> String {
-        notice(&[Failure { address: "bob@example.net", reply: "550 no" }], original)
+        notice(&[failed("bob@example.net", "550 no")], original)
     }
 
     /// No part has bytes that its encoding excludes, and the multipart names what is within (RFC 2045, 2.7 and 6.4).
@@ -498,6 +601,67 @@ mod tests {
         assert!(!text.contains("secret") && !text.contains("more@") && !text.contains("its text"));
     }
 
+    fn told(action: Action, reply: &str) -> String {
+        let told = [Told { address: "bob@example.net", reply, action }];
+        notice(&told, Original::Head(HEAD.to_vec()))
+    }
+
+    #[test]
+    fn a_delay_says_until_when_it_is_tried() {
+        for (reply, status) in [
+            ("450 4.2.0 greylisted", "4.2.0"),
+            ("450 greylisted", "4.0.0"),
+            ("transport relay cannot be reached", "4.4.0"),
+        ] {
+            let text = told(Action::Delayed { until: 5 * 86_400_000 }, reply);
+            for line in [
+                "Subject: Delayed mail, which is still being tried".to_owned(),
+                "Action: delayed".to_owned(),
+                format!("Status: {status}"),
+                "Will-Retry-Until: Tue, 6 Jan 1970 00:00:00 +0000".to_owned(),
+            ] {
+                assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+            }
+            assert!(!text.contains("Last-Attempt-Date") && text.contains("need not send it again"));
+        }
+    }
+
+    #[test]
+    fn a_success_has_a_status_of_success() {
+        for (action, word) in [(Action::Relayed, "relayed"), (Action::Delivered, "delivered")] {
+            for (reply, status) in
+                [("250 2.1.5 ok", "2.1.5"), ("250 ok", "2.0.0"), ("put into the Maildir", "2.0.0")]
+            {
+                let text = told(action, reply);
+                for line in [
+                    "Subject: Report about mail that was handed over".to_owned(),
+                    format!("Action: {word}"),
+                    format!("Status: {status}"),
+                ] {
+                    assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+                }
+            }
+        }
+    }
+
+    /// One update may say several things; the subject says what matters most, and each recipient stands where it belongs.
+    #[test]
+    fn one_notice_says_different_things() {
+        let all = [
+            Told { address: "late@x", reply: "450 no", action: Action::Delayed { until: 0 } },
+            Told { address: "sent@x", reply: "250 ok", action: Action::Relayed },
+            Told { address: "gone@x", reply: "550 no", action: Action::Failed },
+        ];
+        let text = notice(&all, Original::Head(HEAD.to_vec()));
+        assert!(text.contains(&format!("Subject: {SUBJECT}\r\n")), "{text}");
+        let places =
+            ["did not reach", "gone@x:", "has not reached", "late@x:", "handed over", "sent@x:"]
+                .map(|words| text.find(words).expect(words));
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(text.matches("\nSubmitted: ").count(), 1, "{text}");
+        assert_eq!(text.matches("Final-Recipient: ").count(), 3, "{text}");
+    }
+
     /// RFC 6533: a mailbox beyond ASCII has a type and a part of its own; a domain has a form in ASCII.
     #[test]
     fn addresses_beyond_ascii_have_their_type() {
@@ -514,7 +678,7 @@ mod tests {
             ),
         ];
         for (address, field, kind) in cases {
-            let failures = [Failure { address, reply: "550 5.1.1 nein, \u{fc}" }];
+            let failures = [failed(address, "550 5.1.1 nein, \u{fc}")];
             let text = notice(&failures, Original::Head(HEAD.to_vec()));
             for line in [
                 format!("Final-Recipient: {field}"),
@@ -528,14 +692,14 @@ mod tests {
 
     #[test]
     fn a_host_without_a_name_is_localhost() {
-        let failures = [Failure { address: "bob@example.net", reply: "550 no" }];
+        let failures = [failed("bob@example.net", "550 no")];
         for (host, shown) in [("", "localhost"), ("a b", "localhost"), ("vm", "vm"), ("Vm.", "vm")]
         {
             let to = "anna@example.org";
             let original = Original::Head(HEAD.to_vec());
             let (record, subject, submitted, now) = (1, "", 0, 0);
-            let failures = &failures;
-            let notice = Notice { record, host, to, subject, submitted, now, failures, original };
+            let told = &failures;
+            let notice = Notice { record, host, to, subject, submitted, now, told, original };
             let text = String::from_utf8(notice.compose()).expect("text");
             assert!(text.contains(&format!("Reporting-MTA: dns; {shown}\r\n")), "{host}: {text}");
             assert!(text.contains(&format!("<MAILER-DAEMON@{shown}>\r\n")), "{host}: {text}");

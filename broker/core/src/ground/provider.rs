@@ -847,6 +847,15 @@ impl Dsn {
 pub enum Action {
     /// The recipient does not get the message, and no further try is made.
     Failed,
+    /// The recipient does not have the message yet.
+    Delayed {
+        /// Until when it is tried if the broker runs until then, in milliseconds since 1970.
+        until: u64,
+    },
+    /// The next hop has the message, and sends no reports.
+    Relayed,
+    /// The message is in the recipient's mailbox.
+    Delivered,
 }
 
 impl Action {
@@ -854,6 +863,8 @@ impl Action {
     pub(crate) fn is_wanted(self, report: Report) -> bool {
         match self {
             Self::Failed => report.notify.contains(Notify::FAILURE),
+            Self::Delayed { .. } => report.notify.contains(Notify::DELAY),
+            Self::Relayed | Self::Delivered => report.notify.contains(Notify::SUCCESS),
         }
     }
 }
@@ -965,8 +976,12 @@ pub struct RecipientResult {
 /// The outcome of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The next hop has the message.
+    /// The next hop has the message. If the sender wants a report on its delivery, the next hop sends one.
     Sent,
+    /// The next hop has the message, and sends no report that the sender wants.
+    Relayed,
+    /// The message is in the recipient's mailbox, and the sender wants a report on that.
+    Delivered,
     /// It failed for good.
     Failed,
     /// It may work later.

@@ -323,6 +323,8 @@ pub struct QueuePolicy {
     pub retry_max: Duration,
     /// The age at which a message is given up.
     pub max_age: Duration,
+    /// The age at which the sender is told that a message is delayed; `None` for never.
+    pub delay_after: Option<Duration>,
     /// What happens to a message that may have gone out.
     pub on_unknown: OnUnknown,
 }
@@ -342,6 +344,7 @@ impl Default for QueuePolicy {
             retry_min: Duration::from_secs(30),
             retry_max: Duration::from_secs(3600),
             max_age: Duration::from_secs(5 * 24 * 3600),
+            delay_after: Some(Duration::from_secs(4 * 3600)),
             on_unknown: OnUnknown::Hold,
         }
     }

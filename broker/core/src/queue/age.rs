@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use sundown_protocol::request::Notify;
+
 use crate::ground::event::Tick;
 use crate::ground::provider::{KeptClock, Submission};
 use crate::ground::settings::QueuePolicy;
@@ -112,10 +114,29 @@ impl Clocks {
         self.now.saturating_add(until).saturating_sub(is)
     }
 
+    /// Whether the sender is to be told now that the message is delayed.
+    pub(crate) fn is_delay_due(self, submission: &Submission, policy: &QueuePolicy) -> bool {
+        may_be_told(submission, policy).is_some_and(|delay| self.age(submission) >= delay)
+    }
+
+    /// When something is to be done with a message that waits for a transport: its sender is told, or it is given up. In milliseconds
+    /// since 1970, if the broker runs until then.
+    pub(crate) fn wakes(self, submission: &Submission, policy: &QueuePolicy) -> u64 {
+        let given_up = self.given_up(submission, policy);
+        let told = may_be_told(submission, policy).map(|delay| self.at_age(submission, delay));
+        told.map_or(given_up, |told| told.min(given_up))
+    }
+
     /// By how much a submission is older than its age limit; `None` if it is younger.
     pub(crate) fn overdue(self, submission: &Submission, policy: &QueuePolicy) -> Option<Duration> {
         self.age(submission).checked_sub(policy.max_age)
     }
+}
+
+/// At which age the sender is told of a delay; `None` if they were, or want to hear nothing of it.
+fn may_be_told(submission: &Submission, policy: &QueuePolicy) -> Option<Duration> {
+    let wants = submission.report.notify.contains(Notify::DELAY) && !submission.from.is_empty();
+    policy.delay_after.filter(|_| wants && !submission.delay_told)
 }
 
 fn millis(time: Duration) -> i64 {

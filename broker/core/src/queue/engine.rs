@@ -181,8 +181,8 @@ pub(crate) struct Line {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forgotten {
-    /// When the first of them is given up, in milliseconds since 1970.
-    pub(crate) given_up: u64,
+    /// When something is to be done with the first of them ([`Clocks::wakes`]), in milliseconds since 1970.
+    pub(crate) wakes: u64,
     /// How many of them come from members without mail.
     pub(crate) no_mail: u64,
 }
@@ -200,9 +200,9 @@ pub(crate) enum Try {
 
 impl Line {
     /// Notes one more forgotten entry.
-    pub(crate) fn note_forgotten(&mut self, given_up: u64, no_mail: bool) {
-        let forgotten = self.forgotten.get_or_insert(Forgotten { given_up, no_mail: 0 });
-        forgotten.given_up = forgotten.given_up.min(given_up);
+    pub(crate) fn note_forgotten(&mut self, wakes: u64, no_mail: bool) {
+        let forgotten = self.forgotten.get_or_insert(Forgotten { wakes, no_mail: 0 });
+        forgotten.wakes = forgotten.wakes.min(wakes);
         forgotten.no_mail += u64::from(no_mail);
     }
 }

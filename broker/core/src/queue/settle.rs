@@ -4,10 +4,11 @@ use sundown_protocol::reply::SubmissionState;
 
 use crate::ground::event::Turn;
 use crate::ground::expired;
-use crate::ground::provider::{Action, Outcome, Recipient, RecipientResult};
+use crate::ground::provider::{Action, Outcome, Recipient, RecipientResult, Submission};
 use crate::ground::settings::{OnUnknown, QueuePolicy};
 use crate::queue::age::Clocks;
 use crate::queue::engine::{Entry, Try};
+use crate::queue::untold::Untold;
 
 /// The most characters kept of a transport's reply about a recipient: two long lines of a server.
 const MAX_REPLY: usize = 500;
@@ -36,7 +37,7 @@ pub(crate) fn settle(
     let Entry { submission, untold, tried, changed, .. } = entry;
     let now = clocks.now;
     let age = clocks.age(submission);
-    let expired = clocks.overdue(submission, policy).is_some_and(|by| !by.is_zero());
+    let expired = clocks.overdue(submission, policy).is_some();
     let (mut again, mut counts) = (false, false);
     for result in results {
         let Some(recipient) = submission.recipients.get_mut(result.recipient) else { continue };
@@ -44,7 +45,7 @@ pub(crate) fn settle(
         recipient.reply = Some(short(&result.reply));
         recipient.intent = recipient.intent.take().filter(|_| result.outcome == Outcome::Unknown);
         recipient.state = match result.outcome {
-            Outcome::Sent => SubmissionState::Sent,
+            Outcome::Sent | Outcome::Relayed | Outcome::Delivered => SubmissionState::Sent,
             Outcome::Failed => SubmissionState::Bounced,
             Outcome::NotSent => SubmissionState::Queued,
             Outcome::Unknown if policy.on_unknown == OnUnknown::Hold => SubmissionState::Unknown,
@@ -62,6 +63,11 @@ pub(crate) fn settle(
                 recipient.reply = Some(short(&expired::tried(age, &result.reply)));
             }
         }
+        match result.outcome {
+            Outcome::Relayed => untold.note(result.recipient, Action::Relayed),
+            Outcome::Delivered => untold.note(result.recipient, Action::Delivered),
+            _ => {}
+        }
         if recipient.state != SubmissionState::Sent {
             submission.last_error = recipient.reply.clone();
         }
@@ -78,11 +84,26 @@ pub(crate) fn settle(
         // The other recipients of this try follow at once.
         return;
     }
+    if clocks.is_delay_due(submission, policy) {
+        note_delay(submission, untold, clocks.given_up(submission, policy));
+    }
     let late = submission.recipients.iter().any(|r| r.state == SubmissionState::Deferred);
     if again || (late && submission.due <= now) {
         submission.due = now + backoff(submission.attempts, policy, turn);
     } else if submission.state() == SubmissionState::Unknown {
         submission.due = clocks.given_up(submission, policy);
+    }
+}
+
+/// Notes that the sender is told of the recipients that do not have the message yet. That is done once for a message.
+pub(crate) fn note_delay(submission: &mut Submission, untold: &mut Untold, until: u64) {
+    let waits = |r: &Recipient| {
+        matches!(r.state, SubmissionState::Queued | SubmissionState::Deferred) && r.intent.is_none()
+    };
+    let waiting = submission.recipients.iter().enumerate().filter(|(_, r)| waits(r));
+    for (place, _) in waiting {
+        untold.note(place, Action::Delayed { until });
+        submission.delay_told = true;
     }
 }
 

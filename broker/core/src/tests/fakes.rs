@@ -7,9 +7,9 @@ use sundown_protocol::request::{AddressAction, Folder, SettingChange};
 use sundown_protocol::{Code, EntryId};
 
 use crate::provider::{
-    AddressCall, Dsn, KeptClock, MessageContent, Onward, Outcome, ProviderAnswer, ProviderCall,
-    ProviderError, ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite, StoredDsn,
-    Submission, Transmission, TransportCall, TransportFacts,
+    Action, AddressCall, Dsn, KeptClock, MessageContent, Onward, Outcome, ProviderAnswer,
+    ProviderCall, ProviderError, ProviderType, RecipientResult, StoreFacts, StoreRead, StoreWrite,
+    StoredDsn, Submission, Transmission, TransportCall, TransportFacts,
 };
 
 pub(super) type Answer = Result<ProviderAnswer, ProviderError>;
@@ -41,6 +41,8 @@ pub(super) struct Store {
     pub(super) written: Vec<usize>,
     /// Records of delivery status notifications, and the addresses each one names.
     pub(super) notices: Vec<(u128, Vec<String>)>,
+    /// What each of them says of its recipients.
+    pub(super) actions: Vec<Vec<Action>>,
     /// Which calls fail, by name, how often and with what.
     pub(super) failures: HashMap<&'static str, VecDeque<Code>>,
     /// Which calls fail without a word of whether they were done.
@@ -262,9 +264,10 @@ impl Store {
 
     /// Keeps a notification, and sends it on.
     fn tell(&mut self, notice: Dsn, told: Vec<String>) -> StoredDsn {
-        let Dsn { record, onward, .. } = notice;
+        let Dsn { record, onward, told: actions } = notice;
         if !self.messages.contains_key(&record) {
             self.notices.push((record, told));
+            self.actions.push(actions.into_iter().map(|(_, action)| action).collect());
         }
         self.enter(record, b"notice".to_vec(), Folder::Inbox, false);
         let (forwarded, text) = match onward {
@@ -510,7 +513,9 @@ impl Transport {
                         Step::SentButUnknown => Outcome::Unknown,
                         Step::Refuses | Step::RefusesAs(_) => unreachable!("it was refused before"),
                     };
-                    if outcome == Outcome::Sent || *step == Step::SentButUnknown {
+                    use Outcome::{Delivered, Relayed, Sent};
+                    let is_there = matches!(outcome, Sent | Relayed | Delivered);
+                    if is_there || *step == Step::SentButUnknown {
                         wire.deliver(&self.name, transmission.record, address);
                     }
                     results.push(result(*place, outcome));

@@ -1,13 +1,13 @@
 //! Notifications: who is told what, and where a notification goes besides the Inbox.
 
-use sundown_protocol::reply::SubmissionState::{Bounced, Sent};
+use sundown_protocol::reply::SubmissionState::{Bounced, Deferred, Queued, Sent};
 use sundown_protocol::request::{Folder, Notify, Request};
 use sundown_protocol::{Code, EntryId};
 
 use super::fakes::Step;
 use super::world::{Member, World, secs};
 use crate::Returned;
-use crate::provider::Outcome;
+use crate::provider::{Action, Outcome};
 use crate::settings::Forward;
 
 const TO: &str = "anna@example.org";
@@ -129,4 +129,140 @@ fn a_notification_is_forwarded_once_although_the_store_failed() {
     assert_eq!(world.store("default").notices.len(), 1);
     assert_eq!(world.wire.delivered_to(TO), 1);
     assert_eq!(world.came_back.len(), 1);
+}
+
+/// What the store's notifications say, one after the other.
+fn told(world: &mut World) -> Vec<Vec<&'static str>> {
+    let word = |action: &Action| match action {
+        Action::Failed => "failed",
+        Action::Delayed { .. } => "delayed",
+        Action::Relayed => "relayed",
+        Action::Delivered => "delivered",
+    };
+    let actions = &world.store("default").actions;
+    actions.iter().map(|actions| actions.iter().map(word).collect()).collect()
+}
+
+const HOUR: std::time::Duration = secs(3_600);
+
+/// design §3.18: whose message is delayed for hours learns of it, once, and until when it is tried; later that it failed.
+#[test]
+fn a_delay_is_told_once() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later); 1_000]);
+    let entry = world.try_submit(member, &["b@x", "c@x"]).expect("submitted");
+    world.advance(HOUR * 3);
+    assert_eq!(told(&mut world), [[""; 0]; 0]);
+    world.advance(HOUR * 2);
+    assert_eq!(told(&mut world), [["delayed"]]);
+    let store = world.store("default");
+    assert_eq!(store.notices[0].1, ["b@x"], "the other one has it");
+    let Action::Delayed { until } = store.actions[0][0] else { panic!("{:?}", store.actions) };
+    let submission = world.submission(entry);
+    assert_eq!((submission.state(), submission.delay_told), (Deferred, true));
+    assert_eq!(until, submission.submitted + 5 * 24 * 3_600_000);
+    world.crash();
+    world.apply(crate::Event::Adopt { profile: "default".into() });
+    world.advance(HOUR * 24);
+    assert_eq!(told(&mut world), [["delayed"]]);
+    world.advance(HOUR * 24 * 5);
+    assert_eq!(told(&mut world), [["delayed"], ["failed"]]);
+    assert_eq!(world.state(entry), Bounced);
+}
+
+/// RFC 3461: who names occasions without DELAY is told of no delay; nor is anybody of a notification's, nor where the profile says so.
+#[test]
+fn nobody_is_told_of_a_delay_who_does_not_want_it() {
+    for (from, notify, off) in [
+        (None, Notify::FAILURE, false),
+        (None, Notify::NEVER, false),
+        (Some(""), Notify::default(), false),
+        (None, Notify::default(), true),
+    ] {
+        let mut world = World::new();
+        if off {
+            world.profile("default").queue.delay_after = None;
+        }
+        let member = world.member(1);
+        world.script("b@x", &[Step::Says(Outcome::Later); 1_000]);
+        let mut submit = world.submit_request(member, &["b@x"]);
+        submit.from = from.map(str::to_owned);
+        submit.report.notify = notify;
+        assert!(world.call(member.at, Request::Submit(submit)).is_ok());
+        world.advance(HOUR * 24);
+        assert_eq!(told(&mut world), [[""; 0]; 0], "{from:?} {notify:?} {off}");
+    }
+}
+
+/// The same for messages that wait for a transport that cannot be reached, of which no try is made, however many there are.
+#[test]
+fn what_waits_for_a_server_is_told_to_be_delayed() {
+    const MANY: usize = 20;
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+    let entries: Vec<_> = (0..MANY).map(|n| world.submit(member, &format!("{n}@x"))).collect();
+    world.advance(HOUR * 4 - secs(1));
+    assert_eq!(told(&mut world), [[""; 0]; 0]);
+    let young = world.submit(member, "young@x");
+    world.advance(secs(600));
+    assert_eq!(told(&mut world), [["delayed"]; MANY]);
+    let last = world.submission(entries[MANY - 1]);
+    assert_eq!((last.state(), last.attempts), (Queued, 0));
+    let why = last.recipients[0].reply.clone().expect("it says why");
+    assert_eq!(why, "transport relay cannot be reached");
+    world.advance(HOUR * 24);
+    assert_eq!(told(&mut world), [["delayed"]; MANY + 1]);
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    for entry in entries.into_iter().chain([young]) {
+        assert_eq!(world.state(entry), Sent);
+    }
+    assert_eq!(told(&mut world).len(), MANY + 1);
+}
+
+/// A store that fails in between makes no second notification of a delay.
+#[test]
+fn a_delay_is_told_once_although_the_store_failed() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
+    let entry = world.submit(member, "b@x");
+    world.advance(HOUR * 4 - secs(1));
+    world.store("default").unknown.insert("UpdateSubmission", [Code::E_DISK_ERROR; 3].into());
+    world.advance(HOUR * 2);
+    assert_eq!(told(&mut world), [["delayed"]]);
+    world.wire.broken.clear();
+    world.advance(secs(301));
+    assert_eq!(world.state(entry), Sent);
+}
+
+/// RFC 3461, 5.2.2 and 5.2.3: who wants to know of the delivery is told where a message was handed over, if the next server tells nothing; and
+/// where it was put into a mailbox.
+#[test]
+fn success_is_told_where_nobody_else_tells_it() {
+    let cases = [
+        (Outcome::Sent, Notify::SUCCESS, None),
+        (Outcome::Relayed, Notify::SUCCESS, Some("relayed")),
+        (Outcome::Delivered, Notify::SUCCESS.with(Notify::FAILURE), Some("delivered")),
+        (Outcome::Relayed, Notify::default(), None),
+        (Outcome::Delivered, Notify::NEVER, None),
+    ];
+    for (outcome, notify, says) in cases {
+        let mut world = World::new();
+        let member = world.member(1);
+        world.script("b@x", &[Step::Says(outcome)]);
+        let mut submit = world.submit_request(member, &["b@x"]);
+        submit.report.notify = notify;
+        let Ok(sundown_protocol::Reply::Submitted { entry, .. }) =
+            world.call(member.at, Request::Submit(submit))
+        else {
+            panic!("it is submitted")
+        };
+        assert_eq!(world.state(entry), Sent);
+        let expected: Vec<_> = says.into_iter().map(|word| vec![word]).collect();
+        assert_eq!(told(&mut world), expected, "{outcome:?} {notify:?}");
+        assert_eq!(world.came_back.len(), 0, "nothing came back");
+    }
 }

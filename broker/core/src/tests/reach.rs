@@ -14,6 +14,7 @@ const MANY: usize = 40;
 /// A world whose transport cannot be reached, and messages that wait for it; the first of them has been tried.
 fn offline() -> (World, Member, Vec<EntryId>) {
     let mut world = World::new();
+    world.profile("default").queue.delay_after = None;
     let member = world.member(1);
     world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
     let entries = (0..MANY).map(|_| world.submit(member, "b@x")).collect();

@@ -315,7 +315,7 @@ impl Reader<'_> {
             stores,
             transports,
             address_books,
-            queue: self.queue(&file.queue)?,
+            queue: self.queue(&file.queue, &file.notices)?,
             access: self.access(&file.access)?,
             local,
             forward: self.forward(file.notices)?,
@@ -433,7 +433,11 @@ impl Reader<'_> {
         Err(self.source.error(span, message))
     }
 
-    fn queue(&self, section: &QueueSection) -> Result<QueuePolicy, SettingsError> {
+    fn queue(
+        &self,
+        section: &QueueSection,
+        notices: &NoticesSection,
+    ) -> Result<QueuePolicy, SettingsError> {
         let default = QueuePolicy::default();
         let min = section.retry_min.as_ref().map_or(default.retry_min, |time| time.get_ref().0);
         let max = section.retry_max.as_ref().map_or(default.retry_max, |time| time.get_ref().0);
@@ -446,6 +450,7 @@ impl Reader<'_> {
             retry_min: min,
             retry_max: max,
             max_age: section.max_age.as_ref().map_or(default.max_age, |time| time.0),
+            delay_after: notices.delay_after.as_ref().map_or(default.delay_after, |time| time.0),
             on_unknown: section.on_unknown.as_ref().map_or(default.on_unknown, |word| word.0),
         })
     }
@@ -666,6 +671,7 @@ mod tests {
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(120),
             max_age: Duration::from_secs(3 * 3600),
+            delay_after: Some(Duration::from_secs(4 * 3600)),
             on_unknown: OnUnknown::Retry,
         };
         assert_eq!(profile.queue, queue);

@@ -202,6 +202,19 @@ impl Spelling for KeepSent {
     }
 }
 
+/// `delay_after`: a duration, or `off` for never.
+pub(super) enum Delay {}
+
+impl Spelling for Delay {
+    type Value = Option<Duration>;
+    const EXPECTED: &'static str = "\"off\" or a whole number above zero with a unit (ms, s, m, h or d) \
+                                    such as \"4h\", at most \"3650d\"";
+
+    fn text(text: &str) -> Option<Option<Duration>> {
+        if text == "off" { Some(None) } else { PositiveTime::text(text).map(Some) }
+    }
+}
+
 /// `shared_logoff_grace`: a duration, or `none` for one without an end.
 pub(super) enum Grace {}
 

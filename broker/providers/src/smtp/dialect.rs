@@ -4,6 +4,7 @@
 //! answers once for each recipient that it has accepted, in their order.
 
 use lettre::transport::smtp::{SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT};
+use sundown_core::provider::Outcome;
 
 use super::settings::Security;
 
@@ -31,6 +32,15 @@ impl Dialect {
         match self {
             Self::Smtp => "EHLO",
             Self::Lmtp => "LHLO",
+        }
+    }
+
+    /// What became of a message that a server took, and whether nobody is left to report it whom the sender wants to hear from.
+    pub(super) fn sent(self, is_reported: bool) -> Outcome {
+        match self {
+            _ if is_reported => Outcome::Sent,
+            Self::Smtp => Outcome::Relayed,
+            Self::Lmtp => Outcome::Delivered,
         }
     }
 

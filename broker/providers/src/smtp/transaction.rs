@@ -294,7 +294,7 @@ impl Finished {
 
 fn fate_of(outcome: Outcome) -> Option<Fate> {
     match outcome {
-        Outcome::Sent => Some(Fate::Sent),
+        Outcome::Sent | Outcome::Relayed | Outcome::Delivered => Some(Fate::Sent),
         Outcome::Failed | Outcome::Later | Outcome::Offline | Outcome::NotSent => {
             Some(Fate::NotSent)
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
 use sundown_core::provider::{AskedBy, Outcome, ProviderError, RecipientResult, Transmission};
 use sundown_protocol::Code;
+use sundown_protocol::request::Notify;
 
 use super::body::Survey;
 use super::connection::{Connection, Kind};
@@ -287,9 +288,16 @@ impl Worker {
             said: Said::OfAll(Outcome::Later, error.message),
             after: After::Unfinished,
         });
-        let results = said.of(accepted);
-        let has_it =
-            |result: &&RecipientResult| matches!(result.outcome, Outcome::Sent | Outcome::Unknown);
+        let reports = connection.offer.has("DSN");
+        let wants = transmission.report.notify.contains(Notify::SUCCESS);
+        let sent = connection.dialect.sent(reports || !wants);
+        let mut results = said.of(accepted);
+        for result in results.iter_mut().filter(|result| result.outcome == Outcome::Sent) {
+            result.outcome = sent;
+        }
+        let has_it = |result: &&RecipientResult| {
+            result.outcome == sent || result.outcome == Outcome::Unknown
+        };
         let taken = results.iter().filter(has_it).count();
         reply.send(Ok(results));
         match after {

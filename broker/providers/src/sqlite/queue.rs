@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 use sundown_core::provider::{
-    Dsn, MessageContent, Onward, ProviderAnswer, StoredDsn, Submission, SubmissionState,
+    Action, Dsn, MessageContent, Onward, ProviderAnswer, StoredDsn, Submission, SubmissionState,
     SubmissionUpdate,
 };
 use sundown_protocol::Code;
@@ -357,9 +357,10 @@ impl Writer {
 
     fn give_up(&mut self, damaged: &Submission, now: u64) -> Result<(), Failure> {
         let record = u128::from(random()?) << 64 | u128::from(random()?);
-        let failures = damaged.recipients.iter().map(|recipient| notice::Failure {
+        let told = damaged.recipients.iter().map(|recipient| notice::Told {
             address: &recipient.address,
             reply: recipient.reply.as_deref().unwrap_or_default(),
+            action: Action::Failed,
         });
         let text = Notice {
             record,
@@ -368,7 +369,7 @@ impl Writer {
             subject: &damaged.subject,
             submitted: damaged.submitted,
             now,
-            failures: &failures.collect::<Vec<_>>(),
+            told: &told.collect::<Vec<_>>(),
             original: Original::Head(self.beginning_of(damaged.record, MAX_HEAD)),
         }
         .compose();
@@ -392,15 +393,22 @@ impl Writer {
         let submission = &update.submission;
         let stored = submission_of(&self.connection, submission.record)?;
         let size = stored.as_ref().map_or(u64::MAX, |stored| stored.size);
-        let failures: Vec<_> = dsn
+        let told: Vec<_> = dsn
             .told
             .iter()
-            .filter_map(|(place, _)| update.recipient(*place))
-            .map(|recipient| notice::Failure {
+            .filter_map(|(place, action)| Some((update.recipient(*place)?, *action)))
+            .map(|(recipient, action)| notice::Told {
                 address: &recipient.address,
                 reply: recipient.reply.as_deref().unwrap_or_default(),
+                action,
             })
             .collect();
+        // Only of a failure the whole message is returned (RFC 3461, 6.2).
+        let original = if told.iter().any(|told| told.action == Action::Failed) {
+            self.returned(submission, size)
+        } else {
+            Original::Head(self.beginning_of(submission.record, MAX_HEAD))
+        };
         Ok(Notice {
             record: dsn.record,
             host: &self.host,
@@ -408,8 +416,8 @@ impl Writer {
             subject: stored.as_ref().map_or("", |stored| &stored.subject),
             submitted: submission.submitted,
             now: update.now,
-            failures: &failures,
-            original: self.returned(submission, size),
+            told: &told,
+            original,
         }
         .compose())
     }

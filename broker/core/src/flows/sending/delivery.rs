@@ -36,7 +36,7 @@ use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::{Flight, Recording, Stage};
 use crate::queue::giving_up::Unsent;
 use crate::queue::plan::Plan;
-use crate::queue::settle::{none_follows_at_once, settle};
+use crate::queue::settle::{none_follows_at_once, note_delay, settle};
 use crate::queue::untold::Told;
 use crate::sessions::session::Session;
 use crate::then::{AfterDone, AfterUpdate, GoesOn};
@@ -147,10 +147,13 @@ impl Broker {
                 plan = self.sessions.all[&session].sender().plan(submission, clocks);
             }
             let full = plan.full;
-            let engine = self.queues.engines.get_mut(id).expect("looked at just before");
             // The message departs anyway if other recipients have a transport with room.
             let goes = !plan.groups.is_empty() || !plan.lost.is_empty();
             if let Some(place) = full.filter(|_| !goes) {
+                if self.tell_delay((id, record), (session, place), turn) {
+                    continue;
+                }
+                let engine = self.queues.engines.get_mut(id).expect("looked at just before");
                 // A slow transport must not delay messages of other transports.
                 engine.ready.remove(&(due, order, record));
                 let line = engine.full.entry((session, place)).or_default();
@@ -178,6 +181,43 @@ impl Broker {
                 self.park(id, &entry.submission.profile, until, turn);
             }
         }
+    }
+
+    /// Tells the sender of a message that waits for a transport that it is delayed, if it is time for that. Returns whether it is: then
+    /// the message is in no line until that is stored.
+    fn tell_delay(
+        &mut self,
+        (id, record): (EngineId, u128),
+        (session, place): (SessionId, usize),
+        turn: &mut Turn,
+    ) -> bool {
+        let (Some(engine), Some(session)) =
+            (self.queues.engines.get_mut(id), self.sessions.all.get(&session))
+        else {
+            return false;
+        };
+        let (clocks, policy) = (engine.clocks(turn.tick), &session.profile().queue);
+        let Some(entry) = engine.entries.get_mut(&record) else { return false };
+        if entry.flights > 0 || !clocks.is_delay_due(&entry.submission, policy) {
+            return false;
+        }
+        let until = clocks.given_up(&entry.submission, policy);
+        note_delay(&mut entry.submission, &mut entry.untold, until);
+        if !entry.submission.delay_told {
+            return false;
+        }
+        let waits_for = &session.providers[place];
+        for (place, recipient) in entry.submission.recipients.iter_mut().enumerate() {
+            if recipient.reply.is_none() && !recipient.state.is_final() {
+                recipient.reply = Some(not_tried(waits_for));
+                entry.changed.note(place);
+            }
+        }
+        let s = &entry.submission;
+        engine.ready.remove(&(s.due, s.order, record));
+        entry.flights += 1;
+        self.store_recording((id, record), None, turn);
+        true
     }
 
     /// Looks at a message again later, because nothing can be done for it now: only its own transport can say what became of it,
@@ -789,5 +829,15 @@ impl Broker {
             engine.alarm = None;
             engine.stirred = true;
         }
+    }
+}
+
+/// Why a message that waits for a transport was not tried.
+fn not_tried(transport: &Provider) -> String {
+    let name = &transport.name;
+    if transport.is_out_of_reach() {
+        format!("transport {name} cannot be reached")
+    } else {
+        format!("transport {name} has had no room for it")
     }
 }

@@ -18,7 +18,7 @@
 //! A user who retries a message or flushes the queue has the transport asked at once. The question says so, and everything that
 //! waits for the transport waits for the answer.
 //!
-//! Messages that reach their age limit meanwhile are given up. However many messages wait for the transport, only a few of them
+//! Messages that reach their age limit meanwhile are given up, and the senders of others are told of the delay. However many messages wait for the transport, only a few of them
 //! stay in the schedule, which leaves room for those of other transports.
 
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl Broker {
         provider.reach = Reach::No { tries };
         provider.not_reached_at = turn.tick.boot;
         self.timers.set(turn.tick.boot + wait, Timer::Reach(id, place));
-        self.wake_overdue((id, place), &policy, turn);
+        self.wake_old((id, place), &policy, turn);
         let engines: Vec<_> = self.sessions.all[&id].engines().map(|(_, engine)| engine).collect();
         for engine in engines {
             self.keep_few(engine, (id, place), turn);
@@ -156,20 +156,21 @@ impl Broker {
         }
     }
 
-    /// Puts messages that wait for a transport and are past their age limit back into the schedule, which gives them up.
-    fn wake_overdue(&mut self, key: (SessionId, usize), policy: &QueuePolicy, turn: &mut Turn) {
+    /// Puts messages that wait for a transport back into the schedule if they are past their age limit, where they are given up, or if
+    /// their senders are to be told of the delay.
+    fn wake_old(&mut self, key: (SessionId, usize), policy: &QueuePolicy, turn: &mut Turn) {
         let engines = self.sessions.all.get(&key.0).into_iter().flat_map(Session::engines);
         let engines: Vec<EngineId> = engines.map(|(_, engine)| engine).collect();
         for engine in engines {
             let Some(engine) = self.queues.engines.get_mut(engine) else { continue };
             let clocks = engine.clocks(turn.tick);
             let Some(line) = engine.full.get(&key) else { continue };
-            let over = |(_, _, record): &(u64, u64, u128)| {
-                clocks.overdue(&engine.entries[record].submission, policy).is_some()
+            let wakes = |(_, _, record): &(u64, u64, u128)| {
+                clocks.wakes(&engine.entries[record].submission, policy) <= clocks.now
             };
-            let overdue: Vec<_> = line.keys.iter().copied().filter(over).collect();
-            let reads = line.forgotten.is_some_and(|forgotten| forgotten.given_up <= clocks.now);
-            engine.leave_line(&key, &overdue);
+            let woken: Vec<_> = line.keys.iter().copied().filter(wakes).collect();
+            let reads = line.forgotten.is_some_and(|forgotten| forgotten.wakes <= clocks.now);
+            engine.leave_line(&key, &woken);
             if reads {
                 engine.reload();
             }
@@ -193,7 +194,7 @@ impl Broker {
             if submission.recipients.iter().any(|r| r.intent.is_some()) {
                 return;
             }
-            line.note_forgotten(clocks.given_up(submission, policy), submission.no_mail);
+            line.note_forgotten(clocks.wakes(submission, policy), submission.no_mail);
             engine.forget(record);
         }
     }

@@ -5,7 +5,7 @@ use sundown_core::settings::Forward;
 use toml::Spanned;
 
 use super::super::source::SettingsError;
-use super::super::value::{MailAddress, Spelled};
+use super::super::value::{Delay, MailAddress, Spelled};
 use super::Reader;
 
 #[derive(Deserialize, Default)]
@@ -13,11 +13,12 @@ use super::Reader;
 pub(super) struct NoticesSection {
     forward: Option<Spelled<MailAddress>>,
     command: Option<Spanned<Vec<String>>>,
+    pub(super) delay_after: Option<Spelled<Delay>>,
 }
 
 impl Reader<'_> {
     pub(super) fn forward(&self, section: NoticesSection) -> Result<Forward, SettingsError> {
-        let NoticesSection { forward, command } = section;
+        let NoticesSection { forward, command, delay_after: _ } = section;
         let Some(command) = command else {
             return Ok(forward.map_or(Forward::No, |address| Forward::To(address.0)));
         };
@@ -56,6 +57,22 @@ mod tests {
         assert_eq!(forward("forward = \"root\""), Ok(Forward::To("root".into())));
         let command = Forward::Command(vec!["tell".into(), "anna".into()]);
         assert_eq!(forward("command = [\"tell\", \"anna\"]"), Ok(command));
+    }
+
+    #[test]
+    fn a_delay_is_told_after_a_time_or_never() {
+        let delay = |text: &str| {
+            let loaded = load(&format!("[notices]\n{text}\n"));
+            loaded.map(|profile| profile.queue.delay_after).map_err(|error| error.to_string())
+        };
+        let hours = |n: u64| Some(std::time::Duration::from_secs(n * 3600));
+        assert_eq!(delay(""), Ok(hours(4)));
+        assert_eq!(delay("delay_after = \"1h\""), Ok(hours(1)));
+        assert_eq!(delay("delay_after = \"off\""), Ok(None));
+        for wrong in ["\"0s\"", "\"never\"", "4"] {
+            let error = delay(&format!("delay_after = {wrong}")).expect_err(wrong);
+            assert!(error.contains("notices.delay_after"), "{error}");
+        }
     }
 
     #[test]

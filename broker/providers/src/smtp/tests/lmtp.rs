@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 
 use proptest::prelude::*;
 use sundown_protocol::Code;
+use sundown_protocol::request::Notify;
 
 use super::super::dots::tests::{dots_in, memory};
 use super::*;
@@ -78,6 +79,21 @@ fn answers_that_break_off_leave_the_rest_unknown() {
         let outcomes = [results[0].outcome, results[2].outcome];
         assert_eq!(outcomes, [Outcome::Unknown, Outcome::Unknown], "{rest}");
     }
+}
+
+/// What a server puts into mailboxes is delivered, for who wants to know.
+#[test]
+fn a_message_in_a_mailbox_is_delivered() {
+    let server = Server::start(&[&format!("{HELLO}\n{ENVELOPE}\n< 250 one\n< 452 4.2.2 full")]);
+    let spec = lmtp(server.port, &[SOON]);
+    let mut client = Client::of(&spec, MESSAGE, &Destinations::default(), &Arc::default());
+    let mut asked = transmission(1, &["a", "b@localhost", "c"]);
+    asked.report.notify = Notify::SUCCESS;
+    let results = client.send(asked).expect("results");
+    drop(client);
+    server.done();
+    let outcomes: Vec<_> = results.iter().map(|result| result.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Delivered, Outcome::Failed, Outcome::Later]);
 }
 
 /// The connection is as good as before, and the next message is understood.

@@ -205,6 +205,22 @@ fn reports_are_asked_for_where_they_are_offered() {
     assert!(told[0].ends_with(" RET=HDRS") && told[1].ends_with(" NOTIFY=NEVER"), "{told:?}");
 }
 
+/// RFC 3461, 5.2.2: who wants to know of the delivery is told where a message went, if the server sends no reports.
+#[test]
+fn a_server_without_reports_is_said_to_be_one() {
+    for (offers, notify, outcome) in [
+        (&["DSN"][..], Notify::SUCCESS, Outcome::Sent),
+        (&[], Notify::SUCCESS, Outcome::Relayed),
+        (&[], Notify::default(), Outcome::Sent),
+        (&[], Notify::NEVER, Outcome::Sent),
+    ] {
+        let mut asked = to_bob(1);
+        asked.report.notify = notify;
+        let (_, results) = envelope(offers, MESSAGE, asked);
+        assert_eq!(outcomes(&results), [outcome], "{offers:?} {notify:?}");
+    }
+}
+
 #[test]
 fn commands_go_out_together_only_where_that_is_offered() {
     let pipelined = script(
