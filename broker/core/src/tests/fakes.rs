@@ -513,8 +513,8 @@ impl Transport {
                         Step::SentButUnknown => Outcome::Unknown,
                         Step::Refuses | Step::RefusesAs(_) => unreachable!("it was refused before"),
                     };
-                    use Outcome::{Delivered, Relayed, Sent};
-                    let is_there = matches!(outcome, Sent | Relayed | Delivered);
+                    let is_there =
+                        matches!(outcome, Outcome::Sent | Outcome::Relayed | Outcome::Delivered);
                     if is_there || *step == Step::SentButUnknown {
                         wire.deliver(&self.name, transmission.record, address);
                     }
