@@ -203,7 +203,7 @@ fn what_waits_for_a_server_is_told_to_be_delayed() {
     let member = world.member(1);
     world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
     let entries: Vec<_> = (0..MANY).map(|n| world.submit(member, &format!("{n}@x"))).collect();
-    world.advance(HOUR * 4 - secs(1));
+    world.advance(HOUR.saturating_mul(4).saturating_sub(secs(1)));
     assert_eq!(told(&mut world), [[""; 0]; 0]);
     let young = world.submit(member, "young@x");
     world.advance(secs(600));
@@ -229,7 +229,7 @@ fn a_delay_is_told_once_although_the_store_failed() {
     let member = world.member(1);
     world.wire.broken.insert("relay".into(), Code::E_NETWORK_ERROR);
     let entry = world.submit(member, "b@x");
-    world.advance(HOUR * 4 - secs(1));
+    world.advance(HOUR.saturating_mul(4).saturating_sub(secs(1)));
     world.store("default").unknown.insert("UpdateSubmission", [Code::E_DISK_ERROR; 3].into());
     world.advance(HOUR * 2);
     assert_eq!(told(&mut world), [["delayed"]]);
