@@ -420,6 +420,29 @@ fn an_intent_that_is_not_stored_holds_no_place() {
     world.assert_counts();
 }
 
+/// The same where the transport has been logged off by then: it is called no more, and the message stays in the queue.
+#[test]
+fn an_intent_that_is_stored_behind_the_logoff_is_nobodys() {
+    let mut world = World::new();
+    let linger = crate::settings::Linger::Off;
+    let shutdown = crate::settings::Shutdown { linger, ..world.broker.settings.shutdown.clone() };
+    world.broker.settings.shutdown = shutdown;
+    let member = world.member(1);
+    world.hold("store", "UpdateSubmission");
+    let entry = world.submit(member, "b@x");
+    world.advance(secs(ASKED));
+    world.disconnect(member.at);
+    world.settle();
+    assert_eq!(world.calls_of("relay").last(), Some(&"Logoff"));
+    world.let_go("store");
+    assert_eq!(world.calls_of("relay").last(), Some(&"Logoff"));
+    world.member(2);
+    world.advance(secs(120));
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert_eq!(world.wire.delivered_to("b@x"), 1);
+    world.assert_counts();
+}
+
 /// `ValidateState` of a transport that says nothing ends, and the transport may be asked again.
 #[test]
 fn a_transport_that_is_asked_whether_it_works_may_say_nothing() {

@@ -31,7 +31,7 @@ use crate::ground::settings::Linger;
 use crate::ground::timers::Timer;
 use crate::providers::ask::{Ask, Done, Prepared, Results, Updated};
 use crate::providers::calls::Caller;
-use crate::providers::view::{Provider, Reach};
+use crate::providers::view::{Provider, ProviderState, Reach};
 use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::{Flight, Recording, Stage};
 use crate::queue::giving_up::Unsent;
@@ -487,7 +487,14 @@ impl Broker {
         self.call(lane, caller, ask, after, turn);
     }
 
+    /// Has a transport forget what it prepared, unless it logs off, which does the same.
     fn cancel(&mut self, flight: u64, turn: &mut Turn) {
+        let (session, place) = self.queues.flights[&flight].view();
+        let session = self.sessions.all.get(&session);
+        let state = session.map(|session| &session.providers[place].state);
+        if matches!(state, None | Some(ProviderState::LoggingOff | ProviderState::Gone)) {
+            return;
+        }
         self.call_transport(flight, Ask::cancel(flight), AfterDone::Nothing, turn);
     }
 
