@@ -14,6 +14,7 @@ mod authors;
 mod bad;
 mod clients;
 mod composed;
+mod jobs;
 mod large;
 mod load;
 mod monitors;
