@@ -16,6 +16,7 @@ mod clients;
 mod composed;
 mod jobs;
 mod large;
+mod lmtp;
 mod load;
 mod monitors;
 mod notices;
