@@ -4,7 +4,7 @@ use crate::harness::{Home, Ran, run};
 use crate::servers::{Act, Scripted, Talk};
 
 /// A server that takes mail of these senders only.
-fn picky(senders: &'static [&'static str]) -> Scripted {
+pub(crate) fn picky(senders: &'static [&'static str]) -> Scripted {
     Scripted::start(move |verb, line| {
         let is_known = || senders.iter().any(|sender| line.contains(&format!("<{sender}>")));
         let refused = "553 5.7.1 sender address rejected: not owned by user\r\n".to_owned();
@@ -13,7 +13,7 @@ fn picky(senders: &'static [&'static str]) -> Scripted {
 }
 
 /// The section of a transport to it.
-fn to(server: &Scripted, name: &str, keys: &str) -> String {
+pub(crate) fn to(server: &Scripted, name: &str, keys: &str) -> String {
     format!(
         "[[transport]]\nname = \"{name}\"\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\n\
          security = \"none\"\naccept = [\"*\"]\n{keys}\n",
@@ -35,11 +35,11 @@ fn taken(home: &Home, server: &Scripted) -> Vec<Talk> {
     server.taken()
 }
 
-fn text(talk: &Talk) -> String {
+pub(crate) fn text(talk: &Talk) -> String {
     String::from_utf8(talk.message.clone()).expect("text")
 }
 
-fn has(talk: &Talk, line: &str) -> bool {
+pub(crate) fn has(talk: &Talk, line: &str) -> bool {
     text(talk).lines().any(|found| found == line)
 }
 
@@ -52,7 +52,9 @@ fn mail_of_cron_is_from_the_account() {
                   Content-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n\
                   X-Cron-Env: <LOGNAME=root>\n\nSun Nov 29\n";
     let cronie = "From: \"(Cron Daemon)\" <root>\nTo: root\nSubject: Cron <root@vm> date\n\
-                  Auto-Submitted: auto-generated\nPrecedence: bulk\n\nSun Nov 29\n";
+                  MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n\
+                  Content-Transfer-Encoding: 8bit\nAuto-Submitted: auto-generated\n\
+                  Precedence: bulk\nX-Cron-Env: <MAILTO=root>\n\nSun Nov 29\n";
     let at = "Subject: Output from your job        7\nTo: root\n\nSun Nov 29\n";
     let jobs: [(&[&str], &str, &str); 4] = [
         (&["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "root"], debian, "From: ID (Cron Daemon)"),

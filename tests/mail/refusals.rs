@@ -249,3 +249,28 @@ fn a_changed_profile_is_tried_without_a_flush() {
     home.rows_until("it to be sent", |rows| rows[0]["state"] == "sent");
     assert_eq!(tries.load(Ordering::SeqCst), 2);
 }
+
+/// An allowance that is used up is so for the next broker as well, however this one ended.
+///
+/// QUEUE-11, design §3.18
+#[test]
+fn an_allowance_outlives_a_broker() {
+    let home = Home::new();
+    let server = Scripted::start(|_, _| None);
+    let keys = "rate = \"2/d\"\n";
+    home.profile("default", &format!("{}{RETRIES}", transport(server.port(), keys)));
+    let mut broker = home.serve();
+    for _ in 0..2 {
+        home.run_with(&["send", "--to", "user@test", "--wait=60"], "x").ok();
+    }
+    broker.kill();
+    let _broker = home.serve();
+    home.run_with(&["send", "--to", "user@test"], "x").ok();
+    wait_until(&home, "default", "unreachable");
+    home.run(&["queue", "flush"]).ok();
+    let rows = home.rows_until("the third to be told", |rows| {
+        rows.iter().any(|row| row["last_error"].as_str().is_some_and(|e| e.contains("2/d")))
+    });
+    assert_eq!(rows.iter().filter(|row| row["state"] == "sent").count(), 2, "{rows:#?}");
+    assert_eq!(server.taken().len(), 2);
+}

@@ -79,6 +79,16 @@ enum Password {
     Itself(String),
 }
 
+/// A password that stands in the settings.
+#[derive(Debug, PartialEq, Eq)]
+struct Secret {
+    /// The name of its account.
+    account: String,
+    /// The file that it goes into.
+    path: PathBuf,
+    password: String,
+}
+
 pub(super) fn run(
     context: &Context,
     places: &Places,
@@ -115,7 +125,9 @@ pub(super) fn run(
         return Err(output::error(Code::E_COLLISION, text));
     }
     let secrets = imported.secrets(&file);
-    if let Some((there, _)) = secrets.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
+    if let Some(Secret { path: there, .. }) =
+        secrets.iter().find(|s| s.path.symlink_metadata().is_ok())
+    {
         let text = format!(
             "{} is there already, with a password of an earlier profile: remove it, or say --name; no profile was made",
             there.display()
@@ -128,7 +140,7 @@ pub(super) fn run(
             let _ = std::fs::remove_file(path);
         }
     };
-    for (path, password) in &secrets {
+    for Secret { path, password, .. } in &secrets {
         add::write_secret(path, password).inspect_err(|_| undo(&made))?;
         made.push(path.clone());
     }
@@ -140,7 +152,7 @@ pub(super) fn run(
         output::error(error.code(), format!("no profile was made: {error}"))
     })?;
     let names: Vec<_> = profile.transports.iter().map(|t| &t.provider.name).collect();
-    let passwords: Vec<_> = secrets.iter().map(|(path, _)| path).collect();
+    let passwords: Vec<_> = secrets.iter().map(|secret| &secret.path).collect();
     let value = json!({
         "profile": profile.name, "file": file, "transports": names, "passwords": passwords, "notes": imported.notes,
     });
@@ -202,12 +214,12 @@ impl Account {
 }
 
 impl Imported {
-    /// Where passwords go that stand in the settings: beside the profile's file, in the order of the accounts.
-    fn secrets(&self, file: &Path) -> Vec<(PathBuf, String)> {
+    /// Where passwords go that stand in the settings: beside the profile's file.
+    fn secrets(&self, file: &Path) -> Vec<Secret> {
         let secret = |account: &Account| match &account.login.as_ref()?.password {
             Password::Itself(password) => {
                 let path = file.with_extension(format!("{}.password", account.name));
-                Some((path, password.clone()))
+                Some(Secret { account: account.name.clone(), path, password: password.clone() })
             }
             Password::Command(_) => None,
         };
@@ -215,20 +227,17 @@ impl Imported {
     }
 
     /// The contents of the file.
-    fn content(&self, from: &Path, secrets: &[(PathBuf, String)]) -> String {
+    fn content(&self, from: &Path, secrets: &[Secret]) -> String {
         let text = |text: &str| Value::String(text.to_owned());
         let from = from.display().to_string().replace(['\n', '\r'], "?");
         let mut content = format!("# From {from}.\n");
         if let Some(identity) = &self.identity {
             let _ = writeln!(content, "identity = {}", text(identity));
         }
-        let mut secrets = secrets.iter();
         for account in &self.accounts {
-            let itself = |login: &Login| matches!(login.password, Password::Itself(_));
-            let has_one = account.login.as_ref().is_some_and(itself);
-            let secret = if has_one { secrets.next() } else { None };
-            let _ =
-                write!(content, "\n{}", account.section(secret.map(|(path, _)| path.as_path())));
+            let secret = secrets.iter().find(|secret| secret.account == account.name);
+            let path = secret.map(|secret| secret.path.as_path());
+            let _ = write!(content, "\n{}", account.section(path));
         }
         content += "\n# Mail for users of this host, such as root, that no alias is for.\n[[transport]]\nkind = \"maildir\"\n";
         let mail = [
@@ -284,4 +293,43 @@ fn read_text(path: &Path) -> Result<String, String> {
         return Err(cannot("it has a NUL in it".to_owned()));
     }
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each account has the file of its own password, in whatever order the files are named and whoever has none.
+    #[test]
+    fn each_account_has_its_own_password() {
+        let account = |name: &str, password| Account {
+            name: name.to_owned(),
+            host: format!("{name}.example"),
+            login: Some(Login { username: name.to_owned(), password, auth: None }),
+            ..Account::default()
+        };
+        let itself = |name: &str| account(name, Password::Itself(format!("of {name}")));
+        let command = account("second", Password::Command("pass show second".to_owned()));
+        let accounts = vec![itself("first"), command, itself("third"), itself("fourth")];
+        let imported = Imported { accounts, ..Imported::default() };
+        let mut secrets = imported.secrets(Path::new("/p/default.toml"));
+        for secret in &secrets {
+            assert_eq!(secret.password, format!("of {}", secret.account));
+        }
+        let named = |content: &str| {
+            let content: toml::Table = content.parse().expect("TOML");
+            let sections = content["transport"].as_array().expect("sections").clone();
+            let value =
+                |section: &Value, key| section.get(key).and_then(Value::as_str).map(str::to_owned);
+            let all = sections.iter().filter(|section| section.get("host").is_some());
+            all.map(|one| (value(one, "name").expect("a name"), value(one, "password_file")))
+                .collect::<Vec<_>>()
+        };
+        let file = |name: &str| (name.to_owned(), Some(format!("/p/default.{name}.password")));
+        let wanted = [file("first"), ("second".to_owned(), None), file("third"), file("fourth")];
+        let from = Path::new("/home/anna/.msmtprc");
+        assert_eq!(named(&imported.content(from, &secrets)), wanted);
+        secrets.reverse();
+        assert_eq!(named(&imported.content(from, &secrets)), wanted);
+    }
 }

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! sink       `smtp-sink` of Postfix: takes everything, or fails as it is told
+//! dovecot    a private Dovecot, to which LMTP is spoken
 //! postfix    a private Postfix that believes in one directory only
 //! scripted   what no honest server does, line by line
 //! ```
 
+mod dovecot;
 mod postfix;
 mod scripted;
 mod sink;
@@ -24,6 +26,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::harness::left;
 
+pub(crate) use dovecot::Dovecot;
 pub(crate) use postfix::Postfix;
 pub(crate) use scripted::{Act, Scripted, Talk};
 pub(crate) use sink::{Received, Sink};

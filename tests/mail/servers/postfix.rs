@@ -212,11 +212,11 @@ fn run(path: &Path, port: u16) -> (Child, Lines) {
     (child, log)
 }
 
-fn open_to_all(path: &Path) {
+pub(super) fn open_to_all(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("changed");
 }
 
-fn owned_by(user: &str, path: &Path) {
+pub(super) fn owned_by(user: &str, path: &Path) {
     let changed = Command::new("chown").arg(user).arg(path).status().expect("chown runs");
     assert!(changed.success());
 }

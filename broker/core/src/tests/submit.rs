@@ -85,6 +85,55 @@ fn the_author_chooses_the_transport() {
     }
 }
 
+/// A message that names a transport waits while the profile has none of that name, says so, and goes by no other one.
+/// design §3.20
+#[test]
+fn a_named_transport_that_is_gone_is_waited_for() {
+    let mut world = World::new();
+    let (rest, work) = (transport("rest", &["*"]), transport("work", &["*"]));
+    world.profile("default").transports = vec![rest.clone(), work.clone()];
+    let member = world.member(1);
+    world.script("b@far.lan", &[Step::Says(Outcome::Later)]);
+    let who = ("a@home.lan", None, Some("work"));
+    let named = submit_via(&mut world, member, who, "b@far.lan").expect("taken");
+    let to_all = world.submit(member, "c@far.lan");
+    world.crash();
+    world.profile("default").transports = vec![rest.clone()];
+    world.member(2);
+    world.advance(secs(3_600));
+    assert_eq!(world.state(to_all), SubmissionState::Sent, "it names none");
+    assert_eq!(world.state(named), SubmissionState::Deferred);
+    let told = world.submission(named).recipients[0].reply.clone().unwrap_or_default();
+    assert!(
+        told.ends_with(
+            "no transport \"work\", which the message names, of profile \"default\" takes b@far.lan any more; \
+             add one to the profile, or abort the message"
+        ),
+        "{told}"
+    );
+    assert_eq!(world.wire.delivered_to("b@far.lan"), 0, "by no other one");
+    world.crash();
+    world.profile("default").transports = vec![rest, work];
+    world.member(3);
+    world.advance(secs(3_600));
+    assert_eq!(world.state(named), SubmissionState::Sent);
+    let by = world.wire.delivered.iter().filter(|(_, record, _)| *record == named.record);
+    assert_eq!(by.map(|(transport, ..)| transport.as_str()).collect::<Vec<_>>(), ["work"]);
+    // One that takes no such address any more is gone for it.
+    world.script("d@far.lan", &[Step::Says(Outcome::Later)]);
+    let member = world.member(4);
+    let plain = world.submit(member, "d@far.lan");
+    world.crash();
+    world.profile("default").transports = vec![transport("rest", &["localhost"])];
+    world.member(5);
+    world.advance(secs(3_600));
+    let told = world.submission(plain).recipients[0].reply.clone().unwrap_or_default();
+    assert!(
+        told.contains("no transport of profile \"default\" takes d@far.lan any more"),
+        "{told}"
+    );
+}
+
 /// Where every transport is for some senders, a message of another author is refused, and told what helps. design §3.20
 #[test]
 fn an_author_of_no_transport_is_refused() {

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use sundown_core::provider::{AskedBy, ProviderError};
 use sundown_protocol::Code;
 
-use super::book::{self, Book, Clocks};
+use super::book::{self, Book, Clocks, Known};
 use super::rate::{Meter, Rate};
 use super::settings::Settings;
 use super::standing::{Failed, May, Password, Standing, Trial};
@@ -166,15 +166,24 @@ impl Destination {
         recipients: usize,
     ) -> Result<Toll, ProviderError> {
         if let Some(rate) = rate {
-            let taken = self.lock().meter.take(rate, recipients, Instant::now());
+            self.remember();
+            let mut state = self.lock();
+            let taken = state.meter.take(rate, recipients, Instant::now());
+            let is_new = state.meter.is_to_be_noted();
+            drop(state);
             taken.map_err(|left| self.used_up(rate, left))?;
+            if is_new {
+                self.keep();
+            }
         }
-        Ok(Toll { destination: self.clone(), rate, unused: recipients })
+        let is_counted = rate.is_some();
+        Ok(Toll { destination: self.clone(), is_counted, unused: recipients })
     }
 
     /// Whether the allowance is enough for a message.
     pub(super) fn has_allowance(&self, rate: Option<Rate>) -> Result<(), ProviderError> {
         let Some(rate) = rate else { return Ok(()) };
+        self.remember();
         let enough = self.lock().meter.is_enough(rate, Instant::now());
         enough.map_err(|left| self.used_up(rate, left))
     }
@@ -185,18 +194,25 @@ impl Destination {
         ProviderError::new(Code::E_BUSY, text).of_server()
     }
 
-    /// Reads how the server refused an earlier broker.
+    /// Reads how the server refused an earlier broker, and how much that has handed over.
     fn remember(&self) {
         self.read.get_or_init(|| {
-            let refused = self.book.find(&self.name, Clocks::read());
-            self.lock().standing.refused = refused;
+            let Known { refused, used } = self.book.find(&self.name, Clocks::read());
+            let mut state = self.lock();
+            state.standing.refused = refused;
+            if let Some(used) = used {
+                state.meter.remember(used);
+            }
         });
     }
 
-    /// Writes down how the server refuses, or that it does not.
+    /// Writes down how the server refuses, or that it does not, and how much it was handed.
     fn keep(&self) {
-        let refused = || self.lock().standing.refused.clone();
-        self.book.note(&self.name, refused, Clocks::read());
+        let known = || {
+            let state = self.lock();
+            Known { refused: state.standing.refused.clone(), used: state.meter.noted() }
+        };
+        self.book.note(&self.name, known, Clocks::read());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -208,7 +224,7 @@ impl Destination {
 #[derive(Debug)]
 pub(super) struct Toll {
     destination: Arc<Destination>,
-    rate: Option<Rate>,
+    is_counted: bool,
     unused: usize,
 }
 
@@ -221,8 +237,8 @@ impl Toll {
 
 impl Drop for Toll {
     fn drop(&mut self) {
-        if let Some(rate) = self.rate.filter(|_| self.unused > 0) {
-            self.destination.lock().meter.give_back(rate, self.unused);
+        if self.is_counted && self.unused > 0 {
+            self.destination.lock().meter.give_back(self.unused);
         }
     }
 }
@@ -405,6 +421,25 @@ mod tests {
         assert_eq!(error.scope, sundown_core::provider::Scope::Server);
         assert!(error.message.contains("1/d"), "{error}");
         assert!(again.has_allowance(rate).is_err());
+    }
+
+    /// Nor does a broker that ends, however it does.
+    #[test]
+    fn what_is_used_of_an_allowance_outlives_a_broker() {
+        let home = tempfile::tempdir().expect("a directory");
+        let brokers = [(), ()].map(|()| {
+            let data: Arc<OnceLock<PathBuf>> = Arc::default();
+            data.set(home.path().to_owned()).expect("once");
+            Destinations::new(data)
+        });
+        let rate: Option<Rate> = "3/d".parse().ok();
+        let [first, next] = brokers.each_ref().map(|all| all.of(&settings("smtp.example.org")));
+        first.take(rate, 2).expect("some of it").spend(2);
+        // What it writes is there before the message goes out.
+        assert!(next.has_allowance(rate).is_err(), "a little more is written than is used");
+        assert!(next.take(rate, 1).is_err() && first.take(rate, 1).is_ok());
+        let other: Option<Rate> = "1000/d".parse().ok();
+        next.take(other, 900).expect("it is another allowance").spend(900);
     }
 
     #[test]
