@@ -36,6 +36,7 @@ pub mod conformance;
 pub mod headers;
 pub mod maildir;
 pub mod notice;
+pub mod program;
 mod rescue;
 pub mod runtime;
 pub mod smtp;

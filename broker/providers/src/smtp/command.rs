@@ -1,35 +1,25 @@
 //! The command that writes a secret: run by a shell, with nothing to read, and not for ever.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use zeroize::Zeroizing;
 
 use super::secret::{MAX_SECRET, unconfigured};
 use crate::Result;
+use crate::program::{self, Ended, Limit, Output, Programs};
 
 /// Runs a command and gives back what it wrote. What it wrote is in no error.
 pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<u8>>> {
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).process_group(0);
-    // What the service manager said was for the broker.
-    for told in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
-        shell.env_remove(told);
-    }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let cannot = |error| unconfigured(format!("password_command cannot be run: {error}"));
-    let mut running = Running(shell.spawn().map_err(cannot)?);
+    let mut shell = program::command("/bin/sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null());
+    let limit = Limit { time: deadline, grace: Duration::ZERO };
     let mut written = Written::default();
-    match running.wait(&mut written, Instant::now() + deadline).map_err(cannot)? {
-        Some(status) if status.success() => Ok(written.into_bytes()),
-        Some(status) => {
+    let ended =
+        Programs::default().run(shell, limit, Output::Standard(&mut |piece| written.take(piece)));
+    match ended {
+        Ok(Ended::With(status)) if status.success() => Ok(written.into_bytes()),
+        Ok(Ended::With(status)) => {
             // What it said may have the secret in it; what the shell says by this number has not.
             let why = match status.code() {
                 Some(126) => ": it cannot be executed",
@@ -38,16 +28,17 @@ pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<
             };
             Err(unconfigured(format!("password_command failed with {status}{why}")))
         }
-        None => {
+        Ok(Ended::TooLong) => {
             let seconds = deadline.as_secs();
             Err(unconfigured(format!(
                 "password_command took longer than {seconds} s; it was ended"
             )))
         }
+        Err(error) => Err(unconfigured(format!("password_command cannot be run: {error}"))),
     }
 }
 
-/// What was written so far. What goes beyond a secret's length is read and forgotten, so that its writer can end.
+/// What was written so far. What goes beyond a secret's length is forgotten.
 struct Written {
     bytes: Zeroizing<Vec<u8>>,
     length: usize,
@@ -60,20 +51,11 @@ impl Default for Written {
 }
 
 impl Written {
-    /// Reads what is there; whether there may be more later.
-    fn take_from(&mut self, pipe: &mut File) -> io::Result<bool> {
-        let mut rest = Zeroizing::new([0; 512]);
-        loop {
-            let room = &mut self.bytes[self.length..];
-            let full = room.is_empty();
-            match pipe.read(if full { &mut rest[..] } else { room }) {
-                Ok(0) => return Ok(false),
-                Ok(n) => self.length += if full { 0 } else { n },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+    fn take(&mut self, piece: &[u8]) {
+        let room = &mut self.bytes[self.length..];
+        let n = piece.len().min(room.len());
+        room[..n].copy_from_slice(&piece[..n]);
+        self.length += n;
     }
 
     fn into_bytes(mut self) -> Zeroizing<Vec<u8>> {
@@ -82,65 +64,10 @@ impl Written {
     }
 }
 
-/// A process that does not outlive its owner.
-struct Running(Child);
-
-impl Running {
-    /// Waits for its end; `None` when that does not come in time. Something that it left running in the background may
-    /// hold its output open; nobody waits for that.
-    fn wait(&mut self, written: &mut Written, until: Instant) -> io::Result<Option<ExitStatus>> {
-        let end = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty())?;
-        let output = self.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut pipe = File::from(OwnedFd::from(output));
-        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        let mut more = true;
-        loop {
-            if wait_for(&end, more.then_some(&pipe), until)? == Waited::TooLong {
-                return Ok(None);
-            }
-            let status = self.0.try_wait()?;
-            if more {
-                more = written.take_from(&mut pipe)?;
-            }
-            if status.is_some() {
-                return Ok(status);
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-            let _ = self.0.wait();
-        }
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Waited {
-    Enough,
-    TooLong,
-}
-
-fn wait_for(end: &OwnedFd, pipe: Option<&File>, until: Instant) -> io::Result<Waited> {
-    let mut fds = vec![PollFd::new(end, PollFlags::IN)];
-    fds.extend(pipe.map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => return Ok(Waited::TooLong),
-            Ok(_) => return Ok(Waited::Enough),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use sundown_protocol::Code;
 
     use super::*;
