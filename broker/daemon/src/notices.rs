@@ -91,6 +91,7 @@ fn run(
         Ended::TooLong => {
             Err(format!("{program} took longer than {} s; it was ended", deadline.as_secs()))
         }
+        Ended::Lost(error) => Err(cannot(error)),
     }
 }
 

@@ -65,13 +65,15 @@ pub struct Limit {
     pub grace: Duration,
 }
 
-/// How a program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a program ended that was started.
+#[derive(Debug)]
 pub enum Ended {
     /// By itself, or by a signal that was not for its time.
     With(ExitStatus),
     /// Its time was over.
     TooLong,
+    /// It could not be waited for, and was killed.
+    Lost(io::Error),
 }
 
 /// The programs that run for one owner. Clones share them.
@@ -103,16 +105,19 @@ struct Groups {
 }
 
 impl Programs {
-    /// Runs a program to its end. The caller sets its standard input. An error means that it did not run, or that nothing is known of its
-    /// end: it is killed then.
+    /// Runs a program to its end. The caller sets its standard input. An error means that the program was not started.
     pub fn run(&self, command: Command, limit: Limit, output: Output<'_>) -> io::Result<Ended> {
-        let (mut running, mut reader) = self.start(command, output)?;
-        let until = Instant::now() + limit.time;
+        let (running, reader) = self.start(command, output)?;
+        Ok(Self::wait(running, reader, limit).unwrap_or_else(Ended::Lost))
+    }
+
+    fn wait(mut running: Running, mut reader: Reader<'_>, limit: Limit) -> io::Result<Ended> {
+        let until = after(limit.time);
         if running.ends_by(until, &mut reader)? {
             return running.wait().map(Ended::With);
         }
         running.signal(Signal::TERM);
-        running.ends_by(Instant::now() + limit.grace, &mut reader)?;
+        running.ends_by(after(limit.grace), &mut reader)?;
         // What it has started may not have ended with it. It is not waited for yet, so the group is still its own.
         running.signal(Signal::KILL);
         running.wait().map(|_| Ended::TooLong)
@@ -127,7 +132,7 @@ impl Programs {
         }
     }
 
-    /// Whether the owner has ended them.
+    /// Whether their owner has ended them.
     pub fn are_ended(&self) -> bool {
         self.groups().ended.is_some()
     }
@@ -277,6 +282,12 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// So much later. What the clock cannot say is as good as never.
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + Duration::from_secs(1 << 32))
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Waited {
     Ended,
@@ -325,37 +336,37 @@ mod tests {
         (ended.expect("it runs"), said)
     }
 
-    fn code(ended: Ended) -> Option<i32> {
+    fn code(ended: &Ended) -> Option<i32> {
         match ended {
             Ended::With(status) => status.code(),
-            Ended::TooLong => None,
+            Ended::TooLong | Ended::Lost(_) => None,
         }
     }
 
     #[test]
     fn what_is_written_is_read_in_its_order() {
         let (ended, said) = both("echo a; echo b >&2; echo c; exit 3", LONG);
-        assert_eq!((code(ended), &said[..]), (Some(3), &b"a\nb\nc\n"[..]));
+        assert_eq!((code(&ended), &said[..]), (Some(3), &b"a\nb\nc\n"[..]));
         let mut said = Vec::new();
         let mut take = |piece: &[u8]| said.extend_from_slice(piece);
         let script = shell("echo a; echo b >&2");
         let ended = Programs::default().run(script, LONG, Output::Standard(&mut take));
-        assert_eq!((code(ended.expect("it runs")), &said[..]), (Some(0), &b"a\n"[..]));
+        assert_eq!((code(&ended.expect("it runs")), &said[..]), (Some(0), &b"a\n"[..]));
         let ended = Programs::default().run(shell("echo a; exit 4"), LONG, Output::Dropped);
-        assert_eq!(code(ended.expect("it runs")), Some(4));
+        assert_eq!(code(&ended.expect("it runs")), Some(4));
     }
 
     #[test]
     fn everything_is_read_however_much_it_is() {
         let (ended, said) = both("head -c 3000000 /dev/zero", LONG);
-        assert_eq!((code(ended), said.len()), (Some(0), 3_000_000));
+        assert_eq!((code(&ended), said.len()), (Some(0), 3_000_000));
     }
 
     /// The program closes its output long before it ends.
     #[test]
     fn the_end_of_the_output_is_not_the_end() {
         let (ended, said) = both("echo a; exec >&- 2>&-; exec sh -c 'exit 5'", LONG);
-        assert_eq!((code(ended), &said[..]), (Some(5), &b"a\n"[..]));
+        assert_eq!((code(&ended), &said[..]), (Some(5), &b"a\n"[..]));
     }
 
     /// One that holds the output open, and one that writes into it without an end.
@@ -366,7 +377,7 @@ mod tests {
             let pid = dir.path().join("pid");
             let script = format!("{background} & echo $! > {}", pid.display());
             let (ended, _) = both(&script, LONG);
-            assert_eq!(code(ended), Some(0), "{background}");
+            assert_eq!(code(&ended), Some(0), "{background}");
             let pid = std::fs::read_to_string(&pid).expect("a number");
             let pid = Pid::from_raw(pid.trim().parse().expect("a number")).expect("it is one");
             // `yes` may have ended with the pipe.
@@ -406,7 +417,7 @@ mod tests {
         let held = Held::new(dir.path());
         let script = format!("exec 3> {}; sleep 1000 & echo x; wait", held.path.display());
         let (ended, _) = both(&script, Limit { time: SHORT, ..LONG });
-        assert_eq!(ended, Ended::TooLong);
+        assert!(matches!(ended, Ended::TooLong), "{ended:?}");
         held.wait_for_end();
     }
 
@@ -417,7 +428,8 @@ mod tests {
         let held = Held::new(dir.path());
         let script =
             format!("trap '' TERM; exec 3> {}; sleep 1000 & sleep 1000", held.path.display());
-        assert_eq!(both(&script, Limit { time: SHORT, grace: SHORT }).0, Ended::TooLong);
+        let (ended, _) = both(&script, Limit { time: SHORT, grace: SHORT });
+        assert!(matches!(ended, Ended::TooLong), "{ended:?}");
         held.wait_for_end();
     }
 
@@ -430,7 +442,8 @@ mod tests {
             "exec 3> {}; (trap '' TERM; sleep 1000) & exec sleep 1000",
             held.path.display()
         );
-        assert_eq!(both(&script, Limit { time: SHORT, ..LONG }).0, Ended::TooLong);
+        let (ended, _) = both(&script, Limit { time: SHORT, ..LONG });
+        assert!(matches!(ended, Ended::TooLong), "{ended:?}");
         held.wait_for_end();
     }
 
@@ -441,7 +454,7 @@ mod tests {
         let mut most = 0;
         let mut take = |piece: &[u8]| most = most.max(piece.len());
         let ended = Programs::default().run(shell("yes"), limit, Output::Both(&mut take));
-        assert_eq!(ended.expect("it runs"), Ended::TooLong);
+        assert!(matches!(ended, Ok(Ended::TooLong)), "{ended:?}");
         assert!(most <= PIECE, "{most}");
     }
 
@@ -461,7 +474,7 @@ mod tests {
         programs.end(Signal::TERM);
         let signal = |ended: io::Result<Ended>| match ended.expect("it ran") {
             Ended::With(status) => status.signal(),
-            Ended::TooLong => None,
+            Ended::TooLong | Ended::Lost(_) => None,
         };
         assert_eq!(signal(runs.join().expect("no panic")), Some(Signal::TERM.as_raw()));
         assert!(programs.are_ended());

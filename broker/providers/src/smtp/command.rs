@@ -34,7 +34,9 @@ pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<
                 "password_command took longer than {seconds} s; it was ended"
             )))
         }
-        Err(error) => Err(unconfigured(format!("password_command cannot be run: {error}"))),
+        Ok(Ended::Lost(error)) | Err(error) => {
+            Err(unconfigured(format!("password_command cannot be run: {error}")))
+        }
     }
 }
 
