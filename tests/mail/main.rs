@@ -18,6 +18,7 @@ mod large;
 mod load;
 mod monitors;
 mod notices;
+mod pipe;
 mod postfix;
 mod refusals;
 mod sink;
