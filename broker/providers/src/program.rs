@@ -315,6 +315,7 @@ fn wait_for(end: &OwnedFd, pipe: Option<&File>, until: Instant) -> io::Result<Wa
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::process::ExitStatusExt;
     use std::path::{Path, PathBuf};
 
@@ -421,6 +422,42 @@ mod tests {
         held.wait_for_end();
     }
 
+    #[test]
+    fn a_program_whose_time_is_over_may_end_by_itself() {
+        let script = "trap 'echo bye; exit 0' TERM; sleep 1000 & wait";
+        // On a busy machine a shell may not have come to its trap when its time is over.
+        let says = |times: u32| {
+            let (ended, said) = both(script, Limit { time: SHORT * times, ..LONG });
+            assert!(matches!(ended, Ended::TooLong), "{ended:?}");
+            said == b"bye\n"
+        };
+        assert!([1, 10, 100].into_iter().any(says));
+    }
+
+    /// Of more than a pipe holds by itself, behind the end of a program not everything is read.
+    #[test]
+    fn the_rest_is_bounded() {
+        let (pipe, mut writer) = io::pipe().expect("a pipe");
+        rustix::pipe::fcntl_setpipe_size(&writer, 4 * REST).expect("a large one");
+        writer.write_all(&vec![b'x'; 3 * REST]).expect("there is room");
+        let mut all = 0;
+        let mut take = |piece: &[u8]| all += piece.len();
+        Reader::of(pipe, &mut take).expect("a reader").finish().expect("read");
+        assert_eq!(all, REST);
+    }
+
+    /// Also where there is always something to read.
+    #[test]
+    fn a_time_is_over_when_it_is_over() {
+        let (pipe, mut writer) = io::pipe().expect("a pipe");
+        writer.write_all(b"x").expect("written");
+        let pipe = File::from(OwnedFd::from(pipe));
+        let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).expect("it runs");
+        let waits = |until| wait_for(&own, Some(&pipe), until).expect("waited");
+        assert_eq!(waits(Instant::now()), Waited::TooLong);
+        assert_eq!(waits(Instant::now() + LONG.time), Waited::Wrote);
+    }
+
     /// It ignores TERM, and so does what it has started.
     #[test]
     fn a_program_that_does_not_listen_is_killed() {
@@ -483,6 +520,15 @@ mod tests {
         let late = programs.run(shell("sleep 1000"), LONG, Output::Dropped);
         assert_eq!(signal(late), Some(Signal::KILL.as_raw()));
         assert!(programs.groups().running.is_empty());
+    }
+
+    #[test]
+    fn the_service_manager_speaks_to_the_broker_alone() {
+        let command = command("/bin/x");
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+            let is_removed = command.get_envs().any(|(n, value)| n == name && value.is_none());
+            assert!(is_removed, "{name}");
+        }
     }
 
     #[test]

@@ -109,6 +109,7 @@ mod tests {
             ),
             ("Subject: x\n\nBcc: text\nFrom here\n", "Subject: x\n\nBcc: text\nFrom here\n"),
             ("Subject: x\n\nno end", "Subject: x\n\nno end"),
+            ("Subject: x\n\na\rb\r", "Subject: x\n\na\rb\r"),
         ] {
             assert_eq!(
                 String::from_utf8_lossy(&spooled(message.as_bytes())),

@@ -37,6 +37,9 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(super) const KEPT: [&str; 10] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
 
+/// What is said of a message for which no program is started any more.
+const NOT_ANY_MORE: &str = "4.3.0 the session ended before the program was started";
+
 /// A message to hand over, and the way back for its result.
 pub(super) struct Run {
     /// The message.
@@ -73,8 +76,6 @@ struct Shared {
 struct State {
     waiting: VecDeque<Run>,
     threads: usize,
-    /// The session is over.
-    over: bool,
 }
 
 /// Whether to wait for an orderly end.
@@ -126,13 +127,9 @@ impl Runs {
     /// Ends the session: what waits is not started, and what runs is ended.
     pub(super) fn close(self, patience: Patience) {
         let Shared { programs, .. } = &*self.shared;
-        let waiting = {
-            let mut state = self.shared.state();
-            state.over = true;
-            std::mem::take(&mut state.waiting)
-        };
+        let waiting = std::mem::take(&mut self.shared.state().waiting);
         for run in waiting {
-            run.not_started("4.3.0 the session ended before the program was started".to_owned());
+            run.not_started(NOT_ANY_MORE.to_owned());
         }
         if patience == Patience::Short {
             programs.end(Signal::TERM);
@@ -178,6 +175,10 @@ impl Shared {
     }
 
     fn hand_over(&self, command: Command, dot: Option<&Dot>) -> (Outcome, String) {
+        // Its session has ended since it was taken.
+        if self.programs.are_ended() {
+            return (Outcome::Later, NOT_ANY_MORE.to_owned());
+        }
         let _leave = match Leave::take(dot) {
             Ok(leave) => leave,
             Err(why) => return (Outcome::Later, format!("4.3.0 {why}")),

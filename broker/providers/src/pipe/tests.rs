@@ -353,7 +353,8 @@ fn programs_run_as_many_at_once_as_the_profile_says() {
 fn programs_end_with_the_session() {
     let world = World::new();
     world.telltale();
-    let mut pipe = world.pipe("echo $$ > told; sleep 1000 & wait");
+    let mut pipe =
+        world.pipe("trap 'echo > ended; exit 75' TERM; echo $$ > told; sleep 1000 & wait");
     let results: Vec<_> = [1, 2]
         .into_iter()
         .map(|id| {
@@ -369,6 +370,21 @@ fn programs_end_with_the_session() {
         .collect();
     assert_eq!(outcomes, [Outcome::Unknown, Outcome::Later]);
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "it is left");
+    assert!(world.dir.path().join("ended").exists(), "it was told to end");
+}
+
+#[test]
+fn messages_are_taken_one_recipient_at_a_time() {
+    let world = World::new();
+    let facts = |options: &[(&str, &str)]| {
+        let mut pipe = world.pipe_with("/bin/true", &[], options);
+        pipe.logon(Arc::new(Memory(1))).expect("it logs on")
+    };
+    let longest = Duration::from_secs(300 + 5 + 60);
+    assert_eq!(facts(&[]), TransportFacts { window: 1, recipients: 1, longest });
+    let longest = Duration::from_secs(1 + 5 + 60);
+    let wanted = TransportFacts { window: 7, recipients: 1, longest };
+    assert_eq!(facts(&[("connections", "7"), ("timeout", "1000")]), wanted);
 }
 
 #[test]
