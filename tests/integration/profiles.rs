@@ -490,6 +490,7 @@ fn the_kinds_of_providers_are_listed() {
         ("transport", "maildir"),
         ("transport", "smtp"),
         ("transport", "lmtp"),
+        ("transport", "pipe"),
         ("address-book", "sqlite"),
     ];
     assert_eq!(names, expected.map(|(of_type, kind)| (Some(of_type), Some(kind))));
@@ -507,7 +508,7 @@ fn the_kinds_of_providers_are_listed() {
     assert_eq!(both.as_array().map(Vec::len), Some(2));
     let error = home.run(&["provider", "show", "pigeon", "--json"]).exits(1).json();
     assert_eq!(error["error"]["code"], "MAPI_E_NOT_FOUND");
-    assert!(error["error"]["message"].as_str().is_some_and(|m| m.contains("maildir, smtp")));
+    assert!(error["error"]["message"].as_str().is_some_and(|m| m.contains("maildir, pipe, smtp")));
 }
 
 /// The settings of msmtp become a profile: an account for each, passwords in files of their own, and what has no counterpart is named.

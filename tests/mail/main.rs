@@ -20,6 +20,7 @@ mod lmtp;
 mod load;
 mod monitors;
 mod notices;
+mod pipe;
 mod postfix;
 mod refusals;
 mod sink;

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use mail_parser::{Address, DateTime, MessageParser};
 use sundown_mail::address;
 use sundown_mail::bcc::Filter;
-use sundown_mail::head::{Fields, in_front};
+use sundown_mail::head::{Fields, LineEnd, in_front};
 
 /// How much of a message is looked at for its head. What lies beyond is passed on and not shown; real heads are
 /// smaller by a factor of ten.
@@ -208,6 +208,20 @@ pub fn clean(text: &str) -> String {
     text.trim().chars().take(MAX_SHOWN).map(one).collect()
 }
 
+/// The envelope of a message, as programs that read mailboxes expect it in front of the message.
+pub(crate) fn envelope<'a>(
+    from: &str,
+    to: impl IntoIterator<Item = &'a str>,
+    line_end: LineEnd,
+) -> String {
+    let end = line_end.as_str();
+    let mut lines = format!("Return-Path: <{}>{end}", clean(from));
+    for address in to {
+        lines.extend(["Delivered-To: ", &clean(address), end]);
+    }
+    lines
+}
+
 fn listed(addresses: &Address<'_>, show: fn(&mail_parser::Addr<'_>) -> String) -> String {
     let shown: Vec<_> = addresses.iter().take(MAX_SHOWN).map(show).collect();
     shown.join(", ")
@@ -353,6 +367,14 @@ mod tests {
             let message = format!("{}{name}: x\nDate: y\n\n", field(length));
             assert!(Head::of(message.as_bytes()).is_too_long(), "{length}");
         }
+    }
+
+    #[test]
+    fn the_envelope_stays_in_its_lines() {
+        let lines = envelope("a@b", ["c", "d@e"], LineEnd::of(b"Subject: x\r\n\r\n"));
+        assert_eq!(lines, "Return-Path: <a@b>\r\nDelivered-To: c\r\nDelivered-To: d@e\r\n");
+        let forged = envelope("a\nBcc: x", ["c"], LineEnd::Lf);
+        assert_eq!(forged, "Return-Path: <a Bcc: x>\nDelivered-To: c\n");
     }
 
     /// Hands out a few bytes at a time, so that every border between pieces is met.

@@ -7,7 +7,7 @@
 //! | kind | trait | ships |
 //! |---|---|---|
 //! | store | [`StoreProvider`] | [`sqlite`] |
-//! | transport | [`TransportProvider`] | [`maildir`], [`smtp`], which speaks LMTP, too |
+//! | transport | [`TransportProvider`] | [`maildir`], [`smtp`], which speaks LMTP, too, [`pipe`] |
 //! | address book | [`AddressBookProvider`] | [`address_book`] |
 //!
 //! To add a provider, implement its trait and enter a constructor into a [`Registry`] under the word that profiles use for `kind`.
@@ -36,6 +36,8 @@ pub mod conformance;
 pub mod headers;
 pub mod maildir;
 pub mod notice;
+pub mod pipe;
+pub mod program;
 mod rescue;
 pub mod runtime;
 pub mod smtp;
@@ -354,12 +356,19 @@ impl Registry {
             .insert("maildir".into(), Arc::new(move |spec| Ok(maildir_of(spec, &users))));
         let destinations = smtp::Destinations::new(Arc::clone(&registry.data));
         let dots = Arc::new(smtp::Dots::new(Arc::clone(&registry.runtime)));
+        let (users, data) = (Arc::clone(&registry.users), Arc::clone(&registry.data));
+        let starts = Arc::clone(&dots);
+        let pipe: Constructor<dyn TransportProvider> = Arc::new(move |spec| {
+            let pipe = pipe::Pipe::new(spec, &users, &starts, &data)?;
+            Ok(Box::new(pipe) as Box<dyn TransportProvider>)
+        });
         let smtp: Constructor<dyn TransportProvider> = Arc::new(move |spec| {
             let smtp = smtp::Smtp::new(spec, &destinations, &dots)?;
             Ok(Box::new(smtp) as Box<dyn TransportProvider>)
         });
         registry.transports.insert("smtp".into(), Arc::clone(&smtp));
         registry.transports.insert("lmtp".into(), smtp);
+        registry.transports.insert("pipe".into(), pipe);
         registry.address_books.insert(
             "sqlite".into(),
             Arc::new(|spec| {

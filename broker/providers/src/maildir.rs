@@ -26,7 +26,7 @@ use sundown_protocol::Code;
 use sundown_protocol::request::Notify;
 
 use crate::files::{FileId, new_private_file, private_dir, sync_dir};
-use crate::headers::{clean, without_bcc};
+use crate::headers::{envelope, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
 };
@@ -488,20 +488,11 @@ fn write_message(
     let mut message = BufReader::with_capacity(64 << 10, without_bcc(message));
     let mut first = Vec::new();
     message.by_ref().take(FIRST_LINE).read_to_end(&mut first)?;
-    file.write_all(envelope(transmission, LineEnd::of(&first)).as_bytes())?;
+    let to = transmission.recipients.iter().map(|(_, address)| address.as_str());
+    file.write_all(envelope(&transmission.from, to, LineEnd::of(&first)).as_bytes())?;
     file.write_all(&first)?;
     io::copy(&mut message, &mut file)?;
     file.sync_all()
-}
-
-/// The envelope, as readers of a Maildir expect it in front of a message.
-fn envelope(transmission: &Transmission, line_end: LineEnd) -> String {
-    let end = line_end.as_str();
-    let mut lines = format!("Return-Path: <{}>{end}", clean(&transmission.from));
-    for (_, address) in &transmission.recipients {
-        lines.extend(["Delivered-To: ", &clean(address), end]);
-    }
-    lines
 }
 
 /// The record of the message with a name that this transport made.
@@ -1136,14 +1127,5 @@ mod tests {
         left.sort();
         let prepared = Marker::parse(&prepared).name.to_owned();
         assert_eq!(left, [name(waits), name(strange), name(young), name(MISTAKEN), prepared]);
-    }
-
-    #[test]
-    fn the_envelope_speaks_the_messages_line_end() {
-        let lines = envelope(&transmission(1), LineEnd::of(b"Subject: x\r\n\r\n"));
-        assert_eq!(lines.matches("\r\n").count(), 3);
-        let mut forged = transmission(1);
-        forged.from = "a\nBcc: x".into();
-        assert_eq!(envelope(&forged, LineEnd::Lf).lines().count(), 3);
     }
 }

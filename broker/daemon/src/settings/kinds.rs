@@ -65,6 +65,12 @@ pub const KINDS: &[Kind] = &[
         keys: LMTP_KEYS,
     },
     Kind {
+        of_type: ProviderType::Transport,
+        name: PIPE,
+        about: "Hands mail over to a program of this host, on its standard input.",
+        keys: PIPE_KEYS,
+    },
+    Kind {
         of_type: ProviderType::AddressBook,
         name: "sqlite",
         about: "Keeps people and lists in a file, and finds their addresses.",
@@ -85,6 +91,9 @@ pub(super) const SMTP: &str = "smtp";
 
 /// The kind that speaks LMTP.
 pub(super) const LMTP: &str = "lmtp";
+
+/// The kind that starts programs.
+pub(super) const PIPE: &str = "pipe";
 
 const NAME: Key = key(
     "name",
@@ -229,6 +238,21 @@ const LMTP_KEYS: &[Key] = &[
     CONNECT_TIMEOUT,
     MAX_RECIPIENTS,
     key("accept", "addresses of this host", "which recipients it takes"),
+    FAST_SHUTDOWN,
+];
+
+const PIPE_KEYS: &[Key] = &[
+    NAME,
+    KIND,
+    key(
+        "command",
+        "",
+        "the absolute path of the program and its arguments, in a list; in the arguments `{recipient}`, `{sender}` and `{user}` stand for what they say. It must be given",
+    ),
+    key("timeout", "5m", "how long the program may run"),
+    key("connections", "1", "programs at once, from 1 to 64"),
+    key("accept", "addresses of this host", "which recipients it takes"),
+    SENDERS,
     FAST_SHUTDOWN,
 ];
 

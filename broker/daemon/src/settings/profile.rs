@@ -190,7 +190,7 @@ fn file_name(path: &Path) -> Option<String> {
 impl Default for KnownKinds {
     fn default() -> Self {
         let one = |kind: &str| vec![kind.to_owned()];
-        let transports = ["maildir", "smtp", "lmtp"].map(str::to_owned).into();
+        let transports = ["maildir", "smtp", "lmtp", "pipe"].map(str::to_owned).into();
         Self { stores: one("sqlite"), transports, address_books: one("sqlite") }
     }
 }

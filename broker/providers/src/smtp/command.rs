@@ -1,20 +1,14 @@
 //! The command that writes a secret: run by a shell, with nothing to read, and not for ever.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use zeroize::Zeroizing;
 
 use super::secret::{MAX_SECRET, unconfigured};
 use crate::Result;
 use crate::headers::clean;
+use crate::program::{self, Ended, Limit, Output, Programs};
 
 /// The most bytes of standard error that are looked at, the last ones.
 const MAX_SAID: usize = 2 << 10;
@@ -27,21 +21,16 @@ const LONGEST_LINE: usize = 160;
 
 /// Runs a command and gives back what it wrote. What it wrote to standard output is in no error.
 pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<u8>>> {
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).process_group(0);
-    // What the service manager said was for the broker.
-    for told in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
-        shell.env_remove(told);
-    }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let cannot = |error| unconfigured(format!("password_command cannot be run: {error}"));
-    let mut running = Running(shell.spawn().map_err(cannot)?);
+    let mut shell = program::command("/bin/sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null());
+    let limit = Limit { time: deadline, grace: Duration::ZERO };
     let (mut written, mut said) = (Written::default(), Said::default());
-    let ended = running.wait(&mut written, &mut said, Instant::now() + deadline).map_err(cannot)?;
+    let output = Output::Apart(&mut |piece| written.take(piece), &mut |piece| said.take(piece));
+    let ended = Programs::default().run(shell, limit, output);
     let words = || said.words(command, &written).map(|words| format!(": {words}"));
     match ended {
-        Some(status) if status.success() => Ok(written.into_bytes()),
-        Some(status) => {
+        Ok(Ended::With(status)) if status.success() => Ok(written.into_bytes()),
+        Ok(Ended::With(status)) => {
             // By these two numbers the shell speaks, which repeats the command.
             let why = match status.code() {
                 Some(126) => ": it cannot be executed".to_owned(),
@@ -52,16 +41,19 @@ pub(super) fn output(command: &str, deadline: Duration) -> Result<Zeroizing<Vec<
             };
             Err(unconfigured(format!("password_command failed with {status}{why}")))
         }
-        None => {
+        Ok(Ended::TooLong) => {
             let (seconds, words) = (deadline.as_secs(), words().unwrap_or_default());
             Err(unconfigured(format!(
                 "password_command took longer than {seconds} s; it was ended{words}"
             )))
         }
+        Ok(Ended::Lost(error)) | Err(error) => {
+            Err(unconfigured(format!("password_command cannot be run: {error}")))
+        }
     }
 }
 
-/// What was written so far. What goes beyond a secret's length is read and forgotten, so that its writer can end.
+/// What was written so far. What goes beyond a secret's length is forgotten.
 struct Written {
     bytes: Zeroizing<Vec<u8>>,
     length: usize,
@@ -74,20 +66,11 @@ impl Default for Written {
 }
 
 impl Written {
-    /// Reads what is there; whether there may be more later.
-    fn take_from(&mut self, pipe: &mut File) -> io::Result<bool> {
-        let mut rest = Zeroizing::new([0; 512]);
-        loop {
-            let room = &mut self.bytes[self.length..];
-            let full = room.is_empty();
-            match pipe.read(if full { &mut rest[..] } else { room }) {
-                Ok(0) => return Ok(false),
-                Ok(n) => self.length += if full { 0 } else { n },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+    fn take(&mut self, piece: &[u8]) {
+        let room = &mut self.bytes[self.length..];
+        let n = piece.len().min(room.len());
+        room[..n].copy_from_slice(&piece[..n]);
+        self.length += n;
     }
 
     fn into_bytes(mut self) -> Zeroizing<Vec<u8>> {
@@ -105,23 +88,11 @@ struct Said {
 }
 
 impl Said {
-    /// Reads what is there; whether there may be more later.
-    fn take_from(&mut self, pipe: &mut File) -> io::Result<bool> {
-        let mut piece = Zeroizing::new([0; 512]);
-        loop {
-            match pipe.read(&mut piece[..]) {
-                Ok(0) => return Ok(false),
-                Ok(n) => {
-                    self.bytes.extend_from_slice(&piece[..n]);
-                    let beyond = self.bytes.len().saturating_sub(MAX_SAID);
-                    self.bytes.drain(..beyond);
-                    self.is_cut |= beyond > 0;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+    fn take(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        let beyond = self.bytes.len().saturating_sub(MAX_SAID);
+        self.bytes.drain(..beyond);
+        self.is_cut |= beyond > 0;
     }
 
     /// Its last lines in one, as they may be shown: without those of the shell, which repeats the command, without those that have
@@ -156,86 +127,10 @@ fn arguments(command: &str) -> Vec<&str> {
     words
 }
 
-/// A process that does not outlive its owner.
-struct Running(Child);
-
-impl Running {
-    /// Waits for its end; `None` when that does not come in time. Something that it left running in the background may
-    /// hold its output open; nobody waits for that.
-    fn wait(
-        &mut self,
-        written: &mut Written,
-        said: &mut Said,
-        until: Instant,
-    ) -> io::Result<Option<ExitStatus>> {
-        let end = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty())?;
-        let mut output = Some(unblocked(self.0.stdout.take())?);
-        let mut errors = Some(unblocked(self.0.stderr.take())?);
-        loop {
-            if wait_for(&end, [output.as_ref(), errors.as_ref()], until)? == Waited::TooLong {
-                return Ok(None);
-            }
-            let status = self.0.try_wait()?;
-            if let Some(pipe) = &mut output
-                && !written.take_from(pipe)?
-            {
-                output = None;
-            }
-            if let Some(pipe) = &mut errors
-                && !said.take_from(pipe)?
-            {
-                errors = None;
-            }
-            if status.is_some() {
-                return Ok(status);
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-            let _ = self.0.wait();
-        }
-    }
-}
-
-fn unblocked(pipe: Option<impl Into<OwnedFd>>) -> io::Result<File> {
-    let pipe = File::from(pipe.ok_or(io::ErrorKind::BrokenPipe)?.into());
-    fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-    Ok(pipe)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Waited {
-    Enough,
-    TooLong,
-}
-
-fn wait_for(end: &OwnedFd, pipes: [Option<&File>; 2], until: Instant) -> io::Result<Waited> {
-    let mut fds = vec![PollFd::new(end, PollFlags::IN)];
-    fds.extend(
-        pipes
-            .into_iter()
-            .flatten()
-            .map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)),
-    );
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => return Ok(Waited::TooLong),
-            Ok(_) => return Ok(Waited::Enough),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use sundown_protocol::Code;
 
     use super::*;

@@ -19,6 +19,8 @@
 //! stay there however the process ends, and no compiler moves them behind the call that sends the dot. A mapping would save a
 //! microsecond, and cost `unsafe`, a fence, and a SIGBUS where the file system is full.
 //!
+//! The transport `pipe` has slots in the same file. What begins there is a program.
+//!
 //! Only the file of a broker that is gone is believed, which its lock shows, or the own one, where a recovery withdraws the dot
 //! first: the thread of a session that was left behind may still be at work.
 
@@ -67,14 +69,14 @@ impl Dots {
     }
 
     /// A clear slot for one attempt; `None` where none can be kept.
-    pub(super) fn take(&self) -> Option<Dot> {
+    pub(crate) fn take(&self) -> Option<Dot> {
         let ledger = self.ledger.get_or_init(|| self.open()).as_ref()?;
         let mark = lock(ledger).take()?;
         Some(Dot { ledger: Arc::clone(ledger), mark })
     }
 
     /// What became of an attempt. A dot that has not begun never will.
-    pub(super) fn find_out(&self, mark: &Mark) -> Result<Fate, Doubt> {
+    pub(crate) fn find_out(&self, mark: &Mark) -> Result<Fate, Doubt> {
         let runtime = self.runtime.get().ok_or(Doubt::NoBootId)?;
         let here = runtime.boot.ok_or(Doubt::NoBootId)?;
         if mark.boot != here {
@@ -148,14 +150,14 @@ impl Ledger {
 
 /// The dot of one attempt, with the slot that it has as long as the attempt lasts.
 #[derive(Debug)]
-pub(super) struct Dot {
+pub(crate) struct Dot {
     ledger: Arc<Mutex<Ledger>>,
     mark: Mark,
 }
 
 impl Dot {
     /// What the intent says of it.
-    pub(super) fn mark(&self) -> &Mark {
+    pub(crate) fn mark(&self) -> &Mark {
         &self.mark
     }
 
@@ -164,7 +166,7 @@ impl Dot {
     }
 
     /// The server has answered, and the dot had begun. Until the outcome is in the store, a crash finds it here.
-    pub(super) fn answered(&self, fate: Fate) {
+    pub(crate) fn answered(&self, fate: Fate) {
         let state = match fate {
             Fate::Sent => State::Taken,
             Fate::NotSent => State::Refused,
@@ -182,18 +184,18 @@ impl Drop for Dot {
 
 /// Leave to send a dot: it is written down that it has begun, or cannot be, and then a crash leaves the message unknown.
 #[derive(Debug)]
-pub(super) struct Leave(());
+pub(crate) struct Leave(());
 
 impl Leave {
     /// Writes down that a dot begins.
-    pub(super) fn take(dot: Option<&Dot>) -> Result<Self, Withheld> {
+    pub(crate) fn take(dot: Option<&Dot>) -> Result<Self, Withheld> {
         dot.map_or(Ok(()), Dot::begin).map(|()| Self(()))
     }
 }
 
 /// Why a dot may not be sent.
 #[derive(Debug)]
-pub(super) enum Withheld {
+pub(crate) enum Withheld {
     /// A recovery was told that it has not begun.
     Withdrawn,
     /// It could not be written down.
@@ -216,7 +218,7 @@ impl fmt::Display for Withheld {
 
 /// Which slot an attempt has, as its intent says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     file: u128,
     slot: u16,
     attempt: u64,
@@ -225,7 +227,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Reads one; nothing else is taken for one.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(SEPARATOR);
         let (file, slot, attempt, boot) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -249,16 +251,16 @@ impl fmt::Display for Mark {
 /// What an intent says: where the message was handed to, and the slot of its dot. Without a slot nothing can be found out; so were
 /// the intents of brokers before this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Marker<'a> {
+pub(crate) struct Marker<'a> {
     /// The server, as people know it.
-    pub(super) place: &'a str,
+    pub(crate) place: &'a str,
     /// The slot.
-    pub(super) mark: Option<Mark>,
+    pub(crate) mark: Option<Mark>,
 }
 
 impl<'a> Marker<'a> {
     /// Reads one.
-    pub(super) fn parse(text: &'a str) -> Self {
+    pub(crate) fn parse(text: &'a str) -> Self {
         let parted = text.rsplit_once(' ').map(|(place, mark)| (place, Mark::parse(mark)));
         match parted {
             Some((place, mark @ Some(_))) => Self { place, mark },
@@ -276,7 +278,7 @@ impl fmt::Display for Marker<'_> {
 
 /// What certainly became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// The server has it.
     Sent,
     /// The server does not have it.
@@ -285,7 +287,7 @@ pub(super) enum Fate {
 
 /// Why what became of a message is not certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Doubt {
+pub(crate) enum Doubt {
     /// The broker does not know which run of the machine this is.
     NoBootId,
     /// The attempt was made in another run of the machine.

@@ -67,11 +67,11 @@ use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, T
 use self::crew::{Crew, Patience};
 use self::destinations::Destination;
 use self::dial::Dialer;
-use self::dots::{Fate, Marker};
 use self::settings::Settings;
 
 pub use self::destinations::Destinations;
 pub use self::dots::Dots;
+pub(crate) use self::dots::{Dot, Fate, Leave, Marker};
 
 /// Hands messages to the server of a profile's section.
 pub struct Smtp {

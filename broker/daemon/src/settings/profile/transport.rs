@@ -9,10 +9,11 @@ use sundown_core::local::{LocalMail, Users};
 use sundown_core::provider::{ProviderSpec, ProviderType};
 use sundown_core::settings::TransportSpec;
 use sundown_mail::address::{domain_to_ascii, is_full};
+use sundown_providers::pipe::{ARGUMENT_OPTION, Template};
 use sundown_providers::users::{ASK_OPTION, PLACEHOLDER, USER_OPTION};
 use toml::Spanned;
 
-use super::super::kinds::{LMTP, MAILDIR, SMTP, keys_of_transport};
+use super::super::kinds::{LMTP, MAILDIR, PIPE, SMTP, keys_of_transport};
 use super::super::smtp::{
     AuthWord, CommandLine, Connections, Credential, Fingerprint, HeloName, Host, MaxRecipients,
     Plaintext, Port, Proxy, Rate, Security, SecurityWord, SourceAddress, UserName, Variable,
@@ -65,6 +66,7 @@ pub(super) struct TransportSection {
     connect_timeout: Given<PositiveTime>,
     max_recipients: Given<MaxRecipients>,
     rate: Given<Rate>,
+    command: Option<Spanned<Vec<String>>>,
 }
 
 /// What a profile says about the authors of its messages.
@@ -111,6 +113,7 @@ impl TransportSection {
             ("connect_timeout", place(self.connect_timeout.as_ref())),
             ("max_recipients", place(self.max_recipients.as_ref())),
             ("rate", place(self.rate.as_ref())),
+            ("command", self.command.as_ref().map(Spanned::span)),
         ];
         special.extend(self.passwords().map(|(key, place)| (key, Some(place))));
         in_order(special.into_iter().filter_map(|(key, place)| Some((key, place?))))
@@ -173,12 +176,18 @@ impl Reader<'_> {
             }
             LMTP => self.lmtp(&section, span)?,
             MAILDIR => self.maildir(&section, &authors.local.users)?,
+            PIPE => self.pipe(&section, span, &authors.local.users)?,
             _ => Options::new(),
         };
-        let TransportSection { name, kind, path, fast_shutdown, .. } = section;
+        let TransportSection { name, kind, path, fast_shutdown, command, .. } = section;
         let section = ProviderSection { name, kind, path, fast_shutdown };
         let provider = self.provider(&section, MAILDIR, "Maildir")?;
-        let path = if at_host { PathBuf::new() } else { provider.path };
+        let program = command.and_then(|command| command.into_inner().into_iter().next());
+        let path = match program {
+            Some(program) => PathBuf::from(program),
+            None if at_host => PathBuf::new(),
+            None => provider.path,
+        };
         Ok(TransportSpec { provider: ProviderSpec { path, options, ..provider }, accept, senders })
     }
 
@@ -186,6 +195,33 @@ impl Reader<'_> {
     fn maildir(&self, section: &TransportSection, users: &Users) -> Result<Options, SettingsError> {
         let path = section.path.as_ref().filter(|path| path.get_ref().0.contains(PLACEHOLDER));
         path.map_or_else(|| Ok(Options::new()), |path| self.users("path", path.span(), users))
+    }
+
+    /// The options of a pipe: its arguments, and whose names may be in them. The program itself is its path.
+    fn pipe(
+        &self,
+        section: &TransportSection,
+        span: &Range<usize>,
+        users: &Users,
+    ) -> Result<Options, SettingsError> {
+        let command = section.command.as_ref().ok_or_else(|| {
+            let message = "a transport of kind \"pipe\" needs the key `command`, such as \
+                           [\"/usr/bin/procmail\", \"-d\", \"{user}\"]";
+            self.source.error(span.clone(), message)
+        })?;
+        let wrong = |why: String| self.source.error(command.span(), why);
+        let Some((program, arguments)) = command.get_ref().split_first() else {
+            let why = "expected a program and its arguments, such as [\"/usr/bin/procmail\"]";
+            return Err(wrong(why.to_owned()));
+        };
+        let template = Template::of(program, arguments).map_err(wrong)?;
+        let argument = |text: &String| (ARGUMENT_OPTION.to_owned(), text.clone());
+        let mut options: Options = arguments.iter().map(argument).collect();
+        if template.names_user() {
+            options.extend(self.users("command", command.span(), users)?);
+        }
+        options.extend(self.server(section, None)?);
+        Ok(options)
     }
 
     /// What `{user}` in a key may stand for. The profile must say who is a user: a name comes from outside.
@@ -642,6 +678,53 @@ mod tests {
         let said = options(&format!("{text}plaintext = \"i-understand\"\n"));
         let wanted = owned(&[("port", "25"), ("security", "none"), ("plaintext", "i-understand")]);
         assert_eq!(said[1..], wanted);
+    }
+
+    #[test]
+    fn a_pipe_has_a_program_and_arguments() {
+        let text = "[mail]\nlocal_users = [\"anna\"]\n[[transport]]\nkind = \"pipe\"\ntimeout = \"90s\"\nconnections = 2\n\
+                    command = [\"/usr/bin/procmail\", \"-d\", \"{user}\"]\n";
+        let profile = load(text).expect("a profile");
+        let transport = &profile.transports[0];
+        assert_eq!(transport.provider.path, PathBuf::from("/usr/bin/procmail"));
+        let expected = [
+            ("argument", "-d"),
+            ("argument", "{user}"),
+            ("local_user", "anna"),
+            ("connections", "2"),
+            ("timeout", "90000"),
+        ];
+        assert_eq!(transport.provider.options, owned(&expected));
+        assert!(transport.takes("root") && !transport.takes("a@example.org"));
+        assert!(options("[[transport]]\nkind = \"pipe\"\ncommand = [\"/bin/x\"]\n").is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pipe_is_said() {
+        for (lines, words) in [
+            ("", &["needs the key `command`"][..]),
+            ("command = []", &["transport[0].command", "a program and its arguments"]),
+            ("command = \"/bin/x\"", &["transport[0].command"]),
+            ("command = [\"procmail\"]", &["command", "\"procmail\" is no absolute path"]),
+            (
+                "command = [\"/bin/x\", \"{usr}\"]",
+                &["command", "{usr} stands for nothing", "{user}"],
+            ),
+            ("command = [\"/bin/x\", \"{user}\"]", &["command", "`local_users`"]),
+            ("command = [\"/bin/sh\", \"-c\", \"x {sender}\"]", &["command", "a shell would run"]),
+            (
+                "command = [\"/bin/x\"]\npath = \"x\"",
+                &["kind \"pipe\" has no key `path`", "`command`"],
+            ),
+            ("command = [\"/bin/x\"]\nconnections = 65", &["connections", "1 to 64"]),
+            ("command = [\"/bin/x\"]\ntimeout = \"0s\"", &["timeout", "above zero"]),
+        ] {
+            let loaded = load(&format!("[[transport]]\nkind = \"pipe\"\n{lines}\n"));
+            let error = loaded.expect_err(lines).to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{lines}: {error}");
+        }
+        let error = load("[[transport]]\ncommand = [\"/bin/x\"]\n").expect_err("a Maildir");
+        assert!(error.to_string().contains("kind \"maildir\" has no key `command`"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::address_book::SqliteAddressBook;
 use crate::conformance::{self, Mail};
 use crate::maildir::{Maildir, UserMaildirs};
+use crate::pipe::{ARGUMENT_OPTION, Pipe};
 use crate::runtime::{BootId, Runtime};
 use crate::smtp::{Destinations, Dots, Smtp};
 use crate::sqlite::SqliteStore;
@@ -76,12 +77,30 @@ fn the_lmtp_transport_conforms() {
     conforms(spec);
 }
 
+#[test]
+fn the_pipe_transport_conforms() {
+    let options = ["-c", "cat > /dev/null", "sh", "{recipient}"];
+    let options = options.map(|text| (ARGUMENT_OPTION.to_owned(), text.to_owned())).to_vec();
+    let spec = ProviderSpec { path: "/bin/sh".into(), options, ..ProviderSpec::new("pipe") };
+    let memory = TempDir::new_in("/dev/shm").ok();
+    let dots = dots(memory.as_ref());
+    let make = move || {
+        let pipe = Pipe::new(&spec, &Arc::default(), &dots, &Arc::default());
+        pipe.map(|pipe| Box::new(pipe) as Box<_>)
+    };
+    conformance::transport(make, Mail::to(&["bob@localhost"])).assert_holds();
+}
+
+/// Where /dev/shm is no memory a transport says of each message that it may have been sent, and is held to as much.
+fn dots(memory: Option<&TempDir>) -> Arc<Dots> {
+    Arc::new(Dots::new(Arc::new(OnceLock::from(runtime(memory)))))
+}
+
 fn conforms(spec: ProviderSpec) {
     let destinations = Destinations::default();
     let mail = Mail::to(&["bob@localhost", "eve@localhost"]);
-    // Where /dev/shm is no memory it says of each message that it may have been sent, and is held to as much.
     let memory = TempDir::new_in("/dev/shm").ok();
-    let dots = Arc::new(Dots::new(Arc::new(OnceLock::from(runtime(memory.as_ref())))));
+    let dots = dots(memory.as_ref());
     let make = move || Smtp::new(&spec, &destinations, &dots).map(|smtp| Box::new(smtp) as Box<_>);
     conformance::transport(make, mail).assert_holds();
 }

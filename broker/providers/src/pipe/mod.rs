@@ -1,0 +1,318 @@
+//! The transport that hands each message to a program of this host, on its standard input: procmail, maildrop, a script.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `template` | the arguments of the profile, and what their placeholders stand for |
+//! | `message` | the message as the program reads it |
+//! | `runs` | the threads that start programs and wait for them |
+//! | `verdict` | what the end of a program says about the message |
+//!
+//! A program is started for each recipient. Before that the whole message is in a file without a name, which becomes its standard
+//! input: a program gets a message to its end or is not started.
+//!
+//! From the start of the program until its end nobody knows whether it has delivered the message, and nothing can be found out later.
+//! After a crash the slot of the attempt ([`Dots`]) says whether the program was started, and how it ended.
+
+mod message;
+mod runs;
+mod template;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use sundown_core::provider::{
+    AskedBy, Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
+};
+use sundown_protocol::Code;
+
+use crate::smtp::{Dot, Dots, Fate, Marker};
+use crate::users::{FindUser, Users};
+use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
+
+use self::runs::{Patience, Run, Runs};
+use self::template::Values;
+
+pub use self::template::Template;
+
+/// The option for each argument of the program, in their order.
+pub const ARGUMENT_OPTION: &str = "argument";
+
+/// How long a program may run where the profile says nothing.
+pub const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How much longer than its time a message may take: its copy, and the signals.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// What stands for the place in a marker.
+const PLACE: &str = "pipe";
+
+/// Hands messages to the program at the spec's path.
+pub struct Pipe {
+    name: String,
+    program: String,
+    template: Template,
+    users: Users,
+    timeout: Duration,
+    connections: usize,
+    dots: Arc<Dots>,
+    data: Arc<OnceLock<PathBuf>>,
+    session: Option<Session>,
+}
+
+/// What there is from a logon to its logoff.
+struct Session {
+    support: Arc<dyn Support>,
+    prepared: HashMap<u64, Ready>,
+    runs: Runs,
+}
+
+/// A message that waits to be handed over.
+struct Ready {
+    recipient: usize,
+    arguments: Vec<String>,
+    envelope: [(&'static str, String); 2],
+    message: File,
+    dot: Option<Dot>,
+}
+
+impl Pipe {
+    /// A transport that touches no file and starts no program before its first message. The dots and the data directory are those of
+    /// the whole broker.
+    pub fn new(
+        spec: &ProviderSpec,
+        find: &Arc<OnceLock<FindUser>>,
+        dots: &Arc<Dots>,
+        data: &Arc<OnceLock<PathBuf>>,
+    ) -> Result<Self> {
+        let wrong = |why: String| {
+            let text = format!("transport {}: {why}", spec.name);
+            ProviderError::new(Code::E_UNCONFIGURED, text)
+        };
+        let values = |key: &'static str| {
+            let options = spec.options.iter().filter(move |(known, _)| known == key);
+            options.map(|(_, value)| value.clone())
+        };
+        let number = |key: &'static str, default: u64| {
+            let given = values(key).next();
+            given.map_or(Ok(default), |text| {
+                text.parse().map_err(|_| wrong(format!("{key} = {text:?} is no number")))
+            })
+        };
+        let program = spec.path.to_string_lossy().into_owned();
+        let arguments: Vec<_> = values(ARGUMENT_OPTION).collect();
+        let template = Template::of(&program, &arguments).map_err(wrong)?;
+        let timeout = Duration::from_millis(number("timeout", TIMEOUT.as_millis() as u64)?);
+        let connections = number("connections", 1)?.clamp(1, 64) as usize;
+        Ok(Self {
+            name: spec.name.clone(),
+            program,
+            template,
+            users: Users::of(spec, find),
+            timeout,
+            connections,
+            dots: Arc::clone(dots),
+            data: Arc::clone(data),
+            session: None,
+        })
+    }
+
+    fn not_logged_on(&self) -> ProviderError {
+        let text = format!("{}: no session is logged on to it", self.name);
+        ProviderError::new(Code::E_NOT_INITIALIZED, text)
+    }
+
+    /// Whether the program is there and may be executed. Without it no message can be handed over, whatever it is like.
+    fn has_program(&self) -> Result<()> {
+        let program = PathBuf::from(&self.program);
+        let found = program.metadata().and_then(|found| {
+            if !found.is_file() {
+                return Err(std::io::Error::other("it is not a file"));
+            }
+            Ok(accessat(CWD, &program, Access::EXEC_OK, AtFlags::EACCESS)?)
+        });
+        found.map_err(|error| {
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => "there is no such program".to_owned(),
+                std::io::ErrorKind::PermissionDenied => {
+                    "the broker's user may not execute it".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            let text = format!("4.3.5 {}: {why}; check `command` and the program", self.program);
+            ProviderError::new(Code::E_UNCONFIGURED, text).of_server()
+        })
+    }
+
+    /// Prepares a message for its first recipient that a program can be started for. The others go in transmissions of their own.
+    fn put(&mut self, transmission: &Transmission) -> Result<Prepared> {
+        if self.session.is_none() {
+            return Err(self.not_logged_on());
+        }
+        self.has_program()?;
+        let mut refused = Vec::new();
+        for (n, (recipient, address)) in transmission.recipients.iter().enumerate() {
+            let arguments = match self.arguments(*recipient, address, &transmission.from) {
+                Ok(arguments) => arguments,
+                Err(result) => {
+                    refused.push(result);
+                    continue;
+                }
+            };
+            let marker = self.put_for((*recipient, address), arguments, transmission)?;
+            let rest = transmission.recipients[n + 1..].iter();
+            refused.extend(rest.map(|(recipient, _)| RecipientResult {
+                recipient: *recipient,
+                outcome: Outcome::NotSent,
+                reply: "one program for each recipient".to_owned(),
+            }));
+            return Ok(Prepared { marker, refused });
+        }
+        Ok(Prepared { marker: String::new(), refused })
+    }
+
+    /// The arguments for a recipient.
+    fn arguments(
+        &self,
+        recipient: usize,
+        address: &str,
+        sender: &str,
+    ) -> std::result::Result<Vec<String>, RecipientResult> {
+        let user = if self.template.names_user() {
+            self.users.find(address).map_err(|why| why.result(recipient))?
+        } else {
+            ""
+        };
+        self.template
+            .expand(Values { recipient: address, sender, user })
+            .map_err(|reply| RecipientResult { recipient, outcome: Outcome::Failed, reply })
+    }
+
+    fn put_for(
+        &mut self,
+        (recipient, address): (usize, &str),
+        arguments: Vec<String>,
+        transmission: &Transmission,
+    ) -> Result<String> {
+        let Some(session) = &mut self.session else { return Err(self.not_logged_on()) };
+        let directory = self.data.get().cloned().unwrap_or_else(std::env::temp_dir);
+        let mut store = session.support.store(transmission.store)?;
+        let stored = store.open(transmission.record)?;
+        let message = message::spool(&directory, stored, (&transmission.from, address))?;
+        let dot = self.dots.take();
+        let marker = Marker { place: PLACE, mark: dot.as_ref().map(Dot::mark).copied() };
+        let envelope = [("SENDER", transmission.from.clone()), ("RECIPIENT", address.to_owned())];
+        let marker = marker.to_string();
+        let ready = Ready { recipient, arguments, envelope, message, dot };
+        session.prepared.insert(transmission.id, ready);
+        Ok(marker)
+    }
+
+    /// What became of a message that was cut off.
+    fn found_out(&self, marker: &str) -> (Outcome, String) {
+        let program = &self.program;
+        let fate = Marker::parse(marker).mark.map(|mark| self.dots.find_out(&mark));
+        match fate {
+            Some(Ok(Fate::Sent)) => {
+                (Outcome::Sent, format!("delivered by {program} before the broker ended"))
+            }
+            Some(Ok(Fate::NotSent)) => {
+                let words = format!(
+                    "the broker ended before {program} was started, or after it had failed; it is started again"
+                );
+                (Outcome::NotSent, words)
+            }
+            Some(Err(why)) => {
+                tracing::info!(program, %why, "what became of a message is unknown");
+                (Outcome::Unknown, cut_off(program))
+            }
+            None => (Outcome::Unknown, cut_off(program)),
+        }
+    }
+
+    fn close(&mut self, patience: Patience) {
+        if let Some(Session { prepared, runs, .. }) = self.session.take() {
+            drop(prepared);
+            runs.close(patience);
+        }
+    }
+}
+
+/// What is known of a message whose program was cut off.
+fn cut_off(program: &str) -> String {
+    format!("the broker ended while {program} had the message; it may have been delivered")
+}
+
+impl TransportProvider for Pipe {
+    fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
+        self.close(Patience::None);
+        let runs = Runs::new(&self.name, &self.program, self.timeout, self.connections);
+        self.session = Some(Session { support, prepared: HashMap::new(), runs });
+        let longest = self.timeout.saturating_add(runs::GRACE).saturating_add(MARGIN);
+        Ok(TransportFacts { window: self.connections, recipients: 1, longest })
+    }
+
+    fn prepare(&mut self, transmission: Transmission, reply: Reply<Prepared>) {
+        reply.send(self.put(&transmission));
+    }
+
+    fn complete(&mut self, id: u64, reply: Reply<Vec<RecipientResult>>) {
+        let Some(session) = &mut self.session else { return reply.send(Ok(Vec::new())) };
+        let Some(ready) = session.prepared.remove(&id) else { return reply.send(Ok(Vec::new())) };
+        session.runs.give(Run { ready, reply });
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(session) = &mut self.session {
+            session.prepared.remove(&id);
+        }
+    }
+
+    fn recover(
+        &mut self,
+        transmission: Transmission,
+        marker: String,
+        reply: Reply<Vec<RecipientResult>>,
+    ) {
+        let (outcome, words) = self.found_out(&marker);
+        let one = |(recipient, _): &(usize, String)| RecipientResult {
+            recipient: *recipient,
+            outcome,
+            reply: words.clone(),
+        };
+        reply.send(Ok(transmission.recipients.iter().map(one).collect()));
+    }
+
+    fn validate(&mut self, _: AskedBy, reply: Reply<()>) {
+        reply.send(self.has_program());
+    }
+
+    fn logoff(&mut self) -> Result<()> {
+        self.close(Patience::Short);
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> Option<&mut dyn ProviderShutdown> {
+        Some(self)
+    }
+
+    fn has_nothing_to_save(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.close(Patience::None);
+    }
+}
+
+/// A submitted message is in its store until the program has ended, so the transport has nothing of it to save.
+impl NothingToSave for Pipe {}
