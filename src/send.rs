@@ -20,6 +20,9 @@ use crate::handover::{self, may_be_stored};
 use crate::output::{self, NOT_FINAL};
 use crate::progress::{Progress, Step};
 
+/// How many of the oldest messages are looked at for some that came back.
+const LOOKED_AT: u32 = 64;
+
 pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCode, Error> {
     let (bytes, attachments) = read(context, arguments)?;
     let message = compose(&bytes, &attachments, arguments);
@@ -36,6 +39,7 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
         Err(error) => return Err(error),
     };
     let (mapi, session) = logged_on;
+    warn_of_returned(&mapi, &session);
     let state = match arguments.wait {
         None => {
             // It is durable: what comes of leaving changes nothing.
@@ -52,6 +56,19 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
         SubmissionState::Bounced | SubmissionState::Aborted => ExitCode::FAILURE,
         _ => ExitCode::from(NOT_FINAL),
     })
+}
+
+/// Says that earlier messages came back, until their notifications were read: whoever sends from a terminal has no other mailbox here.
+fn warn_of_returned(mapi: &Mapi, session: &Session) {
+    let Ok(rows) = mapi.queue_begins(Some(&session.profile()), LOOKED_AT) else { return };
+    let returned = rows.iter().filter(|row| row.state == SubmissionState::Bounced).count();
+    let more = if rows.len() < LOOKED_AT as usize { "" } else { "at least " };
+    let what = match returned {
+        0 => return,
+        1 => format!("{more}1 earlier message came back, and its notification is unread"),
+        n => format!("{more}{n} earlier messages came back, and their notifications are unread"),
+    };
+    eprintln!("warning: {what}; `sundown queue list` says why");
 }
 
 /// Nobody knows whether the message is stored, which is no failure: it says so, and how a repeat is harmless.

@@ -305,6 +305,23 @@ impl Mapi {
         Ok(rows)
     }
 
+    /// The oldest rows of that queue, among them messages that came back and whose notifications are unread. At most so many, and at
+    /// most 64.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
+    /// for row in mapi.queue_begins(Some("work"), 10)? {
+    ///     println!("{} {}", row.entry, row.state.name());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn queue_begins(&self, profile: Option<&str>, limit: u32) -> Result<Vec<QueueRow>, Error> {
+        let action = QueueAction::List { all: false, after: 0, limit };
+        Ok(self.library.queue_page(profile, &action)?.0)
+    }
+
     /// An entry of the outgoing queue, with all its recipients.
     pub fn queue_entry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         let (rows, _) = self.library.queue_page(profile, &QueueAction::Show(entry))?;

@@ -399,3 +399,35 @@ fn a_success_is_read_by_others() {
     assert_eq!(seen["recipients"][0]["Action"], "relayed", "{}", notices[0]);
     assert!(notices[0].contains("Subject: success"), "{}", notices[0]);
 }
+
+/// Who sends by hand learns of earlier messages that came back, until their notifications were read.
+///
+/// design §3.18
+#[test]
+fn a_sender_learns_of_what_came_back() {
+    let server = Scripted::start(|verb, line| {
+        (verb == "RCPT" && line.contains("gone")).then(|| Act::Say("550 5.1.1 no\r\n".into()))
+    });
+    let home = Home::new();
+    home.sends_to(server.port(), "");
+    let _broker = home.serve();
+    let send = || run(home.bare(&["send", "--to", "bob@x.test"]), "hello\n");
+    let first = send();
+    assert_eq!(first.ok().errors, "");
+    for n in 1..=2 {
+        run(home.bare(&["sendmail", "gone@x.test"]), "Subject: x\n\nhello\n").ok();
+        home.rows_until("they bounce", |rows| {
+            rows.iter().filter(|row| row["state"] == "bounced").count() == n
+        });
+        let said = send().ok().errors.clone();
+        assert!(said.starts_with("warning: ") && said.contains("`sundown queue list`"), "{said}");
+        assert!(
+            said.contains(["1 earlier message came", "2 earlier messages came"][n - 1]),
+            "{said}"
+        );
+    }
+    let mut shell = home.shell();
+    shell.ok("logon");
+    assert_eq!(shell.notices(1).len(), 2);
+    assert_eq!(send().ok().errors, "");
+}
