@@ -68,7 +68,7 @@ fn warn_of_returned(mapi: &Mapi, session: &Session) {
         1 => format!("{more}1 earlier message came back, and its notification is unread"),
         n => format!("{more}{n} earlier messages came back, and their notifications are unread"),
     };
-    eprintln!("warning: {what}; `sundown queue list` says why");
+    output::complain(&format!("{what}; `sundown queue list` says why"));
 }
 
 /// Nobody knows whether the message is stored, which is no failure: it says so, and how a repeat is harmless.

@@ -420,7 +420,7 @@ fn a_sender_learns_of_what_came_back() {
             rows.iter().filter(|row| row["state"] == "bounced").count() == n
         });
         let said = send().ok().errors.clone();
-        assert!(said.starts_with("warning: ") && said.contains("`sundown queue list`"), "{said}");
+        assert!(said.starts_with("sundown: ") && said.contains("`sundown queue list`"), "{said}");
         assert!(
             said.contains(["1 earlier message came", "2 earlier messages came"][n - 1]),
             "{said}"

@@ -8,15 +8,11 @@ use std::io::{self, Read};
 use mail_parser::{Address, DateTime, MessageParser};
 use sundown_mail::address;
 use sundown_mail::bcc::Filter;
-use sundown_mail::head::{Fields, LineEnd, in_front};
+use sundown_mail::head::{Fields, LineEnd, Lookout, ends_in, in_front};
 
 /// How much of a message is looked at for its head. What lies beyond is passed on and not shown; real heads are
 /// smaller by a factor of ten.
 pub const MAX_HEAD: usize = 256 << 10;
-
-/// The longest head that a message may have which is submitted, in bytes. With the fields that are put in front it is still looked at as
-/// a whole. A part that nobody looked at would have fields twice, an author of this host, and bytes that a server does not take.
-pub const LONGEST_HEAD: usize = 256_000;
 
 /// The most characters of a subject or name that are shown in a row.
 const MAX_SHOWN: usize = 500;
@@ -38,7 +34,8 @@ pub enum Needed {
 impl Needed {
     const ALL: [Self; 3] = [Self::Date, Self::MessageId, Self::From];
 
-    fn name(self) -> &'static str {
+    /// The name of the field.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Date => "Date",
             Self::MessageId => "Message-ID",
@@ -76,11 +73,6 @@ impl<'a> Head<'a> {
         self.block
     }
 
-    /// Whether it is longer than a message's that is submitted may be.
-    pub fn is_too_long(&self) -> bool {
-        self.block.len() > LONGEST_HEAD
-    }
-
     /// `Subject`, decoded, in one line.
     pub fn subject(&self) -> String {
         self.shown("subject", is_plain_text, |message| message.subject().map(str::to_owned))
@@ -103,9 +95,23 @@ impl<'a> Head<'a> {
         Needed::ALL.into_iter().filter(|needed| self.field(needed.name()).is_none()).collect()
     }
 
+    /// Looks for what is missing in the rest of the head; nothing if that is not needed. Then the whole message is to be fed to it.
+    pub fn lookout(&self) -> Option<Lookout> {
+        if self.message.len() < MAX_HEAD || ends_in(self.message) {
+            return None;
+        }
+        let lookout = Lookout::new(self.missing().into_iter().map(Needed::name));
+        (!lookout.is_over()).then_some(lookout)
+    }
+
     /// The lines to put in front so that nothing needed is missing; empty if nothing is.
     pub fn additions(&self, facts: &Facts<'_>) -> Vec<u8> {
-        let missing = self.missing().into_iter();
+        self.additions_of(&self.missing(), facts)
+    }
+
+    /// The lines to put in front for these fields.
+    pub fn additions_of(&self, missing: &[Needed], facts: &Facts<'_>) -> Vec<u8> {
+        let missing = missing.iter().copied();
         let values = missing.filter_map(|needed| Some((needed.name(), facts.value(needed)?)));
         in_front(self.message, values)
     }
@@ -343,31 +349,6 @@ mod tests {
     use sundown_mail::bcc;
 
     use super::*;
-
-    /// However it goes on behind what is looked at, and wherever that is cut.
-    #[test]
-    fn a_head_is_too_long_by_its_fields() {
-        let text = "x".repeat(MAX_HEAD);
-        let field = |length: usize| format!("X: {}\n", "y".repeat(length - 4));
-        for (message, is_too_long) in [
-            (format!("A: 1\n\n{text}"), false),
-            (text.clone(), false),
-            (format!(" {text}"), false),
-            (format!("{}\n{text}", field(LONGEST_HEAD)), false),
-            (format!("{}{text}\n", field(LONGEST_HEAD)), false),
-            (field(LONGEST_HEAD + 1), true),
-            (format!("X: {text}"), true),
-            (format!("X: 1\n {text}"), true),
-            (field(50).repeat(9000), true),
-        ] {
-            assert_eq!(Head::of(message.as_bytes()).is_too_long(), is_too_long, "{message:.20}");
-        }
-        for length in MAX_HEAD - 1100..MAX_HEAD + 3 {
-            let name = "N".repeat(900);
-            let message = format!("{}{name}: x\nDate: y\n\n", field(length));
-            assert!(Head::of(message.as_bytes()).is_too_long(), "{length}");
-        }
-    }
 
     #[test]
     fn the_envelope_stays_in_its_lines() {

@@ -237,6 +237,81 @@ pub fn ends_in(beginning: &[u8]) -> bool {
     behind != b"\r" && matches!(Line::of(behind), Some(Line::Empty | Line::Other))
 }
 
+/// Looks for fields in a head that comes in pieces. It keeps no more of it than the beginning of one line.
+///
+/// ```
+/// use sundown_mail::head::Lookout;
+///
+/// let mut lookout = Lookout::new(["Date", "From"]);
+/// for piece in ["X: 1\nDa", "te: today\n", "\nFrom: is text here\n"] {
+///     lookout.feed(piece.as_bytes());
+/// }
+/// assert!(lookout.is_over());
+/// assert_eq!(lookout.missing(), ["From"]);
+/// ```
+#[derive(Debug)]
+pub struct Lookout {
+    missing: Vec<&'static str>,
+    at: At,
+    /// The beginning of a line of which it is not known yet what it is, at most [`MAX_NAME`] bytes.
+    held: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// At the first line.
+    Beginning,
+    /// At the beginning of another one.
+    Start,
+    /// Within a line.
+    Line,
+    /// Behind the head.
+    Body,
+}
+
+impl Lookout {
+    /// One for fields of these names.
+    pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { missing: names.into_iter().collect(), at: At::Beginning, held: Vec::new() }
+    }
+
+    /// Takes the next piece of the message.
+    pub fn feed(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() && !self.is_over() {
+            if self.at == At::Line {
+                let Some(end) = piece.iter().position(|b| *b == b'\n') else { return };
+                self.at = At::Start;
+                piece = &piece[end + 1..];
+                continue;
+            }
+            let before = self.held.len();
+            self.held.extend_from_slice(&piece[..piece.len().min(MAX_NAME + 1 - before)]);
+            // With what follows it a CR may be an empty line.
+            let line = if self.held == b"\r" { None } else { Line::of(&self.held) };
+            let Some(line) = line else { return };
+            self.at = match (line, self.at) {
+                (Line::Field(name), _) => {
+                    self.missing.retain(|wanted| !name.eq_ignore_ascii_case(wanted.as_bytes()));
+                    At::Line
+                }
+                (Line::Continuation, At::Start) => At::Line,
+                (Line::Continuation | Line::Empty | Line::Other, _) => At::Body,
+            };
+            self.held.clear();
+        }
+    }
+
+    /// Whether nothing that follows is of interest: the head has ended, or nothing is missing.
+    pub fn is_over(&self) -> bool {
+        self.at == At::Body || self.missing.is_empty()
+    }
+
+    /// The names of which there was no field so far.
+    pub fn missing(&self) -> &[&'static str] {
+        &self.missing
+    }
+}
+
 /// A message without the fields of that name.
 ///
 /// ```
@@ -382,6 +457,8 @@ pub fn is_in(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn fields(message: &str) -> Vec<(String, String)> {
@@ -531,6 +608,61 @@ mod tests {
         ];
         for text in heads {
             assert!(is_in(text.as_bytes()), "{text:?}");
+        }
+    }
+
+    /// What is missing when a message comes in pieces of these lengths, again and again.
+    fn missing(message: &[u8], lengths: &[usize]) -> Vec<&'static str> {
+        let (mut lookout, mut rest) = (Lookout::new(["Date", "From"]), message);
+        for length in lengths.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, behind) = rest.split_at((*length).min(rest.len()));
+            lookout.feed(piece);
+            rest = behind;
+        }
+        lookout.missing().to_vec()
+    }
+
+    #[test]
+    fn a_field_is_found_however_far_behind() {
+        let long = "X-Trace: 0123456789abcdef\n and more\n".repeat(20_000);
+        let name = "N".repeat(MAX_NAME);
+        for (message, wanted) in [
+            (format!("{long}DATE : x\nfrom: y\n\n"), &[][..]),
+            (format!("{long}{name}: x\nDate: x\n\nFrom: y\n"), &["From"]),
+            (format!("{long}{name}N: x\nDate: x\n"), &["Date", "From"]),
+            (format!("Date: {long}odd\nFrom: y\n"), &["From"]),
+            (format!(" Date: x\nFrom: y\n{long}"), &["Date", "From"]),
+            ("\r\nDate: x\nFrom: y\n".to_owned(), &["Date", "From"]),
+            ("X: 1\n\rDate: x\nFrom: y\n".to_owned(), &["Date", "From"]),
+            (String::new(), &["Date", "From"]),
+        ] {
+            for lengths in [&[usize::MAX][..], &[1], &[7, 1000, 2], &[65_536]] {
+                assert_eq!(missing(message.as_bytes(), lengths), wanted, "{lengths:?}");
+            }
+        }
+    }
+
+    proptest! {
+        /// What is looked for in pieces is what a head has as a whole.
+        #[test]
+        fn pieces_have_the_fields_of_the_whole(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    Just("Date"), Just("From"), Just(":"), Just(" "), Just("\t"), Just("\r"), Just("\n"),
+                    Just("X: 1\n"), Just("\r\n"), Just("\0"),
+                ],
+                0..30,
+            ),
+            lengths in prop::collection::vec(1..6_usize, 1..5),
+        ) {
+            let message = parts.concat();
+            let fields: Vec<_> = Fields::of(message.as_bytes()).collect();
+            let lacks = |name: &&str| !fields.iter().any(|field| field.is(name));
+            let wanted: Vec<_> = ["Date", "From"].into_iter().filter(lacks).collect();
+            prop_assert_eq!(missing(message.as_bytes(), &lengths), wanted, "{:?}", message);
         }
     }
 }

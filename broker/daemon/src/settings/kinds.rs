@@ -213,7 +213,7 @@ const SMTP_KEYS: &[Key] = &[
     key(
         "rate",
         "",
-        "most recipients in a second, minute, hour or day, such as `100/h` (`s`, `m`, `h`, `d`); what is beyond waits",
+        "most recipients in a second, minute, hour or day, such as `100/h` (`s`, `m`, `h`, `d`); what is beyond waits, also over a restart",
     ),
     key("accept", "addresses elsewhere", "which recipients it takes"),
     SENDERS,

@@ -1,7 +1,7 @@
 //! The bytes of messages: parts with consecutive keys, written once and never changed.
 
 use std::io::{self, Read};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
@@ -65,6 +65,22 @@ pub(super) fn beginning(connection: &Connection, body: u64, wanted: usize) -> Re
         at = id + 1;
     }
     Ok(bytes)
+}
+
+/// Reads a message part by part, as long as more is wanted.
+pub(super) fn each_part(
+    connection: &Connection,
+    body: u64,
+    mut use_it: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    let mut at = id(body, FRONT);
+    while let Some((id, part)) = next_part(connection, at, body)? {
+        if use_it(&part).is_break() {
+            break;
+        }
+        at = id + 1;
+    }
+    Ok(())
 }
 
 fn next_part(connection: &Connection, from: u64, body: u64) -> Result<Option<(u64, Vec<u8>)>> {

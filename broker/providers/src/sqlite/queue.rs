@@ -1,10 +1,13 @@
 //! The outgoing queue: what submissions and updates change in the tables, and how damaged submissions are given up.
 
+use std::ops::ControlFlow;
+
 use rusqlite::{OptionalExtension, params};
 use sundown_core::provider::{
     Action, Dsn, MessageContent, Onward, ProviderAnswer, StoredDsn, Submission, SubmissionState,
     SubmissionUpdate,
 };
+use sundown_mail::head::Lookout;
 use sundown_protocol::Code;
 use sundown_protocol::request::{Folder, Returned};
 
@@ -17,7 +20,7 @@ use super::schema::{NO_STATE, folder_number, state_number};
 use super::sum::By;
 use super::write::{Answer, Entry, Known, Shown, Writer, collision, shown};
 use crate::fault::Failure;
-use crate::headers::{Facts, Head, LONGEST_HEAD, MAX_HEAD, clean};
+use crate::headers::{Facts, Head, MAX_HEAD, clean};
 use crate::notice::{self, MAX_RETURNED, Notice, Original};
 
 /// The most rows that a slice of a flush looks at.
@@ -90,12 +93,13 @@ impl Writer {
         let (body, size) = self.place_content(content)?;
         let beginning = self.beginning(body, content)?;
         let head = Head::of(&beginning);
-        if head.is_too_long() {
-            let text = format!("the head of the message is longer than {LONGEST_HEAD} bytes");
-            return Err(Failure::refused(Code::E_TOO_BIG, text));
-        }
         let shown = shown_of_submission(&head, submission);
-        let mut front = head.additions(&facts);
+        let mut missing = head.missing();
+        if let Some(mut lookout) = head.lookout() {
+            self.look_for(&mut lookout, body, content)?;
+            missing.retain(|needed| lookout.missing().contains(&needed.name()));
+        }
+        let mut front = head.additions_of(&missing, &facts);
         let size = size + front.len() as u64;
         let rest = match content {
             MessageContent::Inline(bytes) => {
@@ -105,6 +109,29 @@ impl Writer {
             MessageContent::Uploaded(_) => Rest::Front(front),
         };
         Ok(Placed { body, size, shown, rest })
+    }
+
+    /// Looks for fields in a whole head, which is longer than what is looked at otherwise.
+    fn look_for(
+        &self,
+        lookout: &mut Lookout,
+        body: u64,
+        content: &MessageContent,
+    ) -> rusqlite::Result<()> {
+        match content {
+            MessageContent::Inline(bytes) => lookout.feed(bytes),
+            MessageContent::Uploaded(_) => {
+                body::each_part(&self.connection, body, |part| {
+                    lookout.feed(part);
+                    if lookout.is_over() {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Answers a submission whose key is known. A key belongs to a user. Using another user's key, or the same key for another
