@@ -35,6 +35,7 @@ use sundown_core::provider::{
 };
 use sundown_protocol::Code;
 
+use crate::headers::clean;
 use crate::smtp::{Dot, Dots, Fate, Marker};
 use crate::users::{FindUser, Users};
 use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
@@ -56,8 +57,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a message may take for its copy.
 const COPY: Duration = Duration::from_secs(60);
 
-/// What stands for the place in a marker.
-const PLACE: &str = "pipe";
+/// The longest program that a marker names, in bytes. A marker has 4 KiB at most.
+const NAMED: usize = 1 << 10;
 
 /// Hands messages to the program at the spec's path.
 pub struct Pipe {
@@ -235,7 +236,8 @@ impl Pipe {
         let spooled = message::spool(&directory, stored, (&transmission.from, address))?;
         let Spooled::Ready(message) = spooled else { return Ok(None) };
         let dot = self.common.dots.take();
-        let marker = Marker { place: PLACE, mark: dot.as_ref().map(Dot::mark).copied() };
+        let place = if self.program.len() > NAMED { "" } else { self.program.as_str() };
+        let marker = Marker { place, mark: dot.as_ref().map(Dot::mark).copied() };
         let envelope = [("SENDER", transmission.from.clone()), ("RECIPIENT", address.to_owned())];
         let marker = marker.to_string();
         let ready = Ready { recipient, arguments, envelope, message, dot };
@@ -245,8 +247,10 @@ impl Pipe {
 
     /// What became of a message that was cut off.
     fn found_out(&self, marker: &str) -> (Outcome, String) {
-        let program = &self.program;
-        let fate = Marker::parse(marker).mark.map(|mark| self.common.dots.find_out(&mark));
+        let marker = Marker::parse(marker);
+        // The profile may have another one by now.
+        let program = &clean(if marker.place.is_empty() { &self.program } else { marker.place });
+        let fate = marker.mark.map(|mark| self.common.dots.find_out(&mark));
         match fate {
             Some(Ok(Fate::Sent)) => {
                 (Outcome::Sent, format!("delivered by {program} before the broker ended"))

@@ -496,7 +496,11 @@ fn a_crash_leaves_what_a_program_has_come_to() {
         let results = complete(&mut pipe, 1);
         // It has begun, and waits.
         fs::read(world.dir.path().join("told")).expect("it tells");
-        assert_eq!(recover(&mut pipe, &message, &marker).0, Outcome::Unknown);
+        // Also where the profile has another program by now.
+        let mut other = world.pipe_with("/bin/true", &[], &[]);
+        let (unknown, words) = recover(&mut other, &message, &marker);
+        assert_eq!(unknown, Outcome::Unknown);
+        assert!(words.contains(&script), "{words}");
         let end = fs::OpenOptions::new().write(true).open(world.dir.path().join("told"));
         end.and_then(|mut end| end.write_all(b"x")).expect("it goes on");
         results.recv().expect("an answer").expect("results");
