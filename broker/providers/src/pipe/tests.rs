@@ -326,6 +326,16 @@ fn a_program_that_is_not_there_is_the_fault_of_no_message() {
     assert!(results[0].reply.contains("cannot be started"), "{results:?}");
 }
 
+/// The kernel takes no argument of this length.
+#[test]
+fn arguments_that_are_too_long_are_said_to_be() {
+    let world = World::new();
+    let mut pipe = world.pipe_with("/bin/true", &[&"x".repeat(200_000)], &[]);
+    let (outcome, reply) = deliver(&mut pipe, "anna");
+    assert_eq!(outcome, Outcome::Later);
+    assert!(reply.starts_with("4.3.5 /bin/true cannot be started: Argument list"), "{reply}");
+}
+
 /// As many programs run at once as the profile says, and further messages wait for them.
 #[test]
 fn programs_run_as_many_at_once_as_the_profile_says() {
