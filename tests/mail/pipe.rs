@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, mknodat};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
-use crate::harness::{Broker, Home, Maildir};
+use crate::harness::{Broker, Home, Maildir, binary};
 use crate::queue::RETRIES;
 use crate::servers::{program, skipped};
 
@@ -191,6 +191,27 @@ fn a_broker_that_stops_ends_its_programs() {
     let mut shell = home.shell();
     shell.ok("logon");
     home.entry_until(&entry, "unknown");
+}
+
+/// A program that sends its message back does so once: it comes again with the fields that the program got.
+#[test]
+fn a_program_that_sends_mail_back_makes_no_loop() {
+    let home = Home::new();
+    let (socket, sundown) = (home.socket(), binary());
+    let (socket, sundown) = (socket.display(), sundown.display());
+    let script = format!("SUNDOWN_SOCKET={socket} exec {sundown} sendmail -i \"$1\"");
+    with_script(&home, &script, "");
+    let _broker = home.serve();
+    let entry = submit(&home, &["anna"]);
+    let rows = home.rows_until("both to be final", |rows| {
+        let is_final = |row: &Value| row["state"] == "sent" || row["state"] == "bounced";
+        rows.len() == 2 && rows.iter().all(is_final)
+    });
+    let again = rows.iter().find(|row| row["entry"] != entry.as_str()).expect("it came again");
+    assert_eq!(again["state"], "bounced", "{rows:#?}");
+    let why = again["last_error"].as_str().unwrap_or_default();
+    assert_eq!(why, "5.4.6 a mail forwarding loop for anna");
+    assert_eq!(home.entry_until(&entry, "sent")["attempts"], json!(1));
 }
 
 /// A program that is not there is nobody's message's fault: `profile check` and `status` say so, and mail waits for it.

@@ -356,10 +356,14 @@ impl Registry {
             .insert("maildir".into(), Arc::new(move |spec| Ok(maildir_of(spec, &users))));
         let destinations = smtp::Destinations::new(Arc::clone(&registry.data));
         let dots = Arc::new(smtp::Dots::new(Arc::clone(&registry.runtime)));
-        let (users, data) = (Arc::clone(&registry.users), Arc::clone(&registry.data));
-        let starts = Arc::clone(&dots);
+        let common = pipe::Common {
+            users: Arc::clone(&registry.users),
+            data: Arc::clone(&registry.data),
+            dots: Arc::clone(&dots),
+            ..pipe::Common::default()
+        };
         let pipe: Constructor<dyn TransportProvider> = Arc::new(move |spec| {
-            let pipe = pipe::Pipe::new(spec, &users, &starts, &data)?;
+            let pipe = pipe::Pipe::new(spec, &common)?;
             Ok(Box::new(pipe) as Box<dyn TransportProvider>)
         });
         let smtp: Constructor<dyn TransportProvider> = Arc::new(move |spec| {

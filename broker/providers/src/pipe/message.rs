@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
-use sundown_mail::head::LineEnd;
+use sundown_mail::head::{Fields, LineEnd, ends_in};
 
-use crate::headers::{envelope, without_bcc};
+use crate::headers::{MAX_HEAD, clean, envelope, without_bcc};
 use crate::{Result, fault};
 
 /// How much is read at once, in bytes.
@@ -15,39 +15,76 @@ const PIECE: usize = 64 << 10;
 /// How many CRs in a row may belong to one line end.
 const MOST: usize = 64;
 
-/// Writes a message into a file without a name in this directory, which is at its beginning then. Nothing is left of it when it is
-/// closed, however the broker ends.
+/// A message that was to be written into a file.
+#[derive(Debug)]
+pub(super) enum Spooled {
+    /// The file, at its beginning.
+    Ready(File),
+    /// The recipient has had the message: a program has sent it back to where it came from.
+    Loops,
+}
+
+/// Writes a message into a file without a name in this directory. Nothing is left of it when it is closed, however the broker ends.
 pub(super) fn spool(
     directory: &Path,
     mut message: impl Read,
     (from, to): (&str, &str),
-) -> Result<File> {
+) -> Result<Spooled> {
     let written = |error: io::Error| fault::io(directory, &error);
     let file = tempfile::tempfile_in(directory).map_err(written)?;
     let mut file = BufWriter::with_capacity(PIECE, file);
     file.write_all(envelope(from, [to], LineEnd::Lf).as_bytes()).map_err(written)?;
     let mut message = without_bcc(&mut message);
-    let (mut ends, mut input, mut output) = (LineEnds::default(), vec![0; PIECE], Vec::new());
-    loop {
-        let n = match message.read(&mut input) {
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(fault::unreadable(&error)),
-        };
-        output.clear();
-        if n == 0 {
-            ends.finish(&mut output);
-        } else {
-            ends.feed(&input[..n], &mut output);
-        }
-        file.write_all(&output).map_err(written)?;
-        if n == 0 {
-            break;
-        }
+    let head = beginning(&mut message)?;
+    if has_had(&head, to) {
+        return Ok(Spooled::Loops);
     }
+    let (mut ends, mut input, mut output) = (LineEnds::default(), head, Vec::new());
+    while !input.is_empty() {
+        ends.feed(&input, &mut output);
+        file.write_all(&output).map_err(written)?;
+        output.clear();
+        read(&mut message, &mut input)?;
+    }
+    ends.finish(&mut output);
+    file.write_all(&output).map_err(written)?;
     let mut file = file.into_inner().map_err(|error| written(error.into_error()))?;
     file.rewind().map_err(written)?;
-    Ok(file)
+    Ok(Spooled::Ready(file))
+}
+
+/// The beginning of a message, with its head unless that is very long. It is empty if the message is.
+fn beginning(message: &mut impl Read) -> Result<Vec<u8>> {
+    let (mut head, mut piece) = (Vec::new(), Vec::new());
+    while head.len() < MAX_HEAD && !ends_in(&head) {
+        read(message, &mut piece)?;
+        if piece.is_empty() {
+            break;
+        }
+        head.extend_from_slice(&piece);
+    }
+    Ok(head)
+}
+
+/// Reads a piece of the message in the place of the one before; none at its end.
+fn read(message: &mut impl Read, piece: &mut Vec<u8>) -> Result<()> {
+    piece.resize(PIECE, 0);
+    let n = loop {
+        match message.read(piece) {
+            Ok(n) => break n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(fault::unreadable(&error)),
+        }
+    };
+    piece.truncate(n);
+    Ok(())
+}
+
+/// Whether a head says that the message was delivered to this recipient.
+fn has_had(head: &[u8], to: &str) -> bool {
+    let to = clean(to);
+    let is_to = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(to.as_bytes());
+    Fields::of(head).any(|field| field.is("Delivered-To") && is_to(field.value()))
 }
 
 /// Makes each line end a LF. CRs in front of one belong to it, others stay.
@@ -92,7 +129,8 @@ mod tests {
 
     fn spooled(message: &[u8]) -> Vec<u8> {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut file = spool(dir.path(), message, ("a@b", "c@d")).expect("spooled");
+        let spooled = spool(dir.path(), message, ("a@b", "c@d")).expect("spooled");
+        let Spooled::Ready(mut file) = spooled else { panic!("it goes in a circle") };
         assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "it has a name");
         let mut all = Vec::new();
         file.read_to_end(&mut all).expect("read from its beginning");
@@ -124,6 +162,22 @@ mod tests {
         let all = spooled(&[b"Subject: x\r\n\r\n", &body[..]].concat());
         let front = "Return-Path: <a@b>\nDelivered-To: c@d\nSubject: x\n\n";
         assert_eq!(all, [front.as_bytes(), &b"0123456789abcde\n".repeat(100_000)].concat());
+    }
+
+    /// A program may send a message back, with the fields that it got.
+    #[test]
+    fn a_message_that_comes_again_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let loops = |message: &[u8], to| {
+            let spooled = spool(dir.path(), message, ("a@b", to)).expect("spooled");
+            matches!(spooled, Spooled::Loops)
+        };
+        let again = b"Received: x\r\nDelivered-to: C@d\r\nDelivered-To: e@f\r\nSubject: x\r\n\r\nDelivered-To: text\r\n";
+        assert!(loops(again, "c@d") && loops(again, "e@f"));
+        assert!(!loops(again, "g@h") && !loops(again, "text") && !loops(again, ""));
+        let long = [&vec![b'x'; 2 * MAX_HEAD][..], again].concat();
+        assert!(!loops(&[b"A: ", &long[..]].concat(), "c@d"), "too far down to look");
+        assert!(!loops(b"", "c@d"));
     }
 
     #[test]

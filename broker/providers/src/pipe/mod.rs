@@ -5,6 +5,7 @@
 //! | `template` | the arguments of the profile, and what their placeholders stand for |
 //! | `message` | the message as the program reads it |
 //! | `runs` | the threads that start programs and wait for them |
+//! | `places` | how many run at once in all sessions of the broker |
 //! | `verdict` | what the end of a program says about the message |
 //!
 //! A program is started for each recipient. Before that the whole message is in a file without a name, which becomes its standard
@@ -14,6 +15,7 @@
 //! After a crash the slot of the attempt ([`Dots`]) says whether the program was started, and how it ended.
 
 mod message;
+mod places;
 mod runs;
 mod template;
 mod verdict;
@@ -33,13 +35,17 @@ use sundown_core::provider::{
 };
 use sundown_protocol::Code;
 
+use crate::headers::clean;
 use crate::smtp::{Dot, Dots, Fate, Marker};
 use crate::users::{FindUser, Users};
 use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
 
+use self::message::Spooled;
+use self::places::Place;
 use self::runs::{Patience, Run, Runs};
 use self::template::Values;
 
+pub use self::places::Places;
 pub use self::template::Template;
 
 /// The option for each argument of the program, in their order.
@@ -48,11 +54,11 @@ pub const ARGUMENT_OPTION: &str = "argument";
 /// How long a program may run where the profile says nothing.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How much longer than its time a message may take: its copy, and the signals.
-const MARGIN: Duration = Duration::from_secs(60);
+/// How long a message may take for its copy.
+const COPY: Duration = Duration::from_secs(60);
 
-/// What stands for the place in a marker.
-const PLACE: &str = "pipe";
+/// The longest program that a marker names, in bytes. A marker has 4 KiB at most.
+const NAMED: usize = 1 << 10;
 
 /// Hands messages to the program at the spec's path.
 pub struct Pipe {
@@ -62,9 +68,22 @@ pub struct Pipe {
     users: Users,
     timeout: Duration,
     connections: usize,
-    dots: Arc<Dots>,
-    data: Arc<OnceLock<PathBuf>>,
+    place: Arc<Place>,
+    common: Common,
     session: Option<Session>,
+}
+
+/// What the transports of this kind have in common in a broker.
+#[derive(Clone, Default)]
+pub struct Common {
+    /// Asks the system for a user.
+    pub users: Arc<OnceLock<FindUser>>,
+    /// The broker's data directory, which has the messages that programs read. Without it they are in the system's for temporary files.
+    pub data: Arc<OnceLock<PathBuf>>,
+    /// The slots of attempts.
+    pub dots: Arc<Dots>,
+    /// How many programs run.
+    pub places: Arc<Places>,
 }
 
 /// What there is from a logon to its logoff.
@@ -84,14 +103,16 @@ struct Ready {
 }
 
 impl Pipe {
-    /// A transport that touches no file and starts no program before its first message. The dots and the data directory are those of
-    /// the whole broker.
-    pub fn new(
-        spec: &ProviderSpec,
-        find: &Arc<OnceLock<FindUser>>,
-        dots: &Arc<Dots>,
-        data: &Arc<OnceLock<PathBuf>>,
-    ) -> Result<Self> {
+    /// A transport that touches no file and starts no program before its first message.
+    ///
+    /// ```
+    /// use sundown_core::provider::ProviderSpec;
+    /// use sundown_providers::pipe::{Common, Pipe};
+    ///
+    /// let spec = ProviderSpec { path: "/usr/bin/procmail".into(), ..ProviderSpec::new("pipe") };
+    /// assert!(Pipe::new(&spec, &Common::default()).is_ok());
+    /// ```
+    pub fn new(spec: &ProviderSpec, common: &Common) -> Result<Self> {
         let wrong = |why: String| {
             let text = format!("transport {}: {why}", spec.name);
             ProviderError::new(Code::E_UNCONFIGURED, text)
@@ -111,15 +132,16 @@ impl Pipe {
         let template = Template::of(&program, &arguments).map_err(wrong)?;
         let timeout = Duration::from_millis(number("timeout", TIMEOUT.as_millis() as u64)?);
         let connections = number("connections", 1)?.clamp(1, 64) as usize;
+        let place = common.places.of(&program, &arguments);
         Ok(Self {
             name: spec.name.clone(),
             program,
             template,
-            users: Users::of(spec, find),
+            users: Users::of(spec, &common.users),
             timeout,
             connections,
-            dots: Arc::clone(dots),
-            data: Arc::clone(data),
+            place,
+            common: common.clone(),
             session: None,
         })
     }
@@ -166,7 +188,12 @@ impl Pipe {
                     continue;
                 }
             };
-            let marker = self.put_for((*recipient, address), arguments, transmission)?;
+            let Some(marker) = self.put_for((*recipient, address), arguments, transmission)? else {
+                let reply = format!("5.4.6 a mail forwarding loop for {address}");
+                let (recipient, outcome) = (*recipient, Outcome::Failed);
+                refused.push(RecipientResult { recipient, outcome, reply });
+                continue;
+            };
             let rest = transmission.recipients[n + 1..].iter();
             refused.extend(rest.map(|(recipient, _)| RecipientResult {
                 recipient: *recipient,
@@ -195,30 +222,35 @@ impl Pipe {
             .map_err(|reply| RecipientResult { recipient, outcome: Outcome::Failed, reply })
     }
 
+    /// Makes a message ready for a recipient; nothing, if the recipient has had it.
     fn put_for(
         &mut self,
         (recipient, address): (usize, &str),
         arguments: Vec<String>,
         transmission: &Transmission,
-    ) -> Result<String> {
+    ) -> Result<Option<String>> {
         let Some(session) = &mut self.session else { return Err(self.not_logged_on()) };
-        let directory = self.data.get().cloned().unwrap_or_else(std::env::temp_dir);
+        let directory = self.common.data.get().cloned().unwrap_or_else(std::env::temp_dir);
         let mut store = session.support.store(transmission.store)?;
         let stored = store.open(transmission.record)?;
-        let message = message::spool(&directory, stored, (&transmission.from, address))?;
-        let dot = self.dots.take();
-        let marker = Marker { place: PLACE, mark: dot.as_ref().map(Dot::mark).copied() };
+        let spooled = message::spool(&directory, stored, (&transmission.from, address))?;
+        let Spooled::Ready(message) = spooled else { return Ok(None) };
+        let dot = self.common.dots.take();
+        let place = if self.program.len() > NAMED { "" } else { self.program.as_str() };
+        let marker = Marker { place, mark: dot.as_ref().map(Dot::mark).copied() };
         let envelope = [("SENDER", transmission.from.clone()), ("RECIPIENT", address.to_owned())];
         let marker = marker.to_string();
         let ready = Ready { recipient, arguments, envelope, message, dot };
         session.prepared.insert(transmission.id, ready);
-        Ok(marker)
+        Ok(Some(marker))
     }
 
     /// What became of a message that was cut off.
     fn found_out(&self, marker: &str) -> (Outcome, String) {
-        let program = &self.program;
-        let fate = Marker::parse(marker).mark.map(|mark| self.dots.find_out(&mark));
+        let marker = Marker::parse(marker);
+        // The profile may have another one by now.
+        let program = &clean(if marker.place.is_empty() { &self.program } else { marker.place });
+        let fate = marker.mark.map(|mark| self.common.dots.find_out(&mark));
         match fate {
             Some(Ok(Fate::Sent)) => {
                 (Outcome::Sent, format!("delivered by {program} before the broker ended"))
@@ -253,9 +285,11 @@ fn cut_off(program: &str) -> String {
 impl TransportProvider for Pipe {
     fn logon(&mut self, support: Arc<dyn Support>) -> Result<TransportFacts> {
         self.close(Patience::None);
-        let runs = Runs::new(&self.name, &self.program, self.timeout, self.connections);
+        let runs =
+            Runs::new(&self.name, &self.program, self.timeout, (self.connections, &self.place));
         self.session = Some(Session { support, prepared: HashMap::new(), runs });
-        let longest = self.timeout.saturating_add(runs::GRACE).saturating_add(MARGIN);
+        let around = COPY + runs::PATIENCE + runs::GRACE;
+        let longest = self.timeout.saturating_add(around);
         Ok(TransportFacts { window: self.connections, recipients: 1, longest })
     }
 

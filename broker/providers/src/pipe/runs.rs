@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sundown_core::provider::{Outcome, RecipientResult};
 
+use super::places::{NoPlace, Place};
 use super::verdict::{Of, Said, judge};
 use super::{Ready, cut_off};
 use crate::Reply;
@@ -26,6 +27,9 @@ use crate::smtp::{Dot, Fate, Leave};
 
 /// How long a program may take to end that has been told to.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a message waits while other sessions have all places.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long an orderly end of the session waits for programs that were told to end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -51,7 +55,7 @@ pub(super) struct Run {
 impl Run {
     /// Says that no program was started for it.
     fn not_started(self, why: String) {
-        let (outcome, recipient) = (Outcome::Later, self.ready.recipient);
+        let (outcome, recipient) = (Outcome::Offline, self.ready.recipient);
         self.reply.send(Ok(vec![RecipientResult { recipient, outcome, reply: why }]));
     }
 }
@@ -59,13 +63,14 @@ impl Run {
 /// The programs of one session.
 pub(super) struct Runs {
     name: String,
-    most: usize,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     program: String,
     timeout: Duration,
+    most: usize,
+    place: Arc<Place>,
     programs: Programs,
     state: Mutex<State>,
     /// Stirred when a thread ends.
@@ -89,22 +94,29 @@ pub(super) enum Patience {
 
 impl Runs {
     /// Those of a session, with so many programs at once.
-    pub(super) fn new(name: &str, program: &str, timeout: Duration, most: usize) -> Self {
+    pub(super) fn new(
+        name: &str,
+        program: &str,
+        timeout: Duration,
+        (most, place): (usize, &Arc<Place>),
+    ) -> Self {
         let shared = Shared {
             program: program.to_owned(),
             timeout,
+            most,
+            place: Arc::clone(place),
             programs: Programs::default(),
             state: Mutex::default(),
             ended: Condvar::new(),
         };
-        Self { name: name.to_owned(), most, shared: Arc::new(shared) }
+        Self { name: name.to_owned(), shared: Arc::new(shared) }
     }
 
     /// Has a program started for a message, as soon as there is a place.
     pub(super) fn give(&self, run: Run) {
         let mut state = self.shared.state();
         state.waiting.push_back(run);
-        if state.threads == self.most {
+        if state.threads == self.shared.most {
             return;
         }
         state.threads += 1;
@@ -133,11 +145,13 @@ impl Runs {
         }
         if patience == Patience::Short {
             programs.end(Signal::TERM);
+            self.shared.place.stir();
             let state = self.shared.state();
             let running = |state: &mut State| state.threads > 0;
             drop(self.shared.ended.wait_timeout_while(state, FAREWELL, running));
         }
         programs.end(Signal::KILL);
+        self.shared.place.stir();
     }
 }
 
@@ -175,10 +189,16 @@ impl Shared {
     }
 
     fn hand_over(&self, command: Command, dot: Option<&Dot>) -> (Outcome, String) {
-        // Its session has ended since it was taken.
-        if self.programs.are_ended() {
-            return (Outcome::Later, NOT_ANY_MORE.to_owned());
-        }
+        let wanted = || !self.programs.are_ended();
+        let _place = match self.place.take(self.most, PATIENCE, wanted) {
+            Ok(place) => place,
+            Err(NoPlace::Unwanted) => return (Outcome::Offline, NOT_ANY_MORE.to_owned()),
+            Err(NoPlace::TooLong) => {
+                let (program, most) = (&self.program, self.most);
+                let words = format!("4.3.2 other sessions have all {most} places for {program}");
+                return (Outcome::Offline, words);
+            }
+        };
         let _leave = match Leave::take(dot) {
             Ok(leave) => leave,
             Err(why) => return (Outcome::Later, format!("4.3.0 {why}")),

@@ -47,12 +47,14 @@ impl Support for Memory {
 /// A directory for what programs leave, and the dots of a broker.
 struct World {
     dir: TempDir,
-    dots: Arc<Dots>,
+    common: Common,
 }
 
 impl World {
     fn new() -> Self {
-        Self { dir: TempDir::new().expect("a directory"), dots: Arc::default() }
+        let dir = TempDir::new().expect("a directory");
+        let data = Arc::new(OnceLock::from(dir.path().to_owned()));
+        Self { dir, common: Common { data, ..Common::default() } }
     }
 
     /// One whose dots are in memory, if this machine has some.
@@ -68,7 +70,9 @@ impl World {
             boot: BootId::parse("5851c9c8-cb1b-4f40-b492-10a5a055c151"),
         };
         let dots = Arc::new(Dots::new(Arc::new(OnceLock::from(runtime))));
-        Some((Self { dots, ..Self::new() }, memory))
+        let mut world = Self::new();
+        world.common.dots = dots;
+        Some((world, memory))
     }
 
     /// A script that runs in this directory.
@@ -88,8 +92,7 @@ impl World {
             options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             ..ProviderSpec::new("pipe")
         };
-        let data = Arc::new(OnceLock::from(self.dir.path().to_owned()));
-        let mut pipe = Pipe::new(&spec, &Arc::default(), &self.dots, &data).expect("it is made");
+        let mut pipe = Pipe::new(&spec, &self.common).expect("it is made");
         pipe.logon(Arc::new(Memory(10))).expect("it logs on");
         pipe
     }
@@ -323,6 +326,16 @@ fn a_program_that_is_not_there_is_the_fault_of_no_message() {
     assert!(results[0].reply.contains("cannot be started"), "{results:?}");
 }
 
+/// The kernel takes no argument of this length.
+#[test]
+fn arguments_that_are_too_long_are_said_to_be() {
+    let world = World::new();
+    let mut pipe = world.pipe_with("/bin/true", &[&"x".repeat(200_000)], &[]);
+    let (outcome, reply) = deliver(&mut pipe, "anna");
+    assert_eq!(outcome, Outcome::Later);
+    assert!(reply.starts_with("4.3.5 /bin/true cannot be started: Argument list"), "{reply}");
+}
+
 /// As many programs run at once as the profile says, and further messages wait for them.
 #[test]
 fn programs_run_as_many_at_once_as_the_profile_says() {
@@ -348,6 +361,82 @@ fn programs_run_as_many_at_once_as_the_profile_says() {
     assert_eq!(told, "a\nb\nc\n");
 }
 
+/// Two sessions with one command are no two programs at once.
+#[test]
+fn sessions_share_the_places_of_a_command() {
+    let world = World::new();
+    world.telltale();
+    let script = world.script("test -e runs && exit 67; touch runs; echo $1 > told; rm runs");
+    let arguments = ["{recipient}"];
+    let mut sessions = [(); 3].map(|()| world.pipe_with(&script, &arguments, &[]));
+    let results = sessions.each_mut().map(|pipe| {
+        prepare(pipe, &transmission(1, &["anna"])).expect("prepared");
+        complete(pipe, 1)
+    });
+    let tell = || fs::read_to_string(world.dir.path().join("told")).expect("it tells");
+    let told: Vec<_> = results.iter().map(|_| tell()).collect();
+    assert_eq!(told, ["anna\n", "anna\n", "anna\n"]);
+    for results in results {
+        let results = results.recv().expect("an answer").expect("results");
+        assert_eq!(results[0].outcome, Outcome::Sent, "{results:?}");
+    }
+    // One that waits for a place of another session ends with its own.
+    prepare(&mut sessions[0], &transmission(1, &["anna"])).expect("prepared");
+    prepare(&mut sessions[1], &transmission(1, &["bo"])).expect("prepared");
+    let place = sessions[2].place.take(1, runs::PATIENCE, || true).expect("it is free");
+    let waits = complete(&mut sessions[0], 1);
+    sessions[0].logoff().expect("logged off");
+    assert_eq!(waits.recv().expect("an answer").expect("results")[0].outcome, Outcome::Offline);
+    drop(place);
+    let results = complete(&mut sessions[1], 1);
+    assert_eq!(tell(), "bo\n");
+    assert_eq!(results.recv().expect("an answer").expect("results")[0].outcome, Outcome::Sent);
+}
+
+/// A program that sends its message back to itself does so once.
+#[test]
+fn a_loop_is_ended() {
+    let world = World::new();
+    let mut pipe = world.pipe("cat > message");
+    let message = transmission(1, &["s", "anna"]);
+    pipe.logon(Arc::new(Again)).expect("it logs on");
+    let prepared = prepare(&mut pipe, &message).expect("prepared");
+    let [RecipientResult { recipient: 0, outcome: Outcome::Failed, reply }] = &prepared.refused[..]
+    else {
+        panic!("{prepared:?}")
+    };
+    assert_eq!(reply, "5.4.6 a mail forwarding loop for s");
+    let results = complete(&mut pipe, 1).recv().expect("an answer").expect("results");
+    assert_eq!((results[0].recipient, results[0].outcome), (1, Outcome::Sent));
+}
+
+/// A store with a message that `s` has had.
+struct Again;
+
+impl StoreReader for Again {
+    fn read(&mut self, _: &StoreRead) -> Result<ProviderAnswer> {
+        Ok(ProviderAnswer::Done)
+    }
+
+    fn another(&self) -> Result<Box<dyn StoreReader>> {
+        Ok(Box::new(Again))
+    }
+
+    fn open(&mut self, _: u128) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(&b"Delivered-To: s\r\nSubject: s\r\n\r\nx\r\n"[..]))
+    }
+}
+
+impl Support for Again {
+    fn store(&self, _: u32) -> Result<Box<dyn StoreReader>> {
+        self.another()
+    }
+
+    fn save(&self, _: u32, _: &str, _: &str, _: &str) -> Result<()> {
+        unreachable!("a pipe saves nothing")
+    }
+}
+
 /// The program that runs is ended with its session, and what waits is not started.
 #[test]
 fn programs_end_with_the_session() {
@@ -368,7 +457,7 @@ fn programs_end_with_the_session() {
         .iter()
         .map(|results| results.recv().expect("an answer").expect("results")[0].outcome)
         .collect();
-    assert_eq!(outcomes, [Outcome::Unknown, Outcome::Later]);
+    assert_eq!(outcomes, [Outcome::Unknown, Outcome::Offline]);
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "it is left");
     assert!(world.dir.path().join("ended").exists(), "it was told to end");
 }
@@ -380,9 +469,9 @@ fn messages_are_taken_one_recipient_at_a_time() {
         let mut pipe = world.pipe_with("/bin/true", &[], options);
         pipe.logon(Arc::new(Memory(1))).expect("it logs on")
     };
-    let longest = Duration::from_secs(300 + 5 + 60);
+    let longest = Duration::from_secs(300 + 5 + 60 + 60);
     assert_eq!(facts(&[]), TransportFacts { window: 1, recipients: 1, longest });
-    let longest = Duration::from_secs(1 + 5 + 60);
+    let longest = Duration::from_secs(1 + 5 + 60 + 60);
     let wanted = TransportFacts { window: 7, recipients: 1, longest };
     assert_eq!(facts(&[("connections", "7"), ("timeout", "1000")]), wanted);
 }
@@ -417,7 +506,11 @@ fn a_crash_leaves_what_a_program_has_come_to() {
         let results = complete(&mut pipe, 1);
         // It has begun, and waits.
         fs::read(world.dir.path().join("told")).expect("it tells");
-        assert_eq!(recover(&mut pipe, &message, &marker).0, Outcome::Unknown);
+        // Also where the profile has another program by now.
+        let mut other = world.pipe_with("/bin/true", &[], &[]);
+        let (unknown, words) = recover(&mut other, &message, &marker);
+        assert_eq!(unknown, Outcome::Unknown);
+        assert!(words.contains(&script), "{words}");
         let end = fs::OpenOptions::new().write(true).open(world.dir.path().join("told"));
         end.and_then(|mut end| end.write_all(b"x")).expect("it goes on");
         results.recv().expect("an answer").expect("results");

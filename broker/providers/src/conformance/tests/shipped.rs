@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::address_book::SqliteAddressBook;
 use crate::conformance::{self, Mail};
 use crate::maildir::{Maildir, UserMaildirs};
-use crate::pipe::{ARGUMENT_OPTION, Pipe};
+use crate::pipe::{ARGUMENT_OPTION, Common, Pipe};
 use crate::runtime::{BootId, Runtime};
 use crate::smtp::{Destinations, Dots, Smtp};
 use crate::sqlite::SqliteStore;
@@ -83,9 +83,9 @@ fn the_pipe_transport_conforms() {
     let options = options.map(|text| (ARGUMENT_OPTION.to_owned(), text.to_owned())).to_vec();
     let spec = ProviderSpec { path: "/bin/sh".into(), options, ..ProviderSpec::new("pipe") };
     let memory = TempDir::new_in("/dev/shm").ok();
-    let dots = dots(memory.as_ref());
+    let common = Common { dots: dots(memory.as_ref()), ..Common::default() };
     let make = move || {
-        let pipe = Pipe::new(&spec, &Arc::default(), &dots, &Arc::default());
+        let pipe = Pipe::new(&spec, &common);
         pipe.map(|pipe| Box::new(pipe) as Box<_>)
     };
     conformance::transport(make, Mail::to(&["bob@localhost"])).assert_holds();
