@@ -34,6 +34,7 @@ use sundown_core::provider::{
     AskedBy, Outcome, ProviderError, ProviderSpec, RecipientResult, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
+use sundown_protocol::request::Notify;
 
 use crate::headers::clean;
 use crate::smtp::{Dot, Dots, Fate, Marker};
@@ -100,6 +101,8 @@ struct Ready {
     envelope: [(&'static str, String); 2],
     message: File,
     dot: Option<Dot>,
+    /// What became of it when the program has taken it. A program that passes it on reports nothing.
+    taken: Outcome,
 }
 
 impl Pipe {
@@ -240,7 +243,9 @@ impl Pipe {
         let marker = Marker { place, mark: dot.as_ref().map(Dot::mark).copied() };
         let envelope = [("SENDER", transmission.from.clone()), ("RECIPIENT", address.to_owned())];
         let marker = marker.to_string();
-        let ready = Ready { recipient, arguments, envelope, message, dot };
+        let wants = transmission.report.notify.contains(Notify::SUCCESS);
+        let taken = if wants { Outcome::Relayed } else { Outcome::Sent };
+        let ready = Ready { recipient, arguments, envelope, message, dot, taken };
         session.prepared.insert(transmission.id, ready);
         Ok(Some(marker))
     }

@@ -178,11 +178,12 @@ impl Shared {
     }
 
     fn perform(&self, Run { ready, reply }: Run) {
-        let Ready { recipient, arguments, envelope, message, dot } = ready;
+        let Ready { recipient, arguments, envelope, message, dot, taken } = ready;
         let mut command = program::command(&self.program);
         command.args(arguments).stdin(message).current_dir("/");
         set_environment(&mut command, envelope);
         let (outcome, words) = self.hand_over(command, dot.as_ref());
+        let outcome = if outcome == Outcome::Sent { taken } else { outcome };
         reply.send(Ok(vec![RecipientResult { recipient, outcome, reply: words }]));
         // Until here the slot of the attempt says what became of it.
         drop(dot);

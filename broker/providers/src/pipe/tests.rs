@@ -186,6 +186,18 @@ fn a_program_reads_the_message() {
     assert!(environment.lines().all(known), "{environment}");
 }
 
+/// Who wants to know of the delivery is told that a program has the message, which may pass it on.
+#[test]
+fn what_a_program_took_is_relayed_for_who_wants_to_know() {
+    let world = World::new();
+    let mut pipe = world.pipe("cat > message");
+    let mut asked = transmission(1, &["anna"]);
+    asked.report.notify = Notify::SUCCESS;
+    prepare(&mut pipe, &asked).expect("prepared");
+    let results = complete(&mut pipe, 1).recv().expect("an answer").expect("results");
+    assert_eq!(results[0].outcome, Outcome::Relayed);
+}
+
 /// What the broker has open is not open in a program, which starts in the root of the file system.
 #[test]
 fn a_program_has_three_descriptors() {
