@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sundown_client::paths::{Arguments, Environment, Paths, PathsError, Whose};
-use sundown_client::{Error, Mapi, Options, Session, SubmitKey};
+use sundown_client::{Error, Mapi, Options, Session, SubmissionState, SubmitKey};
 
 use crate::examples;
 
@@ -184,35 +184,40 @@ pub(crate) enum QueueAction {
     },
     /// One entry with all its recipients
     Show {
-        /// The entry identifier
+        /// The entry identifier, or the first digits of it that lists show
         entry: String,
     },
-    /// Try one now; one whose outcome is unknown may arrive twice then
-    Retry {
-        /// The entry identifier
-        entry: String,
-    },
-    /// Keep one until it is released
-    Hold {
-        /// The entry identifier
-        entry: String,
-    },
-    /// Let one go that was held
-    Release {
-        /// The entry identifier
-        entry: String,
-    },
-    /// Take one back, into Drafts
-    Abort {
-        /// The entry identifier
-        entry: String,
-    },
+    /// Try entries now; one whose outcome is unknown may arrive twice then
+    Retry(Selection),
+    /// Keep entries until they are released
+    Hold(Selection),
+    /// Let entries go that were held
+    Release(Selection),
+    /// Take entries back, into Drafts
+    Abort(Selection),
     /// Try everything that waits for its time, now, through transports that were disabled too
     Flush {
         /// Stay until all of it is final or deferred again, at most so many seconds
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
         wait: Option<u64>,
     },
+}
+
+/// Which entries of the queue are meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Selection {
+    /// Entry identifiers, or the first digits of them that lists show
+    #[arg(value_name = "ENTRY", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) entries: Vec<String>,
+    /// All entries that are not final
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// With --all: only those with a recipient that fits, such as '*@example.org'
+    #[arg(long, value_name = "PATTERN", requires = "all")]
+    pub(crate) to: Option<String>,
+    /// With --all: only those in this state
+    #[arg(long, value_name = "STATE", requires = "all", value_parser = crate::queue::state)]
+    pub(crate) state: Option<SubmissionState>,
 }
 
 // Each is a switch of the command line.

@@ -1,15 +1,17 @@
 //! `sundown queue`: the outgoing queue.
 
 mod flush;
+mod select;
 
 pub(crate) use flush::hastened;
+pub(crate) use select::state;
 
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sundown_client::{EntryId, Error, QueueRow};
+use sundown_client::{EntryId, Error, Mapi, QueueRow};
 
-use crate::cli::{Autostart, Context, QueueAction, QueueArguments};
+use crate::cli::{Autostart, Context, QueueAction, QueueArguments, Selection};
 use crate::output::{self, ago, until};
 
 pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitCode, Error> {
@@ -18,6 +20,7 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
     check(action)?;
     let mapi = context.initialize(Autostart::Yes)?;
     let profile = context.profile.as_deref();
+    let change = |selection, change: Change| change_all(context, &mapi, selection, change);
     match action {
         QueueAction::List { all } => {
             let rows = mapi.queue(profile, *all)?;
@@ -25,33 +28,69 @@ pub(crate) fn run(context: &Context, arguments: &QueueArguments) -> Result<ExitC
             output::show(context.json, &value, || list(&rows))?;
         }
         QueueAction::Show { entry } => {
-            let row = mapi.queue_entry(profile, identifier(entry)?)?;
-            output::show(context.json, &whole(&row), || show(&row))?;
+            let found = select::find(&mapi, profile, &one(entry))?;
+            for entry in found {
+                let row = mapi.queue_entry(profile, entry)?;
+                output::show(context.json, &whole(&row), || show(&row))?;
+            }
         }
-        QueueAction::Retry { entry } => changed(context, &mapi.retry(profile, identifier(entry)?)?),
-        QueueAction::Hold { entry } => changed(context, &mapi.hold(profile, identifier(entry)?)?),
-        QueueAction::Release { entry } => {
-            changed(context, &mapi.release(profile, identifier(entry)?)?);
-        }
-        QueueAction::Abort { entry } => changed(context, &mapi.abort(profile, identifier(entry)?)?),
+        QueueAction::Retry(selection) => return change(selection, Mapi::retry),
+        QueueAction::Hold(selection) => return change(selection, Mapi::hold),
+        QueueAction::Release(selection) => return change(selection, Mapi::release),
+        QueueAction::Abort(selection) => return change(selection, Mapi::abort),
         QueueAction::Flush { wait } => return flush::run(context, &mapi, *wait),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// A change of an entry.
+type Change = fn(&Mapi, Option<&str>, EntryId) -> Result<QueueRow, Error>;
+
 fn check(action: &QueueAction) -> Result<(), Error> {
     match action {
         QueueAction::List { .. } | QueueAction::Flush { .. } => Ok(()),
-        QueueAction::Show { entry }
-        | QueueAction::Retry { entry }
-        | QueueAction::Hold { entry }
-        | QueueAction::Release { entry }
-        | QueueAction::Abort { entry } => identifier(entry).map(drop),
+        QueueAction::Show { entry } => select::check(&one(entry)).map(drop),
+        QueueAction::Retry(selection)
+        | QueueAction::Hold(selection)
+        | QueueAction::Release(selection)
+        | QueueAction::Abort(selection) => select::check(selection).map(drop),
     }
 }
 
-fn identifier(entry: &str) -> Result<EntryId, Error> {
-    entry.parse().map_err(|e| output::invalid(format!("{entry:?}: {e}")))
+fn one(entry: &str) -> Selection {
+    Selection { entries: vec![entry.to_owned()], ..Selection::default() }
+}
+
+/// Changes all entries that are meant. One that cannot be changed is said, and holds up no other.
+fn change_all(
+    context: &Context,
+    mapi: &Mapi,
+    selection: &Selection,
+    change: Change,
+) -> Result<ExitCode, Error> {
+    let profile = context.profile.as_deref();
+    let found = select::find(mapi, profile, selection)?;
+    if let ([entry], false) = (&found[..], selection.all) {
+        changed(context, &change(mapi, profile, *entry)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let results: Vec<_> =
+        found.iter().map(|entry| (*entry, change(mapi, profile, *entry))).collect();
+    let failed = results.iter().any(|(_, result)| result.is_err());
+    let one = |(entry, result): &(EntryId, Result<QueueRow, Error>)| match result {
+        Ok(row) => value(row),
+        Err(error) => {
+            json!({ "entry": entry.to_string(), "error": output::error_value(error) })
+        }
+    };
+    let line = |(entry, result): &(EntryId, Result<QueueRow, Error>)| match result {
+        Ok(row) => format!("{entry} {}\n", row.state.name()),
+        Err(error) => format!("{entry} {error}\n"),
+    };
+    let none = || "no entry fits\n".to_owned();
+    let text = || if results.is_empty() { none() } else { results.iter().map(line).collect() };
+    output::print(context.json, &results.iter().map(one).collect(), text);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn changed(context: &Context, row: &QueueRow) {
@@ -92,14 +131,15 @@ pub(crate) fn list(rows: &[QueueRow]) -> String {
     }
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| {
+        .zip(select::short(rows))
+        .map(|(row, short)| {
             let first = row.recipients.first().map_or("", |r| r.address.as_str());
             let more = match row.recipients.len() {
                 0 | 1 => String::new(),
                 n => format!(" +{}", n - 1),
             };
             vec![
-                row.entry.to_string(),
+                short,
                 row.state.name().into(),
                 ago(row.submitted),
                 row.next_attempt.map_or_else(|| "-".into(), |at| format!("in {}", until(at))),

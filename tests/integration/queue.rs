@@ -310,3 +310,52 @@ fn what_was_sent_is_not_kept_where_the_profile_says_so() {
     assert_eq!(state(), "sent");
     assert_eq!(home.maildir("default").count(), 1);
 }
+
+/// Entries are named by the digits that lists show, several at once, or by what they are.
+#[test]
+fn entries_have_short_names() {
+    let home = Home::new();
+    let _broker = home.serve();
+    let mut shell = home.shell();
+    shell.ok("logon no-mail");
+    let mut submit = |name: &str, to: &str| {
+        let text = format!("From: me@localhost\nTo: {to}\nSubject: {name}\n\nx\n");
+        shell.submit(1, &home.write(name, text))
+    };
+    let [one, two, three] =
+        [("one", "a@localhost"), ("two", "b@localhost"), ("three", "b@localhost")]
+            .map(|(name, to)| submit(name, to));
+    let run = |arguments: &[&str]| home.run(&[&["queue", "--json"], arguments].concat());
+    let listed = home.run(&["queue"]).ok().output;
+    let short = |entry: &str| {
+        let mut names = listed.lines().filter_map(|line| line.split_whitespace().next());
+        let name = names.find(|name| name.len() >= 8 && entry[8..].starts_with(name));
+        name.unwrap_or_else(|| panic!("{entry} in {listed}")).to_owned()
+    };
+    assert!(!listed.contains(&one), "{listed}");
+    let shown = run(&["show", &short(&one)]).ok().json();
+    assert_eq!(shown["entry"], json!(one));
+    // One entry is answered by an object, as ever; several by a list.
+    let held = run(&["hold", &two[8..30]]).ok().json();
+    assert_eq!((&held["entry"], &held["state"]), (&json!(two), &json!("held")));
+    let both = run(&["hold", &one, &short(&three).to_uppercase()]).ok().json();
+    assert_eq!(both.as_array().map(Vec::len), Some(2), "{both}");
+    // These three were made within milliseconds.
+    let several = run(&["hold", &one[8..12]]).exits(1).json();
+    let said = several["error"]["message"].as_str().expect("words").to_owned();
+    assert!(said.contains("3 entries") && said.contains(&two[8..]), "{said}");
+    let released = run(&["release", "--all", "--to", "b@*", "--state", "held"]).ok().json();
+    let of = |rows: &Value| -> Vec<Value> {
+        rows.as_array().expect("a list").iter().map(|row| row["entry"].clone()).collect()
+    };
+    assert_eq!(of(&released), [json!(two), json!(three)]);
+    // What cannot be changed holds up nothing else, and makes the status 1.
+    let mixed = run(&["release", &one, &short(&two)]).exits(1).json();
+    assert_eq!(mixed[0]["state"], "queued", "{mixed}");
+    assert_eq!(mixed[1]["error"]["code"], "MAPI_E_INVALID_PARAMETER", "{mixed}");
+    assert_eq!(run(&["abort", "--all", "--to", "nobody@*"]).ok().json(), json!([]));
+    let unknown = run(&["show", "ffffffff"]).exits(1).json();
+    let said = unknown["error"]["message"].as_str().expect("words").to_owned();
+    assert!(said.contains("queue list --all"), "{said}");
+    assert_eq!(of(&run(&["abort", "--all"]).ok().json()).len(), 3);
+}

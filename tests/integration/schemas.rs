@@ -186,6 +186,10 @@ fn documents_fit_their_schemas() {
         let is_held = change == "queue-hold";
         broker.until("another try", || is_held || printed.is_deferred(&entry));
     }
+    printed.ran("queue-hold", &["--all", "--profile", "stuck"]);
+    let released = printed.ran("queue-release", &[&entry, &entry[8..], "--profile", "stuck"]);
+    assert_eq!(released["entry"], entry, "both are the same one");
+    broker.until("another try", || printed.is_deferred(&entry));
     let flushed = printed.ran("queue-flush", &["--wait=60"]);
     assert_eq!(flushed["entries"][0]["state"], "deferred");
     printed.ran("queue-abort", &[&entry, "--profile", "stuck"]);
