@@ -21,3 +21,18 @@ fn pictures_can_be_made() {
         assert_eq!(made.output.matches(".svg: ").count(), 6, "{made:?}");
     }
 }
+
+/// Chromium keeps the spaces of a text only if the text itself says so, and not if what is around it does.
+#[test]
+fn spaces_of_pictures_are_kept() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
+    let mut looked_at = 0;
+    for name in ["doctor", "logoff", "queue", "status", "tour", "wait"] {
+        let text = std::fs::read_to_string(folder.join(format!("{name}.svg"))).expect("read");
+        for line in text.lines().filter(|line| line.starts_with("<text ")) {
+            assert!(line.contains(" xml:space=\"preserve\">"), "{name}: {line}");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 50, "{looked_at}");
+}
