@@ -14,6 +14,7 @@
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::commands::Starttls;
@@ -44,7 +45,13 @@ pub(super) struct Dialer {
     keeper: Option<Keeper>,
     /// What is left when a server wants a logon and the profile has no user.
     unnamed: Trace,
+    /// What was wrong with the profile or its files, and when.
+    wrong: Mutex<Option<(Instant, ProviderError)>>,
 }
+
+/// So long what is wrong with a profile's own files is not looked at anew: all messages that are handed over meanwhile are told the same,
+/// without a connection.
+const WRONG: Duration = Duration::from_secs(5);
 
 impl Dialer {
     /// A dialer that touches neither network nor files yet.
@@ -54,7 +61,16 @@ impl Dialer {
         let unnamed = Trace::of_none(&account);
         let login = settings.login.as_ref();
         let keeper = login.map(|login| Keeper::new(login.source.clone(), account));
-        Self { settings, trust, keeper, unnamed }
+        Self { settings, trust, keeper, unnamed, wrong: Mutex::default() }
+    }
+
+    /// Looks anew at what was wrong with the profile's files, because a user wants a try.
+    pub(super) fn look_again(&self) {
+        *self.wrong() = None;
+    }
+
+    fn wrong(&self) -> MutexGuard<'_, Option<(Instant, ProviderError)>> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what it has read, so that the next connection is as the profile and its files say now.
@@ -88,6 +104,18 @@ impl Dialer {
 
     /// Connects, and gives back a conversation in which a transaction can begin. Up to there each answer may take so long.
     pub(super) fn dial(&self, patience: Duration) -> Result<Connection> {
+        if let Some((since, error)) = &*self.wrong()
+            && since.elapsed() < WRONG
+        {
+            return Err(error.clone());
+        }
+        let dialed = self.dial_now(patience);
+        let wrong = dialed.as_ref().err().filter(|error| error.code == Code::E_UNCONFIGURED);
+        *self.wrong() = wrong.map(|error| (Instant::now(), error.clone()));
+        dialed
+    }
+
+    fn dial_now(&self, patience: Duration) -> Result<Connection> {
         if let Some(keeper) = &self.keeper {
             keeper.may_try()?;
         }

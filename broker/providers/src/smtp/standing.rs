@@ -225,6 +225,11 @@ impl Standing {
                 self.is_unknown_beside(others);
                 return Failed::Nothing(error);
             }
+            // A matter of this transport's own settings and files, which says nothing of the server to others.
+            Code::E_UNCONFIGURED => {
+                self.is_unknown_beside(others);
+                return Failed::Nothing(error.of_server());
+            }
             Code::E_LOGON_FAILED => self.password_refused(&error, trace, (now, chance)),
             _ if others > 0 && self.phase == Phase::Works => {
                 self.fewer = Some(Fewer { most: others, since: now });

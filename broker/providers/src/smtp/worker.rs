@@ -253,6 +253,9 @@ impl Worker {
     ) -> Result<()> {
         loop {
             let mut permit = self.shared.permit(asked_by, wanted)?;
+            if let AskedBy::User { .. } = asked_by {
+                self.shared.dialer.look_again();
+            }
             let error = match self.shared.dialer.dial(patience) {
                 Ok(connection) => {
                     permit.works();

@@ -98,6 +98,24 @@ fn a_missing_password_is_found_out_once() {
     server.done();
 }
 
+/// It says nothing of the server to a profile whose password is there.
+#[test]
+fn a_missing_password_is_nobody_elses_matter() {
+    let well = format!("{}> AUTH\n< 235 ok\nanything", hello("PLAIN"));
+    let (missing, secret) = (Secret::new(""), Secret::new("hunter2"));
+    let server = Server::start(&[&hello("PLAIN"), &well]);
+    let all = Destinations::default();
+    let mut without = Client::with(server.port, &missing.options(None), MESSAGE, &all);
+    let mut with = Client::with(server.port, &secret.options(None), MESSAGE, &all);
+    let error = without.send(to_bob(1)).expect_err("there is none");
+    assert_eq!(error.code, Code::E_UNCONFIGURED);
+    with.ask(AskedBy::Broker).expect("there is one");
+    let error = without.send(to_bob(2)).expect_err("there is still none");
+    assert!(is_of_the_server(&error), "{error}");
+    drop((with, without));
+    server.done();
+}
+
 /// The sessions that one request of a user is about share its try.
 #[test]
 fn a_users_request_is_one_try_for_all_sessions() {
