@@ -147,7 +147,7 @@ fn kind(error: &Error) -> Option<ErrorKind> {
 /// Mail that goes another way than the system's because this user may not use that is worth a word.
 fn warn_of_lock_out(system: &std::path::Path) {
     super::say(&format!(
-        "the system's broker at {} is not for this user; the user's own is used",
+        "the system's broker at {} is not for this user; the user's own is used. Who may use it is in the group of its socket (sundown)",
         system.display()
     ));
 }
