@@ -84,7 +84,9 @@ pub(crate) fn settle(
         // The other recipients of this try follow at once.
         return;
     }
-    if clocks.is_delay_due(submission, policy) {
+    // What other transmissions of this try bring is told with it.
+    let flies = submission.recipients.iter().any(|r| r.state == SubmissionState::Transmitting);
+    if !flies && clocks.is_delay_due(submission, policy) {
         note_delay(submission, untold, clocks.given_up(submission, policy));
     }
     let late = submission.recipients.iter().any(|r| r.state == SubmissionState::Deferred);

@@ -266,3 +266,19 @@ fn success_is_told_where_nobody_else_tells_it() {
         assert_eq!(world.came_back.len(), 0, "nothing came back");
     }
 }
+
+/// One notification names all whom the message has not reached, also where each goes by a transmission of its own.
+#[test]
+fn a_delay_is_told_of_all_recipients() {
+    let mut world = World::new();
+    world.wire.facts.recipients = 1;
+    let member = world.member(1);
+    let to = ["a@x", "b@x", "c@x", "d@x"];
+    for address in to {
+        world.script(address, &[Step::Says(Outcome::Later); 100]);
+    }
+    world.try_submit(member, &to).expect("submitted");
+    world.advance(HOUR * 5);
+    let named: Vec<_> = world.store("default").notices.iter().map(|(_, to)| to.clone()).collect();
+    assert_eq!(named, [to.map(str::to_owned).to_vec()]);
+}
