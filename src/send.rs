@@ -65,8 +65,8 @@ fn warn_of_returned(mapi: &Mapi, session: &Session) {
     let more = if rows.len() < LOOKED_AT as usize { "" } else { "at least " };
     let what = match returned {
         0 => return,
-        1 => format!("{more}1 earlier message came back, and its notification is unread"),
-        n => format!("{more}{n} earlier messages came back, and their notifications are unread"),
+        1 => format!("{more}1 earlier message came back"),
+        n => format!("{more}{n} earlier messages came back"),
     };
     output::complain(&format!("{what}; `sundown queue list` says why"));
 }

@@ -17,7 +17,7 @@ use std::time::Instant;
 use rustix::fs::FlockOperation;
 
 use crate::error::Error;
-use crate::files::{make_directories, open_private};
+use crate::files::{make_directories, open_private, read_small};
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
@@ -114,7 +114,7 @@ pub(crate) fn start(
 /// for a program that was given a socket: it means that socket.
 pub(crate) fn elsewhere(paths: &Paths) -> Option<PathBuf> {
     paths.host_socket.as_ref().filter(|_| paths.whose == Whose::Own)?;
-    let named = fs::read(paths.data.join(BROKERS_LOCK)).ok()?;
+    let named = read_small(&paths.data.join(BROKERS_LOCK)).ok()?;
     let other = PathBuf::from(OsString::from_vec(named));
     (other.is_absolute() && other != paths.socket).then_some(other)
 }
@@ -205,8 +205,9 @@ fn open_directory(data: &Path) -> io::Result<OwnedFd> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-fn last_line(log: &PathBuf) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
+fn last_line(log: &Path) -> String {
+    let text = read_small(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     text.lines().last().unwrap_or("it said nothing").to_owned()
 }
 

@@ -213,12 +213,12 @@ fn of_bounced(row: &QueueRow, count: usize) -> Finding {
     let came = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
     let said = row.last_error.as_deref().unwrap_or("nothing was said about it");
     let text = format!(
-        "{came} came back, the oldest submitted {} ago, and the notifications are unread: {said}",
+        "{came} came back, the oldest submitted {} ago: {said}",
         output::ago(row.submitted)
     );
     let advice = format!(
         "`sundown queue list` shows them, `sundown queue show {}` has all that was said; reading or deleting its notification \
-         takes it off the list. `[notices]` of a profile forwards notifications to an address",
+         takes it off the list; one that made none stays there for a week. `[notices]` of a profile forwards notifications to an address",
         row.entry
     );
     Finding::warning("queue", text, advice)

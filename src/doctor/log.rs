@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::finding::Finding;
@@ -15,8 +16,10 @@ const LARGE: u64 = 256 << 20;
 /// The log of brokers that clients started, if there is one.
 pub(super) fn left_behind(data: &Path) -> Option<Finding> {
     let path = data.join("broker.log");
-    let mut file = File::open(&path).ok()?;
-    let length = file.metadata().ok()?.len();
+    // A pipe in its place is not waited for.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut file = File::options().read(true).custom_flags(flags).open(&path).ok()?;
+    let length = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(END))).ok()?;
     let mut end = Vec::new();
     file.take(END).read_to_end(&mut end).ok()?;

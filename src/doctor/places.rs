@@ -1,7 +1,9 @@
 //! The socket and the data directory. A broker refuses to start where these checks find a problem.
 
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access, statfs, statvfs};
 use sundown_client::Error;
+use sundown_client::files::read_small;
 use sundown_client::paths::{Environment, Paths, Whose};
 use sundown_client::socket::{Credentials, connect_within};
 
@@ -204,8 +207,8 @@ fn silent(stream: &UnixStream, path: &Path, error: &Error) -> Finding {
 
 /// The socket of the broker that uses the data directory, as its lock file names it, if it differs.
 fn listens_elsewhere(paths: &Paths) -> Option<PathBuf> {
-    let named = fs::read_to_string(paths.data.join("broker.lock")).ok()?;
-    let other = PathBuf::from(named);
+    let named = read_small(&paths.data.join("broker.lock")).ok()?;
+    let other = PathBuf::from(OsString::from_vec(named));
     let elsewhere = other.is_absolute() && other != paths.socket;
     (elsewhere && listens(&other)).then_some(other)
 }

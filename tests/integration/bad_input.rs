@@ -335,3 +335,32 @@ fn no_broker_is_started_to_refuse_an_argument() {
         assert!(home.brokers().is_empty() && !home.data().exists(), "{arguments:?}");
     }
 }
+
+/// Pipes and endless files in the places of the broker's own files hold up neither its start nor whoever looks at them.
+#[test]
+fn what_is_no_file_is_not_read() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let home = Home::new();
+    let data = home.path(".local/share/sundown");
+    std::fs::create_dir_all(&data).expect("made");
+    let pipe = |name: &str| {
+        let path = data.join(name);
+        let _ = std::fs::remove_file(&path);
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    };
+    for name in ["running.json", "running.new", "last-exit.json", "last-exit.new", "broker.log"] {
+        pipe(name);
+    }
+    std::os::unix::fs::symlink("/dev/zero", data.join("smtp-servers.json")).expect("a link");
+    let mut broker = home.serve();
+    home.run(&["status"]).ok();
+    let looked = home.run(&["doctor", "--json"]);
+    assert!(looked.output.contains("\"broker\""), "{looked:?}");
+    broker.terminate();
+    for name in ["broker.lock", "running.json"] {
+        pipe(name);
+    }
+    home.run(&["doctor", "--json"]);
+    let refused = home.run(&["send", "--to", "anna@localhost"]);
+    assert!(!refused.status.success(), "{refused:?}");
+}

@@ -115,9 +115,11 @@ impl Record {
 }
 
 fn read(path: &Path) -> Option<Vec<Record>> {
-    let no_links = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    let file = File::options().read(true).custom_flags(no_links).open(path).ok()?;
-    if !is_ours(&file.metadata().ok()?) {
+    // Neither is a pipe waited for.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    if !is_ours(&found) || !found.is_file() {
         return None;
     }
     let contents: Contents = match serde_json::from_reader(file) {

@@ -6,17 +6,18 @@
 //! ```
 //!
 //! A broker that finds the first form knows that the one before it had no chance to say anything: it was killed, it
-//! crashed, or the machine went down. The file is replaced as a whole and synced, so that a power cut leaves one of the two.
+//! crashed, or the machine went down.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sundown_protocol::reply::{End, Previous};
+use sundown_providers::read_small;
 
+use crate::state;
 use crate::tickets::boot_id;
 
 const FILE: &str = "last-exit.json";
@@ -57,7 +58,7 @@ enum Word {
 impl LastExit {
     /// Reads how the broker before this one ended, if there was one.
     pub(crate) fn read(data: &Path) -> Option<Previous> {
-        let text = fs::read(data.join(FILE)).ok()?;
+        let text = read_small(&data.join(FILE)).ok()?;
         match serde_json::from_slice(&text) {
             Ok(record) => Some(judge(record, &boot_id())),
             Err(error) => {
@@ -97,14 +98,7 @@ impl LastExit {
     }
 
     fn write(&self) -> io::Result<()> {
-        let text = serde_json::to_vec(&self.record)?;
-        let new = self.path.with_extension("new");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        state::replace(&self.path, &serde_json::to_vec(&self.record)?)
     }
 }
 

@@ -54,6 +54,7 @@ mod platform;
 mod readiness;
 mod refusals;
 mod running;
+mod state;
 mod turns;
 mod users;
 

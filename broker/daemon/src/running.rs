@@ -3,15 +3,16 @@
 //! A small file in the data directory has it. It is written when the broker ends and, while mail waits, every ten minutes: a crash takes
 //! back that much. Without the file the clock begins anew, and each store goes on from what it kept itself.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sundown_core::Running;
+use sundown_providers::read_small;
+
+use crate::state;
 
 const FILE: &str = "running.json";
 
@@ -30,6 +31,9 @@ pub(crate) struct RunningClock {
     /// The write in progress. A slow disk holds up nothing else.
     writing: Option<JoinHandle<()>>,
 }
+
+/// What is beyond that is no time that brokers have run.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
@@ -103,13 +107,19 @@ fn begin() -> Running {
 }
 
 fn read(path: &Path) -> io::Result<Option<Running>> {
-    let text = match fs::read(path) {
+    let text = match read_small(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let Record { clock, ran } = serde_json::from_slice(&text)?;
-    Ok(Some(Running { clock, ran: Duration::from_millis(ran) }))
+    let ran = Duration::from_millis(ran);
+    if ran > LONGEST {
+        return Err(io::Error::other(
+            "it says that brokers have run here for more than a hundred years",
+        ));
+    }
+    Ok(Some(Running { clock, ran }))
 }
 
 fn write_or_warn(path: &Path, record: &Record) {
@@ -119,13 +129,7 @@ fn write_or_warn(path: &Path, record: &Record) {
 }
 
 fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let text = serde_json::to_vec(record)?;
-    let new = path.with_extension("new");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    state::replace(path, &serde_json::to_vec(record)?)
 }
 
 #[cfg(test)]
@@ -157,8 +161,9 @@ mod tests {
     fn what_cannot_be_read_is_another_clock() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = RunningClock::open(folder.path(), Instant::now()).before();
-        for text in ["", "{}", "{\"clock\":-1,\"ran\":0}", "\0"] {
-            fs::write(folder.path().join(FILE), text).expect("written");
+        let long = format!("{{\"clock\":{},\"ran\":{}}}", first.clock, u64::MAX);
+        for text in ["", "{}", "{\"clock\":-1,\"ran\":0}", "\0", &long] {
+            std::fs::write(folder.path().join(FILE), text).expect("written");
             let other = RunningClock::open(folder.path(), Instant::now()).before();
             assert!(other.clock != first.clock && other.ran.is_zero(), "{text:?}");
             assert_eq!(

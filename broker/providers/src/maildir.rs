@@ -25,7 +25,7 @@ use sundown_mail::head::LineEnd;
 use sundown_protocol::Code;
 use sundown_protocol::request::Notify;
 
-use crate::files::{FileId, new_private_file, private_dir, sync_dir};
+use crate::files::{FileId, new_private_file, private_dir, read_small, sync_dir};
 use crate::headers::{envelope, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
@@ -505,11 +505,10 @@ fn record_of(name: &str) -> Option<u128> {
 fn directory_id(path: &Path) -> io::Result<String> {
     let file = path.join(ID_FILE);
     let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match fs::read_to_string(&file) {
-        Ok(id) if is_id(id.trim_end()) => return Ok(id.trim_end().to_owned()),
+    match read_small(&file).map(String::from_utf8) {
+        Ok(Ok(id)) if is_id(id.trim_end()) => return Ok(id.trim_end().to_owned()),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
         Err(error) => return Err(error),
     }
     let id = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);

@@ -338,6 +338,22 @@ fn a_program_that_is_not_there_is_the_fault_of_no_message() {
     assert!(results[0].reply.contains("cannot be started"), "{results:?}");
 }
 
+/// What is missing is named, and not the script that is there.
+#[test]
+fn a_script_that_nothing_runs_is_said_to_be_one() {
+    let world = World::new();
+    for (line, words) in
+        [("#!/no/such/shell", "`#!` names is not there"), ("", "neither a program")]
+    {
+        let script = world.script("exit 0");
+        fs::write(&script, format!("{line}\nexit 0\n")).expect("written");
+        let mut pipe = world.pipe_with(&script, &[], &[]);
+        let (outcome, reply) = deliver(&mut pipe, "anna");
+        assert_eq!(outcome, Outcome::Later);
+        assert!(reply.contains(words), "{reply}");
+    }
+}
+
 /// The kernel takes no argument of this length.
 #[test]
 fn arguments_that_are_too_long_are_said_to_be() {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -68,7 +69,25 @@ pub(super) fn judge(of: Of<'_>, ended: &io::Result<Ended>, said: &Said) -> (Outc
             );
             (Outcome::Unknown, text)
         }
-        Err(error) => (Outcome::Later, format!("4.3.5 {program} cannot be started: {error}")),
+        Err(error) => {
+            let why = not_started(program, error);
+            (Outcome::Later, format!("4.3.5 {program} cannot be started: {why}"))
+        }
+    }
+}
+
+/// Why the kernel does not start a program. It names the program also where something else is missing.
+fn not_started(program: &str, error: &io::Error) -> String {
+    /// `ENOEXEC`.
+    const NO_PROGRAM: i32 = rustix::io::Errno::NOEXEC.raw_os_error();
+    match error.raw_os_error() {
+        Some(NO_PROGRAM) => {
+            "it is neither a program of this machine nor a script with a line `#!`".to_owned()
+        }
+        _ if error.kind() == io::ErrorKind::NotFound && Path::new(program).exists() => {
+            "what its first line `#!` names is not there".to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 
