@@ -183,8 +183,9 @@ impl Reader<'_> {
         while let Some(&byte) = self.rest.next() {
             match byte {
                 b'\\' => part.extend(self.escaped()),
-                // A folded line continues.
-                b'\r' | b'\n' => {}
+                // A folded line continues with white space. Any other line end is part of what stands there, and makes it no address.
+                b'\r' if self.rest.peek() == Some(&&b'\n') => {}
+                b'\r' | b'\n' if matches!(self.rest.peek(), Some(b' ' | b'\t')) => {}
                 byte => part.push(byte),
             }
             if byte == close {
@@ -426,6 +427,9 @@ mod tests {
             ("<@a,@b:joe@c>, <>, < > (nobody)", &["joe@c"]),
             ("\"a\\\\\" @ b, \"a\\\"  b\" . c @d", &["\"a\\\\\"@b", "\"a\\\"  b\".c@d"]),
             ("a@[127.0.0.1], b@[IPv6:::1]", &["a@[127.0.0.1]", "b@[IPv6:::1]"]),
+            ("\"a\r\n b\"@x, \"c\n\td\"@y", &["\"a b\"@x", "\"c\td\"@y"]),
+            ("\"a\nb\"@x", &["\"a\nb\"@x"]),
+            ("\"a\r\nb\"@x, \"c\rd\"@y", &["\"a\nb\"@x", "\"c\rd\"@y"]),
             ("john . doe @ example .\r\n org", &["john.doe@example.org"]),
             ("< a@b >, anna (x) , \"bo\"", &["a@b", "anna", "bo"]),
             ("=?utf-8?q?J=C3=BC=2C_x?= <j@x>, =?utf-8?b?w7w=?= <k@x>", &["j@x", "k@x"]),
