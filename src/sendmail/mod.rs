@@ -209,7 +209,13 @@ fn aliases(context: &Context) -> Result<(), Failure> {
         ),
     };
     let text = format!("{text}; a change is used with the next session\n");
-    output::print_bytes(text.as_bytes()).map(drop).map_err(|e| failed(&e))
+    output::print_bytes(text.as_bytes()).map_err(|e| failed(&e))?;
+    let complaints = profile.local.complaints();
+    let Some((last, others)) = complaints.split_last() else { return Ok(()) };
+    for why in others {
+        say(why);
+    }
+    Err(Failure::new(Exit::Settings, last.clone()))
 }
 
 /// Has everything deferred tried at once, or what was selected, and does not wait for it.

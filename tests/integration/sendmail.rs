@@ -525,6 +525,10 @@ fn the_other_names_do_what_they_always_did() {
         ran.output.contains(&format!("has 2 aliases, with those of {}", file.display())),
         "{ran:?}"
     );
+    home.write("aliases", "a: b\nb: a\nroot: |/bin/true\n");
+    let ran = run(home.called("newaliases", &[]), "").exits(78);
+    assert!(ran.output.contains("has 3 aliases"), "{ran:?}");
+    assert!(ran.errors.contains("in a circle") && ran.errors.contains("programs"), "{ran:?}");
     home.write("aliases", "no alias\n");
     let ran = run(home.called("newaliases", &[]), "").exits(78);
     assert!(ran.errors.contains("line 1") && ran.errors.contains("no alias"), "{ran:?}");

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
+use sundown_mail::address;
+
 /// Through how many others an alias may lead.
 const DEEPEST: usize = 64;
 
@@ -177,6 +179,46 @@ impl LocalMail {
         expansion.result()
     }
 
+    /// What is wrong with aliases: why mail to them would be refused, a sentence each. Whether names are users' is not asked.
+    ///
+    /// ```
+    /// use sundown_core::local::{LocalMail, Target};
+    ///
+    /// let mut mail = LocalMail::default();
+    /// mail.aliases.insert("root".into(), vec![Target::Unsupported("|/bin/true".into())]);
+    /// assert!(mail.complaints()[0].contains("programs"));
+    /// ```
+    pub fn complaints(&self) -> Vec<String> {
+        let (mut said, mut circles) = (Vec::new(), BTreeSet::new());
+        for name in self.aliases.keys() {
+            let mut complain = |why: String| said.push(why);
+            if let Err(why) = address::split(name) {
+                complain(format!("alias {name:?} is no name: {why}"));
+                continue;
+            }
+            match self.expand(vec![name.clone()], |_| true, &Found::new()) {
+                Err(AliasError::NoUser(_)) | Ok(Expanded::Ask(_)) => {}
+                Err(AliasError::Loop(names)) => {
+                    let all: BTreeSet<_> = names.iter().cloned().collect();
+                    if circles.insert(all) {
+                        complain(AliasError::Loop(names).to_string());
+                    }
+                }
+                Err(other) => complain(other.to_string()),
+                Ok(Expanded::To(addresses)) => {
+                    for (to, why) in
+                        addresses.iter().filter_map(|to| Some((to, address::split(to).err()?)))
+                    {
+                        complain(format!(
+                            "alias {name:?} leads to {to:?}, which is no address: {why}"
+                        ));
+                    }
+                }
+            }
+        }
+        said
+    }
+
     /// Whether a mailbox of this host is a user's; `None` if the system was not asked yet.
     fn is_user(&self, mailbox: &str, found: &Found) -> Option<bool> {
         match &self.users {
@@ -313,6 +355,22 @@ mod tests {
 
     fn no(_: &str) -> bool {
         false
+    }
+
+    #[test]
+    fn what_is_wrong_with_aliases_is_said_once() {
+        assert_eq!(mail(&[("root", &["anna@example.org", "ops"])]).complaints(), [""; 0]);
+        let circle = mail(&[("a", &["b"]), ("b", &["a"]), ("c", &["a"])]).complaints();
+        assert!(circle[0].contains("in a circle: a -> b"), "{circle:?}");
+        assert!(circle.iter().all(|why| why.contains("in a circle")), "{circle:?}");
+        for (alias, target, words) in [
+            ("", "x", "is no name"),
+            ("root", "\"x", "is no address"),
+            ("root", "x@", "is no address"),
+        ] {
+            let said = mail(&[(alias, &[target])]).complaints();
+            assert!(said.len() == 1 && said[0].contains(words), "{said:?}");
+        }
     }
 
     #[test]
