@@ -219,4 +219,33 @@ mod tests {
         assert_eq!(clocks.given_up(&message, &policy), in_hours(999));
         assert_eq!(clocks.overdue(&message, &policy), Some(hours(1)));
     }
+
+    #[test]
+    fn a_message_that_waits_is_looked_at_when_something_is_due() {
+        let (now, ran) = (in_hours(1_000), in_hours(8));
+        let clocks = Clocks { now, boot: hours(1), ran };
+        let message =
+            Submission { born: Some(in_hours(2)), from: "me@here".into(), ..Submission::default() };
+        let policy =
+            |delay_after| QueuePolicy { max_age: hours(7), delay_after, ..QueuePolicy::default() };
+        let told = Submission { delay_told: true, ..message.clone() };
+        let nobodys = Submission { from: String::new(), ..message.clone() };
+        let mut silent = message.clone();
+        silent.report.notify = Notify::FAILURE;
+        let given_up = now + in_hours(1);
+        for (what, message, delay_after, is_due, wakes) in [
+            ("late", &message, Some(hours(4)), true, now - in_hours(2)),
+            ("late since now", &message, Some(hours(6)), true, now),
+            ("soon", &message, Some(hours(6) + Duration::from_secs(9)), false, now + 9_000),
+            ("never", &message, None, false, given_up),
+            ("behind the limit", &message, Some(hours(9)), false, given_up),
+            ("told", &told, Some(hours(4)), false, given_up),
+            ("without a sender", &nobodys, Some(hours(4)), false, given_up),
+            ("not wanted", &silent, Some(hours(4)), false, given_up),
+        ] {
+            let policy = policy(delay_after);
+            assert_eq!(clocks.is_delay_due(message, &policy), is_due, "{what}");
+            assert_eq!(clocks.wakes(message, &policy), wakes, "{what}");
+        }
+    }
 }
