@@ -126,7 +126,7 @@ fn what_is_unknown() {
     }
 }
 
-/// Design §3.20: while no broker runs, mail does not grow older. A broker that opens its store at the age limit leaves a minute to whoever is
+/// Design §3.18: while no broker runs, mail does not grow older. A broker that opens its store at the age limit leaves a minute to whoever is
 /// about to log on.
 #[test]
 fn a_logon_after_a_long_night_sends_it() {
@@ -242,7 +242,7 @@ fn nobody_sees_who_only_looks() {
     world.assert_empty();
 }
 
-/// Design §3.20: the age of a message is the time for which a broker ran with its store, be the store open or closed. A jump of the wall
+/// Design §3.18: the age of a message is the time for which a broker ran with its store, be the store open or closed. A jump of the wall
 /// clock changes nothing, and a crash takes back ten minutes at most.
 #[test]
 fn mail_ages_while_a_broker_runs() {

@@ -151,7 +151,7 @@ fn flushes(world: &World) -> usize {
 }
 
 /// A session whose store has no logon but the session's: the broker's own failed twice.
-fn only_a_session_holds_it(world: &mut World) -> Member {
+pub(super) fn only_a_session_holds_it(world: &mut World) -> Member {
     world.hold("store", "*");
     let at = world.connect(1);
     let asked = world.ask(at, logon_request(None, LogonFlags::default()));

@@ -167,3 +167,14 @@ fn a_session_that_closes_is_not_spoken_for() {
     world.let_go("store");
     world.everybody_leaves();
 }
+
+/// Where only the session holds its store, because the broker's own logon failed, that is enough for it.
+#[test]
+fn a_store_that_only_the_session_holds_takes_it() {
+    let mut world = World::new();
+    world.profile("default").local = LocalMail { users: Users::System, ..LocalMail::default() };
+    world.users = ["anna"].map(str::to_owned).into();
+    let member = super::stores::only_a_session_holds_it(&mut world);
+    world.try_submit(member, &["anna"]).expect("it is stored");
+    assert_eq!(world.wire.delivered_to("anna"), 1);
+}

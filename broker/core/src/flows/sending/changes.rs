@@ -326,7 +326,12 @@ impl Broker {
         if let Some(after) = next.filter(|_| open && failed.is_none()) {
             return self.hasten(flushing, after, turn);
         }
-        let cut_short = || Fault::new(Code::E_CALL_FAILED, "the store was lost meanwhile");
+        let cut_short = || {
+            Fault::new(
+                Code::E_CALL_FAILED,
+                "the store was closed before all of its mail was made due; flush again",
+            )
+        };
         let failed = failed.or_else(|| next.map(|_| cut_short()));
         if let Some(engine) =
             self.queues.engines.get_mut(flushing.engine).filter(|_| flushing.found > 0)

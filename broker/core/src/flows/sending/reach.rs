@@ -18,8 +18,8 @@
 //! A user who retries a message or flushes the queue has the transport asked at once. The question says so, and everything that
 //! waits for the transport waits for the answer.
 //!
-//! Messages that reach their age limit meanwhile are given up, and the senders of others are told of the delay. However many messages wait for the transport, only a few of them
-//! stay in the schedule, which leaves room for those of other transports.
+//! Messages that reach their age limit meanwhile are given up, and the senders of others are told of the delay. However many messages
+//! wait for the transport, only a few of them stay in the schedule, which leaves room for those of other transports.
 
 use std::time::Duration;
 

@@ -66,11 +66,12 @@ impl Broker {
             let way = Way::of_submission(&counted.submission);
             self.routed_now(session, recipients, way, &found)
         });
-        match routed.and_then(|to| self.check_open(&counted.in_flight).map(|()| to)) {
+        // A session that closes may have logged off its store, which the broker itself may keep open.
+        let holds = self.sessions.all.get(&session).is_some_and(Session::may_send);
+        match routed.and_then(|to| self.check_open(&counted.in_flight, holds).map(|()| to)) {
             Ok(to) => {
                 counted.submission.recipients = to.into_iter().map(queued).collect();
-                // A session that closes may have logged off its store, which the broker itself keeps open.
-                if !self.sessions.all.get(&session).is_some_and(Session::may_send) {
+                if !holds {
                     counted.caller.session = None;
                 }
                 self.give_to_store(counted, turn);
@@ -96,10 +97,11 @@ impl Broker {
         }
     }
 
-    /// Its store may have been closed or lost meanwhile.
-    fn check_open(&self, in_flight: &InFlight) -> Result<(), Fault> {
+    /// Its store may have been closed or lost meanwhile. If its session holds the store, that is enough.
+    fn check_open(&self, in_flight: &InFlight, holds: bool) -> Result<(), Fault> {
+        let is_open = if holds { Engine::may_be_asked } else { Engine::is_open };
         let engine = self.queues.engines.get(&in_flight.engine);
-        if engine.is_some_and(Engine::is_open) { Ok(()) } else { Err(over()) }
+        if engine.is_some_and(is_open) { Ok(()) } else { Err(over()) }
     }
 
     /// Refuses a submission that its store never saw.
