@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use sundown_core::provider::{
-    AddressCall, AskedBy, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult, StoreFacts,
-    StoreRead, StoreWrite, Transmission, TransportFacts,
+    AddressCall, AskedBy, Outcome, ProviderAnswer, ProviderError, ProviderSpec, RecipientResult,
+    StoreFacts, StoreRead, StoreWrite, Transmission, TransportFacts,
 };
 use sundown_protocol::Code;
 
@@ -46,6 +46,16 @@ pub mod users;
 
 pub use files::{FileId, read_small};
 pub use rescue::RESCUED;
+
+/// The same result for all these recipients, by their places.
+fn results(
+    places: impl IntoIterator<Item = usize>,
+    outcome: Outcome,
+    reply: &str,
+) -> Vec<RecipientResult> {
+    let one = |recipient| RecipientResult { recipient, outcome, reply: reply.to_owned() };
+    places.into_iter().map(one).collect()
+}
 
 /// The result of a call to a provider.
 pub type Result<T> = std::result::Result<T, ProviderError>;

@@ -29,6 +29,7 @@ use crate::files::{FileId, new_private_file, private_dir, read_small, sync_dir};
 use crate::headers::{envelope, without_bcc};
 use crate::{
     NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, fault,
+    results,
 };
 
 pub use self::users::UserMaildirs;
@@ -121,7 +122,7 @@ impl Waiting {
 
     fn results(&self, outcome: Outcome, reply: &str) -> Vec<RecipientResult> {
         let outcome = if outcome == Outcome::Sent { self.delivered } else { outcome };
-        results(&self.recipients, outcome, reply)
+        results(self.recipients.iter().copied(), outcome, reply)
     }
 }
 
@@ -470,15 +471,6 @@ impl TransportProvider for Maildir {
 
 /// A submitted message is in its store until a reader of the Maildir can see it, so the transport has nothing of it to save.
 impl NothingToSave for Maildir {}
-
-fn results(recipients: &[usize], outcome: Outcome, reply: &str) -> Vec<RecipientResult> {
-    let one = |recipient: &usize| RecipientResult {
-        recipient: *recipient,
-        outcome,
-        reply: reply.to_owned(),
-    };
-    recipients.iter().map(one).collect()
-}
 
 fn write_message(
     mut file: File,

@@ -14,9 +14,11 @@ use sundown_core::provider::{
 };
 use sundown_protocol::Code;
 
-use super::{Maildir, results};
+use super::Maildir;
 use crate::users::{FindUser, PLACEHOLDER, Users, name_in};
-use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
+use crate::{
+    NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, results,
+};
 
 /// Delivers messages into the Maildirs of users.
 pub struct UserMaildirs {
@@ -70,8 +72,7 @@ impl UserMaildirs {
             match self.put_for(recipient, transmission) {
                 Ok(marker) => {
                     let rest = transmission.recipients[n + 1..].iter().map(|(place, _)| *place);
-                    let rest: Vec<_> = rest.collect();
-                    refused.extend(results(&rest, Outcome::NotSent, "one Maildir at a time"));
+                    refused.extend(results(rest, Outcome::NotSent, "one Maildir at a time"));
                     return Prepared { marker, refused };
                 }
                 Err(result) => refused.push(result),
@@ -105,7 +106,7 @@ impl UserMaildirs {
         marker: &str,
     ) -> Vec<RecipientResult> {
         let (user, alone) = (name_in(address), alone(transmission, *place));
-        let unknown = |words: String| results(&[*place], Outcome::Unknown, &words);
+        let unknown = |words: String| results([*place], Outcome::Unknown, &words);
         if !is_user_name(user) || !self.path_of(user).is_dir() {
             return unknown(format!("there is no Maildir of {user:?} to look for it"));
         }

@@ -39,7 +39,9 @@ use sundown_protocol::request::Notify;
 use crate::headers::clean;
 use crate::smtp::{Dot, Dots, Fate, Marker};
 use crate::users::{FindUser, Users};
-use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
+use crate::{
+    NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, results,
+};
 
 use self::message::Spooled;
 use self::places::Place;
@@ -321,12 +323,8 @@ impl TransportProvider for Pipe {
         reply: Reply<Vec<RecipientResult>>,
     ) {
         let (outcome, words) = self.found_out(&marker);
-        let one = |(recipient, _): &(usize, String)| RecipientResult {
-            recipient: *recipient,
-            outcome,
-            reply: words.clone(),
-        };
-        reply.send(Ok(transmission.recipients.iter().map(one).collect()));
+        let recipients = transmission.recipients.iter().map(|(recipient, _)| *recipient);
+        reply.send(Ok(results(recipients, outcome, &words)));
     }
 
     fn validate(&mut self, _: AskedBy, reply: Reply<()>) {

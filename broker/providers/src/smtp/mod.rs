@@ -62,7 +62,9 @@ use sundown_core::provider::{
 use sundown_protocol::Code;
 
 use crate::headers::clean;
-use crate::{NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider};
+use crate::{
+    NothingToSave, Prepared, ProviderShutdown, Reply, Result, Support, TransportProvider, results,
+};
 
 use self::crew::{Crew, Patience};
 use self::destinations::Destination;
@@ -175,12 +177,8 @@ impl TransportProvider for Smtp {
         reply: Reply<Vec<RecipientResult>>,
     ) {
         let (outcome, words) = self.found_out(&marker);
-        let one = |(recipient, _): &(usize, String)| RecipientResult {
-            recipient: *recipient,
-            outcome,
-            reply: words.clone(),
-        };
-        reply.send(Ok(transmission.recipients.iter().map(one).collect()));
+        let recipients = transmission.recipients.iter().map(|(recipient, _)| *recipient);
+        reply.send(Ok(results(recipients, outcome, &words)));
     }
 
     fn validate(&mut self, asked_by: AskedBy, reply: Reply<()>) {
