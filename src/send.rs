@@ -39,17 +39,20 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
         Err(error) => return Err(error),
     };
     let (mapi, session) = logged_on;
-    warn_of_returned(&mapi, &session);
     let state = match arguments.wait {
-        None => {
-            // It is durable: what comes of leaving changes nothing.
-            let _ = session.logoff(Logoff::now());
-            submitted.state
+        None => submitted.state,
+        Some(limit) => {
+            warn_of_returned(&mapi, &session);
+            wait(context, &mapi, &session, submitted, seconds(limit))?
         }
-        Some(limit) => wait(context, &mapi, &session, submitted, seconds(limit))?,
     };
     let value = json!({ "entry": submitted.entry.to_string(), "state": state.name() });
     output::print(context.json, &value, || format!("{} {}\n", submitted.entry, state.name()));
+    if arguments.wait.is_none() {
+        // The message is durable and its entry is said: nothing that follows changes the outcome.
+        warn_of_returned(&mapi, &session);
+        let _ = session.logoff(Logoff::now());
+    }
     Ok(match state {
         _ if arguments.wait.is_none() => ExitCode::SUCCESS,
         SubmissionState::Sent => ExitCode::SUCCESS,
@@ -58,7 +61,7 @@ pub(crate) fn run(context: &Context, arguments: &SendArguments) -> Result<ExitCo
     })
 }
 
-/// Says that earlier messages came back, until their notifications were read: whoever sends from a terminal has no other mailbox here.
+/// Says that earlier messages came back, while the queue lists them: a user who sends from a terminal may read no other mailbox here.
 fn warn_of_returned(mapi: &Mapi, session: &Session) {
     let Ok(rows) = mapi.queue_begins(Some(&session.profile()), LOOKED_AT) else { return };
     let returned = rows.iter().filter(|row| row.state == SubmissionState::Bounced).count();
