@@ -10,7 +10,7 @@ use crate::floor::{AppendFloor, EchoSpeech, SqliteFloor};
 use crate::load::asking;
 use crate::measure::{Cost, Measure, Side, Unit, one_by_one};
 use crate::starts::{Queue, start};
-use crate::wire::{self, Broker, SmallRequest, body, submit, submit_content};
+use crate::wire::{self, Broker, CROWD, SmallRequest, body, submit, submit_content};
 use crate::{Bench, Method};
 
 /// Rounds of each point.
@@ -19,18 +19,6 @@ const ROUNDS: usize = 5;
 const PIECES: usize = 8;
 /// Durable submits of a round.
 const SUBMITS: usize = 32;
-
-/// Limits that a crowd of one process does not reach.
-const MANY: &str = "[limits]
-members = 1000000
-sessions = 1000000
-process_sessions = 1000000
-user_sessions = 1000000
-user_members = 1000000
-objects = 1000000
-grants = 1000000
-user_grants = 1000000
-";
 
 /// A profile with the store that it has anyway, at a place of its own.
 const STORE: &str = "[[store]]
@@ -113,7 +101,7 @@ impl Bench<'_> {
         // As many are connected to the echo.
         let most = self.descriptors / 2 - 250;
         for count in self.places(&[1, 10, 100, 1_000, 10_000], most) {
-            let broker = Broker::start(&self.home.join(format!("clients-{count}")));
+            let broker = Broker::with(&self.home.join(format!("clients-{count}")), CROWD, &[]);
             let requests = self.asked.scaled(4_000.max(2 * count));
             let ours = asking("sundown", SmallRequest::of(&broker), count, requests, broker.pid());
             let echo = EchoSpeech(&self.echo);
@@ -228,7 +216,7 @@ impl Bench<'_> {
     /// Private sessions.
     fn with_sessions(&self) -> Growth {
         let mut growth = Growth::of("growth-sessions", "A request beside them", "sessions");
-        let broker = Broker::with(&self.home.join("many-sessions"), MANY, &[("default", STORE)]);
+        let broker = Broker::with(&self.home.join("many-sessions"), CROWD, &[("default", STORE)]);
         let mut crowd = broker.connect();
         let mut there = 0;
         for place in self.places(&[1, 10, 100, 1_000, 4_000], usize::MAX) {
@@ -249,7 +237,7 @@ impl Bench<'_> {
         let most = *places.last().expect("there are some");
         let names: Vec<_> = (0..most).map(|number| format!("p{number}")).collect();
         let profiles: Vec<_> = names.iter().map(|name| (name.as_str(), STORE)).collect();
-        let broker = Broker::with(&self.home.join("many-stores"), MANY, &profiles);
+        let broker = Broker::with(&self.home.join("many-stores"), CROWD, &profiles);
         let mut crowd = broker.connect();
         let mut there = 0;
         for place in places {
@@ -283,7 +271,7 @@ impl Bench<'_> {
     /// Grants that nobody has redeemed.
     fn with_grants(&self) -> Growth {
         let mut growth = Growth::of("growth-grants", "A grant and its end beside them", "grants");
-        let broker = Broker::with(&self.home.join("many-grants"), MANY, &[("default", STORE)]);
+        let broker = Broker::with(&self.home.join("many-grants"), CROWD, &[("default", STORE)]);
         let mut crowd = broker.connect();
         let mut there = 0;
         for place in self.places(&[1, 10, 100, 1_000, 10_000, 100_000], usize::MAX) {

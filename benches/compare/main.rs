@@ -48,7 +48,7 @@ use floor::{Does, Floor};
 use growth::Growth;
 use measure::Line;
 use peers::Peer;
-use wire::Broker;
+use wire::{Broker, CROWD};
 
 /// Enough for ten thousand clients of each of two servers.
 const DESCRIPTORS: u64 = 1 << 16;
@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     let home = tempfile::tempdir().expect("a directory");
     let home = home.path();
     let bench = Bench {
-        broker: Broker::start(&home.join("broker")),
+        broker: Broker::with(&home.join("broker"), CROWD, &[]),
         echo: Floor::start(Does::Echo, &home.join("echo.sock")),
         relay: Floor::start(Does::Relay, &home.join("relay.sock")),
         redis: peers::redis(home),

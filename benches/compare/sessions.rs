@@ -10,7 +10,7 @@ use sundown_protocol::{Events, Request};
 use crate::Bench;
 use crate::floor::{Hop, SqliteFloor, WriteLoop};
 use crate::measure::{Cost, Goal, Line, Measure, Side, Unit};
-use crate::wire::Client;
+use crate::wire::{CROWD, Client};
 
 /// Processes that come and go in a round.
 const PROCESSES: usize = 100;
@@ -160,7 +160,7 @@ impl Bench<'_> {
     pub(crate) fn idle(&self) -> Vec<Line> {
         // The broker has two descriptors for each, its socket and what says when the process ends, and keeps some for itself.
         let idle = self.asked.scaled(IDLE).min(self.descriptors / 2 - 150);
-        let broker = self.another("idle", "");
+        let broker = self.another("idle", CROWD);
         broker.connect().log_on(LogonFlags::default());
         let before = resident(broker.pid());
         let clients: Vec<_> = (0..idle)

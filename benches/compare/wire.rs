@@ -50,6 +50,20 @@ pub(crate) fn sendmail(home: &Path) -> Command {
     command
 }
 
+/// Limits that a crowd of one process does not reach.
+pub(crate) const CROWD: &str = "[limits]
+process_connections = 16000
+user_connections = 16000
+members = 1000000
+sessions = 1000000
+process_sessions = 1000000
+user_sessions = 1000000
+user_members = 1000000
+objects = 1000000
+grants = 1000000
+user_grants = 1000000
+";
+
 /// A broker of its own, which ends with the run.
 pub(crate) struct Broker {
     child: Child,
@@ -57,11 +71,6 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// One with settings as they are without a file.
-    pub(crate) fn start(home: &Path) -> Self {
-        Self::with(home, "", &[])
-    }
-
     /// One with these settings and profiles.
     pub(crate) fn with(home: &Path, settings: &str, profiles: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(home.join("profiles")).expect("made");
