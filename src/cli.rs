@@ -267,6 +267,11 @@ pub(crate) enum ProfileAction {
         /// Its name
         name: String,
     },
+    /// Have running sessions use the file as it is now; they find out by themselves with their next message
+    Reload {
+        /// Its name; without one, every profile that a session uses
+        name: Option<String>,
+    },
     /// Take one away, at once or when its sessions have ended; its data stays
     Remove {
         /// Its name

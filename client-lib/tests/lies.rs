@@ -18,7 +18,9 @@ use sundown_client::{
     SessionId, Status, Stopping, StoreLogoff, SubmissionState, SubmitKey, Token,
 };
 use sundown_protocol::hello::{Answer, Welcome};
-use sundown_protocol::reply::{FromBroker, Granted, LoggedOff, LoggedOn, Rows, TableRows};
+use sundown_protocol::reply::{
+    FromBroker, Granted, LoggedOff, LoggedOn, Reload, Reloaded, Rows, TableRows,
+};
 use sundown_protocol::request::{
     AddressAction, Asked, Blob, Opening, QueueAction, ReadSource, Request, Submit, Ticket,
 };
@@ -194,11 +196,13 @@ fn number(request: &Request) -> usize {
         Request::DeleteProfile { .. } => 35,
         Request::Broker => 36,
         Request::Ticket { .. } => 37,
+        Request::Health { .. } => 38,
+        Request::Reload { .. } => 39,
     }
 }
 
 /// How many kinds of requests there are.
-const REQUESTS: usize = 38;
+const REQUESTS: usize = 40;
 
 const ENTRY: EntryId = EntryId { store: 1, record: 7 };
 /// Of a table the place says what it is of.
@@ -312,6 +316,8 @@ fn truth(request: &Request) -> Reply {
         Request::DeleteProfile { .. } => Reply::ProfileDeleted(Deletion::Done),
         Request::Broker => Reply::Broker(Box::default()),
         Request::Ticket { .. } => Reply::Ticket(Ticket(Blob(vec![1]))),
+        Request::Health { .. } => Reply::Health { sessions: Vec::new(), next: None },
+        Request::Reload { .. } => reloaded(),
         Request::Unadvise { .. }
         | Request::Release { .. }
         | Request::Upload { .. }
@@ -327,6 +333,10 @@ fn truth(request: &Request) -> Reply {
         | Request::Stop { .. }
         | Request::ValidateState { .. } => Reply::Done,
     }
+}
+
+fn reloaded() -> Reply {
+    Reply::Reloaded(Reloaded { sessions: 1, result: Reload::Unchanged })
 }
 
 /// One of each kind of replies; each says that all is well.
@@ -354,6 +364,8 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::default()),
         Reply::Ticket(Ticket(Blob(vec![1]))),
         Reply::StatusPage { status: Box::new(status()), next: None },
+        Reply::Health { sessions: Vec::new(), next: None },
+        reloaded(),
     ];
     for (place, reply) in all.iter().enumerate() {
         assert_eq!(place_of(reply), place, "each is told");
@@ -385,6 +397,8 @@ fn place_of(reply: &Reply) -> usize {
         Reply::Broker(_) => 18,
         Reply::Ticket(_) => 19,
         Reply::StatusPage { .. } => 20,
+        Reply::Health { .. } => 21,
+        Reply::Reloaded(_) => 22,
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionTag, SubmitKey, Token, UploadId,
+    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag, SubmitKey, Token,
+    UploadId,
 };
 use crate::notification::Events;
 use crate::reply::{ReplyKind, Resource};
@@ -283,6 +284,18 @@ pub enum Request {
         submit: Box<Submit>,
         /// What chooses the transport.
         route: Box<Route>,
+    },
+    /// How the providers of sessions fare, and which version of its profile each session has →
+    /// [`Reply::Health`](crate::Reply::Health). From version 3 on.
+    Health {
+        /// The session behind which the page begins; `SessionId(0)` for the first page.
+        after: SessionId,
+    },
+    /// Read a profile's file now, and use it in the sessions of that profile → [`Reply::Reloaded`](crate::Reply::Reloaded). From
+    /// version 3 on.
+    Reload {
+        /// The profile.
+        profile: String,
     },
 }
 
@@ -734,7 +747,9 @@ impl Request {
             | Self::Broker
             | Self::StatusPage { .. }
             | Self::Ticket { .. }
+            | Self::Health { .. }
             // Doing these twice is the same as once.
+            | Self::Reload { .. }
             | Self::Setting { .. }
             | Self::Flush { .. }
             | Self::QueryFastShutdown
@@ -803,6 +818,8 @@ impl Request {
             Self::Broker => ReplyKind::Broker,
             Self::StatusPage { .. } => ReplyKind::StatusPage,
             Self::Ticket { .. } => ReplyKind::Ticket,
+            Self::Health { .. } => ReplyKind::Health,
+            Self::Reload { .. } => ReplyKind::Reloaded,
             Self::Unadvise { .. }
             | Self::Release { .. }
             | Self::Upload { .. }
@@ -841,7 +858,9 @@ impl Request {
             | Self::Return { .. }
             | Self::DeleteFrom { .. }
             | Self::StatusPage { .. }
-            | Self::SubmitVia { .. } => Version::V3,
+            | Self::SubmitVia { .. }
+            | Self::Health { .. }
+            | Self::Reload { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -881,6 +900,8 @@ impl Request {
             | Self::Broker
             | Self::StatusPage { .. }
             | Self::Ticket { .. }
+            | Self::Health { .. }
+            | Self::Reload { .. }
             | Self::Return { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
@@ -923,6 +944,8 @@ impl Request {
             Self::DeleteFrom { .. } => "DeleteFrom",
             Self::StatusPage { .. } => "StatusPage",
             Self::SubmitVia { .. } => "SubmitVia",
+            Self::Health { .. } => "Health",
+            Self::Reload { .. } => "Reload",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }
