@@ -185,7 +185,7 @@ pub(crate) fn session_text(said: &Said, session: &SessionStatus, most: usize) ->
     let state = painted(&session.state, &session.state);
     let mut text =
         format!("session {} of profile {}: {sharing}, {state}\n", session.id.0, session.profile);
-    text += &version_text(health);
+    text += &version_text(health, most);
     let members: Vec<_> = session.members.iter().take(most).map(member).collect();
     if !members.is_empty() {
         let heading = ["  member", "program", "pid", "state", "", "objects", "since"];
@@ -233,14 +233,17 @@ fn member(member: &MemberStatus) -> Vec<String> {
     ]
 }
 
-/// Which version of its profile's file a session has.
-fn version_text(health: Option<&SessionHealth>) -> String {
+/// Which version of its profile's file a session has. Where there is little room, only if it is not the present one.
+fn version_text(health: Option<&SessionHealth>, most: usize) -> String {
     let Some(profile) = health.map(|health| &health.profile) else { return String::new() };
     let written = match profile.changed {
         Some(changed) => format!("as written {} ago", ago(changed)),
         None => "no file: what holds without one".to_owned(),
     };
-    let mut text = format!("  profile: {written}, read {} ago\n", ago(profile.read));
+    let mut text = String::new();
+    if most == usize::MAX {
+        text += &format!("  profile: {written}, read {} ago\n", ago(profile.read));
+    }
     if let Some(note) = &profile.note {
         text += &painted(&format!("  profile: {}", plain(note)), "warning");
         text.push('\n');
