@@ -12,6 +12,7 @@ mod servers;
 
 mod authors;
 mod bad;
+mod changed;
 mod clients;
 mod composed;
 mod jobs;

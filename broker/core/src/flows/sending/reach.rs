@@ -106,11 +106,19 @@ impl Broker {
         }
     }
 
-    /// Has a transport that cannot be reached asked now, because a user wants its mail to go. While it is being asked for a user,
-    /// another user's request waits for the same answer.
+    /// Has a transport that cannot be reached, or whose account was refused once, asked now, because a user wants its mail to go. While
+    /// it is being asked for a user, another user's request waits for the same answer.
     pub(crate) fn probe(&mut self, id: SessionId, place: usize, word: u64, turn: &mut Turn) {
-        let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
-        if let Some(Reach::No { .. } | Reach::Asked { asked_by: AskedBy::Broker, .. }) = reach {
+        let Some(provider) = self.sessions.all.get(&id).map(|s| &s.providers[place]) else {
+            return;
+        };
+        let asks = match provider.reach {
+            Reach::No { .. } | Reach::Asked { asked_by: AskedBy::Broker, .. } => true,
+            // Its account was refused once. A message would be told so, and not that the password is another one by now.
+            Reach::Yes => provider.refusals > 0 && provider.state == ProviderState::Available,
+            Reach::Asked { asked_by: AskedBy::User { .. }, .. } | Reach::Trying { .. } => false,
+        };
+        if asks && provider.is_in_use() {
             self.ask_reach(id, place, AskedBy::User { word }, turn);
         }
     }
