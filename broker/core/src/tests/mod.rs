@@ -42,5 +42,6 @@ mod stores;
 mod submit;
 mod sweeps;
 mod tickets;
+mod troubles;
 mod users;
 mod wording;

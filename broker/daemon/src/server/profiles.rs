@@ -1,5 +1,6 @@
 //! Profiles for the core: loading and deleting them, and finding those with stores at the start.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mio::Waker;
@@ -15,8 +16,11 @@ use crate::settings::{self, Accounts, Places, ProfileError, Unlisted};
 pub(super) struct Profiles {
     places: Places,
     loader: Loader,
-    /// Limits the lines about profiles that cannot be used: any user may ask for one.
-    refused: Lines,
+    /// Profiles of which the log says that they cannot be used, and why. Their files are there, so they are as many as the administrator
+    /// made.
+    unusable: HashMap<String, String>,
+    /// Limits the lines about profiles that do not exist: any user may ask for one.
+    missing: Lines,
 }
 
 impl Profiles {
@@ -24,21 +28,32 @@ impl Profiles {
         // The loop must not wait for a directory service.
         let accounts = Accounts { unlisted: Unlisted::Refused, ..places.accounts.clone() };
         let places = Places { accounts, ..places };
-        Self { places, loader: Loader::new(waker), refused: Lines::default() }
+        Self {
+            places,
+            loader: Loader::new(waker),
+            unusable: HashMap::new(),
+            missing: Lines::default(),
+        }
     }
 
     /// The profiles that have a store, whose queue may contain mail.
-    pub(super) fn with_stores(&self) -> Vec<String> {
+    pub(super) fn with_stores(&mut self) -> Vec<String> {
         let mut names = settings::profile_names(&self.places);
         names.retain(|profile| self.has_store(profile));
         names
     }
 
-    fn has_store(&self, profile: &str) -> bool {
+    fn has_store(&mut self, profile: &str) -> bool {
         let accounts = Accounts { unlisted: Unlisted::PassedOver, ..self.places.accounts.clone() };
         let places = Places { accounts, ..self.places.clone() };
-        let read = settings::load_profile(profile, &places);
-        read.is_ok_and(|p| p.stores.iter().any(|store| store.path.exists()))
+        match settings::load_profile(profile, &places) {
+            Ok(profile) => profile.stores.iter().any(|store| store.path.exists()),
+            Err(error) => {
+                // Nothing of its queue is sent.
+                self.note(profile, Some(&unusable(&error)));
+                false
+            }
+        }
     }
 
     /// Loads a profile. The loop itself reads the small file. The loader's thread looks up users who are in no list, which may take
@@ -69,13 +84,39 @@ impl Profiles {
         name: &str,
         result: Result<Profile, Fault>,
     ) -> Event {
-        // A client that asked for the profile may not be allowed to learn why it cannot be used, so the reason is logged.
-        if let Err(why) = &result
-            && let Some(unsaid) = self.refused.may_say()
-        {
-            tracing::warn!(event = "refused", profile = name, %why, unsaid, "a profile cannot be used");
-        }
+        self.note(name, result.as_ref().err());
         Event::ProfileLoaded { session, result: result.map(Box::new) }
+    }
+
+    /// Logs that a profile cannot be used, once for each reason, and that it can be used again. A client that asked for the profile may
+    /// not be allowed to learn the reason.
+    fn note(&mut self, name: &str, wrong: Option<&Fault>) {
+        match wrong {
+            None => {
+                if self.unusable.remove(name).is_some() {
+                    tracing::info!(
+                        event = "profile-usable",
+                        profile = name,
+                        "a profile can be used again"
+                    );
+                }
+            }
+            Some(why) if matches!(why.code, Code::E_NOT_FOUND | Code::E_INVALID_PARAMETER) => {
+                self.unusable.remove(name);
+                if let Some(unsaid) = self.missing.may_say() {
+                    let event = "profile-missing";
+                    tracing::info!(event, profile = name, %why, unsaid, "there is no such profile");
+                }
+            }
+            Some(why) => {
+                let text = why.to_string();
+                if self.unusable.get(name) != Some(&text) {
+                    let event = "profile-unusable";
+                    tracing::warn!(event, profile = name, %why, "a profile cannot be used");
+                    self.unusable.insert(name.to_owned(), text);
+                }
+            }
+        }
     }
 
     /// Deletes a profile that no session uses.

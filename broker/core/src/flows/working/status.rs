@@ -10,7 +10,7 @@ use sundown_protocol::request::StatusCursor;
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
-use crate::ground::event::Turn;
+use crate::ground::event::{Trouble, Turn};
 use crate::ground::provider::{AskedBy, ProviderError, ProviderType};
 use crate::ground::settings::{Limits, Linger, Right};
 use crate::peers::account::AccountId;
@@ -84,8 +84,12 @@ impl Broker {
             session.providers[place].validating = false;
         }
         let works = result.is_ok();
+        if let Err(error) = &result {
+            self.log_error_of(session, place, error, turn);
+        }
         self.reply(asker, result.map(|Done| Reply::Done), turn);
         if works {
+            self.log_end_of(session, place, &Trouble::ALL, turn);
             self.try_one(session, place, turn);
             self.revive(session, place, turn);
         }

@@ -23,6 +23,7 @@ fn is_dropped(field: &str) -> bool {
             | "key"
             | "last_error"
             | "library"
+            | "logged"
             | "made"
             | "message"
             | "peer"
