@@ -20,12 +20,12 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(passed) => passed,
         Err(error) => return fail(arguments, &PassedError::Variables(error).to_string()),
     };
-    let format = match context.log_format.parse::<log::Format>() {
+    let format = match context.log_format().parse::<log::Format>() {
         Ok(format) => format,
         Err(error) => return fail(arguments, &error.to_string()),
     };
     let long = if arguments.detached { log::Long::Rotated } else { log::Long::Left };
-    let _log = match log::init(log::Options::to_stderr(&context.log_level, format, long)) {
+    let _log = match log::init(log::Options::to_stderr(context.log_level(), format, long)) {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };

@@ -21,7 +21,7 @@ use crate::files::{make_directories, open_private, read_small};
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
-use crate::paths::{Paths, Privileges, Whose};
+use crate::paths::{Environment, Paths, Privileges, Whose};
 
 /// The line that a broker writes to its standard output when its socket accepts. A broker that fails to start writes the reason
 /// instead.
@@ -29,6 +29,25 @@ pub(crate) const READY: &str = "ready";
 
 /// The text with which a broker reports that another broker uses its data directory.
 const OCCUPIED: &str = "another broker is running with the data directory";
+
+/// How a broker that is started logs, if anything says so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Logging {
+    /// What `--log-level` takes.
+    pub(crate) level: Option<OsString>,
+    /// What `--log-format` takes.
+    pub(crate) format: Option<OsString>,
+}
+
+impl Logging {
+    /// What the variables say.
+    pub(crate) fn of(environment: &Environment) -> Self {
+        Self {
+            level: environment.own_variable("SUNDOWN_LOG"),
+            format: environment.own_variable("SUNDOWN_LOG_FORMAT"),
+        }
+    }
+}
 
 /// Why no broker was started.
 pub(crate) enum NotStarted {
@@ -73,7 +92,7 @@ const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Starts a broker, unless `running` finds a running broker once this program has the lock.
 pub(crate) fn start(
-    program: &Path,
+    (program, logging): (&Path, &Logging),
     paths: &Paths,
     running: impl Fn() -> bool,
 ) -> Result<(), NotStarted> {
@@ -89,7 +108,7 @@ pub(crate) fn start(
     let log_path = data.join(LOG_FILE);
     let log = open_private(&directory, LOG_FILE)
         .map_err(|e| cannot("open the log file", &log_path, e))?;
-    spawn(program, paths, log).map_err(NotStarted::Failed).and_then(|said| {
+    spawn((program, logging), paths, log).map_err(NotStarted::Failed).and_then(|said| {
         if said.trim_end() == READY {
             return Ok(());
         }
@@ -138,12 +157,17 @@ fn wait_for_turn(lock: &File, until: Instant) -> Result<(), Result<Error, io::Er
     }
 }
 
-fn spawn(program: &Path, paths: &Paths, log: File) -> Result<String, Error> {
+fn spawn((program, logging): (&Path, &Logging), paths: &Paths, log: File) -> Result<String, Error> {
     let mut command = Command::new(program);
     command.arg("serve").arg("--detached");
     command.arg("--socket").arg(&paths.socket).arg("--data-dir").arg(&paths.data);
     if let Some(config) = &paths.config {
         command.arg("--config").arg(config);
+    }
+    for (option, value) in [("--log-level", &logging.level), ("--log-format", &logging.format)] {
+        if let Some(value) = value {
+            command.arg(option).arg(value);
+        }
     }
     command.env_clear().envs(passed_on(Privileges::of_this_process()));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -412,3 +412,34 @@ fn a_log_that_was_removed_goes_on() {
         }
     }
 }
+
+/// A broker that a command starts logs as the command was told to, by an option or by a variable; what makes no sense is said by the command.
+///
+/// design §8
+#[test]
+fn a_broker_that_is_started_logs_as_it_was_told() {
+    for by_variable in [false, true] {
+        let home = Home::new();
+        let _stop = StopAtEnd(&home);
+        let told = |arguments: &[&str], level: &str, format: &str| {
+            let mut command = home.bare(arguments);
+            if by_variable {
+                command.env("SUNDOWN_LOG", level).env("SUNDOWN_LOG_FORMAT", format);
+            } else {
+                command.args(["--log-level", level, "--log-format", format]);
+            }
+            run(command, "hi\n")
+        };
+        let send = ["send", "--to", "anna@localhost", "--wait=60"];
+        let wrong = told(&send, "info", "xml").exits(1);
+        assert!(wrong.errors.contains("\"xml\" is not a log format"), "{wrong:?}");
+        fs::write(home.data().join("broker.log"), "").expect("emptied");
+        told(&send, "off,sundown_daemon::server=info", "json").ok();
+        let log = fs::read_to_string(home.data().join("broker.log")).expect("there");
+        let lines: Vec<Value> =
+            log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert!(lines.iter().any(|line| line["message"] == "ready"), "{log}");
+        let of_it = |line: &Value| line["target"] == "sundown_daemon::server";
+        assert!(lines.iter().all(of_it), "{log}");
+    }
+}
