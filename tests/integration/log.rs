@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 
 use serde_json::Value;
 
-use crate::harness::{Broker, DEADLINE, Home, keys};
+use crate::harness::{Broker, DEADLINE, Home, assert_as_documented, documented, keys};
 
 fn is_call(line: &Value) -> bool {
     line["event"] == "provider-call"
@@ -92,6 +92,40 @@ fn a_call_is_one_flat_line() {
         }
     }
     assert!(log.iter().filter(|l| is_call(l)).count() > 10);
+    let raw = broker.raw_log();
+    let of_it = |line: &&String| {
+        ["\"pid\"", "\"SubmitMessage\"", "\"correlation\""].iter().all(|word| line.contains(word))
+    };
+    let written = raw.iter().find(of_it).unwrap_or_else(|| panic!("no such line in {raw:?}"));
+    assert_as_documented(&documented("command.md", "provider-call"), written);
+}
+
+/// A profile with a mistake is a warning when the broker starts and mail of it may wait, however often it is asked for; another mistake is
+/// another one, and it is said when the profile can be used. Nobody was refused anything. A profile that does not exist is no warning.
+///
+/// design §8
+#[test]
+fn a_mistake_in_a_profile_is_one_warning() {
+    let home = Home::new();
+    home.profile("default", "[[store]]\n[[transport]]\naccept = 7\n");
+    let mut broker = home.serve();
+    let send = || home.run_with(&["send", "--to", "anna@localhost"], "hi\n");
+    for _ in 0..3 {
+        send().exits(1);
+    }
+    home.profile("default", "[[store]]\n[[transport]]\nacept = []\n");
+    send().exits(1);
+    home.profile("default", "[[store]]\n[[transport]]\n");
+    send().ok();
+    home.run_with(&["--profile", "nowhere", "send", "--to", "anna@localhost"], "hi\n").exits(1);
+    broker.terminate();
+    let log = broker.log();
+    let told = |line: &&Value| line["profile"].is_string() && line["event"] != "provider-call";
+    let told: Vec<_> =
+        log.iter().filter(told).map(|line| [&line["event"], &line["level"]]).collect();
+    let unusable = ["profile-unusable", "warn"];
+    assert_eq!(told, [unusable, unusable, ["profile-usable", "info"], ["profile-missing", "info"]]);
+    assert!(!log.iter().any(|line| line["event"] == "refused"), "{log:?}");
 }
 
 /// From a client's call to what providers were called for it: the error names the request as the log does, and what is done

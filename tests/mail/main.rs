@@ -26,3 +26,4 @@ mod refusals;
 mod sink;
 mod tls;
 mod tokens;
+mod warnings;
