@@ -85,7 +85,7 @@ fn fail(arguments: &ServeArguments, why: &str) -> ExitCode {
     if arguments.detached {
         say(why);
     }
-    let _ = writeln!(std::io::stderr(), "sundown: {why}");
+    log::say_failure(why);
     ExitCode::FAILURE
 }
 

@@ -75,6 +75,7 @@ impl Line {
             Format::Text => format!("{} {:<5} ", now(), self.level.as_str()),
             Format::Journald => format!("<{}>", priority(self.level)),
             Format::Json => return self.json(),
+            Format::JournalJson => return format!("<{}>{}", priority(self.level), self.json()),
             Format::Journal => return self.entry(),
         };
         self.write_rest(&mut text);
