@@ -29,22 +29,31 @@ pub(crate) fn run(context: &Context, arguments: &ServeArguments) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(arguments, &error.to_string()),
     };
+    let paths = match context.own() {
+        Ok(paths) => paths,
+        Err(error) => return fail(arguments, &error.to_string()),
+    };
+    let starting = arguments.detached.then(Starting::begin);
+    let server = Server::start(Options {
+        locations: locations(paths),
+        registry: Registry::shipped(),
+        passed,
+    });
+    if let Err(error) = &server
+        && error.is_running()
+        && arguments.detached
+    {
+        // The log is the other broker's.
+        say(&error.to_string());
+        return ExitCode::FAILURE;
+    }
     if let Some(detached) = detached {
         detached.note();
     }
     for ignored in Environment::of_this_process().ignored() {
         log::warn(ignored);
     }
-    let paths = match context.own() {
-        Ok(paths) => paths,
-        Err(error) => return fail(arguments, &error.to_string()),
-    };
-    let starting = arguments.detached.then(Starting::begin);
-    let server = match Server::start(Options {
-        locations: locations(paths),
-        registry: Registry::shipped(),
-        passed,
-    }) {
+    let server = match server {
         Ok(server) => server,
         Err(error) => return fail(arguments, &error.to_string()),
     };

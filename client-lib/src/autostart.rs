@@ -106,8 +106,7 @@ pub(crate) fn start(
         return Ok(());
     }
     let log_path = data.join(LOG_FILE);
-    let log = open_private(&directory, LOG_FILE)
-        .map_err(|e| cannot("open the log file", &log_path, e))?;
+    let log = open_log(&directory).map_err(|e| cannot("open the log file", &log_path, e))?;
     spawn((program, logging), paths, log).map_err(NotStarted::Failed).and_then(|said| {
         if said.trim_end() == READY {
             return Ok(());
@@ -229,6 +228,15 @@ fn open_directory(data: &Path) -> io::Result<OwnedFd> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
+/// Opens the broker's log, which a pipe or a device must not be: a broker would wait for who reads it.
+fn open_log(directory: &OwnedFd) -> io::Result<File> {
+    let log = open_private(directory, LOG_FILE)?;
+    if !log.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file; remove it"));
+    }
+    Ok(log)
+}
+
 fn last_line(log: &Path) -> String {
     let text = read_small(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -277,6 +285,19 @@ mod tests {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("changed");
         let error = open_directory(&data).expect_err("open to others");
         assert!(error.to_string().contains("0777"), "{error}");
+    }
+
+    #[test]
+    fn a_log_is_a_file() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = open_directory(root.path()).expect("opened");
+        open_log(&directory).expect("made");
+        fs::remove_file(root.path().join(LOG_FILE)).expect("removed");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(&directory, LOG_FILE, pipe, mode, 0).expect("made");
+        let error = open_log(&directory).expect_err("a pipe");
+        assert!(error.to_string().contains("no file"), "{error}");
     }
 
     #[test]

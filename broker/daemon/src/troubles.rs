@@ -56,14 +56,13 @@ pub(crate) fn of_provider(
 
 /// Logs why no session of a profile can start, or that one has started again.
 pub(crate) fn of_profile(profile: &str, why: Option<&str>) {
-    match why {
-        Some(why) => {
-            tracing::warn!(event = "session-failed", profile, why, "a session cannot start");
-        }
-        None => tracing::info!(
+    if let Some(why) = why {
+        tracing::warn!(event = "session-failed", profile, why, "a session cannot start");
+    } else {
+        tracing::info!(
             event = "session-started",
             profile,
             "a session started, after one that could not"
-        ),
+        );
     }
 }

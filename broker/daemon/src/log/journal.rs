@@ -129,7 +129,7 @@ mod tests {
         let mut bytes = [0; 1024];
         let length = second.recv(&mut bytes).expect("an entry");
         assert_eq!(&bytes[..length], entry);
-        let long = [b"PRIORITY=3\nMESSAGE=".as_slice(), &[b'x'; 4 << 20], b"\n"].concat();
+        let long = [b"PRIORITY=3\nMESSAGE=".as_slice(), &vec![b'x'; 4 << 20], b"\n"].concat();
         assert_eq!(write(&long).len(), "<3>\n".len() + (4 << 20));
     }
 }
