@@ -176,7 +176,25 @@ pub fn warn(noticed: impl std::fmt::Display) {
 pub fn init(options: Options) -> Result<Guard, LogError> {
     let (subscriber, guard) = subscriber(options)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(note_panic));
     Ok(guard)
+}
+
+/// Writes down a fault of the program as one line, in the log's own format. With `RUST_BACKTRACE` it has the calls that led there.
+fn note_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let why = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let calls = std::backtrace::Backtrace::capture();
+    let is_known = calls.status() == std::backtrace::BacktraceStatus::Captured;
+    tracing::error!(
+        event = "panic",
+        thread = std::thread::current().name(),
+        place = panic.location().map(tracing::field::display),
+        why,
+        calls = is_known.then(|| tracing::field::display(&calls)),
+        "a fault of the program; please report it"
+    );
 }
 
 /// The same for one thread or one test: see [`tracing::subscriber::with_default`].
