@@ -27,3 +27,4 @@ mod refusals;
 mod sink;
 mod tls;
 mod tokens;
+mod warnings;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use sundown_protocol::{Code, SessionId};
 
 use crate::broker::Broker;
-use crate::ground::event::{EngineId, Turn};
+use crate::ground::event::{EngineId, Trouble, Turn};
 use crate::ground::provider::{AskedBy, ProviderError};
 use crate::ground::settings::QueuePolicy;
 use crate::ground::timers::Timer;
@@ -50,7 +50,14 @@ const KEPT: usize = if cfg!(test) { 3 } else { 128 };
 
 impl Broker {
     /// Notes that a transport could not be reached. It is checked again later, each time after a longer wait.
-    pub(crate) fn not_reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    pub(crate) fn not_reached(
+        &mut self,
+        id: SessionId,
+        place: usize,
+        error: &ProviderError,
+        turn: &mut Turn,
+    ) {
+        self.log_error_of(id, place, error, turn);
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
         let provider = &mut session.providers[place];
@@ -72,6 +79,7 @@ impl Broker {
 
     /// Notes that a transport can be reached: it gave an answer.
     pub(crate) fn reached(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+        self.log_end_of(id, place, &[Trouble::Unreachable], turn);
         self.set_reach(id, place, Reach::Yes, turn);
     }
 
@@ -161,11 +169,12 @@ impl Broker {
         match result {
             // It was asked again meanwhile, and that answer counts.
             Err(error) if error.is_of_the_server() && asked_by != asked => {}
-            Err(error) if error.is_of_the_server() => self.not_reached(id, place, turn),
+            Err(error) if error.is_of_the_server() => self.not_reached(id, place, error, turn),
             // Each check tries the password.
             Err(error) if error.code == Code::E_LOGON_FAILED => {
                 self.set_reach(id, place, Reach::Trying { tries }, turn);
                 self.refused_by(id, place, &error.message, turn);
+                self.log_end_of(id, place, &[Trouble::Unreachable], turn);
             }
             _ => self.set_reach(id, place, Reach::Trying { tries }, turn),
         }
