@@ -30,6 +30,8 @@ pub(crate) enum Mistake {
     OnlyData,
     /// Nothing has this name, or the name is not valid.
     None(String),
+    /// Its sender is no address, because it is made of this host's name; the sender, and why.
+    Sender(String),
     /// Its file has a mistake, with its place.
     Wrong(String),
 }
@@ -52,6 +54,12 @@ pub(crate) fn databases(context: &Context) -> Vec<PathBuf> {
     profiles.flat_map(databases).map(|provider| provider.path).collect()
 }
 
+/// Looks whether the sender of messages that name none is an address.
+fn of_sender(identity: &str) -> Result<(), Mistake> {
+    let wrong = |why| Mistake::Sender(format!("{identity:?} is not an address: {why}"));
+    sundown_mail::address::split(identity).map(|_| ()).map_err(wrong)
+}
+
 /// All profiles, and the requested profile if it is not among them.
 pub(crate) fn of_profiles(context: &Context) -> Vec<Read> {
     let places = super::places(context);
@@ -61,7 +69,7 @@ pub(crate) fn of_profiles(context: &Context) -> Vec<Read> {
     names.extend(asked);
     let read = |(place, name): (usize, String)| {
         let result = match settings::load_profile(&name, &places) {
-            Ok(_) => Ok(()),
+            Ok(profile) => of_sender(&profile.identity),
             Err(ProfileError::NotFound { .. }) if place < known => Err(Mistake::OnlyData),
             Err(ProfileError::Invalid(error)) => Err(Mistake::Wrong(error.to_string())),
             Err(error) => Err(Mistake::None(error.to_string())),

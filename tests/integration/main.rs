@@ -10,6 +10,7 @@ mod autostart;
 mod bad_input;
 mod closing;
 mod commands;
+mod containers;
 mod copies;
 mod departures;
 mod descriptions;
