@@ -153,6 +153,33 @@ fn the_first_process_of_a_container_is_told_that_nobody_sends() {
     );
 }
 
+/// Where no service manager makes runtime directories, the socket is in the data directory, and `doctor` finds no problem.
+///
+/// design §8
+#[test]
+fn doctor_finds_no_problem_without_runtime_directories() {
+    let home = Home::new();
+    let here = |arguments: &[&str]| {
+        let mut command = apart(&home, &["--mount"], "mount -t tmpfs none /run", "", arguments)?;
+        command.env_remove("XDG_RUNTIME_DIR");
+        Some(command)
+    };
+    let Some(doctor) = here(&["doctor", "--json"]) else { return };
+    let before = run(doctor, "").exits(0).json();
+    let broker = Broker::spawn(here(&["serve", "--log-format", "json"]).expect("it could before"));
+    broker.log_line("the broker is ready", |line| line["message"] == "ready");
+    assert!(home.data().join("run/broker.sock").exists());
+    run(here(&["send", "--to", "anna@localhost"]).expect("it could before"), "hi\n").ok();
+    let with = run(here(&["doctor", "--json"]).expect("it could before"), "").exits(0).json();
+    for findings in [before, with] {
+        let findings = findings.as_array().expect("some");
+        let socket = findings.iter().find(|f| f["check"] == "socket").expect("it is looked at");
+        assert!(socket["message"].as_str().is_some_and(|m| m.contains("sundown/run")), "{socket}");
+        let warned = findings.iter().filter(|f| f["status"] != "ok").map(|f| &f["check"]);
+        assert!(warned.clone().all(|check| check == "runtime"), "{findings:#?}");
+    }
+}
+
 /// A broker has the data, and nobody reaches it: its socket was removed while it could make no other. `doctor` and whoever looks for it
 /// name its process, and when it goes on it makes its socket anew.
 ///
