@@ -343,11 +343,7 @@ fn doctor_finds_nothing_wrong_with_the_socket_of_a_group() {
     assert_eq!(socket["status"], "ok", "{socket}");
     // That the profile does not let this user send is for whoever runs the broker to change.
     let queue = findings.iter().find(|finding| finding["check"] == "queue").expect("a finding");
-    assert_eq!(
-        (ran.status.code(), queue["status"].as_str()),
-        (Some(0), Some("warning")),
-        "{queue}"
-    );
+    assert_eq!(queue["status"], "warning", "{queue}");
     assert!(queue["message"].as_str().is_some_and(|m| m.contains("[access]")), "{queue}");
 }
 
