@@ -15,6 +15,7 @@ mod copies;
 mod departures;
 mod descriptions;
 mod doctor;
+mod documented;
 mod durability;
 mod fast_shutdown;
 mod library;
