@@ -488,6 +488,25 @@ fn end_of_ours(words: &[OsString]) -> usize {
 }
 
 impl Command {
+    /// Whether it reads profiles, or may start a broker, and so needs the settings file that is asked for. The others are about the broker
+    /// that runs; `serve` and `doctor` say themselves that the file is not there, and `sendmail` hands mail to a broker that runs.
+    pub(crate) fn needs_settings(&self) -> bool {
+        match self {
+            Self::Shell | Self::Send(_) | Self::Queue(_) | Self::Logoff(_) | Self::Profile(_) => {
+                true
+            }
+            Self::Serve(_)
+            | Self::Tour
+            | Self::Sendmail(_)
+            | Self::Status(_)
+            | Self::Provider(_)
+            | Self::Stop(_)
+            | Self::Doctor
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
+
     /// Whether it has a way of its own to say what went wrong.
     pub(crate) fn is_sendmail(&self) -> bool {
         matches!(self, Self::Sendmail(_))

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use sundown_client::Error;
 use sundown_daemon::Profile;
 use sundown_daemon::settings::{self, Accounts, ProfileError};
 
 use crate::cli::Context;
+use crate::output;
 
 /// The beginning of the names of copies that a broker makes of databases whose files were removed.
 pub(crate) use sundown_daemon::RESCUED;
@@ -34,6 +36,13 @@ pub(crate) enum Mistake {
     Sender(String),
     /// Its file has a mistake, with its place.
     Wrong(String),
+}
+
+/// Fails if a settings file is asked for and is not there: it is a typing mistake, or not mounted yet, and its profiles are not those
+/// beside it.
+pub(crate) fn required(context: &Context) -> Result<(), Error> {
+    let required = settings::require(context.paths.required.as_deref());
+    required.map_err(|error| output::invalid(error.to_string()))
 }
 
 /// Reads the settings. Fails with the first mistake in them.
