@@ -124,6 +124,23 @@ mod tests {
     }
 
     #[test]
+    fn who_has_locked_a_file_is_known_while_it_is_locked() {
+        use rustix::fs::{FlockOperation, flock};
+        if fs::metadata("/proc/locks").is_err() {
+            return println!("skipped: there is no /proc/locks");
+        }
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("lock");
+        let file = File::create(&path).expect("made");
+        assert_eq!(lock_holder(&path), None);
+        flock(&file, FlockOperation::LockExclusive).expect("locked");
+        assert_eq!(lock_holder(&path), Some(std::process::id()));
+        assert_eq!(lock_holder(&root.path().join("none")), None);
+        flock(&file, FlockOperation::Unlock).expect("unlocked");
+        assert_eq!(lock_holder(&path), None);
+    }
+
+    #[test]
     fn a_file_that_was_there_keeps_its_mode_and_what_is_in_it() {
         let root = tempfile::tempdir().expect("a directory");
         let (directory, file) = (File::open(root.path()).expect("there"), root.path().join("f"));
