@@ -4,11 +4,13 @@
 
 mod stage;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use sundown_client::Error;
 
 use crate::cli::Context;
 use crate::output;
@@ -29,16 +31,18 @@ struct Timeline {
     began: Instant,
     checked: usize,
     wrong: usize,
+    /// Why a line could not be printed, if one could not.
+    unprinted: RefCell<Option<Error>>,
 }
 
 impl Timeline {
     fn new(json: bool) -> Self {
-        Self { json, began: Instant::now(), checked: 0, wrong: 0 }
+        Self { json, began: Instant::now(), checked: 0, wrong: 0, unprinted: RefCell::default() }
     }
 
     fn title(&self, text: &str) {
         if !self.json {
-            say(&format!("\n{text}"));
+            self.say(&format!("\n{text}"));
         }
     }
 
@@ -46,11 +50,11 @@ impl Timeline {
     fn line(&self, who: &str, what: &str) {
         let millis = self.began.elapsed().as_millis();
         if self.json {
-            say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
+            self.say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
         } else {
             let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - 27);
             let what = terminal::wrapped(what, width).join(&format!("\n{:27}", ""));
-            say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
+            self.say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
         }
     }
 
@@ -59,22 +63,32 @@ impl Timeline {
         self.checked += 1;
         self.wrong += usize::from(!holds);
         if self.json {
-            say(&format!("{}", json!({ "claim": claim, "holds": holds })));
+            self.say(&format!("{}", json!({ "claim": claim, "holds": holds })));
         } else {
-            say(&format!("{:>25}{} {claim}", "", if holds { "✓" } else { "✗ NOT TRUE:" }));
+            self.say(&format!("{:>25}{} {claim}", "", if holds { "✓" } else { "✗ NOT TRUE:" }));
         }
     }
 
     fn end(&self) -> ExitCode {
         let (checked, wrong) = (self.checked, self.wrong);
         if self.json {
-            say(&format!("{}", json!({ "checked": checked, "wrong": wrong })));
+            self.say(&format!("{}", json!({ "checked": checked, "wrong": wrong })));
         } else if wrong == 0 {
-            say(&format!("\n{checked} claims were checked, and all are true."));
+            self.say(&format!("\n{checked} claims were checked, and all are true."));
         } else {
-            say(&format!("\n{wrong} of {checked} claims are not true."));
+            self.say(&format!("\n{wrong} of {checked} claims are not true."));
+        }
+        if let Some(error) = self.unprinted.take() {
+            return output::fail(self.json, &error);
         }
         if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Prints a line. The tour goes on if it cannot, and fails in the end unless the reader has gone.
+    fn say(&self, line: &str) {
+        if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
+            self.unprinted.replace(Some(error));
+        }
     }
 }
 
@@ -86,11 +100,6 @@ fn quoted(path: &Path) -> String {
     } else {
         path
     }
-}
-
-/// Prints a line. If the reader is gone, the tour goes on.
-fn say(line: &str) {
-    let _ = output::print_bytes(format!("{line}\n").as_bytes());
 }
 
 /// Makes an actor carry out a command, and shows it on the timeline.
