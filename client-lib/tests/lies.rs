@@ -457,6 +457,8 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (34, 16, |s| s.session.default_store()?.store_logoff(StoreLogoff::QUIET).map(drop)),
         (35, 17, |s| s.mapi.delete_profile("other").map(drop)),
         (36, 18, |s| s.mapi.broker_status().map(drop)),
+        (38, 21, |s| s.mapi.health().map(drop)),
+        (39, 22, |s| s.mapi.reload("work").map(drop)),
     ]
 }
 
