@@ -451,3 +451,17 @@ fn health_is_for_those_who_may_see_it() {
         assert_eq!(health(&mut world, at).len(), seen, "user {uid}");
     }
 }
+
+/// An account that was refused once is asked about before a message is handed to its transport: the password may be another one by now.
+#[test]
+fn who_wants_mail_to_go_has_a_refused_account_tried() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.wire.broken.insert("relay".into(), Code::E_LOGON_FAILED);
+    let entry = world.submit(member, "b@x");
+    world.wire.broken.clear();
+    assert_eq!(calls(&world, "relay", "ValidateState"), 0);
+    reload(&mut world, member);
+    assert_eq!(calls(&world, "relay", "ValidateState"), 1);
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+}
