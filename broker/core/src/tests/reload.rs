@@ -10,7 +10,7 @@ use sundown_protocol::{Code, Fault, SessionId};
 use super::fakes::{Interface, Step};
 use super::world::{Member, OWNER, World, millis, profile, secs, store, transport};
 use crate::ground::event::ConnectionId;
-use crate::provider::{Outcome, ProviderSpec};
+use crate::provider::{Outcome, ProviderSpec, TransportFacts};
 use crate::settings::{Right, TransportSpec};
 use crate::{Event, Stop};
 
@@ -148,6 +148,24 @@ fn nothing_waits_for_what_the_profile_does_not_have() {
     world.profile("default").transports = vec![transport("other", &["*"])];
     assert_eq!(reload(&mut world, member), (1, Reload::Changed));
     assert!(entries.iter().all(|entry| world.state(*entry) == SubmissionState::Sent));
+    world.everybody_leaves();
+}
+
+/// Nor do messages that wait until a transport has room.
+#[test]
+fn nothing_waits_for_room_at_what_the_profile_does_not_have() {
+    let mut world = World::new();
+    world.wire.facts = TransportFacts { window: 1, ..TransportFacts::default() };
+    let member = world.member(1);
+    world.hold("relay", "SubmitMessage");
+    let entries: Vec<_> = (0..5).map(|_| world.submit(member, "b@x")).collect();
+    world.profile("default").transports = vec![transport("other", &["*"])];
+    assert_eq!(reload(&mut world, member), (1, Reload::Changed));
+    let sent = entries.iter().filter(|entry| world.state(**entry) == SubmissionState::Sent);
+    assert_eq!(sent.count(), 4, "all but the one that the old transport has");
+    world.let_go("relay");
+    assert!(entries.iter().all(|entry| world.state(*entry) == SubmissionState::Sent));
+    assert_eq!(world.wire.delivered.len(), 5);
     world.everybody_leaves();
 }
 
