@@ -194,6 +194,7 @@ fn number(request: &Request) -> usize {
         Request::DeleteProfile { .. } => 35,
         Request::Broker => 36,
         Request::Ticket { .. } => 37,
+        Request::MessageId { .. } => 38,
     }
 }
 
@@ -312,6 +313,7 @@ fn truth(request: &Request) -> Reply {
         Request::DeleteProfile { .. } => Reply::ProfileDeleted(Deletion::Done),
         Request::Broker => Reply::Broker(Box::default()),
         Request::Ticket { .. } => Reply::Ticket(Ticket(Blob(vec![1]))),
+        Request::MessageId { .. } => Reply::MessageId(Some("<1@host>".into())),
         Request::Unadvise { .. }
         | Request::Release { .. }
         | Request::Upload { .. }
@@ -354,6 +356,7 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::default()),
         Reply::Ticket(Ticket(Blob(vec![1]))),
         Reply::StatusPage { status: Box::new(status()), next: None },
+        Reply::MessageId(None),
     ];
     for (place, reply) in all.iter().enumerate() {
         assert_eq!(place_of(reply), place, "each is told");
@@ -385,6 +388,7 @@ fn place_of(reply: &Reply) -> usize {
         Reply::Broker(_) => 18,
         Reply::Ticket(_) => 19,
         Reply::StatusPage { .. } => 20,
+        Reply::MessageId(_) => 21,
     }
 }
 

@@ -103,6 +103,9 @@ pub enum Reply {
         /// The cursor of the next page; `None` at the end.
         next: Option<StatusCursor>,
     },
+    /// To a message id: the value of the field, without the blanks around it; `None` if the message has no such field in its first
+    /// [`MAX_BLOB`](crate::frame::MAX_BLOB) bytes.
+    MessageId(Option<String>),
 }
 
 /// The kind of a [`Reply`], without its contents.
@@ -130,6 +133,7 @@ pub enum ReplyKind {
     Broker,
     Ticket,
     StatusPage,
+    MessageId,
 }
 
 impl Reply {
@@ -157,6 +161,7 @@ impl Reply {
             Self::Broker(_) => ReplyKind::Broker,
             Self::Ticket(_) => ReplyKind::Ticket,
             Self::StatusPage { .. } => ReplyKind::StatusPage,
+            Self::MessageId(_) => ReplyKind::MessageId,
         }
     }
 }

@@ -284,6 +284,12 @@ pub enum Request {
         /// What chooses the transport.
         route: Box<Route>,
     },
+    /// The `Message-ID` of a message in the outgoing queue → [`Reply::MessageId`](crate::Reply::MessageId). The user needs what a
+    /// [`QueueAction::Show`] of the entry needs. From version 3 on.
+    MessageId {
+        /// The entry identifier of the message.
+        entry: EntryId,
+    },
 }
 
 /// What chooses the transports of a message, beside its recipients. A transport of a profile may be for some senders only.
@@ -733,6 +739,7 @@ impl Request {
             | Self::ValidateState { .. }
             | Self::Broker
             | Self::StatusPage { .. }
+            | Self::MessageId { .. }
             | Self::Ticket { .. }
             // Doing these twice is the same as once.
             | Self::Setting { .. }
@@ -802,6 +809,7 @@ impl Request {
             Self::DeleteProfile { .. } => ReplyKind::ProfileDeleted,
             Self::Broker => ReplyKind::Broker,
             Self::StatusPage { .. } => ReplyKind::StatusPage,
+            Self::MessageId { .. } => ReplyKind::MessageId,
             Self::Ticket { .. } => ReplyKind::Ticket,
             Self::Unadvise { .. }
             | Self::Release { .. }
@@ -841,7 +849,8 @@ impl Request {
             | Self::Return { .. }
             | Self::DeleteFrom { .. }
             | Self::StatusPage { .. }
-            | Self::SubmitVia { .. } => Version::V3,
+            | Self::SubmitVia { .. }
+            | Self::MessageId { .. } => Version::V3,
             _ => Version::V1,
         }
     }
@@ -880,6 +889,7 @@ impl Request {
             | Self::DeleteProfile { .. }
             | Self::Broker
             | Self::StatusPage { .. }
+            | Self::MessageId { .. }
             | Self::Ticket { .. }
             | Self::Return { .. }
             | Self::Queue { .. }
@@ -923,6 +933,7 @@ impl Request {
             Self::DeleteFrom { .. } => "DeleteFrom",
             Self::StatusPage { .. } => "StatusPage",
             Self::SubmitVia { .. } => "SubmitVia",
+            Self::MessageId { .. } => "MessageId",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",
         }

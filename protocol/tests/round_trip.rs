@@ -252,6 +252,7 @@ fn message_request() -> impl Strategy<Value = Request> {
         text().prop_map(|name| Request::DeleteProfile { name }),
         Just(Request::Broker),
         status_cursor().prop_map(|after| Request::StatusPage { after }),
+        entry().prop_map(|entry| Request::MessageId { entry }),
         option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
         (option::of(text()), any::<u32>(), any::<u128>(), any::<bool>()).prop_map(
             |(profile, flags, tag, told)| Request::Return {
@@ -456,6 +457,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         ticket().prop_map(Reply::Ticket),
         (status(), option::of(status_cursor()))
             .prop_map(|(status, next)| Reply::StatusPage { status: Box::new(status), next }),
+        option::of(text()).prop_map(Reply::MessageId),
     ]
 }
 

@@ -181,6 +181,7 @@ impl Broker {
                 Ok(())
             }
             Request::Queue { profile, action } => self.queue(asker, profile, action, turn),
+            Request::MessageId { entry } => self.identify_entry(asker, entry, turn),
             Request::Stop { how } => self.stop_asked(asker, how, turn),
             Request::ValidateState { member, kind, provider } => {
                 self.validate_state(asker, member, (kind, &provider), turn)

@@ -40,11 +40,13 @@ names!(REQUESTS, request_name, Request:
     Submit {..}, Draft {..}, Save {..}, Delete {..}, Setting {..}, AbortSubmit {..}, Flush {..}, AddressBook {..},
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
-    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..});
+    Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..},
+    MessageId {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
-    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..});
+    Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..},
+    MessageId {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
@@ -217,6 +219,7 @@ pub(crate) fn requests() -> Vec<Request> {
                 account: Some("work".into()),
             }),
         },
+        Request::MessageId { entry: ENTRY },
     ]
 }
 
@@ -355,6 +358,7 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::new(broker_status())),
         Reply::Ticket(ticket()),
         Reply::StatusPage { status: Box::new(status()), next: Some(CURSOR) },
+        Reply::MessageId(Some("<1@host>".into())),
     ]
 }
 
