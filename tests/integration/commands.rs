@@ -1,11 +1,14 @@
 //! The subcommands, as scripts use them.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use mail_parser::{MessageParser, MimeHeaders};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Output, Terminal, keys, run};
+use crate::harness::{Home, Output, Terminal, keys, run, wait_for_end};
 
 /// `send` composes from its options what the message lacks, and from the message what it has.
 ///
@@ -336,5 +339,27 @@ fn the_tour_is_true_wherever_temporary_files_are() {
         tour.env("TMPDIR", home.path(name));
         let ran = run(tour, "").ok();
         assert!(ran.output.contains("all are true"), "{ran:?}");
+        assert_eq!(std::fs::read_dir(home.path(name)).expect("read").count(), 0, "{ran:?}");
     }
+}
+
+/// A tour that is interrupted leaves neither a broker nor files.
+///
+/// design §8
+#[test]
+fn an_interrupted_tour_leaves_nothing() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("tmp")).expect("made");
+    let mut tour = home.command(&["tour"]);
+    tour.env("TMPDIR", home.path("tmp")).stdout(Stdio::piped());
+    let mut tour = tour.spawn().expect("started");
+    let output = BufReader::new(tour.stdout.take().expect("it was asked for"));
+    let mut lines = output.lines().map_while(Result::ok);
+    let ready = lines.find(|line| line.contains("is ready (pid ")).expect("the broker is ready");
+    let pid = ready.rsplit_once("(pid ").expect("looked for").1.trim_end_matches(')').to_owned();
+    assert!(Path::new("/proc").join(&pid).exists(), "{ready}");
+    kill_process(Pid::from_child(&tour), Signal::INT).expect("it runs");
+    assert_eq!(wait_for_end(&mut tour).code(), Some(130));
+    assert!(!Path::new("/proc").join(&pid).exists(), "the broker goes on");
+    assert_eq!(std::fs::read_dir(home.path("tmp")).expect("read").count(), 0);
 }

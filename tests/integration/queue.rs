@@ -50,7 +50,7 @@ fn the_queue_is_listed_oldest_first() {
     assert_eq!(shown["recipients"].as_array().map(Vec::len), Some(2));
     let read = shell.ok(&format!("read session=1 entry={first}"))["content"].clone();
     let id = shown["message_id"].as_str().expect("the library added one");
-    assert!(read.as_str().expect("text").contains(&format!("Message-ID: {id}\r\n")), "{read}");
+    assert!(read.as_str().expect("text").contains(&format!("Message-ID: {id}\n")), "{read}");
     assert_eq!(keys(&shown["recipients"][0]), "address reply state");
     let people = home.run(&["queue", "show", &first]).ok().output;
     assert!(
