@@ -363,3 +363,30 @@ fn an_interrupted_tour_leaves_nothing() {
     assert!(!Path::new("/proc").join(&pid).exists(), "the broker goes on");
     assert_eq!(std::fs::read_dir(home.path("tmp")).expect("read").count(), 0);
 }
+
+/// An error on a terminal is said in words; a script gets the code behind them.
+///
+/// design §8
+#[test]
+fn a_terminal_shows_words_and_a_script_the_code() {
+    let home = Home::new();
+    let missing = ["status"];
+    let code = "(MAPI_E_NETWORK_ERROR 0x80040115)";
+    let ran = home.run(&missing).exits(1);
+    assert!(ran.errors.trim_end().ends_with(code), "{ran:?}");
+    let mut terminal = Terminal::run(home.command(&missing), Output::Pipe);
+    let (status, _) = terminal.wait();
+    let shown = terminal.shown();
+    assert!(status.code() == Some(1) && shown.starts_with("sundown: "), "{shown}");
+    assert!(!shown.contains("MAPI") && !shown.contains("0x8"), "{shown}");
+
+    let _broker = home.serve();
+    let ran = home.run_with(&["shell"], "unadvise connection=1\n").ok();
+    assert!(ran.output.contains("(MAPI_E_NOT_FOUND 0x8004010F)"), "{ran:?}");
+    let mut terminal = Terminal::run(home.command(&["shell"]), Output::Here);
+    terminal.type_in("unadvise connection=1\n");
+    terminal.shows("1: ");
+    terminal.type_in("uninitialize\n");
+    terminal.shows("2: ok");
+    assert!(!terminal.shown().contains("MAPI"), "{}", terminal.shown());
+}
