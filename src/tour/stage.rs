@@ -166,7 +166,6 @@ impl Drop for Stage {
 
 impl Made {
     /// Ends the broker. As long as the result is held, the other thread waits.
-    #[must_use]
     fn end_broker(&self) -> MutexGuard<'_, Child> {
         let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = broker.kill();
