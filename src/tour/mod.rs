@@ -48,7 +48,7 @@ impl Timeline {
 
     fn title(&self, text: &str) {
         if !self.json {
-            say(&format!("\n{text}"));
+            say(&format!("\n{}", fitting(text, 0)));
         }
     }
 
@@ -58,8 +58,7 @@ impl Timeline {
         if self.json {
             say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
         } else {
-            let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - 27);
-            let what = terminal::wrapped(what, width).join(&format!("\n{:27}", ""));
+            let what = fitting(what, INDENT);
             say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
         }
     }
@@ -71,7 +70,9 @@ impl Timeline {
         if self.json {
             say(&format!("{}", json!({ "claim": claim, "holds": holds })));
         } else {
-            say(&format!("{:>25}{} {claim}", "", if holds { "✓" } else { "✗ NOT TRUE:" }));
+            let claim = if holds { claim.to_owned() } else { format!("NOT TRUE: {claim}") };
+            let mark = if holds { "✓" } else { "✗" };
+            say(&format!("{:>25}{mark} {}", "", fitting(&claim, INDENT)));
         }
     }
 
@@ -94,6 +95,15 @@ impl Timeline {
         }
         if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// How far what is shown of an actor is indented.
+const INDENT: usize = 27;
+
+/// A text that begins at this column and goes on there in further lines, so that a terminal breaks no word.
+fn fitting(text: &str, indent: usize) -> String {
+    let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - indent);
+    terminal::wrapped(text, width).join(&format!("\n{:indent$}", ""))
 }
 
 /// Prints a line. If the reader is gone, the tour goes on.
@@ -238,7 +248,7 @@ fn ending(
     [client, tray, notifier]: [&mut Actor; 3],
     backup: &mut Actor,
 ) -> Result<(), Trouble> {
-    t.title("Only the owner may end the session for everybody: the mail client, which began it.");
+    t.title("Only the owner, here the mail client, may end the session for everybody.");
     does(t, notifier, "logon")?;
     t.line(tray.name, "logoff session=1 shared");
     let refused = tray.does("logoff session=1 shared")?;

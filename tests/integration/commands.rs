@@ -343,6 +343,21 @@ fn the_tour_is_true_wherever_temporary_files_are() {
     }
 }
 
+/// On a terminal of 80 columns no line of the tour is longer, so that the terminal breaks no word and no path.
+///
+/// design §8
+#[test]
+fn the_tour_fits_a_terminal() {
+    let home = Home::new();
+    let mut tour = Terminal::run(home.command(&["tour"]), Output::Here);
+    let (status, _) = tour.wait();
+    let shown = tour.shown();
+    assert!(status.success() && shown.contains("all are true"), "{shown}");
+    let lines = shown.lines().map(|line| line.trim_end_matches('\r'));
+    let long: Vec<_> = lines.filter(|line| line.chars().count() > 80).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
 /// A tour that is interrupted leaves neither a broker nor files.
 ///
 /// design §8
