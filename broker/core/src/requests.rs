@@ -292,7 +292,7 @@ fn why_gone(connection: Option<&Connection>, id: MemberId) -> Fault {
     match connection.and_then(|c| c.why_gone(id)) {
         Some(LeaveReason::Evicted) => Fault::new(
             Code::E_END_OF_SESSION,
-            "the session was ended, and who stayed in it was put out; log on again",
+            "the session was ended, and the broker has removed this member from it; log on again",
         ),
         Some(LeaveReason::FastShutdown) => shut_down(),
         Some(_) => Fault::new(Code::E_END_OF_SESSION, "the broker has ended this session"),
