@@ -191,7 +191,7 @@ pub(crate) enum QueueAction {
     },
     /// Show an entry with all its recipients
     Show {
-        /// The entry identifier, or its first digits as `queue list` shows them
+        /// The entry identifier, or the digits of it that `queue list` shows
         entry: String,
     },
     /// Send entries now; a message whose outcome is unknown may arrive twice
@@ -213,7 +213,7 @@ pub(crate) enum QueueAction {
 /// Which entries of the queue are meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Selection {
-    /// Entry identifiers, or their first digits as `queue list` shows them
+    /// Entry identifiers, or the digits of them that `queue list` shows
     #[arg(value_name = "ENTRY", required_unless_present = "all", conflicts_with = "all")]
     pub(crate) entries: Vec<String>,
     /// All entries that are not sent, bounced or aborted
@@ -243,7 +243,7 @@ pub(crate) struct LogoffArguments {
     /// Wait until the other programs have left or were removed from the session
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Do not ask for confirmation (without the flag MAPI_LOGOFF_UI)
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub(crate) yes: bool,
 }
@@ -330,7 +330,7 @@ pub(crate) struct AddArguments {
     /// How to log on to the server [default: the best that the server offers]
     #[arg(long, value_parser = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"])]
     pub(crate) auth: Option<String>,
-    /// A file with the certificates of authorities that the server's certificate is checked against
+    /// A file with certificates to trust in addition to the system's: of authorities, or the server's own
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// The SHA-256 fingerprint of the server's certificate; no other certificate is accepted
