@@ -274,6 +274,11 @@ pub(crate) enum ProfileAction {
         /// The profile's name
         name: String,
     },
+    /// Use a changed profile in running sessions at once; they also notice a change before their next message
+    Reload {
+        /// The profile's name [default: every profile that a session uses]
+        name: Option<String>,
+    },
     /// Remove a profile, at once or when its sessions have ended; its mail stays
     Remove {
         /// The profile's name

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sundown_client::{
-    BrokerStatus, End, Error, LimitStatus, MemberStatus, Previous, ProviderStatus, SessionStatus,
-    Status, SubmissionState,
+    BrokerStatus, End, Error, LimitStatus, Mapi, MemberStatus, Previous, ProviderHealth,
+    ProviderStatus, Resource, SessionHealth, SessionStatus, Status, SubmissionState,
 };
 
 use crate::cli::{Autostart, Context, StatusArguments, seconds};
-use crate::output::{self, Reader, ago};
+use crate::output::{self, Reader, ago, until};
 use crate::terminal::{painted, plain};
 use crate::watch;
 
@@ -20,13 +20,8 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
         return watch::run(context, mapi, interval);
     }
     loop {
-        let status = mapi.status()?;
-        let broker = mapi.broker_status()?;
-        let text = if context.json {
-            format!("{}\n", value(&status, broker.as_ref()))
-        } else {
-            text(&status, broker.as_ref())
-        };
+        let said = Said::ask(&mapi)?;
+        let text = if context.json { format!("{}\n", value(&said)) } else { text(&said) };
         let read = output::print_bytes(text.as_bytes())?;
         if !arguments.watch || read == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
@@ -38,8 +33,37 @@ pub(crate) fn run(context: &Context, arguments: &StatusArguments) -> Result<Exit
     }
 }
 
+/// What a broker says of itself.
+pub(crate) struct Said {
+    pub(crate) status: Status,
+    pub(crate) broker: Option<BrokerStatus>,
+    pub(crate) health: Vec<SessionHealth>,
+}
+
+impl Said {
+    pub(crate) fn ask(mapi: &Mapi) -> Result<Self, Error> {
+        let (status, broker, health) = (mapi.status()?, mapi.broker_status()?, mapi.health()?);
+        Ok(Self { status, broker, health })
+    }
+
+    /// How a session's providers fare, if the broker says so.
+    pub(crate) fn of(&self, session: &SessionStatus) -> Option<&SessionHealth> {
+        self.health.iter().find(|health| health.session == session.id)
+    }
+}
+
+/// How a provider fares, if the broker says so.
+pub(crate) fn of_provider<'a>(
+    health: Option<&'a SessionHealth>,
+    provider: &ProviderStatus,
+) -> Option<&'a ProviderHealth> {
+    let mut all = health.into_iter().flat_map(|health| &health.providers);
+    all.find(|health| (health.kind, &health.name) == (provider.kind, &provider.name))
+}
+
 /// `status` as JSON.
-pub(crate) fn value(status: &Status, broker: Option<&BrokerStatus>) -> Value {
+pub(crate) fn value(said: &Said) -> Value {
+    let (status, broker) = (&said.status, said.broker.as_ref());
     let sessions: Vec<_> = status
         .sessions
         .iter()
@@ -64,11 +88,17 @@ pub(crate) fn value(status: &Status, broker: Option<&BrokerStatus>) -> Value {
                 .providers
                 .iter()
                 .map(|p| {
+                    let health = of_provider(said.of(session), p);
+                    let last = health.and_then(|health| health.last.as_ref());
                     json!({
                         "name": p.name,
                         "kind": p.kind.name(),
                         "status": p.status,
                         "fast_shutdown": p.fast_shutdown,
+                        "last": last.map(|l| json!({ "at": l.at, "worked": l.worked, "text": l.text })),
+                        "worked": health.and_then(|health| health.worked),
+                        "next_try": health.and_then(|health| health.next_try),
+                        "in_flight": health.map(|health| health.in_flight),
                     })
                 })
                 .collect();
@@ -80,6 +110,10 @@ pub(crate) fn value(status: &Status, broker: Option<&BrokerStatus>) -> Value {
             json!({
                 "id": session.id.0,
                 "profile": session.profile,
+                "profile_version": said.of(session).map(|health| {
+                    let version = &health.profile;
+                    json!({ "changed": version.changed, "read": version.read, "note": version.note })
+                }),
                 "shared": session.shared,
                 "state": session.state,
                 "members": members,
@@ -123,11 +157,12 @@ fn fate(previous: &Previous) -> Option<String> {
 }
 
 /// The status for people.
-fn text(status: &Status, broker: Option<&BrokerStatus>) -> String {
-    let mut text = head(status, broker);
+fn text(said: &Said) -> String {
+    let status = &said.status;
+    let mut text = head(status, said.broker.as_ref());
     for session in &status.sessions {
         text += "\n";
-        text += &session_text(session, usize::MAX);
+        text += &session_text(said, session, usize::MAX);
     }
     if status.sessions.is_empty() {
         text += "\nno sessions\n";
@@ -144,20 +179,24 @@ pub(crate) fn head(status: &Status, broker: Option<&BrokerStatus>) -> String {
 }
 
 /// A session, with at most `most` members and providers.
-pub(crate) fn session_text(session: &SessionStatus, most: usize) -> String {
+pub(crate) fn session_text(said: &Said, session: &SessionStatus, most: usize) -> String {
+    let health = said.of(session);
     let sharing = if session.shared { "shared" } else { "private" };
     let state = painted(&session.state, &session.state);
     let mut text =
         format!("session {} of profile {}: {sharing}, {state}\n", session.id.0, session.profile);
+    text += &version_text(health, most);
     let members: Vec<_> = session.members.iter().take(most).map(member).collect();
     if !members.is_empty() {
         let heading = ["  member", "program", "pid", "state", "", "objects", "since"];
         text += &output::table(&heading, &members);
     }
     text += &more(session.members.len(), most, "member");
-    let providers: Vec<_> = session.providers.iter().take(most).map(provider).collect();
+    let row = |p: &ProviderStatus| provider(p, of_provider(health, p));
+    let providers: Vec<_> = session.providers.iter().take(most).map(row).collect();
     if !providers.is_empty() {
-        text += &output::table(&["  provider", "name", "fast shutdown", "status"], &providers);
+        let heading = ["  provider", "name", "fast shutdown", "last use", "status"];
+        text += &output::table(&heading, &providers);
     }
     text += &more(session.providers.len(), most, "provider");
     for reference in session.references.iter().take(most) {
@@ -194,13 +233,55 @@ fn member(member: &MemberStatus) -> Vec<String> {
     ]
 }
 
-fn provider(provider: &ProviderStatus) -> Vec<String> {
+/// Which version of its profile's file a session has. Where there is little room, only if it is not the present one.
+fn version_text(health: Option<&SessionHealth>, most: usize) -> String {
+    let Some(profile) = health.map(|health| &health.profile) else { return String::new() };
+    let written = match profile.changed {
+        Some(changed) => format!("as written {} ago", ago(changed)),
+        None => "no file: what holds without one".to_owned(),
+    };
+    let mut text = String::new();
+    if most == usize::MAX {
+        text += &format!("  profile: {written}, read {} ago\n", ago(profile.read));
+    }
+    if let Some(note) = &profile.note {
+        text += &painted(&format!("  profile: {}", plain(note)), "warning");
+        text.push('\n');
+    }
+    text
+}
+
+fn provider(provider: &ProviderStatus, health: Option<&ProviderHealth>) -> Vec<String> {
     vec![
         format!("  {}", provider.kind.name()),
         provider.name.clone(),
         provider.fast_shutdown.clone(),
-        provider.status.clone(),
+        health.map(last_use).unwrap_or_default(),
+        status_text(provider, health),
     ]
+}
+
+/// What came of a transport's last use, and how long ago.
+pub(crate) fn last_use(health: &ProviderHealth) -> String {
+    match &health.last {
+        Some(last) if last.worked => format!("worked {} ago", ago(last.at)),
+        Some(last) => format!("failed {} ago", ago(last.at)),
+        None if health.kind == Resource::TransportProvider => "not used yet".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// A provider's status, why it cannot be reached, and when it is tried again.
+pub(crate) fn status_text(provider: &ProviderStatus, health: Option<&ProviderHealth>) -> String {
+    let mut text = provider.status.clone();
+    let last = health.and_then(|health| health.last.as_ref()).filter(|last| !last.worked);
+    if let Some(last) = last.filter(|_| text == "unreachable") {
+        text += &format!(": {}", last.text);
+    }
+    if let Some(next) = health.and_then(|health| health.next_try) {
+        text += &format!("; next try in {}", until(next));
+    }
+    text
 }
 
 /// How many messages are in each state.

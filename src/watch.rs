@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use sundown_client::{BrokerStatus, Code, Error, Mapi, Status};
+use sundown_client::{Code, Error, Mapi};
 
 use crate::cli::{Autostart, Context};
 use crate::output;
 use crate::screen::{self, Screen};
-use crate::status::{head, more, queue, session_text};
+use crate::status::{Said, head, more, queue, session_text};
 use crate::terminal::{self, Size, painted};
 
 /// The smallest terminal on which the status can be read.
@@ -27,12 +27,6 @@ const SMALLEST: Size = Size { columns: 40, rows: 12 };
 
 /// How long a broker may take to answer before the screen says that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The broker's answers.
-struct Said {
-    status: Status,
-    broker: Option<BrokerStatus>,
-}
 
 /// What the screen's loop waits for.
 enum News {
@@ -91,7 +85,7 @@ fn ask(context: &Context, mapi: Mapi, interval: Duration, tell: &Sender<News>) {
     loop {
         let there = mapi.take().map_or_else(|| context.initialize(Autostart::No), Ok);
         let said = there.and_then(|there| {
-            let said = Said { status: there.status()?, broker: there.broker_status()? };
+            let said = Said::ask(&there)?;
             Ok((said, there))
         });
         let news = match said {
@@ -190,7 +184,7 @@ fn whole(said: &Said, most: usize, sessions: usize) -> Vec<String> {
     let mut text = head(status, said.broker.as_ref()) + &queue(status);
     for session in status.sessions.iter().take(sessions) {
         text += "\n";
-        text += &session_text(session, most);
+        text += &session_text(said, session, most);
     }
     if status.sessions.is_empty() {
         text += "\nno sessions\n";

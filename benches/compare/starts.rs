@@ -90,7 +90,7 @@ impl Queue {
         if more > 0 {
             assert_eq!(store.execute(&copy, [more]).expect("copied"), more);
             let reserved =
-                "UPDATE meta SET value = (SELECT max(seq) + 1 FROM message) WHERE key = 'seq'";
+                "UPDATE meta SET value = (SELECT max(seq) + 1 FROM message) WHERE name = 'seq'";
             assert_eq!(store.execute(reserved, []).expect("reserved"), 1);
         }
         store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("moved");

@@ -9,7 +9,9 @@ use sundown_core::provider::{
     RecipientResult, StoreFacts, StoreRead, StoreWrite, Submission, SubmissionState, TransportCall,
     TransportFacts,
 };
-use sundown_core::settings::{Profile, QueuePolicy, Settings, TransportSpec};
+use sundown_core::settings::{
+    LoadedProfile, Looked, Profile, QueuePolicy, Settings, TransportSpec, Version,
+};
 use sundown_core::{
     Broker, CallId, ConnectionId, Effect, Event, LaneId, PeerIdentity, ProcessKey, Tick,
 };
@@ -113,8 +115,12 @@ impl World {
                         self.calls.push_back((call, lane, provider));
                     }
                     Effect::LoadProfile { session, .. } => {
-                        let result = Ok(Box::new(profile()));
+                        let profile = Box::new(profile());
+                        let result = Ok(LoadedProfile { profile, version: Version::default() });
                         self.apply(Event::ProfileLoaded { session, result });
+                    }
+                    Effect::LookAtProfile { name, .. } => {
+                        self.apply(Event::ProfileLooked { name, result: Ok(Looked::Same) });
                     }
                     Effect::Answer { result, .. } => {
                         self.last = Some(result.expect("it is not refused"));

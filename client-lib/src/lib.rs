@@ -80,9 +80,9 @@ pub use shutdown::{ClientShutdown, ExitPath};
 pub use sundown_mail::addresses;
 pub use sundown_protocol::notification::{EndReason, Event, Events, LeaveReason, TableChange};
 pub use sundown_protocol::reply::{
-    AddressRow, BrokerStatus, Deletion, End, LimitStatus, MemberStatus, MessageRow, Peer, Place,
-    Previous, ProviderStatus, QueueRow, RecipientRow, Resource, SessionStatus, Status, StatusRow,
-    SubmissionState,
+    AddressRow, BrokerStatus, Deletion, End, LastOutcome, LimitStatus, MemberStatus, MessageRow,
+    Peer, Place, Previous, ProfileInUse, ProviderHealth, ProviderStatus, QueueRow, RecipientRow,
+    Reload, Reloaded, Resource, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState,
 };
 pub use sundown_protocol::request::{
     Folder as FolderKind, Notify, Report, Returned, Stopping, StoreLogoff,

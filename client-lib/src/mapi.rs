@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{PidfdFlags, pidfd_open};
-use sundown_protocol::reply::{BrokerStatus, Deletion, QueueRow, Status, SubmissionState};
+use sundown_protocol::reply::{
+    BrokerStatus, Deletion, QueueRow, Reloaded, SessionHealth, Status, SubmissionState,
+};
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
-use sundown_protocol::{Code, EntryId, Reply, Token, Version};
+use sundown_protocol::{Code, EntryId, Reply, SessionId, Token, Version};
 
 use crate::error::Error;
 use crate::library::{Library, PATIENCE, left, lock};
@@ -295,6 +297,56 @@ impl Mapi {
     /// What the broker is doing.
     pub fn status(&self) -> Result<Status, Error> {
         self.library.status()
+    }
+
+    /// How the providers of each session fare, and which version of its profile it has. Empty if the broker is too old to report it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
+    /// for provider in mapi.health()?.iter().flat_map(|session| &session.providers) {
+    ///     if let Some(last) = provider.last.as_ref().filter(|last| !last.worked) {
+    ///         println!("{}: {}", provider.name, last.text);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Result<Vec<SessionHealth>, Error> {
+        let (mut after, mut all) = (SessionId(0), Vec::new());
+        while self.library.link()?.speaks(Version::V3) {
+            let reply = self.library.call(None, |_| Ok(Request::Health { after }))?;
+            let Reply::Health { sessions, next } = reply else { return Err(unexpected()) };
+            all.extend(sessions);
+            match next {
+                Some(next) if next > after => after = next,
+                Some(_) => return Err(unexpected()),
+                None => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// Has the broker read a profile's file now, use it in the sessions of that profile, and try its transports. Takes the right
+    /// *admin*. `MAPI_E_VERSION` if the broker is too old.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
+    /// let reloaded = mapi.reload("work")?;
+    /// println!("{} sessions use it: {:?}", reloaded.sessions, reloaded.result);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reload(&self, profile: &str) -> Result<Reloaded, Error> {
+        if !self.library.link()?.speaks(Version::V3) {
+            let message = "the broker is too old to read a profile again; restart it";
+            return Err(Error::fault(Code::E_VERSION, message));
+        }
+        match self.library.call(None, |_| Ok(Request::Reload { profile: profile.to_owned() }))? {
+            Reply::Reloaded(reloaded) => Ok(reloaded),
+            _ => Err(unexpected()),
+        }
     }
 
     /// The outgoing queue of a profile; without a name, of the default profile and of all profiles that have a session. With `all`,

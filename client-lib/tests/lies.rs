@@ -18,7 +18,9 @@ use sundown_client::{
     SessionId, Status, Stopping, StoreLogoff, SubmissionState, SubmitKey, Token,
 };
 use sundown_protocol::hello::{Answer, Welcome};
-use sundown_protocol::reply::{FromBroker, Granted, LoggedOff, LoggedOn, Rows, TableRows};
+use sundown_protocol::reply::{
+    FromBroker, Granted, LoggedOff, LoggedOn, Reload, Reloaded, Rows, TableRows,
+};
 use sundown_protocol::request::{
     AddressAction, Asked, Blob, Opening, QueueAction, ReadSource, Request, Submit, Ticket,
 };
@@ -194,12 +196,14 @@ fn number(request: &Request) -> usize {
         Request::DeleteProfile { .. } => 35,
         Request::Broker => 36,
         Request::Ticket { .. } => 37,
-        Request::MessageId { .. } => 38,
+        Request::Health { .. } => 38,
+        Request::Reload { .. } => 39,
+        Request::MessageId { .. } => 40,
     }
 }
 
 /// How many kinds of requests there are.
-const REQUESTS: usize = 38;
+const REQUESTS: usize = 41;
 
 const ENTRY: EntryId = EntryId { store: 1, record: 7 };
 /// Of a table the place says what it is of.
@@ -313,6 +317,8 @@ fn truth(request: &Request) -> Reply {
         Request::DeleteProfile { .. } => Reply::ProfileDeleted(Deletion::Done),
         Request::Broker => Reply::Broker(Box::default()),
         Request::Ticket { .. } => Reply::Ticket(Ticket(Blob(vec![1]))),
+        Request::Health { .. } => Reply::Health { sessions: Vec::new(), next: None },
+        Request::Reload { .. } => reloaded(),
         Request::MessageId { .. } => Reply::MessageId(Some("<1@host>".into())),
         Request::Unadvise { .. }
         | Request::Release { .. }
@@ -329,6 +335,10 @@ fn truth(request: &Request) -> Reply {
         | Request::Stop { .. }
         | Request::ValidateState { .. } => Reply::Done,
     }
+}
+
+fn reloaded() -> Reply {
+    Reply::Reloaded(Reloaded { sessions: 1, result: Reload::Unchanged })
 }
 
 /// One of each kind of replies; each says that all is well.
@@ -356,6 +366,8 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::default()),
         Reply::Ticket(Ticket(Blob(vec![1]))),
         Reply::StatusPage { status: Box::new(status()), next: None },
+        Reply::Health { sessions: Vec::new(), next: None },
+        reloaded(),
         Reply::MessageId(None),
     ];
     for (place, reply) in all.iter().enumerate() {
@@ -388,7 +400,9 @@ fn place_of(reply: &Reply) -> usize {
         Reply::Broker(_) => 18,
         Reply::Ticket(_) => 19,
         Reply::StatusPage { .. } => 20,
-        Reply::MessageId(_) => 21,
+        Reply::Health { .. } => 21,
+        Reply::Reloaded(_) => 22,
+        Reply::MessageId(_) => 23,
     }
 }
 
@@ -447,6 +461,9 @@ fn calls() -> Vec<(usize, usize, Call)> {
         (34, 16, |s| s.session.default_store()?.store_logoff(StoreLogoff::QUIET).map(drop)),
         (35, 17, |s| s.mapi.delete_profile("other").map(drop)),
         (36, 18, |s| s.mapi.broker_status().map(drop)),
+        (38, 21, |s| s.mapi.health().map(drop)),
+        (39, 22, |s| s.mapi.reload("work").map(drop)),
+        (40, 23, |s| s.mapi.message_id(ENTRY).map(drop)),
     ]
 }
 

@@ -12,7 +12,7 @@ mod fakes;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sundown_core::address::Pattern;
@@ -20,7 +20,9 @@ use sundown_core::local::{LocalMail, Users};
 use sundown_core::provider::{
     ProviderAnswer, ProviderCall, ProviderSpec, ProviderType, TransportCall,
 };
-use sundown_core::settings::{Limits, Profile, QueuePolicy, Settings, TransportSpec};
+use sundown_core::settings::{
+    Limits, LoadedProfile, Looked, Profile, QueuePolicy, Settings, TransportSpec, Version,
+};
 use sundown_core::{
     Behalf, Broker, CallId, ConnectionId, Effect, Event, LaneId, LaneSpec, PeerIdentity,
     ProcessKey, QuestionId, Stop, Tick,
@@ -90,7 +92,11 @@ struct World {
     boot: Duration,
     seed: u64,
     armed: Option<Duration>,
-    profiles: BTreeMap<String, Profile>,
+    profiles: BTreeMap<String, (Profile, u64)>,
+    /// How often files of profiles were written.
+    versions: u64,
+    /// Looks at profiles that are not answered.
+    looks: VecDeque<(String, Version)>,
     stores: BTreeMap<PathBuf, Store>,
     wire: Wire,
     lanes: BTreeMap<LaneId, Lane>,
@@ -145,7 +151,9 @@ impl World {
             boot: Duration::from_secs(1_000),
             seed: 1,
             armed: None,
-            profiles: profiles.into_iter().map(|p| (p.name.clone(), p)).collect(),
+            profiles: profiles.into_iter().map(|p| (p.name.clone(), (p, 0))).collect(),
+            versions: 0,
+            looks: VecDeque::new(),
             stores,
             wire: Wire::default(),
             lanes: BTreeMap::new(),
@@ -186,6 +194,9 @@ impl World {
         }
         while let Some(lane) = self.ended_lanes.pop_front() {
             self.apply(Event::LaneEnded(lane));
+        }
+        while let Some((name, version)) = self.looks.pop_front() {
+            self.look_at_profile(name, version);
         }
     }
 
@@ -252,6 +263,7 @@ impl World {
             }
             Effect::FindUsers { question, names } => self.questions.push_back((question, names)),
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
+            Effect::LookAtProfile { name, version } => self.looks.push_back((name, version)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
             Effect::Stopped => self.stopped = true,
@@ -377,10 +389,55 @@ impl World {
 
     fn load_profile(&mut self) -> bool {
         let Some((session, name)) = self.loads.pop_front() else { return false };
-        let found = self.profiles.get(&name).cloned().map(Box::new);
-        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?}"));
-        self.apply(Event::ProfileLoaded { session, result: found.ok_or_else(unknown) });
+        let result = self.read_profile(&name);
+        self.apply(Event::ProfileLoaded { session, result });
         true
+    }
+
+    /// What is in a profile's file.
+    fn read_profile(&self, name: &str) -> Result<LoadedProfile, Fault> {
+        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?}"));
+        let (profile, number) = self.profiles.get(name).ok_or_else(unknown)?;
+        let version = Version { number: *number, changed: None };
+        Ok(LoadedProfile { profile: Box::new(profile.clone()), version })
+    }
+
+    /// A profile's file is written anew: with other servers, one transport less, another address book, another store, fewer rights, or a
+    /// mistake, which is as if it were not there.
+    fn change_profile(&mut self, name: &str, how: usize) {
+        if !matches!(name, "default" | "work") {
+            return;
+        }
+        self.versions += 1;
+        let mut changed =
+            profile(name, if name == "work" { &["relay", "second"] } else { &["relay"] });
+        for transport in &mut changed.transports {
+            let number = self.versions % 3;
+            transport.provider.options = vec![("host".to_owned(), number.to_string())];
+        }
+        match how {
+            1 => drop(changed.transports.pop()),
+            2 => changed.address_books.push(spec("company", "")),
+            3 => changed.stores.push(spec("archive", "/archive")),
+            4 => changed.access.clear(),
+            5 => {
+                self.profiles.remove(name);
+                return;
+            }
+            _ => {}
+        }
+        if how == 3 && !self.stores.contains_key(Path::new("/archive")) {
+            self.stores.insert("/archive".into(), Store::new(7));
+        }
+        self.profiles.insert(name.to_owned(), (changed, self.versions));
+    }
+
+    /// The loop looks at files itself.
+    fn look_at_profile(&mut self, name: String, known: Version) {
+        let result = self.read_profile(&name).map(|loaded| {
+            if loaded.version == known { Looked::Same } else { Looked::Changed(loaded) }
+        });
+        self.apply(Event::ProfileLooked { name, result });
     }
 
     /// A name of an odd length is a user's, and the system does not say who has a name of five letters.

@@ -103,6 +103,15 @@ pub enum Reply {
         /// The cursor of the next page; `None` at the end.
         next: Option<StatusCursor>,
     },
+    /// To a health.
+    Health {
+        /// The sessions of the page, oldest first. Those that are closing or could not start are not among them.
+        sessions: Vec<SessionHealth>,
+        /// The session behind which the next page begins; `None` at the end.
+        next: Option<SessionId>,
+    },
+    /// To a reload.
+    Reloaded(Reloaded),
     /// To a message id: the value of the field, without the blanks around it; `None` if the message has no such field in its first
     /// [`MAX_BLOB`](crate::frame::MAX_BLOB) bytes.
     MessageId(Option<String>),
@@ -133,6 +142,8 @@ pub enum ReplyKind {
     Broker,
     Ticket,
     StatusPage,
+    Health,
+    Reloaded,
     MessageId,
 }
 
@@ -161,6 +172,8 @@ impl Reply {
             Self::Broker(_) => ReplyKind::Broker,
             Self::Ticket(_) => ReplyKind::Ticket,
             Self::StatusPage { .. } => ReplyKind::StatusPage,
+            Self::Health { .. } => ReplyKind::Health,
+            Self::Reloaded(_) => ReplyKind::Reloaded,
             Self::MessageId(_) => ReplyKind::MessageId,
         }
     }
@@ -560,11 +573,84 @@ pub struct ProviderStatus {
     pub name: String,
     /// The provider's kind.
     pub kind: Resource,
-    /// `starting`, `available`, `failed: why`, `damaged: why`, `late: no answer to CALL in time` (the call was given up in a fast
+    /// `starting`, `available`, `unreachable`, `failing: why` (what came of a transport's last use), `leaving: …` (the profile has
+    /// changed, and the transport finishes what it has), `failed: why`, `damaged: why`, `late: no answer to CALL in time` (the call was given up in a fast
     /// shutdown, and the provider has not answered since), `logging off`, `logged off`.
     pub status: String,
     /// `supported`, `refused` or `absent`.
     pub fast_shutdown: String,
+}
+
+/// How a session's providers fare, and which version of its profile it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionHealth {
+    /// The session.
+    pub session: SessionId,
+    /// The version of its profile.
+    pub profile: ProfileInUse,
+    /// Its providers, in the order of [`SessionStatus::providers`].
+    pub providers: Vec<ProviderHealth>,
+}
+
+/// Which version of a profile's file a session uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileInUse {
+    /// When that version of the file was written, in milliseconds since 1970; `None` if there is no file.
+    pub changed: Option<u64>,
+    /// When the broker read it, in milliseconds since 1970.
+    pub read: u64,
+    /// Why the session does not use all of the present file: it has a mistake, or other stores, which the next session opens.
+    pub note: Option<String>,
+}
+
+/// How a provider fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderHealth {
+    /// The provider's name in the profile.
+    pub name: String,
+    /// The provider's kind.
+    pub kind: Resource,
+    /// For a transport, the outcome of the last time that it was used or asked whether it works; `None` if that was never.
+    pub last: Option<LastOutcome>,
+    /// When a transport last worked, in milliseconds since 1970.
+    pub worked: Option<u64>,
+    /// When the broker tries a transport again that cannot be reached or is disabled, in milliseconds since 1970.
+    pub next_try: Option<u64>,
+    /// How many messages a transport is handling.
+    pub in_flight: u32,
+}
+
+/// What came of using a transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOutcome {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Whether the transport worked: it handed a message over, or the server refused that message or its recipients for good.
+    pub worked: bool,
+    /// The server's reply, or what prevented it from being heard.
+    pub text: String,
+}
+
+/// What came of reading a profile again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// How many sessions use the profile.
+    pub sessions: u32,
+    /// What came of it.
+    pub result: Reload,
+}
+
+/// What came of reading a profile's file again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reload {
+    /// The file is the one in use.
+    Unchanged,
+    /// The sessions use the new file. Stores change with the next session.
+    Changed,
+    /// The file has a mistake, this one, and the sessions use what they have.
+    Refused(String),
+    /// A directory service is being asked about users of the file. The sessions use it when it has answered.
+    Later,
 }
 
 /// A submission.

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionTag, SubmitKey, Token, UploadId,
+    AdviseId, EntryId, MemberId, ObjectId, RequestId, SessionId, SessionTag, SubmitKey, Token,
+    UploadId,
 };
 use crate::notification::Events;
 use crate::reply::{ReplyKind, Resource};
@@ -283,6 +284,18 @@ pub enum Request {
         submit: Box<Submit>,
         /// What chooses the transport.
         route: Box<Route>,
+    },
+    /// How the providers of sessions fare, and which version of its profile each session has →
+    /// [`Reply::Health`](crate::Reply::Health). From version 3 on.
+    Health {
+        /// The session behind which the page begins; `SessionId(0)` for the first page.
+        after: SessionId,
+    },
+    /// Read a profile's file now, and use it in the sessions of that profile → [`Reply::Reloaded`](crate::Reply::Reloaded). From
+    /// version 3 on.
+    Reload {
+        /// The profile.
+        profile: String,
     },
     /// The `Message-ID` of a message in the outgoing queue → [`Reply::MessageId`](crate::Reply::MessageId). The user needs what a
     /// [`QueueAction::Show`] of the entry needs. From version 3 on.
@@ -741,7 +754,9 @@ impl Request {
             | Self::StatusPage { .. }
             | Self::MessageId { .. }
             | Self::Ticket { .. }
+            | Self::Health { .. }
             // Doing these twice is the same as once.
+            | Self::Reload { .. }
             | Self::Setting { .. }
             | Self::Flush { .. }
             | Self::QueryFastShutdown
@@ -811,6 +826,8 @@ impl Request {
             Self::StatusPage { .. } => ReplyKind::StatusPage,
             Self::MessageId { .. } => ReplyKind::MessageId,
             Self::Ticket { .. } => ReplyKind::Ticket,
+            Self::Health { .. } => ReplyKind::Health,
+            Self::Reload { .. } => ReplyKind::Reloaded,
             Self::Unadvise { .. }
             | Self::Release { .. }
             | Self::Upload { .. }
@@ -850,6 +867,8 @@ impl Request {
             | Self::DeleteFrom { .. }
             | Self::StatusPage { .. }
             | Self::SubmitVia { .. }
+            | Self::Health { .. }
+            | Self::Reload { .. }
             | Self::MessageId { .. } => Version::V3,
             _ => Version::V1,
         }
@@ -891,6 +910,8 @@ impl Request {
             | Self::StatusPage { .. }
             | Self::MessageId { .. }
             | Self::Ticket { .. }
+            | Self::Health { .. }
+            | Self::Reload { .. }
             | Self::Return { .. }
             | Self::Queue { .. }
             | Self::Stop { .. } => None,
@@ -933,6 +954,8 @@ impl Request {
             Self::DeleteFrom { .. } => "DeleteFrom",
             Self::StatusPage { .. } => "StatusPage",
             Self::SubmitVia { .. } => "SubmitVia",
+            Self::Health { .. } => "Health",
+            Self::Reload { .. } => "Reload",
             Self::MessageId { .. } => "MessageId",
             Self::Queue { .. } => "Queue",
             Self::Stop { .. } => "Stop",

@@ -8,6 +8,7 @@ pub enum Version {
     /// [`Request::DeleteFrom`](crate::Request::DeleteFrom): a deletion that may be repeated.
     /// [`EndReason::StoreLost`](crate::notification::EndReason::StoreLost).
     /// [`Request::StatusPage`](crate::Request::StatusPage): a status of any length.
+    /// [`Request::Health`](crate::Request::Health): how providers fare. [`Request::Reload`](crate::Request::Reload).
     /// [`Event::MembersLeft`](crate::Event::MembersLeft): several departures in one notification.
     V3 = 3,
     /// [`Request::Broker`](crate::Request::Broker): how the previous broker ended, and how much of each limit is used.

@@ -12,9 +12,10 @@ use sundown_protocol::frame;
 use sundown_protocol::hello::{Answer, Hello, Refused, Welcome};
 use sundown_protocol::notification::{Departure, EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LimitStatus, LoggedOff, LoggedOn,
-    MemberStatus, MessageRow, Peer, Place, Previous, ProviderStatus, QueueRow, RecipientRow,
-    ReferenceStatus, Resource, Rows, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
+    AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LastOutcome, LimitStatus,
+    LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place, Previous, ProfileInUse,
+    ProviderHealth, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Reload, Reloaded,
+    Resource, Rows, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
 };
 use sundown_protocol::request::{
     AddressAction, AdviseSource, Asked, Blob, Content, Durability, Folder, Logoff, LogoffFlags,
@@ -252,6 +253,8 @@ fn message_request() -> impl Strategy<Value = Request> {
         text().prop_map(|name| Request::DeleteProfile { name }),
         Just(Request::Broker),
         status_cursor().prop_map(|after| Request::StatusPage { after }),
+        any::<u64>().prop_map(|after| Request::Health { after: SessionId(after) }),
+        text().prop_map(|profile| Request::Reload { profile }),
         entry().prop_map(|entry| Request::MessageId { entry }),
         option::of(ticket()).prop_map(|shown| Request::Ticket { shown }),
         (option::of(text()), any::<u32>(), any::<u128>(), any::<bool>()).prop_map(
@@ -457,8 +460,44 @@ fn reply() -> impl Strategy<Value = Reply> {
         ticket().prop_map(Reply::Ticket),
         (status(), option::of(status_cursor()))
             .prop_map(|(status, next)| Reply::StatusPage { status: Box::new(status), next }),
+        (vec(health(), 0..3), option::of(any::<u64>().prop_map(SessionId)))
+            .prop_map(|(sessions, next)| Reply::Health { sessions, next }),
+        (any::<u32>(), reload())
+            .prop_map(|(sessions, result)| Reply::Reloaded(Reloaded { sessions, result })),
         option::of(text()).prop_map(Reply::MessageId),
     ]
+}
+
+fn reload() -> impl Strategy<Value = Reload> {
+    prop_oneof![
+        Just(Reload::Unchanged),
+        Just(Reload::Changed),
+        text().prop_map(Reload::Refused),
+        Just(Reload::Later),
+    ]
+}
+
+fn health() -> impl Strategy<Value = SessionHealth> {
+    let last = any::<(u64, bool)>();
+    let last = (last, text()).prop_map(|((at, worked), text)| LastOutcome { at, worked, text });
+    let numbers = any::<(Option<u64>, Option<u64>, u32)>();
+    let provider = (text(), option::of(last), numbers).prop_map(
+        |(name, last, (worked, next_try, in_flight))| ProviderHealth {
+            name,
+            kind: Resource::TransportProvider,
+            last,
+            worked,
+            next_try,
+            in_flight,
+        },
+    );
+    (any::<(u64, Option<u64>, u64)>(), option::of(text()), vec(provider, 0..3)).prop_map(
+        |((session, changed, read), note, providers)| SessionHealth {
+            session: SessionId(session),
+            profile: ProfileInUse { changed, read, note },
+            providers,
+        },
+    )
 }
 
 fn status_cursor() -> impl Strategy<Value = StatusCursor> {

@@ -4,11 +4,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use sundown_client::{Code, Error, QueueRow, Status, SubmissionState};
+use sundown_client::{
+    Code, Error, ProviderHealth, ProviderStatus, QueueRow, Resource, SessionHealth, SessionStatus,
+    Status, SubmissionState,
+};
 
 use super::finding::Finding;
 use crate::cli::{Autostart, Context};
 use crate::output;
+use crate::status::{Said, of_provider, status_text};
 
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,7 +25,7 @@ const DAMAGED: &str = "the message is damaged in the store and is not sent";
 
 /// The broker's answers.
 pub(super) struct Answer {
-    pub(super) status: Status,
+    pub(super) said: Said,
     queue: Result<Vec<QueueRow>, Error>,
 }
 
@@ -32,7 +36,7 @@ pub(super) fn ask(context: &Context) -> Result<Answer, Error> {
     thread::spawn(move || {
         let asked = || {
             let mapi = context.initialize(Autostart::No)?;
-            Ok(Answer { status: mapi.status()?, queue: mapi.queue(None, false) })
+            Ok(Answer { said: Said::ask(&mapi)?, queue: mapi.queue(None, false) })
         };
         let _ = tell.send(asked());
     });
@@ -74,53 +78,103 @@ fn first_word<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     rest.split_whitespace().next()
 }
 
-/// The providers that failed, are damaged, unreachable or answer wrongly, with their status.
-pub(super) fn providers(status: &Status) -> Vec<Finding> {
-    let mut failed = Vec::new();
-    let mut count = 0;
-    for session in &status.sessions {
+/// The providers that failed, are damaged, cannot be reached, did not work when they were last used, or answer wrongly; and the sessions
+/// that do not use their profile as it is.
+pub(super) fn providers(said: &Said) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (mut count, mut unused) = (0, 0);
+    for session in &said.status.sessions {
+        let health = said.of(session);
+        findings.extend(health.and_then(|health| of_version(session, health)));
         for provider in &session.providers {
             count += 1;
-            let (kind, name) = (provider.kind.name(), &provider.name);
-            let (profile, status) = (&session.profile, &provider.status);
-            if status == "unreachable" {
-                let advice = format!(
-                    "its mail waits and goes out by itself when it can be reached; `sundown profile check {profile}` \
-                     says what is wrong, `sundown queue flush` tries at once"
-                );
-                let text = format!("{kind} {name} of profile {profile} is unreachable");
-                failed.push(Finding::warning("provider", text, advice));
-                continue;
-            }
-            let advice = if status.starts_with("failed") && kind == "store" {
-                format!(
-                    "look at its disk, then stop the broker and start it again: a store whose disk has failed takes nothing until \
-                     then, and what it acknowledged stays; `sundown profile check {profile}` tries one that could not be opened"
-                )
-            } else if status.starts_with("failed") {
-                format!("`sundown profile check {profile}` tries it again, in a new session")
-            } else if status.starts_with("damaged") {
-                "stop the broker and look at the disk; \"A damaged store\" in docs/operations.md says how to save \
-                 what is in it"
-                    .to_owned()
-            } else if status.starts_with("wrong") {
-                "this is a bug of the provider: report it to its authors; `event=wrong-answer` in the log names the calls"
-                    .to_owned()
-            } else {
-                continue;
-            };
-            let text = format!("{kind} {name} of profile {profile} {status}");
-            failed.push(Finding::problem("provider", text, advice));
+            let fares = of_provider(health, provider);
+            findings.extend(of_status(&session.profile, provider, fares));
+            let never = fares.is_some_and(|fares| fares.last.is_none());
+            unused += usize::from(never && provider.kind == Resource::TransportProvider);
         }
     }
-    if failed.is_empty() {
+    if findings.is_empty() {
         let text = match count {
             0 => "no session runs".to_owned(),
-            _ => format!("{count} in {} work", sessions(status.sessions.len())),
+            _ => format!("{count} in {} work{}", sessions(said.status.sessions.len()), but(unused)),
         };
-        failed.push(Finding::ok("provider", text));
+        findings.push(Finding::ok("provider", text));
     }
-    failed
+    findings
+}
+
+/// That transports were not used yet, so that it is not known whether they work.
+fn but(unused: usize) -> String {
+    match unused {
+        0 => String::new(),
+        1 => "; 1 transport was not used yet, so it is not known whether it does".to_owned(),
+        many => {
+            format!("; {many} transports were not used yet, so it is not known whether they do")
+        }
+    }
+}
+
+/// A session that does not use its profile's file as it is.
+fn of_version(session: &SessionStatus, health: &SessionHealth) -> Option<Finding> {
+    let note = health.profile.note.as_ref()?;
+    let name = &session.profile;
+    let text = format!("a session of profile {name} does not use all of it: {note}");
+    let advice = format!(
+        "`sundown profile show {name}` says where a mistake is, `sundown profile reload {name}` uses the corrected file at once; other \
+         stores are opened when the session has ended: `sundown stop` ends it, and the next program begins another"
+    );
+    Some(Finding::warning("profile", text, advice))
+}
+
+fn of_status(
+    profile: &str,
+    provider: &ProviderStatus,
+    fares: Option<&ProviderHealth>,
+) -> Option<Finding> {
+    let (kind, name, status) = (provider.kind.name(), &provider.name, &provider.status);
+    let shown = status_text(provider, fares);
+    let worked = match fares.map(|fares| fares.worked) {
+        Some(Some(at)) => format!("; it last worked {} ago", output::ago(at)),
+        Some(None) => "; it has not worked since the session began".to_owned(),
+        None => String::new(),
+    };
+    let text = format!("{kind} {name} of profile {profile} is {shown}{worked}");
+    if status == "unreachable" {
+        let advice = format!(
+            "its mail waits and goes out by itself when it can be reached; `sundown profile check {profile}` \
+             says what is wrong, `sundown queue flush` tries at once"
+        );
+        return Some(Finding::warning("provider", text, advice));
+    }
+    if status.starts_with("failing") {
+        let advice = format!(
+            "its mail waits and is tried again; correct the profile if the reply says that it is wrong, which running sessions notice \
+             by themselves; `sundown profile check {profile}` tries it, `sundown queue list` has what waits"
+        );
+        return Some(Finding::warning("provider", text, advice));
+    }
+    let text = format!("{kind} {name} of profile {profile} {shown}");
+    let advice = if status.starts_with("failed") && kind == "store" {
+        format!(
+            "look at its disk, then stop the broker and start it again: a store whose disk has failed takes nothing until \
+             then, and what it acknowledged stays; `sundown profile check {profile}` tries one that could not be opened"
+        )
+    } else if status.starts_with("failed") {
+        format!(
+            "correct the profile and `sundown profile reload {profile}`; `sundown profile check {profile}` tries it in a new session"
+        )
+    } else if status.starts_with("damaged") {
+        "stop the broker and look at the disk; \"A damaged store\" in docs/operations.md says how to save \
+         what is in it"
+            .to_owned()
+    } else if status.starts_with("wrong") {
+        "this is a bug of the provider: report it to its authors; `event=wrong-answer` in the log names the calls"
+            .to_owned()
+    } else {
+        return None;
+    };
+    Some(Finding::problem("provider", text, advice))
 }
 
 fn sessions(count: usize) -> String {
@@ -136,7 +190,7 @@ pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
             return vec![Finding::problem("queue", text, "see what is said about the profiles")];
         }
     };
-    let waiting = answer.status.waiting_for_mail_member;
+    let waiting = answer.said.status.waiting_for_mail_member;
     let mut findings = of_rows(rows, SystemTime::now());
     if waiting > 0 {
         let text = format!("{} for a program that logs on with mail", wait(waiting as usize));

@@ -41,7 +41,7 @@ fn examine(context: &Context) -> Vec<Finding> {
     let answer = broker::ask(context);
     let mut findings = vec![places::socket_directory(&context.paths, group)];
     findings.push(match &answer {
-        Ok(answer) => broker::answers(&answer.status),
+        Ok(answer) => broker::answers(&answer.said.status),
         Err(error) => places::socket(&context.paths, error),
     });
     findings.extend(places::ignored());
@@ -50,8 +50,8 @@ fn examine(context: &Context) -> Vec<Finding> {
     findings.push(of_settings(settings));
     findings.extend(mistakes::of_profiles(context).into_iter().map(of_profile));
     if let Ok(answer) = &answer {
-        findings.extend(broker::file_limit(&answer.status));
-        findings.extend(broker::providers(&answer.status));
+        findings.extend(broker::file_limit(&answer.said.status));
+        findings.extend(broker::providers(&answer.said));
         findings.extend(broker::queue(answer));
     }
     findings.extend(rescued::copies(context));

@@ -6,6 +6,7 @@
 //! import    makes one from the settings of msmtp or nullmailer
 //! show      what a profile consists of; nothing of a password but where it is
 //! check     whether its providers work
+//! reload    has sessions use the file as it is now
 //! mistakes  what is wrong with files, for `sundown doctor`
 //! ```
 
@@ -14,6 +15,7 @@ mod ask;
 mod check;
 mod import;
 pub(crate) mod mistakes;
+mod reload;
 mod show;
 
 use std::process::ExitCode;
@@ -39,6 +41,9 @@ pub(crate) fn run(context: &Context, arguments: &ProfileArguments) -> Result<Exi
         ProfileAction::Check { name } => {
             load(name, &places)?;
             return check::run(context, name);
+        }
+        ProfileAction::Reload { name } => {
+            return reload::run(context, &places, name.as_deref());
         }
         ProfileAction::Remove { name } => {
             // A broker that could only refuse the name is not started.

@@ -207,7 +207,10 @@ fn status_has_its_keys() {
     assert_eq!(status["broker"]["pid"], broker.pid());
     assert_eq!(status["broker"]["socket"], home.socket().to_str().expect("text"));
     let session = &status["sessions"][0];
-    assert_eq!(keys(session), "id members profile providers references shared state");
+    assert_eq!(
+        keys(session),
+        "id members profile profile_version providers references shared state"
+    );
     assert_eq!((&session["profile"], &session["shared"]), (&json!("default"), &json!(true)));
     assert_eq!(session["state"], "active");
     let shown = &session["members"][0];
@@ -223,7 +226,7 @@ fn status_has_its_keys() {
     );
     let providers = session["providers"].as_array().expect("providers");
     for provider in providers {
-        assert_eq!(keys(provider), "fast_shutdown kind name status");
+        assert_eq!(keys(provider), "fast_shutdown in_flight kind last name next_try status worked");
         assert_eq!(provider["fast_shutdown"], "supported");
     }
     let kinds: Vec<_> = providers.iter().map(|p| p["kind"].clone()).collect();

@@ -19,6 +19,7 @@ const PRINTS: &[(&str, Option<&str>)] = &[
     ("profile-import", Some("profile-import")),
     ("profile-check", Some("profile-check")),
     ("profile-list", Some("profile-list")),
+    ("profile-reload", Some("profile-reload")),
     ("profile-remove", Some("profile-remove")),
     ("profile-show", Some("profile-show")),
     ("provider-list", Some("provider")),
@@ -195,6 +196,8 @@ fn documents_fit_their_schemas() {
     printed.ran("queue-abort", &[&entry, "--profile", "stuck"]);
     printed.ran("queue-flush", &[]);
     printed.ran("profile-check", &["stuck"]);
+    let reloaded = printed.ran("profile-reload", &["stuck"]);
+    assert_eq!(reloaded["profiles"][0]["result"], "unchanged");
     printed.ran("profile-remove", &["notes"]);
     let home = &printed.home;
     let mut command = home.command(&["logoff", "--shared", "--force", "--wait", "--json"]);

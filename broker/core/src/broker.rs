@@ -134,6 +134,7 @@ impl Broker {
                 self.process_ended(&process);
             }
             Event::ProfileLoaded { session, result } => self.profile_loaded(session, result, turn),
+            Event::ProfileLooked { name, result } => self.profile_looked(&name, result, turn),
             Event::UsersFound { question, result } => self.users_found(question, result, turn),
             Event::Ends(ends) => self.ends_found(ends, turn),
             Event::ProfileDeleted { name, result } => self.profile_deleted(&name, &result, turn),
@@ -155,7 +156,7 @@ impl Broker {
             Event::Reload(settings) => {
                 let broker = std::mem::take(&mut self.settings.broker);
                 self.settings = Settings { broker, ..*settings };
-                self.renew_memberless(turn);
+                self.reload_all(turn);
             }
             Event::Stop(how) => self.stop(how, turn),
         }
@@ -279,7 +280,8 @@ impl Broker {
         let Peers { connections, processes } = peers;
         let Queues { engines, closed, flights, giving_up, finals: _, paces: _, running: _ } =
             queues;
-        let Sessions { all, joinable, members, grants, ends, doomed, .. } = sessions;
+        let Sessions { all, joinable, members, grants, ends, doomed, looks, .. } = sessions;
+        assert!(looks.is_empty(), "profiles are looked at: {looks:?}");
         // A session that could not start is shown until one of its profile can start or the profile is deleted.
         let Sessions { failed: _, departures: _, .. } = sessions;
         assert!(flights.is_empty() && sweeps.is_empty() && asking.is_empty());
@@ -372,8 +374,9 @@ impl Broker {
         let Queues { engines, flights, closed: _, giving_up: _, finals: _, paces: _, running: _ } =
             queues;
         // What `status` shows of sessions that could not start.
-        let Sessions { all, joinable, members, grants, ends, doomed, failed: _, departures: _ } =
-            sessions;
+        let Sessions { all, joinable, members, grants, ends, doomed, looks, .. } = sessions;
+        let Sessions { failed: _, departures: _, .. } = sessions;
+        assert!(looks.is_empty(), "profiles are looked at: {looks:?}");
         assert!(connections.is_empty(), "connections are left: {connections:?}");
         assert!(processes.are_gone(), "processes are left: {processes:?}");
         assert!(all.is_empty(), "sessions are left: {all:?}");

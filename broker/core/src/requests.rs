@@ -61,8 +61,10 @@ impl Broker {
 
     #[inline]
     fn carry_out(&mut self, asker: Asker, request: Request, departure: Departure, turn: &mut Turn) {
-        let watches =
-            matches!(request, Request::Status | Request::StatusPage { .. } | Request::Broker);
+        let watches = matches!(
+            request,
+            Request::Status | Request::StatusPage { .. } | Request::Broker | Request::Health { .. }
+        );
         let about = request.member();
         let own = about.and_then(|id| self.sessions.members.get(&id));
         let right = own.filter(|m| m.connection == asker.connection).map(|m| m.right);
@@ -199,6 +201,13 @@ impl Broker {
                 self.answer(asker, Ok(page), turn);
                 Ok(())
             }
+            Request::Health { after } => {
+                let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
+                let health = self.health_page(uid, after, turn);
+                self.answer(asker, Ok(health), turn);
+                Ok(())
+            }
+            Request::Reload { profile } => self.reload(asker, profile, turn),
             Request::Broker => {
                 let status = Box::new(self.broker_status());
                 self.answer(asker, Ok(Reply::Broker(status)), turn);
@@ -317,6 +326,13 @@ fn refuse_beyond(right: Right, request: &Request) -> Result<(), Fault> {
             | Request::Unadvise { .. }
             | Request::Release { .. }
     );
+    let leaves =
+        matches!(request, Request::Logoff(_) | Request::Unadvise { .. } | Request::Release { .. });
+    if right == Right::None && !leaves {
+        let message =
+            "this user may not use this profile any more: its [access] was changed; log off";
+        return Err(Fault::new(Code::E_NO_ACCESS, message));
+    }
     if right >= Right::Session || submits {
         return Ok(());
     }

@@ -6,18 +6,27 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
-use sundown_core::settings::Profile;
+use sundown_core::settings::{Profile, Version};
 use sundown_protocol::SessionId;
 
 use crate::settings::{self, Accounts, Places, ProfileError};
 
-/// A profile that a session waits for, or why there is none.
-pub(crate) type Loaded = (SessionId, String, Result<Profile, ProfileError>);
+/// A profile that is to be loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    pub(crate) version: Version,
+    /// The session that waits for it; without one, sessions that have another version of it.
+    pub(crate) session: Option<SessionId>,
+}
+
+/// A profile, or why there is none.
+pub(crate) type Loaded = (Wanted, Result<Profile, ProfileError>);
 
 /// The thread, which is there once it is needed.
 pub(crate) struct Loader {
     waker: Arc<Waker>,
-    asking: Option<Sender<(SessionId, String)>>,
+    asking: Option<Sender<Wanted>>,
     /// What it has loaded.
     pub(crate) loaded: Receiver<Loaded>,
     answers: Sender<Loaded>,
@@ -30,29 +39,24 @@ impl Loader {
     }
 
     /// Has a profile loaded; the loop is woken when it is. Where there can be no thread, the profile cannot be loaded, for this reason.
-    pub(crate) fn load(
-        &mut self,
-        session: SessionId,
-        name: &str,
-        places: &Places,
-    ) -> std::io::Result<()> {
+    pub(crate) fn load(&mut self, wanted: Wanted, places: &Places) -> std::io::Result<()> {
         if self.asking.is_none() {
             self.asking = Some(self.begin(places)?);
         }
         if let Some(asking) = &self.asking {
-            let _ = asking.send((session, name.to_owned()));
+            let _ = asking.send(wanted);
         }
         Ok(())
     }
 
-    fn begin(&self, places: &Places) -> std::io::Result<Sender<(SessionId, String)>> {
-        let (asking, asked) = unbounded::<(SessionId, String)>();
+    fn begin(&self, places: &Places) -> std::io::Result<Sender<Wanted>> {
+        let (asking, asked) = unbounded::<Wanted>();
         let places = Places { accounts: Accounts::system(), ..places.clone() };
         let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
         let load = move || {
-            for (session, name) in asked {
-                let result = settings::load_profile(&name, &places);
-                if answers.send((session, name, result)).is_err() {
+            for wanted in asked {
+                let result = settings::load_profile(&wanted.name, &places);
+                if answers.send((wanted, result)).is_err() {
                     return;
                 }
                 let _ = waker.wake();

@@ -465,6 +465,9 @@ impl Server {
             Effect::LoadProfile { session, name } => {
                 self.arisen.extend(self.profiles.load(session, &name));
             }
+            Effect::LookAtProfile { name, version } => {
+                self.arisen.push_back(self.profiles.look(&name, version));
+            }
             Effect::FindUsers { question, names } => {
                 self.arisen.extend(self.users.find(question, names));
             }

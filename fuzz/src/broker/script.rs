@@ -14,7 +14,7 @@ use sundown_protocol::request::{
     Route, SettingChange, StatusCursor, Stopping, StoreLogoff, Submit, Ticket,
 };
 use sundown_protocol::{
-    AdviseId, Code, EntryId, Events, MemberId, ObjectId, SubmitKey, Token, UploadId,
+    AdviseId, Code, EntryId, Events, MemberId, ObjectId, SessionId, SubmitKey, Token, UploadId,
 };
 
 use super::fakes::Step;
@@ -29,7 +29,7 @@ pub(super) fn play(bytes: &[u8]) {
     let mut script = Unstructured::new(bytes);
     let settings = settings(&mut script).unwrap_or_default();
     let mut world = World::new(Settings { owner: OWNER, ..settings });
-    for profile in world.profiles.values_mut() {
+    for (profile, _) in world.profiles.values_mut() {
         if script.arbitrary().unwrap_or_default() {
             profile.queue.on_unknown = OnUnknown::Retry;
         }
@@ -158,6 +158,10 @@ fn rare(world: &mut World, script: &mut Unstructured<'_>) -> Result<()> {
         4 | 5 => {
             let by = *script.choose(&[61, 301, 3_700])?;
             world.look_after(Duration::from_secs(by));
+        }
+        6 => {
+            let (name, how) = (a_profile(script)?, script.int_in_range(0..=7)?);
+            world.change_profile(&name, how);
         }
         _ => world.apply(Event::Measure),
     }
@@ -418,7 +422,11 @@ fn a_request(
             }
             6 => Request::DeleteFrom { member, entry, from: *script.choose(&Folder::ALL)? },
             4 | 5 => Request::Ticket { shown: Some(a_ticket(script, world)?) },
-            _ => Request::Broker,
+            _ => match script.int_in_range(0..=2)? {
+                0 => Request::Reload { profile: a_profile(script)? },
+                1 => Request::Health { after: SessionId(script.int_in_range(0..=9)?) },
+                _ => Request::Broker,
+            },
         },
     })
 }

@@ -5,9 +5,10 @@
 use serde::Serialize;
 use sundown_protocol::notification::{Departure, EndReason, LeaveReason, TableChange};
 use sundown_protocol::reply::{
-    AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LimitStatus, LoggedOff, LoggedOn,
-    MemberStatus, MessageRow, Peer, Place, Previous, ProviderStatus, QueueRow, RecipientRow,
-    ReferenceStatus, Resource, Rows, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
+    AddressRow, BrokerStatus, Deletion, End, FromBroker, Granted, LastOutcome, LimitStatus,
+    LoggedOff, LoggedOn, MemberStatus, MessageRow, Peer, Place, Previous, ProfileInUse,
+    ProviderHealth, ProviderStatus, QueueRow, RecipientRow, ReferenceStatus, Reload, Reloaded,
+    Resource, Rows, SessionHealth, SessionStatus, Status, StatusRow, SubmissionState, TableRows,
     status_code,
 };
 use sundown_protocol::request::{
@@ -41,12 +42,12 @@ names!(REQUESTS, request_name, Request:
     QueryFastShutdown {..}, NotifyProcessShutdown {..}, DoFastShutdown {..}, Grant {..}, Redeem {..}, Revoke {..},
     Status {..}, Queue {..}, Stop {..}, ValidateState {..}, StoreLogoff {..}, DeleteProfile {..},
     Broker {..}, Ticket {..}, Return {..}, DeleteFrom {..}, StatusPage {..}, SubmitVia {..},
-    MessageId {..});
+    Health {..}, Reload {..}, MessageId {..});
 names!(REPLIES, reply_name, Reply:
     Done {..}, LoggedOn {..}, LoggedOff {..}, Advised {..}, Opened {..}, Rows {..}, Piece {..}, Submitted {..},
     Saved {..}, Setting {..}, Added {..}, Resolved {..}, Redeemed {..}, Status {..}, Queue {..},
     Flushed {..}, StoreLoggedOff {..}, ProfileDeleted {..}, Broker {..}, Ticket {..}, StatusPage {..},
-    MessageId {..});
+    Health {..}, Reloaded {..}, MessageId {..});
 names!(EVENTS, event_name, Event:
     CriticalError {..}, NewMail {..}, Created {..}, Modified {..}, Moved {..}, Deleted {..}, Table {..},
     MemberLeft {..}, Evicted {..}, BrokerStopping {..}, LogoffProgress {..}, Durable {..}, Lagged {..},
@@ -64,6 +65,7 @@ names!(ACTIONS, action_name, AddressAction: Add {..}, Remove {..}, Resolve {..})
 names!(QUEUE_ACTIONS, queue_action_name, QueueAction: List {..}, Show {..}, Change {..}, Flush {..});
 names!(QUEUE_CHANGES, queue_change_name, QueueChange: Retry {..}, Hold {..}, Release {..}, Abort {..});
 names!(RETURNED, returned_name, Returned: Headers {..}, Full {..});
+names!(RELOADS, reload_name, Reload: Unchanged {..}, Changed {..}, Refused {..}, Later {..});
 names!(DELETIONS, deletion_name, Deletion: Done {..}, WhenUnused {..});
 names!(STOPPINGS, stopping_name, Stopping: Orderly {..}, Fast {..});
 names!(ENDS, end_name, End: Stopped {..}, Failed {..}, Killed {..}, MachineDown {..});
@@ -102,6 +104,7 @@ pub(crate) const ENUMS: &[(&str, &[&str])] = &[
     ("QueueChange", QUEUE_CHANGES),
     ("Returned", RETURNED),
     ("Deletion", DELETIONS),
+    ("Reload", RELOADS),
     ("End", ENDS),
     ("Stopping", STOPPINGS),
     ("FaultDetail", DETAILS),
@@ -219,8 +222,36 @@ pub(crate) fn requests() -> Vec<Request> {
                 account: Some("work".into()),
             }),
         },
+        Request::Health { after: SessionId(7) },
+        Request::Reload { profile: "work".into() },
         Request::MessageId { entry: ENTRY },
     ]
+}
+
+/// One of each result of a reload.
+fn reloads() -> Vec<Reload> {
+    let why = "work.toml, line 3: no such key".into();
+    vec![Reload::Unchanged, Reload::Changed, Reload::Refused(why), Reload::Later]
+}
+
+fn health() -> SessionHealth {
+    let last = LastOutcome { at: 1_700_000_000_000, worked: false, text: "535 5.7.8 no".into() };
+    SessionHealth {
+        session: SessionId(7),
+        profile: ProfileInUse {
+            changed: Some(1_600_000_000_000),
+            read: 1_700_000_000_000,
+            note: Some("other stores".into()),
+        },
+        providers: vec![ProviderHealth {
+            name: "smtp".into(),
+            kind: Resource::TransportProvider,
+            last: Some(last),
+            worked: None,
+            next_try: Some(1_700_000_060_000),
+            in_flight: 2,
+        }],
+    }
 }
 
 fn status() -> Status {
@@ -358,6 +389,8 @@ fn replies() -> Vec<Reply> {
         Reply::Broker(Box::new(broker_status())),
         Reply::Ticket(ticket()),
         Reply::StatusPage { status: Box::new(status()), next: Some(CURSOR) },
+        Reply::Health { sessions: vec![health()], next: Some(SessionId(7)) },
+        Reply::Reloaded(Reloaded { sessions: 2, result: reloads().remove(2) }),
         Reply::MessageId(Some("<1@host>".into())),
     ]
 }
@@ -465,6 +498,7 @@ fn parts() -> Vec<Line> {
         [QueueChange::Retry, QueueChange::Hold, QueueChange::Release, QueueChange::Abort]
     );
     add!("Returned", returned_name, [Returned::Headers, Returned::Full]);
+    add!("Reload", reload_name, reloads());
     add!("Deletion", deletion_name, [Deletion::Done, Deletion::WhenUnused]);
     add!("End", end_name, [End::Stopped, End::Failed, End::Killed, End::MachineDown]);
     add!("Stopping", stopping_name, [Stopping::Orderly, Stopping::Fast]);

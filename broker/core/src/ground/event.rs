@@ -13,7 +13,7 @@ use crate::ground::local::Found;
 use crate::ground::provider::{
     ProviderAnswer, ProviderCall, ProviderError, ProviderSpec, ProviderType,
 };
-use crate::ground::settings::{Profile, Settings};
+use crate::ground::settings::{LoadedProfile, Looked, Settings, Version};
 
 /// A connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,7 +122,14 @@ pub enum Event {
         /// The session that needs the profile.
         session: SessionId,
         /// The profile.
-        result: Result<Box<Profile>, Fault>,
+        result: Result<LoadedProfile, Fault>,
+    },
+    /// A profile's file was looked at, or its present version could not be read.
+    ProfileLooked {
+        /// The profile's name.
+        name: String,
+        /// What was found.
+        result: Result<Looked, Fault>,
     },
     /// The system said which names are those of users, or did not say.
     UsersFound {
@@ -317,6 +324,13 @@ pub enum Effect {
         session: SessionId,
         /// The profile's name.
         name: String,
+    },
+    /// Look whether a profile's file is still of this version, and report [`Event::ProfileLooked`].
+    LookAtProfile {
+        /// The profile's name.
+        name: String,
+        /// The version.
+        version: Version,
     },
     /// Ask the system which names are those of its users, and report [`Event::UsersFound`]. That may take a while.
     FindUsers {

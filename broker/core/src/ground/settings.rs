@@ -251,6 +251,35 @@ pub struct Profile {
     pub forward: Forward,
 }
 
+/// A profile that was read, and which version of its file that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedProfile {
+    /// The profile.
+    pub profile: Box<Profile>,
+    /// The version.
+    pub version: Version,
+}
+
+/// A version of a profile's file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Version {
+    /// Another number for each change of the file.
+    pub number: u64,
+    /// When it was written, in milliseconds since 1970; `None` if there is no file.
+    pub changed: Option<u64>,
+}
+
+/// What was found when a profile's file was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    /// It is the version that was named.
+    Same,
+    /// It is another version.
+    Changed(LoadedProfile),
+    /// It is another version, which takes a while to read: the same event comes again with it.
+    Later,
+}
+
 /// `forward` or `command` of `[notices]`: where notifications go besides the Inbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Forward {

@@ -126,7 +126,6 @@ impl Timers {
     }
 
     /// The time of a timer, if it is set.
-    #[cfg(test)]
     pub(crate) fn at(&self, timer: Timer) -> Option<Duration> {
         self.set.get(&timer).map(|(at, _)| *at)
     }

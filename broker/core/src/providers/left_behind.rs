@@ -69,6 +69,11 @@ impl LeftBehind {
         }
     }
 
+    /// Whether a worker of this view is still there.
+    pub(crate) fn has(&self, view: View) -> bool {
+        self.workers.values().any(|of| *of == Some(view))
+    }
+
     /// Forgets a worker whose thread has ended. Returns its view, if it was recorded for one.
     pub(crate) fn ended(&mut self, lane: LaneId) -> Option<View> {
         self.workers.remove(&lane).flatten()

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use sundown_protocol::reply::LastOutcome;
+
 use crate::ground::event::{EngineId, LaneId};
-use crate::ground::provider::{AskedBy, FastShutdown, ProviderType};
+use crate::ground::provider::{AskedBy, FastShutdown, ProviderSpec, ProviderType};
 
 /// A session's view of one configured provider.
 #[derive(Debug)]
@@ -18,8 +20,11 @@ pub(crate) struct Provider {
     pub(crate) reader: Option<LaneId>,
     /// For a store, its engine.
     pub(crate) engine: Option<EngineId>,
-    /// For a transport, its place in the profile.
-    pub(crate) transport: usize,
+    /// As what it was logged on.
+    pub(crate) configured: Box<ProviderSpec>,
+    /// Its place among the providers of its kind in the profile.
+    pub(crate) spec: usize,
+    pub(crate) part: Part,
     pub(crate) state: ProviderState,
     pub(crate) fast_shutdown: FastShutdown,
     /// Its first answer to `QueryFastShutdown`. The answer of a store is in its engine.
@@ -52,7 +57,23 @@ pub(crate) struct Provider {
     pub(crate) trouble: Option<Trouble>,
     /// Calls for this session that it has not answered.
     pub(crate) unanswered: usize,
+    /// For a transport, what came of its last use.
+    pub(crate) last: Option<LastOutcome>,
+    /// When a transport last worked, in milliseconds since 1970.
+    pub(crate) worked: Option<u64>,
 }
+
+/// Whether the session's profile still has a provider as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It has.
+    InUse,
+    /// It was changed or removed. The provider finishes what it has begun and logs off.
+    Leaving,
+}
+
+/// The longest text of an outcome, in bytes. A server may say more.
+const MAX_OUTCOME: usize = 512;
 
 /// The states of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,9 +149,28 @@ impl Reach {
 }
 
 impl Provider {
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.part == Part::InUse
+    }
+
+    /// Notes what came of using a transport.
+    pub(crate) fn note_outcome(&mut self, at: u64, worked: bool, text: &str) {
+        let text = text[..text.floor_char_boundary(MAX_OUTCOME)].replace(char::is_control, " ");
+        self.last = Some(LastOutcome { at, worked, text });
+        if worked {
+            self.worked = Some(at);
+        }
+    }
+
+    /// When the broker tries a transport again that does not work now, as time since the machine started.
+    pub(crate) fn tried_again_at(&self) -> Option<Duration> {
+        matches!(self.state, ProviderState::Failed(_)).then_some(self.rests_until)
+    }
+
     /// How many more messages a transport may be handed. None while it logs on again or cannot be reached.
     pub(crate) fn room(&self) -> usize {
         let most = match (&self.state, self.reach) {
+            _ if self.part == Part::Leaving => 0,
             (ProviderState::Available, reach) if reach.waits() => 0,
             (ProviderState::Available, Reach::Trying { .. }) => 1,
             _ => usize::MAX,

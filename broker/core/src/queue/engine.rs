@@ -519,6 +519,16 @@ impl Engine {
         self.end_empty_lines();
     }
 
+    /// Puts everything that waits for a transport back into the schedule, also what was forgotten.
+    pub(crate) fn leave_whole_line(&mut self, of: &(SessionId, usize)) {
+        if let Some(line) = self.full.remove(of) {
+            self.ready.extend(line.keys);
+            if line.forgotten.is_some() {
+                self.reload();
+            }
+        }
+    }
+
     /// Removes lines in which no entry waits. What was forgotten of such a line is read again, because nothing else brings it back.
     fn end_empty_lines(&mut self) {
         let bereft = |line: &Line| line.keys.is_empty() && line.forgotten.is_some();

@@ -61,7 +61,8 @@ impl<'a> Sender<'a> {
     /// Whether an unsettled recipient needs a transport of the session that does not work.
     pub(crate) fn lacks_transport(&self, submission: &Submission) -> bool {
         let is_out = |p: &Provider| {
-            p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
+            let is_out = matches!(p.state, ProviderState::Failed(_));
+            p.kind == ProviderType::Transport && p.is_in_use() && is_out
         };
         // Usually all of them work.
         if !self.providers.iter().any(is_out) {
@@ -80,13 +81,14 @@ impl<'a> Sender<'a> {
         recipient: &Recipient,
     ) -> Option<(usize, &'a Provider)> {
         let transports = self.providers.iter().enumerate();
-        let mut transports = transports.filter(|(_, p)| p.kind == ProviderType::Transport);
+        let mut transports =
+            transports.filter(|(_, p)| p.kind == ProviderType::Transport && p.is_in_use());
         if let Some(intent) = &recipient.intent {
             return transports.find(|(_, p)| p.name == intent.transport);
         }
         let (author, account) = (submission.author(), submission.account());
         let place = self.profile.transport_for(&recipient.address, author, account)?;
-        transports.find(|(_, p)| p.transport == place)
+        transports.find(|(_, p)| p.spec == place)
     }
 
     /// Finds a transport for each unsettled recipient.

@@ -20,6 +20,16 @@ use crate::sessions::grants::Grants;
 use crate::sessions::member::Member;
 use crate::sessions::table::SessionTable;
 
+/// A look at a profile's file, and what waits for it.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Look {
+    /// A user's request to try the profile's transports, which waits for the answer.
+    pub(crate) word: Option<u64>,
+    /// Requests to read the profile anew.
+    pub(crate) askers: Vec<Asker>,
+}
+
 /// Sessions, and what belongs to them.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -32,6 +42,8 @@ pub(crate) struct Sessions {
     pub(crate) grants: Grants,
     /// Shared sessions that were ended, as long as a member may come back to one.
     pub(crate) ends: BTreeMap<SessionTag, Kept>,
+    /// Profiles whose files are being looked at.
+    pub(crate) looks: BTreeMap<String, Look>,
     /// Profiles to be deleted when no session uses them any more, and the requests that wait for that.
     pub(crate) doomed: BTreeMap<String, Vec<Asker>>,
     /// Sessions that could not start, by profile and user. `status` shows them until one starts.

@@ -19,7 +19,7 @@ use sundown_protocol::{MemberId, SessionId, SessionTag};
 
 use crate::ground::event::{EngineId, ProcessId};
 use crate::ground::provider::ProviderType;
-use crate::ground::settings::Profile;
+use crate::ground::settings::{Profile, Version};
 use crate::peers::account::Charge;
 use crate::peers::connection::Asker;
 use crate::peers::waiting::{SessionKey, Sharing, Waiting};
@@ -38,6 +38,7 @@ pub(crate) struct Session {
     pub(crate) state: SessionState,
     /// Known once the profile was read.
     pub(crate) profile: Option<Box<Profile>>,
+    pub(crate) version: InUse,
     pub(crate) providers: Vec<Provider>,
     /// In the order of their logons, which is that of their numbers. The first member owns the session.
     pub(crate) members: BTreeSet<MemberId>,
@@ -61,6 +62,31 @@ pub(crate) struct Session {
     pub(crate) adopted: bool,
     /// What happens to its mail after it has closed.
     pub(crate) mail: MailAfter,
+}
+
+/// Which version of its profile's file a session uses, and when the file was last looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct InUse {
+    pub(crate) version: Version,
+    /// When it was read, in milliseconds since 1970.
+    pub(crate) read: u64,
+    /// When the file was last looked at, as time since the machine started.
+    pub(crate) looked: Duration,
+    /// Why the present version of the file is not used.
+    pub(crate) refused: Option<String>,
+    /// Whether the profile names other stores than those that the session has open.
+    pub(crate) stores: Stores,
+    /// Whether providers are leaving, because the profile does not have them any more.
+    pub(crate) leaving: bool,
+}
+
+/// Whether a session's stores are those of its profile.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Stores {
+    #[default]
+    OfProfile,
+    /// The next session opens those of the profile.
+    Others,
 }
 
 /// What happens to a closed session's mail.

@@ -5,7 +5,7 @@ use sundown_protocol::reply::SubmissionState;
 use sundown_protocol::request::{LogoffFlags, LogonFlags};
 
 use super::fakes::Step;
-use super::world::{World, secs, settings, transport};
+use super::world::{World, secs, settings};
 use crate::Event;
 use crate::provider::Outcome;
 use crate::settings::Linger;
@@ -267,30 +267,4 @@ fn what_waits_is_counted_when_nobody_is_here() {
     world.logoff(other);
     world.advance(secs(60));
     assert_eq!(counts(&mut world), (0, 0));
-}
-
-/// A session without members takes the profile as it is at a reload: what kept its mail may have been mended there. One with members
-/// keeps the profile that it began with.
-#[test]
-fn a_reload_reads_the_profile_of_a_session_without_members_anew() {
-    for memberless in [true, false] {
-        let mut world = with(Linger::UntilEmpty);
-        world.profile("default").transports = vec![transport("relay", &["*"])];
-        let member = world.member(1);
-        world.script("b@x", &[Step::Says(Outcome::Later)]);
-        let entry = world.submit(member, "b@x");
-        if memberless {
-            world.logoff(member);
-        }
-        world.profile("default").transports = vec![transport("other", &["*"])];
-        world.apply(Event::Reload(Box::new(world.broker.settings.clone())));
-        world.settle();
-        let state = if memberless { "memberless" } else { "active" };
-        assert_eq!(world.sessions(), [state]);
-        world.advance(secs(60));
-        assert_eq!(world.state(entry), SubmissionState::Sent);
-        let by = if memberless { "other" } else { "relay" };
-        assert_eq!(world.wire.delivered.iter().map(|(t, ..)| t.as_str()).collect::<Vec<_>>(), [by]);
-        world.assert_counts();
-    }
 }

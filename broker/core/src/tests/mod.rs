@@ -29,6 +29,7 @@ mod profiles;
 mod queue;
 mod quotas;
 mod reach;
+mod reload;
 mod renewal;
 mod rest;
 mod shared_logoff;

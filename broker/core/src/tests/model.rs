@@ -611,6 +611,14 @@ impl Model {
                 use crate::settings::FastShutdownBehavior::OptOut;
                 let mut settings = world.broker.settings.clone();
                 settings.shutdown.fast_shutdown = [OptIn, OptOut, Disabled][how % 3];
+                // Each file may have been written anew meanwhile, with other servers.
+                for (profile, name) in PROFILES.iter().enumerate() {
+                    let server = (how >> profile) % 3;
+                    for transport in &mut world.profile(name).transports {
+                        let host = ("host".to_owned(), server.to_string());
+                        transport.provider.options = vec![host];
+                    }
+                }
                 world.apply(Event::Reload(Box::new(settings)));
             }
             Act::Broken(how) => {

@@ -52,10 +52,13 @@ use crate::provider::ProviderType;
 use crate::provider::Submission;
 use crate::provider::TransportCall;
 use crate::queue::age::Running;
+use crate::settings::LoadedProfile;
+use crate::settings::Looked;
 use crate::settings::Profile;
 use crate::settings::QueuePolicy;
 use crate::settings::Settings;
 use crate::settings::TransportSpec;
+use crate::settings::Version;
 
 /// The broker's own user.
 pub(super) const OWNER: u32 = 1_000;
@@ -214,7 +217,15 @@ pub(super) struct World {
     held: HashMap<String, BTreeSet<&'static str>>,
     /// Providers whose answers are not told.
     silent: HashMap<String, BTreeSet<&'static str>>,
+    /// Workers that do nothing.
+    stuck: BTreeSet<LaneId>,
     pub(super) hold_profiles: bool,
+    /// Looks at profiles that were asked for.
+    looks: VecDeque<(String, Version)>,
+    /// Looks at profiles are not answered.
+    pub(super) hold_looks: bool,
+    /// What was read of each profile, by version.
+    versions: BTreeMap<String, Vec<Profile>>,
     /// Processes without connections whose ends are awaited, because the broker remembers them.
     watched: HashSet<ProcessKey>,
     /// Profiles that cannot be loaded, and why.
@@ -337,7 +348,11 @@ impl World {
             sweeping: Vec::new(),
             held: HashMap::new(),
             silent: HashMap::new(),
+            stuck: BTreeSet::new(),
             hold_profiles: false,
+            looks: VecDeque::new(),
+            hold_looks: false,
+            versions: BTreeMap::new(),
             watched: HashSet::new(),
             wrong_profiles: HashMap::new(),
             crew: usize::MAX,
@@ -514,6 +529,10 @@ impl World {
             self.deleted.push(name.clone());
             self.apply(Event::ProfileDeleted { name, result: Ok(()) });
         }
+        // The broker's loop looks at files itself.
+        while !self.hold_looks && !self.looks.is_empty() && self.stopped == 0 {
+            self.look_at_profile();
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -625,6 +644,7 @@ impl World {
                 self.wrong.push((provider, call, wrong));
             }
             Effect::LoadProfile { session, name } => self.loads.push_back((session, name)),
+            Effect::LookAtProfile { name, version } => self.looks.push_back((name, version)),
             Effect::FindUsers { question, names } => self.questions.push_back((question, names)),
             Effect::DeleteProfile { name } => self.deletions.push_back(name),
             Effect::Arm(at) => self.armed = Some(at),
@@ -800,7 +820,8 @@ impl World {
             let front = lane.waiting.front();
             front.is_some_and(|(_, p)| Self::may(&self.held, &lane.name, p.name()))
         };
-        self.lanes.iter().filter(|(_, lane)| front(lane)).map(|(id, _)| *id).collect()
+        let moves = |(id, lane): &(&LaneId, &Lane)| front(lane) && !self.stuck.contains(id);
+        self.lanes.iter().filter(moves).map(|(id, _)| *id).collect()
     }
 
     fn can_tell(&self) -> Vec<LaneId> {
@@ -958,11 +979,33 @@ impl World {
 
     pub(super) fn load_profile(&mut self) {
         let (session, name) = self.loads.pop_front().expect("a profile is asked for");
-        let found = self.profiles.get(&name).cloned().map(Box::new);
-        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?} in /etc"));
-        let wrong = self.wrong_profiles.get(&name).cloned();
-        let result = wrong.map_or_else(|| found.ok_or_else(unknown), Err);
+        let result = self.read_profile(&name);
         self.apply(Event::ProfileLoaded { session, result });
+    }
+
+    /// What is in a profile's file.
+    fn read_profile(&mut self, name: &str) -> Result<LoadedProfile, Fault> {
+        let found = self.profiles.get(name).cloned();
+        let unknown = || Fault::new(Code::E_NOT_FOUND, format!("no profile {name:?} in /etc"));
+        let wrong = self.wrong_profiles.get(name).cloned();
+        let profile = wrong.map_or_else(|| found.ok_or_else(unknown), Err)?;
+        let versions = self.versions.entry(name.to_owned()).or_default();
+        let known = versions.iter().position(|known| *known == profile);
+        let number = known.unwrap_or(versions.len()) as u64 + 1;
+        if known.is_none() {
+            versions.push(profile.clone());
+        }
+        let version = Version { number, changed: Some(number) };
+        Ok(LoadedProfile { profile: Box::new(profile), version })
+    }
+
+    /// The first look at a profile's file is answered.
+    pub(super) fn look_at_profile(&mut self) {
+        let (name, known) = self.looks.pop_front().expect("a profile is looked at");
+        let result = self.read_profile(&name).map(|loaded| {
+            if loaded.version == known { Looked::Same } else { Looked::Changed(loaded) }
+        });
+        self.apply(Event::ProfileLooked { name, result });
     }
 
     /// Lets everything happen that needs no time and is not held.
@@ -977,11 +1020,16 @@ impl World {
                 self.load_profile();
                 continue;
             }
+            if !self.hold_looks && !self.looks.is_empty() {
+                self.look_at_profile();
+                continue;
+            }
             if !self.hold_users && !self.questions.is_empty() {
                 self.find_users();
                 continue;
             }
-            let lanes: Vec<_> = self.lanes.keys().copied().collect();
+            let moving = self.lanes.keys().filter(|id| !self.stuck.contains(id));
+            let lanes: Vec<_> = moving.copied().collect();
             let mut moved = false;
             for id in lanes {
                 while let Some(lane) = self.lanes.get_mut(&id) {
@@ -1017,6 +1065,12 @@ impl World {
             times: 1,
         });
         self.lies.extend(writes);
+    }
+
+    /// From now on the present workers of a provider do nothing; those that come later do.
+    pub(super) fn stick(&mut self, provider: &str) {
+        let of_it = self.lanes.iter().filter(|(_, lane)| lane.name == provider);
+        self.stuck.extend(of_it.map(|(id, _)| *id));
     }
 
     /// From now on a provider does not carry out calls of that name; `*` is all of them.

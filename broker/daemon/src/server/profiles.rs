@@ -1,13 +1,17 @@
-//! Profiles for the core: loading and deleting them, and finding those with stores at the start.
+//! Profiles for the core: loading, looking at and deleting them, and finding those with stores at the start.
 
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::Waker;
 use sundown_core::Event;
-use sundown_core::settings::Profile;
+use sundown_core::settings::{LoadedProfile, Looked, Profile, Version};
 use sundown_protocol::{Code, Fault, SessionId};
 
-use crate::loader::Loader;
+use crate::loader::{Loader, Wanted};
 use crate::refusals::Lines;
 use crate::settings::{self, Accounts, Places, ProfileError, Unlisted};
 
@@ -17,6 +21,49 @@ pub(super) struct Profiles {
     loader: Loader,
     /// Limits the lines about profiles that cannot be used: any user may ask for one.
     refused: Lines,
+    /// What was last seen of profiles, by name.
+    known: HashMap<String, Known>,
+    /// How many versions of files were seen.
+    versions: u64,
+}
+
+/// What was last seen of a profile.
+struct Known {
+    files: Vec<(PathBuf, Identity)>,
+    version: Version,
+    read: Read,
+}
+
+/// Whether a version of a profile can be used.
+#[derive(Clone)]
+enum Read {
+    /// As far as is known.
+    Usable,
+    Refused(Fault),
+}
+
+/// What tells whether a file is still the same, without reading it: its device, number, length, and the times of its last changes.
+/// `None` if it is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(Option<[i64; 7]>);
+
+impl Identity {
+    fn of(file: &Path) -> Self {
+        let of = |m: Metadata| {
+            let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
+            let [seconds, nanos, change, change_nanos] = times;
+            let numbers = [m.dev() as i64, m.ino() as i64, m.size() as i64];
+            let [device, number, size] = numbers;
+            [device, number, size, seconds, nanos, change, change_nanos]
+        };
+        Self(std::fs::metadata(file).ok().map(of))
+    }
+
+    /// When it was last written, in milliseconds since 1970.
+    fn changed(self) -> Option<u64> {
+        let [_, _, _, seconds, nanos, ..] = self.0?;
+        u64::try_from(seconds * 1_000 + nanos / 1_000_000).ok()
+    }
 }
 
 impl Profiles {
@@ -24,7 +71,13 @@ impl Profiles {
         // The loop must not wait for a directory service.
         let accounts = Accounts { unlisted: Unlisted::Refused, ..places.accounts.clone() };
         let places = Places { accounts, ..places };
-        Self { places, loader: Loader::new(waker), refused: Lines::default() }
+        Self {
+            places,
+            loader: Loader::new(waker),
+            refused: Lines::default(),
+            known: HashMap::new(),
+            versions: 0,
+        }
     }
 
     /// The profiles that have a store, whose queue may contain mail.
@@ -41,45 +94,120 @@ impl Profiles {
         read.is_ok_and(|p| p.stores.iter().any(|store| store.path.exists()))
     }
 
-    /// Loads a profile. The loop itself reads the small file. The loader's thread looks up users who are in no list, which may take
-    /// a while: [`loaded`](Self::loaded) returns such a profile later.
+    /// Loads a profile for a session. The loop itself reads the small file. The loader's thread looks up users who are in no list,
+    /// which may take a while: [`loaded`](Self::loaded) returns such a profile later.
     pub(super) fn load(&mut self, session: SessionId, name: &str) -> Option<Event> {
+        let version = self.version(name);
+        let wanted = Wanted { name: name.to_owned(), version, session: Some(session) };
         let result = match settings::load_profile(name, &self.places) {
-            Err(ProfileError::Unlisted(_)) => match self.loader.load(session, name, &self.places) {
-                Ok(()) => return None,
-                Err(error) => {
-                    let message = format!("cannot start a thread for profiles: {error}");
-                    Err(Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message))
+            Err(ProfileError::Unlisted(_)) => {
+                match self.loader.load(wanted.clone(), &self.places) {
+                    Ok(()) => return None,
+                    Err(error) => Err(no_thread(&error)),
                 }
-            },
+            }
             result => result.map_err(|error| unusable(&error)),
         };
-        Some(self.loaded_as(session, name, result))
+        Some(self.loaded_as(wanted, result))
+    }
+
+    /// Looks whether a profile is still of this version, and reads it if not.
+    pub(super) fn look(&mut self, name: &str, version: Version) -> Event {
+        let present = self.version(name);
+        let known = self.known.get(name).filter(|known| known.version == present);
+        let result = match known.map(|known| known.read.clone()) {
+            Some(Read::Refused(why)) => Err(why),
+            _ if present == version => Ok(Looked::Same),
+            _ => {
+                let wanted = Wanted { name: name.to_owned(), version: present, session: None };
+                match settings::load_profile(name, &self.places) {
+                    Err(ProfileError::Unlisted(_)) => {
+                        match self.loader.load(wanted, &self.places) {
+                            Ok(()) => Ok(Looked::Later),
+                            Err(error) => Err(no_thread(&error)),
+                        }
+                    }
+                    result => self.looked(&wanted, result),
+                }
+            }
+        };
+        Event::ProfileLooked { name: name.to_owned(), result }
+    }
+
+    /// Notes what a look has found, and logs it once for each version of the file.
+    fn looked(
+        &mut self,
+        wanted: &Wanted,
+        result: Result<Profile, ProfileError>,
+    ) -> Result<Looked, Fault> {
+        let result = result.map_err(|error| unusable(&error));
+        let profile = &wanted.name;
+        let read = match &result {
+            Ok(_) => Read::Usable,
+            Err(why) => Read::Refused(why.clone()),
+        };
+        if let Some(known) = self.known.get_mut(profile) {
+            known.read = read;
+        }
+        match &result {
+            Ok(_) => tracing::info!(event = "profile-changed", profile, "a profile has changed"),
+            Err(why) => tracing::warn!(
+                event = "profile-changed",
+                profile,
+                %why,
+                "a profile has changed and cannot be used; its sessions keep what they have"
+            ),
+        }
+        let version = wanted.version;
+        result.map(|profile| Looked::Changed(LoadedProfile { profile: Box::new(profile), version }))
+    }
+
+    /// The version of a profile's files as they are now.
+    fn version(&mut self, name: &str) -> Version {
+        if let Some(known) = self.known.get(name)
+            && known.files.iter().all(|(file, identity)| *identity == Identity::of(file))
+        {
+            return known.version;
+        }
+        let files = settings::profile_files(name, &self.places);
+        let files: Vec<_> = files.into_iter().map(|file| (Identity::of(&file), file)).collect();
+        let files: Vec<_> = files.into_iter().map(|(identity, file)| (file, identity)).collect();
+        self.versions += 1;
+        let folders = self.places.folders.len();
+        let changed = files.iter().take(folders).find_map(|(_, identity)| identity.changed());
+        let version = Version { number: self.versions, changed };
+        // Anybody may ask for a profile that does not exist.
+        if changed.is_some() || self.known.contains_key(name) || name == "default" {
+            self.known.insert(name.to_owned(), Known { files, version, read: Read::Usable });
+        }
+        version
     }
 
     /// The next profile that the loader's thread has loaded.
     pub(super) fn loaded(&mut self) -> Option<Event> {
-        let (session, name, result) = self.loader.loaded.try_recv().ok()?;
-        Some(self.loaded_as(session, &name, result.map_err(|error| unusable(&error))))
+        let (wanted, result) = self.loader.loaded.try_recv().ok()?;
+        if wanted.session.is_none() {
+            let result = self.looked(&wanted, result);
+            return Some(Event::ProfileLooked { name: wanted.name, result });
+        }
+        Some(self.loaded_as(wanted, result.map_err(|error| unusable(&error))))
     }
 
-    fn loaded_as(
-        &mut self,
-        session: SessionId,
-        name: &str,
-        result: Result<Profile, Fault>,
-    ) -> Event {
+    fn loaded_as(&mut self, wanted: Wanted, result: Result<Profile, Fault>) -> Event {
+        let Wanted { name, version, session } = wanted;
         // A client that asked for the profile may not be allowed to learn why it cannot be used, so the reason is logged.
         if let Err(why) = &result
             && let Some(unsaid) = self.refused.may_say()
         {
             tracing::warn!(event = "refused", profile = name, %why, unsaid, "a profile cannot be used");
         }
-        Event::ProfileLoaded { session, result: result.map(Box::new) }
+        let result = result.map(|profile| LoadedProfile { profile: Box::new(profile), version });
+        Event::ProfileLoaded { session: session.expect("a session waits"), result }
     }
 
     /// Deletes a profile that no session uses.
-    pub(super) fn delete(&self, name: String) -> Event {
+    pub(super) fn delete(&mut self, name: String) -> Event {
+        self.known.remove(&name);
         let removed = settings::remove_profile(&name, &self.places);
         match &removed {
             Ok(()) => tracing::info!(profile = name, "a profile was deleted"),
@@ -88,6 +216,11 @@ impl Profiles {
         let result = removed.map_err(|error| Fault::new(error.code(), error.to_string()));
         Event::ProfileDeleted { name, result }
     }
+}
+
+fn no_thread(error: &std::io::Error) -> Fault {
+    let message = format!("cannot start a thread for profiles: {error}");
+    Fault::new(Code::E_NOT_ENOUGH_RESOURCES, message)
 }
 
 /// The error for a member that asked for a profile.

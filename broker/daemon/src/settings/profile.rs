@@ -137,6 +137,31 @@ pub fn load_profile(name: &str, places: &Places) -> Result<Profile, ProfileError
     Ok(Reader { name, source: &source, places }.profile(file)?)
 }
 
+/// The files that a profile is made of: those that may hold it, the first of which that is there counts, and those that it refers to.
+pub fn profile_files(name: &str, places: &Places) -> Vec<PathBuf> {
+    /// What of a profile refers to another file, whatever else is in it.
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Refers {
+        mail: RefersByMail,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct RefersByMail {
+        aliases_file: Option<Spanned<Spelled<PathText>>>,
+    }
+    let mut all = files(name, places);
+    all.push(places.mailname.clone());
+    let source = find(name, places).ok().flatten();
+    let refers = source.as_ref().and_then(|source| source.parse::<Refers>().ok());
+    if let (Some(source), Some(file)) =
+        (&source, refers.and_then(|refers| refers.mail.aliases_file))
+    {
+        all.extend(Reader { name, source, places }.path(&file));
+    }
+    all
+}
+
 /// The names of profiles: those with a file, `default`, and those whose data holds a store although their file is gone.
 /// In alphabetical order. The last cannot be loaded, but mail may wait in them.
 pub fn profile_names(places: &Places) -> Vec<String> {

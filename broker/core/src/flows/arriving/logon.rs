@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::flows::leaving::shutdown::shut_down;
 use crate::ground::event::{Effect, LaneId, LaneSpec, Turn};
 use crate::ground::provider::{AskedBy, ProviderError, ProviderSpec, ProviderType, TransportFacts};
-use crate::ground::settings::{Profile, Right};
+use crate::ground::settings::{LoadedProfile, Profile, Right};
 use crate::ground::timers::Timer;
 use crate::peers::connection::{Asker, Counts};
 use crate::peers::process::{Departure, Held};
@@ -19,10 +19,10 @@ use crate::peers::waiting::{SessionKey, Sharing, Waiting};
 use crate::providers::ask::{Ask, Ready};
 use crate::providers::calls::Caller;
 use crate::providers::lanes::PLACES;
-use crate::providers::view::{Provider, ProviderState, Reach};
+use crate::providers::view::{Part, Provider, ProviderState, Reach};
 use crate::sessions::member::{Member, MemberState};
 use crate::sessions::object::Objects;
-use crate::sessions::session::{MailAfter, Session, SessionState};
+use crate::sessions::session::{InUse, MailAfter, Session, SessionState};
 use crate::then::AfterLogon;
 
 /// `cchProfileNameMax`.
@@ -167,6 +167,7 @@ impl Broker {
             sharing,
             state: SessionState::Starting,
             profile: None,
+            version: InUse::default(),
             providers: Vec::new(),
             members: std::collections::BTreeSet::new(),
             with_mail: 0,
@@ -186,16 +187,18 @@ impl Broker {
     pub(crate) fn profile_loaded(
         &mut self,
         id: SessionId,
-        result: Result<Box<Profile>, Fault>,
+        result: Result<LoadedProfile, Fault>,
         turn: &mut Turn,
     ) {
         if !self.sessions.all.contains_key(&id) {
             return;
         }
         match result {
-            Ok(profile) => {
+            Ok(LoadedProfile { profile, version }) => {
                 let session = self.sessions.all.get_mut(id).expect("looked at before");
                 session.profile = Some(profile);
+                let (read, looked) = (turn.tick.millis(), turn.tick.boot);
+                session.version = InUse { version, read, looked, ..InUse::default() };
                 let first = session.waiting.first().map(Waiting::asker);
                 turn.errand.correlation = first.and_then(|asker| self.peers.correlation(asker));
                 if self.refuse_strangers(id, turn) {
@@ -300,20 +303,14 @@ impl Broker {
             let view = provider(ProviderType::Store, spec, lane);
             providers.push(Provider { reader, engine: Some(engine), ..view });
         }
-        for spec in &profile.address_books {
-            let lane = self.open_lane(ProviderType::AddressBook, spec, turn);
-            providers.push(provider(ProviderType::AddressBook, spec, lane));
-        }
-        for (place, transport) in profile.transports.iter().enumerate() {
-            let spec = &transport.provider;
-            let lane = self.open_lane(ProviderType::Transport, spec, turn);
-            let view = provider(ProviderType::Transport, spec, lane);
-            providers.push(Provider { transport: place, ..view });
+        for (kind, place, spec) in changeable(profile) {
+            let lane = self.open_lane(kind, spec, turn);
+            providers.push(Provider { spec: place, ..provider(kind, spec, lane) });
         }
         self.sessions.all.get_mut(id).expect("it is starting").providers = providers;
     }
 
-    fn open_lane(
+    pub(crate) fn open_lane(
         &mut self,
         provider_type: ProviderType,
         spec: &ProviderSpec,
@@ -360,13 +357,9 @@ impl Broker {
         let profile = session.profile();
         let (kind, spec) = match provider.kind {
             ProviderType::Transport => {
-                (ProviderType::Transport, &profile.transports[provider.transport].provider)
+                (ProviderType::Transport, &profile.transports[provider.spec].provider)
             }
-            kind => {
-                let of_it = |p: &&Provider| p.kind == kind;
-                let before = session.providers[..place].iter().filter(of_it).count();
-                (kind, &profile.address_books[before])
-            }
+            kind => (kind, &profile.address_books[provider.spec]),
         };
         let lane = self.open_lane(kind, &spec.clone(), turn);
         let session = self.sessions.all.get_mut(id).expect("looked at just before");
@@ -382,7 +375,7 @@ impl Broker {
         put_out(&mut session.providers[place], why, profile, turn);
     }
 
-    fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
+    pub(crate) fn call_logon(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let session = self.sessions.all.get(&id).expect("who logs its providers on has it");
         let lane = session.providers[place].lane;
         let after = AfterLogon::LoggedOn(id, place);
@@ -406,6 +399,7 @@ impl Broker {
         if !is_store {
             self.close_lane(lane, turn);
         }
+        self.advance_phase(id, turn);
     }
 
     pub(crate) fn provider_logged_on(
@@ -435,12 +429,13 @@ impl Broker {
                     self.ask_reach(id, place, AskedBy::User { word }, turn);
                 }
             }
-            Err(_) if starts && failed + 1 < LOGON_TRIES => {
+            Err(_) if failed + 1 < LOGON_TRIES && provider.is_in_use() => {
                 provider.state = ProviderState::LoggingOn(failed + 1);
                 let (lane, after) = (provider.lane, AfterLogon::LoggedOn(id, place));
                 self.call(lane, Caller::broker(Some(id)), Ask::logon(), after, turn);
             }
             Err(error) => {
+                provider.note_outcome(turn.tick.millis(), false, &error.message);
                 put_out(provider, &error.message, session.profile.as_deref(), turn);
                 self.timers.clear(Timer::Logon(id, place));
                 let default_store = session.engines().next().map(|(_, engine)| engine);
@@ -533,7 +528,8 @@ impl Broker {
 
     fn failed_transports(&self, id: SessionId) -> Vec<usize> {
         let failed = |p: &Provider| {
-            p.kind == ProviderType::Transport && matches!(p.state, ProviderState::Failed(_))
+            let is_out = matches!(p.state, ProviderState::Failed(_));
+            p.kind == ProviderType::Transport && p.is_in_use() && is_out
         };
         let session = self.sessions.all.get(&id).filter(|s| s.may_send());
         let providers = session.into_iter().flat_map(|s| s.providers.iter().enumerate());
@@ -544,7 +540,7 @@ impl Broker {
     pub(crate) fn revive(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id).filter(|s| s.may_send()) else { return };
         let provider = &mut session.providers[place];
-        if !matches!(provider.state, ProviderState::Failed(_)) {
+        if !matches!(provider.state, ProviderState::Failed(_)) || !provider.is_in_use() {
             return;
         }
         provider.refusals = LOGON_TRIES - 1;
@@ -747,6 +743,8 @@ impl Broker {
         if keeps {
             self.tell_tag(member, turn);
         }
+        // What this member is about to send may need what the profile's file has by now.
+        self.look_at_file(id, turn);
         if first_with_mail {
             let engines: Vec<_> =
                 self.sessions.all[&id].engines().map(|(_, engine)| engine).collect();
@@ -776,7 +774,17 @@ fn put_out(provider: &mut Provider, why: &str, profile: Option<&Profile>, turn: 
     provider.state = ProviderState::Failed(why.to_owned());
 }
 
-fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
+/// The providers of a profile that may change while a session uses it, each with its place among those of its kind. The stores stay.
+pub(crate) fn changeable(
+    profile: &Profile,
+) -> impl Iterator<Item = (ProviderType, usize, &ProviderSpec)> {
+    let books = profile.address_books.iter().enumerate();
+    let books = books.map(|(place, spec)| (ProviderType::AddressBook, place, spec));
+    let transports = profile.transports.iter().enumerate();
+    books.chain(transports.map(|(place, t)| (ProviderType::Transport, place, &t.provider)))
+}
+
+pub(crate) fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
     let facts = TransportFacts::default();
     Provider {
         kind,
@@ -784,7 +792,9 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         lane,
         reader: None,
         engine: None,
-        transport: 0,
+        configured: Box::new(spec.clone()),
+        spec: 0,
+        part: Part::InUse,
         state: ProviderState::Configured,
         fast_shutdown: spec.fast_shutdown,
         stance: None,
@@ -802,5 +812,7 @@ fn provider(kind: ProviderType, spec: &ProviderSpec, lane: LaneId) -> Provider {
         validating: false,
         trouble: None,
         unanswered: 0,
+        last: None,
+        worked: None,
     }
 }

@@ -4,4 +4,5 @@ pub(crate) mod connections;
 pub(crate) mod logon;
 pub(crate) mod profiles;
 pub(crate) mod quotas;
+pub(crate) mod reload;
 pub(crate) mod tickets;

@@ -7,6 +7,7 @@
 //! | a message that a transport prepares, hands over or recovers | what the transport says, and a second for each KiB | the transport's worker is left behind |
 //! | a message whose intent is being stored | [`ASKED`] | it gives up its place with the transport, and is not handed over |
 //! | a question to an address book that has begun | [`HANGS`] | the address book's worker is left behind |
+//! | the logoff of a provider that the profile does not have any more | [`HANGS`] | its worker is left behind |
 //! | a provider that is being renewed | [`RENEWED`] | the renewal fails, as if the provider had answered so |
 //!
 //! Logons, logoffs and fast shutdowns have their own time limits, and so does the check whether a transport can be reached. The
@@ -208,8 +209,10 @@ pub(crate) fn is_over(
                 return Some(Over::Request);
             }
             let is_book = lanes.provider_type(call.lane) == Some(ProviderType::AddressBook);
-            let hangs = is_book && waited >= HANGS && lanes.has_begun(call.lane, id);
-            hangs.then_some(Over::Worker)
+            // The logoff of a closing session has the session's time.
+            let leaves = matches!(then, Then::Done(AfterDone::LoggedOff(..)));
+            let begun = lanes.has_begun(call.lane, id);
+            ((is_book || leaves) && waited >= HANGS && begun).then_some(Over::Worker)
         }
     }
 }

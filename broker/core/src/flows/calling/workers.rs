@@ -54,6 +54,10 @@ impl Broker {
 
     /// Gives a provider another worker, which logs on.
     fn begin_anew(&mut self, (id, place): (SessionId, usize), turn: &mut Turn) {
+        if !self.sessions.all[&id].providers[place].is_in_use() {
+            // The profile does not have it any more: nothing replaces it.
+            return self.has_left(id, place, turn);
+        }
         match self.providers.left_behind.check((id, place)) {
             Ok(()) => self.log_on_anew(id, place, turn),
             Err(error) => self.put_out(id, place, &error.message, turn),
@@ -98,7 +102,7 @@ impl Broker {
         let Some((id, place)) = self.providers.left_behind.ended(lane) else { return };
         let Some(session) = self.sessions.all.get(&id).filter(|s| !s.closes()) else { return };
         let provider = &session.providers[place];
-        let is_out = matches!(provider.state, ProviderState::Failed(_));
+        let is_out = matches!(provider.state, ProviderState::Failed(_)) && provider.is_in_use();
         if is_out && !self.providers.is_open(provider.lane) {
             self.begin_anew((id, place), turn);
         }

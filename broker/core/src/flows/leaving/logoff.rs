@@ -464,19 +464,6 @@ impl Broker {
         }
     }
 
-    /// Closes and reopens sessions that stay for their mail alone, so that their profiles are read again: what held up their mail
-    /// may have been corrected. Such a session has no member that would notice.
-    pub(crate) fn renew_memberless(&mut self, turn: &mut Turn) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let memberless = |s: &&Session| s.state == SessionState::Memberless;
-        let found: Vec<_> = self.sessions.all.values().filter(memberless).map(|s| s.id).collect();
-        for id in found {
-            self.close_session_and(id, MailAfter::GoesOn, turn);
-        }
-    }
-
     /// Begins to close a session without members.
     pub(crate) fn close_session(&mut self, id: SessionId, turn: &mut Turn) {
         let session = &self.sessions.all[&id];
@@ -488,7 +475,7 @@ impl Broker {
         self.close_session_and(id, mail, turn);
     }
 
-    fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
+    pub(crate) fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
         let session = self.sessions.all.get_mut(id).expect("who closes it has it");
         if self.sessions.joinable.get(&session.key) == Some(&id) {
             self.sessions.joinable.remove(&session.key);
@@ -542,7 +529,12 @@ impl Broker {
     /// Continues to close a session as far as its providers have answered.
     pub(crate) fn advance_phase(&mut self, id: SessionId, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
-        let SessionState::Closing { phase } = session.state else { return };
+        let SessionState::Closing { phase } = session.state else {
+            if session.version.leaving {
+                self.log_off_leaving(id, turn);
+            }
+            return;
+        };
         let Some(kind) = ProviderType::SHUTDOWN_ORDER.get(phase as usize).copied() else {
             return self.end_session(id, turn);
         };
@@ -581,7 +573,11 @@ impl Broker {
     pub(crate) fn provider_logged_off(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         session.providers[place].state = ProviderState::Gone;
-        self.advance_phase(id, turn);
+        if session.closes() {
+            self.advance_phase(id, turn);
+        } else {
+            self.has_left(id, place, turn);
+        }
     }
 
     /// Abandons the providers of a phase that did not answer in time.

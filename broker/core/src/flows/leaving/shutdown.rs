@@ -104,6 +104,13 @@ pub(crate) struct Sweep {
     share: usize,
 }
 
+impl Sweep {
+    /// Whether it waits for the provider at this place.
+    pub(crate) fn waits_for(&self, session: SessionId, place: usize) -> bool {
+        self.legs.get(&session).is_some_and(|leg| leg.waiting.contains_key(&place))
+    }
+}
+
 /// A step of a fast shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum What {
@@ -464,7 +471,8 @@ impl Broker {
             (Some(Stance::Unaware), _) | (None, FastShutdown::Absent) => !opted_out,
             (Some(Stance::Supports), _) | (None, FastShutdown::Supported) => false,
         };
-        let unloaded = session.providers.iter().filter(|p| p.kind == kind && !is_loaded(p));
+        let of_kind = session.providers.iter().filter(|p| p.kind == kind && p.is_in_use());
+        let unloaded = of_kind.filter(|p| !is_loaded(p));
         let names: Vec<_> = unloaded.filter(refuses).map(|p| p.name.clone()).collect();
         if let Some(sweep) = self.sweeps.get_mut(number) {
             sweep.refusing.extend(names);
@@ -862,7 +870,7 @@ fn loaded(session: &Session, kind: ProviderType) -> Vec<usize> {
 }
 
 fn is_loaded(provider: &Provider) -> bool {
-    provider.state == ProviderState::Available
+    provider.state == ProviderState::Available && provider.is_in_use()
 }
 
 /// The fault that every call of a process gets after it has left.

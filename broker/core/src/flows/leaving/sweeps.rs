@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
+use sundown_protocol::SessionId;
+
 use crate::flows::leaving::shutdown::{Sweep, What};
 use crate::ground::event::ProcessId;
 use crate::ground::numbers::NumberMap;
@@ -40,6 +42,11 @@ impl Sweeps {
     /// The sweeps of a process.
     pub(crate) fn of_process(&self, process: ProcessId) -> Vec<u64> {
         What::ALL.into_iter().filter_map(|what| self.running(process, what)).collect()
+    }
+
+    /// Whether any waits for the provider at this place.
+    pub(crate) fn wait_for(&self, session: SessionId, place: usize) -> bool {
+        self.by_number.values().any(|sweep| sweep.waits_for(session, place))
     }
 
     /// Checks that the index is complete.

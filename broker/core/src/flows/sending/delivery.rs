@@ -141,6 +141,10 @@ impl Broker {
                 self.leave_unsent(id, record, turn);
                 continue;
             };
+            if !self.is_fresh(session, turn) {
+                continue;
+            }
+            let submission = &self.queues.engines[&id].entries[&record].submission;
             let mut plan = self.sessions.all[&session].sender().plan(submission, clocks);
             if plan.disabled && self.revive_by_itself(session, turn) {
                 let submission = &self.queues.engines[&id].entries[&record].submission;
@@ -372,6 +376,8 @@ impl Broker {
                 let state = self.queues.flights.get_mut(&flight).expect("looked at before");
                 let refused_by: Vec<_> = refused.iter().map(|r| r.recipient).collect();
                 if !state.mark(&refused_by) {
+                    let view = state.view();
+                    self.note_results(view, &refused, turn);
                     none_follows_at_once(&mut refused);
                     return self.record(engine, record, &refused, Some(flight), turn);
                 }
@@ -386,17 +392,20 @@ impl Broker {
                         Outcome::Unknown
                     }
                     _ if error.is_of_the_server() => {
+                        self.note_use((session, provider), false, &error.message, turn);
                         self.not_reached(session, provider, turn);
                         Outcome::Offline
                     }
                     // The transport was not called.
                     Code::E_OFFLINE | Code::E_CANCEL => Outcome::Offline,
                     Code::E_LOGON_FAILED => {
+                        self.note_use((session, provider), false, &error.message, turn);
                         self.reached(session, provider, turn);
                         self.refused_by(session, provider, &error.message, turn);
                         Outcome::Offline
                     }
                     _ => {
+                        self.note_use((session, provider), false, &error.message, turn);
                         self.reached(session, provider, turn);
                         Outcome::Later
                     }
@@ -527,7 +536,42 @@ impl Broker {
                 results.push(RecipientResult { recipient: *recipient, outcome, reply });
             }
         }
+        let view = state.view();
+        self.note_results(view, &results, turn);
         self.record(engine, record, &results, Some(flight), turn);
+    }
+
+    /// Notes what came of handing a message to a transport. The best outcome counts: one recipient may be refused where the others
+    /// are not.
+    fn note_results(
+        &mut self,
+        view: (SessionId, usize),
+        results: &[RecipientResult],
+        turn: &mut Turn,
+    ) {
+        let rank = |outcome: Outcome| match outcome {
+            Outcome::Sent | Outcome::Relayed | Outcome::Delivered => 3,
+            Outcome::Failed => 2,
+            Outcome::Later => 1,
+            Outcome::Offline | Outcome::Unknown | Outcome::NotSent => 0,
+        };
+        let said = results.iter().filter(|result| result.outcome != Outcome::NotSent);
+        let Some(best) = said.max_by_key(|result| rank(result.outcome)) else { return };
+        self.note_use(view, rank(best.outcome) > 1, &best.reply, turn);
+    }
+
+    /// Notes what came of using a transport.
+    pub(crate) fn note_use(
+        &mut self,
+        (id, place): (SessionId, usize),
+        worked: bool,
+        text: &str,
+        turn: &mut Turn,
+    ) {
+        let at = turn.tick.millis();
+        if let Some(session) = self.sessions.all.get_mut(id) {
+            session.providers[place].note_outcome(at, worked, text);
+        }
     }
 
     fn all_later(&mut self, flight: u64, why: &str, outcome: Outcome, turn: &mut Turn) {

@@ -54,7 +54,7 @@ impl Broker {
         let Some(session) = self.sessions.all.get_mut(id) else { return };
         let policy = session.profile.as_ref().map(|p| p.queue.clone()).unwrap_or_default();
         let provider = &mut session.providers[place];
-        if matches!(provider.reach, Reach::No { .. }) {
+        if matches!(provider.reach, Reach::No { .. }) || !provider.is_in_use() {
             return;
         }
         let tries = provider.reach.tries() + 1;
@@ -96,7 +96,11 @@ impl Broker {
     pub(crate) fn reach_due(&mut self, id: SessionId, place: usize, turn: &mut Turn) {
         let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         match reach {
-            Some(Reach::No { .. }) => self.ask_reach(id, place, AskedBy::Broker, turn),
+            Some(Reach::No { .. }) => {
+                // What held it up may have been corrected in the profile. Then another transport takes its messages.
+                self.look_at_file(id, turn);
+                self.ask_reach(id, place, AskedBy::Broker, turn);
+            }
             Some(Reach::Asked { .. }) => self.try_one(id, place, turn),
             Some(Reach::Yes | Reach::Trying { .. }) | None => {}
         }
@@ -143,6 +147,9 @@ impl Broker {
     ) {
         let reach = self.sessions.all.get(&id).map(|s| s.providers[place].reach);
         let Some(Reach::Asked { tries, asked_by }) = reach else { return };
+        let worked = "it answers, and says that it takes mail";
+        let text = result.as_ref().err().map_or(worked, |error| &error.message);
+        self.note_use((id, place), result.is_ok(), text, turn);
         match result {
             // It was asked again meanwhile, and that answer counts.
             Err(error) if error.is_of_the_server() && asked_by != asked => {}

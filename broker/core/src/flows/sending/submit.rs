@@ -91,11 +91,17 @@ impl Broker {
         let route = route.and_then(|route| needed(route, &from));
         let way = Way::of(&from, route.as_deref());
         let unexpanded = profile.local.asks_the_system().then(|| recipients.clone());
-        let (recipients, unknown) = match self.routed(profile, recipients, way, None)? {
+        let routed = self.routed(profile, recipients, way, None);
+        let profile = profile.name.clone();
+        if routed.is_err() {
+            // By now the profile's file may have what is missing.
+            self.look_at_file(session, turn);
+        }
+        let (recipients, unknown) = match routed? {
             Expanded::To(recipients) => (recipients, None),
             Expanded::Ask(names) => (Vec::new(), Some(names)),
         };
-        let profile = profile.name.clone();
+        let member = self.member(asker, id)?;
         let (engine, process) = (self.engine_for(member, submit.store)?, member.process);
         let (no_mail, caller) = (!member.has_mail(), Self::caller(member));
         let (content, uploaded) = self.take_content(id, submit.store, submit.content)?;

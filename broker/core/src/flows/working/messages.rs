@@ -593,9 +593,14 @@ impl Broker {
     /// The working address books of a session, in the profile's order. Changes go to the first.
     fn address_books(&self, member: &Member) -> impl Iterator<Item = LaneId> {
         let works = |p: &&Provider| {
-            p.kind == ProviderType::AddressBook && p.state == ProviderState::Available
+            p.kind == ProviderType::AddressBook
+                && p.is_in_use()
+                && p.state == ProviderState::Available
         };
-        self.session_of(member).providers.iter().filter(works).map(|p| p.lane)
+        let providers = &self.session_of(member).providers;
+        let mut books: Vec<_> = providers.iter().filter(works).collect();
+        books.sort_by_key(|p| p.spec);
+        books.into_iter().map(|p| p.lane)
     }
 
     /// Answers with a resolved name. If one address book does not know the name, the next is asked.

@@ -3,8 +3,8 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use sundown_protocol::reply::{
-    BrokerStatus, LimitStatus, MemberStatus, Peer, ProviderStatus, Reply, Resource, SessionStatus,
-    Status, StatusRow, status_code,
+    BrokerStatus, LimitStatus, MemberStatus, Peer, ProfileInUse, ProviderHealth, ProviderStatus,
+    Reply, Resource, SessionHealth, SessionStatus, Status, StatusRow, status_code,
 };
 use sundown_protocol::request::StatusCursor;
 use sundown_protocol::{Code, Fault, MemberId, SessionId};
@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::ground::event::Turn;
 use crate::ground::provider::{AskedBy, ProviderError, ProviderType};
 use crate::ground::settings::{Limits, Linger, Right};
+use crate::ground::timers::Timer;
 use crate::peers::account::AccountId;
 use crate::peers::connection::Asker;
 use crate::peers::quota::Quota;
@@ -44,7 +45,7 @@ impl Broker {
         let member = self.attached(asker, id)?;
         let caller = Self::caller(member);
         let session = self.session_of(member);
-        let it = |p: &Provider| p.name == name && resource(p.kind) == kind;
+        let it = |p: &Provider| p.name == name && resource(p.kind) == kind && p.is_in_use();
         let Some(place) = session.providers.iter().position(it) else {
             let (profile, kind) = (&session.key.profile, kind.name());
             let message = format!("profile {profile:?} has no {kind} {name:?}");
@@ -84,6 +85,9 @@ impl Broker {
             session.providers[place].validating = false;
         }
         let works = result.is_ok();
+        let worked = "it answers, and says that it takes mail";
+        let text = result.as_ref().err().map_or(worked, |error| &error.message).to_owned();
+        self.note_use((session, place), works, &text, turn);
         self.reply(asker, result.map(|Done| Reply::Done), turn);
         if works {
             self.try_one(session, place, turn);
@@ -252,6 +256,57 @@ impl Broker {
         (queue, waiting)
     }
 
+    /// How the providers fare of the sessions behind this one that a user may see, as many as fit into a frame.
+    pub(crate) fn health_page(&self, uid: u32, after: SessionId, turn: &Turn) -> Reply {
+        let sees_all = self.right(uid, &[]) >= Right::Admin;
+        let mut room = PAGE_BYTES;
+        let (mut sessions, mut next) = (Vec::new(), None);
+        let behind = (Excluded(after), Unbounded);
+        for (looked_at, (id, session)) in self.sessions.all.range(behind).enumerate() {
+            let key = &session.key;
+            let sees = sees_all || key.user == uid || self.administers(uid, &key.profile);
+            if session.closes() || session.profile.is_none() || !sees {
+                continue;
+            }
+            let health = self.session_health(session, turn);
+            let size = health_size(&health);
+            if !sessions.is_empty() && (size > room || looked_at >= PAGE_ROWS) {
+                next = sessions.last().map(|last: &SessionHealth| last.session);
+                break;
+            }
+            room = room.saturating_sub(size);
+            debug_assert_eq!(*id, session.id);
+            sessions.push(health);
+        }
+        Reply::Health { sessions, next }
+    }
+
+    fn session_health(&self, session: &Session, turn: &Turn) -> SessionHealth {
+        let in_use = &session.version;
+        let profile = ProfileInUse {
+            changed: in_use.version.changed,
+            read: in_use.read,
+            note: in_use.note(),
+        };
+        let health = |(place, p): (usize, &Provider)| {
+            let reach = self.timers.at(Timer::Reach(session.id, place));
+            let next = p.tried_again_at().or(reach).filter(|_| p.is_in_use());
+            let next_try = next.map(|at| {
+                turn.tick.millis() + at.saturating_sub(turn.tick.boot).as_millis() as u64
+            });
+            ProviderHealth {
+                name: p.name.clone(),
+                kind: resource(p.kind),
+                last: p.last.clone(),
+                worked: p.worked,
+                next_try,
+                in_flight: p.in_flight as u32,
+            }
+        };
+        let providers = shown_places(session).map(health).collect();
+        SessionHealth { session: session.id, profile, providers }
+    }
+
     /// What `sundown status` shows of the broker itself, to every user.
     pub(crate) fn broker_status(&self) -> BrokerStatus {
         let Limits { requests, request_bytes, .. } = self.settings.limits;
@@ -297,7 +352,7 @@ impl Broker {
             shared: session.is_shared(),
             state: session.state_name().into(),
             members: Vec::new(),
-            providers: session.providers.iter().map(|p| self.provider_status(p)).collect(),
+            providers: shown(session).map(|p| self.provider_status(p)).collect(),
             references: Vec::new(),
         }
     }
@@ -377,7 +432,7 @@ impl Broker {
             ),
             row("Address Book", Resource::AddressBook, status_code::AVAILABLE, "", 0),
         ];
-        for provider in &session.providers {
+        for provider in shown(session) {
             let hidden = provider.kind == ProviderType::Transport && !member.has_mail();
             if provider.state != ProviderState::Gone && !hidden {
                 let (resource, code) = (resource(provider.kind), code(provider));
@@ -386,6 +441,28 @@ impl Broker {
         }
         rows
     }
+}
+
+/// The providers of a session that are shown, each with its place: first those in use, as the profile lists them.
+fn shown_places(session: &Session) -> impl Iterator<Item = (usize, &Provider)> {
+    let there = |p: &Provider| p.is_in_use() || p.state != ProviderState::Gone;
+    let providers = session.providers.iter().enumerate();
+    let mut shown: Vec<_> = providers.filter(|(_, p)| there(p)).collect();
+    let kind = |p: &Provider| ProviderType::SHUTDOWN_ORDER.iter().rev().position(|k| *k == p.kind);
+    shown.sort_by_key(|(place, p)| (!p.is_in_use(), kind(p), p.spec, *place));
+    shown.into_iter()
+}
+
+fn shown(session: &Session) -> impl Iterator<Item = &Provider> {
+    shown_places(session).map(|(_, provider)| provider)
+}
+
+/// The approximate size of a session's health in a frame, in bytes.
+fn health_size(health: &SessionHealth) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let last = |p: &ProviderHealth| p.last.as_ref().map_or(0, |last| 24 + last.text.len());
+    let providers = health.providers.iter().map(|p| 64 + p.name.len() + last(p)).sum::<usize>();
+    64 + text(&health.profile.note) + providers
 }
 
 /// The cursor after everything of the sessions before this one.
@@ -459,7 +536,16 @@ fn code(provider: &Provider) -> u32 {
 fn state_text(provider: &Provider) -> String {
     match &provider.state {
         ProviderState::Configured | ProviderState::LoggingOn(_) => "starting".into(),
+        _ if !provider.is_in_use() => match provider.in_flight {
+            0 => "leaving: the profile has changed".into(),
+            flying => format!("leaving: the profile has changed; it finishes messages: {flying}"),
+        },
         ProviderState::Available if provider.reach.waits() => "unreachable".into(),
+        ProviderState::Available
+            if let Some(last) = provider.last.as_ref().filter(|last| !last.worked) =>
+        {
+            format!("failing: {}", last.text)
+        }
         ProviderState::Available => "available".into(),
         ProviderState::Failed(why) => format!("failed: {why}"),
         ProviderState::LoggingOff => "logging off".into(),

@@ -59,7 +59,7 @@ pub(super) enum Act {
     Hang,
     /// Whatever does not answer has had its time, and is looked at.
     Look,
-    /// Fast shutdown is switched off.
+    /// Fast shutdown is switched off, and the profile names another server.
     Reload,
     /// Nothing happens until the broker is woken.
     Wake,
@@ -466,6 +466,8 @@ impl State {
             Act::Reload => {
                 let mut settings = self.world.broker.settings.clone();
                 settings.shutdown.fast_shutdown = FastShutdownBehavior::Disabled;
+                let transports = &mut self.world.profile("default").transports;
+                transports[0].provider.options = vec![("host".to_owned(), "another".to_owned())];
                 self.world.apply(Event::Reload(Box::new(settings)));
             }
             Act::Wake => {

@@ -21,10 +21,12 @@ fn is_dropped(field: &str) -> bool {
             | "finals"
             | "host"
             | "key"
+            | "last"
             | "last_error"
             | "library"
             | "made"
             | "message"
+            | "configured"
             | "peer"
             | "profile"
             | "program"
@@ -35,7 +37,9 @@ fn is_dropped(field: &str) -> bool {
             | "subject"
             | "submitted"
             | "trouble"
+            | "version"
             | "wall"
+            | "worked"
     )
 }
 

@@ -15,6 +15,7 @@ use super::acts::{ADD_IN, Act, Happened, Pid, State, Step, Way};
 use crate::ground::event::ConnectionId;
 use crate::peers::process::Departure;
 use crate::provider::ProviderType;
+use crate::providers::view::ProviderState;
 use crate::sessions::session::SessionState;
 
 const PIDS: [Pid; 3] = [Pid(1), Pid(2), Pid(3)];
@@ -291,8 +292,8 @@ fn what_was_acknowledged_is_there_once(state: &State) {
     }
 }
 
-/// Design §10.7: each provider of each session has one lane, and each store one that writes and one that reads,
-/// whatever the number of sessions; a recipient that is with a transport is being transmitted. That nothing is called
+/// Design §10.7: each provider of each session has one lane, one that was changed another one until it has left, and each store one
+/// that writes and one that reads, whatever the number of sessions; a recipient that is with a transport is being transmitted. That nothing is called
 /// after its logoff, and that no recipient is with two transports, the harness looks at with each call.
 fn nothing_is_called_from_two_places(state: &State) {
     let mut lanes = BTreeMap::new();
@@ -302,7 +303,12 @@ fn nothing_is_called_from_two_places(state: &State) {
     let sessions = state.world.broker.sessions.all.len();
     let engines = state.world.broker.queues.engines.len();
     for ((kind, name), count) in lanes {
-        let most = if kind == ProviderType::Store { 2 * engines } else { sessions };
+        let views = state.world.broker.sessions.all.values().flat_map(|s| &s.providers);
+        let views = views.filter(|p| (p.kind, p.name.as_str()) == (kind, name));
+        let (in_use, leaving): (Vec<_>, Vec<_>) = views.partition(|p| p.is_in_use());
+        assert!(in_use.len() <= sessions, "{in_use:?} are of {sessions} sessions");
+        let leaving = leaving.iter().filter(|p| p.state != ProviderState::Gone).count();
+        let most = if kind == ProviderType::Store { 2 * engines } else { sessions + leaving };
         assert!(
             count <= most,
             "{count} lanes lead to {name}, of {sessions} sessions and {engines} stores"

@@ -3,6 +3,7 @@
 use super::World;
 use crate::broker::Broker;
 use crate::provider::SubmissionState;
+use crate::providers::view::Part;
 use crate::providers::view::Provider;
 use crate::providers::view::ProviderState;
 use crate::providers::view::Reach;
@@ -35,6 +36,7 @@ impl Session {
             waiting,
             leavers,
             evicted,
+            version,
             // What it is, and how it began and will end.
             tag: _,
             charge: _,
@@ -70,6 +72,7 @@ impl Session {
         assert!(kept_by.iter().all(|p| broker.peers.processes.get(*p).is_some()), "{kept_by:?}");
         assert!(waiting.is_empty() && leavers.is_empty(), "{waiting:?}, {leavers:?}");
         assert!(evicted.is_empty() || !self.is_joinable(), "{evicted:?}");
+        assert!(!version.leaving, "providers of {id} are leaving, and nothing is called");
         for (place, provider) in providers.iter().enumerate() {
             provider.check_at_rest();
             let asked_again = broker.timers.is_set(crate::ground::timers::Timer::Reach(*id, place));
@@ -93,7 +96,9 @@ impl Provider {
             lane: _,
             reader: _,
             engine: _,
-            transport: _,
+            part,
+            spec: _,
+            configured: _,
             fast_shutdown: _,
             stance: _,
             window: _,
@@ -106,8 +111,13 @@ impl Provider {
             longest: _,
             trouble: _,
             not_reached_at: _,
+            last: _,
+            worked: _,
         } = self;
-        let settled = matches!(state, ProviderState::Available | ProviderState::Failed(_));
+        let settled = match part {
+            Part::InUse => matches!(state, ProviderState::Available | ProviderState::Failed(_)),
+            Part::Leaving => *state == ProviderState::Gone,
+        };
         assert!(settled, "{name} is {state:?}, and nothing is called");
         assert!(!matches!(reach, Reach::Asked { .. }), "{name} was asked whether it works");
         assert_eq!(*probe, None, "{name} is to be tried");
@@ -182,7 +192,7 @@ impl World {
         let broker = &self.broker;
         let waits = self.lanes.values().any(|l| !l.waiting.is_empty() || !l.done.is_empty());
         let due = self.armed.is_some_and(|at| at <= self.boot);
-        let asked = !self.loads.is_empty() || !self.questions.is_empty();
+        let asked = !self.loads.is_empty() || !self.looks.is_empty() || !self.questions.is_empty();
         let under_way = waits || due || asked || self.unanswered() > 0;
         let queued = self.stores.values().map(|s| s.submissions.len()).sum::<usize>();
         let many = broker.sessions.members.len() + broker.peers.processes.iter().count() + queued;
