@@ -45,10 +45,10 @@ pub(crate) struct Global {
     /// Print JSON, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Log level of `serve`: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
+    /// Log level of a new broker: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Log format of `serve`: text, json or journald [env: SUNDOWN_LOG_FORMAT]
+    /// Log format of a new broker: text, json or journald [env: SUNDOWN_LOG_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
 }
@@ -499,8 +499,10 @@ pub(crate) struct Context {
     own: Result<Paths, PathsError>,
     pub(crate) profile: Option<String>,
     pub(crate) json: bool,
-    pub(crate) log_level: String,
-    pub(crate) log_format: String,
+    /// `None` is the default.
+    log_level: Option<String>,
+    /// `None` is the default.
+    log_format: Option<String>,
     autostart: bool,
 }
 
@@ -528,16 +530,8 @@ impl Global {
             own,
             profile: self.profile.clone().or_else(|| twin("SUNDOWN_PROFILE")),
             json: self.json,
-            log_level: self
-                .log_level
-                .clone()
-                .or_else(|| twin("SUNDOWN_LOG"))
-                .unwrap_or_else(|| sundown_daemon::log::DEFAULT_LEVEL.into()),
-            log_format: self
-                .log_format
-                .clone()
-                .or_else(|| twin("SUNDOWN_LOG_FORMAT"))
-                .unwrap_or_else(|| "text".into()),
+            log_level: self.log_level.clone().or_else(|| twin("SUNDOWN_LOG")),
+            log_format: self.log_format.clone().or_else(|| twin("SUNDOWN_LOG_FORMAT")),
             autostart: !no_autostart,
         })
     }
@@ -565,6 +559,16 @@ impl Context {
     /// Where the user's own broker is, or the one that was asked for.
     pub(crate) fn own(&self) -> Result<&Paths, Error> {
         self.own.as_ref().map_err(|error| crate::output::invalid(error.to_string()))
+    }
+
+    /// What `serve` logs.
+    pub(crate) fn log_level(&self) -> &str {
+        self.log_level.as_deref().unwrap_or(sundown_daemon::log::DEFAULT_LEVEL)
+    }
+
+    /// How `serve` logs.
+    pub(crate) fn log_format(&self) -> &str {
+        self.log_format.as_deref().unwrap_or("text")
     }
 
     /// The library, connected to the broker.
@@ -605,7 +609,13 @@ impl Context {
     }
 
     /// Options that say what starts a broker.
-    fn starting(&self, options: Options, autostart: Autostart) -> Options {
+    fn starting(&self, mut options: Options, autostart: Autostart) -> Options {
+        if let Some(level) = &self.log_level {
+            options = options.log_level(level);
+        }
+        if let Some(format) = &self.log_format {
+            options = options.log_format(format);
+        }
         let may_start = self.autostart && autostart == Autostart::Yes;
         match may_start.then(std::env::current_exe) {
             Some(Ok(own)) => options.start_with(own),

@@ -13,7 +13,7 @@ use sundown_protocol::reply::{Previous, QueueRow, Status, SubmissionState};
 use sundown_protocol::request::{QueueAction, Repeat, Request, StatusCursor};
 use sundown_protocol::{Code, EntryId, Fault, MemberId, Notification, Reply, RequestId, Version};
 
-use crate::autostart::{self, NotStarted};
+use crate::autostart::{self, Logging, NotStarted};
 use crate::connection::{Connection, Lost, Seeker, Turn, Wants};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -310,9 +310,10 @@ impl Library {
         }
     }
 
-    /// The program that starts a broker, if the library may start one. The host's broker is started by its service manager alone.
-    fn starts(&self) -> Option<&Path> {
-        self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own)
+    /// The program that starts a broker, and how the broker logs, if the library may start one. The host's broker is started by its service manager alone.
+    fn starts(&self) -> Option<(&Path, &Logging)> {
+        let program = self.options.start.as_deref().filter(|_| self.paths.whose == Whose::Own);
+        program.map(|program| (program, &self.options.logging))
     }
 
     /// Connects, and tries again until the patience is over. If a broker that a service manager starts ends before its welcome, the

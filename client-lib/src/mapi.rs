@@ -12,6 +12,7 @@ use sundown_protocol::reply::{
 use sundown_protocol::request::{QueueAction, QueueChange, Request, Stopping};
 use sundown_protocol::{Code, EntryId, Reply, SessionId, Token, Version};
 
+use crate::autostart::Logging;
 use crate::error::Error;
 use crate::library::{Library, PATIENCE, left, lock};
 use crate::limits::within;
@@ -28,6 +29,7 @@ pub struct Options {
     pub(crate) program: String,
     arguments: Arguments,
     pub(crate) start: Option<PathBuf>,
+    pub(crate) logging: Logging,
     pub(crate) patience: Duration,
     pub(crate) host_key: Option<u128>,
     pub(crate) watching: Watching,
@@ -42,6 +44,7 @@ impl Options {
             program: program.into(),
             arguments: Arguments::default(),
             start,
+            logging: Logging::of(&Environment::of_this_process()),
             patience: PATIENCE,
             host_key: None,
             watching: Watching::Thread,
@@ -73,6 +76,26 @@ impl Options {
     #[must_use]
     pub fn start_with(mut self, program: impl Into<PathBuf>) -> Self {
         self.start = Some(program.into());
+        self
+    }
+
+    /// Sets what a broker that is started logs (`SUNDOWN_LOG`): a level, or directives as `sundown serve --log-level` takes them. A broker
+    /// that runs already goes on as it is.
+    ///
+    /// ```
+    /// let options = sundown_client::Options::new("nightly-report").log_level("debug").log_format("json");
+    /// ```
+    #[must_use]
+    pub fn log_level(mut self, level: impl Into<String>) -> Self {
+        self.logging.level = Some(level.into().into());
+        self
+    }
+
+    /// Sets how a broker that is started logs (`SUNDOWN_LOG_FORMAT`): `text`, `json` or `journald`. One that it does not know keeps the
+    /// broker from starting. A broker that runs already goes on as it is.
+    #[must_use]
+    pub fn log_format(mut self, format: impl Into<String>) -> Self {
+        self.logging.format = Some(format.into().into());
         self
     }
 

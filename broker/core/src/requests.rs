@@ -95,10 +95,12 @@ impl Broker {
             if let Some((member, upload)) = piece {
                 self.fail_upload(member, upload, turn);
             }
-            if about.is_some_and(|id| self.is_of_another_process(asker, id)) {
+            if fault.code != Code::E_NO_ACCESS
+                && about.is_some_and(|id| self.is_of_another_process(asker, id))
+            {
                 self.log_refusal(asker, &fault, turn);
             }
-            self.answer(asker, Err(fault), turn);
+            self.refuse(asker, fault, turn);
         }
     }
 

@@ -123,6 +123,21 @@ fn what_is_deferred_goes_out_by_the_new_transport() {
     }
 }
 
+/// Who has the profile read again wants its mail to go, also where the file is what it was: a password that it refers to may be another
+/// one. SIGHUP, which is about everything, lets each message wait for its time.
+#[test]
+fn a_reload_tries_what_is_deferred() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    world.apply(Event::Reload(Box::new(world.broker.settings.clone())));
+    world.settle();
+    assert_eq!(world.state(entry), SubmissionState::Deferred);
+    assert_eq!(reload(&mut world, member), (1, Reload::Unchanged));
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+}
+
 /// Messages that wait for a transport that cannot be reached do not wait for it any more, however many there are.
 #[test]
 fn nothing_waits_for_what_the_profile_does_not_have() {

@@ -157,7 +157,10 @@ impl Broker {
             return Err(not_in_queue());
         }
         let uid = self.peers.of(wish.asker).map_or(u32::MAX, |p| p.uid);
-        self.refuse_change(uid, wish.change, &submission)?;
+        if let Err(fault) = self.refuse_change(uid, wish.change, &submission) {
+            self.log_refusal(wish.asker, &fault, turn);
+            return Err(fault);
+        }
         let shown = submission.state();
         apply(wish.change, &mut submission, turn.tick.millis())?;
         let caller = self.caller_of(&wish);
@@ -274,7 +277,7 @@ impl Broker {
         if right < Right::Session {
             let message =
                 "this user may not flush this queue; name a profile whose [access] allows it";
-            return self.answer(asker, Err(Fault::new(Code::E_NO_ACCESS, message)), turn);
+            return self.refuse(asker, Fault::new(Code::E_NO_ACCESS, message), turn);
         }
         let all = right >= Right::Admin;
         if all {
