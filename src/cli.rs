@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)]
 
 use std::ffi::{OsStr, OsString};
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -441,7 +442,8 @@ impl Cli {
             }
             _ => {
                 let behind = words.split_off(end_of_ours(&words));
-                return Self::parse_from(words).with_words(behind);
+                let parsed = Self::try_parse_from(words).unwrap_or_else(|said| say_and_exit(&said));
+                return parsed.with_words(behind);
             }
         };
         Self::sendmail(mode.map(OsString::from).into_iter().chain(words.drain(1..)).collect())
@@ -458,6 +460,19 @@ impl Cli {
             arguments.words = words;
         }
         self
+    }
+}
+
+/// Prints a help text, the version, or what is wrong with the words, and ends the process. Help that cannot be printed is a failure,
+/// unless its reader has gone.
+fn say_and_exit(said: &clap::Error) -> ! {
+    let printed = said.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(error) if !said.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
+            crate::output::complain(&format!("cannot write: {error}"));
+            std::process::exit(1)
+        }
+        _ => std::process::exit(said.exit_code()),
     }
 }
 
@@ -485,6 +500,25 @@ fn end_of_ours(words: &[OsString]) -> usize {
 }
 
 impl Command {
+    /// Whether it reads profiles, or may start a broker, and so needs the settings file that is asked for. The others are about the broker
+    /// that runs; `serve` and `doctor` say themselves that the file is not there, and `sendmail` hands mail to a broker that runs.
+    pub(crate) fn needs_settings(&self) -> bool {
+        match self {
+            Self::Shell | Self::Send(_) | Self::Queue(_) | Self::Logoff(_) | Self::Profile(_) => {
+                true
+            }
+            Self::Serve(_)
+            | Self::Tour
+            | Self::Sendmail(_)
+            | Self::Status(_)
+            | Self::Provider(_)
+            | Self::Stop(_)
+            | Self::Doctor
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
+
     /// Whether it has a way of its own to say what went wrong.
     pub(crate) fn is_sendmail(&self) -> bool {
         matches!(self, Self::Sendmail(_))
@@ -601,11 +635,32 @@ impl Context {
         visit: Visit,
     ) -> Result<(Mapi, Session), Error> {
         let options = self.starting(with_visit(options(program, paths), visit), autostart);
-        Mapi::initialize_and_logon(options, self.logon())
+        let logged_on = Mapi::initialize_and_logon(options, self.logon());
+        logged_on.map_err(|error| self.why_none_was_started(error, autostart))
     }
 
     fn start(&self, options: Options, autostart: Autostart) -> Result<Mapi, Error> {
-        Mapi::initialize(self.starting(options, autostart))
+        let initialized = Mapi::initialize(self.starting(options, autostart));
+        initialized.map_err(|error| self.why_none_was_started(error, autostart))
+    }
+
+    /// Whether this command starts a broker if none runs.
+    fn may_start(&self, autostart: Autostart) -> bool {
+        self.autostart && autostart == Autostart::Yes
+    }
+
+    /// The error that no broker runs, with the reason why this command could not start one: it does not know its own path, as where
+    /// /proc is not mounted.
+    fn why_none_was_started(&self, error: Error, autostart: Autostart) -> Error {
+        if !error.is_unreachable() || !self.may_start(autostart) || self.paths.whose == Whose::Host
+        {
+            return error;
+        }
+        let Err(why) = std::env::current_exe() else { return error };
+        let text = format!(
+            "{error}; this command starts none, because it cannot find its own program: {why}"
+        );
+        crate::output::error(error.code(), text)
     }
 
     /// Options that say what starts a broker.
@@ -616,8 +671,7 @@ impl Context {
         if let Some(format) = &self.log_format {
             options = options.log_format(format);
         }
-        let may_start = self.autostart && autostart == Autostart::Yes;
-        match may_start.then(std::env::current_exe) {
+        match self.may_start(autostart).then(std::env::current_exe) {
             Some(Ok(own)) => options.start_with(own),
             _ => options.no_autostart(),
         }

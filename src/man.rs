@@ -100,7 +100,10 @@ fn lines(roff: &mut Roff, examples: &str) {
 /// The page above, and the one where everything is told.
 fn see_also(command: &Command) -> String {
     let above = name(command).rsplit_once('-').map(|(above, _)| format!("{above}(1), "));
-    format!("{}docs/command.md in the source of Sundown", above.unwrap_or_default())
+    format!(
+        "{}docs/command.md of Sundown, in /usr/share/doc/sundown where a package has brought it",
+        above.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::time::Instant;
 use rustix::fs::FlockOperation;
 
 use crate::error::Error;
-use crate::files::{make_directories, open_private, read_small};
+use crate::files::{lock_holder, make_directories, open_private, read_small};
 use crate::library::{LOOK, PATIENCE};
 use crate::limits::Limits;
 use crate::link::wait_readable_within;
@@ -112,9 +112,13 @@ pub(crate) fn start(
             return Ok(());
         }
         let why = if said.trim().is_empty() { last_line(&log_path) } else { said };
+        let other = why.contains(OCCUPIED).then(|| holder(paths)).flatten();
+        let other =
+            other.map(|pid| format!("; it is process {pid}, and `sundown doctor` says more"));
         let what = format!(
-            "no broker runs, and one could not be started: {}; its log is {}",
+            "no broker runs, and one could not be started: {}{}; its log is {}",
             why.trim(),
+            other.unwrap_or_default(),
             log_path.display()
         );
         let error = Error::unreachable(what, None);
@@ -135,6 +139,11 @@ pub(crate) fn elsewhere(paths: &Paths) -> Option<PathBuf> {
     let named = read_small(&paths.data.join(BROKERS_LOCK)).ok()?;
     let other = PathBuf::from(OsString::from_vec(named));
     (other.is_absolute() && other != paths.socket).then_some(other)
+}
+
+/// The process that has the data directory's lock: its broker.
+pub(crate) fn holder(paths: &Paths) -> Option<u32> {
+    lock_holder(&paths.data.join(BROKERS_LOCK))
 }
 
 /// Waits until no other program starts a broker, at most until `until` and within the thread's limits.

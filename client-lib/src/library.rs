@@ -445,6 +445,12 @@ impl Library {
         }
     }
 
+    /// The process that has the lock on the data of this user's broker.
+    fn holder(&self) -> Option<u32> {
+        let own = self.paths.whose == Whose::Own && self.paths.host_socket.is_some();
+        own.then(|| autostart::holder(&self.paths)).flatten()
+    }
+
     fn unreachable(&self, error: std::io::Error) -> Error {
         let socket = self.paths.socket.display();
         let what = if looks_absent(&error) {
@@ -452,7 +458,12 @@ impl Library {
                 Whose::Own => "start one with `sundown serve`",
                 Whose::Host => "it is the host's: `systemctl start sundown.socket` as root",
             };
-            format!("no broker runs at {socket}; {start}")
+            match self.holder() {
+                Some(pid) => format!(
+                    "no broker answers at {socket}, and process {pid} has its data: `sundown doctor` says what to do"
+                ),
+                None => format!("no broker runs at {socket}; {start}"),
+            }
         } else if says_nothing(&error) {
             format!("what listens at {socket} does not answer: `sundown doctor` looks why")
         } else {

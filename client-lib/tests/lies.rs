@@ -543,6 +543,8 @@ fn a_return() -> BTreeSet<usize> {
     let mut asked = BTreeSet::new();
     for reply in replies().into_iter().filter(|reply| place_of(reply) != 1) {
         let (_folder, stage) = stage();
+        // Behind the logon the session is told its name, without which it logs on and does not return. It was heard before this answer.
+        assert!(stage.session.read(ENTRY).is_ok());
         stage.broker.lies(1, reply);
         stage.broker.breaks();
         let notice = stage.session.events().recv_timeout(DEADLINE).expect("it is told");

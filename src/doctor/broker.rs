@@ -185,6 +185,11 @@ fn sessions(count: usize) -> String {
 pub(super) fn queue(answer: &Answer) -> Vec<Finding> {
     let rows = match &answer.queue {
         Ok(rows) => rows,
+        Err(error) if error.code() == Code::E_NO_ACCESS => {
+            let text = format!("it cannot be looked at: {error}");
+            let advice = "if you are meant to use it, ask who runs the broker to name you there";
+            return vec![Finding::warning("queue", text, advice)];
+        }
         Err(error) => {
             let text = format!("it cannot be looked at: {error}");
             return vec![Finding::problem("queue", text, "see what is said about the profiles")];

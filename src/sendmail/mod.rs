@@ -66,9 +66,8 @@ All flags and exit statuses: docs/command.md
 /// Does what these arguments ask for.
 pub(crate) fn run(context: &Context, arguments: &[OsString]) -> ExitCode {
     if arguments == ["--help"] {
-        // Whoever reads only the first lines has seen what it wanted.
-        let _ = std::io::stdout().write_all(HELP.as_bytes());
-        return ExitCode::SUCCESS;
+        let printed = output::print_bytes(HELP.as_bytes());
+        return printed.map_or_else(|e| failed(&e).report(), |_| ExitCode::SUCCESS);
     }
     let done = arguments::parse(arguments.iter().cloned())
         .map_err(Failure::from)
@@ -121,6 +120,9 @@ fn deliver(context: &Context, invocation: &Invocation) -> Result<(), Failure> {
     let message = signed(message, invocation, &counter);
     let recipients = message.recipients().join(", ");
     let entry = counter.submit(message)?;
+    if let Some(warning) = counter.ends_with_this_process() {
+        say(&warning);
+    }
     if invocation.verbosity == Verbosity::Verbose {
         say(&format!("{entry} is stored, for {recipients}"));
     }

@@ -4,11 +4,13 @@
 
 mod stage;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use sundown_client::Error;
 
 use crate::cli::Context;
 use crate::output;
@@ -39,16 +41,18 @@ struct Timeline {
     began: Instant,
     checked: usize,
     wrong: usize,
+    /// Why a line could not be printed, if one could not.
+    unprinted: RefCell<Option<Error>>,
 }
 
 impl Timeline {
     fn new(json: bool) -> Self {
-        Self { json, began: Instant::now(), checked: 0, wrong: 0 }
+        Self { json, began: Instant::now(), checked: 0, wrong: 0, unprinted: RefCell::default() }
     }
 
     fn title(&self, text: &str) {
         if !self.json {
-            say(&format!("\n{}", fitting(text, 0)));
+            self.say(&format!("\n{}", fitting(text, 0)));
         }
     }
 
@@ -56,10 +60,10 @@ impl Timeline {
     fn line(&self, who: &str, what: &str) {
         let millis = self.began.elapsed().as_millis();
         if self.json {
-            say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
+            self.say(&format!("{}", json!({ "millis": millis, "who": who, "what": what })));
         } else {
             let what = fitting(what, INDENT);
-            say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
+            self.say(&format!("{:>6}.{:03}s  {who:<12}  {what}", millis / 1000, millis % 1000));
         }
     }
 
@@ -68,11 +72,11 @@ impl Timeline {
         self.checked += 1;
         self.wrong += usize::from(!holds);
         if self.json {
-            say(&format!("{}", json!({ "claim": claim, "holds": holds })));
+            self.say(&format!("{}", json!({ "claim": claim, "holds": holds })));
         } else {
             let claim = if holds { claim.to_owned() } else { format!("NOT TRUE: {claim}") };
             let mark = if holds { "✓" } else { "✗" };
-            say(&format!("{:>25}{mark} {}", "", fitting(&claim, INDENT)));
+            self.say(&format!("{:>25}{mark} {}", "", fitting(&claim, INDENT)));
         }
     }
 
@@ -81,19 +85,27 @@ impl Timeline {
         let (checked, wrong) = (self.checked, self.wrong);
         if self.json {
             let left = left.map(|left| left.display().to_string());
-            say(&format!("{}", json!({ "checked": checked, "wrong": wrong, "left": left })));
+            self.say(&format!("{}", json!({ "checked": checked, "wrong": wrong, "left": left })));
         } else if wrong == 0 {
-            say(&format!("\n{checked} claims were checked, and all are true."));
+            self.say(&format!("\n{checked} claims were checked, and all are true."));
         } else {
-            say(&format!("\n{wrong} of {checked} claims are not true."));
+            self.say(&format!("\n{wrong} of {checked} claims are not true."));
         }
         if let Some(left) = left.filter(|_| !self.json) {
-            say(&format!(
-                "The broker's log, its settings and its mail are left in\n{}",
-                left.display()
-            ));
+            let what = "The broker's log, its settings and its mail are left in";
+            self.say(&format!("{what}\n{}", left.display()));
+        }
+        if let Some(error) = self.unprinted.take() {
+            return output::fail(self.json, &error);
         }
         if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Prints a line. The tour goes on if it cannot, and fails in the end unless the reader has gone.
+    fn say(&self, line: &str) {
+        if let Err(error) = output::print_bytes(format!("{line}\n").as_bytes()) {
+            self.unprinted.replace(Some(error));
+        }
     }
 }
 
@@ -104,11 +116,6 @@ const INDENT: usize = 27;
 fn fitting(text: &str, indent: usize) -> String {
     let width = terminal::columns().map_or(usize::MAX, |columns| columns.max(60) - indent);
     terminal::wrapped(text, width).join(&format!("\n{:indent$}", ""))
-}
-
-/// Prints a line. If the reader is gone, the tour goes on.
-fn say(line: &str) {
-    let _ = output::print_bytes(format!("{line}\n").as_bytes());
 }
 
 /// Makes an actor carry out a command, and shows it on the timeline.

@@ -598,3 +598,37 @@ fn mail_of_a_member_without_mail_waits() {
     assert_eq!(world.state(entry), SubmissionState::Sent);
     world.logoff(other);
 }
+
+/// A sender that is no address is refused as the sender. Where the profile's identity is none either, this host's name is the reason.
+///
+/// design §3.20
+#[test]
+fn a_sender_that_is_no_address_is_named_as_that() {
+    let mut world = World::new();
+    world.profile("default").identity = "me@my host".into();
+    let member = world.member(1);
+    let mut refused = |from: Option<&str>| {
+        let submit = Submit {
+            from: from.map(str::to_owned),
+            ..world.submit_request(member, &["b@far.lan"])
+        };
+        let fault = world.call(member.at, Request::Submit(submit)).expect_err("refused");
+        assert_eq!(fault.code, Code::E_INVALID_PARAMETER);
+        (fault.message, fault.detail)
+    };
+    for from in [None, Some("root@my host")] {
+        let (message, wrong) = refused(from);
+        let from = from.unwrap_or("me@my host");
+        assert_eq!(wrong, FaultDetail::Addresses(vec![from.to_owned()]));
+        assert!(
+            message.starts_with(&format!("the sender {from:?} is not an address")),
+            "{message}"
+        );
+        assert!(message.contains("\"my host\" is the name of this host"), "{message}");
+    }
+    let (message, _) = refused(Some("me@a..b"));
+    assert!(
+        message.contains("the sender \"me@a..b\"") && !message.contains("this host"),
+        "{message}"
+    );
+}
