@@ -34,22 +34,22 @@ pub(crate) struct Global {
     /// The data directory [env: SUNDOWN_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The settings file; profiles are in the folder `profiles` beside it [env: SUNDOWN_CONFIG]
+    /// The settings file; the folder `profiles` beside it has the profiles [env: SUNDOWN_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The profile, instead of `default` [env: SUNDOWN_PROFILE]
+    /// The profile to use [default: default] [env: SUNDOWN_PROFILE]
     #[arg(long, global = true, value_name = "NAME")]
     profile: Option<String>,
-    /// Start no broker when none runs [env: SUNDOWN_NO_AUTOSTART=1]
+    /// Do not start a broker if none runs [env: SUNDOWN_NO_AUTOSTART=1]
     #[arg(long, global = true)]
     no_autostart: bool,
-    /// Answer in JSON
+    /// Print JSON, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What a broker that is started logs: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
+    /// Log level of a new broker: off, error, warn, info, debug, trace, or MODULE=LEVEL,… [env: SUNDOWN_LOG]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// How a broker that is started logs: text, json or journald [env: SUNDOWN_LOG_FORMAT]
+    /// Log format of a new broker: text, json or journald [env: SUNDOWN_LOG_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
 }
@@ -59,52 +59,58 @@ pub(crate) enum Command {
     /// Run the broker in the foreground
     #[command(after_help = examples::SERVE)]
     Serve(ServeArguments),
-    /// Show the whole story in a minute, with real processes
+    /// Show how programs share a session, with real processes
     ///
-    /// It has a broker of its own in a temporary directory. Exit status 0 only if everything it shows was checked and true.
+    /// The tour has a broker of its own in a temporary directory. It checks each claim that it shows. The exit status is 0 if all
+    /// claims are true.
     Tour,
-    /// One process with sessions, driven by lines on standard input
+    /// Read commands from standard input: log on, submit, log off
+    ///
+    /// The shell is one process of the broker's. It prints a reply for each command, and the events that it is told.
     #[command(after_help = examples::SHELL)]
     Shell,
-    /// Submit one message
+    /// Send a message: put it into the outgoing queue
+    ///
+    /// The command returns when the message is safe on disk. The broker sends it.
     #[command(after_help = examples::SEND)]
     Send(SendArguments),
-    /// Take mail as programs hand it to sendmail
+    /// Send a message with the options of sendmail
     ///
-    /// What stands behind this word is read in sendmail's way, and the exit statuses are sendmail's.
+    /// Options of Sundown stand before the word `sendmail`, options of sendmail after it. The exit statuses are those of sendmail.
     #[command(override_usage = "sundown [OPTIONS] sendmail [FLAG|ADDRESS]...", after_help = examples::SENDMAIL)]
     Sendmail(SendmailArguments),
     /// Show sessions, members, providers and the queue
     ///
-    /// Exit status 1 when no broker runs.
+    /// The exit status is 1 if no broker runs.
     #[command(after_help = examples::STATUS)]
     Status(StatusArguments),
-    /// Look at the outgoing queue, and change what is in it
+    /// Show and change the outgoing queue
     #[command(after_help = examples::QUEUE)]
     Queue(QueueArguments),
-    /// Join the current shared session and log off
+    /// Log off, or end the shared session for all its programs
     ///
-    /// On a terminal --shared and --drain show who else is attached and what is queued, and ask first.
+    /// The command joins the shared session of the profile and logs off from it at once. With --shared it ends the session for all
+    /// programs in it. On a terminal --shared and --drain first show these programs and their queued mail, and ask.
     #[command(after_help = examples::LOGOFF)]
     Logoff(LogoffArguments),
-    /// The accounts that sessions are for
+    /// Manage profiles: the accounts that programs log on to
     #[command(after_help = examples::PROFILE)]
     Profile(ProfileArguments),
-    /// What profiles are made of: stores, transports, address books
+    /// Show the kinds of stores, transports and address books, and their settings
     #[command(after_help = examples::PROVIDER)]
     Provider(ProviderArguments),
-    /// End the broker, and with it every session
+    /// Stop the broker, which ends all sessions
     #[command(after_help = examples::STOP)]
     Stop(StopArguments),
-    /// Look at everything that mail depends on, and say what to do
+    /// Check everything that mail depends on, and say what to do
     ///
-    /// It starts no broker and changes nothing. Exit status 1 when there is a problem.
+    /// The command starts no broker and changes nothing. The exit status is 1 if it finds a problem.
     #[command(after_help = examples::DOCTOR)]
     Doctor,
-    /// Print what makes a shell complete this command's words
+    /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArguments),
-    /// Print the manual page, or write all of them into a directory
+    /// Print the manual page, or write the pages of all subcommands into a directory
     #[command(after_help = examples::MAN)]
     Man(ManArguments),
 }
@@ -125,27 +131,28 @@ pub(crate) struct SendmailArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
-    /// The message; without it, or with `-`, standard input is read. Headers are read from it when it has some
+    /// The message, as a file; `-` or no file: standard input. If the first line is a header field, the input has headers;
+    /// otherwise all of it is the body
     pub(crate) file: Option<PathBuf>,
-    /// A recipient, beside those of To, Cc and Bcc
+    /// A recipient, in addition to those in To, Cc and Bcc; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) to: Vec<String>,
     /// The sender
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) from: Option<String>,
-    /// The transport of the profile that takes the message; without it the sender and the recipients choose
+    /// The transport that sends the message [default: by the sender and the recipients]
     #[arg(long, value_name = "TRANSPORT")]
     pub(crate) account: Option<String>,
     /// The subject
     #[arg(long)]
     pub(crate) subject: Option<String>,
-    /// A file that goes with the message; may be said several times
+    /// A file to attach; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) attach: Vec<PathBuf>,
-    /// Stay until the message is final, at most so many seconds
+    /// Wait until the message is sent or has failed, for at most SECONDS [default: a day]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) wait: Option<u64>,
-    /// Makes a repeat harmless: 32 hexadecimal digits by chance, the same for the same message
+    /// 32 random hexadecimal digits that name this message: sending it again with the same key stores it only once
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) key: Option<SubmitKey>,
 }
@@ -160,10 +167,10 @@ fn key(text: &str) -> Result<SubmitKey, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
-    /// Show it again and again, on a screen of its own; q or Ctrl-C ends it
+    /// Keep showing the status; on a terminal on a screen of its own, which q or Ctrl-C ends
     #[arg(long)]
     pub(crate) watch: bool,
-    /// With --watch: how long to wait in between; without it a second
+    /// With --watch: seconds between two updates [default: 1]
     #[arg(long, value_name = "SECONDS", requires = "watch", default_value_t = 1, hide_default_value = true,
           value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) interval: u64,
@@ -177,28 +184,28 @@ pub(crate) struct QueueArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueAction {
-    /// What waits, oldest first
+    /// List messages that are not sent yet or came back, oldest first
     List {
-        /// Also what is final
+        /// List also messages that are sent, bounced or aborted
         #[arg(long)]
         all: bool,
     },
-    /// One entry with all its recipients
+    /// Show an entry with all its recipients
     Show {
-        /// The entry identifier, or the first digits of it that lists show
+        /// The entry identifier, or the digits of it that `queue list` shows
         entry: String,
     },
-    /// Try entries now; one whose outcome is unknown may arrive twice then
+    /// Send entries now; a message whose outcome is unknown may arrive twice
     Retry(Selection),
-    /// Keep entries until they are released
+    /// Hold entries back until you release them
     Hold(Selection),
-    /// Let entries go that were held
+    /// Release entries that are held
     Release(Selection),
-    /// Take entries back, into Drafts
+    /// Take entries out of the queue, into Drafts
     Abort(Selection),
-    /// Try everything that waits for its time, now, through transports that were disabled too
+    /// Send all deferred messages now, also through transports that were disabled
     Flush {
-        /// Stay until all of it is final or deferred again, at most so many seconds
+        /// Wait until each of them is sent, has failed or is deferred again, for at most SECONDS [default: a day]
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
         wait: Option<u64>,
     },
@@ -207,16 +214,16 @@ pub(crate) enum QueueAction {
 /// Which entries of the queue are meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Selection {
-    /// Entry identifiers, or the first digits of them that lists show
+    /// Entry identifiers, or the digits of them that `queue list` shows
     #[arg(value_name = "ENTRY", required_unless_present = "all", conflicts_with = "all")]
     pub(crate) entries: Vec<String>,
-    /// All entries that are not final
+    /// All entries that are not sent, bounced or aborted
     #[arg(long)]
     pub(crate) all: bool,
-    /// With --all: only those with a recipient that fits, such as '*@example.org'
+    /// With --all: only entries with a recipient that matches, such as '*@example.org'
     #[arg(long, value_name = "PATTERN", requires = "all")]
     pub(crate) to: Option<String>,
-    /// With --all: only those in this state
+    /// With --all: only entries in this state
     #[arg(long, value_name = "STATE", requires = "all", value_parser = crate::queue::state)]
     pub(crate) state: Option<SubmissionState>,
 }
@@ -225,19 +232,19 @@ pub(crate) struct Selection {
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 pub(crate) struct LogoffArguments {
-    /// End the session for everybody in it
+    /// End the session for all programs in it
     #[arg(long)]
     pub(crate) shared: bool,
-    /// Also as one who does not own the session; takes the right admin
+    /// With --shared: end a session that another process owns; needs the right admin
     #[arg(long)]
     pub(crate) force: bool,
-    /// Wait until outbound mail was processed, at most so many seconds
+    /// Wait until this process's mail is sent, for at most SECONDS [default: a day]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "86400")]
     pub(crate) drain: Option<u64>,
-    /// Return when the others have left or were put out
+    /// Wait until the other programs have left or were removed from the session
     #[arg(long)]
     pub(crate) wait: bool,
-    /// Do not ask; on a terminal --shared and --drain show first who else is attached and what is queued (MAPI_LOGOFF_UI)
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub(crate) yes: bool,
 }
@@ -250,32 +257,32 @@ pub(crate) struct ProfileArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileAction {
-    /// Their names
+    /// List profiles
     List,
-    /// What one consists of
+    /// Show a profile
     Show {
-        /// Its name
+        /// The profile's name
         name: String,
     },
-    /// Make one that delivers into a Maildir, or hands mail over to a server; asks for what is missing on a terminal
+    /// Add a profile that delivers into a Maildir, or sends through a server; on a terminal it asks for missing settings
     #[command(after_help = examples::PROFILE_ADD)]
     Add(Box<AddArguments>),
-    /// Make one from the settings of msmtp (a file) or nullmailer (a directory)
+    /// Add a profile from the settings of msmtp (a file) or nullmailer (a directory)
     #[command(after_help = examples::PROFILE_IMPORT)]
     Import(ImportArguments),
-    /// Log on to one, and say of each of its providers whether it works
+    /// Check a profile: log on to it, and try each of its providers
     Check {
-        /// Its name
+        /// The profile's name
         name: String,
     },
-    /// Have running sessions use the file as it is now; they find out by themselves with their next message
+    /// Use a changed profile in running sessions at once; they also notice a change before their next message
     Reload {
-        /// Its name; without one, every profile that a session uses
+        /// The profile's name [default: every profile that a session uses]
         name: Option<String>,
     },
-    /// Take one away, at once or when its sessions have ended; its data stays
+    /// Remove a profile, at once or when its sessions have ended; its mail stays
     Remove {
-        /// Its name
+        /// The profile's name
         name: String,
     },
 }
@@ -291,27 +298,27 @@ pub(crate) struct ImportArguments {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct AddArguments {
-    /// Its name
+    /// The profile's name
     pub(crate) name: String,
-    /// The sender of what names none; without it the user name, if that is an address, else the user at this host
+    /// The sender of messages that name no sender [default: the user name if it is an address, else the user at this host]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) identity: Option<String>,
-    /// What its transport is: smtp when there is a --host, else maildir
+    /// The kind of its transport [default: smtp with --host, else maildir]
     #[arg(long, value_enum)]
     pub(crate) kind: Option<TransportKind>,
-    /// The server that takes mail further
+    /// The server that sends the mail
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// Its port; without it 587, with tls 465, with opportunistic and none 25
+    /// The server's port [default: 587; with tls 465; with opportunistic and none 25]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
-    /// How the way there is encrypted: starttls (default), tls, opportunistic, or none on this host
+    /// How the connection to the server is encrypted [default: starttls]; none is for a server on this host
     #[arg(long, value_parser = SECURITIES)]
     pub(crate) security: Option<String>,
-    /// With --security none to another host: `i-understand` that everybody on the way can read the mail
+    /// Needed for --security none to another host, where the network can read the mail: the word `i-understand`
     #[arg(long, value_name = "WORD")]
     pub(crate) plaintext: Option<String>,
-    /// Who logs on there
+    /// The user name at the server
     #[arg(long, value_name = "USER")]
     pub(crate) username: Option<String>,
     /// A command line that prints the password
@@ -320,35 +327,35 @@ pub(crate) struct AddArguments {
     /// A file with the password
     #[arg(long, value_name = "FILE", group = "password")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A systemd credential that is the password
+    /// The name of a systemd credential with the password
     #[arg(long, value_name = "NAME", group = "password")]
     pub(crate) password_credential: Option<String>,
-    /// A variable of the broker's environment that is the password
+    /// An environment variable of the broker with the password
     #[arg(long, value_name = "VARIABLE", group = "password")]
     pub(crate) password_env: Option<String>,
-    /// How to log on there; without it the best that the server offers
+    /// How to log on to the server [default: the best that the server offers]
     #[arg(long, value_parser = ["plain", "login", "scram-sha-256", "scram-sha-1", "xoauth2"])]
     pub(crate) auth: Option<String>,
-    /// Certificates that vouch for the server
+    /// A file with certificates to trust in addition to the system's: of authorities, or the server's own
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The SHA-256 of the only certificate that the server may have
+    /// The SHA-256 fingerprint of the server's certificate; no other certificate is accepted
     #[arg(long, value_name = "SHA256")]
     pub(crate) tls_fingerprint: Option<String>,
-    /// A certificate of ours, for a server that asks for one
+    /// A client certificate, for a server that asks for one
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,
-    /// Its key
+    /// The key of the client certificate
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Addresses to take: a domain, *.domain, an address, or * for everything. Without it a Maildir takes local addresses,
-    /// and a server all others
+    /// Recipients that the transport takes: a domain, *.domain, an address, or * for all; may be repeated [default: for a Maildir
+    /// addresses of this host, for a server all others]
     #[arg(long, value_name = "PATTERN")]
     pub(crate) accept: Vec<String>,
-    /// The Maildir; without it one in the data directory
+    /// The Maildir [default: one in the data directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) maildir: Option<PathBuf>,
-    /// Beside a server: no Maildir for local addresses
+    /// With --host: add no Maildir for addresses of this host
     #[arg(long)]
     pub(crate) no_local: bool,
 }
@@ -359,9 +366,9 @@ pub(crate) const SECURITIES: [&str; 4] = ["starttls", "tls", "opportunistic", "n
 /// Kinds of transports that `profile add` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TransportKind {
-    /// Into a Maildir on this host
+    /// Deliver into a Maildir on this host
     Maildir,
-    /// To a server that takes it further
+    /// Send through a server
     Smtp,
 }
 
@@ -373,9 +380,9 @@ pub(crate) struct ProviderArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderAction {
-    /// The kinds that exist
+    /// List the kinds
     List,
-    /// The keys of one, with meaning and default
+    /// Show the settings of a kind, with meaning and default
     Show {
         /// The kind
         kind: String,
@@ -384,7 +391,7 @@ pub(crate) enum ProviderAction {
 
 #[derive(Debug, Args)]
 pub(crate) struct StopArguments {
-    /// Wait for no member, only for messages that transports have begun
+    /// Do not wait for programs to leave, only for messages that are being sent
     #[arg(long)]
     pub(crate) fast: bool,
 }
@@ -409,7 +416,7 @@ pub(crate) enum Shell {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArguments {
-    /// Where the pages of all subcommands are written; without it the main one is printed
+    /// The directory to write the pages of all subcommands into [default: print the main page]
     pub(crate) dir: Option<PathBuf>,
 }
 

@@ -831,6 +831,22 @@ impl Library {
         rows.first().map(|row| row.state)
     }
 
+    /// The `Message-ID` of a message in the queue. A broker of an older version has no such request.
+    pub(crate) fn message_id(self: &Arc<Self>, entry: EntryId) -> Result<Option<String>, Error> {
+        let reply = self.call(None, |link| {
+            Ok(if link.speaks(Version::V3) {
+                Request::MessageId { entry }
+            } else {
+                Request::Queue { profile: None, action: QueueAction::Show(entry) }
+            })
+        })?;
+        match reply {
+            Reply::MessageId(id) => Ok(id),
+            Reply::Queue { .. } => Ok(None),
+            _ => Err(unexpected()),
+        }
+    }
+
     pub(crate) fn queue_page(
         self: &Arc<Self>,
         profile: Option<&str>,

@@ -403,6 +403,22 @@ impl Mapi {
         rows.into_iter().next().ok_or_else(unexpected)
     }
 
+    /// The `Message-ID` of an entry of the outgoing queue, as it stands in the message. `None`: the message has none, or the broker is
+    /// of an older version. An entry whose message is no longer in the store is `MAPI_E_NOT_FOUND`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sundown_client::Error> {
+    /// # let mapi = sundown_client::Mapi::initialize(sundown_client::Options::new("example"))?;
+    /// for row in mapi.queue(None, false)? {
+    ///     println!("{} {:?}", row.entry, mapi.message_id(row.entry)?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn message_id(&self, entry: EntryId) -> Result<Option<String>, Error> {
+        self.library.message_id(entry)
+    }
+
     /// Tries an entry of the outgoing queue now. A message whose outcome is unknown may arrive twice then.
     pub fn retry(&self, profile: Option<&str>, entry: EntryId) -> Result<QueueRow, Error> {
         self.change_entry(profile, entry, QueueChange::Retry)

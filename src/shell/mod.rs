@@ -7,7 +7,7 @@ mod commands;
 mod events;
 mod line;
 
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -68,7 +68,8 @@ impl Printer {
             return self.line(&match result {
                 Ok(value) => format!("{count}: ok{}", pairs(&value)),
                 Err(error) => {
-                    format!("{count}: {error} ({} {})", error.code().name(), error.code())
+                    let on_terminal = std::io::stdout().is_terminal();
+                    format!("{count}: {}", output::with_code(&error, on_terminal))
                 }
             });
         }

@@ -384,9 +384,34 @@ fn other_peoples_entries_take_the_right_admin() {
     let (other, root) = (world.logon(at), world.logon(root));
     assert_eq!(abort(&mut world, other, entry), Err(Code::E_NO_ACCESS));
     let show = Request::Queue { profile: None, action: QueueAction::Show(entry) };
-    assert_eq!(world.refused(other.at, show.clone()), Code::E_NOT_IN_QUEUE);
-    assert!(world.call(root.at, show).is_ok());
+    let identify = Request::MessageId { entry };
+    for request in [&show, &identify] {
+        assert_eq!(world.refused(other.at, request.clone()), Code::E_NOT_IN_QUEUE);
+        assert!(world.call(root.at, request.clone()).is_ok());
+    }
     assert_eq!(abort(&mut world, root, entry), Ok(()));
+}
+
+/// design §8 `queue`: an entry's `Message-ID` is read from its message, and reading it is no reading of a notification.
+#[test]
+fn an_entry_is_known_by_its_message_id() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let mut submit = world.submit_request(member, &["b@x"]);
+    submit.content = Content::Inline(Blob(b"To: b@x\r\nMessage-ID: <7@x>\r\n\r\nhello".to_vec()));
+    let Ok(Reply::Submitted { entry, .. }) = world.call(member.at, Request::Submit(submit)) else {
+        panic!("it is taken")
+    };
+    let id = world.call(member.at, Request::MessageId { entry });
+    assert_eq!(id, Ok(Reply::MessageId(Some("<7@x>".into()))));
+    let without = world.submit(member, "c@x");
+    let id = world.call(member.at, Request::MessageId { entry: without });
+    assert_eq!(id, Ok(Reply::MessageId(None)));
+    for unknown in [EntryId { record: 0, ..entry }, EntryId { store: !entry.store, ..entry }] {
+        let request = Request::MessageId { entry: unknown };
+        assert_eq!(world.refused(member.at, request), Code::E_NOT_IN_QUEUE);
+    }
 }
 
 /// design §8 `queue`: rows come in order of submission, over all stores, a page at a time; one's own only.

@@ -25,7 +25,7 @@ use crate::queue::engine::{Changed, Engine, Entry, Try};
 use crate::queue::flight::Recording;
 use crate::queue::untold::{Told, Untold};
 use crate::sessions::session::Session;
-use crate::then::{AfterSubmission, AfterUpdate, Listing};
+use crate::then::{AfterPiece, AfterSubmission, AfterUpdate, Listing};
 
 /// The most rows in one page of the queue. A row may have many recipients, and a page must fit into a frame.
 const MAX_QUEUE_ROWS: u32 = 64;
@@ -511,6 +511,41 @@ impl Broker {
         };
         let after = AfterSubmission::Shown { asker, engine, profile };
         self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
+    }
+
+    /// Answers with the `Message-ID` of an entry that the asker may see.
+    pub(crate) fn identify_entry(
+        &mut self,
+        asker: Asker,
+        entry: EntryId,
+        turn: &mut Turn,
+    ) -> Result<(), Fault> {
+        let asked = self.open_engines().find(|e| e.uid == Some(entry.store));
+        let (engine, lane) = asked.map(|e| (e.id, e.read)).ok_or_else(not_in_queue)?;
+        let after = AfterSubmission::Identified { asker, engine };
+        self.call(lane, Caller::broker(None), Ask::submission(entry.record), after, turn);
+        Ok(())
+    }
+
+    pub(crate) fn entry_identified(
+        &mut self,
+        asker: Asker,
+        engine: EngineId,
+        result: Result<OneSubmission, ProviderError>,
+        turn: &mut Turn,
+    ) {
+        let lane = self.queues.engines.get(&engine).filter(|e| e.is_open()).map(|e| e.read);
+        let found = result.map_err(Fault::from).and_then(|OneSubmission(submission)| {
+            let seen = self.may_see(asker, None, &submission);
+            lane.filter(|_| seen).map(|lane| (lane, submission.record)).ok_or_else(not_in_queue)
+        });
+        match found {
+            Ok((lane, record)) => {
+                let after = AfterPiece::Identified(asker);
+                self.call(lane, Caller::broker(None), Ask::piece(record, 0), after, turn);
+            }
+            Err(fault) => self.answer(asker, Err(fault), turn),
+        }
     }
 
     /// Whether the asker may see a submission. If a profile is named, only its submissions are visible.

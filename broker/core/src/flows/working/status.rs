@@ -55,7 +55,7 @@ impl Broker {
         if provider.kind == ProviderType::Transport && self.providers.is_open(provider.lane) {
             let (lane, session) = (provider.lane, session.id);
             if provider.validating {
-                let message = format!("somebody finds out just now whether {name} works");
+                let message = format!("another request is checking just now whether {name} works");
                 return Err(Fault::new(Code::E_BUSY, message));
             }
             let state = self.sessions.all.get_mut(session).expect("a member's session outlives it");
