@@ -155,7 +155,9 @@ impl Provider {
 
     /// Notes what came of using a transport.
     pub(crate) fn note_outcome(&mut self, at: u64, worked: bool, text: &str) {
-        let text = text[..text.floor_char_boundary(MAX_OUTCOME)].replace(char::is_control, " ");
+        let boundaries = text.char_indices().map(|(place, c)| place + c.len_utf8());
+        let end = boundaries.take_while(|end| *end <= MAX_OUTCOME).last().unwrap_or(0);
+        let text = text[..end].replace(char::is_control, " ");
         self.last = Some(LastOutcome { at, worked, text });
         if worked {
             self.worked = Some(at);
