@@ -42,6 +42,8 @@ pub(crate) struct Said {
 
 impl Said {
     pub(crate) fn ask(mapi: &Mapi) -> Result<Self, Error> {
+        // The first question has the broker look at the profiles, and the second one has what it found.
+        mapi.health()?;
         let (status, broker, health) = (mapi.status()?, mapi.broker_status()?, mapi.health()?);
         Ok(Self { status, broker, health })
     }

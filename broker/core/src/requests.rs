@@ -81,6 +81,7 @@ impl Broker {
                 self.check_counted(asker.process, Quota::RequestBytes)?;
             }
             if let Some(right) = right {
+                self.look_at_access(asker, about, turn);
                 refuse_beyond(right, &request)?;
             }
             self.dispatch(asker, request, turn)
@@ -206,6 +207,12 @@ impl Broker {
             Request::Health { after } => {
                 let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
                 let health = self.health_page(uid, after, turn);
+                if let Reply::Health { sessions, .. } = &health {
+                    // The next answer tells what is found.
+                    for seen in sessions {
+                        self.look_at_file(seen.session, turn);
+                    }
+                }
                 self.answer(asker, Ok(health), turn);
                 Ok(())
             }

@@ -79,6 +79,9 @@ fn token_of_process(id: ConnectionId) -> Token {
 /// How long after the end of a connection memory is given back: storing what the connection submitted may take a while.
 const TRIM: Duration = Duration::from_secs(5);
 
+/// How often profiles that could not be used are looked at.
+const LOOK_AT_PROFILES: Duration = Duration::from_secs(10);
+
 /// How often unanswered calls to providers are looked at.
 const LOOK_AT_CALLS: Duration = Duration::from_secs(5);
 
@@ -99,6 +102,8 @@ pub struct Server {
     answers: Receiver<Outcome>,
     /// When unanswered calls to providers are looked at again.
     look_at_calls: Instant,
+    /// When profiles that could not be used, and whose stores may have mail, are looked at again.
+    look_at_profiles: Instant,
     /// Questions of the metrics endpoint for figures; `None` without an endpoint.
     asked: Option<Receiver<Sender<Figures>>>,
     poll: Poll,
@@ -167,6 +172,7 @@ impl Server {
             workers,
             answers,
             look_at_calls: clock.now(),
+            look_at_profiles: clock.now() + LOOK_AT_PROFILES,
             asked,
             poll,
             clock,
@@ -255,7 +261,9 @@ impl Server {
     fn soonest(&self) -> Option<Instant> {
         let calls = self.broker.awaits_providers().then_some(self.look_at_calls);
         let clock = Some(self.running.next());
-        let own = [self.trim_memory, self.manager.next(), self.clock.core_wakes(), calls, clock];
+        let profiles = self.profiles.are_awaited().then_some(self.look_at_profiles);
+        let core = self.clock.core_wakes();
+        let own = [self.trim_memory, self.manager.next(), core, calls, clock, profiles];
         let others = self.listener.wakes().into_iter().chain(self.connections.wakes());
         own.into_iter().chain(others).flatten().min()
     }
@@ -308,6 +316,12 @@ impl Server {
         if self.look_at_calls <= now {
             self.look_at_calls = now + LOOK_AT_CALLS;
             self.apply(Event::Look);
+        }
+        if self.profiles.are_awaited() && self.look_at_profiles <= now {
+            self.look_at_profiles = now + LOOK_AT_PROFILES;
+            for profile in self.profiles.mended() {
+                self.apply(Event::Adopt { profile });
+            }
         }
         self.running.keep(now, || self.broker.holds_mail());
         if self.trim_memory.is_some_and(|at| at <= now) {
@@ -542,9 +556,13 @@ impl Server {
 
     fn reload(&mut self) {
         self.manager.reloading();
+        self.look_at_profiles = self.clock.now();
         match self.locations.load_settings() {
             Err(error) => {
                 tracing::error!(%error, "settings stay as they were");
+                // The profiles are other files.
+                let settings = self.core_settings(BrokerFacts::default());
+                self.apply(Event::Reload(Box::new(settings)));
                 self.manager.ready(&format!("Settings stay as they were: {error}"));
             }
             Ok(loaded) => {
@@ -559,7 +577,7 @@ impl Server {
                 // Facts about the broker do not change with a reload.
                 let settings = self.core_settings(BrokerFacts::default());
                 self.apply(Event::Reload(Box::new(settings)));
-                tracing::info!("settings were read again; profiles are with each new session");
+                tracing::info!("settings and the profiles in use were read again");
                 let socket = self.locations.socket.display();
                 self.manager.ready(&format!("Accepting at {socket}; settings were read again"));
             }

@@ -986,6 +986,16 @@ pub struct RecipientResult {
     pub reply: String,
 }
 
+impl RecipientResult {
+    /// What a transport says that is not used any more: what it could not hand over now, another transport may.
+    pub(crate) fn given_back(self) -> Self {
+        match self.outcome {
+            Outcome::Later | Outcome::Offline => Self { outcome: Outcome::NotSent, ..self },
+            _ => self,
+        }
+    }
+}
+
 /// The outcome of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -105,6 +105,11 @@ impl Flight {
         self.stage == Stage::Recovering
     }
 
+    /// Whether its transport has not prepared the message yet, so that nothing is handed over.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.stage == Stage::Preparing
+    }
+
     /// Whether its results are being stored.
     pub(crate) fn is_recording(&self) -> bool {
         self.stage == Stage::Recording

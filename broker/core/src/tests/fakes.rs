@@ -432,6 +432,8 @@ pub(super) struct Wire {
     pub(super) shut: BTreeSet<String>,
     /// Transports whose complete fails as a whole.
     pub(super) mute: BTreeSet<String>,
+    /// What is said of a recipient that is refused.
+    pub(super) refusal: Option<String>,
     /// What a recover says instead of finding out.
     pub(super) recover: Option<Outcome>,
     /// Whether transports may have answered what is not so.
@@ -489,7 +491,11 @@ impl Transport {
                 let mut refused = Vec::new();
                 for (place, address) in &transmission.recipients {
                     match wire.step(address) {
-                        Step::Refuses => refused.push(result(*place, Outcome::Failed)),
+                        Step::Refuses => {
+                            let mut refusal = result(*place, Outcome::Failed);
+                            refusal.reply = wire.refusal.clone().unwrap_or(refusal.reply);
+                            refused.push(refusal);
+                        }
                         Step::RefusesAs(outcome) => refused.push(result(*place, outcome)),
                         step => {
                             steps.insert(*place, step);

@@ -157,7 +157,7 @@ fn nothing_waits_for_room_at_what_the_profile_does_not_have() {
     let mut world = World::new();
     world.wire.facts = TransportFacts { window: 1, ..TransportFacts::default() };
     let member = world.member(1);
-    world.hold("relay", "SubmitMessage");
+    world.hold("relay", "EndMessage");
     let entries: Vec<_> = (0..5).map(|_| world.submit(member, "b@x")).collect();
     world.profile("default").transports = vec![transport("other", &["*"])];
     assert_eq!(reload(&mut world, member), (1, Reload::Changed));
@@ -188,26 +188,148 @@ fn a_corrected_password_is_used() {
 /// What the old transport has it finishes, and nobody else gets that; the new one takes what comes after. Then the old one logs off.
 #[test]
 fn the_old_transport_finishes_what_it_has() {
-    for held in ["SubmitMessage", "EndMessage"] {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.hold("relay", "EndMessage");
+    let first = world.submit(member, "a@x");
+    move_server(&mut world, "elsewhere");
+    assert_eq!(reload(&mut world, member), (1, Reload::Changed));
+    let shown = statuses(&mut world);
+    assert_eq!(shown[2], "relay available", "{shown:?}");
+    let leaving = "relay leaving: the profile has changed; it finishes messages: 1";
+    assert_eq!(shown[3], leaving, "{shown:?}");
+    world.clear_holds();
+    let second = world.submit(member, "b@x");
+    assert_eq!(world.state(first), SubmissionState::Sent);
+    assert_eq!(world.state(second), SubmissionState::Sent);
+    assert_eq!(world.wire.delivered.len(), 2);
+    assert_eq!(calls(&world, "relay", "Logoff"), 1, "the old one alone");
+    assert_eq!(statuses(&mut world).len(), 3, "{:?}", statuses(&mut world));
+    world.everybody_leaves();
+}
+
+/// What the old transport has not prepared is taken from it: a server that never greets, as on a wrong port, keeps no mail.
+#[test]
+fn what_is_not_prepared_goes_by_the_new_transport() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.hold("relay", "SubmitMessage");
+    let entries: Vec<_> = (0..5).map(|_| world.submit(member, "a@x")).collect();
+    world.stick("relay");
+    world.clear_holds();
+    move_server(&mut world, "elsewhere");
+    assert_eq!(reload(&mut world, member), (1, Reload::Changed));
+    assert!(entries.iter().all(|entry| world.state(*entry) == SubmissionState::Sent));
+    assert_eq!(world.wire.delivered.len(), 5);
+    // The old one is left behind when it has had its time.
+    assert_eq!(statuses(&mut world).len(), 4);
+    world.advance(secs(7_400));
+    assert_eq!(statuses(&mut world).len(), 3);
+    assert_eq!(world.wire.delivered.len(), 5);
+}
+
+/// What it gives back goes by the new transport at once, and counts as no try.
+#[test]
+fn what_the_old_transport_gives_back_goes_at_once() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.hold("relay", "EndMessage");
+    world.script("a@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "a@x");
+    world.profile("default").transports = vec![transport("other", &["*"])];
+    assert_eq!(reload(&mut world, member), (1, Reload::Changed));
+    assert_eq!(world.state(entry), SubmissionState::Transmitting);
+    world.let_go("relay");
+    assert_eq!(world.state(entry), SubmissionState::Sent);
+    assert_eq!(world.wire.delivered.len(), 1);
+    world.everybody_leaves();
+}
+
+/// However often a profile changes while its server hangs: only so many old providers are there at once.
+#[test]
+fn old_transports_are_bounded() {
+    let mut world = World::new();
+    let member = world.member(1);
+    for day in 0..50 {
+        move_server(&mut world, &day.to_string());
+        world.pass(millis(20));
+        world.submit(member, "b@x");
+        world.stick("relay");
+    }
+    let (count, result) = reload(&mut world, member);
+    assert!(count == 1 && matches!(result, Reload::Refused(_)), "{result:?}");
+    let relays = world.open_lanes().filter(|(.., name)| *name == "relay").count();
+    assert!(relays <= 17, "{relays}");
+}
+
+/// A profile that is written anew before its sessions have ended is not deleted.
+#[test]
+fn a_profile_that_is_written_anew_stays() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.call(member.at, Request::DeleteProfile { name: "default".into() }).expect("later");
+    move_server(&mut world, "elsewhere");
+    assert_eq!(reload(&mut world, member), (1, Reload::Changed));
+    world.logoff(member);
+    assert_eq!(world.deleted, Vec::<String>::new());
+    world.member(2);
+}
+
+/// Who may not do everything has the file looked at with each request; a logon that reads a new file has all sessions of the profile use
+/// it.
+#[test]
+fn rights_are_looked_at() {
+    let mut world = World::new();
+    world.profile("default").access = vec![(7, Right::Session)];
+    let at = world.connect_as(2, 7);
+    let guest = world.logon(at);
+    world.profile("default").access = Vec::new();
+    world.pass(millis(20));
+    let open = |world: &mut World| {
+        let opened = world.try_open(guest, Opening::Folder(0, Folder::Inbox));
+        opened.map(drop).map_err(|f| f.code)
+    };
+    let _ = open(&mut world);
+    assert_eq!(open(&mut world), Err(Code::E_NO_ACCESS));
+    world.profile("default").access = vec![(7, Right::Session)];
+    world.pass(millis(20));
+    // Of another user, whose session is another one.
+    world.member(1);
+    assert_eq!(open(&mut world), Ok(()));
+}
+
+/// A refusal that is about every message, such as one of the sender, is no sign that a transport works.
+#[test]
+fn a_server_that_refuses_the_sender_does_not_work() {
+    for (reply, works) in [("550 5.1.1 no such user", true), ("550 5.7.1 not your address", false)]
+    {
         let mut world = World::new();
         let member = world.member(1);
-        world.hold("relay", held);
-        let first = world.submit(member, "a@x");
-        move_server(&mut world, "elsewhere");
-        assert_eq!(reload(&mut world, member), (1, Reload::Changed));
-        let shown = statuses(&mut world);
-        assert_eq!(shown[2], "relay available", "{shown:?}");
-        let leaving = "relay leaving: the profile has changed; it finishes messages: 1";
-        assert_eq!(shown[3], leaving, "{shown:?}");
-        world.clear_holds();
-        let second = world.submit(member, "b@x");
-        assert_eq!(world.state(first), SubmissionState::Sent, "{held}");
-        assert_eq!(world.state(second), SubmissionState::Sent, "{held}");
-        assert_eq!(world.wire.delivered.len(), 2, "{held}");
-        assert_eq!(calls(&world, "relay", "Logoff"), 1, "the old one alone");
-        assert_eq!(statuses(&mut world).len(), 3, "{:?}", statuses(&mut world));
-        world.everybody_leaves();
+        world.script("b@x", &[Step::Refuses]);
+        world.wire.refusal = Some(reply.to_owned());
+        world.submit(member, "b@x");
+        let last = relay(&mut world, member.at).last.expect("it was used");
+        assert_eq!((last.worked, last.text.as_str()), (works, reply));
     }
+}
+
+/// What waits in the store of a profile that no session uses goes out when it is reloaded: its file may have been wrong until then.
+#[test]
+fn a_reload_without_a_session_begins_one() {
+    let mut world = World::new();
+    let member = world.member(1);
+    world.script("b@x", &[Step::Says(Outcome::Later)]);
+    let entry = world.submit(member, "b@x");
+    world.crash_and_read();
+    let wrong = Fault::new(Code::E_UNCONFIGURED, "a mistake");
+    world.wrong_profiles.insert("default".into(), wrong);
+    world.apply(Event::Adopt { profile: "default".into() });
+    world.settle();
+    world.wrong_profiles.clear();
+    let at = world.connect(9);
+    assert_eq!(try_reload(&mut world, at), Ok((0, Reload::Unchanged)));
+    world.advance(secs(60));
+    assert_eq!(world.state(entry), SubmissionState::Sent);
 }
 
 /// An old transport that hangs is left behind, like any other. The new one finds out what became of its message.
@@ -273,33 +395,33 @@ fn a_mistake_keeps_what_there_is() {
     world.everybody_leaves();
 }
 
-/// Stores change with the next session, and this one says so. A session that stays for its mail alone begins anew.
+/// Stores change with the next session, and this one says so: also one that stays for its mail alone, whose mail is in the old store.
 #[test]
 fn other_stores_are_those_of_the_next_session() {
     for memberless in [false, true] {
         let mut world = World::new();
         let member = world.member(1);
         world.script("b@x", &[Step::Says(Outcome::Later); 3]);
-        world.submit(member, "b@x");
-        let added = store("archive", "/archive");
+        let entry = world.submit(member, "b@x");
         let mut changed = profile("default");
-        changed.stores.push(added);
+        changed.stores = vec![store("archive", "/archive")];
         if memberless {
             world.logoff(member);
         }
         world.add_profile(changed);
         let at = world.connect(9);
-        assert_eq!(try_reload(&mut world, at), Ok((u32::from(!memberless), Reload::Changed)));
-        let open = calls(&world, "archive", "Logon");
+        assert_eq!(try_reload(&mut world, at), Ok((1, Reload::Changed)));
+        assert_eq!(calls(&world, "archive", "Logon"), 0);
         let note = health(&mut world, at)[0].profile.note.clone();
+        assert!(note.is_some_and(|note| note.contains("next session")));
+        world.advance(secs(3_600));
         if memberless {
-            assert!(open > 0 && note.is_none(), "{open}, {note:?}");
+            assert_eq!(world.sessions(), Vec::<String>::new(), "its mail is gone");
         } else {
-            assert_eq!(open, 0);
-            assert!(note.is_some_and(|note| note.contains("next session")));
-            world.logon_with(member.at, "default", LogonFlags::NEW_SESSION);
-            assert!(calls(&world, "archive", "Logon") > 0);
+            assert_eq!(world.state(entry), SubmissionState::Sent);
         }
+        world.logon_with(at, "default", LogonFlags::NEW_SESSION);
+        assert!(calls(&world, "archive", "Logon") > 0);
     }
 }
 

@@ -214,6 +214,8 @@ pub(super) struct World {
     ended: HashSet<(LaneId, SessionId)>,
     /// Recipients with a transport, by record and place; the flight that has them.
     flying: HashMap<(u128, usize), (u64, LaneId)>,
+    /// Flights that a transport was told to complete.
+    completed: HashSet<u64>,
     /// Flights of these that find out what became of a message.
     recovering: BTreeSet<u64>,
     /// What providers have of the shutdown interface, by name; all support it otherwise.
@@ -353,6 +355,7 @@ impl World {
             calls: Vec::new(),
             ended: HashSet::new(),
             flying: HashMap::new(),
+            completed: HashSet::new(),
             recovering: BTreeSet::new(),
             interfaces: HashMap::new(),
             sweeping: Vec::new(),
@@ -1007,11 +1010,10 @@ impl World {
         let wrong = self.wrong_profiles.get(name).cloned();
         let profile = wrong.map_or_else(|| found.ok_or_else(unknown), Err)?;
         let versions = self.versions.entry(name.to_owned()).or_default();
-        let known = versions.iter().position(|known| *known == profile);
-        let number = known.unwrap_or(versions.len()) as u64 + 1;
-        if known.is_none() {
+        if versions.last() != Some(&profile) {
             versions.push(profile.clone());
         }
+        let number = versions.len() as u64;
         let version = Version { number, changed: Some(number) };
         Ok(LoadedProfile { profile: Box::new(profile), version })
     }

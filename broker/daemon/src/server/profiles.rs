@@ -1,10 +1,11 @@
 //! Profiles for the core: loading, looking at and deleting them, and finding those with stores at the start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use mio::Waker;
 use sundown_core::Event;
@@ -19,6 +20,8 @@ use crate::settings::{self, Accounts, Places, ProfileError, Unlisted};
 pub(super) struct Profiles {
     places: Places,
     loader: Loader,
+    /// Profiles that could not be used and whose stores may have mail, and the version that was tried.
+    awaited: BTreeMap<String, Option<Version>>,
     /// What was last seen of profiles, by name.
     known: HashMap<String, Known>,
     /// How many versions of files were seen.
@@ -29,6 +32,9 @@ pub(super) struct Profiles {
     /// Limits the lines about profiles that do not exist: any user may ask for one.
     missing: Lines,
 }
+
+/// How long a file may be empty until it counts as an empty profile.
+const WRITING: Duration = Duration::from_secs(3);
 
 /// What was last seen of a profile.
 struct Known {
@@ -77,6 +83,7 @@ impl Profiles {
         Self {
             places,
             loader: Loader::new(waker),
+            awaited: BTreeMap::new(),
             known: HashMap::new(),
             versions: 0,
             unusable: HashMap::new(),
@@ -99,6 +106,7 @@ impl Profiles {
             Err(error) => {
                 // Nothing of its queue is sent.
                 self.note(profile, Some(&unusable(&error)));
+                self.wait_for(profile);
                 false
             }
         }
@@ -121,13 +129,46 @@ impl Profiles {
         Some(self.loaded_as(wanted, result))
     }
 
+    /// Remembers a profile that cannot be used now, if it may have mail.
+    fn wait_for(&mut self, profile: &str) {
+        if self.places.data.join(profile).is_dir() {
+            let tried = self.known.get(profile).map(|known| known.version);
+            self.awaited.insert(profile.to_owned(), tried);
+        }
+    }
+
+    /// Whether profiles that may have mail cannot be used.
+    pub(super) fn are_awaited(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Those of them that can be used by now.
+    pub(super) fn mended(&mut self) -> Vec<String> {
+        let mut mended = Vec::new();
+        for (name, tried) in std::mem::take(&mut self.awaited) {
+            let present = self.version(&name);
+            let is_new = tried != Some(present);
+            if is_new && settings::load_profile(&name, &self.places).is_ok() {
+                self.note(&name, None);
+                mended.push(name);
+            } else {
+                self.awaited.insert(name, Some(present));
+            }
+        }
+        mended
+    }
+
     /// Looks whether a profile is still of this version, and reads it if not.
     pub(super) fn look(&mut self, name: &str, version: Version) -> Event {
         let present = self.version(name);
         let known = self.known.get(name).filter(|known| known.version == present);
         let result = match known.map(|known| known.read.clone()) {
             Some(Read::Refused(why)) => Err(why),
-            _ if present == version => Ok(Looked::Same),
+            _ if present == version || self.is_being_written(name) => Ok(Looked::Same),
+            _ if present.changed.is_none() && version.changed.is_some() => {
+                let message = format!("the file of profile {name:?} is gone");
+                Err(Fault::new(Code::E_NOT_FOUND, message))
+            }
             _ => {
                 let wanted = Wanted { name: name.to_owned(), version: present, session: None };
                 match settings::load_profile(name, &self.places) {
@@ -167,6 +208,15 @@ impl Profiles {
         result.map(|profile| Looked::Changed(LoadedProfile { profile: Box::new(profile), version }))
     }
 
+    /// Whether a profile's file is empty since just now, as one is between its truncation and the write of its new text.
+    fn is_being_written(&self, name: &str) -> bool {
+        let files = self.known.get(name).into_iter().flat_map(|known| &known.files);
+        let present = files.take(self.places.folders.len()).find_map(|(_, identity)| identity.0);
+        let Some([_, _, size, seconds, ..]) = present else { return false };
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs());
+        size == 0 && then.elapsed().unwrap_or_default() < WRITING
+    }
+
     /// The version of a profile's files as they are now.
     fn version(&mut self, name: &str) -> Version {
         if let Some(known) = self.known.get(name)
@@ -201,6 +251,9 @@ impl Profiles {
     fn loaded_as(&mut self, wanted: Wanted, result: Result<Profile, Fault>) -> Event {
         let Wanted { name, version, session } = wanted;
         self.note(&name, result.as_ref().err());
+        if result.is_err() {
+            self.wait_for(&name);
+        }
         let result = result.map(|profile| LoadedProfile { profile: Box::new(profile), version });
         Event::ProfileLoaded { session: session.expect("a session waits"), result }
     }

@@ -199,6 +199,9 @@ impl Broker {
                 session.profile = Some(profile);
                 let (read, looked) = (turn.tick.millis(), turn.tick.boot);
                 session.version = InUse { version, read, looked, ..InUse::default() };
+                let name = session.key.profile.clone();
+                self.look_for_others(&name, version, turn);
+                let session = &self.sessions.all[&id];
                 let first = session.waiting.first().map(Waiting::asker);
                 turn.errand.correlation = first.and_then(|asker| self.peers.correlation(asker));
                 if self.refuse_strangers(id, turn) {

@@ -19,24 +19,28 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sundown_protocol::reply::{Reload, Reloaded, Reply};
-use sundown_protocol::{Code, Fault, SessionId};
+use sundown_protocol::{Code, Fault, MemberId, SessionId};
 
 use crate::broker::Broker;
 use crate::flows::arriving::logon::{changeable, provider};
 use crate::flows::sending::changes::{Flush, Flushing};
 use crate::ground::event::{Effect, Turn};
 use crate::ground::provider::{ProviderSpec, ProviderType};
-use crate::ground::settings::{LoadedProfile, Looked, Right};
+use crate::ground::settings::{LoadedProfile, Looked, Right, Version};
 use crate::ground::timers::Timer;
 use crate::peers::connection::Asker;
+use crate::peers::waiting::SessionKey;
 use crate::providers::ask::Ask;
 use crate::providers::calls::Caller;
 use crate::providers::view::{Part, Provider, ProviderState, Reach};
-use crate::sessions::session::{MailAfter, Session, SessionState, Stores};
+use crate::sessions::session::{Session, Stores};
 use crate::then::AfterDone;
 
 /// How long a look at a file counts. Many messages that go out at once share one.
 const FRESH: Duration = Duration::from_millis(10);
+
+/// The most providers of a session that are leaving. Each has threads until it has finished what it began.
+const MOST_LEAVING: usize = 16;
 
 impl Broker {
     /// Reads a profile anew, in the sessions that use it, and tries its transports and what is deferred.
@@ -53,6 +57,9 @@ impl Broker {
         }
         self.refuse_while_stopping()?;
         if self.using(&profile).is_empty() {
+            // What waits in its store may have waited for the file to be right.
+            let user = self.settings.owner;
+            self.adopt(SessionKey { user, profile }, turn);
             let reloaded = Reloaded { sessions: 0, result: Reload::Unchanged };
             self.answer(asker, Ok(Reply::Reloaded(reloaded)), turn);
             return Ok(());
@@ -97,13 +104,39 @@ impl Broker {
         }
     }
 
+    /// Has the other sessions of a profile use the version that one of them has read.
+    pub(crate) fn look_for_others(&mut self, profile: &str, version: Version, turn: &mut Turn) {
+        let differs = |s: &Session| s.may_send() && s.version.version != version;
+        let differs = self.sessions.all.of_profile(profile).any(differs);
+        if differs && self.stopping.is_none() {
+            self.look_at(profile, turn);
+        }
+    }
+
+    /// Looks at the profile's file for a request of another user: its `[access]` may be another one. The next request has that.
+    #[inline]
+    pub(crate) fn look_at_access(
+        &mut self,
+        asker: Asker,
+        member: Option<MemberId>,
+        turn: &mut Turn,
+    ) {
+        let uid = self.peers.of(asker).map_or(u32::MAX, |p| p.uid);
+        if self.settings.binds(uid)
+            && let Some(member) = member.and_then(|id| self.sessions.members.get(&id))
+        {
+            self.look_at_file(member.session, turn);
+        }
+    }
+
     /// Asks for a look at a profile's file, unless one is on its way.
     fn look_at(&mut self, profile: &str, turn: &mut Turn) {
         if self.sessions.looks.contains_key(profile) {
             return;
         }
-        let mut used = self.sessions.all.of_profile(profile).filter(|s| s.profile.is_some());
-        let version = used.next().map(|s| s.version.version).unwrap_or_default();
+        let used = self.sessions.all.of_profile(profile).filter(|s| s.profile.is_some());
+        let version = used.map(|s| s.version.version).min_by_key(|version| version.number);
+        let version = version.unwrap_or_default();
         self.sessions.looks.entry(profile.to_owned()).or_default();
         turn.emit(Effect::LookAtProfile { name: profile.to_owned(), version });
     }
@@ -136,6 +169,7 @@ impl Broker {
                 }
                 Ok(Looked::Changed(loaded)) => {
                     result = Reload::Changed;
+                    self.stays_after_all(name);
                     if let Err(why) = self.use_profile(*id, loaded.clone(), turn) {
                         self.keep_profile(*id, &why.message);
                         result = Reload::Refused(why.message);
@@ -193,6 +227,14 @@ impl Broker {
         turn: &mut Turn,
     ) -> Result<(), Fault> {
         self.providers.left_behind.check_all().map_err(Fault::from)?;
+        let session = &self.sessions.all[&id];
+        let leaves = |p: &&Provider| !p.is_in_use() && p.state != ProviderState::Gone;
+        if session.providers.iter().filter(leaves).count() >= MOST_LEAVING {
+            let message = format!(
+                "{MOST_LEAVING} providers of earlier versions have not finished yet; the file is used when they have"
+            );
+            return Err(Fault::new(Code::E_BUSY, message));
+        }
         let LoadedProfile { profile: mut new, version } = loaded;
         let session = self.sessions.all.get_mut(id).expect("it is listed");
         let old = session.profile.take().expect("it has started");
@@ -202,11 +244,6 @@ impl Broker {
         let (read, use_) = (turn.tick.millis(), &mut session.version);
         (use_.version, use_.read, use_.stores, use_.refused) = (version, read, stores, None);
         session.profile = Some(new);
-        if stores == Stores::Others && session.state == SessionState::Memberless {
-            // Nobody would notice that it begins anew, with the stores of the file.
-            self.close_session_and(id, MailAfter::GoesOn, turn);
-            return Ok(());
-        }
         self.change_rights(id);
         self.change_providers(id, turn);
         if rerouted {
@@ -301,6 +338,8 @@ impl Broker {
         provider.part = Part::Leaving;
         (provider.reach, provider.probe) = (Reach::Yes, None);
         self.timers.clear(Timer::Reach(id, place));
+        self.take_back_unprepared((id, place));
+        let session = self.sessions.all.get_mut(id).expect("looked at before");
         let engines: Vec<_> = session.engines().map(|(_, engine)| engine).collect();
         for engine in engines {
             if let Some(engine) = self.queues.engines.get_mut(engine) {
@@ -308,6 +347,29 @@ impl Broker {
             }
         }
         self.status_changed(id, place, turn);
+    }
+
+    /// Takes messages from a transport that has not prepared them: nothing was handed over, and another transport may take them. What it
+    /// prepares after all it forgets when it logs off.
+    fn take_back_unprepared(&mut self, view: (SessionId, usize)) {
+        let flights = self.queues.flights.iter();
+        let of_it = flights.filter(|(_, f)| f.view() == view && f.is_preparing());
+        let mut of_it: Vec<_> = of_it.map(|(id, _)| *id).collect();
+        of_it.sort_unstable();
+        for flight in of_it {
+            let Some(flight) = self.queues.flights.remove(&flight) else { continue };
+            let session = self.sessions.all.get_mut(view.0).expect("looked at before");
+            session.providers[view.1].in_flight -= 1;
+            let (engine, record) = flight.message();
+            self.free(engine, record);
+        }
+    }
+
+    /// Keeps a profile that is to be deleted when its sessions have ended: its file was written anew since.
+    fn stays_after_all(&mut self, profile: &str) {
+        if self.sessions.doomed.get(profile).is_some_and(Vec::is_empty) {
+            self.sessions.doomed.remove(profile);
+        }
     }
 
     /// Logs off the leaving providers of a session that have finished what they were called for.

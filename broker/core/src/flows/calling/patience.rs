@@ -198,7 +198,8 @@ pub(crate) fn is_over(
     let waits = !call.waits.is_over();
     match &mut call.then {
         Then::Prepared(flight) | Then::Results(flight) => {
-            patience(flight).is_some_and(|patience| waited >= patience).then_some(Over::Worker)
+            // A flight that was taken from its transport has no time of its own.
+            (waited >= patience(flight).unwrap_or(HANGS)).then_some(Over::Worker)
         }
         Then::Updated(AfterUpdate::Marked(flight, _)) => {
             (waits && waited >= ASKED).then_some(Over::Mark(*flight))

@@ -475,7 +475,7 @@ impl Broker {
         self.close_session_and(id, mail, turn);
     }
 
-    pub(crate) fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
+    fn close_session_and(&mut self, id: SessionId, mail: MailAfter, turn: &mut Turn) {
         let session = self.sessions.all.get_mut(id).expect("who closes it has it");
         if self.sessions.joinable.get(&session.key) == Some(&id) {
             self.sessions.joinable.remove(&session.key);

@@ -556,9 +556,16 @@ impl Broker {
             Outcome::Later => 1,
             Outcome::Offline | Outcome::Unknown | Outcome::NotSent => 0,
         };
+        // A server that refuses a sender, or by a rule of its own, mostly refuses every message.
+        let of_all =
+            |reply: &str| [" 5.7.", " 5.1.7 ", " 5.1.8 "].iter().any(|c| reply.contains(c));
         let said = results.iter().filter(|result| result.outcome != Outcome::NotSent);
         let Some(best) = said.max_by_key(|result| rank(result.outcome)) else { return };
-        self.note_use(view, rank(best.outcome) > 1, &best.reply, turn);
+        let works = match best.outcome {
+            Outcome::Failed => !of_all(&best.reply),
+            outcome => rank(outcome) > 1,
+        };
+        self.note_use(view, works, &best.reply, turn);
     }
 
     /// Notes what came of using a transport.
@@ -602,8 +609,17 @@ impl Broker {
         };
         let clocks = engine.clocks(turn.tick);
         let entry = engine.entries.get_mut(&record).expect("looked at just before");
+        let given_back: Vec<_>;
+        let mut results = results;
         if let Some(state) = flight.and_then(|f| self.queues.flights.get_mut(&f)) {
             state.record();
+            let (session, place) = state.view();
+            let view = self.sessions.all.get(&session).map(|s| &s.providers[place]);
+            if view.is_some_and(|view| !view.is_in_use()) {
+                // The profile does not have it any more: another one takes at once what it gives back.
+                given_back = results.iter().cloned().map(RecipientResult::given_back).collect();
+                results = &given_back;
+            }
         }
         let profile = &entry.submission.profile;
         let known = self.sessions.all.of_profile(profile).find_map(|s| s.profile.as_ref());
@@ -863,7 +879,7 @@ impl Broker {
     }
 
     /// Ends a flight that has nothing to record: the entry may depart again.
-    fn free(&mut self, id: EngineId, record: u128) {
+    pub(crate) fn free(&mut self, id: EngineId, record: u128) {
         let Some(engine) = self.queues.engines.get_mut(id) else { return };
         engine.stirred = true;
         let Some(entry) = engine.entries.get_mut(&record) else { return };

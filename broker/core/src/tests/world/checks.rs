@@ -238,12 +238,16 @@ impl World {
                     let key = (transmission.record, *place);
                     let flight = (transmission.id, lane);
                     let other = self.flying.insert(key, flight);
-                    // A transport that was made anew is asked the same again.
-                    let same = other.is_none_or(|other| other == flight);
+                    // A transport that was made anew is asked the same again. What was only prepared may be taken from a transport.
+                    let same = other.is_none_or(|other| {
+                        let taken = !self.broker.queues.flights.contains_key(&other.0);
+                        other == flight || (taken && !self.completed.contains(&other.0))
+                    });
                     assert!(same, "a recipient is with two transports: {other:?}");
                 }
             }
             ProviderCall::Transport(TransportCall::Complete { id }) => {
+                self.completed.insert(*id);
                 self.check_store_is_there(*id);
                 let flying = self.flying.iter().filter(|(_, (flight, _))| flight == id);
                 for ((record, place), _) in flying {
@@ -271,7 +275,8 @@ impl World {
                     let is_back = || {
                         let flight = self.flying.get(&key).map(|(flight, _)| flight);
                         flight.is_some_and(|flight| {
-                            self.recovering.contains(flight) || handed.contains(flight)
+                            let over = self.completed.contains(flight);
+                            over || self.recovering.contains(flight) || handed.contains(flight)
                         })
                     };
                     match recipient.state {
