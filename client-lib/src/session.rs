@@ -129,6 +129,8 @@ struct Inner {
     /// Counts the logons: after a reconnect every handle is a new one.
     epoch: u64,
     ended: Option<Ended>,
+    /// A sink is dropped only where this is not locked: it may have the last reference to its object, whose end locks it, and what the
+    /// program's function holds may do anything at its end.
     sinks: BTreeMap<u32, Registered>,
     /// Deferred submissions that the broker has not reported as durable.
     deferred: Deferred,
@@ -502,13 +504,13 @@ impl SessionState {
     /// Logs off without waiting: at once, or when the broker is back and has the deferred submissions.
     pub(crate) fn leave_later(&self) {
         let Ok(library) = self.library() else { return };
-        let member = {
+        let (member, sinks) = {
             let mut inner = lock(&self.inner);
             inner.unwanted = true;
             inner.ended.get_or_insert(Ended::LoggedOff);
-            inner.sinks.clear();
-            inner.facts.member
+            (inner.facts.member, std::mem::take(&mut inner.sinks))
         };
+        drop(sinks);
         if let Some(link) = library.link_if_up() {
             let flags = LogoffFlags::default();
             let logoff = LogoffRequest { member, flags, drain: None };
@@ -682,7 +684,8 @@ impl SessionState {
 
     /// Removes a sink. Returns its number and the epoch of its logon: another logon assigns the same numbers again.
     pub(crate) fn forget_sink(&self, connection: u32) -> Option<(AdviseId, u64)> {
-        lock(&self.inner).sinks.remove(&connection).map(|r| (r.advise, r.epoch))
+        let removed = lock(&self.inner).sinks.remove(&connection);
+        removed.map(|r| (r.advise, r.epoch))
     }
 
     pub(crate) fn sinks_of(&self, advises: &[AdviseId]) -> Vec<(u32, SinkFunction)> {
@@ -782,12 +785,13 @@ impl SessionState {
         };
         // Notices that came before the answer are delivered before this returns; later ones are not delivered.
         self.library()?.tell_all();
-        {
+        let sinks = {
             let mut inner = lock(&self.inner);
             inner.ended = Some(Ended::LoggedOff);
             inner.deferred.clear();
-            inner.sinks.clear();
-        }
+            std::mem::take(&mut inner.sinks)
+        };
+        drop(sinks);
         if let Ok(library) = self.library() {
             library.remove_session(self);
         }
@@ -1014,16 +1018,20 @@ impl SessionState {
                 }
             };
             let advised = source.and_then(advise);
-            let inner = &mut *lock(&self.inner);
+            let mut refused = None;
+            let mut inner = lock(&self.inner);
+            let epoch = inner.epoch;
             match (advised, inner.sinks.get_mut(&connection)) {
                 (Ok(advise), Some(registered)) => {
-                    (registered.advise, registered.epoch) = (advise, inner.epoch);
+                    (registered.advise, registered.epoch) = (advise, epoch);
                 }
                 // The registration was cancelled meanwhile.
                 (Ok(advise), None) => link.tell(Request::Unadvise { member, advise }, None),
                 (Err(error), _) if error.is_disconnected() => return Err(error),
-                (Err(_), _) => drop(inner.sinks.remove(&connection)),
+                (Err(_), _) => refused = inner.sinks.remove(&connection),
             }
+            drop(inner);
+            drop(refused);
         }
         Ok(())
     }

@@ -408,3 +408,22 @@ fn a_terminal_shows_words_and_a_script_the_code() {
     terminal.shows("2: ok");
     assert!(!terminal.shown().contains("MAPI"), "{}", terminal.shown());
 }
+
+/// A registration keeps its object, which a program may let go of first. The object ends with the registration: when that is
+/// cancelled, at the logoff, or where the program just ends.
+#[test]
+fn an_object_may_go_before_its_registration() {
+    let home = Home::new();
+    let _broker = home.serve();
+    for last in ["unadvise connection=CONNECTION", "logoff session=1", ""] {
+        let mut shell = home.shell();
+        shell.ok("logon");
+        shell.ok("open session=1 what=inbox");
+        let connection = shell.ok("advise object=1")["connection"].to_string();
+        shell.ok("release object=1");
+        if !last.is_empty() {
+            shell.ok(&last.replace("CONNECTION", &connection));
+        }
+        drop(shell);
+    }
+}
