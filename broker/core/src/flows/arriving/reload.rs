@@ -302,6 +302,7 @@ impl Broker {
         session.version.leaving = true;
         let provider = &mut session.providers[place];
         provider.part = Part::Leaving;
+        self.queues.tally.forget(&session.key.profile, &provider.name);
         (provider.reach, provider.probe) = (Reach::Yes, None);
         self.timers.clear(Timer::Reach(id, place));
         let engines: Vec<_> = session.engines().map(|(_, engine)| engine).collect();
