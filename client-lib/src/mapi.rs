@@ -357,8 +357,7 @@ impl Mapi {
         Ok(rows)
     }
 
-    /// The oldest rows of that queue, among them messages that came back and whose notifications are unread. At most so many, and at
-    /// most 64.
+    /// The oldest rows of that queue, among them messages that came back and whose notifications are unread. At most so many.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), sundown_client::Error> {
@@ -370,8 +369,7 @@ impl Mapi {
     /// # }
     /// ```
     pub fn queue_begins(&self, profile: Option<&str>, limit: u32) -> Result<Vec<QueueRow>, Error> {
-        let action = QueueAction::List { all: false, after: 0, limit };
-        Ok(self.library.queue_page(profile, &action)?.0)
+        self.library.queue_begins(profile, limit)
     }
 
     /// An entry of the outgoing queue, with all its recipients.
